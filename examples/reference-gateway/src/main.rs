@@ -1,0 +1,2 @@
+//! The gw layers composed into a gateway that serves.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Layers composed with each other, end to end over sockets.
