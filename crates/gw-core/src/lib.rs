@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod body;
+pub mod classify;
+pub mod context;
+pub mod key;
+pub mod on_reject;
+pub mod record;
+pub mod rejection;
+pub mod retry_after;
+pub mod stage;
+
+pub use self::body::{Body, BoxError};
+pub use self::on_reject::{
+    Fail, LayerError, OnReject, Problem, RejectContext, Respond, RespondWith,
+};
+pub use self::rejection::{Code, Detail, FieldPath, GrpcStatus, Rejection};
+pub use self::retry_after::RetryAfter;

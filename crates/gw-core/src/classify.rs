@@ -1,0 +1,194 @@
+//! What the outcome of a request says about the upstream: food for breakers, retries and adaptive limits.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, Response, StatusCode, header};
+
+use crate::rejection::Rejection;
+use crate::retry_after::RetryAfter;
+
+/// What an outcome says about the upstream's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream did its work. A client's mistake (4xx) is one as well.
+    Success,
+    /// The upstream failed.
+    Failure,
+    /// The upstream is healthy and asks for less, for this long if it said so.
+    Throttled(Option<Duration>),
+    /// Says nothing about the upstream: our own refusal, or the client left.
+    Ignored,
+}
+
+/// Judges responses, at their head or, where the head does not tell, at the end of the stream.
+pub trait Classify {
+    /// The verdict at the head; `None` if only the end of the stream can tell.
+    fn head<B>(&self, response: &Response<B>) -> Option<Outcome>;
+
+    /// The verdict at the end of a stream that ended cleanly, with its trailers if there were any.
+    fn end(&self, trailers: Option<&HeaderMap>) -> Outcome;
+}
+
+/// Judges by the HTTP status: 5xx is a failure, 429 is throttling, all else is success.
+///
+/// 501 and 505 are the client's choice of method and version, and count as success. A refusal of our own, told by
+/// the [`Rejection`] in the extensions, is ignored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HttpClassifier;
+
+impl Classify for HttpClassifier {
+    fn head<B>(&self, response: &Response<B>) -> Option<Outcome> {
+        if response.extensions().get::<Rejection>().is_some() {
+            return Some(Outcome::Ignored);
+        }
+        Some(match response.status() {
+            StatusCode::TOO_MANY_REQUESTS => Outcome::Throttled(pushback(response.headers())),
+            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+                Outcome::Success
+            }
+            status if status.is_server_error() => Outcome::Failure,
+            _ => Outcome::Success,
+        })
+    }
+
+    fn end(&self, _: Option<&HeaderMap>) -> Outcome {
+        Outcome::Success
+    }
+}
+
+/// Judges by `grpc-status`, in the head of a trailers-only answer or in the trailers; an answer that is not gRPC by
+/// its HTTP status.
+///
+/// Failures are UNKNOWN (2), DEADLINE_EXCEEDED (4), INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15); RESOURCE_EXHAUSTED (8) is throttling; CANCELLED (1) is ignored; a stream that ends without a
+/// status has failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GrpcClassifier;
+
+impl Classify for GrpcClassifier {
+    fn head<B>(&self, response: &Response<B>) -> Option<Outcome> {
+        if response.extensions().get::<Rejection>().is_some() {
+            return Some(Outcome::Ignored);
+        }
+        if response.status() != StatusCode::OK {
+            return HttpClassifier.head(response);
+        }
+        response
+            .headers()
+            .contains_key(GRPC_STATUS)
+            .then(|| grpc_outcome(response.headers()))
+    }
+
+    fn end(&self, trailers: Option<&HeaderMap>) -> Outcome {
+        trailers.map_or(Outcome::Failure, grpc_outcome)
+    }
+}
+
+const GRPC_STATUS: &str = "grpc-status";
+
+fn grpc_outcome(fields: &HeaderMap) -> Outcome {
+    let status = fields
+        .get(GRPC_STATUS)
+        .and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
+    match status {
+        None | Some(2 | 4 | 13..=15) => Outcome::Failure,
+        Some(1) => Outcome::Ignored,
+        Some(8) => Outcome::Throttled(grpc_pushback(fields)),
+        Some(_) => Outcome::Success,
+    }
+}
+
+fn grpc_pushback(fields: &HeaderMap) -> Option<Duration> {
+    let millis = fields
+        .get("grpc-retry-pushback-ms")?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
+    Some(Duration::from_millis(millis))
+}
+
+fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    RetryAfter::parse(headers.get(header::RETRY_AFTER)?, SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rejection::{Code, GrpcStatus};
+
+    fn response(status: u16, fields: &[(&'static str, &'static str)]) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response.headers_mut().extend(trailers(fields));
+        response
+    }
+
+    fn trailers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn http_statuses() {
+        let judge = |status| HttpClassifier.head(&response(status, &[])).unwrap();
+        for status in [200, 204, 301, 400, 404, 499, 501, 505] {
+            assert_eq!(judge(status), Outcome::Success, "{status}");
+        }
+        for status in [500, 502, 503, 504, 599] {
+            assert_eq!(judge(status), Outcome::Failure, "{status}");
+        }
+        let throttled = response(429, &[("retry-after", "7")]);
+        let wait = Some(Duration::from_secs(7));
+        assert_eq!(
+            HttpClassifier.head(&throttled),
+            Some(Outcome::Throttled(wait))
+        );
+    }
+
+    #[test]
+    fn our_own_refusals_say_nothing_about_the_upstream() {
+        const CODE: Code = Code::new(
+            "X",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "X.",
+            GrpcStatus::Unavailable,
+        );
+        let mut refused = response(503, &[]);
+        refused.extensions_mut().insert(Rejection::new(&CODE));
+        assert_eq!(HttpClassifier.head(&refused), Some(Outcome::Ignored));
+        assert_eq!(GrpcClassifier.head(&refused), Some(Outcome::Ignored));
+    }
+
+    #[test]
+    fn grpc_statuses_in_head_or_trailers() {
+        assert_eq!(GrpcClassifier.head(&response(200, &[])), None);
+        assert_eq!(
+            GrpcClassifier.head(&response(503, &[])),
+            Some(Outcome::Failure)
+        );
+        for (status, outcome) in [
+            ("0", Outcome::Success),
+            ("1", Outcome::Ignored),
+            ("5", Outcome::Success),
+            ("8", Outcome::Throttled(None)),
+            ("12", Outcome::Success),
+            ("14", Outcome::Failure),
+            ("x", Outcome::Failure),
+        ] {
+            let fields = [("grpc-status", status)];
+            assert_eq!(
+                GrpcClassifier.head(&response(200, &fields)),
+                Some(outcome),
+                "{status}"
+            );
+            assert_eq!(
+                GrpcClassifier.end(Some(&trailers(&fields))),
+                outcome,
+                "{status}"
+            );
+        }
+        assert_eq!(GrpcClassifier.end(None), Outcome::Failure);
+    }
+}

@@ -1,0 +1,244 @@
+//! Keys: what a request is counted under.
+//!
+//! A [`KeyExtractor`] reads a key from a request's head. The ones here cover the usual cases; tuples of extractors
+//! are extractors, and so is [`key_fn`] around a closure. In a typed pipeline an extractor also says which facts
+//! it needs, by the trait [`AvailableIn`]: a key made from an identity does not fit before authentication.
+
+mod forwarded;
+mod peer;
+mod proxies;
+
+use std::fmt;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, request::Parts};
+
+pub use self::peer::peer_addr;
+pub use self::proxies::TrustedProxies;
+use crate::context::{ClientAddr, Identity, RouteMatch};
+use crate::stage::{HasClientAddr, HasIdentity, HasRoute};
+
+/// Reads the key that a request is counted under.
+///
+/// An extractor must not allocate and must read nothing but the head: it runs for every request, the hostile ones
+/// too.
+pub trait KeyExtractor {
+    /// The key. Its hash is kept, not the key itself, so it may borrow the connection's buffers by reference count.
+    type Key: Hash + Eq;
+
+    /// The key of this request, or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`MissingKey`] if the request has nothing to make the key from. What happens then is the layer's rule.
+    fn extract(&self, parts: &Parts) -> Result<Self::Key, MissingKey>;
+}
+
+/// The request has nothing to make a key from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingKey {
+    what: &'static str,
+    remedy: &'static str,
+}
+
+impl MissingKey {
+    /// Says `what` is missing and, for the operator, what would provide it.
+    pub const fn new(what: &'static str, remedy: &'static str) -> Self {
+        Self { what, remedy }
+    }
+}
+
+impl fmt::Display for MissingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request has no {}: {}", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for MissingKey {}
+
+/// States that a key can be read in a pipeline where the facts `F` hold.
+pub trait AvailableIn<F> {}
+
+/// The client's address, IPv6 grouped by prefix. Needs the [`ClientAddr`] that the address stage sets.
+///
+/// Outside a typed pipeline, where no such stage may exist, the peer's socket address stands in: no forwarded
+/// field is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientIp {
+    v6_prefix: u8,
+}
+
+impl ClientIp {
+    /// Groups IPv6 by /64, which is what one subscriber has.
+    pub const fn new() -> Self {
+        Self { v6_prefix: 64 }
+    }
+
+    /// Groups IPv6 by the first `bits` bits; above 128 is the same as 128.
+    #[must_use]
+    pub const fn v6_prefix(mut self, bits: u8) -> Self {
+        self.v6_prefix = bits;
+        self
+    }
+}
+
+impl Default for ClientIp {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KeyExtractor for ClientIp {
+    type Key = IpAddr;
+
+    fn extract(&self, parts: &Parts) -> Result<IpAddr, MissingKey> {
+        let client = match parts.extensions.get::<ClientAddr>() {
+            Some(client) => *client,
+            None => ClientAddr::new(peer_addr(&parts.extensions)?.ip()),
+        };
+        Ok(client.network(self.v6_prefix))
+    }
+}
+
+impl<F: HasClientAddr> AvailableIn<F> for ClientIp {}
+
+/// The value of a header field; the first one where there are several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header(HeaderName);
+
+impl Header {
+    /// Reads the field `name`.
+    pub const fn new(name: HeaderName) -> Self {
+        Self(name)
+    }
+}
+
+impl KeyExtractor for Header {
+    type Key = HeaderValue;
+
+    fn extract(&self, parts: &Parts) -> Result<HeaderValue, MissingKey> {
+        const MISSING: MissingKey = MissingKey::new(
+            "such header field",
+            "the client must send the field that the policy is keyed by",
+        );
+        parts.headers.get(&self.0).cloned().ok_or(MISSING)
+    }
+}
+
+impl<F> AvailableIn<F> for Header {}
+
+/// The application that calls, from the [`Identity`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Consumer;
+
+/// The person on whose behalf the call is made, from the [`Identity`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct User;
+
+impl KeyExtractor for Consumer {
+    type Key = Arc<str>;
+
+    fn extract(&self, parts: &Parts) -> Result<Arc<str>, MissingKey> {
+        let identity = parts.extensions.get::<Identity>();
+        identity
+            .and_then(Identity::consumer_shared)
+            .ok_or(MissingKey::new("consumer", AUTHENTICATE))
+    }
+}
+
+impl KeyExtractor for User {
+    type Key = Arc<str>;
+
+    fn extract(&self, parts: &Parts) -> Result<Arc<str>, MissingKey> {
+        let identity = parts.extensions.get::<Identity>();
+        identity
+            .and_then(Identity::user_shared)
+            .ok_or(MissingKey::new("user", AUTHENTICATE))
+    }
+}
+
+const AUTHENTICATE: &str = "an authenticator must stand before this layer and establish it";
+
+impl<F: HasIdentity> AvailableIn<F> for Consumer {}
+impl<F: HasIdentity> AvailableIn<F> for User {}
+
+/// The matched route; all requests that match none share one key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Route;
+
+impl KeyExtractor for Route {
+    type Key = RouteMatch;
+
+    fn extract(&self, parts: &Parts) -> Result<RouteMatch, MissingKey> {
+        const MISSING: MissingKey =
+            MissingKey::new("route", "the route stage must stand before this layer");
+        parts.extensions.get().cloned().ok_or(MISSING)
+    }
+}
+
+impl<F: HasRoute> AvailableIn<F> for Route {}
+
+/// One key for all requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Global;
+
+impl KeyExtractor for Global {
+    type Key = ();
+
+    fn extract(&self, _: &Parts) -> Result<(), MissingKey> {
+        Ok(())
+    }
+}
+
+impl<F> AvailableIn<F> for Global {}
+
+/// A key read by a closure; see [`key_fn`].
+#[derive(Clone, Copy)]
+pub struct KeyFn<C>(C);
+
+/// Reads the key with `closure`. It must not allocate, and must not use what later stages establish.
+pub const fn key_fn<K, C>(closure: C) -> KeyFn<C>
+where
+    C: Fn(&Parts) -> Result<K, MissingKey>,
+{
+    KeyFn(closure)
+}
+
+impl<C> fmt::Debug for KeyFn<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyFn")
+    }
+}
+
+impl<K: Hash + Eq, C: Fn(&Parts) -> Result<K, MissingKey>> KeyExtractor for KeyFn<C> {
+    type Key = K;
+
+    fn extract(&self, parts: &Parts) -> Result<K, MissingKey> {
+        (self.0)(parts)
+    }
+}
+
+impl<C, F> AvailableIn<F> for KeyFn<C> {}
+
+macro_rules! tuple_key {
+    ($($part:ident $index:tt),+) => {
+        impl<$($part: KeyExtractor),+> KeyExtractor for ($($part,)+) {
+            type Key = ($($part::Key,)+);
+
+            fn extract(&self, parts: &Parts) -> Result<Self::Key, MissingKey> {
+                Ok(($(self.$index.extract(parts)?,)+))
+            }
+        }
+
+        impl<Facts, $($part: AvailableIn<Facts>),+> AvailableIn<Facts> for ($($part,)+) {}
+    };
+}
+
+tuple_key!(A 0, B 1);
+tuple_key!(A 0, B 1, C 2);
+tuple_key!(A 0, B 1, C 2, D 3);
+
+#[cfg(test)]
+mod tests;

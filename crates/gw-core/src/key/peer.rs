@@ -1,0 +1,35 @@
+use std::net::SocketAddr;
+
+use http::Extensions;
+
+use super::MissingKey;
+use crate::context::PeerAddr;
+
+/// The address of the other end of the connection.
+///
+/// Read from [`PeerAddr`], or with the features `axum` and `tonic` from what these servers provide.
+///
+/// # Errors
+///
+/// [`MissingKey`] with what to do, if the server provides none.
+pub fn peer_addr(extensions: &Extensions) -> Result<SocketAddr, MissingKey> {
+    const MISSING: MissingKey = MissingKey::new(
+        "peer address",
+        "serve axum with into_make_service_with_connect_info::<SocketAddr>() and gw-core's feature `axum`, tonic \
+         with gw-core's feature `tonic`, or insert gw_core::context::PeerAddr into the request's extensions",
+    );
+    let ours = extensions.get::<PeerAddr>().map(|peer| peer.0);
+    #[cfg(feature = "axum")]
+    let ours = ours.or_else(|| {
+        extensions
+            .get::<axum::extract::ConnectInfo<SocketAddr>>()
+            .map(|info| info.0)
+    });
+    #[cfg(feature = "tonic")]
+    let ours = ours.or_else(|| {
+        extensions
+            .get::<tonic::transport::server::TcpConnectInfo>()
+            .and_then(|info| info.remote_addr())
+    });
+    ours.ok_or(MISSING)
+}

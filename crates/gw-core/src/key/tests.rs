@@ -1,0 +1,212 @@
+use std::net::{Ipv4Addr, SocketAddr};
+
+use http::{HeaderMap, HeaderValue, Request, header};
+use proptest::prelude::*;
+
+use super::*;
+use crate::context::{IdentityParts, PeerAddr};
+
+fn proxies(networks: &[&str]) -> TrustedProxies {
+    TrustedProxies::new(networks.iter().map(|n| n.parse().unwrap()))
+}
+
+fn headers(name: &'static str, lines: &[&str]) -> HeaderMap {
+    lines
+        .iter()
+        .map(|line| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_str(line).unwrap(),
+            )
+        })
+        .collect()
+}
+
+fn client(trusted: &[&str], peer: &str, headers: &HeaderMap) -> String {
+    proxies(trusted)
+        .client(peer.parse().unwrap(), headers)
+        .ip()
+        .to_string()
+}
+
+#[test]
+fn nobody_is_trusted_by_default() {
+    let spoofed = headers("x-forwarded-for", &["203.0.113.9"]);
+    assert_eq!(client(&[], "198.51.100.1", &spoofed), "198.51.100.1");
+}
+
+#[test]
+fn a_client_cannot_choose_its_address() {
+    // Story: a limiter that took the leftmost entry gave each request of an attacker a fresh bucket, since the
+    // attacker wrote that entry. The load balancer appends on the right, so the walk starts there.
+    let spoofed = headers("x-forwarded-for", &["1.1.1.1, 2.2.2.2, 198.51.100.7"]);
+    assert_eq!(
+        client(&["10.0.0.0/8"], "10.0.0.1", &spoofed),
+        "198.51.100.7"
+    );
+    // The same over several lines, which are one list.
+    let split = headers("x-forwarded-for", &["1.1.1.1", "198.51.100.7, 10.0.0.2"]);
+    assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &split), "198.51.100.7");
+}
+
+#[test]
+fn garbage_ends_the_walk_at_the_proxy_that_sent_it() {
+    for garbage in [
+        "unknown",
+        "",
+        "_hidden",
+        "1.2.3",
+        "1.2.3.4:99999",
+        "[::1",
+        "10.0.0.9 evil",
+    ] {
+        let field = headers(
+            "x-forwarded-for",
+            &[&format!("9.9.9.9, {garbage}, 10.0.0.2")],
+        );
+        assert_eq!(
+            client(&["10.0.0.0/8"], "10.0.0.1", &field),
+            "10.0.0.2",
+            "{garbage:?}"
+        );
+    }
+    let mut binary = HeaderMap::new();
+    binary.insert(
+        "x-forwarded-for",
+        HeaderValue::from_bytes(b"9.9.9.9, \xff").unwrap(),
+    );
+    assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &binary), "10.0.0.1");
+}
+
+#[test]
+fn forwarded_is_read_as_rfc_7239_writes_it() {
+    let walk = |element: &str| {
+        client(
+            &["10.0.0.0/8"],
+            "10.0.0.1",
+            &headers("forwarded", &[element]),
+        )
+    };
+    assert_eq!(walk("for=192.0.2.43"), "192.0.2.43");
+    assert_eq!(
+        walk("For=\"[2001:db8:cafe::17]:4711\";proto=https;by=203.0.113.43"),
+        "2001:db8:cafe::17"
+    );
+    assert_eq!(walk("for=192.0.2.43, for=198.51.100.17"), "198.51.100.17");
+    assert_eq!(walk("for=\"192.0.2.43:80\" , for=10.1.1.1"), "192.0.2.43");
+    for malformed in [
+        "for=_hidden",
+        "for=unknown",
+        "proto=https",
+        "for=1.1.1.1;for=2.2.2.2",
+        "for=::1",
+        "for=\"1.1.1.1",
+        "",
+    ] {
+        assert_eq!(walk(malformed), "10.0.0.1", "{malformed:?}");
+    }
+}
+
+#[test]
+fn forwarded_wins_over_the_older_field() {
+    let mut both = headers("forwarded", &["for=192.0.2.1"]);
+    both.insert("x-forwarded-for", HeaderValue::from_static("9.9.9.9"));
+    assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &both), "192.0.2.1");
+}
+
+#[test]
+fn mapped_addresses_are_recognised() {
+    // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; a rule for 10.0.0.0/8 must still hold.
+    let field = headers("x-forwarded-for", &["::ffff:192.0.2.5"]);
+    assert_eq!(
+        client(&["10.0.0.0/8"], "::ffff:10.0.0.1", &field),
+        "192.0.2.5"
+    );
+}
+
+#[test]
+fn a_chain_of_trusted_hops_is_bounded() {
+    let endless = headers("x-forwarded-for", &[&["10.0.0.7"; 1000].join(", ")]);
+    assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &endless), "10.0.0.7");
+}
+
+proptest! {
+    /// Whatever a client writes to the left of what the proxies append, the result is the same.
+    #[test]
+    fn what_clients_write_changes_nothing(forged in "[ -~]{0,200}", client_bits: u32, hops in 0usize..5) {
+        let real = Ipv4Addr::from(client_bits);
+        prop_assume!(real.octets()[0] != 10);
+        let mut line = format!("{forged},{real}");
+        for hop in 0..hops {
+            line.push_str(&format!(", 10.0.0.{hop}"));
+        }
+        let field = headers("x-forwarded-for", &[&line]);
+        prop_assert_eq!(client(&["10.0.0.0/8"], "10.9.9.9", &field), real.to_string());
+    }
+
+    /// No bytes make the walk panic, and an untrusted peer is always itself.
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300), name in 0..2usize) {
+        let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+        let mut field = HeaderMap::new();
+        field.insert(["forwarded", "x-forwarded-for"][name], value);
+        proxies(&["0.0.0.0/0", "::/0"]).client(IpAddr::from([10, 0, 0, 1]), &field);
+        prop_assert_eq!(client(&["10.0.0.0/8"], "192.0.2.1", &field), "192.0.2.1");
+    }
+}
+
+fn parts(build: impl FnOnce(&mut Request<()>)) -> Parts {
+    let mut request = Request::new(());
+    build(&mut request);
+    request.into_parts().0
+}
+
+#[test]
+fn keys_are_read_from_the_head() {
+    let parts = parts(|request| {
+        request
+            .headers_mut()
+            .insert(header::HOST, HeaderValue::from_static("example.com"));
+        let extensions = request.extensions_mut();
+        extensions.insert(ClientAddr::new("2001:db8::1:2:3:4:5".parse().unwrap()));
+        extensions.insert(RouteMatch::new("orders", "/orders"));
+        let consumer = Some("acme".into());
+        extensions.insert(Identity::new(IdentityParts {
+            consumer,
+            ..IdentityParts::default()
+        }));
+    });
+    assert_eq!(
+        ClientIp::new().extract(&parts).unwrap().to_string(),
+        "2001:db8:0:1::"
+    );
+    assert_eq!(&*Consumer.extract(&parts).unwrap(), "acme");
+    assert_eq!(Route.extract(&parts).unwrap().name(), "orders");
+    let host = Header::new(header::HOST);
+    assert_eq!(
+        (host, Global).extract(&parts).unwrap(),
+        (HeaderValue::from_static("example.com"), ())
+    );
+    assert!(
+        User.extract(&parts)
+            .unwrap_err()
+            .to_string()
+            .starts_with("request has no user: ")
+    );
+    let method = key_fn(|parts: &Parts| Ok(parts.method.clone()));
+    assert_eq!(method.extract(&parts).unwrap(), http::Method::GET);
+}
+
+#[test]
+fn the_peer_stands_in_and_its_absence_is_explained() {
+    let peer = SocketAddr::from(([192, 0, 2, 1], 80));
+    let with_peer = parts(|request| _ = request.extensions_mut().insert(PeerAddr(peer)));
+    assert_eq!(ClientIp::new().extract(&with_peer).unwrap(), peer.ip());
+    let error = ClientIp::new().extract(&parts(|_| ())).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("into_make_service_with_connect_info"),
+        "{error}"
+    );
+}

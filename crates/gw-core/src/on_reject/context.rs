@@ -1,0 +1,72 @@
+use http::{HeaderMap, Method, Request, header, request::Parts};
+
+use crate::context::{RequestId, TraceContext};
+
+/// What an answer to a refused request needs to know about that request.
+///
+/// Captured in `call`, since the request may be gone by the time it is refused. Capturing does not allocate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RejectContext {
+    /// The request's id, if a request-id stage ran.
+    pub request_id: Option<RequestId>,
+    /// The trace the request belongs to, if an observer ran.
+    pub trace: Option<TraceContext>,
+    /// What kind of answer the caller understands.
+    pub caller: Caller,
+}
+
+/// What kind of answer a caller understands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Caller {
+    /// An HTTP caller.
+    #[default]
+    Http,
+    /// An HTTP caller that asked for the head only: the answer has the fields of the full answer and no body.
+    HttpHead,
+    /// A gRPC caller: the status is in `grpc-status`.
+    Grpc,
+}
+
+impl RejectContext {
+    /// What `request` says.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        Self::capture(request.method(), request.headers(), request.extensions())
+    }
+
+    /// What the head of a request says.
+    pub fn of_parts(parts: &Parts) -> Self {
+        Self::capture(&parts.method, &parts.headers, &parts.extensions)
+    }
+
+    fn capture(method: &Method, headers: &HeaderMap, extensions: &http::Extensions) -> Self {
+        let caller = if is_grpc(headers) {
+            Caller::Grpc
+        } else if method == Method::HEAD {
+            Caller::HttpHead
+        } else {
+            Caller::Http
+        };
+        Self {
+            request_id: extensions.get().cloned(),
+            trace: extensions.get().copied(),
+            caller,
+        }
+    }
+}
+
+/// `application/grpc`, with or without a message format; not `application/grpc-web`, which browsers read as HTTP.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let prefix = b"application/grpc";
+    match value.as_bytes().split_at_checked(prefix.len()) {
+        Some((start, rest)) => {
+            start.eq_ignore_ascii_case(prefix)
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        }
+        None => false,
+    }
+}

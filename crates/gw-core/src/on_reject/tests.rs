@@ -1,0 +1,152 @@
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::body::Body;
+use crate::context::RequestId;
+use crate::rejection::{Code, FieldPath, GrpcStatus};
+use crate::retry_after::RetryAfter;
+
+const CODE: Code = Code::new(
+    "RATE_LIMIT_EXCEEDED",
+    StatusCode::TOO_MANY_REQUESTS,
+    "Too many requests: 100 % of the quota.",
+    GrpcStatus::ResourceExhausted,
+);
+
+fn rejection() -> Rejection {
+    Rejection::new(&CODE)
+        .retry_after(RetryAfter::at_least(Duration::from_millis(1500)))
+        .detail("limit", 100i64)
+        .detail("policy", "per_ip")
+        .detail("field", FieldPath::new(["a", "b"]))
+}
+
+fn context(method: Method, content_type: Option<&'static str>) -> RejectContext {
+    let mut request = Request::builder().method(method);
+    if let Some(content_type) = content_type {
+        request = request.header(header::CONTENT_TYPE, content_type);
+    }
+    let mut request = request.body(()).unwrap();
+    request
+        .extensions_mut()
+        .insert(RequestId::new("id-1".parse().unwrap()).unwrap());
+    RejectContext::of(&request)
+}
+
+fn answer(
+    on_reject: &impl OnReject<Response<Body>, Infallible, Error = Infallible>,
+) -> Response<Body> {
+    on_reject
+        .reject(rejection(), &context(Method::GET, None))
+        .unwrap()
+}
+
+async fn json_of(response: Response<Body>) -> Value {
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn the_envelope() {
+    let response = answer(&Respond::new().documentation_url("https://docs.example.com/errors/"));
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+    assert_eq!(response.extensions().get(), Some(&rejection()));
+    let expected = json!({"error": {
+        "code": "RATE_LIMIT_EXCEEDED",
+        "message": "Too many requests: 100 % of the quota.",
+        "details": {"limit": 100, "policy": "per_ip", "field": "/a/b"},
+        "request_id": "id-1",
+        "documentation_url": "https://docs.example.com/errors/rate-limit-exceeded",
+    }});
+    assert_eq!(json_of(response).await, expected);
+}
+
+#[tokio::test]
+async fn a_problem_document() {
+    let response = answer(&Problem::new());
+    assert_eq!(
+        response.headers()[header::CONTENT_TYPE],
+        "application/problem+json"
+    );
+    let document = json_of(response).await;
+    assert_eq!(document["type"], "about:blank");
+    assert_eq!(document["status"], 429);
+    assert_eq!(document["code"], "RATE_LIMIT_EXCEEDED");
+    assert_eq!(document["details"]["limit"], 100);
+    assert_eq!(document["request_id"], "id-1");
+}
+
+#[test]
+fn head_gets_the_fields_of_get_and_no_body() {
+    let full: Response<Full<Bytes>> = reject(&Respond::new(), Method::GET, None);
+    let head: Response<Full<Bytes>> = reject(&Respond::new(), Method::HEAD, None);
+    let length = full.body().size_hint().exact().unwrap();
+    assert!(length > 0);
+    assert_eq!(head.headers()[header::CONTENT_LENGTH], length.to_string());
+    assert!(head.body().is_end_stream());
+}
+
+#[test]
+fn grpc_gets_trailers_only() {
+    for kind in [
+        "application/grpc",
+        "application/grpc+proto",
+        "Application/GRPC;x=y",
+    ] {
+        let response: Response<Body> = reject(&Respond::new(), Method::POST, Some(kind));
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "8");
+        assert_eq!(
+            response.headers()["grpc-message"],
+            "Too many requests: 100 %25 of the quota."
+        );
+        assert_eq!(response.headers()["grpc-retry-pushback-ms"], "2000");
+        assert!(response.body().is_end_stream());
+    }
+    for kind in [
+        "application/grpc-web",
+        "application/grpcx",
+        "application/json",
+    ] {
+        let response: Response<Body> = reject(&Respond::new(), Method::POST, Some(kind));
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS, "{kind}");
+    }
+}
+
+#[test]
+fn any_body_can_be_answered_with() {
+    struct Mine(Bytes);
+    let response: Response<Mine> = reject(&RespondWith::new(Mine), Method::GET, None);
+    assert!(!response.body().0.is_empty());
+}
+
+#[test]
+fn fail_passes_the_refusal_on() {
+    let on_reject: &dyn OnReject<(), std::io::Error, Error = LayerError<std::io::Error>> = &Fail;
+    let error = on_reject
+        .reject(rejection(), &RejectContext::default())
+        .unwrap_err();
+    assert_eq!(error.to_string(), "refused by the layer");
+    assert_eq!(
+        error.source().unwrap().to_string(),
+        "request refused: RATE_LIMIT_EXCEEDED"
+    );
+}
+
+fn reject<B>(
+    on_reject: &impl OnReject<Response<B>, Infallible, Error = Infallible>,
+    method: Method,
+    content_type: Option<&'static str>,
+) -> Response<B> {
+    on_reject
+        .reject(rejection(), &context(method, content_type))
+        .unwrap()
+}

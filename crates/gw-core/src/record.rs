@@ -1,0 +1,80 @@
+//! The record of one request, shared by the stages that fill it and the observer that reads it.
+//!
+//! A request that is dropped has no response, so what stages put into response extensions would never reach the log.
+//! The observer therefore puts a [`Record`] into the *request*, keeps a clone, and reads it when the exchange ends in
+//! whatever way. Without an observer there is no record, and filling it costs one look-up.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Extensions;
+
+use crate::context::{ClientAddr, Identity, Lane, RouteMatch, UpstreamName};
+use crate::rejection::Code;
+
+/// A handle to what is known of one exchange. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Record(Arc<Mutex<Exchange>>);
+
+/// What is known of a request and its answer when they end. Fields that no stage filled are empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exchange {
+    /// Who called.
+    pub client: Option<ClientAddr>,
+    /// What the request matched.
+    pub route: Option<RouteMatch>,
+    /// The lane it ran in.
+    pub lane: Option<Lane>,
+    /// Who the caller is.
+    pub identity: Option<Identity>,
+    /// Who served it.
+    pub upstream: Option<UpstreamName>,
+    /// How often the upstream was tried; 0 if it was not.
+    pub attempts: u32,
+    /// The time spent waiting for the upstream: from the first byte sent to the last one received.
+    pub upstream_time: Option<Duration>,
+    /// The least that any rate-limit policy left to the caller.
+    pub rate_limit_remaining: Option<u64>,
+    /// Why the gateway refused or failed the request, if it did.
+    pub code: Option<&'static Code>,
+}
+
+impl Record {
+    /// The record in a request's extensions, if an observer put one there.
+    pub fn of(extensions: &Extensions) -> Option<&Self> {
+        extensions.get()
+    }
+
+    /// Fills in what a stage found out. `update` runs under a lock, and must be short.
+    pub fn update(&self, update: impl FnOnce(&mut Exchange)) {
+        // A panic while filling a field leaves the others whole, so a poisoned lock is still good.
+        update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What is known so far.
+    pub fn exchange(&self) -> Exchange {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_share_what_is_known() {
+        let mut extensions = Extensions::new();
+        assert!(Record::of(&extensions).is_none());
+        let kept = Record::default();
+        extensions.insert(kept.clone());
+        Record::of(&extensions)
+            .unwrap()
+            .update(|exchange| exchange.attempts += 1);
+        drop(extensions);
+        assert_eq!(kept.exchange().attempts, 1);
+    }
+}

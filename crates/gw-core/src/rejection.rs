@@ -1,0 +1,324 @@
+//! Refusals as data: what was refused, why, and when to come back.
+//!
+//! A [`Rejection`] is built from a static [`Code`] and typed details only. No constructor takes an error or
+//! free text, so an internal message cannot reach a client by way of a refusal.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use crate::retry_after::RetryAfter;
+
+/// A stable reason for refusing a request, defined as a `const` by the crate that refuses.
+///
+/// Two codes are the same if their names are.
+#[derive(Debug, Clone, Copy)]
+pub struct Code {
+    name: &'static str,
+    status: StatusCode,
+    message: &'static str,
+    grpc: GrpcStatus,
+    documentation: Option<&'static str>,
+}
+
+impl Code {
+    /// A code with its HTTP status, its message for people and the status a gRPC caller gets.
+    ///
+    /// `name` is upper snake case and never changes once released: clients match on it.
+    pub const fn new(
+        name: &'static str,
+        status: StatusCode,
+        message: &'static str,
+        grpc: GrpcStatus,
+    ) -> Self {
+        Self {
+            name,
+            status,
+            message,
+            grpc,
+            documentation: None,
+        }
+    }
+
+    /// Names the documentation page of this code, relative to the base that the renderer is given.
+    ///
+    /// Without it the page is the code's name in lower case with hyphens.
+    pub const fn documented_at(mut self, path: &'static str) -> Self {
+        self.documentation = Some(path);
+        self
+    }
+
+    /// The stable name, such as `RATE_LIMIT_EXCEEDED`.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The HTTP status of the answer.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// One static sentence for people.
+    pub const fn message(&self) -> &'static str {
+        self.message
+    }
+
+    /// The status in a gRPC answer.
+    pub const fn grpc(&self) -> GrpcStatus {
+        self.grpc
+    }
+
+    /// The documentation path given to [`Code::documented_at`].
+    pub const fn documentation(&self) -> Option<&'static str> {
+        self.documentation
+    }
+}
+
+impl PartialEq for Code {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Code {}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The status codes of gRPC that a gateway answers with, numbered as the gRPC specification numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GrpcStatus {
+    /// The caller went away.
+    Cancelled = 1,
+    /// The request is not valid whatever the state of the system.
+    InvalidArgument = 3,
+    /// Time ran out.
+    DeadlineExceeded = 4,
+    /// The caller is known and not allowed.
+    PermissionDenied = 7,
+    /// A limit is exhausted.
+    ResourceExhausted = 8,
+    /// Refused in a way that a retry on a higher level may mend.
+    Aborted = 10,
+    /// No such method.
+    Unimplemented = 12,
+    /// Something broke that should not.
+    Internal = 13,
+    /// Try again later.
+    Unavailable = 14,
+    /// The caller is not known.
+    Unauthenticated = 16,
+}
+
+/// A refused request: a code, when to come back, and typed details.
+///
+/// It is put into the extensions of the answer that renders it, so that outer layers count and log it without
+/// reading a body. It is an [`Error`](std::error::Error) as well, for stacks that pass refusals as errors.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use gw_core::{Code, GrpcStatus, Rejection, RetryAfter};
+///
+/// const FULL: Code = Code::new(
+///     "OVERLOADED",
+///     http::StatusCode::SERVICE_UNAVAILABLE,
+///     "The service is at capacity.",
+///     GrpcStatus::ResourceExhausted,
+/// );
+/// let refused = Rejection::new(&FULL)
+///     .retry_after(RetryAfter::at_least(Duration::from_millis(1200)))
+///     .detail("lane", "logs");
+/// assert_eq!(refused.retry_after_hint().unwrap().seconds(), 2);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    code: &'static Code,
+    retry_after: Option<RetryAfter>,
+    details: Vec<(&'static str, Detail)>,
+}
+
+impl Rejection {
+    /// The most details one refusal carries; further ones are left out.
+    pub const MAX_DETAILS: usize = 16;
+
+    /// A refusal for `code`, without details. Does not allocate.
+    pub const fn new(code: &'static Code) -> Self {
+        Self {
+            code,
+            retry_after: None,
+            details: Vec::new(),
+        }
+    }
+
+    /// Says when to come back; becomes the `Retry-After` field of the answer.
+    #[must_use]
+    pub const fn retry_after(mut self, after: RetryAfter) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Adds a detail. Beyond [`Rejection::MAX_DETAILS`] it is left out.
+    #[must_use]
+    pub fn detail(mut self, key: &'static str, value: impl Into<Detail>) -> Self {
+        if self.details.len() < Self::MAX_DETAILS {
+            self.details.push((key, value.into()));
+        }
+        self
+    }
+
+    /// Why the request was refused.
+    pub const fn code(&self) -> &'static Code {
+        self.code
+    }
+
+    /// When to come back, if that is known.
+    pub const fn retry_after_hint(&self) -> Option<RetryAfter> {
+        self.retry_after
+    }
+
+    /// The details in the order they were added.
+    pub fn details(&self) -> &[(&'static str, Detail)] {
+        &self.details
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request refused: {}", self.code.name)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+/// The value of a detail: a number, a static word, or a place in the client's own document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Detail {
+    /// A count, a limit, a number of seconds.
+    Integer(i64),
+    /// A word from a closed set.
+    Word(&'static str),
+    /// Where in the client's document the fault lies.
+    Field(FieldPath),
+}
+
+impl From<i64> for Detail {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<u32> for Detail {
+    fn from(value: u32) -> Self {
+        Self::Integer(value.into())
+    }
+}
+
+impl From<u64> for Detail {
+    /// Values above `i64::MAX` are shown as `i64::MAX`.
+    fn from(value: u64) -> Self {
+        Self::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<&'static str> for Detail {
+    fn from(value: &'static str) -> Self {
+        Self::Word(value)
+    }
+}
+
+impl From<FieldPath> for Detail {
+    fn from(value: FieldPath) -> Self {
+        Self::Field(value)
+    }
+}
+
+/// A place in a JSON document, such as `/items/3/price`, cut to a harmless form.
+///
+/// Names of members come from clients, so each segment is cut to 64 characters and every character outside
+/// `A-Z a-z 0-9 _ - $` becomes `_`; a path has at most 16 segments. It cannot carry a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FieldPath(String);
+
+impl FieldPath {
+    const MAX_SEGMENTS: usize = 16;
+    const MAX_SEGMENT_CHARS: usize = 64;
+
+    /// The path made of `segments`, from the root inwards. No segment is the document itself.
+    pub fn new<'a>(segments: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut path = String::new();
+        for segment in segments.into_iter().take(Self::MAX_SEGMENTS) {
+            path.push('/');
+            path.extend(
+                segment
+                    .chars()
+                    .take(Self::MAX_SEGMENT_CHARS)
+                    .map(|c| match c {
+                        'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '-' | '$' => c,
+                        _ => '_',
+                    }),
+            );
+        }
+        Self(path)
+    }
+
+    /// The path as text; empty for the document itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: Code = Code::new(
+        "TEST",
+        StatusCode::BAD_REQUEST,
+        "A test.",
+        GrpcStatus::InvalidArgument,
+    );
+
+    #[test]
+    fn details_are_bounded() {
+        let full = (0..100i64).fold(Rejection::new(&CODE), |r, n| r.detail("n", n));
+        assert_eq!(full.details().len(), Rejection::MAX_DETAILS);
+    }
+
+    #[test]
+    fn a_field_path_cannot_carry_a_message() {
+        let hostile = "password is \"hunter2\"\r\nSet-Cookie: a".to_owned() + &"x".repeat(500);
+        let path = FieldPath::new(std::iter::repeat_n(hostile.as_str(), 100));
+        assert!(path.as_str().len() <= 16 * 65);
+        assert!(
+            path.as_str()
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/_-$".contains(c))
+        );
+        assert_eq!(
+            FieldPath::new(["items", "3", "price"]).as_str(),
+            "/items/3/price"
+        );
+        assert_eq!(FieldPath::new([]).as_str(), "");
+    }
+
+    #[test]
+    fn display_names_the_code_only() {
+        assert_eq!(
+            Rejection::new(&CODE).detail("n", 1i64).to_string(),
+            "request refused: TEST"
+        );
+    }
+}

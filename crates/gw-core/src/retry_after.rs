@@ -1,0 +1,112 @@
+//! The `Retry-After` field (RFC 9110 section 10.2.3): reading it and printing it.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+
+/// When to come back, in whole seconds: rounded up and at least 1, so a client never returns too early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RetryAfter(NonZeroU32);
+
+impl RetryAfter {
+    /// The share of the wait that [`RetryAfter::jittered`] adds at the most.
+    pub const JITTER: f64 = 0.2;
+
+    /// The first whole second that is not before `wait`; one second for a wait of zero.
+    pub fn at_least(wait: Duration) -> Self {
+        let seconds = wait
+            .as_secs()
+            .saturating_add(u64::from(wait.subsec_nanos() > 0));
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        Self(NonZeroU32::new(seconds).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// Adds up to a fifth to `wait`, so that clients refused together do not come back together.
+    ///
+    /// The result is never earlier than [`RetryAfter::at_least`]. Short waits spread as well: the random part is
+    /// added before rounding up, and is at least one second wide.
+    pub fn jittered(wait: Duration, random: &mut fastrand::Rng) -> Self {
+        let spread = (wait.as_secs_f64() * Self::JITTER).clamp(1.0, f64::from(u32::MAX));
+        Self::at_least(wait.saturating_add(Duration::from_secs_f64(random.f64() * spread)))
+    }
+
+    /// The number of seconds, at least 1.
+    pub const fn seconds(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The same as a [`Duration`].
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(self.0.get() as u64)
+    }
+
+    /// The value of the field.
+    pub fn header_value(self) -> HeaderValue {
+        HeaderValue::from(self.seconds())
+    }
+
+    /// Reads a field value: seconds, or an HTTP date seen from `now`. A date in the past is a wait of zero.
+    ///
+    /// `None` for anything else; a caller that trusts a peer's wait must clamp it.
+    pub fn parse(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+        let text = value.to_str().ok()?.trim();
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            // More digits than fit: as far away as we can say.
+            return Some(Duration::from_secs(
+                text.parse().unwrap_or(u64::from(u32::MAX)),
+            ));
+        }
+        let date = httpdate::parse_http_date(text).ok()?;
+        Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rounds_up_and_is_at_least_one() {
+        for (millis, seconds) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1001, 2), (59_999, 60)] {
+            assert_eq!(
+                RetryAfter::at_least(Duration::from_millis(millis)).seconds(),
+                seconds
+            );
+        }
+        assert_eq!(RetryAfter::at_least(Duration::MAX).seconds(), u32::MAX);
+    }
+
+    #[test]
+    fn reads_seconds_and_dates() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let parse = |text: &'static str| RetryAfter::parse(&HeaderValue::from_static(text), now);
+        assert_eq!(parse("120"), Some(Duration::from_secs(120)));
+        assert_eq!(parse("0"), Some(Duration::ZERO));
+        assert_eq!(
+            parse("99999999999999999999999"),
+            Some(Duration::from_secs(u32::MAX.into()))
+        );
+        assert_eq!(
+            parse("Sun, 09 Sep 2001 01:47:10 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(parse("Sat, 09 Sep 2000 01:47:10 GMT"), Some(Duration::ZERO));
+        for garbage in ["", "-1", "+1", "1.5", "soon", "0x10"] {
+            assert_eq!(parse(garbage), None, "{garbage:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn jitter_never_comes_back_early(nanos in 0..u64::MAX / 2, seed: u64) {
+            let wait = Duration::from_nanos(nanos);
+            let exact = RetryAfter::at_least(wait);
+            let jittered = RetryAfter::jittered(wait, &mut fastrand::Rng::with_seed(seed));
+            prop_assert!(jittered >= exact);
+            prop_assert!(jittered.duration() <= wait.mul_f64(1.2) + Duration::from_secs(2));
+        }
+    }
+}
