@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,7 +16,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A request or response body whose origin does not matter any more.
 ///
 /// Bytes at hand are kept as they are; any other body is boxed, and a `Body` inside a `Body` is unwrapped
-/// instead of boxed again. Size hint, end of stream and trailers are those of the body inside.
+/// instead of boxed again. Size hint, end of stream and trailers are those of the body inside. A body that panics when
+/// polled ends with an error instead: on HTTP/2 the panic would take all other streams of the connection with it.
 ///
 /// # Cancel safety
 ///
@@ -50,7 +52,10 @@ impl Body {
         match slot {
             // An ended body is dropped here: what it holds is given back at once. Its trailers have been sent or
             // do not exist, since `is_end_stream` is only true when no frame follows.
-            Some(body) if !body.is_end_stream() => Self(Kind::Boxed(Box::pin(Erased { body }))),
+            Some(body) if !body.is_end_stream() => Self(Kind::Boxed(Box::pin(Erased {
+                body,
+                panicked: false,
+            }))),
             _ => Self::empty(),
         }
     }
@@ -129,12 +134,25 @@ impl http_body::Body for Body {
 }
 
 pin_project_lite::pin_project! {
-    /// Only changes the error type; the box around it is the one allocation.
+    /// Changes the error type and stops panics; the box around it is the one allocation.
     struct Erased<B> {
         #[pin]
         body: B,
+        panicked: bool,
     }
 }
+
+/// A body panicked when it was polled.
+#[derive(Debug)]
+struct Panicked;
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body panicked when polled")
+    }
+}
+
+impl Error for Panicked {}
 
 impl<B> http_body::Body for Erased<B>
 where
@@ -197,14 +215,37 @@ mod tests {
         assert_eq!(collected.to_bytes(), "ab");
     }
 
+    #[tokio::test]
+    async fn a_panic_becomes_an_error() {
+        struct Panics;
+
+        impl http_body::Body for Panics {
+            type Data = Bytes;
+            type Error = BoxError;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+                panic!("a fault in a body")
+            }
+        }
+
+        let mut body = Body::new(Panics);
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the body panicked when polled");
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+    }
+
     #[test]
     fn is_never_boxed_twice() {
         let erased = Body::new(Body::new(Full::new(Bytes::from_static(b"abc"))));
         let Kind::Boxed(outer) = &erased.0 else {
             panic!("a full body is boxed once")
         };
-        // The box holds the `Full` and nothing around it.
-        assert_eq!(size_of_val(&**outer), size_of::<Full<Bytes>>());
+        // The box holds the `Full` itself, not a box around it.
+        assert_eq!(size_of_val(&**outer), size_of::<Erased<Full<Bytes>>>());
         assert!(matches!(
             Body::new(Body::from("abc")).0,
             Kind::Whole(Some(_))

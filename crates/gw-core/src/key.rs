@@ -61,6 +61,9 @@ impl std::error::Error for MissingKey {}
 /// States that a key can be read in a pipeline where the facts `F` hold.
 pub trait AvailableIn<F> {}
 
+/// No key at all needs nothing: the end of a list of keys made of pairs.
+impl<F> AvailableIn<F> for () {}
+
 /// The client's address, IPv6 grouped by prefix. Needs the [`ClientAddr`] that the address stage sets.
 ///
 /// Outside a typed pipeline, where no such stage may exist, the peer's socket address stands in: no forwarded
