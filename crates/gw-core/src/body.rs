@@ -166,14 +166,22 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.project()
-            .body
-            .poll_frame(cx)
-            .map(|frame| frame.map(|result| result.map_err(Into::into)))
+        let this = self.project();
+        if *this.panicked {
+            return Poll::Ready(None);
+        }
+        // Unwind safe: a body that panicked is never polled again.
+        match catch_unwind(AssertUnwindSafe(|| this.body.poll_frame(cx))) {
+            Ok(frame) => frame.map(|frame| frame.map(|result| result.map_err(Into::into))),
+            Err(_) => {
+                *this.panicked = true;
+                Poll::Ready(Some(Err(Box::new(Panicked))))
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.panicked || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
