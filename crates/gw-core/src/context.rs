@@ -142,7 +142,8 @@ trace_identifier!(SpanId, 8);
 
 /// The route that the request matched, or the one that stands for no match. Set by the route stage.
 ///
-/// Names and templates come from configuration, so both are safe as metric labels.
+/// Names and templates come from configuration, so both are safe as metric labels. The ordinal is the route's place in
+/// its table: what is kept per route goes into a list, and is found without comparing names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteMatch(Arc<RouteName>);
 
@@ -150,19 +151,20 @@ pub struct RouteMatch(Arc<RouteName>);
 struct RouteName {
     name: Box<str>,
     template: Box<str>,
-    matched: bool,
+    ordinal: Option<usize>,
 }
 
 impl RouteMatch {
     /// The name and template of requests that match no route.
     pub const UNMATCHED: &'static str = "unmatched";
 
-    /// A configured route: its name, and the path template it was declared with.
-    pub fn new(name: impl Into<Box<str>>, template: impl Into<Box<str>>) -> Self {
+    /// A configured route: its place in the table, its name, and the path template it was declared with.
+    pub fn new(ordinal: usize, name: impl Into<Box<str>>, template: impl Into<Box<str>>) -> Self {
+        let ordinal = Some(ordinal);
         Self(Arc::new(RouteName {
             name: name.into(),
             template: template.into(),
-            matched: true,
+            ordinal,
         }))
     }
 
@@ -172,7 +174,7 @@ impl RouteMatch {
         Self(Arc::new(RouteName {
             name: word(),
             template: word(),
-            matched: false,
+            ordinal: None,
         }))
     }
 
@@ -186,9 +188,9 @@ impl RouteMatch {
         &self.0.template
     }
 
-    /// Whether a configured route matched.
-    pub fn is_matched(&self) -> bool {
-        self.0.matched
+    /// The route's place in its table, from 0; `None` if no route matched.
+    pub fn ordinal(&self) -> Option<usize> {
+        self.0.ordinal
     }
 }
 

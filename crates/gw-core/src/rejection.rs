@@ -1,12 +1,16 @@
 //! Refusals as data: what was refused, why, and when to come back.
 //!
-//! A [`Rejection`] is built from a static [`Code`] and typed details only. No constructor takes an error or
-//! free text, so an internal message cannot reach a client by way of a refusal.
+//! What a client is told of a [`Rejection`] is built from a static [`Code`] and typed details only. An error may ride
+//! along as the cause, for the operator's log; no renderer reads it, so an internal message cannot reach a client by
+//! way of a refusal.
 
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use http::StatusCode;
 
+use crate::body::BoxError;
 use crate::retry_after::RetryAfter;
 
 /// A stable reason for refusing a request, defined as a `const` by the crate that refuses.
@@ -117,7 +121,8 @@ pub enum GrpcStatus {
 /// A refused request: a code, when to come back, and typed details.
 ///
 /// It is put into the extensions of the answer that renders it, so that outer layers count and log it without
-/// reading a body. It is an [`Error`](std::error::Error) as well, for stacks that pass refusals as errors.
+/// reading a body. It is an [`Error`] as well, for stacks that pass refusals as errors. Two are equal if a client
+/// cannot tell them apart: the cause does not count.
 ///
 /// # Examples
 ///
@@ -136,11 +141,12 @@ pub enum GrpcStatus {
 ///     .detail("lane", "logs");
 /// assert_eq!(refused.retry_after_hint().unwrap().seconds(), 2);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Rejection {
     code: &'static Code,
     retry_after: Option<RetryAfter>,
     details: Vec<(&'static str, Detail)>,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Rejection {
@@ -172,6 +178,18 @@ impl Rejection {
         self
     }
 
+    /// Notes what led to the refusal, for logs. It is this error's `source` and never part of an answer.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
+        self.cause = Some(Arc::from(cause.into()));
+        self
+    }
+
+    /// The refusal that `error` stands for: the first one among it and its sources.
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        std::iter::successors(Some(error), |&error| error.source()).find_map(|e| e.downcast_ref())
+    }
+
     /// Why the request was refused.
     pub const fn code(&self) -> &'static Code {
         self.code
@@ -194,7 +212,29 @@ impl fmt::Display for Rejection {
     }
 }
 
-impl std::error::Error for Rejection {}
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+impl PartialEq for Rejection {
+    fn eq(&self, other: &Self) -> bool {
+        self.code == other.code
+            && self.retry_after == other.retry_after
+            && self.details == other.details
+    }
+}
+
+impl Eq for Rejection {}
+
+impl From<&'static Code> for Rejection {
+    fn from(code: &'static Code) -> Self {
+        Self::new(code)
+    }
+}
 
 /// The value of a detail: a number, a static word, or a place in the client's own document.
 #[derive(Debug, Clone, PartialEq, Eq)]

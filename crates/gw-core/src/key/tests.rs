@@ -169,7 +169,7 @@ fn keys_are_read_from_the_head() {
             .insert(header::HOST, HeaderValue::from_static("example.com"));
         let extensions = request.extensions_mut();
         extensions.insert(ClientAddr::new("2001:db8::1:2:3:4:5".parse().unwrap()));
-        extensions.insert(RouteMatch::new("orders", "/orders"));
+        extensions.insert(RouteMatch::new(0, "orders", "/orders"));
         let consumer = Some("acme".into());
         extensions.insert(Identity::new(IdentityParts {
             consumer,
