@@ -159,6 +159,7 @@ impl Rejection {
             code,
             retry_after: None,
             details: Vec::new(),
+            cause: None,
         }
     }
 
