@@ -78,6 +78,20 @@ impl RequestId {
         valid.then_some(Self(value))
     }
 
+    /// An id written as a UUID is: 32 lower-case hex digits in five groups.
+    pub fn from_u128(bits: u128) -> Self {
+        let [a, b, c, d] = [bits >> 96, bits >> 80, bits >> 64, bits >> 48];
+        let text = format!(
+            "{a:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            b & 0xffff,
+            c & 0xffff,
+            d & 0xffff,
+            bits & 0xffff_ffff_ffff
+        );
+        // Hex digits and hyphens are a valid field value.
+        Self(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0")))
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         // Checked to be ASCII when it was made.

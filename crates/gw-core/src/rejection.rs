@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::body::BoxError;
 use crate::retry_after::RetryAfter;
@@ -146,6 +146,7 @@ pub struct Rejection {
     code: &'static Code,
     retry_after: Option<RetryAfter>,
     details: Vec<(&'static str, Detail)>,
+    fields: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -159,6 +160,7 @@ impl Rejection {
             code,
             retry_after: None,
             details: Vec::new(),
+            fields: Vec::new(),
             cause: None,
         }
     }
@@ -176,6 +178,15 @@ impl Rejection {
         if self.details.len() < Self::MAX_DETAILS {
             self.details.push((key, value.into()));
         }
+        self
+    }
+
+    /// Adds a header field that the status asks for: `Allow` with 405, `WWW-Authenticate` with 401.
+    ///
+    /// The value must come from configuration or be static, never from an error.
+    #[must_use]
+    pub fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
         self
     }
 
@@ -205,6 +216,11 @@ impl Rejection {
     pub fn details(&self) -> &[(&'static str, Detail)] {
         &self.details
     }
+
+    /// The header fields that the answer carries because of this refusal.
+    pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.fields
+    }
 }
 
 impl fmt::Display for Rejection {
@@ -226,6 +242,7 @@ impl PartialEq for Rejection {
         self.code == other.code
             && self.retry_after == other.retry_after
             && self.details == other.details
+            && self.fields == other.fields
     }
 }
 

@@ -15,7 +15,10 @@ pub struct Failure {
 impl Failure {
     /// A failure that explains itself.
     pub const fn new(rejection: Rejection) -> Self {
-        Self { rejection, cause: None }
+        Self {
+            rejection,
+            cause: None,
+        }
     }
 
     /// A failure that comes from `cause`.
@@ -53,6 +56,8 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn Error + 'static))
     }
 }

@@ -2,18 +2,23 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod codes;
+mod config_error;
+mod decided;
 mod failure;
 pub mod inbound;
 pub mod outbound;
-mod pipeline;
+pub mod pipeline;
 #[cfg(feature = "server")]
 pub mod server;
+mod timeouts;
 #[cfg(feature = "upstream")]
 pub mod upstream;
-mod timeouts;
 
 pub use gw_core::stage::{FactSet, HasClientAddr, HasIdentity, HasRoute, NoFacts, Stage};
 pub use gw_core::{Body, BoxError, Rejection};
 
+pub use self::config_error::ConfigError;
+pub use self::decided::Decided;
 pub use self::failure::Failure;
-pub use self::timeouts::Timeouts;
+pub use self::pipeline::{Builder, Description, Pipeline, PipelineLayer, plain};
+pub use self::timeouts::{PassErrorBodies, Timeouts};

@@ -22,3 +22,7 @@ impl Default for Timeouts {
         }
     }
 }
+
+/// In the extensions of requests whose route lets the bodies of an upstream's 5xx answers through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassErrorBodies;

@@ -31,6 +31,7 @@ pub(super) fn render<B>(
     if let Some(after) = rejection.retry_after_hint() {
         headers.insert(header::RETRY_AFTER, after.header_value());
     }
+    headers.extend(rejection.fields().iter().cloned());
     response.extensions_mut().insert(rejection);
     response
 }

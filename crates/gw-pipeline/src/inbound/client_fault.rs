@@ -40,7 +40,9 @@ impl ClientFault {
     /// Notes the fault. The first one stays.
     pub fn set(&self, fault: Fault) {
         // Relaxed: the flag is read by the task that polled the body, or after that task handed its result over.
-        _ = self.0.compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed);
+        _ = self
+            .0
+            .compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The fault, if there was one.

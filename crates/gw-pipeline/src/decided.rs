@@ -1,0 +1,80 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use gw_core::OnReject;
+use http::Response;
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// The future of a stage that decides at once: a refusal at hand, or the inner service's future.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the inner future, and nothing else.
+    pub struct Decided<Fut, R, B, E>
+    where
+        R: OnReject<Response<B>, E>,
+    {
+        #[pin]
+        state: State<Fut, R, Result<Response<B>, R::Error>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<Fut, R, T> {
+        Inner { #[pin] future: Fut, on_reject: R },
+        Refused { answer: Option<T> },
+    }
+}
+
+impl<Fut, R, B, E> Decided<Fut, R, B, E>
+where
+    R: OnReject<Response<B>, E>,
+{
+    pub(crate) const fn inner(future: Fut, on_reject: R) -> Self {
+        Self {
+            state: State::Inner { future, on_reject },
+        }
+    }
+
+    pub(crate) const fn refused(answer: Result<Response<B>, R::Error>) -> Self {
+        Self {
+            state: State::Refused {
+                answer: Some(answer),
+            },
+        }
+    }
+}
+
+impl<Fut, R, B, E> Future for Decided<Fut, R, B, E>
+where
+    Fut: Future<Output = Result<Response<B>, E>>,
+    R: OnReject<Response<B>, E>,
+{
+    type Output = Result<Response<B>, R::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Inner { future, on_reject } => future
+                .poll(cx)
+                .map(|result| result.map_err(|error| on_reject.inner(error))),
+            // Pending once taken: a future must not be polled after it was ready.
+            StateProj::Refused { answer } => answer.take().map_or(Poll::Pending, Poll::Ready),
+        }
+    }
+}
+
+impl<Fut, R, B, E> fmt::Debug for Decided<Fut, R, B, E>
+where
+    R: OnReject<Response<B>, E>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Inner { .. } => "inner",
+            State::Refused { .. } => "refused",
+        };
+        f.debug_tuple("Decided").field(&state).finish()
+    }
+}

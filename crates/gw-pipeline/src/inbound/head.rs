@@ -1,0 +1,300 @@
+//! What the head of a request must look like before anything is decided by it.
+
+use std::net::Ipv6Addr;
+
+use gw_core::{Code, Rejection};
+use http::header::{ALLOW, HOST};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderName, HeaderValue, Method, Version};
+
+use super::path::{EncodedSlash, normalize};
+use crate::codes;
+
+/// The largest head that is let through.
+///
+/// The server in front has limits of its own, by which it protects its buffers; these here answer with the envelope,
+/// and hold whatever the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeadLimits {
+    /// The longest target (path and query), in bytes. Beyond: 414.
+    pub uri_bytes: usize,
+    /// The most header fields. Beyond: 431.
+    pub fields: usize,
+    /// The most bytes in names and values of header fields. Beyond: 431.
+    pub field_bytes: usize,
+}
+
+impl Default for HeadLimits {
+    /// 8 KiB of target, 100 fields, 32 KiB of fields.
+    fn default() -> Self {
+        Self {
+            uri_bytes: 8 * 1024,
+            fields: 100,
+            field_bytes: 32 * 1024,
+        }
+    }
+}
+
+/// Brings the head into its one form, or refuses it.
+///
+/// After it there is exactly one valid `Host` field, which the authority of an absolute target has replaced; the
+/// target is a path in normal form and a query; and no field's name has an underscore, since many upstreams read
+/// `X_A` and `X-A` as the same field.
+pub(super) fn normalize_head(
+    parts: &mut Parts,
+    limits: HeadLimits,
+    slash: EncodedSlash,
+) -> Result<(), Rejection> {
+    check_size(parts, limits)?;
+    check_method(parts)?;
+    set_host(parts)?;
+    set_target(parts, slash)?;
+    remove_underscored(parts);
+    Ok(())
+}
+
+fn check_size(parts: &Parts, limits: HeadLimits) -> Result<(), Rejection> {
+    let target = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
+    if target > limits.uri_bytes {
+        return Err(Rejection::new(&codes::URI_TOO_LONG).detail("limit", limits.uri_bytes as u64));
+    }
+    if parts.headers.len() > limits.fields {
+        return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit", limits.fields as u64));
+    }
+    let bytes: usize = parts
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if bytes > limits.field_bytes {
+        let limit = limits.field_bytes as u64;
+        return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit_bytes", limit));
+    }
+    Ok(())
+}
+
+/// CONNECT would make a tunnel of the gateway, TRACE would show a client what the gateway added.
+fn check_method(parts: &Parts) -> Result<(), Rejection> {
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        return Err(Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow));
+    }
+    Ok(())
+}
+
+/// RFC 9112 section 3.2, RFC 9113 section 8.3.1.
+fn set_host(parts: &mut Parts) -> Result<(), Rejection> {
+    const MALFORMED: &Code = &codes::MALFORMED_REQUEST;
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(malformed("host", "duplicate"));
+    }
+    match (parts.uri.authority(), host) {
+        (Some(authority), host) => {
+            if !is_host(authority.as_str()) {
+                return Err(malformed("host", "invalid"));
+            }
+            // On HTTP/1 the target wins over the field; on HTTP/2 both say the same or the request is malformed.
+            let disagree = |host: &HeaderValue| {
+                !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            };
+            if parts.version >= Version::HTTP_2 && host.is_some_and(disagree) {
+                return Err(malformed("host", "contradicts :authority"));
+            }
+            let value = HeaderValue::from_str(authority.as_str()).map_err(|_| MALFORMED)?;
+            parts.headers.insert(HOST, value);
+        }
+        (None, Some(host)) => {
+            if !host.to_str().is_ok_and(is_host) {
+                return Err(malformed("host", "invalid"));
+            }
+        }
+        (None, None) if parts.version == Version::HTTP_10 || parts.version == Version::HTTP_09 => {}
+        (None, None) => return Err(malformed("host", "missing")),
+    }
+    Ok(())
+}
+
+/// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
+        Some(_) => return false,
+        None => text
+            .find(':')
+            .map_or((text, ""), |colon| text.split_at(colon)),
+    };
+    let port_is_valid = match port.strip_prefix(':') {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+        None => port.is_empty(),
+    };
+    let name_is_valid = (1..=255).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    name_is_valid && port_is_valid
+}
+
+fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
+    // The asterisk is a target of its own, for OPTIONS only (RFC 9112 section 3.2.4).
+    if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
+        return Ok(());
+    }
+    let refused = || malformed("target", "ambiguous path");
+    let normal = normalize(parts.uri.path(), slash).map_err(|_| refused())?;
+    if normal == parts.uri.path() && parts.uri.authority().is_none() {
+        return Ok(());
+    }
+    let target = match parts.uri.query() {
+        Some(query) => format!("{normal}?{query}"),
+        None => normal.into_owned(),
+    };
+    parts.uri = Uri::from(PathAndQuery::try_from(target).map_err(|_| refused())?);
+    Ok(())
+}
+
+fn remove_underscored(parts: &mut Parts) {
+    let has_underscore = |name: &&HeaderName| name.as_str().contains('_');
+    // None is the rule, so the list is not built for it.
+    while let Some(name) = parts.headers.keys().find(has_underscore).cloned() {
+        parts.headers.remove(name);
+    }
+}
+
+fn malformed(part: &'static str, fault: &'static str) -> Rejection {
+    Rejection::new(&codes::MALFORMED_REQUEST).detail(part, fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn head(
+        build: impl FnOnce(http::request::Builder) -> http::request::Builder,
+    ) -> Result<Parts, Rejection> {
+        let (mut parts, ()) = build(Request::builder()).body(()).unwrap().into_parts();
+        normalize_head(&mut parts, HeadLimits::default(), EncodedSlash::Reject).map(|()| parts)
+    }
+
+    fn code(result: Result<Parts, Rejection>) -> &'static str {
+        result.map_or_else(|refused| refused.code().name(), |_| "ok")
+    }
+
+    #[test]
+    fn exactly_one_valid_host() {
+        for host in [
+            "example.com",
+            "example.com:80",
+            "a_b.c-d",
+            "192.0.2.1",
+            "[2001:db8::1]:8080",
+            "[::1]",
+        ] {
+            assert_eq!(
+                code(head(|r| r.uri("/").header(HOST, host))),
+                "ok",
+                "{host}"
+            );
+        }
+        for host in [
+            "", "a b", "a,b", "user@a", "a/b", "a:", "a:80:90", "a:x", "a:99999", "[::1", "[zz]",
+            "::1", "a?b", "a#b",
+        ] {
+            // A port may be empty by RFC 3986; an empty one is refused here all the same, as it is never meant.
+            assert_eq!(
+                code(head(|r| r.uri("/").header(HOST, host))),
+                "MALFORMED_REQUEST",
+                "{host}"
+            );
+        }
+        assert_eq!(code(head(|r| r.uri("/"))), "MALFORMED_REQUEST");
+        let twice = head(|r| r.uri("/").header(HOST, "a").header(HOST, "a"));
+        assert_eq!(code(twice), "MALFORMED_REQUEST");
+        assert_eq!(code(head(|r| r.uri("/").version(Version::HTTP_10))), "ok");
+    }
+
+    #[test]
+    fn an_absolute_target_replaces_host() {
+        let parts = head(|r| {
+            r.uri("http://target.example/a?b")
+                .header(HOST, "field.example")
+        })
+        .unwrap();
+        assert_eq!(parts.headers[HOST], "target.example");
+        assert_eq!(parts.uri, "/a?b");
+        let h2 = |host| {
+            head(move |r| {
+                r.uri("http://a.example/")
+                    .version(Version::HTTP_2)
+                    .header(HOST, host)
+            })
+        };
+        assert_eq!(code(h2("A.example")), "ok");
+        assert_eq!(code(h2("b.example")), "MALFORMED_REQUEST");
+    }
+
+    #[test]
+    fn targets_have_one_form() {
+        let parts = head(|r| r.uri("/a/../%62?x=%2F").header(HOST, "a")).unwrap();
+        assert_eq!(parts.uri, "/b?x=%2F");
+        assert_eq!(
+            code(head(|r| r.uri("/%00").header(HOST, "a"))),
+            "MALFORMED_REQUEST"
+        );
+        assert_eq!(
+            code(head(|r| r.uri("*").header(HOST, "a"))),
+            "MALFORMED_REQUEST"
+        );
+        assert_eq!(
+            code(head(|r| r.method("OPTIONS").uri("*").header(HOST, "a"))),
+            "ok"
+        );
+        for method in ["CONNECT", "TRACE"] {
+            let refused = head(|r| r.method(method).uri("/").header(HOST, "a")).unwrap_err();
+            assert_eq!(refused.code(), &codes::METHOD_NOT_ALLOWED);
+            assert_eq!(refused.fields()[0].0, ALLOW);
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let long = format!("/{}", "a".repeat(8 * 1024));
+        assert_eq!(
+            code(head(|r| r.uri(long).header(HOST, "a"))),
+            "URI_TOO_LONG"
+        );
+        let many = |n: usize| {
+            head(move |r| {
+                (1..n).fold(r.uri("/").header(HOST, "a"), |r, i| {
+                    r.header(format!("x-{i}"), "1")
+                })
+            })
+        };
+        assert_eq!(code(many(100)), "ok");
+        assert_eq!(code(many(101)), "HEADERS_TOO_LARGE");
+        let large = head(|r| {
+            r.uri("/")
+                .header(HOST, "a")
+                .header("x", "y".repeat(32 * 1024))
+        });
+        assert_eq!(code(large), "HEADERS_TOO_LARGE");
+    }
+
+    #[test]
+    fn underscore_twins_are_gone() {
+        let parts = head(|r| {
+            r.uri("/")
+                .header(HOST, "a")
+                .header("x_forwarded_for", "1.1.1.1")
+        })
+        .unwrap();
+        assert_eq!(parts.headers.len(), 1);
+    }
+}

@@ -1,0 +1,149 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use gw_core::context::Identity;
+use gw_core::stage::{FactSet, Stage};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Tells the upstream who calls, and makes sure that nobody else can.
+///
+/// The client's copies of the fields are removed from every request, whether there is an [`Identity`] or not; then the
+/// fields are set from the identity. A name that cannot stand in a field is left out.
+#[derive(Debug, Clone)]
+pub struct IdentityHeadersLayer {
+    names: Arc<IdentityHeaders>,
+}
+
+/// The header fields that carry an identity upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IdentityHeaders {
+    /// The application that calls.
+    pub consumer: HeaderName,
+    /// The person on whose behalf it calls.
+    pub user: HeaderName,
+    /// What the credential allows, separated by spaces.
+    pub scopes: HeaderName,
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> Self {
+        Self {
+            consumer: HeaderName::from_static("x-consumer-id"),
+            user: HeaderName::from_static("x-user-id"),
+            scopes: HeaderName::from_static("x-scopes"),
+        }
+    }
+}
+
+impl IdentityHeaders {
+    fn apply(&self, headers: &mut HeaderMap, identity: Option<&Identity>) {
+        for name in [&self.consumer, &self.user, &self.scopes] {
+            headers.remove(name);
+        }
+        let Some(identity) = identity else { return };
+        let mut set = |name: &HeaderName, value: Option<&str>| {
+            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+                headers.insert(name, value);
+            }
+        };
+        set(&self.consumer, identity.consumer());
+        set(&self.user, identity.user());
+        let scopes = identity.scopes().collect::<Vec<_>>().join(" ");
+        set(
+            &self.scopes,
+            Some(scopes.as_str()).filter(|scopes| !scopes.is_empty()),
+        );
+    }
+}
+
+impl IdentityHeadersLayer {
+    /// Uses the fields `names`.
+    pub fn new(names: IdentityHeaders) -> Self {
+        Self {
+            names: Arc::new(names),
+        }
+    }
+}
+
+impl<F: FactSet> Stage<F> for IdentityHeadersLayer {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+impl<S> Layer<S> for IdentityHeadersLayer {
+    type Service = IdentityHeadersService<S>;
+
+    fn layer(&self, inner: S) -> IdentityHeadersService<S> {
+        IdentityHeadersService {
+            inner,
+            names: Arc::clone(&self.names),
+        }
+    }
+}
+
+/// The service of [`IdentityHeadersLayer`].
+#[derive(Debug, Clone)]
+pub struct IdentityHeadersService<S> {
+    inner: S,
+    names: Arc<IdentityHeaders>,
+}
+
+impl<S, B> Service<Request<B>> for IdentityHeadersService<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        let identity = request.extensions().get::<Identity>().cloned();
+        self.names.apply(request.headers_mut(), identity.as_ref());
+        self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gw_core::context::IdentityParts;
+
+    use super::*;
+
+    #[test]
+    fn a_client_cannot_say_who_it_is() {
+        let names = IdentityHeaders::default();
+        let mut headers = HeaderMap::new();
+        headers.append(&names.user, HeaderValue::from_static("admin"));
+        headers.append(&names.user, HeaderValue::from_static("root"));
+        names.apply(&mut headers, None);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn an_identity_is_passed_on() {
+        let names = IdentityHeaders::default();
+        let mut headers = HeaderMap::new();
+        headers.append(&names.scopes, HeaderValue::from_static("admin:all"));
+        let identity = Identity::new(IdentityParts {
+            consumer: Some("acme".into()),
+            user: Some("line\nbreak".into()),
+            scopes: vec!["orders:read".into(), "orders:write".into()],
+            roles: Vec::new(),
+        });
+        names.apply(&mut headers, Some(&identity));
+        assert_eq!(headers[&names.consumer], "acme");
+        assert_eq!(headers[&names.scopes], "orders:read orders:write");
+        assert!(!headers.contains_key(&names.user));
+    }
+}

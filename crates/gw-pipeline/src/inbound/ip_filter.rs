@@ -1,0 +1,185 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use gw_core::context::ClientAddr;
+use gw_core::key::{TrustedProxies, peer_addr};
+use gw_core::record::Record;
+use gw_core::stage::{FactSet, Stage};
+use gw_core::{OnReject, RejectContext, Rejection, Respond};
+use http::request::Parts;
+use http::{Request, Response};
+use ipnet::IpNet;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::codes;
+use crate::decided::Decided;
+
+/// Establishes the client's address, and lets it pass or not.
+///
+/// The address is the result of the walk through trusted proxies, and goes into the request's extensions as
+/// [`ClientAddr`]. An address on the deny list is refused with 403, and so is one that is not on an allow list that has
+/// entries. Without lists the stage only establishes the address.
+///
+/// A request whose peer address the server does not provide is answered with 500; the refusal's cause says what
+/// provides it.
+#[derive(Debug, Clone)]
+pub struct IpFilterLayer<R = Respond> {
+    rules: Arc<Rules>,
+    on_reject: R,
+}
+
+#[derive(Debug, Clone)]
+struct Rules {
+    proxies: TrustedProxies,
+    allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
+}
+
+impl IpFilterLayer {
+    /// Believes `proxies`, and lets everybody pass.
+    pub fn new(proxies: TrustedProxies) -> Self {
+        let rules = Rules {
+            proxies,
+            allow: Vec::new(),
+            deny: Vec::new(),
+        };
+        Self {
+            rules: Arc::new(rules),
+            on_reject: Respond::new(),
+        }
+    }
+}
+
+impl<R> IpFilterLayer<R> {
+    /// Lets only these networks pass; an empty list lets everybody pass.
+    #[must_use]
+    pub fn allow(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        Arc::make_mut(&mut self.rules).allow = networks.into_iter().collect();
+        self
+    }
+
+    /// Lets these networks never pass, whatever the allow list says.
+    #[must_use]
+    pub fn deny(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        Arc::make_mut(&mut self.rules).deny = networks.into_iter().collect();
+        self
+    }
+
+    /// Renders refusals with `on_reject`.
+    #[must_use]
+    pub fn on_reject<R2>(self, on_reject: R2) -> IpFilterLayer<R2> {
+        IpFilterLayer {
+            rules: self.rules,
+            on_reject,
+        }
+    }
+}
+
+impl Rules {
+    fn client(&self, parts: &Parts) -> Result<ClientAddr, Rejection> {
+        let peer = peer_addr(&parts.extensions)
+            .map_err(|missing| Rejection::new(&codes::INTERNAL).caused_by(missing))?;
+        let client = self.proxies.client(peer.ip(), &parts.headers);
+        if self.lets_pass(client.ip()) {
+            Ok(client)
+        } else {
+            Err(Rejection::new(&codes::ADDRESS_DENIED))
+        }
+    }
+
+    fn lets_pass(&self, address: IpAddr) -> bool {
+        let listed = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+        !listed(&self.deny) && (self.allow.is_empty() || listed(&self.allow))
+    }
+}
+
+impl<F: FactSet, R> Stage<F> for IpFilterLayer<R> {
+    type Facts = F::WithClientAddr;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+impl<S, R: Clone> Layer<S> for IpFilterLayer<R> {
+    type Service = IpFilter<S, R>;
+
+    fn layer(&self, inner: S) -> IpFilter<S, R> {
+        IpFilter {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`IpFilterLayer`].
+#[derive(Debug, Clone)]
+pub struct IpFilter<S, R = Respond> {
+    inner: S,
+    layer: IpFilterLayer<R>,
+}
+
+impl<S, R, B, ResB> Service<Request<B>> for IpFilter<S, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    R: OnReject<Response<ResB>, S::Error> + Clone,
+{
+    type Response = Response<ResB>;
+    type Error = R::Error;
+    type Future = Decided<S::Future, R, ResB, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.layer.on_reject.inner(error))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        match self.layer.rules.client(&parts) {
+            Ok(client) => {
+                if let Some(record) = Record::of(&parts.extensions) {
+                    record.update(|exchange| exchange.client = Some(client));
+                }
+                parts.extensions.insert(client);
+                let future = self.inner.call(Request::from_parts(parts, body));
+                Decided::inner(future, self.layer.on_reject.clone())
+            }
+            Err(refused) => {
+                let context = RejectContext::of_parts(&parts);
+                Decided::refused(self.layer.on_reject.reject(refused, &context))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(layer: &IpFilterLayer, address: &str) -> bool {
+        let client = ClientAddr::new(address.parse().unwrap());
+        layer.rules.lets_pass(client.ip())
+    }
+
+    #[test]
+    fn deny_wins_over_allow() {
+        let nets = |text: &[&str]| {
+            text.iter()
+                .map(|n| n.parse().unwrap())
+                .collect::<Vec<IpNet>>()
+        };
+        let open = IpFilterLayer::new(TrustedProxies::none());
+        assert!(passes(&open, "192.0.2.1"));
+        let filter = open
+            .allow(nets(&["192.0.2.0/24"]))
+            .deny(nets(&["192.0.2.66/32"]));
+        assert!(passes(&filter, "192.0.2.1"));
+        assert!(passes(&filter, "::ffff:192.0.2.1"));
+        assert!(!passes(&filter, "192.0.2.66"));
+        assert!(!passes(&filter, "198.51.100.1"));
+    }
+}

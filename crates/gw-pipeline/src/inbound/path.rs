@@ -1,0 +1,186 @@
+//! One normal form of a path, so that routing, limits, authentication, metrics and the upstream read the same.
+
+use std::borrow::Cow;
+
+/// What to do with `%2F` in a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EncodedSlash {
+    /// Refuse the request. Upstreams disagree on whether it separates segments, and attackers know.
+    #[default]
+    Reject,
+    /// Keep it encoded, as part of its segment.
+    Keep,
+}
+
+/// A path that is refused because two readers may understand it in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ambiguous;
+
+/// The normal form of `path` (RFC 3986 section 6.2.2, and stricter).
+///
+/// Escapes of unreserved characters are decoded, other escapes get upper-case digits, dot segments are resolved,
+/// empty segments merged. Refused are: a path that does not begin with a slash or climbs over the root, a broken
+/// escape, an escaped control character, a backslash in any form, raw bytes outside ASCII, escapes that are not
+/// UTF-8, and a dot segment with parameters (`..;x`). A path in normal form is returned as it is.
+pub(crate) fn normalize(path: &str, slash: EncodedSlash) -> Result<Cow<'_, str>, Ambiguous> {
+    if is_normal(path.as_bytes()) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let rest = path.strip_prefix('/').ok_or(Ambiguous)?;
+    let mut normal = Normal {
+        path: String::with_capacity(path.len() + 1),
+    };
+    let mut segments = rest.split('/').peekable();
+    while let Some(raw) = segments.next() {
+        let segment = decode(raw, slash)?;
+        normal.push(&segment, segments.peek().is_none())?;
+    }
+    Ok(Cow::Owned(normal.path))
+}
+
+/// Whether nothing has to be changed or looked at closely. May be false for a normal path, never true for another.
+fn is_normal(path: &[u8]) -> bool {
+    let plain = |byte: &u8| {
+        matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~')
+            || b"!$&'()*+,=:@".contains(byte)
+    };
+    let strange = path.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
+    path.first() == Some(&b'/') && !strange && path.iter().all(plain)
+}
+
+/// Decodes what needs no escape, and refuses what must not be in a segment.
+fn decode(raw: &str, slash: EncodedSlash) -> Result<String, Ambiguous> {
+    let mut segment = String::with_capacity(raw.len());
+    // The bytes that the escapes stand for, to be checked as UTF-8 where they are not ASCII.
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let escaped = hex(bytes.next())? << 4 | hex(bytes.next())?;
+                decoded.push(escaped);
+                push_escaped(&mut segment, escaped, slash)?;
+            }
+            b'\\' | 0..=b' ' | 0x7f.. => return Err(Ambiguous),
+            _ => {
+                decoded.push(byte);
+                segment.push(char::from(byte));
+            }
+        }
+    }
+    std::str::from_utf8(&decoded).map_err(|_| Ambiguous)?;
+    Ok(segment)
+}
+
+fn push_escaped(segment: &mut String, byte: u8, slash: EncodedSlash) -> Result<(), Ambiguous> {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            segment.push(char::from(byte));
+        }
+        0..0x20 | 0x7f | b'\\' => return Err(Ambiguous),
+        b'/' if slash == EncodedSlash::Reject => return Err(Ambiguous),
+        _ => {
+            segment.push('%');
+            let digits = [byte >> 4, byte & 15].map(|n| DIGITS.get(usize::from(n)).copied());
+            segment.extend(digits.into_iter().flatten().map(char::from));
+        }
+    }
+    Ok(())
+}
+
+fn hex(digit: Option<u8>) -> Result<u8, Ambiguous> {
+    let digit = digit
+        .and_then(|d| char::from(d).to_digit(16))
+        .ok_or(Ambiguous)?;
+    u8::try_from(digit).map_err(|_| Ambiguous)
+}
+
+/// A path in the making; always empty, or a slash before each segment so far.
+struct Normal {
+    path: String,
+}
+
+impl Normal {
+    fn push(&mut self, segment: &str, last: bool) -> Result<(), Ambiguous> {
+        match segment {
+            // Empty and dot segments vanish, but at the end they say that the path ends in a slash.
+            "" | "." if !last => {}
+            "" | "." => self.path.push('/'),
+            ".." => {
+                let parent = self.path.rfind('/').ok_or(Ambiguous)?;
+                self.path.truncate(parent);
+                if last {
+                    self.path.push('/');
+                }
+            }
+            _ if matches!(segment.split(';').next(), Some("." | "..")) => return Err(Ambiguous),
+            _ => {
+                self.path.push('/');
+                self.path.push_str(segment);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn normal(path: &str) -> Option<String> {
+        normalize(path, EncodedSlash::Reject)
+            .ok()
+            .map(Cow::into_owned)
+    }
+
+    #[test]
+    fn one_form_for_many_spellings() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b/"),
+            ("//a///b", "/a/b"),
+            ("/a//", "/a/"),
+            ("/./a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/%61dmin", "/admin"),
+            ("/a%20b", "/a%20b"),
+            ("/a%c3%a9", "/a%C3%A9"),
+            ("/a%252fb", "/a%252fb"),
+            ("/a;v=1/b", "/a;v=1/b"),
+            ("/...", "/..."),
+            ("/.well-known/x", "/.well-known/x"),
+        ] {
+            assert_eq!(normal(path).as_deref(), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn two_readings_are_refused() {
+        for path in [
+            "", "a", "*", "/..", "/a/../..", "/%2e%2e", "/a/..;/b", "/..;x=1", "/.;/a", "/%",
+            "/%4", "/%zz", "/%00", "/%0a", "/%7f", "/a\\b", "/a%5cb", "/a%2fb", "/a%2Fb",
+            "/\u{e9}", "/%c0%af", "/%ff", "/a b",
+        ] {
+            assert_eq!(normal(path), None, "{path:?}");
+        }
+        assert_eq!(normalize("/a%2fb", EncodedSlash::Keep).unwrap(), "/a%2Fb");
+    }
+
+    proptest! {
+        #[test]
+        fn a_normal_path_stays_as_it_is(path in "/[-a-z./%0-9A-F;\\\\é]{0,40}") {
+            if let Some(once) = normal(&path) {
+                prop_assert_eq!(normal(&once), Some(once.clone()));
+                prop_assert!(once.starts_with('/') && !once.contains("//"));
+                prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."));
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+use std::task::{Context, Poll};
+
+use gw_core::context::Deadline;
+use gw_core::record::Record;
+use gw_core::stage::{FactSet, Stage};
+use gw_core::{BoxError, OnReject, RejectContext, Rejection, Respond};
+use http::header::{ALLOW, CONTENT_LENGTH};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::head::{HeadLimits, normalize_head};
+use super::path::EncodedSlash;
+use super::request_body::{BodyTimers, RequestBody};
+use super::route::{Found, RouteEntry, RouteTable};
+use crate::codes;
+use crate::decided::Decided;
+use crate::timeouts::PassErrorBodies;
+
+/// Brings the request's head into its one form, finds its route, and stamps what holds for it.
+///
+/// The route's [`RouteMatch`](gw_core::context::RouteMatch), lane, criticality, upstream, deadline and timers go into
+/// the request's extensions, and its body gets the route's limit. Finding the route is a look-up in memory; a request
+/// without a route is refused at once or after all other stages, as [`NotFound`] says.
+///
+/// Refuses with 400, 405, 413, 414, 431 what no upstream should see: see [`HeadLimits`] and [`EncodedSlash`].
+#[derive(Debug, Clone)]
+pub struct RouteResolveLayer<R = Respond> {
+    table: RouteTable,
+    limits: HeadLimits,
+    encoded_slash: EncodedSlash,
+    max_body_bytes: u64,
+    body_timers: BodyTimers,
+    not_found: NotFound,
+    on_reject: R,
+}
+
+/// When a request without a route is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NotFound {
+    /// After limits and authentication: a scanner meets the limiter first, and does not learn which paths exist.
+    #[default]
+    AfterAuth,
+    /// At once, which is cheapest.
+    Early,
+}
+
+/// A refusal that waits until the request has passed all other stages.
+#[derive(Debug, Clone)]
+pub(crate) struct LateRefusal(pub(crate) Rejection);
+
+impl RouteResolveLayer {
+    /// Resolves by `table`: limits of [`HeadLimits::default`], bodies up to 2 MiB, encoded slashes refused.
+    pub fn new(table: RouteTable) -> Self {
+        Self {
+            table,
+            limits: HeadLimits::default(),
+            encoded_slash: EncodedSlash::default(),
+            max_body_bytes: 2 * 1024 * 1024,
+            body_timers: BodyTimers::default(),
+            not_found: NotFound::default(),
+            on_reject: Respond::new(),
+        }
+    }
+}
+
+impl<R> RouteResolveLayer<R> {
+    /// Limits heads.
+    #[must_use]
+    pub const fn head_limits(mut self, limits: HeadLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Says what to do with `%2F` in paths.
+    #[must_use]
+    pub const fn encoded_slash(mut self, rule: EncodedSlash) -> Self {
+        self.encoded_slash = rule;
+        self
+    }
+
+    /// The largest request body, in bytes, on routes that do not say.
+    #[must_use]
+    pub const fn max_body_bytes(mut self, limit: u64) -> Self {
+        self.max_body_bytes = limit;
+        self
+    }
+
+    /// Limits how slowly a request's body may come.
+    #[must_use]
+    pub const fn body_timers(mut self, timers: BodyTimers) -> Self {
+        self.body_timers = timers;
+        self
+    }
+
+    /// Says when a request without a route is refused.
+    #[must_use]
+    pub const fn not_found(mut self, rule: NotFound) -> Self {
+        self.not_found = rule;
+        self
+    }
+
+    /// Renders refusals with `on_reject`.
+    #[must_use]
+    pub fn on_reject<R2>(self, on_reject: R2) -> RouteResolveLayer<R2> {
+        RouteResolveLayer {
+            table: self.table,
+            limits: self.limits,
+            encoded_slash: self.encoded_slash,
+            max_body_bytes: self.max_body_bytes,
+            body_timers: self.body_timers,
+            not_found: self.not_found,
+            on_reject,
+        }
+    }
+
+    fn resolve(&self, parts: &mut Parts) -> Result<u64, Rejection> {
+        normalize_head(parts, self.limits, self.encoded_slash)?;
+        let (route_match, limit) = match self.table.find(parts) {
+            Found::Route(route) => {
+                let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
+                (stamp(parts, route), limit)
+            }
+            missing => {
+                let refused = not_found(missing);
+                if self.not_found == NotFound::Early {
+                    return Err(refused);
+                }
+                parts.extensions.insert(LateRefusal(refused));
+                (self.table.unmatched().clone(), self.max_body_bytes)
+            }
+        };
+        if let Some(record) = Record::of(&parts.extensions) {
+            record.update(|exchange| exchange.route = Some(route_match.clone()));
+        }
+        parts.extensions.insert(route_match);
+        // A declared length is refused before a byte is read; the body's own count is kept all the same.
+        let declared = parts
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if declared.is_some_and(|length| length > limit) {
+            return Err(Rejection::new(&codes::BODY_TOO_LARGE).detail("limit_bytes", limit));
+        }
+        Ok(limit)
+    }
+}
+
+fn stamp(parts: &mut Parts, route: &RouteEntry) -> gw_core::context::RouteMatch {
+    let policy = &route.policy;
+    let extensions = &mut parts.extensions;
+    if let Some(lane) = &policy.lane {
+        extensions.insert(lane.clone());
+    }
+    if let Some(criticality) = policy.criticality {
+        extensions.insert(criticality);
+    }
+    if let Some(upstream) = &policy.upstream {
+        extensions.insert(upstream.clone());
+    }
+    if let Some(deadline) = policy
+        .deadline
+        .and_then(|limit| Deadline::after(Instant::now(), limit))
+    {
+        extensions.insert(deadline);
+    }
+    if let Some(timeouts) = policy.timeouts {
+        extensions.insert(timeouts);
+    }
+    if policy.pass_error_bodies {
+        extensions.insert(PassErrorBodies);
+    }
+    route.route_match.clone()
+}
+
+fn not_found(found: Found<'_>) -> Rejection {
+    let Found::OtherMethods(methods) = found else {
+        return Rejection::new(&codes::ROUTE_NOT_FOUND);
+    };
+    let allow = methods
+        .iter()
+        .map(Method::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    // Methods are tokens, and so is their list.
+    let allow = HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static(""));
+    Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow)
+}
+
+impl<F: FactSet, R> Stage<F> for RouteResolveLayer<R> {
+    type Facts = F::WithRoute;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+impl<S, R: Clone> Layer<S> for RouteResolveLayer<R> {
+    type Service = RouteResolve<S, R>;
+
+    fn layer(&self, inner: S) -> RouteResolve<S, R> {
+        RouteResolve {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`RouteResolveLayer`].
+#[derive(Debug, Clone)]
+pub struct RouteResolve<S, R = Respond> {
+    inner: S,
+    layer: RouteResolveLayer<R>,
+}
+
+impl<S, R, B, ResB> Service<Request<B>> for RouteResolve<S, R>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResB>>,
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+    R: OnReject<Response<ResB>, S::Error> + Clone,
+{
+    type Response = Response<ResB>;
+    type Error = R::Error;
+    type Future = Decided<S::Future, R, ResB, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.layer.on_reject.inner(error))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        match self.layer.resolve(&mut parts) {
+            Ok(limit) => {
+                let body =
+                    RequestBody::new(body, limit, self.layer.body_timers, &mut parts.extensions);
+                let future = self.inner.call(Request::from_parts(parts, body));
+                Decided::inner(future, self.layer.on_reject.clone())
+            }
+            Err(refused) => {
+                let context = RejectContext::of_parts(&parts);
+                Decided::refused(self.layer.on_reject.reject(refused, &context))
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gw_core::on_reject::Caller;
+use gw_core::record::Record;
+use gw_core::{Body, BoxError, OnReject, RejectContext, Rejection, Respond};
+use http::{Request, Response, header};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{ReplaceBody, ResponseHeaders};
+use crate::codes;
+
+/// Turns every outcome into an answer, and gives all answers what they must have.
+///
+/// - An error becomes the refusal found among it and its sources, else `INTERNAL`; so does a panic. The error's text
+///   goes nowhere: the [`Rejection`] in the answer's extensions carries it for the observer.
+/// - A body in which an upstream speaks of its own failure is replaced by the envelope.
+/// - Fields are removed and added as [`ResponseHeaders`] says.
+///
+/// The layered service cannot fail, and its answers have the body type [`Body`].
+#[derive(Debug, Clone)]
+pub struct AnswerLayer<R = Respond> {
+    on_reject: R,
+    headers: Arc<ResponseHeaders>,
+}
+
+impl AnswerLayer {
+    /// Answers with the JSON envelope and the [recommended](ResponseHeaders::recommended) header fields.
+    pub fn new() -> Self {
+        let headers = Arc::new(ResponseHeaders::recommended());
+        Self {
+            on_reject: Respond::new(),
+            headers,
+        }
+    }
+}
+
+impl Default for AnswerLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R> AnswerLayer<R> {
+    /// Renders refusals with `on_reject`.
+    #[must_use]
+    pub fn on_reject<R2>(self, on_reject: R2) -> AnswerLayer<R2> {
+        AnswerLayer {
+            on_reject,
+            headers: self.headers,
+        }
+    }
+
+    /// Treats the header fields of all answers with `headers`.
+    #[must_use]
+    pub fn headers(mut self, headers: ResponseHeaders) -> Self {
+        self.headers = Arc::new(headers);
+        self
+    }
+}
+
+impl<S, R: Clone> Layer<S> for AnswerLayer<R> {
+    type Service = Answer<S, R>;
+
+    fn layer(&self, inner: S) -> Answer<S, R> {
+        Answer {
+            inner,
+            unready: None,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`AnswerLayer`].
+#[derive(Debug)]
+pub struct Answer<S, R = Respond> {
+    inner: S,
+    /// Why the inner service will never be ready again; kept until `call` can answer with it.
+    unready: Option<BoxError>,
+    layer: AnswerLayer<R>,
+}
+
+// By hand: a clone has not been polled, so it has no reason to be unready.
+impl<S: Clone, R: Clone> Clone for Answer<S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            unready: None,
+            layer: self.layer.clone(),
+        }
+    }
+}
+
+impl<S, R, B, ResB> Service<Request<B>> for Answer<S, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    S::Error: Into<BoxError>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+    R: OnReject<Response<Body>, Infallible, Error = Infallible> + Clone,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = AnswerFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.unready.is_none() {
+            match self.inner.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => self.unready = Some(error.into()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let context = RejectContext::of(&request);
+        let record = Record::of(request.extensions()).cloned();
+        let state = match self.unready.take() {
+            Some(error) => State::Failed { error: Some(error) },
+            // Unwind safe: a request that panics is answered with 500, and what it shares with others (limits, counts)
+            // is guarded by values that are given back when they are dropped.
+            None => match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+                Ok(future) => State::Calling { future },
+                Err(_) => State::Failed {
+                    error: Some(PANICKED.into()),
+                },
+            },
+        };
+        AnswerFuture {
+            state,
+            finish: Finish {
+                layer: self.layer.clone(),
+                context,
+                record,
+            },
+        }
+    }
+}
+
+const PANICKED: &str = "the service panicked";
+
+pin_project! {
+    /// The future of [`Answer`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the inner service's future, and nothing else.
+    #[derive(Debug)]
+    pub struct AnswerFuture<Fut, R = Respond> {
+        #[pin]
+        state: State<Fut>,
+        finish: Finish<R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<Fut> {
+        Calling { #[pin] future: Fut },
+        Failed { error: Option<BoxError> },
+    }
+}
+
+impl<Fut, R, B, E> Future for AnswerFuture<Fut, R>
+where
+    Fut: Future<Output = Result<Response<B>, E>>,
+    E: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: OnReject<Response<Body>, Infallible, Error = Infallible>,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let outcome = match this.state.as_mut().project() {
+            // Unwind safe: see `call`. The future is dropped below and never polled again.
+            StateProj::Calling { future } => {
+                match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(outcome)) => outcome.map_err(Into::into),
+                    Err(_) => Err(PANICKED.into()),
+                }
+            }
+            StateProj::Failed { error } => match error.take() {
+                Some(error) => Err(error),
+                // A future must not be polled after it was ready.
+                None => return Poll::Pending,
+            },
+        };
+        // Drops the inner future with the guards that it holds before the answer goes out.
+        this.state.set(State::Failed { error: None });
+        Poll::Ready(Ok(match outcome {
+            Ok(response) => this.finish.response(response.map(Body::new)),
+            Err(error) => this.finish.failure(error),
+        }))
+    }
+}
+
+/// What an outcome needs to become an answer.
+#[derive(Debug)]
+struct Finish<R> {
+    layer: AnswerLayer<R>,
+    context: RejectContext,
+    record: Option<Record>,
+}
+
+impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
+    fn failure(&self, error: BoxError) -> Response<Body> {
+        let rejection = match Rejection::find(&*error) {
+            Some(rejection) => rejection.clone(),
+            None => Rejection::new(&codes::INTERNAL).caused_by(error),
+        };
+        let response = self.render(rejection);
+        self.finish(response)
+    }
+
+    fn response(&self, mut response: Response<Body>) -> Response<Body> {
+        if let Some(ReplaceBody(code)) = response.extensions_mut().remove() {
+            response = self.replace(&response, code);
+        }
+        self.finish(response)
+    }
+
+    /// The answer without what the upstream said, but with what it asked for: its status, and when to come back.
+    fn replace(&self, original: &Response<Body>, code: &'static gw_core::Code) -> Response<Body> {
+        let mut response = self.render(Rejection::new(code));
+        // A gRPC caller reads the status from the fields; its HTTP status is 200.
+        if self.context.caller != Caller::Grpc {
+            *response.status_mut() = original.status();
+        }
+        if let Some(after) = original.headers().get(header::RETRY_AFTER) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, after.clone());
+        }
+        // The failure is the upstream's, not a refusal of ours: it must not be counted as one.
+        response.extensions_mut().remove::<Rejection>();
+        response
+    }
+
+    fn render(&self, rejection: Rejection) -> Response<Body> {
+        match self.layer.on_reject.reject(rejection, &self.context) {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn finish(&self, mut response: Response<Body>) -> Response<Body> {
+        self.layer.headers.apply(response.headers_mut());
+        if let (Some(record), Some(refused)) =
+            (&self.record, response.extensions().get::<Rejection>())
+        {
+            let code = refused.code();
+            record.update(|exchange| exchange.code = Some(code));
+        }
+        response
+    }
+}

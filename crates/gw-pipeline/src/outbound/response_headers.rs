@@ -1,0 +1,76 @@
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{SERVER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+
+/// The header fields that answers must not carry, and those that all answers carry.
+///
+/// Fields are added where an answer has none of that name, local answers included, and removed before that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponseHeaders {
+    removed: Vec<HeaderName>,
+    added: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ResponseHeaders {
+    /// Changes nothing.
+    pub const fn none() -> Self {
+        Self {
+            removed: Vec::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// Removes what tells about the machinery (`Server`, `X-Powered-By`), and adds `X-Content-Type-Options: nosniff`,
+    /// `X-Frame-Options: DENY` and `Strict-Transport-Security` for a year, sub-domains included.
+    ///
+    /// Browsers heed the last one over TLS only.
+    pub fn recommended() -> Self {
+        Self::none()
+            .remove(SERVER)
+            .remove(HeaderName::from_static("x-powered-by"))
+            .add(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
+            .add(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"))
+            .add(
+                STRICT_TRANSPORT_SECURITY,
+                HeaderValue::from_static("max-age=31536000; includeSubDomains"),
+            )
+    }
+
+    /// Removes the field `name` from every answer.
+    #[must_use]
+    pub fn remove(mut self, name: HeaderName) -> Self {
+        self.removed.push(name);
+        self
+    }
+
+    /// Adds the field `name` to every answer that has none.
+    #[must_use]
+    pub fn add(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.added.push((name, value));
+        self
+    }
+
+    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.removed {
+            headers.remove(name);
+        }
+        for (name, value) in &self.added {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removes_then_adds_what_is_absent() {
+        let mut headers = HeaderMap::new();
+        headers.insert(SERVER, HeaderValue::from_static("orders/1.2 (host db-7)"));
+        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+        ResponseHeaders::recommended().apply(&mut headers);
+        assert!(!headers.contains_key(SERVER));
+        assert_eq!(headers[X_FRAME_OPTIONS], "SAMEORIGIN");
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+}

@@ -1,0 +1,41 @@
+use gw_core::Respond;
+use tower_layer::Layer;
+
+use super::{Terminal, TerminalLayer};
+use crate::outbound::{Answer, AnswerLayer};
+
+/// A pipeline without its end, as a layer.
+///
+/// Applying it clones handles only; all state lives in the stages.
+#[derive(Debug, Clone)]
+pub struct PipelineLayer<Outer, Inner, R = Respond> {
+    outer: Outer,
+    answer: AnswerLayer<R>,
+    inner: Inner,
+}
+
+impl<Outer, Inner, R> PipelineLayer<Outer, Inner, R> {
+    pub(super) const fn new(outer: Outer, answer: AnswerLayer<R>, inner: Inner) -> Self {
+        Self {
+            outer,
+            answer,
+            inner,
+        }
+    }
+}
+
+impl<S, Outer, Inner, R> Layer<S> for PipelineLayer<Outer, Inner, R>
+where
+    Inner: Layer<Terminal<S>>,
+    Outer: Layer<Answer<Inner::Service, R>>,
+    R: Clone,
+{
+    type Service = Outer::Service;
+
+    fn layer(&self, service: S) -> Self::Service {
+        self.outer.layer(
+            self.answer
+                .layer(self.inner.layer(TerminalLayer.layer(service))),
+        )
+    }
+}
