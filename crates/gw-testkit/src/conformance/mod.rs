@@ -1,0 +1,123 @@
+//! The contract that every gw layer meets, as tests that a layer's crate calls with one macro.
+//!
+//! [`conformance!`](crate::conformance!) makes the tests from an expression for the layer. They prove that
+//!
+//! - sixteen applications of the layer share one limit, by hand and through `axum::serve` with sixteen connections;
+//! - readiness is only forwarded: idle services hold nothing, and a pending inner service makes a pending layer;
+//! - the instance that is called is the one that was polled ready, and a refused request touches no inner service;
+//! - what was given is given back once, however the exchange ends;
+//! - bodies keep their data, trailers, size hint and end of stream, for several body types and inside compression;
+//! - layer, service and future are `Send` (and the first two `Sync` and `Clone`), and the layer fits an axum router.
+
+mod bodies;
+mod endings;
+mod fidelity;
+mod limit;
+mod readiness;
+mod served;
+mod subject;
+
+pub use self::bodies::{AnyBody, AxumBody, BoxedBody, FullBody, GwBody, TonicBody};
+pub use self::endings::{gives_back_at_the_last_frame, gives_back_once, holds_until_the_body_ends};
+pub use self::fidelity::{keeps_bodies_as_they_are, works_inside_compression};
+pub use self::limit::{sixteen_layers_share_one_limit, touches_nothing_when_it_refuses};
+pub use self::readiness::{forwards_readiness, holds_nothing_when_idle, is_send_and_clone};
+pub use self::served::holds_through_axum_serve;
+pub use self::subject::{Admits, Inner, Layered, Outcome};
+
+/// Makes the conformance tests of a layer.
+///
+/// `admits` says how many requests of one client the layer lets pass; `request_body` names the request body that the
+/// layer passes on, if it is another one than it receives; `layer` builds it with the renderer it is given,
+/// and is evaluated anew for each test. The layer must refuse at once what it does not admit: no queue.
+///
+/// ```ignore
+/// gw_testkit::conformance! {
+///     admits: Admits::InFlight(2),
+///     layer: |on_reject| MyLayer::builder(2).on_reject(on_reject).build().unwrap(),
+/// }
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    (admits: $admits:expr, layer: |$on_reject:pat_param| $layer:expr $(,)?) => {
+        $crate::conformance! {
+            admits: $admits,
+            request_body: $crate::gw_core::Body,
+            layer: |$on_reject| $layer,
+        }
+    };
+    (
+        admits: $admits:expr,
+        request_body: $request_body:ty,
+        layer: |$on_reject:pat_param| $layer:expr $(,)?
+    ) => {
+        #[allow(
+            unused_imports,
+            reason = "the expression for `admits` may name the type by its path"
+        )]
+        use $crate::conformance::Admits;
+
+        $crate::conformance_for!(axum_body, AxumBody, $admits, $request_body, |$on_reject| {
+            $layer
+        });
+        $crate::conformance_for!(gw_body, GwBody, $admits, $request_body, |$on_reject| $layer);
+        $crate::conformance_for!(full_body, FullBody, $admits, $request_body, |$on_reject| {
+            $layer
+        });
+        $crate::conformance_for!(
+            boxed_body,
+            BoxedBody,
+            $admits,
+            $request_body,
+            |$on_reject| $layer
+        );
+        $crate::conformance_for!(
+            tonic_body,
+            TonicBody,
+            $admits,
+            $request_body,
+            |$on_reject| $layer
+        );
+
+        #[tokio::test]
+        async fn holds_through_axum_serve() {
+            let $on_reject = $crate::gw_core::Respond::new();
+            $crate::conformance::holds_through_axum_serve($layer, $admits).await;
+        }
+    };
+}
+
+/// The part of [`conformance!`](crate::conformance!) that is the same for each body type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_for {
+    ($name:ident, $body:ident, $admits:expr, $request_body:ty, |$on_reject:pat_param| $layer:expr) => {
+        mod $name {
+            use super::*;
+            use $crate::conformance::{AnyBody, $body as Body};
+
+            macro_rules! case {
+                ($case:ident) => {
+                    #[tokio::test]
+                    async fn $case() {
+                        let $on_reject =
+                            $crate::gw_core::RespondWith::new(<Body as AnyBody>::whole);
+                        $crate::conformance::$case::<_, Body, _, $request_body>($layer, $admits)
+                            .await;
+                    }
+                };
+            }
+
+            case!(sixteen_layers_share_one_limit);
+            case!(touches_nothing_when_it_refuses);
+            case!(forwards_readiness);
+            case!(holds_nothing_when_idle);
+            case!(is_send_and_clone);
+            case!(gives_back_once);
+            case!(gives_back_at_the_last_frame);
+            case!(holds_until_the_body_ends);
+            case!(keeps_bodies_as_they_are);
+            case!(works_inside_compression);
+        }
+    };
+}

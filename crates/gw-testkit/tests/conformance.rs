@@ -1,0 +1,66 @@
+//! The suite passes layers that keep the contract, and catches those that break it in the usual ways.
+#![cfg(feature = "conformance")]
+#![allow(clippy::expect_used, reason = "assertions")]
+
+#[path = "conformance/limited.rs"]
+mod limited;
+
+use gw_testkit::conformance::{self, Admits, GwBody};
+use tower_layer::Identity;
+
+use self::limited::{Fault, LimitedLayer};
+
+type Body = gw_core::Body;
+
+mod a_layer_that_does_nothing {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| Identity::new(),
+    }
+}
+
+mod a_layer_that_keeps_the_contract {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::InFlight(2),
+        layer: |on_reject| LimitedLayer::new(2, on_reject),
+    }
+}
+
+/// One test for each way of breaking the contract: the named part of the suite must fail.
+macro_rules! caught {
+    ($($name:ident: $fault:ident by $case:ident, saying $message:literal;)+) => {
+        $(
+            #[tokio::test]
+            #[should_panic(expected = $message)]
+            async fn $name() {
+                let layer = LimitedLayer::new(2, gw_core::Respond::new()).with(Fault::$fault);
+                conformance::$case::<_, GwBody, _, Body>(layer, Admits::InFlight(2)).await;
+            }
+        )+
+    };
+}
+
+caught! {
+    state_made_for_each_connection: StatePerService by sixteen_layers_share_one_limit,
+        saying "2 calls in flight";
+    a_refused_request_that_is_passed_on: PassesRefused by touches_nothing_when_it_refuses,
+        saying "in vain for a refusal";
+    permits_taken_in_poll_ready: TakesWhenReady by holds_nothing_when_idle,
+        saying "2 calls in flight";
+    readiness_that_is_made_up: AlwaysReady by forwards_readiness,
+        saying "ready before the inner service";
+    a_call_on_the_clone: CallsTheClone by forwards_readiness,
+        saying "which was not polled ready";
+    a_permit_lost_with_the_future: LosesOnDrop by gives_back_once,
+        saying "2 calls in flight";
+    a_permit_given_back_at_the_head: GivesBackAtHead by holds_until_the_body_ends,
+        saying "in vain for a refusal";
+    a_permit_kept_past_the_last_frame: KeepsPastTheEnd by gives_back_at_the_last_frame,
+        saying "2 calls in flight";
+    a_hidden_end_of_stream: HidesTheEnd by keeps_bodies_as_they_are,
+        saying "the size hint is lost";
+}
