@@ -1,0 +1,115 @@
+//! The admin listener: what an operator reads. It runs on a thread and a runtime of its own, so it answers whatever the
+//! traffic does.
+
+mod access;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use gw_bulkhead::BulkheadHandle;
+use gw_pipeline::server::ServerHandle;
+use gw_pipeline::upstream::Upstream;
+use gw_ratelimit::RateLimitHandle;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+
+pub use self::access::Token;
+use crate::readiness::Readiness;
+
+/// What the admin listener shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// Where the gateway is in its life.
+    pub readiness: Readiness,
+    /// The registry behind `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// The lanes behind `/lanes`.
+    pub lanes: BulkheadHandle,
+    /// The limits behind `/limits`.
+    pub limits: RateLimitHandle,
+    /// The upstreams behind `/upstreams`.
+    pub upstreams: Vec<Upstream>,
+    /// The connections behind `/`.
+    pub server: ServerHandle,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin")
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The pages of the admin listener. With a `token`, each request must carry it.
+pub fn router(admin: Admin, token: Option<Token>) -> Router {
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/lanes", get(lanes))
+        .route("/limits", get(limits))
+        .route("/upstreams", get(upstreams))
+        .with_state(admin);
+    match token {
+        Some(token) => router.layer(middleware::from_fn_with_state(token, access::require)),
+        None => router,
+    }
+}
+
+async fn index(State(admin): State<Admin>) -> Response {
+    let server = admin.server.snapshot();
+    json_page(&json!({
+        "phase": admin.readiness.phase().as_str(),
+        "connections": { "active": server.active, "accepted": server.accepted },
+        "pages": ["/metrics", "/lanes", "/limits", "/upstreams"],
+    }))
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let text = admin.metrics.render();
+    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, format), NO_STORE], text).into_response()
+}
+
+async fn lanes(State(admin): State<Admin>) -> Response {
+    todo_lanes(&admin.lanes)
+}
+
+async fn limits(State(admin): State<Admin>) -> Response {
+    let limits: Vec<_> = admin
+        .limits
+        .snapshot()
+        .into_iter()
+        .map(|policy| {
+            json!({
+                "name": &*policy.name,
+                "burst": policy.quota.burst_size(),
+                "mode": policy.mode.as_str(),
+                "keys": policy.keys,
+                "allowed": policy.allowed,
+                "limited": policy.limited,
+                "would_limit": policy.would_limit,
+            })
+        })
+        .collect();
+    json_page(&json!({ "limits": limits }))
+}
+
+async fn upstreams(State(admin): State<Admin>) -> Response {
+    todo_upstreams(&admin.upstreams)
+}
+
+const NO_STORE: (header::HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+fn json_page(page: &serde_json::Value) -> Response {
+    let format = HeaderValue::from_static("application/json");
+    (
+        [(header::CONTENT_TYPE, format), NO_STORE],
+        format!("{page:#}\n"),
+    )
+        .into_response()
+}

@@ -1,0 +1,81 @@
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// The secret that requests to the admin listener carry as `Authorization: Bearer …`.
+#[derive(Clone)]
+pub struct Token(Arc<[u8]>);
+
+impl Token {
+    /// The shortest token that is accepted, in bytes.
+    pub const MIN_LEN: usize = 16;
+
+    /// Reads a token from a file, without the white space around it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or holds less than [`Token::MIN_LEN`] bytes.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = std::fs::read(path)?;
+        let token = text.trim_ascii();
+        if token.len() < Self::MIN_LEN {
+            return Err(io::Error::other("the token has fewer than 16 bytes"));
+        }
+        Ok(Self(token.into()))
+    }
+
+    /// Compares without telling by its duration where the difference is; the length may be told.
+    fn is(&self, sent: &[u8]) -> bool {
+        let difference = self
+            .0
+            .iter()
+            .zip(sent)
+            .fold(0, |seen, (a, b)| seen | (a ^ b));
+        self.0.len() == sent.len() && std::hint::black_box(difference) == 0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+pub(super) async fn require(State(token): State<Token>, request: Request, next: Next) -> Response {
+    let sent = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| value.as_bytes());
+    match sent.and_then(|value| value.strip_prefix(b"Bearer ")) {
+        Some(sent) if token.is(sent) => next.run(request).await,
+        _ => (
+            StatusCode::UNAUTHORIZED,
+            [(header::WWW_AUTHENTICATE, "Bearer")],
+        )
+            .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_is_the_token() {
+        let token = Token(b"0123456789abcdef".as_slice().into());
+        assert!(token.is(b"0123456789abcdef"));
+        for other in [
+            &b""[..],
+            b"0123456789abcde",
+            b"0123456789abcdeF",
+            b"0123456789abcdef0",
+        ] {
+            assert!(!token.is(other));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `[[routes]]` as a table that finds them.
+
+use gw_core::context::{Criticality, Lane, UpstreamName};
+use gw_pipeline::inbound::{Route, RouteTable};
+use gw_pipeline::{ConfigError, Timeouts};
+
+use crate::config::Config;
+use crate::config::table;
+
+/// The routes, each at the place where the configuration has it.
+pub(super) fn routes(config: &Config) -> Result<RouteTable, ConfigError> {
+    let routes = config.routes.iter().map(|route| self::route(config, route));
+    RouteTable::builder().routes(routes).build()
+}
+
+fn route(config: &Config, route: &table::Route) -> Route {
+    let matching = &route.matching;
+    let built = match &matching.path {
+        table::PathMatch::Prefix(prefix) => Route::prefix(&route.name, prefix.as_str()),
+        table::PathMatch::Template(path) => Route::path(&route.name, path.as_str()),
+    };
+    let built = built
+        .methods(matching.methods.iter().cloned())
+        .lane(Lane::new(route.lane.as_str()))
+        .deadline(route.timeouts.request)
+        .timeouts(timeouts(&route.timeouts))
+        .max_body_bytes(route.max_body_bytes);
+    let built = match &matching.host {
+        Some(host) => built.host(host.as_str()),
+        None => built,
+    };
+    let built = matching.headers.iter().fold(built, |built, (name, value)| {
+        built.header(name.clone(), value.clone())
+    });
+    let built = match config.lanes.lane.get(&route.lane) {
+        Some(lane) => built.criticality(criticality(lane.criticality)),
+        None => built,
+    };
+    match &route.target {
+        table::Target::Upstream(forward) => {
+            built.upstream(UpstreamName::new(forward.upstream.as_str()))
+        }
+        table::Target::Service(_) => built,
+    }
+}
+
+fn timeouts(timeouts: &table::Timeouts) -> Timeouts {
+    Timeouts {
+        attempt: timeouts.longest_attempt(),
+        first_byte: timeouts.first_byte,
+        idle: timeouts.idle,
+    }
+}
+
+/// The two crates order them alike; the configuration names the most important first.
+pub(super) fn criticality(written: table::Criticality) -> Criticality {
+    match written {
+        table::Criticality::CriticalPlus => Criticality::CriticalPlus,
+        table::Criticality::Critical => Criticality::Critical,
+        table::Criticality::SheddablePlus => Criticality::SheddablePlus,
+        table::Criticality::Sheddable => Criticality::Sheddable,
+    }
+}

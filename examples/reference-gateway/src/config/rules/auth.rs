@@ -1,0 +1,64 @@
+//! Authenticators.
+
+use http::HeaderName;
+
+use crate::config::finding::{Findings, KeyPath};
+use crate::config::table::{Auth, Jwt, KeySource};
+
+pub(super) fn check(auth: &Auth, findings: &mut Findings) {
+    let at = KeyPath::of("auth");
+    for name in auth
+        .api_keys
+        .keys()
+        .filter(|name| auth.jwt.contains_key(*name))
+    {
+        let rule = "is also the name of a [auth.jwt] table: routes could not tell them apart";
+        findings.at_key(at.key("api_keys").key(name), rule);
+    }
+    for (name, jwt) in &auth.jwt {
+        check_jwt(jwt, &at.key("jwt").key(name), findings);
+    }
+
+    let headers = &auth.identity_headers;
+    let named: [(&str, &HeaderName); 3] = [
+        ("consumer", &headers.consumer),
+        ("user", &headers.user),
+        ("scopes", &headers.scopes),
+    ];
+    for (i, (key, header)) in named.iter().enumerate() {
+        if let Some((other, _)) = named.iter().take(i).find(|(_, other)| other == header) {
+            let rule = format!("is the header of `{other}` already: each needs its own");
+            findings.at(at.key("identity_headers").key(key), rule);
+        }
+    }
+}
+
+fn check_jwt(jwt: &Jwt, at: &KeyPath, findings: &mut Findings) {
+    findings.check(jwt.issuer.is_empty(), at.key("issuer"), "must not be empty");
+    let audience = jwt.audience.is_empty() || jwt.audience.iter().any(String::is_empty);
+    findings.check(
+        audience,
+        at.key("audience"),
+        "must hold at least one name, and no empty one",
+    );
+    findings.check(
+        jwt.algorithms.is_empty(),
+        at.key("algorithms"),
+        "must hold at least one, such as [\"RS256\"]",
+    );
+
+    // A public key taken for a shared secret would let anyone sign.
+    let secret = matches!(jwt.keys, KeySource::Secret(_));
+    for (i, algorithm) in jwt.algorithms.iter().enumerate() {
+        let rule = if secret {
+            "does not go with `secret_file`: a shared secret is for HS256, HS384 and HS512"
+        } else {
+            "needs a shared secret: use `secret_file`, or an algorithm with public keys"
+        };
+        findings.check(
+            algorithm.is_symmetric() != secret,
+            at.key("algorithms").index(i),
+            rule,
+        );
+    }
+}

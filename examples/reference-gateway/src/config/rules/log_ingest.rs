@@ -1,0 +1,75 @@
+//! Log intake.
+
+use crate::config::finding::{Findings, KeyPath};
+use crate::config::table::{LogIngest, LogQueue, LogSink};
+use crate::config::value::Key;
+
+pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
+    let at = KeyPath::of("log_ingest");
+    let client = at.key("client");
+    findings.check(
+        ingest.client.is_empty(),
+        client.clone(),
+        "must hold at least one, such as [\"ip\"]",
+    );
+    for (i, key) in ingest.client.iter().enumerate() {
+        let other = !matches!(key, Key::Ip | Key::Header(_));
+        findings.check(other, client.index(i), "must be \"ip\" or \"header:NAME\"");
+    }
+    findings.check(
+        ingest.max_event_bytes > ingest.max_body_bytes,
+        at.key("max_event_bytes"),
+        "must not be larger than `max_body_bytes`",
+    );
+    check_queue(&ingest.queue, &at.key("queue"), findings);
+    if let LogSink::Elasticsearch(sink) = &ingest.sink {
+        let rule = "must hold at least one URL, such as [\"http://127.0.0.1:9200\"]";
+        findings.check(sink.nodes.is_empty(), at.key("sink").key("nodes"), rule);
+    }
+}
+
+fn check_queue(queue: &LogQueue, at: &KeyPath, findings: &mut Findings) {
+    match queue {
+        LogQueue::Memory(_) | LogQueue::Disk(_) | LogQueue::Sqs(_) => {}
+        LogQueue::Redis(queue) => {
+            let redis = matches!(queue.url.scheme(), "redis" | "rediss");
+            findings.check(
+                !redis,
+                at.key("url"),
+                "must start with redis:// or rediss://",
+            );
+            findings.check(
+                queue.stream.is_empty(),
+                at.key("stream"),
+                "must not be empty",
+            );
+        }
+        LogQueue::Nats(queue) => {
+            let nats = matches!(queue.url.scheme(), "nats" | "tls");
+            findings.check(!nats, at.key("url"), "must start with nats:// or tls://");
+            findings.check(
+                queue.stream.is_empty(),
+                at.key("stream"),
+                "must not be empty",
+            );
+        }
+        LogQueue::Kafka(queue) => {
+            let listed = !queue.brokers.is_empty()
+                && queue.brokers.iter().all(|broker| host_and_port(broker));
+            findings.check(
+                !listed,
+                at.key("brokers"),
+                "must hold at least one host:port, such as [\"127.0.0.1:9092\"]",
+            );
+            findings.check(queue.topic.is_empty(), at.key("topic"), "must not be empty");
+        }
+    }
+}
+
+fn host_and_port(broker: &str) -> bool {
+    broker.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
+            && port.parse().is_ok_and(|port: u16| port > 0)
+    })
+}

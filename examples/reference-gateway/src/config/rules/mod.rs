@@ -1,0 +1,28 @@
+//! What no single value can know: whether names exist, shares add up and timers fit into one
+//! another.
+
+mod auth;
+mod lanes;
+mod listeners;
+mod log_ingest;
+mod names;
+mod routes;
+mod server;
+mod timers;
+mod upstreams;
+
+use super::finding::Findings;
+use super::table::File;
+
+/// Reports every broken rule.
+pub(super) fn check(file: &File, findings: &mut Findings) {
+    names::check(file, findings);
+    listeners::check(file, findings);
+    server::check(file, findings);
+    auth::check(&file.auth, findings);
+    lanes::check(file, findings);
+    upstreams::check(&file.upstreams, findings);
+    routes::check(file, findings);
+    timers::check(&file.routes, findings);
+    log_ingest::check(&file.log_ingest, findings);
+}

@@ -1,0 +1,124 @@
+//! Names: what they may look like, and whether what is named exists.
+
+use std::collections::BTreeMap;
+
+use crate::config::finding::{Findings, KeyPath};
+use crate::config::suggest::nearest;
+use crate::config::table::{File, LimitTable, Server};
+
+/// Names become metric labels and parts of log lines.
+const LONGEST: usize = 64;
+
+/// Whether every name that is defined can be used as one.
+pub(super) fn check(file: &File, findings: &mut Findings) {
+    let auth = KeyPath::of("auth");
+    let lanes = KeyPath::of("lanes").key("lane");
+    let tables: [(KeyPath, Vec<&String>); 5] = [
+        (auth.key("jwt"), file.auth.jwt.keys().collect()),
+        (auth.key("api_keys"), file.auth.api_keys.keys().collect()),
+        (KeyPath::of("limits"), file.limits.keys().collect()),
+        (lanes, file.lanes.lane.keys().collect()),
+        (KeyPath::of("upstreams"), file.upstreams.keys().collect()),
+    ];
+    for (table, names) in tables {
+        for name in names.into_iter().filter(|name| !usable(name)) {
+            findings.at_key(table.key(name), RULE);
+        }
+    }
+    for (i, route) in file.routes.iter().enumerate() {
+        findings.check(
+            !usable(&route.name),
+            KeyPath::of("routes").index(i).key("name"),
+            RULE,
+        );
+    }
+}
+
+const RULE: &str = "must be a name of 1 to 64 letters, digits, -, _ and .";
+
+const EARLY: &str = "counts by consumer or user, whom nobody knows before authentication: name it \
+                     in the `consumer_limits` of a route with `auth`";
+
+fn usable(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (1..=LONGEST).contains(&name.len()) && name.bytes().all(letter)
+}
+
+/// Looks names up and reports those that are not there.
+pub(super) struct Names<'f> {
+    file: &'f File,
+}
+
+impl<'f> Names<'f> {
+    pub(super) fn of(file: &'f File) -> Self {
+        Self { file }
+    }
+
+    pub(super) fn upstream(&self, name: &str, at: KeyPath, findings: &mut Findings) {
+        let known = self.file.upstreams.keys().map(String::as_str);
+        look_up("[upstreams]", name, known, at, findings);
+    }
+
+    pub(super) fn lane(&self, name: &str, at: KeyPath, findings: &mut Findings) {
+        // The core lane needs no table as long as it is the default one.
+        let core =
+            (self.file.server.default_lane == Server::CORE_LANE).then_some(Server::CORE_LANE);
+        let known = self.file.lanes.lane.keys().map(String::as_str).chain(core);
+        look_up("[lanes.lane]", name, known, at, findings);
+    }
+
+    pub(super) fn authenticators(&self, names: &[String], at: &KeyPath, findings: &mut Findings) {
+        for (i, name) in names.iter().enumerate() {
+            look_up(
+                "[auth.jwt] or [auth.api_keys]",
+                name,
+                self.file.auth.names(),
+                at.index(i),
+                findings,
+            );
+        }
+    }
+
+    /// Limits that are asked before anyone knows who calls.
+    pub(super) fn early_limits(&self, names: &[String], at: &KeyPath, findings: &mut Findings) {
+        self.limits(names, at, findings);
+        for (i, name) in names.iter().enumerate() {
+            let identity = self
+                .file
+                .limits
+                .get(name)
+                .is_some_and(|limit| limit.key.needs_identity());
+            findings.check(identity, at.index(i), EARLY);
+        }
+    }
+
+    pub(super) fn limits(&self, names: &[String], at: &KeyPath, findings: &mut Findings) {
+        let limits: &BTreeMap<String, LimitTable> = &self.file.limits;
+        for (i, name) in names.iter().enumerate() {
+            look_up(
+                "[limits]",
+                name,
+                limits.keys().map(String::as_str),
+                at.index(i),
+                findings,
+            );
+        }
+    }
+}
+
+fn look_up<'k>(
+    table: &str,
+    name: &str,
+    known: impl Iterator<Item = &'k str> + Clone,
+    at: KeyPath,
+    findings: &mut Findings,
+) {
+    if findings.is_full() || known.clone().any(|candidate| candidate == name) {
+        return;
+    }
+    let hint = match nearest(name, known) {
+        Some(candidate) => format!("did you mean \"{candidate}\"?"),
+        None => "define it, or name another".to_owned(),
+    };
+    findings.at(at, format!("names nothing in {table}; {hint}"));
+}

@@ -1,0 +1,107 @@
+//! Routes.
+
+use std::collections::HashMap;
+
+use http::Method;
+
+use super::names::Names;
+use crate::config::finding::{Findings, KeyPath};
+use crate::config::table::{File, Retry, RouteTable};
+
+pub(super) fn check(file: &File, findings: &mut Findings) {
+    let at = KeyPath::of("routes");
+    let rule = "no route is defined: add a [[routes]] table with `name`, `match` and `upstream`";
+    findings.check(file.routes.is_empty(), at.clone(), rule);
+
+    check_twins(&file.routes, &at, findings);
+    for (i, route) in file.routes.iter().enumerate() {
+        let at = at.index(i);
+        check_names(route, &Names::of(file), &at, findings);
+        if let Some(retry) = &route.retry {
+            check_retry(retry, &at.key("retry"), findings);
+        }
+    }
+}
+
+/// Whether what the route names exists.
+fn check_names(route: &RouteTable, names: &Names<'_>, at: &KeyPath, findings: &mut Findings) {
+    if let Some(upstream) = &route.upstream {
+        names.upstream(upstream, at.key("upstream"), findings);
+    }
+    if let Some(lane) = &route.lane {
+        names.lane(lane, at.key("lane"), findings);
+    }
+    names.early_limits(&route.limits, &at.key("limits"), findings);
+    names.limits(&route.consumer_limits, &at.key("consumer_limits"), findings);
+    names.authenticators(&route.auth, &at.key("auth"), findings);
+
+    let others = [
+        (
+            "canary",
+            route.canary.as_ref().map(|canary| &canary.upstream),
+        ),
+        (
+            "shadow",
+            route.shadow.as_ref().map(|shadow| &shadow.upstream),
+        ),
+    ];
+    for (key, upstream) in others {
+        let Some(upstream) = upstream else { continue };
+        let at = at.key(key).key("upstream");
+        findings.check(
+            route.upstream.as_ref() == Some(upstream),
+            at.clone(),
+            "must be another one than the route's",
+        );
+        names.upstream(upstream, at, findings);
+    }
+    for (i, scope) in route.scopes.iter().enumerate() {
+        let word = !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic());
+        findings.check(
+            !word,
+            at.key("scopes").index(i),
+            "must be one word: a token's scopes are separated by spaces",
+        );
+    }
+}
+
+/// Whether an earlier route takes a route's name or all its requests.
+fn check_twins(routes: &[RouteTable], at: &KeyPath, findings: &mut Findings) {
+    let mut names = HashMap::new();
+    let mut matches = HashMap::new();
+    for (i, route) in routes.iter().enumerate() {
+        let at = at.index(i);
+        let first = *names.entry(&route.name).or_insert(i);
+        if first != i {
+            let rule = format!("is the name of routes[{first}] already: each route needs its own");
+            findings.at(at.key("name"), rule);
+        }
+        let first = *matches.entry(&route.matching).or_insert(i);
+        if first != i {
+            let rule = format!("is the same as in routes[{first}]: this route is never reached");
+            findings.at(at.key("match"), rule);
+        }
+    }
+}
+
+fn check_retry(retry: &Retry, at: &KeyPath, findings: &mut Findings) {
+    let methods = at.key("methods");
+    findings.check(
+        retry.methods.is_empty(),
+        methods.clone(),
+        "must hold at least one, or leave `retry` out",
+    );
+    for (i, method) in retry.methods.iter().enumerate() {
+        let repeats =
+            matches!(*method, Method::POST | Method::PATCH) && !retry.require_idempotency_key;
+        let rule =
+            "would do things twice: add `require_idempotency_key = true`, or leave the method out";
+        findings.check(repeats, methods.index(i), rule);
+    }
+    let backoff = &retry.backoff;
+    findings.check(
+        backoff.base > backoff.max,
+        at.key("backoff").key("base"),
+        "must not be longer than `max`",
+    );
+}

@@ -1,0 +1,189 @@
+//! `[auth]`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use serde::Deserialize;
+
+use crate::config::value::{HttpUrl, duration_or_zero, optional, text};
+
+/// How callers prove who they are. Names are shared: a route's `auth` may name either kind.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    /// Whether the `Authorization` header goes on to the upstream.
+    pub forward_credentials: bool,
+    pub identity_headers: IdentityHeaders,
+    pub jwt: BTreeMap<String, Jwt>,
+    pub api_keys: BTreeMap<String, ApiKeys>,
+}
+
+impl Auth {
+    /// The names that `auth` lists may use.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.jwt
+            .keys()
+            .chain(self.api_keys.keys())
+            .map(String::as_str)
+    }
+}
+
+/// What tells an upstream who called.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct IdentityHeaders {
+    #[serde(deserialize_with = "text")]
+    pub consumer: HeaderName,
+    #[serde(deserialize_with = "text")]
+    pub user: HeaderName,
+    #[serde(deserialize_with = "text")]
+    pub scopes: HeaderName,
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> Self {
+        Self {
+            consumer: HeaderName::from_static("x-consumer-id"),
+            user: HeaderName::from_static("x-user-id"),
+            scopes: HeaderName::from_static("x-scopes"),
+        }
+    }
+}
+
+/// `[auth.jwt.NAME]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "JwtTable")]
+pub(crate) struct Jwt {
+    pub issuer: String,
+    /// At least one.
+    pub audience: Vec<String>,
+    /// At least one.
+    pub algorithms: Vec<Algorithm>,
+    pub keys: KeySource,
+    /// Clock difference that is forgiven.
+    pub leeway: Duration,
+    pub claims: Claims,
+}
+
+/// Where the verification keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeySource {
+    /// PEM of a public key.
+    PublicKey(PathBuf),
+    Jwks(HttpUrl),
+    /// A shared secret, for the HS algorithms.
+    Secret(PathBuf),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JwtTable {
+    issuer: String,
+    audience: Vec<String>,
+    algorithms: Vec<Algorithm>,
+    #[serde(default, deserialize_with = "optional")]
+    key_file: Option<PathBuf>,
+    #[serde(default)]
+    jwks_url: Option<HttpUrl>,
+    #[serde(default, deserialize_with = "optional")]
+    secret_file: Option<PathBuf>,
+    #[serde(default = "default_leeway", deserialize_with = "duration_or_zero")]
+    leeway: Duration,
+    #[serde(default)]
+    claims: Claims,
+}
+
+fn default_leeway() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl TryFrom<JwtTable> for Jwt {
+    type Error = &'static str;
+
+    fn try_from(table: JwtTable) -> Result<Self, &'static str> {
+        let keys = match (table.key_file, table.jwks_url, table.secret_file) {
+            (Some(file), None, None) => KeySource::PublicKey(file),
+            (None, Some(url), None) => KeySource::Jwks(url),
+            (None, None, Some(file)) => KeySource::Secret(file),
+            _ => return Err("must have exactly one of `key_file`, `jwks_url` and `secret_file`"),
+        };
+        let JwtTable {
+            issuer,
+            audience,
+            algorithms,
+            leeway,
+            claims,
+            ..
+        } = table;
+        Ok(Self {
+            issuer,
+            audience,
+            algorithms,
+            keys,
+            leeway,
+            claims,
+        })
+    }
+}
+
+/// Signature algorithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// Whether signing and verifying use one shared secret.
+    pub(crate) fn is_symmetric(self) -> bool {
+        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
+    }
+}
+
+/// Which claim says what.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Claims {
+    pub consumer: String,
+    pub user: String,
+    pub scopes: String,
+    pub roles: String,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self {
+            consumer: "azp".to_owned(),
+            user: "sub".to_owned(),
+            scopes: "scope".to_owned(),
+            roles: "roles".to_owned(),
+        }
+    }
+}
+
+/// `[auth.api_keys.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApiKeys {
+    /// Keys with their hashes.
+    #[serde(deserialize_with = "text")]
+    pub file: PathBuf,
+    #[serde(default = "default_key_header", deserialize_with = "text")]
+    pub header: HeaderName,
+}
+
+fn default_key_header() -> HeaderName {
+    HeaderName::from_static("x-api-key")
+}

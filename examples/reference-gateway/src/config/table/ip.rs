@@ -1,0 +1,19 @@
+//! `[ip]`
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::Mode;
+use crate::config::value::list;
+
+/// Who may come at all, by client address.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct IpFilter {
+    /// Empty: everyone.
+    #[serde(deserialize_with = "list")]
+    pub allow: Vec<IpNet>,
+    #[serde(deserialize_with = "list")]
+    pub deny: Vec<IpNet>,
+    pub mode: Mode,
+}

@@ -1,0 +1,52 @@
+//! Names that HTTP has rules for.
+
+use std::path::PathBuf;
+
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method};
+
+use super::text::FromText;
+
+impl FromText for HeaderName {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        text.parse()
+            .map_err(|_| "must be a header name, such as \"x-request-id\"")
+    }
+}
+
+impl FromText for HeaderValue {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        text.parse()
+            .map_err(|_| "must be a header value: visible characters on one line")
+    }
+}
+
+impl FromText for Method {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        const RULE: &str = "must be a method in capital letters, such as \"GET\"";
+        // Methods are case-sensitive: `get` would be a method that no client sends.
+        if !text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+            return Err(RULE);
+        }
+        text.parse().map_err(|_| RULE)
+    }
+}
+
+impl FromText for PathAndQuery {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        const RULE: &str = "must be a path, such as \"/healthz\"";
+        if !text.starts_with('/') || text.contains('#') {
+            return Err(RULE);
+        }
+        text.parse().map_err(|_| RULE)
+    }
+}
+
+impl FromText for PathBuf {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() || text.contains('\0') {
+            return Err("must be the path of a file or folder");
+        }
+        Ok(Self::from(text))
+    }
+}

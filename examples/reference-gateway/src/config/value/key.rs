@@ -1,0 +1,79 @@
+//! What requests are counted or spread by.
+
+use http::HeaderName;
+
+use super::text::{FromText, deserialize_from_text};
+
+const KEYS: &str = "must be \"ip\", \"header:NAME\", \"consumer\", \"user\", \"route\" or \
+                    \"global\"";
+const BALANCES: &str = "must be \"least-request\", \"p2c-ewma\", \"round-robin\", \
+                        \"hash:header:NAME\" or \"hash:ip\"";
+
+/// What a limit counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// The client's address.
+    Ip,
+    Header(HeaderName),
+    Consumer,
+    User,
+    Route,
+    /// All requests together.
+    Global,
+}
+
+impl Key {
+    /// Whether the key exists only after authentication.
+    pub(crate) fn needs_identity(&self) -> bool {
+        matches!(self, Self::Consumer | Self::User)
+    }
+}
+
+impl FromText for Key {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "ip" => Ok(Self::Ip),
+            "consumer" => Ok(Self::Consumer),
+            "user" => Ok(Self::User),
+            "route" => Ok(Self::Route),
+            "global" => Ok(Self::Global),
+            _ => text
+                .strip_prefix("header:")
+                .and_then(|name| name.parse().ok())
+                .map(Self::Header)
+                .ok_or(KEYS),
+        }
+    }
+}
+
+/// How an upstream's endpoint is picked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Balance {
+    #[default]
+    LeastRequest,
+    /// The better of two at random, by a moving average of latency.
+    P2cEwma,
+    RoundRobin,
+    /// The same header value meets the same endpoint.
+    HashHeader(HeaderName),
+    /// The same client address meets the same endpoint.
+    HashIp,
+}
+
+impl FromText for Balance {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "least-request" => Ok(Self::LeastRequest),
+            "p2c-ewma" => Ok(Self::P2cEwma),
+            "round-robin" => Ok(Self::RoundRobin),
+            "hash:ip" => Ok(Self::HashIp),
+            _ => text
+                .strip_prefix("hash:header:")
+                .and_then(|name| name.parse().ok())
+                .map(Self::HashHeader)
+                .ok_or(BALANCES),
+        }
+    }
+}
+
+deserialize_from_text!(Key, Balance);

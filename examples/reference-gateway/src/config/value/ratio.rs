@@ -1,0 +1,96 @@
+//! Shares of a whole.
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+/// A number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(crate) struct Ratio(f64);
+
+impl Ratio {
+    /// The whole.
+    pub(crate) const ONE: Self = Self(1.0);
+
+    /// `None` outside 0..=1, and for NaN.
+    pub(crate) const fn new(value: f64) -> Option<Self> {
+        if value >= 0.0 && value <= 1.0 {
+            Some(Self(value))
+        } else {
+            None
+        }
+    }
+
+    /// Cuts to 0..=1, for defaults and for sums.
+    pub(in crate::config) const fn clamped(value: f64) -> Self {
+        Self(value.clamp(0.0, 1.0))
+    }
+
+    /// The number, from 0 to 1.
+    pub(crate) const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = f64::deserialize(deserializer)?;
+        Self::new(value)
+            .ok_or_else(|| D::Error::custom("must be a share from 0 to 1, such as 0.25"))
+    }
+}
+
+/// For `#[serde(deserialize_with)]` where a share of nothing makes no sense.
+pub(in crate::config) fn ratio_above_zero<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Ratio, D::Error> {
+    let rule = "must be a share above 0 and up to 1, such as 0.25";
+    let value = f64::deserialize(deserializer)?;
+    Ratio::new(value)
+        .filter(|ratio| ratio.0 > 0.0)
+        .ok_or_else(|| D::Error::custom(rule))
+}
+
+/// For `#[serde(deserialize_with)]` on a quantile: neither end is one.
+pub(in crate::config) fn ratio_below_one<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Ratio, D::Error> {
+    let rule = "must lie between 0 and 1, such as 0.99";
+    let value = f64::deserialize(deserializer)?;
+    Ratio::new(value)
+        .filter(|ratio| ratio.0 > 0.0 && ratio.0 < 1.0)
+        .ok_or_else(|| D::Error::custom(rule))
+}
+
+/// A whole number from 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Percent(u8);
+
+impl Percent {
+    /// `None` above 100.
+    pub(crate) const fn new(value: u8) -> Option<Self> {
+        if value <= 100 {
+            Some(Self(value))
+        } else {
+            None
+        }
+    }
+
+    /// For defaults: cuts at 100.
+    pub(in crate::config) const fn clamped(value: u8) -> Self {
+        Self(if value > 100 { 100 } else { value })
+    }
+
+    /// The number, from 0 to 100.
+    pub(crate) const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // i64: so that 300 and -1 meet the rule for percentages, not the one for the integer type.
+        let value = i64::deserialize(deserializer)?;
+        let percent = u8::try_from(value).ok().and_then(Self::new);
+        percent
+            .ok_or_else(|| D::Error::custom("must be a percentage: a whole number from 0 to 100"))
+    }
+}

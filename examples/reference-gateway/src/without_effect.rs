@@ -1,0 +1,119 @@
+//! What a configuration asks for and this version does not do yet.
+//!
+//! A key that is accepted and silently ignored is worse than one that is refused, so `check` and `serve` list them.
+
+use std::collections::BTreeSet;
+
+use crate::config::Config;
+use crate::config::table::{Access, Balance, LogTarget, Mode, Protocol, Target, Total};
+
+/// One line for each such key, in a fixed order.
+pub fn without_effect(config: &Config) -> Vec<String> {
+    let mut notes = Notes::default();
+    server(config, &mut notes);
+    auth(config, &mut notes);
+    lanes(config, &mut notes);
+    upstreams(config, &mut notes);
+    routes(config, &mut notes);
+    rest(config, &mut notes);
+    notes
+        .0
+        .into_iter()
+        .map(|(key, what)| format!("{key}: {what}"))
+        .collect()
+}
+
+const NOT_YET: &str = "has no effect in this version";
+
+#[derive(Default)]
+struct Notes(BTreeSet<(String, &'static str)>);
+
+impl Notes {
+    fn note(&mut self, applies: bool, key: impl Into<String>) {
+        self.explain(applies, key, NOT_YET);
+    }
+
+    fn explain(&mut self, applies: bool, key: impl Into<String>, what: &'static str) {
+        if applies {
+            self.0.insert((key.into(), what));
+        }
+    }
+}
+
+fn server(config: &Config, notes: &mut Notes) {
+    let default = crate::config::table::Memory::default();
+    notes.note(config.server.memory != default, "server.memory");
+}
+
+fn auth(config: &Config, notes: &mut Notes) {
+    const CLOSED: &str =
+        "there are no authenticators in this version: routes that ask for one answer 401";
+    notes.explain(config.auth.names().next().is_some(), "auth", CLOSED);
+    notes.note(config.auth.forward_credentials, "auth.forward_credentials");
+    let keyed = config
+        .limits
+        .iter()
+        .filter(|(_, limit)| limit.key.needs_identity());
+    keyed.for_each(|(name, _)| notes.note(true, format!("limits.{name}")));
+}
+
+fn lanes(config: &Config, notes: &mut Notes) {
+    let adaptive = matches!(config.lanes.total, Total::Adaptive { .. });
+    notes.explain(adaptive, "lanes.total", "is fixed at `max` in this version");
+    for (name, lane) in &config.lanes.lane {
+        notes.note(lane.per_key.is_some(), format!("lanes.lane.{name}.per_key"));
+        notes.note(!lane.listen.is_empty(), format!("lanes.lane.{name}.listen"));
+    }
+}
+
+fn upstreams(config: &Config, notes: &mut Notes) {
+    for (name, upstream) in &config.upstreams {
+        let key = |part: &str| format!("upstreams.{name}.{part}");
+        notes.note(upstream.health.is_some(), key("health"));
+        notes.note(upstream.breaker != Default::default(), key("breaker"));
+        notes.note(upstream.eject != Default::default(), key("eject"));
+        notes.note(
+            upstream.retry_budget != Default::default(),
+            key("retry_budget"),
+        );
+        let balanced = !matches!(
+            upstream.balance,
+            Balance::RoundRobin | Balance::LeastRequest
+        );
+        notes.explain(balanced, key("balance"), "is round-robin in this version");
+        let auto = upstream.protocol == Protocol::Auto;
+        notes.explain(auto, key("protocol"), "is http1 in this version");
+    }
+}
+
+fn routes(config: &Config, notes: &mut Notes) {
+    for (index, route) in config.routes.iter().enumerate() {
+        let key = |part: &str| format!("routes[{index}].{part}");
+        notes.note(route.schema.is_some(), key("schema"));
+        if let Access::Authenticated { scopes, limits, .. } = &route.access {
+            notes.note(!scopes.is_empty(), key("scopes"));
+            notes.note(!limits.is_empty(), key("consumer_limits"));
+        }
+        match &route.target {
+            Target::Upstream(forward) => {
+                notes.note(forward.retry.is_some(), key("retry"));
+                notes.note(forward.hedge.is_some(), key("hedge"));
+                notes.note(forward.cache.is_some(), key("cache"));
+                notes.note(forward.canary.is_some(), key("canary"));
+                notes.note(forward.shadow.is_some(), key("shadow"));
+            }
+            Target::Service(_) => {
+                notes.explain(true, key("service"), "answers 503 in this version");
+            }
+        }
+    }
+}
+
+fn rest(config: &Config, notes: &mut Notes) {
+    notes.note(config.ip.mode == Mode::Shadow, "ip.mode");
+    notes.note(
+        config.observe.access_log.path != LogTarget::Stdout,
+        "observe.access_log",
+    );
+    notes.note(config.observe.trace.otlp.is_some(), "observe.trace.otlp");
+}
