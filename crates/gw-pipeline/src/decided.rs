@@ -33,13 +33,15 @@ impl<Fut, R, B, E> Decided<Fut, R, B, E>
 where
     R: OnReject<Response<B>, E>,
 {
-    pub(crate) const fn inner(future: Fut, on_reject: R) -> Self {
+    /// Lets the request pass: waits for the inner service, whose error `on_reject` turns into the stage's own.
+    pub const fn inner(future: Fut, on_reject: R) -> Self {
         Self {
             state: State::Inner { future, on_reject },
         }
     }
 
-    pub(crate) const fn refused(answer: Result<Response<B>, R::Error>) -> Self {
+    /// Ends the request here, with what the stage's [`OnReject`] made of the refusal.
+    pub const fn refused(answer: Result<Response<B>, R::Error>) -> Self {
         Self {
             state: State::Refused {
                 answer: Some(answer),

@@ -4,7 +4,6 @@
 pub mod codes;
 mod config_error;
 mod decided;
-mod failure;
 pub mod inbound;
 pub mod outbound;
 pub mod pipeline;
@@ -19,6 +18,5 @@ pub use gw_core::{Body, BoxError, Rejection};
 
 pub use self::config_error::ConfigError;
 pub use self::decided::Decided;
-pub use self::failure::Failure;
 pub use self::pipeline::{Builder, Description, Pipeline, PipelineLayer, plain};
 pub use self::timeouts::{PassErrorBodies, Timeouts};

@@ -1,1 +1,220 @@
-//! A bounded HTTP server for a pipeline.
+//! A bounded HTTP/1 and HTTP/2 server for a pipeline, or for any other tower service that answers every request.
+//!
+//! It is hyper under limits. The protocol of a connection is told by its first bytes: HTTP/2 with prior knowledge, or
+//! HTTP/1. There is no TLS here.
+//!
+//! # What is bounded
+//!
+//! | what | bound | at the bound |
+//! |---|---|---|
+//! | connections | [`max_connections`] | the one longest without a request is closed; if there is none, the newcomer |
+//! | connections of one address | [`max_connections_per_ip`] | the newcomer is closed |
+//! | head of a request | [`max_header_bytes`], [`max_headers`], [`http2_max_header_list_bytes`] | 431 |
+//! | time for a head | [`header_timeout`] | 408 on HTTP/1 if part of it has come, then closed |
+//! | time between requests | [`keep_alive_timeout`] | closed |
+//! | time in which a client takes nothing of its answer | [`write_stall_timeout`] | the connection (HTTP/2: the stream) is reset |
+//! | requests at a time on HTTP/2 | [`http2_max_concurrent_streams`] | further streams are refused |
+//! | resets by an HTTP/2 client | [`http2_max_pending_resets`] | the connection ends |
+//! | what waits for an HTTP/2 stream's client | 64 KiB in the connection, 32 KiB in its task, and the body's last frame | the body is not polled |
+//! | time to finish after shutdown | [`shutdown_grace`] | cut |
+//! | lingering after an early answer | 1 s, 1 MiB | closed |
+//!
+//! How slowly a request's body may come is not decided here: that needs the route, and so is a stage's task.
+//!
+//! [`max_connections`]: ServerConfigBuilder::max_connections
+//! [`max_connections_per_ip`]: ServerConfigBuilder::max_connections_per_ip
+//! [`max_header_bytes`]: ServerConfigBuilder::max_header_bytes
+//! [`max_headers`]: ServerConfigBuilder::max_headers
+//! [`http2_max_header_list_bytes`]: ServerConfigBuilder::http2_max_header_list_bytes
+//! [`header_timeout`]: ServerConfigBuilder::header_timeout
+//! [`keep_alive_timeout`]: ServerConfigBuilder::keep_alive_timeout
+//! [`write_stall_timeout`]: ServerConfigBuilder::write_stall_timeout
+//! [`http2_max_concurrent_streams`]: ServerConfigBuilder::http2_max_concurrent_streams
+//! [`http2_max_pending_resets`]: ServerConfigBuilder::http2_max_pending_resets
+//! [`shutdown_grace`]: ServerConfigBuilder::shutdown_grace
+//!
+//! # Requests
+//!
+//! Each request carries the client's address as [`PeerAddr`](gw_core::context::PeerAddr) in its extensions. The
+//! service is cloned once a request and asked for readiness before it is called. Its future and the answer's body are
+//! dropped as soon as the client is found to have left, which on HTTP/1 includes closing only its sending side.
+//! A panic ends its connection, on HTTP/2 its stream, and nothing else.
+//!
+//! A request counts until the last frame of its answer is handed out. On HTTP/1, bytes that come after that are taken
+//! for the next head: a service that goes on reading the request's body then has the header timeout left for it.
+//!
+//! # Shutdown
+//!
+//! When the signal given to [`serve`](Server::serve) comes, the connections that the kernel has already accepted are
+//! taken, and the listener is closed. Every connection is told: idle ones close, those with a request finish it, its
+//! uploads and its streaming answer included, with `connection: close` or GOAWAY. A connection that has not
+//! sent its first byte yet gets one second to do so, and one whose head has come in part gets the header timeout, so
+//! that no request is lost that was sent before the stop. Upgraded connections are left alone. What remains after
+//! [`shutdown_grace`] is cut.
+
+mod accept;
+mod activity;
+mod body;
+mod closed;
+mod config;
+mod connection;
+mod farewell;
+mod handle;
+mod io;
+mod link;
+mod registry;
+mod service;
+mod shutdown;
+mod stream;
+mod supervisor;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use gw_core::BoxError;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+use tower_service::Service;
+
+pub use self::closed::{CloseReason, Closed};
+pub use self::config::{ServerConfig, ServerConfigBuilder};
+pub use self::handle::{ListenerSnapshot, ServerHandle, Snapshot};
+pub use self::shutdown::Drained;
+
+use self::accept::{Backoff, backlog, is_about_one_connection, unless};
+use self::closed::Counters;
+use self::io::Io;
+use self::registry::{Listener, Registry};
+use self::shutdown::Connections;
+
+/// A bounded server. Clones share all limits and counts, so one server may serve several listeners.
+///
+/// # Examples
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use gw_pipeline::Body;
+/// use gw_pipeline::server::{Server, ServerConfig};
+/// use http::{Request, Response};
+/// use tokio::net::TcpListener;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = ServerConfig::builder().max_connections(1000).build()?;
+/// let server = Server::new(config);
+/// let hello = tower::service_fn(|_: Request<_>| async {
+///     Ok::<_, Infallible>(Response::new(Body::from("hello")))
+/// });
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// // A signal that comes at once; usually it is that of the operating system.
+/// let drained = server.serve(listener, hello, async {}).await;
+/// assert!(drained.is_clean());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Server {
+    registry: Arc<Registry>,
+}
+
+impl Server {
+    /// A server under these limits. It does nothing until [`serve`](Self::serve).
+    pub fn new(config: ServerConfig) -> Self {
+        Self {
+            registry: Arc::new(Registry::new(config)),
+        }
+    }
+
+    /// Reads the server's numbers.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(&self.registry))
+    }
+
+    /// Serves a listener until `shutdown` has come and its connections have ended; see the
+    /// [module](self#shutdown). Must run on a tokio runtime, on which it spawns a task for each connection.
+    ///
+    /// Accepting never fails for good. When descriptors run out it closes the connection that has been
+    /// longest without a request, waits (5 ms, doubling up to 1 s), and tries again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the listener and cuts its connections.
+    pub async fn serve<S, B>(
+        &self,
+        listener: TcpListener,
+        service: S,
+        shutdown: impl Future<Output = ()>,
+    ) -> Drained
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let own = self.registry.listen(listener.local_addr().ok());
+        let connections = Connections::new(Arc::clone(&self.registry), own);
+        let own = &connections.listener;
+        let mut shutdown = pin!(shutdown);
+        let mut backoff = Backoff::new();
+        while let Some(accepted) = unless(shutdown.as_mut(), listener.accept()).await {
+            match accepted {
+                Ok((stream, peer)) => {
+                    backoff.reset();
+                    self.admit(own, stream, peer, &service);
+                }
+                Err(error) => {
+                    Counters::count(&self.registry.counters.accept_errors);
+                    if is_about_one_connection(&error) {
+                        continue;
+                    }
+                    self.registry.evict_one(Instant::now());
+                    if unless(shutdown.as_mut(), sleep(backoff.wait()))
+                        .await
+                        .is_none()
+                    {
+                        break;
+                    }
+                }
+            }
+        }
+        for (stream, peer) in backlog(listener) {
+            self.admit(own, stream, peer, &service);
+        }
+        // Nothing new comes from here on, and a service may hold what others wait for.
+        drop(service);
+        connections.drain(self.registry.config.shutdown_grace).await
+    }
+
+    /// Starts a connection's task, if there is a place for it; else closes the connection.
+    fn admit<S, B>(
+        &self,
+        listener: &Arc<Listener>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        service: &S,
+    ) where
+        S: connection::Serve<B>,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let Ok(slot) = self.registry.admit(listener, peer, Instant::now()) else {
+            return;
+        };
+        // Answers are written whole; waiting for more would only delay them. Without it they come all the same.
+        _ = stream.set_nodelay(true);
+        let (registry, service) = (Arc::clone(&self.registry), service.clone());
+        tokio::spawn(connection::run(
+            Io::new(stream, slot),
+            registry,
+            peer,
+            service,
+        ));
+    }
+}

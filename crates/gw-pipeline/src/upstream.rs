@@ -1,1 +1,57 @@
 //! Sending requests on.
+//!
+//! [`Forward`] is the service that ends a pipeline. It keeps the rules of HTTP for intermediaries and hands each
+//! request, with a permit of its own, to one [`Upstream`], which owns the connections to its endpoints.
+//!
+//! # Bounds
+//!
+//! An upstream has a hard cap on requests in flight and on sockets, idle ones included, over all of its clones and
+//! whatever runtimes they are used on. Requests beyond it wait in order of arrival, so many and so long; the rest is
+//! refused with `OVERLOADED`. Idle connections stay with the runtime that made them, so a lane with threads of its own
+//! never waits for another lane's; if one runtime needs a socket and the cap is reached, the longest idle connection
+//! of any runtime is closed for it. Over HTTP/2 a runtime has one connection to each endpoint, so `max_connections`
+//! must not be less than the runtimes times the endpoints.
+//!
+//! # Timers
+//!
+//! The attempt's timer covers everything up to the head of the answer, and is cut to the deadline of the exchange.
+//! Within it run those for the queue, the connection, an upstream that stops reading the request, and the first byte
+//! after the request is sent. The answer's body has one for its gaps. Whatever is ready together with a timer wins
+//! over it.
+//!
+//! # Failures
+//!
+//! Every failure is a [`Rejection`](gw_core::Rejection) with an [`Error`] as its source. A fault of the client's own,
+//! told by [`ClientFault`](crate::inbound::ClientFault), is answered as such. A request is never sent twice here;
+//! trying again is for the layers in front.
+
+mod after;
+mod body;
+mod config;
+mod error;
+mod exchange;
+mod forward;
+mod forwarded;
+pub mod future;
+mod handle;
+mod hop_by_hop;
+mod http1;
+mod http2;
+mod lease;
+mod limits;
+mod permit;
+mod pool;
+mod slots;
+mod socket;
+mod target;
+mod upgrade;
+mod upload;
+mod usage;
+mod via;
+
+pub use self::body::UpstreamBody;
+pub use self::config::{HostHeader, PoolConfig, Protocol, UpstreamBuilder};
+pub use self::error::{Error, ErrorKind};
+pub use self::forward::Forward;
+pub use self::handle::{Upstream, UpstreamSnapshot};
+pub use self::permit::UpstreamPermit;

@@ -34,7 +34,7 @@ mod a_layer_that_keeps_the_contract {
 macro_rules! caught {
     ($($name:ident: $fault:ident by $case:ident, saying $message:literal;)+) => {
         $(
-            #[tokio::test]
+            #[tokio::test(start_paused = true)]
             #[should_panic(expected = $message)]
             async fn $name() {
                 let layer = LimitedLayer::new(2, gw_core::Respond::new()).with(Fault::$fault);

@@ -9,14 +9,15 @@ use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use gw_bulkhead::BulkheadHandle;
+use gw_bulkhead::LaneSnapshot;
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
-use gw_ratelimit::RateLimitHandle;
+use gw_ratelimit::PolicySnapshot;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use self::access::Token;
+use crate::assembly::Controls;
 use crate::readiness::Readiness;
 
 /// What the admin listener shows.
@@ -26,12 +27,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The registry behind `/metrics`.
     pub metrics: PrometheusHandle,
-    /// The lanes behind `/lanes`.
-    pub lanes: BulkheadHandle,
-    /// The limits behind `/limits`.
-    pub limits: RateLimitHandle,
-    /// The upstreams behind `/upstreams`.
-    pub upstreams: Vec<Upstream>,
+    /// What is behind `/lanes`, `/limits` and `/upstreams`.
+    pub controls: Controls,
     /// The connections behind `/`.
     pub server: ServerHandle,
 }
@@ -75,31 +72,59 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn lanes(State(admin): State<Admin>) -> Response {
-    todo_lanes(&admin.lanes)
+    let snapshot = admin.controls.lanes.snapshot();
+    let lanes: Vec<_> = snapshot.lanes.iter().map(lane).collect();
+    json_page(&json!({ "total": snapshot.total, "in_flight": snapshot.in_flight, "lanes": lanes }))
+}
+
+fn lane(lane: &LaneSnapshot) -> Value {
+    let rejected = lane.rejected;
+    json!({
+        "name": lane.name.as_str(),
+        "in_flight": lane.in_flight,
+        "limit": lane.limit,
+        "guaranteed": lane.guaranteed,
+        "queued": lane.queued,
+        "admitted": lane.admitted,
+        "rejected": {
+            "lane_full": rejected.lane_full,
+            "queue_full": rejected.queue_full,
+            "queue_timeout": rejected.queue_timeout,
+            "draining": rejected.draining,
+        },
+    })
 }
 
 async fn limits(State(admin): State<Admin>) -> Response {
-    let limits: Vec<_> = admin
-        .limits
-        .snapshot()
-        .into_iter()
-        .map(|policy| {
-            json!({
-                "name": &*policy.name,
-                "burst": policy.quota.burst_size(),
-                "mode": policy.mode.as_str(),
-                "keys": policy.keys,
-                "allowed": policy.allowed,
-                "limited": policy.limited,
-                "would_limit": policy.would_limit,
-            })
-        })
-        .collect();
+    let limits: Vec<_> = admin.controls.limits.snapshot().iter().map(limit).collect();
     json_page(&json!({ "limits": limits }))
 }
 
+fn limit(policy: &PolicySnapshot) -> Value {
+    json!({
+        "name": &*policy.name,
+        "keys": policy.keys,
+        "allowed": policy.allowed,
+        "limited": policy.limited,
+        "would_limit": policy.would_limit,
+        "skipped": policy.skipped,
+        "overflowed": policy.overflowed,
+    })
+}
+
 async fn upstreams(State(admin): State<Admin>) -> Response {
-    todo_upstreams(&admin.upstreams)
+    let upstreams: Vec<_> = admin.controls.upstreams.iter().map(upstream).collect();
+    json_page(&json!({ "upstreams": upstreams }))
+}
+
+fn upstream(upstream: &Upstream) -> Value {
+    let snapshot = upstream.snapshot();
+    json!({
+        "name": snapshot.name.as_str(),
+        "open_connections": snapshot.open_connections,
+        "in_flight": snapshot.in_flight,
+        "queued": snapshot.queued,
+    })
 }
 
 const NO_STORE: (header::HeaderName, HeaderValue) =

@@ -1,37 +1,125 @@
-//! The gw layers composed into a gateway that serves.
-//!
-//! For now only `check FILE`: loads a configuration and prints what is wrong with it.
+//! The command line of the reference gateway.
 #![allow(
-    dead_code,
-    reason = "the gateway that reads the configuration is not written yet"
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its terminal"
 )]
 
-mod config;
-
-use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+use reference_gateway::assembly::{Fault, assemble};
+use reference_gateway::config::{self, Config};
+use reference_gateway::gateway::Prepared;
+use reference_gateway::{demo, without_effect};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A gateway made of the gw layers.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts small upstreams and the gateway, and prints commands to try (the default).
+    Demo,
+    /// Serves what a configuration file says.
+    Serve {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Says what is wrong with a configuration file.
+    Check {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let (Some(command), Some(file), None) = (args.next(), args.next(), args.next()) else {
-        return finish(2, "usage: reference-gateway check FILE");
+    let done = match Arguments::parse().command {
+        None | Some(Command::Demo) => demo::run(stop()),
+        Some(Command::Serve { config }) => serve(&config),
+        Some(Command::Check { config }) => check(&config),
     };
-    if command != "check" {
-        return finish(2, "usage: reference-gateway check FILE");
-    }
-    match config::Config::load(Path::new(&file), &config::process_environment) {
-        Ok(config) => finish(0, &format!("{file}: {} routes, ok", config.routes.len())),
-        Err(errors) => finish(1, &errors.to_string()),
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn finish(code: u8, text: &str) -> ExitCode {
-    // A closed terminal is no reason to fail differently.
-    let _ = if code == 0 {
-        writeln!(std::io::stdout(), "{text}")
+fn check(path: &Path) -> Result<(), String> {
+    let config = load(path)?;
+    // Building it finds what only the layers know; nothing listens yet.
+    assemble(&config).map_err(|fault| blame(path, &fault))?;
+    let routes = config.routes.len();
+    println!("{}: {routes} routes, ok", path.display());
+    Ok(())
+}
+
+fn serve(path: &Path) -> Result<(), String> {
+    let config = load(path)?;
+    let prepared = Prepared::new(config).map_err(|fault| blame(path, &fault))?;
+    let addresses = prepared.addresses();
+    for address in &addresses.traffic {
+        eprintln!("listening on http://{address}");
+    }
+    eprintln!(
+        "health on http://{}, admin on http://{}",
+        addresses.health, addresses.admin
+    );
+    let drained = prepared
+        .serve(stop())
+        .map_err(|fault| blame(path, &fault))?;
+    if drained.is_clean() {
+        eprintln!("stopped: every request was finished");
     } else {
-        writeln!(std::io::stderr(), "{text}")
+        let (requests, connections) = (drained.requests_cut, drained.connections_cut);
+        eprintln!("stopped: {requests} requests on {connections} connections were cut");
+    }
+    Ok(())
+}
+
+/// Reads the file, and lists what it asks for in vain.
+fn load(path: &Path) -> Result<Config, String> {
+    let config =
+        Config::load(path, &config::process_environment).map_err(|errors| errors.to_string())?;
+    for note in without_effect(&config) {
+        eprintln!("note: {note}");
+    }
+    Ok(config)
+}
+
+fn blame(path: &Path, fault: &Fault) -> String {
+    config::blame(path, &fault.key, &fault.message).to_string()
+}
+
+/// Ends with the first signal to stop. The second one ends the process at once.
+async fn stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        // Without signals the process can only be killed.
+        return std::future::pending().await;
     };
-    ExitCode::from(code)
+    let mut next = async move || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    next().await;
+    tokio::spawn(async move {
+        next().await;
+        std::process::exit(1);
+    });
 }

@@ -5,12 +5,24 @@
 use std::collections::BTreeSet;
 
 use crate::config::Config;
-use crate::config::table::{Access, Balance, LogTarget, Mode, Protocol, Target, Total};
+use crate::config::table::{Access, Mode, Protocol, Target, Total};
+use crate::config::value::Balance;
+
+/// Protections and features that are on where nothing is written about them, and are missing all the same.
+const MISSING: [&str; 7] = [
+    "observe",
+    "response.compress",
+    "server.memory",
+    "upstreams.*.breaker",
+    "upstreams.*.eject",
+    "upstreams.*.retry_budget",
+    "log_ingest",
+];
 
 /// One line for each such key, in a fixed order.
 pub fn without_effect(config: &Config) -> Vec<String> {
     let mut notes = Notes::default();
-    server(config, &mut notes);
+    MISSING.iter().for_each(|key| notes.note(true, *key));
     auth(config, &mut notes);
     lanes(config, &mut notes);
     upstreams(config, &mut notes);
@@ -40,11 +52,6 @@ impl Notes {
     }
 }
 
-fn server(config: &Config, notes: &mut Notes) {
-    let default = crate::config::table::Memory::default();
-    notes.note(config.server.memory != default, "server.memory");
-}
-
 fn auth(config: &Config, notes: &mut Notes) {
     const CLOSED: &str =
         "there are no authenticators in this version: routes that ask for one answer 401";
@@ -70,12 +77,6 @@ fn upstreams(config: &Config, notes: &mut Notes) {
     for (name, upstream) in &config.upstreams {
         let key = |part: &str| format!("upstreams.{name}.{part}");
         notes.note(upstream.health.is_some(), key("health"));
-        notes.note(upstream.breaker != Default::default(), key("breaker"));
-        notes.note(upstream.eject != Default::default(), key("eject"));
-        notes.note(
-            upstream.retry_budget != Default::default(),
-            key("retry_budget"),
-        );
         let balanced = !matches!(
             upstream.balance,
             Balance::RoundRobin | Balance::LeastRequest
@@ -111,9 +112,4 @@ fn routes(config: &Config, notes: &mut Notes) {
 
 fn rest(config: &Config, notes: &mut Notes) {
     notes.note(config.ip.mode == Mode::Shadow, "ip.mode");
-    notes.note(
-        config.observe.access_log.path != LogTarget::Stdout,
-        "observe.access_log",
-    );
-    notes.note(config.observe.trace.otlp.is_some(), "observe.trace.otlp");
 }

@@ -26,6 +26,13 @@ pub struct HeadLimits {
     pub field_bytes: usize,
 }
 
+impl HeadLimits {
+    /// These limits.
+    pub const fn new(uri_bytes: usize, fields: usize, field_bytes: usize) -> Self {
+        Self { uri_bytes, fields, field_bytes }
+    }
+}
+
 impl Default for HeadLimits {
     /// 8 KiB of target, 100 fields, 32 KiB of fields.
     fn default() -> Self {

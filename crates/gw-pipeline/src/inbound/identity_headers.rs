@@ -39,6 +39,11 @@ impl Default for IdentityHeaders {
 }
 
 impl IdentityHeaders {
+    /// These fields.
+    pub const fn new(consumer: HeaderName, user: HeaderName, scopes: HeaderName) -> Self {
+        Self { consumer, user, scopes }
+    }
+
     fn apply(&self, headers: &mut HeaderMap, identity: Option<&Identity>) {
         for name in [&self.consumer, &self.user, &self.scopes] {
             headers.remove(name);

@@ -94,16 +94,18 @@ macro_rules! conformance_for {
     ($name:ident, $body:ident, $admits:expr, $request_body:ty, |$on_reject:pat_param| $layer:expr) => {
         mod $name {
             use super::*;
-            use $crate::conformance::{AnyBody, $body as Body};
+            use $crate::conformance::{AnyBody, $body as TestedBody};
 
             macro_rules! case {
                 ($case:ident) => {
                     #[tokio::test]
                     async fn $case() {
                         let $on_reject =
-                            $crate::gw_core::RespondWith::new(<Body as AnyBody>::whole);
-                        $crate::conformance::$case::<_, Body, _, $request_body>($layer, $admits)
-                            .await;
+                            $crate::gw_core::RespondWith::new(<TestedBody as AnyBody>::whole);
+                        $crate::conformance::$case::<_, TestedBody, _, $request_body>(
+                            $layer, $admits,
+                        )
+                        .await;
                     }
                 };
             }

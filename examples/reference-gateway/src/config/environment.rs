@@ -6,10 +6,10 @@ use toml::de::DeValue;
 use super::finding::{Findings, KeyPath};
 
 /// Where variables come from: an argument, so that tests need no process environment.
-pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// The variables of this process. One that is not Unicode counts as unset.
-pub(crate) fn process_environment(name: &str) -> Option<String> {
+pub fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

@@ -8,7 +8,7 @@ const EXCERPT: usize = 120;
 
 /// One fault in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConfigError {
+pub struct ConfigError {
     /// The file as it was named to the loader.
     pub file: String,
     /// Counted from 1; 0 when the whole file is at fault (missing, unreadable, too large).
@@ -71,7 +71,7 @@ fn printable(c: char) -> char {
 
 /// Every fault that was found in one pass, in the order of the file; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
     /// Puts the errors in the order of the file.
@@ -81,7 +81,7 @@ impl ConfigErrors {
     }
 
     /// The faults, first line of the file first.
-    pub(crate) fn as_slice(&self) -> &[ConfigError] {
+    pub fn as_slice(&self) -> &[ConfigError] {
         &self.0
     }
 }

@@ -25,6 +25,18 @@ impl KeyPath {
         Self::default().key(key)
     }
 
+    /// Reads what [`Display`](fmt::Display) prints for plain keys.
+    pub(super) fn parse(path: &str) -> Self {
+        path.split('.').fold(Self::default(), |path, part| {
+            let (key, index) = part.split_once('[').unwrap_or((part, ""));
+            let path = path.key(key);
+            match index.trim_end_matches(']').parse() {
+                Ok(index) => path.index(index),
+                Err(_) => path,
+            }
+        })
+    }
+
     pub(super) fn key(&self, key: &str) -> Self {
         self.step(Step::Key(key.to_owned()))
     }

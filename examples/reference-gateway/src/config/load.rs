@@ -5,7 +5,7 @@ use std::path::Path;
 use super::document::Document;
 use super::environment::{Environment, substitute};
 use super::error::{ConfigError, ConfigErrors};
-use super::finding::{Findings, KeyPath};
+use super::finding::{Anchor, Finding, Findings, KeyPath};
 use super::source::{self, Source};
 use super::table::{Config, File};
 use super::{read, rules};
@@ -18,7 +18,7 @@ impl Config {
     ///
     /// Everything that is wrong with the file, as far as one pass can tell: a syntax error comes
     /// alone, then all values of the wrong kind together, then all broken rules together.
-    pub(crate) fn load(path: &Path, env: Environment<'_>) -> Result<Self, ConfigErrors> {
+    pub fn load(path: &Path, env: Environment<'_>) -> Result<Self, ConfigErrors> {
         let text = source::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(&path.display().to_string(), &text, folder, env)
@@ -30,7 +30,7 @@ impl Config {
     /// # Errors
     ///
     /// As for [`load`](Self::load).
-    pub(crate) fn parse(
+    pub fn parse(
         name: &str,
         text: &str,
         base_dir: &Path,
@@ -56,6 +56,32 @@ impl Config {
             _ => Err(located(&document, findings)),
         }
     }
+}
+
+/// The error of a setting that turned out wrong only when it was used: an address that is taken, a file that is missing.
+///
+/// `key` is a dotted path such as `server.listen[0]`. If the file cannot be read again, the error has no line.
+pub fn blame(path: &Path, key: &str, message: impl Into<String>) -> ConfigError {
+    let file = path.display().to_string();
+    let message = message.into();
+    let placed = source::read(path).ok().and_then(|text| {
+        let document = Document::parse(Source::new(&file, &text).ok()?).ok()?;
+        let finding = Finding {
+            path: KeyPath::parse(key),
+            anchor: Anchor::Value,
+            message: message.clone(),
+        };
+        Some(document.error(finding))
+    });
+    let (key, source_line) = (key.to_owned(), String::new());
+    placed.unwrap_or(ConfigError {
+        file,
+        line: 0,
+        column: 0,
+        key,
+        message,
+        source_line,
+    })
 }
 
 fn located(document: &Document<'_>, findings: Findings) -> ConfigErrors {

@@ -17,19 +17,20 @@
 //! line shows what the file says.
 
 mod document;
-pub(crate) mod environment;
-pub(crate) mod error;
+pub mod environment;
+pub mod error;
 mod finding;
 mod load;
 mod read;
 mod rules;
 mod source;
 mod suggest;
-pub(crate) mod table;
-pub(crate) mod value;
+pub mod table;
+pub mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use environment::process_environment;
-pub(crate) use table::Config;
+pub use environment::process_environment;
+pub use load::blame;
+pub use table::Config;

@@ -12,7 +12,7 @@ use crate::config::value::{HttpUrl, duration_or_zero, optional, text};
 /// How callers prove who they are. Names are shared: a route's `auth` may name either kind.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Auth {
+pub struct Auth {
     /// Whether the `Authorization` header goes on to the upstream.
     pub forward_credentials: bool,
     pub identity_headers: IdentityHeaders,
@@ -22,7 +22,7 @@ pub(crate) struct Auth {
 
 impl Auth {
     /// The names that `auth` lists may use.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.jwt
             .keys()
             .chain(self.api_keys.keys())
@@ -33,7 +33,7 @@ impl Auth {
 /// What tells an upstream who called.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct IdentityHeaders {
+pub struct IdentityHeaders {
     #[serde(deserialize_with = "text")]
     pub consumer: HeaderName,
     #[serde(deserialize_with = "text")]
@@ -55,7 +55,7 @@ impl Default for IdentityHeaders {
 /// `[auth.jwt.NAME]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "JwtTable")]
-pub(crate) struct Jwt {
+pub struct Jwt {
     pub issuer: String,
     /// At least one.
     pub audience: Vec<String>,
@@ -69,7 +69,7 @@ pub(crate) struct Jwt {
 
 /// Where the verification keys come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum KeySource {
+pub enum KeySource {
     /// PEM of a public key.
     PublicKey(PathBuf),
     Jwks(HttpUrl),
@@ -130,7 +130,7 @@ impl TryFrom<JwtTable> for Jwt {
 
 /// Signature algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) enum Algorithm {
+pub enum Algorithm {
     HS256,
     HS384,
     HS512,
@@ -147,7 +147,7 @@ pub(crate) enum Algorithm {
 
 impl Algorithm {
     /// Whether signing and verifying use one shared secret.
-    pub(crate) fn is_symmetric(self) -> bool {
+    pub fn is_symmetric(self) -> bool {
         matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
     }
 }
@@ -155,7 +155,7 @@ impl Algorithm {
 /// Which claim says what.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Claims {
+pub struct Claims {
     pub consumer: String,
     pub user: String,
     pub scopes: String,
@@ -176,7 +176,7 @@ impl Default for Claims {
 /// `[auth.api_keys.NAME]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ApiKeys {
+pub struct ApiKeys {
     /// Keys with their hashes.
     #[serde(deserialize_with = "text")]
     pub file: PathBuf,

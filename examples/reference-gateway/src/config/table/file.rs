@@ -14,7 +14,7 @@ use crate::config::finding::{Findings, KeyPath};
 /// A configuration that has passed every check: names resolve, defaults are filled in, paths are
 /// joined.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Config {
+pub struct Config {
     pub server: Server,
     pub health: HealthListener,
     pub admin: Admin,

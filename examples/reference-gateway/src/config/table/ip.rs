@@ -9,7 +9,7 @@ use crate::config::value::list;
 /// Who may come at all, by client address.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct IpFilter {
+pub struct IpFilter {
     /// Empty: everyone.
     #[serde(deserialize_with = "list")]
     pub allow: Vec<IpNet>,

@@ -16,7 +16,7 @@ use crate::config::value::{Key, Ratio, count, duration_or_zero, list, optional, 
 /// How many requests run at once, and who may have how many of them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Lanes {
+pub struct Lanes {
     pub total: Total,
     /// By name. The default lane is always among them.
     pub lane: BTreeMap<String, Lane>,
@@ -35,7 +35,7 @@ impl Default for Lanes {
 
 impl Lanes {
     /// What all lanes together are guaranteed.
-    pub(crate) fn guaranteed(&self) -> f64 {
+    pub fn guaranteed(&self) -> f64 {
         self.lane.values().map(|lane| lane.guaranteed.get()).sum()
     }
 
@@ -56,7 +56,7 @@ impl Lanes {
 
 /// The number of requests in flight over all lanes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Total {
+pub enum Total {
     Fixed(NonZeroU32),
     /// Found while running, `min <= max`.
     Adaptive {
@@ -69,7 +69,7 @@ pub(crate) enum Total {
 /// How an adaptive total follows the measured latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum AdaptiveAlgorithm {
+pub enum AdaptiveAlgorithm {
     Aimd,
     Gradient2,
 }
@@ -130,7 +130,7 @@ impl<'de> Visitor<'de> for TotalVisitor {
 /// `[lanes.lane.NAME]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Lane {
+pub struct Lane {
     /// Share of the total that nobody else may take.
     pub guaranteed: Ratio,
     /// Share of the total that the lane may reach by borrowing; at least `guaranteed`.
@@ -200,7 +200,7 @@ fn default_queue_timeout() -> Duration {
 /// Who goes last, the most important first. What is sheddable is refused first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Criticality {
+pub enum Criticality {
     CriticalPlus,
     #[default]
     Critical,
@@ -211,7 +211,7 @@ pub(crate) enum Criticality {
 /// Until when a request keeps its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Hold {
+pub enum Hold {
     /// The head of the answer.
     Head,
     /// The end of its body, so that a slow stream cannot slip out of the lane.
@@ -222,7 +222,7 @@ pub(crate) enum Hold {
 /// `per_key`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PerKey {
+pub struct PerKey {
     pub key: Key,
     pub max: NonZeroU32,
 }

@@ -10,7 +10,7 @@ use crate::config::value::{Key, Rate, ServiceUrl};
 
 /// A rate limit.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Limit {
+pub struct Limit {
     pub key: Key,
     /// IPv6 addresses that share so many leading bits count as one client.
     pub prefix6: u8,
@@ -24,7 +24,7 @@ pub(crate) struct Limit {
 
 /// Where several instances count together.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SharedStore {
+pub struct SharedStore {
     /// `redis://` or `rediss://`
     pub url: ServiceUrl,
     /// Whether this instance borrows permits in advance, so that the hot path stays local.
@@ -35,7 +35,7 @@ pub(crate) struct SharedStore {
 /// What happens while the store does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum OnStoreError {
+pub enum OnStoreError {
     /// Counts in this instance.
     #[default]
     Local,

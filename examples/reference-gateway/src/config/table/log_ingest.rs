@@ -11,7 +11,7 @@ use crate::config::value::{Endpoint, HttpUrl, Key, Rate, ServiceUrl, count, size
 /// How logs are taken in and where they go.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct LogIngest {
+pub struct LogIngest {
     pub queue: LogQueue,
     pub sink: LogSink,
     /// What tells one client from another: the first that a request has. Only addresses and
@@ -47,7 +47,7 @@ impl Default for LogIngest {
 /// What happens to an event that the schema refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum OnInvalid {
+pub enum OnInvalid {
     #[default]
     Reject,
     /// A raw line becomes the message of an event.
@@ -57,7 +57,7 @@ pub(crate) enum OnInvalid {
 /// `per_client`: batches of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct PerClient {
+pub struct PerClient {
     pub rate: Rate,
     pub burst: NonZeroU32,
     pub mode: Mode,
@@ -80,7 +80,7 @@ impl Default for PerClient {
 /// `queue`: what stands between the answer 202 and the sink. `engine` names the kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename = "engine", rename_all = "kebab-case")]
-pub(crate) enum LogQueue {
+pub enum LogQueue {
     Memory(MemoryQueue),
     Disk(DiskQueue),
     Redis(RedisQueue),
@@ -92,7 +92,7 @@ pub(crate) enum LogQueue {
 /// `engine = "memory"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct MemoryQueue {
+pub struct MemoryQueue {
     #[serde(deserialize_with = "size")]
     pub max_bytes: u64,
 }
@@ -110,7 +110,7 @@ impl Default for MemoryQueue {
 /// `engine = "disk"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct DiskQueue {
+pub struct DiskQueue {
     #[serde(deserialize_with = "text")]
     pub dir: PathBuf,
     #[serde(deserialize_with = "size")]
@@ -131,7 +131,7 @@ impl Default for DiskQueue {
 /// What a 202 promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Durability {
+pub enum Durability {
     /// Survives the death of the process.
     Process,
     /// Survives the loss of power.
@@ -142,7 +142,7 @@ pub(crate) enum Durability {
 /// `engine = "redis"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RedisQueue {
+pub struct RedisQueue {
     /// `redis://` or `rediss://`
     pub url: ServiceUrl,
     pub stream: String,
@@ -151,7 +151,7 @@ pub(crate) struct RedisQueue {
 /// `engine = "nats"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NatsQueue {
+pub struct NatsQueue {
     /// `nats://` or `tls://`
     pub url: ServiceUrl,
     pub stream: String,
@@ -160,7 +160,7 @@ pub(crate) struct NatsQueue {
 /// `engine = "kafka"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct KafkaQueue {
+pub struct KafkaQueue {
     /// `host:port`, at least one.
     pub brokers: Vec<String>,
     pub topic: String,
@@ -169,7 +169,7 @@ pub(crate) struct KafkaQueue {
 /// `engine = "sqs"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SqsQueue {
+pub struct SqsQueue {
     pub endpoint: Endpoint,
     pub queue_url: HttpUrl,
 }
@@ -177,7 +177,7 @@ pub(crate) struct SqsQueue {
 /// `sink`: where events end up. `kind` names the kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename = "kind", rename_all = "kebab-case")]
-pub(crate) enum LogSink {
+pub enum LogSink {
     Embedded(EmbeddedSink),
     File(FileSink),
     Elasticsearch(ElasticsearchSink),
@@ -186,7 +186,7 @@ pub(crate) enum LogSink {
 /// `kind = "embedded"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct EmbeddedSink {
+pub struct EmbeddedSink {
     #[serde(deserialize_with = "text")]
     pub dir: PathBuf,
 }
@@ -202,7 +202,7 @@ impl Default for EmbeddedSink {
 /// `kind = "file"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct FileSink {
+pub struct FileSink {
     #[serde(deserialize_with = "text")]
     pub path: PathBuf,
 }
@@ -210,7 +210,7 @@ pub(crate) struct FileSink {
 /// `kind = "elasticsearch"`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "ElasticsearchTable")]
-pub(crate) struct ElasticsearchSink {
+pub struct ElasticsearchSink {
     /// At least one.
     pub nodes: Vec<HttpUrl>,
     pub target: EsTarget,
@@ -218,7 +218,7 @@ pub(crate) struct ElasticsearchSink {
 
 /// Where documents are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum EsTarget {
+pub enum EsTarget {
     Index(String),
     DataStream(String),
 }

@@ -11,7 +11,7 @@ use crate::config::value::{PathTemplate, Prefix, Text, list};
 /// Which requests a route takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "MatchTable")]
-pub(crate) struct Match {
+pub struct Match {
     pub path: PathMatch,
     /// Empty: any.
     pub methods: Vec<Method>,
@@ -22,7 +22,7 @@ pub(crate) struct Match {
 
 /// Which paths.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum PathMatch {
+pub enum PathMatch {
     Prefix(Prefix),
     Template(PathTemplate),
 }
@@ -58,10 +58,10 @@ impl TryFrom<MatchTable> for Match {
 
 /// A host name in lower case, without a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Host(String);
+pub struct Host(String);
 
 impl Host {
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// What a protection does with its decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Mode {
+pub enum Mode {
     #[default]
     Enforce,
     /// Decides and counts, lets pass.

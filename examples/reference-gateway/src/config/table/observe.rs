@@ -10,7 +10,7 @@ use crate::config::value::{HttpUrl, Ratio, text};
 /// What the gateway tells about itself.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Observe {
+pub struct Observe {
     pub access_log: AccessLog,
     pub trace: Tracing,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Observe {
 /// `access_log`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct AccessLog {
+pub struct AccessLog {
     pub path: LogTarget,
     pub schema: LogSchema,
     /// Share of normal requests that get a line. Errors and slow requests all do.
@@ -46,7 +46,7 @@ impl Default for AccessLog {
 
 /// Where the lines go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum LogTarget {
+pub enum LogTarget {
     #[default]
     Stdout,
     File(PathBuf),
@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for LogTarget {
 /// Names of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum LogSchema {
+pub enum LogSchema {
     #[default]
     Native,
     Otel,
@@ -84,7 +84,7 @@ pub(crate) enum LogSchema {
 /// `trace`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Tracing {
+pub struct Tracing {
     /// Share of traces that start here and are recorded.
     pub sample: Ratio,
     /// Whether a client's trace context is continued.

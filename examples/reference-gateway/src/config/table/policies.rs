@@ -16,7 +16,7 @@ use crate::config::value::{
 /// `retry`: further attempts. A route without it makes one.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Retry {
+pub struct Retry {
     /// The first try counts.
     pub max_attempts: NonZeroU32,
     #[serde(deserialize_with = "list")]
@@ -46,7 +46,7 @@ impl Default for Retry {
 /// `backoff`: full jitter between zero and a bound that doubles from `base` to `max`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     #[serde(deserialize_with = "text")]
     pub base: Duration,
     #[serde(deserialize_with = "text")]
@@ -65,7 +65,7 @@ impl Default for Backoff {
 /// `hedge`: a second attempt before the first has failed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Hedge {
+pub struct Hedge {
     /// An attempt that takes longer than this quantile of the measured latency is hedged.
     #[serde(deserialize_with = "ratio_below_one")]
     pub percentile: Ratio,
@@ -88,7 +88,7 @@ impl Default for Hedge {
 /// `cache`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Cache {
+pub struct Cache {
     pub enabled: bool,
     #[serde(deserialize_with = "size")]
     pub max_bytes: u64,
@@ -112,7 +112,7 @@ impl Default for Cache {
 /// `canary`: some requests go to another upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Canary {
+pub struct Canary {
     pub upstream: String,
     /// Requests that carry it go there in any case.
     #[serde(default, deserialize_with = "optional")]
@@ -125,7 +125,7 @@ pub(crate) struct Canary {
 /// `shadow`: some requests also go to another upstream, whose answers nobody sees.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ShadowTraffic {
+pub struct ShadowTraffic {
     pub upstream: String,
     #[serde(default)]
     pub percent: Percent,

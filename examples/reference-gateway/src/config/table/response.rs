@@ -8,7 +8,7 @@ use crate::config::value::{FromText, HttpUrl, list, text_or_off};
 /// What every answer has, and has not.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Response {
+pub struct Response {
     #[serde(deserialize_with = "list")]
     pub remove_headers: Vec<HeaderName>,
     pub security_headers: SecurityHeaders,
@@ -39,7 +39,7 @@ impl Default for Response {
 /// `security_headers`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct SecurityHeaders {
+pub struct SecurityHeaders {
     /// `Strict-Transport-Security`; `""`: not sent.
     #[serde(deserialize_with = "text_or_off")]
     pub hsts: Option<HeaderValue>,
@@ -64,7 +64,7 @@ impl Default for SecurityHeaders {
 
 /// Who may show an answer in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FrameOptions {
+pub enum FrameOptions {
     Deny,
     SameOrigin,
 }

@@ -10,7 +10,7 @@ use crate::config::value::{optional, optional_size_or_zero};
 
 /// What happens to the requests that match.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Route {
+pub struct Route {
     pub name: String,
     pub matching: Match,
     pub target: Target,
@@ -28,14 +28,14 @@ pub(crate) struct Route {
 
 /// Who answers.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Target {
+pub enum Target {
     Upstream(Box<Forward>),
     Service(Service),
 }
 
 /// An upstream and what stands in front of it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Forward {
+pub struct Forward {
     pub upstream: String,
     pub retry: Option<Retry>,
     pub hedge: Option<Hedge>,
@@ -47,13 +47,13 @@ pub(crate) struct Forward {
 /// Services inside the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Service {
+pub enum Service {
     LogIngest,
 }
 
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
     /// Everyone, unasked.
     Public,
     Authenticated {

@@ -22,7 +22,7 @@ const fn loopback(port: u16) -> SocketAddr {
 /// `[server]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Server {
+pub struct Server {
     #[serde(deserialize_with = "list")]
     pub listen: Vec<SocketAddr>,
     /// 0: one runtime thread per core.
@@ -104,13 +104,13 @@ impl Default for Server {
 
 impl Server {
     /// The default lane where none is named; it exists even if no table describes it.
-    pub(crate) const CORE_LANE: &'static str = "core";
+    pub const CORE_LANE: &'static str = "core";
 }
 
 /// What happens to `%2F` in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum EncodedSlash {
+pub enum EncodedSlash {
     #[default]
     Reject,
     Keep,
@@ -119,7 +119,7 @@ pub(crate) enum EncodedSlash {
 /// When an unmatched path is told so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum NotFound {
+pub enum NotFound {
     /// After address filter, limits and `default_auth`.
     #[default]
     AfterAuth,
@@ -129,7 +129,7 @@ pub(crate) enum NotFound {
 /// `request_id`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RequestId {
+pub struct RequestId {
     #[serde(deserialize_with = "text")]
     pub header: HeaderName,
     pub accept: Accept,
@@ -147,7 +147,7 @@ impl Default for RequestId {
 /// Whose request ids are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Accept {
+pub enum Accept {
     /// Those of `trusted_proxies`.
     #[default]
     Trusted,
@@ -158,7 +158,7 @@ pub(crate) enum Accept {
 /// `memory`: when the process sheds load.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Memory {
+pub struct Memory {
     #[serde(deserialize_with = "size")]
     pub limit: u64,
     /// Share of `limit` from which sheddable requests are refused.
@@ -184,7 +184,7 @@ impl Default for Memory {
 /// `http2`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Http2 {
+pub struct Http2 {
     pub max_concurrent_streams: NonZeroU32,
     #[serde(deserialize_with = "size")]
     pub max_header_list_bytes: u64,
@@ -204,7 +204,7 @@ impl Default for Http2 {
 /// `[server.tls]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ServerTls {
+pub struct ServerTls {
     #[serde(deserialize_with = "text")]
     pub certificate: PathBuf,
     #[serde(deserialize_with = "text")]
@@ -218,7 +218,7 @@ pub(crate) struct ServerTls {
 
 /// Oldest protocol that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub(crate) enum TlsVersion {
+pub enum TlsVersion {
     #[default]
     #[serde(rename = "1.2")]
     Tls12,
@@ -229,7 +229,7 @@ pub(crate) enum TlsVersion {
 /// `[health]`: `/healthz` and `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct HealthListener {
+pub struct HealthListener {
     #[serde(deserialize_with = "text")]
     pub listen: SocketAddr,
 }
@@ -245,7 +245,7 @@ impl Default for HealthListener {
 /// `[admin]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Admin {
+pub struct Admin {
     #[serde(deserialize_with = "text")]
     pub listen: SocketAddr,
     /// Always there off loopback.

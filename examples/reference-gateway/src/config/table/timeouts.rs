@@ -17,7 +17,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// The timers of a route. One that is not written is never longer than the one around it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "TimeoutsTable")]
-pub(crate) struct Timeouts {
+pub struct Timeouts {
     /// The whole exchange: head received to last byte, upload included.
     pub request: Duration,
     /// One attempt at the upstream. `None`: what is left of `request`.
@@ -30,7 +30,7 @@ pub(crate) struct Timeouts {
 
 impl Timeouts {
     /// The timer around an attempt.
-    pub(crate) fn longest_attempt(&self) -> Duration {
+    pub fn longest_attempt(&self) -> Duration {
         self.attempt.unwrap_or(self.request)
     }
 }

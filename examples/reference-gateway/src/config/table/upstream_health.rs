@@ -13,7 +13,7 @@ use crate::config::value::{Percent, Ratio, count, ratio_above_zero, text};
 /// `health`: asks each endpoint.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct HealthCheck {
+pub struct HealthCheck {
     #[serde(deserialize_with = "text")]
     pub path: PathAndQuery,
     #[serde(default = "default_interval", deserialize_with = "text")]
@@ -48,7 +48,7 @@ fn default_unhealthy_after() -> NonZeroU32 {
 /// `eject`: takes out the endpoint that fails where its neighbours do not.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Eject {
+pub struct Eject {
     /// Failures in a row.
     pub consecutive: NonZeroU32,
     /// How long the first time; longer each time.
@@ -76,7 +76,7 @@ impl Default for Eject {
 /// `breaker`: stops asking an upstream that does not answer well.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Breaker {
+pub struct Breaker {
     /// Failures in a row that open it.
     pub consecutive: NonZeroU32,
     /// Share of failures in `window` that opens it.
@@ -123,7 +123,7 @@ impl Default for Breaker {
 /// `retry_budget`: extra load that retries and hedges of all routes may put on one upstream.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RetryBudget {
+pub struct RetryBudget {
     /// Extra attempts for each first one.
     pub ratio: Ratio,
     /// Extra attempts a second that are always allowed.

@@ -12,7 +12,7 @@ use crate::config::value::{Balance, Endpoint, count, duration_or_zero, optional,
 /// A service behind the gateway.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Upstream {
+pub struct Upstream {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
     #[serde(default)]
@@ -53,7 +53,7 @@ fn default_send_timeout() -> Duration {
 /// What is spoken to the endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Protocol {
+pub enum Protocol {
     #[default]
     Http1,
     /// With prior knowledge over cleartext, by ALPN over TLS.
@@ -64,7 +64,7 @@ pub(crate) enum Protocol {
 /// The `Host` an upstream sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum HostHeader {
+pub enum HostHeader {
     /// The client's.
     #[default]
     Preserve,
@@ -75,7 +75,7 @@ pub(crate) enum HostHeader {
 /// `pool`: connections of one upstream over all lanes and threads. The defaults are the contract's.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Pool {
+pub struct Pool {
     pub max_connections: NonZeroU32,
     pub max_idle: u32,
     #[serde(deserialize_with = "text")]
@@ -101,7 +101,7 @@ impl Default for Pool {
 /// `tls`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct UpstreamTls {
+pub struct UpstreamTls {
     /// Roots that are trusted instead of the system's.
     #[serde(deserialize_with = "optional")]
     pub ca: Option<PathBuf>,

@@ -11,7 +11,7 @@ const BALANCES: &str = "must be \"least-request\", \"p2c-ewma\", \"round-robin\"
 
 /// What a limit counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Key {
+pub enum Key {
     /// The client's address.
     Ip,
     Header(HeaderName),
@@ -24,7 +24,7 @@ pub(crate) enum Key {
 
 impl Key {
     /// Whether the key exists only after authentication.
-    pub(crate) fn needs_identity(&self) -> bool {
+    pub fn needs_identity(&self) -> bool {
         matches!(self, Self::Consumer | Self::User)
     }
 }
@@ -48,7 +48,7 @@ impl FromText for Key {
 
 /// How an upstream's endpoint is picked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Balance {
+pub enum Balance {
     #[default]
     LeastRequest,
     /// The better of two at random, by a moving average of latency.

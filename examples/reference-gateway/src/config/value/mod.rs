@@ -8,11 +8,11 @@ mod ratio;
 mod text;
 mod units;
 
-pub(crate) use key::{Balance, Key};
-pub(crate) use net::{Endpoint, HttpUrl, ServiceUrl};
-pub(crate) use path::{PathTemplate, Prefix};
-pub(crate) use ratio::{Percent, Ratio};
-pub(crate) use units::Rate;
+pub use key::{Balance, Key};
+pub use net::{Endpoint, HttpUrl, ServiceUrl};
+pub use path::{PathTemplate, Prefix};
+pub use ratio::{Percent, Ratio};
+pub use units::Rate;
 
 pub(super) use ratio::{ratio_above_zero, ratio_below_one};
 pub(super) use text::{FromText, Text, list, optional, text, text_or_off};

@@ -74,7 +74,7 @@ fn host(written: &str) -> Option<String> {
 
 /// One instance of an upstream: scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     pub tls: bool,
     /// Name or address, in lower case; an IPv6 address without its brackets.
     pub host: String,
@@ -114,7 +114,7 @@ impl fmt::Display for Endpoint {
 
 /// An `http://` or `https://` URL without userinfo and fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HttpUrl(Uri);
+pub struct HttpUrl(Uri);
 
 impl HttpUrl {
     /// For defaults: a URL that keeps the rules.
@@ -123,7 +123,7 @@ impl HttpUrl {
     }
 
     /// The URL; scheme and host are there.
-    pub(crate) fn uri(&self) -> &Uri {
+    pub fn uri(&self) -> &Uri {
         &self.0
     }
 }
@@ -139,16 +139,16 @@ impl FromText for HttpUrl {
 /// The URL of a server that is not HTTP, such as `redis://127.0.0.1:6379`. May hold a password, so
 /// it does not print itself.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct ServiceUrl(String);
+pub struct ServiceUrl(String);
 
 impl ServiceUrl {
     /// The whole URL, password included.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 
     /// What stands before `://`.
-    pub(crate) fn scheme(&self) -> &str {
+    pub fn scheme(&self) -> &str {
         self.0.split("://").next().unwrap_or_default()
     }
 }

@@ -8,10 +8,10 @@ use super::text::{FromText, deserialize_from_text};
 /// A path prefix, matched on segment borders. Starts with a slash and ends with none, except `/`,
 /// which matches all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Prefix(String);
+pub struct Prefix(String);
 
 impl Prefix {
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -29,10 +29,10 @@ impl FromText for Prefix {
 
 /// A path template: literal segments, `{name}` for one segment, `{*name}` for the rest at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct PathTemplate(String);
+pub struct PathTemplate(String);
 
 impl PathTemplate {
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -4,14 +4,14 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// A number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub(crate) struct Ratio(f64);
+pub struct Ratio(f64);
 
 impl Ratio {
     /// The whole.
-    pub(crate) const ONE: Self = Self(1.0);
+    pub const ONE: Self = Self(1.0);
 
     /// `None` outside 0..=1, and for NaN.
-    pub(crate) const fn new(value: f64) -> Option<Self> {
+    pub const fn new(value: f64) -> Option<Self> {
         if value >= 0.0 && value <= 1.0 {
             Some(Self(value))
         } else {
@@ -25,7 +25,7 @@ impl Ratio {
     }
 
     /// The number, from 0 to 1.
-    pub(crate) const fn get(self) -> f64 {
+    pub const fn get(self) -> f64 {
         self.0
     }
 }
@@ -62,11 +62,11 @@ pub(in crate::config) fn ratio_below_one<'de, D: Deserializer<'de>>(
 
 /// A whole number from 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Percent(u8);
+pub struct Percent(u8);
 
 impl Percent {
     /// `None` above 100.
-    pub(crate) const fn new(value: u8) -> Option<Self> {
+    pub const fn new(value: u8) -> Option<Self> {
         if value <= 100 {
             Some(Self(value))
         } else {
@@ -80,7 +80,7 @@ impl Percent {
     }
 
     /// The number, from 0 to 100.
-    pub(crate) const fn get(self) -> u8 {
+    pub const fn get(self) -> u8 {
         self.0
     }
 }

@@ -109,7 +109,7 @@ pub(in crate::config) fn optional_size_or_zero<'de, D: Deserializer<'de>>(
 
 /// So many in a span of time: `"100/s"`, `"6000/m"`, `"10000/h"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub struct Rate {
     pub count: NonZeroU32,
     /// One second, minute or hour.
     pub per: Duration,

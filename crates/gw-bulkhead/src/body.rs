@@ -1,0 +1,107 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gw_core::BoxError;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::error::HeldTooLong;
+use crate::lease::Lease;
+
+pin_project! {
+    /// The body of an answer that holds its place in the lane until it has ended.
+    ///
+    /// The place is given back with the frame that ends the stream, not one poll later; with an error; and when the
+    /// body is dropped. If the lane limits the time, the body ends with [`HeldTooLong`] when it is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it gives the place back.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        lease: Option<Lease>,
+        cut: bool,
+    }
+}
+
+impl<B> ResponseBody<B> {
+    /// A body that holds no place, for renderers and tests.
+    pub const fn new(inner: B) -> Self {
+        Self { inner, lease: None, cut: false }
+    }
+
+    /// The body inside.
+    pub const fn get_ref(&self) -> &B {
+        &self.inner
+    }
+
+    /// The body inside. The place is given back.
+    pub fn into_inner(self) -> B {
+        self.inner
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
+    /// The answer with a body that holds what the lane wants it to hold.
+    pub(crate) fn hold(mut response: Response<B>, lease: Option<Lease>) -> Response<Self> {
+        let ended = response.body().is_end_stream();
+        let lease = lease.and_then(|lease| lease.at_head(&mut response, ended));
+        response.map(|inner| Self { inner, lease, cut: false })
+    }
+}
+
+impl<B: From<Bytes>> From<Bytes> for ResponseBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        Self::new(B::from(bytes))
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.project();
+        if *this.cut {
+            return Poll::Ready(None);
+        }
+        // Asked before the body is: one that has always something to say is never pending, and is cut all the same.
+        let mut over = this.lease.as_mut().is_some_and(|lease| lease.cut_if_over().is_some());
+        let mut frame = Poll::Pending;
+        if !over {
+            frame = this.inner.as_mut().poll_frame(cx);
+        }
+        match &frame {
+            Poll::Pending => {
+                over = over || this.lease.as_mut().is_some_and(|lease| lease.poll_cut(cx).is_ready());
+            }
+            Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !this.inner.is_end_stream() => {}
+            Poll::Ready(_) => *this.lease = None,
+        }
+        if over {
+            *this.cut = true;
+            *this.lease = None;
+            return Poll::Ready(Some(Err(Box::new(HeldTooLong))));
+        }
+        frame.map(|frame| frame.map(|result| result.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.cut || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

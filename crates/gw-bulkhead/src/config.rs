@@ -1,0 +1,174 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::lane::LaneConfig;
+use crate::share::Share;
+
+/// What the bulkhead does. It can be changed while requests run, see
+/// [`BulkheadHandle::set_mode`](crate::BulkheadHandle::set_mode).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Decides and refuses.
+    #[default]
+    Enforce,
+    /// Counts the requests that found no place, and lets everything pass. Nobody waits and nothing is cut.
+    Shadow,
+    /// Passes everything on untouched and uncounted, where it came from: not on a lane's own threads either.
+    Off,
+}
+
+/// Lanes that cannot be built: which field, and the rule that is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    field: String,
+    rule: &'static str,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: impl Into<String>, rule: &'static str) -> Self {
+        Self { field: field.into(), rule }
+    }
+
+    pub(crate) fn of_lane(lane: &LaneConfig, field: &str, rule: &'static str) -> Self {
+        Self::new(format!("lanes.{}.{field}", lane.name()), rule)
+    }
+
+    /// The path of the field, such as `lanes.logs.cap`.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// The rule.
+    pub const fn rule(&self) -> &'static str {
+        self.rule
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.rule)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The shares of a lane, once checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares {
+    pub(crate) guaranteed: Share,
+    pub(crate) cap: Share,
+}
+
+/// The most lanes of one bulkhead.
+pub(crate) const MAX_LANES: usize = 64;
+
+/// Checks each lane alone and all of them together; the shares are in the order of the lanes.
+pub(crate) fn check(lanes: &[LaneConfig]) -> Result<Vec<Shares>, ConfigError> {
+    if !(1..=MAX_LANES).contains(&lanes.len()) {
+        return Err(ConfigError::new("lanes", "must be 1 to 64 lanes"));
+    }
+    let mut checked = Vec::with_capacity(lanes.len());
+    let mut guaranteed = 0;
+    for (place, lane) in lanes.iter().enumerate() {
+        let shares = check_lane(lane)?;
+        if lanes.iter().take(place).any(|other| other.name == lane.name) {
+            return Err(ConfigError::of_lane(lane, "name", "must not be used twice"));
+        }
+        guaranteed += shares.guaranteed.millionths();
+        checked.push(shares);
+    }
+    if guaranteed > Share::WHOLE.millionths() {
+        return Err(ConfigError::new("lanes", "the guaranteed shares must be at most 1 together"));
+    }
+    Ok(checked)
+}
+
+fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
+    let wrong = |field, rule| Err(ConfigError::of_lane(lane, field, rule));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    if !(1..=64).contains(&lane.name().len()) || !lane.name().bytes().all(plain) {
+        return wrong("name", "must be 1 to 64 characters out of A-Z a-z 0-9 _ -");
+    }
+    let Some(guaranteed) = Share::new(lane.guaranteed) else {
+        return wrong("guaranteed", "must be a number from 0 to 1");
+    };
+    let Some(cap) = Share::new(lane.cap).filter(|cap| cap.millionths() > 0) else {
+        return wrong("cap", "must be a number above 0 and at most 1");
+    };
+    if cap < guaranteed {
+        return wrong("cap", "must be at least the guaranteed share");
+    }
+    if lane.queue > LaneConfig::MAX_QUEUE {
+        return wrong("queue", "must be at most 1000000 requests");
+    }
+    if !within(lane.queue_timeout, LaneConfig::MAX_QUEUE_TIMEOUT) {
+        return wrong("queue_timeout", "must be above zero and at most 1 hour");
+    }
+    if lane.max_hold.is_some_and(|limit| !within(limit, LaneConfig::MAX_MAX_HOLD)) {
+        return wrong("max_hold", "must be above zero and at most 24 hours");
+    }
+    if lane.threads > LaneConfig::MAX_THREADS {
+        return wrong("threads", "must be at most 256");
+    }
+    Ok(Shares { guaranteed, cap })
+}
+
+fn within(duration: Duration, longest: Duration) -> bool {
+    !duration.is_zero() && duration <= longest
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn error(lanes: &[LaneConfig]) -> String {
+        check(lanes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_the_field_and_the_rule() {
+        let lane = || LaneConfig::new("logs");
+        for (lane, message) in [
+            (
+                lane().guaranteed(0.2).cap(0.1),
+                "lanes.logs.cap: must be at least the guaranteed share",
+            ),
+            (lane().cap(0.0), "lanes.logs.cap: must be a number above 0 and at most 1"),
+            (lane().cap(f64::NAN), "lanes.logs.cap: must be a number above 0 and at most 1"),
+            (lane().guaranteed(1.5), "lanes.logs.guaranteed: must be a number from 0 to 1"),
+            (lane().queue(1_000_001), "lanes.logs.queue: must be at most 1000000 requests"),
+            (
+                lane().queue_timeout(Duration::ZERO),
+                "lanes.logs.queue_timeout: must be above zero and at most 1 hour",
+            ),
+            (
+                lane().max_hold(Duration::MAX),
+                "lanes.logs.max_hold: must be above zero and at most 24 hours",
+            ),
+            (
+                LaneConfig::new("a b"),
+                "lanes.a b.name: must be 1 to 64 characters out of A-Z a-z 0-9 _ -",
+            ),
+        ] {
+            assert_eq!(error(&[lane]), message);
+        }
+    }
+
+    #[test]
+    fn lanes_must_fit_together() {
+        assert_eq!(error(&[]), "lanes: must be 1 to 64 lanes");
+        let twice = [LaneConfig::new("a"), LaneConfig::new("a")];
+        assert_eq!(error(&twice), "lanes.a.name: must not be used twice");
+        let shares = |shares: &[f64]| -> Vec<_> {
+            let lane = |(n, share): (usize, &f64)| LaneConfig::new(n.to_string()).guaranteed(*share);
+            shares.iter().enumerate().map(lane).collect()
+        };
+        assert_eq!(
+            error(&shares(&[0.5, 0.500_001])),
+            "lanes: the guaranteed shares must be at most 1 together"
+        );
+        // As floating-point numbers these ten make more than 1.
+        assert!(check(&shares(&[0.1; 10])).is_ok());
+    }
+}

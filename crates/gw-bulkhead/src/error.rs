@@ -1,0 +1,92 @@
+use std::fmt;
+
+use gw_core::{Code, GrpcStatus, RejectContext, Rejection, RetryAfter};
+use http::StatusCode;
+
+use crate::lanes::{Reason, Refusal};
+
+/// No place is free in the lane.
+pub const OVERLOADED: Code = Code::new(
+    "OVERLOADED",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "The service is at capacity.",
+    GrpcStatus::ResourceExhausted,
+);
+
+/// The lanes drain.
+pub const SHUTTING_DOWN: Code = Code::new(
+    "SHUTTING_DOWN",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "The service is shutting down.",
+    GrpcStatus::Unavailable,
+);
+
+/// The request held its place for longer than its lane allows, and was cut before there was an answer.
+pub const GATEWAY_TIMEOUT: Code = Code::new(
+    "GATEWAY_TIMEOUT",
+    StatusCode::GATEWAY_TIMEOUT,
+    "The service did not answer in time.",
+    GrpcStatus::DeadlineExceeded,
+);
+
+/// The answer to a refused request. Without a known rate of the lane clients come back after a second or two.
+pub(crate) fn rejection(refusal: Refusal) -> Rejection {
+    let code = match refusal.reason() {
+        Reason::LaneFull | Reason::QueueFull | Reason::QueueTimeout => &OVERLOADED,
+        Reason::Draining => &SHUTTING_DOWN,
+        Reason::MaxHold => &GATEWAY_TIMEOUT,
+    };
+    let wait = refusal.wait().unwrap_or_default();
+    Rejection::new(code)
+        .retry_after(RetryAfter::jittered(wait, &mut fastrand::Rng::new()))
+        .detail("reason", refusal.reason().as_str())
+}
+
+/// A refusal on its way to the renderer.
+#[derive(Debug)]
+pub struct Rejected {
+    pub(crate) rejection: Rejection,
+    pub(crate) context: RejectContext,
+}
+
+/// A body was cut because its request held a place for longer than its lane allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldTooLong;
+
+impl fmt::Display for HeldTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer took longer than its lane allows")
+    }
+}
+
+impl std::error::Error for HeldTooLong {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use tokio::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{LaneConfig, Lanes};
+
+    #[test]
+    fn clients_come_back_within_thirty_seconds() {
+        let lanes = Lanes::new(NonZeroU32::MIN, [LaneConfig::new("core")]).unwrap();
+        let core = lanes.find("core").unwrap();
+        let _held = lanes.try_admit(core).unwrap();
+        let start = Instant::now();
+        let seconds = |after| {
+            let refusal = lanes.refuse(core, Reason::LaneFull, start + after);
+            rejection(refusal).retry_after_hint().unwrap().seconds()
+        };
+        for _ in 0..100 {
+            assert!((1..=2).contains(&seconds(Duration::ZERO)));
+        }
+        // Nothing has been completed since.
+        for _ in 0..100 {
+            assert!((25..=30).contains(&seconds(Duration::from_secs(1))));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Where admitted requests run.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::body::ResponseBody;
+use crate::error::Rejected;
+use crate::lanes::{Lanes, Permit};
+use crate::lease::Lease;
+
+/// Runs requests where they come from. The default: no task, no thread, no allocation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inline;
+
+/// Runs admitted requests of a service. Sealed: [`Inline`], and `Threads` with the feature of this name.
+pub trait Execute<S, B, ResB>: Clone
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+{
+    /// The body of the answers.
+    type Body: From<ResponseBody<ResB>>;
+    /// Runs one request.
+    type Future: Future<Output = Result<Response<Self::Body>, Failed<S::Error>>>;
+
+    /// Runs `request` on the readied `service`; without a place it passes through untouched.
+    fn execute(
+        &self,
+        service: &mut S,
+        request: Request<B>,
+        place: Option<(&Lanes, Permit)>,
+    ) -> Self::Future;
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failed<E> {
+    /// The inner service failed.
+    Inner(E),
+    /// The request was cut before its answer.
+    Rejected(Box<Rejected>),
+}
+
+impl<S, B, ResB> Execute<S, B, ResB> for Inline
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    ResB: Body,
+{
+    type Body = ResponseBody<ResB>;
+    type Future = InlineFuture<S::Future>;
+
+    fn execute(
+        &self,
+        service: &mut S,
+        mut request: Request<B>,
+        place: Option<(&Lanes, Permit)>,
+    ) -> Self::Future {
+        let lease = place.map(|(lanes, permit)| Lease::new(lanes, permit, &mut request));
+        InlineFuture { future: service.call(request), lease }
+    }
+}
+
+pin_project! {
+    /// A request that runs where it is polled.
+    #[derive(Debug)]
+    pub struct InlineFuture<F> {
+        // Dropped before the lease: while a place is taken for it, and not longer.
+        #[pin]
+        future: F,
+        lease: Option<Lease>,
+    }
+}
+
+impl<F, ResB, E> Future for InlineFuture<F>
+where
+    F: Future<Output = Result<Response<ResB>, E>>,
+    ResB: Body,
+{
+    type Output = Result<Response<ResponseBody<ResB>>, Failed<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        Poll::Ready(match this.future.poll(cx) {
+            Poll::Ready(Ok(response)) => Ok(ResponseBody::hold(response, this.lease.take())),
+            Poll::Ready(Err(error)) => Err(Failed::Inner(error)),
+            Poll::Pending => match this.lease {
+                Some(lease) => match lease.poll_cut(cx) {
+                    Poll::Ready(rejected) => Err(Failed::Rejected(Box::new(rejected))),
+                    Poll::Pending => return Poll::Pending,
+                },
+                None => return Poll::Pending,
+            },
+        })
+    }
+}

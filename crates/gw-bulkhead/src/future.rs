@@ -1,0 +1,194 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use gw_core::{OnReject, RejectContext};
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_service::Service;
+
+use crate::body::ResponseBody;
+use crate::error::{self, Rejected};
+use crate::executor::{Execute, Failed};
+use crate::lanes::{Lanes, Permit, Wait};
+
+pin_project! {
+    /// The future of a [`Bulkhead`](crate::Bulkhead): waits for a place if it must, then runs the request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves the queue or drops the inner future, and gives the place back.
+    pub struct ResponseFuture<S, B, ResB, X, R>
+    where
+        S: Service<Request<B>, Response = Response<ResB>>,
+        X: Execute<S, B, ResB>,
+    {
+        #[pin]
+        state: State<S, B, X, X::Future>,
+        on_reject: R,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, B, X, F> {
+        Queued { queued: Option<Box<Queued<S, B, X>>> },
+        Running { #[pin] future: F },
+        Rejected { rejected: Option<Box<Rejected>> },
+        Done,
+    }
+}
+
+/// A request in the queue. Boxed: it is large, and what is queued is not in a hurry.
+struct Queued<S, B, X> {
+    wait: Wait,
+    deadline: Instant,
+    sleep: Pin<Box<Sleep>>,
+    context: RejectContext,
+    lanes: Lanes,
+    /// The readied instance. What it may have reserved to be ready stays reserved while the request waits.
+    service: S,
+    request: Request<B>,
+    executor: X,
+}
+
+impl<S, B, ResB, X, R> ResponseFuture<S, B, ResB, X, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    X: Execute<S, B, ResB>,
+{
+    /// Runs at once.
+    pub(crate) const fn running(future: X::Future, on_reject: R) -> Self {
+        Self { state: State::Running { future }, on_reject }
+    }
+
+    /// Is refused.
+    pub(crate) fn rejected(rejected: Rejected, on_reject: R) -> Self {
+        let rejected = Some(Box::new(rejected));
+        Self { state: State::Rejected { rejected }, on_reject }
+    }
+
+    /// Waits first.
+    pub(crate) fn queued(
+        wait: Wait,
+        lanes: Lanes,
+        deadline: Instant,
+        (service, request): (S, Request<B>),
+        executor: X,
+        on_reject: R,
+    ) -> Self {
+        let until = wait.next_expiry().map_or(deadline, |expiry| expiry.min(deadline));
+        let queued = Some(Box::new(Queued {
+            wait,
+            deadline,
+            sleep: Box::pin(sleep_until(until)),
+            context: RejectContext::of(&request),
+            lanes,
+            service,
+            request,
+            executor,
+        }));
+        Self { state: State::Queued { queued }, on_reject }
+    }
+}
+
+impl<S, B, X> Queued<S, B, X> {
+    /// The place, or nothing if it took too long.
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Option<Permit>> {
+        loop {
+            if let Poll::Ready(permit) = Pin::new(&mut self.wait).poll(cx) {
+                return Poll::Ready(Some(permit));
+            }
+            ready!(self.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            self.wait.reap(now);
+            if now >= self.deadline {
+                return Poll::Ready(None);
+            }
+            // The next hold to end, of those whose end is still to come: in shadow mode they stay beyond it.
+            let expiry = self.wait.next_expiry().filter(|expiry| *expiry > now);
+            let until = expiry.map_or(self.deadline, |expiry| expiry.min(self.deadline));
+            self.sleep.as_mut().reset(until);
+        }
+    }
+
+    /// Goes on with the place it was given, or with the one it is given at the last moment, or is refused.
+    fn leave<ResB>(self, permit: Option<Permit>) -> State<S, B, X, X::Future>
+    where
+        S: Service<Request<B>, Response = Response<ResB>>,
+        X: Execute<S, B, ResB>,
+    {
+        let Self { wait, context, lanes, mut service, request, executor, .. } = self;
+        match permit.map_or_else(|| wait.give_up(Instant::now()), Ok) {
+            Ok(permit) => {
+                let place = Some((&lanes, permit));
+                State::Running { future: executor.execute(&mut service, request, place) }
+            }
+            Err(refusal) => {
+                let rejection = error::rejection(refusal);
+                State::Rejected { rejected: Some(Box::new(Rejected { rejection, context })) }
+            }
+        }
+    }
+}
+
+impl<S, B, ResB, X, R> Future for ResponseFuture<S, B, ResB, X, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    X: Execute<S, B, ResB>,
+    R: OnReject<Response<ResB>, S::Error>,
+{
+    type Output = Result<Response<X::Body>, R::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let reject = |Rejected { rejection, context }| {
+            let response = this.on_reject.reject(rejection, &context)?;
+            Ok(response.map(|body| ResponseBody::new(body).into()))
+        };
+        let result = loop {
+            match this.state.as_mut().project() {
+                StateProj::Queued { queued } => {
+                    let Some(waiting) = queued else { return Poll::Pending };
+                    let permit = ready!(waiting.poll_place(cx));
+                    let Some(queued) = queued.take() else { return Poll::Pending };
+                    this.state.set(queued.leave(permit));
+                }
+                StateProj::Running { future } => {
+                    break match ready!(future.poll(cx)) {
+                        Ok(response) => Ok(response),
+                        Err(Failed::Inner(error)) => Err(this.on_reject.inner(error)),
+                        Err(Failed::Rejected(rejected)) => reject(*rejected),
+                    };
+                }
+                StateProj::Rejected { rejected } => match rejected.take() {
+                    Some(rejected) => break reject(*rejected),
+                    None => return Poll::Pending,
+                },
+                // A future must not be polled again.
+                StateProj::Done => return Poll::Pending,
+            }
+        };
+        // What ran is dropped now, not when somebody gets round to dropping this.
+        this.state.set(State::Done);
+        Poll::Ready(result)
+    }
+}
+
+impl<S, B, ResB, X, R> fmt::Debug for ResponseFuture<S, B, ResB, X, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    X: Execute<S, B, ResB>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Queued { .. } => "queued",
+            State::Running { .. } => "running",
+            State::Rejected { .. } => "rejected",
+            State::Done => "done",
+        };
+        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+    }
+}

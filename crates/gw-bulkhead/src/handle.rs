@@ -1,0 +1,47 @@
+use std::num::NonZeroU32;
+
+use crate::config::Mode;
+use crate::lanes::{Drained, Lanes, Snapshot};
+
+/// What an operator may read and change while requests run. Cheap to clone; it keeps no thread alive.
+#[derive(Debug, Clone)]
+pub struct BulkheadHandle {
+    lanes: Lanes,
+}
+
+impl BulkheadHandle {
+    pub(crate) const fn new(lanes: Lanes) -> Self {
+        Self { lanes }
+    }
+
+    /// The counts of all lanes at about this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        self.lanes.snapshot()
+    }
+
+    /// Changes the total, and with it what the lanes' shares come to. Nobody in flight is cut.
+    pub fn resize(&self, total: NonZeroU32) {
+        self.lanes.resize(total);
+    }
+
+    /// What the bulkhead does.
+    pub fn mode(&self) -> Mode {
+        self.lanes.mode()
+    }
+
+    /// Changes what the bulkhead does, from now on. It is the kill switch: unless it is [`Mode::Enforce`], all that wait
+    /// are admitted at once, and nothing is refused or cut.
+    pub fn set_mode(&self, mode: Mode) {
+        self.lanes.set_mode(mode);
+    }
+
+    /// Refuses new requests with 503 `SHUTTING_DOWN` from now on, for good; in [`Mode::Off`] they still pass. Requests in
+    /// flight and in the queue go on. Ready once they are done; lanes' own threads end then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn drain(&self) -> Drained {
+        self.lanes.drain()
+    }
+}

@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How fast a lane gives places back, measured while it refuses: only then does it drain as fast as it can.
+///
+/// An exponentially weighted mean over some seconds. It is sampled by refusals, so that requests that pass pay
+/// nothing for it.
+#[derive(Debug, Default)]
+pub(super) struct DrainRate {
+    last: Option<(Instant, u64)>,
+    per_second: Option<f64>,
+}
+
+/// What an observation meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Observed {
+    /// The first refusal after a while without any.
+    Onset,
+    /// One of many.
+    Ongoing,
+}
+
+impl DrainRate {
+    /// Samples are at least this far apart.
+    const SAMPLE: Duration = Duration::from_millis(100);
+    /// After so long without a refusal nothing known is worth keeping.
+    const STALE: Duration = Duration::from_secs(10);
+    /// How far back the mean reaches.
+    const MEMORY: Duration = Duration::from_secs(2);
+    /// The longest wait that is foretold: with the jitter of a fifth on top, clients come back within 30 seconds.
+    pub(super) const LONGEST: Duration = Duration::from_secs(25);
+
+    /// Notes that a request was refused at `now`, when the lane had completed so many requests since it was made.
+    pub(super) fn observe(&mut self, now: Instant, completed: u64) -> Observed {
+        let Some((last, before)) = self.last else {
+            return self.restart(now, completed);
+        };
+        let elapsed = now.saturating_duration_since(last);
+        if elapsed > Self::STALE {
+            return self.restart(now, completed);
+        }
+        if elapsed >= Self::SAMPLE {
+            let sample = completed.saturating_sub(before) as f64 / elapsed.as_secs_f64();
+            let rate = self.per_second.unwrap_or(sample);
+            let weight = 1.0 - (-elapsed.as_secs_f64() / Self::MEMORY.as_secs_f64()).exp();
+            self.per_second = Some(rate + weight * (sample - rate));
+            self.last = Some((now, completed));
+        }
+        Observed::Ongoing
+    }
+
+    /// How long it takes until one place is given back; `None` while that is not known.
+    pub(super) fn per_place(&self) -> Option<Duration> {
+        let longest = Self::LONGEST.as_secs_f64();
+        // A rate of 0 makes it infinite, which the minimum cuts.
+        let seconds = (1.0 / self.per_second?).min(longest);
+        Some(Duration::from_secs_f64(seconds))
+    }
+
+    fn restart(&mut self, now: Instant, completed: u64) -> Observed {
+        self.last = Some((now, completed));
+        self.per_second = None;
+        Observed::Onset
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn converges_to_the_rate_at_which_places_come_back() {
+        let (start, mut rate) = (Instant::now(), DrainRate::default());
+        assert_eq!(rate.observe(start, 1000), Observed::Onset);
+        assert_eq!(rate.per_place(), None);
+        for step in 1..=100 {
+            // 20 a second.
+            assert_eq!(rate.observe(start + millis(100) * step, 1000 + 2 * u64::from(step)), Observed::Ongoing);
+        }
+        let wait = rate.per_place().unwrap();
+        assert!((millis(49)..=millis(51)).contains(&wait), "{wait:?}");
+    }
+
+    #[test]
+    fn a_lane_that_does_not_drain_has_the_longest_wait() {
+        let (start, mut rate) = (Instant::now(), DrainRate::default());
+        rate.observe(start, 7);
+        rate.observe(start + millis(200), 7);
+        assert_eq!(rate.per_place(), Some(DrainRate::LONGEST));
+    }
+
+    #[test]
+    fn an_old_rate_is_forgotten() {
+        // Story: ten requests in a quiet hour are not a lane that drains once in six minutes. A mean that reached back
+        // over the pause sent the first refused clients away for the longest time there is.
+        let (start, mut rate) = (Instant::now(), DrainRate::default());
+        rate.observe(start, 0);
+        assert_eq!(rate.observe(start + Duration::from_secs(3600), 10), Observed::Onset);
+        assert_eq!(rate.per_place(), None);
+    }
+
+    #[test]
+    fn refusals_in_quick_succession_are_one_sample() {
+        let (start, mut rate) = (Instant::now(), DrainRate::default());
+        rate.observe(start, 0);
+        for n in 1..100 {
+            rate.observe(start + Duration::from_micros(n), n);
+        }
+        assert_eq!(rate.per_place(), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! All interleavings of the lock-free part with those who wait. Run with `RUSTFLAGS="--cfg loom"`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use loom::future::block_on;
+use loom::sync::atomic::AtomicBool;
+use loom::thread;
+
+use super::*;
+
+fn lanes(places: u32, configs: impl IntoIterator<Item = LaneConfig>) -> Lanes {
+    Lanes::new(NonZeroU32::new(places).unwrap(), configs).unwrap()
+}
+
+/// Runs to the end or, if nobody ever wakes it, makes loom report a deadlock.
+fn enter_and_leave(lanes: &Lanes, lane: LaneId) -> Option<Reason> {
+    let entry = match lanes.try_admit(lane) {
+        Some(permit) => Entry::Admitted(permit),
+        None => lanes.enter(lane, Instant::now()),
+    };
+    match entry {
+        Entry::Admitted(permit) => drop(permit),
+        Entry::Queued(wait) => drop(block_on(wait)),
+        Entry::Refused(refusal) => return Some(refusal.reason()),
+    }
+    None
+}
+
+fn assert_empty(lanes: &Lanes) {
+    let snapshot = lanes.snapshot();
+    assert_eq!(snapshot.in_flight, 0);
+    assert!(snapshot.lanes.iter().all(|lane| lane.in_flight == 0 && lane.queued == 0));
+}
+
+#[test]
+fn a_place_given_back_reaches_the_one_who_waits() {
+    loom::model(|| {
+        let lanes = lanes(1, [LaneConfig::new("core").queue(2)]);
+        let held = lanes.try_admit(LaneId::FIRST).unwrap();
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || assert_eq!(enter_and_leave(&lanes, LaneId::FIRST), None))
+        };
+        drop(held);
+        other.join().unwrap();
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn a_lent_place_given_back_reaches_another_lane() {
+    loom::model(|| {
+        let lanes = lanes(2, [LaneConfig::new("a"), LaneConfig::new("b").queue(1)]);
+        let (a, b) = (LaneId(0), LaneId(1));
+        let (own, lent) = (lanes.try_admit(b).unwrap(), lanes.try_admit(a).unwrap());
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || assert_eq!(enter_and_leave(&lanes, b), None))
+        };
+        drop(lent);
+        other.join().unwrap();
+        drop(own);
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn a_place_for_one_who_vanishes_is_passed_on() {
+    loom::model(|| {
+        let lanes = lanes(1, [LaneConfig::new("core").queue(2)]);
+        let held = lanes.try_admit(LaneId::FIRST).unwrap();
+        let Entry::Queued(vanishes) = lanes.enter(LaneId::FIRST, Instant::now()) else { panic!() };
+        let Entry::Queued(stays) = lanes.enter(LaneId::FIRST, Instant::now()) else { panic!() };
+        let other = thread::spawn(move || drop(vanishes));
+        drop(held);
+        drop(block_on(stays));
+        other.join().unwrap();
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn a_cap_holds_and_a_guarantee_is_met() {
+    loom::model(|| {
+        // One place is guaranteed to each lane and one is to lend; both lanes want it.
+        let lanes = lanes(3, [LaneConfig::new("a").cap(0.67), LaneConfig::new("b").cap(0.67)]);
+        let (a, b) = (LaneId(0), LaneId(1));
+        let kept = lanes.try_admit(a).unwrap();
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || {
+                let own = lanes.try_admit(b).expect("within the guarantee");
+                let lent = lanes.try_admit(b);
+                drop((own, lent));
+            })
+        };
+        let lent = lanes.try_admit(a);
+        assert!(lanes.snapshot().lanes.iter().all(|lane| lane.in_flight <= 2));
+        drop(lent);
+        other.join().unwrap();
+        drop(kept);
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn nobody_gets_into_drained_lanes() {
+    loom::model(|| {
+        let lanes = lanes(1, [LaneConfig::new("core")]);
+        let drained = Arc::new(AtomicBool::new(false));
+        let other = {
+            let (lanes, drained) = (lanes.clone(), Arc::clone(&drained));
+            thread::spawn(move || {
+                if let Some(permit) = lanes.try_admit(LaneId::FIRST) {
+                    assert!(!drained.load(Ordering::SeqCst));
+                    drop(permit);
+                }
+            })
+        };
+        block_on(lanes.drain());
+        drained.store(true, Ordering::SeqCst);
+        other.join().unwrap();
+        assert!(lanes.try_admit(LaneId::FIRST).is_none());
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn a_place_is_served_or_given_up_and_never_both() {
+    loom::model(|| {
+        let lanes = lanes(1, [LaneConfig::new("core").queue(1)]);
+        let held = lanes.try_admit(LaneId::FIRST).unwrap();
+        let Entry::Queued(mut wait) = lanes.enter(LaneId::FIRST, Instant::now()) else { panic!() };
+        let other = thread::spawn(move || drop(held));
+        let served = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
+        match served {
+            Poll::Ready(permit) => drop(permit),
+            Poll::Pending => drop(wait.give_up(Instant::now())),
+        }
+        other.join().unwrap();
+        assert_empty(&lanes);
+        drop(lanes.try_admit(LaneId::FIRST).expect("nothing was lost"));
+    });
+}
+
+#[test]
+fn a_reservation_that_is_undone_reaches_the_one_who_waits() {
+    let mut model = loom::model::Builder::new();
+    // Three threads: bounded, or it takes minutes.
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        // Two of four places are taken. Lane a may have one more, and two want it: one of them may reserve the last place
+        // of the total before it sees that.
+        let lanes = lanes(4, [LaneConfig::new("a").cap(0.5), LaneConfig::new("b").queue(1)]);
+        let (a, b) = (LaneId(0), LaneId(1));
+        let own = (lanes.try_admit(a).unwrap(), lanes.try_admit(b).unwrap());
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || lanes.try_admit(a))
+        };
+        let waiting = {
+            let lanes = lanes.clone();
+            thread::spawn(move || assert_eq!(enter_and_leave(&lanes, b), None))
+        };
+        let this = lanes.try_admit(a);
+        // Neither is given back before: nothing but the undone reservation wakes who waits.
+        waiting.join().unwrap();
+        let other = other.join().unwrap();
+        assert!(this.is_some() != other.is_some());
+        drop((this, other, own));
+        assert_empty(&lanes);
+    });
+}

@@ -1,0 +1,64 @@
+use gw_core::context::{Criticality, Lane};
+
+use crate::config::Mode;
+
+/// The state of all lanes at about one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// What the lanes do.
+    pub mode: Mode,
+    /// Whether they refuse everybody, for good.
+    pub draining: bool,
+    /// How many places there are to lend.
+    pub total: u32,
+    /// How many requests are in flight in all lanes.
+    pub in_flight: u32,
+    /// The lanes in the order in which they were declared.
+    pub lanes: Vec<LaneSnapshot>,
+}
+
+/// The state of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneSnapshot {
+    /// Its name.
+    pub name: Lane,
+    /// How critical its requests are.
+    pub criticality: Criticality,
+    /// How many places are its own.
+    pub guaranteed: u32,
+    /// How many requests may be in flight.
+    pub limit: u32,
+    /// How many are.
+    pub in_flight: u32,
+    /// How many wait.
+    pub queued: u32,
+    /// How many were ever admitted.
+    pub admitted: u64,
+    /// How many were ever refused.
+    pub rejected: Rejections,
+}
+
+/// How many requests of a lane were ever refused, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejections {
+    /// No place was free, and the lane has no queue. In [`Mode::Shadow`] all that found no place.
+    pub lane_full: u64,
+    /// The queue was full.
+    pub queue_full: u64,
+    /// It took too long in the queue.
+    pub queue_timeout: u64,
+    /// The lanes drained.
+    pub draining: u64,
+    /// Admitted, and cut because it took too long.
+    pub max_hold: u64,
+}
+
+impl Rejections {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.lane_full + self.queue_full + self.queue_timeout + self.draining + self.max_hold
+    }
+}

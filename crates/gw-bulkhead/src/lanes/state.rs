@@ -1,0 +1,180 @@
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64 as Tally;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::counter::Counter;
+use super::drain_rate::{DrainRate, Observed};
+use super::{LaneSnapshot, Reason, Rejections};
+use crate::config::Shares;
+use crate::lane::LaneConfig;
+use crate::sync::{AtomicU64, Ordering, Padded};
+use crate::telemetry::{self, LaneMetrics};
+
+/// One lane: what changes with each request in front, and what is only read or hardly ever touched behind.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    hot: Padded<Hot>,
+    pub(super) config: LaneConfig,
+    shares: Shares,
+    rejections: [Tally; Reason::ALL.len()],
+    drain: DrainMeter,
+    metrics: LaneMetrics,
+}
+
+#[derive(Debug)]
+pub(super) struct Hot {
+    pub(super) counter: Counter,
+    limits: AtomicU64,
+    admitted: Tally,
+}
+
+/// What the lane's shares come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) guaranteed: u32,
+    pub(super) cap: u32,
+}
+
+#[derive(Debug, Default)]
+struct DrainMeter {
+    rate: Mutex<DrainRate>,
+    /// What the rate said last, in nanoseconds a place; 0 while it is not known.
+    nanos_per_place: Tally,
+}
+
+impl Limits {
+    fn of(shares: Shares, total: NonZeroU32) -> Self {
+        Self { guaranteed: shares.guaranteed.of(total), cap: shares.cap.of(total) }
+    }
+
+    /// Both in one word: read apart, a guarantee could be seen above a cap that has just shrunk.
+    fn pack(self) -> u64 {
+        u64::from(self.guaranteed) << 32 | u64::from(self.cap)
+    }
+
+    const fn unpack(word: u64) -> Self {
+        Self { guaranteed: (word >> 32) as u32, cap: (word & 0xffff_ffff) as u32 }
+    }
+}
+
+impl LaneState {
+    pub(super) fn new(config: LaneConfig, shares: Shares, total: NonZeroU32) -> Self {
+        let limits = Limits::of(shares, total);
+        Self {
+            hot: Padded(Hot {
+                counter: Counter::new(),
+                limits: AtomicU64::new(limits.pack()),
+                admitted: Tally::new(0),
+            }),
+            shares,
+            rejections: Default::default(),
+            drain: DrainMeter::default(),
+            metrics: LaneMetrics::new(config.name.clone(), limits.cap),
+            config,
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits::unpack(self.hot.limits.load(Ordering::Acquire))
+    }
+
+    pub(super) fn resize(&self, total: NonZeroU32) {
+        let limits = Limits::of(self.shares, total);
+        self.hot.limits.store(limits.pack(), Ordering::Release);
+        self.metrics.limit(limits.cap);
+    }
+
+    /// Notes that a request was admitted.
+    pub(super) fn entered(&self) {
+        // A count that nothing else is read by.
+        self.hot.admitted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.metrics.entered();
+    }
+
+    /// Notes that a request gave its place back.
+    pub(super) fn left(&self) {
+        self.metrics.left();
+    }
+
+    /// Notes that a request waits.
+    pub(super) fn queued(&self) {
+        self.metrics.queued();
+    }
+
+    /// Notes that a request waits no longer.
+    pub(super) fn dequeued(&self) {
+        self.metrics.dequeued();
+    }
+
+    /// Notes that a request was refused; how long it would have to wait for a place, if that is known.
+    pub(super) fn refused(&self, reason: Reason, now: Instant) -> Option<Duration> {
+        let [lane_full, queue_full, queue_timeout, draining, max_hold] = &self.rejections;
+        let tally = match reason {
+            Reason::LaneFull => lane_full,
+            Reason::QueueFull => queue_full,
+            Reason::QueueTimeout => queue_timeout,
+            Reason::Draining => draining,
+            Reason::MaxHold => max_hold,
+        };
+        tally.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.metrics.refused(reason);
+        let word = self.hot.counter.load();
+        let completed = self.admitted().saturating_sub(word.in_flight().into());
+        if self.drain.observe(now, completed) == Observed::Onset {
+            telemetry::refusing(self.config.name(), reason);
+        }
+        self.drain.wait_behind(word.waiting())
+    }
+
+    pub(super) fn snapshot(&self) -> LaneSnapshot {
+        let word = self.hot.counter.load();
+        let limits = self.limits();
+        let [lane_full, queue_full, queue_timeout, draining, max_hold] =
+            self.rejections.each_ref().map(|tally| tally.load(std::sync::atomic::Ordering::Relaxed));
+        LaneSnapshot {
+            name: self.config.name.clone(),
+            criticality: self.config.criticality,
+            guaranteed: limits.guaranteed,
+            limit: limits.cap,
+            in_flight: word.in_flight(),
+            queued: word.waiting(),
+            admitted: self.admitted(),
+            rejected: Rejections { lane_full, queue_full, queue_timeout, draining, max_hold },
+        }
+    }
+
+    fn admitted(&self) -> u64 {
+        self.hot.admitted.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl std::ops::Deref for LaneState {
+    type Target = Hot;
+
+    fn deref(&self) -> &Hot {
+        &self.hot
+    }
+}
+
+impl DrainMeter {
+    fn observe(&self, now: Instant, completed: u64) -> Observed {
+        // One of many refusals at once is enough for a sample; the others do not wait for it.
+        let Ok(mut rate) = self.rate.try_lock() else {
+            return Observed::Ongoing;
+        };
+        let observed = rate.observe(now, completed);
+        let nanos = rate.per_place().map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        self.nanos_per_place.store(nanos, std::sync::atomic::Ordering::Relaxed);
+        observed
+    }
+
+    /// How long until a place is free for one who comes after so many.
+    fn wait_behind(&self, waiting: u32) -> Option<Duration> {
+        let nanos = self.nanos_per_place.load(std::sync::atomic::Ordering::Relaxed);
+        let wait = Duration::from_nanos(nanos.saturating_mul(u64::from(waiting) + 1));
+        (nanos > 0).then(|| wait.min(DrainRate::LONGEST))
+    }
+}

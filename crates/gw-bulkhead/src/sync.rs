@@ -1,0 +1,33 @@
+//! The primitives that the lock-free part is made of; loom's own in its models.
+
+use std::ops::Deref;
+use std::sync::PoisonError;
+
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+};
+#[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+};
+
+/// Locks `mutex`. No lock of this crate is held while foreign code runs, so a poisoned one guards whole data.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps what one lane writes off the cache lines of the others: two lines, since processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

@@ -1,0 +1,215 @@
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use gw_core::BoxError;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::task::{LaneTask, Piece, Source};
+use crate::error::HeldTooLong;
+use crate::lease::Lease;
+
+pin_project! {
+    /// The body of an answer that may come from a lane's own thread.
+    ///
+    /// Like [`ResponseBody`](crate::ResponseBody) it holds the place until it has ended. If the lane's task ends before
+    /// the body does, the body fails with [`LaneTaskLost`].
+    ///
+    /// # Panics
+    ///
+    /// If the body panics on the lane's thread, with the same panic.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the body on the lane's thread, and gives the place back.
+    pub struct ResponseBody<B: Body> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<B: Body> {
+        Inline { #[pin] body: crate::ResponseBody<B> },
+        Remote { body: Remote<B::Data> },
+    }
+}
+
+/// The caller's end of a body on a lane's thread.
+pub(super) struct Remote<D> {
+    source: Source<D>,
+    /// Of what is still to come.
+    size: SizeHint,
+    task: LaneTask,
+    lease: Option<Lease>,
+}
+
+/// A task on a lane's thread ended before its answer did: the lane's threads were stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneTaskLost;
+
+impl<B: Body> ResponseBody<B> {
+    pub(super) const fn remote(body: Remote<B::Data>) -> Self {
+        Self { kind: Kind::Remote { body } }
+    }
+}
+
+impl<B: Body> From<crate::ResponseBody<B>> for ResponseBody<B> {
+    fn from(body: crate::ResponseBody<B>) -> Self {
+        Self { kind: Kind::Inline { body } }
+    }
+}
+
+impl<B: Body + From<Bytes>> From<Bytes> for ResponseBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        crate::ResponseBody::from(bytes).into()
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        match self.project().kind.project() {
+            KindProj::Inline { body } => body.poll_frame(cx),
+            KindProj::Remote { body } => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inline { body } => body.is_end_stream(),
+            Kind::Remote { body } => matches!(body.source, Source::Ended),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inline { body } => body.size_hint(),
+            Kind::Remote { body } => body.size.clone(),
+        }
+    }
+}
+
+impl<D> Remote<D> {
+    pub(super) const fn new(
+        source: Source<D>,
+        size: SizeHint,
+        task: LaneTask,
+        lease: Option<Lease>,
+    ) -> Self {
+        Self { source, size, task, lease }
+    }
+
+    /// Nothing more comes.
+    fn end(&mut self) {
+        self.source = Source::Ended;
+        self.lease = None;
+    }
+
+    fn fail(&mut self, error: impl Error + Send + Sync + 'static) -> Poll<Option<Result<Frame<D>, BoxError>>> {
+        self.end();
+        Poll::Ready(Some(Err(Box::new(error))))
+    }
+}
+
+impl<D: Buf> Remote<D> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<D>, BoxError>>> {
+        if matches!(self.source, Source::Ended) {
+            return Poll::Ready(None);
+        }
+        if self.lease.as_mut().is_some_and(|lease| lease.cut_if_over().is_some()) {
+            return self.fail(HeldTooLong);
+        }
+        let piece = match &mut self.source {
+            Source::Stream(frames) => match frames.poll_recv(cx) {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => {
+                    let cut = self.lease.as_mut().map(|lease| lease.poll_cut(cx));
+                    return match cut {
+                        Some(Poll::Ready(_)) => self.fail(HeldTooLong),
+                        _ => Poll::Pending,
+                    };
+                }
+            },
+            source => match std::mem::replace(source, Source::Ended) {
+                Source::Whole(frame) => Some(Piece::Last(frame)),
+                Source::Ended | Source::Stream(_) => None,
+            },
+        };
+        let Some(piece) = piece else {
+            ready!(self.task.poll_lost(cx));
+            return self.fail(LaneTaskLost);
+        };
+        Poll::Ready(match piece {
+            Piece::Frame(frame) => Some(Ok(self.count(frame))),
+            Piece::Last(frame) => {
+                self.task.finish();
+                self.end();
+                Some(Ok(self.count(frame)))
+            }
+            Piece::End => {
+                self.task.finish();
+                self.end();
+                None
+            }
+            Piece::Failed(error) => {
+                self.task.finish();
+                self.end();
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn count(&mut self, frame: Frame<D>) -> Frame<D> {
+        let sent = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        let (lower, upper) = (self.size.lower(), self.size.upper());
+        self.size = SizeHint::new();
+        self.size.set_lower(lower.saturating_sub(sent));
+        if let Some(upper) = upper {
+            self.size.set_upper(upper.saturating_sub(sent));
+        }
+        frame
+    }
+}
+
+impl<B: Body + fmt::Debug> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Inline { body } => body.fmt(f),
+            Kind::Remote { body } => body.fmt(f),
+        }
+    }
+}
+
+impl<D> fmt::Debug for Remote<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Ended => "ended",
+            Source::Whole(_) => "whole",
+            Source::Stream(_) => "stream",
+        };
+        f.debug_struct("Remote").field("source", &source).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for LaneTaskLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lane's task ended before its answer did")
+    }
+}
+
+impl Error for LaneTaskLost {}

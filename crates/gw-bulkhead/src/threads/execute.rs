@@ -1,0 +1,167 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use gw_core::{BoxError, RejectContext, Rejection};
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+use super::body::{Remote, ResponseBody};
+use super::crew::Threads;
+use super::task::{Head, LaneSide, LaneTask, Source, serve};
+use crate::error::{Rejected, SHUTTING_DOWN};
+use crate::executor::{Execute, Failed, Inline, InlineFuture};
+use crate::lanes::{Lanes, Permit};
+use crate::lease::Lease;
+use crate::telemetry;
+
+impl<S, B, ResB> Execute<S, B, ResB> for Threads
+where
+    S: Service<Request<B>, Response = Response<ResB>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+    ResB: Body + Send + 'static,
+    ResB::Data: Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    type Body = ResponseBody<ResB>;
+    type Future = ThreadsFuture<S::Future, ResB::Data, S::Error>;
+
+    fn execute(
+        &self,
+        service: &mut S,
+        mut request: Request<B>,
+        place: Option<(&Lanes, Permit)>,
+    ) -> Self::Future {
+        let (lanes, permit, runtime) = match place {
+            Some((lanes, permit)) => match self.runtime(permit.lane()) {
+                Some(runtime) => (lanes, permit, runtime),
+                None => {
+                    let place = Some((lanes, permit));
+                    return ThreadsFuture::inline(Inline.execute(service, request, place));
+                }
+            },
+            None => return ThreadsFuture::inline(Inline.execute(service, request, None)),
+        };
+        let place = Arc::new(permit);
+        let context = RejectContext::of(&request);
+        let lease = Lease::shared(lanes, Arc::clone(&place), &mut request);
+        let (hold, until) = (lease.hold(), lease.until());
+        let side = LaneSide { place: Some(place), lanes: lanes.clone(), hold, until };
+        // The instance that was polled ready is the one to call; a clone stays behind.
+        let clone = service.clone();
+        let ready = std::mem::replace(service, clone);
+        let (sender, head) = oneshot::channel();
+        let task = telemetry::in_current_span(serve(side, sender, ready, request));
+        let task = LaneTask::new(runtime.spawn(task), self.crew());
+        ThreadsFuture::remote(Call { head: Some(head), task, lease, context })
+    }
+}
+
+pin_project! {
+    /// A request that may run on a lane's own thread.
+    pub struct ThreadsFuture<F, D, E> {
+        #[pin]
+        kind: Kind<F, D, E>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<F, D, E> {
+        Inline { #[pin] future: InlineFuture<F> },
+        Remote { call: Option<Box<Call<D, E>>> },
+    }
+}
+
+/// A request that runs on a lane's thread.
+struct Call<D, E> {
+    /// Until it has said all it will.
+    head: Option<oneshot::Receiver<Result<Head<D>, E>>>,
+    // Dropped before the lease: the caller's share of the place outlives the order to end.
+    task: LaneTask,
+    lease: Lease,
+    context: RejectContext,
+}
+
+impl<F, D, E> ThreadsFuture<F, D, E> {
+    const fn inline(future: InlineFuture<F>) -> Self {
+        Self { kind: Kind::Inline { future } }
+    }
+
+    fn remote(call: Call<D, E>) -> Self {
+        Self { kind: Kind::Remote { call: Some(Box::new(call)) } }
+    }
+}
+
+impl<F, ResB, E> Future for ThreadsFuture<F, ResB::Data, E>
+where
+    F: Future<Output = Result<Response<ResB>, E>>,
+    ResB: Body,
+{
+    type Output = Result<Response<ResponseBody<ResB>>, Failed<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = match self.project().kind.project() {
+            KindProj::Inline { future } => {
+                return future.poll(cx).map_ok(|response| response.map(ResponseBody::from));
+            }
+            KindProj::Remote { call } => call,
+        };
+        let Some(waiting) = call else { return Poll::Pending };
+        let head = ready!(waiting.poll_head(cx));
+        // A future must not be polled again.
+        let Some(call) = call.take() else { return Poll::Pending };
+        Poll::Ready(head.map(|head| call.answer(head)))
+    }
+}
+
+impl<D, E> Call<D, E> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head<D>, Failed<E>>> {
+        let Some(head) = &mut self.head else {
+            return self.poll_lost(cx);
+        };
+        match Pin::new(head).poll(cx) {
+            Poll::Ready(Ok(Ok(head))) => Poll::Ready(Ok(head)),
+            Poll::Ready(Ok(Err(error))) => {
+                self.task.finish();
+                Poll::Ready(Err(Failed::Inner(error)))
+            }
+            Poll::Ready(Err(_)) => {
+                self.head = None;
+                self.poll_lost(cx)
+            }
+            Poll::Pending => {
+                let cut = self.lease.poll_cut(cx);
+                cut.map(|rejected| Err(Failed::Rejected(Box::new(rejected))))
+            }
+        }
+    }
+
+    /// The task has ended without a head: it panicked, its time was over there, or its thread was stopped.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head<D>, Failed<E>>> {
+        ready!(self.task.poll_lost(cx));
+        let rejected = self.lease.cut_if_over().unwrap_or_else(|| Rejected {
+            rejection: Rejection::new(&SHUTTING_DOWN),
+            context: self.context.clone(),
+        });
+        Poll::Ready(Err(Failed::Rejected(Box::new(rejected))))
+    }
+
+    fn answer<ResB: Body<Data = D>>(self, head: Head<D>) -> Response<ResponseBody<ResB>> {
+        let Self { mut task, lease, .. } = self;
+        let Head { parts, size, source } = head;
+        let mut response = Response::from_parts(parts, ());
+        if !matches!(source, Source::Stream(_)) {
+            task.finish();
+        }
+        let ended = matches!(source, Source::Ended);
+        let lease = lease.at_head(&mut response, ended);
+        response.map(|()| ResponseBody::remote(Remote::new(source, size, task, lease)))
+    }
+}

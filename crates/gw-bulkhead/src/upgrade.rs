@@ -1,0 +1,72 @@
+use std::sync::{Arc, OnceLock};
+
+use http::{Extensions, Method, Request, Response, StatusCode, header};
+
+use crate::lanes::Permit;
+
+/// Keeps the lane's place for an upgraded connection: hold a clone of it for as long as the connection is open.
+///
+/// After 101 or a successful `CONNECT` the answer ends at once and the connection goes on, out of sight of any layer:
+/// hyper hands it to whoever awaits the upgrade, and drops the response's extensions when the head is written. So the
+/// place is tied to this value. The layer puts it into the extensions of each request that asks for an upgrade, and
+/// into those of an answer that grants one. Whoever copies the bytes takes a clone and keeps it until the connection is
+/// closed; the place is given back with the last clone. If nobody does, it is given back when the head is
+/// written, and the connection is in no lane.
+///
+/// Before the answer grants the upgrade it holds nothing, so a clone that is kept of a request that was refused the
+/// upgrade does no harm. Neither [`LaneConfig::max_hold`](crate::LaneConfig::max_hold) bounds an upgraded connection, nor
+/// is it held for with [`Hold::Head`](crate::Hold::Head).
+///
+/// # Examples
+///
+/// In axum, WebSocket handlers take it as `Extension<UpgradePermit>` and move it into the closure given to
+/// `on_upgrade`. With hyper alone:
+///
+/// ```
+/// # use gw_bulkhead::UpgradePermit;
+/// # async fn serve(_: hyper::upgrade::Upgraded) {}
+/// fn upgrade<B: Send + 'static>(mut request: http::Request<B>) {
+///     let permit = request.extensions().get::<UpgradePermit>().cloned();
+///     tokio::spawn(async move {
+///         let _held_until_the_end = permit;
+///         if let Ok(connection) = hyper::upgrade::on(&mut request).await {
+///             serve(connection).await;
+///         }
+///     });
+/// }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct UpgradePermit(Arc<OnceLock<Arc<Permit>>>);
+
+/// What a request asked for, and what its place goes to if it gets it.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    permit: UpgradePermit,
+    connect: bool,
+}
+
+impl Upgrade {
+    /// What `request` asks for; the value for whoever serves it is in its extensions then.
+    pub(crate) fn asked<B>(request: &mut Request<B>) -> Option<Self> {
+        let connect = request.method() == Method::CONNECT;
+        if !connect && !request.headers().contains_key(header::UPGRADE) {
+            return None;
+        }
+        let permit = UpgradePermit::default();
+        request.extensions_mut().insert(permit.clone());
+        Some(Self { permit, connect })
+    }
+
+    /// Whether an answer of this status to this request is an upgrade.
+    pub(crate) fn is_granted<B>(&self, response: &Response<B>) -> bool {
+        response.status() == StatusCode::SWITCHING_PROTOCOLS
+            || self.connect && response.status().is_success()
+    }
+
+    /// Ties the place to the upgraded connection.
+    pub(crate) fn hand_over(self, place: Arc<Permit>, extensions: &mut Extensions) {
+        // Never filled before: this consumes the only one who fills it.
+        _ = self.permit.0.set(place);
+        extensions.insert(self.permit);
+    }
+}

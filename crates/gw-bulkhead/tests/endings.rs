@@ -1,0 +1,183 @@
+//! Each way in which a request ends gives its place back once. The conformance suite has the common ways; here are
+//! those that are particular to lanes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use gw_bulkhead::{Fail, Hold, LaneConfig, UpgradePermit};
+use gw_core::Body;
+use gw_testkit::body::ScriptedBody;
+use gw_testkit::service::{ControlledService, ServiceError};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use support::{call, first_lane, in_flight, inner, one_lane, poll, request};
+use tower::Layer as _;
+
+#[tokio::test]
+async fn an_inner_error_gives_it_back_and_is_passed_on() {
+    let layer = one_lane(1, LaneConfig::new("core")).on_reject(Fail);
+    let handle = layer.handle();
+    let (service, inner) = ControlledService::<(), Body, ServiceError>::new();
+    let mut future = call(&mut layer.layer(service), request()).await;
+    assert!(poll(&mut future).is_pending());
+    inner.next_call().await.fail(ServiceError::new("broken"));
+    let error = future.as_mut().await.unwrap_err();
+    assert!(matches!(error, gw_core::LayerError::Inner(error) if error.to_string() == "broken"));
+    // The future still exists.
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn leaving_the_queue_gives_nothing_back_and_takes_nothing() {
+    let layer = one_lane(1, LaneConfig::new("core").queue(1));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let mut first = call(&mut service, request()).await;
+    assert!(poll(&mut first).is_pending());
+    for _ in 0..3 {
+        let mut waiting = call(&mut service, request()).await;
+        assert!(poll(&mut waiting).is_pending());
+        assert_eq!((first_lane(&handle).queued, in_flight(&handle)), (1, 1));
+        drop(waiting);
+        assert_eq!((first_lane(&handle).queued, in_flight(&handle)), (0, 1));
+    }
+    drop(first);
+    assert_eq!(in_flight(&handle), 0);
+    assert_eq!(inner.calls(), 1, "those that left never ran");
+}
+
+#[tokio::test]
+async fn a_place_for_a_future_that_is_dropped_unpolled_goes_to_the_next() {
+    let layer = one_lane(1, LaneConfig::new("core").queue(2));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let first = call(&mut service, request()).await;
+    let second = call(&mut service, request()).await;
+    let mut third = call(&mut service, request()).await;
+    drop(first);
+    drop(second);
+    assert!(poll(&mut third).is_pending());
+    inner.flying(1).await;
+    assert_eq!((first_lane(&handle).queued, in_flight(&handle)), (0, 1));
+    drop(third);
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn a_lane_may_hold_until_the_head_only() {
+    let layer = one_lane(1, LaneConfig::new("core").hold(Hold::Head));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let (body, _) = ScriptedBody::script().data("a").hold().build();
+    let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
+    let answered = inner.next_call().await;
+    assert_eq!(in_flight(&handle), 1);
+    answered.respond(Response::new(Body::new(body)));
+    let _response = future.await.unwrap().unwrap();
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn trailers_end_a_body_whatever_it_says_of_itself() {
+    let layer = one_lane(1, LaneConfig::new("core"));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let script = ScriptedBody::script().data("a").trailers([("grpc-status", "0")]).claim_end(false);
+    let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
+    inner.next_call().await.respond(Response::new(Body::new(script.build().0)));
+    let mut body = pin!(future.await.unwrap().unwrap().into_body());
+    assert!(body.frame().await.unwrap().unwrap().is_data());
+    assert_eq!(in_flight(&handle), 1);
+    assert!(body.frame().await.unwrap().unwrap().is_trailers());
+    assert_eq!(in_flight(&handle), 0);
+}
+
+fn upgrade_request() -> Request<()> {
+    Request::builder().header(header::UPGRADE, "websocket").body(()).unwrap()
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_keeps_the_place_until_it_is_closed() {
+    for (request, granted) in [
+        (upgrade_request(), StatusCode::SWITCHING_PROTOCOLS),
+        (Request::builder().method(Method::CONNECT).body(()).unwrap(), StatusCode::OK),
+    ] {
+        let layer = one_lane(1, LaneConfig::new("core"));
+        let handle = layer.handle();
+        let (service, inner) = inner();
+        let future = tokio::spawn(call(&mut layer.layer(service), request).await);
+        let answering = inner.next_call().await;
+        let copies_the_bytes = answering.request().extensions().get::<UpgradePermit>().cloned();
+        assert!(copies_the_bytes.is_some());
+        answering.respond(status(granted));
+        // As hyper does: the head is written, the body has ended, all of the answer is dropped.
+        let response = future.await.unwrap().unwrap();
+        assert!(response.body().is_end_stream());
+        drop(response);
+        assert_eq!(in_flight(&handle), 1);
+        drop(copies_the_bytes);
+        assert_eq!(in_flight(&handle), 0);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_outside_may_hold_the_upgraded_connection_too() {
+    let layer = one_lane(1, LaneConfig::new("core"));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let future = tokio::spawn(call(&mut layer.layer(service), upgrade_request()).await);
+    inner.next_call().await.respond(status(StatusCode::SWITCHING_PROTOCOLS));
+    let mut response = future.await.unwrap().unwrap();
+    let permit = response.extensions_mut().remove::<UpgradePermit>().unwrap();
+    drop(response);
+    assert_eq!(in_flight(&handle), 1);
+    drop(permit);
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_not_granted_holds_nothing() {
+    let layer = one_lane(1, LaneConfig::new("core"));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let future = tokio::spawn(call(&mut layer.layer(service), upgrade_request()).await);
+    let answering = inner.next_call().await;
+    let kept = answering.request().extensions().get::<UpgradePermit>().cloned();
+    answering.respond(status(StatusCode::FORBIDDEN));
+    let response = future.await.unwrap().unwrap();
+    assert_eq!(in_flight(&handle), 0);
+    assert!(response.extensions().get::<UpgradePermit>().is_none());
+    drop(kept);
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn a_panic_in_call_gives_it_back() {
+    let layer = one_lane(1, LaneConfig::new("core"));
+    let handle = layer.handle();
+    let mut service = layer.layer(tower::service_fn(|_: Request<()>| {
+        if true {
+            panic!("a fault in call");
+        }
+        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Body::empty())))
+    }));
+    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(tower::Service::poll_ready(&mut service, &mut cx).is_ready());
+        drop(tower::Service::call(&mut service, request()));
+    }));
+    assert!(called.is_err());
+    assert_eq!(in_flight(&handle), 0);
+}

@@ -1,0 +1,90 @@
+//! Metrics, and the span of a request.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use gw_bulkhead::{LaneConfig, Lanes, Mode, Entry};
+use gw_core::Body;
+use gw_testkit::metrics_capture::MetricsCapture;
+use http::{Request, Response};
+use support::{call, inner, one_lane, places, poll, request};
+use tokio::time::Instant;
+use tower::Layer as _;
+
+const CORE: &[(&str, &str)] = &[("lane", "core")];
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lane_counts() {
+    let lane = LaneConfig::new("core").queue(1).max_hold(Duration::from_secs(60));
+    let layer = one_lane(1, lane);
+    // Installed after the layer was built.
+    let capture = MetricsCapture::new();
+    capture.run(gw_bulkhead::describe);
+    capture
+        .scope(async {
+            let (service, _inner) = inner();
+            let mut service = layer.layer(service);
+            let mut first = call(&mut service, request()).await;
+            let mut second = call(&mut service, request()).await;
+            assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
+            capture.assert_gauge("gateway_lane_in_flight", CORE, 1.0);
+            capture.assert_gauge("gateway_lane_queued", CORE, 1.0);
+            capture.assert_gauge("gateway_lane_limit", CORE, 1.0);
+            drop(call(&mut service, request()).await);
+            // In the queue for too long, and in flight for too long.
+            assert_eq!(second.await.unwrap().status(), 503);
+            assert_eq!(first.await.unwrap().status(), 504);
+            layer.handle().resize(places(5));
+            drop(layer.handle().drain());
+            drop(call(&mut service, request()).await);
+        })
+        .await;
+    for reason in ["queue_full", "queue_timeout", "max_hold", "draining"] {
+        capture.assert_counter("gateway_lane_rejections_total", &[("lane", "core"), ("reason", reason)], 1);
+    }
+    assert_eq!(capture.counter_sum("gateway_lane_rejections_total"), 4);
+    capture.assert_gauge("gateway_lane_in_flight", CORE, 0.0);
+    capture.assert_gauge("gateway_lane_queued", CORE, 0.0);
+    capture.assert_gauge("gateway_lane_limit", CORE, 5.0);
+    for series in capture.series() {
+        assert!(capture.description(&series.name).is_some(), "{} is not described", series.name);
+    }
+}
+
+#[test]
+fn a_switch_of_modes_counts_who_waited_out_of_the_queue() {
+    let lanes = Lanes::new(places(1), [LaneConfig::new("core").queue(1)]).unwrap();
+    let core = lanes.find("core").unwrap();
+    let capture = MetricsCapture::new();
+    capture.run(|| {
+        let first = lanes.try_admit(core).unwrap();
+        let Entry::Queued(waiting) = lanes.enter(core, Instant::now()) else { unreachable!() };
+        lanes.set_mode(Mode::Shadow);
+        capture.assert_gauge("gateway_lane_queued", CORE, 0.0);
+        drop((first, waiting));
+        capture.assert_gauge("gateway_lane_in_flight", CORE, 0.0);
+    });
+}
+
+#[cfg(feature = "threads")]
+#[tokio::test]
+async fn the_span_crosses_to_the_lanes_thread() {
+    use gw_bulkhead::BulkheadLayer;
+    use tracing::Instrument as _;
+
+    // The lane's thread is outside of any scope, so this one is for the whole process.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
+    let layer = BulkheadLayer::builder(places(1)).lane(LaneConfig::new("core").threads(1)).with_threads();
+    let layer = layer.build().unwrap();
+    let mut service = layer.layer(tower::service_fn(|_: Request<()>| async {
+        let name = tracing::Span::current().metadata().map(|span| span.name());
+        Ok::<_, Infallible>(Response::new(Body::from(name.unwrap_or("none"))))
+    }));
+    let answer = async { call(&mut service, request()).await.await.unwrap() };
+    let body = answer.instrument(tracing::info_span!("of the caller")).await.into_body();
+    let text = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+    assert_eq!(text, "of the caller");
+}

@@ -1,0 +1,187 @@
+//! Queues and holds against the clock, which is paused.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use gw_bulkhead::{HeldTooLong, LaneConfig, Mode};
+use gw_core::Body;
+use gw_testkit::body::ScriptedBody;
+use http::Response;
+use http_body_util::BodyExt as _;
+use support::{call, first_lane, in_flight, inner, one_lane, poll, request};
+use tokio::time::{Instant, advance};
+use tower::Layer as _;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_is_refused() {
+    let layer = one_lane(1, LaneConfig::new("core").queue(1).queue_timeout(SECOND));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let mut first = call(&mut service, request()).await;
+    assert!(poll(&mut first).is_pending());
+    let start = Instant::now();
+    let response = call(&mut service, request()).await.await.unwrap();
+    assert_eq!(start.elapsed(), SECOND);
+    assert_eq!(response.status(), 503);
+    assert_eq!(first_lane(&handle).rejected.queue_timeout, 1);
+    assert_eq!((first_lane(&handle).queued, inner.calls()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_runs_on_the_instance_that_was_ready() {
+    let layer = one_lane(1, LaneConfig::new("core").queue(1));
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let first = call(&mut service, request()).await;
+    let mut second = call(&mut service, request()).await;
+    assert!(poll(&mut second).is_pending());
+    let polled_ready = inner.instances().iter().position(|instance| instance.ready).unwrap();
+    drop(first);
+    assert!(poll(&mut second).is_pending());
+    let _running = inner.next_call().await;
+    assert_eq!(inner.next_call().await.instance(), polled_ready);
+    assert_eq!(inner.violations(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_an_answer_is_cut() {
+    let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut future = call(&mut layer.layer(service), request()).await;
+    let start = Instant::now();
+    let response = future.as_mut().await.unwrap();
+    assert_eq!(start.elapsed(), SECOND);
+    assert_eq!(response.status(), 504);
+    assert!(inner.next_call().await.is_abandoned());
+    assert_eq!((in_flight(&handle), first_lane(&handle).rejected.max_hold), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_is_cut() {
+    let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let (script, _) = ScriptedBody::script().data("a").hold().build();
+    let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
+    let start = Instant::now();
+    inner.next_call().await.respond(Response::new(Body::new(script)));
+    let mut body = pin!(future.await.unwrap().unwrap().into_body());
+    assert!(body.frame().await.unwrap().is_ok());
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(start.elapsed(), SECOND);
+    assert!(error.downcast_ref::<HeldTooLong>().is_some(), "{error}");
+    assert_eq!((in_flight(&handle), first_lane(&handle).rejected.max_hold), (0, 1));
+    assert!(http_body::Body::is_end_stream(&*body));
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_cut_though_the_body_is_never_pending() {
+    let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
+    let (service, inner) = inner();
+    let script = ["a"; 20].into_iter().fold(ScriptedBody::script(), |script, data| script.data(data));
+    let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
+    inner.next_call().await.respond(Response::new(Body::new(script.build().0)));
+    let mut body = pin!(future.await.unwrap().unwrap().into_body());
+    let mut frames = 0;
+    while body.frame().await.unwrap().is_ok() {
+        frames += 1;
+        advance(SECOND / 10).await;
+    }
+    assert_eq!(frames, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_polls_gives_its_place_to_who_needs_it() {
+    let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let (script, _) = ScriptedBody::script().data("a").data("b").build();
+    let future = tokio::spawn(call(&mut service, request()).await);
+    inner.next_call().await.respond(Response::new(Body::new(script)));
+    let mut abandoned = pin!(future.await.unwrap().unwrap().into_body());
+    advance(SECOND - Duration::from_millis(1)).await;
+    assert_eq!(call(&mut service, request()).await.await.unwrap().status(), 503);
+
+    advance(Duration::from_millis(1)).await;
+    let mut second = call(&mut service, request()).await;
+    assert!(poll(&mut second).is_pending());
+    inner.flying(1).await;
+    assert_eq!(in_flight(&handle), 1);
+    // Its holder finds out when it comes back, and gives nothing back a second time.
+    assert!(abandoned.frame().await.unwrap().is_err());
+    assert_eq!(in_flight(&handle), 1);
+    drop(second);
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_served_when_a_hold_runs_out() {
+    let lane = LaneConfig::new("core").max_hold(SECOND).queue(1).queue_timeout(5 * SECOND);
+    let layer = one_lane(1, lane);
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    // Never polled again.
+    let mut abandoned = call(&mut service, request()).await;
+    assert!(poll(&mut abandoned).is_pending());
+    let start = Instant::now();
+    let waiting = tokio::spawn(call(&mut service, request()).await);
+    let _running = inner.next_call().await;
+    let served = inner.next_call().await;
+    assert_eq!(start.elapsed(), SECOND);
+    served.respond(Response::new(Body::empty()));
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_kill_switch_stops_refusing_waiting_and_cutting() {
+    let lane = LaneConfig::new("core").max_hold(SECOND).queue(1);
+    let layer = one_lane(1, lane);
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let running = tokio::spawn(call(&mut service, request()).await);
+    let waiting = tokio::spawn(call(&mut service, request()).await);
+    let first = inner.next_call().await;
+    handle.set_mode(Mode::Off);
+    let second = inner.next_call().await;
+    advance(10 * SECOND).await;
+    let untouched = tokio::spawn(call(&mut service, request()).await);
+    let third = inner.next_call().await;
+    assert_eq!(in_flight(&handle), 2, "what passes untouched is not counted");
+    for call in [first, second, third] {
+        call.respond(Response::new(Body::empty()));
+    }
+    for answer in [running, waiting, untouched] {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+    assert_eq!((in_flight(&handle), first_lane(&handle).rejected.total()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_told_by_the_rate_at_which_the_lane_drains() {
+    let layer = one_lane(1, LaneConfig::new("core"));
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let mut wait = 0;
+    // One request in ten seconds, and refusals all the time.
+    for _ in 0..3 {
+        let held = call(&mut service, request()).await;
+        for _ in 0..10 {
+            advance(SECOND).await;
+            let refused = call(&mut service, request()).await.await.unwrap();
+            wait = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        }
+        drop(held);
+    }
+    assert!((6..=30).contains(&wait), "{wait}");
+    drop(inner);
+}

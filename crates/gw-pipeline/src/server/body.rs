@@ -1,0 +1,233 @@
+//! The body of an answer, as hyper sees it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::link::Link;
+use super::stream::Turns;
+
+/// The most bytes that are handed to HTTP/2 at a time.
+///
+/// A piece is what a client has to take within the write stall timeout, and what waits in memory for each stream.
+const PIECE: usize = 32 * 1024;
+
+/// Counts a request as open on its connection until it is dropped.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Link>);
+
+impl Open {
+    pub(super) fn start(link: &Arc<Link>, bodiless: bool, upgradable: bool) -> Self {
+        link.started(bodiless, upgradable);
+        Self(Arc::clone(link))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+pin_project! {
+    /// A body that ends the request when its last frame is handed out, or when it is dropped.
+    #[derive(Debug)]
+    pub(super) struct AnswerBody<B: Body> {
+        // `None`: an answer of the server's own, without a body.
+        #[pin]
+        body: Option<B>,
+        // What is left of a frame that was too large for one piece.
+        rest: Option<B::Data>,
+        // HTTP/2 only.
+        turns: Option<Arc<Turns>>,
+        open: Option<Open>,
+    }
+}
+
+impl<B: Body> AnswerBody<B> {
+    pub(super) const fn new(
+        body: Option<B>,
+        turns: Option<Arc<Turns>>,
+        open: Option<Open>,
+    ) -> Self {
+        Self {
+            body,
+            rest: None,
+            turns,
+            open,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.rest.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+}
+
+impl<B: Body> Body for AnswerBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.as_mut().project();
+        let limit = match this.turns {
+            Some(turns) => {
+                turns.asked();
+                PIECE
+            }
+            None => usize::MAX,
+        };
+        let frame = match this.rest.take() {
+            Some(rest) => Some(Ok(piece(rest, limit, this.rest))),
+            None => match this.body.as_mut().as_pin_mut() {
+                Some(body) => match ready!(body.poll_frame(cx)) {
+                    Some(Ok(frame)) => Some(Ok(match frame.into_data() {
+                        Ok(data) => piece(data, limit, this.rest),
+                        Err(other) => match other.into_trailers() {
+                            Ok(trailers) => Frame::trailers(trailers),
+                            // There are no other kinds of frames; hyper passes over empty ones.
+                            Err(_) => Frame::data(Bytes::new()),
+                        },
+                    })),
+                    Some(Err(error)) => Some(Err(error)),
+                    None => None,
+                },
+                None => None,
+            },
+        };
+        if let (Some(turns), Some(Ok(_))) = (this.turns, &frame) {
+            turns.handed_out();
+        }
+        if !matches!(frame, Some(Ok(_))) || self.has_ended() {
+            *self.project().open = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(body) = &self.body else {
+            return SizeHint::with_exact(0);
+        };
+        let mut hint = body.size_hint();
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.remaining() as u64);
+        // The upper bound first: the lower one may never be above it.
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
+    }
+}
+
+/// The first `limit` bytes of `data`; what is left goes into `rest`. Does not copy if the data are `Bytes`.
+fn piece<D: Buf>(mut data: D, limit: usize, rest: &mut Option<D>) -> Frame<Bytes> {
+    let piece = data.copy_to_bytes(data.remaining().min(limit));
+    if data.has_remaining() {
+        *rest = Some(data);
+    }
+    Frame::data(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http_body_util::{BodyExt, Full};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    struct Broken;
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = std::fmt::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::fmt::Error>>> {
+            Poll::Ready(Some(Err(std::fmt::Error)))
+        }
+    }
+
+    fn link() -> Arc<Link> {
+        Arc::new(Link::new(Instant::now()))
+    }
+
+    fn answer<B: Body>(link: &Arc<Link>, body: B, http2: bool) -> AnswerBody<B> {
+        let turns = http2.then(Arc::default);
+        AnswerBody::new(Some(body), turns, Some(Open::start(link, true, false)))
+    }
+
+    #[tokio::test]
+    async fn http2_gets_pieces_and_the_request_ends_with_the_last() {
+        let link = link();
+        let whole = Bytes::from(vec![7; 2 * PIECE + 5]);
+        let mut body = answer(&link, Full::new(whole.clone()), true);
+        let mut taken = Vec::new();
+        for expected in [PIECE, PIECE, 5] {
+            assert_eq!(link.in_flight().requests, 1);
+            assert_eq!(
+                body.size_hint().exact(),
+                Some((whole.len() - taken.len()) as u64)
+            );
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(piece.len(), expected);
+            taken.extend_from_slice(&piece);
+        }
+        assert_eq!(link.in_flight().requests, 0);
+        assert!(body.is_end_stream());
+        assert_eq!(taken, whole);
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn http1_gets_frames_as_they_are() {
+        let mut body = answer(&link(), Full::new(Bytes::from(vec![7; 3 * PIECE])), false);
+        assert_eq!(
+            body.frame()
+                .await
+                .unwrap()
+                .unwrap()
+                .into_data()
+                .unwrap()
+                .len(),
+            3 * PIECE
+        );
+    }
+
+    #[tokio::test]
+    async fn trailers_and_errors_pass() {
+        let mut fields = HeaderMap::new();
+        fields.insert("a", "b".parse().unwrap());
+        let body = Full::new(Bytes::from_static(b"x"))
+            .with_trailers(std::future::ready(Some(Ok(fields.clone()))));
+        let collected = answer(&link(), body, true).collect().await.unwrap();
+        assert_eq!(collected.trailers(), Some(&fields));
+
+        let link = link();
+        let mut body = answer(&link, Broken, true);
+        assert!(body.frame().await.unwrap().is_err());
+        assert_eq!(link.in_flight().requests, 0, "an error is the end");
+    }
+
+    #[test]
+    fn an_empty_body_has_ended_from_the_start_and_a_dropped_one_ends_the_request() {
+        let link = link();
+        let body = answer(&link, Full::new(Bytes::new()), true);
+        assert!(body.is_end_stream());
+        assert_eq!(link.in_flight().requests, 1);
+        drop(body);
+        assert_eq!(link.in_flight().requests, 0);
+    }
+}

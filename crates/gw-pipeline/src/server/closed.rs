@@ -1,0 +1,145 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a connection was closed: a closed vocabulary, fit for a metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// It came to its own end: the client closed it between requests, one side asked for `connection: close`, or
+    /// an upgraded stream ended.
+    Done,
+    /// The client left in the middle.
+    ClientGone,
+    /// What came is not HTTP, or breaks a limit of its framing.
+    Malformed,
+    /// The service's answer broke off, or serving it panicked.
+    Failed,
+    /// A head took too long.
+    HeaderTimeout,
+    /// There was no request for too long.
+    KeepAliveTimeout,
+    /// The client did not take its answer.
+    WriteStall,
+    /// It made room for a newer connection.
+    Evicted,
+    /// Refused at accept: too many connections from its address.
+    PerIpLimit,
+    /// Refused at accept: the server is full, and every connection has a request.
+    Full,
+    /// The server is stopping, and no request was cut.
+    Shutdown,
+    /// The server stopped, and the grace was over.
+    Cut,
+}
+
+impl CloseReason {
+    /// All reasons.
+    pub const ALL: &'static [Self] = &[
+        Self::Done,
+        Self::ClientGone,
+        Self::Malformed,
+        Self::Failed,
+        Self::HeaderTimeout,
+        Self::KeepAliveTimeout,
+        Self::WriteStall,
+        Self::Evicted,
+        Self::PerIpLimit,
+        Self::Full,
+        Self::Shutdown,
+        Self::Cut,
+    ];
+
+    /// The reason as a word in lower case, such as `write_stall`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientGone => "client_gone",
+            Self::Malformed => "malformed",
+            Self::Failed => "failed",
+            Self::HeaderTimeout => "header_timeout",
+            Self::KeepAliveTimeout => "keep_alive_timeout",
+            Self::WriteStall => "write_stall",
+            Self::Evicted => "evicted",
+            Self::PerIpLimit => "per_ip_limit",
+            Self::Full => "full",
+            Self::Shutdown => "shutdown",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+const REASONS: usize = CloseReason::ALL.len();
+
+/// How many connections were closed for each reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Closed([u64; REASONS]);
+
+impl Closed {
+    /// How many were closed for `reason`.
+    pub fn count(&self, reason: CloseReason) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// How many were closed for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Each reason with its count, in the order of [`CloseReason::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (CloseReason, u64)> {
+        CloseReason::ALL.iter().copied().zip(self.0)
+    }
+}
+
+/// The counts as they grow. Relaxed throughout: they are statistics and order nothing.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) accepted: AtomicU64,
+    pub(super) accept_errors: AtomicU64,
+    pub(super) stalled_streams: AtomicU64,
+    closed: [AtomicU64; REASONS],
+}
+
+impl Counters {
+    pub(super) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn closed(&self, reason: CloseReason) {
+        if let Some(counter) = self.closed.get(reason as usize) {
+            Self::count(counter);
+        }
+    }
+
+    pub(super) fn closed_so_far(&self) -> Closed {
+        Closed(std::array::from_fn(|n| {
+            self.closed
+                .get(n)
+                .map_or(0, |counter| counter.load(Ordering::Relaxed))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_place_and_name() {
+        let counters = Counters::default();
+        for (times, reason) in CloseReason::ALL.iter().enumerate() {
+            for _ in 0..times {
+                counters.closed(*reason);
+            }
+        }
+        let closed = counters.closed_so_far();
+        assert!(closed.iter().map(|(_, count)| count).eq(0..12));
+        assert_eq!(closed.total(), 66);
+        let names: BTreeSet<_> = CloseReason::ALL
+            .iter()
+            .map(|reason| reason.name())
+            .collect();
+        assert_eq!(names.len(), 12);
+    }
+}

@@ -1,0 +1,321 @@
+//! What the parts of one connection share: its task, its socket, its requests, and the server.
+
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use tokio::time::Instant;
+
+use super::activity::Activity;
+use super::closed::CloseReason;
+use super::config::Timers;
+use super::stream::Turns;
+
+/// One connection, as seen by all who deal with it.
+///
+/// The lock is held for a few instructions only, and no other lock is taken under it. It has one user at a time in all
+/// but rare cases, since socket, requests and timers of an HTTP/1 connection live on one task.
+#[derive(Debug)]
+pub(super) struct Link {
+    inner: Mutex<Inner>,
+    /// Copies of two facts for those who need nothing else. Both only ever rise, and whoever misses one sees it on
+    /// the next look.
+    flags: AtomicU8,
+}
+
+const LEAVING: u8 = 1;
+const UPGRADABLE: u8 = 2;
+
+#[derive(Debug)]
+struct Inner {
+    activity: Activity,
+    order: Order,
+    /// When the server first wanted the connection gone.
+    leaving: Option<Instant>,
+    /// The socket must end with a reset, and whoever still holds it gets errors.
+    killed: bool,
+    /// The socket has been dropped.
+    closed: bool,
+    /// The client's side has ended or failed.
+    peer_gone: bool,
+    reason: Option<CloseReason>,
+    /// The connection's task.
+    task: Option<Waker>,
+    /// Who waits on the socket once it is upgraded; it is not the connection's task then.
+    tunnel: [Option<Waker>; 2],
+    /// The request that hyper is about to spawn a task for.
+    next_stream: Option<Arc<Turns>>,
+}
+
+/// What the server wants of a connection. Only ever rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Order {
+    /// Nothing.
+    Serve,
+    /// Finish what is under way, then leave.
+    Drain,
+    /// Leave at once if there is no request.
+    Evict,
+    /// Leave at once.
+    Cut,
+}
+
+/// What a connection's task has to know each time it wakes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) order: Order,
+    pub(super) quiet: bool,
+    pub(super) awaits_head: bool,
+}
+
+/// What a connection would lose if it were cut.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct InFlight {
+    pub(super) requests: u32,
+    pub(super) tunnel: bool,
+}
+
+/// The outcome of a try to evict a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// It will go. It must be woken by [`Link::wake`].
+    Ordered,
+    /// It has been quiet only since then.
+    QuietSince(Instant),
+    /// It has a request.
+    Busy,
+}
+
+/// Which way a tunnel waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way {
+    Read,
+    Write,
+}
+
+impl Link {
+    pub(super) const fn new(accepted: Instant) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                activity: Activity::new(accepted),
+                order: Order::Serve,
+                leaving: None,
+                killed: false,
+                closed: false,
+                peer_gone: false,
+                reason: None,
+                task: None,
+                tunnel: [None, None],
+                next_stream: None,
+            }),
+            flags: AtomicU8::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing under the lock can panic half-way, so a poisoned state is a sound one.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // From the server.
+
+    /// Gives an order, and wakes the connection's task.
+    pub(super) fn order(&self, order: Order) {
+        let mut inner = self.lock();
+        inner.raise(order, &self.flags);
+        drop(inner);
+        self.wake();
+    }
+
+    /// Orders the connection to leave if it has been quiet since `since`, without waking it.
+    pub(super) fn evict_if_quiet_since(&self, since: Instant) -> Eviction {
+        let mut inner = self.lock();
+        match inner.activity.quiet_since() {
+            Some(at) if at <= since => {
+                inner.raise(Order::Evict, &self.flags);
+                Eviction::Ordered
+            }
+            Some(at) => Eviction::QuietSince(at),
+            None => Eviction::Busy,
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        let task = self.lock().task.take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight {
+        let inner = self.lock();
+        InFlight {
+            requests: inner.activity.open(),
+            tunnel: inner.activity.is_tunnel() && !inner.closed,
+        }
+    }
+
+    // From the connection's task.
+
+    /// What there is to know. The task of `cx` is woken by the next order, and when the socket is dropped.
+    pub(super) fn look(&self, cx: &Context<'_>) -> Look {
+        let mut inner = self.lock();
+        if !inner
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(cx.waker()))
+        {
+            inner.task = Some(cx.waker().clone());
+        }
+        Look {
+            order: inner.order,
+            quiet: inner.activity.quiet_since().is_some(),
+            awaits_head: inner.activity.awaits_head(),
+        }
+    }
+
+    /// When the connection must end if nothing changes, and why.
+    pub(super) fn due(&self, timers: &Timers) -> Option<(Instant, CloseReason)> {
+        let inner = self.lock();
+        inner.activity.due(timers, inner.leaving)
+    }
+
+    pub(super) fn multiplex(&self) {
+        self.lock().activity.multiplex();
+    }
+
+    pub(super) fn tunnel(&self) {
+        self.lock().activity.tunnel();
+    }
+
+    /// The reason that the connection will be counted under. The last one stands.
+    pub(super) fn close_as(&self, reason: CloseReason) {
+        self.lock().reason = Some(reason);
+    }
+
+    /// From now on the socket gives errors, and ends with a reset.
+    pub(super) fn kill(&self) {
+        let mut inner = self.lock();
+        inner.killed = true;
+        let tunnel = std::mem::take(&mut inner.tunnel);
+        drop(inner);
+        tunnel.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    pub(super) fn owes_head(&self) -> bool {
+        self.lock().activity.owes_head()
+    }
+
+    pub(super) fn may_be_uploading(&self) -> bool {
+        self.lock().activity.may_be_uploading()
+    }
+
+    pub(super) fn is_peer_gone(&self) -> bool {
+        self.lock().peer_gone
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Whether the server wants the connection gone.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & LEAVING != 0
+    }
+
+    // From its requests.
+
+    /// A request starts. It may turn the connection into a tunnel if it is `upgradable`.
+    pub(super) fn started(&self, bodiless: bool, upgradable: bool) {
+        if upgradable {
+            // Before the request is handed out, so that the socket knows before anybody can hold it.
+            self.flags.fetch_or(UPGRADABLE, Ordering::Release);
+        }
+        self.lock().activity.started(bodiless);
+    }
+
+    pub(super) fn ended(&self) {
+        self.lock().activity.ended(Instant::now());
+    }
+
+    /// Leaves `turns` for the task that hyper spawns next.
+    pub(super) fn announce_stream(&self, turns: Arc<Turns>) {
+        self.lock().next_stream = Some(turns);
+    }
+
+    pub(super) fn take_stream(&self) -> Option<Arc<Turns>> {
+        self.lock().next_stream.take()
+    }
+
+    // From its socket.
+
+    pub(super) fn received(&self) {
+        let now = Instant::now();
+        self.lock().activity.received(now);
+    }
+
+    pub(super) fn peer_gone(&self) {
+        self.lock().peer_gone = true;
+    }
+
+    pub(super) fn write_blocked(&self) {
+        self.lock().activity.write_blocked(Instant::now());
+    }
+
+    pub(super) fn wrote(&self) {
+        let now = Instant::now();
+        self.lock().activity.wrote(now);
+    }
+
+    pub(super) fn may_be_tunnel(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & UPGRADABLE != 0
+    }
+
+    /// Fails if the connection was killed, else wakes the task of `cx` when it is.
+    pub(super) fn wait_in_tunnel(&self, way: Way, cx: &Context<'_>) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.killed {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let [read, write] = &mut inner.tunnel;
+        let waker = match way {
+            Way::Read => read,
+            Way::Write => write,
+        };
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            *waker = Some(cx.waker().clone());
+        }
+        Ok(())
+    }
+
+    /// Whether the socket is to end with a reset: it was killed, or nobody came to say why it ends.
+    pub(super) fn ends_with_reset(&self) -> bool {
+        let inner = self.lock();
+        inner.killed || inner.reason.is_none()
+    }
+
+    /// The socket has been dropped: what to count it under.
+    pub(super) fn closed(&self) -> CloseReason {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let reason = inner.reason;
+        drop(inner);
+        self.wake();
+        // Without a reason the task never got so far as to give one: it panicked, or its runtime is gone.
+        reason.unwrap_or(CloseReason::Failed)
+    }
+}
+
+impl Inner {
+    fn raise(&mut self, order: Order, flags: &AtomicU8) {
+        if order > self.order {
+            self.order = order;
+            self.leaving.get_or_insert_with(Instant::now);
+            flags.fetch_or(LEAVING, Ordering::Relaxed);
+        }
+    }
+}

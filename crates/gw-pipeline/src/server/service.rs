@@ -1,0 +1,146 @@
+//! The user's service, as hyper calls it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use gw_core::context::PeerAddr;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::body::{AnswerBody, Open};
+use super::closed::CloseReason;
+use super::io::Protocol;
+use super::link::Link;
+use super::stream::Turns;
+
+/// Hands the requests of one connection to the service, and tells the connection when each begins and ends.
+#[derive(Debug)]
+pub(super) struct Requests<S> {
+    service: TowerToHyperService<S>,
+    link: Arc<Link>,
+    peer: PeerAddr,
+    protocol: Protocol,
+    /// Checked here for HTTP/2 only: for HTTP/1, hyper does it while it reads.
+    max_headers: usize,
+}
+
+impl<S> Requests<S> {
+    pub(super) const fn new(
+        service: TowerToHyperService<S>,
+        link: Arc<Link>,
+        peer: SocketAddr,
+        protocol: Protocol,
+        max_headers: usize,
+    ) -> Self {
+        Self {
+            service,
+            link,
+            peer: PeerAddr(peer),
+            protocol,
+            max_headers,
+        }
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    B: Body,
+{
+    type Response = Response<AnswerBody<B>>;
+    type Error = Infallible;
+    type Future = Answering<S>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Answering<S> {
+        let upgradable = request.extensions().get::<OnUpgrade>().is_some();
+        let open = Some(Open::start(
+            &self.link,
+            request.body().is_end_stream(),
+            upgradable,
+        ));
+        let turns = match self.protocol {
+            Protocol::Http1 => None,
+            Protocol::Http2 => Some(Arc::<Turns>::default()),
+        };
+        if let Some(turns) = &turns {
+            self.link.announce_stream(Arc::clone(turns));
+        }
+        let state = if turns.is_some() && request.headers().len() > self.max_headers {
+            State::Refused
+        } else {
+            request.extensions_mut().insert(self.peer);
+            let future = hyper::service::Service::call(&self.service, request);
+            State::Called { future }
+        };
+        let link = Arc::clone(&self.link);
+        Answering {
+            state,
+            link,
+            turns,
+            open,
+        }
+    }
+}
+
+pin_project! {
+    /// An answer on its way. Dropping it drops the service's future and ends the request.
+    pub(super) struct Answering<S: Service<Request<Incoming>>> {
+        #[pin]
+        state: State<S>,
+        link: Arc<Link>,
+        turns: Option<Arc<Turns>>,
+        open: Option<Open>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S: Service<Request<Incoming>>> {
+        Called { #[pin] future: TowerToHyperServiceFuture<S, Request<Incoming>> },
+        // Too many fields.
+        Refused,
+    }
+}
+
+impl<S, B> Future for Answering<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body,
+{
+    type Output = Result<Response<AnswerBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = match this.state.project() {
+            StateProj::Called { future } => {
+                let Ok(response) = ready!(future.poll(cx));
+                response.map(Some)
+            }
+            StateProj::Refused => {
+                let mut response = Response::new(None);
+                *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                response
+            }
+        };
+        let http1 = this.turns.is_none();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Already here: who takes the upgraded socket may be done with it before the connection's task is.
+            this.link.close_as(CloseReason::Done);
+        } else if http1 && this.link.is_leaving() {
+            // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        let (turns, open) = (this.turns.take(), this.open.take());
+        Poll::Ready(Ok(response.map(|body| AnswerBody::new(body, turns, open))))
+    }
+}

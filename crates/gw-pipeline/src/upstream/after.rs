@@ -1,0 +1,107 @@
+use gw_core::{Code, Rejection};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::{Response, StatusCode};
+
+use super::body::UpstreamBody;
+use super::hop_by_hop::strip;
+use super::upgrade::{Wanted, switch};
+use crate::codes;
+use crate::outbound::ReplaceBody;
+
+/// What an answer must go through on its way to the client.
+#[derive(Debug)]
+pub(super) struct After {
+    pub(super) wanted: Option<Wanted>,
+    pub(super) pass_error_bodies: bool,
+}
+
+impl After {
+    /// The answer for the client. To be called once.
+    pub(super) fn finish(
+        &mut self,
+        mut response: Response<UpstreamBody>,
+    ) -> Result<Response<UpstreamBody>, Rejection> {
+        let switched = switch(&mut response, self.wanted.take()).map_err(|e| e.refuse(None))?;
+        strip(response.headers_mut(), NOTHING);
+        if let Some(protocol) = switched {
+            let upgrade = HeaderValue::from_static("upgrade");
+            response.headers_mut().insert(CONNECTION, upgrade);
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
+        if let Some(code) = own_failure(response.status())
+            && !self.pass_error_bodies
+            && !is_grpc(response.headers())
+        {
+            response.extensions_mut().insert(ReplaceBody(code));
+        }
+        Ok(response)
+    }
+}
+
+const NOTHING: &[HeaderName] = &[];
+
+/// The code that stands for what an upstream says about its own failure.
+fn own_failure(status: StatusCode) -> Option<&'static Code> {
+    match status {
+        StatusCode::INTERNAL_SERVER_ERROR => Some(&codes::INTERNAL),
+        StatusCode::SERVICE_UNAVAILABLE => Some(&codes::UPSTREAM_UNAVAILABLE),
+        StatusCode::GATEWAY_TIMEOUT => Some(&codes::GATEWAY_TIMEOUT),
+        status if status.is_server_error() => Some(&codes::BAD_GATEWAY),
+        _ => None,
+    }
+}
+
+/// `application/grpc`, with or without a message format: the failure is told in the trailers, and the body has no text.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return false;
+    };
+    let prefix = b"application/grpc";
+    match value.as_bytes().split_at_checked(prefix.len()) {
+        Some((start, rest)) => {
+            start.eq_ignore_ascii_case(prefix)
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn finish(status: u16, content_type: &str, pass: bool) -> Option<&'static str> {
+        let response = Response::builder()
+            .status(status)
+            .header("content-type", content_type)
+            .body(UpstreamBody::from(Bytes::new()));
+        let mut after = After {
+            wanted: None,
+            pass_error_bodies: pass,
+        };
+        let finished = after.finish(response.unwrap()).unwrap();
+        let replaced = finished.extensions().get::<ReplaceBody>();
+        replaced.map(|ReplaceBody(code)| code.name())
+    }
+
+    #[test]
+    fn an_upstream_does_not_speak_of_its_failures() {
+        for (status, code) in [
+            (500, "INTERNAL"),
+            (501, "BAD_GATEWAY"),
+            (502, "BAD_GATEWAY"),
+            (503, "UPSTREAM_UNAVAILABLE"),
+            (504, "GATEWAY_TIMEOUT"),
+            (599, "BAD_GATEWAY"),
+        ] {
+            assert_eq!(finish(status, "text/html", false), Some(code), "{status}");
+            assert_eq!(finish(status, "text/html", true), None);
+            assert_eq!(finish(status, "application/grpc+proto", false), None);
+        }
+        for status in [200, 304, 404, 429] {
+            assert_eq!(finish(status, "text/html", false), None, "{status}");
+        }
+    }
+}

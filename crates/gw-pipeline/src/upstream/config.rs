@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use gw_core::context::UpstreamName;
+use http::uri::{Authority, Scheme, Uri};
+
+use super::Upstream;
+use super::target::Endpoint;
+use crate::config_error::ConfigError;
+
+/// The protocol spoken with an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge: one connection per runtime and endpoint is shared by all its requests.
+    Http2,
+    /// What the upstream offers. Over cleartext it can offer nothing, so that is HTTP/1.1.
+    Auto,
+}
+
+/// What an upstream sees as the host of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostHeader {
+    /// The host that the client asked for.
+    #[default]
+    Preserve,
+    /// The endpoint's own authority.
+    Upstream,
+}
+
+/// The bounds on what one upstream may take.
+///
+/// They hold for the upstream as a whole: over all clones, lanes, runtimes and endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// The most connections open at a time, idle ones and tunnels included, and the most requests in flight. At
+    /// least 1.
+    ///
+    /// A request is in flight until its answer's body has ended or is dropped. Over HTTP/2 requests share connections,
+    /// and the bound on requests is the same.
+    pub max_connections: usize,
+    /// The most idle HTTP/1 connections kept. 0 keeps none. Above `max_connections` is the same as that.
+    pub max_idle: usize,
+    /// An idle connection is closed after this time. Must be shorter than the upstream's own keep-alive.
+    pub idle_timeout: Duration,
+    /// The most requests that wait for their turn. 0 refuses at once.
+    pub queue: usize,
+    /// The longest that a request waits for its turn, and after that for a connection to close.
+    pub queue_timeout: Duration,
+}
+
+impl Default for PoolConfig {
+    /// 256 connections, 64 idle ones for 60 seconds, 128 requests waiting for 1 second.
+    fn default() -> Self {
+        Self {
+            max_connections: 256,
+            max_idle: 64,
+            idle_timeout: Duration::from_secs(60),
+            queue: 128,
+            queue_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Builds an [`Upstream`]. See [`Upstream::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct UpstreamBuilder {
+    name: UpstreamName,
+    endpoints: Vec<Uri>,
+    settings: Settings,
+}
+
+/// What is set for an upstream besides its endpoints.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) protocol: Protocol,
+    pub(super) connect_timeout: Duration,
+    pub(super) send_timeout: Duration,
+    pub(super) host_header: HostHeader,
+    pub(super) pool: PoolConfig,
+}
+
+impl UpstreamBuilder {
+    pub(super) fn new(name: UpstreamName) -> Self {
+        Self {
+            name,
+            endpoints: Vec::new(),
+            settings: Settings {
+                protocol: Protocol::default(),
+                connect_timeout: Duration::from_secs(3),
+                send_timeout: Duration::from_secs(10),
+                host_header: HostHeader::default(),
+                pool: PoolConfig::default(),
+            },
+        }
+    }
+
+    /// Adds an endpoint: `http://host:port`, nothing more. Several take turns.
+    pub fn endpoint(mut self, endpoint: Uri) -> Self {
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// Sets the protocol. Without it: HTTP/1.1.
+    pub const fn protocol(mut self, protocol: Protocol) -> Self {
+        self.settings.protocol = protocol;
+        self
+    }
+
+    /// Sets how long it may take to make a connection, name resolution included. Without it: 3 seconds.
+    pub const fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connect_timeout = limit;
+        self
+    }
+
+    /// Sets how long the upstream may leave a piece of a request's body unread. Without it: 10 seconds.
+    ///
+    /// The time counts from the piece being handed to the connection to the connection having room for the next one. A
+    /// body that waits for its client is not slow.
+    pub const fn send_timeout(mut self, limit: Duration) -> Self {
+        self.settings.send_timeout = limit;
+        self
+    }
+
+    /// Sets what the upstream sees as the host. Without it: what the client asked for.
+    pub const fn host_header(mut self, host: HostHeader) -> Self {
+        self.settings.host_header = host;
+        self
+    }
+
+    /// Sets the bounds. Without it: [`PoolConfig::default`].
+    pub const fn pool(mut self, pool: PoolConfig) -> Self {
+        self.settings.pool = pool;
+        self
+    }
+
+    /// Builds the upstream. Connects nowhere yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if there is no endpoint, an endpoint is more or less than `http://host:port`, a timeout is
+    /// zero, or `max_connections` is 0 or more than a semaphore can count.
+    pub fn build(self) -> Result<Upstream, ConfigError> {
+        if self.endpoints.is_empty() {
+            return Err(ConfigError::new("endpoints", "there must be at least one"));
+        }
+        let endpoints: Result<Vec<_>, _> = self.endpoints.into_iter().map(endpoint).collect();
+        self.settings.check()?;
+        Ok(Upstream::new(self.name, endpoints?, self.settings))
+    }
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), ConfigError> {
+        let most = tokio::sync::Semaphore::MAX_PERMITS;
+        if !(1..=most).contains(&self.pool.max_connections) {
+            return Err(ConfigError::new(
+                "pool.max_connections",
+                "must be at least 1",
+            ));
+        }
+        for (field, time) in [
+            ("connect_timeout", self.connect_timeout),
+            ("send_timeout", self.send_timeout),
+            ("pool.idle_timeout", self.pool.idle_timeout),
+        ] {
+            if time.is_zero() {
+                return Err(ConfigError::new(field, "must be longer than zero"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn endpoint(uri: Uri) -> Result<Endpoint, ConfigError> {
+    let error = |rule: &'static str| Err(ConfigError::new("endpoints", rule));
+    let parts = uri.into_parts();
+    let plain = parts.path_and_query.is_none_or(|path| path == "/");
+    match (parts.scheme, parts.authority) {
+        (Some(scheme), _) if scheme != Scheme::HTTP => error("the scheme must be http"),
+        (Some(_), Some(authority)) if !is_plain(&authority) => {
+            error("must name a host, and no user")
+        }
+        (Some(_), Some(authority)) if plain => Endpoint::new(authority)
+            .ok_or_else(|| ConfigError::new("endpoints", "must be a valid address")),
+        (Some(_), Some(_)) => error("must have neither path nor query"),
+        _ => error("must be http://host:port"),
+    }
+}
+
+fn is_plain(authority: &Authority) -> bool {
+    !authority.host().is_empty() && !authority.as_str().contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(endpoint: &'static str) -> Result<Upstream, ConfigError> {
+        Upstream::builder(UpstreamName::new("orders"))
+            .endpoint(Uri::from_static(endpoint))
+            .build()
+    }
+
+    #[test]
+    fn endpoints_are_an_authority_and_no_more() {
+        for good in ["http://127.0.0.1:9001", "http://orders/", "http://[::1]:80"] {
+            assert!(build(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://orders",
+            "/orders",
+            "orders:80",
+            "http://orders/v1",
+            "http://orders/?x",
+            "http://user@orders",
+        ] {
+            assert_eq!(build(bad).unwrap_err().field(), "endpoints", "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_name_field_and_rule() {
+        let builder = Upstream::builder(UpstreamName::new("orders"));
+        let error = builder.clone().build().unwrap_err();
+        assert_eq!(error.to_string(), "endpoints: there must be at least one");
+        let builder = builder.endpoint(Uri::from_static("http://orders"));
+        let none = PoolConfig {
+            max_connections: 0,
+            ..PoolConfig::default()
+        };
+        let error = builder.clone().pool(none).build().unwrap_err();
+        assert_eq!(error.field(), "pool.max_connections");
+        let error = builder.send_timeout(Duration::ZERO).build().unwrap_err();
+        assert_eq!(error.field(), "send_timeout");
+    }
+}

@@ -1,0 +1,160 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use gw_core::{BoxError, Code, Rejection, RetryAfter};
+
+use crate::codes;
+use crate::inbound::Fault;
+
+/// Why an exchange with an upstream failed.
+///
+/// It is the cause of the [`Rejection`] that [`Upstream::send`](super::Upstream::send) fails with, and the error of an
+/// answer's body that breaks off. It is for logs: nothing of it reaches a client but the code that it stands for.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    source: Option<BoxError>,
+}
+
+/// The ways in which an exchange with an upstream fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Nothing was sent: all slots are taken, and so is the queue for them.
+    QueueFull,
+    /// Nothing was sent: no slot or no connection came free in time.
+    QueueTimeout,
+    /// Nothing was sent: no connection could be made, or it closed before it took the request.
+    Connect,
+    /// Nothing was sent: the connection took too long to be made.
+    ConnectTimeout,
+    /// The attempt's time was over before the head of the answer was there.
+    AttemptTimeout,
+    /// The time of the whole exchange was over.
+    DeadlinePassed,
+    /// The head of the answer did not come in time after the request was sent.
+    FirstByteTimeout,
+    /// The upstream stopped reading the request's body.
+    SendTimeout,
+    /// A gap in the answer's body was too long.
+    IdleTimeout,
+    /// The request cannot be sent on as it is: its body failed on the client's side, or its host is none.
+    Request,
+    /// The connection broke, or what came is not a valid answer.
+    Answer,
+    /// The upstream switched to a protocol that nobody asked for.
+    UnrequestedUpgrade,
+    /// The gateway is set up wrongly.
+    Setup,
+}
+
+impl Error {
+    pub(super) const fn new(kind: ErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    pub(super) fn because(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+        Self {
+            kind,
+            source: Some(source.into()),
+        }
+    }
+
+    /// What happened.
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What the client is told. A fault of the client's own, if one was noted, is why everything else failed.
+    pub(super) fn refuse(self, fault: Option<Fault>) -> Rejection {
+        let code = match fault {
+            Some(fault) => fault.code(),
+            None => self.kind.code(),
+        };
+        let rejection = match code.status().as_u16() {
+            // All that is refused for want of time or room may be tried again soon.
+            503 | 504 => Rejection::new(code).retry_after(soon()),
+            _ => Rejection::new(code),
+        };
+        rejection.caused_by(self)
+    }
+}
+
+impl ErrorKind {
+    const fn code(self) -> &'static Code {
+        match self {
+            Self::QueueFull | Self::QueueTimeout => &codes::OVERLOADED,
+            Self::Connect | Self::Answer | Self::UnrequestedUpgrade => &codes::BAD_GATEWAY,
+            Self::ConnectTimeout
+            | Self::AttemptTimeout
+            | Self::DeadlinePassed
+            | Self::FirstByteTimeout
+            | Self::SendTimeout
+            | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
+            Self::Request => &codes::MALFORMED_REQUEST,
+            Self::Setup => &codes::INTERNAL,
+        }
+    }
+}
+
+/// One second, jittered.
+fn soon() -> RetryAfter {
+    RetryAfter::jittered(Duration::from_secs(1), &mut fastrand::Rng::new())
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            ErrorKind::QueueFull => "the queue for the upstream is full",
+            ErrorKind::QueueTimeout => "no connection came free in time",
+            ErrorKind::Connect => "no connection to the upstream",
+            ErrorKind::ConnectTimeout => "connecting to the upstream took too long",
+            ErrorKind::AttemptTimeout => "the attempt took too long",
+            ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
+            ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",
+            ErrorKind::SendTimeout => "the upstream stopped reading the request",
+            ErrorKind::IdleTimeout => "the upstream paused too long within its answer",
+            ErrorKind::Request => "the request cannot be sent on",
+            ErrorKind::Answer => "the upstream gave no valid answer",
+            ErrorKind::UnrequestedUpgrade => "the upstream switched protocols unasked",
+            ErrorKind::Setup => "the gateway is set up wrongly",
+        })
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_learns_the_code_and_when_to_come_back() {
+        for (kind, code, wait) in [
+            (ErrorKind::QueueFull, "OVERLOADED", true),
+            (ErrorKind::Connect, "BAD_GATEWAY", false),
+            (ErrorKind::ConnectTimeout, "GATEWAY_TIMEOUT", true),
+            (ErrorKind::Setup, "INTERNAL", false),
+            (ErrorKind::Request, "MALFORMED_REQUEST", false),
+        ] {
+            let refused = Error::because(kind, "10.0.0.7 is down").refuse(None);
+            assert_eq!(refused.code().name(), code);
+            assert_eq!(refused.retry_after_hint().is_some(), wait, "{kind:?}");
+            let cause = StdError::source(&refused).unwrap().downcast_ref::<Error>();
+            assert_eq!(cause.unwrap().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_client_comes_first() {
+        let refused = Error::new(ErrorKind::Answer).refuse(Some(Fault::TooLarge));
+        assert_eq!(refused.code().name(), "BODY_TOO_LARGE");
+    }
+}

@@ -1,0 +1,343 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gw_core::context::{ClientAddr, RequestId, UpstreamName};
+use gw_core::key::{TrustedProxies, peer_addr};
+use gw_core::{BoxError, Rejection};
+use http::header::{ALLOW, TE};
+use http::request::Parts;
+use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use tower_service::Service;
+
+use super::Upstream;
+use super::after::{After, is_grpc};
+use super::body::UpstreamBody;
+use super::error::{Error, ErrorKind};
+use super::forwarded::Hop;
+use super::future::ResponseFuture;
+use super::hop_by_hop::{accepts_trailers, strip};
+use super::permit::UpstreamPermit;
+use super::target::requested_host;
+use super::upgrade::Wanted;
+use super::via::{Pseudonym, Reach, count_down};
+use crate::codes;
+use crate::config_error::ConfigError;
+use crate::timeouts::PassErrorBodies;
+
+/// The end of a pipeline: sends each request on to the upstream that its [`UpstreamName`] names, and does what an HTTP
+/// intermediary must (RFC 9110 section 7.6).
+///
+/// On the way in it removes what was for the client's connection, then adds what is its own: `Via`,
+/// `X-Forwarded-For`, `-Proto` and `-Host`, the request's id, and `TE: trailers` for gRPC callers over HTTP/2. What
+/// clients say in forwarding fields is dropped unless they are [trusted proxies](Self::trusted_proxies). A request
+/// that has passed here before is refused with `LOOP_DETECTED`, CONNECT with `METHOD_NOT_ALLOWED`; `Max-Forwards` is
+/// heeded.
+///
+/// On the way out it removes the same kind of fields. The body of a 5xx answer is marked to be replaced by the
+/// envelope, unless the request carries [`PassErrorBodies`] or the answer is gRPC.
+///
+/// A client may switch to one of the [allowed protocols](Self::upgrades) if the server can switch, that is if the
+/// request carries hyper's `OnUpgrade`. The tunnel holds the request's slot, its connection and the request's
+/// extensions until it ends; it has no timer.
+///
+/// Each request is sent to one upstream, once.
+///
+/// # Examples
+///
+/// ```
+/// use gw_core::context::UpstreamName;
+/// use gw_pipeline::upstream::{Forward, Upstream};
+/// use http::Uri;
+///
+/// # fn main() -> Result<(), gw_pipeline::ConfigError> {
+/// let orders = Upstream::builder(UpstreamName::new("orders"))
+///     .endpoint(Uri::from_static("http://127.0.0.1:9001"))
+///     .build()?;
+/// let forward = Forward::new([orders.clone()])?.pseudonym("edge")?;
+/// // `forward` goes to the end of a pipeline; `orders` tells how it is used.
+/// assert_eq!(orders.snapshot().in_flight, 0);
+/// # drop(forward);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Forward {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
+    upstreams: HashMap<UpstreamName, Upstream>,
+    trusted: TrustedProxies,
+    scheme: &'static str,
+    pseudonym: Pseudonym,
+    request_id: HeaderName,
+    protected: Vec<HeaderName>,
+    upgrades: Vec<Box<str>>,
+}
+
+impl Forward {
+    /// Sends on to `upstreams`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if two of them have one name.
+    pub fn new(upstreams: impl IntoIterator<Item = Upstream>) -> Result<Self, ConfigError> {
+        let mut by_name = HashMap::new();
+        for upstream in upstreams {
+            if let Some(twice) = by_name.insert(upstream.name().clone(), upstream) {
+                let field = format!("upstreams.{}", twice.name());
+                return Err(ConfigError::new(field, "must be named once"));
+            }
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                upstreams: by_name,
+                trusted: TrustedProxies::none(),
+                scheme: "http",
+                pseudonym: Pseudonym::random(),
+                request_id: HeaderName::from_static("x-request-id"),
+                protected: Vec::new(),
+                upgrades: vec!["websocket".into()],
+            }),
+        })
+    }
+
+    /// Believes what these proxies say about the client. Without it: nobody is believed.
+    #[must_use]
+    pub fn trusted_proxies(mut self, trusted: TrustedProxies) -> Self {
+        self.settings().trusted = trusted;
+        self
+    }
+
+    /// Says that clients reach the gateway over this scheme. Without it: `http`.
+    ///
+    /// It becomes `X-Forwarded-Proto`. The scheme in a request's own target is not believed: over HTTP/2 the client
+    /// chooses it.
+    #[must_use]
+    pub fn scheme(mut self, scheme: &Scheme) -> Self {
+        let https = *scheme == Scheme::HTTPS;
+        self.settings().scheme = if https { "https" } else { "http" };
+        self
+    }
+
+    /// Sets the name in `Via`, by which loops are found. Without it: `gw-` and a random number, new in each process.
+    ///
+    /// Give instances that share their load one name: a loop is then found at the first instance that the request
+    /// returns to. Give gateways that stand one behind the other different names.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if `name` is not a token (letters, digits and some punctuation).
+    pub fn pseudonym(mut self, name: impl Into<String>) -> Result<Self, ConfigError> {
+        let error = || ConfigError::new("pseudonym", "must be a token, without white space");
+        self.settings().pseudonym = Pseudonym::new(name.into()).ok_or_else(error)?;
+        Ok(self)
+    }
+
+    /// Sends the request's id in the field `name`. Without it: `x-request-id`.
+    #[must_use]
+    pub fn request_id_header(mut self, name: HeaderName) -> Self {
+        self.settings().request_id = name;
+        self
+    }
+
+    /// Keeps the fields `names` even if a client's `Connection` field names them.
+    ///
+    /// List the fields in which earlier stages tell the upstream who calls: a client could make the gateway remove
+    /// them.
+    #[must_use]
+    pub fn protect(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.settings().protected.extend(names);
+        self
+    }
+
+    /// Sets the protocols that clients may switch to. Without it: `websocket`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if `h2c` is among them: it would carry requests past all stages.
+    pub fn upgrades<T: Into<Box<str>>>(
+        mut self,
+        protocols: impl IntoIterator<Item = T>,
+    ) -> Result<Self, ConfigError> {
+        let protocols: Vec<_> = protocols.into_iter().map(Into::into).collect();
+        if protocols.iter().any(|it| it.eq_ignore_ascii_case("h2c")) {
+            return Err(ConfigError::new("upgrades", "h2c is not allowed"));
+        }
+        self.settings().upgrades = protocols;
+        Ok(self)
+    }
+
+    fn settings(&mut self) -> &mut Shared {
+        Arc::make_mut(&mut self.shared)
+    }
+}
+
+impl<B> Service<Request<B>> for Forward
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<UpstreamBody>;
+    type Error = Rejection;
+    type Future = ResponseFuture;
+
+    /// Always ready: who may be in flight is decided when the request is there.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let (mut parts, body) = request.into_parts();
+        match self.shared.prepare(&mut parts, body.is_end_stream()) {
+            Ok(Step::Send { upstream, after }) => {
+                let request = Request::from_parts(parts, body);
+                ResponseFuture::sending(upstream.send(UpstreamPermit::new(), request), after)
+            }
+            Ok(Step::Confirm) => ResponseFuture::decided(Ok(no_content())),
+            Err(rejection) => ResponseFuture::decided(Err(rejection)),
+        }
+    }
+}
+
+enum Step<'a> {
+    Send {
+        upstream: &'a Upstream,
+        after: After,
+    },
+    /// The request has come as far as it may, and learns that the gateway is here.
+    Confirm,
+}
+
+/// CONNECT, and TRACE at its last hop. `Allow` names what the gateway passes on as such.
+fn not_allowed() -> Rejection {
+    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow)
+}
+
+fn no_content() -> Response<UpstreamBody> {
+    let mut response = Response::new(UpstreamBody::from(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+impl Shared {
+    /// Makes a client's request one of the gateway's own, or answers it.
+    fn prepare(&self, parts: &mut Parts, bodiless: bool) -> Result<Step<'_>, Rejection> {
+        let upstream = self.upstream(parts)?;
+        if parts.method == Method::CONNECT {
+            return Err(not_allowed());
+        }
+        // Before fields are removed: `Connection: via` must not hide a loop.
+        if self.pseudonym.is_in(&parts.headers) {
+            return Err(Rejection::new(&codes::LOOP_DETECTED));
+        }
+        match count_down(&parts.method, &mut parts.headers) {
+            Some(Reach::Onward) => {}
+            // TRACE would be reflected, with all credentials in it.
+            Some(Reach::Here) if parts.method == Method::TRACE => {
+                return Err(not_allowed());
+            }
+            Some(Reach::Here) => return Ok(Step::Confirm),
+            None => return Err(Rejection::new(&codes::MALFORMED_REQUEST)),
+        }
+        let wanted = match upstream.is_http2() {
+            true => None,
+            false => Wanted::of(parts, bodiless, &self.upgrades),
+        };
+        let trailers = upstream.is_http2() && accepts_trailers(&parts.headers);
+        strip(&mut parts.headers, &self.protected);
+        self.add_own_fields(parts)?;
+        if trailers && is_grpc(&parts.headers) {
+            let trailers = HeaderValue::from_static("trailers");
+            parts.headers.insert(TE, trailers);
+        }
+        if let Some(wanted) = &wanted {
+            wanted.ask(parts);
+        }
+        let pass_error_bodies = parts.extensions.get::<PassErrorBodies>().is_some();
+        let after = After {
+            wanted,
+            pass_error_bodies,
+        };
+        Ok(Step::Send { upstream, after })
+    }
+
+    fn upstream(&self, parts: &Parts) -> Result<&Upstream, Rejection> {
+        let name = parts.extensions.get::<UpstreamName>();
+        let upstream = name.and_then(|name| self.upstreams.get(name));
+        upstream.ok_or_else(|| {
+            let cause = match name {
+                Some(name) => format!("there is no upstream `{name}`"),
+                None => "no stage has named an upstream".to_owned(),
+            };
+            Error::because(ErrorKind::Setup, cause).refuse(None)
+        })
+    }
+
+    fn add_own_fields(&self, parts: &mut Parts) -> Result<(), Rejection> {
+        self.pseudonym.add_to(&mut parts.headers, parts.version);
+        let host = requested_host(parts).map_err(|_| Rejection::new(&codes::MALFORMED_REQUEST))?;
+        let peer = peer_addr(&parts.extensions).ok().map(|peer| peer.ip());
+        let client = parts.extensions.get::<ClientAddr>();
+        let hop = Hop {
+            from: peer.or_else(|| client.map(|client| client.ip())),
+            trusted: peer.is_some_and(|peer| self.trusted.contains(peer)),
+            scheme: self.scheme,
+            host: host.as_ref(),
+        };
+        hop.add_to(&mut parts.headers);
+        if let Some(id) = parts.extensions.get::<RequestId>() {
+            let id = id.header_value().clone();
+            parts.headers.insert(&self.request_id, id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::future::SendFuture;
+
+    const fn is_shared<T: Clone + Send + Sync + Unpin + 'static>() {}
+    const fn is_sent<T: Send + 'static>() {}
+
+    const _: () = {
+        is_shared::<Forward>();
+        is_shared::<Upstream>();
+        is_sent::<UpstreamBody>();
+        is_sent::<SendFuture>();
+        is_sent::<ResponseFuture>();
+    };
+
+    #[test]
+    fn names_are_given_once() {
+        let upstream = || {
+            Upstream::builder(UpstreamName::new("orders"))
+                .endpoint("http://127.0.0.1:1".parse().unwrap())
+                .build()
+                .unwrap()
+        };
+        let error = Forward::new([upstream(), upstream()]).unwrap_err();
+        assert_eq!(error.to_string(), "upstreams.orders: must be named once");
+    }
+
+    #[test]
+    fn settings_that_break_rules_are_refused() {
+        let forward = Forward::new([]).unwrap();
+        assert_eq!(
+            forward.clone().pseudonym("a b").unwrap_err().field(),
+            "pseudonym"
+        );
+        assert_eq!(
+            forward.clone().upgrades(["H2C"]).unwrap_err().field(),
+            "upgrades"
+        );
+        assert!(forward.upgrades(["websocket", "irc"]).is_ok());
+    }
+}

@@ -1,0 +1,179 @@
+//! Telling the upstream who the client is: `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239).
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{Entry, FORWARDED, HeaderMap, HeaderName, HeaderValue};
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// What only a trusted proxy may say. `X-Real-IP` is dropped whoever sent it: it is not a list, so it cannot be
+/// appended to, and an upstream that reads it reads another address than the one that was counted and checked.
+const SAID_BY_PROXIES: [HeaderName; 6] = [
+    FORWARDED,
+    FOR,
+    PROTO,
+    HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+];
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// The hop from the one who called to this gateway.
+#[derive(Debug)]
+pub(super) struct Hop<'a> {
+    /// Who called.
+    pub(super) from: Option<IpAddr>,
+    /// Whether what it says of others is believed.
+    pub(super) trusted: bool,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
+    /// The host that was asked for.
+    pub(super) host: Option<&'a HeaderValue>,
+}
+
+impl Hop<'_> {
+    /// Adds this hop, exactly once, to what trusted proxies said; what others said is dropped first.
+    ///
+    /// `Forwarded` is continued if a trusted proxy began it, and never begun: an upstream reads one of the two.
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+        headers.remove(X_REAL_IP);
+        if !self.trusted {
+            for name in SAID_BY_PROXIES {
+                headers.remove(name);
+            }
+        }
+        if let Some(from) = self.from {
+            append(headers, FOR, &from.to_canonical().to_string());
+        }
+        if headers.contains_key(FORWARDED) {
+            append(headers, FORWARDED, &self.element());
+        }
+        // Proto and host are those of the first hop.
+        headers
+            .entry(PROTO)
+            .or_insert(HeaderValue::from_static(self.scheme));
+        if let (Entry::Vacant(entry), Some(host)) = (headers.entry(HOST), self.host) {
+            entry.insert(host.clone());
+        }
+    }
+
+    /// One element of `Forwarded`. Without an address it says so, which ends a reader's walk at this gateway.
+    fn element(&self) -> String {
+        let mut element = match self.from.map(|from| from.to_canonical()) {
+            Some(IpAddr::V4(v4)) => format!("for={v4}"),
+            Some(IpAddr::V6(v6)) => format!("for=\"[{v6}]\""),
+            None => "for=unknown".to_owned(),
+        };
+        // Writing to a string does not fail.
+        if let Some(host) = self.host.and_then(plain_host) {
+            _ = write!(element, ";host=\"{host}\"");
+        }
+        _ = write!(element, ";proto={}", self.scheme);
+        element
+    }
+}
+
+/// A host that can stand between quotes as it is.
+fn plain_host(host: &HeaderValue) -> Option<&str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
+    host.to_str().ok().filter(|host| host.bytes().all(plain))
+}
+
+/// Appends to a list as one line: many readers look at the first line only.
+fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
+    let mut list = Vec::new();
+    for line in headers.get_all(&name) {
+        list.extend_from_slice(line.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(member.as_bytes());
+    // Values joined by visible characters make a value again.
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(name, list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: [(&str, &str); 8] = [
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "first.example"),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-prefix", "/x"),
+        ("x-real-ip", "192.0.2.1"),
+    ];
+
+    fn pass(hop: &Hop<'_>, said: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in said {
+            headers.append(*name, value.parse().unwrap());
+        }
+        hop.add_to(&mut headers);
+        headers
+    }
+
+    #[test]
+    fn a_stranger_says_nothing_of_others() {
+        let host = HeaderValue::from_static("shop.example");
+        let headers = pass(
+            &Hop {
+                from: Some("::ffff:203.0.113.9".parse().unwrap()),
+                trusted: false,
+                scheme: "http",
+                host: Some(&host),
+            },
+            &SAID,
+        );
+        assert_eq!(headers.len(), 3);
+        assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "shop.example");
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_continued() {
+        let host = HeaderValue::from_static("shop.example:8080");
+        let hop = Hop {
+            from: Some("2001:db8::1".parse().unwrap()),
+            trusted: true,
+            scheme: "http",
+            host: Some(&host),
+        };
+        let headers = pass(&hop, &SAID);
+        assert_eq!(
+            headers["x-forwarded-for"],
+            "192.0.2.1, 192.0.2.2, 2001:db8::1"
+        );
+        assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
+        let element = r#"for="[2001:db8::1]";host="shop.example:8080";proto=http"#;
+        assert_eq!(headers["forwarded"], format!("for=192.0.2.1, {element}"));
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "first.example");
+        assert!(!headers.contains_key("x-real-ip"));
+        assert!(!pass(&hop, &[]).contains_key("forwarded"));
+    }
+
+    #[test]
+    fn a_strange_host_cannot_break_out_of_its_quotes() {
+        let host = HeaderValue::from_static("a\";for=10.0.0.1");
+        let hop = Hop {
+            from: None,
+            trusted: true,
+            scheme: "http",
+            host: Some(&host),
+        };
+        let headers = pass(&hop, &[("forwarded", "for=192.0.2.1")]);
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.1, for=unknown;proto=http"
+        );
+    }
+}

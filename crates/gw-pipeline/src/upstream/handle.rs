@@ -1,0 +1,99 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gw_core::context::UpstreamName;
+use gw_core::{Body, BoxError};
+use http::Request;
+
+use super::config::{Settings, UpstreamBuilder};
+use super::exchange::exchange;
+use super::future::SendFuture;
+use super::permit::UpstreamPermit;
+use super::pool::Pool;
+use super::target::Endpoint;
+
+/// A service that requests are sent on to: its endpoints, and the connections to them.
+///
+/// Clones are the same upstream, so one bound on connections and requests in flight holds for all of them, on whatever
+/// runtime they are used. Idle connections stay with the runtime that made them.
+#[derive(Clone)]
+pub struct Upstream {
+    pool: Arc<Pool>,
+}
+
+/// How an upstream is used at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpstreamSnapshot {
+    /// Its name.
+    pub name: UpstreamName,
+    /// Sockets that are open or being opened, idle ones and tunnels included.
+    pub open_connections: usize,
+    /// Requests that hold a slot.
+    pub in_flight: usize,
+    /// Requests that wait for a slot.
+    pub queued: usize,
+}
+
+impl Upstream {
+    /// Builds the upstream `name`.
+    pub fn builder(name: UpstreamName) -> UpstreamBuilder {
+        UpstreamBuilder::new(name)
+    }
+
+    pub(super) fn new(name: UpstreamName, endpoints: Vec<Endpoint>, settings: Settings) -> Self {
+        let pool = Arc::new(Pool::new(name, endpoints, settings));
+        Self { pool }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &UpstreamName {
+        &self.pool.name
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.pool.is_http2()
+    }
+
+    /// How it is used now.
+    pub fn snapshot(&self) -> UpstreamSnapshot {
+        UpstreamSnapshot {
+            name: self.pool.name.clone(),
+            open_connections: self.pool.sockets.open(),
+            in_flight: self.pool.slots.in_flight(),
+            queued: self.pool.slots.queued(),
+        }
+    }
+
+    /// Sends one request to one of the endpoints, and waits for the head of its answer.
+    ///
+    /// Path and query go out byte for byte. The timers are those in the request's extensions
+    /// ([`Timeouts`](crate::Timeouts), [`Deadline`](gw_core::context::Deadline)), or their defaults. Informational
+    /// answers are read and left out; an answer 101 is handed out as it is.
+    ///
+    /// Nothing is sent twice: a request is only put on another connection if not a byte of it went out on the first.
+    ///
+    /// # Errors
+    ///
+    /// The future fails with a [`Rejection`](gw_core::Rejection) that has an [`Error`](super::Error) as its source:
+    /// `OVERLOADED` if no slot came free, `GATEWAY_TIMEOUT` if a timer expired, `BAD_GATEWAY` if there was no
+    /// connection or no valid answer, and the code of the client's [`Fault`](crate::inbound::Fault) if its body
+    /// failed.
+    pub fn send<B>(&self, permit: UpstreamPermit, request: Request<B>) -> SendFuture
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        permit.use_up();
+        SendFuture::new(exchange(Arc::clone(&self.pool), request.map(Body::new)))
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.pool.name.as_str())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+//! Fields that are for one connection and must not be passed on (RFC 9110 section 7.6.1).
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+
+/// Removed even if `Connection` does not name them. `Trailer` is kept: trailers are passed on.
+const ALWAYS: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    PROXY_AUTHORIZATION,
+    PROXY_AUTHENTICATE,
+];
+
+/// Kept even if `Connection` names them: the gateway or the upstream relies on them, and nobody may make it forget
+/// them.
+const NEVER: [HeaderName; 7] = [
+    HOST,
+    CONTENT_LENGTH,
+    AUTHORIZATION,
+    COOKIE,
+    FORWARDED,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
+
+/// Removes what was for the connection that the message came on: all that the lines of `Connection` name, except for
+/// the fields in `protected` and some that the gateway relies on, and what is never passed on.
+///
+/// Must run before the gateway adds fields of its own.
+pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) {
+    // Taken out first, since it cannot be read and changed at the same time.
+    let mut lines = Vec::new();
+    if let http::header::Entry::Occupied(connection) = headers.entry(CONNECTION) {
+        lines.extend(connection.remove_entry_mult().1);
+    }
+    for line in &lines {
+        for option in options(line.as_bytes()) {
+            // What is not a field name names no field. Parsing makes it lower case.
+            if let Ok(name) = HeaderName::from_bytes(option)
+                && !NEVER.contains(&name)
+                && !protected.contains(&name)
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in ALWAYS {
+        headers.remove(name);
+    }
+}
+
+/// Whether a line of `Connection` has the option `option`, in any case.
+pub(super) fn has_option(headers: &HeaderMap, option: &str) -> bool {
+    let mut lines = headers.get_all(CONNECTION).iter();
+    lines.any(|line| options(line.as_bytes()).any(|it| it.eq_ignore_ascii_case(option.as_bytes())))
+}
+
+/// Whether the caller takes trailers.
+pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TE).iter();
+    lines.any(|line| options(line.as_bytes()).any(|it| it.eq_ignore_ascii_case(b"trailers")))
+}
+
+/// The members of a comma-separated line.
+pub(super) fn options(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        headers.keys().map(HeaderName::as_str).collect()
+    }
+
+    #[test]
+    fn all_lines_of_connection_count_in_any_case() {
+        let mut headers = headers(&[
+            ("connection", "close, X-One"),
+            ("connection", " x-TWO ,, x/bad"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-two", "again"),
+            ("x-three", "3"),
+        ]);
+        strip(&mut headers, &[]);
+        assert_eq!(names(&headers), ["x-three"]);
+    }
+
+    #[test]
+    fn some_fields_go_unnamed_and_trailer_stays() {
+        let mut headers = headers(&[
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy-authenticate", "Basic"),
+            ("trailer", "x-sum"),
+        ]);
+        strip(&mut headers, &[]);
+        assert_eq!(names(&headers), ["trailer"]);
+    }
+
+    #[test]
+    fn nobody_can_remove_what_the_gateway_relies_on() {
+        let all = "host, content-length, authorization, cookie, forwarded, traceparent, tracestate, x-user-id, x-other";
+        let mut headers = headers(&[("connection", all), ("x-user-id", "7"), ("x-other", "1")]);
+        for name in NEVER {
+            headers.insert(name, "1".parse().unwrap());
+        }
+        strip(&mut headers, &[HeaderName::from_static("x-user-id")]);
+        assert_eq!(headers.len(), NEVER.len() + 1);
+        assert!(!headers.contains_key("x-other"));
+    }
+
+    #[test]
+    fn options_are_whole_words() {
+        let headers = headers(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("te", "deflate;q=0.5, Trailers"),
+        ]);
+        assert!(has_option(&headers, "upgrade"));
+        assert!(!has_option(&headers, "keep"));
+        assert!(accepts_trailers(&headers));
+    }
+}

@@ -1,0 +1,123 @@
+//! HTTP/1 connections, and those of them that are idle.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::runtime;
+use tokio::time::Instant;
+
+use super::socket::Doubt;
+use super::upload::{RequestBody, Upload};
+use super::usage::Usage;
+
+/// Where a connection leads, and which runtime drives it.
+///
+/// A connection is only used from its own runtime: a lane with threads of its own must not wait for another lane's. A
+/// runtime that has ended takes its connections along, so the id may be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) runtime: runtime::Id,
+    pub(super) endpoint: usize,
+}
+
+/// A connection that serves one exchange at a time. Dropping it closes it at once.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) origin: Origin,
+    pub(super) usage: Arc<Usage>,
+    pub(super) doubt: Doubt,
+    /// The last exchange's request, which may still be on its way after the answer has ended. Kept, since a body that
+    /// is given up ends with an error.
+    pub(super) upload: Option<Upload>,
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        self.usage.give_up();
+    }
+}
+
+/// Idle connections, the longest idle one first.
+///
+/// The list is short, so looking through it costs less than an index would.
+#[derive(Debug)]
+pub(super) struct IdleList {
+    connections: Mutex<VecDeque<Http1>>,
+    max: usize,
+}
+
+impl IdleList {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            connections: Mutex::new(VecDeque::new()),
+            max,
+        }
+    }
+
+    /// The most recently used connection that can take a request at once.
+    pub(super) fn take_ready(&self, origin: Origin) -> Option<Http1> {
+        self.take(|idle| idle.origin == origin && idle.sender.is_ready())
+    }
+
+    /// The most recently used connection, which may not have finished its last exchange.
+    pub(super) fn take_any(&self, origin: Origin) -> Option<Http1> {
+        self.take(|idle| idle.origin == origin)
+    }
+
+    fn take(&self, fits: impl Fn(&Http1) -> bool) -> Option<Http1> {
+        let mut connections = self.lock();
+        let index = connections.iter().rposition(fits)?;
+        let connection = connections.remove(index)?;
+        connection.usage.enter();
+        connection.doubt.raise();
+        Some(connection)
+    }
+
+    /// Keeps `connection` for the next exchange. Above the bound the longest idle one is closed.
+    pub(super) fn park(&self, connection: Http1, now: Instant) {
+        connection.usage.leave(now);
+        let surplus = {
+            let mut connections = self.lock();
+            connections.push_back(connection);
+            if connections.len() > self.max {
+                connections.pop_front()
+            } else {
+                None
+            }
+        };
+        // Outside of the lock: closing wakes the connection's task.
+        drop(surplus);
+    }
+
+    /// Closes the longest idle connection, whatever its origin: another one needs its place.
+    ///
+    /// Those that a runtime took along when it ended have no socket any more, and do not count.
+    pub(super) fn close_oldest(&self) {
+        loop {
+            let oldest = self.lock().pop_front();
+            if oldest.is_none_or(|oldest| !oldest.sender.is_closed()) {
+                return;
+            }
+        }
+    }
+
+    /// Removes a connection that has ended.
+    pub(super) fn forget(&self, usage: &Arc<Usage>) {
+        let ended = {
+            let mut connections = self.lock();
+            let index = connections
+                .iter()
+                .position(|idle| Arc::ptr_eq(&idle.usage, usage));
+            index.and_then(|index| connections.remove(index))
+        };
+        drop(ended);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Http1>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

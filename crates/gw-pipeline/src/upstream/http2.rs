@@ -1,0 +1,97 @@
+//! HTTP/2 connections: one per runtime and endpoint, shared by all exchanges there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::client::conn::http2::SendRequest;
+use tokio::time::Instant;
+
+use super::http1::Origin;
+use super::upload::RequestBody;
+use super::usage::Usage;
+
+/// A share in a connection, in use until it is dropped.
+#[derive(Debug)]
+pub(super) struct Http2 {
+    pub(super) sender: SendRequest<RequestBody>,
+    usage: Arc<Usage>,
+}
+
+/// The place of one origin's connection.
+#[derive(Debug)]
+pub(super) struct Place {
+    origin: Origin,
+    // Held while a connection is made: those who come meanwhile want the same one. Its waiters have slots, so they are
+    // bounded, and each brings a timer.
+    current: tokio::sync::Mutex<Option<Shared>>,
+}
+
+/// A connection as its place keeps it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) usage: Arc<Usage>,
+}
+
+/// The places of all origins that have a connection, or are about to make one.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<Vec<Arc<Place>>>);
+
+impl Places {
+    /// The place of `origin`. Places that nobody needs any more are removed on the way.
+    pub(super) fn of(&self, origin: Origin) -> Arc<Place> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.iter().find(|place| place.origin == origin) {
+            return Arc::clone(place);
+        }
+        places.retain(|place| Arc::strong_count(place) > 1 || place.is_alive());
+        let place = Arc::new(Place {
+            origin,
+            current: tokio::sync::Mutex::new(None),
+        });
+        places.push(Arc::clone(&place));
+        place
+    }
+}
+
+impl Place {
+    fn is_alive(&self) -> bool {
+        let current = self.current.try_lock();
+        current.is_ok_and(|current| current.as_ref().is_some_and(|it| !it.sender.is_closed()))
+    }
+
+    /// A share in the connection that is there, else in the one that `connect` makes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops what `connect` has begun, and the next in line begins anew.
+    pub(super) async fn share<F, E>(&self, connect: impl FnOnce() -> F) -> Result<(Http2, bool), E>
+    where
+        F: Future<Output = Result<Shared, E>>,
+    {
+        let mut current = self.current.lock().await;
+        if let Some(shared) = current.as_ref().filter(|it| !it.sender.is_closed()) {
+            shared.usage.enter();
+            return Ok((shared.share(), true));
+        }
+        // Boxed: most exchanges find a connection, and need not carry along what it takes to make one.
+        let shared = Box::pin(connect()).await?;
+        let share = shared.share();
+        *current = Some(shared);
+        Ok((share, false))
+    }
+}
+
+impl Shared {
+    fn share(&self) -> Http2 {
+        Http2 {
+            sender: self.sender.clone(),
+            usage: Arc::clone(&self.usage),
+        }
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        self.usage.leave(Instant::now());
+    }
+}

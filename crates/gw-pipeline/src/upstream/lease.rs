@@ -1,0 +1,115 @@
+//! What one exchange holds, from its request to the end of its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gw_core::record::Record;
+use tokio::time::Instant;
+
+use super::pool::{Connection, Pool};
+use super::slots::Slot;
+use super::upload::Upload;
+
+/// A connection, the request that may still be on its way, and the slot.
+///
+/// Dropping it ends the exchange where it stands: an HTTP/1 connection is closed, an HTTP/2 stream reset.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) connection: Connection,
+    pub(super) upload: Upload,
+    /// Whether the connection may serve another exchange.
+    pub(super) reusable: bool,
+    pub(super) pool: Arc<Pool>,
+    // Last, so that the next exchange finds the connection.
+    pub(super) slot: Slot,
+}
+
+impl Lease {
+    /// The answer has ended as it should.
+    pub(super) fn finish(self) {
+        let Self {
+            connection,
+            upload,
+            reusable,
+            pool,
+            slot,
+        } = self;
+        if let Connection::Http1(mut http1) = connection
+            && reusable
+            && !upload.has_failed()
+        {
+            // An upstream may answer before it has read all: what is left is still on its way.
+            http1.upload = Some(upload);
+            pool.give_back(http1);
+        }
+        drop(slot);
+    }
+}
+
+/// Measures how long the upstream was waited for, and writes it into the request's record when it is dropped.
+///
+/// The time in which the client does not read the answer does not count.
+#[derive(Debug)]
+pub(super) struct Stopwatch {
+    record: Option<Record>,
+    /// None until the upstream was waited for at all.
+    waited: Option<Duration>,
+    since: Option<Instant>,
+}
+
+impl Stopwatch {
+    pub(super) const fn new(record: Option<Record>) -> Self {
+        Self {
+            record,
+            waited: None,
+            since: None,
+        }
+    }
+
+    /// The upstream is waited for. Returns since when.
+    pub(super) fn start(&mut self) -> Instant {
+        *self.since.get_or_insert_with(Instant::now)
+    }
+
+    /// Something came.
+    pub(super) fn stop(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.waited = Some(self.waited.unwrap_or_default() + since.elapsed());
+        }
+    }
+}
+
+impl Drop for Stopwatch {
+    fn drop(&mut self) {
+        self.stop();
+        if let (Some(record), Some(waited)) = (&self.record, self.waited) {
+            record.update(|exchange| {
+                let before = exchange.upstream_time.unwrap_or_default();
+                exchange.upstream_time = Some(before + waited);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_waiting_counts_and_attempts_add_up() {
+        let record = Record::default();
+        drop(Stopwatch::new(Some(record.clone())));
+        assert_eq!(record.exchange().upstream_time, None);
+        for _ in 0..2 {
+            let mut watch = Stopwatch::new(Some(record.clone()));
+            watch.start();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            watch.start();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            watch.stop();
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
+        let waited = record.exchange().upstream_time;
+        assert_eq!(waited, Some(Duration::from_secs(4)));
+    }
+}

@@ -1,0 +1,147 @@
+//! The timers of one exchange: pure arithmetic, no clock of its own.
+
+use std::time::Duration;
+
+use gw_core::context::Deadline;
+use tokio::time::Instant;
+
+use super::error::ErrorKind;
+use super::upload::Progress;
+use crate::timeouts::Timeouts;
+
+/// The instants and gaps that bound one exchange.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The head of the answer must be there.
+    pub(super) attempt_end: Instant,
+    /// Which timer that is.
+    pub(super) attempt_kind: ErrorKind,
+    /// The end of the answer must be there.
+    pub(super) deadline: Option<Instant>,
+    first_byte: Duration,
+    send: Duration,
+    idle: Duration,
+}
+
+impl Limits {
+    pub(super) fn new(
+        now: Instant,
+        timeouts: Timeouts,
+        deadline: Option<Deadline>,
+        send: Duration,
+    ) -> Self {
+        let attempt_end = later(now, timeouts.attempt);
+        let deadline = deadline.map(Deadline::instant);
+        let (attempt_end, attempt_kind) = match deadline {
+            Some(deadline) if deadline < attempt_end => (deadline, ErrorKind::DeadlinePassed),
+            _ => (attempt_end, ErrorKind::AttemptTimeout),
+        };
+        Self {
+            attempt_end,
+            attempt_kind,
+            deadline,
+            first_byte: timeouts.first_byte,
+            send,
+            idle: timeouts.idle,
+        }
+    }
+
+    /// When the wait for the head must be looked at again, and what has happened if it is that late already.
+    pub(super) fn head_due(&self, progress: Progress, now: Instant) -> (Instant, ErrorKind) {
+        let (due, kind) = match progress {
+            Progress::Sent(at) => (later(at, self.first_byte), ErrorKind::FirstByteTimeout),
+            Progress::Unread(since) => (later(since, self.send), ErrorKind::SendTimeout),
+            // Nothing is overdue. A piece handed over from now on is not before that instant.
+            Progress::Waiting => (later(now, self.send), ErrorKind::SendTimeout),
+        };
+        if self.attempt_end <= due {
+            (self.attempt_end, self.attempt_kind)
+        } else {
+            (due, kind)
+        }
+    }
+
+    /// When a body that has been waited for since `since` is overdue, and why.
+    pub(super) fn body_due(&self, since: Instant) -> (Instant, ErrorKind) {
+        let due = later(since, self.idle);
+        match self.deadline {
+            Some(deadline) if deadline <= due => (deadline, ErrorKind::DeadlinePassed),
+            _ => (due, ErrorKind::IdleTimeout),
+        }
+    }
+}
+
+/// `wait` after `now`, or some decades for a wait that no instant can tell.
+pub(super) fn later(now: Instant, wait: Duration) -> Instant {
+    const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    now.checked_add(wait).unwrap_or_else(|| now + DECADES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(now: Instant, deadline: Option<Duration>) -> Limits {
+        let timeouts = Timeouts {
+            attempt: 10 * SECOND,
+            first_byte: 4 * SECOND,
+            idle: 3 * SECOND,
+        };
+        let deadline = deadline.map(|after| Deadline::at(now + after));
+        Limits::new(now, timeouts, deadline, 2 * SECOND)
+    }
+
+    #[test]
+    fn the_attempt_ends_with_the_deadline_if_that_is_nearer() {
+        let now = Instant::now();
+        let limits = limits(now, Some(6 * SECOND));
+        assert_eq!(limits.attempt_end, now + 6 * SECOND);
+        assert_eq!(limits.attempt_kind, ErrorKind::DeadlinePassed);
+        let limits = self::limits(now, Some(60 * SECOND));
+        assert_eq!(limits.attempt_kind, ErrorKind::AttemptTimeout);
+    }
+
+    #[test]
+    fn the_wait_for_the_head_is_bounded_by_what_is_going_on() {
+        let start = Instant::now();
+        let limits = limits(start, None);
+        let now = start + SECOND;
+        let due = |progress| limits.head_due(progress, now);
+        assert_eq!(
+            due(Progress::Sent(now)),
+            (now + 4 * SECOND, ErrorKind::FirstByteTimeout)
+        );
+        assert_eq!(
+            due(Progress::Unread(start)),
+            (start + 2 * SECOND, ErrorKind::SendTimeout)
+        );
+        assert_eq!(due(Progress::Waiting).0, now + 2 * SECOND);
+        // Sent late: what is left of the attempt is less than the wait for the first byte.
+        assert_eq!(
+            due(Progress::Sent(start + 8 * SECOND)),
+            (start + 10 * SECOND, ErrorKind::AttemptTimeout)
+        );
+    }
+
+    #[test]
+    fn a_body_ends_with_its_exchange() {
+        let now = Instant::now();
+        let limits = limits(now, Some(5 * SECOND));
+        assert_eq!(
+            limits.body_due(now),
+            (now + 3 * SECOND, ErrorKind::IdleTimeout)
+        );
+        assert_eq!(
+            limits.body_due(now + 4 * SECOND),
+            (now + 5 * SECOND, ErrorKind::DeadlinePassed)
+        );
+    }
+
+    #[test]
+    fn no_wait_is_too_long() {
+        let now = Instant::now();
+        assert!(later(now, Duration::MAX) > now + Duration::from_secs(1_000_000));
+    }
+}

@@ -1,0 +1,249 @@
+//! One upstream's connections: who gets which, and when a new one is made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gw_core::context::UpstreamName;
+use hyper::client::conn::{http1, http2};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tower_service::Service as _;
+
+use super::config::{Protocol, Settings};
+use super::error::{Error, ErrorKind};
+use super::http1::{Http1, IdleList, Origin};
+use super::http2::{Http2, Places, Shared};
+use super::limits::later;
+use super::slots::Slots;
+use super::socket::{Socket, SocketPermit, Sockets};
+use super::target::Endpoint;
+use super::usage::{Usage, drive};
+
+/// The head of an answer may have so many bytes, its fields together over HTTP/2.
+const MAX_HEAD: u32 = 64 * 1024;
+
+/// How long an exchange that finds no other connection waits for one whose last request is still on its way.
+const UNFINISHED: Duration = Duration::from_millis(100);
+
+/// All that the clones of an [`Upstream`](super::Upstream) share.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) name: UpstreamName,
+    pub(super) settings: Settings,
+    pub(super) slots: Slots,
+    pub(super) sockets: Sockets,
+    endpoints: Vec<Endpoint>,
+    turn: AtomicUsize,
+    idle: IdleList,
+    places: Places,
+    connector: HttpConnector,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+/// A connection for one exchange.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+/// A connection, and whether it served another exchange before.
+#[derive(Debug)]
+pub(super) struct Checkout {
+    pub(super) connection: Connection,
+    pub(super) reused: bool,
+}
+
+impl Pool {
+    pub(super) fn new(name: UpstreamName, endpoints: Vec<Endpoint>, settings: Settings) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        // Finds peers that are gone without a word while an answer is awaited.
+        connector.set_keepalive(Some(Duration::from_secs(15)));
+        let mut http1 = http1::Builder::new();
+        http1.max_header_size(MAX_HEAD as usize);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.max_header_list_size(MAX_HEAD);
+        Self {
+            name,
+            slots: Slots::new(settings.pool),
+            sockets: Sockets::new(settings.pool.max_connections),
+            endpoints,
+            turn: AtomicUsize::new(0),
+            idle: IdleList::new(settings.pool.max_idle),
+            places: Places::default(),
+            connector,
+            http1,
+            http2,
+            settings,
+        }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.settings.protocol == Protocol::Http2
+    }
+
+    /// The next endpoint in turn, with its number.
+    pub(super) fn endpoint(&self) -> Result<(usize, &Endpoint), Error> {
+        // Relaxed: any order of turns is a fair one.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let number = turn.checked_rem(self.endpoints.len()).unwrap_or_default();
+        let endpoint = self.endpoints.get(number);
+        // The builder refuses an upstream without endpoints.
+        Ok((number, endpoint.ok_or(Error::new(ErrorKind::Setup))?))
+    }
+
+    /// A connection to the endpoint on the current runtime. The caller has a slot.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it has opened so far.
+    pub(super) async fn checkout(self: &Arc<Self>, endpoint: usize) -> Result<Checkout, Error> {
+        let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
+        let origin = Origin {
+            runtime: handle.id(),
+            endpoint,
+        };
+        if self.is_http2() {
+            let place = self.places.of(origin);
+            let (share, reused) = place
+                .share(|| self.connect_http2(&handle, endpoint))
+                .await?;
+            return Ok(Checkout {
+                connection: Connection::Http2(share),
+                reused,
+            });
+        }
+        let (connection, reused) = match self.idle.take_ready(origin) {
+            Some(ready) => (ready, true),
+            // Boxed: most exchanges find a connection, and need not carry along what it takes to make one.
+            None => Box::pin(self.wait_http1(&handle, origin)).await?,
+        };
+        Ok(Checkout {
+            connection: Connection::Http1(connection),
+            reused,
+        })
+    }
+
+    /// An idle connection of the same runtime, else a new one within the cap, else the next that comes free.
+    ///
+    /// Each exchange has a slot, and there are as many slots as sockets. So if all sockets are taken, one of them is
+    /// idle, about to be, or about to close. It closes when its runtime gets round to it; the wait for that is
+    /// bounded.
+    async fn wait_http1(
+        self: &Arc<Self>,
+        handle: &Handle,
+        origin: Origin,
+    ) -> Result<(Http1, bool), Error> {
+        loop {
+            if let Some(ready) = self.idle.take_ready(origin) {
+                return Ok((ready, true));
+            }
+            let permit = match self.sockets.try_permit() {
+                Some(permit) => permit,
+                None => {
+                    // Mostly a matter of microseconds: the answer has ended, the connection's task has not noticed yet.
+                    if let Some(mut unfinished) = self.idle.take_any(origin) {
+                        match timeout(UNFINISHED, unfinished.sender.ready()).await {
+                            Ok(Ok(())) => return Ok((unfinished, true)),
+                            Ok(Err(_)) | Err(_) => continue,
+                        }
+                    }
+                    self.idle.close_oldest();
+                    self.socket_permit().await?
+                }
+            };
+            let connection = self.connect_http1(handle, origin, permit).await?;
+            return Ok((connection, false));
+        }
+    }
+
+    async fn socket_permit(&self) -> Result<SocketPermit, Error> {
+        let end = later(Instant::now(), self.settings.pool.queue_timeout);
+        match timeout_at(end, self.sockets.permit()).await {
+            Ok(permit) => permit.map_err(|closed| Error::because(ErrorKind::Setup, closed)),
+            Err(_) => Err(Error::new(ErrorKind::QueueTimeout)),
+        }
+    }
+
+    async fn connect_http1(
+        self: &Arc<Self>,
+        handle: &Handle,
+        origin: Origin,
+        permit: SocketPermit,
+    ) -> Result<Http1, Error> {
+        let connecting = async {
+            let socket = self.connect(origin.endpoint, permit).await?;
+            let doubt = socket.doubt();
+            match self.http1.handshake(socket).await {
+                Ok((sender, connection)) => Ok((sender, connection, doubt)),
+                Err(error) => Err(Error::because(ErrorKind::Connect, error)),
+            }
+        };
+        let (sender, connection, doubt) = self.in_time(connecting).await?;
+        let usage = Arc::new(Usage::new(Instant::now()));
+        let idle_timeout = self.settings.pool.idle_timeout;
+        let (pool, driven) = (Arc::downgrade(self), Arc::clone(&usage));
+        handle.spawn(async move {
+            drive(connection.with_upgrades(), &driven, idle_timeout).await;
+            if let Some(pool) = pool.upgrade() {
+                pool.idle.forget(&driven);
+            }
+        });
+        Ok(Http1 {
+            sender,
+            origin,
+            usage,
+            doubt,
+            upload: None,
+        })
+    }
+
+    async fn connect_http2(&self, handle: &Handle, endpoint: usize) -> Result<Shared, Error> {
+        let permit = self.socket_permit().await?;
+        let connecting = async {
+            let socket = self.connect(endpoint, permit).await?;
+            let handshake = self.http2.handshake(socket).await;
+            handshake.map_err(|error| Error::because(ErrorKind::Connect, error))
+        };
+        let (sender, connection) = self.in_time(connecting).await?;
+        let usage = Arc::new(Usage::new(Instant::now()));
+        let idle_timeout = self.settings.pool.idle_timeout;
+        let driven = Arc::clone(&usage);
+        handle.spawn(async move { drive(connection, &driven, idle_timeout).await });
+        Ok(Shared { sender, usage })
+    }
+
+    async fn connect(&self, endpoint: usize, permit: SocketPermit) -> Result<Socket, Error> {
+        let endpoint = self.endpoints.get(endpoint);
+        let endpoint = endpoint.ok_or(Error::new(ErrorKind::Setup))?;
+        // The connector is always ready; a clone is a reference count.
+        let connecting = self.connector.clone().call(endpoint.uri.clone());
+        match connecting.await {
+            Ok(io) => Ok(Socket::new(io, permit)),
+            Err(error) => Err(Error::because(ErrorKind::Connect, error)),
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let end = later(Instant::now(), self.settings.connect_timeout);
+        match timeout_at(end, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Error::new(ErrorKind::ConnectTimeout)),
+        }
+    }
+
+    /// Takes back a connection whose exchange has come to its end.
+    pub(super) fn give_back(&self, connection: Http1) {
+        if !connection.sender.is_closed() {
+            self.idle.park(connection, Instant::now());
+        }
+    }
+}

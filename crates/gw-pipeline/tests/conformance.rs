@@ -1,0 +1,77 @@
+//! The stages of this crate keep the contract of every layer.
+
+use gw_core::Body;
+use gw_core::key::TrustedProxies;
+use gw_pipeline::inbound::{
+    IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, RequestBody, RequestIdLayer, Route,
+    RouteResolveLayer, RouteTable,
+};
+use gw_pipeline::outbound::AnswerLayer;
+use gw_pipeline::plain;
+
+mod request_id {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| RequestIdLayer::new(),
+    }
+}
+
+mod route_resolve {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        request_body: RequestBody<Body>,
+        layer: |on_reject| {
+            let table = RouteTable::builder().route(Route::prefix("all", "/")).build().unwrap();
+            RouteResolveLayer::new(table).on_reject(on_reject)
+        },
+    }
+}
+
+mod ip_filter {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |on_reject| IpFilterLayer::new(TrustedProxies::none()).on_reject(on_reject),
+    }
+}
+
+mod identity_headers {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| IdentityHeadersLayer::new(IdentityHeaders::default()),
+    }
+}
+
+mod answer {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| AnswerLayer::new(),
+    }
+}
+
+mod foreign_layer {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| plain(tower::layer::util::Identity::new()),
+    }
+}
+
+mod pipeline {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| gw_pipeline::Pipeline::builder().request_id(RequestIdLayer::new()).into_layer(),
+    }
+}

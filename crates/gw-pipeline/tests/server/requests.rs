@@ -1,0 +1,337 @@
+//! Requests and answers on HTTP/1.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{pending, ready};
+use std::time::Duration;
+
+use gw_core::context::PeerAddr;
+use gw_pipeline::Body;
+use gw_pipeline::server::{CloseReason, Server, ServerConfig};
+use gw_testkit::body::ScriptedBody;
+use gw_testkit::client::{Client, Ended};
+use gw_testkit::within;
+use http::{Response, StatusCode};
+use http_body::SizeHint;
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::support::{Running, echo_path, ok};
+
+#[tokio::test]
+async fn sixteen_connections_are_served_at_once_and_each_request_has_its_peer() {
+    let running = Running::start(|b| b).await;
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        let mut client = Client::connect(running.addr).await;
+        client.get("/").await;
+        clients.push(client);
+    }
+    running.service.flying(16).await;
+    for _ in 0..16 {
+        let call = running.service.next_call().await;
+        let PeerAddr(peer) = *call.request().extensions().get::<PeerAddr>().unwrap();
+        call.respond(Response::new(Body::from(peer.to_string())));
+    }
+    for client in &mut clients {
+        let local = client.local_addr().to_string();
+        let answer = client.read_answer().await;
+        assert_eq!((answer.status(), answer.text()), (200, &*local));
+    }
+    assert!(running.service.violations().is_empty());
+    let snapshot = running.snapshot();
+    assert_eq!(
+        (snapshot.active, snapshot.accepted, snapshot.closed.total()),
+        (16, 16, 0)
+    );
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let running = Running::start(|b| b).await;
+    echo_path(&running.service);
+    let mut client = Client::connect(running.addr).await;
+    let requests: String = (0..50)
+        .map(|n| format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n"))
+        .collect();
+    client.send(&requests).await;
+    for n in 0..50 {
+        assert_eq!(client.read_answer().await.text(), format!("/{n}"));
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_read() {
+    let running = Running::start(|b| b).await;
+    echo_path(&running.service);
+    let mut client = Client::connect(running.addr).await;
+    for _ in 0..2 {
+        for byte in b"GET /bytes HTTP/1.1\r\nhost: a\r\n\r\n" {
+            client.send(&[*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.read_answer().await.text(), "/bytes");
+    }
+}
+
+#[tokio::test]
+async fn bodies_and_trailers_pass_both_ways() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n")
+        .await;
+    let (request, reply) = running.service.next_call().await.into_parts();
+    let upload = request.into_body().collect().await.unwrap();
+    assert_eq!(upload.trailers().unwrap()["x"], "y");
+    let (body, handle) = ScriptedBody::script()
+        .data("de")
+        .data("f")
+        .trailers([("z", "1")])
+        .claim_size(SizeHint::default())
+        .build();
+    let response = Response::builder()
+        .header("trailer", "z")
+        .body(Body::new(body))
+        .unwrap();
+    reply.respond(response);
+    let answer = client.read_answer().await;
+    assert_eq!(
+        (answer.text(), answer.trailers.get("z")),
+        ("def", Some("1"))
+    );
+    handle.dropped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_drops_the_services_future() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client.get("/").await;
+    let mut call = running.service.next_call().await;
+    client.reset();
+    call.abandoned().await;
+    running.closed(CloseReason::ClientGone, 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_drops_the_answers_body() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client.get("/").await;
+    let (body, handle) = ScriptedBody::script().data("a").hold().data("b").build();
+    running
+        .service
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(body)));
+    client.read_head().await;
+    handle.held().await;
+    drop(client);
+    handle.dropped().await;
+    running.closed(CloseReason::ClientGone, 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_cut_and_not_completed() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client.get("/").await;
+    let (body, _) = ScriptedBody::script()
+        .data("a")
+        .error("upstream gone")
+        .claim_size(SizeHint::default())
+        .build();
+    running
+        .service
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(body)));
+    assert_ne!(client.read_answer().await.ended, Ended::Complete);
+    running.closed(CloseReason::Failed, 1).await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_connection_only() {
+    let running = Running::start(|b| b).await;
+    let mut bystander = Client::connect(running.addr).await;
+    bystander.get("/").await;
+    let other = running.service.next_call().await;
+    for count in 1..=20 {
+        let mut client = Client::connect(running.addr).await;
+        client.get("/").await;
+        running.service.next_call().await.panic("of the test");
+        assert!(client.read_rest().await.bytes.is_empty());
+        running.closed(CloseReason::Failed, count).await;
+    }
+    other.respond(ok("still here"));
+    assert_eq!(bystander.read_answer().await.text(), "still here");
+    running.active(1).await;
+}
+
+/// Story: a socket that is closed while bytes wait to be read is reset, and the client never sees why.
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_upload_arrives() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 400000\r\n\r\n")
+        .await;
+    let (request, reply) = running.service.next_call().await.into_parts();
+    drop(request);
+    client.send(&vec![b'x'; 300_000]).await;
+    let mut refused = ok("too large");
+    *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+    reply.respond(refused);
+    let answer = client.read_answer().await;
+    assert_eq!(
+        (answer.status(), answer.text(), answer.ended.clone()),
+        (413, "too large", Ended::Complete)
+    );
+    let rest = client.read_rest().await;
+    assert!(rest.bytes.is_empty() && !rest.reset);
+    drop(client);
+    running.active(0).await;
+}
+
+#[tokio::test]
+async fn a_malformed_request_is_refused_and_counted() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client.send("GET / HTTP/1.1\r\nbad field: a\r\n\r\n").await;
+    let answer = client.read_answer().await;
+    assert_eq!(answer.status(), 400);
+    drop(client);
+    running.closed(CloseReason::Malformed, 1).await;
+    assert_eq!(running.service.calls(), 0);
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_counts_until_it_is_closed() {
+    let running = Running::start(|b| b.keep_alive_timeout(Duration::from_millis(50))).await;
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nearly")
+        .await;
+    let (mut request, reply) = running.service.next_call().await.into_parts();
+    let upgrade = hyper::upgrade::on(&mut request);
+    let switching = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header("connection", "upgrade")
+        .header("upgrade", "echo")
+        .body(Body::empty())
+        .unwrap();
+    reply.respond(switching);
+    assert_eq!(client.read_answer().await.status(), 101);
+    let mut tunnel = TokioIo::new(upgrade.await.unwrap());
+    let mut said = [0; 5];
+    tunnel.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"early");
+    // Far longer than the idle time, which is not a tunnel's business.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    tunnel.write_all(b"late").await.unwrap();
+    assert_eq!(client.read_exact(4).await, "late");
+    assert_eq!(running.snapshot().active, 1);
+    drop(tunnel);
+    running.closed(CloseReason::Done, 1).await;
+    assert!(client.read_rest().await.bytes.is_empty());
+}
+
+#[tokio::test]
+async fn how_a_client_left_is_told_apart() {
+    let running = Running::start(|b| b).await;
+    echo_path(&running.service);
+    drop(Client::connect(running.addr).await);
+    running.closed(CloseReason::Done, 1).await;
+    Client::connect(running.addr).await.reset();
+    running.closed(CloseReason::ClientGone, 1).await;
+    let mut client = Client::connect(running.addr).await;
+    client.get("/").await;
+    assert_eq!(client.read_answer().await.text(), "/");
+    drop(client);
+    running.closed(CloseReason::Done, 2).await;
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("GET / HTTP/1.1\r\nconnection: close\r\nhost: a\r\n\r\n")
+        .await;
+    assert_eq!(client.read_answer().await.text(), "/");
+    running.closed(CloseReason::Done, 3).await;
+    let mut client = Client::connect(running.addr).await;
+    client.send("GET / HTTP").await;
+    client.finish_sending().await;
+    assert!(client.read_rest().await.bytes.is_empty());
+    running.closed(CloseReason::ClientGone, 2).await;
+}
+
+/// A service is cloned, never shared.
+#[tokio::test]
+async fn a_service_need_not_be_sync() {
+    let server = Server::new(ServerConfig::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let calls = Cell::new(0);
+    let service = tower::service_fn(move |_| {
+        calls.set(calls.get() + 1);
+        ready(Ok::<_, Infallible>(Response::new(Body::from(
+            calls.get().to_string(),
+        ))))
+    });
+    let serving = tokio::spawn(async move { server.serve(listener, service, pending()).await });
+    let mut client = Client::connect(addr).await;
+    client.get("/").await;
+    assert_eq!(client.read_answer().await.text(), "1");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn listeners_of_one_server_share_its_places() {
+    let first = Running::start(|b| b.max_connections(1)).await;
+    let second = Running::start_on(first.server.clone()).await;
+    echo_path(&first.service);
+    echo_path(&second.service);
+    let mut one = Client::connect(first.addr).await;
+    one.get("/1").await;
+    assert_eq!(one.read_answer().await.text(), "/1");
+    let mut two = Client::connect(second.addr).await;
+    two.get("/2").await;
+    assert_eq!(two.read_answer().await.text(), "/2");
+    assert!(one.read_rest().await.bytes.is_empty());
+    first.closed(CloseReason::Evicted, 1).await;
+
+    let snapshot = first.snapshot();
+    let seen: Vec<_> = snapshot
+        .listeners
+        .iter()
+        .map(|l| (l.local_addr, l.active, l.accepted))
+        .collect();
+    assert_eq!(seen, [(Some(first.addr), 0, 1), (Some(second.addr), 1, 1)]);
+    assert_eq!(
+        snapshot.accepted,
+        snapshot.active as u64 + snapshot.closed.total()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_clients_on_several_threads_get_their_own_answers() {
+    let running = Running::start(|b| b.max_connections_per_ip(1000)).await;
+    echo_path(&running.service);
+    let clients: Vec<_> = (0..64)
+        .map(|n| {
+            let addr = running.addr;
+            tokio::spawn(async move {
+                let mut client = Client::connect(addr).await;
+                for m in 0..20 {
+                    client.get(&format!("/{n}/{m}")).await;
+                    assert_eq!(client.read_answer().await.text(), format!("/{n}/{m}"));
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        within("a client", client).await.unwrap();
+    }
+    running.closed(CloseReason::Done, 64).await;
+    assert_eq!(running.snapshot().active, 0);
+}

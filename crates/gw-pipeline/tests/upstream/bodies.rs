@@ -1,0 +1,187 @@
+//! Request bodies and trailers, and who wins when an answer comes early.
+
+use gw_pipeline::inbound::{ClientFault, Fault};
+use gw_pipeline::upstream::ErrorKind;
+use gw_testkit::Gate;
+use gw_testkit::body::{BodyHandle, ScriptedBody};
+use gw_testkit::client::Client;
+use gw_testkit::upstream::{At, Progress, ReadBody, Reply, Upstream, always};
+use http_body::SizeHint;
+use http_body_util::BodyExt as _;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn bodies_and_trailers_pass_both_ways() {
+    let reply = Reply::ok()
+        .header("trailer", "x-sum")
+        .chunks(["a", "b"])
+        .trailer("x-sum", "ab");
+    let upstream = Upstream::start(always(reply)).await;
+    let gateway = plain(&upstream);
+    let front = Front::start(forward(&gateway)).await;
+    let mut client = Client::connect(front.addr).await;
+    let head = "POST /up HTTP/1.1\r\nhost: a\r\ntrailer: x-check\r\ntransfer-encoding: chunked\r\nte: trailers\r\n\r\n";
+    client
+        .send(&format!(
+            "{head}3\r\nabc\r\n2\r\nde\r\n0\r\nx-check: 5\r\n\r\n"
+        ))
+        .await;
+    let answer = client.read_answer().await;
+    assert_eq!((answer.status(), answer.text()), (200, "ab"));
+    assert_eq!(answer.trailers.get("x-sum"), Some("ab"));
+    let received = upstream.requests().remove(0);
+    assert_eq!(received.body, "abcde");
+    assert_eq!(received.trailers.get("x-check"), Some("5"));
+    assert_eq!(received.header("transfer-encoding"), Some("chunked"));
+    assert_eq!(received.header("content-length"), None);
+    assert_eq!(gateway.snapshot().in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_keeps_it() {
+    // Story: hyper takes a GET without a length for one without a body, and drops what the client sent.
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let front = Front::start(forward(&plain(&upstream))).await;
+    let mut client = Client::connect(front.addr).await;
+    client
+        .send(
+            "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.read_answer().await.status(), 200);
+    assert_eq!(upstream.requests()[0].body, "abc");
+    assert_eq!(upstream.malformed(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_length_that_goes_on_is_that_of_the_body() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let forward = forward(&plain(&upstream));
+    for body in ["", "abc"] {
+        // What a stage leaves that replaces the body and forgets the field.
+        let mut replaced = request("POST", "/", body);
+        replaced.headers_mut().insert("content-length", 99.into());
+        assert_eq!(fetch(&forward, replaced).await.0, 200);
+    }
+    let lengths: Vec<_> = upstream.requests().iter().map(|it| it.body_len).collect();
+    assert_eq!(lengths, [0, 3]);
+    assert_eq!(upstream.malformed(), [""; 0]);
+}
+
+/// Of unknown length, so that its end is not known before it comes.
+fn failing_body() -> (ScriptedBody, BodyHandle) {
+    let script = ScriptedBody::script().data("abc").hold().error("over");
+    script.claim_size(SizeHint::default()).build()
+}
+
+#[tokio::test]
+async fn a_client_at_fault_is_told_so() {
+    for (fault, code) in [
+        (Some(Fault::TooLarge), "BODY_TOO_LARGE"),
+        (Some(Fault::TooSlow), "CLIENT_TIMEOUT"),
+        (None, "MALFORMED_REQUEST"),
+    ] {
+        let upstream = Upstream::start(always(Reply::ok())).await;
+        let gateway = plain(&upstream);
+        let (body, handle) = failing_body();
+        let mut faulty = post(body);
+        let note = ClientFault::default();
+        faulty.extensions_mut().insert(note.clone());
+        let failing = tokio::spawn({
+            let forward = forward(&gateway);
+            async move { refused(&forward, faulty).await }
+        });
+        handle.held().await;
+        upstream.arrived(1).await;
+        if let Some(fault) = fault {
+            note.set(fault);
+        }
+        handle.resume();
+        assert_eq!(failing.await.unwrap(), (code, ErrorKind::Request));
+        upstream.ended(1).await;
+        let received = upstream.requests().remove(0);
+        assert!(!received.complete, "the upstream took a part for the whole");
+        is_quiet(&gateway).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_there_beats_a_body_that_fails() {
+    let gate = Gate::new();
+    let reply = Reply::status(401)
+        .body("hello")
+        .read_body(ReadBody::After)
+        .hold(At::Body(2), &gate);
+    let upstream = Upstream::start(always(reply)).await;
+    let gateway = plain(&upstream);
+    let (body, handle) = failing_body();
+    let response = send(&forward(&gateway), post(body)).await.unwrap();
+    assert_eq!(response.status(), 401);
+    handle.held().await;
+    handle.resume();
+    handle.finished().await;
+    gate.open();
+    assert_eq!(text(response).await, "hello");
+    // The connection is of no use any more: the request on it never ends.
+    is_quiet(&gateway).await;
+    upstream.ended(1).await;
+    let received = upstream.requests().remove(0);
+    assert_eq!(received.progress, Progress::Answered);
+    assert!(!received.complete);
+}
+
+#[tokio::test]
+async fn an_early_answer_lets_the_upload_go_on() {
+    let upstream = Upstream::start(always(Reply::ok().body("ok").read_body(ReadBody::After))).await;
+    let gateway = plain(&upstream);
+    let forward = forward(&gateway);
+    let (body, handle) = ScriptedBody::script()
+        .data("abc")
+        .hold()
+        .data("def")
+        .build();
+    assert_eq!(fetch(&forward, post(body)).await, (200, "ok".to_owned()));
+    assert_eq!(gateway.snapshot().in_flight, 0);
+    handle.held().await;
+    // Meanwhile the connection is no good for others.
+    assert_eq!(fetch(&forward, get("/")).await.0, 200);
+    handle.resume();
+    upstream.ended(2).await;
+    handle.dropped().await;
+    let received = upstream.requests();
+    assert_eq!(received[0].body, "abcdef");
+    assert_eq!((received[0].connection, received[1].connection), (0, 1));
+    assert_eq!(gateway.snapshot().open_connections, 2);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_its_upload_ends_it() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let gateway = plain(&upstream);
+    let (body, handle) = ScriptedBody::script()
+        .data("abc")
+        .hold()
+        .claim_size(SizeHint::with_exact(10))
+        .build();
+    let sending = tokio::spawn({
+        let forward = forward(&gateway);
+        async move { send(&forward, post(body)).await }
+    });
+    handle.held().await;
+    upstream.arrived(1).await;
+    sending.abort();
+    handle.dropped().await;
+    upstream.ended(1).await;
+    assert_eq!(upstream.requests()[0].progress, Progress::ClientLeft);
+    is_quiet(&gateway).await;
+}
+
+#[tokio::test]
+async fn what_was_read_is_as_large_as_was_said() {
+    let upstream = Upstream::start(always(Reply::ok().body("0123456789"))).await;
+    let response = send(&forward(&plain(&upstream)), get("/")).await.unwrap();
+    let body = response.into_body();
+    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(10));
+    assert_eq!(body.collect().await.unwrap().to_bytes().len(), 10);
+}

@@ -1,0 +1,21 @@
+//! `Forward` and `Upstream` over real sockets on loopback.
+
+#![cfg(feature = "upstream")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests: a broken expectation must stop the test at once"
+)]
+
+mod bodies;
+mod faults;
+mod fields;
+mod http2;
+mod pool;
+mod runtimes;
+mod support;
+mod timers;
+mod upgrade;
+mod whole;

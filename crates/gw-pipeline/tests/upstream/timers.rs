@@ -1,0 +1,200 @@
+//! Each timer, and what it is called.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gw_core::context::Deadline;
+use gw_pipeline::Timeouts;
+use gw_pipeline::upstream::{ErrorKind, Upstream as Gateway, UpstreamBuilder};
+use gw_testkit::body::ScriptedBody;
+use gw_testkit::upstream::{At, ReadBody, Reply, Upstream, always};
+use http_body_util::BodyExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use crate::support::*;
+
+const SHORT: Duration = Duration::from_millis(30);
+
+async fn times_out(
+    reply: Reply,
+    timeouts: Timeouts,
+    set: impl FnOnce(UpstreamBuilder) -> UpstreamBuilder,
+    request: http::Request<gw_core::Body>,
+) -> ErrorKind {
+    let upstream = Upstream::start(always(reply)).await;
+    let gateway = set(builder(upstream.addr())).build().unwrap();
+    let mut request = request;
+    request.extensions_mut().insert(timeouts);
+    let rejection = send(&forward(&gateway), request).await.unwrap_err();
+    assert_eq!(rejection.code().name(), "GATEWAY_TIMEOUT");
+    assert!(rejection.retry_after_hint().is_some());
+    is_quiet(&gateway).await;
+    kind(&rejection)
+}
+
+#[tokio::test]
+async fn the_attempt() {
+    let timeouts = Timeouts {
+        attempt: SHORT,
+        ..Timeouts::default()
+    };
+    let stalled = Reply::ok().stall(At::Start);
+    let kind = times_out(stalled, timeouts, |it| it, get("/")).await;
+    assert_eq!(kind, ErrorKind::AttemptTimeout);
+}
+
+#[tokio::test]
+async fn the_first_byte() {
+    let timeouts = Timeouts {
+        first_byte: SHORT,
+        ..Timeouts::default()
+    };
+    let stalled = Reply::ok().stall(At::Head(5));
+    let kind = times_out(stalled, timeouts, |it| it, post("body".to_owned())).await;
+    assert_eq!(kind, ErrorKind::FirstByteTimeout);
+}
+
+#[tokio::test]
+async fn the_deadline_before_the_head() {
+    let mut request = get("/");
+    let deadline = Deadline::after(Instant::now(), SHORT).unwrap();
+    request.extensions_mut().insert(deadline);
+    let stalled = Reply::ok().stall(At::Start);
+    let kind = times_out(stalled, Timeouts::default(), |it| it, request).await;
+    assert_eq!(kind, ErrorKind::DeadlinePassed);
+}
+
+#[tokio::test]
+async fn an_upstream_that_stops_reading() {
+    let mut script = ScriptedBody::script();
+    let piece = Bytes::from(vec![0; 64 * 1024]);
+    // More than the sockets' buffers and hyper's take.
+    for _ in 0..512 {
+        script = script.data(piece.clone());
+    }
+    let stalled = Reply::ok().read_body(ReadBody::After).stall(At::Start);
+    let set = |it: UpstreamBuilder| it.send_timeout(SHORT);
+    let kind = times_out(stalled, Timeouts::default(), set, post(script.build().0)).await;
+    assert_eq!(kind, ErrorKind::SendTimeout);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_made() {
+    // A listener that accepts nobody, and whose queue is full.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(100), TcpStream::connect(addr)).await {
+        filling.push(stream.unwrap());
+        assert!(
+            filling.len() < 1000,
+            "the queue of the listener never fills"
+        );
+    }
+    let gateway = builder(addr).connect_timeout(SHORT).build().unwrap();
+    let refusal = refused(&forward(&gateway), get("/")).await;
+    assert_eq!(refusal, ("GATEWAY_TIMEOUT", ErrorKind::ConnectTimeout));
+    is_quiet(&gateway).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_there_beats_a_timer_that_fires_with_it() {
+    let upstream = Upstream::start(always(Reply::ok().body("ok"))).await;
+    let gateway = plain(&upstream);
+    let forward = forward(&gateway);
+    // The next request finds a connection, so that one poll sends it.
+    fetch(&forward, get("/")).await;
+    let mut request = get("/");
+    let timeouts = Timeouts {
+        attempt: SHORT,
+        first_byte: SHORT,
+        ..Timeouts::default()
+    };
+    request.extensions_mut().insert(timeouts);
+    let mut sending = pin!(send(&forward, request));
+    assert!(
+        poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx)))
+            .await
+            .is_pending()
+    );
+    upstream.ended(2).await;
+    tokio::time::sleep(2 * SHORT).await;
+    assert_eq!(text(sending.await.unwrap()).await, "ok");
+}
+
+/// The error that the body ends with.
+async fn body_error(
+    gateway: &Gateway,
+    idle: Duration,
+    mut request: http::Request<gw_core::Body>,
+) -> ErrorKind {
+    let timeouts = Timeouts {
+        idle,
+        ..Timeouts::default()
+    };
+    request.extensions_mut().insert(timeouts);
+    let response = send(&forward(gateway), request).await.unwrap();
+    let collecting = gw_testkit::within("the end of the body", response.into_body().collect());
+    let error = collecting.await.unwrap_err();
+    is_quiet(gateway).await;
+    error.kind()
+}
+
+#[tokio::test]
+async fn a_gap_in_the_body() {
+    let stalled = Reply::ok().body("0123456789").stall(At::Body(3));
+    let upstream = Upstream::start(always(stalled)).await;
+    let kind = body_error(&plain(&upstream), SHORT, get("/")).await;
+    assert_eq!(kind, ErrorKind::IdleTimeout);
+}
+
+#[tokio::test]
+async fn the_deadline_within_the_body() {
+    // It never pauses for long, and never ends.
+    let dripping = Reply::ok()
+        .body(vec![b'a'; 3000])
+        .drip(1, Duration::from_millis(1));
+    let upstream = Upstream::start(always(dripping)).await;
+    let mut request = get("/");
+    let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
+    request.extensions_mut().insert(deadline);
+    let kind = body_error(&plain(&upstream), Duration::from_secs(10), request).await;
+    assert_eq!(kind, ErrorKind::DeadlinePassed);
+}
+
+#[tokio::test]
+async fn steady_progress_is_never_idle() {
+    let dripping = Reply::ok()
+        .body(vec![b'a'; 40])
+        .drip(1, Duration::from_millis(20));
+    let upstream = Upstream::start(always(dripping)).await;
+    let mut request = get("/");
+    let timeouts = Timeouts {
+        idle: Duration::from_millis(500),
+        ..Timeouts::default()
+    };
+    request.extensions_mut().insert(timeouts);
+    let (_, body) = fetch(&forward(&plain(&upstream)), request).await;
+    assert_eq!(body.len(), 40);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_late_is_not_the_upstreams_gap() {
+    let upstream = Upstream::start(always(Reply::ok().chunks(["a", "b"]))).await;
+    let mut request = get("/");
+    let timeouts = Timeouts {
+        idle: 5 * SHORT,
+        ..Timeouts::default()
+    };
+    request.extensions_mut().insert(timeouts);
+    let response = send(&forward(&plain(&upstream)), request).await.unwrap();
+    upstream.ended(1).await;
+    tokio::time::sleep(10 * SHORT).await;
+    assert_eq!(text(response).await, "ab");
+}

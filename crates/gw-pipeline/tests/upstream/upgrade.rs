@@ -1,0 +1,143 @@
+//! Switching protocols.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gw_pipeline::upstream::ErrorKind;
+use gw_testkit::client::Client;
+use gw_testkit::upstream::{Reply, Upstream, always};
+
+use crate::support::*;
+
+fn asking(protocol: &str) -> String {
+    format!(
+        "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: {protocol}\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// Says when it is dropped.
+#[derive(Clone)]
+struct Guard(Arc<AtomicBool>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0
+            .store(Arc::strong_count(&self.0) == 2, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn bytes_pass_both_ways_and_all_is_held_until_the_tunnel_closes() {
+    let upstream = Upstream::start(always(Reply::upgrade("WebSocket"))).await;
+    let gateway = plain(&upstream);
+    let released = Arc::new(AtomicBool::new(false));
+    let front = Front::start_with(forward(&gateway), {
+        let released = Arc::clone(&released);
+        move |request| {
+            _ = request
+                .extensions_mut()
+                .insert(Guard(Arc::clone(&released)))
+        }
+    })
+    .await;
+    let mut client = Client::connect(front.addr).await;
+    client.send(&asking("other, websocket")).await;
+    let head = client.read_head().await;
+    assert_eq!(head.status(), 101);
+    assert_eq!(head.headers().get("upgrade"), Some("WebSocket"));
+    assert_eq!(head.headers().get("connection"), Some("upgrade"));
+    let received = upstream.requests().remove(0);
+    assert_eq!(received.header("upgrade"), Some("websocket"));
+    assert_eq!(received.header("connection"), Some("upgrade"));
+    assert_eq!(
+        received.header("sec-websocket-key"),
+        Some("dGhlIHNhbXBsZSBub25jZQ==")
+    );
+    for message in ["hello", "a longer message", "x"] {
+        client.send(message).await;
+        assert_eq!(client.read_exact(message.len()).await, message);
+    }
+    // More than any buffer on the way.
+    let large = vec![b'z'; 64 * 1024];
+    client.send(&large).await;
+    assert_eq!(client.read_exact(large.len()).await, large);
+    let snapshot = gateway.snapshot();
+    assert_eq!((snapshot.in_flight, snapshot.open_connections), (1, 1));
+    assert!(!released.load(Ordering::SeqCst));
+    client.finish_sending().await;
+    assert!(client.read_rest().await.bytes.is_empty());
+    until("the slot to be free", &gateway, |it| {
+        it.snapshot().in_flight == 0
+    })
+    .await;
+    is_quiet(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_closes_the_tunnel() {
+    let upstream = Upstream::start(always(Reply::upgrade("websocket"))).await;
+    let gateway = plain(&upstream);
+    let front = Front::start(forward(&gateway)).await;
+    let mut client = Client::connect(front.addr).await;
+    client.send(&asking("websocket")).await;
+    assert_eq!(client.read_head().await.status(), 101);
+    client.reset();
+    until("the slot to be free", &gateway, |it| {
+        it.snapshot().in_flight == 0
+    })
+    .await;
+    is_quiet(&gateway).await;
+    upstream.open_connections(0).await;
+}
+
+#[tokio::test]
+async fn a_switch_that_nobody_asked_for_is_a_bad_gateway() {
+    let upstream = Upstream::start(always(Reply::upgrade("websocket"))).await;
+    let gateway = plain(&upstream);
+    let refusal = refused(&forward(&gateway), get("/")).await;
+    assert_eq!(refusal, ("BAD_GATEWAY", ErrorKind::UnrequestedUpgrade));
+    is_quiet(&gateway).await;
+    let front = Front::start(forward(&gateway)).await;
+    let without_connection = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n";
+    let with_body = "POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        content-length: 1\r\n\r\nx";
+    for asked in [
+        &asking("h2c"),
+        &asking("irc"),
+        without_connection,
+        with_body,
+    ] {
+        let mut client = Client::connect(front.addr).await;
+        client.send(asked).await;
+        assert_eq!(client.read_answer().await.status(), 502);
+        is_quiet(&gateway).await;
+    }
+    for received in upstream.requests() {
+        assert_eq!(received.header("upgrade"), None);
+        assert_eq!(received.header("connection"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_switch_to_another_protocol_is_a_bad_gateway() {
+    let upstream = Upstream::start(always(Reply::upgrade("irc"))).await;
+    let gateway = plain(&upstream);
+    let front = Front::start(forward(&gateway)).await;
+    let mut client = Client::connect(front.addr).await;
+    client.send(&asking("websocket")).await;
+    assert_eq!(client.read_answer().await.status(), 502);
+    is_quiet(&gateway).await;
+}
+
+#[tokio::test]
+async fn an_upstream_may_decline() {
+    let upstream = Upstream::start(always(Reply::status(403).body("no"))).await;
+    let gateway = plain(&upstream);
+    let front = Front::start(forward(&gateway)).await;
+    let mut client = Client::connect(front.addr).await;
+    client.send(&asking("websocket")).await;
+    let answer = client.read_answer().await;
+    assert_eq!((answer.status(), answer.text()), (403, "no"));
+    assert_eq!(gateway.snapshot().in_flight, 0);
+}

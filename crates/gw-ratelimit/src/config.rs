@@ -1,0 +1,116 @@
+use std::fmt;
+
+/// What a policy does. It can be changed while requests run, see [`RateLimitHandle`](crate::RateLimitHandle).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Decides and refuses.
+    #[default]
+    Enforce,
+    /// Decides, counts what it would have refused, and lets everything pass. Clients are not told of it.
+    Shadow,
+    /// Does nothing, and charges nobody.
+    Off,
+}
+
+/// What a policy does with a request that has nothing to make its key from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnMissingKey {
+    /// Counts all such requests under one key of their own. The default: nobody gets around the limit by leaving
+    /// the key out, and nobody is locked out for certain.
+    #[default]
+    SharedBucket,
+    /// Lets the request pass this policy.
+    Skip,
+    /// Refuses the request with 400: the key is something that each client must send.
+    Deny,
+}
+
+/// Which fields tell clients about their limits. Policies that are not enforced are never told about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Headers {
+    /// No fields: nothing is written, and an upstream's fields pass.
+    None,
+    /// `RateLimit` and `RateLimit-Policy` as of draft-ietf-httpapi-ratelimit-headers-11.
+    #[default]
+    Draft,
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (in seconds from now), for the policy
+    /// that comes closest to refusing.
+    Legacy,
+    /// Both kinds.
+    DraftAndLegacy,
+}
+
+impl Headers {
+    pub(crate) const fn draft(self) -> bool {
+        matches!(self, Self::Draft | Self::DraftAndLegacy)
+    }
+
+    pub(crate) const fn legacy(self) -> bool {
+        matches!(self, Self::Legacy | Self::DraftAndLegacy)
+    }
+}
+
+/// Limits that cannot be enforced: which policy and field, and the rule that is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    policy: Option<Box<str>>,
+    field: &'static str,
+    rule: &'static str,
+}
+
+impl ConfigError {
+    pub(crate) const fn new(field: &'static str, rule: &'static str) -> Self {
+        Self {
+            policy: None,
+            field,
+            rule,
+        }
+    }
+
+    pub(crate) fn of_policy(mut self, name: &str) -> Self {
+        self.policy = Some(name.into());
+        self
+    }
+
+    /// The field that is wrong.
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// The rule that it breaks.
+    pub const fn rule(&self) -> &'static str {
+        self.rule
+    }
+
+    /// The policy it belongs to, if it belongs to one.
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(policy) = &self.policy {
+            write!(f, "policy {policy:?}: ")?;
+        }
+        write!(f, "{} {}", self.field, self.rule)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A policy's name stands in header fields, metric labels and logs, so it is short and plain in all of them.
+pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
+    if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) {
+        return Ok(());
+    }
+    const RULE: &str = "must be 1 to 64 characters out of A-Z a-z 0-9 _ - . :";
+    Err(ConfigError::new("name", RULE).of_policy(name))
+}
+
+/// The longest name of a policy, in bytes.
+pub(crate) const MAX_NAME: usize = 64;

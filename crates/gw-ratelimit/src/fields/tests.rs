@@ -1,0 +1,163 @@
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::*;
+use crate::config::Mode;
+use crate::quota::Quota;
+
+fn limiter(policies: &[(&str, Quota, Mode)]) -> Arc<Limiter> {
+    let builder = policies
+        .iter()
+        .fold(Limiter::builder(), |builder, (name, quota, mode)| {
+            builder.policy_in(*name, *quota, *mode)
+        });
+    Arc::new(builder.build().unwrap())
+}
+
+/// What an answer tells after a request that cost so many cells of each policy.
+fn advert(limiter: &Arc<Limiter>, headers: Headers, costs: &[(&str, u32)]) -> Option<Advert> {
+    let charges: Vec<_> = costs
+        .iter()
+        .map(|(name, cost)| limiter.charge(limiter.policy(name).unwrap(), "k", *cost))
+        .collect();
+    // Ahead of the clock, and the same each time.
+    let now = Instant::now() + Duration::from_secs(3_600);
+    Advert::of(&limiter.check_all(&charges, now), headers, limiter)
+}
+
+fn response() -> Response<()> {
+    Response::new(())
+}
+
+fn values(response: &Response<()>, name: &HeaderName) -> Vec<String> {
+    let values = response.headers().get_all(name).iter();
+    values
+        .map(|value| value.to_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_draft_fields() {
+    let limiter = limiter(&[
+        ("per_ip", Quota::per_second(100).burst(200), Mode::Enforce),
+        ("watched", Quota::per_second(1), Mode::Shadow),
+        (
+            "daily",
+            Quota::per(Duration::from_secs(86_400), 1_000).burst(500),
+            Mode::Enforce,
+        ),
+    ]);
+    let mut response = response();
+    let costs = [("per_ip", 1), ("watched", 1), ("daily", 500)];
+    advert(&limiter, Headers::Draft, &costs)
+        .unwrap()
+        .write(&mut response);
+    assert_eq!(
+        values(&response, &RATE_LIMIT_POLICY),
+        [r#""per_ip";q=200;w=2, "daily";q=500;w=43200"#]
+    );
+    // 199 cells are worth 1.99 seconds; the next cell of the other policy comes after 86.4.
+    assert_eq!(
+        values(&response, &RATE_LIMIT),
+        [r#""per_ip";r=199;t=2, "daily";r=0;t=87"#]
+    );
+    assert_eq!(response.headers().len(), 2);
+}
+
+#[test]
+fn the_legacy_fields_speak_of_the_binding_policy() {
+    let limiter = limiter(&[
+        ("wide", Quota::per_second(100), Mode::Enforce),
+        ("narrow", Quota::per_minute(60).burst(10), Mode::Enforce),
+    ]);
+    let mut response = response();
+    let costs = [("wide", 1), ("narrow", 4)];
+    advert(&limiter, Headers::Legacy, &costs)
+        .unwrap()
+        .write(&mut response);
+    assert_eq!(values(&response, &LEGACY_LIMIT), ["10"]);
+    assert_eq!(values(&response, &LEGACY_REMAINING), ["6"]);
+    assert_eq!(values(&response, &LEGACY_RESET), ["4"]);
+    assert_eq!(response.headers().len(), 3);
+}
+
+#[test]
+fn nothing_is_told_of_what_is_not_enforced() {
+    let limiter = limiter(&[("p", Quota::per_second(1), Mode::Shadow)]);
+    assert!(advert(&limiter, Headers::Draft, &[("p", 1)]).is_none());
+    assert!(advert(&limiter, Headers::None, &[("p", 1)]).is_none());
+}
+
+#[test]
+fn an_upstreams_fields_are_replaced_and_another_layers_kept() {
+    let outer = limiter(&[("outer", Quota::per_second(10), Mode::Enforce)]);
+    let inner = limiter(&[("inner", Quota::per_second(5), Mode::Enforce)]);
+    let mut response = response();
+    for name in [RATE_LIMIT, RATE_LIMIT_POLICY, LEGACY_REMAINING] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static("1"));
+    }
+    let both = Headers::DraftAndLegacy;
+    advert(&inner, both, &[("inner", 1)])
+        .unwrap()
+        .write(&mut response);
+    assert_eq!(values(&response, &RATE_LIMIT), [r#""inner";r=4;t=1"#]);
+    assert_eq!(values(&response, &LEGACY_REMAINING), ["4"]);
+    advert(&outer, both, &[("outer", 1)])
+        .unwrap()
+        .write(&mut response);
+    assert_eq!(
+        values(&response, &RATE_LIMIT),
+        [r#""inner";r=4;t=1"#, r#""outer";r=9;t=1"#]
+    );
+    assert_eq!(values(&response, &RATE_LIMIT_POLICY).len(), 2);
+    // The smaller number stays.
+    assert_eq!(values(&response, &LEGACY_REMAINING), ["4"]);
+    advert(&outer, both, &[("outer", 7)])
+        .unwrap()
+        .write(&mut response);
+    assert_eq!(values(&response, &LEGACY_REMAINING), ["2"]);
+}
+
+#[test]
+fn a_redirect_is_not_held_up() {
+    let limiter = limiter(&[("p", Quota::per_minute(1), Mode::Enforce)]);
+    let advert = advert(&limiter, Headers::Draft, &[("p", 1)]).unwrap();
+    let mut response = response();
+    *response.status_mut() = StatusCode::FOUND;
+    advert.write(&mut response);
+    assert!(values(&response, &RATE_LIMIT).is_empty());
+    assert_eq!(values(&response, &RATE_LIMIT_POLICY), [r#""p";q=1;w=60"#]);
+}
+
+#[test]
+fn long_lists_go_over_several_lines() {
+    let names: Vec<String> = (0..20).map(|n| format!("{n:0>64}")).collect();
+    let quota = Quota::per_hour(1).burst(80_000);
+    let policies: Vec<_> = names
+        .iter()
+        .map(|n| (n.as_str(), quota, Mode::Enforce))
+        .collect();
+    let limiter = limiter(&policies);
+    let costs: Vec<_> = names.iter().map(|n| (n.as_str(), 1)).collect();
+    let mut response = response();
+    advert(&limiter, Headers::Draft, &costs)
+        .unwrap()
+        .write(&mut response);
+    for name in [&RATE_LIMIT, &RATE_LIMIT_POLICY] {
+        let lines = values(&response, name);
+        assert!(lines.len() > 1);
+        assert!(lines.iter().all(|line| line.len() <= Line::SIZE));
+        let members: Vec<&str> = lines.iter().flat_map(|line| line.split(", ")).collect();
+        assert_eq!(members.len(), 20);
+        assert!(
+            members
+                .iter()
+                .zip(&names)
+                .all(|(m, n)| m.starts_with(&format!("\"{n}\";")))
+        );
+    }
+}

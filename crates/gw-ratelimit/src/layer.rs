@@ -1,0 +1,169 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use gw_core::Respond;
+use gw_core::key::{AvailableIn, KeyExtractor};
+use gw_core::stage::{FactSet, Stage};
+use tower_layer::Layer;
+
+use crate::admission::Admission;
+use crate::config::{ConfigError, Headers};
+use crate::handle::RateLimitHandle;
+use crate::limiter::{Limiter, LimiterBuilder};
+use crate::policy::{Policy, Rule};
+use crate::service::RateLimit;
+
+/// Refuses requests that are over a limit.
+///
+/// All state is made by [`RateLimitBuilder::build`] and shared by all clones of the layer and all services made from
+/// it: one limit holds over all connections and routes.
+///
+/// `Ks` is the list of the policies' keys as nested pairs. It exists for typed pipelines: the layer fits where each
+/// of its keys is available. `R` renders refusals.
+pub struct RateLimitLayer<Ks = (), R = Respond> {
+    admission: Arc<Admission>,
+    on_reject: R,
+    // A function's type, since no key is held: the layer is `Send` and `Sync` whatever the keys are.
+    keys: PhantomData<fn() -> Ks>,
+}
+
+impl RateLimitLayer {
+    /// A builder without policies.
+    pub const fn builder() -> RateLimitBuilder {
+        RateLimitBuilder {
+            limits: Limiter::builder(),
+            rules: Vec::new(),
+            headers: Headers::Draft,
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<Ks, R> RateLimitLayer<Ks, R> {
+    /// Renders refusals with `on_reject` instead.
+    pub fn on_reject<R2>(self, on_reject: R2) -> RateLimitLayer<Ks, R2> {
+        RateLimitLayer {
+            admission: self.admission,
+            on_reject,
+            keys: PhantomData,
+        }
+    }
+
+    /// A handle for whoever operates the layer.
+    pub fn handle(&self) -> RateLimitHandle {
+        self.admission.limiter().handle()
+    }
+}
+
+// By hand: a derive would ask for `Ks: Clone`.
+impl<Ks, R: Clone> Clone for RateLimitLayer<Ks, R> {
+    fn clone(&self) -> Self {
+        Self {
+            admission: Arc::clone(&self.admission),
+            on_reject: self.on_reject.clone(),
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<Ks, R> fmt::Debug for RateLimitLayer<Ks, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitLayer")
+            .field("admission", &self.admission)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Ks, R: Clone, S> Layer<S> for RateLimitLayer<Ks, R> {
+    type Service = RateLimit<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimit::new(inner, Arc::clone(&self.admission), self.on_reject.clone())
+    }
+}
+
+impl<F: FactSet, Ks: AvailableIn<F>, R> Stage<F> for RateLimitLayer<Ks, R> {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+/// Builds a [`RateLimitLayer`].
+pub struct RateLimitBuilder<Ks = ()> {
+    limits: LimiterBuilder,
+    rules: Vec<Rule>,
+    headers: Headers,
+    keys: PhantomData<fn() -> Ks>,
+}
+
+impl<Ks> RateLimitBuilder<Ks> {
+    /// Adds a policy. A request must pass all policies that apply to it, and pays all of them or none.
+    pub fn policy<K>(self, policy: Policy<K>) -> RateLimitBuilder<(K, Ks)>
+    where
+        K: KeyExtractor + Send + Sync + 'static,
+    {
+        self.policies([policy])
+    }
+
+    /// Adds policies that are counted by keys of one type.
+    pub fn policies<K>(
+        mut self,
+        policies: impl IntoIterator<Item = Policy<K>>,
+    ) -> RateLimitBuilder<(K, Ks)>
+    where
+        K: KeyExtractor + Send + Sync + 'static,
+    {
+        for policy in policies {
+            let (name, quota, mode, rule) = policy.split();
+            self.limits = self.limits.policy_in(name, quota, mode);
+            self.rules.push(rule);
+        }
+        RateLimitBuilder {
+            limits: self.limits,
+            rules: self.rules,
+            headers: self.headers,
+            keys: PhantomData,
+        }
+    }
+
+    /// How many keys are held in all; see [`LimiterBuilder::max_keys`].
+    #[must_use]
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.limits = self.limits.max_keys(keys);
+        self
+    }
+
+    /// Which fields tell clients about their limits.
+    #[must_use]
+    pub const fn headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The layer, with all its state. Without policies, it lets everything pass.
+    ///
+    /// # Errors
+    ///
+    /// As [`LimiterBuilder::build`]; the message names the policy, the field and the rule.
+    pub fn build(self) -> Result<RateLimitLayer<Ks>, ConfigError> {
+        let limiter = Arc::new(self.limits.build()?);
+        Ok(RateLimitLayer {
+            admission: Arc::new(Admission::new(limiter, self.rules, self.headers)),
+            on_reject: Respond::new(),
+            keys: PhantomData,
+        })
+    }
+}
+
+impl<Ks> fmt::Debug for RateLimitBuilder<Ks> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitBuilder")
+            .field("limits", &self.limits)
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
+    }
+}

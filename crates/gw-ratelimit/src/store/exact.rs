@@ -1,0 +1,247 @@
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::available_parallelism;
+
+use super::table::Table;
+use super::{KeyHash, Place, Receipt, Store};
+use crate::gcra::{Gcra, Verdict, take_back};
+use crate::tally::Tally;
+
+/// One TAT for each key, up to a bound that holds exactly; shards under locks of their own.
+///
+/// A known key costs a read lock and a compare-and-swap. The write lock is for first sight, and each newcomer looks
+/// at a few places further on in its shard for keys whose debt has run off. There is no background task and no pause
+/// that grows with the number of keys, but for the doubling of one shard's table while it fills up.
+///
+/// At the bound, keys without debt give way. If there are none among those looked at, the newcomer shares one state
+/// with all others of its policy and shard that found no room. So nobody's debt is forgiven, by three rules:
+///
+/// - only a key without debt is forgotten;
+/// - a key that gets a place of its own begins with the shared debt, since some of that may be its own;
+/// - a key that is new or was forgotten begins no earlier than the last debt that was forgotten (`floor`), so that a
+///   thread whose clock reading is older cannot see it as further in the past.
+#[derive(Debug)]
+pub(crate) struct Exact {
+    shards: Box<[Aligned]>,
+    tallies: Arc<[Tally]>,
+}
+
+/// A lock word to a cache line (two: processors fetch them in pairs), or shards would slow one another down.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Aligned(RwLock<Shard>);
+
+#[derive(Debug)]
+struct Shard {
+    table: Table,
+    /// The most keys in this shard.
+    capacity: usize,
+    /// The latest TAT of a key that was forgotten.
+    floor: u64,
+    /// For each policy, the TAT shared by those that found no room.
+    overflow: Box<[u64]>,
+}
+
+impl Exact {
+    /// The doubling of a shard holds up those who come to it: about a tenth of a millisecond at this size, new pages
+    /// of memory included.
+    const KEYS_PER_SHARD: usize = 4096;
+    /// Fewer keys than this to a shard, and some shards would be full long before others.
+    const MIN_KEYS_PER_SHARD: usize = 64;
+    /// Two megabytes of shards, empty ones too.
+    const MAX_SHARDS: usize = 1 << 14;
+    /// How many places a newcomer looks at in passing, so that what has run off does not pile up.
+    const SWEEP: usize = 4;
+    /// How many it looks at when there is no room: sixteen cache lines.
+    const SWEEP_WHEN_FULL: usize = 64;
+
+    /// Room for `max_keys` keys in all, at least 1.
+    pub(crate) fn new(max_keys: usize, tallies: Arc<[Tally]>) -> Self {
+        let count = Self::shard_count(max_keys);
+        let shards = (0..count)
+            .map(|shard| Shard {
+                table: Table::default(),
+                capacity: max_keys / count + usize::from(shard < max_keys % count),
+                floor: 0,
+                overflow: vec![0; tallies.len()].into(),
+            })
+            .map(|shard| Aligned(RwLock::new(shard)))
+            .collect();
+        Self { shards, tallies }
+    }
+
+    /// A power of two: enough for the processors and for short pauses, not so many that few keys spread unevenly.
+    fn shard_count(max_keys: usize) -> usize {
+        let processors = available_parallelism().map_or(8, usize::from);
+        let wanted = (max_keys / Self::KEYS_PER_SHARD)
+            .max(4 * processors)
+            .min(Self::MAX_SHARDS)
+            .next_power_of_two();
+        let most = (max_keys / Self::MIN_KEYS_PER_SHARD).max(1);
+        wanted.min(1 << most.ilog2())
+    }
+
+    /// The shard is chosen by low bits, the place in its table by high ones.
+    fn shard(&self, key: KeyHash) -> Option<&RwLock<Shard>> {
+        let index = key.spread() & (self.shards.len() - 1);
+        self.shards.get(index).map(|shard| &shard.0)
+    }
+
+    #[cold]
+    fn charge_alone(
+        &self,
+        shard: &mut Shard,
+        key: KeyHash,
+        gcra: &Gcra,
+        cost: u32,
+        now: u64,
+    ) -> (Verdict, Option<Place>) {
+        if let Some(tat) = shard.table.get_mut(key) {
+            let verdict = tat.charge_alone(gcra, cost, now);
+            let charged = matches!(verdict, Verdict::Allow { .. });
+            return (verdict, charged.then_some(Place::Own));
+        }
+        let verdict = gcra.decide(shard.unknown(key), now, cost);
+        let Verdict::Allow { tat } = verdict else {
+            return (verdict, None);
+        };
+        let place = if self.make_room(shard, now) {
+            shard.table.insert(key, tat, shard.capacity);
+            self.tally(key, Tally::key_added);
+            Place::Own
+        } else {
+            if let Some(shared) = shard.overflow.get_mut(key.policy()) {
+                *shared = tat;
+            }
+            self.tally(key, Tally::overflowed);
+            Place::Overflow
+        };
+        (verdict, Some(place))
+    }
+
+    /// Forgets some keys without debt. `false` if the shard is full even so.
+    fn make_room(&self, shard: &mut Shard, now: u64) -> bool {
+        let full = shard.table.len() >= shard.capacity;
+        let looks = if full {
+            Self::SWEEP_WHEN_FULL
+        } else {
+            Self::SWEEP
+        };
+        for _ in 0..looks {
+            if let Some((key, tat)) = shard.table.sweep_one(now) {
+                shard.floor = shard.floor.max(tat);
+                self.tally(key, Tally::key_removed);
+                if full {
+                    return true;
+                }
+            }
+        }
+        !full
+    }
+
+    fn tally(&self, key: KeyHash, note: impl FnOnce(&Tally)) {
+        if let Some(tally) = self.tallies.get(key.policy()) {
+            note(tally);
+        }
+    }
+}
+
+impl Store for Exact {
+    fn peek(&self, key: KeyHash) -> u64 {
+        let Some(shard) = self.shard(key) else {
+            return 0;
+        };
+        let shard = read(shard);
+        match shard.table.get(key) {
+            Some(tat) => tat.get(),
+            None => shard.unknown(key),
+        }
+    }
+
+    fn charge(&self, key: KeyHash, gcra: &Gcra, cost: u32, now: u64) -> (Verdict, Option<Place>) {
+        let Some(shard) = self.shard(key) else {
+            // Not reached: there is at least one shard, and their number is a power of two.
+            return (Verdict::DenyForever { tat: now }, None);
+        };
+        let known = match read(shard).table.get(key) {
+            Some(tat) => tat.charge(gcra, cost, now),
+            None => None,
+        };
+        match known {
+            Some(verdict @ Verdict::Allow { .. }) => (verdict, Some(Place::Own)),
+            Some(denied) => (denied, None),
+            // First sight, or so much coming and going that this thread never got in between.
+            None => self.charge_alone(&mut write(shard), key, gcra, cost, now),
+        }
+    }
+
+    fn undo(&self, receipt: Receipt, clock: &dyn Fn() -> u64) {
+        let Receipt {
+            key,
+            place,
+            after,
+            cost,
+        } = receipt;
+        let Some(shard) = self.shard(key) else { return };
+        let mut shard = write(shard);
+        let latest = clock();
+        match place {
+            Place::Own => {
+                // A key that has been forgotten since had no debt any more, so there is nothing to give back.
+                if let Some(tat) = shard.table.get_mut(key) {
+                    tat.set(take_back(tat.get(), after, cost, latest));
+                }
+            }
+            Place::Overflow => {
+                if let Some(shared) = shard.overflow.get_mut(key.policy()) {
+                    *shared = take_back(*shared, after, cost, latest);
+                }
+            }
+        }
+    }
+
+    fn reset(&self, key: KeyHash) -> bool {
+        let Some(shard) = self.shard(key) else {
+            return false;
+        };
+        let held = write(shard).table.remove(key);
+        if held {
+            self.tally(key, Tally::key_removed);
+        }
+        held
+    }
+
+    fn clamp(&self, policy: usize, ceiling: u64) {
+        for shard in &self.shards {
+            let mut shard = write(&shard.0);
+            for tat in shard.table.of_policy(policy) {
+                tat.set(tat.get().min(ceiling));
+            }
+            if let Some(shared) = shard.overflow.get_mut(policy) {
+                *shared = ceiling.min(*shared);
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The TAT that a key without a place of its own begins with.
+    fn unknown(&self, key: KeyHash) -> u64 {
+        let shared = self.overflow.get(key.policy()).copied();
+        self.floor.max(shared.unwrap_or(0))
+    }
+}
+
+// A panic under these locks cannot leave a shard half changed in a way that matters (nothing in there calls foreign
+// code but a metrics recorder), and a limiter that is poisoned would take the gateway down: go on.
+
+fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
+    shard.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

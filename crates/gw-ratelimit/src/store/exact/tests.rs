@@ -1,0 +1,233 @@
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::quota::Quota;
+
+fn store(max_keys: usize, policies: usize) -> Exact {
+    let name = |n: usize| Arc::from(format!("policy_{n}"));
+    Exact::new(
+        max_keys,
+        (0..policies).map(|n| Tally::new(name(n))).collect(),
+    )
+}
+
+/// A key as a hash would make it: all bits depend on `n`.
+fn key(n: u64, policy: u8) -> KeyHash {
+    let mut hash = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^= hash >> 29;
+    KeyHash::new(hash.wrapping_mul(0xbf58_476d_1ce4_e5b9), policy)
+}
+
+/// Ten seconds to a cell.
+fn slow(burst: u32) -> Gcra {
+    Gcra::new(Quota::per(std::time::Duration::from_secs(10), 1).burst(burst)).unwrap()
+}
+
+fn allowed(store: &Exact, key: KeyHash, gcra: &Gcra, now: u64) -> bool {
+    matches!(store.charge(key, gcra, 1, now).0, Verdict::Allow { .. })
+}
+
+fn held(store: &Exact) -> u64 {
+    let policies = store.tallies.iter();
+    let counted: u64 = policies.map(|tally| tally.counts().keys).sum();
+    let real: usize = store
+        .shards
+        .iter()
+        .map(|shard| read(&shard.0).table.len())
+        .sum();
+    assert_eq!(counted, real as u64);
+    counted
+}
+
+fn overflowed(store: &Exact) -> u64 {
+    store
+        .tallies
+        .iter()
+        .map(|tally| tally.counts().overflowed)
+        .sum()
+}
+
+#[test]
+fn shards_hold_the_bound_exactly() {
+    for max_keys in [
+        1,
+        2,
+        63,
+        64,
+        100,
+        129,
+        1_000,
+        4_097,
+        1_000_000,
+        1_000_003,
+        u32::MAX as usize,
+    ] {
+        let store = store(max_keys, 1);
+        let capacity: usize = store
+            .shards
+            .iter()
+            .map(|shard| read(&shard.0).capacity)
+            .sum();
+        assert_eq!(capacity, max_keys);
+        assert!(store.shards.len().is_power_of_two());
+        assert!(store.shards.iter().all(|shard| read(&shard.0).capacity > 0));
+    }
+}
+
+#[test]
+fn a_flood_of_debtors_washes_nobody_out() {
+    let (store, gcra) = (store(1_000, 1), slow(1));
+    let early: Vec<KeyHash> = (0..500).map(|n| key(n, 0)).collect();
+    for key in &early {
+        assert!(allowed(&store, *key, &gcra, 0));
+    }
+    for n in 0..10_000 {
+        // All in debt, and time goes on a little: ten microseconds in all.
+        allowed(&store, key(1_000 + n, 0), &gcra, n);
+        assert!(held(&store) <= 1_000);
+    }
+    assert!(overflowed(&store) > 0);
+    for key in &early {
+        assert!(!allowed(&store, *key, &gcra, 10_000), "debt was forgiven");
+    }
+}
+
+#[test]
+fn keys_without_debt_give_way() {
+    let (store, gcra) = (store(1_000, 1), slow(1));
+    let late = gcra.tolerance();
+    for n in 0..10_000u64 {
+        // Each round of 500 comes when the round before it has run off.
+        assert!(allowed(&store, key(n, 0), &gcra, n / 500 * late));
+        assert!(held(&store) <= 1_000);
+    }
+    assert_eq!(overflowed(&store), 0);
+}
+
+#[test]
+fn newcomers_share_one_quota_when_all_are_in_debt() {
+    // Below 128 keys there is one shard, so one shared state.
+    let (store, gcra) = (store(10, 2), slow(3));
+    for n in 0..10 {
+        assert!(allowed(&store, key(n, 0), &gcra, 0));
+    }
+    let passed = (10..100)
+        .filter(|n| allowed(&store, key(*n, 0), &gcra, 0))
+        .count();
+    assert_eq!(passed, 3);
+    // Another policy's newcomers share another.
+    let passed = (10..100)
+        .filter(|n| allowed(&store, key(*n, 1), &gcra, 0))
+        .count();
+    assert_eq!(passed, 3);
+    assert_eq!((held(&store), overflowed(&store)), (10, 6));
+    // Ten seconds later the ten have run off, and newcomers get places of their own. Each may have had its share of
+    // the shared state, so it begins with that.
+    let now = gcra.interval();
+    assert!(allowed(&store, key(50, 0), &gcra, now));
+    assert!(!allowed(&store, key(50, 0), &gcra, now));
+    assert!(allowed(&store, key(51, 0), &gcra, now));
+    assert_eq!(overflowed(&store), 6);
+}
+
+#[test]
+fn a_forgotten_debt_binds_an_older_clock() {
+    let (store, gcra) = (store(1, 1), slow(1));
+    let run_off = gcra.tolerance();
+    assert!(allowed(&store, key(1, 0), &gcra, 0));
+    assert!(allowed(&store, key(2, 0), &gcra, run_off));
+    assert!(store.reset(key(2, 0)));
+    // A thread that read its clock before the first key's debt had run off, and comes only now.
+    assert!(!allowed(&store, key(1, 0), &gcra, run_off - 1));
+    assert!(allowed(&store, key(1, 0), &gcra, run_off));
+}
+
+#[test]
+fn charges_are_taken_back_where_they_were_made() {
+    let (store, gcra) = (store(1, 1), slow(2));
+    for (key, expected) in [(key(1, 0), Place::Own), (key(2, 0), Place::Overflow)] {
+        let (verdict, place) = store.charge(key, &gcra, 2, 0);
+        let Verdict::Allow { tat: after } = verdict else {
+            panic!("within the burst");
+        };
+        assert_eq!(place, Some(expected));
+        assert_eq!(store.peek(key), gcra.tolerance());
+        let receipt = Receipt {
+            key,
+            place: expected,
+            after,
+            cost: gcra.cost(2),
+        };
+        store.undo(receipt, &|| 0);
+        assert_eq!(store.peek(key), 0);
+        store.charge(key, &gcra, 2, 0);
+    }
+}
+
+#[test]
+fn a_smaller_burst_cuts_long_debts() {
+    let (store, gcra) = (store(1, 2), slow(5));
+    for policy in [0, 1] {
+        store.charge(key(1, policy), &gcra, 5, 0);
+    }
+    store.clamp(0, 7);
+    store.clamp(1, 8);
+    assert_eq!(store.peek(key(1, 0)), 7);
+    assert_eq!(store.peek(key(1, 1)), 8);
+}
+
+#[test]
+fn threads_keep_the_bound_and_the_count() {
+    let store = store(500, 1);
+    let gcra = Gcra::new(Quota::per_second(1_000_000)).unwrap();
+    thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..5_000u64 {
+                    // Some keys are common to the threads, and all run off after a microsecond.
+                    allowed(store, key(n * 4 + thread % 3, 0), &gcra, n * 10);
+                    store.reset(key(n, 0));
+                }
+            });
+        }
+    });
+    assert!(held(&store) <= 500);
+}
+
+proptest! {
+    /// The promise of the store, however full it is: no key ever gets more than its quota in any stretch of time,
+    /// counted by itself. The clock may step back, as it does between threads.
+    #[test]
+    fn no_key_gets_more_than_its_quota(
+        max_keys in 1..24usize,
+        arrivals in prop::collection::vec((0..40u64, 0..2u8, -300..1_500i64, 1..4u32), 1..400),
+    ) {
+        const INTERVAL: u64 = 1_000;
+        const BURST: u32 = 3;
+        let store = store(max_keys, 2);
+        let quota = Quota::per(std::time::Duration::from_nanos(INTERVAL), 1).burst(BURST);
+        let gcra = Gcra::new(quota).unwrap();
+        let mut passed = vec![[const { Vec::new() }; 2]; 40];
+        let mut now = 0u64;
+        for (n, policy, step, cost) in arrivals {
+            now = now.saturating_add_signed(step);
+            if matches!(store.charge(key(n, policy), &gcra, cost, now).0, Verdict::Allow { .. }) {
+                passed[n as usize][usize::from(policy)].push((now, u64::from(cost)));
+            }
+            prop_assert!(held(&store) <= max_keys as u64);
+        }
+        for mut passed in passed.into_iter().flatten() {
+            passed.sort_unstable();
+            for from in 0..passed.len() {
+                let mut sum = 0;
+                for (at, cost) in &passed[from..] {
+                    sum += cost * INTERVAL;
+                    prop_assert!(sum <= u64::from(BURST) * INTERVAL + at - passed[from].0);
+                }
+            }
+        }
+    }
+}

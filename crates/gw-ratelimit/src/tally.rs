@@ -1,0 +1,131 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use gw_core::key::MissingKey;
+
+use crate::telemetry::{self, PolicyMetrics};
+
+/// What happened under one policy since the limiter was built; feeds the handle's snapshot, metrics and logs.
+///
+/// Relaxed everywhere: these are counts for people, and nothing is decided by them.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    name: Arc<str>,
+    decisions: [Decisions; Self::STRIPES],
+    skipped: AtomicU64,
+    overflowed: AtomicU64,
+    keys: AtomicU64,
+    /// Whether requests lack the key, or newcomers find no room: each is logged once, when it begins.
+    key_missing: AtomicBool,
+    full: AtomicBool,
+    metrics: PolicyMetrics,
+}
+
+/// Requests of different clients are counted on different cache lines, or counting would cost threads more than
+/// deciding (a single line was measured to double the time of a check, with two threads only).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Decisions {
+    allowed: AtomicU64,
+    limited: AtomicU64,
+    would_limit: AtomicU64,
+}
+
+/// The numbers of a [`Tally`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) allowed: u64,
+    pub(crate) limited: u64,
+    pub(crate) would_limit: u64,
+    pub(crate) skipped: u64,
+    pub(crate) overflowed: u64,
+    pub(crate) keys: u64,
+}
+
+impl Tally {
+    const STRIPES: usize = 16;
+
+    pub(crate) fn new(name: Arc<str>) -> Self {
+        Self {
+            metrics: PolicyMetrics::new(Arc::clone(&name)),
+            name,
+            decisions: Default::default(),
+            skipped: AtomicU64::new(0),
+            overflowed: AtomicU64::new(0),
+            keys: AtomicU64::new(0),
+            key_missing: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn allowed(&self, stripe: usize) {
+        self.count(stripe, |decisions| &decisions.allowed);
+        self.metrics.allowed();
+    }
+
+    pub(crate) fn limited(&self, stripe: usize) {
+        self.count(stripe, |decisions| &decisions.limited);
+        self.metrics.limited();
+    }
+
+    pub(crate) fn would_limit(&self, stripe: usize) {
+        self.count(stripe, |decisions| &decisions.would_limit);
+        self.metrics.would_limit();
+    }
+
+    pub(crate) fn skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        self.metrics.skipped();
+    }
+
+    /// A request without the key: whatever the policy does about it, the operator is told once what is missing.
+    pub(crate) fn key_missing(&self, missing: MissingKey) {
+        if !self.key_missing.swap(true, Ordering::Relaxed) {
+            telemetry::key_missing(&self.name, missing);
+        }
+    }
+
+    /// A newcomer was counted under the shared state, for want of room.
+    pub(crate) fn overflowed(&self) {
+        self.overflowed.fetch_add(1, Ordering::Relaxed);
+        if !self.full.swap(true, Ordering::Relaxed) {
+            telemetry::full(&self.name);
+        }
+    }
+
+    pub(crate) fn key_added(&self) {
+        let keys = self.keys.fetch_add(1, Ordering::Relaxed) + 1;
+        self.metrics.keys(keys);
+    }
+
+    pub(crate) fn key_removed(&self) {
+        let keys = self.keys.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.metrics.keys(keys);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            allowed: self.sum(|decisions| &decisions.allowed),
+            limited: self.sum(|decisions| &decisions.limited),
+            would_limit: self.sum(|decisions| &decisions.would_limit),
+            skipped: self.skipped.load(Ordering::Relaxed),
+            overflowed: self.overflowed.load(Ordering::Relaxed),
+            keys: self.keys.load(Ordering::Relaxed),
+        }
+    }
+
+    fn count(&self, stripe: usize, counter: impl Fn(&Decisions) -> &AtomicU64) {
+        if let Some(decisions) = self.decisions.get(stripe % Self::STRIPES) {
+            counter(decisions).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn sum(&self, counter: impl Fn(&Decisions) -> &AtomicU64) -> u64 {
+        let load = |decisions| counter(decisions).load(Ordering::Relaxed);
+        self.decisions.iter().map(load).sum()
+    }
+}

@@ -1,0 +1,200 @@
+//! A configuration as layers, in the order that the compiler checks.
+
+mod closed;
+mod dispatch;
+mod fault;
+mod lanes;
+mod limits;
+mod routes;
+mod upstreams;
+
+use std::convert::Infallible;
+
+use gw_bulkhead::BulkheadHandle;
+use gw_core::Respond;
+use gw_core::key::TrustedProxies;
+use gw_pipeline::inbound::{
+    AcceptId, BodyTimers, EncodedSlash, HeadLimits, IdentityHeaders, IdentityHeadersLayer,
+    IpFilterLayer, NotFound, RequestIdLayer, RouteResolveLayer,
+};
+use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
+use gw_pipeline::upstream::Upstream;
+use gw_pipeline::{Body, Pipeline};
+use gw_ratelimit::RateLimitHandle;
+use http::header::{
+    HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower_service::Service;
+
+pub use self::fault::Fault;
+use crate::config::{Config, table};
+
+/// What an operator reads and changes while the gateway serves.
+#[derive(Debug, Clone)]
+pub struct Controls {
+    pub lanes: BulkheadHandle,
+    pub limits: RateLimitHandle,
+    pub upstreams: Vec<Upstream>,
+}
+
+/// A gateway's service: cheap to clone, once for each connection.
+pub trait Gateway:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Gateway for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// The service and its controls. Threads of lanes are running when it returns.
+///
+/// # Errors
+///
+/// If the configuration asks for what cannot be built, or for what must not be left out silently.
+pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fault> {
+    fault::refuse_unsupported(config)?;
+    let server = &config.server;
+    let proxies = TrustedProxies::new(server.trusted_proxies.iter().copied());
+    let respond = respond(&config.response);
+
+    let routes = routes::routes(config).map_err(Fault::of_routes)?;
+    let limits = limits::before_authentication(config)
+        .map_err(|error| Fault::of_limits(&error))?
+        .on_reject(respond.clone());
+    let lanes = lanes::lanes(config)
+        .map_err(Fault::of_lanes)?
+        .on_reject(respond.clone());
+    let upstreams = upstreams::upstreams(config)?;
+    let forward = upstreams::forward(config, &upstreams, proxies.clone())?;
+    let controls = Controls {
+        lanes: lanes.handle(),
+        limits: limits.handle(),
+        upstreams,
+    };
+
+    let service = Pipeline::builder()
+        .answer(
+            AnswerLayer::new()
+                .on_reject(respond.clone())
+                .headers(response_headers(&config.response)),
+        )
+        .request_id(request_id(&server.request_id, &proxies))
+        .route_resolve(
+            RouteResolveLayer::new(routes)
+                .head_limits(head_limits(server))
+                .encoded_slash(encoded_slash(server.encoded_slash))
+                .max_body_bytes(server.max_body_bytes)
+                .body_timers(BodyTimers::new(
+                    server.body_idle_timeout,
+                    server.min_body_rate,
+                ))
+                .not_found(not_found(server.not_found))
+                .on_reject(respond.clone()),
+        )
+        .ip_filter(ip_filter(config, proxies).on_reject(respond.clone()))
+        .pre_auth_limit(limits)
+        .admit(lanes)
+        .authenticate(closed::ClosedLayer::new(config, respond.clone()))
+        .transform(IdentityHeadersLayer::new(identity_headers(config)))
+        .forward(dispatch::Dispatch::new(forward, respond))
+        .build();
+    Ok((service, controls))
+}
+
+fn respond(response: &table::Response) -> Respond {
+    match &response.documentation_url {
+        Some(url) => Respond::new().documentation_url(url.uri().to_string()),
+        None => Respond::new(),
+    }
+}
+
+fn response_headers(response: &table::Response) -> ResponseHeaders {
+    let security = &response.security_headers;
+    let frame_options = security.frame_options.map(|options| {
+        HeaderValue::from_static(match options {
+            table::FrameOptions::Deny => "DENY",
+            table::FrameOptions::SameOrigin => "SAMEORIGIN",
+        })
+    });
+    let nosniff = security
+        .content_type_options
+        .then(|| HeaderValue::from_static("nosniff"));
+    let added: [(HeaderName, Option<HeaderValue>); 3] = [
+        (X_CONTENT_TYPE_OPTIONS, nosniff),
+        (X_FRAME_OPTIONS, frame_options),
+        (STRICT_TRANSPORT_SECURITY, security.hsts.clone()),
+    ];
+    let headers = response
+        .remove_headers
+        .iter()
+        .cloned()
+        .fold(ResponseHeaders::none(), ResponseHeaders::remove);
+    added
+        .into_iter()
+        .fold(headers, |headers, (name, value)| match value {
+            Some(value) => headers.add(name, value),
+            None => headers,
+        })
+}
+
+fn request_id(written: &table::RequestId, proxies: &TrustedProxies) -> RequestIdLayer {
+    let accept = match written.accept {
+        table::Accept::Trusted => AcceptId::Trusted(proxies.clone()),
+        table::Accept::Always => AcceptId::Always,
+        table::Accept::Never => AcceptId::Never,
+    };
+    RequestIdLayer::new()
+        .header(written.header.clone())
+        .accept(accept)
+}
+
+fn head_limits(server: &table::Server) -> HeadLimits {
+    HeadLimits::new(
+        usize::try_from(server.max_uri_bytes).unwrap_or(usize::MAX),
+        usize::try_from(server.max_headers.get()).unwrap_or(usize::MAX),
+        usize::try_from(server.max_header_bytes).unwrap_or(usize::MAX),
+    )
+}
+
+const fn encoded_slash(written: table::EncodedSlash) -> EncodedSlash {
+    match written {
+        table::EncodedSlash::Reject => EncodedSlash::Reject,
+        table::EncodedSlash::Keep => EncodedSlash::Keep,
+    }
+}
+
+const fn not_found(written: table::NotFound) -> NotFound {
+    match written {
+        table::NotFound::AfterAuth => NotFound::AfterAuth,
+        table::NotFound::Early => NotFound::Early,
+    }
+}
+
+fn ip_filter(config: &Config, proxies: TrustedProxies) -> IpFilterLayer {
+    let filter = IpFilterLayer::new(proxies);
+    match config.ip.mode {
+        table::Mode::Enforce => filter
+            .allow(config.ip.allow.iter().copied())
+            .deny(config.ip.deny.iter().copied()),
+        table::Mode::Shadow | table::Mode::Off => filter,
+    }
+}
+
+fn identity_headers(config: &Config) -> IdentityHeaders {
+    let names = &config.auth.identity_headers;
+    IdentityHeaders::new(
+        names.consumer.clone(),
+        names.user.clone(),
+        names.scopes.clone(),
+    )
+}

@@ -1,0 +1,68 @@
+use std::error::Error;
+use std::fmt;
+
+use crate::config::Config;
+
+/// A setting that no gateway can be built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The dotted path of the setting, such as `lanes.lane.logs.cap`.
+    pub key: String,
+    /// The rule that it breaks.
+    pub message: String,
+}
+
+impl Fault {
+    pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The lanes' own paths leave out that the file has them in a table of their own.
+    pub(super) fn of_lanes(error: gw_bulkhead::ConfigError) -> Self {
+        let key = match error.field().strip_prefix("lanes.") {
+            Some(rest) => format!("lanes.lane.{rest}"),
+            None => format!("lanes.{}", error.field()),
+        };
+        Self::new(key, error.rule())
+    }
+
+    pub(super) fn of_limits(error: &gw_ratelimit::ConfigError) -> Self {
+        let key = match error.policy() {
+            Some(policy) => format!("limits.{policy}"),
+            None => "limits".to_owned(),
+        };
+        Self::new(key, format!("{} {}", error.field(), error.rule()))
+    }
+
+    pub(super) fn of_routes(error: gw_pipeline::ConfigError) -> Self {
+        Self::new(error.field(), error.rule())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+impl Error for Fault {}
+
+/// Refuses what would be dangerous to leave out: a client that is told of TLS must not be served without it.
+pub(super) fn refuse_unsupported(config: &Config) -> Result<(), Fault> {
+    const TLS: &str = "TLS is not supported by this version";
+    if config.server.tls.is_some() {
+        return Err(Fault::new("server.tls", TLS));
+    }
+    for (name, upstream) in &config.upstreams {
+        if let Some(index) = upstream.endpoints.iter().position(|endpoint| endpoint.tls) {
+            return Err(Fault::new(
+                format!("upstreams.{name}.endpoints[{index}]"),
+                TLS,
+            ));
+        }
+    }
+    Ok(())
+}

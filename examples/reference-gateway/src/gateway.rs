@@ -1,0 +1,176 @@
+//! A gateway's life: listeners, traffic, the end.
+//!
+//! The traffic has a runtime with the configured number of threads. The health and the admin listener have a thread and a
+//! runtime each, so that they answer whatever the traffic does.
+
+mod listeners;
+mod metrics;
+mod side;
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use gw_pipeline::server::{Drained, Server, ServerConfig};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use self::listeners::Addresses;
+use self::listeners::Listeners;
+use self::side::Side;
+use crate::admin::{self, Admin, Token};
+use crate::assembly::{Fault, Gateway, assemble};
+use crate::config::{Config, table};
+use crate::health;
+use crate::readiness::{Phase, Readiness};
+
+/// A gateway whose listeners are open and which does not serve yet.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    listeners: Listeners,
+    token: Option<Token>,
+}
+
+impl Prepared {
+    /// Opens all listeners, and reads the files that they need.
+    ///
+    /// # Errors
+    ///
+    /// The setting at fault: an address that is taken, say.
+    pub fn new(config: Config) -> Result<Self, Fault> {
+        let token = match &config.admin.token_file {
+            Some(path) => Some(
+                Token::read(path)
+                    .map_err(|error| Fault::new("admin.token_file", error.to_string()))?,
+            ),
+            None => None,
+        };
+        let listeners = Listeners::open(&config)?;
+        Ok(Self {
+            config,
+            listeners,
+            token,
+        })
+    }
+
+    /// Where it listens.
+    pub const fn addresses(&self) -> &Addresses {
+        self.listeners.addresses()
+    }
+
+    /// Serves until `stop` has come and everything has ended, or the grace is over.
+    ///
+    /// `stop` runs on the runtime of the traffic. When it ends, readiness fails; after the drain delay the listeners
+    /// close, and requests in flight have the grace to end.
+    ///
+    /// # Errors
+    ///
+    /// The setting at fault, if no gateway can be built from the configuration.
+    pub fn serve(self, stop: impl Future<Output = ()>) -> Result<Drained, Fault> {
+        let Self {
+            config,
+            listeners,
+            token,
+        } = self;
+        let metrics = metrics::registry();
+        let server = Server::new(server_config(&config.server)?);
+        let readiness = Readiness::default();
+        let (service, controls) = assemble(&config)?;
+
+        let system =
+            |error: io::Error| Fault::new("server.threads", format!("the system refuses: {error}"));
+        let runtime = runtime(config.server.threads).map_err(system)?;
+        let admin = Admin {
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+            controls,
+            server: server.handle(),
+        };
+        let health = health::router(readiness.clone());
+        // Dropped at the end, after the traffic: readiness and numbers can be read while requests drain.
+        let _health = Side::start("gw-health", listeners.health, health, None).map_err(system)?;
+        let admin = admin::router(admin, token);
+        let _admin =
+            Side::start("gw-admin", listeners.admin, admin, Some(metrics)).map_err(system)?;
+
+        let drained = runtime.block_on(traffic(
+            &config,
+            &server,
+            listeners.traffic,
+            service,
+            &readiness,
+            stop,
+        ));
+        // Tasks that outlived the grace are not waited for.
+        runtime.shutdown_background();
+        drained.map_err(|error| Fault::new("server.listen", error.to_string()))
+    }
+}
+
+/// Serves all listeners until `stop`, then through delay and grace.
+async fn traffic(
+    config: &Config,
+    server: &Server,
+    listeners: Vec<std::net::TcpListener>,
+    service: impl Gateway,
+    readiness: &Readiness,
+    stop: impl Future<Output = ()>,
+) -> io::Result<Drained> {
+    let (close, closing) = watch::channel(());
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        let (server, service, mut closing) = (server.clone(), service.clone(), closing.clone());
+        serving.spawn(async move {
+            // An error means that the sender is gone, which is the same.
+            let closed = async move { drop(closing.changed().await) };
+            server.serve(listener, service, closed).await
+        });
+    }
+    readiness.enter(Phase::Ready);
+    stop.await;
+    readiness.enter(Phase::Draining);
+    tokio::time::sleep(config.server.drain_delay).await;
+    drop(close);
+    let mut all = Drained::default();
+    while let Some(drained) = serving.join_next().await {
+        let drained = drained.map_err(io::Error::other)?;
+        all.connections_cut += drained.connections_cut;
+        all.requests_cut += drained.requests_cut;
+    }
+    Ok(all)
+}
+
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder.thread_name("gw-traffic").enable_all().build()
+}
+
+fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let bytes = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let http2 = &server.http2;
+    ServerConfig::builder()
+        .max_connections(count(server.max_connections.get()))
+        .max_connections_per_ip(count(server.max_connections_per_ip.get()))
+        .header_timeout(server.header_timeout)
+        .keep_alive_timeout(server.keep_alive_timeout)
+        .write_stall_timeout(server.write_stall_timeout)
+        .shutdown_grace(server.shutdown_grace)
+        .max_header_bytes(bytes(server.max_header_bytes))
+        .max_headers(count(server.max_headers.get()))
+        .http2_max_concurrent_streams(http2.max_concurrent_streams.get())
+        .http2_max_header_list_bytes(u32::try_from(http2.max_header_list_bytes).unwrap_or(u32::MAX))
+        .http2_max_pending_resets(count(http2.max_pending_resets.get()))
+        .build()
+        .map_err(|error| Fault::new(format!("server.{}", error.field()), error.rule()))
+}
+
+/// How often the metrics registry is tidied: without it, it grows between scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);

@@ -1,0 +1,193 @@
+//! The small servers of a measurement. Each runs as a process of its own, started from the measuring program itself.
+
+mod hanging;
+mod proxy;
+mod server;
+mod upstream;
+
+use std::env;
+use std::ffi::OsString;
+use std::future::Future;
+use std::net::SocketAddr;
+
+use clap::Subcommand;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+pub use self::hanging::held;
+
+use super::Result;
+
+/// A server that the measuring program starts as a child.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Role {
+    /// Answers every request at once with a small JSON document.
+    Upstream {
+        /// Where it listens.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Never answers, except to say how many requests it holds.
+    HangingUpstream {
+        /// Where it listens.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// The least a correct proxy does, on hyper.
+    Proxy {
+        /// Where it listens.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Where it sends requests.
+        #[arg(long)]
+        upstream: SocketAddr,
+        /// Worker threads of its runtime.
+        #[arg(long)]
+        threads: usize,
+    },
+}
+
+impl Role {
+    /// Serves until the process is killed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot listen.
+    pub fn run(&self) -> Result<()> {
+        match *self {
+            // The upstreams take as little of the machine as they can.
+            Self::Upstream { listen } => {
+                block_on(&mut Builder::new_current_thread(), upstream::serve(listen))
+            }
+            Self::HangingUpstream { listen } => {
+                block_on(&mut Builder::new_current_thread(), hanging::serve(listen))
+            }
+            Self::Proxy {
+                listen,
+                upstream,
+                threads,
+            } => block_on(
+                Builder::new_multi_thread().worker_threads(threads),
+                proxy::serve(listen, upstream),
+            ),
+        }
+    }
+
+    /// The command line that starts this role from the running program.
+    ///
+    /// # Errors
+    ///
+    /// If the running program's path is not known.
+    pub fn words(&self) -> Result<Vec<OsString>> {
+        let arguments = match self {
+            Self::Upstream { listen } => format!("upstream --listen {listen}"),
+            Self::HangingUpstream { listen } => format!("hanging-upstream --listen {listen}"),
+            Self::Proxy {
+                listen,
+                upstream,
+                threads,
+            } => {
+                format!("proxy --listen {listen} --upstream {upstream} --threads {threads}")
+            }
+        };
+        let mut words = vec![env::current_exe()?.into_os_string()];
+        words.extend(arguments.split(' ').map(OsString::from));
+        Ok(words)
+    }
+}
+
+fn block_on(runtime: &mut Builder, server: impl Future<Output = Result<()>>) -> Result<()> {
+    runtime.enable_all().build()?.block_on(server)
+}
+
+async fn bind(listen: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(listen).await;
+    listener.map_err(|error| format!("{listen}: {error}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::bench::hang::Hang;
+    use crate::bench::load::{self, Load};
+    use crate::bench::ports;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(subcommand)]
+        role: Role,
+    }
+
+    #[test]
+    fn the_command_line_of_a_role_is_understood_as_this_role() {
+        let listen: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let upstream: SocketAddr = "127.0.0.1:2".parse().unwrap();
+        for role in [
+            Role::Upstream { listen },
+            Role::HangingUpstream { listen },
+            Role::Proxy {
+                listen,
+                upstream,
+                threads: 3,
+            },
+        ] {
+            let program = Program::try_parse_from(role.words().unwrap()).unwrap();
+            assert_eq!(format!("{:?}", program.role), format!("{role:?}"));
+        }
+    }
+
+    async fn accepts(addr: SocketAddr) {
+        while tokio::net::TcpStream::connect(addr).await.is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn until_held(addr: SocketAddr, wanted: usize) {
+        let wait = async {
+            while held(addr).await.unwrap() != wanted {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_proxy_forwards_load() {
+        let [listen, upstream] = ports::free().unwrap();
+        tokio::spawn(upstream::serve(upstream));
+        tokio::spawn(proxy::serve(listen, upstream));
+        timeout(Duration::from_secs(10), async {
+            tokio::join!(accepts(listen), accepts(upstream))
+        })
+        .await
+        .unwrap();
+        let mut load = Load::open(listen, 3, load::get("/x?y=z")).await.unwrap();
+        for requests in [2, 100] {
+            let run = load.run(requests).await.unwrap();
+            assert_eq!(run.requests(), requests);
+            assert_eq!(run.latencies().count(), requests);
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_hang_until_they_are_dropped() {
+        let [listen, slow] = ports::free().unwrap();
+        tokio::spawn(hanging::serve(slow));
+        tokio::spawn(proxy::serve(listen, slow));
+        timeout(Duration::from_secs(10), async {
+            tokio::join!(accepts(listen), accepts(slow))
+        })
+        .await
+        .unwrap();
+        let hang = Hang::start(listen, 7, &load::get("/slow"), Duration::from_millis(1)).unwrap();
+        until_held(slow, 7).await;
+        assert_eq!((hang.refused(), hang.unexpected()), (0, 0));
+        drop(hang);
+        until_held(slow, 0).await;
+    }
+}

@@ -1,0 +1,303 @@
+//! What a hanging upstream does to another route: the latency of `/fast` while 200 requests wait on `/slow`.
+//!
+//! See `docs/benchmarks.md`.
+#![allow(
+    clippy::print_stdout,
+    reason = "printing a table is what the program is for"
+)]
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use clap::Parser;
+use gw_tests::bench::gateway::{self, Gateway};
+use gw_tests::bench::hang::Hang;
+use gw_tests::bench::load::{self, Load, Run};
+use gw_tests::bench::process::Process;
+use gw_tests::bench::roles::{Role, held};
+use gw_tests::bench::statistics::{median, micros};
+use gw_tests::bench::supervise::{status, supervise};
+use gw_tests::bench::table::Table;
+use gw_tests::bench::{Result, ports};
+use tokio::time::{Instant, sleep};
+
+/// The promise: p99 with the hang to p99 without it, or else so little more that nobody notices.
+const ALLOWED: f64 = 1.10;
+const ALLOWED_MORE: Duration = Duration::from_millis(1);
+
+const CONNECTIONS: usize = 4;
+const WARM_UP: usize = 2_000;
+
+/// Requests of one turn within a pair, less than half a second.
+const SLICE: usize = 4_000;
+
+/// Requests that ask the slow route at the same time.
+const HANGING: usize = 200;
+
+/// Places of all lanes together.
+const PLACES: usize = 1024;
+
+/// All that is measured must fit in here.
+const LIMIT: Duration = Duration::from_secs(110);
+
+/// For a server to start, and for requests to come or go.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
+
+/// After the last of the hanging requests has come: opening two hundred connections is not what is measured.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Latency of one route while another route's upstream hangs with 200 requests.
+///
+/// Exit status 1 if the p99 grows by more than a tenth and by more than a millisecond.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// The gateway's program; the one beside this program unless given.
+    #[arg(long)]
+    gateway: Option<PathBuf>,
+    /// Worker threads of the gateway; one per core unless given.
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// Requests of one measurement.
+    #[arg(long, default_value = "20000")]
+    requests: NonZeroUsize,
+    /// Measurements without and with the hang, in turns.
+    #[arg(long, default_value = "5")]
+    pairs: NonZeroUsize,
+    /// Pause of a refused client before it asks again, in milliseconds. The clients are spread evenly over it.
+    #[arg(long, default_value_t = 100)]
+    pause: u64,
+    /// Prints only: the exit status says nothing about the latencies.
+    #[arg(long)]
+    no_check: bool,
+}
+
+/// How many of the hanging requests the slow lane lets in.
+#[derive(Debug, Clone, Copy)]
+struct Scenario {
+    title: &'static str,
+    /// The slow lane's share of all places.
+    cap: f64,
+    /// Requests that the slow upstream then holds.
+    held: usize,
+}
+
+const SCENARIOS: [Scenario; 2] = [
+    Scenario {
+        title: "a: the slow lane holds all of them (cap 0.5)",
+        cap: 0.5,
+        held: HANGING,
+    },
+    // 0.05 of 1024, rounded up as the configuration's contract says.
+    Scenario {
+        title: "b: the slow lane is full, the others ask again and again (cap 0.05)",
+        cap: 0.05,
+        held: 52,
+    },
+];
+
+/// The processes of a scenario, and the open connections to the fast route.
+#[derive(Debug)]
+struct Stage {
+    slow_addr: SocketAddr,
+    gateway_addr: SocketAddr,
+    load: Load,
+    /// Killed when the scenario is over.
+    _processes: [Process; 3],
+}
+
+/// The same load without and with the hang.
+#[derive(Debug, Default)]
+struct Pair {
+    idle: Run,
+    hanging: Run,
+    /// Refusals while the hang was measured.
+    refused: usize,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match &args.role {
+        // A role ends by being killed.
+        Some(role) => status(role.run().map(|()| true)),
+        None => status(supervise(LIMIT, measure(&args))),
+    }
+}
+
+async fn measure(args: &Args) -> Result<bool> {
+    if cfg!(debug_assertions) {
+        println!("This is a debug build: what it prints says nothing about a release.");
+    }
+    let program = args
+        .gateway
+        .clone()
+        .map_or_else(gateway::beside_this_program, Ok)?;
+    let mut holds = true;
+    for scenario in SCENARIOS {
+        let scratch = tempfile::tempdir()?;
+        let mut stage = Stage::set(args, &program, scratch.path(), scenario).await?;
+        let mut pairs = Vec::with_capacity(args.pairs.get());
+        for _ in 0..args.pairs.get() {
+            pairs.push(stage.pair(args, scenario).await?);
+        }
+        holds &= print(scenario, &pairs);
+    }
+    Ok(holds || args.no_check)
+}
+
+impl Stage {
+    async fn set(args: &Args, program: &Path, scratch: &Path, scenario: Scenario) -> Result<Self> {
+        let [fast_addr, slow_addr] = ports::free()?;
+        let fast = Role::Upstream { listen: fast_addr };
+        let mut fast = Process::start("fast-upstream", &fast.words()?, scratch)?;
+        fast.accepts(fast_addr, PATIENCE).await?;
+        let slow = Role::HangingUpstream { listen: slow_addr };
+        let mut slow = Process::start("slow-upstream", &slow.words()?, scratch)?;
+        slow.accepts(slow_addr, PATIENCE).await?;
+
+        let threads = match args.threads {
+            Some(threads) => threads,
+            None => available_parallelism()?,
+        };
+        let tables = tables(fast_addr, slow_addr, scenario.cap);
+        let configured = Gateway::configured(program, scratch, threads.get(), &tables)?;
+        let gateway_addr = configured.addr;
+        let mut gateway = Process::start("gateway", &configured.words, scratch)?;
+        gateway.accepts(gateway_addr, PATIENCE).await?;
+
+        let mut load = Load::open(gateway_addr, CONNECTIONS, load::get("/fast")).await?;
+        load.run(WARM_UP).await?;
+        Ok(Self {
+            slow_addr,
+            gateway_addr,
+            load,
+            _processes: [fast, slow, gateway],
+        })
+    }
+
+    /// Without and with the hang in turns, in slices too short for the machine to change under them: the tail of a
+    /// latency says more about what else runs on a machine than about anything, and that must touch both alike.
+    async fn pair(&mut self, args: &Args, scenario: Scenario) -> Result<Pair> {
+        let mut pair = Pair::default();
+        let mut left = args.requests.get();
+        while left > 0 {
+            let slice = left.min(SLICE);
+            pair.idle.append(self.load.run(slice).await?);
+            let (run, refused) = self.hanging(args, scenario, slice).await?;
+            pair.hanging.append(run);
+            pair.refused += refused;
+            left -= slice;
+        }
+        Ok(pair)
+    }
+
+    async fn hanging(
+        &mut self,
+        args: &Args,
+        scenario: Scenario,
+        requests: usize,
+    ) -> Result<(Run, usize)> {
+        let pause = Duration::from_millis(args.pause);
+        let hang = Hang::start(self.gateway_addr, HANGING, &load::get("/slow"), pause)?;
+        self.wait_until_held(scenario.held).await?;
+        sleep(SETTLE).await;
+        let refused_before = hang.refused();
+        let run = self.load.run(requests).await?;
+        let refused = hang.refused() - refused_before;
+
+        // The measurement is worth something only if the hang was there all the time.
+        let still = held(self.slow_addr).await?;
+        if still != scenario.held || hang.unexpected() != 0 {
+            let unexpected = hang.unexpected();
+            return Err(format!(
+                "{still} requests still held, {unexpected} unexpected answers on /slow"
+            )
+            .into());
+        }
+        if (scenario.held < HANGING) != (refused > 0) {
+            return Err(format!("{refused} requests refused with {} held", scenario.held).into());
+        }
+        drop(hang);
+        self.wait_until_held(0).await?;
+        Ok((run, refused))
+    }
+
+    async fn wait_until_held(&self, wanted: usize) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let held = held(self.slow_addr).await?;
+            if held == wanted {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(
+                    format!("the slow upstream holds {held} requests, not {wanted}").into(),
+                );
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+/// Two routes with an upstream each. The timers of the slow one are longer than any measurement: what hangs, hangs.
+fn tables(fast: SocketAddr, slow: SocketAddr, cap: f64) -> String {
+    format!(
+        "[lanes]\ntotal = {PLACES}\n\n\
+         [lanes.lane.core]\nguaranteed = 0.35\n\n\
+         [lanes.lane.slow]\nguaranteed = 0.05\ncap = {cap}\ncriticality = \"sheddable\"\nqueue = 0\n\n\
+         [upstreams.fast]\nendpoints = [\"http://{fast}\"]\n\n\
+         [upstreams.slow]\nendpoints = [\"http://{slow}\"]\n\n\
+         [[routes]]\nname = \"fast\"\nmatch = {{ prefix = \"/fast\" }}\nupstream = \"fast\"\npublic = true\n\n\
+         [[routes]]\nname = \"slow\"\nmatch = {{ prefix = \"/slow\" }}\nupstream = \"slow\"\npublic = true\n\
+         lane = \"slow\"\ntimeouts = {{ request = \"10m\", first_byte = \"10m\" }}\n"
+    )
+}
+
+fn print(scenario: Scenario, pairs: &[Pair]) -> bool {
+    let p99 = |run: &Run| micros(run.latencies().per_mille(990));
+    let p50 = |run: &Run| micros(run.latencies().per_mille(500));
+    println!("{}", scenario.title);
+    let mut table = Table::new(&[
+        "pair",
+        "requests",
+        "idle p50 µs",
+        "idle p99 µs",
+        "hang p50 µs",
+        "hang p99 µs",
+        "ratio p99",
+        "held",
+        "refused/s",
+    ]);
+    for (number, pair) in (1..).zip(pairs) {
+        table.row(vec![
+            number.to_string(),
+            pair.hanging.requests().to_string(),
+            format!("{:.0}", p50(&pair.idle)),
+            format!("{:.0}", p99(&pair.idle)),
+            format!("{:.0}", p50(&pair.hanging)),
+            format!("{:.0}", p99(&pair.hanging)),
+            format!("{:.3}", p99(&pair.hanging) / p99(&pair.idle)),
+            scenario.held.to_string(),
+            format!(
+                "{:.0}",
+                pair.refused as f64 / pair.hanging.elapsed().as_secs_f64()
+            ),
+        ]);
+    }
+    let idle = median(pairs.iter().map(|pair| p99(&pair.idle)));
+    let hang = median(pairs.iter().map(|pair| p99(&pair.hanging)));
+    print!("{}", table.render());
+    let holds = hang <= idle * ALLOWED || hang <= idle + micros(ALLOWED_MORE);
+    let verdict = if holds { "holds" } else { "MISSED" };
+    println!(
+        "p99 (median): {idle:.0} µs idle, {hang:.0} µs with the hang, ratio {:.3}; at most {ALLOWED}, or 1 ms more: {verdict}\n",
+        hang / idle
+    );
+    holds
+}
