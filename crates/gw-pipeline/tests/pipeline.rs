@@ -1,5 +1,7 @@
 //! A whole pipeline: in front of axum's router, and as a service of its own.
 
+#![allow(clippy::unwrap_used, reason = "assertions")]
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -29,7 +29,11 @@ pub struct HeadLimits {
 impl HeadLimits {
     /// These limits.
     pub const fn new(uri_bytes: usize, fields: usize, field_bytes: usize) -> Self {
-        Self { uri_bytes, fields, field_bytes }
+        Self {
+            uri_bytes,
+            fields,
+            field_bytes,
+        }
     }
 }
 

@@ -41,7 +41,11 @@ impl Default for IdentityHeaders {
 impl IdentityHeaders {
     /// These fields.
     pub const fn new(consumer: HeaderName, user: HeaderName, scopes: HeaderName) -> Self {
-        Self { consumer, user, scopes }
+        Self {
+            consumer,
+            user,
+            scopes,
+        }
     }
 
     fn apply(&self, headers: &mut HeaderMap, identity: Option<&Identity>) {

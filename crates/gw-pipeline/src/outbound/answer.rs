@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
-use gw_core::{Body, BoxError, OnReject, RejectContext, Rejection, Respond};
-use http::{Request, Response, header};
+use gw_core::{Body, BoxError, Code, OnReject, RejectContext, Rejection, Respond};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -226,23 +226,20 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
 
     fn response(&self, mut response: Response<Body>) -> Response<Body> {
         if let Some(ReplaceBody(code)) = response.extensions_mut().remove() {
-            response = self.replace(&response, code);
+            response = self.replace(response, code);
         }
         self.finish(response)
     }
 
-    /// The answer without what the upstream said, but with what it asked for: its status, and when to come back.
-    fn replace(&self, original: &Response<Body>, code: &'static gw_core::Code) -> Response<Body> {
+    /// The envelope in place of what the upstream said, with the status and the fields that are still there.
+    fn replace(&self, original: Response<Body>, code: &'static Code) -> Response<Body> {
+        let (original, _) = original.into_parts();
         let mut response = self.render(Rejection::new(code));
         // A gRPC caller reads the status from the fields; its HTTP status is 200.
         if self.context.caller != Caller::Grpc {
-            *response.status_mut() = original.status();
+            *response.status_mut() = original.status;
         }
-        if let Some(after) = original.headers().get(header::RETRY_AFTER) {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, after.clone());
-        }
+        response.headers_mut().extend(original.headers);
         // The failure is the upstream's, not a refusal of ours: it must not be counted as one.
         response.extensions_mut().remove::<Rejection>();
         response

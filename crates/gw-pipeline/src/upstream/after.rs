@@ -1,5 +1,7 @@
 use gw_core::{Code, Rejection};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+};
 use http::{Response, StatusCode};
 
 use super::body::UpstreamBody;
@@ -33,9 +35,17 @@ impl After {
             && !is_grpc(response.headers())
         {
             response.extensions_mut().insert(ReplaceBody(code));
+            // Its fields speak of the failure as well, but for one. What stages add on the way out stays.
+            keep_only(response.headers_mut(), RETRY_AFTER);
         }
         Ok(response)
     }
+}
+
+fn keep_only(headers: &mut HeaderMap, name: HeaderName) {
+    let kept = headers.remove(&name);
+    headers.clear();
+    headers.extend(kept.map(|value| (name, value)));
 }
 
 const NOTHING: &[HeaderName] = &[];

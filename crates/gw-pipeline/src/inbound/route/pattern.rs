@@ -90,8 +90,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-const NOT_NORMAL: &str =
-    "must be in normal form: no dot or empty segments, no needless escapes";
+const NOT_NORMAL: &str = "must be in normal form: no dot or empty segments, no needless escapes";
 
 /// Requests are matched by their normal form, so a pattern in another form would never match.
 fn check_literal(path: &str) -> Result<(), &'static str> {
