@@ -25,15 +25,26 @@ fn places(total: u32) -> NonZeroU32 {
 
 fn core(c: &mut Criterion) {
     let mut group = c.benchmark_group("core");
-    let configs = || [LaneConfig::new("auth").guaranteed(0.4), LaneConfig::new("logs").guaranteed(0.05).cap(0.15)];
+    let configs = || {
+        [
+            LaneConfig::new("auth").guaranteed(0.4),
+            LaneConfig::new("logs").guaranteed(0.05).cap(0.15),
+        ]
+    };
     let lanes = Lanes::new(places(512), configs()).unwrap();
     let (auth, logs) = (lanes.find("auth").unwrap(), lanes.find("logs").unwrap());
-    group.bench_function("admit and release, guaranteed", |b| b.iter(|| drop(black_box(lanes.try_admit(auth)))));
+    group.bench_function("admit and release, guaranteed", |b| {
+        b.iter(|| drop(black_box(lanes.try_admit(auth))))
+    });
 
     let own: Vec<_> = (0..26).map(|_| lanes.try_admit(logs).unwrap()).collect();
-    group.bench_function("admit and release, borrowed", |b| b.iter(|| drop(black_box(lanes.try_admit(logs)))));
+    group.bench_function("admit and release, borrowed", |b| {
+        b.iter(|| drop(black_box(lanes.try_admit(logs))))
+    });
     let lent: Vec<_> = std::iter::from_fn(|| lanes.try_admit(logs)).collect();
-    group.bench_function("lane full, fast path", |b| b.iter(|| black_box(lanes.try_admit(logs)).is_none()));
+    group.bench_function("lane full, fast path", |b| {
+        b.iter(|| black_box(lanes.try_admit(logs)).is_none())
+    });
     group.bench_function("lane full, refused and counted", |b| {
         b.iter(|| black_box(lanes.enter(logs, tokio::time::Instant::now())))
     });
@@ -41,7 +52,11 @@ fn core(c: &mut Criterion) {
 
     let semaphore = std::sync::Arc::new(tokio::sync::Semaphore::new(512));
     group.bench_function("tokio semaphore, owned permit", |b| {
-        b.iter(|| drop(black_box(std::sync::Arc::clone(&semaphore).try_acquire_owned())));
+        b.iter(|| {
+            drop(black_box(
+                std::sync::Arc::clone(&semaphore).try_acquire_owned(),
+            ))
+        });
     });
 
     group.bench_function("admit and release, two threads in one lane", |b| {
@@ -49,12 +64,18 @@ fn core(c: &mut Criterion) {
     });
     group.bench_function("admit and release, two threads in two lanes", |b| {
         b.iter_custom(|rounds| {
-            on_two_threads(rounds, |thread| drop(black_box(lanes.try_admit([auth, logs][thread]))))
+            on_two_threads(rounds, |thread| {
+                drop(black_box(lanes.try_admit([auth, logs][thread])))
+            })
         });
     });
     group.bench_function("tokio semaphore, two threads", |b| {
         b.iter_custom(|rounds| {
-            on_two_threads(rounds, |_| drop(black_box(std::sync::Arc::clone(&semaphore).try_acquire_owned())))
+            on_two_threads(rounds, |_| {
+                drop(black_box(
+                    std::sync::Arc::clone(&semaphore).try_acquire_owned(),
+                ))
+            })
         });
     });
     group.finish();
@@ -74,7 +95,9 @@ fn on_two_threads(rounds: u64, round: impl Fn(usize) + Sync) -> Duration {
         barrier.wait();
         #[allow(clippy::disallowed_types, reason = "a bench measures the real clock")]
         let start = Instant::now();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         start.elapsed()
     })
 }
@@ -98,7 +121,9 @@ where
     }
     assert!(service.poll_ready(&mut cx).is_ready());
     let mut future = pin!(service.call(request));
-    let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut cx) else { unreachable!() };
+    let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut cx) else {
+        unreachable!()
+    };
     let mut body = pin!(response.into_body());
     assert!(black_box(body.as_mut().poll_frame(&mut cx)).is_ready());
 }
@@ -117,7 +142,12 @@ fn layer(c: &mut Criterion) {
         BulkheadLayer::builder(places(512))
             .lane(LaneConfig::new("core").guaranteed(0.35))
             .lane(LaneConfig::new("auth").guaranteed(0.40).queue(64))
-            .lane(LaneConfig::new("logs").guaranteed(0.05).cap(0.15).max_hold(Duration::from_secs(10)))
+            .lane(
+                LaneConfig::new("logs")
+                    .guaranteed(0.05)
+                    .cap(0.15)
+                    .max_hold(Duration::from_secs(10)),
+            )
     };
     group.bench_function("bulkhead, default lane", |b| {
         let mut service = lanes().build().unwrap().layer(service_fn(bare));
@@ -137,7 +167,10 @@ fn layer(c: &mut Criterion) {
         b.iter(|| run(&mut service, Some(&named[1])));
     });
     group.bench_function("bulkhead, refused", |b| {
-        let layer = BulkheadLayer::builder(places(1)).lane(LaneConfig::new("core")).build().unwrap();
+        let layer = BulkheadLayer::builder(places(1))
+            .lane(LaneConfig::new("core"))
+            .build()
+            .unwrap();
         let mut service = layer.layer(service_fn(bare));
         let _held = service.call(Request::new(()));
         b.iter(|| run(&mut service, None));
@@ -149,8 +182,12 @@ fn layer(c: &mut Criterion) {
 fn threads(c: &mut Criterion) {
     use http_body_util::BodyExt as _;
 
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let layer = BulkheadLayer::builder(places(512)).lane(LaneConfig::new("logs").threads(1)).with_threads();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let layer = BulkheadLayer::builder(places(512))
+        .lane(LaneConfig::new("logs").threads(1))
+        .with_threads();
     let service = layer.build().unwrap().layer(service_fn(bare));
     let mut group = c.benchmark_group("threads");
     group.bench_function("one request at a time", |b| {
@@ -162,7 +199,9 @@ fn threads(c: &mut Criterion) {
     group.throughput(criterion::Throughput::Elements(64));
     group.bench_function("64 requests at a time", |b| {
         b.iter(|| {
-            let futures: Vec<_> = (0..64).map(|_| service.clone().call(Request::new(()))).collect();
+            let futures: Vec<_> = (0..64)
+                .map(|_| service.clone().call(Request::new(())))
+                .collect();
             runtime.block_on(async {
                 for future in futures {
                     black_box(future.await.unwrap().into_body().collect().await.unwrap());

@@ -31,7 +31,11 @@ pin_project! {
 impl<B> ResponseBody<B> {
     /// A body that holds no place, for renderers and tests.
     pub const fn new(inner: B) -> Self {
-        Self { inner, lease: None, cut: false }
+        Self {
+            inner,
+            lease: None,
+            cut: false,
+        }
     }
 
     /// The body inside.
@@ -50,7 +54,11 @@ impl<B: Body> ResponseBody<B> {
     pub(crate) fn hold(mut response: Response<B>, lease: Option<Lease>) -> Response<Self> {
         let ended = response.body().is_end_stream();
         let lease = lease.and_then(|lease| lease.at_head(&mut response, ended));
-        response.map(|inner| Self { inner, lease, cut: false })
+        response.map(|inner| Self {
+            inner,
+            lease,
+            cut: false,
+        })
     }
 }
 
@@ -77,16 +85,24 @@ where
             return Poll::Ready(None);
         }
         // Asked before the body is: one that has always something to say is never pending, and is cut all the same.
-        let mut over = this.lease.as_mut().is_some_and(|lease| lease.cut_if_over().is_some());
+        let mut over = this
+            .lease
+            .as_mut()
+            .is_some_and(|lease| lease.cut_if_over().is_some());
         let mut frame = Poll::Pending;
         if !over {
             frame = this.inner.as_mut().poll_frame(cx);
         }
         match &frame {
             Poll::Pending => {
-                over = over || this.lease.as_mut().is_some_and(|lease| lease.poll_cut(cx).is_ready());
+                over = over
+                    || this
+                        .lease
+                        .as_mut()
+                        .is_some_and(|lease| lease.poll_cut(cx).is_ready());
             }
-            Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !this.inner.is_end_stream() => {}
+            Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !this.inner.is_end_stream() => {
+            }
             Poll::Ready(_) => *this.lease = None,
         }
         if over {

@@ -27,7 +27,10 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(field: impl Into<String>, rule: &'static str) -> Self {
-        Self { field: field.into(), rule }
+        Self {
+            field: field.into(),
+            rule,
+        }
     }
 
     pub(crate) fn of_lane(lane: &LaneConfig, field: &str, rule: &'static str) -> Self {
@@ -72,14 +75,21 @@ pub(crate) fn check(lanes: &[LaneConfig]) -> Result<Vec<Shares>, ConfigError> {
     let mut guaranteed = 0;
     for (place, lane) in lanes.iter().enumerate() {
         let shares = check_lane(lane)?;
-        if lanes.iter().take(place).any(|other| other.name == lane.name) {
+        if lanes
+            .iter()
+            .take(place)
+            .any(|other| other.name == lane.name)
+        {
             return Err(ConfigError::of_lane(lane, "name", "must not be used twice"));
         }
         guaranteed += shares.guaranteed.millionths();
         checked.push(shares);
     }
     if guaranteed > Share::WHOLE.millionths() {
-        return Err(ConfigError::new("lanes", "the guaranteed shares must be at most 1 together"));
+        return Err(ConfigError::new(
+            "lanes",
+            "the guaranteed shares must be at most 1 together",
+        ));
     }
     Ok(checked)
 }
@@ -105,7 +115,10 @@ fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
     if !within(lane.queue_timeout, LaneConfig::MAX_QUEUE_TIMEOUT) {
         return wrong("queue_timeout", "must be above zero and at most 1 hour");
     }
-    if lane.max_hold.is_some_and(|limit| !within(limit, LaneConfig::MAX_MAX_HOLD)) {
+    if lane
+        .max_hold
+        .is_some_and(|limit| !within(limit, LaneConfig::MAX_MAX_HOLD))
+    {
         return wrong("max_hold", "must be above zero and at most 24 hours");
     }
     if lane.threads > LaneConfig::MAX_THREADS {
@@ -134,10 +147,22 @@ mod tests {
                 lane().guaranteed(0.2).cap(0.1),
                 "lanes.logs.cap: must be at least the guaranteed share",
             ),
-            (lane().cap(0.0), "lanes.logs.cap: must be a number above 0 and at most 1"),
-            (lane().cap(f64::NAN), "lanes.logs.cap: must be a number above 0 and at most 1"),
-            (lane().guaranteed(1.5), "lanes.logs.guaranteed: must be a number from 0 to 1"),
-            (lane().queue(1_000_001), "lanes.logs.queue: must be at most 1000000 requests"),
+            (
+                lane().cap(0.0),
+                "lanes.logs.cap: must be a number above 0 and at most 1",
+            ),
+            (
+                lane().cap(f64::NAN),
+                "lanes.logs.cap: must be a number above 0 and at most 1",
+            ),
+            (
+                lane().guaranteed(1.5),
+                "lanes.logs.guaranteed: must be a number from 0 to 1",
+            ),
+            (
+                lane().queue(1_000_001),
+                "lanes.logs.queue: must be at most 1000000 requests",
+            ),
             (
                 lane().queue_timeout(Duration::ZERO),
                 "lanes.logs.queue_timeout: must be above zero and at most 1 hour",
@@ -161,7 +186,8 @@ mod tests {
         let twice = [LaneConfig::new("a"), LaneConfig::new("a")];
         assert_eq!(error(&twice), "lanes.a.name: must not be used twice");
         let shares = |shares: &[f64]| -> Vec<_> {
-            let lane = |(n, share): (usize, &f64)| LaneConfig::new(n.to_string()).guaranteed(*share);
+            let lane =
+                |(n, share): (usize, &f64)| LaneConfig::new(n.to_string()).guaranteed(*share);
             shares.iter().enumerate().map(lane).collect()
         };
         assert_eq!(

@@ -61,7 +61,10 @@ where
         place: Option<(&Lanes, Permit)>,
     ) -> Self::Future {
         let lease = place.map(|(lanes, permit)| Lease::new(lanes, permit, &mut request));
-        InlineFuture { future: service.call(request), lease }
+        InlineFuture {
+            future: service.call(request),
+            lease,
+        }
     }
 }
 

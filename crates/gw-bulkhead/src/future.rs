@@ -61,13 +61,19 @@ where
 {
     /// Runs at once.
     pub(crate) const fn running(future: X::Future, on_reject: R) -> Self {
-        Self { state: State::Running { future }, on_reject }
+        Self {
+            state: State::Running { future },
+            on_reject,
+        }
     }
 
     /// Is refused.
     pub(crate) fn rejected(rejected: Rejected, on_reject: R) -> Self {
         let rejected = Some(Box::new(rejected));
-        Self { state: State::Rejected { rejected }, on_reject }
+        Self {
+            state: State::Rejected { rejected },
+            on_reject,
+        }
     }
 
     /// Waits first.
@@ -79,7 +85,9 @@ where
         executor: X,
         on_reject: R,
     ) -> Self {
-        let until = wait.next_expiry().map_or(deadline, |expiry| expiry.min(deadline));
+        let until = wait
+            .next_expiry()
+            .map_or(deadline, |expiry| expiry.min(deadline));
         let queued = Some(Box::new(Queued {
             wait,
             deadline,
@@ -90,7 +98,10 @@ where
             request,
             executor,
         }));
-        Self { state: State::Queued { queued }, on_reject }
+        Self {
+            state: State::Queued { queued },
+            on_reject,
+        }
     }
 }
 
@@ -120,15 +131,27 @@ impl<S, B, X> Queued<S, B, X> {
         S: Service<Request<B>, Response = Response<ResB>>,
         X: Execute<S, B, ResB>,
     {
-        let Self { wait, context, lanes, mut service, request, executor, .. } = self;
+        let Self {
+            wait,
+            context,
+            lanes,
+            mut service,
+            request,
+            executor,
+            ..
+        } = self;
         match permit.map_or_else(|| wait.give_up(Instant::now()), Ok) {
             Ok(permit) => {
                 let place = Some((&lanes, permit));
-                State::Running { future: executor.execute(&mut service, request, place) }
+                State::Running {
+                    future: executor.execute(&mut service, request, place),
+                }
             }
             Err(refusal) => {
                 let rejection = error::rejection(refusal);
-                State::Rejected { rejected: Some(Box::new(Rejected { rejection, context })) }
+                State::Rejected {
+                    rejected: Some(Box::new(Rejected { rejection, context })),
+                }
             }
         }
     }
@@ -151,9 +174,13 @@ where
         let result = loop {
             match this.state.as_mut().project() {
                 StateProj::Queued { queued } => {
-                    let Some(waiting) = queued else { return Poll::Pending };
+                    let Some(waiting) = queued else {
+                        return Poll::Pending;
+                    };
                     let permit = ready!(waiting.poll_place(cx));
-                    let Some(queued) = queued.take() else { return Poll::Pending };
+                    let Some(queued) = queued.take() else {
+                        return Poll::Pending;
+                    };
                     this.state.set(queued.leave(permit));
                 }
                 StateProj::Running { future } => {
@@ -189,6 +216,8 @@ where
             State::Rejected { .. } => "rejected",
             State::Done => "done",
         };
-        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
     }
 }

@@ -160,8 +160,13 @@ impl LaneId {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::LaneFull, Self::QueueFull, Self::QueueTimeout, Self::Draining, Self::MaxHold];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::LaneFull,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Draining,
+        Self::MaxHold,
+    ];
 
     /// The word for it in answers and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -406,7 +411,9 @@ impl Inner {
     fn lane(&self, id: LaneId) -> &LaneState {
         // The first lane stands for an id of other lanes.
         let after_first = usize::from(id.0).checked_sub(1);
-        after_first.and_then(|place| self.rest.get(place)).unwrap_or(&self.first)
+        after_first
+            .and_then(|place| self.rest.get(place))
+            .unwrap_or(&self.first)
     }
 
     fn mode(&self) -> Mode {
@@ -564,7 +571,9 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 fn ranks(lanes: &[LaneConfig]) -> Vec<VecDeque<LaneId>> {
     let of = |criticality| {
         let ids = (0..).map(LaneId).zip(lanes);
-        ids.filter(move |(_, lane)| lane.criticality == criticality).map(|(id, _)| id).collect()
+        ids.filter(move |(_, lane)| lane.criticality == criticality)
+            .map(|(id, _)| id)
+            .collect()
     };
     [
         Criticality::CriticalPlus,

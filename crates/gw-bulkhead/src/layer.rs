@@ -64,7 +64,11 @@ impl BulkheadLayer {
 impl<X, R> BulkheadLayer<X, R> {
     /// Renders refusals with `renderer`, which is given the inner service's body type.
     pub fn on_reject<T>(self, renderer: T) -> BulkheadLayer<X, T> {
-        BulkheadLayer { shared: self.shared, executor: self.executor, on_reject: renderer }
+        BulkheadLayer {
+            shared: self.shared,
+            executor: self.executor,
+            on_reject: renderer,
+        }
     }
 
     /// What an operator may read and change while requests run.
@@ -118,14 +122,19 @@ impl<X> BulkheadBuilder<X> {
         let lanes = Lanes::new(self.total, self.lanes)?;
         let default = match &self.default {
             None => LaneId::FIRST,
-            Some(name) => lanes
-                .find(name)
-                .ok_or(ConfigError::new("default_lane", "must be the name of a lane"))?,
+            Some(name) => lanes.find(name).ok_or(ConfigError::new(
+                "default_lane",
+                "must be the name of a lane",
+            ))?,
         };
         if self.mode != Mode::default() {
             lanes.set_mode(self.mode);
         }
-        Ok(Shared { lanes, default, classify: self.classify })
+        Ok(Shared {
+            lanes,
+            default,
+            classify: self.classify,
+        })
     }
 }
 
@@ -137,10 +146,18 @@ impl BulkheadBuilder<Inline> {
     /// If the lanes cannot be built, see [`Lanes::new`], the default lane does not exist, or a lane wants threads.
     pub fn build(self) -> Result<BulkheadLayer<Inline>, ConfigError> {
         if let Some(lane) = self.lanes.iter().find(|lane| lane.threads > 0) {
-            return Err(ConfigError::of_lane(lane, "threads", "needs a bulkhead built `with_threads`"));
+            return Err(ConfigError::of_lane(
+                lane,
+                "threads",
+                "needs a bulkhead built `with_threads`",
+            ));
         }
         let shared = Arc::new(self.shared()?);
-        Ok(BulkheadLayer { shared, executor: Inline, on_reject: Respond::new() })
+        Ok(BulkheadLayer {
+            shared,
+            executor: Inline,
+            on_reject: Respond::new(),
+        })
     }
 }
 
@@ -155,7 +172,11 @@ impl BulkheadBuilder<Threads> {
     pub fn build(self) -> Result<BulkheadLayer<Threads>, ConfigError> {
         let shared = Arc::new(self.shared()?);
         let executor = Threads::start(&shared.lanes)?;
-        Ok(BulkheadLayer { shared, executor, on_reject: Respond::new() })
+        Ok(BulkheadLayer {
+            shared,
+            executor,
+            on_reject: Respond::new(),
+        })
     }
 }
 
@@ -180,7 +201,9 @@ impl<F: FactSet, X, R> Stage<F> for BulkheadLayer<X, R> {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("lanes", &self.lanes).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
     }
 }
 

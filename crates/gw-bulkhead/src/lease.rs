@@ -65,7 +65,9 @@ impl Lease {
             Hold::Body => Upgrade::asked(request),
             Hold::Head => None,
         };
-        let until = config.max_hold.and_then(|limit| Instant::now().checked_add(limit));
+        let until = config
+            .max_hold
+            .and_then(|limit| Instant::now().checked_add(limit));
         let place = match until {
             Some(until) if lanes.mode() == Mode::Enforce => Place::Timed(Box::new(Timed {
                 permit: TimedPermit::new(owner.into_shared(), until),
@@ -77,7 +79,11 @@ impl Lease {
             _ if upgrade.is_some() => Place::Unlimited(Owner::Shared(owner.into_shared())),
             _ => Place::Unlimited(owner),
         };
-        Self { place, hold: config.hold, upgrade }
+        Self {
+            place,
+            hold: config.hold,
+            upgrade,
+        }
     }
 
     /// What the body of `response` goes on to hold; `ended` says that its head is all there is.
@@ -146,16 +152,27 @@ impl Timed {
 
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = self.permit.until();
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
         // A timer that has fired must not be polled again, and need not: what says no then is the mode.
         if !sleep.is_elapsed() && sleep.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.is_over() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_over() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     fn cut(&self) -> Rejected {
-        let refusal = self.lanes.refuse(self.lane, Reason::MaxHold, Instant::now());
-        Rejected { rejection: error::rejection(refusal), context: self.context.clone() }
+        let refusal = self
+            .lanes
+            .refuse(self.lane, Reason::MaxHold, Instant::now());
+        Rejected {
+            rejection: error::rejection(refusal),
+            context: self.context.clone(),
+        }
     }
 }

@@ -30,7 +30,8 @@ pub use self::future::ResponseFuture;
 pub use self::handle::BulkheadHandle;
 pub use self::lane::{Hold, LaneConfig};
 pub use self::lanes::{
-    Drained, Entry, LaneId, LaneSnapshot, Lanes, Permit, Reason, Refusal, Rejections, Snapshot, Wait,
+    Drained, Entry, LaneId, LaneSnapshot, Lanes, Permit, Reason, Refusal, Rejections, Snapshot,
+    Wait,
 };
 pub use self::layer::{BulkheadBuilder, BulkheadLayer};
 pub use self::service::Bulkhead;

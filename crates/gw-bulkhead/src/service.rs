@@ -27,7 +27,12 @@ pub struct Bulkhead<S, X = Inline, R = Respond> {
 
 impl<S, X, R> Bulkhead<S, X, R> {
     pub(crate) const fn new(inner: S, shared: Arc<Shared>, executor: X, on_reject: R) -> Self {
-        Self { inner, shared, executor, on_reject }
+        Self {
+            inner,
+            shared,
+            executor,
+            on_reject,
+        }
     }
 
     /// The inner service.
@@ -57,7 +62,9 @@ where
     type Future = ResponseFuture<S, B, ResB, X, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.on_reject.inner(error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.on_reject.inner(error))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
@@ -90,7 +97,14 @@ where
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let call = (ready, request);
-                ResponseFuture::queued(wait, lanes, deadline, call, self.executor.clone(), on_reject)
+                ResponseFuture::queued(
+                    wait,
+                    lanes,
+                    deadline,
+                    call,
+                    self.executor.clone(),
+                    on_reject,
+                )
             }
             Entry::Refused(refusal) => {
                 let context = RejectContext::of(&request);

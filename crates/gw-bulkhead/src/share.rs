@@ -37,7 +37,9 @@ mod tests {
     use super::*;
 
     fn share(ratio: f64, total: u32) -> u32 {
-        Share::new(ratio).unwrap().of(NonZeroU32::new(total).unwrap())
+        Share::new(ratio)
+            .unwrap()
+            .of(NonZeroU32::new(total).unwrap())
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Every metric name and every log line of the crate.
 
-#![allow(clippy::disallowed_macros, reason = "the one place where metrics are named")]
+#![allow(
+    clippy::disallowed_macros,
+    reason = "the one place where metrics are named"
+)]
 
 use std::num::NonZeroU32;
 
@@ -28,9 +31,21 @@ mod metering {
 
     /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
     pub fn describe() {
-        metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests that hold a place in the lane.");
-        metrics::describe_gauge!(LIMIT, Unit::Count, "Places that the lane never exceeds: its cap.");
-        metrics::describe_gauge!(QUEUED, Unit::Count, "Requests that wait for a place in the lane.");
+        metrics::describe_gauge!(
+            IN_FLIGHT,
+            Unit::Count,
+            "Requests that hold a place in the lane."
+        );
+        metrics::describe_gauge!(
+            LIMIT,
+            Unit::Count,
+            "Places that the lane never exceeds: its cap."
+        );
+        metrics::describe_gauge!(
+            QUEUED,
+            Unit::Count,
+            "Requests that wait for a place in the lane."
+        );
         metrics::describe_counter!(
             REJECTIONS,
             Unit::Count,
@@ -88,9 +103,7 @@ mod metering {
             self.gauges();
             let same = |(other, _): &(Reason, _)| *other == reason;
             if let Some((_, counter)) = Reason::ALL.into_iter().zip(&self.rejections).find(same) {
-                let register = || {
-                    metrics::counter!(REJECTIONS, "lane" => self.label(), "reason" => reason.as_str())
-                };
+                let register = || metrics::counter!(REJECTIONS, "lane" => self.label(), "reason" => reason.as_str());
                 counter.get_or_init(register).increment(1);
             }
         }
@@ -115,7 +128,9 @@ mod metering {
     impl fmt::Debug for LaneMetrics {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let registered = self.gauges.get().is_some();
-            f.debug_struct("LaneMetrics").field("registered", &registered).finish_non_exhaustive()
+            f.debug_struct("LaneMetrics")
+                .field("registered", &registered)
+                .finish_non_exhaustive()
         }
     }
 }
@@ -130,7 +145,10 @@ mod metering {
     pub(crate) struct LaneMetrics;
 
     impl LaneMetrics {
-        #[allow(clippy::needless_pass_by_value, reason = "as with the feature `metrics`")]
+        #[allow(
+            clippy::needless_pass_by_value,
+            reason = "as with the feature `metrics`"
+        )]
         pub(crate) fn new(_: Lane, _: u32) -> Self {
             Self
         }
@@ -152,7 +170,11 @@ mod metering {
 /// Called at the first refusal after a while without any.
 pub(crate) fn refusing(lane: &str, reason: Reason) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(lane, reason = reason.as_str(), "bulkhead: a lane begins to refuse requests");
+    tracing::warn!(
+        lane,
+        reason = reason.as_str(),
+        "bulkhead: a lane begins to refuse requests"
+    );
     let _ = (lane, reason);
 }
 

@@ -7,7 +7,8 @@ use std::future::ready;
 
 use bytes::Bytes;
 use gw_bulkhead::{
-    BulkheadLayer, Fail, Lane, LaneConfig, Mode, OVERLOADED, Problem, ResponseBody, RespondWith, SHUTTING_DOWN,
+    BulkheadLayer, Fail, Lane, LaneConfig, Mode, OVERLOADED, Problem, RespondWith, ResponseBody,
+    SHUTTING_DOWN,
 };
 use gw_core::context::RequestId;
 use gw_core::record::Record;
@@ -19,7 +20,9 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 use support::{call, first_lane, in_flight, inner, one_lane, places, poll, request, request_in};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-async fn json(response: Response<impl http_body::Body<Error: std::fmt::Debug>>) -> serde_json::Value {
+async fn json(
+    response: Response<impl http_body::Body<Error: std::fmt::Debug>>,
+) -> serde_json::Value {
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
@@ -36,7 +39,10 @@ async fn a_refusal_says_why_and_when_to_come_back() {
     assert_eq!(response.status(), 503);
     assert!(["1", "2"].contains(&response.headers()["retry-after"].to_str().unwrap()));
     assert_eq!(response.headers()["cache-control"], "no-store");
-    assert_eq!(response.extensions().get::<Rejection>().unwrap().code(), &OVERLOADED);
+    assert_eq!(
+        response.extensions().get::<Rejection>().unwrap().code(),
+        &OVERLOADED
+    );
     let expected = serde_json::json!({"error": {
         "code": "OVERLOADED",
         "message": "The service is at capacity.",
@@ -52,25 +58,52 @@ async fn grpc_callers_get_a_status() {
     let (service, _inner) = inner();
     let mut service = layer.layer(service);
     let _held = call(&mut service, request()).await;
-    let refused = Request::builder().header(header::CONTENT_TYPE, "application/grpc").body(()).unwrap();
+    let refused = Request::builder()
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .body(())
+        .unwrap();
     let response = call(&mut service, refused).await.await.unwrap();
-    assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"8".parse().unwrap()));
+    assert_eq!(
+        (
+            response.status().as_u16(),
+            &response.headers()["grpc-status"]
+        ),
+        (200, &"8".parse().unwrap())
+    );
 }
 
 #[tokio::test]
 async fn other_renderers_fit() {
-    let empty = |_: Request<()>| ready(Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new())));
-    let full = |_: Request<()>| ready(Ok::<_, std::io::Error>(Response::new(Full::new(Bytes::new()))));
+    let empty = |_: Request<()>| {
+        ready(Ok::<_, std::io::Error>(
+            Response::new(Empty::<Bytes>::new()),
+        ))
+    };
+    let full = |_: Request<()>| {
+        ready(Ok::<_, std::io::Error>(Response::new(Full::new(
+            Bytes::new(),
+        ))))
+    };
     let drained = || {
         let layer = one_lane(1, LaneConfig::new("core"));
         drop(layer.handle().drain());
         layer
     };
     let with = drained().on_reject(RespondWith::new(|_| Empty::new()));
-    assert_eq!(with.layer(service_fn(empty)).oneshot(request()).await.unwrap().status(), 503);
+    assert_eq!(
+        with.layer(service_fn(empty))
+            .oneshot(request())
+            .await
+            .unwrap()
+            .status(),
+        503
+    );
     let problem = drained().on_reject(Problem::new()).layer(service_fn(full));
     let response = problem.oneshot(request()).await.unwrap();
-    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
     let fail = drained().on_reject(Fail).layer(service_fn(empty));
     match fail.oneshot(request()).await {
         Err(LayerError::Rejected(rejection)) => assert_eq!(rejection.code(), &SHUTTING_DOWN),
@@ -79,7 +112,10 @@ async fn other_renderers_fit() {
 }
 
 fn two_lanes() -> gw_bulkhead::BulkheadBuilder {
-    BulkheadLayer::builder(places(10)).lane(LaneConfig::new("logs")).lane(LaneConfig::new("core")).default_lane("core")
+    BulkheadLayer::builder(places(10))
+        .lane(LaneConfig::new("logs"))
+        .lane(LaneConfig::new("core"))
+        .default_lane("core")
 }
 
 #[tokio::test]
@@ -88,7 +124,14 @@ async fn the_lane_is_in_the_extensions_and_in_the_record() {
     let handle = layer.handle();
     let (service, _inner) = inner();
     let mut service = layer.layer(service);
-    let counts = || handle.snapshot().lanes.iter().map(|lane| lane.in_flight).collect::<Vec<_>>();
+    let counts = || {
+        handle
+            .snapshot()
+            .lanes
+            .iter()
+            .map(|lane| lane.in_flight)
+            .collect::<Vec<_>>()
+    };
 
     let record = Record::default();
     let mut logs = request_in("logs");
@@ -112,25 +155,43 @@ async fn the_lane_may_be_read_from_the_head() {
     let mut service = layer.layer(service);
     let _logs = call(&mut service, Request::get("/logs/1").body(()).unwrap()).await;
     let _core = call(&mut service, Request::get("/orders").body(()).unwrap()).await;
-    let in_flight: Vec<_> = handle.snapshot().lanes.iter().map(|lane| lane.in_flight).collect();
+    let in_flight: Vec<_> = handle
+        .snapshot()
+        .lanes
+        .iter()
+        .map(|lane| lane.in_flight)
+        .collect();
     assert_eq!(in_flight, [1, 1]);
 }
 
 #[test]
 fn what_cannot_work_is_not_built() {
     let error = two_lanes().default_lane("nonesuch").build().unwrap_err();
-    assert_eq!(error.to_string(), "default_lane: must be the name of a lane");
+    assert_eq!(
+        error.to_string(),
+        "default_lane: must be the name of a lane"
+    );
     let error = BulkheadLayer::builder(places(10)).build().unwrap_err();
-    assert_eq!((error.field(), error.rule()), ("lanes", "must be 1 to 64 lanes"));
+    assert_eq!(
+        (error.field(), error.rule()),
+        ("lanes", "must be 1 to 64 lanes")
+    );
 }
 
 #[tokio::test]
 async fn shadow_mode_lets_pass_and_counts() {
-    let layer = BulkheadLayer::builder(places(1)).lane(LaneConfig::new("core")).mode(Mode::Shadow).build().unwrap();
+    let layer = BulkheadLayer::builder(places(1))
+        .lane(LaneConfig::new("core"))
+        .mode(Mode::Shadow)
+        .build()
+        .unwrap();
     let handle = layer.handle();
     let (service, inner) = inner();
     let mut service = layer.layer(service);
-    let calls = [call(&mut service, request()).await, call(&mut service, request()).await];
+    let calls = [
+        call(&mut service, request()).await,
+        call(&mut service, request()).await,
+    ];
     assert_eq!((in_flight(&handle), inner.calls()), (2, 2));
     assert_eq!(first_lane(&handle).rejected.lane_full, 1);
     drop(calls);
@@ -148,7 +209,10 @@ async fn a_drain_refuses_newcomers_and_ends_with_the_last_body() {
     assert!(poll(&mut drain).is_pending());
     let response = call(&mut service, request()).await.await.unwrap();
     assert_eq!(json(response).await["error"]["code"], "SHUTTING_DOWN");
-    inner.next_call().await.respond(Response::new(Body::from("bye")));
+    inner
+        .next_call()
+        .await
+        .respond(Response::new(Body::from("bye")));
     let response = running.await.unwrap().unwrap();
     assert!(poll(&mut drain).is_pending());
     response.into_body().collect().await.unwrap();
@@ -182,6 +246,13 @@ async fn a_service_that_cannot_be_sent_is_layered_too() {
             Ok::<_, std::convert::Infallible>(Response::new(Body::from("here")))
         }
     });
-    let response = one_lane(1, LaneConfig::new("core")).layer(service).oneshot(request()).await.unwrap();
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "here");
+    let response = one_lane(1, LaneConfig::new("core"))
+        .layer(service)
+        .oneshot(request())
+        .await
+        .unwrap();
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "here"
+    );
 }

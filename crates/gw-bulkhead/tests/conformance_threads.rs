@@ -15,7 +15,9 @@ const ADMITS: Admits = Admits::InFlight(2);
 
 fn layer<R>(on_reject: R) -> BulkheadLayer<Threads, R> {
     let lane = LaneConfig::new("core").threads(2);
-    let layer = BulkheadLayer::builder(NonZeroU32::new(2).unwrap()).lane(lane).with_threads();
+    let layer = BulkheadLayer::builder(NonZeroU32::new(2).unwrap())
+        .lane(lane)
+        .with_threads();
     layer.build().unwrap().on_reject(on_reject)
 }
 

@@ -88,9 +88,15 @@ async fn trailers_end_a_body_whatever_it_says_of_itself() {
     let layer = one_lane(1, LaneConfig::new("core"));
     let handle = layer.handle();
     let (service, inner) = inner();
-    let script = ScriptedBody::script().data("a").trailers([("grpc-status", "0")]).claim_end(false);
+    let script = ScriptedBody::script()
+        .data("a")
+        .trailers([("grpc-status", "0")])
+        .claim_end(false);
     let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
-    inner.next_call().await.respond(Response::new(Body::new(script.build().0)));
+    inner
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(script.build().0)));
     let mut body = pin!(future.await.unwrap().unwrap().into_body());
     assert!(body.frame().await.unwrap().unwrap().is_data());
     assert_eq!(in_flight(&handle), 1);
@@ -99,7 +105,10 @@ async fn trailers_end_a_body_whatever_it_says_of_itself() {
 }
 
 fn upgrade_request() -> Request<()> {
-    Request::builder().header(header::UPGRADE, "websocket").body(()).unwrap()
+    Request::builder()
+        .header(header::UPGRADE, "websocket")
+        .body(())
+        .unwrap()
 }
 
 fn status(status: StatusCode) -> Response<Body> {
@@ -112,14 +121,21 @@ fn status(status: StatusCode) -> Response<Body> {
 async fn an_upgraded_connection_keeps_the_place_until_it_is_closed() {
     for (request, granted) in [
         (upgrade_request(), StatusCode::SWITCHING_PROTOCOLS),
-        (Request::builder().method(Method::CONNECT).body(()).unwrap(), StatusCode::OK),
+        (
+            Request::builder().method(Method::CONNECT).body(()).unwrap(),
+            StatusCode::OK,
+        ),
     ] {
         let layer = one_lane(1, LaneConfig::new("core"));
         let handle = layer.handle();
         let (service, inner) = inner();
         let future = tokio::spawn(call(&mut layer.layer(service), request).await);
         let answering = inner.next_call().await;
-        let copies_the_bytes = answering.request().extensions().get::<UpgradePermit>().cloned();
+        let copies_the_bytes = answering
+            .request()
+            .extensions()
+            .get::<UpgradePermit>()
+            .cloned();
         assert!(copies_the_bytes.is_some());
         answering.respond(status(granted));
         // As hyper does: the head is written, the body has ended, all of the answer is dropped.
@@ -138,7 +154,10 @@ async fn whoever_is_outside_may_hold_the_upgraded_connection_too() {
     let handle = layer.handle();
     let (service, inner) = inner();
     let future = tokio::spawn(call(&mut layer.layer(service), upgrade_request()).await);
-    inner.next_call().await.respond(status(StatusCode::SWITCHING_PROTOCOLS));
+    inner
+        .next_call()
+        .await
+        .respond(status(StatusCode::SWITCHING_PROTOCOLS));
     let mut response = future.await.unwrap().unwrap();
     let permit = response.extensions_mut().remove::<UpgradePermit>().unwrap();
     drop(response);
@@ -154,7 +173,11 @@ async fn an_upgrade_that_is_not_granted_holds_nothing() {
     let (service, inner) = inner();
     let future = tokio::spawn(call(&mut layer.layer(service), upgrade_request()).await);
     let answering = inner.next_call().await;
-    let kept = answering.request().extensions().get::<UpgradePermit>().cloned();
+    let kept = answering
+        .request()
+        .extensions()
+        .get::<UpgradePermit>()
+        .cloned();
     answering.respond(status(StatusCode::FORBIDDEN));
     let response = future.await.unwrap().unwrap();
     assert_eq!(in_flight(&handle), 0);
@@ -171,7 +194,9 @@ async fn a_panic_in_call_gives_it_back() {
         if true {
             panic!("a fault in call");
         }
-        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Body::empty())))
+        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(
+            Body::empty(),
+        )))
     }));
     let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut cx = Context::from_waker(Waker::noop());

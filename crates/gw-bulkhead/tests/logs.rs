@@ -26,13 +26,20 @@ fn lines_are_logged_when_something_changes() {
         lanes.resize(places(2));
         drop(lanes.drain());
     });
-    let messages: Vec<_> = capture.events().into_iter().map(|event| event.message).collect();
-    assert_eq!(messages, [
-        "bulkhead: a lane begins to refuse requests",
-        "bulkhead: mode changed",
-        "bulkhead: total changed",
-        "bulkhead: draining, new requests are refused",
-    ]);
+    let messages: Vec<_> = capture
+        .events()
+        .into_iter()
+        .map(|event| event.message)
+        .collect();
+    assert_eq!(
+        messages,
+        [
+            "bulkhead: a lane begins to refuse requests",
+            "bulkhead: mode changed",
+            "bulkhead: total changed",
+            "bulkhead: draining, new requests are refused",
+        ]
+    );
     let refusing = capture.only("bulkhead: a lane begins to refuse requests");
     assert_eq!(refusing.field("lane").as_deref(), Some("core"));
     assert_eq!(refusing.field("reason").as_deref(), Some("lane_full"));

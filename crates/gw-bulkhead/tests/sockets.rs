@@ -42,9 +42,18 @@ async fn settles_at(handle: &BulkheadHandle, expected: u32) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_connections_share_two_places() {
-    let layer = one_lane(2, LaneConfig::new("core").queue(16).queue_timeout(std::time::Duration::from_secs(60)));
+    let layer = one_lane(
+        2,
+        LaneConfig::new("core")
+            .queue(16)
+            .queue_timeout(std::time::Duration::from_secs(60)),
+    );
     let handle = layer.handle();
-    let (gate, running, peak) = (Gate::new(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (gate, running, peak) = (
+        Gate::new(),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let app = {
         let (gate, running, peak) = (gate.clone(), Arc::clone(&running), Arc::clone(&peak));
         let handler = move || async move {
@@ -107,7 +116,11 @@ async fn echo(Extension(permit): Extension<UpgradePermit>, request: Request) -> 
         _ = tokio::io::copy(&mut read, &mut write).await;
         drop(permit);
     });
-    (StatusCode::SWITCHING_PROTOCOLS, [(header::UPGRADE, "echo"), (header::CONNECTION, "upgrade")]).into_response()
+    (
+        StatusCode::SWITCHING_PROTOCOLS,
+        [(header::UPGRADE, "echo"), (header::CONNECTION, "upgrade")],
+    )
+        .into_response()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

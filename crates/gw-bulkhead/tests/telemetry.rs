@@ -6,7 +6,7 @@ mod support;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use gw_bulkhead::{LaneConfig, Lanes, Mode, Entry};
+use gw_bulkhead::{Entry, LaneConfig, Lanes, Mode};
 use gw_core::Body;
 use gw_testkit::metrics_capture::MetricsCapture;
 use http::{Request, Response};
@@ -18,7 +18,9 @@ const CORE: &[(&str, &str)] = &[("lane", "core")];
 
 #[tokio::test(start_paused = true)]
 async fn what_a_lane_counts() {
-    let lane = LaneConfig::new("core").queue(1).max_hold(Duration::from_secs(60));
+    let lane = LaneConfig::new("core")
+        .queue(1)
+        .max_hold(Duration::from_secs(60));
     let layer = one_lane(1, lane);
     // Installed after the layer was built.
     let capture = MetricsCapture::new();
@@ -43,14 +45,22 @@ async fn what_a_lane_counts() {
         })
         .await;
     for reason in ["queue_full", "queue_timeout", "max_hold", "draining"] {
-        capture.assert_counter("gateway_lane_rejections_total", &[("lane", "core"), ("reason", reason)], 1);
+        capture.assert_counter(
+            "gateway_lane_rejections_total",
+            &[("lane", "core"), ("reason", reason)],
+            1,
+        );
     }
     assert_eq!(capture.counter_sum("gateway_lane_rejections_total"), 4);
     capture.assert_gauge("gateway_lane_in_flight", CORE, 0.0);
     capture.assert_gauge("gateway_lane_queued", CORE, 0.0);
     capture.assert_gauge("gateway_lane_limit", CORE, 5.0);
     for series in capture.series() {
-        assert!(capture.description(&series.name).is_some(), "{} is not described", series.name);
+        assert!(
+            capture.description(&series.name).is_some(),
+            "{} is not described",
+            series.name
+        );
     }
 }
 
@@ -61,7 +71,9 @@ fn a_switch_of_modes_counts_who_waited_out_of_the_queue() {
     let capture = MetricsCapture::new();
     capture.run(|| {
         let first = lanes.try_admit(core).unwrap();
-        let Entry::Queued(waiting) = lanes.enter(core, Instant::now()) else { unreachable!() };
+        let Entry::Queued(waiting) = lanes.enter(core, Instant::now()) else {
+            unreachable!()
+        };
         lanes.set_mode(Mode::Shadow);
         capture.assert_gauge("gateway_lane_queued", CORE, 0.0);
         drop((first, waiting));
@@ -77,14 +89,22 @@ async fn the_span_crosses_to_the_lanes_thread() {
 
     // The lane's thread is outside of any scope, so this one is for the whole process.
     tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
-    let layer = BulkheadLayer::builder(places(1)).lane(LaneConfig::new("core").threads(1)).with_threads();
+    let layer = BulkheadLayer::builder(places(1))
+        .lane(LaneConfig::new("core").threads(1))
+        .with_threads();
     let layer = layer.build().unwrap();
     let mut service = layer.layer(tower::service_fn(|_: Request<()>| async {
         let name = tracing::Span::current().metadata().map(|span| span.name());
         Ok::<_, Infallible>(Response::new(Body::from(name.unwrap_or("none"))))
     }));
     let answer = async { call(&mut service, request()).await.await.unwrap() };
-    let body = answer.instrument(tracing::info_span!("of the caller")).await.into_body();
-    let text = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+    let body = answer
+        .instrument(tracing::info_span!("of the caller"))
+        .await
+        .into_body();
+    let text = http_body_util::BodyExt::collect(body)
+        .await
+        .unwrap()
+        .to_bytes();
     assert_eq!(text, "of the caller");
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use gw_bulkhead::threads::{LaneTaskLost, Threads};
 use gw_bulkhead::{
-    Bulkhead, BulkheadHandle, BulkheadLayer, Fail, HeldTooLong, Hold, LaneConfig, Mode, UpgradePermit,
+    Bulkhead, BulkheadHandle, BulkheadLayer, Fail, HeldTooLong, Hold, LaneConfig, Mode,
+    UpgradePermit,
 };
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
@@ -49,11 +50,14 @@ fn controlled(layer: &BulkheadLayer<Threads>) -> (Bulkhead<Inner, Threads>, Inne
 /// The lane's thread has its own pace: what it does is waited for, not slept for.
 async fn settles_at(handle: &BulkheadHandle, expected: u32) {
     let handle = handle.clone();
-    within("the requests in flight to be as many as expected", async move {
-        while in_flight(&handle) != expected {
-            tokio::task::yield_now().await;
-        }
-    })
+    within(
+        "the requests in flight to be as many as expected",
+        async move {
+            while in_flight(&handle) != expected {
+                tokio::task::yield_now().await;
+            }
+        },
+    )
     .await;
 }
 
@@ -73,11 +77,15 @@ async fn a_blocked_lane_does_not_delay_another() {
         async move {
             if request.uri().path() == "/logs" {
                 let (started, blocked) = parked.lock().unwrap().take().unwrap();
-                started.send(thread::current().name().map(str::to_owned)).unwrap();
+                started
+                    .send(thread::current().name().map(str::to_owned))
+                    .unwrap();
                 // Blocks the thread, not the task.
                 blocked.recv_timeout(PATIENCE).unwrap();
             }
-            Ok::<_, Infallible>(response(thread::current().name().unwrap_or_default().to_owned()))
+            Ok::<_, Infallible>(response(
+                thread::current().name().unwrap_or_default().to_owned(),
+            ))
         }
     }));
     let mut to_logs = request_in("logs");
@@ -95,7 +103,10 @@ async fn a_blocked_lane_does_not_delay_another() {
     assert!(!log.is_finished());
     release.send(()).unwrap();
     let answer = log.await.unwrap().unwrap();
-    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "gw-lane-logs-0");
+    assert_eq!(
+        answer.into_body().collect().await.unwrap().to_bytes(),
+        "gw-lane-logs-0"
+    );
 }
 
 #[tokio::test]
@@ -188,7 +199,10 @@ async fn panics_cross() {
     settles_at(&handle, 0).await;
 
     // `gw_core::Body` would turn the panic into an error: a body of another type it is.
-    let (script, _) = ScriptedBody::script().data("a").panic("in the body").build();
+    let (script, _) = ScriptedBody::script()
+        .data("a")
+        .panic("in the body")
+        .build();
     let script = std::sync::Arc::new(std::sync::Mutex::new(Some(script)));
     let service = service_fn(move |_: Request<()>| {
         let body = script.lock().unwrap().take().unwrap();
@@ -196,7 +210,10 @@ async fn panics_cross() {
     });
     let mut service = layer.clone().on_reject(Fail).layer(service);
     let answer = call(&mut service, request_in("logs")).await.await.unwrap();
-    assert_eq!(panic_of(async { drop(answer.into_body().collect().await) }).await, "in the body");
+    assert_eq!(
+        panic_of(async { drop(answer.into_body().collect().await) }).await,
+        "in the body"
+    );
     settles_at(&handle, 0).await;
 }
 
@@ -208,9 +225,19 @@ async fn answers_cross_as_they_are() {
     for (body, hint, frames) in [
         (Body::empty(), Some(0), vec![]),
         (Body::from("whole"), Some(5), vec!["whole"]),
-        (Body::new(ScriptedBody::script().data("a").data("b").data("c").data("d").build().0), Some(4), vec![
-            "a", "b", "c", "d",
-        ]),
+        (
+            Body::new(
+                ScriptedBody::script()
+                    .data("a")
+                    .data("b")
+                    .data("c")
+                    .data("d")
+                    .build()
+                    .0,
+            ),
+            Some(4),
+            vec!["a", "b", "c", "d"],
+        ),
     ] {
         let future = tokio::spawn(call(&mut service, request_in("logs")).await);
         let mut answer = response(body);
@@ -240,19 +267,47 @@ async fn frames_cross_one_by_one_and_trailers_end_them() {
     let layer = two_lanes(logs());
     let handle = layer.handle();
     let (mut service, inner) = controlled(&layer);
-    let (script, body) =
-        ScriptedBody::script().data("abc").hold().data("de").trailers([("grpc-status", "0")]).build();
+    let (script, body) = ScriptedBody::script()
+        .data("abc")
+        .hold()
+        .data("de")
+        .trailers([("grpc-status", "0")])
+        .build();
     let future = tokio::spawn(call(&mut service, request_in("logs")).await);
     inner.next_call().await.respond(response(Body::new(script)));
     let mut received = pin!(future.await.unwrap().unwrap().into_body());
     assert_eq!(received.size_hint().exact(), Some(5));
-    assert_eq!(received.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+    assert_eq!(
+        received
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap(),
+        "abc"
+    );
     assert_eq!(received.size_hint().exact(), Some(2));
     body.held().await;
     body.resume();
-    assert_eq!(received.frame().await.unwrap().unwrap().into_data().unwrap(), "de");
+    assert_eq!(
+        received
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap(),
+        "de"
+    );
     assert_eq!(in_flight(&handle), 1);
-    let trailers = received.frame().await.unwrap().unwrap().into_trailers().unwrap();
+    let trailers = received
+        .frame()
+        .await
+        .unwrap()
+        .unwrap()
+        .into_trailers()
+        .unwrap();
     assert_eq!(trailers["grpc-status"], "0");
     assert!(received.is_end_stream());
     assert_eq!(in_flight(&handle), 0);
@@ -298,7 +353,11 @@ async fn errors_cross() {
     assert_eq!(body.frame().await.unwrap().unwrap_err().to_string(), "cut");
     assert_eq!(in_flight(&handle), 0);
     assert!(body.frame().await.is_none());
-    assert_eq!(inner.violations(), [], "each call was on the instance that was ready");
+    assert_eq!(
+        inner.violations(),
+        [],
+        "each call was on the instance that was ready"
+    );
 }
 
 #[tokio::test]
@@ -331,12 +390,21 @@ async fn time_runs_out_on_both_sides() {
     running.abandoned().await;
 
     // Nobody reads this one, so only the lane's side can end it, and only who needs its place takes that back.
-    let (script, body) = ScriptedBody::script().data("a").data("b").data("c").data("d").data("e").build();
+    let (script, body) = ScriptedBody::script()
+        .data("a")
+        .data("b")
+        .data("c")
+        .data("d")
+        .data("e")
+        .build();
     let future = tokio::spawn(call(&mut service, request_in("logs")).await);
     inner.next_call().await.respond(response(Body::new(script)));
     let mut abandoned = pin!(future.await.unwrap().unwrap().into_body());
     body.dropped().await;
-    let _held = [call(&mut service, request_in("logs")).await, call(&mut service, request_in("logs")).await];
+    let _held = [
+        call(&mut service, request_in("logs")).await,
+        call(&mut service, request_in("logs")).await,
+    ];
     let _running = inner.next_call().await;
     assert!(in_flight(&handle) <= 2);
     let error = abandoned.frame().await.unwrap().unwrap_err();
@@ -349,10 +417,17 @@ async fn an_upgraded_connection_keeps_its_place() {
     let handle = layer.handle();
     let (mut service, inner) = controlled(&layer);
     let mut upgrade = request_in("logs");
-    upgrade.headers_mut().insert(header::UPGRADE, "websocket".parse().unwrap());
+    upgrade
+        .headers_mut()
+        .insert(header::UPGRADE, "websocket".parse().unwrap());
     let future = tokio::spawn(call(&mut service, upgrade).await);
     let answering = inner.next_call().await;
-    let permit = answering.request().extensions().get::<UpgradePermit>().cloned().unwrap();
+    let permit = answering
+        .request()
+        .extensions()
+        .get::<UpgradePermit>()
+        .cloned()
+        .unwrap();
     let mut granted = response(Body::empty());
     *granted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answering.respond(granted);
@@ -393,14 +468,20 @@ async fn threads_end_with_the_layer_or_with_a_drain() {
             assert_eq!(ends.try_recv(), Err(mpsc::TryRecvError::Empty));
             drop(answer);
             drain.await;
-            assert_eq!(call(&mut service, request()).await.await.unwrap().status(), 503);
+            assert_eq!(
+                call(&mut service, request()).await.await.unwrap().status(),
+                503
+            );
         } else {
             // Neither the layer's end nor the service's ends an answer that is on its way.
             drop((layer, service));
             let collected = answer.into_body().collect().await.unwrap();
             assert_eq!(collected.to_bytes(), "ab");
         }
-        tokio::task::spawn_blocking(move || ends.recv_timeout(PATIENCE)).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || ends.recv_timeout(PATIENCE))
+            .await
+            .unwrap()
+            .unwrap();
     }
 }
 
@@ -413,7 +494,14 @@ async fn off_runs_where_it_comes_from() {
         assert_eq!(thread::current().id(), here);
         std::future::ready(Ok::<_, Infallible>(response("here")))
     }));
-    assert_eq!(call(&mut service, request_in("logs")).await.await.unwrap().status(), 200);
+    assert_eq!(
+        call(&mut service, request_in("logs"))
+            .await
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -428,7 +516,9 @@ async fn fits_an_axum_router_and_holds_over_sixteen_connections() {
         thread::current().name().unwrap_or_default().to_owned()
     };
     let to_logs = |mut request: axum::extract::Request, next: axum::middleware::Next| async move {
-        request.extensions_mut().insert(gw_bulkhead::Lane::new("logs"));
+        request
+            .extensions_mut()
+            .insert(gw_bulkhead::Lane::new("logs"));
         next.run(request).await
     };
     let app = axum::Router::new()
@@ -437,7 +527,9 @@ async fn fits_an_axum_router_and_holds_over_sixteen_connections() {
         .layer(axum::middleware::from_fn(to_logs));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(std::future::IntoFuture::into_future(axum::serve(listener, app)));
+    tokio::spawn(std::future::IntoFuture::into_future(axum::serve(
+        listener, app,
+    )));
 
     let mut clients = Vec::new();
     for _ in 0..16 {
@@ -466,17 +558,30 @@ async fn fits_an_axum_router_and_holds_over_sixteen_connections() {
         statuses.push(answer.status());
     }
     statuses.sort_unstable();
-    assert_eq!((statuses[..2].to_vec(), statuses[2..].to_vec()), (vec![200; 2], vec![503; 14]));
+    assert_eq!(
+        (statuses[..2].to_vec(), statuses[2..].to_vec()),
+        (vec![200; 2], vec![503; 14])
+    );
     settles_at(&handle, 0).await;
 }
 
 #[test]
 fn what_cannot_work_is_not_built() {
     let lane = logs().threads(1);
-    let error = BulkheadLayer::builder(places(1)).lane(lane).build().unwrap_err();
-    assert_eq!(error.to_string(), "lanes.logs.threads: needs a bulkhead built `with_threads`");
+    let error = BulkheadLayer::builder(places(1))
+        .lane(lane)
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "lanes.logs.threads: needs a bulkhead built `with_threads`"
+    );
     let lane = logs().threads(257);
-    let error = BulkheadLayer::builder(places(1)).lane(lane).with_threads().build().unwrap_err();
+    let error = BulkheadLayer::builder(places(1))
+        .lane(lane)
+        .with_threads()
+        .build()
+        .unwrap_err();
     assert_eq!(error.to_string(), "lanes.logs.threads: must be at most 256");
 }
 
@@ -488,7 +593,10 @@ fn types_fit_where_they_must() {
     let layer = two_lanes(logs());
     let (mut service, _handle) = controlled(&layer);
     is_send(&service);
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-        is_send(&*call(&mut service, request()).await);
-    });
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(async {
+            is_send(&*call(&mut service, request()).await);
+        });
 }

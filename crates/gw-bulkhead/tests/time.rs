@@ -41,7 +41,11 @@ async fn who_waits_runs_on_the_instance_that_was_ready() {
     let first = call(&mut service, request()).await;
     let mut second = call(&mut service, request()).await;
     assert!(poll(&mut second).is_pending());
-    let polled_ready = inner.instances().iter().position(|instance| instance.ready).unwrap();
+    let polled_ready = inner
+        .instances()
+        .iter()
+        .position(|instance| instance.ready)
+        .unwrap();
     drop(first);
     assert!(poll(&mut second).is_pending());
     let _running = inner.next_call().await;
@@ -60,7 +64,10 @@ async fn a_request_without_an_answer_is_cut() {
     assert_eq!(start.elapsed(), SECOND);
     assert_eq!(response.status(), 504);
     assert!(inner.next_call().await.is_abandoned());
-    assert_eq!((in_flight(&handle), first_lane(&handle).rejected.max_hold), (0, 1));
+    assert_eq!(
+        (in_flight(&handle), first_lane(&handle).rejected.max_hold),
+        (0, 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,13 +78,19 @@ async fn a_body_that_stalls_is_cut() {
     let (script, _) = ScriptedBody::script().data("a").hold().build();
     let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
     let start = Instant::now();
-    inner.next_call().await.respond(Response::new(Body::new(script)));
+    inner
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(script)));
     let mut body = pin!(future.await.unwrap().unwrap().into_body());
     assert!(body.frame().await.unwrap().is_ok());
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(start.elapsed(), SECOND);
     assert!(error.downcast_ref::<HeldTooLong>().is_some(), "{error}");
-    assert_eq!((in_flight(&handle), first_lane(&handle).rejected.max_hold), (0, 1));
+    assert_eq!(
+        (in_flight(&handle), first_lane(&handle).rejected.max_hold),
+        (0, 1)
+    );
     assert!(http_body::Body::is_end_stream(&*body));
     assert!(body.frame().await.is_none());
 }
@@ -86,9 +99,14 @@ async fn a_body_that_stalls_is_cut() {
 async fn a_slow_reader_is_cut_though_the_body_is_never_pending() {
     let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
     let (service, inner) = inner();
-    let script = ["a"; 20].into_iter().fold(ScriptedBody::script(), |script, data| script.data(data));
+    let script = ["a"; 20]
+        .into_iter()
+        .fold(ScriptedBody::script(), |script, data| script.data(data));
     let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
-    inner.next_call().await.respond(Response::new(Body::new(script.build().0)));
+    inner
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(script.build().0)));
     let mut body = pin!(future.await.unwrap().unwrap().into_body());
     let mut frames = 0;
     while body.frame().await.unwrap().is_ok() {
@@ -106,10 +124,16 @@ async fn a_body_that_nobody_polls_gives_its_place_to_who_needs_it() {
     let mut service = layer.layer(service);
     let (script, _) = ScriptedBody::script().data("a").data("b").build();
     let future = tokio::spawn(call(&mut service, request()).await);
-    inner.next_call().await.respond(Response::new(Body::new(script)));
+    inner
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(script)));
     let mut abandoned = pin!(future.await.unwrap().unwrap().into_body());
     advance(SECOND - Duration::from_millis(1)).await;
-    assert_eq!(call(&mut service, request()).await.await.unwrap().status(), 503);
+    assert_eq!(
+        call(&mut service, request()).await.await.unwrap().status(),
+        503
+    );
 
     advance(Duration::from_millis(1)).await;
     let mut second = call(&mut service, request()).await;
@@ -125,7 +149,10 @@ async fn a_body_that_nobody_polls_gives_its_place_to_who_needs_it() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_served_when_a_hold_runs_out() {
-    let lane = LaneConfig::new("core").max_hold(SECOND).queue(1).queue_timeout(5 * SECOND);
+    let lane = LaneConfig::new("core")
+        .max_hold(SECOND)
+        .queue(1)
+        .queue_timeout(5 * SECOND);
     let layer = one_lane(1, lane);
     let (service, inner) = inner();
     let mut service = layer.layer(service);
@@ -156,14 +183,21 @@ async fn the_kill_switch_stops_refusing_waiting_and_cutting() {
     advance(10 * SECOND).await;
     let untouched = tokio::spawn(call(&mut service, request()).await);
     let third = inner.next_call().await;
-    assert_eq!(in_flight(&handle), 2, "what passes untouched is not counted");
+    assert_eq!(
+        in_flight(&handle),
+        2,
+        "what passes untouched is not counted"
+    );
     for call in [first, second, third] {
         call.respond(Response::new(Body::empty()));
     }
     for answer in [running, waiting, untouched] {
         assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     }
-    assert_eq!((in_flight(&handle), first_lane(&handle).rejected.total()), (0, 0));
+    assert_eq!(
+        (in_flight(&handle), first_lane(&handle).rejected.total()),
+        (0, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,7 +212,11 @@ async fn a_wait_is_told_by_the_rate_at_which_the_lane_drains() {
         for _ in 0..10 {
             advance(SECOND).await;
             let refused = call(&mut service, request()).await.await.unwrap();
-            wait = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            wait = refused.headers()["retry-after"]
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap();
         }
         drop(held);
     }

@@ -31,15 +31,23 @@ fn every_forbidden_pair_is_named_in_a_sentence() {
         .collect();
     assert_eq!(expected.len(), 66 + 11);
 
-    let sentences: Vec<(&str, &str)> =
-        include_str!("order/forbidden.stderr").lines().filter_map(named_stages).collect();
-    assert_eq!(sentences.len(), expected.len(), "one sentence for each mistake");
+    let sentences: Vec<(&str, &str)> = include_str!("order/forbidden.stderr")
+        .lines()
+        .filter_map(named_stages)
+        .collect();
+    assert_eq!(
+        sentences.len(),
+        expected.len(),
+        "one sentence for each mistake"
+    );
     assert_eq!(sentences.into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
 /// The two stages in "error[E0277]: `A` cannot be placed after `B`: …", without their paths.
 fn named_stages(line: &'static str) -> Option<(&'static str, &'static str)> {
-    let (next, rest) = line.strip_prefix("error[E0277]: `")?.split_once("` cannot be placed after `")?;
+    let (next, rest) = line
+        .strip_prefix("error[E0277]: `")?
+        .split_once("` cannot be placed after `")?;
     let (last, _) = rest.split_once('`')?;
     let slot = |path: &'static str| path.rsplit("::").next();
     Some((slot(next)?, slot(last)?))

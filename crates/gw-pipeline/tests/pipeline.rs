@@ -25,15 +25,25 @@ use tower::{Service, ServiceExt as _, service_fn};
 fn routes() -> RouteTable {
     RouteTable::builder()
         .route(Route::path("slow", "/slow").deadline(Duration::from_secs(2)))
-        .route(Route::path("create", "/items").methods([Method::POST]).max_body_bytes(8))
+        .route(
+            Route::path("create", "/items")
+                .methods([Method::POST])
+                .max_body_bytes(8),
+        )
         .route(Route::prefix("all", "/all"))
         .build()
         .unwrap()
 }
 
 fn request(method: &str, target: &str) -> Request<Body> {
-    let builder = Request::builder().method(method).uri(target).header(header::HOST, "test.example");
-    builder.extension(PeerAddr(SocketAddr::from(([192, 0, 2, 1], 49152)))).body(Body::empty()).unwrap()
+    let builder = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(header::HOST, "test.example");
+    builder
+        .extension(PeerAddr(SocketAddr::from(([192, 0, 2, 1], 49152))))
+        .body(Body::empty())
+        .unwrap()
 }
 
 async fn json(response: Response<Body>) -> serde_json::Value {
@@ -46,8 +56,11 @@ fn pipeline<S, E>(
     service: S,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone
 where
-    S: Service<Request<gw_pipeline::inbound::RequestBody<Body>>, Response = Response<Body>, Error = E>
-        + Clone
+    S: Service<
+            Request<gw_pipeline::inbound::RequestBody<Body>>,
+            Response = Response<Body>,
+            Error = E,
+        > + Clone
         + Send
         + 'static,
     S::Future: Send,
@@ -65,36 +78,56 @@ where
 #[tokio::test]
 async fn a_request_passes_and_carries_what_was_found_out() {
     let service = service_fn(async |request: Request<_>| {
-        assert_eq!(request.extensions().get::<RouteMatch>().unwrap().name(), "all");
+        assert_eq!(
+            request.extensions().get::<RouteMatch>().unwrap().name(),
+            "all"
+        );
         assert!(request.extensions().get::<RequestId>().is_some());
         assert_eq!(request.uri(), "/all/b?q");
         assert!(!request.headers().contains_key("x-user-id"));
         Ok::<_, Infallible>(Response::new(Body::from("passed")))
     });
     let mut request = request("GET", "/all/a/../b?q");
-    request.headers_mut().insert("x-user-id", "admin".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("x-user-id", "admin".parse().unwrap());
     let response = pipeline(service).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["x-content-type-options"], "nosniff");
     assert_eq!(response.headers()["x-request-id"].len(), 36);
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "passed");
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "passed"
+    );
 }
 
 #[tokio::test]
 async fn errors_and_panics_become_envelopes_that_leak_nothing() {
     const SECRET: &str = "10.0.0.7:5432 password=hunter2";
     let fails = service_fn(async |_| Err::<Response<Body>, _>(std::io::Error::other(SECRET)));
-    let panics = service_fn(async |_: Request<_>| -> Result<Response<Body>, Infallible> {
-        panic!("{SECRET}")
-    });
-    let failed = pipeline(fails).oneshot(request("GET", "/all")).await.unwrap();
-    let panicked = pipeline(panics).oneshot(request("GET", "/all")).await.unwrap();
+    let panics = service_fn(
+        async |_: Request<_>| -> Result<Response<Body>, Infallible> { panic!("{SECRET}") },
+    );
+    let failed = pipeline(fails)
+        .oneshot(request("GET", "/all"))
+        .await
+        .unwrap();
+    let panicked = pipeline(panics)
+        .oneshot(request("GET", "/all"))
+        .await
+        .unwrap();
     for response in [failed, panicked] {
         assert_eq!(response.status(), 500);
-        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let id = response.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
         assert!(!format!("{:?}", response.headers()).contains("hunter2"));
         let refused = response.extensions().get::<Rejection>().unwrap();
-        assert!(std::error::Error::source(refused).is_some(), "the observer gets the cause");
+        assert!(
+            std::error::Error::source(refused).is_some(),
+            "the observer gets the cause"
+        );
         let document = json(response).await;
         assert_eq!(document["error"]["code"], "INTERNAL");
         assert_eq!(document["error"]["request_id"], id);
@@ -105,11 +138,17 @@ async fn errors_and_panics_become_envelopes_that_leak_nothing() {
 #[tokio::test]
 async fn what_has_no_route_is_refused_last() {
     let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::from("reached"))));
-    let missing = pipeline(service).oneshot(request("GET", "/nowhere")).await.unwrap();
+    let missing = pipeline(service)
+        .oneshot(request("GET", "/nowhere"))
+        .await
+        .unwrap();
     assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     assert_eq!(json(missing).await["error"]["code"], "ROUTE_NOT_FOUND");
 
-    let wrong = pipeline(service).oneshot(request("DELETE", "/items")).await.unwrap();
+    let wrong = pipeline(service)
+        .oneshot(request("DELETE", "/items"))
+        .await
+        .unwrap();
     assert_eq!(wrong.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(wrong.headers()[header::ALLOW], "POST");
 
@@ -122,9 +161,15 @@ async fn what_has_no_route_is_refused_last() {
             .forward(service)
             .build()
     };
-    let late = order(NotFound::AfterAuth).oneshot(request("GET", "/nowhere")).await.unwrap();
+    let late = order(NotFound::AfterAuth)
+        .oneshot(request("GET", "/nowhere"))
+        .await
+        .unwrap();
     assert_eq!(late.status(), StatusCode::FORBIDDEN);
-    let early = order(NotFound::Early).oneshot(request("GET", "/nowhere")).await.unwrap();
+    let early = order(NotFound::Early)
+        .oneshot(request("GET", "/nowhere"))
+        .await
+        .unwrap();
     assert_eq!(early.status(), StatusCode::NOT_FOUND);
 }
 
@@ -135,42 +180,74 @@ async fn the_deadline_ends_an_exchange() {
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
     let start = tokio::time::Instant::now();
-    let response = pipeline(never).oneshot(request("GET", "/slow")).await.unwrap();
+    let response = pipeline(never)
+        .oneshot(request("GET", "/slow"))
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(2));
 
     let streams = service_fn(async |_| {
-        let (body, _) = gw_testkit::body::ScriptedBody::script().data("begun").hold().build();
+        let (body, _) = gw_testkit::body::ScriptedBody::script()
+            .data("begun")
+            .hold()
+            .build();
         Ok::<_, Infallible>(Response::new(Body::new(body)))
     });
-    let mut response = pipeline(streams).oneshot(request("GET", "/slow")).await.unwrap();
-    assert_eq!(response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
-    assert!(response.body_mut().frame().await.unwrap().is_err(), "cut, and not ended as if complete");
+    let mut response = pipeline(streams)
+        .oneshot(request("GET", "/slow"))
+        .await
+        .unwrap();
+    assert_eq!(
+        response
+            .body_mut()
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap(),
+        "begun"
+    );
+    assert!(
+        response.body_mut().frame().await.unwrap().is_err(),
+        "cut, and not ended as if complete"
+    );
 }
 
 #[tokio::test]
 async fn a_body_over_the_routes_limit_is_refused() {
-    let reads = service_fn(async |request: Request<gw_pipeline::inbound::RequestBody<Body>>| {
-        let fault = request.extensions().get::<gw_pipeline::inbound::ClientFault>().cloned();
-        match request.into_body().collect().await {
-            Ok(body) => Ok(Response::new(Body::from(body.to_bytes()))),
-            Err(error) => {
-                let fault = fault.and_then(|fault| fault.get()).unwrap();
-                Err(Rejection::new(fault.code()).caused_by(error))
+    let reads = service_fn(
+        async |request: Request<gw_pipeline::inbound::RequestBody<Body>>| {
+            let fault = request
+                .extensions()
+                .get::<gw_pipeline::inbound::ClientFault>()
+                .cloned();
+            match request.into_body().collect().await {
+                Ok(body) => Ok(Response::new(Body::from(body.to_bytes()))),
+                Err(error) => {
+                    let fault = fault.and_then(|fault| fault.get()).unwrap();
+                    Err(Rejection::new(fault.code()).caused_by(error))
+                }
             }
-        }
-    });
+        },
+    );
     let send = |body: &'static str, declared: bool| async move {
         let mut request = request("POST", "/items");
         if declared {
-            request.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
+            request
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, body.len().into());
         }
         *request.body_mut() = Body::from(body);
         pipeline(reads).oneshot(request).await.unwrap().status()
     };
     assert_eq!(send("12345678", true).await, StatusCode::OK);
     assert_eq!(send("123456789", true).await, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(send("123456789", false).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(
+        send("123456789", false).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
 }
 
 #[tokio::test]
@@ -183,7 +260,11 @@ async fn a_pipeline_without_end_is_a_layer_for_axum() {
         .route("/all", get(|| async { "axum" }))
         .route("/items", post(|body: Bytes| async move { body }))
         .layer(layer);
-    let get = |target| router.clone().oneshot(request("GET", target).map(axum::body::Body::new));
+    let get = |target| {
+        router
+            .clone()
+            .oneshot(request("GET", target).map(axum::body::Body::new))
+    };
     assert_eq!(get("/all").await.unwrap().status(), 200);
     // axum has no handler for it, but the table has a route: the answer is axum's.
     assert_eq!(get("/all/x").await.unwrap().status(), 404);
@@ -228,7 +309,9 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Token<S> {
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        request.extensions_mut().insert(Identity::new(Default::default()));
+        request
+            .extensions_mut()
+            .insert(Identity::new(Default::default()));
         self.0.call(request)
     }
 }
@@ -260,10 +343,26 @@ async fn stages_from_elsewhere_fit() {
             assert!(request.extensions().get::<Identity>().is_some());
             Ok::<_, Infallible>(Response::new(Body::from("passed")))
         }));
-    let slots: Vec<_> = builder.describe().stages().iter().map(|stage| stage.slot).collect();
-    let expected =
-        ["route_resolve", "ip_filter", "admit", "authenticate", "authorize", "validate", "forward"];
+    let slots: Vec<_> = builder
+        .describe()
+        .stages()
+        .iter()
+        .map(|stage| stage.slot)
+        .collect();
+    let expected = [
+        "route_resolve",
+        "ip_filter",
+        "admit",
+        "authenticate",
+        "authorize",
+        "validate",
+        "forward",
+    ];
     assert_eq!(slots, expected);
-    let response = builder.build().oneshot(request("GET", "/all")).await.unwrap();
+    let response = builder
+        .build()
+        .oneshot(request("GET", "/all"))
+        .await
+        .unwrap();
     assert_eq!(response.status(), 200);
 }

@@ -14,7 +14,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let per_client = Policy::new("per_client", Quota::per_second(2).burst(10)).key(ClientIp::new());
     let limit = RateLimitLayer::builder().policy(per_client).build()?;
 
-    let app = Router::new().route("/", get(|| async { "hello\n" })).layer(limit);
+    let app = Router::new()
+        .route("/", get(|| async { "hello\n" }))
+        .layer(limit);
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     serve(TcpListener::bind("127.0.0.1:3000").await?, app).await?;
     Ok(())

@@ -4,9 +4,13 @@
 //! connection; a layer whose state is in itself has one limit. This program serves the same handler behind each, and
 //! prints how many requests were inside at the same time.
 #![allow(clippy::print_stdout, reason = "the table is what the program is for")]
-#![allow(clippy::expect_used, reason = "a demonstration on loopback has nobody to report to")]
+#![allow(
+    clippy::expect_used,
+    reason = "a demonstration on loopback has nobody to report to"
+)]
 
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +20,7 @@ use axum::response::IntoResponse;
 use axum::routing::{Route, get};
 use axum::{Router, serve};
 use gw_bulkhead::{BulkheadLayer, LaneConfig};
+use gw_ratelimit::key::Global;
 use gw_ratelimit::{Policy, Quota, RateLimitLayer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,16 +32,34 @@ const CONNECTIONS: usize = 16;
 
 #[tokio::main]
 async fn main() {
-    let lanes = BulkheadLayer::builder(LIMIT as u32).lane(LaneConfig::new("core"));
-    let lanes = lanes.default_lane("core").build().expect("valid lanes");
-    let quota = Quota::per_hour(LIMIT as u32).burst(LIMIT as u32);
-    let rate = RateLimitLayer::builder().policy(Policy::new("all", quota)).build();
-
     println!("{CONNECTIONS} connections, a limit of {LIMIT}:  most at once");
-    report("tower ConcurrencyLimitLayer", peak(ConcurrencyLimitLayer::new(LIMIT)).await);
-    report("tower GlobalConcurrencyLimitLayer", peak(GlobalConcurrencyLimitLayer::new(LIMIT)).await);
-    report("gw-bulkhead BulkheadLayer", peak(lanes).await);
-    report("gw-ratelimit RateLimitLayer", peak(rate.expect("a valid limit")).await);
+    report(
+        "tower ConcurrencyLimitLayer",
+        peak(ConcurrencyLimitLayer::new(LIMIT)).await,
+    );
+    report(
+        "tower GlobalConcurrencyLimitLayer",
+        peak(GlobalConcurrencyLimitLayer::new(LIMIT)).await,
+    );
+    report("gw-bulkhead BulkheadLayer", peak(lanes()).await);
+    report("gw-ratelimit RateLimitLayer", peak(rate_limit()).await);
+}
+
+fn lanes() -> BulkheadLayer {
+    let total = NonZeroU32::new(LIMIT as u32).expect("a limit above zero");
+    BulkheadLayer::builder(total)
+        .lane(LaneConfig::new("core"))
+        .build()
+        .expect("valid lanes")
+}
+
+fn rate_limit() -> RateLimitLayer<(Global, ())> {
+    let quota = Quota::per_hour(LIMIT as u32).burst(LIMIT as u32);
+    let policy = Policy::new("all", quota);
+    RateLimitLayer::builder()
+        .policy(policy)
+        .build()
+        .expect("a valid limit")
 }
 
 fn report(layer: &str, peak: usize) {
@@ -62,12 +85,18 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket");
     let server = tokio::spawn(async move {
-        serve(listener, Router::new().route("/", get(handler)).layer(layer)).await
+        serve(
+            listener,
+            Router::new().route("/", get(handler)).layer(layer),
+        )
+        .await
     });
     let clients = (0..CONNECTIONS).map(|_| {
         tokio::spawn(async move {
             let mut socket = TcpStream::connect(address).await?;
-            socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+            socket
+                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                .await?;
             socket.read_to_end(&mut Vec::new()).await
         })
     });
@@ -76,4 +105,17 @@ where
     }
     server.abort();
     peak.load(Ordering::SeqCst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ours_hold_and_the_usual_one_does_not() {
+        assert_eq!(peak(lanes()).await, LIMIT);
+        assert_eq!(peak(rate_limit()).await, LIMIT);
+        // As the comparison says; if tower's layer ever holds, the page must change.
+        assert!(peak(ConcurrencyLimitLayer::new(LIMIT)).await > LIMIT);
+    }
 }

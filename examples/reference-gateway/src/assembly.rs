@@ -67,12 +67,12 @@ pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fau
     let proxies = TrustedProxies::new(server.trusted_proxies.iter().copied());
     let respond = respond(&config.response);
 
-    let routes = routes::routes(config).map_err(Fault::of_routes)?;
+    let routes = routes::routes(config).map_err(|error| Fault::of_routes(&error))?;
     let limits = limits::before_authentication(config)
         .map_err(|error| Fault::of_limits(&error))?
         .on_reject(respond.clone());
     let lanes = lanes::lanes(config)
-        .map_err(Fault::of_lanes)?
+        .map_err(|error| Fault::of_lanes(&error))?
         .on_reject(respond.clone());
     let upstreams = upstreams::upstreams(config)?;
     let forward = upstreams::forward(config, &upstreams, proxies.clone())?;

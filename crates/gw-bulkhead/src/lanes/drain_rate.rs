@@ -80,7 +80,10 @@ mod tests {
         assert_eq!(rate.per_place(), None);
         for step in 1..=100 {
             // 20 a second.
-            assert_eq!(rate.observe(start + millis(100) * step, 1000 + 2 * u64::from(step)), Observed::Ongoing);
+            assert_eq!(
+                rate.observe(start + millis(100) * step, 1000 + 2 * u64::from(step)),
+                Observed::Ongoing
+            );
         }
         let wait = rate.per_place().unwrap();
         assert!((millis(49)..=millis(51)).contains(&wait), "{wait:?}");
@@ -100,7 +103,10 @@ mod tests {
         // over the pause sent the first refused clients away for the longest time there is.
         let (start, mut rate) = (Instant::now(), DrainRate::default());
         rate.observe(start, 0);
-        assert_eq!(rate.observe(start + Duration::from_secs(3600), 10), Observed::Onset);
+        assert_eq!(
+            rate.observe(start + Duration::from_secs(3600), 10),
+            Observed::Onset
+        );
         assert_eq!(rate.per_place(), None);
     }
 

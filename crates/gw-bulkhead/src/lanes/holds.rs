@@ -93,7 +93,10 @@ impl Holds {
 
     /// Called with the lock held, so the last one to write has seen the newest entries.
     fn note_first(&self, permits: &BTreeMap<Key, Arc<Permit>>) {
-        let next = permits.keys().next().map_or(NEVER, |(until, _)| self.nanos(*until));
+        let next = permits
+            .keys()
+            .next()
+            .map_or(NEVER, |(until, _)| self.nanos(*until));
         self.next.store(next, Ordering::Release);
     }
 

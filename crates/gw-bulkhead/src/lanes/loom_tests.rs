@@ -31,7 +31,12 @@ fn enter_and_leave(lanes: &Lanes, lane: LaneId) -> Option<Reason> {
 fn assert_empty(lanes: &Lanes) {
     let snapshot = lanes.snapshot();
     assert_eq!(snapshot.in_flight, 0);
-    assert!(snapshot.lanes.iter().all(|lane| lane.in_flight == 0 && lane.queued == 0));
+    assert!(
+        snapshot
+            .lanes
+            .iter()
+            .all(|lane| lane.in_flight == 0 && lane.queued == 0)
+    );
 }
 
 #[test]
@@ -71,8 +76,12 @@ fn a_place_for_one_who_vanishes_is_passed_on() {
     loom::model(|| {
         let lanes = lanes(1, [LaneConfig::new("core").queue(2)]);
         let held = lanes.try_admit(LaneId::FIRST).unwrap();
-        let Entry::Queued(vanishes) = lanes.enter(LaneId::FIRST, Instant::now()) else { panic!() };
-        let Entry::Queued(stays) = lanes.enter(LaneId::FIRST, Instant::now()) else { panic!() };
+        let Entry::Queued(vanishes) = lanes.enter(LaneId::FIRST, Instant::now()) else {
+            panic!()
+        };
+        let Entry::Queued(stays) = lanes.enter(LaneId::FIRST, Instant::now()) else {
+            panic!()
+        };
         let other = thread::spawn(move || drop(vanishes));
         drop(held);
         drop(block_on(stays));
@@ -85,7 +94,13 @@ fn a_place_for_one_who_vanishes_is_passed_on() {
 fn a_cap_holds_and_a_guarantee_is_met() {
     loom::model(|| {
         // One place is guaranteed to each lane and one is to lend; both lanes want it.
-        let lanes = lanes(3, [LaneConfig::new("a").cap(0.67), LaneConfig::new("b").cap(0.67)]);
+        let lanes = lanes(
+            3,
+            [
+                LaneConfig::new("a").cap(0.67),
+                LaneConfig::new("b").cap(0.67),
+            ],
+        );
         let (a, b) = (LaneId(0), LaneId(1));
         let kept = lanes.try_admit(a).unwrap();
         let other = {
@@ -97,7 +112,13 @@ fn a_cap_holds_and_a_guarantee_is_met() {
             })
         };
         let lent = lanes.try_admit(a);
-        assert!(lanes.snapshot().lanes.iter().all(|lane| lane.in_flight <= 2));
+        assert!(
+            lanes
+                .snapshot()
+                .lanes
+                .iter()
+                .all(|lane| lane.in_flight <= 2)
+        );
         drop(lent);
         other.join().unwrap();
         drop(kept);
@@ -132,7 +153,9 @@ fn a_place_is_served_or_given_up_and_never_both() {
     loom::model(|| {
         let lanes = lanes(1, [LaneConfig::new("core").queue(1)]);
         let held = lanes.try_admit(LaneId::FIRST).unwrap();
-        let Entry::Queued(mut wait) = lanes.enter(LaneId::FIRST, Instant::now()) else { panic!() };
+        let Entry::Queued(mut wait) = lanes.enter(LaneId::FIRST, Instant::now()) else {
+            panic!()
+        };
         let other = thread::spawn(move || drop(held));
         let served = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
         match served {
@@ -153,7 +176,10 @@ fn a_reservation_that_is_undone_reaches_the_one_who_waits() {
     model.check(|| {
         // Two of four places are taken. Lane a may have one more, and two want it: one of them may reserve the last place
         // of the total before it sees that.
-        let lanes = lanes(4, [LaneConfig::new("a").cap(0.5), LaneConfig::new("b").queue(1)]);
+        let lanes = lanes(
+            4,
+            [LaneConfig::new("a").cap(0.5), LaneConfig::new("b").queue(1)],
+        );
         let (a, b) = (LaneId(0), LaneId(1));
         let own = (lanes.try_admit(a).unwrap(), lanes.try_admit(b).unwrap());
         let other = {

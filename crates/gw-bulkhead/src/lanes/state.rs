@@ -47,7 +47,10 @@ struct DrainMeter {
 
 impl Limits {
     fn of(shares: Shares, total: NonZeroU32) -> Self {
-        Self { guaranteed: shares.guaranteed.of(total), cap: shares.cap.of(total) }
+        Self {
+            guaranteed: shares.guaranteed.of(total),
+            cap: shares.cap.of(total),
+        }
     }
 
     /// Both in one word: read apart, a guarantee could be seen above a cap that has just shrunk.
@@ -56,7 +59,10 @@ impl Limits {
     }
 
     const fn unpack(word: u64) -> Self {
-        Self { guaranteed: (word >> 32) as u32, cap: (word & 0xffff_ffff) as u32 }
+        Self {
+            guaranteed: (word >> 32) as u32,
+            cap: (word & 0xffff_ffff) as u32,
+        }
     }
 }
 
@@ -90,7 +96,9 @@ impl LaneState {
     /// Notes that a request was admitted.
     pub(super) fn entered(&self) {
         // A count that nothing else is read by.
-        self.hot.admitted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.hot
+            .admitted
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.metrics.entered();
     }
 
@@ -132,8 +140,10 @@ impl LaneState {
     pub(super) fn snapshot(&self) -> LaneSnapshot {
         let word = self.hot.counter.load();
         let limits = self.limits();
-        let [lane_full, queue_full, queue_timeout, draining, max_hold] =
-            self.rejections.each_ref().map(|tally| tally.load(std::sync::atomic::Ordering::Relaxed));
+        let [lane_full, queue_full, queue_timeout, draining, max_hold] = self
+            .rejections
+            .each_ref()
+            .map(|tally| tally.load(std::sync::atomic::Ordering::Relaxed));
         LaneSnapshot {
             name: self.config.name.clone(),
             criticality: self.config.criticality,
@@ -142,7 +152,13 @@ impl LaneState {
             in_flight: word.in_flight(),
             queued: word.waiting(),
             admitted: self.admitted(),
-            rejected: Rejections { lane_full, queue_full, queue_timeout, draining, max_hold },
+            rejected: Rejections {
+                lane_full,
+                queue_full,
+                queue_timeout,
+                draining,
+                max_hold,
+            },
         }
     }
 
@@ -166,14 +182,19 @@ impl DrainMeter {
             return Observed::Ongoing;
         };
         let observed = rate.observe(now, completed);
-        let nanos = rate.per_place().map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-        self.nanos_per_place.store(nanos, std::sync::atomic::Ordering::Relaxed);
+        let nanos = rate
+            .per_place()
+            .map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        self.nanos_per_place
+            .store(nanos, std::sync::atomic::Ordering::Relaxed);
         observed
     }
 
     /// How long until a place is free for one who comes after so many.
     fn wait_behind(&self, waiting: u32) -> Option<Duration> {
-        let nanos = self.nanos_per_place.load(std::sync::atomic::Ordering::Relaxed);
+        let nanos = self
+            .nanos_per_place
+            .load(std::sync::atomic::Ordering::Relaxed);
         let wait = Duration::from_nanos(nanos.saturating_mul(u64::from(waiting) + 1));
         (nanos > 0).then(|| wait.min(DrainRate::LONGEST))
     }

@@ -76,7 +76,10 @@ fn a_guarantee_is_met_while_others_have_borrowed_it() {
 
 #[test]
 fn a_lane_may_borrow_up_to_its_cap() {
-    let (lanes, [_, logs]) = lanes(100, [LaneConfig::new("core"), LaneConfig::new("logs").cap(0.15)]);
+    let (lanes, [_, logs]) = lanes(
+        100,
+        [LaneConfig::new("core"), LaneConfig::new("logs").cap(0.15)],
+    );
     let held: Vec<_> = (0..15).map(|_| lanes.take(logs)).collect();
     assert_eq!(lanes.refused(logs), Reason::LaneFull);
     drop(held);
@@ -103,20 +106,34 @@ fn nobody_overtakes_in_a_lane() {
 #[test]
 fn the_more_critical_lane_is_served_first_and_equals_take_turns() {
     let lane = |name, criticality| {
-        LaneConfig::new(name).criticality(criticality).queue(10).guaranteed(0.01).cap(1.0)
+        LaneConfig::new(name)
+            .criticality(criticality)
+            .queue(10)
+            .guaranteed(0.01)
+            .cap(1.0)
     };
-    let configs = [lane("low", Sheddable), lane("a", Critical), lane("b", Critical), lane("top", CriticalPlus)];
+    let configs = [
+        lane("low", Sheddable),
+        lane("a", Critical),
+        lane("b", Critical),
+        lane("top", CriticalPlus),
+    ];
     let (lanes, [low, a, b, top]) = lanes(4, configs);
     // Each lane has its guaranteed place, so all that follow need a lent one; there is none.
     let own = [low, a, b, top].map(|lane| lanes.take(lane));
-    let mut waits: Vec<_> = [low, low, a, a, b, b, top, top].map(|lane| (lane, lanes.wait(lane))).into();
+    let mut waits: Vec<_> = [low, low, a, a, b, b, top, top]
+        .map(|lane| (lane, lanes.wait(lane)))
+        .into();
     lanes.resize(total(5));
     let mut order = Vec::new();
     while !waits.is_empty() {
         let mut served = None;
         waits.retain_mut(|(lane, wait)| match poll(wait) {
             Poll::Ready(permit) => {
-                assert!(served.replace((*lane, permit)).is_none(), "one place, one request");
+                assert!(
+                    served.replace((*lane, permit)).is_none(),
+                    "one place, one request"
+                );
                 false
             }
             Poll::Pending => true,
@@ -133,7 +150,10 @@ fn the_more_critical_lane_is_served_first_and_equals_take_turns() {
 fn a_place_that_is_for_one_who_waits_is_not_lent_to_another_lane() {
     let (lanes, [high, low]) = lanes(
         2,
-        [LaneConfig::new("high").criticality(CriticalPlus).queue(1), LaneConfig::new("low")],
+        [
+            LaneConfig::new("high").criticality(CriticalPlus).queue(1),
+            LaneConfig::new("low"),
+        ],
     );
     let (first, _second) = (lanes.take(high), lanes.take(low));
     let mut waiting = lanes.wait(high);
@@ -145,14 +165,26 @@ fn a_place_that_is_for_one_who_waits_is_not_lent_to_another_lane() {
 
 #[test]
 fn who_cannot_use_a_place_does_not_keep_others_from_it() {
-    let (lanes, [capped, other]) =
-        lanes(10, [LaneConfig::new("capped").cap(0.1).queue(5), LaneConfig::new("other")]);
+    let (lanes, [capped, other]) = lanes(
+        10,
+        [
+            LaneConfig::new("capped").cap(0.1).queue(5),
+            LaneConfig::new("other"),
+        ],
+    );
     let _held = lanes.take(capped);
     let _waiting = lanes.wait(capped);
     // Nine places are free, and the one who waits may have none of them.
-    let Entry::Admitted(_own) = lanes.enter(other, Instant::now()) else { panic!() };
-    assert!(lanes.try_admit(other).is_none(), "the fast path does not judge who comes first");
-    let Entry::Admitted(_lent) = lanes.enter(other, Instant::now()) else { panic!() };
+    let Entry::Admitted(_own) = lanes.enter(other, Instant::now()) else {
+        panic!()
+    };
+    assert!(
+        lanes.try_admit(other).is_none(),
+        "the fast path does not judge who comes first"
+    );
+    let Entry::Admitted(_lent) = lanes.enter(other, Instant::now()) else {
+        panic!()
+    };
 }
 
 #[test]
@@ -213,9 +245,14 @@ fn shadow_lets_all_pass_and_counts() {
     let mut waiting = lanes.wait(core);
     lanes.set_mode(Mode::Shadow);
     let _second = admitted(&mut waiting);
-    let Entry::Admitted(_third) = lanes.enter(core, Instant::now()) else { panic!() };
+    let Entry::Admitted(_third) = lanes.enter(core, Instant::now()) else {
+        panic!()
+    };
     let lane = &lanes.snapshot().lanes[0];
-    assert_eq!((lane.in_flight, lane.queued, lane.rejected.lane_full), (3, 0, 1));
+    assert_eq!(
+        (lane.in_flight, lane.queued, lane.rejected.lane_full),
+        (3, 0, 1)
+    );
     lanes.set_mode(Mode::Enforce);
     assert!(poll(&mut lanes.wait(core)).is_pending());
 }
@@ -264,7 +301,9 @@ fn a_hold_is_given_back_once_by_whoever_comes_first() {
     let (abandoned, kept) = (hold(start + second), hold(start + 2 * second));
     assert!(matches!(lanes.enter(core, start), Entry::Refused(_)));
 
-    let Entry::Admitted(third) = lanes.enter(core, start + second) else { panic!() };
+    let Entry::Admitted(third) = lanes.enter(core, start + second) else {
+        panic!()
+    };
     assert_eq!(lanes.in_flight(), 2);
     // It was taken back, so its holder gives nothing back any more.
     assert!(abandoned.unlimited().is_none());
@@ -280,7 +319,9 @@ fn holds_are_not_taken_back_in_shadow() {
     let now = Instant::now();
     let held = TimedPermit::new(Arc::new(lanes.take(core)), now);
     lanes.set_mode(Mode::Shadow);
-    let Entry::Admitted(_second) = lanes.enter(core, now) else { panic!() };
+    let Entry::Admitted(_second) = lanes.enter(core, now) else {
+        panic!()
+    };
     assert_eq!(lanes.in_flight(), 2);
     assert!(!held.is_over(now));
     drop(held);
@@ -290,7 +331,10 @@ fn holds_are_not_taken_back_in_shadow() {
 #[test]
 fn caps_hold_under_fire() {
     const CAP: u32 = 3;
-    let configs = [LaneConfig::new("capped").cap(0.3).queue(2), LaneConfig::new("other").guaranteed(0.5).queue(2)];
+    let configs = [
+        LaneConfig::new("capped").cap(0.3).queue(2),
+        LaneConfig::new("other").guaranteed(0.5).queue(2),
+    ];
     let (lanes, ids) = lanes(10, configs);
     let (running, peak) = (Count::new(0), Count::new(0));
     thread::scope(|scope| {
@@ -307,7 +351,10 @@ fn caps_hold_under_fire() {
                         Entry::Refused(_) => continue,
                     };
                     if id == ids[0] {
-                        peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        peak.fetch_max(
+                            running.fetch_add(1, Ordering::SeqCst) + 1,
+                            Ordering::SeqCst,
+                        );
                         std::hint::spin_loop();
                         running.fetch_sub(1, Ordering::SeqCst);
                     }
@@ -319,12 +366,25 @@ fn caps_hold_under_fire() {
     assert!(peak.load(Ordering::SeqCst) <= CAP, "{peak:?}");
     let after = lanes.snapshot();
     assert_eq!(after.in_flight, 0);
-    assert!(after.lanes.iter().all(|lane| lane.in_flight == 0 && lane.queued == 0), "{after:?}");
+    assert!(
+        after
+            .lanes
+            .iter()
+            .all(|lane| lane.in_flight == 0 && lane.queued == 0),
+        "{after:?}"
+    );
 }
 
 #[test]
 fn ids_are_as_many_as_lanes() {
-    let (lanes, ids) = lanes(10, [LaneConfig::new("a"), LaneConfig::new("b"), LaneConfig::new("c")]);
+    let (lanes, ids) = lanes(
+        10,
+        [
+            LaneConfig::new("a"),
+            LaneConfig::new("b"),
+            LaneConfig::new("c"),
+        ],
+    );
     let found: HashSet<_> = ["a", "b", "c"].map(|name| lanes.find(name).unwrap()).into();
     assert_eq!(found, ids.into());
     assert_eq!(lanes.find("d"), None);
@@ -346,7 +406,10 @@ impl std::task::Wake for Woken {
 }
 
 fn task<F: Future>(future: F) -> Task<F> {
-    Task { future: Box::pin(future), woken: Arc::default() }
+    Task {
+        future: Box::pin(future),
+        woken: Arc::default(),
+    }
 }
 
 impl<F: Future> Task<F> {

@@ -27,7 +27,12 @@ pub struct Wait {
 
 impl Wait {
     pub(super) const fn new(lanes: Arc<Inner>, lane: LaneId, ticket: u64) -> Self {
-        Self { lanes, lane, ticket, open: true }
+        Self {
+            lanes,
+            lane,
+            ticket,
+            open: true,
+        }
     }
 
     /// Leaves the queue because it took too long.

@@ -55,13 +55,17 @@ pub struct LaneTaskLost;
 
 impl<B: Body> ResponseBody<B> {
     pub(super) const fn remote(body: Remote<B::Data>) -> Self {
-        Self { kind: Kind::Remote { body } }
+        Self {
+            kind: Kind::Remote { body },
+        }
     }
 }
 
 impl<B: Body> From<crate::ResponseBody<B>> for ResponseBody<B> {
     fn from(body: crate::ResponseBody<B>) -> Self {
-        Self { kind: Kind::Inline { body } }
+        Self {
+            kind: Kind::Inline { body },
+        }
     }
 }
 
@@ -99,7 +103,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Inline { body } => body.size_hint(),
-            Kind::Remote { body } => body.size.clone(),
+            Kind::Remote { body } => body.size,
         }
     }
 }
@@ -111,7 +115,12 @@ impl<D> Remote<D> {
         task: LaneTask,
         lease: Option<Lease>,
     ) -> Self {
-        Self { source, size, task, lease }
+        Self {
+            source,
+            size,
+            task,
+            lease,
+        }
     }
 
     /// Nothing more comes.
@@ -120,7 +129,10 @@ impl<D> Remote<D> {
         self.lease = None;
     }
 
-    fn fail(&mut self, error: impl Error + Send + Sync + 'static) -> Poll<Option<Result<Frame<D>, BoxError>>> {
+    fn fail(
+        &mut self,
+        error: impl Error + Send + Sync + 'static,
+    ) -> Poll<Option<Result<Frame<D>, BoxError>>> {
         self.end();
         Poll::Ready(Some(Err(Box::new(error))))
     }
@@ -131,7 +143,11 @@ impl<D: Buf> Remote<D> {
         if matches!(self.source, Source::Ended) {
             return Poll::Ready(None);
         }
-        if self.lease.as_mut().is_some_and(|lease| lease.cut_if_over().is_some()) {
+        if self
+            .lease
+            .as_mut()
+            .is_some_and(|lease| lease.cut_if_over().is_some())
+        {
             return self.fail(HeldTooLong);
         }
         let piece = match &mut self.source {
@@ -202,7 +218,9 @@ impl<D> fmt::Debug for Remote<D> {
             Source::Whole(_) => "whole",
             Source::Stream(_) => "stream",
         };
-        f.debug_struct("Remote").field("source", &source).finish_non_exhaustive()
+        f.debug_struct("Remote")
+            .field("source", &source)
+            .finish_non_exhaustive()
     }
 }
 

@@ -58,7 +58,10 @@ impl LaneThreads {
         let mut threads = Self::default();
         for number in 0..lane.threads {
             let refused = |_| ConfigError::of_lane(lane, "threads", "the system refused a thread");
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(refused)?;
             let (running, stop) = oneshot::channel();
             threads.runtimes.push(runtime.handle().clone());
             threads._running.push(running);
@@ -98,6 +101,8 @@ fn run(runtime: Runtime, stop: oneshot::Receiver<()>, drained: impl Future<Outpu
 
 impl fmt::Debug for LaneThreads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LaneThreads").field("threads", &self.runtimes.len()).finish()
+        f.debug_struct("LaneThreads")
+            .field("threads", &self.runtimes.len())
+            .finish()
     }
 }

@@ -52,14 +52,24 @@ where
         let context = RejectContext::of(&request);
         let lease = Lease::shared(lanes, Arc::clone(&place), &mut request);
         let (hold, until) = (lease.hold(), lease.until());
-        let side = LaneSide { place: Some(place), lanes: lanes.clone(), hold, until };
+        let side = LaneSide {
+            place: Some(place),
+            lanes: lanes.clone(),
+            hold,
+            until,
+        };
         // The instance that was polled ready is the one to call; a clone stays behind.
         let clone = service.clone();
         let ready = std::mem::replace(service, clone);
         let (sender, head) = oneshot::channel();
         let task = telemetry::in_current_span(serve(side, sender, ready, request));
         let task = LaneTask::new(runtime.spawn(task), self.crew());
-        ThreadsFuture::remote(Call { head: Some(head), task, lease, context })
+        ThreadsFuture::remote(Call {
+            head: Some(head),
+            task,
+            lease,
+            context,
+        })
     }
 }
 
@@ -91,11 +101,17 @@ struct Call<D, E> {
 
 impl<F, D, E> ThreadsFuture<F, D, E> {
     const fn inline(future: InlineFuture<F>) -> Self {
-        Self { kind: Kind::Inline { future } }
+        Self {
+            kind: Kind::Inline { future },
+        }
     }
 
     fn remote(call: Call<D, E>) -> Self {
-        Self { kind: Kind::Remote { call: Some(Box::new(call)) } }
+        Self {
+            kind: Kind::Remote {
+                call: Some(Box::new(call)),
+            },
+        }
     }
 }
 
@@ -109,14 +125,20 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = match self.project().kind.project() {
             KindProj::Inline { future } => {
-                return future.poll(cx).map_ok(|response| response.map(ResponseBody::from));
+                return future
+                    .poll(cx)
+                    .map_ok(|response| response.map(ResponseBody::from));
             }
             KindProj::Remote { call } => call,
         };
-        let Some(waiting) = call else { return Poll::Pending };
+        let Some(waiting) = call else {
+            return Poll::Pending;
+        };
         let head = ready!(waiting.poll_head(cx));
         // A future must not be polled again.
-        let Some(call) = call.take() else { return Poll::Pending };
+        let Some(call) = call.take() else {
+            return Poll::Pending;
+        };
         Poll::Ready(head.map(|head| call.answer(head)))
     }
 }
@@ -154,8 +176,14 @@ impl<D, E> Call<D, E> {
     }
 
     fn answer<ResB: Body<Data = D>>(self, head: Head<D>) -> Response<ResponseBody<ResB>> {
-        let Self { mut task, lease, .. } = self;
-        let Head { parts, size, source } = head;
+        let Self {
+            mut task, lease, ..
+        } = self;
+        let Head {
+            parts,
+            size,
+            source,
+        } = head;
         let mut response = Response::from_parts(parts, ());
         if !matches!(source, Source::Stream(_)) {
             task.finish();

@@ -62,7 +62,11 @@ const FRAMES_ON_THE_WAY: usize = 2;
 
 impl LaneTask {
     pub(super) const fn new(join: JoinHandle<()>, crew: Arc<Crew>) -> Self {
-        Self { join, finished: false, _crew: crew }
+        Self {
+            join,
+            finished: false,
+            _crew: crew,
+        }
     }
 
     /// Ready when the task has ended, though it should not have. A panic goes on here.
@@ -117,8 +121,16 @@ pub(super) async fn serve<S, B, ResB>(
     ResB: Body,
     ResB::Error: Into<BoxError>,
 {
-    let LaneSide { place, lanes, hold, until } = &mut side;
-    let limit = Limit { until: *until, lanes };
+    let LaneSide {
+        place,
+        lanes,
+        hold,
+        until,
+    } = &mut side;
+    let limit = Limit {
+        until: *until,
+        lanes,
+    };
     match hold {
         Hold::Head => {
             if let Some(answer) = limit.run(async { service.call(request).await }).await {
@@ -202,7 +214,15 @@ async fn send<ResB, E>(
     if whole {
         *place = None;
     }
-    if head.send(Ok(Head { parts, size, source })).is_err() || whole {
+    if head
+        .send(Ok(Head {
+            parts,
+            size,
+            source,
+        }))
+        .is_err()
+        || whole
+    {
         return;
     }
     loop {

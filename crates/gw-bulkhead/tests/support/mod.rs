@@ -1,5 +1,9 @@
 //! A layer over a service that the test drives.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test support: a broken expectation stops the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test support: a broken expectation stops the test"
+)]
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::convert::Infallible;
@@ -8,7 +12,7 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use gw_bulkhead::{BulkheadLayer, Lane, LaneConfig, LaneSnapshot, BulkheadHandle};
+use gw_bulkhead::{BulkheadHandle, BulkheadLayer, Lane, LaneConfig, LaneSnapshot};
 use gw_core::Body;
 use gw_testkit::service::{ControlledService, ServiceHandle};
 use http::Request;
@@ -23,7 +27,10 @@ pub(crate) const fn places(total: u32) -> NonZeroU32 {
 
 /// A bulkhead with one lane.
 pub(crate) fn one_lane(total: u32, lane: LaneConfig) -> BulkheadLayer {
-    BulkheadLayer::builder(places(total)).lane(lane).build().unwrap()
+    BulkheadLayer::builder(places(total))
+        .lane(lane)
+        .build()
+        .unwrap()
 }
 
 pub(crate) fn inner() -> (Inner, InnerHandle) {
@@ -53,7 +60,9 @@ where
 
 /// Polls once, without a task to wake.
 pub(crate) fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
-    future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
 }
 
 pub(crate) fn first_lane(handle: &BulkheadHandle) -> LaneSnapshot {

@@ -21,7 +21,7 @@ impl Fault {
     }
 
     /// The lanes' own paths leave out that the file has them in a table of their own.
-    pub(super) fn of_lanes(error: gw_bulkhead::ConfigError) -> Self {
+    pub(super) fn of_lanes(error: &gw_bulkhead::ConfigError) -> Self {
         let key = match error.field().strip_prefix("lanes.") {
             Some(rest) => format!("lanes.lane.{rest}"),
             None => format!("lanes.{}", error.field()),
@@ -37,7 +37,7 @@ impl Fault {
         Self::new(key, format!("{} {}", error.field(), error.rule()))
     }
 
-    pub(super) fn of_routes(error: gw_pipeline::ConfigError) -> Self {
+    pub(super) fn of_routes(error: &gw_pipeline::ConfigError) -> Self {
         Self::new(error.field(), error.rule())
     }
 }

@@ -37,7 +37,9 @@ impl Side {
             }
             // These listeners are for the machine's own tools, which need few connections and little time.
             let server = Server::new(ServerConfig::default());
-            let _drained = server.serve(listener, router, async { drop(stopped.await) }).await;
+            let _drained = server
+                .serve(listener, router, async { drop(stopped.await) })
+                .await;
         };
         let thread = Builder::new()
             .name(name.to_owned())

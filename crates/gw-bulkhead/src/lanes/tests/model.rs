@@ -95,7 +95,8 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let criticality = prop::sample::select(vec![Sheddable, Critical, CriticalPlus]);
     let lane = (0..=33u32, 0..=67u32, 0..=3u32, criticality)
         .prop_map(|(g, more, queue, criticality)| (g, (g + more).max(1), queue, criticality));
-    (1..=12u32, prop::collection::vec(lane, 1..=3)).prop_map(|(total, lanes)| Shape { total, lanes })
+    (1..=12u32, prop::collection::vec(lane, 1..=3))
+        .prop_map(|(total, lanes)| Shape { total, lanes })
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
