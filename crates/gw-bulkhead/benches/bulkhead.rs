@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -16,6 +16,7 @@ use gw_bulkhead::{BulkheadLayer, Lane, LaneConfig, Lanes};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
+use tokio::time::Instant;
 use tower::limit::ConcurrencyLimit;
 use tower::{Layer as _, Service, service_fn};
 
@@ -46,7 +47,7 @@ fn core(c: &mut Criterion) {
         b.iter(|| black_box(lanes.try_admit(logs)).is_none())
     });
     group.bench_function("lane full, refused and counted", |b| {
-        b.iter(|| black_box(lanes.enter(logs, tokio::time::Instant::now())))
+        b.iter(|| black_box(lanes.enter(logs, Instant::now())))
     });
     drop((own, lent));
 
@@ -60,18 +61,22 @@ fn core(c: &mut Criterion) {
     });
 
     group.bench_function("admit and release, two threads in one lane", |b| {
-        b.iter_custom(|rounds| on_two_threads(rounds, |_| drop(black_box(lanes.try_admit(auth)))));
+        b.iter_custom(|rounds| {
+            on_two_threads(rounds, [auth, auth], |lane| {
+                drop(black_box(lanes.try_admit(lane)))
+            })
+        });
     });
     group.bench_function("admit and release, two threads in two lanes", |b| {
         b.iter_custom(|rounds| {
-            on_two_threads(rounds, |thread| {
-                drop(black_box(lanes.try_admit([auth, logs][thread])))
+            on_two_threads(rounds, [auth, logs], |lane| {
+                drop(black_box(lanes.try_admit(lane)))
             })
         });
     });
     group.bench_function("tokio semaphore, two threads", |b| {
         b.iter_custom(|rounds| {
-            on_two_threads(rounds, |_| {
+            on_two_threads(rounds, [(), ()], |()| {
                 drop(black_box(
                     std::sync::Arc::clone(&semaphore).try_acquire_owned(),
                 ))
@@ -81,19 +86,18 @@ fn core(c: &mut Criterion) {
     group.finish();
 }
 
-/// The time in which each of two threads does `rounds` rounds.
-fn on_two_threads(rounds: u64, round: impl Fn(usize) + Sync) -> Duration {
+/// The time in which each of two threads does `rounds` rounds with what is its own.
+fn on_two_threads<T: Copy + Send>(rounds: u64, own: [T; 2], round: impl Fn(T) + Sync) -> Duration {
     let barrier = Barrier::new(3);
     std::thread::scope(|scope| {
-        let threads = [0, 1].map(|thread| {
+        let threads = own.map(|own| {
             let (barrier, round) = (&barrier, &round);
             scope.spawn(move || {
                 barrier.wait();
-                (0..rounds).for_each(|_| round(thread));
+                (0..rounds).for_each(|_| round(own));
             })
         });
         barrier.wait();
-        #[allow(clippy::disallowed_types, reason = "a bench measures the real clock")]
         let start = Instant::now();
         threads
             .into_iter()

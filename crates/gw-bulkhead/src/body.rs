@@ -51,6 +51,7 @@ impl<B> ResponseBody<B> {
 
 impl<B: Body> ResponseBody<B> {
     /// The answer with a body that holds what the lane wants it to hold.
+    #[inline]
     pub(crate) fn hold(mut response: Response<B>, lease: Option<Lease>) -> Response<Self> {
         let ended = response.body().is_end_stream();
         let lease = lease.and_then(|lease| lease.at_head(&mut response, ended));

@@ -131,7 +131,8 @@ fn within(duration: Duration, longest: Duration) -> bool {
     !duration.is_zero() && duration <= longest
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

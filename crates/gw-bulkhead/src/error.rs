@@ -1,4 +1,6 @@
 use std::fmt;
+#[cfg(feature = "threads")]
+use std::time::Duration;
 
 use gw_core::{Code, GrpcStatus, RejectContext, Rejection, RetryAfter};
 use http::StatusCode;
@@ -42,6 +44,13 @@ pub(crate) fn rejection(refusal: Refusal) -> Rejection {
         .detail("reason", refusal.reason().as_str())
 }
 
+/// The answer to a request whose lane's thread was stopped under it.
+#[cfg(feature = "threads")]
+pub(crate) fn stopped() -> Rejection {
+    let soon = RetryAfter::jittered(Duration::ZERO, &mut fastrand::Rng::new());
+    Rejection::new(&SHUTTING_DOWN).retry_after(soon)
+}
+
 /// A refusal on its way to the renderer.
 #[derive(Debug)]
 pub struct Rejected {
@@ -62,11 +71,13 @@ impl fmt::Display for HeldTooLong {
 
 impl std::error::Error for HeldTooLong {}
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::num::NonZeroU32;
+    use std::time::Duration;
 
-    use tokio::time::{Duration, Instant};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{LaneConfig, Lanes};

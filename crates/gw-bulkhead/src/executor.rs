@@ -54,6 +54,9 @@ where
     type Body = ResponseBody<ResB>;
     type Future = InlineFuture<S::Future>;
 
+    // Inlined, here and in what else hands requests and answers on: they are some 200 bytes each, and moving them costs
+    // more than admitting them.
+    #[inline]
     fn execute(
         &self,
         service: &mut S,
@@ -86,6 +89,7 @@ where
 {
     type Output = Result<Response<ResponseBody<ResB>>, Failed<E>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         Poll::Ready(match this.future.poll(cx) {

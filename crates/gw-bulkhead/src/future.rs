@@ -60,6 +60,7 @@ where
     X: Execute<S, B, ResB>,
 {
     /// Runs at once.
+    #[inline]
     pub(crate) const fn running(future: X::Future, on_reject: R) -> Self {
         Self {
             state: State::Running { future },
@@ -165,13 +166,14 @@ where
 {
     type Output = Result<Response<X::Body>, R::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let reject = |Rejected { rejection, context }| {
             let response = this.on_reject.reject(rejection, &context)?;
             Ok(response.map(|body| ResponseBody::new(body).into()))
         };
-        let result = loop {
+        loop {
             match this.state.as_mut().project() {
                 StateProj::Queued { queued } => {
                     let Some(waiting) = queued else {
@@ -184,23 +186,22 @@ where
                     this.state.set(queued.leave(permit));
                 }
                 StateProj::Running { future } => {
-                    break match ready!(future.poll(cx)) {
-                        Ok(response) => Ok(response),
-                        Err(Failed::Inner(error)) => Err(this.on_reject.inner(error)),
-                        Err(Failed::Rejected(rejected)) => reject(*rejected),
-                    };
+                    let result = ready!(future.poll(cx));
+                    // What ran is dropped now, not when somebody gets round to dropping this.
+                    this.state.set(State::Done);
+                    return Poll::Ready(result.or_else(|failed| match failed {
+                        Failed::Inner(error) => Err(this.on_reject.inner(error)),
+                        Failed::Rejected(rejected) => reject(*rejected),
+                    }));
                 }
                 StateProj::Rejected { rejected } => match rejected.take() {
-                    Some(rejected) => break reject(*rejected),
+                    Some(rejected) => return Poll::Ready(reject(*rejected)),
                     None => return Poll::Pending,
                 },
                 // A future must not be polled again.
                 StateProj::Done => return Poll::Pending,
             }
-        };
-        // What ran is dropped now, not when somebody gets round to dropping this.
-        this.state.set(State::Done);
-        Poll::Ready(result)
+        }
     }
 }
 

@@ -12,31 +12,32 @@
 mod counter;
 mod drain_rate;
 mod drained;
+mod entry;
 mod holds;
+mod inner;
 mod line;
 mod permit;
 mod snapshot;
 mod state;
 mod wait;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
-use gw_core::context::Criticality;
 use tokio::time::Instant;
 
-use self::counter::{Counter, Word};
+use self::counter::Counter;
 pub use self::drained::Drained;
+pub use self::entry::{Entry, Reason, Refusal};
 use self::holds::Holds;
 pub(crate) use self::holds::TimedPermit;
+use self::inner::{Inner, NoPlace, Terms, Turn};
 use self::line::Line;
 pub use self::permit::Permit;
 pub use self::snapshot::{LaneSnapshot, Rejections, Snapshot};
-use self::state::{LaneState, Limits};
+use self::state::LaneState;
 pub use self::wait::Wait;
 use crate::config::{self, ConfigError, Mode};
 use crate::lane::LaneConfig;
@@ -73,81 +74,6 @@ pub struct Lanes(Arc<Inner>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(u8);
 
-/// What became of a request that entered.
-#[derive(Debug)]
-pub enum Entry {
-    /// It may run, and holds a place until the permit is dropped.
-    Admitted(Permit),
-    /// It waits for a place.
-    Queued(Wait),
-    /// It may not run.
-    Refused(Refusal),
-}
-
-/// Why a request was refused, and when a place may be free.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    reason: Reason,
-    wait: Option<Duration>,
-}
-
-/// Why a request was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// No place is free, and the lane has no queue.
-    LaneFull,
-    /// No place is free, and neither is one in the queue.
-    QueueFull,
-    /// It waited for too long.
-    QueueTimeout,
-    /// The lanes drain.
-    Draining,
-    /// It ran for too long: not refused, but cut.
-    MaxHold,
-}
-
-/// What permits, waiting requests and handles share.
-#[derive(Debug)]
-struct Inner {
-    total: Padded<Counter>,
-    terms: Padded<Terms>,
-    /// At least one lane, by type.
-    first: LaneState,
-    rest: Box<[LaneState]>,
-    line: Mutex<Line>,
-    holds: Holds,
-}
-
-/// What an operator may change. Read often, written hardly ever.
-#[derive(Debug)]
-struct Terms {
-    total: AtomicU32,
-    mode: AtomicU8,
-}
-
-/// Why there is no place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NoPlace {
-    /// The lane is at its cap.
-    Cap,
-    /// Nothing is left to lend.
-    Total,
-    /// Others wait and come first.
-    Behind,
-    /// Nobody may enter any more.
-    Draining,
-}
-
-/// For whom a place is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// For a request that has just arrived: it must not overtake.
-    Arriving,
-    /// For a request whose turn it is. The line is locked.
-    Next,
-}
-
 impl LaneId {
     /// The lane that was declared first.
     pub(crate) const FIRST: Self = Self(0);
@@ -156,40 +82,6 @@ impl LaneId {
     #[cfg(feature = "threads")]
     pub(crate) fn index(self) -> usize {
         self.0.into()
-    }
-}
-
-impl Reason {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::LaneFull,
-        Self::QueueFull,
-        Self::QueueTimeout,
-        Self::Draining,
-        Self::MaxHold,
-    ];
-
-    /// The word for it in answers and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LaneFull => "lane_full",
-            Self::QueueFull => "queue_full",
-            Self::QueueTimeout => "queue_timeout",
-            Self::Draining => "draining",
-            Self::MaxHold => "max_hold",
-        }
-    }
-}
-
-impl Refusal {
-    /// Why.
-    pub const fn reason(&self) -> Reason {
-        self.reason
-    }
-
-    /// How long it may take until a place is free, by the rate at which the lane gave places back lately. At most 25
-    /// seconds; `None` while the rate is not known.
-    pub const fn wait(&self) -> Option<Duration> {
-        self.wait
     }
 }
 
@@ -206,7 +98,7 @@ impl Lanes {
     ) -> Result<Self, ConfigError> {
         let lanes: Vec<_> = lanes.into_iter().collect();
         let shares = config::check(&lanes)?;
-        let ranks = ranks(&lanes);
+        let line = Line::new(&lanes);
         let mut states = lanes
             .into_iter()
             .zip(shares)
@@ -222,7 +114,7 @@ impl Lanes {
             }),
             first,
             rest: states.collect(),
-            line: Mutex::new(Line::new(ranks)),
+            line: Mutex::new(line),
             holds: Holds::new(Instant::now()),
         })))
     }
@@ -403,189 +295,14 @@ impl fmt::Debug for Lanes {
     }
 }
 
-impl Inner {
-    fn lanes(&self) -> impl Iterator<Item = &LaneState> {
-        std::iter::once(&self.first).chain(&self.rest)
-    }
-
-    fn lane(&self, id: LaneId) -> &LaneState {
-        // The first lane stands for an id of other lanes.
-        let after_first = usize::from(id.0).checked_sub(1);
-        after_first
-            .and_then(|place| self.rest.get(place))
-            .unwrap_or(&self.first)
-    }
-
-    fn mode(&self) -> Mode {
-        const SHADOW: u8 = Mode::Shadow as u8;
-        const OFF: u8 = Mode::Off as u8;
-        match self.terms.mode.load(Ordering::Acquire) {
-            SHADOW => Mode::Shadow,
-            OFF => Mode::Off,
-            _ => Mode::Enforce,
-        }
-    }
-
-    /// Takes a place, or does not. It is exact: no lane is above its cap for an instant, none is refused a place within
-    /// its guarantee, and none borrows while `total` are in flight.
-    ///
-    /// The one thing that is not told apart is a place that two want to borrow at once and that one of them, having
-    /// reserved it, cannot use because its lane changed meanwhile. It counts as taken for that moment.
-    fn take(&self, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
-        let lane = self.lane(id);
-        loop {
-            let seen = lane.counter.load();
-            if turn == Turn::Arriving && seen.waiting() > 0 {
-                return Err(NoPlace::Behind);
-            }
-            let Limits { guaranteed, cap } = lane.limits();
-            if seen.in_flight() >= cap {
-                return Err(NoPlace::Cap);
-            }
-            if seen.in_flight() < guaranteed {
-                if lane.counter.try_raise(seen) {
-                    return self.count_guaranteed(id, turn);
-                }
-                continue;
-            }
-            // The total first: raised first, the lane would for a moment seem fuller than it is, and could refuse a
-            // request that is within its guarantee.
-            self.lend(turn)?;
-            if lane.counter.try_raise(seen) {
-                return Ok(());
-            }
-            self.return_lent(turn);
-        }
-    }
-
-    /// Counts a place within a guarantee into the total, unless the lanes drain.
-    fn count_guaranteed(&self, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
-        let before = self.total.raise();
-        if before.is_draining() && turn == Turn::Arriving {
-            // After the fact, since only the total's own word says so for certain: once lanes are found drained,
-            // nobody must get in.
-            self.release(id);
-            return Err(NoPlace::Draining);
-        }
-        Ok(())
-    }
-
-    /// Reserves a place of the total for a lane beyond its guarantee.
-    fn lend(&self, turn: Turn) -> Result<(), NoPlace> {
-        loop {
-            let seen = self.total.load();
-            match turn {
-                Turn::Arriving if seen.is_draining() => return Err(NoPlace::Draining),
-                // Somebody may be waiting for just this place, in any lane. Who comes first is decided in the line.
-                Turn::Arriving if seen.waiting() > 0 => return Err(NoPlace::Behind),
-                Turn::Arriving | Turn::Next => {}
-            }
-            if seen.in_flight() >= self.terms.total.load(Ordering::Acquire) {
-                return Err(NoPlace::Total);
-            }
-            if self.total.try_raise(seen) {
-                return Ok(());
-            }
-        }
-    }
-
-    fn return_lent(&self, turn: Turn) {
-        let before = self.total.lower();
-        // Who has the line locked goes on to look at it again anyway.
-        if turn == Turn::Arriving {
-            self.settle_unless_quiet(before);
-        }
-    }
-
-    /// A place for whoever comes, beyond all limits; the total before.
-    fn force(&self, id: LaneId) -> Word {
-        self.lane(id).counter.raise();
-        self.total.raise()
-    }
-
-    /// Frees the places whose time is over.
-    fn reap(&self, now: Instant) {
-        // Else nobody is cut, so those whose time is over still run.
-        if self.mode() == Mode::Enforce {
-            self.holds.reap(now);
-        }
-    }
-
-    /// Gives a place back.
-    fn release(&self, id: LaneId) {
-        // The lane first: the total's word is where those who wait look last, and they must see both.
-        self.lane(id).counter.lower();
-        let before = self.total.lower();
-        self.settle_unless_quiet(before);
-    }
-
-    fn settle_unless_quiet(&self, before: Word) {
-        if !before.is_quiet() {
-            self.settle();
-        }
-    }
-
-    /// Hands free places to those that wait.
-    fn settle(&self) {
-        let woken = self.serve(&mut lock(&self.line));
-        wake_all(woken);
-    }
-
-    /// Hands free places to those that wait, in order. The wakers are for after the lock.
-    fn serve(&self, line: &mut Line) -> Vec<Waker> {
-        let mut woken = Vec::new();
-        while let Some((lane, waker)) = line.serve(|lane| self.take(lane, Turn::Next).is_ok()) {
-            self.forget_waiter(lane);
-            woken.extend(waker);
-        }
-        if self.is_drained() {
-            woken.extend(line.end());
-        }
-        woken
-    }
-
-    /// Counts a request out of the queue. The line is locked.
-    fn forget_waiter(&self, id: LaneId) {
-        self.lane(id).counter.leave();
-        self.lane(id).dequeued();
-        self.total.leave();
-    }
-
-    fn is_drained(&self) -> bool {
-        let word = self.total.load();
-        word.is_draining() && word.is_idle()
-    }
-
-    fn refuse(&self, id: LaneId, reason: Reason, now: Instant) -> Refusal {
-        let wait = self.lane(id).refused(reason, now);
-        Refusal { reason, wait }
-    }
-}
-
 /// Runs foreign code, so no lock may be held.
 fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(Waker::wake);
 }
 
-/// The lanes by criticality, the most critical ones first.
-fn ranks(lanes: &[LaneConfig]) -> Vec<VecDeque<LaneId>> {
-    let of = |criticality| {
-        let ids = (0..).map(LaneId).zip(lanes);
-        ids.filter(move |(_, lane)| lane.criticality == criticality)
-            .map(|(id, _)| id)
-            .collect()
-    };
-    [
-        Criticality::CriticalPlus,
-        Criticality::Critical,
-        Criticality::SheddablePlus,
-        Criticality::Sheddable,
-    ]
-    .map(of)
-    .into()
-}
-
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

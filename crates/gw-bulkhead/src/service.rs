@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use gw_core::context::Lane;
 use gw_core::record::Record;
 use gw_core::{OnReject, RejectContext, Respond};
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -67,14 +67,24 @@ where
             .map_err(|error| self.on_reject.inner(error))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    #[inline]
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let lanes = &self.shared.lanes;
         let on_reject = self.on_reject.clone();
         if lanes.mode() == Mode::Off {
             let future = self.executor.execute(&mut self.inner, request, None);
             return ResponseFuture::running(future, on_reject);
         }
-        let (request, lane) = self.shared.classify(request);
+        let named = match &self.shared.classify {
+            None => self.shared.named_in(request.extensions()),
+            Some(classify) => {
+                let (parts, body) = request.into_parts();
+                let named = classify(&parts).and_then(|name| lanes.find(name));
+                request = Request::from_parts(parts, body);
+                named
+            }
+        };
+        let lane = named.unwrap_or(self.shared.default);
         let config = lanes.config(lane);
         if let Some(record) = Record::of(request.extensions()) {
             record.update(|exchange| exchange.lane = Some(config.name.clone()));
@@ -116,20 +126,8 @@ where
 }
 
 impl Shared {
-    /// The lane of a request; the default one if it names none that exists.
-    fn classify<B>(&self, request: Request<B>) -> (Request<B>, LaneId) {
-        let (request, named) = match &self.classify {
-            Some(classify) => {
-                let (parts, body) = request.into_parts();
-                let named = classify(&parts).and_then(|name| self.lanes.find(name));
-                (Request::from_parts(parts, body), named)
-            }
-            None => {
-                let lane = request.extensions().get::<Lane>();
-                let named = lane.and_then(|lane| self.lanes.find(lane.as_str()));
-                (request, named)
-            }
-        };
-        (request, named.unwrap_or(self.default))
+    /// The lane that an earlier stage has chosen, if it exists.
+    fn named_in(&self, extensions: &Extensions) -> Option<LaneId> {
+        self.lanes.find(extensions.get::<Lane>()?.as_str())
     }
 }

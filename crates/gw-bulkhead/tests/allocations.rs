@@ -17,6 +17,8 @@ use http_body_util::Full;
 use support::{one_lane, places, request_in};
 use tower::{Layer as _, Service as _, service_fn};
 
+type Answer = Result<Response<Full<Bytes>>, Infallible>;
+
 #[test]
 fn a_place_is_taken_and_given_back_without_allocating() {
     let lanes = Lanes::new(places(1), [LaneConfig::new("core")]).unwrap();
@@ -29,7 +31,7 @@ fn a_place_is_taken_and_given_back_without_allocating() {
 
 #[test]
 fn a_request_passes_without_allocating() {
-    let bare: fn(Request<()>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> =
+    let bare: fn(Request<()>) -> Ready<Answer> =
         |_| ready(Ok(Response::new(Full::new(Bytes::from_static(b"data")))));
     let mut service = one_lane(1, LaneConfig::new("core").queue(8)).layer(service_fn(bare));
     let mut run = |request| {

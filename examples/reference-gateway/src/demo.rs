@@ -10,7 +10,7 @@ use std::path::Path;
 use tokio::runtime::Builder;
 
 use crate::config::Config;
-use crate::gateway::Prepared;
+use crate::gateway::prepare;
 
 /// Runs the demo until `stop`.
 ///
@@ -45,7 +45,7 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         &environment,
     );
     let config = config.map_err(|errors| errors.to_string())?;
-    let prepared = Prepared::new(config).map_err(|fault| fault.to_string())?;
+    let prepared = prepare(config).map_err(|fault| fault.to_string())?;
     print!("{}", script::text(prepared.addresses()));
     // What is cut when the demo ends is nobody's loss.
     prepared

@@ -21,41 +21,70 @@ pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::side::Side;
 use crate::admin::{self, Admin, Token};
-use crate::assembly::{Fault, Gateway, assemble};
+use crate::assembly::{Controls, Fault, Gateway, assemble};
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
 
-/// A gateway whose listeners are open and which does not serve yet.
+/// A gateway that is built, and whose listeners are open, and which does not serve yet.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct Prepared<S> {
     config: Config,
+    parts: Parts<S>,
     listeners: Listeners,
-    token: Option<Token>,
 }
 
-impl Prepared {
-    /// Opens all listeners, and reads the files that they need.
-    ///
-    /// # Errors
-    ///
-    /// The setting at fault: an address that is taken, say.
-    pub fn new(config: Config) -> Result<Self, Fault> {
-        let token = match &config.admin.token_file {
-            Some(path) => Some(
-                Token::read(path)
-                    .map_err(|error| Fault::new("admin.token_file", error.to_string()))?,
-            ),
-            None => None,
-        };
-        let listeners = Listeners::open(&config)?;
-        Ok(Self {
-            config,
-            listeners,
-            token,
-        })
-    }
+/// All that a configuration describes, but for the listeners.
+#[derive(Debug)]
+struct Parts<S> {
+    token: Option<Token>,
+    server: Server,
+    service: S,
+    controls: Controls,
+}
 
+/// Builds all that `config` describes and opens nothing: what it finds wrong, [`prepare`] finds wrong.
+///
+/// # Errors
+///
+/// The setting at fault.
+pub fn check(config: &Config) -> Result<(), Fault> {
+    build(config).map(drop)
+}
+
+/// Builds a gateway, then opens its listeners.
+///
+/// # Errors
+///
+/// The setting at fault: an address that is taken, say.
+pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
+    let parts = build(&config)?;
+    let listeners = Listeners::open(&config)?;
+    Ok(Prepared {
+        config,
+        parts,
+        listeners,
+    })
+}
+
+fn build(config: &Config) -> Result<Parts<impl Gateway + use<>>, Fault> {
+    let token = match &config.admin.token_file {
+        Some(path) => Some(
+            Token::read(path).map_err(|error| Fault::new("admin.token_file", error.to_string()))?,
+        ),
+        None => None,
+    };
+    let server = Server::new(server_config(&config.server)?);
+    let (service, controls) = assemble(config)?;
+    Ok(Parts {
+        token,
+        server,
+        service,
+        controls,
+    })
+}
+
+impl<S: Gateway> Prepared<S> {
     /// Where it listens.
     pub const fn addresses(&self) -> &Addresses {
         self.listeners.addresses()
@@ -68,17 +97,21 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// The setting at fault, if no gateway can be built from the configuration.
+    /// If the system refuses threads or sockets.
     pub fn serve(self, stop: impl Future<Output = ()>) -> Result<Drained, Fault> {
         let Self {
             config,
+            parts,
             listeners,
-            token,
         } = self;
+        let Parts {
+            token,
+            server,
+            service,
+            controls,
+        } = parts;
         let metrics = metrics::registry();
-        let server = Server::new(server_config(&config.server)?);
         let readiness = Readiness::default();
-        let (service, controls) = assemble(&config)?;
 
         let system =
             |error: io::Error| Fault::new("server.threads", format!("the system refuses: {error}"));
@@ -163,13 +196,19 @@ fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {
         .keep_alive_timeout(server.keep_alive_timeout)
         .write_stall_timeout(server.write_stall_timeout)
         .shutdown_grace(server.shutdown_grace)
-        .max_header_bytes(bytes(server.max_header_bytes))
+        .max_header_bytes(parser_limit(bytes(server.max_header_bytes)))
         .max_headers(count(server.max_headers.get()))
         .http2_max_concurrent_streams(http2.max_concurrent_streams.get())
         .http2_max_header_list_bytes(u32::try_from(http2.max_header_list_bytes).unwrap_or(u32::MAX))
         .http2_max_pending_resets(count(http2.max_pending_resets.get()))
         .build()
         .map_err(|error| Fault::new(format!("server.{}", error.field()), error.rule()))
+}
+
+/// What the parser takes: more than the pipeline lets pass, so that a head over the limit is refused by the pipeline, with
+/// the envelope. What is far over it is the parser's to refuse.
+const fn parser_limit(bytes: usize) -> usize {
+    bytes.saturating_mul(2)
 }
 
 /// How often the metrics registry is tidied: without it, it grows between scrapes.

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod gateway;
 pub mod health;
 pub mod readiness;
+pub mod signals;
 mod without_effect;
 
 pub use self::without_effect::without_effect;

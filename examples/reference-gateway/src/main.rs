@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reference_gateway::assembly::{Fault, assemble};
+use reference_gateway::assembly::Fault;
 use reference_gateway::config::{self, Config};
-use reference_gateway::gateway::Prepared;
-use reference_gateway::{demo, without_effect};
-use tokio::signal::unix::{SignalKind, signal};
+use reference_gateway::{demo, gateway, signals, without_effect};
 
 /// A gateway made of the gw layers.
 #[derive(Parser)]
@@ -43,7 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        None | Some(Command::Demo) => demo::run(stop()),
+        None | Some(Command::Demo) => signals::stop().and_then(demo::run),
         Some(Command::Serve { config }) => serve(&config),
         Some(Command::Check { config }) => check(&config),
     };
@@ -59,7 +57,7 @@ fn main() -> ExitCode {
 fn check(path: &Path) -> Result<(), String> {
     let config = load(path)?;
     // Building it finds what only the layers know; nothing listens yet.
-    assemble(&config).map_err(|fault| blame(path, &fault))?;
+    gateway::check(&config).map_err(|fault| blame(path, &fault))?;
     let routes = config.routes.len();
     println!("{}: {routes} routes, ok", path.display());
     Ok(())
@@ -67,7 +65,9 @@ fn check(path: &Path) -> Result<(), String> {
 
 fn serve(path: &Path) -> Result<(), String> {
     let config = load(path)?;
-    let prepared = Prepared::new(config).map_err(|fault| blame(path, &fault))?;
+    let prepared = gateway::prepare(config).map_err(|fault| blame(path, &fault))?;
+    // Before anything is announced: who reads it may send a signal at once.
+    let stop = signals::stop()?;
     let addresses = prepared.addresses();
     for address in &addresses.traffic {
         eprintln!("listening on http://{address}");
@@ -76,9 +76,7 @@ fn serve(path: &Path) -> Result<(), String> {
         "health on http://{}, admin on http://{}",
         addresses.health, addresses.admin
     );
-    let drained = prepared
-        .serve(stop())
-        .map_err(|fault| blame(path, &fault))?;
+    let drained = prepared.serve(stop).map_err(|fault| blame(path, &fault))?;
     if drained.is_clean() {
         eprintln!("stopped: every request was finished");
     } else {
@@ -100,26 +98,4 @@ fn load(path: &Path) -> Result<Config, String> {
 
 fn blame(path: &Path, fault: &Fault) -> String {
     config::blame(path, &fault.key, &fault.message).to_string()
-}
-
-/// Ends with the first signal to stop. The second one ends the process at once.
-async fn stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        // Without signals the process can only be killed.
-        return std::future::pending().await;
-    };
-    let mut next = async move || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    next().await;
-    tokio::spawn(async move {
-        next().await;
-        std::process::exit(1);
-    });
 }

@@ -56,7 +56,10 @@ fn auth(config: &Config, notes: &mut Notes) {
     const CLOSED: &str =
         "there are no authenticators in this version: routes that ask for one answer 401";
     notes.explain(config.auth.names().next().is_some(), "auth", CLOSED);
-    notes.note(config.auth.forward_credentials, "auth.forward_credentials");
+    for (name, limit) in &config.limits {
+        let alone = "each instance counts for itself in this version";
+        notes.explain(limit.store.is_some(), format!("limits.{name}.store"), alone);
+    }
     let keyed = config
         .limits
         .iter()
@@ -68,6 +71,12 @@ fn lanes(config: &Config, notes: &mut Notes) {
     let adaptive = matches!(config.lanes.total, Total::Adaptive { .. });
     notes.explain(adaptive, "lanes.total", "is fixed at `max` in this version");
     for (name, lane) in &config.lanes.lane {
+        let enforced = "is \"enforce\" in this version; `lanes.mode` switches all lanes";
+        notes.explain(
+            lane.mode != Mode::Enforce,
+            format!("lanes.lane.{name}.mode"),
+            enforced,
+        );
         notes.note(lane.per_key.is_some(), format!("lanes.lane.{name}.per_key"));
         notes.note(!lane.listen.is_empty(), format!("lanes.lane.{name}.listen"));
     }

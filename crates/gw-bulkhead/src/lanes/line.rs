@@ -2,7 +2,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Included};
 use std::task::Waker;
 
+use gw_core::context::Criticality;
+
 use super::LaneId;
+use crate::lane::LaneConfig;
 
 /// Who waits, and in which order they are served. Plain data behind one lock; deciding who gets a place is done by
 /// the caller.
@@ -14,19 +17,32 @@ pub(super) struct Line {
     /// By lane and ticket. The waker is absent until the waiting future is polled.
     waiting: BTreeMap<(LaneId, u64), Option<Waker>>,
     next_ticket: u64,
-    /// Lanes of equal criticality stand in one rank; whose turn it is stands in front.
+    /// Lanes of equal criticality stand in one rank, the most critical ones in the first; whose turn it is stands in
+    /// front.
     ranks: Vec<VecDeque<LaneId>>,
     /// Those who wait for the lanes to be drained.
     watchers: BTreeMap<u64, Waker>,
 }
 
 impl Line {
-    /// `ranks`: the lanes of equal criticality together, the most critical ones first.
-    pub(super) const fn new(ranks: Vec<VecDeque<LaneId>>) -> Self {
+    /// Nobody waits, for any of `lanes`, which are in the order of their ids.
+    pub(super) fn new(lanes: &[LaneConfig]) -> Self {
+        let rank = |criticality| {
+            let ids = (0..).map(LaneId).zip(lanes);
+            ids.filter(|(_, lane)| lane.criticality == criticality)
+                .map(|(id, _)| id)
+                .collect()
+        };
+        let ranks = [
+            Criticality::CriticalPlus,
+            Criticality::Critical,
+            Criticality::SheddablePlus,
+            Criticality::Sheddable,
+        ];
         Self {
             waiting: BTreeMap::new(),
             next_ticket: 0,
-            ranks,
+            ranks: ranks.map(rank).into(),
             watchers: BTreeMap::new(),
         }
     }

@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use gw_core::{BoxError, RejectContext, Rejection};
+use gw_core::{BoxError, RejectContext};
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::body::{Remote, ResponseBody};
 use super::crew::Threads;
 use super::task::{Head, LaneSide, LaneTask, Source, serve};
-use crate::error::{Rejected, SHUTTING_DOWN};
+use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture};
 use crate::lanes::{Lanes, Permit};
 use crate::lease::Lease;
@@ -169,7 +169,7 @@ impl<D, E> Call<D, E> {
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head<D>, Failed<E>>> {
         ready!(self.task.poll_lost(cx));
         let rejected = self.lease.cut_if_over().unwrap_or_else(|| Rejected {
-            rejection: Rejection::new(&SHUTTING_DOWN),
+            rejection: error::stopped(),
             context: self.context.clone(),
         });
         Poll::Ready(Err(Failed::Rejected(Box::new(rejected))))

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 /// The elements of a list field, the last one first, over all its lines (RFC 9110 section 5.3 joins them in order).
 ///
 /// A line that is not visible ASCII gives one empty element, which is not an address and so ends a walk. A comma
-/// inside a quoted string splits as well: both halves are then malformed and end a walk, which is the strict side.
+/// inside a quoted string splits as well: both halves then have half a quotation and end a walk, the strict side.
 pub(super) fn from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).iter().rev();
     lines
@@ -19,6 +19,11 @@ pub(super) fn from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator
 ///
 /// `None` for anything but exactly one well-formed address: obfuscated and unknown identifiers have none.
 pub(super) fn element_for(element: &str) -> Option<IpAddr> {
+    // The list was split at every comma. Half a quoted string is client text that some proxy copied, and what looks
+    // like a parameter in it is none.
+    if element.bytes().filter(|byte| *byte == b'"').count() % 2 != 0 {
+        return None;
+    }
     let mut found = None;
     for pair in element.split(';') {
         let (name, value) = pair.split_once('=')?;

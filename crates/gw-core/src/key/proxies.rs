@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::forwarded;
 use crate::context::ClientAddr;
@@ -16,10 +16,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// the peer and goes from right to left for as long as the address at hand belongs to a trusted proxy; the first
 /// address that does not is the client. An entry that is not an address ends the walk at the proxy that wrote it.
 ///
+/// One of the two fields is read, `X-Forwarded-For` unless [`TrustedProxies::writing_forwarded`] says otherwise, and the
+/// other one never: a proxy that appends to one of them passes the client's copy of the other on.
+///
 /// Without trusted proxies, the default, the peer is the client and both fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
+    write_forwarded: bool,
 }
 
 impl TrustedProxies {
@@ -30,14 +34,24 @@ impl TrustedProxies {
     pub const fn none() -> Self {
         Self {
             networks: Vec::new(),
+            write_forwarded: false,
         }
     }
 
-    /// Trusts the addresses in `networks`.
+    /// Trusts the addresses in `networks`, IPv4 ones in whatever form.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
+        let networks = networks.into_iter().map(canonical).collect();
         Self {
-            networks: networks.into_iter().collect(),
+            networks,
+            write_forwarded: false,
         }
+    }
+
+    /// Says that these proxies write `Forwarded` (RFC 7239) instead of `X-Forwarded-For`.
+    #[must_use]
+    pub const fn writing_forwarded(mut self) -> Self {
+        self.write_forwarded = true;
+        self
     }
 
     /// Whether `address`, in any form, belongs to a trusted proxy.
@@ -50,14 +64,12 @@ impl TrustedProxies {
 
     /// The client behind `peer`, as the fields of its request tell. Does not allocate.
     ///
-    /// If a request has both fields, `Forwarded` is read and `X-Forwarded-For` is not: a proxy that writes one of
-    /// them passes the client's copy of the other on.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddr {
         let mut client = peer.to_canonical();
         if !self.contains(client) {
             return ClientAddr::new(client);
         }
-        if headers.contains_key(FORWARDED) {
+        if self.write_forwarded {
             self.walk(
                 &mut client,
                 forwarded::from_right(headers, FORWARDED).map(forwarded::element_for),
@@ -78,4 +90,14 @@ impl TrustedProxies {
             }
         }
     }
+}
+
+/// A network of mapped addresses (`::ffff:0:0/96`) as the IPv4 network that it is: addresses are compared in that form.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    let mapped = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
+    let v4 = mapped.and_then(|address| Ipv4Net::new(address, v6.prefix_len() - 96).ok());
+    v4.map_or(network, IpNet::V4)
 }

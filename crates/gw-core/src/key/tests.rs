@@ -78,22 +78,28 @@ fn garbage_ends_the_walk_at_the_proxy_that_sent_it() {
     assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &binary), "10.0.0.1");
 }
 
+fn forwarded_client(element: &str) -> String {
+    let proxies = proxies(&["10.0.0.0/8"]).writing_forwarded();
+    let field = headers("forwarded", &[element]);
+    proxies
+        .client("10.0.0.1".parse().unwrap(), &field)
+        .ip()
+        .to_string()
+}
+
 #[test]
 fn forwarded_is_read_as_rfc_7239_writes_it() {
-    let walk = |element: &str| {
-        client(
-            &["10.0.0.0/8"],
-            "10.0.0.1",
-            &headers("forwarded", &[element]),
-        )
-    };
-    assert_eq!(walk("for=192.0.2.43"), "192.0.2.43");
-    assert_eq!(
-        walk("For=\"[2001:db8:cafe::17]:4711\";proto=https;by=203.0.113.43"),
-        "2001:db8:cafe::17"
-    );
-    assert_eq!(walk("for=192.0.2.43, for=198.51.100.17"), "198.51.100.17");
-    assert_eq!(walk("for=\"192.0.2.43:80\" , for=10.1.1.1"), "192.0.2.43");
+    for (element, client) in [
+        ("for=192.0.2.43", "192.0.2.43"),
+        (
+            "For=\"[2001:db8:cafe::17]:4711\";proto=https;by=203.0.113.43",
+            "2001:db8:cafe::17",
+        ),
+        ("for=192.0.2.43, for=198.51.100.17", "198.51.100.17"),
+        ("for=\"192.0.2.43:80\" , for=10.1.1.1", "192.0.2.43"),
+    ] {
+        assert_eq!(forwarded_client(element), client, "{element:?}");
+    }
     for malformed in [
         "for=_hidden",
         "for=unknown",
@@ -103,15 +109,27 @@ fn forwarded_is_read_as_rfc_7239_writes_it() {
         "for=\"1.1.1.1",
         "",
     ] {
-        assert_eq!(walk(malformed), "10.0.0.1", "{malformed:?}");
+        assert_eq!(forwarded_client(malformed), "10.0.0.1", "{malformed:?}");
     }
 }
 
 #[test]
-fn forwarded_wins_over_the_older_field() {
-    let mut both = headers("forwarded", &["for=192.0.2.1"]);
-    both.insert("x-forwarded-for", HeaderValue::from_static("9.9.9.9"));
-    assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &both), "192.0.2.1");
+fn a_quoted_comma_does_not_begin_an_element() {
+    // Story: a proxy copied the Host field into `host="…"`, and a client put a whole element in there.
+    let copied = "for=198.51.100.7;host=\"a,for=9.9.9.9;b=\"";
+    assert_eq!(forwarded_client(copied), "10.0.0.1");
+}
+
+#[test]
+fn the_field_that_the_proxies_do_not_write_is_the_clients() {
+    // Story: the balancer appended to X-Forwarded-For and passed `Forwarded` on as the client had sent it; a walk that
+    // preferred `Forwarded` let each client choose its address.
+    let mut both = headers("forwarded", &["for=203.0.113.9"]);
+    both.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.7"));
+    assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &both), "198.51.100.7");
+    let writing = proxies(&["10.0.0.0/8"]).writing_forwarded();
+    let peer = "10.0.0.1".parse().unwrap();
+    assert_eq!(writing.client(peer, &both).ip().to_string(), "203.0.113.9");
 }
 
 #[test]
@@ -126,7 +144,10 @@ fn mapped_addresses_are_recognised() {
 
 #[test]
 fn a_chain_of_trusted_hops_is_bounded() {
-    let endless = headers("x-forwarded-for", &[&["10.0.0.7"; 1000].join(", ")]);
+    let endless = headers(
+        "x-forwarded-for",
+        &[&format!("9.9.9.9, {}", ["10.0.0.7"; 1000].join(", "))],
+    );
     assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &endless), "10.0.0.7");
 }
 

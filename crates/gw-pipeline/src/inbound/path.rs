@@ -114,7 +114,7 @@ impl Normal {
                     self.path.push('/');
                 }
             }
-            _ if matches!(segment.split(';').next(), Some("." | "..")) => return Err(Ambiguous),
+            _ if hides_dots(segment) => return Err(Ambiguous),
             _ => {
                 self.path.push('/');
                 self.path.push_str(segment);
@@ -122,6 +122,14 @@ impl Normal {
         }
         Ok(())
     }
+}
+
+/// Whether a reader that splits at parameters, or decodes a slash, would find a dot segment.
+fn hides_dots(segment: &str) -> bool {
+    let pieces = segment.split(';').flat_map(|piece| piece.split("%3B"));
+    pieces
+        .flat_map(|piece| piece.split("%2F"))
+        .any(|piece| matches!(piece, "." | ".."))
 }
 
 #[cfg(test)]
@@ -171,6 +179,16 @@ mod tests {
             assert_eq!(normal(path), None, "{path:?}");
         }
         assert_eq!(normalize("/a%2fb", EncodedSlash::Keep).unwrap(), "/a%2Fb");
+        // Story: behind a gateway that kept `%2F`, upstreams that decode it were led out of the route's prefix.
+        for path in [
+            "/a/..%2fb",
+            "/a/%2e%2e%2Fb",
+            "/a/b%2f..",
+            "/a/..%3bx",
+            "/a/..%3B",
+        ] {
+            assert!(normalize(path, EncodedSlash::Keep).is_err(), "{path}");
+        }
     }
 
     proptest! {

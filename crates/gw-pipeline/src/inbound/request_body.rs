@@ -44,7 +44,8 @@ pin_project! {
     /// A request's body within the limits of its route.
     ///
     /// A body that is too large, too slow or cannot be read ends with an error, and the reason is noted in the
-    /// request's [`ClientFault`].
+    /// request's [`ClientFault`]. Trailer fields end here: an upstream that merges them into the head would read fields
+    /// that no stage has checked.
     ///
     /// # Cancel safety
     ///
@@ -101,6 +102,7 @@ where
             return Poll::Ready(None);
         }
         let (fault, cause) = match this.body.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => return Poll::Ready(None),
             Poll::Ready(Some(Ok(frame))) => {
                 this.pace.progress();
                 let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
@@ -154,8 +156,18 @@ impl Pace {
     }
 
     fn progress(&mut self) {
-        if let Some(since) = self.waiting_since.take() {
-            self.waited += since.elapsed();
+        let Some(since) = self.waiting_since.take() else {
+            return;
+        };
+        let waited = since.elapsed();
+        // Past the deadline the timer would have fired if the body had been polled: the reader was late, and the
+        // client may have been in time.
+        if self
+            .sleep
+            .as_ref()
+            .is_some_and(|sleep| since + waited <= sleep.deadline())
+        {
+            self.waited += waited;
         }
     }
 

@@ -1,6 +1,8 @@
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use gw_core::context::Deadline;
+use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{BoxError, OnReject, RejectContext, Rejection, Respond};
@@ -34,6 +36,8 @@ pub struct RouteResolveLayer<R = Respond> {
     max_body_bytes: u64,
     body_timers: BodyTimers,
     not_found: NotFound,
+    // Whether a terminal stands behind, which answers late refusals.
+    in_pipeline: bool,
     on_reject: R,
 }
 
@@ -41,6 +45,7 @@ pub struct RouteResolveLayer<R = Respond> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NotFound {
     /// After limits and authentication: a scanner meets the limiter first, and does not learn which paths exist.
+    /// Only in a typed pipeline, whose end refuses what is left; elsewhere it is as [`NotFound::Early`].
     #[default]
     AfterAuth,
     /// At once, which is cheapest.
@@ -61,6 +66,7 @@ impl RouteResolveLayer {
             max_body_bytes: 2 * 1024 * 1024,
             body_timers: BodyTimers::default(),
             not_found: NotFound::default(),
+            in_pipeline: false,
             on_reject: Respond::new(),
         }
     }
@@ -112,6 +118,7 @@ impl<R> RouteResolveLayer<R> {
             max_body_bytes: self.max_body_bytes,
             body_timers: self.body_timers,
             not_found: self.not_found,
+            in_pipeline: self.in_pipeline,
             on_reject,
         }
     }
@@ -125,7 +132,7 @@ impl<R> RouteResolveLayer<R> {
             }
             missing => {
                 let refused = not_found(missing);
-                if self.not_found == NotFound::Early {
+                if self.not_found == NotFound::Early || !self.in_pipeline {
                     return Err(refused);
                 }
                 parts.extensions.insert(LateRefusal(refused));
@@ -145,6 +152,14 @@ impl<R> RouteResolveLayer<R> {
             return Err(Rejection::new(&codes::BODY_TOO_LARGE).detail("limit_bytes", limit));
         }
         Ok(limit)
+    }
+}
+
+/// A gRPC stream may be silent for as long as its deadline allows.
+fn timers(timers: BodyTimers, parts: &Parts) -> BodyTimers {
+    match RejectContext::of_parts(parts).caller {
+        Caller::Grpc => BodyTimers::new(Duration::MAX, 0),
+        _ => timers,
     }
 }
 
@@ -193,7 +208,8 @@ impl<F: FactSet, R> Stage<F> for RouteResolveLayer<R> {
     type Facts = F::WithRoute;
     type Layer = Self;
 
-    fn into_layer(self) -> Self {
+    fn into_layer(mut self) -> Self {
+        self.in_pipeline = true;
         self
     }
 }
@@ -237,8 +253,8 @@ where
         let (mut parts, body) = request.into_parts();
         match self.layer.resolve(&mut parts) {
             Ok(limit) => {
-                let body =
-                    RequestBody::new(body, limit, self.layer.body_timers, &mut parts.extensions);
+                let timers = timers(self.layer.body_timers, &parts);
+                let body = RequestBody::new(body, limit, timers, &mut parts.extensions);
                 let future = self.inner.call(Request::from_parts(parts, body));
                 Decided::inner(future, self.layer.on_reject.clone())
             }

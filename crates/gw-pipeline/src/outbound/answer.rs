@@ -3,12 +3,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
-use gw_core::{Body, BoxError, Code, OnReject, RejectContext, Rejection, Respond};
-use http::{Request, Response};
+use gw_core::{Body, BoxError, Code, OnReject, RejectContext, Rejection, Respond, RetryAfter};
+use http::{HeaderName, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -206,6 +207,25 @@ where
     }
 }
 
+/// When to come back, where nothing says more.
+const RETRY_LATER: Duration = Duration::from_secs(1);
+
+/// The fields that say something of a body, and nothing of what stands in its place.
+const DESCRIBES_THE_BODY: [HeaderName; 8] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_LANGUAGE,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    header::LAST_MODIFIED,
+];
+
+const fn asks_to_come_back(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 503 | 504)
+}
+
 /// What an outcome needs to become an answer.
 #[derive(Debug)]
 struct Finish<R> {
@@ -221,14 +241,14 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             None => Rejection::new(&codes::INTERNAL).caused_by(error),
         };
         let response = self.render(rejection);
-        self.finish(response)
+        self.finish(response, false)
     }
 
     fn response(&self, mut response: Response<Body>) -> Response<Body> {
-        if let Some(ReplaceBody(code)) = response.extensions_mut().remove() {
-            response = self.replace(response, code);
+        match response.extensions_mut().remove() {
+            Some(ReplaceBody(code)) => self.finish(self.replace(response, code), true),
+            None => self.finish(response, false),
         }
-        self.finish(response)
     }
 
     /// The envelope in place of what the upstream said, with the status and the fields that are still there.
@@ -239,7 +259,12 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         if self.context.caller != Caller::Grpc {
             *response.status_mut() = original.status;
         }
-        response.headers_mut().extend(original.headers);
+        // They describe the body that is gone.
+        let mut kept = original.headers;
+        for name in DESCRIBES_THE_BODY {
+            kept.remove(name);
+        }
+        response.headers_mut().extend(kept);
         // The failure is the upstream's, not a refusal of ours: it must not be counted as one.
         response.extensions_mut().remove::<Rejection>();
         response
@@ -252,8 +277,18 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         }
     }
 
-    fn finish(&self, mut response: Response<Body>) -> Response<Body> {
+    fn finish(&self, mut response: Response<Body>, replaced: bool) -> Response<Body> {
         self.layer.headers.apply(response.headers_mut());
+        let is_ours = replaced || response.extensions().get::<Rejection>().is_some();
+        if is_ours && asks_to_come_back(response.status()) {
+            // A refusal that knows better has said so; without any, clients come back all at once.
+            let later =
+                || RetryAfter::jittered(RETRY_LATER, &mut fastrand::Rng::new()).header_value();
+            response
+                .headers_mut()
+                .entry(header::RETRY_AFTER)
+                .or_insert_with(later);
+        }
         if let (Some(record), Some(refused)) =
             (&self.record, response.extensions().get::<Rejection>())
         {

@@ -164,6 +164,10 @@ where
         if *this.cut {
             return Poll::Ready(None);
         }
+        if this.timer.has_passed() {
+            *this.cut = true;
+            return Poll::Ready(Some(Err(DeadlinePassed.into())));
+        }
         match this.body.poll_frame(cx) {
             Poll::Pending if this.timer.has_fired(cx) => {
                 *this.cut = true;
@@ -195,6 +199,12 @@ impl Timer {
             deadline: deadline.map(Deadline::instant),
             sleep: None,
         }
+    }
+
+    /// For bodies that always have more: they never wait, so no timer is ever looked at.
+    fn has_passed(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {

@@ -46,12 +46,16 @@ impl std::fmt::Debug for Token {
     }
 }
 
+const SCHEME: &[u8] = b"Bearer ";
+
 pub(super) async fn require(State(token): State<Token>, request: Request, next: Next) -> Response {
     let sent = request
         .headers()
         .get(header::AUTHORIZATION)
         .map(|value| value.as_bytes());
-    match sent.and_then(|value| value.strip_prefix(b"Bearer ")) {
+    // Schemes are compared without case (RFC 9110 section 11.1).
+    let sent = sent.and_then(|value| value.split_at_checked(SCHEME.len()));
+    match sent.and_then(|(scheme, token)| scheme.eq_ignore_ascii_case(SCHEME).then_some(token)) {
         Some(sent) if token.is(sent) => next.run(request).await,
         _ => (
             StatusCode::UNAUTHORIZED,

@@ -6,6 +6,7 @@ use gw_core::context::UpstreamName;
 use gw_core::{OnReject as _, RejectContext, Rejection, Respond};
 use gw_pipeline::upstream::{Forward, UpstreamBody};
 use gw_pipeline::{Decided, codes};
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use tower_service::Service;
 
@@ -15,11 +16,20 @@ use tower_service::Service;
 pub(super) struct Dispatch {
     forward: Forward,
     on_reject: Respond,
+    forward_credentials: bool,
 }
 
 impl Dispatch {
-    pub(super) const fn new(forward: Forward, on_reject: Respond) -> Self {
-        Self { forward, on_reject }
+    pub(super) const fn new(
+        forward: Forward,
+        on_reject: Respond,
+        forward_credentials: bool,
+    ) -> Self {
+        Self {
+            forward,
+            on_reject,
+            forward_credentials,
+        }
     }
 }
 
@@ -36,7 +46,10 @@ where
         self.forward.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if !self.forward_credentials {
+            request.headers_mut().remove(AUTHORIZATION);
+        }
         if request.extensions().get::<UpstreamName>().is_some() {
             return Decided::inner(self.forward.call(request), self.on_reject.clone());
         }

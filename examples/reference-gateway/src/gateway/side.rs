@@ -1,6 +1,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use axum::Router;
 use gw_pipeline::server::{Server, ServerConfig};
@@ -8,6 +9,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::oneshot;
 
 use super::UPKEEP;
+
+/// For requests of operators that are under way when the traffic has ended.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A listener with a thread and a runtime of its own. Ends, and is waited for, when it is dropped.
 pub(super) struct Side {
@@ -30,13 +34,17 @@ impl Side {
             let _in_runtime = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
+        let config = ServerConfig::builder()
+            .shutdown_grace(GRACE)
+            .build()
+            .map_err(io::Error::other)?;
         let (stop, stopped) = oneshot::channel();
         let serve = async move {
             if let Some(metrics) = metrics {
                 tokio::spawn(upkeep(metrics));
             }
             // These listeners are for the machine's own tools, which need few connections and little time.
-            let server = Server::new(ServerConfig::default());
+            let server = Server::new(config);
             let _drained = server
                 .serve(listener, router, async { drop(stopped.await) })
                 .await;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use gw_core::context::Criticality;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use super::server::{TAKEN, is_taken};
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{Auth, Jwt, KeySource};
 
@@ -26,6 +27,7 @@ pub(super) fn check(auth: &Auth, findings: &mut Findings) {
         ("scopes", &headers.scopes),
     ];
     for (i, (key, header)) in named.iter().enumerate() {
+        findings.check(is_taken(header), at.key("identity_headers").key(key), TAKEN);
         if let Some((other, _)) = named.iter().take(i).find(|(_, other)| other == header) {
             let rule = format!("is the header of `{other}` already: each needs its own");
             findings.at(at.key("identity_headers").key(key), rule);

@@ -1,8 +1,31 @@
 //! What holds for requests that match no route, and for the process.
 
+use http::{HeaderName, header};
+
 use super::names::Names;
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::File;
+
+/// The rule that [`is_taken`] tells of.
+pub(super) const TAKEN: &str =
+    "must not be a field that HTTP itself gives a meaning: choose another name";
+
+/// Whether a field frames messages or steers the connection; with a meaning of ours it would break both.
+pub(super) fn is_taken(name: &HeaderName) -> bool {
+    const TAKEN: [HeaderName; 10] = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::DATE,
+        header::EXPECT,
+        header::HOST,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    TAKEN.contains(name)
+}
 
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let at = KeyPath::of("server");
@@ -14,6 +37,9 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         findings,
     );
     names.lane(&file.server.default_lane, at.key("default_lane"), findings);
+
+    let header = &file.server.request_id.header;
+    findings.check(is_taken(header), at.key("request_id").key("header"), TAKEN);
 
     let memory = &file.server.memory;
     findings.check(

@@ -1,0 +1,178 @@
+//! The demo: every command that it prints does what the line above it says.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::command::{GATEWAY, PATIENCE, Said, run, run_for};
+use crate::gateway::Lines;
+
+/// A running demo, and what it prints to try.
+struct Demo {
+    tries: Vec<Try>,
+    child: Child,
+    errors: Lines,
+}
+
+struct Try {
+    promise: String,
+    command: String,
+}
+
+impl Demo {
+    async fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(GATEWAY)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = Lines::of(child.stdout.take().unwrap());
+        let errors = Lines::of(child.stderr.take().unwrap());
+        let tries = read(&mut lines).await;
+        Self {
+            tries,
+            child,
+            errors,
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        _ = self.child.start_kill();
+        if !std::thread::panicking() {
+            self.errors.expect_no_panic();
+        }
+    }
+}
+
+/// A try is a line that begins with `# `, and a command up to an empty line. Two empty lines end the list.
+async fn read(lines: &mut Lines) -> Vec<Try> {
+    let mut tries = Vec::new();
+    let mut promise = None;
+    let mut command = String::new();
+    loop {
+        let line = lines.next().await.expect("the demo goes on");
+        match line.strip_prefix("# ") {
+            Some(text) => promise = Some(text.to_owned()),
+            None if promise.is_some() && !line.is_empty() => {
+                command.push_str(&line);
+                command.push('\n');
+            }
+            None => {}
+        }
+        if line.is_empty()
+            && let Some(promise) = promise.take()
+        {
+            // The one about readiness is the last.
+            let last = command.contains("/readyz");
+            let command = std::mem::take(&mut command);
+            tries.push(Try { promise, command });
+            if last {
+                return tries;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_command_of_the_demo_keeps_its_promise() {
+    let demo = Demo::start(&[]).await;
+    assert_eq!(demo.tries.len(), 10);
+    for Try { promise, command } in &demo.tries {
+        // One of them waits for ten seconds: that is what it shows.
+        let said = run_for(Duration::from_secs(30), "bash", &["-c", command], "").await;
+        said.succeeded();
+        keeps(promise, &said);
+    }
+}
+
+fn keeps(promise: &str, said: &Said) {
+    let out = said.out.as_str();
+    let is = |status: u16| {
+        let line = format!("HTTP/1.1 {status} ");
+        assert!(out.starts_with(&line), "{promise}\n{out}");
+    };
+    let codes: Vec<&str> = out.lines().collect();
+    let count = |code: &str| codes.iter().filter(|it| **it == code).count();
+    if promise.starts_with("An order, through the gateway: 200") {
+        is(200);
+    } else if promise.starts_with("The service fails and tells why") {
+        is(500);
+        assert!(
+            out.contains("\"code\":\"INTERNAL\"") && !out.contains("10.0.0.7"),
+            "{out}"
+        );
+    } else if promise.starts_with("More than 20 orders at once") {
+        assert_eq!(codes.len(), 25, "{out}");
+        assert_eq!(codes[0], "200", "{out}");
+        assert!(
+            count("429") > 0 && count("200") + count("429") == 25,
+            "{out}"
+        );
+    } else if promise.starts_with("The log service hangs") {
+        // Eight uploads, and a login while they hang.
+        assert_eq!(
+            (count("503"), count("504"), count("200"), codes.len()),
+            (4, 4, 1, 9),
+            "{out}"
+        );
+        let login = codes.iter().position(|code| *code == "200");
+        assert!(
+            login < codes.iter().position(|code| *code == "504"),
+            "{out}"
+        );
+    } else if promise.starts_with("... and logins answer") {
+        is(200);
+    } else if promise.starts_with("No route: 404") {
+        is(404);
+        assert!(out.contains("\"code\":\"ROUTE_NOT_FOUND\""), "{out}");
+    } else if promise.starts_with("A path with two readings: 400") {
+        is(400);
+    } else if promise.starts_with("A method that the route does not have: 405") {
+        is(405);
+        assert!(out.to_ascii_lowercase().contains("\nallow: "), "{out}");
+    } else if promise.starts_with("The lanes, the limits, the metrics") {
+        for word in ["\"lanes\"", "\"limits\"", "gateway_lane_in_flight"] {
+            assert!(out.contains(word), "{word} in {out}");
+        }
+    } else if promise.starts_with("Whether it wants traffic") {
+        is(200);
+        assert!(out.ends_with("ready\n"), "{out}");
+    } else {
+        panic!("nobody has checked yet: {promise}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_demo_finds_other_ports_and_both_answer() {
+    let (first, second) = (Demo::start(&["demo"]).await, Demo::start(&["demo"]).await);
+    assert_ne!(first.tries[0].command, second.tries[0].command);
+    for demo in [&first, &second] {
+        let said = run_for(
+            Duration::from_secs(10),
+            "bash",
+            &["-c", &demo.tries[0].command],
+            "",
+        )
+        .await;
+        assert!(said.succeeded().starts_with("HTTP/1.1 200 "), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_demo() {
+    // Several times, since a demo that is not listening for signals yet dies of them.
+    for _ in 0..5 {
+        let mut demo = Demo::start(&["demo"]).await;
+        let pid = demo.child.id().unwrap().to_string();
+        run("kill", &["-INT", &pid], "").await.succeeded();
+        let status = timeout(PATIENCE, demo.child.wait()).await;
+        assert!(status.expect("it ends").unwrap().success());
+    }
+}

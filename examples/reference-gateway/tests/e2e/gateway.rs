@@ -1,0 +1,238 @@
+//! A gateway in a process of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::command::{GATEWAY, PATIENCE, Said, run, until};
+use crate::http::page;
+
+/// A configuration on free ports. `server` continues the table `[server]`, `rest` are tables.
+pub(crate) fn config(server: &str, rest: &str) -> String {
+    format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n{server}\n\
+         [health]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n{rest}\n"
+    )
+}
+
+/// An upstream called `up` and a route `all` to it, which takes every path and has the keys `route`.
+pub(crate) fn all_to(url: &str, route: &str) -> String {
+    format!(
+        "{}\n{}",
+        upstream("up", url),
+        self::route("all", "/", "up", route)
+    )
+}
+
+/// `[upstreams.NAME]`; keys may follow.
+pub(crate) fn upstream(name: &str, url: &str) -> String {
+    format!("[upstreams.{name}]\nendpoints = [\"{url}\"]\n")
+}
+
+/// A public route for all paths below `prefix`.
+pub(crate) fn route(name: &str, prefix: &str, upstream: &str, keys: &str) -> String {
+    format!(
+        "[[routes]]\nname = \"{name}\"\nmatch = {{ prefix = \"{prefix}\" }}\n\
+         upstream = \"{upstream}\"\npublic = true\n{keys}\n"
+    )
+}
+
+/// A folder with a file `gateway.toml`.
+pub(crate) fn folder(text: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, text).unwrap();
+    (folder, file)
+}
+
+/// Runs `check` on a file with this text.
+pub(crate) async fn check(text: &str) -> Said {
+    let (_folder, file) = folder(text);
+    command("check", &file).await
+}
+
+/// Runs `check` or `serve` to its end.
+pub(crate) async fn command(verb: &str, file: &Path) -> Said {
+    run(GATEWAY, &[verb, "--config", file.to_str().unwrap()], "").await
+}
+
+/// A running `reference-gateway serve`. Dropping it kills it, and fails the test if it has panicked.
+pub(crate) struct Gateway {
+    pub(crate) traffic: SocketAddr,
+    pub(crate) health: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    lines: Lines,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    /// Serves what `text` says.
+    pub(crate) async fn serve(text: &str) -> Self {
+        Self::serve_with(text, &[]).await
+    }
+
+    /// As [`serve`](Self::serve), with other files beside the configuration.
+    pub(crate) async fn serve_with(text: &str, files: &[(&str, &str)]) -> Self {
+        let gateway = Self::announced(text, files).await;
+        // The listeners are open by now, so this waits in their queues until somebody answers.
+        until("the gateway to be ready", || async {
+            let ready = crate::http::get(gateway.health, "/readyz").await;
+            (ready.status() == 200).then_some(())
+        })
+        .await;
+        gateway
+    }
+
+    /// A gateway that has said where it listens, and no more.
+    pub(crate) async fn announced(text: &str, files: &[(&str, &str)]) -> Self {
+        let (folder, file) = folder(text);
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut child = Command::new(GATEWAY)
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = Lines::of(child.stderr.take().unwrap());
+        let traffic = lines.wait("listening on http://").await;
+        let sides = lines.wait("health on http://").await;
+        let (health, admin) = sides.split_once(", admin on http://").unwrap();
+        Self {
+            traffic: traffic.parse().unwrap(),
+            health: health.parse().unwrap(),
+            admin: admin.parse().unwrap(),
+            child,
+            lines,
+            _folder: folder,
+        }
+    }
+
+    /// Sends a signal: `TERM` or `INT`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("the gateway runs").to_string();
+        run("kill", &[&format!("-{name}"), &pid], "")
+            .await
+            .succeeded();
+    }
+
+    /// Waits for its end: the exit status, and all that it has printed.
+    pub(crate) async fn ended(&mut self) -> (Option<i32>, String) {
+        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
+            panic!("the gateway does not end; it said {:#?}", self.lines.seen);
+        };
+        self.lines.read_all().await;
+        (status.unwrap().code(), self.lines.seen.join("\n"))
+    }
+
+    /// Waits until new connections are refused.
+    pub(crate) async fn listener_closed(&self) {
+        let address = self.traffic;
+        until("the listener to close", || async move {
+            TcpStream::connect(address).await.is_err().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until nothing holds a place in a lane or a slot of an upstream.
+    pub(crate) async fn is_idle(&self) {
+        until("all places and slots to come back", || async {
+            let lanes = page(self.admin, "/lanes").await;
+            let upstreams = page(self.admin, "/upstreams").await;
+            let free = |entry: &serde_json::Value| entry["in_flight"] == 0 && entry["queued"] == 0;
+            let lanes_free = lanes["in_flight"] == 0 && entries(&lanes, "lanes").all(free);
+            (lanes_free && entries(&upstreams, "upstreams").all(free)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until so many requests are in this lane.
+    pub(crate) async fn lane_holds(&self, lane: &str, count: u64) {
+        until(&format!("{count} requests in lane {lane}"), || async {
+            let lanes = page(self.admin, "/lanes").await;
+            let found = entries(&lanes, "lanes").find(|entry| entry["name"] == lane);
+            (found.unwrap()["in_flight"] == count).then_some(())
+        })
+        .await;
+    }
+}
+
+fn entries<'a>(
+    page: &'a serde_json::Value,
+    key: &str,
+) -> impl Iterator<Item = &'a serde_json::Value> {
+    page[key].as_array().expect("a list").iter()
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        _ = self.child.start_kill();
+        if !std::thread::panicking() {
+            self.lines.expect_no_panic();
+        }
+    }
+}
+
+/// The lines that a program prints.
+pub(crate) struct Lines {
+    coming: UnboundedReceiver<String>,
+    pub(crate) seen: Vec<String>,
+}
+
+impl Lines {
+    pub(crate) fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let (send, coming) = unbounded_channel();
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                _ = send.send(line);
+            }
+        });
+        let seen = Vec::new();
+        Self { coming, seen }
+    }
+
+    /// Waits for the next line; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        let line = timeout(PATIENCE, self.coming.recv()).await;
+        let line = line.unwrap_or_else(|_| panic!("no more lines behind {:#?}", self.seen))?;
+        self.seen.push(line.clone());
+        Some(line)
+    }
+
+    /// Waits for a line that begins so, and returns what follows.
+    async fn wait(&mut self, start: &str) -> String {
+        while let Some(line) = self.next().await {
+            if let Some(rest) = line.strip_prefix(start) {
+                return rest.to_owned();
+            }
+        }
+        panic!("no line `{start}…` in {:#?}", self.seen);
+    }
+
+    async fn read_all(&mut self) {
+        while self.next().await.is_some() {}
+    }
+
+    pub(crate) fn expect_no_panic(&mut self) {
+        while let Ok(line) = self.coming.try_recv() {
+            self.seen.push(line);
+        }
+        let panicked = self.seen.iter().any(|line| line.contains("panicked"));
+        assert!(!panicked, "the gateway has panicked: {:#?}", self.seen);
+    }
+}

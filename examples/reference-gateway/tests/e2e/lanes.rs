@@ -1,0 +1,107 @@
+//! Lanes: a full one refuses, the others answer.
+
+use gw_testkit::Gate;
+use gw_testkit::client::Client;
+use gw_testkit::upstream::{At, Reply, Upstream, by_path};
+
+use crate::gateway::{Gateway, config, route, upstream};
+use crate::http::{get, is_refusal, retry_after};
+
+/// A lane `slow` with two places and no queue, on threads of its own if asked, beside the default one.
+async fn start(gate: &Gate, lane: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::start(by_path(
+        [
+            ("/slow/head", Reply::ok().body("late").hold(At::Start, gate)),
+            (
+                "/slow/body",
+                Reply::ok().body("0123456789").hold(At::Body(4), gate),
+            ),
+        ],
+        Reply::ok().body("fast"),
+    ))
+    .await;
+    let tables = format!(
+        "[lanes]\ntotal = 10\n[lanes.lane.core]\nguaranteed = 0.5\n\
+         [lanes.lane.slow]\nguaranteed = 0.1\ncap = 0.2\nqueue = 0\n{lane}\n{}{}{}",
+        self::upstream("up", &upstream.url()),
+        route("slow", "/slow", "up", "lane = \"slow\""),
+        route("fast", "/fast", "up", "")
+    );
+    (Gateway::serve(&config("", &tables)).await, upstream)
+}
+
+#[tokio::test]
+async fn a_full_lane_refuses_and_another_answers() {
+    for lane in ["", "threads = 1"] {
+        let gate = Gate::new();
+        let (gateway, upstream) = start(&gate, lane).await;
+        let mut waiting = Client::connect(gateway.traffic).await;
+        waiting.get("/slow/head").await;
+        // The permit lasts until the body ends, not until the head is there.
+        let mut streaming = Client::connect(gateway.traffic).await;
+        streaming.get("/slow/body").await;
+        let head = streaming.read_head().await;
+        upstream.arrived(2).await;
+        for _ in 0..3 {
+            let answer = get(gateway.traffic, "/slow/other").await;
+            is_refusal("a full lane", &answer, 503, "OVERLOADED");
+            retry_after("a full lane", &answer);
+            assert_eq!(get(gateway.traffic, "/fast").await.text(), "fast");
+        }
+        gate.open();
+        assert_eq!(waiting.read_answer().await.text(), "late");
+        assert_eq!(streaming.read_body_of(head).await.text(), "0123456789");
+        gateway.is_idle().await;
+        assert_eq!(get(gateway.traffic, "/slow/other").await.text(), "fast");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_makes_room() {
+    let gate = Gate::new();
+    let (gateway, upstream) = start(&gate, "").await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(gateway.traffic).await;
+        client.get("/slow/head").await;
+        clients.push(client);
+    }
+    upstream.arrived(2).await;
+    assert_eq!(get(gateway.traffic, "/slow/other").await.status(), 503);
+    clients.pop().unwrap().reset();
+    drop(clients);
+    gateway.is_idle().await;
+    assert_eq!(get(gateway.traffic, "/slow/other").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_queued_request_is_served_when_a_place_comes_free() {
+    let gate = Gate::new();
+    let upstream = Upstream::start(by_path(
+        [("/held", Reply::ok().body("held").hold(At::Start, &gate))],
+        Reply::ok().body("next"),
+    ))
+    .await;
+    let tables = format!(
+        "[lanes]\ntotal = 1\n[lanes.lane.core]\nguaranteed = 1.0\nqueue = 1\nqueue_timeout = \"1m\"\n{}",
+        crate::gateway::all_to(&upstream.url(), "")
+    );
+    let gateway = Gateway::serve(&config("", &tables)).await;
+    let mut first = Client::connect(gateway.traffic).await;
+    first.get("/held").await;
+    upstream.arrived(1).await;
+    let mut second = Client::connect(gateway.traffic).await;
+    second.get("/").await;
+    crate::command::until("a queued request", || async {
+        let lanes = crate::http::page(gateway.admin, "/lanes").await;
+        (lanes["lanes"][0]["queued"] == 1).then_some(())
+    })
+    .await;
+    let answer = get(gateway.traffic, "/").await;
+    is_refusal("a full queue", &answer, 503, "OVERLOADED");
+    retry_after("a full queue", &answer);
+    gate.open();
+    assert_eq!(first.read_answer().await.text(), "held");
+    assert_eq!(second.read_answer().await.text(), "next");
+    gateway.is_idle().await;
+}

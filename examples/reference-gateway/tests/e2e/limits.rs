@@ -1,0 +1,96 @@
+//! Rate limits.
+
+use gw_testkit::client::Client;
+use gw_testkit::upstream::{Reply, Upstream, always};
+
+use crate::gateway::{Gateway, all_to, config, route};
+use crate::http::{get, is_refusal, page, retry_after};
+
+#[tokio::test]
+async fn over_the_limit_is_429_on_every_connection_and_other_routes_answer() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let mut tables = "[limits.few]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 3\n".to_owned();
+    tables += &all_to(&upstream.url(), "");
+    tables += &route("few", "/few", "up", "limits = [\"few\"]");
+    let gateway = Gateway::serve(&config("", &tables)).await;
+    let mut left = Vec::new();
+    // A connection each: a limit that starts afresh with each one would let all of them pass.
+    for _ in 0..3 {
+        let answer = get(gateway.traffic, "/few").await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert!(
+            answer
+                .header("ratelimit-policy")
+                .unwrap()
+                .starts_with("\"few\";q=3;"),
+            "{answer:?}"
+        );
+        left.push(
+            answer
+                .header("ratelimit")
+                .unwrap()
+                .split(';')
+                .nth(1)
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    assert_eq!(left, ["r=2", "r=1", "r=0"]);
+    let mut client = Client::connect(gateway.traffic).await;
+    for _ in 0..3 {
+        client.get("/few").await;
+        let answer = client.read_answer().await;
+        is_refusal("over the limit", &answer, 429, "RATE_LIMIT_EXCEEDED");
+        assert!(retry_after("over the limit", &answer) > 60);
+        assert!(
+            answer
+                .header("ratelimit")
+                .unwrap()
+                .starts_with("\"few\";r=0;"),
+            "{answer:?}"
+        );
+        assert!(answer.header("ratelimit-policy").is_some());
+    }
+    client.get("/other").await;
+    let answer = client.read_answer().await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        answer.header("ratelimit"),
+        None,
+        "no limit, no field: {answer:?}"
+    );
+    assert_eq!(upstream.requests().len(), 4);
+
+    let limits = page(gateway.admin, "/limits").await;
+    let few = &limits["limits"][0];
+    assert_eq!((&few["name"], &few["keys"]), (&"few".into(), &1.into()));
+    assert_eq!((&few["allowed"], &few["limited"]), (&3.into(), &3.into()));
+    gateway.is_idle().await;
+}
+
+#[tokio::test]
+async fn a_limit_in_shadow_lets_pass_and_counts() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let mut tables =
+        "[limits.few]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1\nmode = \"shadow\"\n".to_owned();
+    tables += &all_to(&upstream.url(), "limits = [\"few\"]");
+    let gateway = Gateway::serve(&config("", &tables)).await;
+    for _ in 0..3 {
+        assert_eq!(get(gateway.traffic, "/").await.status(), 200);
+    }
+    let limits = page(gateway.admin, "/limits").await;
+    assert_eq!(limits["limits"][0]["would_limit"], 2, "{limits}");
+}
+
+#[tokio::test]
+async fn a_scanner_meets_the_limit_before_it_learns_of_404() {
+    let mut tables = "[limits.few]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 2\n".to_owned();
+    tables += &crate::gateway::upstream("up", "http://127.0.0.1:1");
+    tables += &route("one", "/one", "up", "");
+    let gateway = Gateway::serve(&config("default_limits = [\"few\"]", &tables)).await;
+    let mut statuses = Vec::new();
+    for n in 0..4 {
+        statuses.push(get(gateway.traffic, &format!("/scan/{n}")).await.status());
+    }
+    assert_eq!(statuses, [404, 404, 429, 429]);
+}

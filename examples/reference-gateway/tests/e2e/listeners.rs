@@ -1,0 +1,59 @@
+//! Addresses that cannot be listened on.
+
+use std::net::TcpListener;
+
+use crate::gateway::{all_to, command, folder};
+
+#[tokio::test]
+async fn a_taken_address_is_told_with_its_line_and_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = "127.0.0.1:0".to_owned();
+    for (at, place, key) in [
+        (0, "2:11", "server.listen[0]"),
+        (1, "2:26", "server.listen[1]"),
+        (2, "4:10", "health.listen"),
+        (3, "6:10", "admin.listen"),
+    ] {
+        let pick = |index| if index == at { &address } else { &free };
+        let text = format!(
+            "[server]\nlisten = [\"{}\", \"{}\"]\n[health]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n{}",
+            pick(0),
+            pick(1),
+            pick(2),
+            pick(3),
+            all_to("http://127.0.0.1:1", "")
+        );
+        let (_folder, file) = folder(&text);
+        let said = command("serve", &file).await;
+        let told = said.refused();
+        let start = format!("{}:{place}: {key}: ", file.display());
+        let line = told.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("no `{start}` in\n{told}"));
+        assert!(
+            line.contains(&address) && line.contains("another program"),
+            "{line}"
+        );
+        // A gateway that cannot start must not say that it listens.
+        assert!(!told.contains("listening"), "{told}");
+
+        // `check` looks at the file, not at the machine.
+        command("check", &file).await.succeeded();
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_is_told() {
+    // 192.0.2.0/24 is for documentation (RFC 5737): no machine has it.
+    let text = format!(
+        "[server]\nlisten = [\"192.0.2.1:8080\"]\n{}",
+        all_to("http://127.0.0.1:1", "")
+    );
+    let (_folder, file) = folder(&text);
+    let said = command("serve", &file).await;
+    let told = said.refused();
+    assert!(
+        told.contains(":2:11: server.listen[0]: cannot listen on 192.0.2.1:8080"),
+        "{told}"
+    );
+}

@@ -1,0 +1,26 @@
+//! The reference gateway as a user has it: the real program, real sockets, signals, and the tools of an operator.
+//!
+//! Nothing here sleeps to wait for something, and every wait has an end. A gateway that panics fails its test.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests: a broken expectation must stop the test at once, with a message"
+)]
+
+mod admin;
+mod check;
+mod command;
+mod demo;
+mod faults;
+mod forwarding;
+mod gateway;
+mod http;
+mod lanes;
+mod limits;
+mod listeners;
+mod places;
+mod refusals;
+mod shutdown;
+mod slow;
