@@ -366,3 +366,42 @@ async fn stages_from_elsewhere_fit() {
         .unwrap();
     assert_eq!(response.status(), 200);
 }
+
+#[tokio::test]
+async fn without_a_pipeline_nothing_passes_that_has_no_route() {
+    // Story: the late refusal is answered by the pipeline's end. As a plain layer, the stage had none behind it, and let
+    // every unmatched request through.
+    let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::from("reached"))));
+    let resolve = RouteResolveLayer::new(routes()).not_found(NotFound::AfterAuth);
+    let layered = tower::Layer::layer(&resolve, service);
+    for (method, target, status) in [("GET", "/nowhere", 404), ("DELETE", "/items", 405)] {
+        let response = layered
+            .clone()
+            .oneshot(request(method, target))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), status);
+    }
+    let response = layered.oneshot(request("GET", "/all")).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_cuts_a_body_that_never_waits() {
+    // Story: the timer was looked at only while the body was pending. A slow reader of a fast upstream held its place in
+    // the lane for hours, since there was always more to read.
+    let fast = service_fn(async |_| {
+        let script = (0..1000).fold(gw_testkit::body::ScriptedBody::script(), |s, _| s.data("x"));
+        Ok::<_, Infallible>(Response::new(Body::new(script.build().0)))
+    });
+    let mut response = pipeline(fast)
+        .oneshot(request("GET", "/slow"))
+        .await
+        .unwrap();
+    let mut frames = 0;
+    while let Some(Ok(_)) = response.body_mut().frame().await {
+        frames += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(frames, 2, "the route's deadline is two seconds");
+}
