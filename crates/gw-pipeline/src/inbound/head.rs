@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use gw_core::{Code, Rejection};
-use http::header::{ALLOW, HOST};
+use http::header::{ALLOW, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderName, HeaderValue, Method, Version};
@@ -60,6 +60,7 @@ pub(super) fn normalize_head(
 ) -> Result<(), Rejection> {
     check_size(parts, limits)?;
     check_method(parts)?;
+    check_coding(parts)?;
     set_host(parts)?;
     set_target(parts, slash)?;
     remove_underscored(parts);
@@ -93,6 +94,23 @@ fn check_method(parts: &Parts) -> Result<(), Rejection> {
         return Err(Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow));
     }
     Ok(())
+}
+
+/// `chunked` is the one transfer coding that is undone before a stage sees the body. Any other one would go upstream as
+/// plain content, since the field that names it ends here.
+fn check_coding(parts: &Parts) -> Result<(), Rejection> {
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| {
+        coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    };
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if chunked(only) => Ok(()),
+        _ => Err(malformed("transfer-encoding", "not chunked alone")),
+    }
 }
 
 /// RFC 9112 section 3.2, RFC 9113 section 8.3.1.
@@ -271,6 +289,28 @@ mod tests {
             let refused = head(|r| r.method(method).uri("/").header(HOST, "a")).unwrap_err();
             assert_eq!(refused.code(), &codes::METHOD_NOT_ALLOWED);
             assert_eq!(refused.fields()[0].0, ALLOW);
+        }
+    }
+
+    #[test]
+    fn chunked_alone_is_understood() {
+        let coded = |lines: &[&'static str]| {
+            let lines = lines.to_vec();
+            code(head(move |r| {
+                let r = r.uri("/").header(HOST, "a");
+                lines
+                    .iter()
+                    .fold(r, |r, line| r.header(TRANSFER_ENCODING, *line))
+            }))
+        };
+        assert_eq!(coded(&["Chunked"]), "ok");
+        for lines in [
+            &["gzip, chunked"][..],
+            &["chunked", "chunked"],
+            &["identity"],
+            &["chunked, chunked"],
+        ] {
+            assert_eq!(coded(lines), "MALFORMED_REQUEST", "{lines:?}");
         }
     }
 

@@ -82,6 +82,10 @@ impl Rules {
         let peer = peer_addr(&parts.extensions)
             .map_err(|missing| Rejection::new(&codes::INTERNAL).caused_by(missing))?;
         let client = self.proxies.client(peer.ip(), &parts.headers);
+        // Of a request that is denied, the address is what the log needs most.
+        if let Some(record) = Record::of(&parts.extensions) {
+            record.update(|exchange| exchange.client = Some(client));
+        }
         if self.lets_pass(client.ip()) {
             Ok(client)
         } else {
@@ -141,9 +145,6 @@ where
         let (mut parts, body) = request.into_parts();
         match self.layer.rules.client(&parts) {
             Ok(client) => {
-                if let Some(record) = Record::of(&parts.extensions) {
-                    record.update(|exchange| exchange.client = Some(client));
-                }
                 parts.extensions.insert(client);
                 let future = self.inner.call(Request::from_parts(parts, body));
                 Decided::inner(future, self.layer.on_reject.clone())

@@ -58,6 +58,14 @@ where
             };
         }
         let timer = Timer::new(request.extensions().get().copied());
+        if timer.has_passed() {
+            let late = Rejection::new(&codes::GATEWAY_TIMEOUT).caused_by(DeadlinePassed);
+            return TerminalFuture {
+                state: State::Refused {
+                    refused: Some(late),
+                },
+            };
+        }
         TerminalFuture {
             state: State::Inner {
                 future: self.inner.call(request),

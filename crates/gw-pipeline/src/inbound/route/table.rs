@@ -79,6 +79,10 @@ impl RouteTable {
             methods: Vec::new(),
         };
         let path = parts.uri.path();
+        // The target of `OPTIONS *` is the server, not a path of one segment.
+        if !path.starts_with('/') {
+            return Found::Nothing;
+        }
         let segments = path.strip_prefix('/').unwrap_or(path).split('/');
         let whole = search.whole(&self.0.root, segments.clone());
         match whole.or_else(|| search.prefix(&self.0.root, segments)) {
@@ -127,8 +131,9 @@ impl<'a> Search<'a, '_> {
         found
             .or_else(|| any().and_then(|next| self.prefix(next, segments.clone())))
             .or_else(|| {
-                self.first(&node.rest)
-                    .filter(|_| !segment.is_empty() || segments.next().is_some())
+                // Asked first: a route that does not match must not name its methods either.
+                let goes_on = !segment.is_empty() || segments.next().is_some();
+                goes_on.then(|| self.first(&node.rest)).flatten()
             })
             .or_else(|| self.first(&node.prefix))
     }
@@ -373,6 +378,21 @@ mod tests {
         );
         assert_eq!(find(&table, Request::delete("/b")), "404");
         assert_eq!(find(&table, Request::delete("/a/")), "404");
+    }
+
+    #[test]
+    fn a_rest_that_is_missing_names_no_methods() {
+        let table = table(vec![
+            Route::path("files", "/files/{*rest}").methods([Method::GET]),
+        ]);
+        assert_eq!(find(&table, Request::delete("/files/")), "404");
+        assert_eq!(find(&table, Request::delete("/files/a")), "405 [GET]");
+    }
+
+    #[test]
+    fn the_asterisk_is_no_path() {
+        let table = table(vec![Route::path("any", "/{x}"), Route::prefix("all", "/")]);
+        assert_eq!(find(&table, Request::options("*")), "404");
     }
 
     #[test]
