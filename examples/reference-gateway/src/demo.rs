@@ -4,11 +4,11 @@ mod script;
 mod upstreams;
 
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::Path;
 
 use tokio::runtime::Builder;
 
+use self::upstreams::Upstreams;
 use crate::config::Config;
 use crate::gateway::prepare;
 
@@ -29,23 +29,12 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .block_on(upstreams::start())
         .map_err(|error| format!("no upstreams: {error}"))?;
 
-    let environment = |name: &str| match name {
-        "DEMO_LISTEN" => Some(preferred(8080)),
-        "DEMO_HEALTH" => Some(preferred(9902)),
-        "DEMO_ADMIN" => Some(preferred(9901)),
-        "DEMO_AUTH" => Some(format!("http://{}", upstreams.auth)),
-        "DEMO_ORDERS" => Some(format!("http://{}", upstreams.orders)),
-        "DEMO_LOGS" => Some(format!("http://{}", upstreams.logs)),
-        _ => None,
+    // The usual ports, or any others if one of those is taken. Trying is the only way to know.
+    let usual = config(&upstreams, [8080, 9902, 9901])?;
+    let prepared = match prepare(usual) {
+        Ok(prepared) => prepared,
+        Err(_) => prepare(config(&upstreams, [0; 3])?).map_err(|fault| fault.to_string())?,
     };
-    let config = Config::parse(
-        "demo.toml",
-        include_str!("demo/demo.toml"),
-        Path::new(""),
-        &environment,
-    );
-    let config = config.map_err(|errors| errors.to_string())?;
-    let prepared = prepare(config).map_err(|fault| fault.to_string())?;
     print!("{}", script::text(prepared.addresses()));
     // What is cut when the demo ends is nobody's loss.
     prepared
@@ -54,8 +43,18 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .map_err(|fault| fault.to_string())
 }
 
-/// The usual port, or any other if that one is taken.
-fn preferred(port: u16) -> String {
-    let free = TcpListener::bind(("127.0.0.1", port)).is_ok();
-    format!("127.0.0.1:{}", if free { port } else { 0 })
+/// The demo's configuration, for these ports of traffic, health and admin.
+fn config(upstreams: &Upstreams, [traffic, health, admin]: [u16; 3]) -> Result<Config, String> {
+    let environment = |name: &str| match name {
+        "DEMO_LISTEN" => Some(format!("127.0.0.1:{traffic}")),
+        "DEMO_HEALTH" => Some(format!("127.0.0.1:{health}")),
+        "DEMO_ADMIN" => Some(format!("127.0.0.1:{admin}")),
+        "DEMO_AUTH" => Some(format!("http://{}", upstreams.auth)),
+        "DEMO_ORDERS" => Some(format!("http://{}", upstreams.orders)),
+        "DEMO_LOGS" => Some(format!("http://{}", upstreams.logs)),
+        _ => None,
+    };
+    let text = include_str!("demo/demo.toml");
+    Config::parse("demo.toml", text, Path::new(""), &environment)
+        .map_err(|errors| errors.to_string())
 }
