@@ -31,7 +31,7 @@ pub use self::subject::{Admits, Inner, Layered, Outcome};
 /// layer passes on, if it is another one than it receives; `layer` builds it with the renderer it is given,
 /// and is evaluated anew for each test. The layer must refuse at once what it does not admit: no queue.
 ///
-/// ```ignore
+/// ```text
 /// gw_testkit::conformance! {
 ///     admits: Admits::InFlight(2),
 ///     layer: |on_reject| MyLayer::builder(2).on_reject(on_reject).build().unwrap(),
