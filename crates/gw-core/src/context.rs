@@ -80,16 +80,19 @@ impl RequestId {
 
     /// An id written as a UUID is: 32 lower-case hex digits in five groups.
     pub fn from_u128(bits: u128) -> Self {
-        let [a, b, c, d] = [bits >> 96, bits >> 80, bits >> 64, bits >> 48];
-        let text = format!(
-            "{a:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            b & 0xffff,
-            c & 0xffff,
-            d & 0xffff,
-            bits & 0xffff_ffff_ffff
-        );
+        // By hand: it runs for each request, and formatting takes ten times as long.
+        let mut text = [b'-'; 36];
+        let mut places = text.iter_mut();
+        for (position, byte) in bits.to_be_bytes().into_iter().enumerate() {
+            if matches!(position, 4 | 6 | 8 | 10) {
+                places.next();
+            }
+            for (nibble, place) in [byte >> 4, byte & 0xf].into_iter().zip(&mut places) {
+                *place = hex_digit(nibble);
+            }
+        }
         // Hex digits and hyphens are a valid field value.
-        Self(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0")))
+        Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
     }
 
     /// The id as text.
@@ -102,6 +105,11 @@ impl RequestId {
     pub const fn header_value(&self) -> &HeaderValue {
         &self.0
     }
+}
+
+const fn hex_digit(nibble: u8) -> u8 {
+    let zero = if nibble < 10 { b'0' } else { b'a' - 10 };
+    zero + nibble
 }
 
 impl fmt::Display for RequestId {

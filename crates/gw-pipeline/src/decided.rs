@@ -25,7 +25,8 @@ pin_project! {
     #[project = StateProj]
     enum State<Fut, R, T> {
         Inner { #[pin] future: Fut, on_reject: R },
-        Refused { answer: Option<T> },
+        // Boxed: answers are large, futures are moved through many stages, and this one is the exception.
+        Refused { answer: Option<Box<T>> },
     }
 }
 
@@ -41,10 +42,10 @@ where
     }
 
     /// Ends the request here, with what the stage's [`OnReject`] made of the refusal.
-    pub const fn refused(answer: Result<Response<B>, R::Error>) -> Self {
+    pub fn refused(answer: Result<Response<B>, R::Error>) -> Self {
         Self {
             state: State::Refused {
-                answer: Some(answer),
+                answer: Some(Box::new(answer)),
             },
         }
     }
@@ -63,7 +64,10 @@ where
                 .poll(cx)
                 .map(|result| result.map_err(|error| on_reject.inner(error))),
             // Pending once taken: a future must not be polled after it was ready.
-            StateProj::Refused { answer } => answer.take().map_or(Poll::Pending, Poll::Ready),
+            StateProj::Refused { answer } => match answer.take() {
+                Some(answer) => Poll::Ready(*answer),
+                None => Poll::Pending,
+            },
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod codes;
 mod config_error;
 mod decided;
+mod fields;
 pub mod inbound;
 pub mod outbound;
 pub mod pipeline;

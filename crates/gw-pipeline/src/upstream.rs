@@ -44,6 +44,7 @@ mod pool;
 mod slots;
 mod socket;
 mod target;
+mod timer;
 mod upgrade;
 mod upload;
 mod usage;

@@ -1,7 +1,6 @@
 //! The future of the service.
 
 use std::fmt;
-use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -35,10 +34,8 @@ pin_project! {
             advert: Option<Advert>,
             on_reject: R,
         },
-        Refused {
-            #[pin]
-            outcome: Ready<T>,
-        },
+        // Boxed: answers are large, futures are moved through many stages, and this one is the exception.
+        Refused { outcome: Option<Box<T>> },
     }
 }
 
@@ -56,7 +53,7 @@ impl<F, R, T> ResponseFuture<F, R, T> {
     pub(crate) fn refused(outcome: T) -> Self {
         Self {
             state: State::Refused {
-                outcome: ready(outcome),
+                outcome: Some(Box::new(outcome)),
             },
         }
     }
@@ -84,7 +81,11 @@ where
                 }
                 Err(error) => Err(on_reject.inner(error)),
             }),
-            StateProjection::Refused { outcome } => outcome.poll(cx),
+            // Pending once taken: a future must not be polled after it was ready.
+            StateProjection::Refused { outcome } => match outcome.take() {
+                Some(outcome) => Poll::Ready(*outcome),
+                None => Poll::Pending,
+            },
         }
     }
 }

@@ -6,10 +6,11 @@ use gw_core::{Code, Rejection};
 use http::header::{ALLOW, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Version};
 
 use super::path::{EncodedSlash, normalize};
 use crate::codes;
+use crate::fields::remove_where;
 
 /// The largest head that is let through.
 ///
@@ -188,11 +189,10 @@ fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
 }
 
 fn remove_underscored(parts: &mut Parts) {
-    let has_underscore = |name: &&HeaderName| name.as_str().contains('_');
-    // None is the rule, so the list is not built for it.
-    while let Some(name) = parts.headers.keys().find(has_underscore).cloned() {
-        parts.headers.remove(name);
-    }
+    // Names are short: a plain look at each byte is faster than a search.
+    remove_where(&mut parts.headers, |name| {
+        name.as_str().bytes().any(|byte| byte == b'_')
+    });
 }
 
 fn malformed(part: &'static str, fault: &'static str) -> Rejection {

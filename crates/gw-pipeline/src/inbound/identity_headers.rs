@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::fields::remove_where;
+
 /// Tells the upstream who calls, and makes sure that nobody else can.
 ///
 /// The client's copies of the fields are removed from every request, whether there is an [`Identity`] or not; then the
@@ -49,9 +51,9 @@ impl IdentityHeaders {
     }
 
     fn apply(&self, headers: &mut HeaderMap, identity: Option<&Identity>) {
-        for name in [&self.consumer, &self.user, &self.scopes] {
-            headers.remove(name);
-        }
+        remove_where(headers, |name| {
+            [&self.consumer, &self.user, &self.scopes].contains(&name)
+        });
         let Some(identity) = identity else { return };
         let mut set = |name: &HeaderName, value: Option<&str>| {
             if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {

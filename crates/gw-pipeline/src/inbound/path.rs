@@ -40,12 +40,22 @@ pub(crate) fn normalize(path: &str, slash: EncodedSlash) -> Result<Cow<'_, str>,
 
 /// Whether nothing has to be changed or looked at closely. May be false for a normal path, never true for another.
 fn is_normal(path: &[u8]) -> bool {
-    let plain = |byte: &u8| {
-        matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~')
-            || b"!$&'()*+,=:@".contains(byte)
-    };
-    let strange = path.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
-    path.first() == Some(&b'/') && !strange && path.iter().all(plain)
+    let mut after_slash = false;
+    let fits = path.iter().all(|&byte| {
+        let strange = after_slash && matches!(byte, b'/' | b'.');
+        after_slash = byte == b'/';
+        !strange && is_plain(byte)
+    });
+    fits && path.first() == Some(&b'/')
+}
+
+/// Whether a byte stands for itself wherever it is.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~')
+        || matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
+        )
 }
 
 /// Decodes what needs no escape, and refuses what must not be in a segment.

@@ -54,13 +54,19 @@ pin_project! {
     pub struct RequestBody<B> {
         #[pin]
         body: B,
-        limit: u64,
-        received: u64,
-        // None if the body had ended when the request arrived.
-        fault: Option<ClientFault>,
-        pace: Pace,
-        failed: bool,
+        // None if the body had ended when the request arrived: most have, and a request is moved through many stages.
+        watch: Option<Box<Watch>>,
     }
+}
+
+/// What is known of a body that is still to come.
+#[derive(Debug)]
+struct Watch {
+    limit: u64,
+    received: u64,
+    fault: ClientFault,
+    pace: Pace,
+    failed: bool,
 }
 
 impl<B: http_body::Body> RequestBody<B> {
@@ -70,18 +76,18 @@ impl<B: http_body::Body> RequestBody<B> {
         timers: BodyTimers,
         extensions: &mut Extensions,
     ) -> Self {
-        let fault = (!body.is_end_stream()).then(ClientFault::default);
-        if let Some(fault) = &fault {
+        let watch = (!body.is_end_stream()).then(|| {
+            let fault = ClientFault::default();
             extensions.insert(fault.clone());
-        }
-        Self {
-            body,
-            limit,
-            received: 0,
-            fault,
-            pace: Pace::new(timers),
-            failed: false,
-        }
+            Box::new(Watch {
+                limit,
+                received: 0,
+                fault,
+                pace: Pace::new(timers),
+                failed: false,
+            })
+        });
+        Self { body, watch }
     }
 }
 
@@ -98,35 +104,39 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
-        if *this.failed {
+        let Some(watch) = this.watch else {
+            return Poll::Ready(None);
+        };
+        if watch.failed {
             return Poll::Ready(None);
         }
         let (fault, cause) = match this.body.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => return Poll::Ready(None),
             Poll::Ready(Some(Ok(frame))) => {
-                this.pace.progress();
+                watch.pace.progress();
                 let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                *this.received = this.received.saturating_add(length);
-                if *this.received <= *this.limit {
+                watch.received = watch.received.saturating_add(length);
+                if watch.received <= watch.limit {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 (Fault::TooLarge, None)
             }
             Poll::Ready(Some(Err(error))) => (Fault::Malformed, Some(error.into())),
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending if this.pace.is_lost(*this.received, cx) => (Fault::TooSlow, None),
+            Poll::Pending if watch.pace.is_lost(watch.received, cx) => (Fault::TooSlow, None),
             Poll::Pending => return Poll::Pending,
         };
-        *this.failed = true;
-        if let Some(flag) = this.fault {
-            flag.set(fault);
-        }
+        watch.failed = true;
+        watch.fault.set(fault);
         Poll::Ready(Some(Err(Box::new(BodyFailed { fault, cause }))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || self.body.is_end_stream()
+        match &self.watch {
+            Some(watch) => watch.failed || self.body.is_end_stream(),
+            None => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {

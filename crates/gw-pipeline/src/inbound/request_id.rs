@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,8 @@ use tower_service::Service;
 #[derive(Debug, Clone)]
 pub struct RequestIdLayer {
     header: HeaderName,
-    accept: AcceptId,
+    // Shared: the layer is cloned with its service.
+    accept: Arc<AcceptId>,
 }
 
 /// Whose request ids are taken over.
@@ -33,10 +35,10 @@ pub enum AcceptId {
 
 impl RequestIdLayer {
     /// Makes all ids itself, in the field `x-request-id`.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             header: HeaderName::from_static("x-request-id"),
-            accept: AcceptId::Never,
+            accept: Arc::new(AcceptId::Never),
         }
     }
 
@@ -50,7 +52,7 @@ impl RequestIdLayer {
     /// Takes ids over by the rule `accept`.
     #[must_use]
     pub fn accept(mut self, accept: AcceptId) -> Self {
-        self.accept = accept;
+        self.accept = Arc::new(accept);
         self
     }
 
@@ -64,7 +66,7 @@ impl RequestIdLayer {
         let (only, None) = (sent.next()?, sent.next()) else {
             return None;
         };
-        let believed = match &self.accept {
+        let believed = match &*self.accept {
             AcceptId::Always => true,
             AcceptId::Never => false,
             AcceptId::Trusted(proxies) => {
@@ -137,7 +139,7 @@ where
         let value = id.header_value().clone();
         request
             .headers_mut()
-            .insert(self.layer.header.clone(), value.clone());
+            .insert(&self.layer.header, value.clone());
         request.extensions_mut().insert(id);
         let inner = self.inner.call(request);
         RequestIdFuture {

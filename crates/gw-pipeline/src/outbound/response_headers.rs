@@ -1,6 +1,8 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::header::{SERVER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 
+use crate::fields::remove_where;
+
 /// The header fields that answers must not carry, and those that all answers carry.
 ///
 /// Fields are added where an answer has none of that name, local answers included, and removed before that.
@@ -50,9 +52,7 @@ impl ResponseHeaders {
     }
 
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
-        for name in &self.removed {
-            headers.remove(name);
-        }
+        remove_where(headers, |name| self.removed.contains(name));
         for (name, value) in &self.added {
             headers.entry(name).or_insert_with(|| value.clone());
         }

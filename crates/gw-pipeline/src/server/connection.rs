@@ -15,7 +15,6 @@ use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tower_service::Service;
 
 use super::closed::CloseReason;
@@ -84,7 +83,6 @@ where
         }
     };
 
-    let service = TowerToHyperService::new(service);
     let requests = Requests::new(
         service,
         Arc::clone(&link),

@@ -1,18 +1,19 @@
 //! The user's service, as hyper calls it.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use gw_core::context::PeerAddr;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -25,7 +26,9 @@ use super::stream::Turns;
 /// Hands the requests of one connection to the service, and tells the connection when each begins and ends.
 #[derive(Debug)]
 pub(super) struct Requests<S> {
-    service: TowerToHyperService<S>,
+    // One instance for the connection: cloning a deep stack for each request is mostly counting references that all
+    // threads count. Borrowed only within `call`, which does not call itself.
+    service: RefCell<S>,
     link: Arc<Link>,
     peer: PeerAddr,
     protocol: Protocol,
@@ -35,18 +38,41 @@ pub(super) struct Requests<S> {
 
 impl<S> Requests<S> {
     pub(super) const fn new(
-        service: TowerToHyperService<S>,
+        service: S,
         link: Arc<Link>,
         peer: SocketAddr,
         protocol: Protocol,
         max_headers: usize,
     ) -> Self {
         Self {
-            service,
+            service: RefCell::new(service),
             link,
             peer: PeerAddr(peer),
             protocol,
             max_headers,
+        }
+    }
+}
+
+impl<S> Requests<S>
+where
+    S: Service<Request<Incoming>, Error = Infallible> + Clone,
+{
+    fn start(&self, request: Request<Incoming>) -> State<S> {
+        let mut service = self.service.borrow_mut();
+        // Most services are ready at once. One that is not goes with its request, which polls it again with a waker
+        // that wakes; a clone stays behind.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => State::Called {
+                future: service.call(request),
+            },
+            Poll::Pending => {
+                let clone = service.clone();
+                let unready = mem::replace(&mut *service, clone);
+                State::Waiting {
+                    call: Some(Box::new((unready, request))),
+                }
+            }
         }
     }
 }
@@ -78,8 +104,7 @@ where
             State::Refused
         } else {
             request.extensions_mut().insert(self.peer);
-            let future = hyper::service::Service::call(&self.service, request);
-            State::Called { future }
+            self.start(request)
         };
         let link = Arc::clone(&self.link);
         Answering {
@@ -105,7 +130,9 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S: Service<Request<Incoming>>> {
-        Called { #[pin] future: TowerToHyperServiceFuture<S, Request<Incoming>> },
+        // Until the service is ready.
+        Waiting { call: Option<Box<(S, Request<Incoming>)>> },
+        Called { #[pin] future: S::Future },
         // Too many fields.
         Refused,
     }
@@ -119,12 +146,25 @@ where
     type Output = Result<Response<AnswerBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
+        if let StateProj::Waiting { call } = this.state.as_mut().project() {
+            if let Some(waiting) = call {
+                let Ok(()) = ready!(waiting.0.poll_ready(cx));
+            }
+            // Pending once taken, which it never is: the state changes with it.
+            let Some(waiting) = call.take() else {
+                return Poll::Pending;
+            };
+            let (mut service, request) = *waiting;
+            let future = service.call(request);
+            this.state.set(State::Called { future });
+        }
         let mut response = match this.state.project() {
             StateProj::Called { future } => {
                 let Ok(response) = ready!(future.poll(cx));
                 response.map(Some)
             }
+            StateProj::Waiting { .. } => return Poll::Pending,
             StateProj::Refused => {
                 let mut response = Response::new(None);
                 *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

@@ -13,7 +13,7 @@ use crate::outbound::ReplaceBody;
 /// What an answer must go through on its way to the client.
 #[derive(Debug)]
 pub(super) struct After {
-    pub(super) wanted: Option<Wanted>,
+    pub(super) wanted: Option<Box<Wanted>>,
     pub(super) pass_error_bodies: bool,
 }
 

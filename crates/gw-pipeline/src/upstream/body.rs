@@ -1,40 +1,35 @@
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::error::{Error, ErrorKind};
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 
-pin_project! {
-    /// The body of an upstream's answer, or bytes at hand.
-    ///
-    /// It holds the request's slot, and gives it back when the frame that ends the stream is handed out, when the body
-    /// fails, and when it is dropped. A connection whose answer was read to its end serves the next request.
-    ///
-    /// An answer that breaks off, pauses for too long or passes the deadline of its exchange ends with an [`Error`], so
-    /// that the server breaks its own answer off: a client never takes a part for the whole. Size hint and trailers are
-    /// those that the upstream sent.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it cancels the upstream's work at once: the connection is closed, an HTTP/2 stream reset.
-    pub struct UpstreamBody {
-        content: Content,
-        #[pin]
-        timer: Option<Sleep>,
-    }
+/// The body of an upstream's answer, or bytes at hand.
+///
+/// It holds the request's slot, and gives it back when the frame that ends the stream is handed out, when the body
+/// fails, and when it is dropped. A connection whose answer was read to its end serves the next request.
+///
+/// An answer that breaks off, pauses for too long or passes the deadline of its exchange ends with an [`Error`], so
+/// that the server breaks its own answer off: a client never takes a part for the whole. Size hint and trailers are
+/// those that the upstream sent.
+///
+/// # Cancel safety
+///
+/// Dropping it cancels the upstream's work at once: the connection is closed, an HTTP/2 stream reset.
+pub struct UpstreamBody {
+    content: Content,
 }
 
 enum Content {
     Whole(Option<Bytes>),
-    Streaming(Streaming),
+    // Boxed: it is large, and a body is moved through many stages.
+    Streaming(Box<Streaming>),
     /// Nothing is left to read; a lease is only kept for a tunnel to take.
     Ended(Option<Lease>),
 }
@@ -53,12 +48,12 @@ impl UpstreamBody {
             lease.finish();
             return Content::Ended(None).into();
         }
-        Content::Streaming(Streaming {
+        Content::Streaming(Box::new(Streaming {
             incoming,
             lease,
             limits,
             watch,
-        })
+        }))
         .into()
     }
 
@@ -78,10 +73,7 @@ impl UpstreamBody {
 
 impl From<Content> for UpstreamBody {
     fn from(content: Content) -> Self {
-        Self {
-            content,
-            timer: None,
-        }
+        Self { content }
     }
 }
 
@@ -110,8 +102,8 @@ impl http_body::Body for UpstreamBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut this = self.project();
-        let streaming = match this.content {
+        let this = self.get_mut();
+        let streaming = match &mut this.content {
             Content::Whole(bytes) => {
                 return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
             }
@@ -124,11 +116,9 @@ impl http_body::Body for UpstreamBody {
                 frame.map(|frame| frame.map_err(|e| Error::because(ErrorKind::Answer, e)))
             }
             Poll::Pending => {
-                let since = streaming.watch.start();
-                match poll_overdue(this.timer.as_mut(), cx, &streaming.limits, since) {
-                    Poll::Ready(kind) => Some(Err(Error::new(kind))),
-                    Poll::Pending => return Poll::Pending,
-                }
+                let (due, kind) = streaming.limits.body_due(streaming.watch.start());
+                ready!(streaming.lease.connection.timer().poll_at(due, cx));
+                Some(Err(Error::new(kind)))
             }
         };
         let ends = match &frame {
@@ -136,8 +126,7 @@ impl http_body::Body for UpstreamBody {
             Some(Err(_)) | None => true,
         };
         if ends {
-            this.timer.set(None);
-            let content = std::mem::replace(this.content, Content::Ended(None));
+            let content = std::mem::replace(&mut this.content, Content::Ended(None));
             if let Content::Streaming(ended) = content
                 && !matches!(frame, Some(Err(_)))
             {
@@ -162,34 +151,6 @@ impl http_body::Body for UpstreamBody {
             }
             Content::Streaming(streaming) => streaming.incoming.size_hint(),
             Content::Ended(_) => SizeHint::with_exact(0),
-        }
-    }
-}
-
-/// Ready with what is overdue, if anything is that has been waited for since `since`.
-///
-/// The timer is made when the first wait begins and is not touched by progress: when it fires too early for the wait at
-/// hand, it is set anew.
-fn poll_overdue(
-    mut timer: Pin<&mut Option<Sleep>>,
-    cx: &mut Context<'_>,
-    limits: &Limits,
-    since: Instant,
-) -> Poll<ErrorKind> {
-    let (due, kind) = limits.body_due(since);
-    loop {
-        let Some(sleep) = timer.as_mut().as_pin_mut() else {
-            timer.set(Some(sleep_until(due)));
-            continue;
-        };
-        if sleep.poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if due <= Instant::now() {
-            return Poll::Ready(kind);
-        }
-        if let Some(sleep) = timer.as_mut().as_pin_mut() {
-            sleep.reset(due);
         }
     }
 }

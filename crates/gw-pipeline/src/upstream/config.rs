@@ -84,18 +84,24 @@ pub(super) struct Settings {
     pub(super) pool: PoolConfig,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::default(),
+            connect_timeout: Duration::from_secs(3),
+            send_timeout: Duration::from_secs(10),
+            host_header: HostHeader::default(),
+            pool: PoolConfig::default(),
+        }
+    }
+}
+
 impl UpstreamBuilder {
     pub(super) fn new(name: UpstreamName) -> Self {
         Self {
             name,
             endpoints: Vec::new(),
-            settings: Settings {
-                protocol: Protocol::default(),
-                connect_timeout: Duration::from_secs(3),
-                send_timeout: Duration::from_secs(10),
-                host_header: HostHeader::default(),
-                pool: PoolConfig::default(),
-            },
+            settings: Settings::default(),
         }
     }
 

@@ -1,39 +1,33 @@
 //! One request, one answer.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::future::{poll_fn, ready};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
+use gw_core::Body;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
-use gw_core::{Body, Rejection};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Extensions, HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
+use super::future::SendFuture;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, Pool};
-use super::target::{Endpoint, InvalidHost, frame};
+use super::target::{InvalidHost, frame};
+use super::timer::Timer;
 use super::upload::{RequestBody, Upload};
-use crate::inbound::{ClientFault, Fault};
 
 /// Sends `request`, and waits for the head of its answer.
-///
-/// # Cancel safety
-///
-/// Dropping the future cancels the upstream's work at once, and gives the slot back.
-pub(super) async fn exchange(
-    pool: Arc<Pool>,
-    mut request: Request<Body>,
-) -> Result<Response<UpstreamBody>, Rejection> {
+pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFuture {
     let extensions = std::mem::take(request.extensions_mut());
     let record = Record::of(&extensions).cloned();
     if let Some(record) = &record {
@@ -41,47 +35,72 @@ pub(super) async fn exchange(
     }
     let timeouts = extensions.get().copied().unwrap_or_default();
     let deadline = extensions.get::<Deadline>().copied();
-    let send_timeout = pool.settings.send_timeout;
-    let limits = Limits::new(Instant::now(), timeouts, deadline, send_timeout);
-    match run(pool, request, limits, record).await {
-        Ok(response) => Ok(response),
-        Err(error) => Err(error.refuse(fault(&extensions))),
+    let now = Instant::now();
+    let limits = Limits::new(now, timeouts, deadline, pool.settings.send_timeout);
+    match aim(request, &pool, limits, now) {
+        Ok(aimed) => SendFuture::new(run(pool, Box::new(aimed), record), extensions),
+        Err(error) => SendFuture::new(ready(Err(error)), extensions),
     }
 }
 
-fn fault(extensions: &Extensions) -> Option<Fault> {
-    extensions.get::<ClientFault>()?.get()
+/// A request for an endpoint, by its number.
+struct Aimed {
+    /// None while a connection has it.
+    request: Option<Request<RequestBody>>,
+    upload: Upload,
+    endpoint: usize,
+    limits: Limits,
 }
 
+/// Has the exchange.
+///
+/// The future is allocated for each request, so it must not be large: what is large and must be moved is boxed, and so
+/// is all that only those need who have to wait for a place or a connection.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the upstream's work at once, and gives the slot back.
 async fn run(
     pool: Arc<Pool>,
-    request: Request<Body>,
-    limits: Limits,
+    mut aimed: Box<Aimed>,
     record: Option<Record>,
 ) -> Result<Response<UpstreamBody>, Error> {
-    let slot = pool.slots.acquire(limits.attempt_end).await?;
+    let slot = match pool.try_slot() {
+        Some(slot) => slot,
+        None => Box::pin(pool.slot(aimed.limits.attempt_end)).await?,
+    };
     if let Some(record) = &record {
         record.update(|exchange| exchange.attempts += 1);
     }
-    let (number, endpoint) = pool.endpoint()?;
-    let (mut request, upload) = aim(request, endpoint, &pool)?;
     let mut watch = Stopwatch::new(record);
     loop {
-        let checkout = match timeout_at(limits.attempt_end, pool.checkout(number)).await {
-            Ok(checkout) => checkout?,
-            Err(_) => return Err(Error::new(limits.attempt_kind)),
+        let checkout = match pool.try_checkout(aimed.endpoint)? {
+            Some(checkout) => checkout,
+            None => {
+                let checkout = timeout_at(aimed.limits.attempt_end, pool.checkout(aimed.endpoint));
+                match Box::pin(checkout).await {
+                    Ok(checkout) => checkout?,
+                    Err(_) => return Err(Error::new(aimed.limits.attempt_kind)),
+                }
+            }
         };
         let Checkout {
             mut connection,
             reused,
         } = checkout;
-        watch.start();
+        let Some(request) = aimed.request.take() else {
+            // Never: it is in its place unless a connection has it, which sends it or hands it back.
+            return Err(Error::new(ErrorKind::Setup));
+        };
+        let start = watch.start();
         let outcome = match &mut connection {
             Connection::Http1(it) => {
-                head(it.sender.try_send_request(request), &upload, &limits).await
+                let sending = pin!(it.sender.try_send_request(request));
+                head(sending, &aimed.upload, &aimed.limits, start, &mut it.timer).await
             }
             Connection::Http2(it) => {
-                head(it.sender.try_send_request(request), &upload, &limits).await
+                let sending = pin!(it.sender.try_send_request(request));
+                head(sending, &aimed.upload, &aimed.limits, start, &mut it.timer).await
             }
         };
         watch.stop();
@@ -89,29 +108,25 @@ async fn run(
             Outcome::Answered(response) => {
                 let lease = Lease {
                     connection,
-                    upload,
+                    upload: aimed.upload,
                     reusable: response.version() != Version::HTTP_10,
-                    pool: Arc::clone(&pool),
                     slot,
                 };
-                return receive(response, lease, limits, watch);
+                return receive(response, lease, aimed.limits, watch);
             }
             // A connection that was idle turned out to be closed before a byte of the request went out. Sending it
             // again is sending it once, whatever its method. This ends: each round uses up a connection that was there
             // before.
-            Outcome::Unsent(unsent, _) if reused => request = *unsent,
+            Outcome::Unsent(unsent, _) if reused => aimed.request = Some(*unsent),
             Outcome::Unsent(_, error) => return Err(Error::because(ErrorKind::Connect, error)),
             Outcome::Failed(error) => return Err(error),
         }
     }
 }
 
-/// Makes a request one for `endpoint`.
-fn aim(
-    request: Request<Body>,
-    endpoint: &Endpoint,
-    pool: &Pool,
-) -> Result<(Request<RequestBody>, Upload), Error> {
+/// Makes a request one for the endpoint whose turn it is.
+fn aim(request: Request<Body>, pool: &Pool, limits: Limits, now: Instant) -> Result<Aimed, Error> {
+    let (number, endpoint) = pool.endpoint()?;
     let (mut parts, body) = request.into_parts();
     let policy = pool.settings.host_header;
     let aimed = if pool.is_http2() {
@@ -126,8 +141,13 @@ fn aim(
         &body.size_hint(),
         pool.is_http2(),
     );
-    let (body, upload) = RequestBody::new(body, Instant::now());
-    Ok((Request::from_parts(parts, body), upload))
+    let (body, upload) = RequestBody::new(body, now);
+    Ok(Aimed {
+        request: Some(Request::from_parts(parts, body)),
+        upload,
+        endpoint: number,
+        limits,
+    })
 }
 
 /// How the wait for a head ends.
@@ -138,19 +158,24 @@ enum Outcome {
     Failed(Error),
 }
 
+/// hyper's future of an answer, which has no name.
+trait Sending: Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {}
+
+impl<F: Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>> Sending
+    for F
+{
+}
+
 /// Waits for the head of the answer.
 ///
 /// What is ready together is taken in this order: the answer, a failed request body, a timer.
 async fn head(
-    sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    mut sending: Pin<&mut impl Sending>,
     upload: &Upload,
     limits: &Limits,
+    start: Instant,
+    timer: &mut Timer,
 ) -> Outcome {
-    let start = Instant::now();
-    let mut sending = pin!(sending);
-    let mut timer = pin!(sleep_until(
-        limits.head_due(upload.progress(start), start).0
-    ));
     poll_fn(|cx| {
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(match result {
@@ -164,21 +189,17 @@ async fn head(
         if let Some(fault) = upload.poll_fault(cx) {
             return Poll::Ready(Outcome::Failed(Error::because(ErrorKind::Request, fault)));
         }
-        loop {
+        let (mut due, _) = limits.head_due(upload.progress(start), start);
+        // What is due is asked anew when it is over: a piece may have been handed over since.
+        while timer.poll_at(due, cx).is_ready() {
             let now = Instant::now();
-            let (due, kind) = limits.head_due(upload.progress(start), now);
-            if due <= now {
+            let (next, kind) = limits.head_due(upload.progress(start), now);
+            if next <= now {
                 return Poll::Ready(Outcome::Failed(Error::new(kind)));
             }
-            // A timer that is too early for what is going on now is only set anew when it has fired.
-            if due < timer.deadline() {
-                timer.as_mut().reset(due);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            timer.as_mut().reset(due);
+            due = next;
         }
+        Poll::Pending
     })
     .await
 }

@@ -261,7 +261,7 @@ impl Shared {
         }
         let pass_error_bodies = parts.extensions.get::<PassErrorBodies>().is_some();
         let after = After {
-            wanted,
+            wanted: wanted.map(Box::new),
             pass_error_bodies,
         };
         Ok(Step::Send { upstream, after })

@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use gw_core::Rejection;
-use http::Response;
+use http::{Extensions, Response};
 use pin_project_lite::pin_project;
 
 use super::after::After;
 use super::body::UpstreamBody;
+use super::error::Error;
+use crate::inbound::ClientFault;
 
 type Outcome = Result<Response<UpstreamBody>, Rejection>;
 
@@ -21,11 +23,21 @@ type Outcome = Result<Response<UpstreamBody>, Rejection>;
 ///
 /// Dropping it cancels the upstream's work at once: the connection is closed, an HTTP/2 stream reset. A slot, a place
 /// in the queue and a connection that is being made are given back.
-pub struct SendFuture(Pin<Box<dyn Future<Output = Outcome> + Send>>);
+pub struct SendFuture {
+    exchange: Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, Error>> + Send>>,
+    /// The request's, which tell whose fault a failure is.
+    extensions: Extensions,
+}
 
 impl SendFuture {
-    pub(super) fn new(exchange: impl Future<Output = Outcome> + Send + 'static) -> Self {
-        Self(Box::pin(exchange))
+    pub(super) fn new(
+        exchange: impl Future<Output = Result<Response<UpstreamBody>, Error>> + Send + 'static,
+        extensions: Extensions,
+    ) -> Self {
+        Self {
+            exchange: Box::pin(exchange),
+            extensions,
+        }
     }
 }
 
@@ -33,7 +45,11 @@ impl Future for SendFuture {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        self.0.as_mut().poll(cx)
+        let result = ready!(self.exchange.as_mut().poll(cx));
+        Poll::Ready(result.map_err(|error| {
+            let fault = self.extensions.get::<ClientFault>();
+            error.refuse(fault.and_then(ClientFault::get))
+        }))
     }
 }
 
@@ -61,7 +77,8 @@ pin_project! {
     #[derive(Debug)]
     enum State {
         Sending { #[pin] exchange: SendFuture, after: After },
-        Decided { outcome: Option<Outcome> },
+        // Boxed: answers are large, futures are moved through many stages, and this one is the exception.
+        Decided { outcome: Option<Box<Outcome>> },
     }
 }
 
@@ -72,10 +89,10 @@ impl ResponseFuture {
         }
     }
 
-    pub(super) const fn decided(outcome: Outcome) -> Self {
+    pub(super) fn decided(outcome: Outcome) -> Self {
         Self {
             state: State::Decided {
-                outcome: Some(outcome),
+                outcome: Some(Box::new(outcome)),
             },
         }
     }
@@ -91,7 +108,10 @@ impl Future for ResponseFuture {
                 Poll::Ready(response.and_then(|response| after.finish(response)))
             }
             // Pending once taken: a future must not be polled after it was ready.
-            StateProj::Decided { outcome } => outcome.take().map_or(Poll::Pending, Poll::Ready),
+            StateProj::Decided { outcome } => match outcome.take() {
+                Some(outcome) => Poll::Ready(*outcome),
+                None => Poll::Pending,
+            },
         }
     }
 }

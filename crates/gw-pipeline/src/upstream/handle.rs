@@ -86,7 +86,12 @@ impl Upstream {
         B::Error: Into<BoxError>,
     {
         permit.use_up();
-        SendFuture::new(exchange(Arc::clone(&self.pool), request.map(Body::new)))
+        let request = request.map(|body| match body.is_end_stream() {
+            // Most requests have no body; then there is nothing to erase, and no box to make.
+            true => Body::empty(),
+            false => Body::new(body),
+        });
+        exchange(Arc::clone(&self.pool), request)
     }
 }
 

@@ -1,28 +1,35 @@
 //! Fields that are for one connection and must not be passed on (RFC 9110 section 7.6.1).
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED,
+    HOST, HeaderMap, HeaderName, TE,
 };
 
-/// Removed even if `Connection` does not name them. `Trailer` is kept: trailers are passed on.
-const ALWAYS: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-    PROXY_AUTHORIZATION,
-    PROXY_AUTHENTICATE,
-];
+use crate::fields::remove_where;
+
+/// Whether a field is removed even if `Connection` does not name it. `Trailer` is kept: trailers are passed on.
+fn is_for_one_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+    )
+}
 
 /// Kept even if `Connection` names them: the gateway or the upstream relies on them, and nobody may make it forget
 /// them.
-const NEVER: [HeaderName; 7] = [
+const NEVER: [HeaderName; 9] = [
     HOST,
     CONTENT_LENGTH,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
     AUTHORIZATION,
     COOKIE,
     FORWARDED,
@@ -51,9 +58,7 @@ pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) {
             }
         }
     }
-    for name in ALWAYS {
-        headers.remove(name);
-    }
+    remove_where(headers, is_for_one_hop);
 }
 
 /// Whether a line of `Connection` has the option `option`, in any case.

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::runtime;
 use tokio::time::Instant;
 
 use super::socket::Doubt;
+use super::timer::Timer;
 use super::upload::{RequestBody, Upload};
 use super::usage::Usage;
 
@@ -31,6 +33,23 @@ pub(super) struct Http1 {
     /// The last exchange's request, which may still be on its way after the answer has ended. Kept, since a body that
     /// is given up ends with an error.
     pub(super) upload: Option<Upload>,
+    pub(super) timer: Timer,
+    /// How many exchanges have ended on it, and when the last one did.
+    pub(super) served: u32,
+    pub(super) idle_since: Instant,
+}
+
+/// How long a connection in steady use is not doubted.
+///
+/// An upstream that closes connections when it has answered does so after the first answer, or says so in the last one.
+/// What else can close a connection is a timer, which does not run out right after an answer. To look would cost a
+/// system call for each request.
+const FRESH: Duration = Duration::from_millis(1);
+
+impl Http1 {
+    fn is_proven(&self) -> bool {
+        self.served > 1 && self.idle_since.elapsed() < FRESH
+    }
 }
 
 impl Drop for Http1 {
@@ -44,7 +63,8 @@ impl Drop for Http1 {
 /// The list is short, so looking through it costs less than an index would.
 #[derive(Debug)]
 pub(super) struct IdleList {
-    connections: Mutex<VecDeque<Http1>>,
+    // Boxed, since they are moved in and out all the time.
+    connections: Mutex<VecDeque<Box<Http1>>>,
     max: usize,
 }
 
@@ -57,26 +77,34 @@ impl IdleList {
     }
 
     /// The most recently used connection that can take a request at once.
-    pub(super) fn take_ready(&self, origin: Origin) -> Option<Http1> {
+    pub(super) fn take_ready(&self, origin: Origin) -> Option<Box<Http1>> {
         self.take(|idle| idle.origin == origin && idle.sender.is_ready())
     }
 
     /// The most recently used connection, which may not have finished its last exchange.
-    pub(super) fn take_any(&self, origin: Origin) -> Option<Http1> {
+    pub(super) fn take_any(&self, origin: Origin) -> Option<Box<Http1>> {
         self.take(|idle| idle.origin == origin)
     }
 
-    fn take(&self, fits: impl Fn(&Http1) -> bool) -> Option<Http1> {
-        let mut connections = self.lock();
-        let index = connections.iter().rposition(fits)?;
-        let connection = connections.remove(index)?;
-        connection.usage.enter();
-        connection.doubt.raise();
+    fn take(&self, fits: impl Fn(&Http1) -> bool) -> Option<Box<Http1>> {
+        let connection = {
+            let mut connections = self.lock();
+            let index = connections.iter().rposition(|idle| fits(idle))?;
+            let connection = connections.remove(index)?;
+            // Under the lock: a connection that nobody uses may be given up.
+            connection.usage.enter();
+            connection
+        };
+        if !connection.is_proven() {
+            connection.doubt.raise();
+        }
         Some(connection)
     }
 
     /// Keeps `connection` for the next exchange. Above the bound the longest idle one is closed.
-    pub(super) fn park(&self, connection: Http1, now: Instant) {
+    pub(super) fn park(&self, mut connection: Box<Http1>, now: Instant) {
+        connection.served = connection.served.saturating_add(1);
+        connection.idle_since = now;
         connection.usage.leave(now);
         let surplus = {
             let mut connections = self.lock();
@@ -115,7 +143,7 @@ impl IdleList {
         drop(ended);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Http1>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Http1>>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

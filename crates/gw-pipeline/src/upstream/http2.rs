@@ -6,6 +6,7 @@ use hyper::client::conn::http2::SendRequest;
 use tokio::time::Instant;
 
 use super::http1::Origin;
+use super::timer::Timer;
 use super::upload::RequestBody;
 use super::usage::Usage;
 
@@ -14,6 +15,7 @@ use super::usage::Usage;
 pub(super) struct Http2 {
     pub(super) sender: SendRequest<RequestBody>,
     usage: Arc<Usage>,
+    pub(super) timer: Timer,
 }
 
 /// The place of one origin's connection.
@@ -59,6 +61,14 @@ impl Place {
         current.is_ok_and(|current| current.as_ref().is_some_and(|it| !it.sender.is_closed()))
     }
 
+    /// A share in the connection that is there, if nobody is making one.
+    pub(super) fn try_share(&self) -> Option<Http2> {
+        let current = self.current.try_lock().ok()?;
+        let shared = current.as_ref().filter(|it| !it.sender.is_closed())?;
+        shared.usage.enter();
+        Some(shared.share())
+    }
+
     /// A share in the connection that is there, else in the one that `connect` makes.
     ///
     /// # Cancel safety
@@ -73,8 +83,7 @@ impl Place {
             shared.usage.enter();
             return Ok((shared.share(), true));
         }
-        // Boxed: most exchanges find a connection, and need not carry along what it takes to make one.
-        let shared = Box::pin(connect()).await?;
+        let shared = connect().await?;
         let share = shared.share();
         *current = Some(shared);
         Ok((share, false))
@@ -86,6 +95,7 @@ impl Shared {
         Http2 {
             sender: self.sender.clone(),
             usage: Arc::clone(&self.usage),
+            timer: Timer::default(),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! What one exchange holds, from its request to the end of its answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::record::Record;
 use tokio::time::Instant;
 
-use super::pool::{Connection, Pool};
+use super::pool::Connection;
 use super::slots::Slot;
 use super::upload::Upload;
 
@@ -19,7 +18,6 @@ pub(super) struct Lease {
     pub(super) upload: Upload,
     /// Whether the connection may serve another exchange.
     pub(super) reusable: bool,
-    pub(super) pool: Arc<Pool>,
     // Last, so that the next exchange finds the connection.
     pub(super) slot: Slot,
 }
@@ -31,7 +29,6 @@ impl Lease {
             connection,
             upload,
             reusable,
-            pool,
             slot,
         } = self;
         if let Connection::Http1(mut http1) = connection
@@ -40,7 +37,7 @@ impl Lease {
         {
             // An upstream may answer before it has read all: what is left is still on its way.
             http1.upload = Some(upload);
-            pool.give_back(http1);
+            slot.pool.give_back(http1);
         }
         drop(slot);
     }
@@ -73,7 +70,9 @@ impl Stopwatch {
 
     /// Something came.
     pub(super) fn stop(&mut self) {
-        if let Some(since) = self.since.take() {
+        if let Some(since) = self.since.take()
+            && self.record.is_some()
+        {
             self.waited = Some(self.waited.unwrap_or_default() + since.elapsed());
         }
     }

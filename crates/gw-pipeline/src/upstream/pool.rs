@@ -20,6 +20,7 @@ use super::limits::later;
 use super::slots::Slots;
 use super::socket::{Socket, SocketPermit, Sockets};
 use super::target::Endpoint;
+use super::timer::Timer;
 use super::usage::{Usage, drive};
 
 /// The head of an answer may have so many bytes, its fields together over HTTP/2.
@@ -47,8 +48,18 @@ pub(super) struct Pool {
 /// A connection for one exchange.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Http1(Http1),
+    Http1(Box<Http1>),
     Http2(Http2),
+}
+
+impl Connection {
+    /// What the exchange on it waits with.
+    pub(super) const fn timer(&mut self) -> &mut Timer {
+        match self {
+            Self::Http1(http1) => &mut http1.timer,
+            Self::Http2(http2) => &mut http2.timer,
+        }
+    }
 }
 
 /// A connection, and whether it served another exchange before.
@@ -97,17 +108,27 @@ impl Pool {
         Ok((number, endpoint.ok_or(Error::new(ErrorKind::Setup))?))
     }
 
+    /// A connection to the endpoint on the current runtime, if one is at hand. The caller has a slot.
+    pub(super) fn try_checkout(&self, endpoint: usize) -> Result<Option<Checkout>, Error> {
+        let (_, origin) = origin(endpoint)?;
+        let connection = if self.is_http2() {
+            self.places.of(origin).try_share().map(Connection::Http2)
+        } else {
+            self.idle.take_ready(origin).map(Connection::Http1)
+        };
+        Ok(connection.map(|connection| Checkout {
+            connection,
+            reused: true,
+        }))
+    }
+
     /// A connection to the endpoint on the current runtime. The caller has a slot.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes what it has opened so far.
     pub(super) async fn checkout(self: &Arc<Self>, endpoint: usize) -> Result<Checkout, Error> {
-        let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
-        let origin = Origin {
-            runtime: handle.id(),
-            endpoint,
-        };
+        let (handle, origin) = origin(endpoint)?;
         if self.is_http2() {
             let place = self.places.of(origin);
             let (share, reused) = place
@@ -118,11 +139,7 @@ impl Pool {
                 reused,
             });
         }
-        let (connection, reused) = match self.idle.take_ready(origin) {
-            Some(ready) => (ready, true),
-            // Boxed: most exchanges find a connection, and need not carry along what it takes to make one.
-            None => Box::pin(self.wait_http1(&handle, origin)).await?,
-        };
+        let (connection, reused) = self.wait_http1(&handle, origin).await?;
         Ok(Checkout {
             connection: Connection::Http1(connection),
             reused,
@@ -138,7 +155,7 @@ impl Pool {
         self: &Arc<Self>,
         handle: &Handle,
         origin: Origin,
-    ) -> Result<(Http1, bool), Error> {
+    ) -> Result<(Box<Http1>, bool), Error> {
         loop {
             if let Some(ready) = self.idle.take_ready(origin) {
                 return Ok((ready, true));
@@ -175,7 +192,7 @@ impl Pool {
         handle: &Handle,
         origin: Origin,
         permit: SocketPermit,
-    ) -> Result<Http1, Error> {
+    ) -> Result<Box<Http1>, Error> {
         let connecting = async {
             let socket = self.connect(origin.endpoint, permit).await?;
             let doubt = socket.doubt();
@@ -185,7 +202,8 @@ impl Pool {
             }
         };
         let (sender, connection, doubt) = self.in_time(connecting).await?;
-        let usage = Arc::new(Usage::new(Instant::now()));
+        let now = Instant::now();
+        let usage = Arc::new(Usage::new(now));
         let idle_timeout = self.settings.pool.idle_timeout;
         let (pool, driven) = (Arc::downgrade(self), Arc::clone(&usage));
         handle.spawn(async move {
@@ -194,13 +212,16 @@ impl Pool {
                 pool.idle.forget(&driven);
             }
         });
-        Ok(Http1 {
+        Ok(Box::new(Http1 {
             sender,
             origin,
             usage,
             doubt,
             upload: None,
-        })
+            timer: Timer::default(),
+            served: 0,
+            idle_since: now,
+        }))
     }
 
     async fn connect_http2(&self, handle: &Handle, endpoint: usize) -> Result<Shared, Error> {
@@ -241,9 +262,16 @@ impl Pool {
     }
 
     /// Takes back a connection whose exchange has come to its end.
-    pub(super) fn give_back(&self, connection: Http1) {
+    pub(super) fn give_back(&self, connection: Box<Http1>) {
         if !connection.sender.is_closed() {
             self.idle.park(connection, Instant::now());
         }
     }
+}
+
+/// The current runtime, and the origin of its connections to an endpoint.
+fn origin(endpoint: usize) -> Result<(Handle, Origin), Error> {
+    let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
+    let runtime = handle.id();
+    Ok((handle, Origin { runtime, endpoint }))
 }

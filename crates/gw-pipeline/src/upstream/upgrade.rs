@@ -64,7 +64,7 @@ fn is(protocol: &[u8], allowed: &str) -> bool {
 /// The protocol that the answer names is returned, to be told to the client.
 pub(super) fn switch(
     response: &mut Response<UpstreamBody>,
-    wanted: Option<Wanted>,
+    wanted: Option<Box<Wanted>>,
 ) -> Result<Option<HeaderValue>, Error> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(None);
@@ -90,7 +90,7 @@ pub(super) fn switch(
     let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
     let Wanted {
         client, extensions, ..
-    } = wanted;
+    } = *wanted;
     handle.spawn(tunnel(client, upstream, lease, extensions));
     Ok(Some(protocol))
 }

@@ -7,18 +7,48 @@ use super::hop_by_hop::options;
 
 /// The name of this gateway in `Via`. Says nothing about the host it runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pseudonym(String);
+pub(super) struct Pseudonym {
+    name: String,
+    hops: Hops,
+}
+
+/// The element of `Via` for each version that a request can be received in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hops {
+    v1_0: HeaderValue,
+    v1_1: HeaderValue,
+    v2: HeaderValue,
+    v3: HeaderValue,
+}
 
 impl Pseudonym {
     /// `None` if `name` is not a token (RFC 9110 section 5.6.2).
     pub(super) fn new(name: String) -> Option<Self> {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        (!name.is_empty() && name.bytes().all(token)).then_some(Self(name))
+        if name.is_empty() || !name.bytes().all(token) {
+            return None;
+        }
+        Some(Self::of_token(name))
     }
 
     /// A name that no other process is likely to have.
     pub(super) fn random() -> Self {
-        Self(format!("gw-{:016x}", fastrand::u64(..)))
+        Self::of_token(format!("gw-{:016x}", fastrand::u64(..)))
+    }
+
+    fn of_token(name: String) -> Self {
+        let hop = |version: &'static str| {
+            // A token after a version is always a value.
+            HeaderValue::try_from(format!("{version} {name}"))
+                .unwrap_or(HeaderValue::from_static(version))
+        };
+        let hops = Hops {
+            v1_0: hop("1.0"),
+            v1_1: hop("1.1"),
+            v2: hop("2.0"),
+            v3: hop("3.0"),
+        };
+        Self { name, hops }
     }
 
     /// Whether the request has passed here before.
@@ -34,22 +64,18 @@ impl Pseudonym {
             .filter(|word| !word.is_empty());
         words
             .nth(1)
-            .is_some_and(|name| name.eq_ignore_ascii_case(self.0.as_bytes()))
+            .is_some_and(|name| name.eq_ignore_ascii_case(self.name.as_bytes()))
     }
 
     /// Notes that the request has passed here, in the version that it was received in.
     pub(super) fn add_to(&self, headers: &mut HeaderMap, received: Version) {
-        let version = match received {
-            Version::HTTP_09 => "0.9",
-            Version::HTTP_10 => "1.0",
-            Version::HTTP_2 => "2.0",
-            Version::HTTP_3 => "3.0",
-            _ => "1.1",
+        let hop = match received {
+            Version::HTTP_2 => &self.hops.v2,
+            Version::HTTP_10 | Version::HTTP_09 => &self.hops.v1_0,
+            Version::HTTP_3 => &self.hops.v3,
+            _ => &self.hops.v1_1,
         };
-        // A token after a version is always a value.
-        if let Ok(hop) = HeaderValue::try_from(format!("{version} {}", self.0)) {
-            headers.append(VIA, hop);
-        }
+        headers.append(VIA, hop.clone());
     }
 }
 
@@ -121,7 +147,7 @@ mod tests {
         for bad in ["", "a b", "a,b", "a(b", "é"] {
             assert_eq!(Pseudonym::new(bad.to_owned()), None, "{bad:?}");
         }
-        assert!(Pseudonym::new(Pseudonym::random().0).is_some());
+        assert!(Pseudonym::new(Pseudonym::random().name).is_some());
         assert_ne!(Pseudonym::random(), Pseudonym::random());
     }
 
