@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(feature = "server", feature = "upstream"))]
+mod alarm;
 pub mod codes;
 mod config_error;
 mod decided;

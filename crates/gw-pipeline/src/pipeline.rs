@@ -1,6 +1,7 @@
 //! The typed builder: slots in a fixed order, checked by the compiler.
 
 mod describe;
+mod in_time;
 mod layer;
 mod plain;
 pub mod slot;
@@ -13,11 +14,12 @@ use gw_core::stage::{FactSet, NoFacts, Stage};
 use tower_layer::{Identity, Layer, Stack};
 
 pub use self::describe::{Description, StageDescription};
+pub use self::in_time::{InTime, InTimeBody, InTimeFuture};
 pub use self::layer::PipelineLayer;
 pub use self::plain::{Plain, PlainFuture, PlainService, plain};
 use self::slot::{Before, Slot, Start};
-pub use self::terminal::{Terminal, TerminalBody, TerminalFuture, TerminalLayer};
-use crate::outbound::AnswerLayer;
+pub use self::terminal::{Terminal, TerminalFuture, TerminalLayer};
+use crate::outbound::{Answer, AnswerLayer};
 
 /// A request's path through a gateway. See [`Pipeline::builder`].
 #[derive(Debug, Clone, Copy)]
@@ -199,15 +201,32 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
         self.fill_inner(stage)
     }
 
-    /// Ends the pipeline with the service that answers: an upstream, or a local one.
-    pub fn forward<S>(self, service: S) -> Builder<slot::Forward, F, Outer, Inner, S, R>
+    /// Ends the pipeline with the service that answers: an upstream, or a local one. Each exchange is ended at its
+    /// [`Deadline`](gw_core::context::Deadline).
+    pub fn forward<S>(self, service: S) -> Builder<slot::Forward, F, Outer, Inner, InTime<S>, R>
     where
         Last: Before<slot::Forward>,
     {
+        self.end::<S, _>(InTime::new(service))
+    }
+
+    /// Ends the pipeline with a service that keeps the request's [`Deadline`](gw_core::context::Deadline) itself, for
+    /// the head and for the body, as `upstream::Forward` does: one timer fewer for each request.
+    pub fn forward_keeping_deadline<S>(
+        self,
+        service: S,
+    ) -> Builder<slot::Forward, F, Outer, Inner, S, R>
+    where
+        Last: Before<slot::Forward>,
+    {
+        self.end::<S, _>(service)
+    }
+
+    fn end<S, E>(self, end: E) -> Builder<slot::Forward, F, Outer, Inner, E, R> {
         Builder {
             outer: self.outer,
             inner: self.inner,
-            end: service,
+            end,
             answer: self.answer,
             description: self.description.with::<slot::Forward, S>(),
             state: std::marker::PhantomData,
@@ -252,11 +271,14 @@ impl<Last, F, Outer, Inner, R> Builder<Last, F, Outer, Inner, Open, R> {
 
 impl<F, Outer, Inner, S, R> Builder<slot::Forward, F, Outer, Inner, S, R> {
     /// The pipeline as a service.
-    pub fn build(self) -> <PipelineLayer<Outer, Inner, R> as Layer<S>>::Service
+    pub fn build(self) -> Outer::Service
     where
-        PipelineLayer<Outer, Inner, R>: Layer<S>,
+        Inner: Layer<Terminal<S>>,
+        Outer: Layer<Answer<Inner::Service, R>>,
+        R: Clone,
     {
-        PipelineLayer::new(self.outer, self.answer, self.inner).layer(self.end)
+        let inner = self.inner.layer(TerminalLayer.layer(self.end));
+        self.outer.layer(self.answer.layer(inner))
     }
 }
 

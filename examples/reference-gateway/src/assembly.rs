@@ -106,7 +106,7 @@ pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fau
         .admit(lanes)
         .authenticate(closed::ClosedLayer::new(config, respond.clone()))
         .transform(IdentityHeadersLayer::new(identity_headers(config)))
-        .forward(dispatch::Dispatch::new(
+        .forward_keeping_deadline(dispatch::Dispatch::new(
             forward,
             respond,
             config.auth.forward_credentials,

@@ -155,9 +155,12 @@ fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
         Some(_) => return false,
+        // Hosts are short: a plain look at each byte is faster than a search.
         None => text
-            .find(':')
-            .map_or((text, ""), |colon| text.split_at(colon)),
+            .bytes()
+            .position(|byte| byte == b':')
+            .and_then(|colon| text.split_at_checked(colon))
+            .unwrap_or((text, "")),
     };
     let port_is_valid = match port.strip_prefix(':') {
         Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),

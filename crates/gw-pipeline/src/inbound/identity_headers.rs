@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::fields::remove_where;
+use crate::fields::{Names, remove_where};
 
 /// Tells the upstream who calls, and makes sure that nobody else can.
 ///
@@ -15,7 +15,22 @@ use crate::fields::remove_where;
 /// fields are set from the identity. A name that cannot stand in a field is left out.
 #[derive(Debug, Clone)]
 pub struct IdentityHeadersLayer {
-    names: Arc<IdentityHeaders>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    names: IdentityHeaders,
+    all: Names,
+}
+
+impl Shared {
+    fn apply(&self, headers: &mut HeaderMap, identity: Option<&Identity>) {
+        remove_where(headers, |name| self.all.contains(name));
+        if let Some(identity) = identity {
+            self.names.set(headers, identity);
+        }
+    }
 }
 
 /// The header fields that carry an identity upstream.
@@ -50,11 +65,7 @@ impl IdentityHeaders {
         }
     }
 
-    fn apply(&self, headers: &mut HeaderMap, identity: Option<&Identity>) {
-        remove_where(headers, |name| {
-            [&self.consumer, &self.user, &self.scopes].contains(&name)
-        });
-        let Some(identity) = identity else { return };
+    fn set(&self, headers: &mut HeaderMap, identity: &Identity) {
         let mut set = |name: &HeaderName, value: Option<&str>| {
             if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
                 headers.insert(name, value);
@@ -73,8 +84,10 @@ impl IdentityHeaders {
 impl IdentityHeadersLayer {
     /// Uses the fields `names`.
     pub fn new(names: IdentityHeaders) -> Self {
+        let all = [&names.consumer, &names.user, &names.scopes];
+        let all = all.into_iter().cloned().collect();
         Self {
-            names: Arc::new(names),
+            shared: Arc::new(Shared { names, all }),
         }
     }
 }
@@ -94,7 +107,7 @@ impl<S> Layer<S> for IdentityHeadersLayer {
     fn layer(&self, inner: S) -> IdentityHeadersService<S> {
         IdentityHeadersService {
             inner,
-            names: Arc::clone(&self.names),
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -103,7 +116,7 @@ impl<S> Layer<S> for IdentityHeadersLayer {
 #[derive(Debug, Clone)]
 pub struct IdentityHeadersService<S> {
     inner: S,
-    names: Arc<IdentityHeaders>,
+    shared: Arc<Shared>,
 }
 
 impl<S, B> Service<Request<B>> for IdentityHeadersService<S>
@@ -120,7 +133,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let identity = request.extensions().get::<Identity>().cloned();
-        self.names.apply(request.headers_mut(), identity.as_ref());
+        self.shared.apply(request.headers_mut(), identity.as_ref());
         self.inner.call(request)
     }
 }
@@ -137,7 +150,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(&names.user, HeaderValue::from_static("admin"));
         headers.append(&names.user, HeaderValue::from_static("root"));
-        names.apply(&mut headers, None);
+        IdentityHeadersLayer::new(names)
+            .shared
+            .apply(&mut headers, None);
         assert!(headers.is_empty());
     }
 
@@ -152,7 +167,8 @@ mod tests {
             scopes: vec!["orders:read".into(), "orders:write".into()],
             roles: Vec::new(),
         });
-        names.apply(&mut headers, Some(&identity));
+        let shared = IdentityHeadersLayer::new(names.clone()).shared;
+        shared.apply(&mut headers, Some(&identity));
         assert_eq!(headers[&names.consumer], "acme");
         assert_eq!(headers[&names.scopes], "orders:read orders:write");
         assert!(!headers.contains_key(&names.user));

@@ -7,7 +7,6 @@ use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{OnReject, RejectContext, Rejection, Respond};
-use http::request::Parts;
 use http::{Request, Response};
 use ipnet::IpNet;
 use tower_layer::Layer;
@@ -78,12 +77,12 @@ impl<R> IpFilterLayer<R> {
 }
 
 impl Rules {
-    fn client(&self, parts: &Parts) -> Result<ClientAddr, Rejection> {
-        let peer = peer_addr(&parts.extensions)
+    fn client<B>(&self, request: &Request<B>) -> Result<ClientAddr, Rejection> {
+        let peer = peer_addr(request.extensions())
             .map_err(|missing| Rejection::new(&codes::INTERNAL).caused_by(missing))?;
-        let client = self.proxies.client(peer.ip(), &parts.headers);
+        let client = self.proxies.client(peer.ip(), request.headers());
         // Of a request that is denied, the address is what the log needs most.
-        if let Some(record) = Record::of(&parts.extensions) {
+        if let Some(record) = Record::of(request.extensions()) {
             record.update(|exchange| exchange.client = Some(client));
         }
         if self.lets_pass(client.ip()) {
@@ -141,16 +140,15 @@ where
             .map_err(|error| self.layer.on_reject.inner(error))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut parts, body) = request.into_parts();
-        match self.layer.rules.client(&parts) {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.layer.rules.client(&request) {
             Ok(client) => {
-                parts.extensions.insert(client);
-                let future = self.inner.call(Request::from_parts(parts, body));
+                request.extensions_mut().insert(client);
+                let future = self.inner.call(request);
                 Decided::inner(future, self.layer.on_reject.clone())
             }
             Err(refused) => {
-                let context = RejectContext::of_parts(&parts);
+                let context = RejectContext::of(&request);
                 Decided::refused(self.layer.on_reject.reject(refused, &context))
             }
         }

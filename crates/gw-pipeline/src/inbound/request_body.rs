@@ -76,18 +76,21 @@ impl<B: http_body::Body> RequestBody<B> {
         timers: BodyTimers,
         extensions: &mut Extensions,
     ) -> Self {
-        let watch = (!body.is_end_stream()).then(|| {
-            let fault = ClientFault::default();
-            extensions.insert(fault.clone());
-            Box::new(Watch {
-                limit,
-                received: 0,
-                fault,
-                pace: Pace::new(timers),
-                failed: false,
-            })
-        });
+        let fault = ClientFault::default();
+        extensions.insert(fault.clone());
+        let watch = Some(Box::new(Watch {
+            limit,
+            received: 0,
+            fault,
+            pace: Pace::new(timers),
+            failed: false,
+        }));
         Self { body, watch }
+    }
+
+    /// A body that had ended when the request arrived.
+    pub(super) const fn ended(body: B) -> Self {
+        Self { body, watch: None }
     }
 }
 

@@ -253,8 +253,13 @@ where
         let (mut parts, body) = request.into_parts();
         match self.layer.resolve(&mut parts) {
             Ok(limit) => {
-                let timers = timers(self.layer.body_timers, &parts);
-                let body = RequestBody::new(body, limit, timers, &mut parts.extensions);
+                let body = match body.is_end_stream() {
+                    true => RequestBody::ended(body),
+                    false => {
+                        let timers = timers(self.layer.body_timers, &parts);
+                        RequestBody::new(body, limit, timers, &mut parts.extensions)
+                    }
+                };
                 let future = self.inner.call(Request::from_parts(parts, body));
                 Decided::inner(future, self.layer.on_reject.clone())
             }

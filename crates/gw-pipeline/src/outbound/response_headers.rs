@@ -1,14 +1,14 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::header::{SERVER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 
-use crate::fields::remove_where;
+use crate::fields::{Names, remove_where};
 
 /// The header fields that answers must not carry, and those that all answers carry.
 ///
 /// Fields are added where an answer has none of that name, local answers included, and removed before that.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponseHeaders {
-    removed: Vec<HeaderName>,
+    removed: Names,
     added: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -16,7 +16,7 @@ impl ResponseHeaders {
     /// Changes nothing.
     pub const fn none() -> Self {
         Self {
-            removed: Vec::new(),
+            removed: Names::new(),
             added: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 use gw_core::Respond;
 use tower_layer::Layer;
 
-use super::{Terminal, TerminalLayer};
+use super::{InTime, Terminal, TerminalLayer};
 use crate::outbound::{Answer, AnswerLayer};
 
 /// A pipeline without its end, as a layer.
@@ -26,7 +26,7 @@ impl<Outer, Inner, R> PipelineLayer<Outer, Inner, R> {
 
 impl<S, Outer, Inner, R> Layer<S> for PipelineLayer<Outer, Inner, R>
 where
-    Inner: Layer<Terminal<S>>,
+    Inner: Layer<Terminal<InTime<S>>>,
     Outer: Layer<Answer<Inner::Service, R>>,
     R: Clone,
 {
@@ -35,7 +35,7 @@ where
     fn layer(&self, service: S) -> Self::Service {
         self.outer.layer(
             self.answer
-                .layer(self.inner.layer(TerminalLayer.layer(service))),
+                .layer(self.inner.layer(TerminalLayer.layer(InTime::new(service)))),
         )
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::activity::FAREWELL;
 use super::closed::CloseReason;
 use super::config::Timers;
 use super::link::{Link, Order};
+use crate::alarm::Alarm;
 
 /// One part of a connection's life: a future that can be asked to come to an end.
 pub(super) trait Stage: Future + Unpin {
@@ -37,7 +38,7 @@ pub(super) enum Ended<T> {
 pub(super) struct Supervisor {
     link: Arc<Link>,
     timers: Timers,
-    timer: Pin<Box<Sleep>>,
+    timer: Alarm,
     /// The timer has been set for leaving.
     leaving: bool,
     /// The stage has been asked to come to an end.
@@ -51,7 +52,7 @@ enum Verdict {
 
 impl Supervisor {
     pub(super) fn new(link: Arc<Link>, timers: Timers) -> Self {
-        let timer = Box::pin(tokio::time::sleep(timers.shortest()));
+        let timer = Alarm::at(Instant::now() + timers.shortest());
         Self {
             link,
             timers,
@@ -91,7 +92,7 @@ impl Supervisor {
                 if !self.leaving {
                     self.leaving = true;
                     let latest = Instant::now() + self.at_least_once_in();
-                    self.timer.as_mut().reset(latest);
+                    self.timer.reset(latest);
                 }
                 if !self.drained && !look.awaits_head {
                     self.drained = true;
@@ -99,7 +100,7 @@ impl Supervisor {
                 }
             }
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.timer.is_due(cx) {
             let now = Instant::now();
             let latest = now + self.at_least_once_in();
             let next = match self.link.due(&self.timers) {
@@ -107,7 +108,7 @@ impl Supervisor {
                 Some((at, _)) => at.min(latest),
                 None => latest,
             };
-            self.timer.as_mut().reset(next);
+            self.timer.reset(next);
         }
         Poll::Pending
     }
@@ -124,6 +125,8 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Sleep;
+
     use super::*;
 
     const TIMERS: Timers = Timers {

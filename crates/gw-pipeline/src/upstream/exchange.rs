@@ -37,6 +37,9 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFutur
     let deadline = extensions.get::<Deadline>().copied();
     let now = Instant::now();
     let limits = Limits::new(now, timeouts, deadline, pool.settings.send_timeout);
+    if limits.attempt_end <= now {
+        return SendFuture::new(ready(Err(Error::new(limits.attempt_kind))), extensions);
+    }
     match aim(request, &pool, limits, now) {
         Ok(aimed) => SendFuture::new(run(pool, Box::new(aimed), record), extensions),
         Err(error) => SendFuture::new(ready(Err(error)), extensions),

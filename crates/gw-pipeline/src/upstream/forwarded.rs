@@ -50,11 +50,23 @@ impl Hop<'_> {
         remove_where(headers, |name| {
             name.as_str() == X_REAL_IP || (!self.trusted && is_said_by_proxies(name))
         });
-        if let Some(from) = self.from {
-            append(headers, FOR, text(from.to_canonical()).as_bytes());
+        let from = self.from.map(|from| text(from.to_canonical()));
+        if !self.trusted {
+            // Nothing of it is left, so there is nothing to look for.
+            if let Some(value) = from.and_then(|from| value(from.into_bytes())) {
+                headers.insert(FOR, value);
+            }
+            headers.insert(PROTO, HeaderValue::from_static(self.scheme));
+            if let Some(host) = self.host {
+                headers.insert(HOST, host.clone());
+            }
+            return;
+        }
+        if let Some(from) = from {
+            append(headers, FOR, &from);
         }
         if headers.contains_key(FORWARDED) {
-            append(headers, FORWARDED, self.element().as_bytes());
+            append(headers, FORWARDED, &self.element());
         }
         // Proto and host are those of the first hop.
         headers
@@ -103,17 +115,21 @@ fn text(address: IpAddr) -> String {
 }
 
 /// Appends to a list as one line: many readers look at the first line only.
-fn append(headers: &mut HeaderMap, name: HeaderName, member: &[u8]) {
+fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
     let mut list = Vec::new();
     for line in headers.get_all(&name) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(member);
-    // Values joined by visible characters make a value again.
-    if let Ok(list) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
+    list.extend_from_slice(member.as_bytes());
+    if let Some(list) = value(list) {
         headers.insert(name, list);
     }
+}
+
+/// Values joined by visible characters make a value again.
+fn value(bytes: Vec<u8>) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from(bytes)).ok()
 }
 
 #[cfg(test)]

@@ -43,11 +43,18 @@ impl Endpoint {
         parts: &mut Parts,
         policy: HostHeader,
     ) -> Result<(), InvalidHost> {
-        let host = match policy {
-            HostHeader::Preserve => requested_host(parts)?.unwrap_or_else(|| self.host.clone()),
-            HostHeader::Upstream => self.host.clone(),
-        };
-        parts.headers.insert(HOST, host);
+        let preserved = policy == HostHeader::Preserve
+            && parts.uri.authority().is_none()
+            && parts.headers.get_all(HOST).iter().count() == 1;
+        if !preserved {
+            let host = match policy {
+                HostHeader::Preserve => requested_host(parts)?,
+                HostHeader::Upstream => None,
+            };
+            parts
+                .headers
+                .insert(HOST, host.unwrap_or_else(|| self.host.clone()));
+        }
         join_cookies(&mut parts.headers);
         parts.uri = match parts.uri.path_and_query() {
             Some(path) => Uri::from(path.clone()),

@@ -6,9 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::limits::later;
+use crate::alarm::Alarm;
 
 /// How many exchanges use a connection, and since when none does.
 #[derive(Debug)]
@@ -85,18 +86,18 @@ impl Usage {
 /// connection's own error is told to the exchange that uses it, if there is one.
 pub(super) async fn drive<C: Future>(connection: C, usage: &Usage, idle_timeout: Duration) {
     let mut connection = pin!(connection);
-    let mut timer = pin!(sleep_until(later(Instant::now(), idle_timeout)));
+    let mut timer = Alarm::at(later(Instant::now(), idle_timeout));
     poll_fn(|cx| {
         if usage.poll_given_up(cx).is_ready() || connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        while timer.as_mut().poll(cx).is_ready() {
+        while timer.is_due(cx) {
             let now = Instant::now();
             let due = later(usage.idle_since().unwrap_or(now), idle_timeout);
             if due <= now {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(due);
+            timer.reset(due);
         }
         Poll::Pending
     })
