@@ -33,11 +33,11 @@ use crate::timeouts::PassErrorBodies;
 /// On the way in it removes what was for the client's connection, then adds what is its own: `Via`,
 /// `X-Forwarded-For`, `-Proto` and `-Host`, the request's id, and `TE: trailers` for gRPC callers over HTTP/2. What
 /// clients say in forwarding fields is dropped unless they are [trusted proxies](Self::trusted_proxies). A request
-/// that has passed here before is refused with `LOOP_DETECTED`, CONNECT with `METHOD_NOT_ALLOWED`; `Max-Forwards` is
-/// heeded.
+/// that has passed here before is refused with `LOOP_DETECTED`, CONNECT and TRACE with `METHOD_NOT_ALLOWED`;
+/// `Max-Forwards` is heeded.
 ///
-/// On the way out it removes the same kind of fields. The body of a 5xx answer is marked to be replaced by the
-/// envelope, unless the request carries [`PassErrorBodies`] or the answer is gRPC.
+/// On the way out it removes the same kind of fields. A 5xx answer loses its body and what describes it, unless the
+/// request carries [`PassErrorBodies`] or the answer is gRPC; the answer stage puts the envelope in its place.
 ///
 /// A client may switch to one of the [allowed protocols](Self::upgrades) if the server can switch, that is if the
 /// request carries hyper's `OnUpgrade`. The tunnel holds the request's slot, its connection and the request's
@@ -213,7 +213,7 @@ enum Step<'a> {
     Confirm,
 }
 
-/// CONNECT, and TRACE at its last hop. `Allow` names what the gateway passes on as such.
+/// CONNECT and TRACE. `Allow` names what the gateway passes on as such.
 fn not_allowed() -> Rejection {
     let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow)
@@ -229,7 +229,8 @@ impl Shared {
     /// Makes a client's request one of the gateway's own, or answers it.
     fn prepare(&self, parts: &mut Parts, bodiless: bool) -> Result<Step<'_>, Rejection> {
         let upstream = self.upstream(parts)?;
-        if parts.method == Method::CONNECT {
+        // TRACE would be reflected, with all credentials in it.
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(not_allowed());
         }
         // Before fields are removed: `Connection: via` must not hide a loop.
@@ -238,10 +239,6 @@ impl Shared {
         }
         match count_down(&parts.method, &mut parts.headers) {
             Some(Reach::Onward) => {}
-            // TRACE would be reflected, with all credentials in it.
-            Some(Reach::Here) if parts.method == Method::TRACE => {
-                return Err(not_allowed());
-            }
             Some(Reach::Here) => return Ok(Step::Confirm),
             None => return Err(Rejection::new(&codes::MALFORMED_REQUEST)),
         }
