@@ -43,6 +43,7 @@ mod permit;
 mod pool;
 mod slots;
 mod socket;
+mod stated;
 mod target;
 mod timer;
 mod upgrade;

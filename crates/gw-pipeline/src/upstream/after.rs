@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use gw_core::{Code, Rejection};
 use http::header::{
     CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
@@ -35,6 +36,9 @@ impl After {
             && !is_grpc(response.headers())
         {
             response.extensions_mut().insert(ReplaceBody(code));
+            // Gone already here: where no answer stage puts the envelope in its place, nothing is safer than that.
+            let nothing = UpstreamBody::from(Bytes::new());
+            std::mem::replace(response.body_mut(), nothing).discard();
             // Its fields speak of the failure as well, but for one. What stages add on the way out stays.
             keep_only(response.headers_mut(), RETRY_AFTER);
         }
@@ -78,7 +82,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use http_body::Body as _;
 
     use super::*;
 
@@ -86,13 +90,15 @@ mod tests {
         let response = Response::builder()
             .status(status)
             .header("content-type", content_type)
-            .body(UpstreamBody::from(Bytes::new()));
+            .body(UpstreamBody::from(Bytes::from_static(b"at db-7")));
         let mut after = After {
             wanted: None,
             pass_error_bodies: pass,
         };
         let finished = after.finish(response.unwrap()).unwrap();
         let replaced = finished.extensions().get::<ReplaceBody>();
+        // It speaks to nobody, whatever stands in front.
+        assert_eq!(finished.body().is_end_stream(), replaced.is_some());
         replaced.map(|ReplaceBody(code)| code.name())
     }
 

@@ -1,22 +1,29 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
 
 use super::error::{Error, ErrorKind};
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
+use super::pool::Connection;
 
 /// The body of an upstream's answer, or bytes at hand.
 ///
 /// It holds the request's slot, and gives it back when the frame that ends the stream is handed out, when the body
-/// fails, and when it is dropped. A connection whose answer was read to its end serves the next request.
+/// fails, and when it is dropped. A connection whose answer was read to its end serves the next request. If the request
+/// is still being sent by then, connection and slot are kept until that is done, for five seconds at the most and not
+/// past the deadline; then the request is cut.
 ///
-/// An answer that breaks off, pauses for too long or passes the deadline of its exchange ends with an [`Error`], so
-/// that the server breaks its own answer off: a client never takes a part for the whole. Size hint and trailers are
+/// An answer that breaks off, pauses for too long or passes the deadline of its exchange ends with an [`Error`], and so
+/// does one that is waited for when the request's own body fails, so that the server breaks its own answer off: a client never takes a part for the whole. Size hint and trailers are
 /// those that the upstream sent.
 ///
 /// # Cancel safety
@@ -45,7 +52,7 @@ impl UpstreamBody {
     /// The body of an answer whose head has just arrived.
     pub(super) fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
         if incoming.is_end_stream() {
-            lease.finish();
+            lease.finish(limits.deadline);
             return Content::Ended(None).into();
         }
         Content::Streaming(Box::new(Streaming {
@@ -62,12 +69,62 @@ impl UpstreamBody {
         Content::Ended(Some(lease)).into()
     }
 
+    /// Nobody wants what is left of the answer.
+    ///
+    /// If it is little and comes soon, it is read, so that the connection serves the next request.
+    pub(super) fn discard(self) {
+        let Content::Streaming(streaming) = self.content else {
+            return;
+        };
+        let Streaming {
+            incoming,
+            lease,
+            limits,
+            ..
+        } = *streaming;
+        let worth_it = lease.reusable && matches!(lease.connection, Connection::Http1(_));
+        if worth_it
+            && incoming.size_hint().lower() <= DRAINED_BYTES
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(drain(incoming, lease, limits.deadline));
+        }
+    }
+
     /// The lease of an answer that switches protocols.
     pub(super) fn take_lease(&mut self) -> Option<Lease> {
         match &mut self.content {
             Content::Ended(lease) => lease.take(),
             Content::Whole(_) | Content::Streaming(_) => None,
         }
+    }
+}
+
+/// An unwanted answer is read on for so many bytes,
+const DRAINED_BYTES: u64 = 64 * 1024;
+
+/// and for so long, in which it holds its slot.
+const DRAINED_FOR: Duration = Duration::from_millis(500);
+
+/// Reads an answer that nobody wants to its end, within bounds.
+async fn drain(mut incoming: Incoming, lease: Lease, deadline: Option<Instant>) {
+    let reading = async {
+        let mut left = DRAINED_BYTES;
+        loop {
+            let frame = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await;
+            let length = match frame {
+                None => return true,
+                Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(_)) => return false,
+            };
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+        }
+    };
+    if timeout(DRAINED_FOR, reading).await == Ok(true) {
+        lease.finish(deadline);
     }
 }
 
@@ -115,11 +172,15 @@ impl http_body::Body for UpstreamBody {
                 streaming.watch.stop();
                 frame.map(|frame| frame.map_err(|e| Error::because(ErrorKind::Answer, e)))
             }
-            Poll::Pending => {
-                let (due, kind) = streaming.limits.body_due(streaming.watch.start());
-                ready!(streaming.lease.connection.timer().poll_at(due, cx));
-                Some(Err(Error::new(kind)))
-            }
+            Poll::Pending => match streaming.lease.upload.poll_fault(cx) {
+                // The upstream gets no more of the request, and may wait for it for as long as it likes.
+                Some(fault) => Some(Err(fault)),
+                None => {
+                    let (due, kind) = streaming.limits.body_due(streaming.watch.start());
+                    ready!(streaming.lease.connection.timer().poll_at(due, cx));
+                    Some(Err(Error::new(kind)))
+                }
+            },
         };
         let ends = match &frame {
             Some(Ok(frame)) => frame.is_trailers() || streaming.incoming.is_end_stream(),
@@ -130,7 +191,7 @@ impl http_body::Body for UpstreamBody {
             if let Content::Streaming(ended) = content
                 && !matches!(frame, Some(Err(_)))
             {
-                ended.lease.finish();
+                ended.lease.finish(ended.limits.deadline);
             }
         }
         Poll::Ready(frame)

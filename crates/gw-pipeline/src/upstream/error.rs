@@ -25,6 +25,10 @@ pub enum ErrorKind {
     QueueFull,
     /// Nothing was sent: no slot or no connection came free in time.
     QueueTimeout,
+    /// Nothing was sent: the deadline of the exchange passed while it waited for a slot.
+    QueueDeadline,
+    /// Nothing was sent: the request asks for a tunnel, and there are as many as there may be.
+    TunnelsFull,
     /// Nothing was sent: no connection could be made, or it closed before it took the request.
     Connect,
     /// Nothing was sent: the connection took too long to be made.
@@ -41,6 +45,11 @@ pub enum ErrorKind {
     IdleTimeout,
     /// The request cannot be sent on as it is: its body failed on the client's side, or its host is none.
     Request,
+    /// The request's body failed within the gateway: a stage gave up on it, by no fault of the client's.
+    RequestBody,
+    /// The upstream says that it has done nothing with the request (HTTP/2: `REFUSED_STREAM`, or a `GOAWAY` that leaves
+    /// the request out). Sending it again is safe, whatever its method.
+    Unprocessed,
     /// The connection broke, or what came is not a valid answer.
     Answer,
     /// The upstream switched to a protocol that nobody asked for.
@@ -84,16 +93,19 @@ impl Error {
 impl ErrorKind {
     const fn code(self) -> &'static Code {
         match self {
-            Self::QueueFull | Self::QueueTimeout => &codes::OVERLOADED,
-            Self::Connect | Self::Answer | Self::UnrequestedUpgrade => &codes::BAD_GATEWAY,
-            Self::ConnectTimeout
+            Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull => &codes::OVERLOADED,
+            Self::Connect | Self::Unprocessed | Self::Answer | Self::UnrequestedUpgrade => {
+                &codes::BAD_GATEWAY
+            }
+            Self::QueueDeadline
+            | Self::ConnectTimeout
             | Self::AttemptTimeout
             | Self::DeadlinePassed
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
             Self::Request => &codes::MALFORMED_REQUEST,
-            Self::Setup => &codes::INTERNAL,
+            Self::RequestBody | Self::Setup => &codes::INTERNAL,
         }
     }
 }
@@ -108,6 +120,8 @@ impl fmt::Display for Error {
         f.write_str(match self.kind {
             ErrorKind::QueueFull => "the queue for the upstream is full",
             ErrorKind::QueueTimeout => "no connection came free in time",
+            ErrorKind::QueueDeadline => "the deadline of the exchange passed in the queue",
+            ErrorKind::TunnelsFull => "the upstream has as many tunnels as it may",
             ErrorKind::Connect => "no connection to the upstream",
             ErrorKind::ConnectTimeout => "connecting to the upstream took too long",
             ErrorKind::AttemptTimeout => "the attempt took too long",
@@ -116,6 +130,8 @@ impl fmt::Display for Error {
             ErrorKind::SendTimeout => "the upstream stopped reading the request",
             ErrorKind::IdleTimeout => "the upstream paused too long within its answer",
             ErrorKind::Request => "the request cannot be sent on",
+            ErrorKind::RequestBody => "the request's body failed within the gateway",
+            ErrorKind::Unprocessed => "the upstream did not take the request",
             ErrorKind::Answer => "the upstream gave no valid answer",
             ErrorKind::UnrequestedUpgrade => "the upstream switched protocols unasked",
             ErrorKind::Setup => "the gateway is set up wrongly",
@@ -141,7 +157,9 @@ mod tests {
             (ErrorKind::QueueFull, "OVERLOADED", true),
             (ErrorKind::Connect, "BAD_GATEWAY", false),
             (ErrorKind::ConnectTimeout, "GATEWAY_TIMEOUT", true),
+            (ErrorKind::QueueDeadline, "GATEWAY_TIMEOUT", true),
             (ErrorKind::Setup, "INTERNAL", false),
+            (ErrorKind::RequestBody, "INTERNAL", false),
             (ErrorKind::Request, "MALFORMED_REQUEST", false),
         ] {
             let refused = Error::because(kind, "10.0.0.7 is down").refuse(None);

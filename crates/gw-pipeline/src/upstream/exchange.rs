@@ -25,6 +25,7 @@ use super::pool::{Checkout, Connection, Pool};
 use super::target::{InvalidHost, frame};
 use super::timer::Timer;
 use super::upload::{RequestBody, Upload};
+use crate::inbound::ClientFault;
 
 /// Sends `request`, and waits for the head of its answer.
 pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFuture {
@@ -40,7 +41,12 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFutur
     if limits.attempt_end <= now {
         return SendFuture::new(ready(Err(Error::new(limits.attempt_kind))), extensions);
     }
-    match aim(request, &pool, limits, now) {
+    // Nobody asks about a body that is not there.
+    let client = match request.body().is_end_stream() {
+        true => None,
+        false => extensions.get::<ClientFault>().cloned(),
+    };
+    match aim(request, client, &pool, limits, now) {
         Ok(aimed) => SendFuture::new(run(pool, Box::new(aimed), record), extensions),
         Err(error) => SendFuture::new(ready(Err(error)), extensions),
     }
@@ -70,7 +76,7 @@ async fn run(
 ) -> Result<Response<UpstreamBody>, Error> {
     let slot = match pool.try_slot() {
         Some(slot) => slot,
-        None => Box::pin(pool.slot(aimed.limits.attempt_end)).await?,
+        None => Box::pin(pool.slot(&aimed.limits)).await?,
     };
     if let Some(record) = &record {
         record.update(|exchange| exchange.attempts += 1);
@@ -128,7 +134,13 @@ async fn run(
 }
 
 /// Makes a request one for the endpoint whose turn it is.
-fn aim(request: Request<Body>, pool: &Pool, limits: Limits, now: Instant) -> Result<Aimed, Error> {
+fn aim(
+    request: Request<Body>,
+    client: Option<ClientFault>,
+    pool: &Pool,
+    limits: Limits,
+    now: Instant,
+) -> Result<Aimed, Error> {
     let (number, endpoint) = pool.endpoint()?;
     let (mut parts, body) = request.into_parts();
     let policy = pool.settings.host_header;
@@ -138,13 +150,13 @@ fn aim(request: Request<Body>, pool: &Pool, limits: Limits, now: Instant) -> Res
         endpoint.aim_http1(&mut parts, policy)
     };
     aimed.map_err(|InvalidHost| Error::because(ErrorKind::Request, "the host is not valid"))?;
-    frame(
+    let stated = frame(
         &mut parts,
         body.is_end_stream(),
         &body.size_hint(),
         pool.is_http2(),
     );
-    let (body, upload) = RequestBody::new(body, now);
+    let (body, upload) = RequestBody::new(body, now, stated, client);
     Ok(Aimed {
         request: Some(Request::from_parts(parts, body)),
         upload,
@@ -190,7 +202,7 @@ async fn head(
             });
         }
         if let Some(fault) = upload.poll_fault(cx) {
-            return Poll::Ready(Outcome::Failed(Error::because(ErrorKind::Request, fault)));
+            return Poll::Ready(Outcome::Failed(fault));
         }
         let (mut due, _) = limits.head_due(upload.progress(start), start);
         // What is due is asked anew when it is over: a piece may have been handed over since.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::socket::Doubt;
 use super::timer::Timer;
-use super::upload::{RequestBody, Upload};
+use super::upload::RequestBody;
 use super::usage::Usage;
 
 /// Where a connection leads, and which runtime drives it.
@@ -30,9 +30,6 @@ pub(super) struct Http1 {
     pub(super) origin: Origin,
     pub(super) usage: Arc<Usage>,
     pub(super) doubt: Doubt,
-    /// The last exchange's request, which may still be on its way after the answer has ended. Kept, since a body that
-    /// is given up ends with an error.
-    pub(super) upload: Option<Upload>,
     pub(super) timer: Timer,
     /// How many exchanges have ended on it, and when the last one did.
     pub(super) served: u32,

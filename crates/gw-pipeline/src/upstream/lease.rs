@@ -1,13 +1,16 @@
 //! What one exchange holds, from its request to the end of its answer.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use gw_core::record::Record;
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 
+use super::limits::later;
 use super::pool::Connection;
 use super::slots::Slot;
-use super::upload::Upload;
+use super::upload::{Ended, Upload};
 
 /// A connection, the request that may still be on its way, and the slot.
 ///
@@ -22,21 +25,50 @@ pub(super) struct Lease {
     pub(super) slot: Slot,
 }
 
+/// How long a request may still be on its way after its answer has ended.
+///
+/// An upstream may answer before it has read all. What is left is of no use to most, and a client that sends it slowly
+/// must not hold a slot for long.
+const UPLOAD_GRACE: Duration = Duration::from_secs(5);
+
 impl Lease {
     /// The answer has ended as it should.
-    pub(super) fn finish(self) {
+    ///
+    /// A request that is still on its way keeps all of this until it has been sent, for the grace or until the
+    /// exchange's `deadline`; then it is cut, and an HTTP/1 connection closed.
+    pub(super) fn finish(self, deadline: Option<Instant>) {
+        match self.upload.ended() {
+            Some(Ended::Sent) => self.release(),
+            None if self.reusable => {
+                let grace = later(Instant::now(), UPLOAD_GRACE);
+                let end = deadline.map_or(grace, |deadline| deadline.min(grace));
+                // Without a runtime there is no connection to keep.
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(self.linger(end));
+                }
+            }
+            None | Some(Ended::Failed) => {}
+        }
+    }
+
+    async fn linger(self, end: Instant) {
+        let ended = timeout_at(end, poll_fn(|cx| self.upload.poll_ended(cx))).await;
+        if ended == Ok(Ended::Sent) {
+            self.release();
+        }
+    }
+
+    /// Request and answer have ended: the connection may serve another exchange.
+    fn release(self) {
         let Self {
             connection,
-            upload,
             reusable,
             slot,
+            ..
         } = self;
-        if let Connection::Http1(mut http1) = connection
+        if let Connection::Http1(http1) = connection
             && reusable
-            && !upload.has_failed()
         {
-            // An upstream may answer before it has read all: what is left is still on its way.
-            http1.upload = Some(upload);
             slot.pool.give_back(http1);
         }
         drop(slot);

@@ -46,6 +46,18 @@ impl Limits {
         }
     }
 
+    /// When the wait for a slot is over that may last until `queue_end`, and why.
+    pub(super) fn queue_due(&self, queue_end: Instant) -> (Instant, ErrorKind) {
+        match self.attempt_kind {
+            // The time is the client's: there is no use in its coming back with the same.
+            ErrorKind::DeadlinePassed if self.attempt_end <= queue_end => {
+                (self.attempt_end, ErrorKind::QueueDeadline)
+            }
+            // No attempt has been made yet, so nothing is said about the upstream.
+            _ => (self.attempt_end.min(queue_end), ErrorKind::QueueTimeout),
+        }
+    }
+
     /// When the wait for the head must be looked at again, and what has happened if it is that late already.
     pub(super) fn head_due(&self, progress: Progress, now: Instant) -> (Instant, ErrorKind) {
         let (due, kind) = match progress {
@@ -123,6 +135,19 @@ mod tests {
             due(Progress::Sent(start + 8 * SECOND)),
             (start + 10 * SECOND, ErrorKind::AttemptTimeout)
         );
+    }
+
+    #[test]
+    fn the_wait_for_a_slot_ends_with_the_queues_time_or_the_deadline() {
+        let now = Instant::now();
+        let queue_end = now + 5 * SECOND;
+        let due = |deadline| limits(now, deadline).queue_due(queue_end);
+        assert_eq!(due(None), (queue_end, ErrorKind::QueueTimeout));
+        assert_eq!(due(Some(6 * SECOND)).1, ErrorKind::QueueTimeout);
+        let deadline = (now + 2 * SECOND, ErrorKind::QueueDeadline);
+        assert_eq!(due(Some(2 * SECOND)), deadline);
+        let attempt = limits(now, None).queue_due(now + 60 * SECOND);
+        assert_eq!(attempt, (now + 10 * SECOND, ErrorKind::QueueTimeout));
     }
 
     #[test]

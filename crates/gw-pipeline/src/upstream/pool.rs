@@ -217,7 +217,6 @@ impl Pool {
             origin,
             usage,
             doubt,
-            upload: None,
             timer: Timer::default(),
             served: 0,
             idle_since: now,

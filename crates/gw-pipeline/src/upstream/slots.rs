@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::config::PoolConfig;
 use super::error::{Error, ErrorKind};
-use super::limits::later;
+use super::limits::{Limits, later};
 use super::pool::Pool;
 
 /// The places of one upstream: so many requests in flight, and a bounded queue in order of arrival behind them.
@@ -63,9 +63,9 @@ impl Slots {
     }
 
     /// Waits for a permit, which is forgotten: who got it owes it.
-    async fn wait(&self, end: Instant) -> Result<(), Error> {
+    async fn wait(&self, limits: &Limits) -> Result<(), Error> {
         let _ticket = self.ticket().ok_or(Error::new(ErrorKind::QueueFull))?;
-        let end = end.min(later(Instant::now(), self.config.queue_timeout));
+        let (end, kind) = limits.queue_due(later(Instant::now(), self.config.queue_timeout));
         match timeout_at(end, self.free.acquire()).await {
             Ok(Ok(permit)) => {
                 permit.forget();
@@ -73,7 +73,7 @@ impl Slots {
             }
             // The semaphore is never closed.
             Ok(Err(closed)) => Err(Error::because(ErrorKind::Setup, closed)),
-            Err(_) => Err(Error::new(ErrorKind::QueueTimeout)),
+            Err(_) => Err(Error::new(kind)),
         }
     }
 }
@@ -86,13 +86,13 @@ impl Pool {
         Some(Slot { pool })
     }
 
-    /// Waits for a slot, until the queue's time is over or `end` has come.
+    /// Waits for a slot, until the time of the queue or that of the attempt is over.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives the place in the queue back.
-    pub(super) async fn slot(self: &Arc<Self>, end: Instant) -> Result<Slot, Error> {
-        self.slots.wait(end).await?;
+    pub(super) async fn slot(self: &Arc<Self>, limits: &Limits) -> Result<Slot, Error> {
+        self.slots.wait(limits).await?;
         let pool = Arc::clone(self);
         Ok(Slot { pool })
     }
@@ -109,10 +109,11 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
 
-    use gw_core::context::UpstreamName;
+    use gw_core::context::{Deadline, UpstreamName};
 
     use super::super::config::Settings;
     use super::*;
+    use crate::Timeouts;
 
     fn pool(max_connections: usize, queue: usize) -> Arc<Pool> {
         let settings = Settings {
@@ -126,15 +127,25 @@ mod tests {
         Arc::new(Pool::new(UpstreamName::new("slots"), Vec::new(), settings))
     }
 
-    async fn acquire(pool: &Arc<Pool>, end: Instant) -> Result<Slot, Error> {
+    async fn acquire(pool: &Arc<Pool>, limits: Limits) -> Result<Slot, Error> {
         match pool.try_slot() {
             Some(slot) => Ok(slot),
-            None => pool.slot(end).await,
+            None => pool.slot(&limits).await,
         }
     }
 
-    fn far() -> Instant {
-        Instant::now() + Duration::from_secs(3600)
+    fn within(attempt: Duration, deadline: Option<Duration>) -> Limits {
+        let now = Instant::now();
+        let timeouts = Timeouts {
+            attempt,
+            ..Timeouts::default()
+        };
+        let deadline = deadline.map(|after| Deadline::at(now + after));
+        Limits::new(now, timeouts, deadline, Duration::from_secs(10))
+    }
+
+    fn far() -> Limits {
+        within(Duration::from_secs(3600), None)
     }
 
     #[tokio::test(start_paused = true)]
@@ -154,10 +165,15 @@ mod tests {
     async fn the_end_of_the_attempt_ends_the_wait() {
         let pool = pool(1, 1);
         let _held = acquire(&pool, far()).await.unwrap();
-        let end = Instant::now() + Duration::from_millis(10);
-        let error = acquire(&pool, end).await.unwrap_err();
+        let short = Duration::from_millis(10);
+        let start = Instant::now();
+        let error = acquire(&pool, within(short, None)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::QueueTimeout);
-        assert_eq!(Instant::now(), end);
+        assert_eq!(start.elapsed(), short);
+        let hurried = within(Duration::from_secs(3600), Some(short));
+        let error = acquire(&pool, hurried).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QueueDeadline);
+        assert_eq!(start.elapsed(), 2 * short);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! connection behind the exchange's back: the answer may be there already, and then it wins. So a failed body tells the
 //! exchange and stays pending; the connection ends when the exchange gives it up.
 
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,12 +14,18 @@ use gw_core::{Body, BoxError};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::error::{Error, ErrorKind};
+use super::stated::Stated;
+use crate::inbound::ClientFault;
+
 /// The body of a request as the connection sees it.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     body: Body,
     // None if the body had ended before it was sent: there is nothing to tell.
     shared: Option<Arc<Shared>>,
+    // Boxed: hardly any body needs it.
+    stated: Option<Box<Stated>>,
 }
 
 /// The exchange's side of a [`RequestBody`]. Dropping it ends a body that has not ended with an error.
@@ -36,13 +43,26 @@ pub(super) enum Progress {
     Waiting,
 }
 
+/// How the upload of a body has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The connection has all of it.
+    Sent,
+    /// It failed, and the connection can serve no other request.
+    Failed,
+}
+
 #[derive(Debug)]
-struct Shared(Mutex<State>);
+struct Shared {
+    state: Mutex<State>,
+    /// Tells whether a failure is the client's.
+    client: Option<ClientFault>,
+}
 
 #[derive(Debug)]
 struct State {
     progress: Progress,
-    fault: Option<BoxError>,
+    fault: Option<Error>,
     failed: bool,
     given_up: bool,
     connection: Option<Waker>,
@@ -51,19 +71,34 @@ struct State {
 
 impl RequestBody {
     /// Wraps `body`; both sides count from `now`.
-    pub(super) fn new(body: Body, now: Instant) -> (Self, Upload) {
+    ///
+    /// `stated` is the length that the request's fields state where the body does not tell its own; `client` is asked
+    /// whose fault a failure is.
+    pub(super) fn new(
+        body: Body,
+        now: Instant,
+        stated: Option<u64>,
+        client: Option<ClientFault>,
+    ) -> (Self, Upload) {
         let shared = (!body.is_end_stream()).then(|| {
-            Arc::new(Shared(Mutex::new(State {
+            let state = Mutex::new(State {
                 progress: Progress::Unread(now),
                 fault: None,
                 failed: false,
                 given_up: false,
                 connection: None,
                 exchange: None,
-            })))
+            });
+            Arc::new(Shared { state, client })
         });
         let upload = Upload(shared.clone());
-        (Self { body, shared }, upload)
+        let stated = stated.map(|length| Box::new(Stated::new(length)));
+        let body = Self {
+            body,
+            shared,
+            stated,
+        };
+        (body, upload)
     }
 }
 
@@ -77,18 +112,40 @@ impl Upload {
     }
 
     /// Why the body failed, once. While it has not, wakes the task when it does, and when all of it is sent.
-    pub(super) fn poll_fault(&self, cx: &Context<'_>) -> Option<BoxError> {
-        let mut state = self.0.as_deref()?.lock();
-        let fault = state.fault.take();
-        if fault.is_none() {
-            remember(&mut state.exchange, cx);
-        }
+    pub(super) fn poll_fault(&self, cx: &Context<'_>) -> Option<Error> {
+        let (fault, replaced) = {
+            let mut state = self.0.as_deref()?.lock();
+            match state.fault.take() {
+                Some(fault) => (Some(fault), None),
+                None => (None, remember(&mut state.exchange, cx)),
+            }
+        };
+        drop(replaced);
         fault
     }
 
-    /// Whether the connection can still be used for another request.
-    pub(super) fn has_failed(&self) -> bool {
-        self.0.as_deref().is_some_and(|shared| shared.lock().failed)
+    /// How it has ended, if it has.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        match &self.0 {
+            Some(shared) => shared.lock().ended(),
+            None => Some(Ended::Sent),
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(super) fn poll_ended(&self, cx: &Context<'_>) -> Poll<Ended> {
+        let Some(shared) = &self.0 else {
+            return Poll::Ready(Ended::Sent);
+        };
+        let (ended, replaced) = {
+            let mut state = shared.lock();
+            match state.ended() {
+                Some(ended) => (Poll::Ready(ended), None),
+                None => (Poll::Pending, remember(&mut state.exchange, cx)),
+            }
+        };
+        drop(replaced);
+        ended
     }
 }
 
@@ -105,10 +162,20 @@ impl Drop for Upload {
     }
 }
 
+impl State {
+    const fn ended(&self) -> Option<Ended> {
+        match self.progress {
+            _ if self.failed => Some(Ended::Failed),
+            Progress::Sent(_) => Some(Ended::Sent),
+            Progress::Unread(_) | Progress::Waiting => None,
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change is one assignment, so a poisoned state is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn asked_for_more(&self) {
@@ -135,10 +202,16 @@ impl Shared {
     }
 
     fn fail(&self, error: BoxError) {
+        let noted = self.client.as_ref().and_then(ClientFault::get);
+        let kind = if noted.is_some() || is_from_the_client(&*error) {
+            ErrorKind::Request
+        } else {
+            ErrorKind::RequestBody
+        };
         let waker = {
             let mut state = self.lock();
             state.failed = true;
-            state.fault = Some(error);
+            state.fault = Some(Error::because(kind, error));
             state.exchange.take()
         };
         wake(waker);
@@ -149,19 +222,37 @@ impl Shared {
     }
 
     fn poll_given_up(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.given_up {
-            return Poll::Ready(());
-        }
-        remember(&mut state.connection, cx);
+        let replaced = {
+            let mut state = self.lock();
+            if state.given_up {
+                return Poll::Ready(());
+            }
+            remember(&mut state.connection, cx)
+        };
+        drop(replaced);
         Poll::Pending
     }
 }
 
-fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+/// Whether the server's own reader of requests found the fault: the client broke off, or broke the rules. A pipeline
+/// without the stage that notes it is told so by the error only.
+fn is_from_the_client(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<hyper::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Returns the waker that was there before, to be dropped outside of the lock: that may run foreign code.
+#[must_use]
+fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        _ => *slot = Some(cx.waker().clone()),
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        _ => slot.replace(cx.waker().clone()),
     }
 }
 
@@ -186,7 +277,12 @@ impl http_body::Body for RequestBody {
         };
         if !shared.has_failed() {
             shared.asked_for_more();
-            match Pin::new(&mut this.body).poll_frame(cx) {
+            let body = Pin::new(&mut this.body);
+            let polled = match &mut this.stated {
+                None => body.poll_frame(cx),
+                Some(stated) => stated.poll_frame(body, cx),
+            };
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     shared.handed_over();
                     return Poll::Ready(Some(Ok(frame)));
@@ -206,11 +302,18 @@ impl http_body::Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.stated {
+            None => self.body.is_end_stream(),
+            Some(stated) => stated.has_ended(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.stated {
+            None => self.body.size_hint(),
+            // The field says it.
+            Some(_) => SizeHint::default(),
+        }
     }
 }
 
@@ -225,12 +328,18 @@ impl Drop for RequestBody {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
     use std::time::Duration;
 
     use gw_testkit::body::ScriptedBody;
     use http_body_util::BodyExt as _;
 
     use super::*;
+
+    fn wrap(body: ScriptedBody, now: Instant) -> (RequestBody, Upload) {
+        RequestBody::new(Body::new(body), now, None, None)
+    }
 
     fn no_waker() -> Context<'static> {
         Context::from_waker(Waker::noop())
@@ -240,7 +349,7 @@ mod tests {
     async fn tells_who_is_slow() {
         let start = Instant::now();
         let (body, handle) = ScriptedBody::script().data("a").hold().data("b").build();
-        let (mut body, upload) = RequestBody::new(Body::new(body), start);
+        let (mut body, upload) = wrap(body, start);
         assert_eq!(upload.progress(start), Progress::Unread(start));
         body.frame().await.unwrap().unwrap();
         assert_eq!(upload.progress(start), Progress::Unread(start));
@@ -258,12 +367,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failed_body_tells_the_exchange_and_holds_the_connection() {
         let (body, _handle) = ScriptedBody::script().error("the client left").build();
-        let (mut body, upload) = RequestBody::new(Body::new(body), Instant::now());
+        let (mut body, upload) = wrap(body, Instant::now());
         assert!(upload.poll_fault(&no_waker()).is_none());
         assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
-        assert!(upload.has_failed());
+        assert_eq!(upload.ended(), Some(Ended::Failed));
         let fault = upload.poll_fault(&no_waker()).unwrap();
-        assert_eq!(fault.to_string(), "the client left");
+        assert_eq!(fault.kind(), ErrorKind::RequestBody);
+        assert_eq!(fault.source().unwrap().to_string(), "the client left");
         drop(upload);
         let error = body.frame().await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the exchange has ended");
@@ -272,7 +382,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn giving_up_wakes_a_waiting_connection() {
         let (body, handle) = ScriptedBody::script().data("a").hold().build();
-        let (mut body, upload) = RequestBody::new(Body::new(body), Instant::now());
+        let (mut body, upload) = wrap(body, Instant::now());
         let connection = tokio::spawn(async move {
             while let Some(frame) = body.frame().await {
                 frame?;
@@ -287,9 +397,49 @@ mod tests {
     #[test]
     fn an_ended_body_is_sent_at_once() {
         let start = Instant::now();
-        let (body, upload) = RequestBody::new(Body::empty(), start);
+        let (body, upload) = RequestBody::new(Body::empty(), start, None, None);
         assert!(body.is_end_stream());
         assert_eq!(upload.progress(start), Progress::Sent(start));
         assert!(upload.poll_fault(&no_waker()).is_none());
+    }
+
+    /// A waker that looks, when it goes, whether the state is locked.
+    struct Looking {
+        shared: Arc<Shared>,
+        locked: Arc<AtomicBool>,
+    }
+
+    impl Wake for Looking {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Looking {
+        fn drop(&mut self) {
+            let locked = self.shared.state.try_lock().is_err();
+            self.locked.fetch_or(locked, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_waker_is_dropped_under_the_lock() {
+        // Story: dropping a waker may drop its task, and with it an exchange that takes the same lock.
+        let (body, _handle) = ScriptedBody::script().hold().build();
+        let (mut body, upload) = wrap(body, Instant::now());
+        let locked = Arc::new(AtomicBool::new(false));
+        let waker = || {
+            Waker::from(Arc::new(Looking {
+                shared: Arc::clone(body.shared.as_ref().unwrap()),
+                locked: Arc::clone(&locked),
+            }))
+        };
+        let (first, second) = (waker(), waker());
+        assert!(upload.poll_fault(&Context::from_waker(&first)).is_none());
+        drop(first);
+        assert!(upload.poll_ended(&no_waker()).is_pending());
+        let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(&second));
+        assert!(polled.is_pending());
+        drop(second);
+        assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
+        assert!(!locked.load(Ordering::SeqCst));
     }
 }

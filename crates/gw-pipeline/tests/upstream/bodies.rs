@@ -1,5 +1,9 @@
 //! Request bodies and trailers, and who wins when an answer comes early.
 
+use std::time::Duration;
+
+use gw_core::context::Deadline;
+use gw_pipeline::Timeouts;
 use gw_pipeline::inbound::{ClientFault, Fault};
 use gw_pipeline::upstream::ErrorKind;
 use gw_testkit::Gate;
@@ -8,6 +12,7 @@ use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Progress, ReadBody, Reply, Upstream, always};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use crate::support::*;
 
@@ -77,10 +82,11 @@ fn failing_body() -> (ScriptedBody, BodyHandle) {
 
 #[tokio::test]
 async fn a_client_at_fault_is_told_so() {
-    for (fault, code) in [
-        (Some(Fault::TooLarge), "BODY_TOO_LARGE"),
-        (Some(Fault::TooSlow), "CLIENT_TIMEOUT"),
-        (None, "MALFORMED_REQUEST"),
+    for (fault, code, kind) in [
+        (Some(Fault::TooLarge), "BODY_TOO_LARGE", ErrorKind::Request),
+        (Some(Fault::TooSlow), "CLIENT_TIMEOUT", ErrorKind::Request),
+        // Nobody noted one: a stage of the gateway has failed, and neither client nor upstream is to blame.
+        (None, "INTERNAL", ErrorKind::RequestBody),
     ] {
         let upstream = Upstream::start(always(Reply::ok())).await;
         let gateway = plain(&upstream);
@@ -98,7 +104,7 @@ async fn a_client_at_fault_is_told_so() {
             note.set(fault);
         }
         handle.resume();
-        assert_eq!(failing.await.unwrap(), (code, ErrorKind::Request));
+        assert_eq!(failing.await.unwrap(), (code, kind));
         upstream.ended(1).await;
         let received = upstream.requests().remove(0);
         assert!(!received.complete, "the upstream took a part for the whole");
@@ -107,32 +113,96 @@ async fn a_client_at_fault_is_told_so() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_there_beats_a_body_that_fails() {
-    let gate = Gate::new();
-    let reply = Reply::status(401)
-        .body("hello")
-        .read_body(ReadBody::After)
-        .hold(At::Body(2), &gate);
-    let upstream = Upstream::start(always(reply)).await;
+async fn a_body_that_the_server_cannot_read_is_the_clients_fault() {
+    // Without the stage that notes it: the error itself tells.
+    let upstream = Upstream::start(always(Reply::ok())).await;
     let gateway = plain(&upstream);
-    let (body, handle) = failing_body();
-    let response = send(&forward(&gateway), post(body)).await.unwrap();
-    assert_eq!(response.status(), 401);
-    handle.held().await;
-    handle.resume();
-    handle.finished().await;
-    gate.open();
-    assert_eq!(text(response).await, "hello");
-    // The connection is of no use any more: the request on it never ends.
+    let front = Front::start(forward(&gateway)).await;
+    let mut client = Client::connect(front.addr).await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")
+        .await;
+    assert_eq!(client.read_answer().await.status(), 400);
     is_quiet(&gateway).await;
-    upstream.ended(1).await;
-    let received = upstream.requests().remove(0);
-    assert_eq!(received.progress, Progress::Answered);
-    assert!(!received.complete);
 }
 
 #[tokio::test]
-async fn an_early_answer_lets_the_upload_go_on() {
+async fn a_body_that_fails_within_its_answer_ends_the_answer() {
+    // Story: the upstream waited for the rest of the request, and the gateway for the rest of the answer, until the
+    // answer's idle timer fired and blamed the upstream.
+    let patient = Timeouts {
+        idle: Duration::from_secs(3600),
+        ..Timeouts::default()
+    };
+    for (fault, kind) in [
+        (Some(Fault::TooSlow), ErrorKind::Request),
+        (None, ErrorKind::RequestBody),
+    ] {
+        let gate = Gate::new();
+        let reply = Reply::ok()
+            .body("hello")
+            .read_body(ReadBody::After)
+            .hold(At::Body(2), &gate);
+        let upstream = Upstream::start(always(reply)).await;
+        let gateway = plain(&upstream);
+        let (body, handle) = failing_body();
+        let mut faulty = post(body);
+        let note = ClientFault::default();
+        faulty.extensions_mut().insert(note.clone());
+        faulty.extensions_mut().insert(patient);
+        let response = send(&forward(&gateway), faulty).await.unwrap();
+        handle.held().await;
+        if let Some(fault) = fault {
+            note.set(fault);
+        }
+        handle.resume();
+        let collecting = gw_testkit::within("the answer to end", response.into_body().collect());
+        assert_eq!(collecting.await.unwrap_err().kind(), kind);
+        // The connection is of no use any more: the request on it never ends.
+        is_quiet(&gateway).await;
+        upstream.ended(1).await;
+        assert!(!upstream.requests()[0].complete);
+    }
+}
+
+/// With a length in its fields that the body, of unknown size, is to be held to.
+fn stated(length: u64, pieces: &[&'static str]) -> http::Request<gw_core::Body> {
+    let mut script = ScriptedBody::script();
+    for piece in pieces {
+        script = script.data(*piece);
+    }
+    let mut request = post(script.claim_size(SizeHint::default()).build().0);
+    let headers = request.headers_mut();
+    headers.insert("content-length", length.into());
+    request
+}
+
+#[tokio::test]
+async fn a_body_of_another_length_than_stated_is_never_whole() {
+    for (length, pieces) in [
+        (6, &["abc", "de"][..]),
+        (4, &["abc", "de"]),
+        // The stated length is full before what is too much comes.
+        (3, &["abc", "de"]),
+    ] {
+        let upstream = Upstream::start(always(Reply::ok())).await;
+        let gateway = plain(&upstream);
+        let refusal = refused(&forward(&gateway), stated(length, pieces)).await;
+        assert_eq!(refusal, ("INTERNAL", ErrorKind::RequestBody), "{length}");
+        is_quiet(&gateway).await;
+        assert!(upstream.requests().iter().all(|it| !it.complete));
+    }
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let forward = forward(&plain(&upstream));
+    assert_eq!(fetch(&forward, stated(5, &["abc", "de"])).await.0, 200);
+    let received = upstream.requests().remove(0);
+    assert!(received.complete);
+    assert_eq!(received.body, "abcde");
+    assert_eq!(received.header("content-length"), Some("5"));
+}
+
+#[tokio::test]
+async fn after_an_early_answer_the_upload_keeps_its_slot() {
     let upstream = Upstream::start(always(Reply::ok().body("ok").read_body(ReadBody::After))).await;
     let gateway = plain(&upstream);
     let forward = forward(&gateway);
@@ -142,17 +212,45 @@ async fn an_early_answer_lets_the_upload_go_on() {
         .data("def")
         .build();
     assert_eq!(fetch(&forward, post(body)).await, (200, "ok".to_owned()));
-    assert_eq!(gateway.snapshot().in_flight, 0);
     handle.held().await;
+    assert_eq!(gateway.snapshot().in_flight, 1);
     // Meanwhile the connection is no good for others.
     assert_eq!(fetch(&forward, get("/")).await.0, 200);
     handle.resume();
     upstream.ended(2).await;
     handle.dropped().await;
+    until("the slot to be free", &gateway, |it| {
+        it.snapshot().in_flight == 0
+    })
+    .await;
     let received = upstream.requests();
     assert_eq!(received[0].body, "abcdef");
     assert_eq!((received[0].connection, received[1].connection), (0, 1));
     assert_eq!(gateway.snapshot().open_connections, 2);
+}
+
+#[tokio::test]
+async fn an_upload_after_its_answer_ends_with_the_exchange() {
+    // Story: a client that never sent the rest kept the connection for ever.
+    let upstream = Upstream::start(always(Reply::ok().body("ok").read_body(ReadBody::After))).await;
+    let gateway = plain(&upstream);
+    let (body, handle) = ScriptedBody::script()
+        .data("abc")
+        .hold()
+        .claim_size(SizeHint::with_exact(10))
+        .build();
+    let mut endless = post(body);
+    let deadline = Deadline::after(Instant::now(), Duration::from_millis(200)).unwrap();
+    endless.extensions_mut().insert(deadline);
+    let answer = fetch(&forward(&gateway), endless).await;
+    assert_eq!(answer, (200, "ok".to_owned()));
+    handle.dropped().await;
+    until("the slot to be free", &gateway, |it| {
+        it.snapshot().in_flight == 0
+    })
+    .await;
+    is_quiet(&gateway).await;
+    assert!(!upstream.requests()[0].complete);
 }
 
 #[tokio::test]

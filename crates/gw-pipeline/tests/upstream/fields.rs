@@ -5,7 +5,7 @@ use gw_core::key::TrustedProxies;
 use gw_pipeline::PassErrorBodies;
 use gw_pipeline::upstream::{Forward, HostHeader};
 use gw_testkit::client::Client;
-use gw_testkit::upstream::{Framing, Received, Reply, Upstream, always};
+use gw_testkit::upstream::{At, Framing, Received, Reply, Upstream, always};
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Request, Version};
 
@@ -289,8 +289,6 @@ async fn max_forwards_ends_at_zero() {
         limited
     };
     assert_eq!(fetch(&forward, limited("OPTIONS", "0")).await.0, 204);
-    let rejection = send(&forward, limited("TRACE", "0")).await.unwrap_err();
-    assert_eq!(rejection.code().name(), "METHOD_NOT_ALLOWED");
     let rejection = send(&forward, limited("OPTIONS", "many"))
         .await
         .unwrap_err();
@@ -304,11 +302,13 @@ async fn max_forwards_ends_at_zero() {
 async fn what_cannot_be_forwarded_is_refused_here() {
     let upstream = Upstream::start(always(Reply::ok())).await;
     let forward = forward(&plain(&upstream));
-    let rejection = send(&forward, request("CONNECT", "shop.example:80", ""))
-        .await
-        .unwrap_err();
-    assert_eq!(rejection.code().name(), "METHOD_NOT_ALLOWED");
-    assert_eq!(rejection.fields()[0].0, "allow");
+    for (method, target) in [("CONNECT", "shop.example:80"), ("TRACE", "/")] {
+        let rejection = send(&forward, request(method, target, ""))
+            .await
+            .unwrap_err();
+        assert_eq!(rejection.code().name(), "METHOD_NOT_ALLOWED");
+        assert_eq!(rejection.fields()[0].0, "allow");
+    }
     let mut nowhere = get("/");
     nowhere.extensions_mut().insert(UpstreamName::new("nobody"));
     let rejection = send(&forward, nowhere).await.unwrap_err();
@@ -408,4 +408,40 @@ async fn an_upstreams_account_of_its_failure_is_replaced() {
     let mut client = Client::connect(front.addr).await;
     client.get("/404").await;
     assert_eq!(client.read_answer().await.text(), "at db-7:5432");
+}
+
+#[tokio::test]
+async fn nobody_reads_what_an_upstream_says_of_its_failure() {
+    // Without the answer stage, too.
+    let upstream = Upstream::start(always(Reply::status(503).body("at db-7:5432"))).await;
+    let gateway = plain(&upstream);
+    let forward = forward(&gateway);
+    for _ in 0..3 {
+        assert_eq!(fetch(&forward, get("/")).await, (503, String::new()));
+        until("the slot to be free", &gateway, |it| {
+            it.snapshot().in_flight == 0
+        })
+        .await;
+    }
+    // Story: each such answer cost its connection, just when the upstream was in trouble.
+    assert_eq!(upstream.connections().total, 1);
+}
+
+#[tokio::test]
+async fn a_failure_that_is_told_at_length_is_not_listened_to() {
+    let large = Reply::status(500).body(vec![b'x'; 1024 * 1024]);
+    let endless = Reply::status(500)
+        .pieces(["a", "b"])
+        .framing(Framing::Chunked);
+    for reply in [large, endless.stall(At::LastChunk)] {
+        let upstream = Upstream::start(always(reply)).await;
+        let gateway = plain(&upstream);
+        let answer = fetch(&forward(&gateway), get("/")).await;
+        assert_eq!(answer, (500, String::new()));
+        until("the slot to be free", &gateway, |it| {
+            it.snapshot().in_flight == 0
+        })
+        .await;
+        is_quiet(&gateway).await;
+    }
 }

@@ -218,7 +218,7 @@ async fn a_client_that_leaves_resets_its_stream_only() {
 }
 
 #[tokio::test]
-async fn a_client_at_fault_is_told_so() {
+async fn a_body_that_fails_ends_its_stream_only() {
     let echo = Echo::start().await;
     echo.gate.open();
     let gateway = echo.gateway();
@@ -230,10 +230,7 @@ async fn a_client_at_fault_is_told_so() {
     });
     handle.held().await;
     handle.resume();
-    assert_eq!(
-        failing.await.unwrap(),
-        ("MALFORMED_REQUEST", ErrorKind::Request)
-    );
+    assert_eq!(failing.await.unwrap(), ("INTERNAL", ErrorKind::RequestBody));
     handle.dropped().await;
     assert_eq!(gateway.snapshot().in_flight, 0);
     // The connection goes on.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use gw_core::context::UpstreamName;
+use gw_core::context::{Deadline, UpstreamName};
 use gw_core::record::Record;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig};
 use gw_testkit::Gate;
 use gw_testkit::upstream::{At, Progress, Reply, Upstream, always, in_order};
 use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::support::*;
 
@@ -113,6 +114,27 @@ async fn the_queue_has_a_time_limit_and_is_not_the_upstreams_fault() {
     );
     assert_eq!(record.exchange().attempts, 0);
     assert_eq!(record.exchange().upstream, Some(UpstreamName::new(NAME)));
+    assert_eq!(upstream.requests().len(), 1);
+    holding.abort();
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_in_the_queue_is_a_timeout() {
+    let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
+    let gateway = pooled(&upstream, cap(1, 8));
+    let forward = forward(&gateway);
+    let holding = tokio::spawn({
+        let forward = forward.clone();
+        async move { send(&forward, get("/")).await }
+    });
+    upstream.arrived(1).await;
+    let mut hurried = get("/");
+    let deadline = Deadline::after(Instant::now(), Duration::from_millis(20)).unwrap();
+    hurried.extensions_mut().insert(deadline);
+    assert_eq!(
+        refused(&forward, hurried).await,
+        ("GATEWAY_TIMEOUT", ErrorKind::QueueDeadline)
+    );
     assert_eq!(upstream.requests().len(), 1);
     holding.abort();
 }
