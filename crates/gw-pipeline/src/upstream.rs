@@ -45,6 +45,7 @@ mod slots;
 mod socket;
 mod stated;
 mod target;
+mod tasks;
 mod timer;
 mod upgrade;
 mod upload;

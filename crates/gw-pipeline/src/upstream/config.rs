@@ -80,6 +80,11 @@ pub(super) struct Settings {
     pub(super) protocol: Protocol,
     pub(super) connect_timeout: Duration,
     pub(super) send_timeout: Duration,
+    pub(super) ping_interval: Duration,
+    pub(super) ping_timeout: Duration,
+    pub(super) max_tunnels: Option<usize>,
+    pub(super) tunnel_idle_timeout: Duration,
+    pub(super) tunnel_lifetime: Duration,
     pub(super) host_header: HostHeader,
     pub(super) pool: PoolConfig,
 }
@@ -90,6 +95,11 @@ impl Default for Settings {
             protocol: Protocol::default(),
             connect_timeout: Duration::from_secs(3),
             send_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(20),
+            ping_timeout: Duration::from_secs(10),
+            max_tunnels: None,
+            tunnel_idle_timeout: Duration::from_secs(5 * 60),
+            tunnel_lifetime: Duration::from_secs(24 * 60 * 60),
             host_header: HostHeader::default(),
             pool: PoolConfig::default(),
         }
@@ -129,6 +139,44 @@ impl UpstreamBuilder {
     /// body that waits for its client is not slow.
     pub const fn send_timeout(mut self, limit: Duration) -> Self {
         self.settings.send_timeout = limit;
+        self
+    }
+
+    /// Sets how long an HTTP/2 connection in use may be silent before it is asked for a sign of life. Without it: 20
+    /// seconds.
+    ///
+    /// A connection on which no request is under way is not asked. Many gRPC servers close connections that ask more
+    /// than twice within five minutes of silence, which matters for streams that are silent for so long.
+    pub const fn ping_interval(mut self, interval: Duration) -> Self {
+        self.settings.ping_interval = interval;
+        self
+    }
+
+    /// Sets how long that sign of life may take. Without it: 10 seconds. Then the connection is closed.
+    pub const fn ping_timeout(mut self, limit: Duration) -> Self {
+        self.settings.ping_timeout = limit;
+        self
+    }
+
+    /// Sets the most tunnels at a time: requests that ask to switch protocols, and what becomes of them. Without it:
+    /// half of `max_connections`, rounded up. 0 refuses them all.
+    ///
+    /// A tunnel holds its slot for as long as it lasts, so without a bound of their own tunnels would take the slots of
+    /// all other requests.
+    pub const fn max_tunnels(mut self, tunnels: usize) -> Self {
+        self.settings.max_tunnels = Some(tunnels);
+        self
+    }
+
+    /// Sets how long a tunnel may be silent in both directions. Without it: 5 minutes.
+    pub const fn tunnel_idle_timeout(mut self, limit: Duration) -> Self {
+        self.settings.tunnel_idle_timeout = limit;
+        self
+    }
+
+    /// Sets how long a tunnel may last. Without it: 24 hours.
+    pub const fn tunnel_lifetime(mut self, limit: Duration) -> Self {
+        self.settings.tunnel_lifetime = limit;
         self
     }
 
@@ -172,6 +220,10 @@ impl Settings {
         for (field, time) in [
             ("connect_timeout", self.connect_timeout),
             ("send_timeout", self.send_timeout),
+            ("ping_interval", self.ping_interval),
+            ("ping_timeout", self.ping_timeout),
+            ("tunnel_idle_timeout", self.tunnel_idle_timeout),
+            ("tunnel_lifetime", self.tunnel_lifetime),
             ("pool.idle_timeout", self.pool.idle_timeout),
         ] {
             if time.is_zero() {

@@ -70,6 +70,16 @@ impl Error {
         }
     }
 
+    /// What hyper says of a request that has gone out, or begun to.
+    pub(super) fn of_hyper(error: hyper::Error) -> Self {
+        let cause = StdError::source(&error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+        let kind = match cause {
+            Some(cause) if is_unprocessed(cause) => ErrorKind::Unprocessed,
+            _ => ErrorKind::Answer,
+        };
+        Self::because(kind, error)
+    }
+
     /// What happened.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
@@ -90,7 +100,26 @@ impl Error {
     }
 }
 
+/// The peer refused the stream, or left it out when it went away (RFC 9113 section 8.7).
+///
+/// Streams that it did not leave out fail otherwise, with the connection.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
 impl ErrorKind {
+    /// Whether a timer has ended the wait for the head of an answer.
+    pub(super) const fn is_of_a_head_that_did_not_come(self) -> bool {
+        matches!(
+            self,
+            Self::AttemptTimeout
+                | Self::DeadlinePassed
+                | Self::FirstByteTimeout
+                | Self::SendTimeout
+        )
+    }
+
     const fn code(self) -> &'static Code {
         match self {
             Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull => &codes::OVERLOADED,

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use gw_core::Body;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
@@ -22,7 +23,7 @@ use super::future::SendFuture;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, Pool};
-use super::target::{InvalidHost, frame};
+use super::target::{InvalidHost, frame, sole_length};
 use super::timer::Timer;
 use super::upload::{RequestBody, Upload};
 use crate::inbound::ClientFault;
@@ -108,8 +109,16 @@ async fn run(
                 head(sending, &aimed.upload, &aimed.limits, start, &mut it.timer).await
             }
             Connection::Http2(it) => {
+                let heard = it.heard();
                 let sending = pin!(it.sender.try_send_request(request));
-                head(sending, &aimed.upload, &aimed.limits, start, &mut it.timer).await
+                let outcome =
+                    head(sending, &aimed.upload, &aimed.limits, start, &mut it.timer).await;
+                if let Outcome::Failed(error) = &outcome
+                    && error.kind().is_of_a_head_that_did_not_come()
+                {
+                    it.retire_if_silent(heard);
+                }
+                outcome
             }
         };
         watch.stop();
@@ -197,7 +206,7 @@ async fn head(
                 Ok(response) => Outcome::Answered(response),
                 Err(mut error) => match error.take_message() {
                     Some(request) => Outcome::Unsent(Box::new(request), error.into_error()),
-                    None => Outcome::Failed(Error::because(ErrorKind::Answer, error.into_error())),
+                    None => Outcome::Failed(Error::of_hyper(error.into_error())),
                 },
             });
         }
@@ -231,6 +240,7 @@ fn receive(
     let mut extensions = std::mem::take(&mut parts.extensions);
     parts.version = Version::HTTP_11;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        parts.headers.remove(CONTENT_LENGTH);
         lease.reusable = false;
         if let Some(upgrade) = extensions.remove::<OnUpgrade>() {
             parts.extensions.insert(upgrade);
@@ -238,14 +248,50 @@ fn receive(
         let body = UpstreamBody::of_switch(lease);
         return Ok(Response::from_parts(parts, body));
     }
-    if !incoming.is_end_stream() && !is_well_framed(&parts.headers) {
+    let ended = incoming.is_end_stream();
+    if !(ended || is_well_framed(&parts.headers)) || !states_one_length(&mut parts.headers) {
         return Err(Error::because(
             ErrorKind::Answer,
             "the answer tells its length in two ways, or has a transfer coding that nobody asked for",
         ));
     }
+    if has_no_body(parts.status) {
+        if parts.status == StatusCode::NO_CONTENT {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        if !ended {
+            // Only HTTP/2 has room for one. Dropping the lease ends the stream, and nothing else.
+            let body = UpstreamBody::from(Bytes::new());
+            return Ok(Response::from_parts(parts, body));
+        }
+    }
     let body = UpstreamBody::new(incoming, lease, limits, watch);
     Ok(Response::from_parts(parts, body))
+}
+
+const fn has_no_body(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 204 | 304)
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether the answer states no length, or one. One that is stated several times is stated once then (RFC 9110 section
+/// 8.6): not all readers would take it for one.
+fn states_one_length(headers: &mut HeaderMap) -> bool {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        (Some(line), None) if is_number(line.as_bytes()) => true,
+        (Some(_), _) => match sole_length(headers) {
+            Some(length) => {
+                headers.insert(CONTENT_LENGTH, length.into());
+                true
+            }
+            None => false,
+        },
+    }
 }
 
 /// Whether an answer with a body leaves no doubt about where the body ends (RFC 9112 section 6.3).
@@ -281,5 +327,26 @@ mod tests {
         assert!(!framed(&[chunked, ("content-length", "3")]));
         assert!(!framed(&[chunked, chunked]));
         assert!(!framed(&[("transfer-encoding", "gzip, chunked")]));
+    }
+
+    #[test]
+    fn a_length_that_is_stated_twice_is_stated_once() {
+        let states = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(CONTENT_LENGTH, line.parse().unwrap());
+            }
+            let one = states_one_length(&mut headers);
+            let lines = headers.get_all(CONTENT_LENGTH).iter();
+            let lines: Vec<_> = lines.map(|it| it.to_str().unwrap().to_owned()).collect();
+            one.then(|| lines.join("|"))
+        };
+        assert_eq!(states(&[]).unwrap(), "");
+        assert_eq!(states(&["5"]).unwrap(), "5");
+        assert_eq!(states(&["5, 5"]).unwrap(), "5");
+        assert_eq!(states(&["5", "5"]).unwrap(), "5");
+        for bad in [&["5, 6"][..], &["5", "6"], &["x"], &["+5"]] {
+            assert_eq!(states(bad), None, "{bad:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use hyper::client::conn::http2::SendRequest;
 use tokio::time::Instant;
 
 use super::http1::Origin;
+use super::socket::{Heard, Sockets};
 use super::timer::Timer;
 use super::upload::RequestBody;
 use super::usage::Usage;
@@ -15,6 +16,7 @@ use super::usage::Usage;
 pub(super) struct Http2 {
     pub(super) sender: SendRequest<RequestBody>,
     usage: Arc<Usage>,
+    heard: Heard,
     pub(super) timer: Timer,
 }
 
@@ -32,6 +34,7 @@ pub(super) struct Place {
 pub(super) struct Shared {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) usage: Arc<Usage>,
+    pub(super) heard: Heard,
 }
 
 /// The places of all origins that have a connection, or are about to make one.
@@ -64,24 +67,30 @@ impl Place {
     /// A share in the connection that is there, if nobody is making one.
     pub(super) fn try_share(&self) -> Option<Http2> {
         let current = self.current.try_lock().ok()?;
-        let shared = current.as_ref().filter(|it| !it.sender.is_closed())?;
-        shared.usage.enter();
-        Some(shared.share())
+        current.as_ref()?.try_share()
     }
 
     /// A share in the connection that is there, else in the one that `connect` makes.
     ///
+    /// One that is retired is still shared while there is no room for another: it may be slow, and no more than that.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future drops what `connect` has begun, and the next in line begins anew.
-    pub(super) async fn share<F, E>(&self, connect: impl FnOnce() -> F) -> Result<(Http2, bool), E>
+    pub(super) async fn share<F, E>(
+        &self,
+        sockets: &Sockets,
+        connect: impl FnOnce() -> F,
+    ) -> Result<(Http2, bool), E>
     where
         F: Future<Output = Result<Shared, E>>,
     {
         let mut current = self.current.lock().await;
-        if let Some(shared) = current.as_ref().filter(|it| !it.sender.is_closed()) {
-            shared.usage.enter();
-            return Ok((shared.share(), true));
+        if let Some(shared) = &*current {
+            let full = || !sockets.has_room();
+            if let Some(share) = shared.try_share().or_else(|| shared.share_retired(full)) {
+                return Ok((share, true));
+            }
         }
         let shared = connect().await?;
         let share = shared.share();
@@ -91,11 +100,36 @@ impl Place {
 }
 
 impl Shared {
+    fn try_share(&self) -> Option<Http2> {
+        (!self.sender.is_closed() && self.usage.try_enter()).then(|| self.share())
+    }
+
+    fn share_retired(&self, so: impl FnOnce() -> bool) -> Option<Http2> {
+        (!self.sender.is_closed() && so() && self.usage.enter_retired()).then(|| self.share())
+    }
+
+    /// A share whose user is counted already.
     fn share(&self) -> Http2 {
         Http2 {
             sender: self.sender.clone(),
             usage: Arc::clone(&self.usage),
+            heard: self.heard.clone(),
             timer: Timer::default(),
+        }
+    }
+}
+
+impl Http2 {
+    /// To be compared with later: see [`retire_if_silent`](Self::retire_if_silent).
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.count()
+    }
+
+    /// An exchange has waited in vain: if nothing at all has come since, the peer may be gone without a word, and the
+    /// next exchange gets another connection.
+    pub(super) fn retire_if_silent(&self, since: u32) {
+        if self.heard.count() == since {
+            self.usage.retire();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gw_core::context::UpstreamName;
 use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioTimer;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service as _;
@@ -20,6 +20,7 @@ use super::limits::later;
 use super::slots::Slots;
 use super::socket::{Socket, SocketPermit, Sockets};
 use super::target::Endpoint;
+use super::tasks::Tasks;
 use super::timer::Timer;
 use super::usage::{Usage, drive};
 
@@ -42,7 +43,6 @@ pub(super) struct Pool {
     places: Places,
     connector: HttpConnector,
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
 }
 
 /// A connection for one exchange.
@@ -77,8 +77,6 @@ impl Pool {
         connector.set_keepalive(Some(Duration::from_secs(15)));
         let mut http1 = http1::Builder::new();
         http1.max_header_size(MAX_HEAD as usize);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2.max_header_list_size(MAX_HEAD);
         Self {
             name,
             slots: Slots::new(settings.pool),
@@ -89,7 +87,6 @@ impl Pool {
             places: Places::default(),
             connector,
             http1,
-            http2,
             settings,
         }
     }
@@ -132,7 +129,7 @@ impl Pool {
         if self.is_http2() {
             let place = self.places.of(origin);
             let (share, reused) = place
-                .share(|| self.connect_http2(&handle, endpoint))
+                .share(&self.sockets, || self.connect_http2(&handle, endpoint))
                 .await?;
             return Ok(Checkout {
                 connection: Connection::Http2(share),
@@ -225,17 +222,42 @@ impl Pool {
 
     async fn connect_http2(&self, handle: &Handle, endpoint: usize) -> Result<Shared, Error> {
         let permit = self.socket_permit().await?;
+        let tasks = Tasks::default();
         let connecting = async {
             let socket = self.connect(endpoint, permit).await?;
-            let handshake = self.http2.handshake(socket).await;
-            handshake.map_err(|error| Error::because(ErrorKind::Connect, error))
+            let heard = socket.heard();
+            let handshake = self.http2(tasks.clone()).handshake(socket).await;
+            match handshake {
+                Ok((sender, connection)) => Ok((sender, connection, heard)),
+                Err(error) => Err(Error::because(ErrorKind::Connect, error)),
+            }
         };
-        let (sender, connection) = self.in_time(connecting).await?;
+        let (sender, connection, heard) = self.in_time(connecting).await?;
         let usage = Arc::new(Usage::new(Instant::now()));
         let idle_timeout = self.settings.pool.idle_timeout;
         let driven = Arc::clone(&usage);
-        handle.spawn(async move { drive(connection, &driven, idle_timeout).await });
-        Ok(Shared { sender, usage })
+        handle.spawn(async move {
+            drive(connection, &driven, idle_timeout).await;
+            // It takes no more exchanges. Those under way may go on: each has its timers.
+            driven.retire();
+            driven.given_up().await;
+            tasks.end().await;
+        });
+        Ok(Shared {
+            sender,
+            usage,
+            heard,
+        })
+    }
+
+    fn http2(&self, tasks: Tasks) -> http2::Builder<Tasks> {
+        let mut http2 = http2::Builder::new(tasks);
+        http2
+            .max_header_list_size(MAX_HEAD)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.settings.ping_interval)
+            .keep_alive_timeout(self.settings.ping_timeout);
+        http2
     }
 
     async fn connect(&self, endpoint: usize, permit: SocketPermit) -> Result<Socket, Error> {

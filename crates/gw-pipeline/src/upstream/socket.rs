@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -32,6 +32,7 @@ pub(super) struct Socket {
     // Declared before the permit, so that the socket is closed when the next one may be opened.
     io: TokioIo<TcpStream>,
     doubt: Doubt,
+    heard: Heard,
     _permit: SocketPermit,
 }
 
@@ -56,6 +57,23 @@ impl Doubt {
     }
 }
 
+/// How often something has come from the peer, whatever it was. Clones are the same count.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard(Arc<AtomicU32>);
+
+impl Heard {
+    /// The count so far. It wraps; two that are equal tell that nothing came in between.
+    pub(super) fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Relaxed, and no read-modify-write: only the socket counts.
+    fn note(&self) {
+        self.0
+            .store(self.count().wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
 impl Sockets {
     pub(super) fn new(total: usize) -> Self {
         Self {
@@ -66,6 +84,10 @@ impl Sockets {
 
     pub(super) fn open(&self) -> usize {
         self.total.saturating_sub(self.free.available_permits())
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.free.available_permits() > 0
     }
 
     pub(super) fn try_permit(&self) -> Option<SocketPermit> {
@@ -85,12 +107,17 @@ impl Socket {
         Self {
             io,
             doubt: Doubt::default(),
+            heard: Heard::default(),
             _permit: permit,
         }
     }
 
     pub(super) fn doubt(&self) -> Doubt {
         self.doubt.clone()
+    }
+
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 
     /// Whether the peer has closed, or sent something unasked. Asks the system without taking anything from the socket.
@@ -107,7 +134,9 @@ impl Read for Socket {
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if polled.is_pending() && self.doubt.settle() && self.is_spoilt() {
+        if polled.is_ready() {
+            self.heard.note();
+        } else if self.doubt.settle() && self.is_spoilt() {
             // Nothing was put into the buffer: the end of file.
             return Poll::Ready(Ok(()));
         }

@@ -20,6 +20,8 @@ struct State {
     users: usize,
     idle_since: Instant,
     given_up: bool,
+    /// Nobody new comes, and who is there is the last.
+    retired: bool,
     driver: Option<Waker>,
 }
 
@@ -30,6 +32,7 @@ impl Usage {
             users: 1,
             idle_since: now,
             given_up: false,
+            retired: false,
             driver: None,
         }))
     }
@@ -38,35 +41,71 @@ impl Usage {
         self.lock().users += 1;
     }
 
-    pub(super) fn leave(&self, now: Instant) {
+    /// One more exchange uses it, if the connection still takes any.
+    pub(super) fn try_enter(&self) -> bool {
+        self.enter_if(|state| !state.retired)
+    }
+
+    /// One more exchange uses it although it is retired, if it is not about to end.
+    pub(super) fn enter_retired(&self) -> bool {
+        self.enter_if(|_| true)
+    }
+
+    fn enter_if(&self, fits: impl Fn(&State) -> bool) -> bool {
         let mut state = self.lock();
-        state.users = state.users.saturating_sub(1);
-        state.idle_since = now;
+        let fits = !state.given_up && fits(&state);
+        state.users += usize::from(fits);
+        fits
+    }
+
+    pub(super) fn leave(&self, now: Instant) {
+        let driver = {
+            let mut state = self.lock();
+            state.users = state.users.saturating_sub(1);
+            state.idle_since = now;
+            let last = state.retired && state.users == 0;
+            state.give_up_if(last)
+        };
+        wake(driver);
+    }
+
+    /// No other exchange may use it. It ends when those that do have left.
+    pub(super) fn retire(&self) {
+        let driver = {
+            let mut state = self.lock();
+            state.retired = true;
+            let unused = state.users == 0;
+            state.give_up_if(unused)
+        };
+        wake(driver);
     }
 
     /// Ends the connection now, whatever it is doing.
     ///
     /// hyper would first flush what it has buffered: for an upstream that does not read, that is never.
     pub(super) fn give_up(&self) {
-        let driver = {
-            let mut state = self.lock();
-            state.given_up = true;
-            state.driver.take()
-        };
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        let driver = self.lock().give_up_if(true);
+        wake(driver);
+    }
+
+    /// Waits until it is given up.
+    pub(super) async fn given_up(&self) {
+        poll_fn(|cx| self.poll_given_up(cx)).await;
     }
 
     fn poll_given_up(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.given_up {
-            return Poll::Ready(());
-        }
-        match &state.driver {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => state.driver = Some(cx.waker().clone()),
-        }
+        let replaced = {
+            let mut state = self.lock();
+            if state.given_up {
+                return Poll::Ready(());
+            }
+            match &state.driver {
+                Some(waker) if waker.will_wake(cx.waker()) => None,
+                _ => state.driver.replace(cx.waker().clone()),
+            }
+        };
+        // Outside of the lock: it may run foreign code.
+        drop(replaced);
         Poll::Pending
     }
 
@@ -77,6 +116,25 @@ impl Usage {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whom to wake then.
+    #[must_use]
+    const fn give_up_if(&mut self, so: bool) -> Option<Waker> {
+        if !so {
+            return None;
+        }
+        self.given_up = true;
+        self.driver.take()
+    }
+}
+
+/// Outside of the lock: a waker may run foreign code.
+fn wake(driver: Option<Waker>) {
+    if let Some(driver) = driver {
+        driver.wake();
     }
 }
 
@@ -106,6 +164,10 @@ pub(super) async fn drive<C: Future>(connection: C, usage: &Usage, idle_timeout:
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -145,5 +207,69 @@ mod tests {
         let start = Instant::now();
         drive(std::future::ready(()), &Usage::new(start), SECOND).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retired_connection_ends_with_its_last_user() {
+        let start = Instant::now();
+        let usage = Usage::new(start);
+        let driving = drive(std::future::pending::<()>(), &usage, 100 * SECOND);
+        let using = async {
+            assert!(usage.try_enter());
+            usage.retire();
+            assert!(!usage.try_enter());
+            assert!(usage.enter_retired());
+            for left in (0..3).rev() {
+                tokio::time::sleep(SECOND).await;
+                usage.leave(Instant::now());
+                assert_eq!(usage.enter_retired(), left > 0);
+                if left > 0 {
+                    usage.leave(Instant::now());
+                    assert!(usage.enter_retired());
+                    usage.leave(Instant::now());
+                }
+            }
+        };
+        tokio::join!(driving, using);
+        assert_eq!(start.elapsed(), 3 * SECOND);
+    }
+
+    /// A waker that looks, when it goes, whether the state is locked.
+    struct Looking {
+        usage: Arc<Usage>,
+        locked: Arc<AtomicBool>,
+    }
+
+    impl Wake for Looking {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Looking {
+        fn drop(&mut self) {
+            let locked = self.usage.0.try_lock().is_err();
+            self.locked.fetch_or(locked, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_waker_is_dropped_under_the_lock() {
+        let usage = Arc::new(Usage::new(Instant::now()));
+        let locked = Arc::new(AtomicBool::new(false));
+        let first = Waker::from(Arc::new(Looking {
+            usage: Arc::clone(&usage),
+            locked: Arc::clone(&locked),
+        }));
+        assert!(
+            usage
+                .poll_given_up(&Context::from_waker(&first))
+                .is_pending()
+        );
+        drop(first);
+        assert!(
+            usage
+                .poll_given_up(&Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        assert!(!locked.load(Ordering::SeqCst));
     }
 }

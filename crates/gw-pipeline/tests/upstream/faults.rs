@@ -180,3 +180,35 @@ async fn interim_answers_are_left_out() {
         (200, "ok".to_owned())
     );
 }
+
+#[tokio::test]
+async fn a_length_that_is_stated_twice_reaches_the_client_once() {
+    for length in [
+        "content-length: 3, 3\r\n",
+        "content-length: 3\r\ncontent-length: 3\r\n",
+    ] {
+        for (method, body) in [("GET", "abc"), ("HEAD", "")] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{length}\r\n{body}");
+            let upstream = Upstream::start(always(Reply::raw(answer).keep_open())).await;
+            let gateway = plain(&upstream);
+            let response = send(&forward(&gateway), request(method, "/", "")).await;
+            let response = response.unwrap();
+            let lengths = response.headers().get_all("content-length").iter();
+            assert_eq!(lengths.collect::<Vec<_>>(), ["3"]);
+            assert_eq!(text(response).await, body);
+        }
+    }
+    // Nothing reads the length of an answer to HEAD but its client.
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n";
+    let upstream = Upstream::start(always(Reply::raw(answer))).await;
+    let refusal = refused(&forward(&plain(&upstream)), request("HEAD", "/", "")).await;
+    assert_eq!(refusal, ("BAD_GATEWAY", ErrorKind::Answer));
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_have_a_body_states_no_length() {
+    let answer = "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n";
+    let upstream = Upstream::start(always(Reply::raw(answer).keep_open())).await;
+    let response = send(&forward(&plain(&upstream)), get("/")).await.unwrap();
+    assert!(!response.headers().contains_key("content-length"));
+}

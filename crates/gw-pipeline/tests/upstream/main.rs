@@ -13,6 +13,7 @@ mod bodies;
 mod faults;
 mod fields;
 mod http2;
+mod http2_faults;
 mod pool;
 mod runtimes;
 mod support;
