@@ -47,6 +47,7 @@ mod stated;
 mod target;
 mod tasks;
 mod timer;
+mod tunnel;
 mod upgrade;
 mod upload;
 mod usage;

@@ -209,6 +209,12 @@ impl UpstreamBuilder {
 }
 
 impl Settings {
+    /// How many tunnels there may be.
+    pub(super) fn most_tunnels(&self) -> usize {
+        let half = self.pool.max_connections.div_ceil(2);
+        self.max_tunnels.unwrap_or(half)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let most = tokio::sync::Semaphore::MAX_PERMITS;
         if !(1..=most).contains(&self.pool.max_connections) {

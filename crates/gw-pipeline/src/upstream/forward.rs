@@ -41,7 +41,8 @@ use crate::timeouts::PassErrorBodies;
 ///
 /// A client may switch to one of the [allowed protocols](Self::upgrades) if the server can switch, that is if the
 /// request carries hyper's `OnUpgrade`. The tunnel holds the request's slot, its connection and the request's
-/// extensions until it ends; it has no timer.
+/// extensions until it ends; how many there may be, for how long and how silent, is set at the
+/// [upstream](super::UpstreamBuilder::max_tunnels).
 ///
 /// Each request is sent to one upstream, once.
 ///
@@ -244,7 +245,8 @@ impl Shared {
         }
         let wanted = match upstream.is_http2() {
             true => None,
-            false => Wanted::of(parts, bodiless, &self.upgrades),
+            false => Wanted::of(parts, bodiless, &self.upgrades, || upstream.tunnel())
+                .map_err(|full| full.refuse(None))?,
         };
         let trailers = upstream.is_http2() && accepts_trailers(&parts.headers);
         strip(&mut parts.headers, &self.protected);

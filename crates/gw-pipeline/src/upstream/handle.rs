@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use gw_core::context::UpstreamName;
@@ -12,6 +13,7 @@ use super::future::SendFuture;
 use super::permit::UpstreamPermit;
 use super::pool::Pool;
 use super::target::Endpoint;
+use super::tunnel::TunnelPlace;
 
 /// A service that requests are sent on to: its endpoints, and the connections to them.
 ///
@@ -34,6 +36,8 @@ pub struct UpstreamSnapshot {
     pub in_flight: usize,
     /// Requests that wait for a slot.
     pub queued: usize,
+    /// Tunnels, and requests that ask for one.
+    pub tunnels: usize,
 }
 
 impl Upstream {
@@ -63,7 +67,13 @@ impl Upstream {
             open_connections: self.pool.sockets.open(),
             in_flight: self.pool.slots.in_flight(),
             queued: self.pool.slots.queued(),
+            tunnels: self.pool.tunnels.load(Ordering::Relaxed),
         }
+    }
+
+    /// A place for one more tunnel.
+    pub(super) fn tunnel(&self) -> Option<TunnelPlace> {
+        TunnelPlace::take(&self.pool)
     }
 
     /// Sends one request to one of the endpoints, and waits for the head of its answer.

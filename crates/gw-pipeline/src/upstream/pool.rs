@@ -37,6 +37,8 @@ pub(super) struct Pool {
     pub(super) settings: Settings,
     pub(super) slots: Slots,
     pub(super) sockets: Sockets,
+    /// Requests that ask for a tunnel, and tunnels.
+    pub(super) tunnels: AtomicUsize,
     endpoints: Vec<Endpoint>,
     turn: AtomicUsize,
     idle: IdleList,
@@ -81,6 +83,7 @@ impl Pool {
             name,
             slots: Slots::new(settings.pool),
             sockets: Sockets::new(settings.pool.max_connections),
+            tunnels: AtomicUsize::new(0),
             endpoints,
             turn: AtomicUsize::new(0),
             idle: IdleList::new(settings.pool.max_idle),

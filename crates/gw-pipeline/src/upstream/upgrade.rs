@@ -1,20 +1,15 @@
-//! Switching protocols: which requests may ask for it, and the tunnel behind a 101.
+//! Switching protocols: which requests may ask for it, and what follows a 101.
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Extensions, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio::runtime::Handle;
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
 use super::hop_by_hop::{has_option, options};
-use super::lease::Lease;
-
-/// How much a tunnel buffers in each direction, in bytes.
-const BUFFER: usize = 8 * 1024;
+use super::tunnel::{Tunnel, TunnelPlace};
 
 /// A request that asks for another protocol, and may.
 #[derive(Debug)]
@@ -23,28 +18,41 @@ pub(super) struct Wanted {
     client: OnUpgrade,
     /// Kept for as long as the tunnel: what stages have put there may be guards.
     extensions: Extensions,
+    place: TunnelPlace,
 }
 
 impl Wanted {
-    /// What the request asks for, if it is one of the `allowed` protocols.
+    /// What the request asks for, if it is one of the `allowed` protocols. Then it has one of the tunnels' places.
     ///
     /// Only HTTP/1.1 without a body can switch: bytes before the 101 are the request's body, never the other
     /// protocol's. Must be asked before the fields of the connection are removed.
-    pub(super) fn of(parts: &Parts, bodiless: bool, allowed: &[Box<str>]) -> Option<Self> {
+    ///
+    /// # Errors
+    ///
+    /// There is no place left.
+    pub(super) fn of(
+        parts: &Parts,
+        bodiless: bool,
+        allowed: &[Box<str>],
+        place: impl FnOnce() -> Option<TunnelPlace>,
+    ) -> Result<Option<Self>, Error> {
         if parts.version != Version::HTTP_11 || !bodiless || !has_option(&parts.headers, "upgrade")
         {
-            return None;
+            return Ok(None);
         }
         // Without it the server cannot switch.
-        let client = parts.extensions.get::<OnUpgrade>()?.clone();
-        let asked = parts.headers.get_all(UPGRADE).iter();
-        let mut asked = asked.flat_map(|line| options(line.as_bytes()));
-        let protocol = asked.find(|protocol| allowed.iter().any(|it| is(protocol, it)))?;
-        Some(Self {
-            protocol: HeaderValue::from_bytes(protocol).ok()?,
-            client,
+        let Some(client) = parts.extensions.get::<OnUpgrade>() else {
+            return Ok(None);
+        };
+        let Some(protocol) = wanted_protocol(parts, allowed) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            protocol,
+            client: client.clone(),
             extensions: parts.extensions.clone(),
-        })
+            place: place().ok_or(Error::new(ErrorKind::TunnelsFull))?,
+        }))
     }
 
     /// Asks the upstream for the protocol, and for no other one that the client named.
@@ -53,6 +61,14 @@ impl Wanted {
         parts.headers.insert(CONNECTION, upgrade);
         parts.headers.insert(UPGRADE, self.protocol.clone());
     }
+}
+
+/// The first protocol asked for that is allowed.
+fn wanted_protocol(parts: &Parts, allowed: &[Box<str>]) -> Option<HeaderValue> {
+    let asked = parts.headers.get_all(UPGRADE).iter();
+    let mut asked = asked.flat_map(|line| options(line.as_bytes()));
+    let protocol = asked.find(|protocol| allowed.iter().any(|it| is(protocol, it)))?;
+    HeaderValue::from_bytes(protocol).ok()
 }
 
 fn is(protocol: &[u8], allowed: &str) -> bool {
@@ -89,18 +105,18 @@ pub(super) fn switch(
     };
     let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
     let Wanted {
-        client, extensions, ..
+        client,
+        extensions,
+        place,
+        ..
     } = *wanted;
-    handle.spawn(tunnel(client, upstream, lease, extensions));
+    let tunnel = Tunnel {
+        client,
+        upstream,
+        lease,
+        place,
+        extensions,
+    };
+    handle.spawn(tunnel.run());
     Ok(Some(protocol))
-}
-
-/// Copies bytes both ways until both sides have closed, or one has failed.
-async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, lease: Lease, extensions: Extensions) {
-    if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        // How a tunnel ends is between its ends.
-        _ = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
-    }
-    drop((lease, extensions));
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use gw_pipeline::upstream::ErrorKind;
+use gw_pipeline::upstream::{ErrorKind, PoolConfig};
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{Reply, Upstream, always};
 
@@ -64,6 +65,7 @@ async fn bytes_pass_both_ways_and_all_is_held_until_the_tunnel_closes() {
     assert_eq!(client.read_exact(large.len()).await, large);
     let snapshot = gateway.snapshot();
     assert_eq!((snapshot.in_flight, snapshot.open_connections), (1, 1));
+    assert_eq!(snapshot.tunnels, 1);
     assert!(!released.load(Ordering::SeqCst));
     client.finish_sending().await;
     assert!(client.read_rest().await.bytes.is_empty());
@@ -140,4 +142,76 @@ async fn an_upstream_may_decline() {
     let answer = client.read_answer().await;
     assert_eq!((answer.status(), answer.text()), (403, "no"));
     assert_eq!(gateway.snapshot().in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_silent_is_closed() {
+    // Story: a client that was gone without a word held a slot and a connection for ever.
+    let upstream = Upstream::start(always(Reply::upgrade("websocket"))).await;
+    let silence = Duration::from_millis(50);
+    for gateway in [
+        builder(upstream.addr()).tunnel_idle_timeout(silence),
+        builder(upstream.addr()).tunnel_lifetime(silence),
+    ] {
+        let gateway = gateway.build().unwrap();
+        let front = Front::start(forward(&gateway)).await;
+        let mut client = Client::connect(front.addr).await;
+        client.send(&asking("websocket")).await;
+        assert_eq!(client.read_head().await.status(), 101);
+        assert!(client.read_rest().await.bytes.is_empty());
+        is_quiet(&gateway).await;
+        assert_eq!(gateway.snapshot().tunnels, 0);
+    }
+}
+
+#[tokio::test]
+async fn tunnels_leave_room_for_other_requests() {
+    let upstream = Upstream::start(|request| match request.path() {
+        "/chat" => Reply::upgrade("websocket"),
+        _ => Reply::ok().body("ok"),
+    })
+    .await;
+    let pool = PoolConfig {
+        max_connections: 3,
+        ..PoolConfig::default()
+    };
+    let half = builder(upstream.addr()).pool(pool);
+    for (gateway, most) in [(half.clone(), 2), (half.max_tunnels(1), 1)] {
+        let gateway = gateway.build().unwrap();
+        let front = Front::start(forward(&gateway)).await;
+        let mut tunnels = Vec::new();
+        for _ in 0..most {
+            let mut client = Client::connect(front.addr).await;
+            client.send(&asking("websocket")).await;
+            assert_eq!(client.read_head().await.status(), 101);
+            tunnels.push(client);
+        }
+        let mut late = Client::connect(front.addr).await;
+        late.send(&asking("websocket")).await;
+        let answer = late.read_answer().await;
+        assert_eq!(answer.status(), 503);
+        assert!(answer.text().contains("OVERLOADED"), "{}", answer.text());
+        assert_eq!(fetch(&forward(&gateway), get("/")).await.1, "ok");
+        drop(tunnels);
+        until("the tunnels to close", &gateway, |it| {
+            it.snapshot().tunnels == 0
+        })
+        .await;
+        let mut next = Client::connect(front.addr).await;
+        next.send(&asking("websocket")).await;
+        assert_eq!(next.read_head().await.status(), 101);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_declined_gives_its_place_back() {
+    let upstream = Upstream::start(always(Reply::status(403).body("no"))).await;
+    let gateway = builder(upstream.addr()).max_tunnels(1).build().unwrap();
+    let front = Front::start(forward(&gateway)).await;
+    for _ in 0..2 {
+        let mut client = Client::connect(front.addr).await;
+        client.send(&asking("websocket")).await;
+        assert_eq!(client.read_answer().await.status(), 403);
+    }
+    assert_eq!(gateway.snapshot().tunnels, 0);
 }
