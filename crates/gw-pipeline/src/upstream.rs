@@ -22,8 +22,26 @@
 //! # Failures
 //!
 //! Every failure is a [`Rejection`](gw_core::Rejection) with an [`Error`] as its source. A fault of the client's own,
-//! told by [`ClientFault`](crate::inbound::ClientFault), is answered as such. A request is never sent twice here;
-//! trying again is for the layers in front.
+//! told by [`ClientFault`](crate::inbound::ClientFault) or by the server's reader, is answered as such; another failure
+//! of the request's body is the gateway's own. A request is never sent twice here; trying again is for the layers in
+//! front, and [`ErrorKind`] tells them whether the upstream may have seen anything of it.
+//!
+//! An HTTP/2 connection that is silent through a whole attempt is not used for others, and one in use that answers no
+//! ping is closed. A request that is still on its way when its answer has ended keeps slot and connection for five
+//! seconds at the most.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, all with the label `upstream`; the gauges are set by
+//! `Upstream::record_gauges`:
+//!
+//! | name | labels | |
+//! |---|---|---|
+//! | `gateway_upstream_requests_total` | `outcome`, `attempt` | requests, by what became of them |
+//! | `gateway_upstream_request_duration_seconds` | `status_class` | up to the head of the answer |
+//! | `gateway_upstream_connections` | `state` | `active` or `idle` |
+//! | `gateway_upstream_pending_requests` | | in the queue |
+//! | `gateway_upgraded_streams` | | tunnels |
 
 mod after;
 mod body;
@@ -46,6 +64,7 @@ mod socket;
 mod stated;
 mod target;
 mod tasks;
+mod telemetry;
 mod timer;
 mod tunnel;
 mod upgrade;
@@ -59,3 +78,6 @@ pub use self::error::{Error, ErrorKind};
 pub use self::forward::Forward;
 pub use self::handle::{Upstream, UpstreamSnapshot};
 pub use self::permit::UpstreamPermit;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use self::telemetry::describe;

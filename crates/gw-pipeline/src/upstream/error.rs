@@ -109,6 +109,51 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 }
 
 impl ErrorKind {
+    /// All of them, in their order.
+    #[cfg(feature = "metrics")]
+    pub(super) const ALL: [Self; 17] = [
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::QueueDeadline,
+        Self::TunnelsFull,
+        Self::Connect,
+        Self::ConnectTimeout,
+        Self::AttemptTimeout,
+        Self::DeadlinePassed,
+        Self::FirstByteTimeout,
+        Self::SendTimeout,
+        Self::IdleTimeout,
+        Self::Request,
+        Self::RequestBody,
+        Self::Unprocessed,
+        Self::Answer,
+        Self::UnrequestedUpgrade,
+        Self::Setup,
+    ];
+
+    /// Its name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::QueueDeadline => "queue_deadline",
+            Self::TunnelsFull => "tunnels_full",
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::AttemptTimeout => "attempt_timeout",
+            Self::DeadlinePassed => "deadline_passed",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::SendTimeout => "send_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Request => "request",
+            Self::RequestBody => "request_body",
+            Self::Unprocessed => "unprocessed",
+            Self::Answer => "invalid_answer",
+            Self::UnrequestedUpgrade => "unrequested_upgrade",
+            Self::Setup => "setup",
+        }
+    }
+
     /// Whether a timer has ended the wait for the head of an answer.
     pub(super) const fn is_of_a_head_that_did_not_come(self) -> bool {
         matches!(

@@ -24,6 +24,7 @@ use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, Pool};
 use super::target::{InvalidHost, frame, sole_length};
+use super::telemetry::Counted;
 use super::timer::Timer;
 use super::upload::{RequestBody, Upload};
 use crate::inbound::ClientFault;
@@ -32,15 +33,21 @@ use crate::inbound::ClientFault;
 pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFuture {
     let extensions = std::mem::take(request.extensions_mut());
     let record = Record::of(&extensions).cloned();
+    let mut attempts = 0;
     if let Some(record) = &record {
-        record.update(|exchange| exchange.upstream = Some(pool.name.clone()));
+        record.update(|exchange| {
+            exchange.upstream = Some(pool.name.clone());
+            attempts = exchange.attempts;
+        });
     }
     let timeouts = extensions.get().copied().unwrap_or_default();
     let deadline = extensions.get::<Deadline>().copied();
     let now = Instant::now();
     let limits = Limits::new(now, timeouts, deadline, pool.settings.send_timeout);
+    let counted = Counted::new(&pool, attempts, now);
     if limits.attempt_end <= now {
-        return SendFuture::new(ready(Err(Error::new(limits.attempt_kind))), extensions);
+        let error = Error::new(limits.attempt_kind);
+        return SendFuture::new(counted.watch(ready(Err(error))), extensions);
     }
     // Nobody asks about a body that is not there.
     let client = match request.body().is_end_stream() {
@@ -48,8 +55,11 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFutur
         false => extensions.get::<ClientFault>().cloned(),
     };
     match aim(request, client, &pool, limits, now) {
-        Ok(aimed) => SendFuture::new(run(pool, Box::new(aimed), record), extensions),
-        Err(error) => SendFuture::new(ready(Err(error)), extensions),
+        Ok(aimed) => {
+            let running = run(pool, Box::new(aimed), record);
+            SendFuture::new(counted.watch(running), extensions)
+        }
+        Err(error) => SendFuture::new(counted.watch(ready(Err(error))), extensions),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct UpstreamSnapshot {
     pub name: UpstreamName,
     /// Sockets that are open or being opened, idle ones and tunnels included.
     pub open_connections: usize,
+    /// Connections that no request uses.
+    pub idle_connections: usize,
     /// Requests that hold a slot.
     pub in_flight: usize,
     /// Requests that wait for a slot.
@@ -65,10 +67,19 @@ impl Upstream {
         UpstreamSnapshot {
             name: self.pool.name.clone(),
             open_connections: self.pool.sockets.open(),
+            idle_connections: self.pool.idle_connections(),
             in_flight: self.pool.slots.in_flight(),
             queued: self.pool.slots.queued(),
             tunnels: self.pool.tunnels.load(Ordering::Relaxed),
         }
+    }
+
+    /// Sets the gauges of this upstream to how it is used now. To be called when metrics are read, or at intervals:
+    /// requests do not touch them.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn record_gauges(&self) {
+        self.pool.meters.set(&self.snapshot());
     }
 
     /// A place for one more tunnel.

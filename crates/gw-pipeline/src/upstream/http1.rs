@@ -128,6 +128,13 @@ impl IdleList {
         }
     }
 
+    /// How many there are. Those that a runtime took along when it ended do not count.
+    pub(super) fn len(&self) -> usize {
+        let connections = self.lock();
+        let open = connections.iter().filter(|idle| !idle.sender.is_closed());
+        open.count()
+    }
+
     /// Removes a connection that has ended.
     pub(super) fn forget(&self, usage: &Arc<Usage>) {
         let ended = {

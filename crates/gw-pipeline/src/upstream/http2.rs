@@ -42,6 +42,12 @@ pub(super) struct Shared {
 pub(super) struct Places(Mutex<Vec<Arc<Place>>>);
 
 impl Places {
+    /// How many connections there are that nobody uses.
+    pub(super) fn idle(&self) -> usize {
+        let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.iter().filter(|place| place.is_idle()).count()
+    }
+
     /// The place of `origin`. Places that nobody needs any more are removed on the way.
     pub(super) fn of(&self, origin: Origin) -> Arc<Place> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +68,13 @@ impl Place {
     fn is_alive(&self) -> bool {
         let current = self.current.try_lock();
         current.is_ok_and(|current| current.as_ref().is_some_and(|it| !it.sender.is_closed()))
+    }
+
+    fn is_idle(&self) -> bool {
+        // While it is made it is in use.
+        let current = self.current.try_lock();
+        let idle = |it: &Shared| !it.sender.is_closed() && it.usage.idle_since().is_some();
+        current.is_ok_and(|current| current.as_ref().is_some_and(idle))
     }
 
     /// A share in the connection that is there, if nobody is making one.

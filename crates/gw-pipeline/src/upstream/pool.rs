@@ -21,6 +21,7 @@ use super::slots::Slots;
 use super::socket::{Socket, SocketPermit, Sockets};
 use super::target::Endpoint;
 use super::tasks::Tasks;
+use super::telemetry::Meters;
 use super::timer::Timer;
 use super::usage::{Usage, drive};
 
@@ -39,6 +40,7 @@ pub(super) struct Pool {
     pub(super) sockets: Sockets,
     /// Requests that ask for a tunnel, and tunnels.
     pub(super) tunnels: AtomicUsize,
+    pub(super) meters: Meters,
     endpoints: Vec<Endpoint>,
     turn: AtomicUsize,
     idle: IdleList,
@@ -80,6 +82,7 @@ impl Pool {
         let mut http1 = http1::Builder::new();
         http1.max_header_size(MAX_HEAD as usize);
         Self {
+            meters: Meters::new(&name),
             name,
             slots: Slots::new(settings.pool),
             sockets: Sockets::new(settings.pool.max_connections),
@@ -96,6 +99,14 @@ impl Pool {
 
     pub(super) fn is_http2(&self) -> bool {
         self.settings.protocol == Protocol::Http2
+    }
+
+    /// The connections that no exchange uses.
+    pub(super) fn idle_connections(&self) -> usize {
+        match self.is_http2() {
+            true => self.places.idle(),
+            false => self.idle.len(),
+        }
     }
 
     /// The next endpoint in turn, with its number.

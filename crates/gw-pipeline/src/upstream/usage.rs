@@ -109,7 +109,7 @@ impl Usage {
         Poll::Pending
     }
 
-    fn idle_since(&self) -> Option<Instant> {
+    pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
         (state.users == 0).then_some(state.idle_since)
     }

@@ -14,6 +14,8 @@ mod faults;
 mod fields;
 mod http2;
 mod http2_faults;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod pool;
 mod runtimes;
 mod support;

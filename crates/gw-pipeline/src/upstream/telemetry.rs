@@ -1,0 +1,246 @@
+//! Every metric name of this module.
+
+#![allow(
+    clippy::disallowed_macros,
+    reason = "the one place where metrics are named"
+)]
+
+#[cfg(feature = "metrics")]
+pub use self::metering::describe;
+pub(super) use self::metering::{Counted, Meters};
+
+#[cfg(feature = "metrics")]
+mod metering {
+    use std::array;
+    use std::fmt;
+    use std::sync::{Arc, OnceLock};
+
+    use gw_core::context::UpstreamName;
+    use http::{Response, StatusCode};
+    use metrics::{Counter, Gauge, Histogram, Unit};
+    use tokio::time::Instant;
+
+    use crate::upstream::error::{Error, ErrorKind};
+    use crate::upstream::handle::UpstreamSnapshot;
+    use crate::upstream::pool::Pool;
+
+    const CONNECTIONS: &str = "gateway_upstream_connections";
+    const PENDING: &str = "gateway_upstream_pending_requests";
+    const REQUESTS: &str = "gateway_upstream_requests_total";
+    const DURATION: &str = "gateway_upstream_request_duration_seconds";
+    const TUNNELS: &str = "gateway_upgraded_streams";
+
+    /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
+    pub fn describe() {
+        metrics::describe_gauge!(
+            CONNECTIONS,
+            Unit::Count,
+            "Connections to the upstream, by state (active, idle); active ones include those being made and tunnels."
+        );
+        metrics::describe_gauge!(
+            PENDING,
+            Unit::Count,
+            "Requests that wait for their turn at the upstream."
+        );
+        metrics::describe_counter!(
+            REQUESTS,
+            Unit::Count,
+            "Requests to the upstream, by outcome (answered, cancelled, or why there was no answer) and attempt (1, 2, 3+)."
+        );
+        metrics::describe_histogram!(
+            DURATION,
+            Unit::Seconds,
+            "Time from a request's start, its wait for a connection included, to the head of its answer, by class of status."
+        );
+        metrics::describe_gauge!(
+            TUNNELS,
+            Unit::Count,
+            "Tunnels through the upstream, and requests that ask for one."
+        );
+    }
+
+    const ATTEMPTS: [&str; 3] = ["1", "2", "3+"];
+
+    const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+    /// The labels of outcomes: those of failures, and two more.
+    const ANSWERED: usize = ErrorKind::ALL.len();
+    const CANCELLED: usize = ANSWERED + 1;
+    const OUTCOMES: usize = CANCELLED + 1;
+
+    /// The handles of one upstream. They are registered when they are first used, so that a recorder installed after
+    /// the upstream was built still counts.
+    pub(in crate::upstream) struct Meters {
+        upstream: UpstreamName,
+        requests: Box<[[OnceLock<Counter>; ATTEMPTS.len()]; OUTCOMES]>,
+        durations: [OnceLock<Histogram>; CLASSES.len()],
+        gauges: OnceLock<Gauges>,
+    }
+
+    struct Gauges {
+        active: Gauge,
+        idle: Gauge,
+        pending: Gauge,
+        tunnels: Gauge,
+    }
+
+    impl Meters {
+        pub(in crate::upstream) fn new(upstream: &UpstreamName) -> Self {
+            Self {
+                upstream: upstream.clone(),
+                requests: Box::new(array::from_fn(|_| Default::default())),
+                durations: Default::default(),
+                gauges: OnceLock::new(),
+            }
+        }
+
+        /// Sets the gauges to what a snapshot tells.
+        pub(in crate::upstream) fn set(&self, now: &UpstreamSnapshot) {
+            let gauges = self.gauges.get_or_init(|| {
+                let state = |state: &'static str| metrics::gauge!(CONNECTIONS, "upstream" => self.label(), "state" => state);
+                Gauges {
+                    active: state("active"),
+                    idle: state("idle"),
+                    pending: metrics::gauge!(PENDING, "upstream" => self.label()),
+                    tunnels: metrics::gauge!(TUNNELS, "upstream" => self.label()),
+                }
+            });
+            let active = now.open_connections.saturating_sub(now.idle_connections);
+            for (gauge, count) in [
+                (&gauges.active, active),
+                (&gauges.idle, now.idle_connections),
+                (&gauges.pending, now.queued),
+                (&gauges.tunnels, now.tunnels),
+            ] {
+                // Precise up to 2^53.
+                gauge.set(count as f64);
+            }
+        }
+
+        fn count(&self, outcome: usize, attempt: usize) {
+            let counter = self.requests.get(outcome).and_then(|it| it.get(attempt));
+            // Both are indices of their lists.
+            let (Some(counter), Some(attempt)) = (counter, ATTEMPTS.get(attempt)) else {
+                return;
+            };
+            let register = || {
+                let outcome = match ErrorKind::ALL.get(outcome) {
+                    Some(kind) => kind.as_str(),
+                    None if outcome == ANSWERED => "answered",
+                    None => "cancelled",
+                };
+                metrics::counter!(REQUESTS, "upstream" => self.label(), "outcome" => outcome, "attempt" => *attempt)
+            };
+            counter.get_or_init(register).increment(1);
+        }
+
+        fn took(&self, status: StatusCode, since: Instant) {
+            let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+            let histogram = self.durations.get(class);
+            // A status is one of five classes, or of none that has a name.
+            let (Some(histogram), Some(class)) = (histogram, CLASSES.get(class)) else {
+                return;
+            };
+            let register = || metrics::histogram!(DURATION, "upstream" => self.label(), "status_class" => *class);
+            histogram.get_or_init(register).record(since.elapsed());
+        }
+
+        fn label(&self) -> String {
+            self.upstream.as_str().to_owned()
+        }
+    }
+
+    impl fmt::Debug for Meters {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Meters").finish_non_exhaustive()
+        }
+    }
+
+    /// One exchange, to be counted when its head is there, when it has failed, or when it is dropped before that.
+    #[derive(Debug)]
+    pub(in crate::upstream) struct Counted {
+        pool: Arc<Pool>,
+        attempt: usize,
+        outcome: usize,
+        since: Instant,
+    }
+
+    impl Counted {
+        /// `attempts` is the number of those before.
+        pub(in crate::upstream) fn new(pool: &Arc<Pool>, attempts: u32, now: Instant) -> Self {
+            let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
+            Self {
+                pool: Arc::clone(pool),
+                attempt: attempts.min(ATTEMPTS.len() - 1),
+                outcome: CANCELLED,
+                since: now,
+            }
+        }
+
+        pub(in crate::upstream) async fn watch<B>(
+            mut self,
+            exchange: impl Future<Output = Result<Response<B>, Error>>,
+        ) -> Result<Response<B>, Error> {
+            let result = exchange.await;
+            self.outcome = match &result {
+                Ok(response) => {
+                    self.pool.meters.took(response.status(), self.since);
+                    ANSWERED
+                }
+                Err(error) => error.kind() as usize,
+            };
+            result
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.pool.meters.count(self.outcome, self.attempt);
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_kind_is_at_its_own_place() {
+            for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
+                assert_eq!(kind as usize, index, "{kind:?}");
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+mod metering {
+    use std::sync::Arc;
+
+    use gw_core::context::UpstreamName;
+    use tokio::time::Instant;
+
+    use crate::upstream::pool::Pool;
+
+    #[derive(Debug)]
+    pub(in crate::upstream) struct Meters;
+
+    impl Meters {
+        pub(in crate::upstream) const fn new(_: &UpstreamName) -> Self {
+            Self
+        }
+    }
+
+    #[derive(Debug)]
+    pub(in crate::upstream) struct Counted;
+
+    impl Counted {
+        pub(in crate::upstream) const fn new(_: &Arc<Pool>, _: u32, _: Instant) -> Self {
+            Self
+        }
+
+        #[allow(clippy::unused_self, reason = "as with the feature `metrics`")]
+        pub(in crate::upstream) fn watch<F: Future>(self, exchange: F) -> F {
+            exchange
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What is counted, and what the gauges say.
+
+use std::time::Duration;
+
+use gw_core::record::Record;
+use gw_pipeline::Timeouts;
+use gw_pipeline::upstream::{PoolConfig, describe};
+use gw_testkit::Gate;
+use gw_testkit::metrics_capture::MetricsCapture;
+use gw_testkit::upstream::{At, Reply, Upstream, by_path};
+
+use crate::support::*;
+
+fn labels<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut labels = vec![("upstream", NAME)];
+    labels.extend(pairs);
+    labels
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_outcome_and_gauges_on_demand() {
+    let gate = Gate::new();
+    let replies = [
+        ("/ok", Reply::ok().body("ok")),
+        ("/held", Reply::ok().hold(At::Start, &gate)),
+        ("/broken", Reply::ok().reset(At::Start)),
+        ("/stalled", Reply::ok().stall(At::Start)),
+    ];
+    let upstream = Upstream::start(by_path(replies, Reply::status(404))).await;
+    let pool = PoolConfig {
+        max_connections: 1,
+        ..PoolConfig::default()
+    };
+    let gateway = pooled(&upstream, pool);
+    let forward = forward(&gateway);
+    // Installed after the upstream was built.
+    let capture = MetricsCapture::new();
+    capture.run(describe);
+    let sending = async {
+        for path in ["/ok", "/ok", "/404"] {
+            fetch(&forward, get(path)).await;
+        }
+        gateway.record_gauges();
+        let gauge = |state, is| {
+            let labels = labels(&[("state", state)]);
+            capture.assert_gauge("gateway_upstream_connections", &labels, is);
+        };
+        gauge("idle", 1.0);
+        gauge("active", 0.0);
+        let mut held = Box::pin(send(&forward, get("/held")));
+        let mut queued = Box::pin(send(&forward, get("/ok")));
+        tokio::select! {
+            biased;
+            _ = &mut held => panic!("the gate is closed"),
+            _ = &mut queued => panic!("there is one slot"),
+            () = upstream.arrived(4) => {}
+        }
+        gateway.record_gauges();
+        gauge("idle", 0.0);
+        gauge("active", 1.0);
+        capture.assert_gauge("gateway_upstream_pending_requests", &labels(&[]), 1.0);
+        capture.assert_gauge("gateway_upgraded_streams", &labels(&[]), 0.0);
+        drop((held, queued));
+        refused(&forward, get("/broken")).await;
+        let record = Record::default();
+        record.update(|exchange| exchange.attempts = 1);
+        let mut retried = get("/stalled");
+        retried.extensions_mut().insert(record);
+        retried.extensions_mut().insert(Timeouts {
+            attempt: Duration::from_millis(20),
+            ..Timeouts::default()
+        });
+        refused(&forward, retried).await;
+    };
+    capture.scope(sending).await;
+    for (outcome, attempt, count) in [
+        ("answered", "1", 3),
+        ("cancelled", "1", 2),
+        ("invalid_answer", "1", 1),
+        ("attempt_timeout", "2", 1),
+    ] {
+        let labels = labels(&[("outcome", outcome), ("attempt", attempt)]);
+        capture.assert_counter("gateway_upstream_requests_total", &labels, count);
+    }
+    assert_eq!(capture.counter_sum("gateway_upstream_requests_total"), 7);
+    for series in capture.series() {
+        let described = capture.description(&series.name);
+        assert!(described.is_some(), "{}", series.name);
+    }
+}
