@@ -252,7 +252,7 @@ mod tests {
         let stated = &[("content-length", "5")][..];
         let empty = SizeHint::with_exact(0);
         let unknown = SizeHint::default;
-        assert_eq!(length(stated, true, empty.clone()), is("0", false, None));
+        assert_eq!(length(stated, true, empty), is("0", false, None));
         assert_eq!(length(&[], true, empty), is("", false, None));
         let three = SizeHint::with_exact(3);
         assert_eq!(length(stated, false, three), is("3", false, None));

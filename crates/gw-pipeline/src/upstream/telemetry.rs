@@ -234,7 +234,9 @@ mod metering {
     pub(in crate::upstream) struct Counted;
 
     impl Counted {
-        pub(in crate::upstream) const fn new(_: &Arc<Pool>, _: u32, _: Instant) -> Self {
+        pub(in crate::upstream) fn new(pool: &Arc<Pool>, _: u32, _: Instant) -> Self {
+            // As with the feature, they are what counts.
+            let Meters = pool.meters;
             Self
         }
 
