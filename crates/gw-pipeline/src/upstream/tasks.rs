@@ -58,6 +58,6 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!first.is_closed());
         tasks.end().await;
-        first.closed().await;
+        gw_testkit::within("the task to end", first.closed()).await;
     }
 }
