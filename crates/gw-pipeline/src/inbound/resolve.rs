@@ -41,7 +41,7 @@ pub struct RouteResolveLayer<R = Respond> {
     on_reject: R,
 }
 
-/// When a request without a route is refused.
+/// When a request is refused that has no route, or declares a body larger than its route takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NotFound {
     /// After limits and authentication: a scanner meets the limiter first, and does not learn which paths exist.
@@ -125,6 +125,7 @@ impl<R> RouteResolveLayer<R> {
 
     fn resolve(&self, parts: &mut Parts) -> Result<u64, Rejection> {
         normalize_head(parts, self.limits, self.encoded_slash)?;
+        let late = self.not_found == NotFound::AfterAuth && self.in_pipeline;
         let (route_match, limit) = match self.table.find(parts) {
             Found::Route(route) => {
                 let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
@@ -132,7 +133,7 @@ impl<R> RouteResolveLayer<R> {
             }
             missing => {
                 let refused = not_found(missing);
-                if self.not_found == NotFound::Early || !self.in_pipeline {
+                if !late {
                     return Err(refused);
                 }
                 parts.extensions.insert(LateRefusal(refused));
@@ -143,13 +144,21 @@ impl<R> RouteResolveLayer<R> {
             record.update(|exchange| exchange.route = Some(route_match.clone()));
         }
         parts.extensions.insert(route_match);
-        // A declared length is refused before a byte is read; the body's own count is kept all the same.
+        // A declared length is refused before a byte is read; the body's own count is kept all the same. The answer tells
+        // that there is such a route, so it comes no earlier than a 404.
         let declared = parts
             .headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if declared.is_some_and(|length| length > limit) {
-            return Err(Rejection::new(&codes::BODY_TOO_LARGE).detail("limit_bytes", limit));
+            let refused = Rejection::new(&codes::BODY_TOO_LARGE).detail("limit_bytes", limit);
+            if !late {
+                return Err(refused);
+            }
+            // What was refused before it, for another reason, stays.
+            if parts.extensions.get::<LateRefusal>().is_none() {
+                parts.extensions.insert(LateRefusal(refused));
+            }
         }
         Ok(limit)
     }

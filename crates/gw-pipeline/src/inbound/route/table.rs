@@ -154,7 +154,9 @@ impl<'a> Search<'a, '_> {
                 .and_then(|host| host.to_str().ok())
         };
         let host_fits = route.host.as_deref().is_none_or(|name| {
-            host().is_some_and(|host| without_port(host).eq_ignore_ascii_case(name))
+            host().is_some_and(|host| {
+                without_dot(without_port(host)).eq_ignore_ascii_case(without_dot(name))
+            })
         });
         let header_fits = |(name, value): &(HeaderName, HeaderValue)| {
             self.parts
@@ -177,6 +179,16 @@ impl<'a> Search<'a, '_> {
         }
         method_fits
     }
+}
+
+/// A host that can be compared with those of requests: one that has passed `head`, without its port.
+fn is_host(text: &str) -> bool {
+    super::super::head::is_host(text) && without_port(text) == text
+}
+
+/// A name that is fully qualified names the same host (RFC 3986 section 3.2.2).
+fn without_dot(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// A host that `head` found valid, without its port.
@@ -211,7 +223,8 @@ impl RouteTableBuilder {
     ///
     /// # Errors
     ///
-    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], or a pattern is malformed.
+    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], or a pattern or a host is
+    /// malformed.
     pub fn build(self) -> Result<RouteTable, ConfigError> {
         let mut root = Node::default();
         let mut routes = Vec::with_capacity(self.routes.len());
@@ -228,6 +241,12 @@ impl RouteTableBuilder {
                 return Err(ConfigError::new(
                     field("name"),
                     "must be the name of one route only",
+                ));
+            }
+            if route.host.as_deref().is_some_and(|host| !is_host(host)) {
+                return Err(ConfigError::new(
+                    field("host"),
+                    "must be a host, without a port",
                 ));
             }
             let (steps, end) = route
@@ -429,6 +448,25 @@ mod tests {
             let error = message(vec![Route::path("r", pattern)]);
             assert!(error.starts_with("routes.r.match: "), "{pattern}: {error}");
         }
+        for prefix in ["", "a", "//", "/a//", "/{id}", "/a|b"] {
+            let error = message(vec![Route::prefix("r", prefix)]);
+            assert!(error.starts_with("routes.r.match: "), "{prefix}: {error}");
+        }
+        for host in ["", "a b", "shop.example:81", "[::1", "http://shop.example"] {
+            let error = message(vec![Route::prefix("r", "/").host(host)]);
+            assert!(error.starts_with("routes.r.host: "), "{host}: {error}");
+        }
         assert!(message(vec![Route::prefix("unmatched", "/")]).contains("routes.name"));
+    }
+
+    #[test]
+    fn a_dot_at_the_end_of_a_host_changes_nothing() {
+        let table = table(vec![Route::prefix("shop", "/").host("Shop.example.")]);
+        for host in ["shop.example", "shop.example.:81", "SHOP.EXAMPLE."] {
+            let request = Request::get("/").header("host", host);
+            assert_eq!(find(&table, request), "shop", "{host}");
+        }
+        let request = Request::get("/").header("host", "shop.example..");
+        assert_eq!(find(&table, request), "404");
     }
 }
