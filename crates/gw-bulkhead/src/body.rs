@@ -52,9 +52,13 @@ impl<B> ResponseBody<B> {
 impl<B: Body> ResponseBody<B> {
     /// The answer with a body that holds what the lane wants it to hold.
     #[inline]
-    pub(crate) fn hold(mut response: Response<B>, lease: Option<Lease>) -> Response<Self> {
+    pub(crate) fn hold(mut response: Response<B>, mut lease: Option<Lease>) -> Response<Self> {
         let ended = response.body().is_end_stream();
-        let lease = lease.and_then(|lease| lease.at_head(&mut response, ended));
+        if let Some(held) = &mut lease
+            && !held.outlasts_head(&mut response, ended)
+        {
+            lease = None;
+        }
         response.map(|inner| Self {
             inner,
             lease,
@@ -86,32 +90,35 @@ where
             return Poll::Ready(None);
         }
         // Asked before the body is: one that has always something to say is never pending, and is cut all the same.
-        let mut over = this
+        let over = this
             .lease
             .as_mut()
             .is_some_and(|lease| lease.cut_if_over().is_some());
-        let mut frame = Poll::Pending;
         if !over {
-            frame = this.inner.as_mut().poll_frame(cx);
-        }
-        match &frame {
-            Poll::Pending => {
-                over = over
-                    || this
-                        .lease
-                        .as_mut()
-                        .is_some_and(|lease| lease.poll_cut(cx).is_ready());
+            match this.inner.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if frame.is_trailers() || this.inner.is_end_stream() {
+                        *this.lease = None;
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    *this.lease = None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => {
+                    *this.lease = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => match this.lease.as_mut().map(|lease| lease.poll_cut(cx)) {
+                    Some(Poll::Ready(_)) => {}
+                    Some(Poll::Pending) | None => return Poll::Pending,
+                },
             }
-            Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() && !this.inner.is_end_stream() => {
-            }
-            Poll::Ready(_) => *this.lease = None,
         }
-        if over {
-            *this.cut = true;
-            *this.lease = None;
-            return Poll::Ready(Some(Err(Box::new(HeldTooLong))));
-        }
-        frame.map(|frame| frame.map(|result| result.map_err(Into::into)))
+        *this.cut = true;
+        *this.lease = None;
+        Poll::Ready(Some(Err(Box::new(HeldTooLong))))
     }
 
     fn is_end_stream(&self) -> bool {

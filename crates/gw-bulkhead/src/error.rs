@@ -80,7 +80,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{LaneConfig, Lanes};
+    use crate::{Entry, LaneConfig, Lanes};
 
     #[test]
     fn clients_come_back_within_thirty_seconds() {
@@ -89,7 +89,9 @@ mod tests {
         let _held = lanes.try_admit(core).unwrap();
         let start = Instant::now();
         let seconds = |after| {
-            let refusal = lanes.refuse(core, Reason::LaneFull, start + after);
+            let Entry::Refused(refusal) = lanes.enter(core, start + after) else {
+                panic!("the one place is taken");
+            };
             rejection(refusal).retry_after_hint().unwrap().seconds()
         };
         for _ in 0..100 {

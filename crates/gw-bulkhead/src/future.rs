@@ -6,13 +6,13 @@ use std::task::{Context, Poll, ready};
 use gw_core::{OnReject, RejectContext};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::error::{self, Rejected};
-use crate::executor::{Execute, Failed};
-use crate::lanes::{Lanes, Permit, Wait};
+use crate::executor::{Execute, Failed, PollAnswer as _};
+use crate::lanes::{Lanes, Permit, Reaper, Wait};
 
 pin_project! {
     /// The future of a [`Bulkhead`](crate::Bulkhead): waits for a place if it must, then runs the request.
@@ -45,7 +45,7 @@ pin_project! {
 struct Queued<S, B, X> {
     wait: Wait,
     deadline: Instant,
-    sleep: Pin<Box<Sleep>>,
+    reaper: Reaper,
     context: RejectContext,
     lanes: Lanes,
     /// The readied instance. What it may have reserved to be ready stays reserved while the request waits.
@@ -86,13 +86,10 @@ where
         executor: X,
         on_reject: R,
     ) -> Self {
-        let until = wait
-            .next_expiry()
-            .map_or(deadline, |expiry| expiry.min(deadline));
         let queued = Some(Box::new(Queued {
+            reaper: wait.reaper(),
             wait,
             deadline,
-            sleep: Box::pin(sleep_until(until)),
             context: RejectContext::of(&request),
             lanes,
             service,
@@ -109,21 +106,11 @@ where
 impl<S, B, X> Queued<S, B, X> {
     /// The place, or nothing if it took too long.
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Option<Permit>> {
-        loop {
-            if let Poll::Ready(permit) = Pin::new(&mut self.wait).poll(cx) {
-                return Poll::Ready(Some(permit));
-            }
-            ready!(self.sleep.as_mut().poll(cx));
-            let now = Instant::now();
-            self.wait.reap(now);
-            if now >= self.deadline {
-                return Poll::Ready(None);
-            }
-            // The next hold to end, of those whose end is still to come: in shadow mode they stay beyond it.
-            let expiry = self.wait.next_expiry().filter(|expiry| *expiry > now);
-            let until = expiry.map_or(self.deadline, |expiry| expiry.min(self.deadline));
-            self.sleep.as_mut().reset(until);
+        if let Poll::Ready(permit) = Pin::new(&mut self.wait).poll(cx) {
+            return Poll::Ready(Some(permit));
         }
+        // If this frees a place for it, it is woken.
+        self.reaper.poll(cx, Some(self.deadline)).map(|()| None)
     }
 
     /// Goes on with the place it was given, or with the one it is given at the last moment, or is refused.
@@ -186,13 +173,15 @@ where
                     this.state.set(queued.leave(permit));
                 }
                 StateProj::Running { future } => {
-                    let result = ready!(future.poll(cx));
-                    // What ran is dropped now, not when somebody gets round to dropping this.
-                    this.state.set(State::Done);
-                    return Poll::Ready(result.or_else(|failed| match failed {
+                    let polled = future.poll_answer(cx, |failed| match failed {
                         Failed::Inner(error) => Err(this.on_reject.inner(error)),
                         Failed::Rejected(rejected) => reject(*rejected),
-                    }));
+                    });
+                    if polled.is_ready() {
+                        // What ran is dropped now, not when somebody gets round to dropping this.
+                        this.state.set(State::Done);
+                    }
+                    return polled;
                 }
                 StateProj::Rejected { rejected } => match rejected.take() {
                     Some(rejected) => return Poll::Ready(reject(*rejected)),

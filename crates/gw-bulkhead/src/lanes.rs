@@ -17,6 +17,7 @@ mod holds;
 mod inner;
 mod line;
 mod permit;
+mod reaper;
 mod snapshot;
 mod state;
 mod wait;
@@ -36,6 +37,7 @@ pub(crate) use self::holds::TimedPermit;
 use self::inner::{Inner, NoPlace, Terms, Turn};
 use self::line::Line;
 pub use self::permit::Permit;
+pub(crate) use self::reaper::Reaper;
 pub use self::snapshot::{LaneSnapshot, Rejections, Snapshot};
 use self::state::LaneState;
 pub use self::wait::Wait;
@@ -189,6 +191,8 @@ impl Lanes {
         self.0.terms.mode.store(mode as u8, Ordering::Release);
         telemetry::mode_changed(mode);
         if mode == Mode::Enforce {
+            // What ran out before, and nobody looks at any more.
+            self.0.reap(Instant::now());
             return;
         }
         let dispersed: Vec<_> = {
@@ -208,7 +212,9 @@ impl Lanes {
     pub fn drain(&self) -> Drained {
         self.0.total.start_draining();
         telemetry::draining();
-        self.0.settle();
+        // Also those whom it concerns only now: they watch the clock from here on.
+        let watchers = lock(&self.0.line).end();
+        wake_all(watchers);
         self.drained()
     }
 
@@ -238,11 +244,6 @@ impl Lanes {
     #[cfg(feature = "threads")]
     pub(crate) fn configs(&self) -> impl Iterator<Item = &LaneConfig> {
         self.0.lanes().map(|lane| &lane.config)
-    }
-
-    /// Counts a refusal and says when to come back.
-    pub(crate) fn refuse(&self, lane: LaneId, reason: Reason, now: Instant) -> Refusal {
-        self.0.refuse(lane, reason, now)
     }
 
     /// The slow path: with the line locked, after all that came before.

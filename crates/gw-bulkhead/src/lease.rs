@@ -1,15 +1,16 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use gw_core::RejectContext;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Mode;
 use crate::error::{self, Rejected};
 use crate::lane::Hold;
-use crate::lanes::{LaneId, Lanes, Permit, Reason, TimedPermit};
+use crate::lanes::{LaneId, Lanes, Permit, TimedPermit};
 use crate::upgrade::Upgrade;
 
 /// What a request has of its lane: moved from the future to the body, given back when dropped.
@@ -24,6 +25,8 @@ pub(crate) struct Lease {
 enum Place {
     Unlimited(Owner),
     Timed(Box<Timed>),
+    /// It was handed over to an upgraded connection.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -37,7 +40,6 @@ enum Owner {
 #[derive(Debug)]
 struct Timed {
     permit: TimedPermit,
-    lanes: Lanes,
     lane: LaneId,
     /// Made when there is something to wait for.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -59,56 +61,56 @@ impl Lease {
         Self::with(lanes, lane, Owner::Shared(permit), request)
     }
 
+    #[inline]
     fn with<B>(lanes: &Lanes, lane: LaneId, owner: Owner, request: &mut Request<B>) -> Self {
         let config = lanes.config(lane);
-        let upgrade = match config.hold {
+        let hold = config.hold;
+        let upgrade = match hold {
             Hold::Body => Upgrade::asked(request),
             Hold::Head => None,
         };
-        let until = config
-            .max_hold
-            .and_then(|limit| Instant::now().checked_add(limit));
-        let place = match until {
-            Some(until) if lanes.mode() == Mode::Enforce => Place::Timed(Box::new(Timed {
-                permit: TimedPermit::new(owner.into_shared(), until),
-                lanes: lanes.clone(),
-                lane,
-                sleep: None,
-                context: RejectContext::of(request),
-            })),
-            _ if upgrade.is_some() => Place::Unlimited(Owner::Shared(owner.into_shared())),
-            _ => Place::Unlimited(owner),
+        let place = match config.max_hold {
+            None if upgrade.is_some() => Place::Unlimited(Owner::Shared(owner.into_shared())),
+            None => Place::Unlimited(owner),
+            Some(limit) => Place::limited(lanes, lane, owner, limit, || RejectContext::of(request)),
         };
         Self {
             place,
-            hold: config.hold,
+            hold,
             upgrade,
         }
     }
 
-    /// What the body of `response` goes on to hold; `ended` says that its head is all there is.
-    pub(crate) fn at_head<B>(mut self, response: &mut Response<B>, ended: bool) -> Option<Self> {
-        if self.hold == Hold::Head {
-            return None;
+    /// Whether the body of `response` goes on to hold it; `ended` says that its head is all there is.
+    #[inline]
+    pub(crate) fn outlasts_head<B>(&mut self, response: &mut Response<B>, ended: bool) -> bool {
+        match self.upgrade.take() {
+            Some(upgrade) if upgrade.is_granted(response) => {
+                self.hand_over(upgrade, response.extensions_mut());
+                false
+            }
+            Some(_) | None => self.hold == Hold::Body && !ended,
         }
-        if let Some(upgrade) = self.upgrade.take()
-            && upgrade.is_granted(response)
-        {
-            let place = match self.place {
-                Place::Timed(timed) => timed.permit.unlimited()?,
-                Place::Unlimited(owner) => owner.into_shared(),
-            };
-            upgrade.hand_over(place, response.extensions_mut());
-            return None;
+    }
+
+    /// Gives the place to the upgraded connection.
+    #[cold]
+    fn hand_over(&mut self, upgrade: Upgrade, extensions: &mut Extensions) {
+        let place = match std::mem::replace(&mut self.place, Place::Gone) {
+            Place::Timed(timed) => timed.permit.unlimited(),
+            Place::Unlimited(owner) => Some(owner.into_shared()),
+            Place::Gone => None,
+        };
+        if let Some(place) = place {
+            upgrade.hand_over(place, extensions);
         }
-        (!ended).then_some(self)
     }
 
     /// Cuts the request if its time is over. A place without a limit asks no clock.
     pub(crate) fn cut_if_over(&mut self) -> Option<Rejected> {
         match &self.place {
             Place::Timed(timed) if timed.is_over() => Some(timed.cut()),
-            Place::Timed(_) | Place::Unlimited(_) => None,
+            Place::Timed(_) | Place::Unlimited(_) | Place::Gone => None,
         }
     }
 
@@ -116,7 +118,7 @@ impl Lease {
     pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {
         match &mut self.place {
             Place::Timed(timed) => timed.poll_over(cx).map(|()| timed.cut()),
-            Place::Unlimited(_) => Poll::Pending,
+            Place::Unlimited(_) | Place::Gone => Poll::Pending,
         }
     }
 
@@ -125,7 +127,7 @@ impl Lease {
     pub(crate) fn until(&self) -> Option<Instant> {
         match &self.place {
             Place::Timed(timed) => Some(timed.permit.until()),
-            Place::Unlimited(_) => None,
+            Place::Unlimited(_) | Place::Gone => None,
         }
     }
 
@@ -133,6 +135,27 @@ impl Lease {
     #[cfg(feature = "threads")]
     pub(crate) const fn hold(&self) -> Hold {
         self.hold
+    }
+}
+
+impl Place {
+    /// The place of a request in a lane that limits the time.
+    fn limited(
+        lanes: &Lanes,
+        lane: LaneId,
+        owner: Owner,
+        limit: Duration,
+        context: impl FnOnce() -> RejectContext,
+    ) -> Self {
+        match Instant::now().checked_add(limit) {
+            Some(until) if lanes.mode() == Mode::Enforce => Self::Timed(Box::new(Timed {
+                permit: TimedPermit::new(owner.into_shared(), until),
+                lane,
+                sleep: None,
+                context: context(),
+            })),
+            _ => Self::Unlimited(owner),
+        }
     }
 }
 
@@ -167,11 +190,8 @@ impl Timed {
     }
 
     fn cut(&self) -> Rejected {
-        let refusal = self
-            .lanes
-            .refuse(self.lane, Reason::MaxHold, Instant::now());
         Rejected {
-            rejection: error::rejection(refusal),
+            rejection: error::rejection(self.permit.cut(self.lane, Instant::now())),
             context: self.context.clone(),
         }
     }

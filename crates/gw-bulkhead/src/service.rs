@@ -13,7 +13,7 @@ use crate::config::Mode;
 use crate::error::{self, Rejected};
 use crate::executor::{Execute, Inline};
 use crate::future::ResponseFuture;
-use crate::lanes::{Entry, LaneId};
+use crate::lanes::{Entry, LaneId, Refusal, Wait};
 use crate::layer::Shared;
 
 /// Admits requests into lanes. Made by a [`BulkheadLayer`](crate::BulkheadLayer).
@@ -70,58 +70,78 @@ where
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let lanes = &self.shared.lanes;
-        let on_reject = self.on_reject.clone();
-        if lanes.mode() == Mode::Off {
-            let future = self.executor.execute(&mut self.inner, request, None);
-            return ResponseFuture::running(future, on_reject);
-        }
-        let named = match &self.shared.classify {
-            None => self.shared.named_in(request.extensions()),
-            Some(classify) => {
-                let (parts, body) = request.into_parts();
-                let named = classify(&parts).and_then(|name| lanes.find(name));
-                request = Request::from_parts(parts, body);
-                named
+        let place = if lanes.mode() == Mode::Off {
+            None
+        } else {
+            let named = match &self.shared.classify {
+                None => self.shared.named_in(request.extensions()),
+                Some(classify) => {
+                    let (parts, body) = request.into_parts();
+                    let named = classify(&parts).and_then(|name| lanes.find(name));
+                    request = Request::from_parts(parts, body);
+                    named
+                }
+            };
+            let lane = named.unwrap_or(self.shared.default);
+            if let Some(record) = Record::of(request.extensions()) {
+                record.update(|exchange| exchange.lane = Some(lanes.config(lane).name.clone()));
             }
+            // The clock is asked only where there is no place.
+            let permit = match lanes.try_admit(lane) {
+                Some(permit) => permit,
+                None => match lanes.enter(lane, Instant::now()) {
+                    Entry::Admitted(permit) => permit,
+                    Entry::Queued(wait) => return self.queued(wait, lane, request),
+                    Entry::Refused(refusal) => return self.refused(refusal, &request),
+                },
+            };
+            Some((lanes, permit))
         };
-        let lane = named.unwrap_or(self.shared.default);
-        let config = lanes.config(lane);
-        if let Some(record) = Record::of(request.extensions()) {
-            record.update(|exchange| exchange.lane = Some(config.name.clone()));
-        }
-        // The clock is asked only where there is no place.
-        let entry = match lanes.try_admit(lane) {
-            Some(permit) => Entry::Admitted(permit),
-            None => lanes.enter(lane, Instant::now()),
+        // In one place for all that run, so that it is inlined: moving the request and the future costs more than
+        // admitting.
+        let future = self.executor.execute(&mut self.inner, request, place);
+        ResponseFuture::running(future, self.on_reject.clone())
+    }
+}
+
+impl<S, X, R> Bulkhead<S, X, R> {
+    #[cold]
+    fn queued<B, ResB>(
+        &mut self,
+        wait: Wait,
+        lane: LaneId,
+        request: Request<B>,
+    ) -> ResponseFuture<S, B, ResB, X, R>
+    where
+        S: Service<Request<B>, Response = Response<ResB>> + Clone,
+        X: Execute<S, B, ResB>,
+        R: Clone,
+    {
+        let lanes = self.shared.lanes.clone();
+        let deadline = Instant::now() + lanes.config(lane).queue_timeout;
+        // The instance that was polled ready is the one to call; a clone stays behind.
+        let clone = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, clone);
+        let (executor, on_reject) = (self.executor.clone(), self.on_reject.clone());
+        ResponseFuture::queued(wait, lanes, deadline, (ready, request), executor, on_reject)
+    }
+
+    #[cold]
+    fn refused<B, ResB>(
+        &self,
+        refusal: Refusal,
+        request: &Request<B>,
+    ) -> ResponseFuture<S, B, ResB, X, R>
+    where
+        S: Service<Request<B>, Response = Response<ResB>>,
+        X: Execute<S, B, ResB>,
+        R: Clone,
+    {
+        let rejected = Rejected {
+            rejection: error::rejection(refusal),
+            context: RejectContext::of(request),
         };
-        match entry {
-            Entry::Admitted(permit) => {
-                let place = Some((lanes, permit));
-                let future = self.executor.execute(&mut self.inner, request, place);
-                ResponseFuture::running(future, on_reject)
-            }
-            Entry::Queued(wait) => {
-                let deadline = Instant::now() + config.queue_timeout;
-                let lanes = lanes.clone();
-                // The instance that was polled ready is the one to call; a clone stays behind.
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                let call = (ready, request);
-                ResponseFuture::queued(
-                    wait,
-                    lanes,
-                    deadline,
-                    call,
-                    self.executor.clone(),
-                    on_reject,
-                )
-            }
-            Entry::Refused(refusal) => {
-                let context = RejectContext::of(&request);
-                let rejection = error::rejection(refusal);
-                ResponseFuture::rejected(Rejected { rejection, context }, on_reject)
-            }
-        }
+        ResponseFuture::rejected(rejected, self.on_reject.clone())
     }
 }
 

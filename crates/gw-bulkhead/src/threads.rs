@@ -12,7 +12,8 @@
 //! - The place in the lane belongs to the task on the lane's thread and to the answer's body. The last one of the two
 //!   gives it back, so callers that give up while the thread is blocked do not let more requests in.
 //! - The threads end when the last clone of the layer, its services and their answers is dropped, or once a drain
-//!   begun by [`BulkheadHandle::drain`](crate::BulkheadHandle::drain) is done. Nothing waits for them.
+//!   begun by [`BulkheadHandle::drain`](crate::BulkheadHandle::drain) is done and the bodies that are still on their way,
+//!   with [`Hold::Head`](crate::Hold::Head), have ended. Nothing waits for them.
 //! - The lane's threads are tokio runtimes with timers and I/O, so connections to upstreams that a request opens there
 //!   live there.
 

@@ -361,19 +361,39 @@ async fn errors_cross() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_early_fails() {
-    // With the place given back at the head, a drain does not wait for the body, and ends the threads.
+async fn a_drain_does_not_cut_a_body_that_gave_its_place_back() {
+    // Story: with the place given back at the head, the drain was done while the body was on its way; the lane's thread
+    // ended then, and the client got half an answer.
     let layer = two_lanes(logs().hold(Hold::Head));
     let handle = layer.handle();
     let (mut service, inner) = controlled(&layer);
-    let (script, body) = ScriptedBody::script().data("a").hold().build();
+    let (script, body) = ScriptedBody::script().data("a").hold().data("b").build();
     let future = tokio::spawn(call(&mut service, request_in("logs")).await);
     inner.next_call().await.respond(response(Body::new(script)));
     let mut received = pin!(future.await.unwrap().unwrap().into_body());
     assert!(received.frame().await.unwrap().is_ok());
     body.held().await;
     handle.drain().await;
+    body.resume();
+    let rest = received.frame().await.unwrap().unwrap();
+    assert_eq!(rest.into_data().unwrap(), "b");
+    assert!(received.frame().await.is_none());
+    // That the threads end then is tested below.
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_fails() {
+    // Its time was over on the lane's side, and the kill switch came before the caller found out.
+    let layer = two_lanes(logs().max_hold(Duration::from_millis(20)));
+    let handle = layer.handle();
+    let (mut service, inner) = controlled(&layer);
+    let (script, body) = ScriptedBody::script().data("a").hold().build();
+    let future = tokio::spawn(call(&mut service, request_in("logs")).await);
+    inner.next_call().await.respond(response(Body::new(script)));
+    let mut received = pin!(future.await.unwrap().unwrap().into_body());
     body.dropped().await;
+    handle.set_mode(Mode::Off);
+    assert!(received.frame().await.unwrap().is_ok());
     let error = received.frame().await.unwrap().unwrap_err();
     assert!(error.downcast_ref::<LaneTaskLost>().is_some(), "{error}");
 }
@@ -452,8 +472,8 @@ thread_local! {
 
 #[tokio::test]
 async fn threads_end_with_the_layer_or_with_a_drain() {
-    for drained in [false, true] {
-        let layer = two_lanes(logs());
+    for (drained, hold) in [(false, Hold::Body), (true, Hold::Body), (true, Hold::Head)] {
+        let layer = two_lanes(logs().hold(hold));
         let handle = layer.handle();
         let (ended, ends) = mpsc::channel();
         let mut service = layer.layer(service_fn(move |_: Request<()>| {

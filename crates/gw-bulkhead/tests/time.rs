@@ -6,13 +6,13 @@ mod support;
 use std::pin::pin;
 use std::time::Duration;
 
-use gw_bulkhead::{HeldTooLong, LaneConfig, Mode};
+use gw_bulkhead::{BulkheadLayer, HeldTooLong, LaneConfig, Mode};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use http::Response;
 use http_body_util::BodyExt as _;
-use support::{call, first_lane, in_flight, inner, one_lane, poll, request};
-use tokio::time::{Instant, advance};
+use support::{call, first_lane, in_flight, inner, one_lane, places, poll, request, request_in};
+use tokio::time::{Instant, advance, timeout};
 use tower::Layer as _;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -166,6 +166,101 @@ async fn who_waits_is_served_when_a_hold_runs_out() {
     assert_eq!(start.elapsed(), SECOND);
     served.respond(Response::new(Body::empty()));
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_served_when_a_later_hold_runs_out_earlier() {
+    // Story: who waited had looked up the first hold to end, ten seconds on, and slept; the hold of another lane came
+    // later and ended after one, and its place lay idle for nine.
+    let layer = BulkheadLayer::builder(places(3))
+        .lane(
+            LaneConfig::new("slow")
+                .max_hold(10 * SECOND)
+                .queue(1)
+                .queue_timeout(60 * SECOND),
+        )
+        .lane(LaneConfig::new("quick").guaranteed(0.34).max_hold(SECOND))
+        .build()
+        .unwrap();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    // One place is the slow lane's own, two are lent to it.
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(tokio::spawn(call(&mut service, request_in("slow")).await));
+    }
+    let first = inner.next_call().await;
+    inner.flying(3).await;
+    let waiting = tokio::spawn(call(&mut service, request_in("slow")).await);
+    advance(SECOND / 10).await;
+    let start = Instant::now();
+    let mut abandoned = call(&mut service, request_in("quick")).await;
+    assert!(poll(&mut abandoned).is_pending());
+    // With this place the quick lane is still above what is left to lend.
+    first.respond(Response::new(Body::empty()));
+    drop(running.remove(0).await.unwrap());
+    let _unanswered = [
+        inner.next_call().await,
+        inner.next_call().await,
+        inner.next_call().await,
+    ];
+    let served = inner.next_call().await;
+    assert_eq!(start.elapsed(), SECOND);
+    served.respond(Response::new(Body::empty()));
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_abandoned_bodies_beyond_their_time() {
+    // Story: a hold that had run out was taken back by the next one who needed a place, and in a drain there is no next
+    // one: a body that nobody polled or dropped kept the drain from ending.
+    for begun_before in [false, true] {
+        let layer = one_lane(2, LaneConfig::new("core").queue(1).max_hold(SECOND));
+        let handle = layer.handle();
+        let (service, inner) = inner();
+        let mut service = layer.layer(service);
+        inner.answer_with(|_| Ok(Response::new(Body::from("never read"))));
+        let mut bodies = Vec::new();
+        for _ in 0..2 {
+            bodies.push(call(&mut service, request()).await.await.unwrap());
+        }
+        let mut queued = call(&mut service, request()).await;
+        assert!(poll(&mut queued).is_pending());
+        let mut drain = Box::pin(handle.drain());
+        if begun_before {
+            assert!(poll(&mut drain).is_pending());
+        }
+        // The drain is under way when the last hold begins.
+        advance(SECOND / 10).await;
+        drop(bodies.remove(0));
+        let mut last = queued.await.unwrap();
+        let start = Instant::now();
+        timeout(60 * SECOND, drain).await.unwrap();
+        assert_eq!(start.elapsed(), SECOND);
+        assert_eq!(first_lane(&handle).rejected.max_hold, 2);
+        let cut = last.body_mut().frame().await.unwrap();
+        assert!(cut.is_err());
+        // Once each, whoever found out first.
+        assert_eq!(first_lane(&handle).rejected.max_hold, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_in_shadow_waits_until_places_are_taken_back_again() {
+    let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    inner.answer_with(|_| Ok(Response::new(Body::from("never read"))));
+    let _body = call(&mut layer.layer(service), request())
+        .await
+        .await
+        .unwrap();
+    handle.set_mode(Mode::Shadow);
+    let mut drain = Box::pin(handle.drain());
+    assert!(timeout(60 * SECOND, &mut drain).await.is_err());
+    assert_eq!(in_flight(&handle), 1);
+    handle.set_mode(Mode::Enforce);
+    timeout(SECOND / 100, drain).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,11 +56,14 @@ impl Classify for HttpClassifier {
     }
 }
 
-/// Judges by `grpc-status`, in the head of a trailers-only answer or in the trailers; an answer that is not gRPC by
-/// its HTTP status.
+/// Judges by `grpc-status`, in the head of a trailers-only answer or in the trailers.
 ///
-/// Failures are UNKNOWN (2), DEADLINE_EXCEEDED (4), INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15); RESOURCE_EXHAUSTED (8) is throttling; CANCELLED (1) is ignored; a stream that ends without a
-/// status has failed.
+/// Failures are UNKNOWN (2), DEADLINE_EXCEEDED (4), INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15); RESOURCE_EXHAUSTED
+/// (8) is throttling; CANCELLED (1) is ignored; a stream that ends without a status has failed.
+///
+/// An answer with another HTTP status than 200 is not gRPC, and is judged as [`HttpClassifier`] does. A 200 whose content
+/// is not gRPC, such as a proxy's error page, has no status in its head or trailers; so it is a failure, which only the end
+/// of its stream tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GrpcClassifier;
 
@@ -190,5 +193,14 @@ mod tests {
             );
         }
         assert_eq!(GrpcClassifier.end(None), Outcome::Failure);
+    }
+
+    #[test]
+    fn a_200_that_is_not_grpc_is_a_failure_at_its_end() {
+        let page = response(200, &[("content-type", "text/html")]);
+        assert_eq!(GrpcClassifier.head(&page), None);
+        assert_eq!(GrpcClassifier.end(None), Outcome::Failure);
+        let unrelated = trailers(&[("x-checksum", "1")]);
+        assert_eq!(GrpcClassifier.end(Some(&unrelated)), Outcome::Failure);
     }
 }

@@ -9,7 +9,7 @@ mod peer;
 mod proxies;
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,6 +34,22 @@ pub trait KeyExtractor {
     ///
     /// [`MissingKey`] if the request has nothing to make the key from. What happens then is the layer's rule.
     fn extract(&self, parts: &Parts) -> Result<Self::Key, MissingKey>;
+
+    /// Feeds the key of this request to `state`, for layers that keep its hash only.
+    ///
+    /// Does what hashing the key that [`KeyExtractor::extract`] gives would do, and must go on doing so where it is
+    /// overridden. That is worth it where the key is counted by reference: hashing it in place saves the counting.
+    ///
+    /// # Errors
+    ///
+    /// As [`KeyExtractor::extract`]. What `state` was fed until then means nothing.
+    fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey>
+    where
+        Self: Sized,
+    {
+        self.extract(parts)?.hash(state);
+        Ok(())
+    }
 }
 
 /// The request has nothing to make a key from.
@@ -118,15 +134,26 @@ impl Header {
     }
 }
 
-impl KeyExtractor for Header {
-    type Key = HeaderValue;
-
-    fn extract(&self, parts: &Parts) -> Result<HeaderValue, MissingKey> {
+impl Header {
+    fn value<'a>(&self, parts: &'a Parts) -> Result<&'a HeaderValue, MissingKey> {
         const MISSING: MissingKey = MissingKey::new(
             "such header field",
             "the client must send the field that the policy is keyed by",
         );
-        parts.headers.get(&self.0).cloned().ok_or(MISSING)
+        parts.headers.get(&self.0).ok_or(MISSING)
+    }
+}
+
+impl KeyExtractor for Header {
+    type Key = HeaderValue;
+
+    fn extract(&self, parts: &Parts) -> Result<HeaderValue, MissingKey> {
+        self.value(parts).cloned()
+    }
+
+    fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
+        self.value(parts)?.hash(state);
+        Ok(())
     }
 }
 
@@ -147,7 +174,14 @@ impl KeyExtractor for Consumer {
         let identity = parts.extensions.get::<Identity>();
         identity
             .and_then(Identity::consumer_shared)
-            .ok_or(MissingKey::new("consumer", AUTHENTICATE))
+            .ok_or(NO_CONSUMER)
+    }
+
+    fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
+        let identity = parts.extensions.get::<Identity>();
+        let consumer = identity.and_then(Identity::consumer).ok_or(NO_CONSUMER)?;
+        consumer.hash(state);
+        Ok(())
     }
 }
 
@@ -156,12 +190,19 @@ impl KeyExtractor for User {
 
     fn extract(&self, parts: &Parts) -> Result<Arc<str>, MissingKey> {
         let identity = parts.extensions.get::<Identity>();
-        identity
-            .and_then(Identity::user_shared)
-            .ok_or(MissingKey::new("user", AUTHENTICATE))
+        identity.and_then(Identity::user_shared).ok_or(NO_USER)
+    }
+
+    fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
+        let identity = parts.extensions.get::<Identity>();
+        let user = identity.and_then(Identity::user).ok_or(NO_USER)?;
+        user.hash(state);
+        Ok(())
     }
 }
 
+const NO_CONSUMER: MissingKey = MissingKey::new("consumer", AUTHENTICATE);
+const NO_USER: MissingKey = MissingKey::new("user", AUTHENTICATE);
 const AUTHENTICATE: &str = "an authenticator must stand before this layer and establish it";
 
 impl<F: HasIdentity> AvailableIn<F> for Consumer {}
@@ -171,13 +212,24 @@ impl<F: HasIdentity> AvailableIn<F> for User {}
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Route;
 
+impl Route {
+    fn of(parts: &Parts) -> Result<&RouteMatch, MissingKey> {
+        const MISSING: MissingKey =
+            MissingKey::new("route", "the route stage must stand before this layer");
+        parts.extensions.get().ok_or(MISSING)
+    }
+}
+
 impl KeyExtractor for Route {
     type Key = RouteMatch;
 
     fn extract(&self, parts: &Parts) -> Result<RouteMatch, MissingKey> {
-        const MISSING: MissingKey =
-            MissingKey::new("route", "the route stage must stand before this layer");
-        parts.extensions.get().cloned().ok_or(MISSING)
+        Self::of(parts).cloned()
+    }
+
+    fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
+        Self::of(parts)?.hash(state);
+        Ok(())
     }
 }
 
@@ -232,6 +284,12 @@ macro_rules! tuple_key {
 
             fn extract(&self, parts: &Parts) -> Result<Self::Key, MissingKey> {
                 Ok(($(self.$index.extract(parts)?,)+))
+            }
+
+            fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
+                // A tuple is hashed as its parts are, one after the other.
+                $(self.$index.hash_into(parts, state)?;)+
+                Ok(())
             }
         }
 

@@ -39,9 +39,28 @@ pub trait OnReject<Res, E> {
     fn inner(&self, error: E) -> Self::Error;
 }
 
-/// Where the documentation of codes is: the base of `documentation_url` in answers.
+/// Where the documentation of codes is: the base of `documentation_url` in answers, ready to be followed by a page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Documentation(Option<Arc<str>>);
+
+impl Documentation {
+    /// Pages below `base`. A slash goes in between, unless the base ends in one, or in a way that a page is to follow
+    /// at once: `#`, `?` or `=`.
+    fn below(base: Arc<str>) -> Self {
+        let complete = base.ends_with(['/', '#', '?', '=']);
+        Self(Some(if complete {
+            base
+        } else {
+            format!("{base}/").into()
+        }))
+    }
+
+    /// Where a page is. Its leading slash is the base's.
+    fn url(&self, page: &str) -> Option<String> {
+        let base = self.0.as_deref()?;
+        Some(format!("{base}{}", page.trim_start_matches('/')))
+    }
+}
 
 /// Answers with the JSON envelope.
 ///
@@ -61,10 +80,11 @@ impl Respond {
         Self::default()
     }
 
-    /// Answers link to `base` followed by the code's page.
+    /// Answers link to `base` followed by the code's page, with one slash in between. A base that ends in `#`, `?` or
+    /// `=` is followed by the page at once.
     #[must_use]
     pub fn documentation_url(mut self, base: impl Into<Arc<str>>) -> Self {
-        self.documentation = Documentation(Some(base.into()));
+        self.documentation = Documentation::below(base.into());
         self
     }
 
@@ -96,7 +116,6 @@ impl<B: From<Bytes>, E> OnReject<Response<B>, E> for Respond {
 }
 
 /// Answers like [`Respond`], with a body made by a function: for tonic's body, boxed bodies and the like.
-#[derive(Debug)]
 pub struct RespondWith<B> {
     documentation: Documentation,
     body: fn(Bytes) -> B,
@@ -109,7 +128,15 @@ impl<B> RespondWith<B> {
     }
 }
 
-// By hand: a derive would ask for `B: Clone`, and the function is cloned, not a body.
+// Both by hand: a derive would ask the same of `B`, and it is a function that is cloned or shown, not a body.
+impl<B> fmt::Debug for RespondWith<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RespondWith")
+            .field("documentation", &self.documentation)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<B> Clone for RespondWith<B> {
     fn clone(&self) -> Self {
         Self {
@@ -152,10 +179,10 @@ impl Problem {
         Self::default()
     }
 
-    /// The type of a problem is `base` followed by the code's page.
+    /// The type of a problem is `base` followed by the code's page, joined as [`Respond::documentation_url`] does.
     #[must_use]
     pub fn documentation_url(mut self, base: impl Into<Arc<str>>) -> Self {
-        self.documentation = Documentation(Some(base.into()));
+        self.documentation = Documentation::below(base.into());
         self
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::Extensions;
 
-use crate::context::{ClientAddr, Identity, Lane, RouteMatch, UpstreamName};
+use crate::context::{ClientAddr, Identity, Lane, RequestId, RouteMatch, UpstreamName};
 use crate::rejection::Code;
 
 /// A handle to what is known of one exchange. Clones share it.
@@ -20,6 +20,8 @@ pub struct Record(Arc<Mutex<Exchange>>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exchange {
+    /// The request's id.
+    pub request_id: Option<RequestId>,
     /// Who called.
     pub client: Option<ClientAddr>,
     /// What the request matched.
@@ -36,8 +38,14 @@ pub struct Exchange {
     pub upstream_time: Option<Duration>,
     /// The least that any rate-limit policy left to the caller.
     pub rate_limit_remaining: Option<u64>,
-    /// Why the gateway refused or failed the request, if it did.
+    /// How many bytes of the request's body have been read.
+    pub request_size: u64,
+    /// The time spent waiting for the request's body.
+    pub upload_wait: Duration,
+    /// Why the gateway refused or failed the request, or cut its answer, if it did.
     pub code: Option<&'static Code>,
+    /// The stage that did so, by the name of its slot in lower snake case, such as `pre_auth_limit`.
+    pub refused_by: Option<&'static str>,
 }
 
 impl Record {

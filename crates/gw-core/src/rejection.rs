@@ -153,6 +153,8 @@ pub struct Rejection {
 impl Rejection {
     /// The most details one refusal carries; further ones are left out.
     pub const MAX_DETAILS: usize = 16;
+    /// The most header fields one refusal adds to its answer; further ones are left out.
+    pub const MAX_FIELDS: usize = 16;
 
     /// A refusal for `code`, without details. Does not allocate.
     pub const fn new(code: &'static Code) -> Self {
@@ -172,21 +174,28 @@ impl Rejection {
         self
     }
 
-    /// Adds a detail. Beyond [`Rejection::MAX_DETAILS`] it is left out.
+    /// Adds a detail, or gives the one of this key another value: each key is in the answer once. Beyond
+    /// [`Rejection::MAX_DETAILS`] keys it is left out.
     #[must_use]
     pub fn detail(mut self, key: &'static str, value: impl Into<Detail>) -> Self {
-        if self.details.len() < Self::MAX_DETAILS {
-            self.details.push((key, value.into()));
+        let value = value.into();
+        if let Some((_, old)) = self.details.iter_mut().find(|(known, _)| *known == key) {
+            *old = value;
+        } else if self.details.len() < Self::MAX_DETAILS {
+            self.details.push((key, value));
         }
         self
     }
 
-    /// Adds a header field that the status asks for: `Allow` with 405, `WWW-Authenticate` with 401.
+    /// Adds a header field that the status asks for: `Allow` with 405, `WWW-Authenticate` with 401. One of a name that
+    /// is there already becomes another line of it. Beyond [`Rejection::MAX_FIELDS`] it is left out.
     ///
     /// The value must come from configuration or be static, never from an error.
     #[must_use]
     pub fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.fields.push((name, value));
+        if self.fields.len() < Self::MAX_FIELDS {
+            self.fields.push((name, value));
+        }
         self
     }
 
@@ -212,7 +221,7 @@ impl Rejection {
         self.retry_after
     }
 
-    /// The details in the order they were added.
+    /// The details in the order in which their keys were added.
     pub fn details(&self) -> &[(&'static str, Detail)] {
         &self.details
     }
@@ -340,6 +349,8 @@ impl fmt::Display for FieldPath {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     const CODE: Code = Code::new(
@@ -350,9 +361,27 @@ mod tests {
     );
 
     #[test]
-    fn details_are_bounded() {
-        let full = (0..100i64).fold(Rejection::new(&CODE), |r, n| r.detail("n", n));
+    fn details_are_bounded_and_each_key_is_there_once() {
+        const KEYS: [&str; 20] = [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q",
+            "r", "s", "t",
+        ];
+        let add = |rejection: Rejection| KEYS.iter().fold(rejection, |r, key| r.detail(key, 1i64));
+        let full = add(Rejection::new(&CODE));
         assert_eq!(full.details().len(), Rejection::MAX_DETAILS);
+        // Story: a key that was added twice stood twice in the JSON object, and each parser chose one at its taste.
+        let again = add(full).detail("a", "other");
+        assert_eq!(again.details().len(), Rejection::MAX_DETAILS);
+        assert_eq!(again.details()[0], ("a", Detail::Word("other")));
+    }
+
+    #[test]
+    fn fields_are_bounded_and_may_have_several_lines() {
+        let challenge = |r: Rejection, n: u16| r.field(header::WWW_AUTHENTICATE, n.into());
+        let two = (0..2).fold(Rejection::new(&CODE), challenge);
+        assert_eq!(two.fields().len(), 2);
+        let full = (0..100).fold(two, challenge);
+        assert_eq!(full.fields().len(), Rejection::MAX_FIELDS);
     }
 
     #[test]

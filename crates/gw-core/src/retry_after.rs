@@ -10,8 +10,8 @@ use http::HeaderValue;
 pub struct RetryAfter(NonZeroU32);
 
 impl RetryAfter {
-    /// The share of the wait that [`RetryAfter::jittered`] adds at the most.
-    pub const JITTER: f64 = 0.2;
+    /// A fifth.
+    const JITTER_PART: u32 = 5;
 
     /// The first whole second that is not before `wait`; one second for a wait of zero.
     pub fn at_least(wait: Duration) -> Self {
@@ -22,13 +22,16 @@ impl RetryAfter {
         Self(NonZeroU32::new(seconds).unwrap_or(NonZeroU32::MIN))
     }
 
-    /// Adds up to a fifth to `wait`, so that clients refused together do not come back together.
+    /// Adds up to a fifth to [`RetryAfter::at_least`] and never less than up to a second, so that clients refused
+    /// together do not come back together.
     ///
-    /// The result is never earlier than [`RetryAfter::at_least`]. Short waits spread as well: the random part is
-    /// added before rounding up, and is at least one second wide.
+    /// Each of the whole seconds that it can come to is equally likely: a wait of 1 becomes 1 or 2, one of 10 becomes
+    /// 10, 11 or 12. The random part is drawn in whole seconds, since what is drawn in parts of one and rounded up
+    /// afterwards would move a wait of whole seconds on without spreading it.
     pub fn jittered(wait: Duration, random: &mut fastrand::Rng) -> Self {
-        let spread = (wait.as_secs_f64() * Self::JITTER).clamp(1.0, f64::from(u32::MAX));
-        Self::at_least(wait.saturating_add(Duration::from_secs_f64(random.f64() * spread)))
+        let least = Self::at_least(wait).0;
+        let spread = (least.get() / Self::JITTER_PART).max(1);
+        Self(least.saturating_add(random.u32(0..=spread)))
     }
 
     /// The number of seconds, at least 1.
@@ -64,6 +67,8 @@ impl RetryAfter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -97,6 +102,28 @@ mod tests {
         for garbage in ["", "-1", "+1", "1.5", "soon", "0x10"] {
             assert_eq!(parse(garbage), None, "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn whole_seconds_spread_as_well() {
+        // Story: a part of a second was added before rounding up, so all who were told to wait for exactly 1 second
+        // came back together after 2.
+        let mut random = fastrand::Rng::with_seed(7);
+        for (seconds, all) in [
+            (0, 1..=2),
+            (1, 1..=2),
+            (5, 5..=6),
+            (10, 10..=12),
+            (25, 25..=30),
+        ] {
+            let wait = Duration::from_secs(seconds);
+            let drawn: BTreeSet<u32> = (0..200)
+                .map(|_| RetryAfter::jittered(wait, &mut random).seconds())
+                .collect();
+            assert_eq!(drawn, all.collect());
+        }
+        let last = RetryAfter::jittered(Duration::MAX, &mut random);
+        assert_eq!(last.seconds(), u32::MAX);
     }
 
     proptest! {

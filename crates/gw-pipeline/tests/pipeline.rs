@@ -405,3 +405,34 @@ async fn the_deadline_cuts_a_body_that_never_waits() {
     }
     assert_eq!(frames, 2, "the route's deadline is two seconds");
 }
+
+/// Story: a declared length over the limit was refused before the IP filter and the limiter, so that whoever they shut
+/// out could still learn which paths exist and how much they take.
+#[tokio::test]
+async fn a_declared_length_tells_nothing_to_those_who_are_shut_out() {
+    let service = service_fn(
+        async |_: Request<gw_pipeline::inbound::RequestBody<Body>>| {
+            Ok::<_, Rejection>(Response::new(Body::empty()))
+        },
+    );
+    let statuses = |not_found| async move {
+        let nobody =
+            IpFilterLayer::new(TrustedProxies::none()).deny(["0.0.0.0/0".parse().unwrap()]);
+        let pipeline = Pipeline::builder()
+            .route_resolve(RouteResolveLayer::new(routes()).not_found(not_found))
+            .ip_filter(nobody)
+            .forward(service)
+            .build();
+        let mut request = request("POST", "/items");
+        request
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, 9.into());
+        *request.body_mut() = Body::from("123456789");
+        pipeline.oneshot(request).await.unwrap().status()
+    };
+    assert_eq!(statuses(NotFound::AfterAuth).await, StatusCode::FORBIDDEN);
+    assert_eq!(
+        statuses(NotFound::Early).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+}

@@ -10,7 +10,7 @@ use crate::config::{Headers, Mode, OnMissingKey};
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::error;
 use crate::fields::Advert;
-use crate::limiter::{Charge, Limiter, Terms};
+use crate::limiter::{Charge, Limiter};
 use crate::policy::Rule;
 
 /// From a request's head to a decision: what a layer's services share.
@@ -46,8 +46,7 @@ impl Admission {
 
     /// Decides on a request, and tells the observer.
     pub(crate) fn admit(&self, parts: &Parts) -> Admitted {
-        let terms = self.limiter.terms();
-        let charges = match self.charges(&terms, parts) {
+        let charges = match self.charges(parts) {
             Ok(charges) if charges.is_empty() => return Admitted::Passed(None),
             Ok(charges) => charges,
             Err(rejection) => {
@@ -56,7 +55,8 @@ impl Admission {
             }
         };
         let now = self.limiter.nanos(Instant::now());
-        let decision = self.limiter.decide(&terms, &charges, now);
+        let mut decision = Decision::default();
+        self.limiter.decide(&charges, now, &mut decision);
         let advert = Advert::of(&decision, self.headers, &self.limiter);
         if decision.is_allowed() {
             record(parts, Some(&decision), None);
@@ -68,17 +68,14 @@ impl Admission {
     }
 
     /// What the request is to pay. Nothing is charged yet, so a policy that refuses here costs nothing elsewhere.
-    fn charges(&self, terms: &[Terms], parts: &Parts) -> Result<Charges, Rejection> {
+    fn charges(&self, parts: &Parts) -> Result<Charges, Rejection> {
         let mut charges = Charges::new();
-        for (((index, rule), terms), tally) in (0..=u8::MAX)
-            .zip(&self.rules)
-            .zip(terms)
-            .zip(self.limiter.tallies())
-        {
-            if terms.mode == Mode::Off || !rule.applies(parts) {
+        let policies = (0..=u8::MAX).map(PolicyId);
+        for ((policy, rule), tally) in policies.zip(&self.rules).zip(self.limiter.tallies()) {
+            let mode = self.limiter.mode(policy);
+            if mode == Mode::Off || !rule.applies(parts) {
                 continue;
             }
-            let policy = PolicyId(index);
             let missing = match rule.charge(&self.limiter, policy, parts) {
                 Ok(charge) => {
                     charges.push(charge);
@@ -92,11 +89,11 @@ impl Admission {
                     charges.push(rule.keyless_charge(&self.limiter, policy, parts));
                 }
                 OnMissingKey::Skip => tally.skipped(),
-                OnMissingKey::Deny if terms.mode == Mode::Enforce => {
-                    tally.limited(0);
+                OnMissingKey::Deny if mode == Mode::Enforce => {
+                    tally.limited();
                     return Err(error::missing_key());
                 }
-                OnMissingKey::Deny => tally.would_limit(0),
+                OnMissingKey::Deny => tally.would_limit(),
             }
         }
         Ok(charges)

@@ -160,6 +160,15 @@ impl Standing {
         self.retry_after().unwrap_or_else(window)
     }
 
+    /// [`Standing::remaining`] and [`Standing::window`] for one division.
+    pub(crate) fn remaining_in_window(&self) -> (u32, Duration) {
+        let Balance {
+            remaining, window, ..
+        } = self.balance();
+        let window = || Duration::from_nanos(window);
+        (remaining, self.retry_after().unwrap_or_else(window))
+    }
+
     /// The time until the whole burst is back.
     pub const fn reset_after(&self) -> Duration {
         Duration::from_nanos(self.reset_after)

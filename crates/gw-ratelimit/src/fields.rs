@@ -1,14 +1,14 @@
 //! The fields that tell clients about their limits.
 
 use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use smallvec::SmallVec;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::config::{Headers, MAX_NAME};
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::error::seconds;
+use crate::gcra::Gcra;
 use crate::limiter::Limiter;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -17,130 +17,205 @@ const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// What an answer will tell: kept small, since it waits in the future for the inner service's answer.
+/// What an answer will tell, written down when the request was decided.
 pub(crate) struct Advert {
-    limiter: Arc<Limiter>,
     headers: Headers,
-    /// The item that the legacy fields speak of.
-    binding: usize,
-    items: SmallVec<[Item; 2]>,
+    /// Whether another layer of this crate stands around this one, and will write its own fields beside these.
+    within_another: bool,
+    policies: Lines,
+    limits: Lines,
+    /// Whether some policy leaves nothing.
+    exhausted: bool,
+    /// For the legacy fields: what is told of the binding policy.
+    binding: Binding,
 }
 
-/// What is told of one policy. In the draft's terms `window` is the effective window.
+/// The lines of one field. There is one, unless there are many policies; so what is moved about is small.
+#[derive(Debug, Default)]
+struct Lines {
+    first: Option<HeaderValue>,
+    rest: Option<Box<Lines>>,
+}
+
 #[derive(Debug, Clone, Copy)]
-struct Item {
-    policy: PolicyId,
+struct Binding {
     burst: u32,
-    burst_window: u32,
     remaining: u32,
-    window: u32,
     reset_after: u32,
 }
 
-/// Marks an answer on which a layer of this crate has written fields. A second one adds its own to them; fields
-/// without the mark come from an upstream and speak of the gateway's account there, which is not the client's.
+/// The line that tells of some policies' quotas, and which policies these are.
+#[derive(Debug, Clone)]
+pub(crate) struct PolicyLine {
+    policies: Box<[PolicyId]>,
+    value: HeaderValue,
+}
+
+/// Marks a request for which a layer of this crate will write fields, for layers of this crate further in.
+#[derive(Debug, Clone, Copy)]
+struct Around;
+
+/// Marks an answer on which a layer of this crate has written fields, for the one around it, which adds its own to them.
+/// Fields without the mark come from an upstream and speak of the gateway's account there, which is not the client's.
+///
+/// It is left only where there is such a layer: an answer without extensions would need room made for it.
 #[derive(Debug, Clone, Copy)]
 struct Ours;
 
 impl Advert {
     /// `None` if there is nothing to tell: no policy is enforced here, or no fields are wanted.
-    pub(crate) fn of(
-        decision: &Decision,
-        headers: Headers,
-        limiter: &Arc<Limiter>,
-    ) -> Option<Self> {
+    pub(crate) fn of(decision: &Decision, headers: Headers, limiter: &Limiter) -> Option<Self> {
         if headers == Headers::None {
             return None;
         }
-        let binding = decision.binding()?.policy();
-        let enforced = decision.standings().iter().filter(|s| s.is_enforced());
-        let items: SmallVec<[Item; 2]> = enforced.map(Item::of).collect();
-        Some(Self {
-            limiter: Arc::clone(limiter),
+        let binding = Binding::of(decision.binding()?);
+        let mut advert = Self {
             headers,
-            binding: items.iter().position(|item| item.policy == binding)?,
-            items,
-        })
+            within_another: false,
+            policies: Lines::default(),
+            limits: Lines::default(),
+            exhausted: false,
+            binding,
+        };
+        if headers.draft() {
+            advert.write_down(decision, limiter);
+        }
+        Some(advert)
     }
 
-    pub(crate) fn write<B>(&self, response: &mut Response<B>) {
-        let ours = response.extensions_mut().insert(Ours).is_some();
-        // A client that is told of nothing left might wait before it follows a redirect (draft, section 6).
-        let hold_back =
-            response.status().is_redirection() && self.items.iter().any(|item| item.remaining == 0);
-        let headers = response.headers_mut();
-        if self.headers.draft() {
-            if !ours {
-                headers.remove(RATE_LIMIT);
-                headers.remove(RATE_LIMIT_POLICY);
+    /// The values of the draft's fields. In its terms `t` is the effective window.
+    fn write_down(&mut self, decision: &Decision, limiter: &Limiter) {
+        let told = || decision.standings().iter().filter(|s| s.is_enforced());
+        self.policies.first = limiter.policy_line(told().map(Standing::policy));
+        let known = self.policies.first.is_some();
+        let (mut policies, mut limits) = (Line::new(), Line::new());
+        for standing in told() {
+            let name = limiter.name(standing.policy()).unwrap_or_default();
+            if !known {
+                let quota = quota(standing.burst(), standing.burst_window());
+                policies.member(name, quota, &mut self.policies);
             }
-            self.append(headers, &RATE_LIMIT_POLICY, |item| {
-                [(";q=", item.burst), (";w=", item.burst_window)]
-            });
-            if !hold_back {
-                self.append(headers, &RATE_LIMIT, |item| {
-                    [(";r=", item.remaining), (";t=", item.window)]
-                });
-            }
+            let (remaining, window) = standing.remaining_in_window();
+            self.exhausted |= remaining == 0;
+            let limit = [(";r=", remaining), (";t=", seconds(window))];
+            limits.member(name, limit, &mut self.limits);
         }
+        if !known {
+            self.policies.extend(policies.value());
+        }
+        self.limits.extend(limits.value());
+    }
+
+    /// Learns from a request's extensions whether there is a layer around this one, and marks them for those within.
+    pub(crate) fn mark(&mut self, extensions: &mut Extensions) {
+        self.within_another = extensions.insert(Around).is_some();
+    }
+
+    pub(crate) fn write<B>(self, response: &mut Response<B>) {
+        let ours = if self.within_another {
+            response.extensions_mut().insert(Ours).is_some()
+        } else {
+            response.extensions().get::<Ours>().is_some()
+        };
+        // A client that is told of nothing left might wait before it follows a redirect (draft, section 6).
+        let hold_back = self.exhausted && response.status().is_redirection();
+        let headers = response.headers_mut();
         if self.headers.legacy() {
-            self.write_legacy(headers, ours);
+            self.binding.write(headers, ours);
+        }
+        if self.headers.draft() {
+            self.policies.write(headers, RATE_LIMIT_POLICY, ours);
+            let limits = if hold_back {
+                Lines::default()
+            } else {
+                self.limits
+            };
+            limits.write(headers, RATE_LIMIT, ours);
+        }
+    }
+}
+
+impl Lines {
+    fn extend(&mut self, line: Option<HeaderValue>) {
+        if self.first.is_none() {
+            self.first = line;
+        } else if line.is_some() {
+            self.rest.get_or_insert_default().extend(line);
+        }
+    }
+
+    /// Replaces what there is, or adds to it.
+    fn write(self, headers: &mut HeaderMap, name: HeaderName, add: bool) {
+        match self.first {
+            Some(first) if add => _ = headers.append(&name, first),
+            Some(first) => _ = headers.insert(&name, first),
+            None if add => {}
+            None => _ = headers.remove(&name),
+        }
+        if let Some(rest) = self.rest {
+            rest.write(headers, name, true);
+        }
+    }
+}
+
+impl Binding {
+    fn of(standing: &Standing) -> Self {
+        Self {
+            burst: standing.burst(),
+            remaining: standing.remaining(),
+            reset_after: seconds(standing.reset_after()),
         }
     }
 
     /// One set of numbers only. Of several layers, the one that leaves the client the least has the word.
-    fn write_legacy(&self, headers: &mut HeaderMap, ours: bool) {
-        let Some(item) = self.items.get(self.binding) else {
-            return;
-        };
+    fn write(&self, headers: &mut HeaderMap, ours: bool) {
         let told: Option<u32> = headers
             .get(LEGACY_REMAINING)
             .filter(|_| ours)
             .and_then(|value| value.to_str().ok()?.parse().ok());
-        if told.is_none_or(|told| item.remaining < told) {
-            headers.insert(LEGACY_LIMIT, item.burst.into());
-            headers.insert(LEGACY_REMAINING, item.remaining.into());
-            headers.insert(LEGACY_RESET, item.reset_after.into());
+        if told.is_none_or(|told| self.remaining < told) {
+            headers.insert(LEGACY_LIMIT, self.burst.into());
+            headers.insert(LEGACY_REMAINING, self.remaining.into());
+            headers.insert(LEGACY_RESET, self.reset_after.into());
         }
+    }
+}
+
+impl PolicyLine {
+    /// The line for these policies. `None` if there are none, or too many for one line.
+    pub(crate) fn of<'a>(
+        policies: impl Iterator<Item = (PolicyId, &'a str, Gcra)>,
+    ) -> Option<Self> {
+        let (mut line, mut lines) = (Line::new(), Lines::default());
+        let mut told = Vec::new();
+        for (policy, name, gcra) in policies {
+            let window = Duration::from_nanos(gcra.tolerance());
+            line.member(name, quota(gcra.burst(), window), &mut lines);
+            told.push(policy);
+        }
+        let value = line.value().filter(|_| lines.first.is_none())?;
+        let policies = told.into();
+        Some(Self { policies, value })
     }
 
-    /// Appends a list with one member per item: its name and two parameters. A list may go over several lines
-    /// (RFC 9651, section 3.1), so lines are of a fixed size and each costs one allocation, that of the value.
-    fn append(
-        &self,
-        headers: &mut HeaderMap,
-        name: &HeaderName,
-        parameters: impl Fn(&Item) -> [(&'static str, u32); 2],
-    ) {
-        let mut line = Line::new();
-        for item in &self.items {
-            let policy = self.limiter.name(item.policy).unwrap_or_default();
-            if !line.has_room() {
-                line.append_to(headers, name);
-                line = Line::new();
-            }
-            line.member(policy, parameters(item));
-        }
-        line.append_to(headers, name);
+    /// Whether it tells of just these policies.
+    pub(crate) fn is_of(&self, policies: impl Iterator<Item = PolicyId>) -> bool {
+        self.policies.iter().copied().eq(policies)
     }
+
+    /// What it tells. Shared, not copied.
+    pub(crate) fn value(&self) -> HeaderValue {
+        self.value.clone()
+    }
+}
+
+fn quota(burst: u32, window: Duration) -> [(&'static str, u32); 2] {
+    [(";q=", burst), (";w=", seconds(window))]
 }
 
 impl fmt::Debug for Advert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.items).finish()
-    }
-}
-
-impl Item {
-    fn of(standing: &Standing) -> Self {
-        Self {
-            policy: standing.policy(),
-            burst: standing.burst(),
-            burst_window: seconds(standing.burst_window()),
-            remaining: standing.remaining(),
-            window: seconds(standing.window()),
-            reset_after: seconds(standing.reset_after()),
-        }
+        f.debug_list().entries(&self.limits.first).finish()
     }
 }
 
@@ -166,7 +241,13 @@ impl Line {
         self.len + Self::MEMBER <= Self::SIZE
     }
 
-    fn member(&mut self, name: &str, parameters: [(&str, u32); 2]) {
+    /// Adds a member to the list: a name and two parameters. A list may go over several lines (RFC 9651, section 3.1), so
+    /// a line is of a fixed size and costs one allocation, that of its value. A full one goes to `full`.
+    fn member(&mut self, name: &str, parameters: [(&str, u32); 2], full: &mut Lines) {
+        if !self.has_room() {
+            full.extend(self.value());
+            self.len = 0;
+        }
         self.push(if self.len == 0 { "\"" } else { ", \"" });
         self.push(name);
         self.push("\"");
@@ -185,12 +266,11 @@ impl Line {
         }
     }
 
-    fn append_to(&self, headers: &mut HeaderMap, name: &HeaderName) {
-        let text = self.text.get(..self.len).unwrap_or_default();
+    /// The text, unless there is none.
+    fn value(&self) -> Option<HeaderValue> {
+        let text = self.text.get(..self.len).filter(|text| !text.is_empty())?;
         // Names were checked and the rest is digits, so this is a value.
-        if let Ok(value) = HeaderValue::from_bytes(text) {
-            headers.append(name.clone(), value);
-        }
+        HeaderValue::from_bytes(text).ok()
     }
 }
 

@@ -49,21 +49,20 @@ impl RateLimitHandle {
     /// All policies, in the order in which they were added. The numbers are read one after the other, not at one
     /// instant.
     pub fn snapshot(&self) -> Vec<PolicySnapshot> {
-        let terms = self.limiter.terms();
-        let tallies = self.limiter.tallies().iter();
-        let snapshot = tallies.zip(terms.iter()).map(|(tally, terms)| {
+        let tallies = (0..=u8::MAX).map(PolicyId).zip(self.limiter.tallies());
+        let snapshot = tallies.filter_map(|(policy, tally)| {
             let counts = tally.counts();
-            PolicySnapshot {
+            Some(PolicySnapshot {
                 name: Arc::clone(tally.name()),
-                quota: terms.quota,
-                mode: terms.mode,
+                quota: self.limiter.terms(policy)?.quota,
+                mode: self.limiter.mode(policy),
                 keys: counts.keys,
                 allowed: counts.allowed,
                 limited: counts.limited,
                 would_limit: counts.would_limit,
                 skipped: counts.skipped,
                 overflowed: counts.overflowed,
-            }
+            })
         });
         snapshot.collect()
     }

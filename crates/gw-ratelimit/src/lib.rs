@@ -15,6 +15,8 @@ mod policy;
 mod quota;
 mod service;
 mod store;
+mod striped;
+mod sync;
 mod tally;
 mod telemetry;
 

@@ -1,16 +1,22 @@
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::available_parallelism;
 
-use arc_swap::ArcSwap;
+use gw_core::key::{KeyExtractor, MissingKey};
+use http::HeaderValue;
+use http::request::Parts;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::config::{ConfigError, Mode, check_name};
 use crate::decision::{Decision, PolicyId, Ruling, Standing};
+use crate::fields::PolicyLine;
 use crate::gcra::{Gcra, Verdict, nanos};
 use crate::handle::RateLimitHandle;
 use crate::quota::Quota;
 use crate::store::{Exact, KeyHash, Receipt, Store as _};
+use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::telemetry;
 
@@ -40,22 +46,33 @@ use crate::telemetry;
 /// ```
 #[derive(Debug)]
 pub struct Limiter {
-    /// Replaced as a whole when a quota or a mode changes, so a request sees one set of terms throughout.
-    terms: ArcSwap<Box<[Terms]>>,
+    /// What a quota change replaces. A decision holds it until what it may have to take back is taken back, so that it
+    /// sees one set of quotas throughout, and a change can wait until none is under way that saw the old one.
+    book: Striped<Book>,
+    /// By policy, as numbers. Apart from the quotas: whether a policy applies is asked while foreign code runs.
+    modes: Box<[AtomicU8]>,
     tallies: Arc<[Tally]>,
     store: Exact,
     /// Keyed at random, so that nobody can choose keys that share a state with another's.
     hasher: RandomState,
+    /// For those that have no key, so that none is the same as a key.
+    keyless_hasher: RandomState,
     /// Time 0 of all TATs.
     epoch: Instant,
 }
 
-/// The part of a policy that can change.
+/// A policy's quota, and the numbers it comes to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) quota: Quota,
     pub(crate) gcra: Gcra,
-    pub(crate) mode: Mode,
+}
+
+#[derive(Debug, Clone)]
+struct Book {
+    terms: Box<[Terms]>,
+    /// What is told of the policies' quotas when all that are enforced apply, since that hardly ever changes.
+    line: Option<PolicyLine>,
 }
 
 /// A key of one policy and what it is to pay. Made by [`Limiter::charge`].
@@ -120,23 +137,36 @@ impl LimiterBuilder {
         }
         let mut terms = Vec::with_capacity(self.policies.len());
         let mut tallies: Vec<Tally> = Vec::with_capacity(self.policies.len());
+        let mut modes = Vec::with_capacity(self.policies.len());
         for (name, quota, mode) in self.policies {
             check_name(&name)?;
             if tallies.iter().any(|tally| *tally.name() == name) {
                 return Err(ConfigError::new("name", "must not be used twice").of_policy(&name));
             }
             let gcra = Gcra::new(quota).map_err(|error| error.of_policy(&name))?;
-            terms.push(Terms { quota, gcra, mode });
+            terms.push(Terms { quota, gcra });
+            modes.push(AtomicU8::new(mode as u8));
             tallies.push(Tally::new(name));
         }
         let tallies: Arc<[Tally]> = tallies.into();
-        Ok(Limiter {
-            terms: ArcSwap::from_pointee(terms.into()),
+        let terms = terms.into();
+        let book = Book { terms, line: None };
+        let limiter = Limiter {
+            book: Striped::new(book, Self::copies()),
+            modes: modes.into(),
             store: Exact::new(self.max_keys, Arc::clone(&tallies)),
             tallies,
             hasher: RandomState::new(),
+            keyless_hasher: RandomState::new(),
             epoch: Instant::now(),
-        })
+        };
+        limiter.book.change(|book| limiter.write_line(book));
+        Ok(limiter)
+    }
+
+    /// Of what threads read without getting in one another's way: one for each that can run at once, within reason.
+    fn copies() -> usize {
+        available_parallelism().map_or(8, usize::from).min(64)
     }
 }
 
@@ -195,7 +225,9 @@ impl Limiter {
     /// was charged to the others is taken back; in between, these others are stricter than they should be. Charges
     /// made by another limiter are ignored if it has more policies than this one.
     pub fn check_all(&self, charges: &[Charge], now: Instant) -> Decision {
-        self.decide(&self.terms.load(), charges, self.nanos(now))
+        let mut decision = Decision::default();
+        self.decide(charges, self.nanos(now), &mut decision);
+        decision
     }
 
     /// How `key` stands with `policy`, without charging anything. `None` for a policy of another limiter.
@@ -205,13 +237,13 @@ impl Limiter {
         key: &K,
         now: Instant,
     ) -> Option<Standing> {
-        let terms = *self.terms.load().get(policy.index())?;
+        let terms = self.terms(policy)?;
         let verdict = Verdict::Allow {
             tat: self.store.peek(self.key(policy, key)),
         };
         Some(Standing::new(
             policy,
-            terms.mode,
+            self.mode(policy),
             terms.gcra,
             verdict,
             self.nanos(now),
@@ -219,17 +251,55 @@ impl Limiter {
     }
 
     pub(crate) fn key<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> KeyHash {
-        KeyHash::new(self.hasher.hash_one((u64::from(policy.0), key)), policy.0)
+        KeyHash::new(self.hasher.hash_one(key), policy.0)
     }
 
-    /// The key of all requests that lack one. It starts like no policy's keys, so none is the same.
+    /// The same for the key of a request, where it stands.
+    pub(crate) fn key_of<K: KeyExtractor>(
+        &self,
+        policy: PolicyId,
+        extractor: &K,
+        parts: &Parts,
+    ) -> Result<KeyHash, MissingKey> {
+        let mut state = self.hasher.build_hasher();
+        extractor.hash_into(parts, &mut state)?;
+        Ok(KeyHash::new(state.finish(), policy.0))
+    }
+
+    /// The key of all requests that lack one.
     pub(crate) fn keyless(&self, policy: PolicyId) -> KeyHash {
-        let apart = u64::from(policy.0) | 1 << 8;
-        KeyHash::new(self.hasher.hash_one(apart), policy.0)
+        KeyHash::new(self.keyless_hasher.hash_one(policy.0), policy.0)
     }
 
-    pub(crate) fn terms(&self) -> arc_swap::Guard<Arc<Box<[Terms]>>> {
-        self.terms.load()
+    /// The quota in force.
+    pub(crate) fn terms(&self, policy: PolicyId) -> Option<Terms> {
+        self.book.read().terms.get(policy.index()).copied()
+    }
+
+    /// The mode in force. A policy of another limiter is off.
+    pub(crate) fn mode(&self, policy: PolicyId) -> Mode {
+        const ENFORCE: u8 = Mode::Enforce as u8;
+        const SHADOW: u8 = Mode::Shadow as u8;
+        // Nothing else is read by it.
+        match self
+            .modes
+            .get(policy.index())
+            .map(|mode| mode.load(Ordering::Relaxed))
+        {
+            Some(ENFORCE) => Mode::Enforce,
+            Some(SHADOW) => Mode::Shadow,
+            _ => Mode::Off,
+        }
+    }
+
+    /// What is told of the quotas of these policies, if it is written down.
+    pub(crate) fn policy_line(
+        &self,
+        policies: impl Iterator<Item = PolicyId>,
+    ) -> Option<HeaderValue> {
+        let book = self.book.read();
+        let line = book.line.as_ref()?;
+        line.is_of(policies).then(|| line.value())
     }
 
     pub(crate) fn tallies(&self) -> &[Tally] {
@@ -240,23 +310,28 @@ impl Limiter {
         nanos(now.saturating_duration_since(self.epoch))
     }
 
-    pub(crate) fn decide(&self, terms: &[Terms], charges: &[Charge], now: u64) -> Decision {
-        let mut decision = Decision::default();
-        if let [charge] = charges {
-            self.pay(terms, charge, now, &mut decision);
-        } else {
-            // Look first. Charging at once and taking back would do as well if it were not for the moment in
-            // between: a client that keeps running into one policy would keep taking cells from the others, and
-            // their clients would be refused for it.
-            self.survey(terms, charges, now, None, &mut decision);
-            if decision.is_allowed() {
-                decision.clear();
-                self.pay_all(terms, charges, now, &mut decision);
+    /// Decides into `decision`, which is empty: it is large.
+    pub(crate) fn decide(&self, charges: &[Charge], now: u64, decision: &mut Decision) {
+        {
+            let book = self.book.read();
+            let terms = &book.terms;
+            if let [charge] = charges {
+                self.pay(terms, charge, now, decision);
+            } else {
+                // Look first. Charging at once and taking back would do as well if it were not for the moment in
+                // between: a client that keeps running into one policy would keep taking cells from the others, and
+                // their clients would be refused for it.
+                self.survey(terms, charges, now, None, decision);
+                if decision.is_allowed() {
+                    decision.clear();
+                    self.pay_all(terms, charges, now, decision);
+                }
             }
         }
+        // From here on foreign code may run, without a lock.
         decision.bind();
-        self.count(&decision, charges);
-        decision
+        self.count(decision);
+        self.announce();
     }
 
     /// Charges one policy, if it is willing. There is a receipt if something was charged.
@@ -267,7 +342,7 @@ impl Limiter {
         now: u64,
         decision: &mut Decision,
     ) -> Option<Receipt> {
-        let (policy, terms) = applicable(terms, charge)?;
+        let (policy, mode, terms) = self.applicable(terms, charge)?;
         let (verdict, place) = if charge.cost == 0 {
             // Free of charge, and no reason to remember the key.
             let tat = self.store.peek(charge.key);
@@ -275,7 +350,7 @@ impl Limiter {
         } else {
             self.store.charge(charge.key, &terms.gcra, charge.cost, now)
         };
-        decision.push(Standing::new(policy, terms.mode, terms.gcra, verdict, now));
+        decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
         match (verdict, place) {
             (Verdict::Allow { tat }, Some(place)) => Some(Receipt {
                 key: charge.key,
@@ -316,7 +391,7 @@ impl Limiter {
         decision: &mut Decision,
     ) {
         for charge in charges {
-            let Some((policy, terms)) = applicable(terms, charge) else {
+            let Some((policy, mode, terms)) = self.applicable(terms, charge) else {
                 continue;
             };
             if let Some(refused) = refused.filter(|refused| refused.policy() == policy) {
@@ -329,50 +404,49 @@ impl Limiter {
                 Verdict::Allow { .. } => Verdict::Allow { tat },
                 denied => denied,
             };
-            decision.push(Standing::new(policy, terms.mode, terms.gcra, verdict, now));
+            decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
         }
     }
 
-    fn count(&self, decision: &Decision, charges: &[Charge]) {
-        // Where it is counted does not matter, as long as it differs between clients.
-        let stripe = charges.first().map_or(0, |charge| charge.key.spread());
+    fn count(&self, decision: &Decision) {
         for standing in decision.standings() {
             let Some(tally) = self.tallies.get(standing.policy().index()) else {
                 continue;
             };
             match standing.ruling() {
-                Ruling::Allowed if decision.is_allowed() => tally.allowed(stripe),
+                Ruling::Allowed if decision.is_allowed() => tally.allowed(),
                 // Some other policy refused: it was neither charged nor limited here.
                 Ruling::Allowed => {}
-                Ruling::Limited | Ruling::TooCostly if standing.is_enforced() => {
-                    tally.limited(stripe)
-                }
-                Ruling::Limited | Ruling::TooCostly => tally.would_limit(stripe),
+                Ruling::Limited | Ruling::TooCostly if standing.is_enforced() => tally.limited(),
+                Ruling::Limited | Ruling::TooCostly => tally.would_limit(),
             }
         }
     }
 
-    /// Changes a policy's terms; what was in force before. `None` for a policy of another limiter.
-    pub(crate) fn change(&self, policy: PolicyId, change: impl Fn(&mut Terms)) -> Option<Terms> {
-        let before = self.terms.rcu(|terms| {
-            let mut terms = terms.as_ref().clone();
-            terms.get_mut(policy.index()).map(&change);
-            terms
-        });
-        before.get(policy.index()).copied()
+    /// Tells recorder and log what became of the keys.
+    fn announce(&self) {
+        if self.store.take_changed() {
+            self.tallies.iter().for_each(Tally::announce);
+        }
     }
 
     pub(crate) fn change_mode(&self, policy: PolicyId, mode: Mode) {
-        let before = self.change(policy, |terms| terms.mode = mode);
-        if let (Some(before), Some(name)) = (before, self.name(policy))
-            && before.mode != mode
-        {
+        let (Some(cell), Some(name)) = (self.modes.get(policy.index()), self.name(policy)) else {
+            return;
+        };
+        let before = cell.swap(mode as u8, Ordering::Relaxed);
+        if before != mode as u8 {
+            self.book.change(|book| self.write_line(book));
             telemetry::mode_changed(name, mode);
         }
     }
 
     /// Debts stay: a TAT is a time, and keeps its meaning. If the burst became smaller in time, debts above it are cut
     /// to it, or a client would be locked out for longer than the new quota can mean.
+    ///
+    /// The cut comes when no decision is under way any more that saw the old quota. All that are then charge, and take
+    /// back, under the new one, which leaves no debt above what is cut to: nothing is charged, and nothing taken back,
+    /// that the cut could be in the way of.
     pub(crate) fn change_quota(
         &self,
         policy: PolicyId,
@@ -381,11 +455,19 @@ impl Limiter {
     ) -> Result<(), ConfigError> {
         let name = self.name(policy).unwrap_or_default();
         let gcra = Gcra::new(quota).map_err(|error| error.of_policy(name))?;
-        let before = self.change(policy, |terms| (terms.quota, terms.gcra) = (quota, gcra));
+        let before = self.book.change(|book| {
+            let terms = book.terms.get_mut(policy.index())?;
+            let before = std::mem::replace(terms, Terms { quota, gcra });
+            self.write_line(book);
+            Some(before)
+        });
         if let Some(before) = before {
             if gcra.tolerance() < before.gcra.tolerance() {
-                let ceiling = self.nanos(now).saturating_add(gcra.tolerance());
-                self.store.clamp(policy.index(), ceiling);
+                let now = self.nanos(now);
+                self.store.clamp(policy.index(), &|| {
+                    let now = now.max(self.nanos(Instant::now()));
+                    now.saturating_add(gcra.tolerance())
+                });
             }
             if quota != before.quota {
                 telemetry::quota_changed(name, quota);
@@ -395,15 +477,33 @@ impl Limiter {
     }
 
     pub(crate) fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
-        self.store.reset(self.key(policy, key))
+        let held = self.store.reset(self.key(policy, key));
+        self.announce();
+        held
     }
-}
 
-/// The policy of a charge and its terms, unless it is off.
-fn applicable<'a>(terms: &'a [Terms], charge: &Charge) -> Option<(PolicyId, &'a Terms)> {
-    let index = charge.key.policy();
-    let terms = terms.get(index).filter(|terms| terms.mode != Mode::Off)?;
-    Some((PolicyId(u8::try_from(index).ok()?), terms))
+    /// Writes down what is told of the quotas of all policies that are enforced.
+    fn write_line(&self, book: &mut Book) {
+        let policies = (0..=u8::MAX).map(PolicyId).zip(&book.terms);
+        let enforced = policies.filter(|(policy, _)| self.mode(*policy) == Mode::Enforce);
+        book.line = PolicyLine::of(enforced.map(|(policy, terms)| {
+            let name = self.name(policy).unwrap_or_default();
+            (policy, name, terms.gcra)
+        }));
+    }
+
+    /// The policy of a charge and its terms, unless it is off.
+    fn applicable<'a>(
+        &self,
+        terms: &'a [Terms],
+        charge: &Charge,
+    ) -> Option<(PolicyId, Mode, &'a Terms)> {
+        let index = charge.key.policy();
+        let policy = PolicyId(u8::try_from(index).ok()?);
+        let mode = self.mode(policy);
+        let terms = terms.get(index).filter(|_| mode != Mode::Off)?;
+        Some((policy, mode, terms))
+    }
 }
 
 #[cfg(test)]

@@ -198,6 +198,6 @@ impl<K: KeyExtractor + Send + Sync> HashKey for K {
         policy: PolicyId,
         parts: &Parts,
     ) -> Result<KeyHash, MissingKey> {
-        Ok(limiter.key(policy, &self.extract(parts)?))
+        limiter.key_of(policy, self, parts)
     }
 }

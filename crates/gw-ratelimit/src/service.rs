@@ -70,8 +70,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (parts, body) = request.into_parts();
-        match self.admission.admit(&parts) {
+        let (mut parts, body) = request.into_parts();
+        let mut admitted = self.admission.admit(&parts);
+        if let Admitted::Passed(Some(advert)) | Admitted::Refused(_, Some(advert)) = &mut admitted {
+            advert.mark(&mut parts.extensions);
+        }
+        match admitted {
             Admitted::Passed(advert) => {
                 // Decided without waiting, so the instance that is ready can be called in place.
                 let response = self.inner.call(Request::from_parts(parts, body));

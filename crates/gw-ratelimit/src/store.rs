@@ -75,6 +75,7 @@ pub(crate) trait Store {
     /// Frees `key` of its debt; says whether it had a state of its own.
     fn reset(&self, key: KeyHash) -> bool;
 
-    /// Lowers each TAT of a policy that is above `ceiling` to it.
-    fn clamp(&self, policy: usize, ceiling: u64);
+    /// Lowers each TAT of a policy that is above the ceiling to it. `ceiling` is read anew wherever no charge can come
+    /// in between, so that it can rise with the clock: it is never below what a charge made since has led to.
+    fn clamp(&self, policy: usize, ceiling: &dyn Fn() -> u64);
 }

@@ -1,8 +1,9 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use gw_core::key::MissingKey;
 
+use crate::striped;
 use crate::telemetry::{self, PolicyMetrics};
 
 /// What happened under one policy since the limiter was built; feeds the handle's snapshot, metrics and logs.
@@ -15,14 +16,17 @@ pub(crate) struct Tally {
     skipped: AtomicU64,
     overflowed: AtomicU64,
     keys: AtomicU64,
-    /// Whether requests lack the key, or newcomers find no room: each is logged once, when it begins.
+    /// What became of `keys` since it was announced last.
+    unannounced: AtomicI64,
+    /// Whether requests lack the key: logged once, when it begins.
     key_missing: AtomicBool,
+    /// Whether newcomers find no room, and whether that was logged.
     full: AtomicBool,
+    full_logged: AtomicBool,
     metrics: PolicyMetrics,
 }
 
-/// Requests of different clients are counted on different cache lines, or counting would cost threads more than
-/// deciding (a single line was measured to double the time of a check, with two threads only).
+/// Threads count on different cache lines, or counting would cost them more than deciding (a single line was measured to double the time of a check, with two threads only).
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Decisions {
@@ -53,8 +57,10 @@ impl Tally {
             skipped: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             keys: AtomicU64::new(0),
+            unannounced: AtomicI64::new(0),
             key_missing: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            full_logged: AtomicBool::new(false),
         }
     }
 
@@ -62,18 +68,18 @@ impl Tally {
         &self.name
     }
 
-    pub(crate) fn allowed(&self, stripe: usize) {
-        self.count(stripe, |decisions| &decisions.allowed);
+    pub(crate) fn allowed(&self) {
+        self.count(|decisions| &decisions.allowed);
         self.metrics.allowed();
     }
 
-    pub(crate) fn limited(&self, stripe: usize) {
-        self.count(stripe, |decisions| &decisions.limited);
+    pub(crate) fn limited(&self) {
+        self.count(|decisions| &decisions.limited);
         self.metrics.limited();
     }
 
-    pub(crate) fn would_limit(&self, stripe: usize) {
-        self.count(stripe, |decisions| &decisions.would_limit);
+    pub(crate) fn would_limit(&self) {
+        self.count(|decisions| &decisions.would_limit);
         self.metrics.would_limit();
     }
 
@@ -92,19 +98,32 @@ impl Tally {
     /// A newcomer was counted under the shared state, for want of room.
     pub(crate) fn overflowed(&self) {
         self.overflowed.fetch_add(1, Ordering::Relaxed);
-        if !self.full.swap(true, Ordering::Relaxed) {
-            telemetry::full(&self.name);
-        }
+        self.full.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn key_added(&self) {
-        let keys = self.keys.fetch_add(1, Ordering::Relaxed) + 1;
-        self.metrics.keys(keys);
+        self.keys.fetch_add(1, Ordering::Relaxed);
+        self.unannounced.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn key_removed(&self) {
-        let keys = self.keys.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.metrics.keys(keys);
+        self.keys.fetch_sub(1, Ordering::Relaxed);
+        self.unannounced.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Tells recorder and log what happened to the keys. Apart from noting it, which is done under the store's locks:
+    /// this runs foreign code.
+    ///
+    /// What is told is the change and not the number: two threads may come here in another order than that in which they
+    /// changed it, and changes add up in any.
+    pub(crate) fn announce(&self) {
+        let change = self.unannounced.swap(0, Ordering::Relaxed);
+        if change != 0 {
+            self.metrics.keys_changed(change);
+        }
+        if self.full.load(Ordering::Relaxed) && !self.full_logged.swap(true, Ordering::Relaxed) {
+            telemetry::full(&self.name);
+        }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -118,8 +137,8 @@ impl Tally {
         }
     }
 
-    fn count(&self, stripe: usize, counter: impl Fn(&Decisions) -> &AtomicU64) {
-        if let Some(decisions) = self.decisions.get(stripe % Self::STRIPES) {
+    fn count(&self, counter: impl Fn(&Decisions) -> &AtomicU64) {
+        if let Some(decisions) = self.decisions.get(striped::of_thread() % Self::STRIPES) {
             counter(decisions).fetch_add(1, Ordering::Relaxed);
         }
     }

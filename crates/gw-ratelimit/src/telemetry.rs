@@ -89,9 +89,9 @@ mod metering {
             self.hit(&self.skipped, "skipped");
         }
 
-        pub(crate) fn keys(&self, held: u64) {
+        pub(crate) fn keys_changed(&self, change: i64) {
             let register = || metrics::gauge!(KEYS, "policy" => Arc::clone(&self.policy));
-            self.keys.0.get_or_init(register).set(held as f64);
+            self.keys.0.get_or_init(register).increment(change as f64);
         }
 
         fn hit(&self, counter: &Lazy<Counter>, decision: &'static str) {
@@ -125,7 +125,7 @@ mod metering {
 
         pub(crate) fn skipped(&self) {}
 
-        pub(crate) fn keys(&self, _: u64) {}
+        pub(crate) fn keys_changed(&self, _: i64) {}
     }
 }
 

@@ -2,8 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
 
 use gw_ratelimit::{Limiter, Mode, Quota};
+use metrics::{
+    Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio::time::Instant;
 
@@ -51,4 +57,76 @@ fn a_recorder_sees_decisions_and_keys() {
             .map(|(name, value)| (name.to_owned(), value))
             .into()
     );
+}
+
+/// A recorder whose gauge lets another thread bring a key before it takes the first word.
+#[derive(Default)]
+struct Interrupted {
+    limiter: OnceLock<Weak<Limiter>>,
+    interrupted: AtomicBool,
+    value: AtomicI64,
+}
+
+impl Interrupted {
+    fn interrupt(&self) {
+        if !self.interrupted.swap(true, Ordering::SeqCst) {
+            let limiter = self.limiter.get().unwrap().upgrade().unwrap();
+            let policy = limiter.policy("p").unwrap();
+            let other = move || drop(limiter.check(policy, "other", 1, Instant::now()));
+            thread::spawn(other).join().unwrap();
+        }
+    }
+}
+
+impl GaugeFn for Interrupted {
+    fn increment(&self, value: f64) {
+        self.interrupt();
+        self.value.fetch_add(value as i64, Ordering::SeqCst);
+    }
+
+    fn decrement(&self, value: f64) {
+        self.increment(-value);
+    }
+
+    fn set(&self, value: f64) {
+        self.interrupt();
+        self.value.store(value as i64, Ordering::SeqCst);
+    }
+}
+
+struct InterruptedRecorder(Arc<Interrupted>);
+
+impl Recorder for InterruptedRecorder {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::clone(&self.0))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn the_number_of_keys_is_right_whoever_tells_it_first() {
+    // Story: each thread set the gauge to the number that it had found. One that was held up between finding and setting
+    // overwrote what a later one had set, and the gauge was wrong until the next key came or went.
+    let gauge = Arc::new(Interrupted::default());
+    let limiter = Limiter::builder().policy("p", Quota::per_hour(1));
+    let limiter = Arc::new(limiter.build().unwrap());
+    gauge.limiter.set(Arc::downgrade(&limiter)).unwrap();
+    let recorder = InterruptedRecorder(Arc::clone(&gauge));
+    metrics::with_local_recorder(&recorder, || {
+        limiter.check(limiter.policy("p").unwrap(), "k", 1, Instant::now());
+    });
+    assert!(gauge.interrupted.load(Ordering::SeqCst));
+    assert_eq!(limiter.handle().snapshot()[0].keys, 2);
+    assert_eq!(gauge.value.load(Ordering::SeqCst), 2);
 }

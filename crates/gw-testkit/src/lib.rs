@@ -11,6 +11,8 @@ pub mod body;
 pub mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "elasticsearch")]
+pub mod elasticsearch;
 pub mod log_capture;
 pub mod metrics_capture;
 pub mod service;

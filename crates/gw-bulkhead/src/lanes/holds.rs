@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
+use std::task::Waker;
 
 use tokio::time::Instant;
 
-use super::{Inner, Permit};
+use super::{Inner, LaneId, Permit, Reason, Refusal, wake_all};
 use crate::Mode;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
@@ -23,11 +25,24 @@ pub(super) struct Holds {
 
 #[derive(Debug, Default)]
 struct Entries {
-    permits: BTreeMap<Key, Arc<Permit>>,
+    permits: BTreeMap<Key, Hold>,
+    /// Those who wait for places, by when they look at the clock again: a hold that ends before that wakes them.
+    watchers: BTreeMap<Look, Waker>,
     serial: u64,
 }
 
+#[derive(Debug)]
+pub(super) struct Hold {
+    permit: Arc<Permit>,
+    /// Whether its request was counted as cut.
+    counted: bool,
+}
+
 type Key = (Instant, u64);
+
+/// When somebody looks at the clock again, in nanoseconds since the epoch, and who.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Look(u64, u64);
 
 const NEVER: u64 = u64::MAX;
 
@@ -51,48 +66,89 @@ impl Holds {
         }
     }
 
-    /// Gives back all permits whose time is over at `now`.
-    pub(super) fn reap(&self, now: Instant) {
-        if self.nanos(now) < self.next.load(Ordering::Acquire) {
-            return;
-        }
-        let expired = {
+    /// Takes out all holds whose time is over at `now`. They are the caller's to count and to drop.
+    pub(super) fn expired(&self, now: Instant) -> impl Iterator<Item = Hold> + use<> {
+        let mut expired = BTreeMap::new();
+        if self.nanos(now) >= self.next.load(Ordering::Acquire) {
             let mut entries = lock(&self.entries);
             let Entries { permits, .. } = &mut *entries;
             // The first one that is still good; serial numbers start at 1.
             let good = permits.split_off(&(now, u64::MAX));
-            let expired = std::mem::replace(permits, good);
+            expired = std::mem::replace(permits, good);
             self.note_first(permits);
-            expired
-        };
-        // Without the lock: giving a permit back wakes whoever gets it.
-        drop(expired);
+        }
+        expired.into_values()
     }
 
-    /// When the first hold ends.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let entries = lock(&self.entries);
-        entries.permits.keys().next().map(|(until, _)| *until)
+    /// Sets down when somebody looks at the clock next: when the first hold ends of those that end after `now` (those
+    /// that ended before stay in shadow mode), or at the deadline. Whoever it is, `waker` wakes it if a hold comes that
+    /// ends before that. What is left of `waker` is for after the lock.
+    pub(super) fn watch(
+        &self,
+        before: Option<Look>,
+        now: Instant,
+        deadline: Option<Instant>,
+        waker: &mut Option<Waker>,
+    ) -> (Look, Option<Instant>) {
+        let mut entries = lock(&self.entries);
+        let kept = before.and_then(|look| entries.watchers.remove(&look));
+        let later = (Excluded((now, u64::MAX)), Unbounded);
+        let end = entries.permits.range(later).next();
+        let until = end
+            .map(|((until, _), _)| *until)
+            .into_iter()
+            .chain(deadline)
+            .min();
+        let who = before.map_or_else(|| entries.serial(), |Look(_, who)| who);
+        let look = Look(until.map_or(NEVER, |until| self.nanos(until)), who);
+        if let Some(waker) = std::mem::replace(waker, kept) {
+            entries.watchers.insert(look, waker);
+        }
+        (look, until)
+    }
+
+    /// Forgets somebody; the waker is for after the lock.
+    pub(super) fn unwatch(&self, look: Look) -> Option<Waker> {
+        lock(&self.entries).watchers.remove(&look)
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn is_locked(&self) -> bool {
+        self.entries.try_lock().is_err()
     }
 
     fn insert(&self, permit: Arc<Permit>, until: Instant) -> Key {
-        let mut entries = lock(&self.entries);
-        entries.serial += 1;
-        let key = (until, entries.serial);
-        entries.permits.insert(key, permit);
-        self.note_first(&entries.permits);
+        let (key, late) = {
+            let mut entries = lock(&self.entries);
+            let key = (until, entries.serial());
+            let counted = false;
+            entries.permits.insert(key, Hold { permit, counted });
+            self.note_first(&entries.permits);
+            // Below `NEVER`, so there is one more.
+            let after = Look(self.nanos(until) + 1, 0);
+            (key, entries.watchers.split_off(&after))
+        };
+        wake_all(late.into_values());
         key
     }
 
     fn remove(&self, key: Key) -> Option<Arc<Permit>> {
         let mut entries = lock(&self.entries);
-        let permit = entries.permits.remove(&key);
+        let hold = entries.permits.remove(&key);
         self.note_first(&entries.permits);
-        permit
+        hold.map(|hold| hold.permit)
+    }
+
+    /// Notes that a request was cut; whether it is the first to say so.
+    fn note_cut(&self, key: Key) -> bool {
+        let mut entries = lock(&self.entries);
+        let hold = entries.permits.get_mut(&key);
+        // What was taken out was counted then.
+        hold.is_some_and(|hold| !std::mem::replace(&mut hold.counted, true))
     }
 
     /// Called with the lock held, so the last one to write has seen the newest entries.
-    fn note_first(&self, permits: &BTreeMap<Key, Arc<Permit>>) {
+    fn note_first(&self, permits: &BTreeMap<Key, Hold>) {
         let next = permits
             .keys()
             .next()
@@ -102,7 +158,21 @@ impl Holds {
 
     fn nanos(&self, at: Instant) -> u64 {
         let nanos = at.saturating_duration_since(self.epoch).as_nanos();
-        u64::try_from(nanos).unwrap_or(NEVER - 1)
+        u64::try_from(nanos).unwrap_or(NEVER).min(NEVER - 1)
+    }
+}
+
+impl Entries {
+    fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}
+
+impl Hold {
+    /// The permit, and whether its request is still to be counted as cut.
+    pub(super) fn into_parts(self) -> (Arc<Permit>, bool) {
+        (self.permit, !self.counted)
     }
 }
 
@@ -122,6 +192,14 @@ impl TimedPermit {
     /// Whether it is over at `now`, and time limits are enforced.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.until() <= now && self.lanes.mode() == Mode::Enforce
+    }
+
+    /// Counts that the request was cut, unless that was done when its place was needed.
+    pub(crate) fn cut(&self, lane: LaneId, now: Instant) -> Refusal {
+        if self.lanes.holds.note_cut(self.key) {
+            return self.lanes.refuse(lane, Reason::MaxHold, now);
+        }
+        Refusal::new(Reason::MaxHold, self.lanes.lane(lane).wait())
     }
 
     /// The permit without a limit; `None` if its time was over and it was needed.

@@ -151,11 +151,18 @@ impl Inner {
         self.total.raise()
     }
 
-    /// Frees the places whose time is over.
+    /// Frees the places whose time is over, and counts their requests as cut: they will find out when they come back.
     pub(super) fn reap(&self, now: Instant) {
         // Else nobody is cut, so those whose time is over still run.
-        if self.mode() == Mode::Enforce {
-            self.holds.reap(now);
+        if self.mode() != Mode::Enforce {
+            return;
+        }
+        for hold in self.holds.expired(now) {
+            let (permit, uncounted) = hold.into_parts();
+            if uncounted {
+                self.refuse(permit.lane(), Reason::MaxHold, now);
+            }
+            // Dropped without a lock: giving a permit back wakes whoever gets it.
         }
     }
 

@@ -8,7 +8,8 @@ use super::LaneId;
 use crate::lane::LaneConfig;
 
 /// Who waits, and in which order they are served. Plain data behind one lock; deciding who gets a place is done by
-/// the caller.
+/// the caller. Wakers come in and go out, and none is cloned, woken or dropped in here: that is foreign code, and it may
+/// come back for the lock.
 ///
 /// Lanes are served by criticality, the most critical ones first. Lanes of equal criticality take turns, and inside a
 /// lane it is first come, first served.
@@ -54,18 +55,23 @@ impl Line {
         ticket
     }
 
-    /// Removes a request; whether it was still there.
-    pub(super) fn leave(&mut self, lane: LaneId, ticket: u64) -> bool {
-        self.waiting.remove(&(lane, ticket)).is_some()
+    /// Removes a request; its waker, if it was still there.
+    pub(super) fn leave(&mut self, lane: LaneId, ticket: u64) -> Option<Option<Waker>> {
+        self.waiting.remove(&(lane, ticket))
     }
 
-    /// Has `waker` woken when the request is served; `false` if it has been already.
-    pub(super) fn watch_place(&mut self, lane: LaneId, ticket: u64, waker: &Waker) -> bool {
-        match self.waiting.get_mut(&(lane, ticket)) {
-            Some(Some(kept)) => kept.clone_from(waker),
-            Some(empty) => *empty = Some(waker.clone()),
-            None => return false,
-        }
+    /// Has `waker` woken when the request is served; `false` if it has been already. What is left in `waker` then is
+    /// for after the lock.
+    pub(super) fn watch_place(
+        &mut self,
+        lane: LaneId,
+        ticket: u64,
+        waker: &mut Option<Waker>,
+    ) -> bool {
+        let Some(kept) = self.waiting.get_mut(&(lane, ticket)) else {
+            return false;
+        };
+        std::mem::swap(kept, waker);
         true
     }
 
@@ -102,14 +108,14 @@ impl Line {
         self.next_ticket
     }
 
-    /// Has `waker` woken when the lanes are drained.
-    pub(super) fn watch_end(&mut self, ticket: u64, waker: &Waker) {
-        self.watchers.insert(ticket, waker.clone());
+    /// Has `waker` woken when the lanes begin to drain, and when they are drained; the one it had before.
+    pub(super) fn watch_end(&mut self, ticket: u64, waker: Waker) -> Option<Waker> {
+        self.watchers.insert(ticket, waker)
     }
 
-    /// Forgets a watcher.
-    pub(super) fn unwatch_end(&mut self, ticket: u64) {
-        self.watchers.remove(&ticket);
+    /// Forgets a watcher; its waker.
+    pub(super) fn unwatch_end(&mut self, ticket: u64) -> Option<Waker> {
+        self.watchers.remove(&ticket)
     }
 
     /// Forgets all watchers; their wakers.

@@ -137,6 +137,11 @@ impl LaneState {
         self.drain.wait_behind(word.waiting())
     }
 
+    /// How long a request would have to wait for a place now, if that is known.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.drain.wait_behind(self.hot.counter.load().waiting())
+    }
+
     pub(super) fn snapshot(&self) -> LaneSnapshot {
         let word = self.hot.counter.load();
         let limits = self.limits();

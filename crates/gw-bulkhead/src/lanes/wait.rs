@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::{Inner, LaneId, Permit, Reason, Refusal, wake_all};
+use super::{Inner, LaneId, Permit, Reaper, Reason, Refusal, wake_all};
 use crate::sync::lock;
 
 /// A request that waits for a place in its lane. The place is handed to it; it does not compete for it again.
@@ -47,14 +47,9 @@ impl Wait {
         }
     }
 
-    /// When to look again for holds that have run out, if there are any.
-    pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.lanes.holds.next()
-    }
-
     /// Frees the places whose time is over: they may be what this one waits for.
-    pub(crate) fn reap(&self, now: Instant) {
-        self.lanes.reap(now);
+    pub(crate) fn reaper(&self) -> Reaper {
+        Reaper::new(Arc::clone(&self.lanes))
     }
 
     /// Leaves the queue; a permit if a place had been given.
@@ -65,14 +60,16 @@ impl Wait {
         let (waited, woken) = {
             let mut line = lock(&self.lanes.line);
             let waited = line.leave(self.lane, self.ticket);
-            if waited {
+            if waited.is_some() {
                 self.lanes.forget_waiter(self.lane);
             }
             // Nothing became free, but it may have been the last one that a drain waited for.
             (waited, self.lanes.serve(&mut line))
         };
         wake_all(woken);
-        (!waited).then(|| Permit::new(Arc::clone(&self.lanes), self.lane))
+        waited
+            .is_none()
+            .then(|| Permit::new(Arc::clone(&self.lanes), self.lane))
     }
 }
 
@@ -84,10 +81,8 @@ impl Future for Wait {
         if !self.open {
             return Poll::Pending;
         }
-        let waits = {
-            let mut line = lock(&self.lanes.line);
-            line.watch_place(self.lane, self.ticket, cx.waker())
-        };
+        let mut waker = Some(cx.waker().clone());
+        let waits = lock(&self.lanes.line).watch_place(self.lane, self.ticket, &mut waker);
         if waits {
             return Poll::Pending;
         }

@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::thread;
 
 use tokio::runtime::{self, Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::config::ConfigError;
 use crate::lane::LaneConfig;
@@ -28,11 +29,21 @@ pub(super) struct Crew {
 
 #[derive(Default)]
 struct LaneThreads {
-    runtimes: Vec<Handle>,
+    threads: Vec<LaneThread>,
     next: AtomicUsize,
     /// The threads end when these are dropped.
     _running: Vec<oneshot::Sender<()>>,
 }
+
+/// Where a request runs.
+pub(super) struct LaneThread {
+    runtime: Handle,
+    /// How many tasks it has.
+    tasks: Arc<watch::Sender<usize>>,
+}
+
+/// One task of a thread: until it is dropped, the thread does not end of itself.
+struct Running(Arc<watch::Sender<usize>>);
 
 impl Threads {
     /// Starts the threads.
@@ -42,8 +53,8 @@ impl Threads {
         Ok(Self(Arc::new(Crew { lanes })))
     }
 
-    /// The runtime for the next request of `lane`, if the lane has threads.
-    pub(super) fn runtime(&self, lane: LaneId) -> Option<&Handle> {
+    /// The thread for the next request of `lane`, if the lane has any.
+    pub(super) fn thread(&self, lane: LaneId) -> Option<&LaneThread> {
         self.0.lanes.get(lane.index())?.next()
     }
 
@@ -63,31 +74,60 @@ impl LaneThreads {
                 .build()
                 .map_err(refused)?;
             let (running, stop) = oneshot::channel();
-            threads.runtimes.push(runtime.handle().clone());
+            let (tasks, mut idle) = watch::channel(0);
+            threads.threads.push(LaneThread {
+                runtime: runtime.handle().clone(),
+                tasks: Arc::new(tasks),
+            });
             threads._running.push(running);
             let drained = lanes.drained();
+            let done = async move {
+                drained.await;
+                // Nobody comes any more, but who gave its place back at the head may still send its body. An error means
+                // that nobody is left who could.
+                _ = idle.wait_for(|tasks| *tasks == 0).await;
+            };
             thread::Builder::new()
                 .name(format!("gw-lane-{}-{number}", lane.name()))
-                .spawn(move || run(runtime, stop, drained))
+                .spawn(move || run(runtime, stop, done))
                 .map_err(refused)?;
         }
         Ok(threads)
     }
 
     /// The threads take turns.
-    fn next(&self) -> Option<&Handle> {
+    fn next(&self) -> Option<&LaneThread> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.runtimes.get(turn.checked_rem(self.runtimes.len())?)
+        self.threads.get(turn.checked_rem(self.threads.len())?)
     }
 }
 
-/// Runs tasks until told to stop or drained. A thread of its own has to do it: a runtime must not be dropped inside
+impl LaneThread {
+    /// Runs `task` to its end, which the thread waits for.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        // Counted here and not when it is first polled: it must be seen by who sees the place that it will give back.
+        self.tasks.send_modify(|tasks| *tasks += 1);
+        let running = Running(Arc::clone(&self.tasks));
+        self.runtime.spawn(async move {
+            let _running = running;
+            task.await;
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|tasks| *tasks -= 1);
+    }
+}
+
+/// Runs tasks until told to stop or done. A thread of its own has to do it: a runtime must not be dropped inside
 /// async code.
-fn run(runtime: Runtime, stop: oneshot::Receiver<()>, drained: impl Future<Output = ()>) {
+fn run(runtime: Runtime, stop: oneshot::Receiver<()>, done: impl Future<Output = ()>) {
     runtime.block_on(async {
-        let (mut stop, mut drained) = (pin!(stop), pin!(drained));
+        let (mut stop, mut done) = (pin!(stop), pin!(done));
         poll_fn(|cx| {
-            if stop.as_mut().poll(cx).is_ready() || drained.as_mut().poll(cx).is_ready() {
+            if stop.as_mut().poll(cx).is_ready() || done.as_mut().poll(cx).is_ready() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -102,7 +142,7 @@ fn run(runtime: Runtime, stop: oneshot::Receiver<()>, drained: impl Future<Outpu
 impl fmt::Debug for LaneThreads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LaneThreads")
-            .field("threads", &self.runtimes.len())
+            .field("threads", &self.threads.len())
             .finish()
     }
 }

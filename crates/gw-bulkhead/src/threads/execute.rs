@@ -14,7 +14,7 @@ use super::body::{Remote, ResponseBody};
 use super::crew::Threads;
 use super::task::{Head, LaneSide, LaneTask, Source, serve};
 use crate::error::{self, Rejected};
-use crate::executor::{Execute, Failed, Inline, InlineFuture};
+use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
 use crate::lanes::{Lanes, Permit};
 use crate::lease::Lease;
 use crate::telemetry;
@@ -38,9 +38,9 @@ where
         mut request: Request<B>,
         place: Option<(&Lanes, Permit)>,
     ) -> Self::Future {
-        let (lanes, permit, runtime) = match place {
-            Some((lanes, permit)) => match self.runtime(permit.lane()) {
-                Some(runtime) => (lanes, permit, runtime),
+        let (lanes, permit, thread) = match place {
+            Some((lanes, permit)) => match self.thread(permit.lane()) {
+                Some(thread) => (lanes, permit, thread),
                 None => {
                     let place = Some((lanes, permit));
                     return ThreadsFuture::inline(Inline.execute(service, request, place));
@@ -63,7 +63,7 @@ where
         let ready = std::mem::replace(service, clone);
         let (sender, head) = oneshot::channel();
         let task = telemetry::in_current_span(serve(side, sender, ready, request));
-        let task = LaneTask::new(runtime.spawn(task), self.crew());
+        let task = LaneTask::new(thread.spawn(task), self.crew());
         ThreadsFuture::remote(Call {
             head: Some(head),
             task,
@@ -115,19 +115,23 @@ impl<F, D, E> ThreadsFuture<F, D, E> {
     }
 }
 
-impl<F, ResB, E> Future for ThreadsFuture<F, ResB::Data, E>
+impl<F, ResB, E> PollAnswer<ResponseBody<ResB>, E> for ThreadsFuture<F, ResB::Data, E>
 where
     F: Future<Output = Result<Response<ResB>, E>>,
     ResB: Body,
 {
-    type Output = Result<Response<ResponseBody<ResB>>, Failed<E>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_answer<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        failed: impl FnOnce(Failed<E>) -> Result<Response<ResponseBody<ResB>>, T>,
+    ) -> Poll<Result<Response<ResponseBody<ResB>>, T>> {
         let call = match self.project().kind.project() {
             KindProj::Inline { future } => {
-                return future
-                    .poll(cx)
-                    .map_ok(|response| response.map(ResponseBody::from));
+                let answer = ready!(future.poll_answer(cx, Err));
+                return Poll::Ready(match answer {
+                    Ok(response) => Ok(response.map(ResponseBody::from)),
+                    Err(error) => failed(error),
+                });
             }
             KindProj::Remote { call } => call,
         };
@@ -139,7 +143,7 @@ where
         let Some(call) = call.take() else {
             return Poll::Pending;
         };
-        Poll::Ready(head.map(|head| call.answer(head)))
+        Poll::Ready(head.map(|head| call.answer(head)).or_else(failed))
     }
 }
 
@@ -177,7 +181,9 @@ impl<D, E> Call<D, E> {
 
     fn answer<ResB: Body<Data = D>>(self, head: Head<D>) -> Response<ResponseBody<ResB>> {
         let Self {
-            mut task, lease, ..
+            mut task,
+            mut lease,
+            ..
         } = self;
         let Head {
             parts,
@@ -189,7 +195,8 @@ impl<D, E> Call<D, E> {
             task.finish();
         }
         let ended = matches!(source, Source::Ended);
-        let lease = lease.at_head(&mut response, ended);
+        let held = lease.outlasts_head(&mut response, ended);
+        let lease = held.then_some(lease);
         response.map(|()| ResponseBody::remote(Remote::new(source, size, task, lease)))
     }
 }

@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
@@ -19,10 +20,12 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// One of the two fields is read, `X-Forwarded-For` unless [`TrustedProxies::writing_forwarded`] says otherwise, and the
 /// other one never: a proxy that appends to one of them passes the client's copy of the other on.
 ///
-/// Without trusted proxies, the default, the peer is the client and both fields are ignored.
+/// Without trusted proxies, the default, the peer is the client and both fields are ignored. Clones share the networks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    networks: Vec<IpNet>,
+    /// Disjoint and in order, so that an address is looked for in steps that halve them. Absent if there are none: an
+    /// empty list cannot be shared in a `const`.
+    networks: Option<Arc<[IpNet]>>,
     write_forwarded: bool,
 }
 
@@ -33,16 +36,18 @@ impl TrustedProxies {
     /// Trusts nobody.
     pub const fn none() -> Self {
         Self {
-            networks: Vec::new(),
+            networks: None,
             write_forwarded: false,
         }
     }
 
     /// Trusts the addresses in `networks`, IPv4 ones in whatever form.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        let networks = networks.into_iter().map(canonical).collect();
+        let networks: Vec<_> = networks.into_iter().map(canonical).collect();
+        let mut disjoint = IpNet::aggregate(&networks);
+        disjoint.sort_unstable();
         Self {
-            networks,
+            networks: (!disjoint.is_empty()).then(|| disjoint.into()),
             write_forwarded: false,
         }
     }
@@ -57,13 +62,18 @@ impl TrustedProxies {
     /// Whether `address`, in any form, belongs to a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.networks
-            .iter()
-            .any(|network| network.contains(&address))
+        let Some(networks) = &self.networks else {
+            return false;
+        };
+        // The last one that begins at or before the address is the only one that can hold it.
+        let begun = networks.partition_point(|network| network.network() <= address);
+        begun
+            .checked_sub(1)
+            .and_then(|last| networks.get(last))
+            .is_some_and(|network| network.contains(&address))
     }
 
     /// The client behind `peer`, as the fields of its request tell. Does not allocate.
-    ///
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddr {
         let mut client = peer.to_canonical();
         if !self.contains(client) {
@@ -100,4 +110,49 @@ fn canonical(network: IpNet) -> IpNet {
     let mapped = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
     let v4 = mapped.and_then(|address| Ipv4Net::new(address, v6.prefix_len() - 96).ok());
     v4.map_or(network, IpNet::V4)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn clones_share_the_networks() {
+        let networks = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap());
+        let proxies = TrustedProxies::new(networks);
+        let (kept, clone) = (proxies.networks.clone(), proxies.clone());
+        assert!(Arc::ptr_eq(&kept.unwrap(), &clone.networks.unwrap()));
+        assert_eq!(TrustedProxies::new([]), TrustedProxies::none());
+    }
+
+    proptest! {
+        /// The steps that halve the list find what a walk over it finds. Few bits, so that networks overlap and
+        /// addresses meet them.
+        #[test]
+        fn an_address_is_found_in_any_list(
+            list in prop::collection::vec((any::<bool>(), 0..16u8, 24..=32u8), 0..12),
+            six: bool,
+            last: u8,
+        ) {
+            let address = |six: bool, last: u8| -> IpAddr {
+                if six {
+                    IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last])
+                } else {
+                    IpAddr::from([192, 0, 2, last])
+                }
+            };
+            let networks: Vec<IpNet> = list
+                .into_iter()
+                .map(|(six, last, bits)| {
+                    let bits = if six { bits + 96 } else { bits };
+                    IpNet::new(address(six, last << 4), bits).unwrap()
+                })
+                .collect();
+            let asked = address(six, last);
+            let walked = networks.iter().any(|network| network.contains(&asked));
+            prop_assert_eq!(TrustedProxies::new(networks).contains(asked), walked);
+        }
+    }
 }

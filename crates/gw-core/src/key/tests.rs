@@ -1,3 +1,4 @@
+use std::hash::DefaultHasher;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -216,6 +217,43 @@ fn keys_are_read_from_the_head() {
     );
     let method = key_fn(|parts: &Parts| Ok(parts.method.clone()));
     assert_eq!(method.extract(&parts).unwrap(), http::Method::GET);
+}
+
+/// Layers keep hashes, and handles look keys up by value: both ways must come to the same.
+#[test]
+fn a_key_hashed_in_place_is_the_key() {
+    let parts = parts(|request| {
+        let value = HeaderValue::from_static("example.com");
+        request.headers_mut().insert(header::HOST, value);
+        let extensions = request.extensions_mut();
+        extensions.insert(ClientAddr::new([192, 0, 2, 1].into()));
+        extensions.insert(RouteMatch::new(3, "orders", "/orders"));
+        extensions.insert(Identity::new(IdentityParts {
+            consumer: Some("acme".into()),
+            user: Some("ann".into()),
+            ..IdentityParts::default()
+        }));
+    });
+    fn check<K: KeyExtractor>(key: &K, parts: &Parts) {
+        let (mut in_place, mut by_value) = (DefaultHasher::new(), DefaultHasher::new());
+        key.hash_into(parts, &mut in_place).unwrap();
+        key.extract(parts).ok().unwrap().hash(&mut by_value);
+        assert_eq!(in_place.finish(), by_value.finish());
+    }
+    check(&ClientIp::new(), &parts);
+    check(&Header::new(header::HOST), &parts);
+    check(&Consumer, &parts);
+    check(&User, &parts);
+    check(&Route, &parts);
+    check(
+        &(Consumer, Route, Global, Header::new(header::HOST)),
+        &parts,
+    );
+    let (missing, mut state) = (Header::new(header::COOKIE), DefaultHasher::new());
+    assert_eq!(
+        missing.hash_into(&parts, &mut state).unwrap_err(),
+        missing.extract(&parts).unwrap_err()
+    );
 }
 
 #[test]

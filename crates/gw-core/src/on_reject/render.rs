@@ -130,12 +130,13 @@ impl Document<'_> {
     }
 
     fn documentation_url(&self) -> Option<String> {
-        let base = self.documentation.0.as_deref()?;
-        let page = self.code().documentation().map_or_else(
-            || self.code().name().to_ascii_lowercase().replace('_', "-"),
-            str::to_owned,
-        );
-        Some(format!("{base}{page}"))
+        match self.code().documentation() {
+            Some(page) => self.documentation.url(page),
+            None => {
+                let page = self.code().name().to_ascii_lowercase().replace('_', "-");
+                self.documentation.url(&page)
+            }
+        }
     }
 
     /// `request_id` and `trace_id`, where known.

@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -69,6 +69,70 @@ async fn the_envelope() {
     assert_eq!(json_of(response).await, expected);
 }
 
+#[test]
+fn one_slash_stands_between_base_and_page() {
+    // Story: a base without a slash at its end made `.../errorsrate-limit-exceeded` of every link.
+    for (base, page, url) in [
+        (
+            "https://d.example/errors",
+            "full",
+            "https://d.example/errors/full",
+        ),
+        (
+            "https://d.example/errors/",
+            "full",
+            "https://d.example/errors/full",
+        ),
+        (
+            "https://d.example/errors",
+            "/full",
+            "https://d.example/errors/full",
+        ),
+        (
+            "https://d.example/errors/",
+            "/full",
+            "https://d.example/errors/full",
+        ),
+        (
+            "https://d.example/errors#",
+            "full",
+            "https://d.example/errors#full",
+        ),
+        (
+            "https://d.example/?code=",
+            "full",
+            "https://d.example/?code=full",
+        ),
+    ] {
+        let joined = Documentation::below(base.into()).url(page);
+        assert_eq!(joined.as_deref(), Some(url));
+    }
+    assert_eq!(Documentation::default().url("full"), None);
+}
+
+#[test]
+fn all_lines_of_a_field_are_in_the_answer() {
+    let rejection = ["Basic", "Bearer"]
+        .into_iter()
+        .fold(rejection(), |r, scheme| {
+            r.field(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
+        });
+    let answer: Result<Response<Body>, Infallible> =
+        Respond::new().reject(rejection, &RejectContext::default());
+    let answer = answer.unwrap();
+    let lines = answer.headers().get_all(header::WWW_AUTHENTICATE);
+    assert_eq!(lines.iter().collect::<Vec<_>>(), ["Basic", "Bearer"]);
+}
+
+#[tokio::test]
+async fn the_link_of_a_base_without_a_slash() {
+    let answer = answer(&Respond::new().documentation_url("https://d.example/errors"));
+    assert_eq!(
+        json_of(answer).await["error"]["documentation_url"],
+        "https://d.example/errors/rate-limit-exceeded"
+    );
+}
+
 #[tokio::test]
 async fn a_problem_document() {
     let response = answer(&Problem::new());
@@ -124,6 +188,9 @@ fn grpc_gets_trailers_only() {
 #[test]
 fn any_body_can_be_answered_with() {
     struct Mine(Bytes);
+    // A layer with this renderer can be shown, though its bodies cannot.
+    let shown = format!("{:?}", RespondWith::new(Mine));
+    assert!(shown.starts_with("RespondWith"), "{shown}");
     let response: Response<Mine> = reject(&RespondWith::new(Mine), Method::GET, None);
     assert!(!response.body().0.is_empty());
 }

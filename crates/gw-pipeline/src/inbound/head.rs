@@ -151,7 +151,7 @@ fn set_host(parts: &mut Parts) -> Result<(), Rejection> {
 }
 
 /// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
         Some(_) => return false,
@@ -169,7 +169,7 @@ fn is_host(text: &str) -> bool {
     let name_is_valid = (1..=255).contains(&name.len())
         && name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     name_is_valid && port_is_valid
 }
 
@@ -177,6 +177,10 @@ fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
     // The asterisk is a target of its own, for OPTIONS only (RFC 9112 section 3.2.4).
     if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
         return Ok(());
+    }
+    // No reader agrees with another on raw bytes outside ASCII.
+    if parts.uri.query().is_some_and(|query| !query.is_ascii()) {
+        return Err(malformed("target", "not ASCII"));
     }
     let refused = || malformed("target", "ambiguous path");
     let normal = normalize(parts.uri.path(), slash).map_err(|_| refused())?;

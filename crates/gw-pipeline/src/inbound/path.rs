@@ -18,8 +18,8 @@ pub(crate) struct Ambiguous;
 
 /// The normal form of `path` (RFC 3986 section 6.2.2, and stricter).
 ///
-/// Escapes of unreserved characters are decoded, other escapes get upper-case digits, dot segments are resolved,
-/// empty segments merged. Refused are: a path that does not begin with a slash or climbs over the root, a broken
+/// Escapes of unreserved characters are decoded, other escapes get upper-case digits, characters that a path cannot
+/// hold are escaped, dot segments are resolved, empty segments merged. Refused are: a path that does not begin with a slash or climbs over the root, a broken
 /// escape, an escaped control character, a backslash in any form, raw bytes outside ASCII, escapes that are not
 /// UTF-8, and a dot segment with parameters (`..;x`). A path in normal form is returned as it is.
 pub(crate) fn normalize(path: &str, slash: EncodedSlash) -> Result<Cow<'_, str>, Ambiguous> {
@@ -72,6 +72,11 @@ fn decode(raw: &str, slash: EncodedSlash) -> Result<String, Ambiguous> {
                 push_escaped(&mut segment, escaped, slash)?;
             }
             b'\\' | 0..=b' ' | 0x7f.. => return Err(Ambiguous),
+            // No path may hold them as they are (RFC 3986 section 3.3), and many clients send them so.
+            b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                decoded.push(byte);
+                push_escaped(&mut segment, byte, slash)?;
+            }
             _ => {
                 decoded.push(byte);
                 segment.push(char::from(byte));
@@ -171,6 +176,8 @@ mod tests {
             ("/a%20b", "/a%20b"),
             ("/a%c3%a9", "/a%C3%A9"),
             ("/a%252fb", "/a%252fb"),
+            ("/a|b{c}", "/a%7Cb%7Bc%7D"),
+            ("/a%7cb\"<>^`", "/a%7Cb%22%3C%3E%5E%60"),
             ("/a;v=1/b", "/a;v=1/b"),
             ("/...", "/..."),
             ("/.well-known/x", "/.well-known/x"),

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -101,9 +102,14 @@ fn an_upstreams_fields_are_replaced_and_another_layers_kept() {
             .insert(name, HeaderValue::from_static("1"));
     }
     let both = Headers::DraftAndLegacy;
-    advert(&inner, both, &[("inner", 1)])
-        .unwrap()
-        .write(&mut response);
+    // As on the way of a request: the outer layer leaves its mark, and the inner one finds it.
+    let mut request = Extensions::new();
+    let mut outermost = advert(&outer, both, &[("outer", 0)]).unwrap();
+    outermost.mark(&mut request);
+    let mut first = advert(&inner, both, &[("inner", 1)]).unwrap();
+    first.mark(&mut request);
+    assert!(first.within_another && !outermost.within_another);
+    first.write(&mut response);
     assert_eq!(values(&response, &RATE_LIMIT), [r#""inner";r=4;t=1"#]);
     assert_eq!(values(&response, &LEGACY_REMAINING), ["4"]);
     advert(&outer, both, &[("outer", 1)])
@@ -120,6 +126,31 @@ fn an_upstreams_fields_are_replaced_and_another_layers_kept() {
         .unwrap()
         .write(&mut response);
     assert_eq!(values(&response, &LEGACY_REMAINING), ["2"]);
+}
+
+#[test]
+fn what_is_written_down_of_quotas_follows_changes() {
+    let limiter = limiter(&[
+        ("a", Quota::per_second(1), Mode::Enforce),
+        ("b", Quota::per_second(2), Mode::Enforce),
+    ]);
+    let told = |costs: &[(&str, u32)]| {
+        let mut response = response();
+        advert(&limiter, Headers::Draft, costs)
+            .unwrap()
+            .write(&mut response);
+        values(&response, &RATE_LIMIT_POLICY)
+    };
+    let both: &[_] = &[("a", 0), ("b", 0)];
+    assert_eq!(told(both), [r#""a";q=1;w=1, "b";q=2;w=1"#]);
+    // One of them only: it is not what was written down.
+    assert_eq!(told(&[("b", 0)]), [r#""b";q=2;w=1"#]);
+    let b = limiter.policy("b").unwrap();
+    let changed = limiter.change_quota(b, Quota::per_minute(60).burst(30), Instant::now());
+    changed.unwrap();
+    assert_eq!(told(both), [r#""a";q=1;w=1, "b";q=30;w=30"#]);
+    limiter.change_mode(b, Mode::Shadow);
+    assert_eq!(told(both), [r#""a";q=1;w=1"#]);
 }
 
 #[test]

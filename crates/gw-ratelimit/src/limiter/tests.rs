@@ -175,6 +175,32 @@ fn a_quota_changes_and_debts_stay() {
     assert_eq!(remaining(&limiter, "p", "other", now), 200);
 }
 
+/// Story: the debts that may be left were reckoned from the time at which the operator's call came in. The walk over the
+/// keys takes its time; what was charged meanwhile was cut as well, and so forgiven.
+#[tokio::test(start_paused = true)]
+async fn a_cut_leaves_what_was_charged_meanwhile() {
+    let limiter = limiter(&[("p", Quota::per_second(1).burst(10))]);
+    let (p, called) = (id(&limiter, "p"), Instant::now());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let now = Instant::now();
+    assert!(limiter.check(p, "k", 2, now).is_allowed());
+    limiter
+        .change_quota(p, Quota::per_second(1).burst(2), called)
+        .unwrap();
+    assert_eq!(remaining(&limiter, "p", "k", now), 0);
+}
+
+#[test]
+fn one_who_lacks_a_key_is_nobodys_namesake() {
+    let limiter = limiter(&[("p", Quota::per_second(1)), ("q", Quota::per_second(1))]);
+    let (p, q) = (id(&limiter, "p"), id(&limiter, "q"));
+    assert_ne!(limiter.keyless(p), limiter.keyless(q));
+    // The numbers that make a policy's keyless key, as keys.
+    assert!((0..=512u64).all(|n| limiter.key(p, &n) != limiter.keyless(p)));
+    assert!((0..=255u8).all(|n| limiter.key(p, &n) != limiter.keyless(p)));
+    assert_ne!(limiter.key(p, "k"), limiter.key(q, "k"));
+}
+
 #[test]
 fn shadow_counts_and_off_does_nothing() {
     let limiter = Limiter::builder()

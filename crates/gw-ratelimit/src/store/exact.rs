@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::available_parallelism;
 
@@ -23,6 +24,8 @@ use crate::tally::Tally;
 pub(crate) struct Exact {
     shards: Box<[Aligned]>,
     tallies: Arc<[Tally]>,
+    /// Whether keys came or went, or found no room, since somebody asked.
+    changed: AtomicBool,
 }
 
 /// A lock word to a cache line (two: processors fetch them in pairs), or shards would slow one another down.
@@ -66,7 +69,11 @@ impl Exact {
             })
             .map(|shard| Aligned(RwLock::new(shard)))
             .collect();
-        Self { shards, tallies }
+        Self {
+            shards,
+            tallies,
+            changed: AtomicBool::new(false),
+        }
     }
 
     /// A power of two: enough for the processors and for short pauses, not so many that few keys spread unevenly.
@@ -141,7 +148,15 @@ impl Exact {
     fn tally(&self, key: KeyHash, note: impl FnOnce(&Tally)) {
         if let Some(tally) = self.tallies.get(key.policy()) {
             note(tally);
+            // After the note, so that who takes it down finds the note.
+            self.changed.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether there is something to announce in the tallies; says so to one who asks. Hardly ever true, and then only
+    /// read.
+    pub(crate) fn take_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -204,15 +219,17 @@ impl Store for Exact {
             return false;
         };
         let held = write(shard).table.remove(key);
+        // Without the lock by now, as nobody else counts this key out.
         if held {
             self.tally(key, Tally::key_removed);
         }
         held
     }
 
-    fn clamp(&self, policy: usize, ceiling: u64) {
+    fn clamp(&self, policy: usize, ceiling: &dyn Fn() -> u64) {
         for shard in &self.shards {
             let mut shard = write(&shard.0);
+            let ceiling = ceiling();
             for tat in shard.table.of_policy(policy) {
                 tat.set(tat.get().min(ceiling));
             }
@@ -232,7 +249,7 @@ impl Shard {
 }
 
 // A panic under these locks cannot leave a shard half changed in a way that matters (nothing in there calls foreign
-// code but a metrics recorder), and a limiter that is poisoned would take the gateway down: go on.
+// code), and a limiter that is poisoned would take the gateway down: go on.
 
 fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
     shard.read().unwrap_or_else(PoisonError::into_inner)

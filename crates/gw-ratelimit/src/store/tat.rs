@@ -1,9 +1,5 @@
-#[cfg(all(test, loom))]
-use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(all(test, loom)))]
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::gcra::{Gcra, Verdict};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The TAT of one key, shared by all threads that charge it.
 ///

@@ -37,14 +37,10 @@ impl Pattern {
     /// The steps from the root and how they end, or the rule that the pattern breaks.
     pub(super) fn parse(&self) -> Result<(Vec<Step>, End), &'static str> {
         match self {
+            Self::Prefix(text) if text == "/" => Ok((Vec::new(), End::Prefix)),
             Self::Prefix(text) => {
                 let trimmed = text.strip_suffix('/').unwrap_or(text);
-                let steps = if trimmed.is_empty() {
-                    Vec::new()
-                } else {
-                    literals(trimmed)?
-                };
-                Ok((steps, End::Prefix))
+                Ok((literals(trimmed)?, End::Prefix))
             }
             Self::Template(text) => template(text),
         }
@@ -53,6 +49,9 @@ impl Pattern {
 
 fn literals(path: &str) -> Result<Vec<Step>, &'static str> {
     check_literal(path)?;
+    if path.ends_with('/') {
+        return Err(NOT_NORMAL);
+    }
     Ok(path
         .split('/')
         .skip(1)

@@ -3,11 +3,12 @@ use std::sync::Arc;
 
 use gw_core::context::RouteMatch;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{Extensions, HeaderName, HeaderValue, Method, header};
 
 use super::pattern::{End, Step};
 use super::{Policy, Route};
 use crate::config_error::ConfigError;
+use crate::timeouts::PassErrorBodies;
 
 /// All routes of a gateway, found by the request's normalised path. A clone shares the table.
 ///
@@ -32,6 +33,9 @@ struct Table {
 pub(in crate::inbound) struct RouteEntry {
     pub(in crate::inbound) route_match: RouteMatch,
     pub(in crate::inbound) policy: Policy,
+    /// What goes into each request's extensions: with room for what other stages put there, so that a clone of it does
+    /// not grow.
+    pub(in crate::inbound) facts: Extensions,
     methods: Vec<Method>,
     host: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -154,7 +158,9 @@ impl<'a> Search<'a, '_> {
                 .and_then(|host| host.to_str().ok())
         };
         let host_fits = route.host.as_deref().is_none_or(|name| {
-            host().is_some_and(|host| without_port(host).eq_ignore_ascii_case(name))
+            host().is_some_and(|host| {
+                without_dot(without_port(host)).eq_ignore_ascii_case(without_dot(name))
+            })
         });
         let header_fits = |(name, value): &(HeaderName, HeaderValue)| {
             self.parts
@@ -177,6 +183,16 @@ impl<'a> Search<'a, '_> {
         }
         method_fits
     }
+}
+
+/// A host that can be compared with those of requests: one that has passed `head`, without its port.
+fn is_host(text: &str) -> bool {
+    super::super::head::is_host(text) && without_port(text) == text
+}
+
+/// A name that is fully qualified names the same host (RFC 3986 section 3.2.2).
+fn without_dot(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// A host that `head` found valid, without its port.
@@ -211,7 +227,8 @@ impl RouteTableBuilder {
     ///
     /// # Errors
     ///
-    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], or a pattern is malformed.
+    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], or a pattern or a host is
+    /// malformed.
     pub fn build(self) -> Result<RouteTable, ConfigError> {
         let mut root = Node::default();
         let mut routes = Vec::with_capacity(self.routes.len());
@@ -230,13 +247,21 @@ impl RouteTableBuilder {
                     "must be the name of one route only",
                 ));
             }
+            if route.host.as_deref().is_some_and(|host| !is_host(host)) {
+                return Err(ConfigError::new(
+                    field("host"),
+                    "must be a host, without a port",
+                ));
+            }
             let (steps, end) = route
                 .pattern
                 .parse()
                 .map_err(|rule| ConfigError::new(field("match"), rule))?;
             root.insert(&steps, end, ordinal);
+            let route_match = RouteMatch::new(ordinal, route.name, route.pattern.as_str());
             routes.push(RouteEntry {
-                route_match: RouteMatch::new(ordinal, route.name, route.pattern.as_str()),
+                facts: facts(&route_match, &route.policy),
+                route_match,
                 policy: route.policy,
                 methods: route.methods,
                 host: route.host,
@@ -250,6 +275,40 @@ impl RouteTableBuilder {
             unmatched: RouteMatch::unmatched(),
         })))
     }
+}
+
+/// What holds for each request of a route.
+fn facts(route_match: &RouteMatch, policy: &Policy) -> Extensions {
+    let mut facts = Extensions::new();
+    roomy(&mut facts);
+    facts.insert(route_match.clone());
+    if let Some(lane) = &policy.lane {
+        facts.insert(lane.clone());
+    }
+    if let Some(criticality) = policy.criticality {
+        facts.insert(criticality);
+    }
+    if let Some(upstream) = &policy.upstream {
+        facts.insert(upstream.clone());
+    }
+    if let Some(timeouts) = policy.timeouts {
+        facts.insert(timeouts);
+    }
+    if policy.pass_error_bodies {
+        facts.insert(PassErrorBodies);
+    }
+    facts
+}
+
+/// Makes room for eight entries more: what is removed leaves its room behind, and a clone has as much.
+fn roomy(extensions: &mut Extensions) {
+    #[derive(Clone)]
+    struct Room<const N: u8>;
+    macro_rules! with {
+        ($method:ident, $($n:literal)*) => { $( extensions.$method(Room::<$n>); )* };
+    }
+    with!(insert, 0 1 2 3 4 5 6 7);
+    extensions.clear();
 }
 
 impl Node {
@@ -429,6 +488,25 @@ mod tests {
             let error = message(vec![Route::path("r", pattern)]);
             assert!(error.starts_with("routes.r.match: "), "{pattern}: {error}");
         }
+        for prefix in ["", "a", "//", "/a//", "/{id}", "/a|b"] {
+            let error = message(vec![Route::prefix("r", prefix)]);
+            assert!(error.starts_with("routes.r.match: "), "{prefix}: {error}");
+        }
+        for host in ["", "a b", "shop.example:81", "[::1", "http://shop.example"] {
+            let error = message(vec![Route::prefix("r", "/").host(host)]);
+            assert!(error.starts_with("routes.r.host: "), "{host}: {error}");
+        }
         assert!(message(vec![Route::prefix("unmatched", "/")]).contains("routes.name"));
+    }
+
+    #[test]
+    fn a_dot_at_the_end_of_a_host_changes_nothing() {
+        let table = table(vec![Route::prefix("shop", "/").host("Shop.example.")]);
+        for host in ["shop.example", "shop.example.:81", "SHOP.EXAMPLE."] {
+            let request = Request::get("/").header("host", host);
+            assert_eq!(find(&table, request), "shop", "{host}");
+        }
+        let request = Request::get("/").header("host", "shop.example..");
+        assert_eq!(find(&table, request), "404");
     }
 }

@@ -172,8 +172,8 @@ fn a_smaller_burst_cuts_long_debts() {
     for policy in [0, 1] {
         store.charge(key(1, policy), &gcra, 5, 0);
     }
-    store.clamp(0, 7);
-    store.clamp(1, 8);
+    store.clamp(0, &|| 7);
+    store.clamp(1, &|| 8);
     assert_eq!(store.peek(key(1, 0)), 7);
     assert_eq!(store.peek(key(1, 1)), 8);
 }

@@ -1,0 +1,140 @@
+//! The consumer: leases batches from the queue and hands their events to a sink until each is settled.
+//!
+//! A batch is acknowledged only when all of its events are in the sink or durably among the dead letters. What the sink
+//! refuses for now is tried again alone, without its neighbours. When the sink takes nothing, one request at a time probes
+//! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing.
+
+mod backlog;
+mod backoff;
+mod builder;
+mod concurrency;
+mod desk;
+mod judge;
+mod pace;
+mod status;
+mod telemetry;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::{Instant, sleep_until, timeout};
+
+pub use self::backoff::Backoff;
+pub use self::builder::ConsumerBuilder;
+pub use self::concurrency::Concurrency;
+pub use self::status::{ConsumerHandle, ConsumerState, ConsumerStatus};
+
+use self::builder::Settings;
+use self::desk::{Desk, Ended};
+use self::status::Shared;
+use crate::dead_letter::DeadLetters;
+use crate::queue::{Leased, Queue};
+use crate::sink::Sink;
+
+/// Delivers from a queue to a sink. See the [module](self).
+pub struct Consumer<Q, S, D> {
+    queue: Q,
+    sink: Arc<S>,
+    dead_letters: Arc<D>,
+    settings: Settings,
+    shared: Arc<Shared>,
+}
+
+impl Consumer<(), (), ()> {
+    /// A consumer between this queue and this sink. It also needs a place for
+    /// [dead letters](ConsumerBuilder::dead_letters).
+    pub fn builder<Q, S>(queue: Q, sink: S) -> ConsumerBuilder<Q, S, ()> {
+        ConsumerBuilder::new(queue, sink)
+    }
+}
+
+impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
+    /// Shows how delivery stands, during [`run`](Self::run) and after.
+    pub fn handle(&self) -> ConsumerHandle {
+        ConsumerHandle::new(self.shared.clone())
+    }
+
+    /// Delivers until `shutdown` is ready, or the queue is closed and empty. On shutdown it starts nothing new, waits a
+    /// bounded time for the requests under way, and gives batches that are not done back to the queue.
+    ///
+    /// The sink is called in tasks of the current runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, requests under way are abandoned and all batches that are not done go back to the queue.
+    /// Their events may be in the sink already and will be sent again under the same ids.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        // Kept over the rounds of the loop, so that no round throws away what the queue has begun to read.
+        let mut leasing = pin!(None);
+        let mut drained = false;
+        let mut desk = Desk::new(self.sink, self.dead_letters, self.settings, self.shared);
+        loop {
+            let now = Instant::now();
+            desk.start_what_may(now);
+            if drained && desk.is_idle() {
+                break;
+            }
+            if leasing.is_none() && !drained {
+                leasing.set(desk.wants().map(|want| self.queue.lease(want)));
+            }
+            let mut wake = pin!(desk.next_time(now).map(sleep_until));
+            let next = poll_fn(|cx| {
+                if shutdown.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Next::Shutdown);
+                }
+                // Without tasks this is ready at once, with nothing.
+                if let Poll::Ready(Some(ended)) = desk.poll_ended(cx) {
+                    return Poll::Ready(Next::Ended(ended));
+                }
+                if let Some(leasing) = leasing.as_mut().as_pin_mut()
+                    && let Poll::Ready(leased) = leasing.poll(cx)
+                {
+                    return Poll::Ready(Next::Leased(leased));
+                }
+                match wake.as_mut().as_pin_mut() {
+                    Some(wake) => wake.poll(cx).map(|()| Next::Time),
+                    None => Poll::Pending,
+                }
+            });
+            match next.await {
+                Next::Shutdown => break,
+                Next::Ended(ended) => desk.settle(ended, Instant::now()),
+                Next::Leased(leased) => {
+                    leasing.set(None);
+                    drained = leased.is_empty();
+                    desk.take_in(leased, Instant::now());
+                }
+                Next::Time => {}
+            }
+        }
+        let grace = desk.stop();
+        let finish = async {
+            while let Some(ended) = poll_fn(|cx| desk.poll_ended(cx)).await {
+                desk.settle(ended, Instant::now());
+                desk.start_what_may(Instant::now());
+            }
+        };
+        // What does not end in time is abandoned: its batches go back with the desk.
+        let _in_time = timeout(grace, finish).await.is_ok();
+    }
+}
+
+/// What the consumer waited for.
+enum Next {
+    Shutdown,
+    Ended(Ended),
+    Leased(Vec<Leased>),
+    Time,
+}
+
+impl<Q, S, D> fmt::Debug for Consumer<Q, S, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

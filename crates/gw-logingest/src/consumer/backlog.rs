@@ -1,0 +1,199 @@
+//! The events in hand, and the batches they came with.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::batch::Event;
+use crate::queue::Leased;
+
+/// What an event costs in a request besides its text: its id and an action.
+const OVERHEAD: usize = 128;
+
+/// An event in hand.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) event: Event,
+    pub(super) tag: Tag,
+}
+
+/// What must be known about an event while it is away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tag {
+    /// Its batch, by the order of leasing.
+    batch: u64,
+    /// How often the sink said "not now" to it alone.
+    pub(super) failures: u32,
+}
+
+/// The events of one request.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    pub(super) events: Vec<Event>,
+    pub(super) tags: Vec<Tag>,
+    pub(super) bytes: usize,
+}
+
+/// Leased batches until each of their events is settled. Dropping it gives the rest back to the queue.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    open: HashMap<u64, Open>,
+    next_batch: u64,
+    /// What can be sent, in order.
+    ready: VecDeque<Work>,
+    ready_bytes: usize,
+    /// When `ready` goes out even if it does not fill a request.
+    due: Option<Instant>,
+    /// What waits on its own, by the time when it becomes ready.
+    later: BTreeMap<(Instant, u64), Vec<Work>>,
+    next_wait: u64,
+    open_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    leased: Leased,
+    unsettled: usize,
+}
+
+impl Work {
+    pub(super) fn bytes(&self) -> usize {
+        self.event.json().len() + OVERHEAD
+    }
+}
+
+impl Load {
+    pub(super) fn works(&self) -> impl DoubleEndedIterator<Item = Work> {
+        let pairs = self.events.iter().zip(&self.tags);
+        pairs.map(|(event, tag)| Work {
+            event: event.clone(),
+            tag: *tag,
+        })
+    }
+}
+
+impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The bytes of the batches in hand.
+    pub(super) const fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
+    /// Takes a leased batch in; returns the number of its events.
+    pub(super) fn take_in(&mut self, leased: Leased, now: Instant, linger: Duration) -> usize {
+        let count = leased.batch().len();
+        if count == 0 {
+            leased.acknowledge();
+            return 0;
+        }
+        let batch = self.next_batch;
+        self.next_batch += 1;
+        for event in leased.batch().events() {
+            let work = Work {
+                event,
+                tag: Tag { batch, failures: 0 },
+            };
+            self.ready_bytes += work.bytes();
+            self.ready.push_back(work);
+        }
+        self.open_bytes += leased.batch().encoded().len();
+        let unsettled = count;
+        self.open.insert(batch, Open { leased, unsettled });
+        self.due = Some(self.due.unwrap_or(now + linger));
+        count
+    }
+
+    /// Cuts the next request, if there is enough for one or something has waited long enough.
+    pub(super) fn cut(
+        &mut self,
+        max_bytes: usize,
+        max_events: usize,
+        now: Instant,
+    ) -> Option<Load> {
+        let full = self.ready_bytes >= max_bytes || self.ready.len() >= max_events;
+        let late = self.due.is_some_and(|due| due <= now);
+        if self.ready.is_empty() || !(full || late) {
+            return None;
+        }
+        let mut load = Load::default();
+        while let Some(work) = self.ready.front() {
+            let bytes = work.bytes();
+            // One event goes out however large it is: only the sink knows what is too large.
+            let fits = load.bytes + bytes <= max_bytes && load.events.len() < max_events;
+            if !fits && !load.events.is_empty() {
+                break;
+            }
+            let Some(work) = self.ready.pop_front() else {
+                break;
+            };
+            load.bytes += bytes;
+            load.events.push(work.event);
+            load.tags.push(work.tag);
+        }
+        self.ready_bytes -= load.bytes;
+        if self.ready.is_empty() {
+            self.due = None;
+        }
+        Some(load)
+    }
+
+    /// Gives these back to the front, in their order, to be sent as soon as the pace allows.
+    pub(super) fn put_back(&mut self, works: impl DoubleEndedIterator<Item = Work>, now: Instant) {
+        for work in works.rev() {
+            self.ready_bytes += work.bytes();
+            self.ready.push_front(work);
+            self.due = Some(now);
+        }
+    }
+
+    /// These become ready at that time.
+    pub(super) fn put_off(&mut self, works: Vec<Work>, until: Instant) {
+        if !works.is_empty() {
+            self.later.insert((until, self.next_wait), works);
+            self.next_wait += 1;
+        }
+    }
+
+    /// Makes ready what has waited long enough.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while let Some(first) = self.later.first_entry()
+            && first.key().0 <= now
+        {
+            let works = first.remove();
+            self.put_back(works.into_iter(), now);
+        }
+    }
+
+    /// When [`wake`](Self::wake) or [`cut`](Self::cut) would find something that is not there yet.
+    pub(super) fn next_time(&self, now: Instant) -> Option<Instant> {
+        let later = self.later.keys().next().map(|(until, _)| *until);
+        let due = self.due.filter(|due| *due > now);
+        later.into_iter().chain(due).min()
+    }
+
+    /// One event needs nothing more; the last one of its batch acknowledges it.
+    pub(super) fn settle(&mut self, tag: Tag) {
+        let Some(open) = self.open.get_mut(&tag.batch) else {
+            return;
+        };
+        open.unsettled -= 1;
+        if open.unsettled == 0
+            && let Some(open) = self.open.remove(&tag.batch)
+        {
+            self.open_bytes -= open.leased.batch().encoded().len();
+            open.leased.acknowledge();
+        }
+    }
+
+    /// The events that are not settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.open.values().map(|open| open.unsettled).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

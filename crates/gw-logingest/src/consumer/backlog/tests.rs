@@ -1,0 +1,159 @@
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use super::*;
+use crate::batch::{Batch, BatchId, Class, ClientId};
+use crate::queue::{Outcome, Settle};
+
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Remembers what became of each lease.
+#[derive(Default)]
+struct Engine(Mutex<Vec<(u64, Outcome)>>);
+
+impl Settle for Engine {
+    fn settle(&self, ticket: u64, outcome: Outcome) {
+        self.0.lock().unwrap().push((ticket, outcome));
+    }
+}
+
+struct World {
+    engine: Arc<Engine>,
+    backlog: Backlog,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            engine: Arc::new(Engine::default()),
+            backlog: Backlog::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn take_in(&mut self, ticket: u64, sizes: &[usize]) {
+        let received = SystemTime::UNIX_EPOCH;
+        let client = ClientId::new("c").unwrap();
+        let mut builder = Batch::builder(BatchId::new(received), client, received);
+        for (index, size) in sizes.iter().enumerate() {
+            let id = format!("{ticket}.{index}");
+            builder.push(Some(&id), Class::Normal, "x".repeat(*size).as_bytes());
+        }
+        let leased = Leased::new(builder.finish(), self.engine.clone(), ticket);
+        let count = self.backlog.take_in(leased, self.now, LINGER);
+        assert_eq!(count, sizes.len());
+    }
+
+    fn settled(&self) -> Vec<(u64, Outcome)> {
+        self.engine.0.lock().unwrap().clone()
+    }
+}
+
+fn ids(load: &Load) -> Vec<String> {
+    load.events
+        .iter()
+        .map(|event| event.id().into_owned())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_acknowledged_with_its_last_event() {
+    let mut world = World::new();
+    world.take_in(1, &[1, 1]);
+    world.take_in(2, &[1]);
+    let load = world.backlog.cut(1_000_000, 3, world.now).unwrap();
+    assert_eq!(ids(&load), ["1.0", "1.1", "2.0"]);
+    world.backlog.settle(load.tags[0]);
+    assert_eq!(world.settled(), []);
+    world.backlog.settle(load.tags[2]);
+    assert_eq!(world.settled(), [(2, Outcome::Acknowledged)]);
+    world.backlog.settle(load.tags[1]);
+    assert_eq!(world.settled().len(), 2);
+    assert!(world.backlog.is_empty());
+    assert_eq!(world.backlog.open_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_done_goes_back() {
+    let mut world = World::new();
+    world.take_in(1, &[1, 1]);
+    let load = world.backlog.cut(1, 1_000, world.now).unwrap();
+    world.backlog.settle(load.tags[0]);
+    assert_eq!(world.backlog.unsettled(), 1);
+    world.backlog = Backlog::default();
+    assert_eq!(world.settled(), [(1, Outcome::Returned)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_batch_is_done_at_once() {
+    let mut world = World::new();
+    world.take_in(1, &[]);
+    assert_eq!(world.settled(), [(1, Outcome::Acknowledged)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_cut_by_bytes_by_events_or_by_time() {
+    let mut world = World::new();
+    world.take_in(1, &[100, 100, 100]);
+    let size = 100 + OVERHEAD;
+    assert!(world.backlog.cut(4 * size, 4, world.now).is_none());
+    assert_eq!(world.backlog.next_time(world.now), Some(world.now + LINGER));
+    assert_eq!(
+        world
+            .backlog
+            .cut(2 * size, 4, world.now)
+            .unwrap()
+            .events
+            .len(),
+        2
+    );
+    world.take_in(2, &[100, 100]);
+    assert_eq!(
+        ids(&world.backlog.cut(9 * size, 2, world.now).unwrap()),
+        ["1.2", "2.0"]
+    );
+    let late = world.now + LINGER;
+    assert_eq!(ids(&world.backlog.cut(9 * size, 9, late).unwrap()), ["2.1"]);
+    assert!(world.backlog.cut(9 * size, 9, late).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_is_cut_however_large() {
+    let mut world = World::new();
+    world.take_in(1, &[10_000, 1]);
+    assert_eq!(
+        ids(&world.backlog.cut(100, 10, world.now).unwrap()),
+        ["1.0"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_goes_first_and_at_once() {
+    let mut world = World::new();
+    world.take_in(1, &[1, 1, 1]);
+    let load = world.backlog.cut(1_000_000, 3, world.now).unwrap();
+    world.take_in(2, &[1]);
+    world.backlog.put_back(load.works(), world.now);
+    let again = world.backlog.cut(1_000_000, 1_000, world.now).unwrap();
+    assert_eq!(ids(&again), ["1.0", "1.1", "1.2", "2.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_off_waits_for_its_time() {
+    let mut world = World::new();
+    world.take_in(1, &[1, 1]);
+    let load = world.backlog.cut(1_000_000, 2, world.now).unwrap();
+    let mut works: Vec<_> = load.works().collect();
+    let later = world.now + Duration::from_secs(5);
+    world.backlog.put_off(vec![works.remove(1)], later);
+    world.backlog.put_off(works, later - Duration::from_secs(1));
+    world.backlog.wake(world.now);
+    assert!(world.backlog.cut(1, 1, world.now).is_none());
+    assert_eq!(
+        world.backlog.next_time(world.now),
+        Some(world.now + Duration::from_secs(4))
+    );
+    world.backlog.wake(later);
+    assert_eq!(world.backlog.cut(1_000, 9, later).unwrap().events.len(), 2);
+}

@@ -1,0 +1,367 @@
+//! The consumer's work in progress.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+
+use super::backlog::{Backlog, Load};
+use super::builder::Settings;
+use super::judge::{Lesson, Letter, Verdict};
+use super::pace::{Pace, Stamp};
+use super::status::{ConsumerState, Shared};
+use super::telemetry;
+use crate::dead_letter::{DeadLetter, DeadLetters, KeepError};
+use crate::queue::{Leased, Want};
+use crate::sink::{Delivery, Fault, Reason, Sink};
+use crate::telemetry::{Item, SinkMetrics};
+
+pub(super) struct Desk<S, D> {
+    sink: Arc<S>,
+    dead_letters: Arc<D>,
+    settings: Settings,
+    shared: Arc<Shared>,
+    metrics: SinkMetrics,
+    random: fastrand::Rng,
+    backlog: Backlog,
+    pace: Pace,
+    tasks: JoinSet<Done>,
+    errands: HashMap<Id, Errand>,
+    /// Requests under way.
+    running: usize,
+    letters: Letters,
+    blocked: Option<Reason>,
+    down: bool,
+    stopping: bool,
+}
+
+/// Dead letters that are not kept yet. Their batches stay open, which bounds them.
+#[derive(Default)]
+struct Letters {
+    waiting: Vec<Letter>,
+    under_way: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// What a task does.
+enum Errand {
+    Deliver { load: Arc<Load>, stamp: Stamp },
+    Keep { letters: Vec<Letter> },
+}
+
+/// What a task has done.
+pub(super) enum Done {
+    Delivered(Delivery),
+    Kept(Result<(), KeepError>),
+}
+
+/// A task that has ended; without an outcome if it panicked.
+pub(super) struct Ended {
+    id: Id,
+    done: Option<Done>,
+}
+
+impl<S: Sink, D: DeadLetters> Desk<S, D> {
+    pub(super) fn new(
+        sink: Arc<S>,
+        dead_letters: Arc<D>,
+        settings: Settings,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let random = settings
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let pace = Pace::new(
+            settings.backoff,
+            settings.pause,
+            settings.max_concurrency,
+            settings.max_bytes,
+        );
+        let desk = Self {
+            sink,
+            dead_letters,
+            settings,
+            shared,
+            metrics: SinkMetrics::default(),
+            random,
+            backlog: Backlog::default(),
+            pace,
+            tasks: JoinSet::new(),
+            errands: HashMap::new(),
+            running: 0,
+            letters: Letters::default(),
+            blocked: None,
+            down: false,
+            stopping: false,
+        };
+        desk.publish();
+        desk
+    }
+
+    /// How much to lease now. What is in hand is bounded by what can be under way, and one request more.
+    pub(super) fn wants(&self) -> Option<Want> {
+        let bound = self
+            .settings
+            .max_bytes
+            .saturating_mul(self.pace.concurrency() + 1);
+        let room = bound
+            .checked_sub(self.backlog.open_bytes())
+            .filter(|room| *room > 0)?;
+        Some(Want {
+            bytes: room.min(self.settings.max_bytes),
+            events: self.settings.max_events,
+        })
+    }
+
+    pub(super) fn take_in(&mut self, leased: Vec<Leased>, now: Instant) {
+        let linger = self.settings.linger;
+        let events: usize = leased
+            .into_iter()
+            .map(|leased| self.backlog.take_in(leased, now, linger))
+            .sum();
+        self.shared.status().leased += events as u64;
+        self.publish();
+    }
+
+    /// Whether nothing is in hand.
+    pub(super) fn is_idle(&self) -> bool {
+        self.backlog.is_empty() && self.tasks.is_empty()
+    }
+
+    /// Starts all requests that may start now.
+    pub(super) fn start_what_may(&mut self, now: Instant) {
+        self.backlog.wake(now);
+        self.keep_letters(now);
+        // Sending on would only make more letters.
+        if self.stopping || self.letters.failures > 0 {
+            return;
+        }
+        while self.pace.may_start(self.running, now)
+            && let Some(load) =
+                self.backlog
+                    .cut(self.pace.max_bytes(), self.settings.max_events, now)
+        {
+            let stamp = self.pace.stamp(self.running, now);
+            let load = Arc::new(load);
+            let (sink, events) = (self.sink.clone(), load.clone());
+            let task = async move { Done::Delivered(sink.deliver(&events.events).await) };
+            let id = self.tasks.spawn(task).id();
+            self.errands.insert(id, Errand::Deliver { load, stamp });
+            self.running += 1;
+        }
+    }
+
+    fn keep_letters(&mut self, now: Instant) {
+        let resting = self.letters.not_before.is_some_and(|until| until > now);
+        if self.letters.waiting.is_empty() || self.letters.under_way || resting {
+            return;
+        }
+        let letters = std::mem::take(&mut self.letters.waiting);
+        let texts: Vec<DeadLetter> = letters.iter().map(|letter| letter.letter.clone()).collect();
+        let store = self.dead_letters.clone();
+        let task = async move { Done::Kept(store.keep(&texts).await) };
+        let id = self.tasks.spawn(task).id();
+        self.errands.insert(id, Errand::Keep { letters });
+        self.letters.under_way = true;
+    }
+
+    /// The next task that has ended; `None` if there are none.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+        let joined = ready!(self.tasks.poll_join_next_with_id(cx));
+        Poll::Ready(joined.map(|joined| match joined {
+            Ok((id, done)) => Ended {
+                id,
+                done: Some(done),
+            },
+            Err(error) => Ended {
+                id: error.id(),
+                done: None,
+            },
+        }))
+    }
+
+    /// When to look again although nothing has happened.
+    pub(super) fn next_time(&self, now: Instant) -> Option<Instant> {
+        let pace = self.pace.rests_until(now);
+        let letters = self.letters.not_before.filter(|until| *until > now);
+        let times = [self.backlog.next_time(now), pace, letters];
+        times.into_iter().flatten().min()
+    }
+
+    pub(super) fn settle(&mut self, ended: Ended, now: Instant) {
+        match self.errands.remove(&ended.id) {
+            Some(Errand::Deliver { load, stamp }) => {
+                self.running -= 1;
+                let delivery = match ended.done {
+                    Some(Done::Delivered(delivery)) => delivery,
+                    _ => panicked(),
+                };
+                self.delivered(&load, stamp, delivery, now);
+            }
+            Some(Errand::Keep { letters }) => {
+                let kept = match ended.done {
+                    Some(Done::Kept(kept)) => kept,
+                    _ => Err(KeepError::Failed(std::io::Error::other(
+                        "the store panicked",
+                    ))),
+                };
+                self.kept(letters, kept, now);
+            }
+            None => {}
+        }
+        self.publish();
+    }
+
+    fn delivered(&mut self, load: &Load, stamp: Stamp, delivery: Delivery, now: Instant) {
+        self.metrics.request(telemetry::class(&delivery));
+        self.metrics.round_trip(stamp.elapsed(now));
+        let verdict = Verdict::new(load, delivery);
+        self.count(&verdict);
+        let settled = [&verdict.delivered, &verdict.duplicates, &verdict.redirected];
+        for tag in settled.into_iter().flatten() {
+            self.backlog.settle(*tag);
+        }
+        self.learn(load, stamp, verdict.lesson, now);
+        let failures = verdict.later.iter().map(|work| work.tag.failures).max();
+        let wait = self
+            .pace
+            .item_wait(failures.unwrap_or(1) - 1, &mut self.random);
+        self.backlog.put_off(verdict.later, now + wait);
+        self.backlog.put_back(verdict.back.into_iter(), now);
+        self.letters.waiting.extend(verdict.letters);
+    }
+
+    fn learn(&mut self, load: &Load, stamp: Stamp, lesson: Lesson, now: Instant) {
+        match lesson {
+            Lesson::Smaller => {
+                self.pace.too_large(load.bytes);
+                telemetry::limit_learned(self.pace.max_bytes());
+            }
+            Lesson::Works | Lesson::Overloaded => {
+                if self
+                    .pace
+                    .succeeded(stamp, lesson == Lesson::Overloaded, now)
+                {
+                    self.blocked = None;
+                    self.down = false;
+                }
+            }
+            Lesson::Down(floor) => {
+                self.pace.failed(stamp, floor, now, &mut self.random);
+                self.down = true;
+            }
+            Lesson::Blocked(reason) => {
+                self.pace.blocked(now, &mut self.random);
+                self.blocked = Some(reason);
+            }
+        }
+    }
+
+    fn count(&self, verdict: &Verdict) {
+        let delivered = verdict.delivered.len() as u64;
+        let duplicates = verdict.duplicates.len() as u64;
+        let redirected = verdict.redirected.len() as u64;
+        let retried = (verdict.later.len() + verdict.back.len()) as u64;
+        let mut status = self.shared.status();
+        status.requests += 1;
+        status.delivered += delivered;
+        status.duplicates += duplicates;
+        status.redirected += redirected;
+        status.retried += retried;
+        drop(status);
+        self.metrics.items(Item::Delivered, delivered + redirected);
+        self.metrics.items(Item::Duplicate, duplicates);
+        self.metrics.items(Item::Retried, retried);
+    }
+
+    fn kept(&mut self, letters: Vec<Letter>, kept: Result<(), KeepError>, now: Instant) {
+        self.letters.under_way = false;
+        if let Err(error) = kept {
+            if self.letters.failures == 0 {
+                telemetry::letters_stuck(&error);
+            }
+            let wait = self
+                .settings
+                .backoff
+                .wait(self.letters.failures, None, &mut self.random);
+            self.letters.failures = self.letters.failures.saturating_add(1);
+            self.letters.not_before = Some(now + wait);
+            self.letters.waiting.extend(letters);
+            return;
+        }
+        self.letters.failures = 0;
+        self.letters.not_before = None;
+        self.shared.status().dead += letters.len() as u64;
+        self.metrics.items(Item::Dead, letters.len() as u64);
+        for letter in letters {
+            self.metrics.dead(letter.class, 1);
+            self.backlog.settle(letter.tag);
+        }
+    }
+
+    /// Starts no more requests; returns how long to wait for those under way.
+    pub(super) fn stop(&mut self) -> Duration {
+        self.stopping = true;
+        self.settings.grace
+    }
+
+    const fn state(&self) -> ConsumerState {
+        if self.letters.failures > 0 {
+            ConsumerState::DeadLettersStuck
+        } else if self.blocked.is_some() {
+            ConsumerState::Blocked
+        } else if self.down {
+            ConsumerState::BackingOff
+        } else {
+            ConsumerState::Delivering
+        }
+    }
+
+    /// Tells handle, intake, metrics and log how it stands.
+    fn publish(&self) {
+        let state = self.state();
+        let mut status = self.shared.status();
+        let before = std::mem::replace(&mut status.state, state);
+        status.in_hand = self.backlog.unsettled() as u64;
+        status.concurrency = self.pace.concurrency();
+        status.max_bytes = self.pace.max_bytes();
+        status.reason.clone_from(&self.blocked);
+        drop(status);
+        self.metrics.concurrency(self.pace.concurrency());
+        if before != state {
+            let paused = matches!(
+                state,
+                ConsumerState::Blocked | ConsumerState::DeadLettersStuck
+            );
+            self.metrics.paused(paused);
+            telemetry::state_changed(state, self.blocked.as_ref());
+        }
+        let healthy = state == ConsumerState::Delivering;
+        self.settings.pressure.set_sink_healthy(healthy);
+    }
+}
+
+impl<S, D> Drop for Desk<S, D> {
+    fn drop(&mut self) {
+        // The leases go back with the backlog.
+        let returned = self.backlog.unsettled() as u64;
+        let mut status = self.shared.status();
+        status.returned += returned;
+        status.in_hand = 0;
+        status.state = ConsumerState::Stopped;
+        drop(status);
+        telemetry::state_changed(ConsumerState::Stopped, None);
+    }
+}
+
+fn panicked() -> Delivery {
+    telemetry::sink_panicked();
+    Delivery::Retry {
+        after: None,
+        fault: Fault::Garbled,
+    }
+}

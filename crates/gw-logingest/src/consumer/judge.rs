@@ -1,0 +1,123 @@
+//! What becomes of the events of one request, as a pure decision.
+
+use super::backlog::{Load, Tag, Work};
+use super::pace::Pace;
+use crate::dead_letter::DeadLetter;
+use crate::sink::{Delivery, Item, Reason};
+
+/// An event for the dead letters.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) letter: DeadLetter,
+    pub(super) tag: Tag,
+    /// The class of the reason, for the metrics.
+    pub(super) class: &'static str,
+}
+
+/// What becomes of the events of one request.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    pub(super) delivered: Vec<Tag>,
+    pub(super) duplicates: Vec<Tag>,
+    pub(super) redirected: Vec<Tag>,
+    pub(super) letters: Vec<Letter>,
+    /// Refused for now, each on its own.
+    pub(super) later: Vec<Work>,
+    /// To be sent again as soon as requests may start.
+    pub(super) back: Vec<Work>,
+    pub(super) lesson: Lesson,
+}
+
+/// What the answer says about the sink.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Lesson {
+    /// Nothing but that the request was too large.
+    #[default]
+    Smaller,
+    /// It works.
+    Works,
+    /// It works, and cannot take more.
+    Overloaded,
+    /// It takes nothing at present.
+    Down(Option<std::time::Duration>),
+    /// It needs another configuration.
+    Blocked(Reason),
+}
+
+impl Verdict {
+    pub(super) fn new(load: &Load, delivery: Delivery) -> Self {
+        match delivery {
+            Delivery::Items(items) => Self::of_items(load, items),
+            Delivery::TooLarge => Self::of_too_large(load),
+            Delivery::Retry { after, .. } => Self::all_back(load, Lesson::Down(after)),
+            Delivery::Blocked(reason) => Self::all_back(load, Lesson::Blocked(reason)),
+        }
+    }
+
+    fn all_back(load: &Load, lesson: Lesson) -> Self {
+        Self {
+            back: load.works().collect(),
+            lesson,
+            ..Self::default()
+        }
+    }
+
+    fn of_items(load: &Load, items: Vec<Item>) -> Self {
+        let mut verdict = Self::default();
+        let mut blocked = None;
+        let items = items.into_iter().chain(std::iter::repeat(Item::Retry));
+        for (mut work, item) in load.works().zip(items) {
+            match item {
+                Item::Delivered => verdict.delivered.push(work.tag),
+                Item::Duplicate => verdict.duplicates.push(work.tag),
+                Item::Redirected => verdict.redirected.push(work.tag),
+                Item::Retry => {
+                    work.tag.failures = work.tag.failures.saturating_add(1);
+                    verdict.later.push(work);
+                }
+                Item::Rejected(reason) => verdict.letters.push(Letter {
+                    letter: DeadLetter::new(work.event, reason),
+                    tag: work.tag,
+                    class: "rejected",
+                }),
+                Item::Blocked(reason) => {
+                    verdict.back.push(work);
+                    blocked = Some(reason);
+                }
+            }
+        }
+        let settled = load.events.len() - verdict.later.len() - verdict.back.len();
+        verdict.lesson = match blocked {
+            Some(reason) => Lesson::Blocked(reason),
+            None if verdict.later.is_empty() => Lesson::Works,
+            None if settled == 0 => Lesson::Down(None),
+            None => Lesson::Overloaded,
+        };
+        verdict
+    }
+
+    fn of_too_large(load: &Load) -> Self {
+        if load.bytes <= Pace::SMALL {
+            // No sink of logs is meant to be so; dead-lettering would go on through the whole queue.
+            let reason = Reason::new(
+                "too_large",
+                "even a small request is too large for the sink",
+            );
+            return Self::all_back(load, Lesson::Blocked(reason.with_status(413)));
+        }
+        if load.events.len() > 1 {
+            return Self::all_back(load, Lesson::Smaller);
+        }
+        let reason = Reason::new("too_large", "the event alone is too large for the sink");
+        let letters = load.works().map(|work| Letter {
+            letter: DeadLetter::new(work.event, reason.clone().with_status(413)),
+            tag: work.tag,
+            class: "too_large",
+        });
+        Self {
+            letters: letters.collect(),
+            lesson: Lesson::Works,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! When the next request may start, and how large it may be.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::concurrency::Concurrency;
+
+/// What a consumer has learned about its sink. Pure: time and randomness are passed in.
+#[derive(Debug)]
+pub(super) struct Pace {
+    backoff: Backoff,
+    /// How long to rest when the configuration is wrong.
+    pause: Duration,
+    concurrency: Concurrency,
+    /// Whole failures in a row. While there are any, one request at a time probes the sink.
+    failures: u32,
+    not_before: Option<Instant>,
+    max_bytes: usize,
+    /// Requests started before the last failure say nothing new when they fail too.
+    round: u64,
+}
+
+/// What a request needs to be judged by later.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
+    started: Instant,
+    concurrency: u64,
+    round: u64,
+    /// Whether it took the last free place.
+    last: bool,
+}
+
+impl Stamp {
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+        now - self.started
+    }
+}
+
+impl Pace {
+    /// A request at most this large that is refused as too large tells of a wrong configuration, not of a large event.
+    pub(super) const SMALL: usize = 8 * 1024;
+
+    pub(super) fn new(
+        backoff: Backoff,
+        pause: Duration,
+        concurrency: usize,
+        max_bytes: usize,
+    ) -> Self {
+        Self {
+            backoff,
+            pause,
+            concurrency: Concurrency::new(concurrency),
+            failures: 0,
+            not_before: None,
+            max_bytes,
+            round: 0,
+        }
+    }
+
+    /// The most bytes of a request.
+    pub(super) const fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    pub(super) const fn concurrency(&self) -> usize {
+        self.concurrency.limit()
+    }
+
+    /// When requests may start again; `None` if they may.
+    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|until| *until > now)
+    }
+
+    /// Whether another request may start while so many run.
+    pub(super) fn may_start(&self, running: usize, now: Instant) -> bool {
+        let limit = if self.failures > 0 {
+            1
+        } else {
+            self.concurrency.limit()
+        };
+        running < limit && self.rests_until(now).is_none()
+    }
+
+    /// A request starts, while so many run already.
+    pub(super) const fn stamp(&self, running: usize, now: Instant) -> Stamp {
+        Stamp {
+            started: now,
+            concurrency: self.concurrency.round(),
+            round: self.round,
+            last: running + 1 >= self.concurrency.limit(),
+        }
+    }
+
+    /// The sink answered and took something, or refused it for good. False if that was asked before the last failure: it
+    /// says nothing about now, and must not cut short a wait that the sink asked for since.
+    pub(super) fn succeeded(&mut self, stamp: Stamp, overloaded: bool, now: Instant) -> bool {
+        if overloaded {
+            self.concurrency.overloaded(stamp.concurrency);
+        } else {
+            self.concurrency
+                .succeeded(stamp.concurrency, stamp.elapsed(now), stamp.last);
+        }
+        let current = stamp.round == self.round;
+        if current {
+            self.failures = 0;
+            self.not_before = None;
+        }
+        current
+    }
+
+    /// The sink took nothing.
+    pub(super) fn failed(
+        &mut self,
+        stamp: Stamp,
+        floor: Option<Duration>,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) {
+        self.concurrency.overloaded(stamp.concurrency);
+        let wait = if stamp.round == self.round {
+            self.round += 1;
+            self.failures = self.failures.saturating_add(1);
+            self.backoff.wait(self.failures - 1, floor, random)
+        } else {
+            floor.unwrap_or_default()
+        };
+        self.rest(now + wait);
+    }
+
+    /// The sink takes nothing until its configuration or ours is changed.
+    pub(super) fn blocked(&mut self, now: Instant, random: &mut fastrand::Rng) {
+        self.round += 1;
+        self.failures = self.failures.saturating_add(1);
+        self.rest(now + self.pause.mul_f64(0.5 + random.f64() / 2.0));
+    }
+
+    /// A request of so many bytes was too large for the sink.
+    pub(super) fn too_large(&mut self, bytes: usize) {
+        self.max_bytes = self.max_bytes.min((bytes / 2).max(Self::SMALL));
+    }
+
+    /// How long a single event waits after so many failures of its own.
+    pub(super) fn item_wait(&self, failures: u32, random: &mut fastrand::Rng) -> Duration {
+        self.backoff.wait(failures, None, random)
+    }
+
+    fn rest(&mut self, until: Instant) {
+        self.not_before = self.not_before.max(Some(until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Duration = Duration::from_millis(200);
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    fn pace() -> Pace {
+        let backoff = Backoff::new(BASE, Duration::from_secs(30));
+        Pace::new(backoff, PAUSE, 32, 1_000_000)
+    }
+
+    /// Succeeds until several requests may run.
+    fn warm(pace: &mut Pace, now: Instant) {
+        while pace.concurrency() < 8 {
+            let stamp = pace.stamp(pace.concurrency() - 1, now);
+            pace.succeeded(stamp, false, now);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_together_is_one_failure_and_then_one_probes() {
+        let (mut pace, now) = (pace(), Instant::now());
+        let mut random = fastrand::Rng::with_seed(1);
+        warm(&mut pace, now);
+        let stamps: Vec<_> = (0..8).map(|running| pace.stamp(running, now)).collect();
+        for stamp in stamps {
+            pace.failed(stamp, None, now, &mut random);
+        }
+        assert_eq!(pace.failures, 1);
+        let until = pace.rests_until(now).unwrap();
+        assert!(until <= now + BASE);
+        assert!(!pace.may_start(0, now));
+        assert!(pace.may_start(0, until));
+        assert!(!pace.may_start(1, until));
+        let stamp = pace.stamp(0, until);
+        pace.succeeded(stamp, false, until);
+        assert!(pace.may_start(4, until));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_the_sink_asks_for_is_kept() {
+        let (mut pace, now) = (pace(), Instant::now());
+        let mut random = fastrand::Rng::with_seed(1);
+        let (first, second) = (pace.stamp(0, now), pace.stamp(1, now));
+        let floor = Duration::from_secs(7);
+        pace.failed(first, None, now, &mut random);
+        pace.failed(second, Some(floor), now, &mut random);
+        assert!(pace.rests_until(now).unwrap() >= now + floor);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_success_does_not_end_a_wait() {
+        let (mut pace, now) = (pace(), Instant::now());
+        let mut random = fastrand::Rng::with_seed(1);
+        let (first, second) = (pace.stamp(0, now), pace.stamp(1, now));
+        let floor = Duration::from_secs(7);
+        pace.failed(first, Some(floor), now, &mut random);
+        assert!(!pace.succeeded(second, false, now));
+        assert_eq!(pace.rests_until(now), Some(now + floor));
+        let later = now + floor;
+        let probe = pace.stamp(0, later);
+        assert!(pace.succeeded(probe, false, later));
+        assert_eq!(pace.rests_until(later), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_configuration_is_tried_rarely() {
+        let (mut pace, now) = (pace(), Instant::now());
+        let mut random = fastrand::Rng::with_seed(1);
+        pace.blocked(now, &mut random);
+        let until = pace.rests_until(now).unwrap();
+        assert!((now + PAUSE / 2..=now + PAUSE).contains(&until));
+    }
+
+    #[test]
+    fn the_limit_of_the_sink_is_learned_by_halving() {
+        let mut pace = pace();
+        pace.too_large(600_000);
+        assert_eq!(pace.max_bytes(), 300_000);
+        pace.too_large(800_000);
+        assert_eq!(pace.max_bytes(), 300_000);
+        pace.too_large(10_000);
+        assert_eq!(pace.max_bytes(), Pace::SMALL);
+    }
+}

@@ -1,0 +1,58 @@
+//! The log lines of the consumer. Its metrics are with the others of delivery.
+
+use super::status::ConsumerState;
+use crate::dead_letter::KeepError;
+use crate::sink::{Delivery, Fault, Reason};
+
+/// The class of an answer, as the metrics name it.
+pub(super) const fn class(delivery: &Delivery) -> &'static str {
+    match delivery {
+        Delivery::Items(_) => "2xx",
+        Delivery::TooLarge => "413",
+        Delivery::Blocked(_) => "4xx",
+        Delivery::Retry { fault, .. } => match fault {
+            Fault::Throttled => "429",
+            Fault::Unavailable => "5xx",
+            Fault::Timeout => "timeout",
+            Fault::Connection => "error",
+            Fault::Garbled => "other",
+        },
+    }
+}
+
+pub(super) fn state_changed(state: ConsumerState, reason: Option<&Reason>) {
+    #[cfg(feature = "tracing")]
+    match (state, reason) {
+        (ConsumerState::Delivering | ConsumerState::Stopped, _) => {
+            tracing::info!(state = state.as_str(), "log delivery: state changed");
+        }
+        (_, Some(reason)) => {
+            tracing::warn!(state = state.as_str(), %reason, "log delivery: state changed");
+        }
+        (_, None) => tracing::warn!(state = state.as_str(), "log delivery: state changed"),
+    }
+    let _ = (state, reason);
+}
+
+pub(super) fn letters_stuck(error: &KeepError) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "log delivery: dead letters cannot be kept"
+    );
+    let _ = error;
+}
+
+pub(super) fn limit_learned(max_bytes: usize) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        max_bytes,
+        "log delivery: the sink takes smaller requests only"
+    );
+    let _ = max_bytes;
+}
+
+pub(super) fn sink_panicked() {
+    #[cfg(feature = "tracing")]
+    tracing::error!("log delivery: the sink panicked; its events are tried again");
+}

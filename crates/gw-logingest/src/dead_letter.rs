@@ -1,0 +1,112 @@
+//! Where events go that the sink will never take.
+//!
+//! A store is bounded. At its bound it keeps nothing more, and the consumer pauses: the events stay in the queue, the queue
+//! fills, and the intake says so. Nothing is lost silently, and somebody has to look at the letters.
+
+mod file;
+mod queue;
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+pub use self::file::DeadLetterFile;
+pub use self::queue::DeadLetterQueue;
+
+use crate::batch::Event;
+use crate::sink::{Reason, escaped};
+
+/// Keeps dead letters so that they survive what the queue survives.
+pub trait DeadLetters: Send + Sync + 'static {
+    /// Keeps all of these, and returns once they are durable.
+    ///
+    /// # Errors
+    ///
+    /// If they are not kept. Some of them may be, and will come again: a store may hold a letter twice.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, any of the letters may have been kept; they will come again.
+    fn keep(&self, letters: &[DeadLetter]) -> impl Future<Output = Result<(), KeepError>> + Send;
+}
+
+/// An event that the sink will never take, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    event: Event,
+    reason: Reason,
+}
+
+/// Dead letters were not kept.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// The store holds as much as it may.
+    Full,
+    /// The store cannot write.
+    Failed(io::Error),
+}
+
+impl DeadLetter {
+    /// A letter.
+    pub const fn new(event: Event, reason: Reason) -> Self {
+        Self { event, reason }
+    }
+
+    /// The event.
+    pub const fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Why it is here.
+    pub const fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// The letter as one JSON object without a line break:
+    /// `{"reason":{"status":400,"kind":"..","message":".."},"client":"..","batch":"..","_id":"..","_source":{..}}`.
+    pub fn to_json(&self) -> Vec<u8> {
+        let Self { event, reason } = self;
+        let status = reason
+            .status()
+            .map_or_else(|| "null".to_owned(), |status| status.to_string());
+        let head = format!(
+            "{{\"reason\":{{\"status\":{status},\"kind\":{},\"message\":{}}},\"client\":{},\"batch\":\"{}\",\
+             \"_id\":{},\"_source\":",
+            escaped(reason.kind()),
+            escaped(reason.message()),
+            escaped(event.client().as_str()),
+            event.batch(),
+            escaped(&event.id()),
+        );
+        let mut json = head.into_bytes();
+        json.extend_from_slice(event.json());
+        json.push(b'}');
+        json
+    }
+}
+
+impl fmt::Display for KeepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the dead letters fill their store"),
+            Self::Failed(_) => f.write_str("the store of the dead letters cannot write"),
+        }
+    }
+}
+
+impl Error for KeepError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Full => None,
+            Self::Failed(error) => Some(error),
+        }
+    }
+}
+
+impl<D: DeadLetters> DeadLetters for Arc<D> {
+    fn keep(&self, letters: &[DeadLetter]) -> impl Future<Output = Result<(), KeepError>> + Send {
+        D::keep(self, letters)
+    }
+}

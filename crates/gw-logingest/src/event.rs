@@ -1,0 +1,35 @@
+//! One log event: the schema that it must meet, and the normalised form in which it is kept.
+//!
+//! | member | rule |
+//! |---|---|
+//! | `trace_id` | required; 32 lower-case hex digits, not all zero |
+//! | `service` | required; a non-empty string |
+//! | `level` | required; `trace` `debug` `info` `warn` (`warning`) `error` `fatal`, in any case |
+//! | `message` | required; a string |
+//! | `timestamp` or `@timestamp` | RFC 3339 text or integer milliseconds since 1970; out of the window: the time of receipt is used and the event is flagged |
+//! | `span_id` | 16 lower-case hex digits, not all zero |
+//! | `event_id` | 1 to 128 visible ASCII characters; becomes the document's id |
+//! | `kind`, `logger` | non-empty strings |
+//! | `fields` | an object |
+//! | anything else | moved below `fields` |
+//!
+//! A member that is `null` counts as absent. A name that occurs twice in one object is refused everywhere, since
+//! search engines refuse it too. A [`Violation`] says what and where, and never repeats a value.
+
+mod level;
+mod limits;
+mod members;
+mod numbers;
+mod time;
+mod validator;
+mod violation;
+mod walk;
+
+pub use self::level::Level;
+pub use self::limits::EventLimits;
+pub(crate) use self::validator::collapsed_report;
+pub use self::validator::{Checked, Scratch, Validator, is_json};
+pub use self::violation::{Violation, ViolationCode};
+
+#[cfg(test)]
+mod tests;

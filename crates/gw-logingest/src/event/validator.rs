@@ -1,0 +1,266 @@
+use std::borrow::Cow;
+use std::str;
+use std::time::{Duration, SystemTime};
+
+use serde::de::{DeserializeSeed as _, IgnoredAny};
+
+use super::level::Level;
+use super::limits::EventLimits;
+use super::members::Members;
+use super::time;
+use super::violation::{Violation, ViolationCode};
+use super::walk::{Root, Walk, write_string};
+use crate::config::ConfigError;
+
+/// Checks events against the schema and writes them in their normalised form. Pure: the time is passed in.
+#[derive(Debug, Clone, Default)]
+pub struct Validator {
+    limits: EventLimits,
+}
+
+/// Memory that a validator works in. Use it again for the next event: it keeps its capacity.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    fields: Vec<u8>,
+    json: Vec<u8>,
+}
+
+/// An event that meets the schema.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Checked<'a> {
+    /// The id that the client gave it.
+    pub event_id: Option<Cow<'a, str>>,
+    /// How grave it is.
+    pub level: Level,
+    /// What kind of event it is, if it says so.
+    pub kind: Option<Cow<'a, str>>,
+    /// The logger that made it, if it says so.
+    pub logger: Option<Cow<'a, str>>,
+    /// The normalised event: one JSON object on one line.
+    pub json: &'a [u8],
+}
+
+/// What became of the client's timestamp.
+enum Stamp {
+    Kept(i64),
+    Missing,
+    OutOfWindow(i64),
+}
+
+impl Validator {
+    /// A validator with these limits.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is out of its bounds.
+    pub fn new(limits: EventLimits) -> Result<Self, ConfigError> {
+        limits.check()?;
+        Ok(Self { limits })
+    }
+
+    /// The limits.
+    pub const fn limits(&self) -> &EventLimits {
+        &self.limits
+    }
+
+    /// Checks one event, given as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The first fault found. Whether the rest of a refused event is JSON at all remains open;
+    /// [`is_json`](super::is_json) tells.
+    pub fn check<'a>(
+        &self,
+        raw: &'a [u8],
+        received: SystemTime,
+        scratch: &'a mut Scratch,
+    ) -> Result<Checked<'a>, Violation> {
+        if raw.len() > self.limits.bytes {
+            return Err(Violation::whole(ViolationCode::EventTooLarge));
+        }
+        let Ok(text) = str::from_utf8(raw) else {
+            return Err(Violation::whole(ViolationCode::InvalidUtf8));
+        };
+        if !text.trim_start().starts_with('{') {
+            let json = is_json(raw);
+            let code = if json {
+                ViolationCode::NotAnObject
+            } else {
+                ViolationCode::InvalidJson
+            };
+            return Err(Violation::whole(code));
+        }
+        let Scratch { fields, json } = scratch;
+        let mut walk = Walk::new(text, fields, &self.limits);
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let read = Root(&mut walk)
+            .deserialize(&mut parser)
+            .and_then(|()| parser.end());
+        if read.is_err() {
+            return Err(walk.violation().unwrap_or_else(|| not_readable(raw)));
+        }
+        let members = walk.members;
+        let level = match (members.missing(), members.level) {
+            (None, Some(level)) => level,
+            (missing, _) => return Err(Violation::at(ViolationCode::MissingField, missing)),
+        };
+        let received = time::millis(received);
+        let stamp = self.stamp(members.timestamp, received);
+        json.clear();
+        write_event(json, &members, level, fields, received, &stamp);
+        Ok(Checked {
+            event_id: members.event_id,
+            level,
+            kind: members.kind,
+            logger: members.logger,
+            json,
+        })
+    }
+
+    /// Makes an event of `service` out of text that is none: the text becomes its message, cut to the limit of an event.
+    /// The event has no trace id, and says in `ingest.wrapped` what was wrong.
+    ///
+    /// Bytes that are not UTF-8 and control characters become `U+FFFD`.
+    pub fn wrap<'a>(
+        &self,
+        raw: &[u8],
+        why: ViolationCode,
+        service: &str,
+        received: SystemTime,
+        scratch: &'a mut Scratch,
+    ) -> Checked<'a> {
+        // Each character that is replaced grows to three bytes at the most, and quotation marks to two.
+        let raw = raw.get(..self.limits.bytes).unwrap_or(raw);
+        let mut message: String = String::from_utf8_lossy(raw)
+            .chars()
+            .map(|c| {
+                if c.is_control() && c != '\t' {
+                    '\u{fffd}'
+                } else {
+                    c
+                }
+            })
+            .collect();
+        while message.len() > self.limits.bytes {
+            message.pop();
+        }
+        let received = time::millis(received);
+        let json = &mut scratch.json;
+        json.clear();
+        json.extend_from_slice(b"{\"@timestamp\":\"");
+        time::write(received, json);
+        json.extend_from_slice(b"\",\"service\":");
+        write_string(json, service);
+        json.extend_from_slice(b",\"level\":\"info\",\"message\":");
+        write_string(json, &message);
+        json.extend_from_slice(b",\"kind\":\"unparsed\",\"ingest\":{\"received\":\"");
+        time::write(received, json);
+        json.extend_from_slice(b"\",\"timestamp\":\"missing\",\"wrapped\":\"");
+        json.extend_from_slice(why.as_str().as_bytes());
+        json.extend_from_slice(b"\"}}");
+        Checked {
+            event_id: None,
+            level: Level::Info,
+            kind: Some(Cow::Borrowed("unparsed")),
+            logger: None,
+            json,
+        }
+    }
+
+    fn stamp(&self, claimed: Option<i64>, received: i64) -> Stamp {
+        let whole = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let earliest = received.saturating_sub(whole(self.limits.past));
+        let latest = received.saturating_add(whole(self.limits.future));
+        match claimed {
+            None => Stamp::Missing,
+            Some(time) if (earliest..=latest).contains(&time) => Stamp::Kept(time),
+            Some(time) => Stamp::OutOfWindow(time),
+        }
+    }
+}
+
+/// The fault of an event that the parser gave up on.
+fn not_readable(raw: &[u8]) -> Violation {
+    let json = is_json(raw);
+    Violation::whole(if json {
+        ViolationCode::Unrepresentable
+    } else {
+        ViolationCode::InvalidJson
+    })
+}
+
+/// The event that stands for reports about failed uploads that were not kept.
+pub(crate) fn collapsed_report(count: u64, received: SystemTime) -> Vec<u8> {
+    let mut json = Vec::new();
+    let received = time::millis(received);
+    json.extend_from_slice(b"{\"@timestamp\":\"");
+    time::write(received, &mut json);
+    json.extend_from_slice(
+        b"\",\"service\":\"gw-logingest\",\"level\":\"warn\",\
+          \"message\":\"reports of failed uploads were collapsed into this event\",\
+          \"kind\":\"upload_failure\",\"fields\":{\"count\":",
+    );
+    json.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+    json.extend_from_slice(b"},\"ingest\":{\"received\":\"");
+    time::write(received, &mut json);
+    json.extend_from_slice(b"\"}}");
+    json
+}
+
+/// Whether these bytes are one JSON value by the grammar.
+pub fn is_json(raw: &[u8]) -> bool {
+    str::from_utf8(raw).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+fn write_event(
+    json: &mut Vec<u8>,
+    members: &Members<'_>,
+    level: Level,
+    fields: &[u8],
+    received: i64,
+    stamp: &Stamp,
+) {
+    json.extend_from_slice(b"{\"@timestamp\":\"");
+    let time = match stamp {
+        Stamp::Kept(time) => *time,
+        Stamp::Missing | Stamp::OutOfWindow(_) => received,
+    };
+    time::write(time, json);
+    json.push(b'"');
+    for (name, value) in [
+        ("trace_id", members.trace_id.as_deref()),
+        ("span_id", members.span_id.as_deref()),
+        ("service", members.service.as_deref()),
+        ("level", Some(level.as_str())),
+        ("message", members.message.as_deref()),
+        ("kind", members.kind.as_deref()),
+        ("logger", members.logger.as_deref()),
+        ("event_id", members.event_id.as_deref()),
+    ] {
+        if let Some(value) = value {
+            json.extend_from_slice(b",\"");
+            json.extend_from_slice(name.as_bytes());
+            json.extend_from_slice(b"\":");
+            write_string(json, value);
+        }
+    }
+    if !fields.is_empty() {
+        json.extend_from_slice(b",\"fields\":{");
+        json.extend_from_slice(fields);
+        json.push(b'}');
+    }
+    json.extend_from_slice(b",\"ingest\":{\"received\":\"");
+    time::write(received, json);
+    json.push(b'"');
+    match stamp {
+        Stamp::Kept(_) => {}
+        Stamp::Missing => json.extend_from_slice(b",\"timestamp\":\"missing\""),
+        Stamp::OutOfWindow(claimed) => {
+            json.extend_from_slice(b",\"timestamp\":\"out_of_window\",\"claimed\":\"");
+            time::write(*claimed, json);
+            json.push(b'"');
+        }
+    }
+    json.extend_from_slice(b"}}");
+}

@@ -1,0 +1,153 @@
+//! The file system of the host.
+
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[cfg(windows)]
+use std::os::windows::fs::FileExt as _;
+
+use super::{File, Fs};
+
+/// The name of the file on which the lock is taken.
+const LOCK: &str = "lock";
+
+/// The file system of the host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RealFs;
+
+impl Fs for RealFs {
+    type File = fs::File;
+    type Lock = fs::File;
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut missing = Vec::new();
+        let mut at = dir.to_path_buf();
+        while !at.as_os_str().is_empty() && !at.exists() {
+            missing.push(at.clone());
+            at = parent(&at);
+        }
+        fs::create_dir_all(dir)?;
+        // A directory is durable once the one above it is synced.
+        for made in missing {
+            self.sync_dir(&parent(&made))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<fs::File> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join(LOCK))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<fs::File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<fs::File> {
+        OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    #[cfg(unix)]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    /// Other systems cannot open a directory, and make names durable with the file.
+    #[cfg(not(unix))]
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The directory above, `.` for a bare name.
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_path_buf(),
+        None => path.to_path_buf(),
+    }
+}
+
+impl File for fs::File {
+    #[cfg(unix)]
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(self, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.seek_read(buf, offset)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(self, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.seek_write(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // The length counts as data here: without it the content cannot be read back.
+        self.sync_data()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+
+        match fallocate(self, FallocateFlags::empty(), 0, len) {
+            // Some file systems cannot; then the space is taken at the write.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.set_len(len),
+            other => Ok(other?),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Self::set_len(self, len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}

@@ -1,0 +1,272 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::classify::Classifier;
+use super::client::{ClientKey, Clients};
+use super::counts::Ledger;
+use super::guard::Guards;
+use super::handle::{Mode, ModeSwitch};
+use super::pressure::Pressure;
+use super::reading::Patience;
+use super::service::LogIngest;
+use super::split::SplitLimits;
+use super::watermarks::{Regime, Watermarks};
+use crate::config::ConfigError;
+use crate::event::{EventLimits, Validator};
+use crate::queue::Queue;
+use crate::telemetry;
+
+/// What is done with an event that does not meet the schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnInvalid {
+    /// It is refused, and the receipt says why.
+    #[default]
+    Reject,
+    /// It becomes the message of an event of this service, for sources that write plain text. An event that is too large is
+    /// still refused, and so is a JSON document that is broken as a whole.
+    Wrap {
+        /// The service that the event is booked under.
+        service: Arc<str>,
+    },
+}
+
+/// Builds a [`LogIngest`].
+pub struct LogIngestBuilder<Q> {
+    queue: Q,
+    event: EventLimits,
+    body_bytes: u64,
+    events: usize,
+    on_invalid: OnInvalid,
+    classifier: Classifier,
+    clients: Vec<ClientKey>,
+    watermarks: Watermarks,
+    pressure: Pressure,
+    patience: Patience,
+    mode: Mode,
+}
+
+/// The checked settings that each request reads.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) validator: Validator,
+    pub(super) limits: SplitLimits,
+    /// The most bytes of normalised events that one request may hold.
+    pub(super) batch_bytes: usize,
+    pub(super) on_invalid: OnInvalid,
+    pub(super) classifier: Classifier,
+    pub(super) watermarks: Watermarks,
+    pub(super) pressure: Pressure,
+    pub(super) patience: Patience,
+}
+
+/// What all clones of an intake share.
+#[derive(Debug)]
+pub(super) struct Shared<Q> {
+    pub(super) queue: Q,
+    pub(super) config: Arc<Config>,
+    pub(super) clients: Clients,
+    pub(super) guards: Arc<Guards>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) mode: Arc<ModeSwitch>,
+    pub(super) last_regime: LastRegime,
+}
+
+/// The regime of the last request, so that a change is logged once.
+#[derive(Debug, Default)]
+pub(super) struct LastRegime(AtomicU8);
+
+impl LastRegime {
+    pub(super) fn note(&self, regime: Regime) {
+        let bits = u8::from(regime.suppress_own)
+            | u8::from(regime.shed_debug) << 1
+            | u8::from(regime.audit_only) << 2;
+        // Only for the log; two requests at once may both log the change, or in either order.
+        if self.0.load(Ordering::Relaxed) != bits && self.0.swap(bits, Ordering::Relaxed) != bits {
+            telemetry::regime_changed(regime);
+        }
+    }
+}
+
+impl<Q: Queue> LogIngestBuilder<Q> {
+    /// The bytes that normalising adds to an event: times, names, flags.
+    const EVENT_OVERHEAD: usize = 256;
+
+    pub(super) fn new(queue: Q) -> Self {
+        Self {
+            queue,
+            event: EventLimits::default(),
+            body_bytes: 8 * 1024 * 1024,
+            events: 10_000,
+            on_invalid: OnInvalid::Reject,
+            classifier: Classifier::new(),
+            clients: vec![ClientKey::Consumer],
+            watermarks: Watermarks::default(),
+            pressure: Pressure::new(),
+            patience: Patience {
+                idle: Duration::from_secs(10),
+                whole: Duration::from_secs(60),
+            },
+            mode: Mode::Enforce,
+        }
+    }
+
+    /// What one event may measure.
+    #[must_use]
+    pub const fn event_limits(mut self, limits: EventLimits) -> Self {
+        self.event = limits;
+        self
+    }
+
+    /// The most bytes of a body. Default 8 MiB.
+    #[must_use]
+    pub const fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.body_bytes = bytes;
+        self
+    }
+
+    /// The most events in a body. Default 10 000.
+    #[must_use]
+    pub const fn max_events(mut self, events: usize) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// What is done with an event that does not meet the schema. Default: refused.
+    #[must_use]
+    pub fn on_invalid(mut self, rule: OnInvalid) -> Self {
+        self.on_invalid = rule;
+        self
+    }
+
+    /// How events are classed. Tell it the intake's path.
+    #[must_use]
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.classifier = classifier;
+        self
+    }
+
+    /// How clients are told apart: the first of these keys that a request has, then the address. Default: the
+    /// authenticated consumer.
+    #[must_use]
+    pub fn clients(mut self, keys: impl IntoIterator<Item = ClientKey>) -> Self {
+        self.clients = keys.into_iter().collect();
+        self
+    }
+
+    /// From how full a queue on which events are held back.
+    #[must_use]
+    pub const fn watermarks(mut self, watermarks: Watermarks) -> Self {
+        self.watermarks = watermarks;
+        self
+    }
+
+    /// The handle by which the consumer says how the sink fares.
+    #[must_use]
+    pub fn pressure(mut self, pressure: Pressure) -> Self {
+        self.pressure = pressure;
+        self
+    }
+
+    /// The longest wait for the next chunk of a body. Default 10 s.
+    #[must_use]
+    pub const fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.patience.idle = limit;
+        self
+    }
+
+    /// The longest time for a whole body, against one that drips. Default 60 s.
+    #[must_use]
+    pub const fn body_timeout(mut self, limit: Duration) -> Self {
+        self.patience.whole = limit;
+        self
+    }
+
+    /// What the protective rules do at first. Default: enforce.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The intake, with all its state.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a setting is out of its bounds; it names the field and the rule.
+    pub fn build(self) -> Result<LogIngest<Q>, ConfigError> {
+        self.watermarks.check()?;
+        let validator = Validator::new(self.event)?;
+        let body_bytes = usize::try_from(self.body_bytes)
+            .ok()
+            .filter(|&bytes| (1..=Self::MAX_BODY).contains(&bytes))
+            .ok_or(ConfigError::new("max_body_bytes", "must be 1 to 1 GiB"))?;
+        if !(1..=Self::MAX_EVENTS).contains(&self.events) {
+            return Err(ConfigError::new("max_events", "must be 1 to 1000000"));
+        }
+        let rules = [
+            ("idle_timeout", self.patience.idle),
+            ("body_timeout", self.patience.whole),
+        ];
+        for (field, limit) in rules {
+            if limit.is_zero() || limit > Self::MAX_TIMEOUT {
+                return Err(ConfigError::new(
+                    field,
+                    "must be above 0 and at most an hour",
+                ));
+            }
+        }
+        if let OnInvalid::Wrap { service } = &self.on_invalid
+            && !(1..=256).contains(&service.len())
+        {
+            return Err(ConfigError::new(
+                "on_invalid.service",
+                "must be 1 to 256 bytes",
+            ));
+        }
+        let mode = ModeSwitch::default();
+        mode.set(self.mode);
+        Ok(LogIngest::new(Shared {
+            queue: self.queue,
+            config: Arc::new(Config {
+                validator,
+                limits: SplitLimits {
+                    body_bytes: self.body_bytes,
+                    events: self.events,
+                    event_bytes: self.event.bytes,
+                },
+                batch_bytes: 2 * body_bytes + self.events * Self::EVENT_OVERHEAD,
+                on_invalid: self.on_invalid,
+                classifier: self.classifier,
+                watermarks: self.watermarks,
+                pressure: self.pressure,
+                patience: self.patience,
+            }),
+            clients: Clients::new(self.clients)?,
+            guards: Guards::new(),
+            ledger: Arc::default(),
+            mode: Arc::new(mode),
+            last_regime: LastRegime::default(),
+        }))
+    }
+
+    const MAX_BODY: usize = 1 << 30;
+    const MAX_EVENTS: usize = 1_000_000;
+    const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+}
+
+impl<Q> fmt::Debug for LogIngestBuilder<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogIngestBuilder")
+            .field("event", &self.event)
+            .field("body_bytes", &self.body_bytes)
+            .field("events", &self.events)
+            .field("on_invalid", &self.on_invalid)
+            .field("clients", &self.clients)
+            .field("watermarks", &self.watermarks)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

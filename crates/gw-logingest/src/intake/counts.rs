@@ -1,0 +1,207 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::batch::Class;
+use crate::event::ViolationCode;
+use crate::telemetry::{IntakeMetrics, Outcome};
+
+/// What became of all events that the intake has seen. Each one received is in exactly one of the others, `reports` aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Events found in bodies.
+    pub received: u64,
+    /// Stored, and promised by a receipt.
+    pub accepted: u64,
+    /// Refused one by one, because they did not meet the schema.
+    pub rejected: u64,
+    /// Reports about failed uploads, suppressed under pressure.
+    pub suppressed: u64,
+    /// Reports about failed uploads beyond their bound; their number is told in an event.
+    pub collapsed: u64,
+    /// Debug events, shed under pressure.
+    pub shed: u64,
+    /// In requests that were refused as a whole, or that their client gave up before the end of the body.
+    pub refused: u64,
+    /// In requests that their client gave up while they were being stored: they may be stored or not.
+    pub abandoned: u64,
+    /// In requests that are not yet answered.
+    pub in_progress: u64,
+    /// Made by the intake itself, to tell how many were collapsed. Stored on top of the accepted ones, and not received.
+    pub reports: u64,
+}
+
+impl Counts {
+    /// How many events are unaccounted for: always 0.
+    pub const fn imbalance(&self) -> i64 {
+        let accounted = self.accepted
+            + self.rejected
+            + self.suppressed
+            + self.collapsed
+            + self.shed
+            + self.refused
+            + self.abandoned
+            + self.in_progress;
+        self.received.wrapping_sub(accounted) as i64
+    }
+}
+
+/// How many events of each class.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ByClass([u64; Class::ALL.len()]);
+
+impl ByClass {
+    pub(super) fn add(&mut self, class: Class) {
+        let place = Class::ALL.iter().position(|&known| known == class);
+        if let Some(count) = place.and_then(|place| self.0.get_mut(place)) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn set(&mut self, class: Class, events: u64) {
+        let place = Class::ALL.iter().position(|&known| known == class);
+        if let Some(count) = place.and_then(|place| self.0.get_mut(place)) {
+            *count = events;
+        }
+    }
+
+    pub(super) fn of(&self, class: Class) -> u64 {
+        let place = Class::ALL.iter().position(|&known| known == class);
+        place
+            .and_then(|place| self.0.get(place))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// The counts of all requests.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    counts: Mutex<Counts>,
+    metrics: IntakeMetrics,
+}
+
+impl Ledger {
+    pub(super) fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) const fn metrics(&self) -> &IntakeMetrics {
+        &self.metrics
+    }
+
+    /// The lock makes each step whole for readers: the sums are right at any moment.
+    fn update(&self, step: impl FnOnce(&mut Counts)) {
+        step(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A request has ended: shows that its events are all accounted for.
+    fn show_balance(&self) {
+        self.metrics.imbalance(self.counts().imbalance());
+    }
+}
+
+/// The events of one request, accounted for when it ends in whatever way.
+#[derive(Debug)]
+pub(super) struct Tally {
+    ledger: Arc<Ledger>,
+    open: u64,
+    storing: bool,
+}
+
+/// What became of the events of a request that was answered with a receipt.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Settled {
+    pub(super) accepted: ByClass,
+    pub(super) rejected: u64,
+    pub(super) suppressed: u64,
+    pub(super) collapsed: u64,
+    pub(super) shed: u64,
+    pub(super) reports: u64,
+}
+
+impl Tally {
+    pub(super) const fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            ledger,
+            open: 0,
+            storing: false,
+        }
+    }
+
+    /// More events were found.
+    pub(super) fn found(&mut self, events: u64) {
+        self.open += events;
+        self.ledger.update(|counts| {
+            counts.received += events;
+            counts.in_progress += events;
+        });
+    }
+
+    /// A fault was found in an event.
+    pub(super) fn violation(&self, code: ViolationCode) {
+        self.ledger.metrics.violation(code);
+    }
+
+    /// From now on, giving up leaves it open whether they are stored.
+    pub(super) const fn storing(&mut self) {
+        self.storing = true;
+    }
+
+    /// They were not stored.
+    pub(super) const fn not_stored(&mut self) {
+        self.storing = false;
+    }
+
+    /// The request is answered with a receipt.
+    pub(super) fn settle(mut self, settled: &Settled) {
+        let open = std::mem::take(&mut self.open);
+        self.ledger.update(|counts| {
+            counts.in_progress -= open;
+            counts.accepted += settled.accepted.total();
+            counts.rejected += settled.rejected;
+            counts.suppressed += settled.suppressed;
+            counts.collapsed += settled.collapsed;
+            counts.shed += settled.shed;
+            counts.reports += settled.reports;
+        });
+        let metrics = self.ledger.metrics();
+        for class in Class::ALL {
+            metrics.events(Outcome::Accepted, Some(class), settled.accepted.of(class));
+        }
+        metrics.events(Outcome::Rejected, None, settled.rejected);
+        metrics.events(Outcome::Suppressed, Some(Class::Own), settled.suppressed);
+        metrics.events(Outcome::Collapsed, Some(Class::Own), settled.collapsed);
+        metrics.events(Outcome::Shed, Some(Class::Debug), settled.shed);
+        self.ledger.show_balance();
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        if open == 0 {
+            return;
+        }
+        let storing = self.storing;
+        self.ledger.update(|counts| {
+            counts.in_progress -= open;
+            let ended = if storing {
+                &mut counts.abandoned
+            } else {
+                &mut counts.refused
+            };
+            *ended += open;
+        });
+        let outcome = if storing {
+            Outcome::Abandoned
+        } else {
+            Outcome::Refused
+        };
+        self.ledger.metrics().events(outcome, None, open);
+        self.ledger.show_balance();
+    }
+}

@@ -1,0 +1,327 @@
+//! One request, from its head to its answer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use gw_core::record::Record;
+use gw_core::{Body, OnReject, RejectContext, Rejection};
+use http::{HeaderValue, Method, Request, Response, request::Parts};
+use tokio::time::Instant;
+
+use super::builder::Shared;
+use super::counts::Tally;
+use super::guard::Verdict;
+use super::handle::Mode;
+use super::limits::{ClassLimit, Scope};
+use super::receipt::Receipt;
+use super::session::{Collected, Session, Terms};
+use super::split::Format;
+use super::watermarks::Regime;
+use super::{error, fields, media, reading};
+use crate::batch::Class;
+use crate::event;
+use crate::queue::{AppendError, Queue, QueueState, QueueStatus};
+use crate::telemetry::Shadowed;
+
+/// After so many intakes, events are in a circle.
+const MAX_HOPS: u32 = 3;
+/// The bounds of `Retry-After`, as the queue keeps them.
+const WAITS: (f64, f64) = (1.0, 300.0);
+/// When to come back if nothing is drained.
+const WAIT_WITHOUT_DRAIN: f64 = 30.0;
+
+/// A refusal, and the limits to tell with it.
+struct Refusal {
+    rejection: Rejection,
+    limits: Vec<ClassLimit>,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            limits: Vec::new(),
+        }
+    }
+}
+
+/// The answer to a request.
+pub(super) async fn answer<Q, R, B>(
+    shared: Arc<Shared<Q>>,
+    on_reject: R,
+    request: Request<B>,
+) -> Response<Body>
+where
+    Q: Queue,
+    R: OnReject<Response<Body>, Infallible, Error = Infallible>,
+    B: http_body::Body,
+{
+    let context = RejectContext::of(&request);
+    let record = Record::of(request.extensions()).cloned();
+    let (parts, body) = request.into_parts();
+    let format = media::format(&parts.headers);
+    let outcome = process(&shared, &parts, format, body).await;
+    let metrics = shared.ledger.metrics();
+    match outcome {
+        Ok(receipt) => {
+            metrics.request("ACCEPTED", format);
+            receipt.into_response()
+        }
+        Err(Refusal { rejection, limits }) => {
+            metrics.request(rejection.code().name(), format);
+            if let Some(record) = record {
+                let code = rejection.code();
+                record.update(|exchange| exchange.code = Some(code));
+            }
+            let Ok(mut response) = on_reject.reject(rejection, &context);
+            let limits = ClassLimit::header_value(&limits);
+            response.headers_mut().insert(fields::LIMITS, limits);
+            response
+        }
+    }
+}
+
+async fn process<Q, B>(
+    shared: &Shared<Q>,
+    parts: &Parts,
+    format: Option<Format>,
+    body: B,
+) -> Result<Receipt, Refusal>
+where
+    Q: Queue,
+    B: http_body::Body,
+{
+    let headers = &parts.headers;
+    if parts.method != Method::POST {
+        return Err(error::method().into());
+    }
+    let mode = shared.mode.get();
+    let stand = shared.stand(mode);
+    let refuse = |rejection| stand.refuse(rejection);
+    if media::hops(headers) >= MAX_HOPS {
+        // An error would be logged, and that log would come here.
+        shared.ledger.metrics().looped();
+        return Ok(nothing_taken(stand.limits));
+    }
+    if !media::is_identity(headers) {
+        return Err(refuse(error::content_coding()));
+    }
+    let Some(format) = format else {
+        return Err(refuse(error::media_type()));
+    };
+    let Ok(atomic) = media::atomic(parts.uri.query()) else {
+        return Err(refuse(error::malformed("atomic")));
+    };
+    let config = &shared.config;
+    let maximum = config.limits.body_bytes;
+    // An early answer to the honest; what really arrives is counted.
+    if media::announced_length(headers).is_some_and(|length| length > maximum) {
+        return Err(refuse(error::too_large("body_bytes", maximum)));
+    }
+    if stand.status.state == QueueState::Closed {
+        return Err(refuse(error::append(AppendError::Closed)));
+    }
+    if stand.audit_only && !config.classifier.audits() {
+        return Err(refuse(error::audit_only(shared.wait(&stand.status))));
+    }
+    let client = shared.clients.client(parts, Instant::now());
+    let terms = Terms {
+        format,
+        received: SystemTime::now(),
+        regime: stand.regime,
+        mode,
+        own_traffic: headers.get(fields::SELF_TRAFFIC) == Some(&HeaderValue::from_static("1")),
+    };
+    let tally = Tally::new(Arc::clone(&shared.ledger));
+    let mut session = Session::new(Arc::clone(config), terms, client.clone(), tally);
+    reading::read(body, &mut session, &config.limits, config.patience)
+        .await
+        .map_err(refuse)?;
+    let mut collected = session
+        .finish()
+        .map_err(|fault| refuse(error::fault(fault, &config.limits)))?;
+    // The body may have taken a minute, in which the queue has filled.
+    let stand = shared.stand(mode);
+    let refuse = |rejection| stand.refuse(rejection);
+
+    let (found, rejected) = (collected.found as u64, collected.settled.rejected);
+    if rejected > 0 && (atomic || rejected == found) {
+        let first = collected.errors.first();
+        let first = first.map(|error| (error.index, &error.violation));
+        return Err(refuse(error::invalid(found, rejected, first)));
+    }
+    let taken = collected.taken();
+    if stand.audit_only && taken.total() > taken.of(Class::Audit) {
+        return Err(refuse(error::audit_only(shared.wait(&stand.status))));
+    }
+    if mode == Mode::Shadow {
+        shared.shadow(stand.regime, &collected);
+    }
+    let ticket = match mode {
+        Mode::Off => {
+            take_held(&mut collected, None, terms.received);
+            None
+        }
+        Mode::Enforce | Mode::Shadow => {
+            let (real, own) = (taken.total(), collected.held.len() as u64);
+            let (verdict, ticket) = shared.guards.admit(&client, Instant::now(), real, own);
+            if mode == Mode::Enforce {
+                take_held(&mut collected, Some(verdict), terms.received);
+            } else {
+                shared
+                    .ledger
+                    .metrics()
+                    .shadowed(Shadowed::Collapsed, own - verdict.admitted);
+                take_held(&mut collected, None, terms.received);
+            }
+            Some(ticket)
+        }
+    };
+    let Collected {
+        batch,
+        mut tally,
+        settled,
+        errors,
+        ..
+    } = collected;
+    let batch = batch.finish();
+    let stored = if batch.is_empty() {
+        None
+    } else {
+        let (id, bytes) = (batch.id(), batch.encoded().len() as u64);
+        tally.storing();
+        match shared.queue.append(batch).await {
+            Ok(durability) => {
+                shared.ledger.metrics().stored(bytes);
+                Some((id, durability))
+            }
+            Err(error) => {
+                tally.not_stored();
+                return Err(refuse(error::append(error)));
+            }
+        }
+    };
+    if let Some(ticket) = ticket {
+        ticket.keep();
+    }
+    tally.settle(&settled);
+    Ok(Receipt {
+        stored,
+        accepted: settled.accepted.total(),
+        rejected: settled.rejected,
+        suppressed: settled.suppressed + settled.collapsed + settled.shed,
+        errors,
+        limits: stand.limits,
+    })
+}
+
+/// How things stand at a moment, and what follows from it for a request.
+struct Stand {
+    status: QueueStatus,
+    regime: Regime,
+    audit_only: bool,
+    /// What the regime asks of clients.
+    limits: Vec<ClassLimit>,
+}
+
+impl Stand {
+    /// A refusal with the limits of the regime, and what it means itself in their words.
+    fn refuse(&self, rejection: Rejection) -> Refusal {
+        let mut limits = self.limits.clone();
+        if let Some(after) = rejection.retry_after_hint() {
+            let own_share = rejection.code() == &error::RATE_LIMIT_EXCEEDED;
+            let audit_passes = rejection
+                .details()
+                .contains(&("reason", "audit_only".into()));
+            let scope = if own_share { Scope::Client } else { Scope::All };
+            limits.push(ClassLimit::of_refusal(after.seconds(), scope, audit_passes));
+        }
+        Refusal { rejection, limits }
+    }
+}
+
+impl<Q: Queue> Shared<Q> {
+    fn stand(&self, mode: Mode) -> Stand {
+        let status = self.queue.status();
+        let config = &self.config;
+        let regime = match mode {
+            Mode::Off => Regime::default(),
+            Mode::Enforce | Mode::Shadow => config
+                .watermarks
+                .regime(&status, config.pressure.sink_healthy()),
+        };
+        self.last_regime.note(regime);
+        let enforced = mode == Mode::Enforce;
+        Stand {
+            status,
+            regime,
+            audit_only: enforced && regime.audit_only,
+            limits: if enforced {
+                ClassLimit::of_regime(regime)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// How long it takes, at the rate of late, until more than audit records are taken.
+    fn wait(&self, status: &QueueStatus) -> Duration {
+        let mark = status.capacity as f64 * f64::from(self.config.watermarks.audit_only) / 100.0;
+        let above = (status.bytes as f64 - mark).max(1.0);
+        let wait = above / status.drain_rate;
+        let wait = if wait.is_finite() {
+            wait
+        } else {
+            WAIT_WITHOUT_DRAIN
+        };
+        Duration::from_secs_f64(wait.clamp(WAITS.0, WAITS.1))
+    }
+
+    /// Counts what the watermarks would have held back.
+    fn shadow(&self, regime: Regime, collected: &Collected) {
+        let metrics = self.ledger.metrics();
+        let taken = collected.taken();
+        if regime.suppress_own {
+            metrics.shadowed(Shadowed::Suppressed, collected.held.len() as u64);
+        }
+        if regime.shed_debug {
+            metrics.shadowed(Shadowed::Shed, taken.of(Class::Debug));
+        }
+        if regime.audit_only {
+            let others = taken.total() - taken.of(Class::Audit);
+            metrics.shadowed(Shadowed::AuditOnly, others);
+        }
+    }
+}
+
+/// Moves held reports into the batch: as many as the verdict admits, or all without one.
+fn take_held(collected: &mut Collected, verdict: Option<Verdict>, received: SystemTime) {
+    let held = collected.held.len();
+    let admitted = verdict.map_or(held, |verdict| {
+        usize::try_from(verdict.admitted).unwrap_or(held).min(held)
+    });
+    for (id, json) in collected.held.first(admitted) {
+        collected.batch.push(id, Class::Own, json);
+    }
+    collected.settled.accepted.set(Class::Own, admitted as u64);
+    collected.settled.collapsed = (held - admitted) as u64;
+    let report = verdict.map_or(0, |verdict| verdict.report);
+    if report > 0 {
+        let json = event::collapsed_report(report, received);
+        // Made here, so it is neither received nor accepted.
+        collected.batch.push(None, Class::Own, &json);
+        collected.settled.reports = 1;
+    }
+}
+
+fn nothing_taken(limits: Vec<ClassLimit>) -> Receipt {
+    Receipt {
+        stored: None,
+        accepted: 0,
+        rejected: 0,
+        suppressed: 0,
+        errors: Vec::new(),
+        limits,
+    }
+}

@@ -1,0 +1,168 @@
+//! What each client holds, and how much it may.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::batch::ClientId;
+use crate::config::ConfigError;
+
+/// How many bytes there are, and how they are shared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The bytes of all clients together.
+    pub(super) capacity: u64,
+    /// A client may hold so many thousandths of what is free.
+    pub(super) share: u64,
+    /// A client may hold so many bytes however little is free.
+    pub(super) floor: u64,
+    /// The most clients with an account of their own.
+    pub(super) clients: usize,
+}
+
+/// Whose account: a client's own, or the one of all clients for whom there was no room (`None`).
+pub(super) type Owner = Option<ClientId>;
+
+/// One account of the queue.
+#[derive(Debug)]
+pub(super) struct Account<E> {
+    /// Bytes that are promised, waiting or leased.
+    pub(super) held: u64,
+    /// Batches that are promised, waiting or leased.
+    pub(super) batches: u64,
+    /// In the order of their tickets.
+    pub(super) waiting: VecDeque<E>,
+    /// Bytes that it may lease before its turn ends.
+    pub(super) deficit: u64,
+    /// Whether it stands in the ring of those that have something waiting.
+    pub(super) in_ring: bool,
+}
+
+/// The accounts, at most [`Limits::clients`] and one more.
+#[derive(Debug)]
+pub(super) struct Clients<E> {
+    limit: usize,
+    accounts: HashMap<Owner, Account<E>>,
+}
+
+impl Limits {
+    /// The most clients that can be configured.
+    const MAX_CLIENTS: usize = 1_000_000;
+
+    /// Checks what the builders of both engines take. `floor` is a sixty-fourth of the capacity if it is not given.
+    pub(super) fn new(
+        capacity: u64,
+        share: f64,
+        floor: Option<u64>,
+        clients: usize,
+    ) -> Result<Self, ConfigError> {
+        if !(0.001..=1_000_000.0).contains(&share) {
+            return Err(ConfigError::new(
+                "client_share",
+                "must be a number from 0.001 to 1000000",
+            ));
+        }
+        if !(1..=Self::MAX_CLIENTS).contains(&clients) {
+            return Err(ConfigError::new("max_clients", "must be 1 to 1000000"));
+        }
+        let floor = floor.unwrap_or(capacity / 64);
+        if floor > capacity {
+            return Err(ConfigError::new(
+                "client_floor",
+                "must be at most the room for batches",
+            ));
+        }
+        Ok(Self {
+            capacity,
+            share: (share * 1000.0) as u64,
+            floor,
+            clients,
+        })
+    }
+
+    /// What one client may hold when so many bytes are free. The fuller the queue, the less, so that the client that
+    /// holds most meets its limit first.
+    pub(super) const fn allowance(&self, free: u64) -> u64 {
+        let shared = (free as u128 * self.share as u128) / 1000;
+        if shared < self.floor as u128 {
+            self.floor
+        } else if shared > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            shared as u64
+        }
+    }
+}
+
+impl<E> Default for Account<E> {
+    fn default() -> Self {
+        Self {
+            held: 0,
+            batches: 0,
+            waiting: VecDeque::new(),
+            deficit: 0,
+            in_ring: false,
+        }
+    }
+}
+
+impl<E> Clients<E> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            accounts: HashMap::new(),
+        }
+    }
+
+    /// Whose account the next batch of this client goes to.
+    pub(super) fn owner(&self, client: &ClientId) -> Owner {
+        let own = Some(client.clone());
+        if self.accounts.contains_key(&own) {
+            return own;
+        }
+        let shared = usize::from(self.accounts.contains_key(&None));
+        own.filter(|_| self.accounts.len() - shared < self.limit)
+    }
+
+    pub(super) fn held(&self, owner: &Owner) -> u64 {
+        self.accounts.get(owner).map_or(0, |account| account.held)
+    }
+
+    /// The account, opened if need be.
+    pub(super) fn open(&mut self, owner: Owner) -> &mut Account<E> {
+        self.accounts.entry(owner).or_default()
+    }
+
+    pub(super) fn get_mut(&mut self, owner: &Owner) -> Option<&mut Account<E>> {
+        self.accounts.get_mut(owner)
+    }
+
+    /// Takes one batch off the account, which is closed with the last.
+    pub(super) fn release(&mut self, owner: &Owner, bytes: u64) {
+        if let Some(account) = self.accounts.get_mut(owner) {
+            account.held = account.held.saturating_sub(bytes);
+            account.batches = account.batches.saturating_sub(1);
+            if account.batches == 0 && !account.in_ring {
+                self.accounts.remove(owner);
+            }
+        }
+    }
+
+    /// An account without batches has left the ring: closes it.
+    pub(super) fn left_ring(&mut self, owner: &Owner) {
+        if let Some(account) = self.accounts.get_mut(owner) {
+            account.in_ring = false;
+            account.deficit = 0;
+            if account.batches == 0 {
+                self.accounts.remove(owner);
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Owner, &Account<E>)> {
+        self.accounts.iter()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.accounts.len()
+    }
+}

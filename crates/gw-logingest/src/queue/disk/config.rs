@@ -1,0 +1,182 @@
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::DiskQueue;
+use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, room};
+use crate::config::ConfigError;
+use crate::fs::RealFs;
+use crate::queue::clients::Limits;
+
+/// Settings of a [`DiskQueue`].
+#[derive(Debug, Clone)]
+pub struct DiskQueueBuilder {
+    dir: PathBuf,
+    max_bytes: u64,
+    segment_bytes: u64,
+    max_delay: Duration,
+    client_share: f64,
+    client_floor: Option<u64>,
+    max_clients: usize,
+}
+
+/// The settings, once checked.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    pub(super) dir: PathBuf,
+    pub(super) segment_bytes: u64,
+    pub(super) max_delay: Duration,
+    pub(super) limits: Limits,
+}
+
+/// Why a queue could not be opened. Damaged segments are no reason: they are set aside.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting cannot be used.
+    Config(ConfigError),
+    /// Another queue has the directory open, in this process or in another.
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory cannot be made, read or written.
+    Directory {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl DiskQueueBuilder {
+    /// The least and the most bytes of a segment.
+    const SEGMENT: std::ops::RangeInclusive<u64> = 64 * 1024..=LONGEST_SEGMENT;
+    /// The most files; each is held open.
+    const MAX_SEGMENTS: u64 = 512;
+    const MAX_DELAY: Duration = Duration::from_millis(5);
+
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            max_bytes: 1 << 30,
+            segment_bytes: 64 << 20,
+            max_delay: Duration::ZERO,
+            client_share: 1.0,
+            client_floor: None,
+            max_clients: 10_000,
+        }
+    }
+
+    /// The most bytes of all files. 1 GiB by default. Two segments of it are set aside for the space that is reserved
+    /// ahead and for batches that are moved; the rest is the room for batches. Segments that were set aside as damaged
+    /// (`*.broken`) do not count.
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// The bytes of one file, 64 KiB to 1 GiB. 64 MiB by default. A batch must fit in one.
+    pub const fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// How long a commit waits for more batches to share it, at most 5 ms. Zero by default: those that arrive during
+    /// one commit share the next, which is enough unless the disk is slow.
+    pub const fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// A client may hold at most this times the free bytes. 1 by default: one client alone gets half of the queue, two
+    /// get a third each.
+    pub const fn client_share(mut self, share: f64) -> Self {
+        self.client_share = share;
+        self
+    }
+
+    /// Bytes that a client may hold however little is free. A sixty-fourth of the room for batches by default.
+    pub const fn client_floor(mut self, bytes: u64) -> Self {
+        self.client_floor = Some(bytes);
+        self
+    }
+
+    /// The most clients with an account of their own, 10 000 by default; those beyond share one.
+    pub const fn max_clients(mut self, clients: usize) -> Self {
+        self.max_clients = clients;
+        self
+    }
+
+    /// Opens the directory, makes it if it is missing, reads what an earlier queue left there, and starts two threads.
+    /// Blocks for as long as the reading takes, about half a second for a gigabyte that is in memory already.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A full disk is no error here: what is stored can be delivered, and storing begins when there
+    /// is space.
+    pub fn open(self) -> Result<DiskQueue, OpenError> {
+        DiskQueue::open(RealFs, self.check()?)
+    }
+
+    pub(super) fn check(self) -> Result<Config, ConfigError> {
+        if !Self::SEGMENT.contains(&self.segment_bytes) {
+            return Err(ConfigError::new(
+                "segment_bytes",
+                "must be 65536 to 1073741824",
+            ));
+        }
+        let segments = self.max_bytes / self.segment_bytes;
+        if !(4..=Self::MAX_SEGMENTS).contains(&segments) {
+            return Err(ConfigError::new("max_bytes", "must be 4 to 512 segments"));
+        }
+        if self.max_delay > Self::MAX_DELAY {
+            return Err(ConfigError::new("max_delay", "must be at most 5 ms"));
+        }
+        let capacity = self.max_bytes - 2 * self.segment_bytes;
+        Ok(Config {
+            dir: self.dir,
+            segment_bytes: self.segment_bytes,
+            max_delay: self.max_delay,
+            limits: Limits::new(
+                capacity,
+                self.client_share,
+                self.client_floor,
+                self.max_clients,
+            )?,
+        })
+    }
+}
+
+impl Config {
+    /// The longest encoded batch that fits in a segment.
+    pub(super) const fn longest_batch(&self) -> usize {
+        (self.segment_bytes - SEGMENT_HEAD - room(0)) as usize
+    }
+}
+
+impl From<ConfigError> for OpenError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::InUse { dir } => write!(f, "another queue has {} open", dir.display()),
+            Self::Directory { dir, .. } => write!(f, "cannot use {} for a queue", dir.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(_) | Self::InUse { .. } => None,
+            Self::Directory { source, .. } => Some(source),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The thread that reads what was leased.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use tokio::sync::oneshot;
+
+use super::log::{Unreadable, read_record};
+use super::record::Place;
+use crate::batch::Batch;
+use crate::fs::Fs;
+
+/// How often a read is tried.
+const TRIES: usize = 3;
+
+/// Records to read, and whom to tell.
+#[derive(Debug)]
+pub(super) struct Request<F: Fs> {
+    pub(super) jobs: Vec<Job<F>>,
+    /// In the order of the jobs.
+    pub(super) done: oneshot::Sender<Vec<Result<Batch, Unreadable>>>,
+}
+
+/// One record.
+#[derive(Debug)]
+pub(super) struct Job<F: Fs> {
+    pub(super) place: Place,
+    /// Held open, so that the record can be read even if the segment goes meanwhile.
+    pub(super) file: Option<Arc<F::File>>,
+}
+
+/// Reads until nobody can ask any more.
+pub(super) fn run<F: Fs>(requests: &Receiver<Request<F>>) {
+    while let Ok(Request { jobs, done }) = requests.recv() {
+        // Whoever asked may have lost interest.
+        if !done.is_closed() {
+            drop(done.send(jobs.iter().map(read).collect()));
+        }
+    }
+}
+
+pub(super) fn read<F: Fs>(job: &Job<F>) -> Result<Batch, Unreadable> {
+    let file = job.file.as_ref().ok_or(Unreadable::Damaged)?;
+    let mut read = read_record::<F>(file, &job.place);
+    for _ in 1..TRIES {
+        if read == Err(Unreadable::Device) {
+            read = read_record::<F>(file, &job.place);
+        }
+    }
+    Batch::decode(read?).map_err(|_| Unreadable::Damaged)
+}

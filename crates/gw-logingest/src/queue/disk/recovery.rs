@@ -1,0 +1,229 @@
+//! What an earlier life of the queue left in the directory. It may have ended at any point, and the disk may be
+//! damaged; whatever is found, the queue opens, and each confirmed batch that was not acknowledged is in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::ack_log::AckLog;
+use super::acks::{self, Tickets};
+use super::config::{Config, OpenError};
+use super::log::Log;
+use super::record::{self, Found, Head, Place};
+use super::segment::{Name, Segment, read_whole};
+use crate::batch::Batch;
+use crate::fs::{File as _, Fs};
+use crate::queue::telemetry::QueueMetrics;
+
+/// Each start begins with the ticket `id of the next segment << TICKET_SHIFT`. A segment holds fewer tickets than that,
+/// so no ticket in a segment that is there, readable or not, is ever given out again: what is done under a ticket is
+/// never mistaken for something else under the same ticket.
+const TICKET_SHIFT: u32 = 32;
+
+/// A batch that is to be delivered.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) ticket: u64,
+    pub(super) place: Place,
+    /// Its payload is dropped once it is in the index.
+    pub(super) batch: Batch,
+}
+
+/// What is known while the segments are read.
+struct Survey<'a, F: Fs> {
+    log: &'a mut Log<F>,
+    seen: BTreeSet<u64>,
+    torn: u64,
+}
+
+/// Opens the directory. Each batch is given to `found`, not in order.
+pub(super) fn open<F: Fs>(
+    fs: F,
+    config: &Config,
+    metrics: QueueMetrics,
+    mut found: impl FnMut(Recovered),
+) -> Result<Log<F>, OpenError> {
+    let started = Instant::now();
+    let dir = config.dir.clone();
+    let unusable = |source| OpenError::Directory {
+        dir: dir.clone(),
+        source,
+    };
+    fs.create_dir(&dir).map_err(unusable)?;
+    let lock = fs.lock(&dir).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse { dir: dir.clone() },
+        _ => unusable(error),
+    })?;
+    let names: Vec<_> = fs.list(&dir).map_err(unusable)?;
+    let names: Vec<_> = names.iter().filter_map(|name| Name::parse(name)).collect();
+
+    let mut buf = Vec::new();
+    let (done, ack_files) = read_acks(&fs, config, &names, &mut buf);
+    let id_of = |name: &Name| match name {
+        Name::Segment(id) | Name::Broken(id) => Some(*id),
+        Name::Acks(_) => None,
+    };
+    let last_segment = names.iter().filter_map(id_of).max().unwrap_or(0);
+    let last_ticket = done.last().unwrap_or(0);
+    let next_acks = ack_files.last().copied().unwrap_or(0) + 1;
+    let mut log = Log {
+        fs,
+        dir: config.dir.clone(),
+        segment_bytes: config.segment_bytes,
+        segments: BTreeMap::new(),
+        active: None,
+        next_segment: last_segment + 1,
+        next_ticket: last_ticket,
+        acks: AckLog::new(done, next_acks),
+        metrics,
+        buf: Vec::new(),
+        _lock: lock,
+    };
+    let mut ids: Vec<_> = names
+        .iter()
+        .filter_map(|name| match name {
+            Name::Segment(id) => Some(*id),
+            _ => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    let mut survey = Survey {
+        log: &mut log,
+        seen: BTreeSet::new(),
+        torn: 0,
+    };
+    for id in &ids {
+        survey.segment(*id, &mut buf, &mut found);
+    }
+    let torn = survey.torn;
+    log.next_segment = log.next_segment.max((log.next_ticket >> TICKET_SHIFT) + 1);
+    log.next_ticket = log.next_segment << TICKET_SHIFT;
+    log.collect();
+    // Old files are removed only once their content is in a new one; a full disk leaves them as they are.
+    if log.acks.rewrite(&log.fs, &log.dir).is_ok() {
+        for id in ack_files {
+            drop(log.fs.remove(&Name::Acks(id).path(&log.dir)));
+        }
+    }
+    log.metrics.recovered(started.elapsed(), ids.len(), torn);
+    Ok(log)
+}
+
+/// What the ack files say, and their ids in order. One that cannot be read says nothing.
+fn read_acks<F: Fs>(
+    fs: &F,
+    config: &Config,
+    names: &[Name],
+    buf: &mut Vec<u8>,
+) -> (Tickets, Vec<u64>) {
+    let mut done = Tickets::default();
+    let mut ids = Vec::new();
+    for name in names {
+        if let Name::Acks(id) = name {
+            ids.push(*id);
+            let read = fs
+                .open(&name.path(&config.dir))
+                .and_then(|file| read_whole::<F>(&file, buf));
+            if read.is_ok() {
+                acks::read(*id, buf, &mut done);
+            }
+        }
+    }
+    ids.sort_unstable();
+    (done, ids)
+}
+
+impl<F: Fs> Survey<'_, F> {
+    /// Reads one segment.
+    fn segment(&mut self, id: u64, buf: &mut Vec<u8>, found: &mut impl FnMut(Recovered)) {
+        let path = Name::Segment(id).path(&self.log.dir);
+        let opened = self.log.fs.open(&path).and_then(|file| {
+            read_whole::<F>(&file, buf)?;
+            Ok(file)
+        });
+        let file = match opened {
+            Ok(file) => file,
+            // It keeps its name, for the next start to try again.
+            Err(_) => return self.log.metrics.set_aside(id, "it cannot be read"),
+        };
+        let (base, damaged) = match record::read_head(buf) {
+            // Its making was cut short; nothing in it was ever confirmed.
+            Head::Blank => return drop(self.log.fs.remove(&path)),
+            Head::Unknown => return self.set_aside(id, "a later version wrote it"),
+            Head::Segment { id: own, .. } if own != id => {
+                return self.set_aside(id, "it has the name of another");
+            }
+            Head::Segment { base, .. } => (Some(base), false),
+            // The records have sums of their own.
+            Head::Damaged => (None, true),
+        };
+        let scan = record::scan(id, buf);
+        if damaged && scan.found.is_empty() {
+            return self.set_aside(id, "it is not a segment");
+        }
+        self.torn += scan.torn;
+        let tickets = scan.found.iter().map(|found| found.ticket);
+        let mut segment = Segment {
+            file: Arc::new(file),
+            size: buf.len() as u64,
+            live: 0,
+            first: tickets.chain(base).min().unwrap_or(0),
+            broken: damaged || scan.rotten,
+            stuck: false,
+            touched: Instant::now(),
+        };
+        for record in &scan.found {
+            self.record(record, buf, &mut segment, found);
+        }
+        // Only the zeros at the end go: they are space that was reserved.
+        if scan.end < segment.size && segment.live > 0 && segment.file.set_len(scan.end).is_ok() {
+            segment.size = scan.end;
+        }
+        self.log.segments.insert(id, segment);
+    }
+
+    /// Takes a record in, unless it is done or a copy of it was taken in before.
+    fn record(
+        &mut self,
+        record: &Found,
+        file: &[u8],
+        segment: &mut Segment<F>,
+        found: &mut impl FnMut(Recovered),
+    ) {
+        let Found { ticket, place } = *record;
+        if self.log.acks.done().contains(ticket) || self.seen.contains(&ticket) {
+            return;
+        }
+        let payload = file
+            .get(place.offset as usize..)
+            .and_then(|bytes| record::read(place.segment, bytes))
+            .map(|record| Bytes::copy_from_slice(record.payload));
+        match payload.map(Batch::decode) {
+            Some(Ok(batch)) => {
+                self.seen.insert(ticket);
+                segment.live += place.room();
+                found(Recovered {
+                    ticket,
+                    place,
+                    batch,
+                });
+            }
+            // The sum is right and the content is not: another version, or something else that needs looking at.
+            Some(Err(_)) | None => segment.broken = true,
+        }
+    }
+
+    fn set_aside(&self, id: u64, why: &'static str) {
+        self.log.metrics.set_aside(id, why);
+        let dir = &self.log.dir;
+        // If it cannot be renamed, it is found again at the next start.
+        drop(
+            self.log
+                .fs
+                .rename(&Name::Segment(id).path(dir), &Name::Broken(id).path(dir)),
+        );
+    }
+}

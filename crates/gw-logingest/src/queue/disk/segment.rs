@@ -1,0 +1,128 @@
+//! One file of the log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, put_head};
+use crate::fs::{File as _, Fs, read_full, write_all};
+
+/// A segment in the table of the log.
+#[derive(Debug)]
+pub(super) struct Segment<F: Fs> {
+    pub(super) file: Arc<F::File>,
+    /// The bytes that it takes on disk. For the one that is written to, those written so far: the rest is reserved.
+    pub(super) size: u64,
+    /// Bytes of records that are not yet delivered.
+    pub(super) live: u64,
+    /// No ticket in it is below this.
+    pub(super) first: u64,
+    /// Whether there is damage, so that it is kept aside instead of being removed.
+    pub(super) broken: bool,
+    /// Whether the device gave errors, so that nothing is copied from it.
+    pub(super) stuck: bool,
+    /// When a batch of it was last delivered, or when it was made or found.
+    pub(super) touched: Instant,
+}
+
+/// What a name in the directory means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    Segment(u64),
+    Acks(u64),
+    /// A segment that was set aside.
+    Broken(u64),
+}
+
+impl Name {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let id = |digits: &str| {
+            let plain = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            u64::from_str_radix(digits, 16).ok().filter(|_| plain)
+        };
+        if let Some(rest) = name.strip_prefix("segment-") {
+            return if let Some(digits) = rest.strip_suffix(".log.broken") {
+                id(digits).map(Self::Broken)
+            } else {
+                id(rest.strip_suffix(".log")?).map(Self::Segment)
+            };
+        }
+        id(name.strip_prefix("acks-")?.strip_suffix(".log")?).map(Self::Acks)
+    }
+
+    pub(super) fn path(self, dir: &Path) -> PathBuf {
+        dir.join(match self {
+            Self::Segment(id) => format!("segment-{id:016x}.log"),
+            Self::Acks(id) => format!("acks-{id:016x}.log"),
+            Self::Broken(id) => format!("segment-{id:016x}.log.broken"),
+        })
+    }
+}
+
+impl<F: Fs> Segment<F> {
+    /// A new file with reserved space, whose head and name are durable before it is returned.
+    pub(super) fn create(fs: &F, dir: &Path, id: u64, base: u64, len: u64) -> io::Result<Self> {
+        let path = Name::Segment(id).path(dir);
+        let file = fs.create(&path)?;
+        let prepare = || {
+            file.reserve(len)?;
+            let mut head = Vec::new();
+            put_head(&mut head, id, base);
+            write_all(&file, &head, 0)?;
+            file.sync()?;
+            fs.sync_dir(dir)
+        };
+        if let Err(error) = prepare() {
+            // If it stays, the next start finds it without a record and removes it.
+            drop(fs.remove(&path));
+            return Err(error);
+        }
+        Ok(Self {
+            file: Arc::new(file),
+            size: SEGMENT_HEAD,
+            live: 0,
+            first: base,
+            broken: false,
+            stuck: false,
+            touched: Instant::now(),
+        })
+    }
+}
+
+/// The whole of a file.
+pub(super) fn read_whole<F: Fs>(file: &F::File, buf: &mut Vec<u8>) -> io::Result<()> {
+    let len = file.len()?;
+    if len > LONGEST_SEGMENT {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    buf.clear();
+    buf.resize(len as usize, 0);
+    let read = read_full(file, buf, 0)?;
+    buf.truncate(read);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_made() {
+        for name in [Name::Segment(0), Name::Acks(u64::MAX), Name::Broken(0xab)] {
+            let path = name.path(Path::new("dir"));
+            let text = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(Name::parse(text), Some(name));
+        }
+        for name in [
+            "lock",
+            "segment-1.log",
+            "segment-+00000000000000f.log",
+            "acks-0000000000000001",
+            "",
+        ] {
+            assert_eq!(Name::parse(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine on the simulated file system. The committer is driven by hand, so that each run is the same.
+
+mod crash;
+mod faults;
+mod world;

@@ -1,0 +1,225 @@
+//! The device fails, is full, or gives back other bytes than it was given.
+
+use super::world::{SEGMENT, World};
+use crate::fs::sim::{Loss, Op, SimFs};
+use crate::queue::{AppendError, Durability};
+
+fn world() -> World {
+    World::new(SimFs::default())
+}
+
+const HOST: Result<Durability, AppendError> = Ok(Durability::Host);
+
+fn fails(answers: &[Result<Durability, AppendError>]) -> bool {
+    let failing = |answer: &_| matches!(answer, Err(AppendError::Failing { .. }));
+    !answers.is_empty() && answers.iter().all(failing)
+}
+
+#[test]
+fn a_failed_sync_ends_the_segment_and_the_group_goes_to_a_fresh_one() {
+    for op in [Op::Sync, Op::Write] {
+        let mut world = world();
+        assert_eq!(world.append(&[100]), [HOST]);
+        world.fs.fail(op, 0, 1);
+        assert_eq!(world.append(&[100, 100]), [HOST, HOST]);
+        assert_eq!(world.segments().len(), 2);
+        assert_eq!(world.append(&[100]), [HOST]);
+        world.crash(Loss::Everything);
+        assert_eq!(world.content().len(), 4);
+    }
+}
+
+#[test]
+fn a_dead_device_refuses_and_comes_back() {
+    let mut world = world();
+    assert_eq!(world.append(&[100]), [HOST]);
+    world.fs.fail(Op::Sync, 0, usize::MAX);
+    assert!(fails(&world.append(&[100, 100])));
+    assert!(world.failing());
+    // While it fails, nothing is even tried before it is time.
+    let calls = world.fs.trace().len();
+    assert!(fails(&world.append(&[100])));
+    world.fs.heal();
+    assert!(world.fs.trace().len() - calls < 3);
+    assert!(world.failing());
+    // What was stored can be delivered meanwhile.
+    assert_eq!(world.lease(9), 1);
+    world.give_back();
+    world.pass(2);
+    assert!(!world.failing());
+    assert_eq!(world.append(&[100]), [HOST]);
+    world.crash(Loss::Everything);
+    assert_eq!(world.content().len(), 2);
+}
+
+#[test]
+fn segments_that_fail_do_not_pile_up() {
+    let mut world = world();
+    for _ in 0..50 {
+        world.fs.fail(Op::Sync, 1, 1);
+        world.append(&[100]);
+        world.fs.heal();
+        world.pass(2);
+    }
+    assert!(world.segments().len() < 4, "{:?}", world.segments());
+}
+
+#[test]
+fn a_full_disk_refuses_until_something_is_delivered() {
+    let fs = SimFs::default();
+    fs.set_space(Some(4 * SEGMENT as usize));
+    let mut world = World::new(fs);
+    let mut stored = 0;
+    while world.append(&[1500]) == [HOST] {
+        stored += 1;
+    }
+    assert!(stored > 10, "{stored}");
+    assert!(world.failing());
+    assert!(world.fs.used() <= 4 * SEGMENT as usize);
+    world.lease(stored);
+    world.acknowledge_all();
+    world.pass(2);
+    assert!(!world.failing(), "{:?}", world.fs.files());
+    assert_eq!(world.append(&[1500]), [HOST]);
+    world.crash(Loss::Everything);
+}
+
+#[test]
+fn a_queue_on_a_full_disk_opens_and_delivers() {
+    let mut world = world();
+    assert_eq!(world.append(&[100, 100]), [HOST, HOST]);
+    world.finish();
+    world.fs.set_space(Some(world.fs.used()));
+    world.open();
+    assert!(world.failing());
+    assert_eq!(world.content().len(), 2);
+    assert!(fails(&world.append(&[100])));
+    world.fs.set_space(None);
+    world.pass(2);
+    assert_eq!(world.append(&[100]), [HOST]);
+}
+
+#[test]
+fn the_files_stay_within_the_bound() {
+    let mut world = world();
+    let mut refused = 0;
+    for round in 0..400_usize {
+        let answers = world.append(&[1500, 700]);
+        refused += answers
+            .iter()
+            .filter(|answer| matches!(answer, Err(AppendError::Full { .. })))
+            .count();
+        // Less is delivered than comes, and not in order.
+        if round % 3 == 0 {
+            world.lease(4);
+            world.acknowledge(round);
+            world.acknowledge(round / 2);
+            world.give_back();
+        }
+        assert!(
+            world.fs.used() as u64 <= 16 * SEGMENT + 1024,
+            "{} {:?}",
+            world.fs.used(),
+            world.fs.files()
+        );
+        world.pass(2);
+    }
+    assert!(refused > 0);
+    world.crash(Loss::Everything);
+}
+
+#[test]
+fn one_batch_does_not_keep_a_segment() {
+    let mut world = world();
+    for n in 0..20 {
+        world.append(&[if n == 0 { 300 } else { 2000 }]);
+    }
+    assert!(world.segments().len() > 5);
+    // All but the first.
+    assert_eq!(world.lease(20), 20);
+    for _ in 0..19 {
+        world.acknowledge(1);
+    }
+    world.give_back();
+    world.pass(31);
+    world.pass(31);
+    // The first was copied to where is written now.
+    assert_eq!(world.segments().len(), 1, "{:?}", world.segments());
+    assert_eq!(world.content(), [0]);
+    // In time, what is done is made durable, too.
+    world.pass(5);
+    world.crash(Loss::Everything);
+    assert_eq!(world.content(), [0]);
+}
+
+#[test]
+fn damage_inside_costs_only_what_it_hits_and_the_file_is_kept() {
+    let mut world = world();
+    for _ in 0..3 {
+        world.append(&[500]);
+    }
+    world.finish();
+    let name = world.segments().remove(0);
+    let path = world.path(&name);
+    world.fs.damage(&path, |file| file[512 + 100] ^= 1);
+    world.ledger.confirmed.remove(&0);
+    world.reopen();
+    assert_eq!(world.content(), [1, 2]);
+    world.lease(9);
+    world.acknowledge_all();
+    world.pass(1);
+    assert_eq!(world.set_aside(), 1, "{:?}", world.fs.files());
+    world.reopen();
+    assert!(world.content().is_empty());
+}
+
+#[test]
+fn damage_that_shows_while_it_runs_is_met_at_the_lease() {
+    let mut world = world();
+    for _ in 0..3 {
+        world.append(&[500]);
+    }
+    let name = world.segments().remove(0);
+    let path = world.path(&name);
+    world.fs.damage(&path, |file| file[512 + 100] ^= 1);
+    assert_eq!(world.lease(9), 2);
+    world.acknowledge_all();
+    world.finish();
+    assert_eq!(world.set_aside(), 1);
+}
+
+#[test]
+fn files_that_are_no_segments_are_set_aside() {
+    let mut world = world();
+    world.append(&[500]);
+    world.finish();
+    let good = world.segments().remove(0);
+    let path = world.path(&good);
+    // A file under the name of another, garbage, and a segment whose head alone is damaged.
+    world.fs.damage(&path, |file| file[3] ^= 1);
+    for name in ["segment-00000000000000f0.log", "acks-00000000000000f0.log"] {
+        use crate::fs::{File as _, Fs as _};
+        let file = world.fs.create(&world.path(name)).unwrap();
+        file.write_at(&[b'x'; 3000], 0).unwrap();
+        file.sync().unwrap();
+    }
+    let sync = crate::fs::Fs::sync_dir(&world.fs, &world.path(""));
+    sync.unwrap();
+    world.reopen();
+    assert_eq!((world.set_aside(), world.content()), (1, vec![0]));
+}
+
+#[test]
+fn a_read_error_that_goes_away_costs_nothing() {
+    let mut world = world();
+    world.append(&[500]);
+    world.fs.fail(Op::Read, 0, 2);
+    assert_eq!(world.lease(9), 1);
+}
+
+#[test]
+fn a_second_queue_is_refused() {
+    let world = world();
+    let second = super::super::engine::Engine::prepare(world.fs.clone(), &super::world::config());
+    assert!(matches!(second, Err(super::super::OpenError::InUse { .. })));
+}

@@ -1,0 +1,362 @@
+//! What is in the queue and who holds what: the pure part that both engines share. No clock, no lock, no disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use super::clients::{Account, Clients, Limits, Owner};
+use super::drain::DrainRate;
+use super::{AppendError, QueueStatus, Want};
+use crate::batch::ClientId;
+
+/// Bytes that a client may lease in one turn.
+const QUANTUM: u64 = 64 * 1024;
+
+/// The batches of a queue. `T` is where an engine finds one again: the batch itself, or a place on disk.
+///
+/// At the door, a client may hold a share of what is free; at the exit, clients take turns by bytes (deficit round
+/// robin). A batch goes from promised to waiting to leased, and from there away or back to its old place.
+#[derive(Debug)]
+pub(super) struct Index<T> {
+    limits: Limits,
+    clients: Clients<Entry<T>>,
+    /// Who has something waiting; the first has its turn.
+    ring: VecDeque<Owner>,
+    /// Whether the first in the ring was given its quantum for this turn.
+    granted: bool,
+    leased: HashMap<u64, (Owner, Entry<T>)>,
+    /// Bytes of batches that are promised, waiting or leased.
+    live: u64,
+    /// Batches that are promised.
+    promised: u64,
+    /// Bytes of batches that are promised.
+    promised_bytes: u64,
+    /// Bytes of files, where they are more than the batches in them; see [`Index::stored`].
+    stored: Option<u64>,
+    waiting: u64,
+    events: u64,
+    drain: DrainRate,
+}
+
+/// A batch in the index.
+#[derive(Debug, Clone)]
+pub(super) struct Entry<T> {
+    /// Its place in the order of acceptance; never used twice.
+    pub(super) ticket: u64,
+    /// The room that it takes.
+    pub(super) bytes: u64,
+    pub(super) events: u64,
+    pub(super) received: SystemTime,
+    pub(super) item: T,
+}
+
+/// Room that is promised to a batch. It ends in [`Index::insert`] or [`Index::cancel`].
+#[derive(Debug)]
+#[must_use = "promised room stays taken until it is used or cancelled"]
+pub(super) struct Promise {
+    owner: Owner,
+    bytes: u64,
+}
+
+/// Finds an entry again, see [`Index::select`].
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    owner: Owner,
+    pub(super) ticket: u64,
+}
+
+impl<T: Clone> Index<T> {
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            clients: Clients::new(limits.clients),
+            limits,
+            ring: VecDeque::new(),
+            granted: false,
+            leased: HashMap::new(),
+            live: 0,
+            promised: 0,
+            promised_bytes: 0,
+            stored: None,
+            waiting: 0,
+            events: 0,
+            drain: DrainRate::new(now),
+        }
+    }
+
+    /// Promises room, or says why not and when to come back.
+    pub(super) fn admit(
+        &mut self,
+        client: &ClientId,
+        bytes: u64,
+        now: Instant,
+    ) -> Result<Promise, AppendError> {
+        let free = self.limits.capacity.saturating_sub(self.used());
+        if bytes > free {
+            let retry_after = self.drain.time_to_free(bytes - free, now);
+            return Err(AppendError::Full { retry_after });
+        }
+        let owner = self.clients.owner(client);
+        let wanted = self.clients.held(&owner).saturating_add(bytes);
+        let allowed = self.limits.allowance(free);
+        if wanted > allowed {
+            // The others get their turns meanwhile.
+            let turns = self.ring.len().max(1) as u64;
+            let excess = (wanted - allowed).saturating_mul(turns);
+            let retry_after = self.drain.time_to_free(excess, now);
+            return Err(AppendError::OverShare { retry_after });
+        }
+        Ok(self.promise(owner, bytes))
+    }
+
+    fn promise(&mut self, owner: Owner, bytes: u64) -> Promise {
+        let account = self.clients.open(owner.clone());
+        account.held = account.held.saturating_add(bytes);
+        account.batches += 1;
+        self.live = self.live.saturating_add(bytes);
+        self.promised += 1;
+        self.promised_bytes = self.promised_bytes.saturating_add(bytes);
+        Promise { owner, bytes }
+    }
+
+    /// The batch is stored: it waits to be leased.
+    pub(super) fn insert(
+        &mut self,
+        promise: Promise,
+        ticket: u64,
+        events: u64,
+        received: SystemTime,
+        item: T,
+    ) {
+        let Promise { owner, bytes } = promise;
+        self.redeem(bytes);
+        self.events = self.events.saturating_add(events);
+        let entry = Entry {
+            ticket,
+            bytes,
+            events,
+            received,
+            item,
+        };
+        self.enqueue(owner, entry);
+    }
+
+    /// A batch that was stored in an earlier life of the queue: it has its room whatever the limits are now.
+    pub(super) fn recover(&mut self, client: &ClientId, entry: Entry<T>) {
+        let promise = self.promise(self.clients.owner(client), entry.bytes);
+        self.insert(
+            promise,
+            entry.ticket,
+            entry.events,
+            entry.received,
+            entry.item,
+        );
+    }
+
+    /// The batch was not stored.
+    pub(super) fn cancel(&mut self, promise: Promise) {
+        let Promise { owner, bytes } = promise;
+        self.redeem(bytes);
+        self.live = self.live.saturating_sub(bytes);
+        self.clients.release(&owner, bytes);
+    }
+
+    const fn redeem(&mut self, bytes: u64) {
+        self.promised = self.promised.saturating_sub(1);
+        self.promised_bytes = self.promised_bytes.saturating_sub(bytes);
+    }
+
+    fn enqueue(&mut self, owner: Owner, entry: Entry<T>) {
+        let account = self.clients.open(owner.clone());
+        let place = account
+            .waiting
+            .partition_point(|other| other.ticket < entry.ticket);
+        account.waiting.insert(place, entry);
+        self.waiting += 1;
+        if !account.in_ring {
+            account.in_ring = true;
+            self.ring.push_back(owner);
+        }
+    }
+
+    /// Takes what fits, at least one batch if any is waiting.
+    pub(super) fn lease(&mut self, want: Want) -> Vec<(u64, T)> {
+        let mut taken = Vec::new();
+        let (mut bytes, mut events) = (want.bytes as u64, want.events as u64);
+        let mut passed = 0;
+        while let Some(owner) = self.ring.front().cloned() {
+            let Some(account) = self.clients.get_mut(&owner) else {
+                self.end_turn(false);
+                continue;
+            };
+            let Some(first) = account.waiting.front() else {
+                self.clients.left_ring(&owner);
+                self.end_turn(false);
+                continue;
+            };
+            if !taken.is_empty() && (first.bytes > bytes || first.events > events) {
+                break;
+            }
+            if !self.granted {
+                account.deficit = account.deficit.saturating_add(QUANTUM);
+                self.granted = true;
+            }
+            if first.bytes > account.deficit {
+                self.end_turn(true);
+                passed += 1;
+                if passed >= self.ring.len() {
+                    self.skip_empty_rounds();
+                    passed = 0;
+                }
+                continue;
+            }
+            let Some(entry) = account.waiting.pop_front() else {
+                continue;
+            };
+            passed = 0;
+            account.deficit -= entry.bytes;
+            bytes = bytes.saturating_sub(entry.bytes);
+            events = events.saturating_sub(entry.events);
+            self.waiting = self.waiting.saturating_sub(1);
+            taken.push((entry.ticket, entry.item.clone()));
+            self.leased.insert(entry.ticket, (owner, entry));
+        }
+        taken
+    }
+
+    /// The turn of the first in the ring is over; it goes to the end, or out.
+    fn end_turn(&mut self, stays: bool) {
+        self.granted = false;
+        let owner = self.ring.pop_front();
+        self.ring.extend(owner.filter(|_| stays));
+    }
+
+    /// A whole round gave nothing, since each batch is larger than its client's deficit: grants at once all rounds but
+    /// the last until the first of them fits.
+    fn skip_empty_rounds(&mut self) {
+        let missing = |account: &Account<Entry<T>>| {
+            let first = account.waiting.front()?;
+            Some(
+                first
+                    .bytes
+                    .saturating_sub(account.deficit)
+                    .div_ceil(QUANTUM),
+            )
+        };
+        let in_ring =
+            |(_, account): (_, &Account<Entry<T>>)| missing(account).filter(|_| account.in_ring);
+        let rounds = self.clients.iter().filter_map(in_ring).min().unwrap_or(1);
+        let grant = rounds.saturating_sub(1).saturating_mul(QUANTUM);
+        for owner in &self.ring {
+            if let Some(account) = self.clients.get_mut(owner) {
+                account.deficit = account.deficit.saturating_add(grant);
+            }
+        }
+    }
+
+    /// A leased batch was delivered; it is forgotten. Its room is free at once, unless the engine says otherwise by
+    /// [`Index::stored`].
+    pub(super) fn acknowledge(&mut self, ticket: u64, now: Instant) -> Option<Entry<T>> {
+        let entry = self.forget(ticket)?;
+        self.drain.delivered(entry.bytes, now);
+        Some(entry)
+    }
+
+    /// A leased batch is gone without having been delivered.
+    pub(super) fn forget(&mut self, ticket: u64) -> Option<Entry<T>> {
+        let (owner, entry) = self.leased.remove(&ticket)?;
+        self.live = self.live.saturating_sub(entry.bytes);
+        self.events = self.events.saturating_sub(entry.events);
+        self.clients.release(&owner, entry.bytes);
+        Some(entry)
+    }
+
+    /// A leased batch was not delivered: it waits again, in its old place.
+    pub(super) fn give_back(&mut self, ticket: u64) -> bool {
+        let Some((owner, entry)) = self.leased.remove(&ticket) else {
+            return false;
+        };
+        self.enqueue(owner, entry);
+        true
+    }
+
+    /// The bytes that all batches but the promised ones take, if the engine knows better: files keep the room of what
+    /// was delivered until they go.
+    pub(super) const fn stored(&mut self, bytes: u64) {
+        self.stored = Some(bytes);
+    }
+
+    /// The entries, waiting or leased, whose item the filter takes.
+    pub(super) fn select(&self, filter: impl Fn(&T) -> bool) -> Vec<(Key, T)> {
+        let waiting = self
+            .clients
+            .iter()
+            .flat_map(|(owner, account)| account.waiting.iter().map(move |entry| (owner, entry)));
+        let leased = self.leased.values().map(|(owner, entry)| (owner, entry));
+        let mut selected: Vec<_> = waiting
+            .chain(leased)
+            .filter(|(_, entry)| filter(&entry.item))
+            .map(|(owner, entry)| {
+                let key = Key {
+                    owner: owner.clone(),
+                    ticket: entry.ticket,
+                };
+                (key, entry.item.clone())
+            })
+            .collect();
+        selected.sort_by_key(|(key, _)| key.ticket);
+        selected
+    }
+
+    /// The item of an entry, which may be changed; none if the batch is gone.
+    pub(super) fn item_mut(&mut self, key: &Key) -> Option<&mut T> {
+        if let Some((_, entry)) = self.leased.get_mut(&key.ticket) {
+            return Some(&mut entry.item);
+        }
+        let waiting = &mut self.clients.get_mut(&key.owner)?.waiting;
+        let place = waiting
+            .binary_search_by_key(&key.ticket, |entry| entry.ticket)
+            .ok()?;
+        waiting.get_mut(place).map(|entry| &mut entry.item)
+    }
+
+    /// Whether no batch is promised, waiting or leased.
+    pub(super) fn is_empty(&self) -> bool {
+        self.promised == 0 && self.waiting == 0 && self.leased.is_empty()
+    }
+
+    /// Bytes in use.
+    pub(super) const fn used(&self) -> u64 {
+        match self.stored {
+            None => self.live,
+            Some(stored) => stored.saturating_add(self.promised_bytes),
+        }
+    }
+
+    pub(super) const fn capacity(&self) -> u64 {
+        self.limits.capacity
+    }
+
+    /// How it stands; what the engine knows better is left at its default.
+    pub(super) fn status(&self, time: SystemTime, now: Instant) -> QueueStatus {
+        let waiting = self
+            .clients
+            .iter()
+            .filter_map(|(_, account)| account.waiting.front());
+        let leased = self.leased.values().map(|(_, entry)| entry);
+        let oldest = waiting.chain(leased).map(|entry| entry.received).min();
+        QueueStatus {
+            bytes: self.used(),
+            capacity: self.limits.capacity,
+            events: self.events,
+            batches: self.waiting + self.leased.len() as u64,
+            leased: self.leased.len() as u64,
+            oldest: oldest.map(|received| time.duration_since(received).unwrap_or_default()),
+            drain_rate: self.drain.at(now),
+            ..QueueStatus::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

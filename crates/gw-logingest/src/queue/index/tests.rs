@@ -1,0 +1,272 @@
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const ALL: Want = Want {
+    bytes: usize::MAX,
+    events: usize::MAX,
+};
+
+const LIMITS: Limits = Limits {
+    capacity: 10_000,
+    share: 1000,
+    floor: 500,
+    clients: 3,
+};
+
+fn client(name: usize) -> ClientId {
+    ClientId::new(&format!("c{name}")).unwrap()
+}
+
+/// Room for 1 GB, no shares.
+fn roomy() -> Index<usize> {
+    let limits = Limits {
+        capacity: 1 << 30,
+        share: 1_000_000,
+        floor: 0,
+        clients: 100,
+    };
+    Index::new(limits, Instant::now())
+}
+
+fn add(index: &mut Index<usize>, name: usize, bytes: u64, ticket: u64) -> Result<(), AppendError> {
+    let promise = index.admit(&client(name), bytes, Instant::now())?;
+    index.insert(promise, ticket, 1, UNIX_EPOCH, name);
+    Ok(())
+}
+
+#[test]
+fn clients_take_turns_by_bytes() {
+    let mut index = roomy();
+    // One client has large batches and many of them, the other small ones.
+    for ticket in 0..100 {
+        add(&mut index, 1, 60_000, ticket).unwrap();
+    }
+    for ticket in 100..3100 {
+        add(&mut index, 2, 1_000, ticket).unwrap();
+    }
+    let mut bytes = [0, 0, 0];
+    for _ in 0..100 {
+        let want = Want {
+            bytes: 10_000,
+            events: 100,
+        };
+        for (_, name) in index.lease(want) {
+            bytes[name] += [0, 60_000, 1_000][name];
+        }
+    }
+    let ratio = f64::from(bytes[1]) / f64::from(bytes[2]);
+    assert!((0.8..1.25).contains(&ratio), "{bytes:?}");
+}
+
+#[test]
+fn batches_larger_than_many_quanta_are_leased_at_once() {
+    let mut index = roomy();
+    add(&mut index, 1, 500 << 20, 1).unwrap();
+    add(&mut index, 2, 400 << 20, 2).unwrap();
+    let tickets: Vec<_> = index
+        .lease(ALL)
+        .into_iter()
+        .map(|(ticket, _)| ticket)
+        .collect();
+    assert_eq!(tickets, [2, 1]);
+}
+
+#[test]
+fn a_lease_is_bounded_by_bytes_and_by_events() {
+    let mut index = roomy();
+    for ticket in 0..10 {
+        add(&mut index, 1, 100, ticket).unwrap();
+    }
+    let take = |index: &mut Index<usize>, bytes, events| index.lease(Want { bytes, events }).len();
+    assert_eq!(take(&mut index, 350, 9), 3);
+    assert_eq!(take(&mut index, 1000, 2), 2);
+    assert_eq!(take(&mut index, 0, 0), 1);
+    assert_eq!(take(&mut index, 1000, 1000), 4);
+    assert_eq!(take(&mut index, 1000, 1000), 0);
+}
+
+#[test]
+fn clients_beyond_the_bound_share_one_account() {
+    let mut index = Index::new(LIMITS, Instant::now());
+    for name in 0..20 {
+        let _ = add(&mut index, name, 400, name as u64);
+    }
+    assert_eq!(index.clients.len(), 4);
+    // Three have their own, the rest shares: each is held to a share, and the accounts go with their batches.
+    let leased = index.lease(ALL);
+    assert!(leased.len() >= 4);
+    for (ticket, _) in leased {
+        assert!(index.acknowledge(ticket, Instant::now()).is_some());
+    }
+    assert!(index.lease(ALL).is_empty());
+    assert_eq!((index.clients.len(), index.used()), (0, 0));
+    assert!(index.is_empty());
+}
+
+#[test]
+fn bytes_without_a_batch_count_as_used() {
+    let mut index = Index::new(LIMITS, Instant::now());
+    index.stored(9_800);
+    assert!(matches!(
+        add(&mut index, 1, 300, 1),
+        Err(AppendError::Full { .. })
+    ));
+    index.stored(0);
+    let promise = index.admit(&client(1), 300, Instant::now()).unwrap();
+    assert_eq!(index.used(), 300);
+    index.insert(promise, 1, 1, UNIX_EPOCH, 1);
+    assert_eq!(index.used(), 0);
+}
+
+#[test]
+fn entries_are_found_and_moved_wherever_they_are() {
+    let mut index = roomy();
+    for ticket in 0..6 {
+        add(&mut index, ticket as usize % 2, 100, ticket).unwrap();
+    }
+    assert_eq!(
+        index
+            .lease(Want {
+                bytes: 100,
+                events: 1
+            })
+            .len(),
+        1
+    );
+    let odd = index.select(|name| *name == 0);
+    let tickets: Vec<_> = odd.iter().map(|(key, _)| key.ticket).collect();
+    assert_eq!(tickets, [0, 2, 4]);
+    for (key, _) in &odd {
+        *index.item_mut(key).unwrap() = 9;
+    }
+    assert!(index.give_back(0));
+    assert_eq!(index.select(|name| *name == 9).len(), 3);
+    for (ticket, _) in index.lease(ALL) {
+        index.acknowledge(ticket, Instant::now());
+    }
+    assert!(index.item_mut(&odd[0].0).is_none());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add { name: usize, bytes: u64 },
+    Cancel { name: usize, bytes: u64 },
+    Lease { bytes: usize, events: usize },
+    Acknowledge(prop::sample::Index),
+    GiveBack(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..6_usize, 1..3_000_u64).prop_map(|(name, bytes)| Step::Add { name, bytes }),
+        1 => (0..6_usize, 1..3_000_u64).prop_map(|(name, bytes)| Step::Cancel { name, bytes }),
+        2 => (0..6_000_usize, 0..5_usize).prop_map(|(bytes, events)| Step::Lease { bytes, events }),
+        2 => any::<prop::sample::Index>().prop_map(Step::Acknowledge),
+        2 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
+    ]
+}
+
+/// What a batch is in the model: waiting or leased, whose, how large.
+#[derive(Debug, Clone)]
+struct Known {
+    ticket: u64,
+    name: usize,
+    bytes: u64,
+    leased: bool,
+}
+
+proptest! {
+    /// The model is a plain list. Nothing is lost, nothing is leased twice, the accounts add up, the bound holds, and
+    /// each client with an account of its own gets its batches in order.
+    #[test]
+    fn the_index_agrees_with_a_list(steps in vec(step(), 0..200)) {
+        let now = Instant::now();
+        let mut index = Index::new(LIMITS, now);
+        let mut model: Vec<Known> = Vec::new();
+        for (ticket, step) in (0_u64..).zip(steps) {
+            match step {
+                Step::Add { name, bytes } => {
+                    let used: u64 = model.iter().map(|known| known.bytes).sum();
+                    match add(&mut index, name, bytes, ticket) {
+                        Ok(()) => model.push(Known { ticket, name, bytes, leased: false }),
+                        Err(AppendError::Full { .. }) => prop_assert!(used + bytes > LIMITS.capacity),
+                        Err(AppendError::OverShare { .. }) => prop_assert!(used > 0 || bytes > LIMITS.floor),
+                        Err(other) => prop_assert!(false, "{:?}", other),
+                    }
+                }
+                Step::Cancel { name, bytes } => {
+                    if let Ok(promise) = index.admit(&client(name), bytes, now) {
+                        index.cancel(promise);
+                    }
+                }
+                Step::Lease { bytes, events } => {
+                    let taken = index.lease(Want { bytes, events });
+                    let waiting = model.iter().filter(|known| !known.leased).count();
+                    prop_assert_eq!(taken.is_empty(), waiting == 0);
+                    let mut sum = 0;
+                    for (ticket, name) in &taken {
+                        let place = model.iter().position(|known| known.ticket == *ticket);
+                        let known = &mut model[place.expect("leased what was never added")];
+                        prop_assert!(!known.leased && known.name == *name);
+                        known.leased = true;
+                        sum += known.bytes;
+                    }
+                    prop_assert!(taken.len() <= 1 || (sum <= bytes as u64 && taken.len() <= events));
+                }
+                Step::Acknowledge(at) | Step::GiveBack(at) if !model.is_empty() => {
+                    let at = at.index(model.len());
+                    let known = model[at].clone();
+                    if matches!(step, Step::Acknowledge(_)) {
+                        let entry = index.acknowledge(known.ticket, now);
+                        prop_assert_eq!(entry.is_some(), known.leased);
+                        if known.leased {
+                            model.remove(at);
+                        }
+                    } else {
+                        prop_assert_eq!(index.give_back(known.ticket), known.leased);
+                        model[at].leased = false;
+                    }
+                }
+                Step::Acknowledge(_) | Step::GiveBack(_) => {}
+            }
+            let used: u64 = model.iter().map(|known| known.bytes).sum();
+            prop_assert_eq!(index.used(), used);
+            prop_assert!(used <= LIMITS.capacity);
+            let status = index.status(UNIX_EPOCH + Duration::from_secs(5), now);
+            let leased = model.iter().filter(|known| known.leased).count();
+            prop_assert_eq!((status.batches, status.leased), (model.len() as u64, leased as u64));
+            prop_assert_eq!(status.oldest.is_some(), !model.is_empty());
+            prop_assert_eq!(index.is_empty(), model.is_empty());
+            prop_assert!(index.clients.len() <= LIMITS.clients + 1);
+        }
+        // All that waits comes out, each client's in order.
+        let rest = index.lease(ALL);
+        let waiting = model.iter().filter(|known| !known.leased).count();
+        prop_assert_eq!(rest.len(), waiting);
+    }
+
+    #[test]
+    fn each_client_gets_its_batches_in_order(
+        added in vec((0..3_usize, 1..900_u64), 1..60),
+        returned in vec(any::<prop::sample::Index>(), 0..20),
+        bytes in 1..5_000_usize,
+    ) {
+        let mut index = roomy();
+        for (ticket, (name, bytes)) in (0..).zip(&added) {
+            add(&mut index, *name, *bytes, ticket).unwrap();
+        }
+        let first = index.lease(Want { bytes, events: 100 });
+        for at in returned {
+            index.give_back(first[at.index(first.len())].0);
+        }
+        let rest = index.lease(ALL);
+        for name in 0..3 {
+            let tickets: Vec<_> = rest.iter().filter(|(_, owner)| *owner == name).map(|(ticket, _)| *ticket).collect();
+            prop_assert!(tickets.is_sorted(), "{:?}", tickets);
+        }
+    }
+}

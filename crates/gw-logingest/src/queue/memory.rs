@@ -1,0 +1,205 @@
+//! The engine in memory: nothing outlives the process.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::clients::Limits;
+use super::index::Index;
+use super::{
+    AppendError, Durability, Leased, Outcome, Queue, QueueState, QueueStatus, Settle, Want,
+};
+use crate::batch::Batch;
+use crate::config::ConfigError;
+
+/// What a batch takes beside its bytes; rather too much than too little.
+const BOOKKEEPING: usize = 256;
+
+/// A queue in memory, for tests and for logs that may be lost. Clones share the batches.
+#[derive(Debug, Clone)]
+pub struct MemoryQueue {
+    shared: Arc<Shared>,
+}
+
+/// Settings of a [`MemoryQueue`].
+#[derive(Debug, Clone)]
+pub struct MemoryQueueBuilder {
+    max_bytes: u64,
+    client_share: f64,
+    client_floor: Option<u64>,
+    max_clients: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Those who wait in `lease`.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    index: Index<Batch>,
+    last_ticket: u64,
+    closed: bool,
+}
+
+impl MemoryQueue {
+    /// The settings, with defaults.
+    pub const fn builder() -> MemoryQueueBuilder {
+        MemoryQueueBuilder {
+            max_bytes: 64 << 20,
+            client_share: 1.0,
+            client_floor: None,
+            max_clients: 10_000,
+        }
+    }
+}
+
+impl MemoryQueueBuilder {
+    /// The most bytes of all batches, 256 for each batch itself included. 64 MiB by default.
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// A client may hold at most this times the free bytes. 1 by default: one client alone gets half of the queue, two
+    /// get a third each.
+    pub const fn client_share(mut self, share: f64) -> Self {
+        self.client_share = share;
+        self
+    }
+
+    /// Bytes that a client may hold however little is free. A sixty-fourth of the queue by default.
+    pub const fn client_floor(mut self, bytes: u64) -> Self {
+        self.client_floor = Some(bytes);
+        self
+    }
+
+    /// The most clients with an account of their own, 10 000 by default; those beyond share one.
+    pub const fn max_clients(mut self, clients: usize) -> Self {
+        self.max_clients = clients;
+        self
+    }
+
+    /// The queue.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that cannot be used.
+    pub fn build(self) -> Result<MemoryQueue, ConfigError> {
+        if self.max_bytes == 0 {
+            return Err(ConfigError::new("max_bytes", "must be above zero"));
+        }
+        let limits = Limits::new(
+            self.max_bytes,
+            self.client_share,
+            self.client_floor,
+            self.max_clients,
+        )?;
+        let state = State {
+            index: Index::new(limits, Instant::now()),
+            last_ticket: 0,
+            closed: false,
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        };
+        Ok(MemoryQueue {
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock is held leaves counts that are off by one batch at worst.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, batch: Batch) -> Result<Durability, AppendError> {
+        let bytes = (batch.encoded().len() + BOOKKEEPING) as u64;
+        let mut state = self.state();
+        if state.closed {
+            return Err(AppendError::Closed);
+        }
+        if bytes > state.index.capacity() {
+            let limit = usize::try_from(state.index.capacity()).unwrap_or(usize::MAX);
+            return Err(AppendError::TooLarge {
+                limit: limit.saturating_sub(BOOKKEEPING),
+            });
+        }
+        let promise = state.index.admit(batch.client(), bytes, Instant::now())?;
+        state.last_ticket += 1;
+        let ticket = state.last_ticket;
+        let (events, received) = (batch.len() as u64, batch.received());
+        state.index.insert(promise, ticket, events, received, batch);
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(Durability::Memory)
+    }
+
+    fn try_lease(&self, want: Want) -> Option<Vec<(u64, Batch)>> {
+        let mut state = self.state();
+        let taken = state.index.lease(want);
+        let over = state.closed && state.index.is_empty();
+        (over || !taken.is_empty()).then_some(taken)
+    }
+}
+
+impl Settle for Shared {
+    fn settle(&self, ticket: u64, outcome: Outcome) {
+        let mut state = self.state();
+        let changed = match outcome {
+            Outcome::Acknowledged => {
+                drop(state.index.acknowledge(ticket, Instant::now()));
+                // Those who wait to lease learn that nothing is left to wait for.
+                state.closed && state.index.is_empty()
+            }
+            Outcome::Returned => state.index.give_back(ticket),
+        };
+        drop(state);
+        if changed {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl Queue for MemoryQueue {
+    async fn append(&self, batch: Batch) -> Result<Durability, AppendError> {
+        self.shared.append(batch)
+    }
+
+    async fn lease(&self, want: Want) -> Vec<Leased> {
+        loop {
+            let mut changed = pin!(self.shared.changed.notified());
+            // Before looking, so that a change in between is not missed.
+            changed.as_mut().enable();
+            if let Some(taken) = self.shared.try_lease(want) {
+                let lease = |(ticket, batch)| {
+                    Leased::new(batch, Arc::<Shared>::clone(&self.shared), ticket)
+                };
+                return taken.into_iter().map(lease).collect();
+            }
+            changed.await;
+        }
+    }
+
+    fn status(&self) -> QueueStatus {
+        let state = self.shared.state();
+        let mut status = state.index.status(SystemTime::now(), Instant::now());
+        if state.closed {
+            status.state = QueueState::Closed;
+        }
+        status
+    }
+
+    fn close(&self) {
+        self.shared.state().closed = true;
+        self.shared.changed.notify_waiters();
+    }
+}

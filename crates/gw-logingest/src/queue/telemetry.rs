@@ -1,0 +1,179 @@
+//! Every metric name and log line of the queue.
+
+use std::io;
+use std::time::Duration;
+
+use super::QueueStatus;
+use crate::telemetry::meter::{Count, Level, Spread};
+
+const BYTES: &str = "gateway_logingest_queue_bytes";
+const EVENTS: &str = "gateway_logingest_queue_events";
+const OLDEST: &str = "gateway_logingest_queue_oldest_age_seconds";
+const USED: &str = "gateway_logingest_queue_capacity_ratio";
+const COMMIT_SECONDS: &str = "gateway_logingest_commit_duration_seconds";
+const COMMIT_SIZE: &str = "gateway_logingest_commit_group_size";
+const FAILURES: &str = "gateway_logingest_storage_failures_total";
+const BROKEN: &str = "gateway_logingest_segments_broken_total";
+const UNREADABLE: &str = "gateway_logingest_unreadable_batches_total";
+const MOVED: &str = "gateway_logingest_moved_batches_total";
+const RECOVERY_SECONDS: &str = "gateway_logingest_recovery_seconds";
+const RECOVERY_TORN: &str = "gateway_logingest_recovery_torn_bytes_total";
+
+/// Registers help texts and units.
+#[cfg(feature = "metrics")]
+pub(crate) fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+    describe_gauge!(BYTES, Unit::Bytes, "Bytes of the queue that are in use.");
+    describe_gauge!(
+        EVENTS,
+        Unit::Count,
+        "Events in the queue that are not yet delivered."
+    );
+    describe_gauge!(
+        OLDEST,
+        Unit::Seconds,
+        "How long ago the oldest batch in the queue was received."
+    );
+    describe_gauge!(
+        USED,
+        Unit::Count,
+        "The part of the queue that is in use, 0 to 1."
+    );
+    describe_histogram!(
+        COMMIT_SECONDS,
+        Unit::Seconds,
+        "How long it took to make a group of batches durable."
+    );
+    describe_histogram!(COMMIT_SIZE, Unit::Count, "Batches that shared one commit.");
+    describe_counter!(
+        FAILURES,
+        Unit::Count,
+        "Writes and syncs that failed; each ends the use of a segment."
+    );
+    describe_counter!(
+        BROKEN,
+        Unit::Count,
+        "Segments that were set aside as damaged."
+    );
+    describe_counter!(
+        UNREADABLE,
+        Unit::Count,
+        "Batches that were stored and could not be read back."
+    );
+    describe_counter!(
+        MOVED,
+        Unit::Count,
+        "Batches that were copied forward so that a segment could go."
+    );
+    describe_gauge!(
+        RECOVERY_SECONDS,
+        Unit::Seconds,
+        "How long it took to open the queue."
+    );
+    describe_counter!(
+        RECOVERY_TORN,
+        Unit::Bytes,
+        "Bytes found at opening that are no whole records: writes that a crash cut short."
+    );
+}
+
+/// The meters of one queue.
+#[derive(Debug)]
+pub(crate) struct QueueMetrics {
+    bytes: Level,
+    events: Level,
+    oldest: Level,
+    used: Level,
+    commit_seconds: Spread,
+    commit_size: Spread,
+    failures: Count,
+    broken: Count,
+    unreadable: Count,
+    moved: Count,
+    recovery_seconds: Level,
+    recovery_torn: Count,
+}
+
+impl Default for QueueMetrics {
+    fn default() -> Self {
+        Self {
+            bytes: Level::new(BYTES, &[]),
+            events: Level::new(EVENTS, &[]),
+            oldest: Level::new(OLDEST, &[]),
+            used: Level::new(USED, &[]),
+            commit_seconds: Spread::new(COMMIT_SECONDS, &[]),
+            commit_size: Spread::new(COMMIT_SIZE, &[]),
+            failures: Count::new(FAILURES, &[]),
+            broken: Count::new(BROKEN, &[]),
+            unreadable: Count::new(UNREADABLE, &[]),
+            moved: Count::new(MOVED, &[]),
+            recovery_seconds: Level::new(RECOVERY_SECONDS, &[]),
+            recovery_torn: Count::new(RECOVERY_TORN, &[]),
+        }
+    }
+}
+
+impl QueueMetrics {
+    pub(crate) fn status(&self, status: &QueueStatus) {
+        self.bytes.set(status.bytes as f64);
+        self.events.set(status.events as f64);
+        self.oldest
+            .set(status.oldest.unwrap_or_default().as_secs_f64());
+        self.used
+            .set(status.bytes as f64 / status.capacity.max(1) as f64);
+    }
+
+    pub(crate) fn committed(&self, took: Duration, batches: usize) {
+        self.commit_seconds.record(took.as_secs_f64());
+        self.commit_size.record(batches as f64);
+    }
+
+    pub(crate) fn moved(&self, batches: usize) {
+        self.moved.add(batches as u64);
+    }
+
+    /// A write or a sync of a segment failed.
+    pub(crate) fn poisoned(&self, segment: u64, error: &io::Error, intact: bool) {
+        self.failures.add(1);
+        #[cfg(feature = "tracing")]
+        tracing::error!(segment, %error, intact, "log queue: a write failed, the segment is not written to again");
+        let _ = (segment, error, intact);
+    }
+
+    pub(crate) fn set_aside(&self, segment: u64, why: &'static str) {
+        self.broken.add(1);
+        #[cfg(feature = "tracing")]
+        tracing::error!(segment, why, "log queue: a segment is set aside");
+        let _ = (segment, why);
+    }
+
+    pub(crate) fn unreadable(&self, segment: u64, ticket: u64) {
+        self.unreadable.add(1);
+        #[cfg(feature = "tracing")]
+        tracing::error!(
+            segment,
+            ticket,
+            "log queue: a stored batch cannot be read back"
+        );
+        let _ = (segment, ticket);
+    }
+
+    pub(crate) fn recovered(&self, took: Duration, segments: usize, torn: u64) {
+        self.recovery_seconds.set(took.as_secs_f64());
+        self.recovery_torn.add(torn);
+        #[cfg(feature = "tracing")]
+        tracing::info!(?took, segments, torn, "log queue: opened");
+        let _ = segments;
+    }
+
+    /// Storing does not work, or works again.
+    pub(crate) fn failing(&self, error: Option<&io::Error>) {
+        #[cfg(feature = "tracing")]
+        match error {
+            Some(error) => tracing::error!(%error, "log queue: cannot store, batches are refused"),
+            None => tracing::info!("log queue: stores again"),
+        }
+        let _ = error;
+    }
+}

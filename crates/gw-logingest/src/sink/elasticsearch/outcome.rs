@@ -1,0 +1,149 @@
+//! What an answer means for the events.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::retry;
+use crate::sink::{Delivery, Fault, Item, Reason};
+
+/// Errors that come with 400 although the event is not to blame: the whole backlog would follow.
+const CONFIGURATION: [&str; 3] = [
+    "index_closed_exception",
+    "invalid_index_name_exception",
+    "media_type_header_exception",
+];
+
+/// What one item of an answer says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) id: Option<String>,
+    pub(super) status: Option<u16>,
+    pub(super) kind: String,
+    pub(super) reason: String,
+    pub(super) redirected: bool,
+}
+
+/// The meaning of a whole answer that is not 200.
+pub(super) fn of_request(status: StatusCode, after: Option<Duration>, text: &[u8]) -> Delivery {
+    match status.as_u16() {
+        413 => Delivery::TooLarge,
+        429 => retry(after, Fault::Throttled),
+        408 => retry(after, Fault::Timeout),
+        500..=599 => retry(after, Fault::Unavailable),
+        // A bulk request is understood or not as a whole, and ours are all alike: no event is to blame.
+        code => {
+            let message = String::from_utf8_lossy(text);
+            let kind = status.canonical_reason().unwrap_or("unexpected status");
+            Delivery::Blocked(Reason::new(kind, &message).with_status(code))
+        }
+    }
+}
+
+/// The meaning of one item, which must speak of the event with this id.
+pub(super) fn of_item(said: &Said, id: &str) -> Item {
+    let Some(status) = said.status.filter(|_| said.id.as_deref() == Some(id)) else {
+        return Item::Retry;
+    };
+    let reason = || Reason::new(&said.kind, &said.reason).with_status(status);
+    match status {
+        200..=299 if said.redirected => Item::Redirected,
+        200..=299 => Item::Delivered,
+        // The event was created before, by the same id.
+        409 => Item::Duplicate,
+        408 | 429 | 500..=599 => Item::Retry,
+        401 | 403 | 404 => Item::Blocked(reason()),
+        400 if CONFIGURATION.contains(&said.kind.as_str()) => Item::Blocked(reason()),
+        400..=499 => Item::Rejected(reason()),
+        _ => Item::Retry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(status: u16, kind: &str) -> Said {
+        Said {
+            id: Some("1".to_owned()),
+            status: Some(status),
+            kind: kind.to_owned(),
+            ..Said::default()
+        }
+    }
+
+    /// The table of the delivery rules, line by line.
+    #[test]
+    fn items() {
+        let name = |status, kind| match of_item(&said(status, kind), "1") {
+            Item::Delivered => "delivered",
+            Item::Duplicate => "duplicate",
+            Item::Redirected => "redirected",
+            Item::Retry => "retry",
+            Item::Rejected(_) => "rejected",
+            Item::Blocked(_) => "blocked",
+        };
+        for (status, kind, meaning) in [
+            (200, "", "delivered"),
+            (201, "", "delivered"),
+            (409, "version_conflict_engine_exception", "duplicate"),
+            (429, "es_rejected_execution_exception", "retry"),
+            (429, "cluster_block_exception", "retry"),
+            (503, "unavailable_shards_exception", "retry"),
+            (500, "", "retry"),
+            (302, "", "retry"),
+            (999, "", "retry"),
+            (400, "document_parsing_exception", "rejected"),
+            (400, "illegal_argument_exception", "rejected"),
+            (413, "", "rejected"),
+            (400, "index_closed_exception", "blocked"),
+            (404, "index_not_found_exception", "blocked"),
+            (403, "cluster_block_exception", "blocked"),
+            (401, "security_exception", "blocked"),
+        ] {
+            assert_eq!(name(status, kind), meaning, "{status} {kind}");
+        }
+        let redirected = Said {
+            redirected: true,
+            ..said(201, "")
+        };
+        assert_eq!(of_item(&redirected, "1"), Item::Redirected);
+    }
+
+    #[test]
+    fn an_item_about_another_event_says_nothing() {
+        assert_eq!(of_item(&said(201, ""), "2"), Item::Retry);
+        assert_eq!(of_item(&Said::default(), "1"), Item::Retry);
+    }
+
+    #[test]
+    fn whole_answers() {
+        let meaning = |code: u16| {
+            let status = StatusCode::from_u16(code).unwrap();
+            match of_request(status, None, b"text") {
+                Delivery::TooLarge => "too large",
+                Delivery::Retry { fault, .. } => fault.as_str(),
+                Delivery::Blocked(reason) => {
+                    assert_eq!((reason.status(), reason.message()), (Some(code), "text"));
+                    "blocked"
+                }
+                Delivery::Items(_) => "items",
+            }
+        };
+        for (code, wanted) in [
+            (413, "too large"),
+            (429, "throttled"),
+            (408, "timeout"),
+            (502, "unavailable"),
+            (503, "unavailable"),
+            (504, "unavailable"),
+            (401, "blocked"),
+            (403, "blocked"),
+            (404, "blocked"),
+            (400, "blocked"),
+            (301, "blocked"),
+        ] {
+            assert_eq!(meaning(code), wanted, "{code}");
+        }
+    }
+}

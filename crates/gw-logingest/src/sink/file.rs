@@ -1,0 +1,58 @@
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+use super::{Delivery, Fault, Item, LinesFile, Sink, escaped};
+use crate::batch::Event;
+
+/// Appends events to a file, one JSON object a line: `{"_id":"..","_source":{..}}`. A delivery is over once the lines are
+/// synced to disk.
+///
+/// It does not look for ids that it wrote before: an event that is delivered twice stands there twice. The file is not
+/// rotated. After a loss of power in the middle of a delivery, lines of that delivery may be damaged; those of earlier ones
+/// are not.
+#[derive(Debug, Clone)]
+pub struct FileSink {
+    file: Arc<Mutex<LinesFile>>,
+}
+
+impl FileSink {
+    /// Appends to this file; it and its directory are made at the first delivery.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            file: Arc::new(Mutex::new(LinesFile::new(path))),
+        }
+    }
+
+    async fn append(&self, lines: Vec<u8>) -> io::Result<u64> {
+        let file = self.file.clone();
+        let append = move || {
+            // A panic inside leaves a file that is opened anew: nothing of it is trusted.
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.append(&lines)
+        };
+        spawn_blocking(append).await.map_err(io::Error::other)?
+    }
+}
+
+impl Sink for FileSink {
+    async fn deliver(&self, events: &[Event]) -> Delivery {
+        let mut lines = Vec::new();
+        for event in events {
+            lines.extend_from_slice(b"{\"_id\":");
+            lines.extend_from_slice(escaped(&event.id()).as_bytes());
+            lines.extend_from_slice(b",\"_source\":");
+            lines.extend_from_slice(event.json());
+            lines.extend_from_slice(b"}\n");
+        }
+        match self.append(lines).await {
+            Ok(_) => Delivery::Items(vec![Item::Delivered; events.len()]),
+            Err(_) => Delivery::Retry {
+                after: None,
+                fault: Fault::Unavailable,
+            },
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A file of lines that is only ever longer by whole, durable pieces.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::fs::{File, Fs, RealFs, read_full, write_all};
+
+/// How much is read at once when looking for the end of the last whole line.
+const BLOCK: usize = 64 * 1024;
+
+/// Appends lines to a file. Each call may block.
+#[derive(Debug)]
+pub(crate) struct LinesFile<F: Fs = RealFs> {
+    fs: F,
+    path: PathBuf,
+    /// Where the durable lines end; `None` until the file was looked at.
+    end: Option<u64>,
+    /// `None` before the first use and after a failure. A file whose sync has failed is never synced again by the same
+    /// handle: the kernel may have thrown the bytes away and call them clean.
+    file: Option<F::File>,
+}
+
+impl LinesFile {
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+        Self::with(RealFs, path)
+    }
+}
+
+impl<F: Fs> LinesFile<F> {
+    pub(crate) fn with(fs: F, path: impl Into<PathBuf>) -> Self {
+        Self {
+            fs,
+            path: path.into(),
+            end: None,
+            file: None,
+        }
+    }
+
+    /// Where the durable lines end.
+    pub(crate) fn len(&mut self) -> io::Result<u64> {
+        let (_, end) = self.open()?;
+        Ok(end)
+    }
+
+    /// Appends whole lines and returns the new length once they are durable. After an error none of them is there, or
+    /// will be removed before the next are written.
+    pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<u64> {
+        let (file, end) = self.open()?;
+        let written = write_all(&file, lines, end).and_then(|()| file.sync());
+        written?;
+        let end = end + lines.len() as u64;
+        self.end = Some(end);
+        self.file = Some(file);
+        Ok(end)
+    }
+
+    /// The file, taken out: whoever fails with it does not put it back.
+    fn open(&mut self) -> io::Result<(F::File, u64)> {
+        if let (Some(file), Some(end)) = (self.file.take(), self.end) {
+            return Ok((file, end));
+        }
+        let file = match self.fs.open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create()?,
+            other => other?,
+        };
+        let end = match self.end {
+            Some(end) => end,
+            None => whole_lines(&file)?,
+        };
+        // What stands behind is the rest of a write that failed, or of a process that died.
+        file.set_len(end)?;
+        file.sync()?;
+        self.end = Some(end);
+        Ok((file, end))
+    }
+
+    fn create(&self) -> io::Result<F::File> {
+        let dir = match self.path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        self.fs.create_dir(dir)?;
+        let file = self.fs.create(&self.path)?;
+        // Without this the file itself may be gone after a loss of power.
+        self.fs.sync_dir(dir)?;
+        Ok(file)
+    }
+}
+
+/// Where the last whole line ends.
+fn whole_lines(file: &impl File) -> io::Result<u64> {
+    let mut end = file.len()?;
+    let mut block = vec![0; BLOCK];
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK as u64);
+        let wanted = (end - start) as usize;
+        let buffer = block.get_mut(..wanted).unwrap_or_default();
+        let read = read_full(file, buffer, start)?;
+        let found = buffer.iter().take(read).rposition(|byte| *byte == b'\n');
+        if let Some(place) = found {
+            return Ok(start + place as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// The text as a JSON string, with quotes.
+pub(crate) fn escaped(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fs::sim::{Loss, Op, SimFs};
+
+    #[test]
+    fn what_is_not_a_whole_line_is_removed_before_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/lines");
+        let mut lines = LinesFile::new(&path);
+        assert_eq!(lines.append(b"one\ntwo\n").unwrap(), 8);
+        assert_eq!(lines.append(b"three\n").unwrap(), 14);
+        // A process that died in the middle of a long line.
+        let torn = "x".repeat(200_000);
+        fs::write(&path, format!("one\ntwo\nthree\n{torn}")).unwrap();
+        let mut lines = LinesFile::new(&path);
+        assert_eq!(lines.append(b"four\n").unwrap(), 19);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "one\ntwo\nthree\nfour\n"
+        );
+        fs::write(&path, &torn).unwrap();
+        assert_eq!(LinesFile::new(&path).append(b"five\n").unwrap(), 5);
+    }
+
+    #[test]
+    fn an_unwritable_place_is_an_error_and_later_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let path = dir.path().join("file/lines");
+        let mut lines = LinesFile::new(&path);
+        assert!(lines.append(b"one\n").is_err());
+        fs::remove_file(dir.path().join("file")).unwrap();
+        assert_eq!(lines.append(b"one\n").unwrap(), 4);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\n");
+    }
+
+    fn content(fs: &SimFs) -> String {
+        let Ok(file) = fs.open(Path::new("dir/lines")) else {
+            return String::new();
+        };
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        read_full(&file, &mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn a_file_whose_sync_failed_is_opened_anew() {
+        let fs = SimFs::default();
+        let mut lines = LinesFile::with(fs.clone(), "dir/lines");
+        lines.append(b"one\n").unwrap();
+        fs.fail(Op::Sync, 0, 1);
+        assert!(lines.append(b"two\n").is_err());
+        fs.heal();
+        assert_eq!(lines.append(b"three\n").unwrap(), 10);
+        fs.crash(Loss::Everything);
+        assert_eq!(content(&fs), "one\nthree\n");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        /// Whatever fails and whenever the power goes: what was reported as durable is there, in order.
+        #[test]
+        fn durable_lines_survive(
+            steps in prop::collection::vec((0..6_u8, 1..900_usize), 1..20),
+            loss: u64,
+        ) {
+            let fs = SimFs::default();
+            let mut lines = LinesFile::with(fs.clone(), "dir/lines");
+            let mut durable = Vec::new();
+            for (number, (step, length)) in steps.into_iter().enumerate() {
+                match step {
+                    0 => fs.fail(Op::Sync, 0, 1),
+                    1 => fs.fail(Op::Write, 0, 1),
+                    2 => {
+                        fs.crash(Loss::Seed(loss ^ number as u64));
+                        lines = LinesFile::with(fs.clone(), "dir/lines");
+                    }
+                    _ => {
+                        let line = format!("{number}{}\n", "x".repeat(length));
+                        if lines.append(line.as_bytes()).is_ok() {
+                            durable.push(line);
+                        }
+                    }
+                }
+            }
+            fs.crash(Loss::Seed(loss));
+            let content = content(&fs);
+            let mut rest = content.as_str();
+            for line in &durable {
+                let at = rest.find(line.as_str());
+                prop_assert!(at.is_some(), "{line:?} is not in {content:?}");
+                rest = &rest[at.unwrap() + line.len()..];
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Counters, gauges and histograms that are registered at their first use, or nothing without the feature `metrics`.
+
+#![allow(
+    clippy::disallowed_macros,
+    reason = "the one place where metrics are registered; their names are constants of the modules beside it"
+)]
+
+#[cfg(feature = "metrics")]
+mod registered {
+    use std::fmt;
+    use std::sync::OnceLock;
+
+    use metrics::{Counter, Gauge, Histogram, Label};
+
+    macro_rules! meter {
+        ($(#[$doc:meta])* $name:ident $kind:ident $register:ident) => {
+            $(#[$doc])*
+            pub(crate) struct $name {
+                name: &'static str,
+                labels: Vec<(&'static str, &'static str)>,
+                handle: OnceLock<$kind>,
+            }
+
+            impl $name {
+                pub(crate) fn new(name: &'static str, labels: &[(&'static str, &'static str)]) -> Self {
+                    Self {
+                        name,
+                        labels: labels.to_vec(),
+                        handle: OnceLock::new(),
+                    }
+                }
+
+                fn handle(&self) -> &$kind {
+                    self.handle.get_or_init(|| {
+                        let label = |&(name, value): &(&'static str, &'static str)| {
+                            Label::from_static_parts(name, value)
+                        };
+                        let labels: Vec<Label> = self.labels.iter().map(label).collect();
+                        metrics::$register!(self.name, labels)
+                    })
+                }
+            }
+
+            impl fmt::Debug for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str(self.name)
+                }
+            }
+        };
+    }
+
+    meter! {
+        /// A counter.
+        Count Counter counter
+    }
+
+    meter! {
+        /// A gauge.
+        Level Gauge gauge
+    }
+
+    meter! {
+        /// A histogram.
+        Spread Histogram histogram
+    }
+
+    impl Count {
+        /// Adds; zero does not register the counter.
+        pub(crate) fn add(&self, count: u64) {
+            if count > 0 {
+                self.handle().increment(count);
+            }
+        }
+    }
+
+    impl Level {
+        pub(crate) fn set(&self, value: f64) {
+            self.handle().set(value);
+        }
+    }
+
+    impl Spread {
+        pub(crate) fn record(&self, value: f64) {
+            self.handle().record(value);
+        }
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+mod registered {
+    /// A counter that counts nothing.
+    #[derive(Debug)]
+    pub(crate) struct Count;
+
+    /// A gauge that shows nothing.
+    #[derive(Debug)]
+    pub(crate) struct Level;
+
+    /// A histogram that records nothing.
+    #[derive(Debug)]
+    pub(crate) struct Spread;
+
+    impl Count {
+        pub(crate) fn new(_: &'static str, _: &[(&'static str, &'static str)]) -> Self {
+            Self
+        }
+
+        pub(crate) fn add(&self, _: u64) {}
+    }
+
+    impl Level {
+        pub(crate) fn new(_: &'static str, _: &[(&'static str, &'static str)]) -> Self {
+            Self
+        }
+
+        pub(crate) fn set(&self, _: f64) {}
+    }
+
+    impl Spread {
+        pub(crate) fn new(_: &'static str, _: &[(&'static str, &'static str)]) -> Self {
+            Self
+        }
+
+        pub(crate) fn record(&self, _: f64) {}
+    }
+}
+
+pub(crate) use self::registered::{Count, Level, Spread};

@@ -1,0 +1,70 @@
+//! Metrics and log lines of the consumer, with the features `metrics` and `tracing`.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a broken expectation must stop the test at once, with a message"
+)]
+
+mod consumer_support;
+
+use std::future::pending;
+use std::time::Duration;
+
+use gw_logingest::Queue;
+use gw_logingest::sink::{Delivery, Fault, Item, Reason};
+use gw_testkit::log_capture::LogCapture;
+use gw_testkit::metrics_capture::MetricsCapture;
+
+use self::consumer_support::{Letters, Scripted, all, consumer, fill, queue};
+
+#[tokio::test(start_paused = true)]
+async fn numbers_and_changes_of_state_are_told() {
+    let (queue, letters) = (queue(), Letters::bounded(10));
+    fill(&queue, 0..10, 10).await;
+    queue.close();
+    let (sink, _) = Scripted::new(Duration::from_millis(1), |number, events| match number {
+        0 | 1 => Delivery::Retry {
+            after: None,
+            fault: Fault::Throttled,
+        },
+        2 => Delivery::Blocked(Reason::new("Forbidden", "no").with_status(403)),
+        3 => {
+            let mut items = vec![Item::Delivered; events.len()];
+            items[0] = Item::Duplicate;
+            items[1] = Item::Rejected(Reason::new("k", "m"));
+            items[2] = Item::Retry;
+            Delivery::Items(items)
+        }
+        _ => all(Item::Delivered)(events),
+    });
+    let (metrics, logs) = (MetricsCapture::new(), LogCapture::new());
+    let consumer = consumer(queue, sink, &letters).build().unwrap();
+    metrics.scope(logs.scope(consumer.run(pending()))).await;
+
+    let requests = "gateway_logingest_sink_requests_total";
+    for (code, count) in [("429", 2), ("4xx", 1), ("2xx", 2)] {
+        metrics.assert_counter(requests, &[("code", code)], count);
+    }
+    let items = "gateway_logingest_sink_items_total";
+    for (outcome, count) in [
+        ("delivered", 8),
+        ("duplicate", 1),
+        ("retried", 31),
+        ("dead", 1),
+    ] {
+        metrics.assert_counter(items, &[("outcome", outcome)], count);
+    }
+    let dead = "gateway_logingest_dlq_events_total";
+    metrics.assert_counter(dead, &[("reason", "rejected")], 1);
+    metrics.assert_gauge("gateway_logingest_sink_paused", &[], 0.0);
+
+    let states: Vec<_> = logs
+        .events_from("gw_logingest::consumer::telemetry")
+        .iter()
+        .filter_map(|event| event.field("state"))
+        .collect();
+    assert_eq!(states, ["backing_off", "blocked", "delivering", "stopped"]);
+}

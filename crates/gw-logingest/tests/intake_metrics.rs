@@ -1,0 +1,113 @@
+//! The metrics of the intake, with the feature `metrics`.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod intake_support;
+
+use gw_logingest::{LogIngest, Mode};
+use gw_testkit::metrics_capture::{MetricsCapture, Value};
+use intake_support::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_installed_later_counts() {
+    let queue = FakeQueue::new();
+    // Built outside of the scope.
+    let ingest = builder(&queue).build().unwrap();
+    let capture = MetricsCapture::new();
+    capture
+        .scope(async {
+            let body = format!(
+                "{}\n{}\nbroken",
+                event("error", "a"),
+                of_kind("upload_failure", "own")
+            );
+            send(&ingest, ndjson(body)).await;
+            send(&ingest, post("[")).await;
+            send(
+                &ingest,
+                post(format!("[{},{},", event("info", "a"), event("info", "a"))),
+            )
+            .await;
+            queue.fill(96);
+            ingest.handle().set_mode(Mode::Shadow);
+            send(
+                &ingest,
+                post(format!("[{},{}]", event("info", "a"), event("debug", "a"))),
+            )
+            .await;
+        })
+        .await;
+    let requests = "gateway_logingest_requests_total";
+    capture.assert_counter(requests, &[("code", "ACCEPTED"), ("format", "ndjson")], 1);
+    capture.assert_counter(requests, &[("code", "ACCEPTED"), ("format", "json")], 1);
+    capture.assert_counter(
+        requests,
+        &[("code", "MALFORMED_REQUEST"), ("format", "json")],
+        2,
+    );
+    let events = "gateway_logingest_events_total";
+    capture.assert_counter(events, &[("outcome", "accepted"), ("class", "error")], 1);
+    capture.assert_counter(events, &[("outcome", "accepted"), ("class", "self")], 1);
+    capture.assert_counter(events, &[("outcome", "rejected"), ("class", "unknown")], 1);
+    capture.assert_counter(events, &[("outcome", "refused"), ("class", "unknown")], 2);
+    capture.assert_counter(
+        "gateway_logingest_reject_total",
+        &[("code", "invalid_json")],
+        1,
+    );
+    capture.assert_gauge("gateway_logingest_ledger_imbalance", &[], 0.0);
+    let shadowed = "gateway_logingest_shadowed_events_total";
+    capture.assert_counter(shadowed, &[("rule", "shed")], 1);
+    capture.assert_counter(shadowed, &[("rule", "audit_only")], 2);
+    assert_eq!(capture.counter_sum(events), 7);
+}
+
+/// Whatever clients send, no label takes its value from them.
+#[tokio::test(start_paused = true)]
+async fn labels_are_a_closed_set() {
+    let queue = FakeQueue::new();
+    let ingest: LogIngest<_> = builder(&queue).build().unwrap();
+    let capture = MetricsCapture::new();
+    capture
+        .scope(async {
+            for n in 0..200 {
+                let mut request = post(format!(r#"{{"trace_id":"{n}","x{n}":1}}"#));
+                request
+                    .headers_mut()
+                    .insert("content-type", format!("application/x{n}").parse().unwrap());
+                send(&ingest, request).await;
+                send(&ingest, post(format!(r#"{{"trace_id":"{n}","x{n}":1}}"#))).await;
+            }
+        })
+        .await;
+    assert!(capture.series().len() < 10, "{:?}", capture.series());
+    assert!(
+        capture
+            .series()
+            .iter()
+            .any(|series| matches!(series.value, Value::Counter(200)))
+    );
+}
+
+#[test]
+fn each_metric_is_described() {
+    let capture = MetricsCapture::new();
+    capture.run(gw_logingest::describe);
+    for name in [
+        "requests_total",
+        "events_total",
+        "reject_total",
+        "ledger_imbalance",
+        "shadowed_events_total",
+        "stored_bytes_total",
+        "loops_total",
+        "queue_bytes",
+        "sink_items_total",
+    ] {
+        assert!(
+            capture
+                .description(&format!("gateway_logingest_{name}"))
+                .is_some(),
+            "{name}"
+        );
+    }
+}

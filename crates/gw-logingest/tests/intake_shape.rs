@@ -1,0 +1,82 @@
+//! What the types promise: auto traits, the typed pipeline, and what the layer passes on.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod intake_support;
+
+use std::convert::Infallible;
+
+use gw_core::stage::{NoFacts, Stage};
+use gw_core::{Body, Problem};
+use gw_logingest::intake::{IngestHandle, LogIngest, Pressure};
+use gw_logingest::{IngestLayer, MemoryQueue};
+use gw_testkit::service::ControlledService;
+use http::{Request, Response};
+use intake_support::*;
+use static_assertions::assert_impl_all;
+use tower::{Layer as _, Service as _, ServiceExt as _};
+
+assert_impl_all!(LogIngest<MemoryQueue>: Clone, Send, Sync);
+assert_impl_all!(IngestLayer<MemoryQueue>: Clone, Send, Sync, Stage<NoFacts>);
+assert_impl_all!(gw_logingest::intake::future::IngestFuture: Send);
+assert_impl_all!(IngestHandle: Clone, Send, Sync);
+assert_impl_all!(Pressure: Clone, Send, Sync);
+
+#[tokio::test(start_paused = true)]
+async fn the_layer_answers_its_path_and_passes_all_else_on() {
+    let queue = FakeQueue::new();
+    let ingest = builder(&queue).build().unwrap();
+    let (inner, handle) = ControlledService::<Body, Body, Infallible>::new();
+    handle.answer_with(|_| Ok(Response::new(Body::from("inner"))));
+    let mut service = ingest.layer("/api/logs").layer(inner);
+    for (path, ours) in [
+        ("/api/logs", true),
+        ("/api/logs?atomic=true", true),
+        ("/api/logs/", false),
+        ("/api/log", false),
+        ("/API/LOGS", false),
+        ("/", false),
+    ] {
+        let before = handle.calls();
+        let mut request = post(array(1));
+        *request.uri_mut() = path.parse().unwrap();
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status() == 202, ours, "{path}");
+        assert_eq!(handle.calls() - before, usize::from(!ours), "{path}");
+    }
+    assert!(handle.violations().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_can_be_rendered_otherwise() {
+    let queue = FakeQueue::new();
+    let ingest = builder(&queue).build().unwrap().on_reject(Problem::new());
+    let request: Request<Body> = post("nonsense");
+    let Ok(response) = ingest.oneshot(request).await;
+    let media_type = response.headers()["content-type"].clone();
+    assert_eq!(media_type, "application/problem+json");
+    assert_eq!(response.headers()["x-gw-log-limits"], "0::client");
+}
+
+/// What is not for the intake costs a comparison of paths.
+#[test]
+fn passing_a_request_on_does_not_allocate() {
+    use std::future::{Future as _, ready};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    let layer = builder(&FakeQueue::new())
+        .build()
+        .unwrap()
+        .layer("/api/logs");
+    let bare = |_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::empty())));
+    let mut service = layer.layer(tower::service_fn(bare));
+    let request = Request::get("/hello").body(Body::empty()).unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let used = allocation_counter::measure(|| {
+        assert!(service.poll_ready(&mut cx).is_ready());
+        let answered = pin!(service.call(request)).poll(&mut cx);
+        assert!(matches!(answered, Poll::Ready(Ok(_))));
+    });
+    // Dropping the request frees; nothing is made.
+    assert_eq!(used.count_total, 0);
+}

@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod access_log;
+mod body;
+#[cfg(feature = "metrics")]
+mod bounded;
+mod config;
+mod error;
+mod future;
+mod layer;
+mod observation;
+mod request_body;
+mod service;
+mod telemetry;
+pub mod trace;
+mod vocabulary;
+
+pub use gw_core::key::TrustedProxies;
+
+pub use self::access_log::{AccessLog, AccessLogHandle};
+pub use self::body::ResponseBody;
+pub use self::config::ConfigError;
+pub use self::error::INTERNAL;
+pub use self::future::ResponseFuture;
+pub use self::layer::{ObserveBuilder, ObserveLayer, Trust};
+pub use self::request_body::RequestBody;
+pub use self::service::Observe;
+#[cfg(feature = "metrics")]
+pub use self::telemetry::{HISTOGRAM_BUCKETS, describe};
+pub use self::vocabulary::{Class, EndedBy, Phase, ResponseSource};

@@ -1,0 +1,98 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Buf as _;
+use gw_core::record::Record;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+pin_project! {
+    /// The body of a request whose bytes are counted, and for which the time is measured that it is waited for.
+    ///
+    /// What it finds goes into the request's [`Record`] as it is found.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the body inside.
+    #[derive(Debug)]
+    pub struct RequestBody<B> {
+        #[pin]
+        inner: B,
+        meter: Meter,
+    }
+}
+
+#[derive(Debug)]
+struct Meter {
+    record: Record,
+    waiting: Option<Instant>,
+}
+
+impl<B> RequestBody<B> {
+    pub(crate) const fn new(inner: B, record: Record) -> Self {
+        let waiting = None;
+        Self {
+            inner,
+            meter: Meter { record, waiting },
+        }
+    }
+
+    /// The body inside.
+    pub const fn get_ref(&self) -> &B {
+        &self.inner
+    }
+
+    /// The body inside. It is not observed any more.
+    pub fn into_inner(self) -> B {
+        self.inner
+    }
+}
+
+impl Meter {
+    fn received(&mut self, bytes: usize) {
+        let waited = self.waiting.take().map(|since| since.elapsed());
+        if bytes == 0 && waited.is_none() {
+            return;
+        }
+        self.record.update(|exchange| {
+            exchange.request_size += u64::try_from(bytes).unwrap_or(u64::MAX);
+            exchange.upload_wait += waited.unwrap_or_default();
+        });
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.received(0);
+    }
+}
+
+impl<B: Body> Body for RequestBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let frame = this.inner.poll_frame(cx);
+        match &frame {
+            Poll::Pending => _ = this.meter.waiting.get_or_insert_with(Instant::now),
+            Poll::Ready(Some(Ok(frame))) => this
+                .meter
+                .received(frame.data_ref().map_or(0, |data| data.remaining())),
+            Poll::Ready(Some(Err(_)) | None) => this.meter.received(0),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

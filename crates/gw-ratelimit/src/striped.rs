@@ -1,0 +1,174 @@
+//! What each request reads and an operator changes now and then.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
+
+/// A value of which threads read copies of their own, so that they do not slow one another down.
+///
+/// A change goes from copy to copy and locks each one, so it waits for whoever is reading it. When [`Striped::change`]
+/// returns, all that was done under the old value, for as long as a guard was held, has been done: what follows meets no
+/// late-comer. No foreign code may run under a guard, or it could come back with a change and wait for itself.
+pub(crate) struct Striped<T> {
+    /// At least one, by type.
+    first: Aligned<T>,
+    rest: Box<[Aligned<T>]>,
+    /// One change after the other, or two of them could meet copies in different orders.
+    changing: Mutex<()>,
+}
+
+/// A lock to a cache line (two: processors fetch them in pairs).
+#[repr(align(128))]
+struct Aligned<T>(RwLock<T>);
+
+impl<T: Clone> Striped<T> {
+    pub(crate) fn new(value: T, copies: usize) -> Self {
+        let copy = |value| Aligned(RwLock::new(value));
+        Self {
+            rest: (1..copies).map(|_| copy(value.clone())).collect(),
+            first: copy(value),
+            changing: Mutex::new(()),
+        }
+    }
+}
+
+impl<T> Striped<T> {
+    /// The value; it does not change while the guard lives.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.copy(of_thread())
+    }
+
+    /// Changes the value. What the closure gives for the copies is the same; it is given back once.
+    pub(crate) fn change<R>(&self, change: impl Fn(&mut T) -> R) -> R {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut self.first.0.write().unwrap_or_else(PoisonError::into_inner));
+        for copy in &self.rest {
+            change(&mut copy.0.write().unwrap_or_else(PoisonError::into_inner));
+        }
+        changed
+    }
+
+    fn copy(&self, thread: usize) -> RwLockReadGuard<'_, T> {
+        // The remainder is below the number of copies; what stands for the first one is out of range.
+        let index = (thread % (self.rest.len() + 1)).wrapping_sub(1);
+        let copy = self.rest.get(index).unwrap_or(&self.first);
+        copy.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Striped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.0.fmt(f)
+    }
+}
+
+/// A number for this thread, from 0 on in the order in which threads ask.
+pub(crate) fn of_thread() -> usize {
+    const UNKNOWN: usize = usize::MAX;
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == UNKNOWN {
+            number.set(THREADS.fetch_add(1, Ordering::Relaxed) & (UNKNOWN >> 1));
+        }
+        number.get()
+    })
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_copies_change() {
+        for copies in 1..5 {
+            let striped = Striped::new(1, copies);
+            let before = striped.change(|value| std::mem::replace(value, 2));
+            assert_eq!(before, 1);
+            for thread in 0..10 {
+                assert_eq!(*striped.copy(thread), 2);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::gcra::{Gcra, Verdict, take_back};
+    use crate::quota::Quota;
+    const NOW: u64 = 100;
+    const SECOND: u64 = 1_000_000_000;
+
+    fn gcra(burst: u32) -> Gcra {
+        Gcra::new(Quota::per_second(1).burst(burst)).unwrap()
+    }
+
+    /// The TAT of one key, each step on it under the store's lock.
+    type Tat = Mutex<u64>;
+
+    /// As the limiter does: what is charged, and taken back, under one guard.
+    fn pay(terms: &Striped<Gcra>, tat: &Tat, thread: usize, take_it_back: bool) {
+        let gcra = terms.copy(thread);
+        let after = {
+            let mut tat = tat.lock().unwrap();
+            let Verdict::Allow { tat: after } = gcra.decide(*tat, NOW, 1) else {
+                return;
+            };
+            *tat = after;
+            after
+        };
+        if take_it_back {
+            let mut tat = tat.lock().unwrap();
+            *tat = take_back(*tat, after, gcra.cost(1), NOW);
+        }
+    }
+
+    /// As the limiter does: a smaller burst, then all debts cut to it.
+    fn shrink(terms: &Striped<Gcra>, tat: &Tat) {
+        terms.change(|terms| *terms = gcra(2));
+        let mut tat = tat.lock().unwrap();
+        *tat = (*tat).min(NOW + gcra(2).tolerance());
+    }
+
+    /// The debt that is left, in each interleaving.
+    fn model(debt: u64, take_it_back: bool, expected: u64) {
+        loom::model(move || {
+            let terms = Arc::new(Striped::new(gcra(10), 2));
+            let tat = Arc::new(Tat::new(NOW + debt));
+            let other = {
+                let (terms, tat) = (Arc::clone(&terms), Arc::clone(&tat));
+                thread::spawn(move || pay(&terms, &tat, 1, take_it_back))
+            };
+            shrink(&terms, &tat);
+            other.join().unwrap();
+            let left = *tat.lock().unwrap() - NOW;
+            assert_eq!(left, expected);
+        });
+    }
+
+    /// Story: the charge was made, the debts were cut, and what was taken back then came off the debt that the cut had
+    /// left: the client was forgiven a second that it owed under any terms.
+    #[test]
+    fn loom_what_is_taken_back_is_not_taken_off_a_cut_debt() {
+        model(5 * SECOND, true, 2 * SECOND);
+    }
+
+    /// Story: a request that had read the old terms charged under them after the cut, and locked its client out for longer
+    /// than the new quota can mean.
+    #[test]
+    fn loom_no_charge_under_old_terms_comes_after_the_cut() {
+        model(5 * SECOND, false, 2 * SECOND);
+        // Without a debt that is cut, the charge is there, before the change or after it.
+        model(0, false, SECOND);
+    }
+}

@@ -1,0 +1,12 @@
+//! The primitives of what threads share; loom's own in its models.
+
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::{
+    Mutex, RwLock, RwLockReadGuard,
+    atomic::{AtomicU64, Ordering},
+};
+#[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::{
+    Mutex, RwLock, RwLockReadGuard,
+    atomic::{AtomicU64, Ordering},
+};
