@@ -19,8 +19,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Writes a configuration into `directory`: listeners on free ports, so many threads, and `tables`. Everything else
-    /// has its default.
+    /// Writes a configuration into `directory`: listeners on free ports, so many threads, an access log in
+    /// `access.log`, and `tables`. Everything else has its default.
     ///
     /// # Errors
     ///
@@ -43,6 +43,7 @@ impl Gateway {
                 "[server]\nlisten = [\"{addr}\"]\nthreads = {threads}\ndrain_delay = \"0s\"\n\n\
                  [health]\nlisten = \"{health}\"\n\n\
                  [admin]\nlisten = \"{admin}\"\n\n\
+                 [observe]\naccess_log = {{ path = \"access.log\" }}\n\n\
                  {tables}"
             ),
         )?;

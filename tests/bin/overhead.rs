@@ -157,6 +157,9 @@ async fn measure(args: &Args) -> Result<bool> {
     println!(
         "small keep-alive GET, {CONNECTIONS} connections in a closed loop, {threads} worker threads"
     );
+    println!(
+        "the gateway observes as by default: request metrics, and an access log of a tenth of the normal lines, in a file"
+    );
     match &args.callgrind {
         Some(directory) => count_instructions(directory, scratch.path(), &bare, &gateway).await,
         None => time(args, scratch.path(), &bare, &gateway).await,

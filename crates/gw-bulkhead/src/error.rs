@@ -2,6 +2,7 @@ use std::fmt;
 #[cfg(feature = "threads")]
 use std::time::Duration;
 
+use gw_core::record::Record;
 use gw_core::{Code, GrpcStatus, RejectContext, Rejection, RetryAfter};
 use http::StatusCode;
 
@@ -49,6 +50,17 @@ pub(crate) fn rejection(refusal: Refusal) -> Rejection {
 pub(crate) fn stopped() -> Rejection {
     let soon = RetryAfter::jittered(Duration::ZERO, &mut fastrand::Rng::new());
     Rejection::new(&SHUTTING_DOWN).retry_after(soon)
+}
+
+/// The slot of a pipeline that lanes are in.
+const SLOT: &str = "admit";
+
+/// Tells the observer, if there is one, that a request is refused or its answer cut.
+#[cold]
+pub(crate) fn note(record: Option<&Record>, code: &'static Code) {
+    if let Some(record) = record {
+        record.refused(SLOT, code);
+    }
 }
 
 /// A refusal on its way to the renderer.

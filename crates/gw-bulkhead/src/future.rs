@@ -3,6 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use gw_core::record::Record;
 use gw_core::{OnReject, RejectContext};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
@@ -137,6 +138,7 @@ impl<S, B, X> Queued<S, B, X> {
             }
             Err(refusal) => {
                 let rejection = error::rejection(refusal);
+                error::note(Record::of(request.extensions()), rejection.code());
                 State::Rejected {
                     rejected: Some(Box::new(Rejected { rejection, context })),
                 }

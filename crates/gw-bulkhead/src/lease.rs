@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gw_core::RejectContext;
+use gw_core::record::Record;
 use http::{Extensions, Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -44,6 +45,7 @@ struct Timed {
     /// Made when there is something to wait for.
     sleep: Option<Pin<Box<Sleep>>>,
     context: RejectContext,
+    record: Option<Record>,
 }
 
 impl Lease {
@@ -72,7 +74,7 @@ impl Lease {
         let place = match config.max_hold {
             None if upgrade.is_some() => Place::Unlimited(Owner::Shared(owner.into_shared())),
             None => Place::Unlimited(owner),
-            Some(limit) => Place::limited(lanes, lane, owner, limit, || RejectContext::of(request)),
+            Some(limit) => Place::limited(lanes, lane, owner, limit, request),
         };
         Self {
             place,
@@ -140,19 +142,20 @@ impl Lease {
 
 impl Place {
     /// The place of a request in a lane that limits the time.
-    fn limited(
+    fn limited<B>(
         lanes: &Lanes,
         lane: LaneId,
         owner: Owner,
         limit: Duration,
-        context: impl FnOnce() -> RejectContext,
+        request: &Request<B>,
     ) -> Self {
         match Instant::now().checked_add(limit) {
             Some(until) if lanes.mode() == Mode::Enforce => Self::Timed(Box::new(Timed {
                 permit: TimedPermit::new(owner.into_shared(), until),
                 lane,
                 sleep: None,
-                context: context(),
+                context: RejectContext::of(request),
+                record: Record::of(request.extensions()).cloned(),
             })),
             _ => Self::Unlimited(owner),
         }
@@ -190,8 +193,10 @@ impl Timed {
     }
 
     fn cut(&self) -> Rejected {
+        let rejection = error::rejection(self.permit.cut(self.lane, Instant::now()));
+        error::note(self.record.as_ref(), rejection.code());
         Rejected {
-            rejection: error::rejection(self.permit.cut(self.lane, Instant::now())),
+            rejection,
             context: self.context.clone(),
         }
     }

@@ -137,8 +137,10 @@ impl<S, X, R> Bulkhead<S, X, R> {
         X: Execute<S, B, ResB>,
         R: Clone,
     {
+        let rejection = error::rejection(refusal);
+        error::note(Record::of(request.extensions()), rejection.code());
         let rejected = Rejected {
-            rejection: error::rejection(refusal),
+            rejection,
             context: RejectContext::of(request),
         };
         ResponseFuture::rejected(rejected, self.on_reject.clone())

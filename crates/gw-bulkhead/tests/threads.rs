@@ -24,7 +24,10 @@ use http::{Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use static_assertions::assert_impl_all;
-use support::{Inner, InnerHandle, call, in_flight, inner, places, poll, request, request_in};
+use support::{
+    Inner, InnerHandle, call, in_flight, inner, places, poll, recorded, refused, request,
+    request_in,
+};
 use tokio::sync::oneshot;
 use tower::{Layer as _, service_fn};
 
@@ -388,7 +391,8 @@ async fn a_body_that_ends_early_fails() {
     let handle = layer.handle();
     let (mut service, inner) = controlled(&layer);
     let (script, body) = ScriptedBody::script().data("a").hold().build();
-    let future = tokio::spawn(call(&mut service, request_in("logs")).await);
+    let (request, record) = recorded(request_in("logs"));
+    let future = tokio::spawn(call(&mut service, request).await);
     inner.next_call().await.respond(response(Body::new(script)));
     let mut received = pin!(future.await.unwrap().unwrap().into_body());
     body.dropped().await;
@@ -396,6 +400,8 @@ async fn a_body_that_ends_early_fails() {
     assert!(received.frame().await.unwrap().is_ok());
     let error = received.frame().await.unwrap().unwrap_err();
     assert!(error.downcast_ref::<LaneTaskLost>().is_some(), "{error}");
+    // Not the upstream's doing.
+    assert_eq!(refused(&record), (Some("admit"), Some("SHUTTING_DOWN")));
 }
 
 #[tokio::test]
@@ -417,7 +423,8 @@ async fn time_runs_out_on_both_sides() {
         .data("d")
         .data("e")
         .build();
-    let future = tokio::spawn(call(&mut service, request_in("logs")).await);
+    let (request, record) = recorded(request_in("logs"));
+    let future = tokio::spawn(call(&mut service, request).await);
     inner.next_call().await.respond(response(Body::new(script)));
     let mut abandoned = pin!(future.await.unwrap().unwrap().into_body());
     body.dropped().await;
@@ -429,6 +436,7 @@ async fn time_runs_out_on_both_sides() {
     assert!(in_flight(&handle) <= 2);
     let error = abandoned.frame().await.unwrap().unwrap_err();
     assert!(error.downcast_ref::<HeldTooLong>().is_some(), "{error}");
+    assert_eq!(refused(&record), (Some("admit"), Some("GATEWAY_TIMEOUT")));
 }
 
 #[tokio::test]

@@ -11,7 +11,10 @@ use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use http::Response;
 use http_body_util::BodyExt as _;
-use support::{call, first_lane, in_flight, inner, one_lane, places, poll, request, request_in};
+use support::{
+    call, first_lane, in_flight, inner, one_lane, places, poll, recorded, refused, request,
+    request_in,
+};
 use tokio::time::{Instant, advance, timeout};
 use tower::Layer as _;
 
@@ -26,9 +29,11 @@ async fn who_waits_too_long_is_refused() {
     let mut first = call(&mut service, request()).await;
     assert!(poll(&mut first).is_pending());
     let start = Instant::now();
-    let response = call(&mut service, request()).await.await.unwrap();
+    let (waits, record) = recorded(request());
+    let response = call(&mut service, waits).await.await.unwrap();
     assert_eq!(start.elapsed(), SECOND);
     assert_eq!(response.status(), 503);
+    assert_eq!(refused(&record), (Some("admit"), Some("OVERLOADED")));
     assert_eq!(first_lane(&handle).rejected.queue_timeout, 1);
     assert_eq!((first_lane(&handle).queued, inner.calls()), (0, 1));
 }
@@ -58,11 +63,13 @@ async fn a_request_without_an_answer_is_cut() {
     let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
     let handle = layer.handle();
     let (service, inner) = inner();
-    let mut future = call(&mut layer.layer(service), request()).await;
+    let (request, record) = recorded(request());
+    let mut future = call(&mut layer.layer(service), request).await;
     let start = Instant::now();
     let response = future.as_mut().await.unwrap();
     assert_eq!(start.elapsed(), SECOND);
     assert_eq!(response.status(), 504);
+    assert_eq!(refused(&record), (Some("admit"), Some("GATEWAY_TIMEOUT")));
     assert!(inner.next_call().await.is_abandoned());
     assert_eq!(
         (in_flight(&handle), first_lane(&handle).rejected.max_hold),
@@ -76,7 +83,8 @@ async fn a_body_that_stalls_is_cut() {
     let handle = layer.handle();
     let (service, inner) = inner();
     let (script, _) = ScriptedBody::script().data("a").hold().build();
-    let future = tokio::spawn(call(&mut layer.layer(service), request()).await);
+    let (request, record) = recorded(request());
+    let future = tokio::spawn(call(&mut layer.layer(service), request).await);
     let start = Instant::now();
     inner
         .next_call()
@@ -84,9 +92,11 @@ async fn a_body_that_stalls_is_cut() {
         .respond(Response::new(Body::new(script)));
     let mut body = pin!(future.await.unwrap().unwrap().into_body());
     assert!(body.frame().await.unwrap().is_ok());
+    assert_eq!(refused(&record), (None, None));
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(start.elapsed(), SECOND);
     assert!(error.downcast_ref::<HeldTooLong>().is_some(), "{error}");
+    assert_eq!(refused(&record), (Some("admit"), Some("GATEWAY_TIMEOUT")));
     assert_eq!(
         (in_flight(&handle), first_lane(&handle).rejected.max_hold),
         (0, 1)

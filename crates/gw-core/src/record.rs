@@ -60,6 +60,14 @@ impl Record {
         update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Notes that the stage in `slot` refused or failed the request, or cut its answer, and why.
+    pub fn refused(&self, slot: &'static str, code: &'static Code) {
+        self.update(|exchange| {
+            exchange.refused_by = Some(slot);
+            exchange.code = Some(code);
+        });
+    }
+
     /// What is known so far.
     pub fn exchange(&self) -> Exchange {
         self.0
@@ -84,5 +92,20 @@ mod tests {
             .update(|exchange| exchange.attempts += 1);
         drop(extensions);
         assert_eq!(kept.exchange().attempts, 1);
+    }
+
+    #[test]
+    fn a_refusal_has_a_stage_and_a_code() {
+        const FULL: Code = Code::new(
+            "OVERLOADED",
+            http::StatusCode::SERVICE_UNAVAILABLE,
+            "A test.",
+            crate::GrpcStatus::Unavailable,
+        );
+        let record = Record::default();
+        record.refused("admit", &FULL);
+        let exchange = record.exchange();
+        assert_eq!(exchange.refused_by, Some("admit"));
+        assert_eq!(exchange.code, Some(&FULL));
     }
 }

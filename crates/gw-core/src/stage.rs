@@ -95,4 +95,14 @@ pub trait Stage<F: FactSet> {
 
     /// The layer.
     fn into_layer(self) -> Self::Layer;
+
+    /// The layer, for a stage that fits into several slots and tells observers in which one it is: `slot` is the slot's
+    /// name. This is what a pipeline calls.
+    fn into_layer_in(self, slot: &'static str) -> Self::Layer
+    where
+        Self: Sized,
+    {
+        _ = slot;
+        self.into_layer()
+    }
 }

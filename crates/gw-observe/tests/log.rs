@@ -286,7 +286,14 @@ async fn a_rotated_file_is_opened_anew() {
 #[test]
 fn a_log_that_cannot_be_started() {
     let message = |builder: gw_observe::access_log::AccessLogBuilder| {
-        builder.start().unwrap_err().to_string()
+        let checked = builder.check().err();
+        let started = builder.start().unwrap_err().to_string();
+        // Checking finds the same, but for what only opening tells.
+        match checked {
+            Some(checked) => assert_eq!(checked.to_string(), started),
+            None => assert!(started.starts_with("file: "), "{started}"),
+        }
+        started
     };
     let log = || AccessLog::builder().writer(io::sink());
     assert_eq!(

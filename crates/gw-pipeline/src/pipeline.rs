@@ -238,7 +238,7 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
         stage: T,
     ) -> WithOuter<S, T, F, Outer, Inner, End, R> {
         Builder {
-            outer: Stack::new(stage.into_layer(), self.outer),
+            outer: Stack::new(stage.into_layer_in(S::NAME), self.outer),
             inner: self.inner,
             end: self.end,
             answer: self.answer,
@@ -253,7 +253,7 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
     ) -> WithInner<S, T, F, Outer, Inner, End, R> {
         Builder {
             outer: self.outer,
-            inner: Stack::new(stage.into_layer(), self.inner),
+            inner: Stack::new(stage.into_layer_in(S::NAME), self.inner),
             end: self.end,
             answer: self.answer,
             description: self.description.with::<S, T>(),

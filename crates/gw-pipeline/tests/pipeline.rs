@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use gw_core::context::{Identity, PeerAddr, RequestId, RouteMatch};
 use gw_core::key::TrustedProxies;
+use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasClientAddr, HasRoute, Stage};
 use gw_pipeline::inbound::{
     IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, NotFound, RequestIdLayer, Route,
@@ -394,16 +395,17 @@ async fn the_deadline_cuts_a_body_that_never_waits() {
         let script = (0..1000).fold(gw_testkit::body::ScriptedBody::script(), |s, _| s.data("x"));
         Ok::<_, Infallible>(Response::new(Body::new(script.build().0)))
     });
-    let mut response = pipeline(fast)
-        .oneshot(request("GET", "/slow"))
-        .await
-        .unwrap();
+    let record = Record::default();
+    let mut request = request("GET", "/slow");
+    request.extensions_mut().insert(record.clone());
+    let mut response = pipeline(fast).oneshot(request).await.unwrap();
     let mut frames = 0;
     while let Some(Ok(_)) = response.body_mut().frame().await {
         frames += 1;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(frames, 2, "the route's deadline is two seconds");
+    assert_eq!(refused(&record), (Some("forward"), Some("GATEWAY_TIMEOUT")));
 }
 
 /// Story: a declared length over the limit was refused before the IP filter and the limiter, so that whoever they shut
@@ -434,5 +436,70 @@ async fn a_declared_length_tells_nothing_to_those_who_are_shut_out() {
     assert_eq!(
         statuses(NotFound::Early).await,
         StatusCode::PAYLOAD_TOO_LARGE
+    );
+}
+
+/// Who refused or failed, and why.
+fn refused(record: &Record) -> (Option<&'static str>, Option<&'static str>) {
+    let exchange = record.exchange();
+    (exchange.refused_by, exchange.code.map(gw_core::Code::name))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_observer_learns_the_id_and_who_refused() {
+    let service = service_fn(async |request: Request<_>| match request.uri().path() {
+        "/slow" => std::future::pending().await,
+        "/all/fails" => Err(BoxError::from("a cause")),
+        "/all/refuses" => Err(Rejection::new(&gw_pipeline::codes::BAD_GATEWAY).into()),
+        "/all/panics" => panic!("a test"),
+        _ => Ok(Response::new(Body::from("passed"))),
+    });
+    for (method, target, stage, code) in [
+        ("GET", "/all", None, None),
+        (
+            "GET",
+            "/all/..%2fb",
+            Some("route_resolve"),
+            Some("MALFORMED_REQUEST"),
+        ),
+        (
+            "GET",
+            "/nothing",
+            Some("route_resolve"),
+            Some("ROUTE_NOT_FOUND"),
+        ),
+        (
+            "GET",
+            "/items",
+            Some("route_resolve"),
+            Some("METHOD_NOT_ALLOWED"),
+        ),
+        ("GET", "/slow", Some("forward"), Some("GATEWAY_TIMEOUT")),
+        ("GET", "/all/fails", Some("forward"), Some("INTERNAL")),
+        ("GET", "/all/refuses", Some("forward"), Some("BAD_GATEWAY")),
+        // Nobody says which stage it was.
+        ("GET", "/all/panics", None, Some("INTERNAL")),
+    ] {
+        let record = Record::default();
+        let mut request = request(method, target);
+        request.extensions_mut().insert(record.clone());
+        let response = pipeline(service).oneshot(request).await.unwrap();
+        let id = record.exchange().request_id.unwrap();
+        assert_eq!(response.headers()["x-request-id"], id.as_str(), "{target}");
+        assert_eq!(refused(&record), (stage, code), "{target}");
+    }
+    let record = Record::default();
+    let mut request = request("GET", "/all");
+    request.extensions_mut().insert(record.clone());
+    let everybody = ["0.0.0.0/0".parse().unwrap()];
+    let pipeline = Pipeline::builder()
+        .route_resolve(RouteResolveLayer::new(routes()))
+        .ip_filter(IpFilterLayer::new(TrustedProxies::none()).deny(everybody))
+        .forward(service)
+        .build();
+    pipeline.oneshot(request).await.unwrap();
+    assert_eq!(
+        refused(&record),
+        (Some("ip_filter"), Some("ADDRESS_DENIED"))
     );
 }

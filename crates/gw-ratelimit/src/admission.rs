@@ -44,13 +44,13 @@ impl Admission {
         &self.limiter
     }
 
-    /// Decides on a request, and tells the observer.
-    pub(crate) fn admit(&self, parts: &Parts) -> Admitted {
+    /// Decides on a request, and tells the observer, whom `slot` tells which stage decided.
+    pub(crate) fn admit(&self, parts: &Parts, slot: &'static str) -> Admitted {
         let charges = match self.charges(parts) {
             Ok(charges) if charges.is_empty() => return Admitted::Passed(None),
             Ok(charges) => charges,
             Err(rejection) => {
-                record(parts, None, Some(&rejection));
+                record(parts, None, Some((slot, &rejection)));
                 return Admitted::Refused(rejection, None);
             }
         };
@@ -63,7 +63,7 @@ impl Admission {
             return Admitted::Passed(advert);
         }
         let rejection = error::exceeded(&decision);
-        record(parts, Some(&decision), Some(&rejection));
+        record(parts, Some(&decision), Some((slot, &rejection)));
         Admitted::Refused(rejection, advert)
     }
 
@@ -101,7 +101,7 @@ impl Admission {
 }
 
 /// Tells the observer, if there is one. With several layers the least that any of them left is kept.
-fn record(parts: &Parts, decision: Option<&Decision>, rejection: Option<&Rejection>) {
+fn record(parts: &Parts, decision: Option<&Decision>, refused: Option<(&'static str, &Rejection)>) {
     let Some(record) = Record::of(&parts.extensions) else {
         return;
     };
@@ -111,8 +111,8 @@ fn record(parts: &Parts, decision: Option<&Decision>, rejection: Option<&Rejecti
     record.update(|exchange| {
         let known = exchange.rate_limit_remaining;
         exchange.rate_limit_remaining = known.into_iter().chain(least).min();
-        if let Some(rejection) = rejection {
-            exchange.code = Some(rejection.code());
-        }
     });
+    if let Some((slot, rejection)) = refused {
+        record.refused(slot, rejection.code());
+    }
 }

@@ -23,10 +23,14 @@ use crate::service::RateLimit;
 /// of its keys is available. `R` renders refusals.
 pub struct RateLimitLayer<Ks = (), R = Respond> {
     admission: Arc<Admission>,
+    slot: &'static str,
     on_reject: R,
     // A function's type, since no key is held: the layer is `Send` and `Sync` whatever the keys are.
     keys: PhantomData<fn() -> Ks>,
 }
+
+/// The slot that observers are told of, where no pipeline has said in which one the layer is.
+const SLOT: &str = "pre_auth_limit";
 
 impl RateLimitLayer {
     /// A builder without policies.
@@ -45,6 +49,7 @@ impl<Ks, R> RateLimitLayer<Ks, R> {
     pub fn on_reject<R2>(self, on_reject: R2) -> RateLimitLayer<Ks, R2> {
         RateLimitLayer {
             admission: self.admission,
+            slot: self.slot,
             on_reject,
             keys: PhantomData,
         }
@@ -61,6 +66,7 @@ impl<Ks, R: Clone> Clone for RateLimitLayer<Ks, R> {
     fn clone(&self) -> Self {
         Self {
             admission: Arc::clone(&self.admission),
+            slot: self.slot,
             on_reject: self.on_reject.clone(),
             keys: PhantomData,
         }
@@ -79,7 +85,8 @@ impl<Ks, R: Clone, S> Layer<S> for RateLimitLayer<Ks, R> {
     type Service = RateLimit<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RateLimit::new(inner, Arc::clone(&self.admission), self.on_reject.clone())
+        let admission = Arc::clone(&self.admission);
+        RateLimit::new(inner, admission, self.slot, self.on_reject.clone())
     }
 }
 
@@ -88,6 +95,11 @@ impl<F: FactSet, Ks: AvailableIn<F>, R> Stage<F> for RateLimitLayer<Ks, R> {
     type Layer = Self;
 
     fn into_layer(self) -> Self {
+        self
+    }
+
+    fn into_layer_in(mut self, slot: &'static str) -> Self {
+        self.slot = slot;
         self
     }
 }
@@ -153,6 +165,7 @@ impl<Ks> RateLimitBuilder<Ks> {
         let limiter = Arc::new(self.limits.build()?);
         Ok(RateLimitLayer {
             admission: Arc::new(Admission::new(limiter, self.rules, self.headers)),
+            slot: SLOT,
             on_reject: Respond::new(),
             keys: PhantomData,
         })

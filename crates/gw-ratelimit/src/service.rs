@@ -17,14 +17,21 @@ use crate::future::ResponseFuture;
 pub struct RateLimit<S, R = Respond> {
     inner: S,
     admission: Arc<Admission>,
+    slot: &'static str,
     on_reject: R,
 }
 
 impl<S, R> RateLimit<S, R> {
-    pub(crate) fn new(inner: S, admission: Arc<Admission>, on_reject: R) -> Self {
+    pub(crate) const fn new(
+        inner: S,
+        admission: Arc<Admission>,
+        slot: &'static str,
+        on_reject: R,
+    ) -> Self {
         Self {
             inner,
             admission,
+            slot,
             on_reject,
         }
     }
@@ -71,7 +78,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        let mut admitted = self.admission.admit(&parts);
+        let mut admitted = self.admission.admit(&parts, self.slot);
         if let Admitted::Passed(Some(advert)) | Admitted::Refused(_, Some(advert)) = &mut admitted {
             advert.mark(&mut parts.extensions);
         }

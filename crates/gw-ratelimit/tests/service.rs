@@ -365,14 +365,15 @@ async fn the_observer_learns_of_it() {
         seen.push((
             exchange.rate_limit_remaining,
             exchange.code.map(gw_core::Code::name),
+            exchange.refused_by,
         ));
     }
     assert_eq!(
         seen,
         [
-            (Some(1), None),
-            (Some(0), None),
-            (Some(0), Some("RATE_LIMIT_EXCEEDED"))
+            (Some(1), None, None),
+            (Some(0), None, None),
+            (Some(0), Some("RATE_LIMIT_EXCEEDED"), Some("pre_auth_limit"))
         ]
     );
 }

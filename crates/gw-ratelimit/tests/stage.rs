@@ -38,3 +38,30 @@ fn the_list_of_keys_is_inferred() {
         .build();
     assert!(layer.map(stage::<All, _>).is_ok());
 }
+
+/// Two limits in one pipeline refuse under two names.
+#[tokio::test]
+async fn the_observer_is_told_the_slot() {
+    use gw_core::record::Record;
+    use gw_ratelimit::{Policy, Quota};
+    use http::{Request, Response};
+    use tower::{Layer as _, ServiceExt as _, service_fn};
+
+    for slot in ["pre_auth_limit", "post_auth_limit"] {
+        let none = Policy::new("ip", Quota::per_hour(1)).key(ClientIp::new());
+        let layer = RateLimitLayer::builder().policy(none).build().unwrap();
+        let layer = Stage::<All>::into_layer_in(layer, slot);
+        let service = layer.layer(service_fn(async |_: Request<()>| {
+            Ok::<_, std::convert::Infallible>(Response::new(gw_core::Body::empty()))
+        }));
+        let record = Record::default();
+        for _ in 0..2 {
+            let mut request = Request::new(());
+            let client = gw_core::context::ClientAddr::new([192, 0, 2, 1].into());
+            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(record.clone());
+            service.clone().oneshot(request).await.unwrap();
+        }
+        assert_eq!(record.exchange().refused_by, Some(slot));
+    }
+}

@@ -10,6 +10,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use gw_bulkhead::LaneSnapshot;
+use gw_observe::AccessLogHandle;
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
 use gw_ratelimit::PolicySnapshot;
@@ -27,6 +28,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The registry behind `/metrics`.
     pub metrics: PrometheusHandle,
+    /// What is behind `/access-log`.
+    pub log: AccessLogHandle,
     /// What is behind `/lanes`, `/limits` and `/upstreams`.
     pub controls: Controls,
     /// The connections behind `/`.
@@ -49,6 +52,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/lanes", get(lanes))
         .route("/limits", get(limits))
         .route("/upstreams", get(upstreams))
+        .route("/access-log", get(access_log))
         .with_state(admin);
     match token {
         Some(token) => router.layer(middleware::from_fn_with_state(token, access::require)),
@@ -61,7 +65,7 @@ async fn index(State(admin): State<Admin>) -> Response {
     json_page(&json!({
         "phase": admin.readiness.phase().as_str(),
         "connections": { "active": server.active, "accepted": server.accepted },
-        "pages": ["/metrics", "/lanes", "/limits", "/upstreams"],
+        "pages": ["/metrics", "/lanes", "/limits", "/upstreams", "/access-log"],
     }))
 }
 
@@ -125,6 +129,21 @@ fn upstream(upstream: &Upstream) -> Value {
         "in_flight": snapshot.in_flight,
         "queued": snapshot.queued,
     })
+}
+
+/// What has become of the line of each request that has ended. The entries but for `requests` add up to it.
+async fn access_log(State(admin): State<Admin>) -> Response {
+    let counts = admin.log.counts();
+    json_page(&json!({
+        "requests": counts.requests(),
+        "written": counts.written,
+        "sampled_out": counts.sampled_out,
+        "over_budget": counts.over_budget,
+        "lost_full": counts.lost_full,
+        "lost_write": counts.lost_write,
+        "lost_closed": counts.lost_closed,
+        "queued": counts.queued,
+    }))
 }
 
 const NO_STORE: (header::HeaderName, HeaderValue) =

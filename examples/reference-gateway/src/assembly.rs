@@ -5,6 +5,7 @@ mod dispatch;
 mod fault;
 mod lanes;
 mod limits;
+pub mod observe;
 mod routes;
 mod upstreams;
 
@@ -13,6 +14,7 @@ use std::convert::Infallible;
 use gw_bulkhead::BulkheadHandle;
 use gw_core::Respond;
 use gw_core::key::TrustedProxies;
+use gw_observe::{ObserveLayer, ResponseBody};
 use gw_pipeline::inbound::{
     AcceptId, BodyTimers, EncodedSlash, HeadLimits, IdentityHeaders, IdentityHeadersLayer,
     IpFilterLayer, NotFound, RequestIdLayer, RouteResolveLayer,
@@ -41,27 +43,38 @@ pub struct Controls {
 
 /// A gateway's service: cheap to clone, once for each connection.
 pub trait Gateway:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
+    Service<
+        Request<Incoming>,
+        Response = Response<ResponseBody<Body>>,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
     + Send
     + 'static
 {
 }
 
 impl<S> Gateway for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
+    S: Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody<Body>>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone
         + Send
         + 'static
 {
 }
 
-/// The service and its controls. Threads of lanes are running when it returns.
+/// The service, with `observe` outermost, and its controls. Threads of lanes are running when it returns.
 ///
 /// # Errors
 ///
 /// If the configuration asks for what cannot be built, or for what must not be left out silently.
-pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fault> {
+pub fn assemble(
+    config: &Config,
+    observe: ObserveLayer,
+) -> Result<(impl Gateway + use<>, Controls), Fault> {
     fault::refuse_unsupported(config)?;
     let server = &config.server;
     let proxies = TrustedProxies::new(server.trusted_proxies.iter().copied());
@@ -83,6 +96,7 @@ pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fau
     };
 
     let service = Pipeline::builder()
+        .observe(observe)
         .answer(
             AnswerLayer::new()
                 .on_reject(respond.clone())

@@ -6,6 +6,7 @@ mod upstreams;
 use std::future::Future;
 use std::path::Path;
 
+use tempfile::TempDir;
 use tokio::runtime::Builder;
 
 use self::upstreams::Upstreams;
@@ -29,13 +30,18 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .block_on(upstreams::start())
         .map_err(|error| format!("no upstreams: {error}"))?;
 
+    // Removed when the demo ends. On the terminal, the lines would bury what is printed to try.
+    let folder = TempDir::with_prefix("gw-demo-")
+        .map_err(|error| format!("no folder for the access log: {error}"))?;
+    let log = folder.path().join("access.log");
+
     // The usual ports, or any others if one of those is taken. Trying is the only way to know.
-    let usual = config(&upstreams, [8080, 9902, 9901])?;
+    let usual = config(&upstreams, [8080, 9902, 9901], &log)?;
     let prepared = match prepare(usual) {
         Ok(prepared) => prepared,
-        Err(_) => prepare(config(&upstreams, [0; 3])?).map_err(|fault| fault.to_string())?,
+        Err(_) => prepare(config(&upstreams, [0; 3], &log)?).map_err(|fault| fault.to_string())?,
     };
-    print!("{}", script::text(prepared.addresses()));
+    print!("{}", script::text(prepared.addresses(), &log));
     // What is cut when the demo ends is nobody's loss.
     prepared
         .serve(stop)
@@ -43,8 +49,12 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .map_err(|fault| fault.to_string())
 }
 
-/// The demo's configuration, for these ports of traffic, health and admin.
-fn config(upstreams: &Upstreams, [traffic, health, admin]: [u16; 3]) -> Result<Config, String> {
+/// The demo's configuration, for these ports of traffic, health and admin, and this access log.
+fn config(
+    upstreams: &Upstreams,
+    [traffic, health, admin]: [u16; 3],
+    log: &Path,
+) -> Result<Config, String> {
     let environment = |name: &str| match name {
         "DEMO_LISTEN" => Some(format!("127.0.0.1:{traffic}")),
         "DEMO_HEALTH" => Some(format!("127.0.0.1:{health}")),
@@ -52,6 +62,7 @@ fn config(upstreams: &Upstreams, [traffic, health, admin]: [u16; 3]) -> Result<C
         "DEMO_AUTH" => Some(format!("http://{}", upstreams.auth)),
         "DEMO_ORDERS" => Some(format!("http://{}", upstreams.orders)),
         "DEMO_LOGS" => Some(format!("http://{}", upstreams.logs)),
+        "DEMO_ACCESS_LOG" => Some(log.display().to_string()),
         _ => None,
     };
     let text = include_str!("demo/demo.toml");

@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
 use gw_pipeline::server::{Drained, Server, ServerConfig, Workers};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -23,7 +24,7 @@ pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::side::Side;
 use crate::admin::{self, Admin, Token};
-use crate::assembly::{Controls, Fault, Gateway, assemble};
+use crate::assembly::{Controls, Fault, Gateway, assemble, observe};
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
@@ -32,11 +33,12 @@ use crate::readiness::{Phase, Readiness};
 #[derive(Debug)]
 pub struct Prepared<S> {
     config: Config,
+    log: AccessLog,
     parts: Parts<S>,
     listeners: Listeners,
 }
 
-/// All that a configuration describes, but for the listeners.
+/// All that a configuration describes, but for the access log and the listeners.
 #[derive(Debug)]
 struct Parts<S> {
     token: Option<Token>,
@@ -51,25 +53,31 @@ struct Parts<S> {
 ///
 /// The setting at fault.
 pub fn check(config: &Config) -> Result<(), Fault> {
-    build(config).map(drop)
+    // The log may be one that another gateway is writing, so that it is not opened here.
+    let log = observe::access_log(config).check();
+    log.map_err(|error| observe::fault(&error))?;
+    build(config, observe::layer(config, None)?).map(drop)
 }
 
-/// Builds a gateway, then opens its listeners.
+/// Builds a gateway, opens its access log, then its listeners.
 ///
 /// # Errors
 ///
 /// The setting at fault: an address that is taken, say.
 pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
-    let parts = build(&config)?;
+    let log = observe::access_log(&config).start();
+    let log = log.map_err(|error| observe::fault(&error))?;
+    let parts = build(&config, observe::layer(&config, Some(&log))?)?;
     let listeners = Listeners::open(&config)?;
     Ok(Prepared {
         config,
+        log,
         parts,
         listeners,
     })
 }
 
-fn build(config: &Config) -> Result<Parts<impl Gateway + use<>>, Fault> {
+fn build(config: &Config, observe: ObserveLayer) -> Result<Parts<impl Gateway + use<>>, Fault> {
     let token = match &config.admin.token_file {
         Some(path) => Some(
             Token::read(path).map_err(|error| Fault::new("admin.token_file", error.to_string()))?,
@@ -77,7 +85,7 @@ fn build(config: &Config) -> Result<Parts<impl Gateway + use<>>, Fault> {
         None => None,
     };
     let server = Server::new(server_config(&config.server)?);
-    let (service, controls) = assemble(config)?;
+    let (service, controls) = assemble(config, observe)?;
     Ok(Parts {
         token,
         server,
@@ -92,6 +100,11 @@ impl<S: Gateway> Prepared<S> {
         self.listeners.addresses()
     }
 
+    /// What an operator reads and does about the access log.
+    pub fn log(&self) -> AccessLogHandle {
+        self.log.handle()
+    }
+
     /// Serves until `stop` has come and everything has ended, or the grace is over.
     ///
     /// `stop` runs on the runtime of the traffic. When it ends, readiness fails; after the drain delay the listeners
@@ -103,6 +116,7 @@ impl<S: Gateway> Prepared<S> {
     pub fn serve(self, stop: impl Future<Output = ()>) -> Result<Drained, Fault> {
         let Self {
             config,
+            log,
             parts,
             listeners,
         } = self;
@@ -125,6 +139,7 @@ impl<S: Gateway> Prepared<S> {
         let admin = Admin {
             readiness: readiness.clone(),
             metrics: metrics.clone(),
+            log: log.handle(),
             controls,
             server: server.handle(),
         };
@@ -145,6 +160,10 @@ impl<S: Gateway> Prepared<S> {
         ));
         // Tasks that outlived the grace are not waited for.
         runtime.shutdown_background();
+        // With its threads the last of what they ran ends, and has its line.
+        drop(server);
+        // Writes what is left of the access log, and waits for it, but not for long.
+        drop(log);
         drained.map_err(|error| Fault::new("server.listen", error.to_string()))
     }
 }

@@ -67,7 +67,8 @@ fn serve(path: &Path) -> Result<(), String> {
     let config = load(path)?;
     let prepared = gateway::prepare(config).map_err(|fault| blame(path, &fault))?;
     // Before anything is announced: who reads it may send a signal at once.
-    let stop = signals::stop()?;
+    let log = prepared.log();
+    let stop = signals::stop_and_on_hangup(move || log.reopen())?;
     let addresses = prepared.addresses();
     for address in &addresses.traffic {
         eprintln!("listening on http://{address}");

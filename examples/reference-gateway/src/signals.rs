@@ -1,6 +1,7 @@
-//! The signals that stop a gateway.
+//! The signals that stop a gateway, and the one by which it opens its log anew.
 
-use std::future::Future;
+use std::future::{Future, pending};
+use std::io;
 use std::sync::mpsc;
 use std::thread;
 
@@ -15,7 +16,24 @@ use tokio::sync::oneshot;
 ///
 /// If the system refuses, as a sentence.
 pub fn stop() -> Result<impl Future<Output = ()>, String> {
-    let refused = |error: std::io::Error| format!("the system refuses signals: {error}");
+    listen(None::<fn()>)
+}
+
+/// As [`stop`], and runs `hangup` for each SIGHUP, which ends a process that does not listen for it.
+///
+/// # Errors
+///
+/// If the system refuses, as a sentence.
+pub fn stop_and_on_hangup(
+    hangup: impl FnMut() + Send + 'static,
+) -> Result<impl Future<Output = ()>, String> {
+    listen(Some(hangup))
+}
+
+fn listen(
+    hangup: Option<impl FnMut() + Send + 'static>,
+) -> Result<impl Future<Output = ()>, String> {
+    let refused = |error: io::Error| format!("the system refuses signals: {error}");
     let (listening, listens) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let runtime = Builder::new_current_thread()
@@ -23,17 +41,15 @@ pub fn stop() -> Result<impl Future<Output = ()>, String> {
         .build()
         .map_err(refused)?;
     let listen = async move {
-        let registered = signal(SignalKind::terminate())
-            .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
-        let (mut terminate, mut interrupt) = match registered {
+        let mut signals = match Signals::register(hangup) {
             Ok(signals) => signals,
             Err(error) => return drop(listening.send(Err(error))),
         };
         _ = listening.send(Ok(()));
-        either(&mut terminate, &mut interrupt).await;
+        signals.stop().await;
         // Nobody waits any more if the gateway has ended by itself.
         _ = stop.send(());
-        either(&mut terminate, &mut interrupt).await;
+        signals.stop().await;
         std::process::exit(1);
     };
     thread::Builder::new()
@@ -47,9 +63,42 @@ pub fn stop() -> Result<impl Future<Output = ()>, String> {
     }
 }
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+struct Signals<F> {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<(Signal, F)>,
+}
+
+impl<F: FnMut()> Signals<F> {
+    fn register(hangup: Option<F>) -> io::Result<Self> {
+        let hangup = match hangup {
+            Some(run) => Some((signal(SignalKind::hangup())?, run)),
+            None => None,
+        };
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup,
+        })
+    }
+
+    /// Ends with the next signal that asks to stop.
+    async fn stop(&mut self) {
+        loop {
+            let hung_up = async {
+                match &mut self.hangup {
+                    Some((signal, run)) => {
+                        signal.recv().await;
+                        run();
+                    }
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                () = hung_up => {}
+            }
+        }
     }
 }

@@ -5,12 +5,11 @@
 use std::collections::BTreeSet;
 
 use crate::config::Config;
-use crate::config::table::{Access, Mode, Protocol, Target, Total};
+use crate::config::table::{Access, LogSchema, Mode, Protocol, Target, Total};
 use crate::config::value::Balance;
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
-const MISSING: [&str; 7] = [
-    "observe",
+const MISSING: [&str; 6] = [
     "response.compress",
     "server.memory",
     "upstreams.*.breaker",
@@ -120,5 +119,13 @@ fn routes(config: &Config, notes: &mut Notes) {
 }
 
 fn rest(config: &Config, notes: &mut Notes) {
+    let observe = &config.observe;
+    let other = observe.access_log.schema != LogSchema::Native;
+    notes.explain(
+        other,
+        "observe.access_log.schema",
+        "is native in this version",
+    );
+    notes.note(observe.trace.otlp.is_some(), "observe.trace.otlp");
     notes.note(config.ip.mode == Mode::Shadow, "ip.mode");
 }

@@ -168,7 +168,14 @@ impl<D: Buf> Remote<D> {
         };
         let Some(piece) = piece else {
             ready!(self.task.poll_lost(cx));
-            return self.fail(LaneTaskLost);
+            // The lane's clock may be a moment ahead of this one.
+            return match self.lease.as_mut().and_then(Lease::cut_if_over) {
+                Some(_) => self.fail(HeldTooLong),
+                None => {
+                    self.task.note_stopped();
+                    self.fail(LaneTaskLost)
+                }
+            };
         };
         Poll::Ready(match piece {
             Piece::Frame(frame) => Some(Ok(self.count(frame))),

@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use gw_core::record::Record;
 use gw_core::{BoxError, RejectContext};
 use http::{Request, Response};
 use http_body::Body;
@@ -50,6 +51,7 @@ where
         };
         let place = Arc::new(permit);
         let context = RejectContext::of(&request);
+        let record = Record::of(request.extensions()).cloned();
         let lease = Lease::shared(lanes, Arc::clone(&place), &mut request);
         let (hold, until) = (lease.hold(), lease.until());
         let side = LaneSide {
@@ -63,7 +65,7 @@ where
         let ready = std::mem::replace(service, clone);
         let (sender, head) = oneshot::channel();
         let task = telemetry::in_current_span(serve(side, sender, ready, request));
-        let task = LaneTask::new(thread.spawn(task), self.crew());
+        let task = LaneTask::new(thread.spawn(task), self.crew(), record);
         ThreadsFuture::remote(Call {
             head: Some(head),
             task,
@@ -172,9 +174,12 @@ impl<D, E> Call<D, E> {
     /// The task has ended without a head: it panicked, its time was over there, or its thread was stopped.
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head<D>, Failed<E>>> {
         ready!(self.task.poll_lost(cx));
-        let rejected = self.lease.cut_if_over().unwrap_or_else(|| Rejected {
-            rejection: error::stopped(),
-            context: self.context.clone(),
+        let rejected = self.lease.cut_if_over().unwrap_or_else(|| {
+            self.task.note_stopped();
+            Rejected {
+                rejection: error::stopped(),
+                context: self.context.clone(),
+            }
         });
         Poll::Ready(Err(Failed::Rejected(Box::new(rejected))))
     }

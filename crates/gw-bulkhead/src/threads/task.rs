@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use gw_core::BoxError;
+use gw_core::record::Record;
 use http::{Request, Response, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +14,7 @@ use tower_service::Service;
 
 use super::crew::Crew;
 use crate::Mode;
+use crate::error;
 use crate::lane::Hold;
 use crate::lanes::{Lanes, Permit};
 
@@ -25,6 +27,7 @@ use crate::lanes::{Lanes, Permit};
 pub(super) struct LaneTask {
     join: JoinHandle<()>,
     finished: bool,
+    record: Option<Record>,
     _crew: Arc<Crew>,
 }
 
@@ -61,10 +64,11 @@ pub(super) enum Piece<D> {
 const FRAMES_ON_THE_WAY: usize = 2;
 
 impl LaneTask {
-    pub(super) const fn new(join: JoinHandle<()>, crew: Arc<Crew>) -> Self {
+    pub(super) const fn new(join: JoinHandle<()>, crew: Arc<Crew>, record: Option<Record>) -> Self {
         Self {
             join,
             finished: false,
+            record,
             _crew: crew,
         }
     }
@@ -82,6 +86,11 @@ impl LaneTask {
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             Ok(()) | Err(Err(_)) => Poll::Ready(()),
         }
+    }
+
+    /// Tells the observer, if there is one, that the lane's threads were stopped under the request.
+    pub(super) fn note_stopped(&self) {
+        error::note(self.record.as_ref(), &error::SHUTTING_DOWN);
     }
 
     /// The task has nothing left to do that anybody waits for, and may come to its end.

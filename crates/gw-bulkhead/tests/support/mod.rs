@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use gw_bulkhead::{BulkheadHandle, BulkheadLayer, Lane, LaneConfig, LaneSnapshot};
 use gw_core::Body;
+use gw_core::record::Record;
 use gw_testkit::service::{ControlledService, ServiceHandle};
 use http::Request;
 use tower::Service;
@@ -45,6 +46,19 @@ pub(crate) fn request_in(lane: &str) -> Request<()> {
     let mut request = request();
     request.extensions_mut().insert(Lane::new(lane));
     request
+}
+
+/// The request with a record, and the record.
+pub(crate) fn recorded(mut request: Request<()>) -> (Request<()>, Record) {
+    let record = Record::default();
+    request.extensions_mut().insert(record.clone());
+    (request, record)
+}
+
+/// What the record says: who refused or cut, and why.
+pub(crate) fn refused(record: &Record) -> (Option<&'static str>, Option<&'static str>) {
+    let exchange = record.exchange();
+    (exchange.refused_by, exchange.code.map(gw_core::Code::name))
 }
 
 /// Polls the service ready and calls it. The future is boxed so that it can be moved and dropped at will.

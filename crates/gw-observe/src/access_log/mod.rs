@@ -226,13 +226,17 @@ impl AccessLogBuilder {
         self
     }
 
-    /// Opens the target and starts the log's thread.
+    /// Whether the settings are within their bounds. Opens nothing and starts nothing, for those who check a
+    /// configuration beside a log that is being written.
     ///
     /// # Errors
     ///
-    /// If a share is not a number from 0 to 1, there is no budget, the buffer holds less than one line or more than
-    /// [`MAX_BUFFER_BYTES`](Self::MAX_BUFFER_BYTES), the file cannot be opened, or the system refuses a thread.
-    pub fn start(self) -> Result<AccessLog, ConfigError> {
+    /// As [`start`](Self::start), but for what the system refuses.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.sampling().map(drop)
+    }
+
+    fn sampling(&self) -> Result<Sampling, ConfigError> {
         let normal = Ratio::new("normal", self.normal)?;
         let health = Ratio::new("health", self.health)?;
         let budget = checked_budget(self.budget_per_second)?;
@@ -242,13 +246,24 @@ impl AccessLogBuilder {
                 "must be 4 KiB to 1 GiB: a line may have 4 KiB",
             ));
         }
+        Ok(Sampling::new(normal, health, self.slow_over, budget))
+    }
+
+    /// Opens the target and starts the log's thread.
+    ///
+    /// # Errors
+    ///
+    /// If a share is not a number from 0 to 1, there is no budget, the buffer holds less than one line or more than
+    /// [`MAX_BUFFER_BYTES`](Self::MAX_BUFFER_BYTES), the file cannot be opened, or the system refuses a thread.
+    pub fn start(self) -> Result<AccessLog, ConfigError> {
+        let sampling = self.sampling()?;
         let failed = |field| {
             move |error: std::io::Error| ConfigError::new(field, format!("cannot be used: {error}"))
         };
         let sink = self.target.open().map_err(failed("file"))?;
         let shared = Arc::new(Shared {
             queue: Queue::new(self.buffer_bytes),
-            sampling: Sampling::new(normal, health, self.slow_over, budget),
+            sampling,
             counts: Counts::default(),
             health_paths: self.health_paths.into(),
             started: Instant::now(),

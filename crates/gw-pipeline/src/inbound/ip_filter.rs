@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use crate::codes;
 use crate::decided::Decided;
+use crate::pipeline::slot::{self, Slot as _};
 
 /// Establishes the client's address, and lets it pass or not.
 ///
@@ -148,6 +149,9 @@ where
                 Decided::inner(future, self.layer.on_reject.clone())
             }
             Err(refused) => {
+                if let Some(record) = Record::of(request.extensions()) {
+                    record.refused(slot::IpFilter::NAME, refused.code());
+                }
                 let context = RejectContext::of(&request);
                 Decided::refused(self.layer.on_reject.reject(refused, &context))
             }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gw_core::context::RequestId;
 use gw_core::key::{TrustedProxies, peer_addr};
+use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use http::{HeaderName, HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
@@ -140,6 +141,9 @@ where
         request
             .headers_mut()
             .insert(&self.layer.header, value.clone());
+        if let Some(record) = Record::of(request.extensions()) {
+            record.update(|exchange| exchange.request_id = Some(id.clone()));
+        }
         request.extensions_mut().insert(id);
         let inner = self.inner.call(request);
         RequestIdFuture {

@@ -4,13 +4,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gw_core::context::Deadline;
+use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use super::slot::{self, Slot as _};
 use crate::codes;
 
 /// A service whose exchanges end at their [`Deadline`]: with 504 before the head, with a cut body after it.
@@ -42,7 +44,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let timer = Timer::new(request.extensions().get().copied());
+        let timer = Timer::of(request.extensions());
         if timer.has_passed() {
             let late = Rejection::new(&codes::GATEWAY_TIMEOUT).caused_by(DeadlinePassed);
             return InTimeFuture {
@@ -94,7 +96,7 @@ where
             // An answer that is ready beats a timer that fires together with it.
             StateProj::Inner { future, timer } => match future.poll(cx) {
                 Poll::Ready(Ok(response)) => {
-                    let timer = std::mem::replace(timer, Timer::new(None));
+                    let timer = std::mem::take(timer);
                     Poll::Ready(Ok(response.map(|body| InTimeBody {
                         body,
                         timer,
@@ -135,7 +137,7 @@ impl<B: From<Bytes>> From<Bytes> for InTimeBody<B> {
     fn from(bytes: Bytes) -> Self {
         Self {
             body: bytes.into(),
-            timer: Timer::new(None),
+            timer: Timer::default(),
             cut: false,
         }
     }
@@ -157,17 +159,17 @@ where
         if *this.cut {
             return Poll::Ready(None);
         }
-        if this.timer.has_passed() {
-            *this.cut = true;
-            return Poll::Ready(Some(Err(DeadlinePassed.into())));
-        }
-        match this.body.poll_frame(cx) {
-            Poll::Pending if this.timer.has_fired(cx) => {
-                *this.cut = true;
-                Poll::Ready(Some(Err(DeadlinePassed.into())))
+        if !this.timer.has_passed() {
+            match this.body.poll_frame(cx) {
+                Poll::Pending if this.timer.has_fired(cx) => {}
+                polled => {
+                    return polled.map(|frame| frame.map(|result| result.map_err(Into::into)));
+                }
             }
-            polled => polled.map(|frame| frame.map(|result| result.map_err(Into::into))),
         }
+        *this.cut = true;
+        this.timer.note_cut();
+        Poll::Ready(Some(Err(DeadlinePassed.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -180,17 +182,23 @@ where
 }
 
 /// A timer that is only armed once something has to wait: most exchanges never get there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Timer {
     deadline: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whoever reads it sees an answer that broke off, and must not take it for the upstream's doing.
+    record: Option<Record>,
 }
 
 impl Timer {
-    fn new(deadline: Option<Deadline>) -> Self {
+    fn of(extensions: &Extensions) -> Self {
+        let Some(deadline) = extensions.get::<Deadline>() else {
+            return Self::default();
+        };
         Self {
-            deadline: deadline.map(Deadline::instant),
+            deadline: Some(deadline.instant()),
             sleep: None,
+            record: Record::of(extensions).cloned(),
         }
     }
 
@@ -208,6 +216,12 @@ impl Timer {
             .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn note_cut(&self) {
+        if let Some(record) = &self.record {
+            record.refused(slot::Forward::NAME, &codes::GATEWAY_TIMEOUT);
+        }
     }
 }
 

@@ -1,17 +1,20 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::slot::{self, Slot as _};
+use crate::codes;
 use crate::inbound::LateRefusal;
 
 /// What stands right in front of the service that ends a pipeline.
 ///
-/// It refuses, at last, what the route stage found no route for.
+/// It refuses, at last, what the route stage found no route for, and notes the failures of the service.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TerminalLayer;
 
@@ -43,11 +46,19 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let state = match request.extensions_mut().remove() {
-            Some(LateRefusal(refused)) => State::Refused {
-                refused: Some(refused),
-            },
+        let late = request.extensions_mut().remove();
+        let record = Record::of(request.extensions());
+        let state = match late {
+            Some(LateRefusal(refused)) => {
+                if let Some(record) = record {
+                    record.refused(slot::RouteResolve::NAME, refused.code());
+                }
+                State::Refused {
+                    refused: Some(refused),
+                }
+            }
             None => State::Inner {
+                record: record.cloned(),
                 future: self.inner.call(request),
             },
         };
@@ -72,7 +83,7 @@ pin_project! {
     #[project = StateProj]
     #[derive(Debug)]
     enum State<Fut> {
-        Inner { #[pin] future: Fut },
+        Inner { #[pin] future: Fut, record: Option<Record> },
         Refused { refused: Option<Rejection> },
     }
 }
@@ -86,7 +97,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Inner { future } => future.poll(cx).map_err(Into::into),
+            StateProj::Inner { future, record } => future.poll(cx).map_err(|error| {
+                let error = error.into();
+                if let Some(record) = record {
+                    let refused = Rejection::find(&*error).map(Rejection::code);
+                    record.refused(slot::Forward::NAME, refused.unwrap_or(&codes::INTERNAL));
+                }
+                error
+            }),
             // Pending once taken: a future must not be polled after it was ready.
             StateProj::Refused { refused } => refused
                 .take()

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use gw_core::context::RouteMatch;
+use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasRoute, Stage};
 use gw_core::{Code, GrpcStatus, OnReject, RejectContext, Rejection, Respond};
 use gw_pipeline::Decided;
+use gw_pipeline::pipeline::slot::{self, Slot as _};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -99,6 +101,9 @@ where
         if self.layer.shuts(request.extensions().get()) {
             let refused = Rejection::new(&AUTH_REQUIRED)
                 .field(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            if let Some(record) = Record::of(request.extensions()) {
+                record.refused(slot::Authenticate::NAME, refused.code());
+            }
             let context = RejectContext::of(&request);
             return Decided::refused(self.layer.on_reject.reject(refused, &context));
         }

@@ -3,7 +3,9 @@
 use std::task::{Context, Poll};
 
 use gw_core::context::UpstreamName;
+use gw_core::record::Record;
 use gw_core::{OnReject as _, RejectContext, Rejection, Respond};
+use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_pipeline::upstream::{Forward, UpstreamBody};
 use gw_pipeline::{Decided, codes};
 use http::header::AUTHORIZATION;
@@ -54,6 +56,9 @@ where
             return Decided::inner(self.forward.call(request), self.on_reject.clone());
         }
         let refused = Rejection::new(&codes::UPSTREAM_UNAVAILABLE);
+        if let Some(record) = Record::of(request.extensions()) {
+            record.refused(slot::Forward::NAME, refused.code());
+        }
         Decided::refused(self.on_reject.reject(refused, &RejectContext::of(&request)))
     }
 }

@@ -1,6 +1,7 @@
 //! What the demo prints: commands, each with what it shows. A test runs every one of them.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::gateway::Addresses;
 
@@ -10,10 +11,10 @@ struct Try {
     command: String,
 }
 
-pub(super) fn text(addresses: &Addresses) -> String {
+pub(super) fn text(addresses: &Addresses, log: &Path) -> String {
     let mut text =
         String::from("The gateway is up. Try these in another terminal; Ctrl-C here stops it.\n");
-    for Try { what, command } in tries(addresses) {
+    for Try { what, command } in tries(addresses, log) {
         // Writing to a string does not fail.
         _ = write!(text, "\n# {what}\n{command}\n");
     }
@@ -21,7 +22,7 @@ pub(super) fn text(addresses: &Addresses) -> String {
     text
 }
 
-fn tries(addresses: &Addresses) -> Vec<Try> {
+fn tries(addresses: &Addresses, log: &Path) -> Vec<Try> {
     let gateway = addresses
         .traffic
         .first()
@@ -69,6 +70,10 @@ fn tries(addresses: &Addresses) -> Vec<Try> {
         Try {
             what: "The lanes, the limits, the metrics.",
             command: format!("curl {admin}/lanes {admin}/limits {admin}/metrics"),
+        },
+        Try {
+            what: "The access log, a file that goes when the demo ends: a line for each request, the last ones here.",
+            command: format!("tail -n 5 '{}'", log.display()),
         },
         Try {
             what: "Whether it wants traffic.",

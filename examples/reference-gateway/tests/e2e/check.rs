@@ -56,7 +56,6 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
         "lanes.lane.logs.per_key",
         "limits.per_consumer",
         "log_ingest",
-        "observe",
         "response.compress",
         "routes[1].canary",
         "routes[1].consumer_limits",
@@ -353,4 +352,21 @@ async fn a_field_that_frames_messages_cannot_be_given_another_meaning() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_of_log_and_traces_in_vain_is_listed() {
+    let observe = "\n[observe]\naccess_log = { schema = \"ecs\" }\n\
+                   trace = { otlp = \"http://127.0.0.1:4318\" }\n";
+    let said = check(&format!("{GOOD}{observe}")).await;
+    said.succeeded();
+    for key in ["observe.access_log.schema", "observe.trace.otlp"] {
+        let start = format!("note: {key}: ");
+        assert!(
+            said.err.lines().any(|line| line.starts_with(&start)),
+            "{said:?}"
+        );
+    }
+    let said = check(GOOD).await;
+    assert!(!said.err.contains("observe"), "{said:?}");
 }

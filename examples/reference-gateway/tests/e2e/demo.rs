@@ -3,10 +3,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::command::{GATEWAY, PATIENCE, Said, run, run_for};
+use crate::command::{GATEWAY, PATIENCE, Said, run, run_for, until};
 use crate::gateway::Lines;
 
 /// A running demo, and what it prints to try.
@@ -14,6 +15,8 @@ struct Demo {
     tries: Vec<Try>,
     child: Child,
     errors: Lines,
+    /// Where it puts its own: a demo that is killed leaves it behind.
+    temporary: TempDir,
 }
 
 struct Try {
@@ -23,8 +26,10 @@ struct Try {
 
 impl Demo {
     async fn start(arguments: &[&str]) -> Self {
+        let temporary = TempDir::new().unwrap();
         let mut child = Command::new(GATEWAY)
             .args(arguments)
+            .env("TMPDIR", temporary.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -38,6 +43,7 @@ impl Demo {
             tries,
             child,
             errors,
+            temporary,
         }
     }
 }
@@ -83,8 +89,16 @@ async fn read(lines: &mut Lines) -> Vec<Try> {
 #[tokio::test]
 async fn every_command_of_the_demo_keeps_its_promise() {
     let demo = Demo::start(&[]).await;
-    assert_eq!(demo.tries.len(), 10);
+    assert_eq!(demo.tries.len(), 11);
     for Try { promise, command } in &demo.tries {
+        // The log is written within moments, and this is faster than any hand.
+        if promise.starts_with("The access log, a file") {
+            until("the last of the requests to be in the log", || async {
+                let said = run("bash", &["-c", command], "").await;
+                said.out.contains("\"METHOD_NOT_ALLOWED\"").then_some(())
+            })
+            .await;
+        }
         // One of them waits for ten seconds: that is what it shows.
         let said = run_for(Duration::from_secs(30), "bash", &["-c", command], "").await;
         said.succeeded();
@@ -141,6 +155,26 @@ fn keeps(promise: &str, said: &Said) {
         for word in ["\"lanes\"", "\"limits\"", "gateway_lane_in_flight"] {
             assert!(out.contains(word), "{word} in {out}");
         }
+    } else if promise.starts_with("The access log, a file") {
+        let lines = out.lines().map(serde_json::from_str::<serde_json::Value>);
+        let lines: Vec<_> = lines.collect::<Result<_, _>>().unwrap();
+        // Those of the four tries before the operator's pages, which are not logged, and one more.
+        let seen: Vec<_> = lines
+            .iter()
+            .map(|it| (&it["path"], &it["status"]))
+            .collect();
+        assert_eq!(seen.len(), 5, "{out}");
+        for (path, status) in [
+            ("/api/auth/login", 200),
+            ("/nothing/here", 404),
+            ("/api/orders/..%2fadmin", 400),
+            ("/api/orders/7", 405),
+        ] {
+            assert!(
+                seen.contains(&(&path.into(), &status.into())),
+                "{path}\n{out}"
+            );
+        }
     } else if promise.starts_with("Whether it wants traffic") {
         is(200);
         assert!(out.ends_with("ready\n"), "{out}");
@@ -174,5 +208,7 @@ async fn ctrl_c_ends_the_demo() {
         run("kill", &["-INT", &pid], "").await.succeeded();
         let status = timeout(PATIENCE, demo.child.wait()).await;
         assert!(status.expect("it ends").unwrap().success());
+        let left = std::fs::read_dir(demo.temporary.path()).unwrap();
+        assert_eq!(left.count(), 0, "its access log is gone");
     }
 }

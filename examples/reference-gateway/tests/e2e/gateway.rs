@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
@@ -71,7 +71,7 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     child: Child,
     lines: Lines,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -83,17 +83,33 @@ impl Gateway {
     /// As [`serve`](Self::serve), with other files beside the configuration.
     pub(crate) async fn serve_with(text: &str, files: &[(&str, &str)]) -> Self {
         let gateway = Self::announced(text, files).await;
+        gateway.is_ready().await;
+        gateway
+    }
+
+    /// As [`serve`](Self::serve), with a pipe for standard output, which the test reads or does not.
+    pub(crate) async fn serve_into_pipe(text: &str) -> (Self, ChildStdout) {
+        let mut gateway = Self::launch(text, &[], Stdio::piped()).await;
+        gateway.is_ready().await;
+        let pipe = gateway.child.stdout.take().unwrap();
+        (gateway, pipe)
+    }
+
+    async fn is_ready(&self) {
         // The listeners are open by now, so this waits in their queues until somebody answers.
         until("the gateway to be ready", || async {
-            let ready = crate::http::get(gateway.health, "/readyz").await;
+            let ready = crate::http::get(self.health, "/readyz").await;
             (ready.status() == 200).then_some(())
         })
         .await;
-        gateway
     }
 
     /// A gateway that has said where it listens, and no more.
     pub(crate) async fn announced(text: &str, files: &[(&str, &str)]) -> Self {
+        Self::launch(text, files, Stdio::null()).await
+    }
+
+    async fn launch(text: &str, files: &[(&str, &str)], stdout: Stdio) -> Self {
         let (folder, file) = folder(text);
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
@@ -103,7 +119,7 @@ impl Gateway {
             .arg("--config")
             .arg(&file)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -118,11 +134,16 @@ impl Gateway {
             admin: admin.parse().unwrap(),
             child,
             lines,
-            _folder: folder,
+            folder,
         }
     }
 
-    /// Sends a signal: `TERM` or `INT`.
+    /// The folder of its configuration.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sends a signal: `TERM`, `INT` or `HUP`.
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("the gateway runs").to_string();
         run("kill", &[&format!("-{name}"), &pid], "")
@@ -224,7 +245,7 @@ impl Lines {
         panic!("no line `{start}…` in {:#?}", self.seen);
     }
 
-    async fn read_all(&mut self) {
+    pub(crate) async fn read_all(&mut self) {
         while self.next().await.is_some() {}
     }
 

@@ -9,6 +9,7 @@
     reason = "tests: a broken expectation must stop the test at once, with a message"
 )]
 
+mod access_log;
 mod admin;
 mod check;
 mod command;
@@ -20,7 +21,11 @@ mod http;
 mod lanes;
 mod limits;
 mod listeners;
+mod log_lines;
 mod places;
 mod refusals;
+mod request_metrics;
 mod shutdown;
 mod slow;
+mod stuck_pipe;
+mod traces;

@@ -1,0 +1,50 @@
+//! What the gateway tells about requests.
+
+use gw_observe::access_log::AccessLogBuilder;
+use gw_observe::{AccessLog, ConfigError, ObserveLayer, Trust};
+
+use super::Fault;
+use crate::config::{Config, table};
+
+/// The access log that `config` describes. Nothing is opened before it is started.
+pub fn access_log(config: &Config) -> AccessLogBuilder {
+    let written = &config.observe.access_log;
+    let log = AccessLog::builder()
+        .normal(written.normal.get())
+        .health(written.health.get())
+        .slow_over(written.slow_over)
+        .budget_per_second(written.budget_per_second);
+    match &written.path {
+        table::LogTarget::Stdout => log.stdout(),
+        table::LogTarget::File(path) => log.file(path),
+    }
+}
+
+/// The setting that keeps the access log from being written.
+pub fn fault(error: &ConfigError) -> Fault {
+    let key = match error.field() {
+        "file" => "path",
+        field => field,
+    };
+    Fault::new(format!("observe.access_log.{key}"), error.rule())
+}
+
+/// The layer that observes each request, and writes a line about it into `log` if there is one.
+pub fn layer(config: &Config, log: Option<&AccessLog>) -> Result<ObserveLayer, Fault> {
+    let trace = &config.observe.trace;
+    let trust = if trace.trust_incoming {
+        Trust::Everybody
+    } else {
+        Trust::Nobody
+    };
+    let layer = ObserveLayer::builder()
+        .trust(trust)
+        .sample(trace.sample.get());
+    let layer = match log {
+        Some(log) => layer.access_log(log),
+        None => layer,
+    };
+    layer
+        .build()
+        .map_err(|error| Fault::new(format!("observe.trace.{}", error.field()), error.rule()))
+}
