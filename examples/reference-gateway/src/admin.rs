@@ -2,6 +2,7 @@
 //! traffic does.
 
 mod access;
+mod logs;
 
 use axum::Router;
 use axum::extract::State;
@@ -27,7 +28,7 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The registry behind `/metrics`.
     pub metrics: PrometheusHandle,
-    /// What is behind `/lanes`, `/limits` and `/upstreams`.
+    /// What is behind `/lanes`, `/limits`, `/upstreams` and `/logs`.
     pub controls: Controls,
     /// The connections behind `/`.
     pub server: ServerHandle,
@@ -49,6 +50,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/lanes", get(lanes))
         .route("/limits", get(limits))
         .route("/upstreams", get(upstreams))
+        .route("/logs", get(logs::page))
         .with_state(admin);
     match token {
         Some(token) => router.layer(middleware::from_fn_with_state(token, access::require)),
@@ -61,7 +63,7 @@ async fn index(State(admin): State<Admin>) -> Response {
     json_page(&json!({
         "phase": admin.readiness.phase().as_str(),
         "connections": { "active": server.active, "accepted": server.accepted },
-        "pages": ["/metrics", "/lanes", "/limits", "/upstreams"],
+        "pages": ["/metrics", "/lanes", "/limits", "/upstreams", "/logs"],
     }))
 }
 

@@ -5,6 +5,7 @@ mod dispatch;
 mod fault;
 mod lanes;
 mod limits;
+pub(crate) mod log_ingest;
 mod routes;
 mod upstreams;
 
@@ -29,6 +30,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 pub use self::fault::Fault;
+pub use self::log_ingest::{Engine, LogControls, Logs};
 use crate::config::{Config, table};
 
 /// What an operator reads and changes while the gateway serves.
@@ -37,6 +39,8 @@ pub struct Controls {
     pub lanes: BulkheadHandle,
     pub limits: RateLimitHandle,
     pub upstreams: Vec<Upstream>,
+    /// None if no route ends in the log intake.
+    pub logs: Option<LogControls>,
 }
 
 /// A gateway's service: cheap to clone, once for each connection.
@@ -56,12 +60,15 @@ impl<S> Gateway for S where
 {
 }
 
-/// The service and its controls. Threads of lanes are running when it returns.
+/// The service and its controls; `logs` is what routes with that service end in. Threads of lanes are running when it returns.
 ///
 /// # Errors
 ///
 /// If the configuration asks for what cannot be built, or for what must not be left out silently.
-pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fault> {
+pub fn assemble(
+    config: &Config,
+    logs: Option<&Logs>,
+) -> Result<(impl Gateway + use<>, Controls), Fault> {
     fault::refuse_unsupported(config)?;
     let server = &config.server;
     let proxies = TrustedProxies::new(server.trusted_proxies.iter().copied());
@@ -80,6 +87,7 @@ pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fau
         lanes: lanes.handle(),
         limits: limits.handle(),
         upstreams,
+        logs: logs.map(Logs::controls),
     };
 
     let service = Pipeline::builder()
@@ -108,7 +116,7 @@ pub fn assemble(config: &Config) -> Result<(impl Gateway + use<>, Controls), Fau
         .transform(IdentityHeadersLayer::new(identity_headers(config)))
         .forward_keeping_deadline(dispatch::Dispatch::new(
             forward,
-            respond,
+            logs.map(|logs| logs.intake(respond)),
             config.auth.forward_credentials,
         ))
         .build();

@@ -3,6 +3,7 @@
 //! The traffic has a runtime with the configured number of threads. The health and the admin listener have a thread and a
 //! runtime each, so that they answer whatever the traffic does.
 
+mod delivery;
 mod listeners;
 mod metrics;
 mod side;
@@ -17,11 +18,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::delivery::Delivery;
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::side::Side;
 use crate::admin::{self, Admin, Token};
-use crate::assembly::{Controls, Fault, Gateway, assemble};
+use crate::assembly::{Controls, Fault, Gateway, Logs, assemble};
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
@@ -41,6 +43,7 @@ struct Parts<S> {
     server: Server,
     service: S,
     controls: Controls,
+    logs: Option<Logs>,
 }
 
 /// Builds all that `config` describes and opens nothing: what it finds wrong, [`prepare`] finds wrong.
@@ -49,16 +52,17 @@ struct Parts<S> {
 ///
 /// The setting at fault.
 pub fn check(config: &Config) -> Result<(), Fault> {
-    build(config).map(drop)
+    build(config, Logs::plan(config)?).map(drop)
 }
 
-/// Builds a gateway, then opens its listeners.
+/// Builds a gateway and opens the queue of its log intake, then its listeners.
 ///
 /// # Errors
 ///
 /// The setting at fault: an address that is taken, say.
 pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
-    let parts = build(&config)?;
+    let logs = Logs::open(&config)?;
+    let parts = build(&config, logs)?;
     let listeners = Listeners::open(&config)?;
     Ok(Prepared {
         config,
@@ -67,7 +71,7 @@ pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
     })
 }
 
-fn build(config: &Config) -> Result<Parts<impl Gateway + use<>>, Fault> {
+fn build(config: &Config, logs: Option<Logs>) -> Result<Parts<impl Gateway + use<>>, Fault> {
     let token = match &config.admin.token_file {
         Some(path) => Some(
             Token::read(path).map_err(|error| Fault::new("admin.token_file", error.to_string()))?,
@@ -75,12 +79,13 @@ fn build(config: &Config) -> Result<Parts<impl Gateway + use<>>, Fault> {
         None => None,
     };
     let server = Server::new(server_config(&config.server)?);
-    let (service, controls) = assemble(config)?;
+    let (service, controls) = assemble(config, logs.as_ref())?;
     Ok(Parts {
         token,
         server,
         service,
         controls,
+        logs,
     })
 }
 
@@ -109,6 +114,7 @@ impl<S: Gateway> Prepared<S> {
             server,
             service,
             controls,
+            logs,
         } = parts;
         let metrics = metrics::registry();
         let readiness = Readiness::default();
@@ -129,6 +135,8 @@ impl<S: Gateway> Prepared<S> {
         let _admin =
             Side::start("gw-admin", listeners.admin, admin, Some(metrics)).map_err(system)?;
 
+        let delivery = logs.map(|logs| Delivery::start(logs, config.server.shutdown_grace));
+        let delivery = delivery.transpose().map_err(system)?;
         let drained = runtime.block_on(traffic(
             &config,
             &server,
@@ -139,6 +147,9 @@ impl<S: Gateway> Prepared<S> {
         ));
         // Tasks that outlived the grace are not waited for.
         runtime.shutdown_background();
+        if let Some(delivery) = delivery {
+            delivery.end();
+        }
         drained.map_err(|error| Fault::new("server.listen", error.to_string()))
     }
 }

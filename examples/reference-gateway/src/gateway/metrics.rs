@@ -13,6 +13,7 @@ pub(super) fn registry() -> PrometheusHandle {
             .unwrap_or_else(|_| PrometheusBuilder::new().build_recorder().handle());
         gw_ratelimit::describe();
         gw_bulkhead::describe();
+        gw_logingest::describe();
         handle
     };
     REGISTRY.get_or_init(install).clone()
