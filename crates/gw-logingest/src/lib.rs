@@ -20,6 +20,9 @@ pub use self::config::ConfigError;
 pub use self::event::EventLimits;
 pub use self::intake::{IngestHandle, LogIngest, Mode, Pressure};
 pub use self::layer::{Ingest, IngestLayer, ResponseBody, ResponseFuture};
-pub use self::queue::{AppendError, DiskQueue, Durability, Leased, MemoryQueue, OpenError, Queue, QueueState, QueueStatus, Want};
+pub use self::queue::{
+    AppendError, DiskQueue, Durability, Leased, MemoryQueue, OpenError, Queue, QueueState,
+    QueueStatus, Want,
+};
 #[cfg(feature = "metrics")]
 pub use self::telemetry::describe;

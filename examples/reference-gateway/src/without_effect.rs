@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::Config;
 use crate::assembly::log_ingest;
+use crate::config::Config;
 use crate::config::table::{Access, Mode, Protocol, Target, Total};
 use crate::config::table::{Durability, LogQueue, LogSink};
 use crate::config::value::Balance;
@@ -124,7 +124,8 @@ fn routes(config: &Config, notes: &mut Notes) {
 fn logs(config: &Config, notes: &mut Notes) {
     let written = &config.log_ingest;
     let embedded = matches!(written.sink, LogSink::Embedded(_));
-    let stays = "there is no embedded sink in this version: batches are taken, and stay in the queue";
+    let stays =
+        "there is no embedded sink in this version: batches are taken, and stay in the queue";
     notes.explain(embedded, "log_ingest.sink", stays);
     match &written.queue {
         LogQueue::Disk(queue) => {

@@ -16,7 +16,12 @@ pub(super) async fn page(State(admin): State<Admin>) -> Response {
 }
 
 fn describe(logs: &LogControls) -> Value {
-    let per_client: Vec<_> = logs.per_client.snapshot().iter().map(super::limit).collect();
+    let per_client: Vec<_> = logs
+        .per_client
+        .snapshot()
+        .iter()
+        .map(super::limit)
+        .collect();
     let consumer = logs.consumer.as_ref().map(|handle| handle.status());
     json!({
         "queue": queue(logs),

@@ -20,6 +20,7 @@ mod http;
 mod lanes;
 mod limits;
 mod listeners;
+mod logs;
 mod places;
 mod refusals;
 mod shutdown;

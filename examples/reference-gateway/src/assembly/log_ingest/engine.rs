@@ -146,7 +146,10 @@ mod tests {
         for max_bytes in sizes {
             let bytes = segment(max_bytes).unwrap();
             let files = max_bytes / bytes;
-            assert!((4..=512).contains(&files), "{max_bytes}: {files} of {bytes}");
+            assert!(
+                (4..=512).contains(&files),
+                "{max_bytes}: {files} of {bytes}"
+            );
             assert!((64 << 10..=1 << 30).contains(&bytes), "{max_bytes}");
         }
         for max_bytes in [0, (256 << 10) - 1, (512 << 30) + 1] {

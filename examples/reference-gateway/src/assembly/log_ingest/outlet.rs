@@ -32,7 +32,9 @@ fn elasticsearch(written: &table::ElasticsearchSink) -> Result<ElasticsearchSink
     let builder = ElasticsearchSink::builder(name.as_str());
     let nodes = written.nodes.iter();
     nodes
-        .fold(builder, |builder, node| builder.node(node.uri().to_string()))
+        .fold(builder, |builder, node| {
+            builder.node(node.uri().to_string())
+        })
         .build()
 }
 
