@@ -67,6 +67,7 @@ mod service;
 mod shutdown;
 mod stream;
 mod supervisor;
+mod workers;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -86,6 +87,7 @@ pub use self::closed::{CloseReason, Closed};
 pub use self::config::{ServerConfig, ServerConfigBuilder};
 pub use self::handle::{ListenerSnapshot, ServerHandle, Snapshot};
 pub use self::shutdown::Drained;
+pub use self::workers::Workers;
 
 use self::accept::{Backoff, backlog, is_about_one_connection, unless};
 use self::closed::Counters;
@@ -122,6 +124,7 @@ use self::shutdown::Connections;
 #[derive(Debug, Clone)]
 pub struct Server {
     registry: Arc<Registry>,
+    workers: Option<Workers>,
 }
 
 impl Server {
@@ -129,7 +132,15 @@ impl Server {
     pub fn new(config: ServerConfig) -> Self {
         Self {
             registry: Arc::new(Registry::new(config)),
+            workers: None,
         }
+    }
+
+    /// Serves connections on these threads. Without it: on the runtime that [`serve`](Self::serve) runs on.
+    #[must_use]
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
+        self
     }
 
     /// Reads the server's numbers.
@@ -210,11 +221,25 @@ impl Server {
         // Answers are written whole; waiting for more would only delay them. Without it they come all the same.
         _ = stream.set_nodelay(true);
         let (registry, service) = (Arc::clone(&self.registry), service.clone());
-        tokio::spawn(connection::run(
-            Io::new(stream, slot),
-            registry,
-            peer,
-            service,
-        ));
+        let Some(worker) = self.workers.as_ref().and_then(Workers::assign) else {
+            tokio::spawn(connection::run(
+                Io::new(stream, slot),
+                registry,
+                peer,
+                service,
+            ));
+            return;
+        };
+        // The socket leaves the reactor of this runtime, and joins that of the worker's.
+        let Ok(stream) = stream.into_std() else {
+            return;
+        };
+        let handle = worker.handle.clone();
+        handle.spawn(async move {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connection::run(Io::new(stream, slot), registry, peer, service).await;
+            }
+            drop(worker);
+        });
     }
 }

@@ -10,11 +10,13 @@ mod side;
 
 use std::future::Future;
 use std::io;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use gw_pipeline::server::{Drained, Server, ServerConfig};
+use gw_pipeline::server::{Drained, Server, ServerConfig, Workers};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -121,7 +123,11 @@ impl<S: Gateway> Prepared<S> {
 
         let system =
             |error: io::Error| Fault::new("server.threads", format!("the system refuses: {error}"));
-        let runtime = runtime(config.server.threads).map_err(system)?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(system)?;
+        let workers =
+            Workers::start("gw-traffic", threads(config.server.threads)).map_err(system)?;
+        let server = server.workers(workers);
         let admin = Admin {
             readiness: readiness.clone(),
             metrics: metrics.clone(),
@@ -188,12 +194,12 @@ async fn traffic(
     Ok(all)
 }
 
-fn runtime(threads: usize) -> io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if threads > 0 {
-        builder.worker_threads(threads);
+/// One thread per core, unless it is said how many.
+fn threads(written: usize) -> usize {
+    match written {
+        0 => available_parallelism().map_or(1, NonZeroUsize::get),
+        written => written,
     }
-    builder.thread_name("gw-traffic").enable_all().build()
 }
 
 fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {

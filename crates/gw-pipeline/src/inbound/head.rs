@@ -169,7 +169,7 @@ pub(super) fn is_host(text: &str) -> bool {
     let name_is_valid = (1..=255).contains(&name.len())
         && name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     name_is_valid && port_is_valid
 }
 

@@ -1,14 +1,15 @@
+use std::mem;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gw_core::context::Deadline;
+use gw_core::context::{Criticality, Deadline, Lane, RouteMatch, UpstreamName};
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{BoxError, OnReject, RejectContext, Rejection, Respond};
 use http::header::{ALLOW, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{Extensions, HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -19,11 +20,11 @@ use super::request_body::{BodyTimers, RequestBody};
 use super::route::{Found, RouteEntry, RouteTable};
 use crate::codes;
 use crate::decided::Decided;
-use crate::timeouts::PassErrorBodies;
+use crate::timeouts::{PassErrorBodies, Timeouts};
 
 /// Brings the request's head into its one form, finds its route, and stamps what holds for it.
 ///
-/// The route's [`RouteMatch`](gw_core::context::RouteMatch), lane, criticality, upstream, deadline and timers go into
+/// The route's [`RouteMatch`], lane, criticality, upstream, deadline and timers go into
 /// the request's extensions, and its body gets the route's limit. Finding the route is a look-up in memory; a request
 /// without a route is refused at once or after all other stages, as [`NotFound`] says.
 ///
@@ -129,7 +130,8 @@ impl<R> RouteResolveLayer<R> {
         let (route_match, limit) = match self.table.find(parts) {
             Found::Route(route) => {
                 let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
-                (stamp(parts, route), limit)
+                stamp(&mut parts.extensions, route);
+                (&route.route_match, limit)
             }
             missing => {
                 let refused = not_found(missing);
@@ -137,13 +139,14 @@ impl<R> RouteResolveLayer<R> {
                     return Err(refused);
                 }
                 parts.extensions.insert(LateRefusal(refused));
-                (self.table.unmatched().clone(), self.max_body_bytes)
+                let unmatched = self.table.unmatched();
+                parts.extensions.insert(unmatched.clone());
+                (unmatched, self.max_body_bytes)
             }
         };
         if let Some(record) = Record::of(&parts.extensions) {
             record.update(|exchange| exchange.route = Some(route_match.clone()));
         }
-        parts.extensions.insert(route_match);
         // A declared length is refused before a byte is read; the body's own count is kept all the same. The answer tells
         // that there is such a route, so it comes no earlier than a 404.
         let declared = parts
@@ -172,31 +175,21 @@ fn timers(timers: BodyTimers, parts: &Parts) -> BodyTimers {
     }
 }
 
-fn stamp(parts: &mut Parts, route: &RouteEntry) -> gw_core::context::RouteMatch {
-    let policy = &route.policy;
-    let extensions = &mut parts.extensions;
-    if let Some(lane) = &policy.lane {
-        extensions.insert(lane.clone());
+fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
+    let mut earlier = mem::replace(extensions, route.facts.clone());
+    // Of two pipelines, one behind the other, the inner one's route is the one that counts.
+    if earlier.remove::<RouteMatch>().is_some() {
+        earlier.remove::<Lane>();
+        earlier.remove::<Criticality>();
+        earlier.remove::<UpstreamName>();
+        earlier.remove::<Timeouts>();
+        earlier.remove::<PassErrorBodies>();
     }
-    if let Some(criticality) = policy.criticality {
-        extensions.insert(criticality);
-    }
-    if let Some(upstream) = &policy.upstream {
-        extensions.insert(upstream.clone());
-    }
-    if let Some(deadline) = policy
-        .deadline
-        .and_then(|limit| Deadline::after(Instant::now(), limit))
-    {
+    extensions.extend(earlier);
+    let deadline = route.policy.deadline;
+    if let Some(deadline) = deadline.and_then(|limit| Deadline::after(Instant::now(), limit)) {
         extensions.insert(deadline);
     }
-    if let Some(timeouts) = policy.timeouts {
-        extensions.insert(timeouts);
-    }
-    if policy.pass_error_bodies {
-        extensions.insert(PassErrorBodies);
-    }
-    route.route_match.clone()
 }
 
 fn not_found(found: Found<'_>) -> Rejection {

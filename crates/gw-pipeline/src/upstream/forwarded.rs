@@ -2,32 +2,33 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{Entry, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
-use crate::fields::remove_where;
+use crate::fields::{Names, remove_where};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Whether only a trusted proxy may say it.
-fn is_said_by_proxies(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-    )
-}
-
-/// Dropped whoever sent it: it is not a list, so it cannot be appended to, and an upstream that reads it reads another
-/// address than the one that was counted and checked.
-const X_REAL_IP: &str = "x-real-ip";
+/// What only a trusted proxy may say, and `X-Real-IP`, which is dropped whoever sent it: it is not a list, so it cannot
+/// be appended to, and an upstream that reads it reads another address than the one that was counted and checked.
+static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
+    [
+        FORWARDED,
+        FOR,
+        PROTO,
+        HOST,
+        HeaderName::from_static("x-forwarded-port"),
+        HeaderName::from_static("x-forwarded-prefix"),
+        X_REAL_IP,
+    ]
+    .into_iter()
+    .collect()
+});
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The hop from the one who called to this gateway.
 #[derive(Debug)]
@@ -47,8 +48,10 @@ impl Hop<'_> {
     ///
     /// `Forwarded` is continued if a trusted proxy began it, and never begun: an upstream reads one of the two.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
-        remove_where(headers, |name| {
-            name.as_str() == X_REAL_IP || (!self.trusted && is_said_by_proxies(name))
+        let said = &*SAID_BY_PROXIES;
+        remove_where(headers, |name| match self.trusted {
+            true => *name == X_REAL_IP,
+            false => said.contains(name),
         });
         let from = self.from.map(|from| text(from.to_canonical()));
         if !self.trusted {

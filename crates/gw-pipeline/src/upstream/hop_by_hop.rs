@@ -1,27 +1,31 @@
 //! Fields that are for one connection and must not be passed on (RFC 9110 section 7.6.1).
 
+use std::sync::LazyLock;
+
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED,
-    HOST, HeaderMap, HeaderName, TE,
+    HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 
-use crate::fields::remove_where;
+use crate::fields::{Names, remove_where};
 
-/// Whether a field is removed even if `Connection` does not name it. `Trailer` is kept: trailers are passed on.
-fn is_for_one_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-            | "proxy-authorization"
-            | "proxy-authenticate"
-    )
-}
+/// Removed even if `Connection` does not name them. `Trailer` is kept: trailers are passed on.
+static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
+    [
+        CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HeaderName::from_static("http2-settings"),
+        PROXY_AUTHORIZATION,
+        PROXY_AUTHENTICATE,
+    ]
+    .into_iter()
+    .collect()
+});
 
 /// Kept even if `Connection` names them: the gateway or the upstream relies on them, and nobody may make it forget
 /// them.
@@ -42,6 +46,10 @@ const NEVER: [HeaderName; 9] = [
 ///
 /// Must run before the gateway adds fields of its own.
 pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) {
+    let always = &*ALWAYS;
+    if !headers.keys().any(|name| always.contains(name)) {
+        return;
+    }
     // Taken out first, since it cannot be read and changed at the same time.
     let mut lines = Vec::new();
     if let http::header::Entry::Occupied(connection) = headers.entry(CONNECTION) {
@@ -58,7 +66,7 @@ pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) {
             }
         }
     }
-    remove_where(headers, is_for_one_hop);
+    remove_where(headers, |name| always.contains(name));
 }
 
 /// Whether a line of `Connection` has the option `option`, in any case.

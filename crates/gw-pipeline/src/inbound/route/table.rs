@@ -3,11 +3,12 @@ use std::sync::Arc;
 
 use gw_core::context::RouteMatch;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{Extensions, HeaderName, HeaderValue, Method, header};
 
 use super::pattern::{End, Step};
 use super::{Policy, Route};
 use crate::config_error::ConfigError;
+use crate::timeouts::PassErrorBodies;
 
 /// All routes of a gateway, found by the request's normalised path. A clone shares the table.
 ///
@@ -32,6 +33,9 @@ struct Table {
 pub(in crate::inbound) struct RouteEntry {
     pub(in crate::inbound) route_match: RouteMatch,
     pub(in crate::inbound) policy: Policy,
+    /// What goes into each request's extensions: with room for what other stages put there, so that a clone of it does
+    /// not grow.
+    pub(in crate::inbound) facts: Extensions,
     methods: Vec<Method>,
     host: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -254,8 +258,10 @@ impl RouteTableBuilder {
                 .parse()
                 .map_err(|rule| ConfigError::new(field("match"), rule))?;
             root.insert(&steps, end, ordinal);
+            let route_match = RouteMatch::new(ordinal, route.name, route.pattern.as_str());
             routes.push(RouteEntry {
-                route_match: RouteMatch::new(ordinal, route.name, route.pattern.as_str()),
+                facts: facts(&route_match, &route.policy),
+                route_match,
                 policy: route.policy,
                 methods: route.methods,
                 host: route.host,
@@ -269,6 +275,40 @@ impl RouteTableBuilder {
             unmatched: RouteMatch::unmatched(),
         })))
     }
+}
+
+/// What holds for each request of a route.
+fn facts(route_match: &RouteMatch, policy: &Policy) -> Extensions {
+    let mut facts = Extensions::new();
+    roomy(&mut facts);
+    facts.insert(route_match.clone());
+    if let Some(lane) = &policy.lane {
+        facts.insert(lane.clone());
+    }
+    if let Some(criticality) = policy.criticality {
+        facts.insert(criticality);
+    }
+    if let Some(upstream) = &policy.upstream {
+        facts.insert(upstream.clone());
+    }
+    if let Some(timeouts) = policy.timeouts {
+        facts.insert(timeouts);
+    }
+    if policy.pass_error_bodies {
+        facts.insert(PassErrorBodies);
+    }
+    facts
+}
+
+/// Makes room for eight entries more: what is removed leaves its room behind, and a clone has as much.
+fn roomy(extensions: &mut Extensions) {
+    #[derive(Clone)]
+    struct Room<const N: u8>;
+    macro_rules! with {
+        ($method:ident, $($n:literal)*) => { $( extensions.$method(Room::<$n>); )* };
+    }
+    with!(insert, 0 1 2 3 4 5 6 7);
+    extensions.clear();
 }
 
 impl Node {

@@ -1,0 +1,145 @@
+//! Threads that serve connections, each with a runtime of its own.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+
+/// Threads that serve connections. A connection stays on the thread that it was given to, with all that its requests
+/// do, and no request waits for another thread or wakes one.
+///
+/// On a runtime with several threads, work moves to whichever thread is free. That evens out long computations, which a
+/// gateway has none of, and costs a wake of another thread for every few requests.
+///
+/// Clones are handles to the same threads, which end when the last one is dropped: connections that are still open are
+/// cut then. [`Server::serve`](super::Server::serve) waits for them before.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    crew: Arc<Crew>,
+}
+
+#[derive(Debug)]
+struct Crew {
+    workers: Vec<Worker>,
+    /// Dropped first: it ends the threads.
+    stop: Option<watch::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    handle: Handle,
+    connections: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A worker that has been given a connection; dropping it takes the connection off its count.
+#[derive(Debug)]
+pub(super) struct Assigned {
+    pub(super) handle: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// Starts so many threads, at least one, named `name-0`, `name-1` and so on.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses threads or what their runtimes need.
+    pub fn start(name: &str, threads: usize) -> io::Result<Self> {
+        let (stop, stopping) = watch::channel(());
+        let mut crew = Crew {
+            workers: Vec::new(),
+            stop: Some(stop),
+        };
+        for number in 0..threads.max(1) {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            let mut stopping = stopping.clone();
+            let thread = thread::Builder::new().name(format!("{name}-{number}"));
+            let thread = thread.spawn(move || {
+                // An error: the sender is gone.
+                runtime.block_on(async { while stopping.changed().await.is_ok() {} });
+            })?;
+            crew.workers.push(Worker {
+                handle,
+                connections: Arc::default(),
+                thread: Some(thread),
+            });
+        }
+        Ok(Self {
+            crew: Arc::new(crew),
+        })
+    }
+
+    /// The worker that has the fewest connections.
+    pub(super) fn assign(&self) -> Option<Assigned> {
+        // Relaxed: two that come together may choose the same one, which is no harm.
+        let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let worker = self.crew.workers.iter().min_by_key(load)?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Assigned {
+            handle: worker.handle.clone(),
+            connections: Arc::clone(&worker.connections),
+        })
+    }
+}
+
+impl Drop for Assigned {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.stop = None;
+        let me = thread::current().id();
+        for worker in &mut self.workers {
+            // The last handle may be dropped by a worker itself, by way of a service.
+            if let Some(thread) = worker.thread.take()
+                && thread.thread().id() != me
+            {
+                // An error: it panicked, and has ended all the same.
+                _ = thread.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_go_where_the_fewest_are() {
+        let workers = Workers::start("test", 2).unwrap();
+        let ids = |assigned: &[Assigned]| -> Vec<_> {
+            assigned.iter().map(|worker| worker.handle.id()).collect()
+        };
+        let mut assigned: Vec<_> = (0..4).filter_map(|_| workers.assign()).collect();
+        let [a, b, c, d] = ids(&assigned)[..] else {
+            unreachable!();
+        };
+        assert!(a != b && a == c && b == d);
+        assigned.retain(|worker| worker.handle.id() == a);
+        let next: Vec<_> = (0..2).filter_map(|_| workers.assign()).collect();
+        assert_eq!(ids(&next), [b, b]);
+    }
+
+    #[test]
+    fn threads_end_with_the_last_handle() {
+        let workers = Workers::start("test", 1).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let assigned = workers.assign().unwrap();
+        assigned.handle.spawn(async move {
+            let _held = sender;
+            std::future::pending::<()>().await;
+        });
+        drop((assigned, workers.clone()));
+        drop(workers);
+        assert!(receiver.recv().is_err(), "the task has been dropped");
+    }
+}
