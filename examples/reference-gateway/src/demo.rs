@@ -4,7 +4,7 @@ mod script;
 mod upstreams;
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::runtime::Builder;
 
@@ -30,12 +30,15 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .map_err(|error| format!("no upstreams: {error}"))?;
 
     // The usual ports, or any others if one of those is taken. Trying is the only way to know.
-    let usual = config(&upstreams, [8080, 9902, 9901])?;
+    let folder = Folder::of_this_process();
+    let usual = config(&upstreams, &folder, [8080, 9902, 9901])?;
     let prepared = match prepare(usual) {
         Ok(prepared) => prepared,
-        Err(_) => prepare(config(&upstreams, [0; 3])?).map_err(|fault| fault.to_string())?,
+        Err(_) => {
+            prepare(config(&upstreams, &folder, [0; 3])?).map_err(|fault| fault.to_string())?
+        }
     };
-    print!("{}", script::text(prepared.addresses()));
+    print!("{}", script::text(prepared.addresses(), &folder.events()));
     // What is cut when the demo ends is nobody's loss.
     prepared
         .serve(stop)
@@ -43,8 +46,32 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .map_err(|fault| fault.to_string())
 }
 
+/// Where the demo keeps logs. It goes with the demo.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn of_this_process() -> Self {
+        Self(std::env::temp_dir().join(format!("gw-demo-{}", std::process::id())))
+    }
+
+    fn events(&self) -> PathBuf {
+        self.0.join("events.ndjson")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It may never have been made, and whoever cannot remove it has nothing better to do.
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// The demo's configuration, for these ports of traffic, health and admin.
-fn config(upstreams: &Upstreams, [traffic, health, admin]: [u16; 3]) -> Result<Config, String> {
+fn config(
+    upstreams: &Upstreams,
+    folder: &Folder,
+    [traffic, health, admin]: [u16; 3],
+) -> Result<Config, String> {
     let environment = |name: &str| match name {
         "DEMO_LISTEN" => Some(format!("127.0.0.1:{traffic}")),
         "DEMO_HEALTH" => Some(format!("127.0.0.1:{health}")),
@@ -52,6 +79,8 @@ fn config(upstreams: &Upstreams, [traffic, health, admin]: [u16; 3]) -> Result<C
         "DEMO_AUTH" => Some(format!("http://{}", upstreams.auth)),
         "DEMO_ORDERS" => Some(format!("http://{}", upstreams.orders)),
         "DEMO_LOGS" => Some(format!("http://{}", upstreams.logs)),
+        "DEMO_QUEUE" => Some(folder.0.join("queue").display().to_string()),
+        "DEMO_EVENTS" => Some(folder.events().display().to_string()),
         _ => None,
     };
     let text = include_str!("demo/demo.toml");

@@ -57,15 +57,16 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     build(config, Logs::plan(config)?).map(drop)
 }
 
-/// Builds a gateway and opens the queue of its log intake, then its listeners.
+/// Builds a gateway, then opens its listeners and the queue of its log intake.
 ///
 /// # Errors
 ///
 /// The setting at fault: an address that is taken, say.
 pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
+    // First, so that a second instance by mistake does not touch the queue.
+    let listeners = Listeners::open(&config)?;
     let logs = Logs::open(&config)?;
     let parts = build(&config, logs)?;
-    let listeners = Listeners::open(&config)?;
     Ok(Prepared {
         config,
         parts,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use gw_core::context::UpstreamName;
 use gw_core::{BoxError, Rejection};
 use gw_pipeline::codes;
+use gw_pipeline::inbound::ClientFault;
 use gw_pipeline::upstream::{Forward, UpstreamBody};
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -69,7 +70,10 @@ where
             return DispatchFuture::upstream(self.forward.call(request));
         }
         match &mut self.intake {
-            Some(intake) => DispatchFuture::local(intake.call(request)),
+            Some(intake) => {
+                let fault = request.extensions().get::<ClientFault>().cloned();
+                DispatchFuture::local(intake.call(request), fault)
+            }
             None => DispatchFuture::refused(Rejection::new(&codes::UPSTREAM_UNAVAILABLE)),
         }
     }

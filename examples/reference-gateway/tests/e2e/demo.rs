@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -14,6 +15,7 @@ struct Demo {
     tries: Vec<Try>,
     child: Child,
     errors: Lines,
+    folder: TempDir,
 }
 
 struct Try {
@@ -23,8 +25,11 @@ struct Try {
 
 impl Demo {
     async fn start(arguments: &[&str]) -> Self {
+        // It is killed below, and leaves its files behind then.
+        let folder = TempDir::new().unwrap();
         let mut child = Command::new(GATEWAY)
             .args(arguments)
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -38,6 +43,7 @@ impl Demo {
             tries,
             child,
             errors,
+            folder,
         }
     }
 }
@@ -83,7 +89,7 @@ async fn read(lines: &mut Lines) -> Vec<Try> {
 #[tokio::test]
 async fn every_command_of_the_demo_keeps_its_promise() {
     let demo = Demo::start(&[]).await;
-    assert_eq!(demo.tries.len(), 10);
+    assert_eq!(demo.tries.len(), 12);
     for Try { promise, command } in &demo.tries {
         // One of them waits for ten seconds: that is what it shows.
         let said = run_for(Duration::from_secs(30), "bash", &["-c", command], "").await;
@@ -115,7 +121,7 @@ fn keeps(promise: &str, said: &Said) {
             count("429") > 0 && count("200") + count("429") == 25,
             "{out}"
         );
-    } else if promise.starts_with("The log service hangs") {
+    } else if promise.starts_with("The old log service hangs") {
         // Eight uploads, and a login while they hang.
         assert_eq!(
             (count("503"), count("504"), count("200"), codes.len()),
@@ -129,6 +135,17 @@ fn keeps(promise: &str, said: &Said) {
         );
     } else if promise.starts_with("... and logins answer") {
         is(200);
+    } else if promise.starts_with("The log intake needs no log service: 202") {
+        is(202);
+        assert!(out.contains("\"durability\":\"host\""), "{out}");
+    } else if promise.starts_with("... and a moment later the event is in a file") {
+        for word in [
+            "\"message\":\"hello\"",
+            "\"engine\": \"disk\"",
+            "\"accepted\": 1",
+        ] {
+            assert!(out.contains(word), "{word} in {out}");
+        }
     } else if promise.starts_with("No route: 404") {
         is(404);
         assert!(out.contains("\"code\":\"ROUTE_NOT_FOUND\""), "{out}");
@@ -174,5 +191,7 @@ async fn ctrl_c_ends_the_demo() {
         run("kill", &["-INT", &pid], "").await.succeeded();
         let status = timeout(PATIENCE, demo.child.wait()).await;
         assert!(status.expect("it ends").unwrap().success());
+        let left = std::fs::read_dir(demo.folder.path()).unwrap();
+        assert_eq!(left.count(), 0, "the demo takes its files with it");
     }
 }

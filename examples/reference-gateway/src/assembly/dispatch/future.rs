@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gw_core::{Body, BoxError, Rejection};
+use gw_pipeline::inbound::ClientFault;
 use gw_pipeline::upstream::UpstreamBody;
 use http::Response;
 use pin_project_lite::pin_project;
@@ -21,7 +22,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F, L> {
         Upstream { #[pin] future: F },
-        Local { #[pin] future: L },
+        Local { #[pin] future: L, fault: Option<ClientFault> },
         Refused { refused: Option<Rejection> },
     }
 }
@@ -33,9 +34,10 @@ impl<F, L> DispatchFuture<F, L> {
         }
     }
 
-    pub(super) const fn local(future: L) -> Self {
+    /// `fault` is where the request's body notes that it failed by the client's fault.
+    pub(super) const fn local(future: L, fault: Option<ClientFault>) -> Self {
         Self {
-            state: State::Local { future },
+            state: State::Local { future, fault },
         }
     }
 
@@ -62,7 +64,11 @@ where
                 Ok(response) => Ok(response.map(AnswerBody::Upstream)),
                 Err(rejection) => Err(rejection.into()),
             }),
-            StateProj::Local { future } => future.poll(cx).map(|outcome| {
+            StateProj::Local { future, fault } => future.poll(cx).map(|outcome| {
+                // The service has seen no more than a body that broke off.
+                if let Some(fault) = fault.as_ref().and_then(ClientFault::get) {
+                    return Err(Rejection::new(fault.code()).into());
+                }
                 outcome.map(|response| response.map(|body| AnswerBody::Local(Body::new(body))))
             }),
             // Pending once taken: a future must not be polled after it was ready.

@@ -15,7 +15,8 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
     let folder = TempDir::new().unwrap();
     let limits = "max_body_bytes = \"64KiB\"\nmax_event_bytes = \"32KiB\"\nmax_events = 10\n";
     let ingest = to_cluster(&folder.path().join("queue"), &cluster, "1MiB") + limits + AMPLE;
-    let gateway = Gateway::serve(&config("", &ingest)).await;
+    let server = "body_idle_timeout = \"500ms\"";
+    let gateway = Gateway::serve(&config(server, &ingest)).await;
     let mut promises = Promises::default();
     let json = "content-type: application/json\r\n";
     let good = format!("[{}]", event("good"));
@@ -90,6 +91,11 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
         let answer = send(gateway.traffic, bytes).await;
         is_refusal(what, &answer, status, code);
     }
+    let mut slow = Client::connect(gateway.traffic).await;
+    let head = format!("POST /api/logs HTTP/1.1\r\nhost: a\r\n{json}content-length: 100\r\n\r\n[");
+    slow.send(&head).await;
+    let answer = slow.read_answer().await;
+    is_refusal("a slow body", &answer, 408, "CLIENT_TIMEOUT");
     // Longer than announced at first: the bytes are counted as they come.
     let mut chunked =
         format!("POST /api/logs HTTP/1.1\r\nhost: a\r\n{json}transfer-encoding: chunked\r\n\r\n");

@@ -68,7 +68,7 @@ async fn a_directory_that_cannot_be_used_is_told_at_the_start_with_its_key() {
     let text = config("", &ingest);
     let line = 1 + text
         .lines()
-        .position(|line| line.starts_with("queue = "))
+        .position(|line| line.starts_with("queue = {"))
         .unwrap();
     let (_folder, file) = folder(&text);
     // Checking opens nothing.
