@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use gw_tests::bench::Result;
 use gw_tests::bench::gateway::{self, Gateway};
 use gw_tests::bench::group_commit::GroupCommit;
 use gw_tests::bench::load::{self, Load, Run};
@@ -21,7 +22,6 @@ use gw_tests::bench::process::Process;
 use gw_tests::bench::statistics::{median, micros};
 use gw_tests::bench::supervise::{status, supervise};
 use gw_tests::bench::table::Table;
-use gw_tests::bench::Result;
 
 const TARGET: &str = "/api/logs";
 
@@ -169,9 +169,7 @@ fn tables(delivery: Delivery) -> String {
 const NAMES: [&str; 3] = ["bare loop", "gateway", "gateway, delivering"];
 
 fn print(rounds: &[[Run; 3]]) {
-    let mut table = Table::new(&[
-        "round", "subject", "durable/s", "ratio", "p50 µs", "p99 µs",
-    ]);
+    let mut table = Table::new(&["round", "subject", "durable/s", "ratio", "p50 µs", "p99 µs"]);
     for (number, round) in (1..).zip(rounds) {
         let [bare, _, _] = round;
         for (name, run) in NAMES.into_iter().zip(round) {
@@ -192,8 +190,14 @@ fn print(rounds: &[[Run; 3]]) {
             let [bare, _, _] = round;
             run(round).rate() / bare.rate()
         }));
-        let p99 = median(rounds.iter().map(|round| micros(run(round).latencies().per_mille(990))));
-        println!("{name}: {ratio:.3} of the bare loop's durable uploads a second, p99 {p99:.0} µs (medians)");
+        let p99 = median(
+            rounds
+                .iter()
+                .map(|round| micros(run(round).latencies().per_mille(990))),
+        );
+        println!(
+            "{name}: {ratio:.3} of the bare loop's durable uploads a second, p99 {p99:.0} µs (medians)"
+        );
     };
     of("gateway", |[_, stays, _]| stays);
     of("gateway, delivering", |[_, _, to_file]| to_file);

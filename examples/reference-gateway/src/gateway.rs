@@ -63,7 +63,9 @@ pub fn check(config: &Config) -> Result<(), Fault> {
 ///
 /// The setting at fault: an address that is taken, say.
 pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
-    // First, so that a second instance by mistake does not touch the queue.
+    // The queue's measures go to the registry that is there when it is opened.
+    metrics::registry();
+    // Before the queue, so that a second instance by mistake does not touch the queue.
     let listeners = Listeners::open(&config)?;
     let logs = Logs::open(&config)?;
     let parts = build(&config, logs)?;

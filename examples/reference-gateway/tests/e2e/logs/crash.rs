@@ -1,7 +1,9 @@
 //! `kill -9` under load.
 
+use std::time::Duration;
+
 use gw_testkit::client::Client;
-use gw_testkit::elasticsearch::Elasticsearch;
+use gw_testkit::elasticsearch::{Behaviour, Elasticsearch};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -44,7 +46,17 @@ async fn upload_on(mut connection: Client, name: String, learned: mpsc::Unbounde
 }
 
 /// Runs a gateway under load until so many uploads are confirmed, and kills it. What was confirmed until its end counts.
-async fn round(text: &str, number: usize, confirmed: usize, promises: &mut Promises) {
+///
+/// With a `sink`, it is killed while it waits for the sink's answer: the sink has the events, and the gateway does not
+/// know.
+async fn round(
+    text: &str,
+    number: usize,
+    confirmed: usize,
+    sink: Option<&Elasticsearch>,
+    promises: &mut Promises,
+) {
+    let before = sink.map(|sink| sink.requests().items);
     let gateway = Gateway::serve(text).await;
     let (learned, mut learning) = mpsc::unbounded_channel();
     let mut uploads = JoinSet::new();
@@ -62,6 +74,12 @@ async fn round(text: &str, number: usize, confirmed: usize, promises: &mut Promi
     for _ in 0..confirmed {
         note(learning.recv().await.expect("uploads go on"));
     }
+    if let (Some(sink), Some(before)) = (sink, before) {
+        sink.until("a request that is not answered", move |requests| {
+            requests.items > before
+        })
+        .await;
+    }
     gateway.kill().await;
     while let Some(learned) = learning.recv().await {
         note(learned);
@@ -74,15 +92,19 @@ async fn round(text: &str, number: usize, confirmed: usize, promises: &mut Promi
 #[tokio::test]
 async fn what_was_confirmed_survives_twenty_kills_in_a_row() {
     let cluster = cluster().await;
+    // It has the documents at once, and says so late.
+    cluster.behave(Behaviour::slow(Duration::from_secs(2)));
     let folder = TempDir::new().unwrap();
     let ingest = to_cluster(&folder.path().join("queue"), &cluster, "64MiB") + AMPLE;
     let text = config("", &ingest);
     let mut promises = Promises::default();
     for number in 0..KILLS {
         // Each round ends at another moment.
-        round(&text, number, 1 + number * 3, &mut promises).await;
+        let sink = (number % 5 == 4).then_some(&cluster);
+        round(&text, number, 1 + number * 3, sink, &mut promises).await;
     }
     assert!(promises.len() > KILLS * 2);
+    cluster.behave(Behaviour::healthy());
     // The last one is not killed: it delivers what the others left.
     let gateway = Gateway::serve(&text).await;
     promises.are_kept(&cluster).await;
