@@ -29,10 +29,20 @@ pub fn get(target: &str) -> Bytes {
     format!("GET {target} HTTP/1.1\r\n{FIELDS}").into()
 }
 
+/// A POST of this JSON for this target with the fields of a browser, rendered once.
+pub fn post(target: &str, json: &str) -> Bytes {
+    let length = json.len();
+    format!(
+        "POST {target} HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{FIELDS}{json}"
+    )
+    .into()
+}
+
 /// Open connections that send the same request again and again.
 #[derive(Debug)]
 pub struct Load {
     request: Bytes,
+    status: u16,
     connections: Vec<Connection>,
 }
 
@@ -44,6 +54,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// A run that something else than a [`Load`] made.
+    pub fn new(samples: Vec<Duration>, elapsed: Duration) -> Self {
+        Self { samples, elapsed }
+    }
+
     /// Requests, all of them answered.
     pub fn requests(&self) -> usize {
         self.samples.len()
@@ -84,15 +99,23 @@ impl Load {
         }
         Ok(Self {
             request,
+            status: 200,
             connections: open,
         })
+    }
+
+    /// Takes answers of this status for good, instead of 200.
+    #[must_use]
+    pub fn answered(mut self, status: u16) -> Self {
+        self.status = status;
+        self
     }
 
     /// Sends so many requests over all connections together.
     ///
     /// # Errors
     ///
-    /// If one is answered by anything but a 200 on a connection that stays open.
+    /// If one is answered by anything but the good status on a connection that stays open.
     ///
     /// # Cancel safety
     ///
@@ -106,6 +129,7 @@ impl Load {
             tasks.spawn(closed_loop(
                 connection,
                 self.request.clone(),
+                self.status,
                 Arc::clone(&left),
             ));
         }
@@ -125,6 +149,7 @@ impl Load {
 async fn closed_loop(
     mut connection: Connection,
     request: Bytes,
+    status: u16,
     left: Arc<AtomicUsize>,
 ) -> Result<(Connection, Vec<Duration>)> {
     let mut latencies = Vec::new();
@@ -137,7 +162,7 @@ async fn closed_loop(
         let started = Instant::now();
         let head = connection.exchange(&request).await?;
         latencies.push(started.elapsed());
-        if head.status != 200 || head.close {
+        if head.status != status || head.close {
             let body = String::from_utf8_lossy(connection.body(head));
             return Err(
                 format!("a request under load was answered {}: {body}", head.status).into(),

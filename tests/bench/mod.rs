@@ -8,6 +8,7 @@ pub mod callgrind;
 pub mod connection;
 pub mod cpu;
 pub mod gateway;
+pub mod group_commit;
 pub mod hang;
 pub mod load;
 pub mod ports;

@@ -8,7 +8,7 @@
 //! | `message` | required; a string |
 //! | `timestamp` or `@timestamp` | RFC 3339 text or integer milliseconds since 1970; out of the window: the time of receipt is used and the event is flagged |
 //! | `span_id` | 16 lower-case hex digits, not all zero |
-//! | `event_id` | 1 to 128 visible ASCII characters; becomes the document's id |
+//! | `event_id` | 1 to 128 visible ASCII characters; with the client's name in front, the document's id |
 //! | `kind`, `logger` | non-empty strings |
 //! | `fields` | an object |
 //! | anything else | moved below `fields` |

@@ -21,7 +21,7 @@ mod watermarks;
 
 pub use self::builder::{LogIngestBuilder, OnInvalid};
 pub use self::classify::Classifier;
-pub use self::client::ClientKey;
+pub use self::client::{ByClient, ClientKey};
 pub use self::counts::Counts;
 pub use self::guard::{AmplificationGuard, Verdict};
 pub use self::handle::{IngestHandle, IngestSnapshot, Mode};

@@ -2,6 +2,7 @@
 //! traffic does.
 
 mod access;
+mod logs;
 
 use axum::Router;
 use axum::extract::State;
@@ -30,7 +31,7 @@ pub struct Admin {
     pub metrics: PrometheusHandle,
     /// What is behind `/access-log`.
     pub log: AccessLogHandle,
-    /// What is behind `/lanes`, `/limits` and `/upstreams`.
+    /// What is behind `/lanes`, `/limits`, `/upstreams` and `/logs`.
     pub controls: Controls,
     /// The connections behind `/`.
     pub server: ServerHandle,
@@ -53,6 +54,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/limits", get(limits))
         .route("/upstreams", get(upstreams))
         .route("/access-log", get(access_log))
+        .route("/logs", get(logs::page))
         .with_state(admin);
     match token {
         Some(token) => router.layer(middleware::from_fn_with_state(token, access::require)),
@@ -65,7 +67,7 @@ async fn index(State(admin): State<Admin>) -> Response {
     json_page(&json!({
         "phase": admin.readiness.phase().as_str(),
         "connections": { "active": server.active, "accepted": server.accepted },
-        "pages": ["/metrics", "/lanes", "/limits", "/upstreams", "/access-log"],
+        "pages": ["/metrics", "/lanes", "/limits", "/upstreams", "/logs", "/access-log"],
     }))
 }
 

@@ -5,6 +5,7 @@ mod dispatch;
 mod fault;
 mod lanes;
 mod limits;
+pub(crate) mod log_ingest;
 pub mod observe;
 mod routes;
 mod upstreams;
@@ -31,6 +32,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 pub use self::fault::Fault;
+pub use self::log_ingest::{Engine, LogControls, Logs};
 use crate::config::{Config, table};
 
 /// What an operator reads and changes while the gateway serves.
@@ -39,6 +41,8 @@ pub struct Controls {
     pub lanes: BulkheadHandle,
     pub limits: RateLimitHandle,
     pub upstreams: Vec<Upstream>,
+    /// None if no route ends in the log intake.
+    pub logs: Option<LogControls>,
 }
 
 /// A gateway's service: cheap to clone, once for each connection.
@@ -66,7 +70,8 @@ impl<S> Gateway for S where
 {
 }
 
-/// The service, with `observe` outermost, and its controls. Threads of lanes are running when it returns.
+/// The service, with `observe` outermost, and its controls; `logs` is what routes with that service end in. Threads of
+/// lanes are running when it returns.
 ///
 /// # Errors
 ///
@@ -74,6 +79,7 @@ impl<S> Gateway for S where
 pub fn assemble(
     config: &Config,
     observe: ObserveLayer,
+    logs: Option<&Logs>,
 ) -> Result<(impl Gateway + use<>, Controls), Fault> {
     fault::refuse_unsupported(config)?;
     let server = &config.server;
@@ -93,6 +99,7 @@ pub fn assemble(
         lanes: lanes.handle(),
         limits: limits.handle(),
         upstreams,
+        logs: logs.map(Logs::controls),
     };
 
     let service = Pipeline::builder()
@@ -122,7 +129,7 @@ pub fn assemble(
         .transform(IdentityHeadersLayer::new(identity_headers(config)))
         .forward_keeping_deadline(dispatch::Dispatch::new(
             forward,
-            respond,
+            logs.map(|logs| logs.intake(respond)),
             config.auth.forward_credentials,
         ))
         .build();

@@ -30,18 +30,20 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .block_on(upstreams::start())
         .map_err(|error| format!("no upstreams: {error}"))?;
 
-    // Removed when the demo ends. On the terminal, the lines would bury what is printed to try.
-    let folder = TempDir::with_prefix("gw-demo-")
-        .map_err(|error| format!("no folder for the access log: {error}"))?;
-    let log = folder.path().join("access.log");
+    // Removed when the demo ends. On the terminal, the lines of the access log would bury what is printed to try.
+    let folder =
+        TempDir::with_prefix("gw-demo-").map_err(|error| format!("no folder for logs: {error}"))?;
 
     // The usual ports, or any others if one of those is taken. Trying is the only way to know.
-    let usual = config(&upstreams, [8080, 9902, 9901], &log)?;
+    let usual = config(&upstreams, folder.path(), [8080, 9902, 9901])?;
     let prepared = match prepare(usual) {
         Ok(prepared) => prepared,
-        Err(_) => prepare(config(&upstreams, [0; 3], &log)?).map_err(|fault| fault.to_string())?,
+        Err(_) => {
+            let any = config(&upstreams, folder.path(), [0; 3])?;
+            prepare(any).map_err(|fault| fault.to_string())?
+        }
     };
-    print!("{}", script::text(prepared.addresses(), &log));
+    print!("{}", script::text(prepared.addresses(), folder.path()));
     // What is cut when the demo ends is nobody's loss.
     prepared
         .serve(stop)
@@ -49,11 +51,11 @@ pub fn run(stop: impl Future<Output = ()>) -> Result<(), String> {
         .map_err(|fault| fault.to_string())
 }
 
-/// The demo's configuration, for these ports of traffic, health and admin, and this access log.
+/// The demo's configuration, for these ports of traffic, health and admin. Its logs go to `folder`.
 fn config(
     upstreams: &Upstreams,
+    folder: &Path,
     [traffic, health, admin]: [u16; 3],
-    log: &Path,
 ) -> Result<Config, String> {
     let environment = |name: &str| match name {
         "DEMO_LISTEN" => Some(format!("127.0.0.1:{traffic}")),
@@ -62,7 +64,9 @@ fn config(
         "DEMO_AUTH" => Some(format!("http://{}", upstreams.auth)),
         "DEMO_ORDERS" => Some(format!("http://{}", upstreams.orders)),
         "DEMO_LOGS" => Some(format!("http://{}", upstreams.logs)),
-        "DEMO_ACCESS_LOG" => Some(log.display().to_string()),
+        "DEMO_ACCESS_LOG" => Some(folder.join(script::ACCESS_LOG).display().to_string()),
+        "DEMO_QUEUE" => Some(folder.join("queue").display().to_string()),
+        "DEMO_EVENTS" => Some(folder.join(script::EVENTS).display().to_string()),
         _ => None,
     };
     let text = include_str!("demo/demo.toml");

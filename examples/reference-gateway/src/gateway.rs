@@ -3,6 +3,7 @@
 //! The traffic has a runtime with the configured number of threads. The health and the admin listener have a thread and a
 //! runtime each, so that they answer whatever the traffic does.
 
+mod delivery;
 mod listeners;
 mod metrics;
 mod side;
@@ -20,11 +21,12 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::delivery::Delivery;
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::side::Side;
 use crate::admin::{self, Admin, Token};
-use crate::assembly::{Controls, Fault, Gateway, assemble, observe};
+use crate::assembly::{Controls, Fault, Gateway, Logs, assemble, observe};
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
@@ -45,6 +47,7 @@ struct Parts<S> {
     server: Server,
     service: S,
     controls: Controls,
+    logs: Option<Logs>,
 }
 
 /// Builds all that `config` describes and opens nothing: what it finds wrong, [`prepare`] finds wrong.
@@ -56,19 +59,23 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     // The log may be one that another gateway is writing, so that it is not opened here.
     let log = observe::access_log(config).check();
     log.map_err(|error| observe::fault(&error))?;
-    build(config, observe::layer(config, None)?).map(drop)
+    build(config, observe::layer(config, None)?, Logs::plan(config)?).map(drop)
 }
 
-/// Builds a gateway, opens its access log, then its listeners.
+/// Builds a gateway, opens its listeners, then its access log and the queue of its log intake.
 ///
 /// # Errors
 ///
 /// The setting at fault: an address that is taken, say.
 pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
+    // The queue's measures go to the registry that is there when it is opened.
+    metrics::registry();
+    // Before the logs, so that a second instance by mistake does not touch them.
+    let listeners = Listeners::open(&config)?;
     let log = observe::access_log(&config).start();
     let log = log.map_err(|error| observe::fault(&error))?;
-    let parts = build(&config, observe::layer(&config, Some(&log))?)?;
-    let listeners = Listeners::open(&config)?;
+    let logs = Logs::open(&config)?;
+    let parts = build(&config, observe::layer(&config, Some(&log))?, logs)?;
     Ok(Prepared {
         config,
         log,
@@ -77,7 +84,11 @@ pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
     })
 }
 
-fn build(config: &Config, observe: ObserveLayer) -> Result<Parts<impl Gateway + use<>>, Fault> {
+fn build(
+    config: &Config,
+    observe: ObserveLayer,
+    logs: Option<Logs>,
+) -> Result<Parts<impl Gateway + use<>>, Fault> {
     let token = match &config.admin.token_file {
         Some(path) => Some(
             Token::read(path).map_err(|error| Fault::new("admin.token_file", error.to_string()))?,
@@ -85,12 +96,13 @@ fn build(config: &Config, observe: ObserveLayer) -> Result<Parts<impl Gateway + 
         None => None,
     };
     let server = Server::new(server_config(&config.server)?);
-    let (service, controls) = assemble(config, observe)?;
+    let (service, controls) = assemble(config, observe, logs.as_ref())?;
     Ok(Parts {
         token,
         server,
         service,
         controls,
+        logs,
     })
 }
 
@@ -125,6 +137,7 @@ impl<S: Gateway> Prepared<S> {
             server,
             service,
             controls,
+            logs,
         } = parts;
         let metrics = metrics::registry();
         let readiness = Readiness::default();
@@ -150,6 +163,8 @@ impl<S: Gateway> Prepared<S> {
         let _admin =
             Side::start("gw-admin", listeners.admin, admin, Some(metrics)).map_err(system)?;
 
+        let delivery = logs.map(|logs| Delivery::start(logs, config.server.shutdown_grace));
+        let delivery = delivery.transpose().map_err(system)?;
         let drained = runtime.block_on(traffic(
             &config,
             &server,
@@ -162,6 +177,9 @@ impl<S: Gateway> Prepared<S> {
         runtime.shutdown_background();
         // With its threads the last of what they ran ends, and has its line.
         drop(server);
+        if let Some(delivery) = delivery {
+            delivery.end();
+        }
         // Writes what is left of the access log, and waits for it, but not for long.
         drop(log);
         drained.map_err(|error| Fault::new("server.listen", error.to_string()))

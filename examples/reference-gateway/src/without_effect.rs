@@ -4,18 +4,20 @@
 
 use std::collections::BTreeSet;
 
+use crate::assembly::log_ingest;
 use crate::config::Config;
-use crate::config::table::{Access, LogSchema, Mode, Protocol, Target, Total};
+use crate::config::table::{
+    Access, Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target, Total,
+};
 use crate::config::value::Balance;
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
-const MISSING: [&str; 6] = [
+const MISSING: [&str; 5] = [
     "response.compress",
     "server.memory",
     "upstreams.*.breaker",
     "upstreams.*.eject",
     "upstreams.*.retry_budget",
-    "log_ingest",
 ];
 
 /// One line for each such key, in a fixed order.
@@ -26,6 +28,9 @@ pub fn without_effect(config: &Config) -> Vec<String> {
     lanes(config, &mut notes);
     upstreams(config, &mut notes);
     routes(config, &mut notes);
+    if log_ingest::asked_for(config) {
+        logs(config, &mut notes);
+    }
     rest(config, &mut notes);
     notes
         .0
@@ -111,10 +116,31 @@ fn routes(config: &Config, notes: &mut Notes) {
                 notes.note(forward.canary.is_some(), key("canary"));
                 notes.note(forward.shadow.is_some(), key("shadow"));
             }
-            Target::Service(_) => {
-                notes.explain(true, key("service"), "answers 503 in this version");
-            }
+            Target::Service(_) => {}
         }
+    }
+}
+
+fn logs(config: &Config, notes: &mut Notes) {
+    let written = &config.log_ingest;
+    let embedded = matches!(written.sink, LogSink::Embedded(_));
+    let stays =
+        "there is no embedded sink in this version: batches are taken, and stay in the queue";
+    notes.explain(embedded, "log_ingest.sink", stays);
+    match &written.queue {
+        LogQueue::Disk(queue) => {
+            let process = queue.durability == Durability::Process;
+            let synced = "is \"fsync\" in this version";
+            notes.explain(process, "log_ingest.queue.durability", synced);
+        }
+        LogQueue::Memory(_) => {
+            let cluster = matches!(written.sink, LogSink::Elasticsearch(_));
+            let counted = "events that the sink refuses for good are counted and dropped: a queue in memory \
+                           has no place for dead letters";
+            notes.explain(cluster, "log_ingest.queue", counted);
+        }
+        // Refused.
+        LogQueue::Redis(_) | LogQueue::Nats(_) | LogQueue::Kafka(_) | LogQueue::Sqs(_) => {}
     }
 }
 

@@ -37,7 +37,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Adds an event. `json` is one JSON object without a line break. An id that is empty or longer than
+    /// Adds an event. `json` is one JSON object without a line break. `id` is what the sink stores it under, so it must not
+    /// be what another client's event is stored under. An id that is empty or longer than
     /// [`BatchBuilder::MAX_ID`] bytes counts as none: the event then goes by its place in the batch.
     pub fn push(&mut self, id: Option<&str>, class: Class, json: &[u8]) {
         let id = id.filter(|id| id.len() <= Self::MAX_ID).unwrap_or_default();

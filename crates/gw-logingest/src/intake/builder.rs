@@ -67,7 +67,7 @@ pub(super) struct Config {
 pub(super) struct Shared<Q> {
     pub(super) queue: Q,
     pub(super) config: Arc<Config>,
-    pub(super) clients: Clients,
+    pub(super) clients: Arc<Clients>,
     pub(super) guards: Arc<Guards>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) mode: Arc<ModeSwitch>,
@@ -244,7 +244,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
                 pressure: self.pressure,
                 patience: self.patience,
             }),
-            clients: Clients::new(self.clients)?,
+            clients: Arc::new(Clients::new(self.clients)?),
             guards: Guards::new(),
             ledger: Arc::default(),
             mode: Arc::new(mode),

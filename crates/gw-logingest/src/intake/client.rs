@@ -2,10 +2,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gw_core::key::{ClientIp, Consumer, Header, KeyExtractor as _};
+use gw_core::key::{ClientIp, Consumer, Header, KeyExtractor, MissingKey};
 use http::request::Parts;
 use tokio::time::Instant;
 
@@ -24,6 +24,28 @@ pub enum ClientKey {
     Header(Header),
     /// The authenticated consumer.
     Consumer,
+}
+
+/// The client as an intake tells it from others, for a limit in front of it: what the limit counts is then what the queue's
+/// shares go by, and ids that clients make up are bounded for both. Made by
+/// [`LogIngest::by_client`](super::LogIngest::by_client).
+///
+/// Each request has a key. To read it allocates, and counts for the ids that an address may have.
+#[derive(Debug, Clone)]
+pub struct ByClient(Arc<Clients>);
+
+impl ByClient {
+    pub(super) const fn new(clients: Arc<Clients>) -> Self {
+        Self(clients)
+    }
+}
+
+impl KeyExtractor for ByClient {
+    type Key = ClientId;
+
+    fn extract(&self, parts: &Parts) -> Result<ClientId, MissingKey> {
+        Ok(self.0.client(parts, Instant::now()))
+    }
 }
 
 /// Names the client of a request.
@@ -205,6 +227,18 @@ mod tests {
         assert_eq!(name(32, "192.0.2.2:1", now), "header:id32");
         let later = now + ChosenIds::FORGET_AFTER;
         assert_eq!(name(32, "192.0.2.1:1", later), "header:id32");
+    }
+
+    #[test]
+    fn a_limit_in_front_sees_the_same_clients() {
+        let clients = Clients::new(vec![ClientKey::Header(Header::new(NAME))]).unwrap();
+        let by_client = ByClient::new(Arc::new(clients));
+        let peer = Some("192.0.2.1:1");
+        let names: std::collections::HashSet<String> = (0..100)
+            .map(|n| by_client.extract(&parts(Some(&format!("id{n}")), peer)))
+            .map(|client| client.unwrap().to_string())
+            .collect();
+        assert_eq!(names.len(), 33);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::builder::{LogIngestBuilder, Shared};
+use super::client::ByClient;
 use super::future::IngestFuture;
 use super::handle::IngestHandle;
 use super::serve;
@@ -52,6 +53,11 @@ impl<Q, R> LogIngest<Q, R> {
         R: Clone,
     {
         IngestLayer::new(self.clone(), path.into())
+    }
+
+    /// The key by which the intake tells clients apart, for a rate limit in front of it.
+    pub fn by_client(&self) -> ByClient {
+        ByClient::new(Arc::clone(&self.shared.clients))
     }
 
     /// A handle for whoever operates the intake.

@@ -33,6 +33,7 @@ pub(super) struct Session {
 pub(super) struct Collected {
     config: Arc<Config>,
     terms: Terms,
+    client: ClientId,
     scratch: Scratch,
     pub(super) batch: BatchBuilder,
     /// Reports about failed uploads: how many are taken is known only at the end.
@@ -84,7 +85,8 @@ impl Session {
                 config,
                 terms,
                 scratch: Scratch::default(),
-                batch: Batch::builder(id, client, terms.received),
+                batch: Batch::builder(id, client.clone(), terms.received),
+                client,
                 held: Held::default(),
                 tally,
                 settled: Settled::default(),
@@ -125,6 +127,7 @@ impl Take for Collected {
         let Self {
             config,
             terms,
+            client,
             scratch,
             batch,
             held,
@@ -153,6 +156,8 @@ impl Take for Collected {
             false => config.classifier.class(&checked),
         };
         let id = checked.event_id.as_deref();
+        let id = id.map(|event| document_id(client, event));
+        let id = id.as_deref();
         let enforced = terms.mode == Mode::Enforce;
         match class {
             Class::Own if enforced && terms.regime.suppress_own => settled.suppressed += 1,
@@ -169,6 +174,15 @@ impl Take for Collected {
         }
         Ok(())
     }
+}
+
+/// What the sink knows an event by that brings an id. Clients choose these ids each for themselves, and a sink that has one
+/// already counts as delivered: without the client in front, an event of one could swallow that of another.
+///
+/// Neither part holds a space, so no two pairs make the same id, and none is that of an event without an id of its own. At
+/// most 257 bytes.
+fn document_id(client: &ClientId, event: &str) -> String {
+    format!("{client} {event}")
 }
 
 impl Collected {

@@ -1,35 +1,43 @@
 //! The end of the pipeline: an upstream, or a service inside the gateway.
 
-use std::task::{Context, Poll};
+mod body;
+mod future;
+
+use std::task::{Context, Poll, ready};
 
 use gw_core::context::UpstreamName;
 use gw_core::record::Record;
-use gw_core::{OnReject as _, RejectContext, Rejection, Respond};
+use gw_core::{BoxError, Rejection};
+use gw_pipeline::codes;
+use gw_pipeline::inbound::ClientFault;
 use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_pipeline::upstream::{Forward, UpstreamBody};
-use gw_pipeline::{Decided, codes};
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use tower_service::Service;
 
-/// Sends the requests of routes that name an upstream on to it. Services inside the gateway are not there yet: their
-/// routes are told that they are not available.
+use self::body::AnswerBody;
+use self::future::DispatchFuture;
+use super::log_ingest::Intake;
+
+/// Sends the requests of routes that name an upstream on to it, and those of the others to the log intake: it is the only
+/// service inside the gateway. Both keep the request's deadline.
 #[derive(Debug, Clone)]
 pub(super) struct Dispatch {
     forward: Forward,
-    on_reject: Respond,
+    intake: Option<Intake>,
     forward_credentials: bool,
 }
 
 impl Dispatch {
     pub(super) const fn new(
         forward: Forward,
-        on_reject: Respond,
+        intake: Option<Intake>,
         forward_credentials: bool,
     ) -> Self {
         Self {
             forward,
-            on_reject,
+            intake,
             forward_credentials,
         }
     }
@@ -38,14 +46,22 @@ impl Dispatch {
 impl<B> Service<Request<B>> for Dispatch
 where
     Forward: Service<Request<B>, Response = Response<UpstreamBody>, Error = Rejection>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
 {
-    type Response = Response<UpstreamBody>;
-    type Error = Rejection;
-    type Future =
-        Decided<<Forward as Service<Request<B>>>::Future, Respond, UpstreamBody, Rejection>;
+    type Response = Response<AnswerBody>;
+    type Error = BoxError;
+    type Future = DispatchFuture<
+        <Forward as Service<Request<B>>>::Future,
+        <Intake as Service<Request<B>>>::Future,
+    >;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        self.forward.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if let Some(intake) = &mut self.intake {
+            ready!(Service::<Request<B>>::poll_ready(intake, cx))?;
+        }
+        self.forward.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
@@ -53,12 +69,20 @@ where
             request.headers_mut().remove(AUTHORIZATION);
         }
         if request.extensions().get::<UpstreamName>().is_some() {
-            return Decided::inner(self.forward.call(request), self.on_reject.clone());
+            return DispatchFuture::upstream(self.forward.call(request));
         }
-        let refused = Rejection::new(&codes::UPSTREAM_UNAVAILABLE);
-        if let Some(record) = Record::of(request.extensions()) {
-            record.refused(slot::Forward::NAME, refused.code());
+        match &mut self.intake {
+            Some(intake) => {
+                let fault = request.extensions().get::<ClientFault>().cloned();
+                DispatchFuture::local(intake.call(request), fault)
+            }
+            None => {
+                let refused = Rejection::new(&codes::UPSTREAM_UNAVAILABLE);
+                if let Some(record) = Record::of(request.extensions()) {
+                    record.refused(slot::Forward::NAME, refused.code());
+                }
+                DispatchFuture::refused(refused)
+            }
         }
-        Decided::refused(self.on_reject.reject(refused, &RejectContext::of(&request)))
     }
 }

@@ -11,10 +11,16 @@ struct Try {
     command: String,
 }
 
-pub(super) fn text(addresses: &Addresses, log: &Path) -> String {
+/// The access log's name in the demo's folder.
+pub(super) const ACCESS_LOG: &str = "access.log";
+
+/// The name of the file that the log intake delivers to.
+pub(super) const EVENTS: &str = "events.ndjson";
+
+pub(super) fn text(addresses: &Addresses, folder: &Path) -> String {
     let mut text =
         String::from("The gateway is up. Try these in another terminal; Ctrl-C here stops it.\n");
-    for Try { what, command } in tries(addresses, log) {
+    for Try { what, command } in tries(addresses, folder) {
         // Writing to a string does not fail.
         _ = write!(text, "\n# {what}\n{command}\n");
     }
@@ -22,7 +28,10 @@ pub(super) fn text(addresses: &Addresses, log: &Path) -> String {
     text
 }
 
-fn tries(addresses: &Addresses, log: &Path) -> Vec<Try> {
+const EVENT: &str = r#"[{"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","service":"shop","level":"warn","message":"hello"}]"#;
+
+fn tries(addresses: &Addresses, folder: &Path) -> Vec<Try> {
+    let (log, events) = (folder.join(ACCESS_LOG), folder.join(EVENTS));
     let gateway = addresses
         .traffic
         .first()
@@ -46,14 +55,27 @@ fn tries(addresses: &Addresses, log: &Path) -> Vec<Try> {
             command: format!("for i in $(seq 25); do curl {status} {gateway}/api/orders/$i; done"),
         },
         Try {
-            what: "The log service hangs. Its lane has 4 places: of 8 uploads, 4 hang for 10 s (504), 4 are refused at once (503).",
+            what: "The old log service hangs. Its lane has 4 places: of 8 uploads, 4 hang for 10 s (504), 4 are refused at once (503).",
             command: format!(
-                "for i in $(seq 8); do curl {status} -d '{{}}' {gateway}/api/logs & done; sleep 1; \\\n  curl {status} {gateway}/api/auth/login; wait"
+                "for i in $(seq 8); do curl {status} -d '{{}}' {gateway}/api/old-logs & done; sleep 1; \\\n  curl {status} {gateway}/api/auth/login; wait"
             ),
         },
         Try {
             what: "... and logins answer all the while: 200, the first line that was not 503 above.",
             command: format!("curl -i {gateway}/api/auth/login"),
+        },
+        Try {
+            what: "The log intake needs no log service: 202 and a receipt, once the event is on disk.",
+            command: format!(
+                "curl -i -H 'content-type: application/json' -d '{EVENT}' {gateway}/api/logs"
+            ),
+        },
+        Try {
+            what: "... and a moment later the event is in a file; what is behind it may take as long as it likes.",
+            command: format!(
+                "until [ -s {events} ]; do sleep 0.1; done; cat {events}; curl {admin}/logs",
+                events = events.display()
+            ),
         },
         Try {
             what: "No route: 404 in the same envelope.",

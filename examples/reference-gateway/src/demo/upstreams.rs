@@ -28,7 +28,7 @@ pub(super) async fn start() -> std::io::Result<Upstreams> {
         .route("/api/orders/{id}", get(order))
         .route("/api/orders/broken", get(broken));
     // As in the incident: a log service that takes for ever.
-    let logs = Router::new().route("/api/logs", any(hang));
+    let logs = Router::new().route("/api/old-logs", any(hang));
     Ok(Upstreams {
         auth: serve(auth).await?,
         orders: serve(orders).await?,

@@ -24,6 +24,7 @@ pub(super) fn registry() -> PrometheusHandle {
         gw_ratelimit::describe();
         gw_bulkhead::describe();
         gw_observe::describe();
+        gw_logingest::describe();
         handle
     };
     REGISTRY.get_or_init(install).clone()

@@ -16,7 +16,7 @@ struct Demo {
     child: Child,
     errors: Lines,
     /// Where it puts its own: a demo that is killed leaves it behind.
-    temporary: TempDir,
+    folder: TempDir,
 }
 
 struct Try {
@@ -26,10 +26,11 @@ struct Try {
 
 impl Demo {
     async fn start(arguments: &[&str]) -> Self {
-        let temporary = TempDir::new().unwrap();
+        // It is killed below, and leaves its files behind then.
+        let folder = TempDir::new().unwrap();
         let mut child = Command::new(GATEWAY)
             .args(arguments)
-            .env("TMPDIR", temporary.path())
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -43,7 +44,7 @@ impl Demo {
             tries,
             child,
             errors,
-            temporary,
+            folder,
         }
     }
 }
@@ -89,7 +90,7 @@ async fn read(lines: &mut Lines) -> Vec<Try> {
 #[tokio::test]
 async fn every_command_of_the_demo_keeps_its_promise() {
     let demo = Demo::start(&[]).await;
-    assert_eq!(demo.tries.len(), 11);
+    assert_eq!(demo.tries.len(), 13);
     for Try { promise, command } in &demo.tries {
         // The log is written within moments, and this is faster than any hand.
         if promise.starts_with("The access log, a file") {
@@ -129,7 +130,7 @@ fn keeps(promise: &str, said: &Said) {
             count("429") > 0 && count("200") + count("429") == 25,
             "{out}"
         );
-    } else if promise.starts_with("The log service hangs") {
+    } else if promise.starts_with("The old log service hangs") {
         // Eight uploads, and a login while they hang.
         assert_eq!(
             (count("503"), count("504"), count("200"), codes.len()),
@@ -143,6 +144,17 @@ fn keeps(promise: &str, said: &Said) {
         );
     } else if promise.starts_with("... and logins answer") {
         is(200);
+    } else if promise.starts_with("The log intake needs no log service: 202") {
+        is(202);
+        assert!(out.contains("\"durability\":\"host\""), "{out}");
+    } else if promise.starts_with("... and a moment later the event is in a file") {
+        for word in [
+            "\"message\":\"hello\"",
+            "\"engine\": \"disk\"",
+            "\"accepted\": 1",
+        ] {
+            assert!(out.contains(word), "{word} in {out}");
+        }
     } else if promise.starts_with("No route: 404") {
         is(404);
         assert!(out.contains("\"code\":\"ROUTE_NOT_FOUND\""), "{out}");
@@ -208,7 +220,7 @@ async fn ctrl_c_ends_the_demo() {
         run("kill", &["-INT", &pid], "").await.succeeded();
         let status = timeout(PATIENCE, demo.child.wait()).await;
         assert!(status.expect("it ends").unwrap().success());
-        let left = std::fs::read_dir(demo.temporary.path()).unwrap();
-        assert_eq!(left.count(), 0, "its access log is gone");
+        let left = std::fs::read_dir(demo.folder.path()).unwrap();
+        assert_eq!(left.count(), 0, "the demo takes its files with it");
     }
 }

@@ -89,14 +89,14 @@ impl Gateway {
 
     /// As [`serve`](Self::serve), with a pipe for standard output, which the test reads or does not.
     pub(crate) async fn serve_into_pipe(text: &str) -> (Self, ChildStdout) {
-        let mut gateway = Self::launch(text, &[], Stdio::piped()).await;
+        let mut gateway = Self::launched(&[GATEWAY], text, &[], Stdio::piped()).await;
         gateway.is_ready().await;
         let pipe = gateway.child.stdout.take().unwrap();
         (gateway, pipe)
     }
 
+    /// The listeners are open by now, so this waits in their queues until somebody answers.
     async fn is_ready(&self) {
-        // The listeners are open by now, so this waits in their queues until somebody answers.
         until("the gateway to be ready", || async {
             let ready = crate::http::get(self.health, "/readyz").await;
             (ready.status() == 200).then_some(())
@@ -104,17 +104,38 @@ impl Gateway {
         .await;
     }
 
-    /// A gateway that has said where it listens, and no more.
-    pub(crate) async fn announced(text: &str, files: &[(&str, &str)]) -> Self {
-        Self::launch(text, files, Stdio::null()).await
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the gateway runs")
     }
 
-    async fn launch(text: &str, files: &[(&str, &str)], stdout: Stdio) -> Self {
+    /// Ends it as nothing else ends a process, and waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.signal("KILL").await;
+        let (status, said) = self.ended().await;
+        assert_eq!(status, None, "{said}");
+    }
+
+    /// A gateway that has said where it listens, and no more.
+    pub(crate) async fn announced(text: &str, files: &[(&str, &str)]) -> Self {
+        Self::launched(&[GATEWAY], text, files, Stdio::null()).await
+    }
+
+    /// As [`serve`](Self::serve), started by these words. They end with the gateway's program, and its process must be the
+    /// one that they are started in.
+    pub(crate) async fn served_by(words: &[&str], text: &str) -> Self {
+        let gateway = Self::launched(words, text, &[], Stdio::null()).await;
+        gateway.is_ready().await;
+        gateway
+    }
+
+    async fn launched(words: &[&str], text: &str, files: &[(&str, &str)], stdout: Stdio) -> Self {
         let (folder, file) = folder(text);
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
-        let mut child = Command::new(GATEWAY)
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .arg("serve")
             .arg("--config")
             .arg(&file)

@@ -22,6 +22,7 @@ mod lanes;
 mod limits;
 mod listeners;
 mod log_lines;
+mod logs;
 mod places;
 mod refusals;
 mod request_metrics;

@@ -420,15 +420,6 @@ async fn two_lengths_never_reach_the_upstream() {
 }
 
 #[tokio::test]
-async fn a_route_for_a_service_that_is_not_there_answers_503() {
-    let tables = "[[routes]]\nname = \"logs\"\nmatch = { path = \"/logs\" }\nservice = \"log-ingest\"\npublic = true\n";
-    let gateway = Gateway::serve(&config("", tables)).await;
-    let answer = get(gateway.traffic, "/logs").await;
-    is_refusal("log-ingest", &answer, 503, "UPSTREAM_UNAVAILABLE");
-    crate::http::retry_after("log-ingest", &answer);
-}
-
-#[tokio::test]
 async fn an_address_that_is_denied_gets_403() {
     let mut tables = "[ip]\ndeny = [\"127.0.0.0/8\"]\n".to_owned();
     tables += &crate::gateway::all_to("http://127.0.0.1:1", "");

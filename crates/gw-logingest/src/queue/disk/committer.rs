@@ -80,6 +80,8 @@ impl<F: Fs> Committer<F> {
     /// A segment is made before the first batch comes; if that fails, the queue begins by refusing.
     pub(super) fn start(&mut self) {
         self.probe();
+        // What was found can be seen at once, not only after the first look around.
+        self.publish(true);
     }
 
     /// The end of orderly use.

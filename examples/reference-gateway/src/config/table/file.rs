@@ -78,7 +78,12 @@ impl File {
             .into_iter()
             .enumerate()
             .filter_map(|(i, table)| {
-                table.settle(&server, &KeyPath::of("routes").index(i), findings)
+                table.settle(
+                    &server,
+                    &log_ingest,
+                    &KeyPath::of("routes").index(i),
+                    findings,
+                )
             })
             .collect();
         if routes.len() < count {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Cache, Canary, Hedge, Match, Retry, Server, ShadowTraffic, Timeouts};
+use super::{Cache, Canary, Hedge, LogIngest, Match, Retry, Server, ShadowTraffic, Timeouts};
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::value::{optional, optional_size_or_zero};
 
@@ -104,20 +104,26 @@ impl RouteTable {
     pub(super) fn settle(
         self,
         server: &Server,
+        ingest: &LogIngest,
         at: &KeyPath,
         findings: &mut Findings,
     ) -> Option<Route> {
         let access = self.access(at, findings);
-        let target = self.target(at, findings);
+        let target = self.target(at, findings)?;
+        // The intake has a limit of its own, which is the route's unless it says otherwise.
+        let max_body_bytes = match target {
+            Target::Service(Service::LogIngest) => ingest.max_body_bytes,
+            Target::Upstream(_) => server.max_body_bytes,
+        };
         Some(Route {
             access: access?,
-            target: target?,
+            target,
             name: self.name,
             matching: self.matching,
             lane: self.lane.unwrap_or_else(|| server.default_lane.clone()),
             limits: self.limits,
             schema: self.schema,
-            max_body_bytes: self.max_body_bytes.unwrap_or(server.max_body_bytes),
+            max_body_bytes: self.max_body_bytes.unwrap_or(max_body_bytes),
             timeouts: self.timeouts,
         })
     }

@@ -453,6 +453,7 @@ fn route_logs() {
     let route = &valid(CONTRACT).routes[3];
     assert_eq!(route.target, Target::Service(Service::LogIngest));
     assert_eq!(route.lane, "logs");
+    assert_eq!(route.max_body_bytes, 8 << 20);
     assert_eq!(
         route.timeouts,
         Timeouts {

@@ -1,0 +1,235 @@
+//! `[log_ingest]`: the intake that routes with `service = "log-ingest"` end in, its queue, and the delivery behind it.
+
+mod engine;
+mod letters;
+mod outlet;
+
+use std::future::Future;
+use std::time::Duration;
+
+use gw_core::Respond;
+use gw_core::key::{ClientIp, Header};
+use gw_logingest::consumer::{Consumer, ConsumerHandle};
+use gw_logingest::intake::{ByClient, Classifier, ClientKey, OnInvalid};
+use gw_logingest::{ConfigError, EventLimits, IngestHandle, LogIngest, Pressure, Queue as _};
+use gw_pipeline::pipeline::InTime;
+use gw_ratelimit::{Policy, Quota, RateLimit, RateLimitHandle, RateLimitLayer};
+use tower_layer::Layer as _;
+
+pub use self::engine::Engine;
+use self::letters::Letters;
+use self::outlet::Outlet;
+use super::Fault;
+use super::limits::mode;
+use crate::config::value::Key;
+use crate::config::{Config, table};
+
+/// The name of the limit on each client's batches, in metrics and answers.
+const PER_CLIENT: &str = "log_ingest.per_client";
+/// The service that raw lines are booked under which become events.
+const WRAPPED: &str = "raw";
+/// For requests to the sink that are under way at the end; less if the gateway's own grace is shorter.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The log intake of a gateway, with the delivery that has not begun yet.
+#[derive(Debug)]
+pub struct Logs {
+    ingest: LogIngest<Engine>,
+    per_client: RateLimitLayer<(ByClient, ())>,
+    consumer: Option<Consumer<Engine, Outlet, Letters>>,
+    controls: LogControls,
+}
+
+/// What an operator reads of the log intake.
+#[derive(Debug, Clone)]
+pub struct LogControls {
+    pub queue: Engine,
+    pub ingest: IngestHandle,
+    pub per_client: RateLimitHandle,
+    /// None if nothing delivers: the batches stay in the queue.
+    pub consumer: Option<ConsumerHandle>,
+}
+
+/// The intake as the end of a pipeline. A client over its rate is refused before its body is read.
+pub(super) type Intake = InTime<RateLimit<LogIngest<Engine, Respond>, Respond>>;
+
+impl Logs {
+    /// Builds what the configuration asks for without opening the queue's directory, to see whether it can be built.
+    /// None if no route asks for it.
+    ///
+    /// # Errors
+    ///
+    /// The setting at fault.
+    pub fn plan(config: &Config) -> Result<Option<Self>, Fault> {
+        let queue = Engine::plan(&config.log_ingest.queue)?;
+        asked_for(config)
+            .then(|| Self::new(config, queue))
+            .transpose()
+    }
+
+    /// As [`plan`](Self::plan), and opens the queue.
+    ///
+    /// # Errors
+    ///
+    /// The setting at fault: a directory that cannot be written to, say.
+    pub fn open(config: &Config) -> Result<Option<Self>, Fault> {
+        // What is wrong elsewhere is found before a directory is made.
+        if Self::plan(config)?.is_none() {
+            return Ok(None);
+        }
+        Self::new(config, Engine::open(&config.log_ingest.queue)?).map(Some)
+    }
+
+    fn new(config: &Config, queue: Engine) -> Result<Self, Fault> {
+        let written = &config.log_ingest;
+        let pressure = Pressure::new();
+        let ingest = intake(config, queue.clone(), pressure.clone())?;
+        let per_client = per_client(&written.per_client, &ingest)?;
+        let consumer = match Outlet::new(&written.sink)? {
+            Some(outlet) => {
+                let consumer = Consumer::builder(queue.clone(), outlet)
+                    .dead_letters(Letters::beside(&written.queue))
+                    .grace(GRACE.min(config.server.shutdown_grace))
+                    .pressure(pressure);
+                Some(consumer.build().map_err(|error| fault(&error))?)
+            }
+            None => None,
+        };
+        let controls = LogControls {
+            queue,
+            ingest: ingest.handle(),
+            per_client: per_client.handle(),
+            consumer: consumer.as_ref().map(Consumer::handle),
+        };
+        Ok(Self {
+            ingest,
+            per_client,
+            consumer,
+            controls,
+        })
+    }
+
+    /// The service for the routes.
+    pub(super) fn intake(&self, respond: Respond) -> Intake {
+        let ingest = self.ingest.clone().on_reject(respond.clone());
+        let per_client = self.per_client.clone().on_reject(respond);
+        InTime::new(per_client.layer(ingest))
+    }
+
+    /// For whoever operates it.
+    pub(super) fn controls(&self) -> LogControls {
+        self.controls.clone()
+    }
+
+    /// Delivers until `stop`, when the traffic has ended. Nothing is taken any more then.
+    ///
+    /// What is in the queue by then stays there for the next start. A queue in memory has none, so what is in it is
+    /// delivered for as long as `grace`, and lost after it.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, batches that are not delivered stay in the queue.
+    pub async fn deliver(self, stop: impl Future<Output = ()>, grace: Duration) {
+        let queue = self.controls.queue;
+        let closing = queue.clone();
+        match self.consumer {
+            Some(consumer) => {
+                let stop = async move {
+                    stop.await;
+                    // The consumer ends by itself once a closed queue is empty.
+                    closing.close();
+                    if !closing.outlives_the_process() {
+                        tokio::time::sleep(grace).await;
+                    }
+                };
+                consumer.run(stop).await;
+            }
+            None => stop.await,
+        }
+        queue.shutdown().await;
+    }
+}
+
+/// Whether a route ends in the intake.
+pub(crate) fn asked_for(config: &Config) -> bool {
+    let service = table::Target::Service(table::Service::LogIngest);
+    config.routes.iter().any(|route| route.target == service)
+}
+
+fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogIngest<Engine>, Fault> {
+    let written = &config.log_ingest;
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut event = EventLimits::default();
+    event.bytes = size(written.max_event_bytes);
+    let on_invalid = match written.on_invalid {
+        table::OnInvalid::Reject => OnInvalid::Reject,
+        table::OnInvalid::Wrap => OnInvalid::Wrap {
+            service: WRAPPED.into(),
+        },
+    };
+    LogIngest::builder(queue)
+        .event_limits(event)
+        .max_body_bytes(written.max_body_bytes)
+        .max_events(usize::try_from(written.max_events.get()).unwrap_or(usize::MAX))
+        .on_invalid(on_invalid)
+        .classifier(classifier(config))
+        .clients(written.client.iter().filter_map(client_key))
+        .pressure(pressure)
+        // The server has timers for slow bodies of its own, and the route a deadline; these must not be shorter.
+        .idle_timeout(config.server.body_idle_timeout.clamp(SHORTEST, LONGEST))
+        .build()
+        .map_err(|error| fault(&error))
+}
+
+/// A timer of zero is none to the server; the intake always has one, of an hour at most.
+const SHORTEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Knows the intake's paths, as far as they are fixed: errors that mention them are about failed uploads.
+fn classifier(config: &Config) -> Classifier {
+    let service = table::Target::Service(table::Service::LogIngest);
+    let routes = config.routes.iter().filter(|route| route.target == service);
+    routes.fold(Classifier::new(), |classifier, route| {
+        let path = match &route.matching.path {
+            table::PathMatch::Prefix(prefix) => prefix.as_str(),
+            table::PathMatch::Template(path) => path.as_str(),
+        };
+        let fixed = path.split('{').next().unwrap_or_default();
+        classifier.path(fixed.trim_end_matches('/'))
+    })
+}
+
+/// None for keys that the rules of the file refuse here.
+fn client_key(key: &Key) -> Option<ClientKey> {
+    match key {
+        Key::Ip => Some(ClientKey::Ip(ClientIp::new())),
+        Key::Header(name) => Some(ClientKey::Header(Header::new(name.clone()))),
+        Key::Consumer | Key::User | Key::Route | Key::Global => None,
+    }
+}
+
+fn per_client(
+    written: &table::PerClient,
+    ingest: &LogIngest<Engine>,
+) -> Result<RateLimitLayer<(ByClient, ())>, Fault> {
+    let quota = Quota::per(written.rate.per, written.rate.count.get()).burst(written.burst.get());
+    let policy = Policy::new(PER_CLIENT, quota)
+        .key(ingest.by_client())
+        .mode(mode(written.mode));
+    RateLimitLayer::builder()
+        .policy(policy)
+        .build()
+        .map_err(|error| {
+            let message = format!("{} {}", error.field(), error.rule());
+            Fault::new(PER_CLIENT, message)
+        })
+}
+
+/// The crate's names for settings are the file's, but for these.
+fn fault(error: &ConfigError) -> Fault {
+    let key = match error.field() {
+        "event.bytes" => "max_event_bytes",
+        field => field,
+    };
+    Fault::new(format!("log_ingest.{key}"), error.rule())
+}
