@@ -72,6 +72,12 @@ async fn index(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    // What is open and waiting is read when somebody asks, not counted with each request.
+    admin
+        .controls
+        .upstreams
+        .iter()
+        .for_each(Upstream::record_gauges);
     let text = admin.metrics.render();
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, format), NO_STORE], text).into_response()

@@ -25,6 +25,7 @@ pub(super) fn registry() -> PrometheusHandle {
         gw_bulkhead::describe();
         gw_observe::describe();
         gw_logingest::describe();
+        gw_pipeline::upstream::describe();
         handle
     };
     REGISTRY.get_or_init(install).clone()
