@@ -182,9 +182,17 @@ mod tests {
     fn a_file_that_a_killed_process_made_is_made_durable() {
         let fs = SimFs::default();
         fs.fail(Op::SyncDir, 0, 1);
-        assert!(LinesFile::with(fs.clone(), "dir/lines").append(b"one\n").is_err());
+        assert!(
+            LinesFile::with(fs.clone(), "dir/lines")
+                .append(b"one\n")
+                .is_err()
+        );
         fs.kill();
-        assert!(LinesFile::with(fs.clone(), "dir/lines").append(b"two\n").is_ok());
+        assert!(
+            LinesFile::with(fs.clone(), "dir/lines")
+                .append(b"two\n")
+                .is_ok()
+        );
         fs.crash(Loss::Everything);
         assert_eq!(content(&fs), "two\n");
     }
