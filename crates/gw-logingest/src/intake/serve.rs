@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::builder::Shared;
 use super::counts::Tally;
-use super::guard::{Ticket, Verdict};
+use super::guard::Verdict;
 use super::handle::Mode;
 use super::limits::{ClassLimit, Scope};
 use super::receipt::Receipt;
@@ -199,7 +199,9 @@ where
             }
             Err(error) => {
                 tally.not_stored();
-                ticket.map(Ticket::take_back);
+                if let Some(ticket) = ticket {
+                    ticket.take_back();
+                }
                 return Err(refuse(error::append(error)));
             }
         }

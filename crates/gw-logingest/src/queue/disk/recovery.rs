@@ -111,7 +111,8 @@ pub(super) fn open<F: Fs>(
             drop(log.fs.remove(&Name::Acks(id).path(&log.dir)));
         }
     }
-    log.metrics.recovered(started.elapsed(), segments.len(), torn);
+    log.metrics
+        .recovered(started.elapsed(), segments.len(), torn);
     Ok(log)
 }
 

@@ -96,6 +96,18 @@ fn files_in_which_nothing_was_stored_are_not_kept_aside() {
 }
 
 #[test]
+fn a_device_that_hangs_does_not_fill_the_memory() {
+    let mut world = world();
+    // Nothing is stored before all of these were offered.
+    let answers = world.append(&[1000; 100]);
+    let taken = answers.iter().filter(|answer| **answer == HOST).count();
+    assert!((40..60).contains(&taken), "{taken}");
+    assert!(fails(&answers[taken..]));
+    // What was refused was refused for a moment only.
+    assert_eq!(world.append(&[1000]), [HOST]);
+}
+
+#[test]
 fn a_dead_device_refuses_and_comes_back() {
     let mut world = world();
     assert_eq!(world.append(&[100]), [HOST]);
