@@ -90,7 +90,7 @@ pub enum AppendError {
         /// The most bytes of an encoded batch.
         limit: usize,
     },
-    /// The device does not store.
+    /// The device does not store, or not as fast as batches come.
     Failing {
         /// When to try again.
         retry_after: Duration,

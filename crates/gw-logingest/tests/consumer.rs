@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gw_logingest::consumer::{Consumer, ConsumerState};
+use gw_logingest::queue::{AppendError, Durability, Leased, Outcome, Settle, Want};
 use gw_logingest::sink::{Delivery, Fault, Item, Reason};
-use gw_logingest::{Event, MemoryQueue, Pressure, Queue};
+use gw_logingest::{Batch, Event, MemoryQueue, Pressure, Queue};
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -533,4 +534,62 @@ fn wild(random: &mut fastrand::Rng, held: &mut Vec<String>, events: &[Event]) ->
         _ => {}
     }
     Delivery::Items(items)
+}
+
+/// A queue of one batch; whenever a batch is settled, it looks whether the consumer's sums are right.
+#[derive(Clone, Default)]
+struct Auditor(Arc<Audit>);
+
+#[derive(Default)]
+struct Audit {
+    given: AtomicBool,
+    consumer: std::sync::OnceLock<gw_logingest::consumer::ConsumerHandle>,
+    found: Mutex<Vec<i128>>,
+}
+
+impl Settle for Audit {
+    fn settle(&self, _: u64, _: Outcome) {
+        let status = self.consumer.get().unwrap().status();
+        self.found.lock().unwrap().push(status.imbalance());
+    }
+}
+
+impl Queue for Auditor {
+    async fn append(&self, _: Batch) -> Result<Durability, AppendError> {
+        Err(AppendError::Closed)
+    }
+
+    async fn lease(&self, _: Want) -> Vec<Leased> {
+        if self.0.given.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let lease = |n: usize| {
+            let events: Vec<_> = (0..10).map(|m| (format!("{n}-{m}"), 10)).collect();
+            Leased::new(batch_of(&events), self.0.clone(), n as u64)
+        };
+        (0..4).map(lease).collect()
+    }
+
+    fn status(&self) -> gw_logingest::QueueStatus {
+        gw_logingest::QueueStatus::default()
+    }
+
+    fn close(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sums_are_right_at_any_moment() {
+    let queue = Auditor::default();
+    let (sink, _) = Scripted::new(INSTANT, |number, events| match number % 2 {
+        0 => all(rejected())(events),
+        _ => ok(events),
+    });
+    let letters = Letters::bounded(usize::MAX);
+    let consumer = consumer(queue.clone(), sink, &letters)
+        .max_events(10)
+        .build()
+        .unwrap();
+    queue.0.consumer.set(consumer.handle()).unwrap();
+    timeout(LONG, consumer.run(pending())).await.unwrap();
+    assert_eq!(*queue.0.found.lock().unwrap(), [0; 4]);
 }

@@ -127,6 +127,7 @@ async fn at_the_last_mark_only_audit_records_pass() {
         .build()
         .unwrap();
     assert_eq!(send(&strict, post(of_kind("audit", "a"))).await.status, 503);
+    assert_eq!(send(&strict, post(of_kind(OWN, "own"))).await.status, 202);
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,6 +233,30 @@ async fn a_refused_batch_costs_the_guard_nothing() {
     queue.append_by(Append::Store(Durability::Host));
     assert_eq!(send(&ingest, body()).await.json["accepted"], 2);
     assert_eq!(queue.messages(), ["real", "own"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_of_a_client_that_hangs_up_count_as_taken() {
+    // Story: the disk is slow, clients give up after a second and report that. Each of these batches is stored all the
+    // same, so their reports must count.
+    let queue = FakeQueue::new();
+    let gate = gw_testkit::Gate::new();
+    queue.append_by(Append::Wait(gate.clone()));
+    let ingest = builder(&queue).build().unwrap();
+    let storing = tokio::spawn({
+        let ingest = ingest.clone();
+        async move { send(&ingest, post(of_kind(OWN, "first"))).await }
+    });
+    gate.reached(1).await;
+    storing.abort();
+    assert!(storing.await.unwrap_err().is_cancelled());
+    queue.append_by(Append::Store(Durability::Host));
+    let answer = send(&ingest, post(of_kind(OWN, "second"))).await;
+    assert_eq!(
+        (answer.status, &answer.json["suppressed"]),
+        (202, &json!(1))
+    );
+    assert!(queue.batches().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

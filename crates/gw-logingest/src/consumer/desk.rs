@@ -123,7 +123,10 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             .into_iter()
             .map(|leased| self.backlog.take_in(leased, now, linger))
             .sum();
-        self.shared.status().leased += events as u64;
+        let mut status = self.shared.status();
+        status.leased += events as u64;
+        status.in_hand = self.backlog.unsettled() as u64;
+        drop(status);
         self.publish();
     }
 
@@ -220,11 +223,11 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         self.metrics.request(telemetry::class(&delivery));
         self.metrics.round_trip(stamp.elapsed(now));
         let verdict = Verdict::new(load, delivery);
-        self.count(&verdict);
         let settled = [&verdict.delivered, &verdict.duplicates, &verdict.redirected];
         for tag in settled.into_iter().flatten() {
             self.backlog.settle(*tag);
         }
+        self.count(&verdict);
         self.learn(load, stamp, verdict.lesson, now);
         let failures = verdict.later.iter().map(|work| work.tag.failures).max();
         let wait = self
@@ -272,6 +275,8 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         status.duplicates += duplicates;
         status.redirected += redirected;
         status.retried += retried;
+        // In the same step, so that the sums are right for whoever looks in between.
+        status.in_hand = self.backlog.unsettled() as u64;
         drop(status);
         self.metrics.items(Item::Delivered, delivered + redirected);
         self.metrics.items(Item::Duplicate, duplicates);
@@ -295,12 +300,15 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         }
         self.letters.failures = 0;
         self.letters.not_before = None;
-        self.shared.status().dead += letters.len() as u64;
-        self.metrics.items(Item::Dead, letters.len() as u64);
+        let dead = letters.len() as u64;
+        self.metrics.items(Item::Dead, dead);
         for letter in letters {
             self.metrics.dead(letter.class, 1);
             self.backlog.settle(letter.tag);
         }
+        let mut status = self.shared.status();
+        status.dead += dead;
+        status.in_hand = self.backlog.unsettled() as u64;
     }
 
     /// Starts no more requests; returns how long to wait for those under way.

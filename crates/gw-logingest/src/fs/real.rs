@@ -27,10 +27,24 @@ impl Fs for RealFs {
             missing.push(at.clone());
             at = parent(&at);
         }
-        fs::create_dir_all(dir)?;
-        // A directory is durable once the one above it is synced.
-        for made in missing {
-            self.sync_dir(&parent(&made))?;
+        // A directory is durable once the one above it is synced. Whoever made the last that is there may have died before
+        // that, so it is done again; where that cannot be, whoever set up the directory has to have seen to it.
+        if !at.as_os_str().is_empty() {
+            use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+
+            match self.sync_dir(&parent(&at)).map_err(|error| error.kind()) {
+                Ok(())
+                | Err(PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported) => {}
+                Err(kind) => return Err(kind.into()),
+            }
+        }
+        // From the top, each synced before the next is made: so only the last that is there can be in doubt.
+        for made in missing.iter().rev() {
+            match fs::create_dir(made) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+            self.sync_dir(&parent(made))?;
         }
         Ok(())
     }
@@ -129,9 +143,9 @@ impl File for fs::File {
     #[cfg(target_os = "linux")]
     fn reserve(&self, len: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
+        use rustix::io::{Errno, retry_on_intr};
 
-        match fallocate(self, FallocateFlags::empty(), 0, len) {
+        match retry_on_intr(|| fallocate(self, FallocateFlags::empty(), 0, len)) {
             // Some file systems cannot; then the space is taken at the write.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.set_len(len),
             other => Ok(other?),

@@ -169,6 +169,15 @@ impl SimFs {
         disk.nodes.values().map(units).sum::<usize>() + disk.renamed.len()
     }
 
+    /// The process ends and the power stays: what was written is there, synced or not, and so is what a failed sync left
+    /// in memory alone.
+    pub(crate) fn kill(&self) {
+        let mut disk = self.disk();
+        disk.cut = None;
+        disk.faults.clear();
+        disk.locked = false;
+    }
+
     /// The power goes and comes back.
     pub(crate) fn crash(&self, loss: Loss) {
         let mut disk = self.disk();

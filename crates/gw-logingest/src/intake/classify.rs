@@ -51,10 +51,6 @@ impl Classifier {
         self
     }
 
-    pub(super) const fn audits(&self) -> bool {
-        self.trust_audit
-    }
-
     /// The class of an event.
     pub fn class(&self, event: &Checked<'_>) -> Class {
         let grave = event.level >= Level::Error;

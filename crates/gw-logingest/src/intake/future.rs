@@ -17,7 +17,7 @@ use http::Response;
 /// # Cancel safety
 ///
 /// Dropped while the body arrives, nothing is accepted. Dropped while the batch is being stored, it is stored whole or
-/// not at all. What the request took from guards and counters is given back either way.
+/// not at all; its reports about failed uploads then count as taken. What else the request took is given back.
 pub struct IngestFuture(Pin<Box<dyn Future<Output = Response<Body>> + Send>>);
 
 impl IngestFuture {

@@ -88,7 +88,7 @@ struct Table {
     swept: Option<Instant>,
 }
 
-/// A verdict that is taken back when it is dropped, unless the batch was stored.
+/// A verdict that is taken back when it is dropped, unless the batch was or may have been stored.
 #[derive(Debug)]
 pub(super) struct Ticket {
     guards: Arc<Guards>,
@@ -162,6 +162,16 @@ impl Table {
 }
 
 impl Ticket {
+    /// The batch is on its way to the queue: from now on the verdict stands, also if nobody waits for the answer.
+    pub(super) const fn storing(&mut self) {
+        self.kept = true;
+    }
+
+    /// The batch was not stored: the verdict is taken back.
+    pub(super) fn take_back(mut self) {
+        self.kept = false;
+    }
+
     /// The batch was stored: the verdict stands.
     pub(super) fn keep(mut self) {
         self.kept = true;

@@ -122,9 +122,6 @@ where
     if stand.status.state == QueueState::Closed {
         return Err(refuse(error::append(AppendError::Closed)));
     }
-    if stand.audit_only && !config.classifier.audits() {
-        return Err(refuse(error::audit_only(shared.wait(&stand.status))));
-    }
     let client = shared.clients.client(parts, Instant::now());
     let terms = Terms {
         format,
@@ -158,7 +155,7 @@ where
     if mode == Mode::Shadow {
         shared.shadow(stand.regime, &collected);
     }
-    let ticket = match mode {
+    let mut ticket = match mode {
         Mode::Off => {
             take_held(&mut collected, None, terms.received);
             None
@@ -191,6 +188,10 @@ where
     } else {
         let (id, bytes) = (batch.id(), batch.encoded().len() as u64);
         tally.storing();
+        // What is given up from here on may be stored all the same: a bound that it does not count for is none.
+        if let Some(ticket) = &mut ticket {
+            ticket.storing();
+        }
         match shared.queue.append(batch).await {
             Ok(durability) => {
                 shared.ledger.metrics().stored(bytes);
@@ -198,6 +199,9 @@ where
             }
             Err(error) => {
                 tally.not_stored();
+                if let Some(ticket) = ticket {
+                    ticket.take_back();
+                }
                 return Err(refuse(error::append(error)));
             }
         }

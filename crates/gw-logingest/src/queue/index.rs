@@ -1,6 +1,6 @@
 //! What is in the queue and who holds what: the pure part that both engines share. No clock, no lock, no disk.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -36,6 +36,8 @@ pub(super) struct Index<T> {
     stored: Option<u64>,
     waiting: u64,
     events: u64,
+    /// When each batch was received, waiting or leased, and its ticket: each request asks for the oldest.
+    ages: BTreeSet<(SystemTime, u64)>,
     drain: DrainRate,
 }
 
@@ -80,6 +82,7 @@ impl<T: Clone> Index<T> {
             stored: None,
             waiting: 0,
             events: 0,
+            ages: BTreeSet::new(),
             drain: DrainRate::new(now),
         }
     }
@@ -131,6 +134,7 @@ impl<T: Clone> Index<T> {
         let Promise { owner, bytes } = promise;
         self.redeem(bytes);
         self.events = self.events.saturating_add(events);
+        self.ages.insert((received, ticket));
         let entry = Entry {
             ticket,
             bytes,
@@ -267,6 +271,7 @@ impl<T: Clone> Index<T> {
         let (owner, entry) = self.leased.remove(&ticket)?;
         self.live = self.live.saturating_sub(entry.bytes);
         self.events = self.events.saturating_sub(entry.events);
+        self.ages.remove(&(entry.received, ticket));
         self.clients.release(&owner, entry.bytes);
         Some(entry)
     }
@@ -325,6 +330,11 @@ impl<T: Clone> Index<T> {
         self.promised == 0 && self.waiting == 0 && self.leased.is_empty()
     }
 
+    /// Bytes of batches that are promised.
+    pub(super) const fn promised_bytes(&self) -> u64 {
+        self.promised_bytes
+    }
+
     /// Bytes in use.
     pub(super) const fn used(&self) -> u64 {
         match self.stored {
@@ -339,12 +349,7 @@ impl<T: Clone> Index<T> {
 
     /// How it stands; what the engine knows better is left at its default.
     pub(super) fn status(&self, time: SystemTime, now: Instant) -> QueueStatus {
-        let waiting = self
-            .clients
-            .iter()
-            .filter_map(|(_, account)| account.waiting.front());
-        let leased = self.leased.values().map(|(_, entry)| entry);
-        let oldest = waiting.chain(leased).map(|entry| entry.received).min();
+        let oldest = self.ages.first().map(|(received, _)| *received);
         QueueStatus {
             bytes: self.used(),
             capacity: self.limits.capacity,

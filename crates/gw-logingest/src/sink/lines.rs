@@ -40,7 +40,8 @@ impl<F: Fs> LinesFile<F> {
 
     /// Where the durable lines end.
     pub(crate) fn len(&mut self) -> io::Result<u64> {
-        let (_, end) = self.open()?;
+        let (file, end) = self.open()?;
+        self.file = Some(file);
         Ok(end)
     }
 
@@ -72,20 +73,22 @@ impl<F: Fs> LinesFile<F> {
         // What stands behind is the rest of a write that failed, or of a process that died.
         file.set_len(end)?;
         file.sync()?;
+        // Without this the file itself may be gone after a loss of power; also if an earlier process made it and died.
+        self.fs.sync_dir(self.dir())?;
         self.end = Some(end);
         Ok((file, end))
     }
 
     fn create(&self) -> io::Result<F::File> {
-        let dir = match self.path.parent() {
+        self.fs.create_dir(self.dir())?;
+        self.fs.create(&self.path)
+    }
+
+    fn dir(&self) -> &Path {
+        match self.path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
-        };
-        self.fs.create_dir(dir)?;
-        let file = self.fs.create(&self.path)?;
-        // Without this the file itself may be gone after a loss of power.
-        self.fs.sync_dir(dir)?;
-        Ok(file)
+        }
     }
 }
 
@@ -173,6 +176,25 @@ mod tests {
         assert_eq!(lines.append(b"three\n").unwrap(), 10);
         fs.crash(Loss::Everything);
         assert_eq!(content(&fs), "one\nthree\n");
+    }
+
+    #[test]
+    fn a_file_that_a_killed_process_made_is_made_durable() {
+        let fs = SimFs::default();
+        fs.fail(Op::SyncDir, 0, 1);
+        assert!(
+            LinesFile::with(fs.clone(), "dir/lines")
+                .append(b"one\n")
+                .is_err()
+        );
+        fs.kill();
+        assert!(
+            LinesFile::with(fs.clone(), "dir/lines")
+                .append(b"two\n")
+                .is_ok()
+        );
+        fs.crash(Loss::Everything);
+        assert_eq!(content(&fs), "two\n");
     }
 
     proptest! {

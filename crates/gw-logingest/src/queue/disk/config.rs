@@ -150,6 +150,13 @@ impl DiskQueueBuilder {
 }
 
 impl Config {
+    /// The most bytes of batches that wait to be stored, all of them in memory.
+    pub(super) fn most_pending(&self) -> u64 {
+        const MOST: u64 = 64 << 20;
+
+        MOST.min(self.limits.capacity / 2).max(self.segment_bytes)
+    }
+
     /// The longest encoded batch that fits in a segment.
     pub(super) const fn longest_batch(&self) -> usize {
         (self.segment_bytes - SEGMENT_HEAD - room(0)) as usize

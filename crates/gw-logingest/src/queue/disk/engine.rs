@@ -30,6 +30,11 @@ pub(super) const FAILING: AppendError = AppendError::Failing {
     retry_after: Duration::from_secs(5),
 };
 
+/// What a client is told to wait while the device is slower than what comes.
+const BEHIND: AppendError = AppendError::Failing {
+    retry_after: Duration::from_secs(1),
+};
+
 /// The caller's side of a queue on disk. Blocking calls are made by the threads alone.
 #[derive(Debug)]
 pub(super) struct Engine<F: Fs> {
@@ -59,6 +64,7 @@ pub(super) struct Shared<F: Fs> {
     pub(super) changed: Notify,
     reader: mpsc::Sender<Request<F>>,
     longest_batch: usize,
+    most_pending: u64,
 }
 
 #[derive(Debug)]
@@ -157,6 +163,7 @@ impl<F: Fs> Engine<F> {
             changed: Notify::new(),
             reader,
             longest_batch: config.longest_batch(),
+            most_pending: config.most_pending(),
         });
         Ok(Parts {
             committer: Committer::new(log, Arc::clone(&shared), config.max_delay),
@@ -301,6 +308,11 @@ impl<F: Fs> Shared<F> {
         }
         if state.failing {
             return Err(FAILING);
+        }
+        // These are in memory, also those whose clients have given up: a disk that hangs must not fill it.
+        let pending = state.index.promised_bytes();
+        if pending > 0 && pending.saturating_add(room(len)) > self.most_pending {
+            return Err(BEHIND);
         }
         let promise = state
             .index

@@ -87,8 +87,10 @@ impl<F: Fs> Log<F> {
         segments + self.acks.size()
     }
 
-    /// Makes a segment to write to, if there is none.
+    /// Makes a segment to write to, if there is none. Nothing is stored elsewhere before a segment that failed bears its
+    /// mark: who starts next could not tell which of two copies is on the disk.
     pub(super) fn ensure_active(&mut self) -> io::Result<u64> {
+        self.mark_failed()?;
         if let Some(active) = self.active {
             return Ok(active);
         }
@@ -105,6 +107,25 @@ impl<F: Fs> Log<F> {
         self.segments.insert(id, segment);
         self.active = Some(id);
         Ok(id)
+    }
+
+    /// Gives segments that failed the name that says so. It need not be durable: with the power goes what is in memory,
+    /// and reads show again what is on the disk.
+    fn mark_failed(&mut self) -> io::Result<()> {
+        for (id, segment) in &mut self.segments {
+            let mark = Name::Failed(*id);
+            if !segment.failed || segment.name == mark {
+                continue;
+            }
+            let (from, to) = (segment.name.path(&self.dir), mark.path(&self.dir));
+            match self.fs.rename(&from, &to) {
+                // Its name was taken away already.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            segment.name = mark;
+        }
+        Ok(())
     }
 
     /// Writes a group and makes it durable; the places are in its order. If the segment fails, a new one is tried
@@ -178,6 +199,7 @@ impl<F: Fs> Log<F> {
         let Some(segment) = self.segments.get_mut(&id) else {
             return;
         };
+        segment.failed = true;
         let confirmed = segment.size;
         segment.size = segment
             .file
@@ -190,7 +212,8 @@ impl<F: Fs> Log<F> {
                 let scan = record::scan(id, &self.buf);
                 scan.torn == 0 && !scan.rotten
             }
-            Err(_) => false,
+            // Where nothing was confirmed, nothing can be missing.
+            Err(_) => confirmed == SEGMENT_HEAD,
         };
         segment.broken |= !intact;
         self.metrics.poisoned(id, error, intact);
@@ -244,8 +267,7 @@ impl<F: Fs> Log<F> {
         }
         let mut removed = Vec::new();
         for id in empty {
-            let broken = self.segments.get(&id).is_some_and(|segment| segment.broken);
-            if self.discard(id, broken).is_ok() {
+            if self.discard(id).is_ok() {
                 removed.push(id);
             }
         }
@@ -261,9 +283,12 @@ impl<F: Fs> Log<F> {
     }
 
     /// Takes the name away; what is already gone is fine, since the sync after it may have failed.
-    fn discard(&self, id: u64, broken: bool) -> io::Result<()> {
-        let path = Name::Segment(id).path(&self.dir);
-        let done = if broken {
+    fn discard(&self, id: u64) -> io::Result<()> {
+        let Some(segment) = self.segments.get(&id) else {
+            return Ok(());
+        };
+        let path = segment.name.path(&self.dir);
+        let done = if segment.broken {
             self.metrics.set_aside(id, "damage was found in it");
             self.fs.rename(&path, &Name::Broken(id).path(&self.dir))
         } else {

@@ -63,7 +63,7 @@ pub(super) fn open<F: Fs>(
     let mut buf = Vec::new();
     let (done, ack_files) = read_acks(&fs, config, &names, &mut buf);
     let id_of = |name: &Name| match name {
-        Name::Segment(id) | Name::Broken(id) => Some(*id),
+        Name::Segment(id) | Name::Failed(id) | Name::Broken(id) => Some(*id),
         Name::Acks(_) => None,
     };
     let last_segment = names.iter().filter_map(id_of).max().unwrap_or(0);
@@ -82,21 +82,24 @@ pub(super) fn open<F: Fs>(
         buf: Vec::new(),
         _lock: lock,
     };
-    let mut ids: Vec<_> = names
+    // Of two copies the first found counts. One in a segment that failed may be in memory alone, so these come last;
+    // among the others, the earlier one was durable before the later one was begun.
+    let mut segments: Vec<_> = names
         .iter()
         .filter_map(|name| match name {
-            Name::Segment(id) => Some(*id),
-            _ => None,
+            Name::Segment(id) => Some((false, *id, *name)),
+            Name::Failed(id) => Some((true, *id, *name)),
+            Name::Acks(_) | Name::Broken(_) => None,
         })
         .collect();
-    ids.sort_unstable();
+    segments.sort_unstable_by_key(|(failed, id, _)| (*failed, *id));
     let mut survey = Survey {
         log: &mut log,
         seen: BTreeSet::new(),
         torn: 0,
     };
-    for id in &ids {
-        survey.segment(*id, &mut buf, &mut found);
+    for (_, id, name) in &segments {
+        survey.segment(*id, *name, &mut buf, &mut found);
     }
     let torn = survey.torn;
     log.next_segment = log.next_segment.max((log.next_ticket >> TICKET_SHIFT) + 1);
@@ -108,7 +111,8 @@ pub(super) fn open<F: Fs>(
             drop(log.fs.remove(&Name::Acks(id).path(&log.dir)));
         }
     }
-    log.metrics.recovered(started.elapsed(), ids.len(), torn);
+    log.metrics
+        .recovered(started.elapsed(), segments.len(), torn);
     Ok(log)
 }
 
@@ -138,8 +142,14 @@ fn read_acks<F: Fs>(
 
 impl<F: Fs> Survey<'_, F> {
     /// Reads one segment.
-    fn segment(&mut self, id: u64, buf: &mut Vec<u8>, found: &mut impl FnMut(Recovered)) {
-        let path = Name::Segment(id).path(&self.log.dir);
+    fn segment(
+        &mut self,
+        id: u64,
+        name: Name,
+        buf: &mut Vec<u8>,
+        found: &mut impl FnMut(Recovered),
+    ) {
+        let path = name.path(&self.log.dir);
         let opened = self.log.fs.open(&path).and_then(|file| {
             read_whole::<F>(&file, buf)?;
             Ok(file)
@@ -152,9 +162,10 @@ impl<F: Fs> Survey<'_, F> {
         let (base, damaged) = match record::read_head(buf) {
             // Its making was cut short; nothing in it was ever confirmed.
             Head::Blank => return drop(self.log.fs.remove(&path)),
-            Head::Unknown => return self.set_aside(id, "a later version wrote it"),
+            // It keeps its name, too: the later version finds it again.
+            Head::Unknown => return self.log.metrics.set_aside(id, "a later version wrote it"),
             Head::Segment { id: own, .. } if own != id => {
-                return self.set_aside(id, "it has the name of another");
+                return self.set_aside(id, name, "it has the name of another");
             }
             Head::Segment { base, .. } => (Some(base), false),
             // The records have sums of their own.
@@ -162,16 +173,18 @@ impl<F: Fs> Survey<'_, F> {
         };
         let scan = record::scan(id, buf);
         if damaged && scan.found.is_empty() {
-            return self.set_aside(id, "it is not a segment");
+            return self.set_aside(id, name, "it is not a segment");
         }
         self.torn += scan.torn;
         let tickets = scan.found.iter().map(|found| found.ticket);
         let mut segment = Segment {
+            name,
             file: Arc::new(file),
             size: buf.len() as u64,
             live: 0,
             first: tickets.chain(base).min().unwrap_or(0),
             broken: damaged || scan.rotten,
+            failed: name == Name::Failed(id),
             stuck: false,
             touched: Instant::now(),
         };
@@ -216,14 +229,14 @@ impl<F: Fs> Survey<'_, F> {
         }
     }
 
-    fn set_aside(&self, id: u64, why: &'static str) {
+    fn set_aside(&self, id: u64, name: Name, why: &'static str) {
         self.log.metrics.set_aside(id, why);
         let dir = &self.log.dir;
         // If it cannot be renamed, it is found again at the next start.
         drop(
             self.log
                 .fs
-                .rename(&Name::Segment(id).path(dir), &Name::Broken(id).path(dir)),
+                .rename(&name.path(dir), &Name::Broken(id).path(dir)),
         );
     }
 }

@@ -12,6 +12,7 @@ use crate::fs::{File as _, Fs, read_full, write_all};
 /// A segment in the table of the log.
 #[derive(Debug)]
 pub(super) struct Segment<F: Fs> {
+    pub(super) name: Name,
     pub(super) file: Arc<F::File>,
     /// The bytes that it takes on disk. For the one that is written to, those written so far: the rest is reserved.
     pub(super) size: u64,
@@ -21,6 +22,8 @@ pub(super) struct Segment<F: Fs> {
     pub(super) first: u64,
     /// Whether there is damage, so that it is kept aside instead of being removed.
     pub(super) broken: bool,
+    /// Whether a write or a sync failed: what reads show behind the confirmed records may be in memory alone.
+    pub(super) failed: bool,
     /// Whether the device gave errors, so that nothing is copied from it.
     pub(super) stuck: bool,
     /// When a batch of it was last delivered, or when it was made or found.
@@ -31,6 +34,9 @@ pub(super) struct Segment<F: Fs> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
     Segment(u64),
+    /// A segment in which a write or a sync failed. The name is for a process that starts before the power has gone: until
+    /// then reads may show records that are in memory alone, so that a copy elsewhere is the one to trust.
+    Failed(u64),
     Acks(u64),
     /// A segment that was set aside.
     Broken(u64),
@@ -45,6 +51,8 @@ impl Name {
         if let Some(rest) = name.strip_prefix("segment-") {
             return if let Some(digits) = rest.strip_suffix(".log.broken") {
                 id(digits).map(Self::Broken)
+            } else if let Some(digits) = rest.strip_suffix(".log.failed") {
+                id(digits).map(Self::Failed)
             } else {
                 id(rest.strip_suffix(".log")?).map(Self::Segment)
             };
@@ -55,6 +63,7 @@ impl Name {
     pub(super) fn path(self, dir: &Path) -> PathBuf {
         dir.join(match self {
             Self::Segment(id) => format!("segment-{id:016x}.log"),
+            Self::Failed(id) => format!("segment-{id:016x}.log.failed"),
             Self::Acks(id) => format!("acks-{id:016x}.log"),
             Self::Broken(id) => format!("segment-{id:016x}.log.broken"),
         })
@@ -64,7 +73,8 @@ impl Name {
 impl<F: Fs> Segment<F> {
     /// A new file with reserved space, whose head and name are durable before it is returned.
     pub(super) fn create(fs: &F, dir: &Path, id: u64, base: u64, len: u64) -> io::Result<Self> {
-        let path = Name::Segment(id).path(dir);
+        let name = Name::Segment(id);
+        let path = name.path(dir);
         let file = fs.create(&path)?;
         let prepare = || {
             file.reserve(len)?;
@@ -80,11 +90,13 @@ impl<F: Fs> Segment<F> {
             return Err(error);
         }
         Ok(Self {
+            name,
             file: Arc::new(file),
             size: SEGMENT_HEAD,
             live: 0,
             first: base,
             broken: false,
+            failed: false,
             stuck: false,
             touched: Instant::now(),
         })
@@ -110,7 +122,12 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_made() {
-        for name in [Name::Segment(0), Name::Acks(u64::MAX), Name::Broken(0xab)] {
+        for name in [
+            Name::Segment(0),
+            Name::Failed(7),
+            Name::Acks(u64::MAX),
+            Name::Broken(0xab),
+        ] {
             let path = name.path(Path::new("dir"));
             let text = path.file_name().unwrap().to_str().unwrap();
             assert_eq!(Name::parse(text), Some(name));

@@ -14,6 +14,9 @@ const CONFIGURATION: [&str; 3] = [
     "media_type_header_exception",
 ];
 
+/// With this kind a cluster says, among other things, that it holds as many shards as it may.
+const VALIDATION: &str = "validation_exception";
+
 /// What one item of an answer says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
@@ -53,10 +56,16 @@ pub(super) fn of_item(said: &Said, id: &str) -> Item {
         409 => Item::Duplicate,
         408 | 429 | 500..=599 => Item::Retry,
         401 | 403 | 404 => Item::Blocked(reason()),
-        400 if CONFIGURATION.contains(&said.kind.as_str()) => Item::Blocked(reason()),
+        400 if CONFIGURATION.contains(&said.kind.as_str()) || no_more_shards(said) => {
+            Item::Blocked(reason())
+        }
         400..=499 => Item::Rejected(reason()),
         _ => Item::Retry,
     }
+}
+
+fn no_more_shards(said: &Said) -> bool {
+    said.kind == VALIDATION && said.reason.contains("shards open")
 }
 
 #[cfg(test)]
@@ -108,6 +117,16 @@ mod tests {
             ..said(201, "")
         };
         assert_eq!(of_item(&redirected, "1"), Item::Redirected);
+    }
+
+    #[test]
+    fn a_cluster_without_room_for_an_index_does_not_blame_the_event() {
+        let mut said = said(400, "validation_exception");
+        assert!(matches!(of_item(&said, "1"), Item::Rejected(_)));
+        "Validation Failed: 1: this action would add [2] shards, but this cluster currently has [1000]/[1000] maximum \
+         normal shards open;"
+            .clone_into(&mut said.reason);
+        assert!(matches!(of_item(&said, "1"), Item::Blocked(_)));
     }
 
     #[test]

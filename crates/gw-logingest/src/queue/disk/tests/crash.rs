@@ -121,6 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Op::Reserve),
         Just(Op::SetLen),
         Just(Op::Remove),
+        Just(Op::Rename),
         Just(Op::SyncDir),
     ];
     prop_oneof![
@@ -159,7 +160,7 @@ proptest! {
                 Step::Heal => world.fs.heal(),
                 Step::Cut(calls) => world.fs.cut_after(calls),
                 Step::Crash(seed) => world.crash(Loss::Seed(seed)),
-                Step::Kill => world.crash(Loss::Nothing),
+                Step::Kill => world.kill(),
                 Step::End => {
                     world.finish();
                     world.crash(Loss::Everything);

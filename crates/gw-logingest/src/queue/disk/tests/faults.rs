@@ -15,6 +15,12 @@ fn fails(answers: &[Result<Durability, AppendError>]) -> bool {
     !answers.is_empty() && answers.iter().all(failing)
 }
 
+/// The next group fails, and in the fresh segment again, which itself can be made.
+fn fail_groups(world: &World) {
+    world.fs.fail(Op::Sync, 0, 1);
+    world.fs.fail(Op::Sync, 1, 1);
+}
+
 #[test]
 fn a_failed_sync_ends_the_segment_and_the_group_goes_to_a_fresh_one() {
     for op in [Op::Sync, Op::Write] {
@@ -27,6 +33,78 @@ fn a_failed_sync_ends_the_segment_and_the_group_goes_to_a_fresh_one() {
         world.crash(Loss::Everything);
         assert_eq!(world.content().len(), 4);
     }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_memory_is_not_trusted_after_a_restart() {
+    let mut world = world();
+    assert_eq!(world.append(&[100]), [HOST]);
+    world.fs.fail(Op::Sync, 0, 1);
+    assert_eq!(world.append(&[100, 100]), [HOST, HOST]);
+    // The kernel still shows the group in the file whose sync failed; the disk has it in the other one only.
+    world.kill();
+    world.crash(Loss::Everything);
+    assert_eq!(world.content().len(), 3);
+}
+
+#[test]
+fn a_copy_whose_sync_failed_does_not_replace_what_it_was_copied_from() {
+    let mut world = world();
+    for n in 0..20 {
+        world.append(&[if n == 0 { 300 } else { 2000 }]);
+    }
+    world.lease(20);
+    for _ in 0..19 {
+        world.acknowledge(1);
+    }
+    world.give_back();
+    world.fs.fail(Op::Sync, 0, 2);
+    world.pass(31);
+    world.kill();
+    world.crash(Loss::Everything);
+    assert_eq!(world.content(), [0]);
+}
+
+#[test]
+fn a_failed_file_that_cannot_be_marked_stops_storing() {
+    let mut world = world();
+    assert_eq!(world.append(&[100]), [HOST]);
+    world.fs.fail(Op::Sync, 0, 1);
+    world.fs.fail(Op::Rename, 0, 2);
+    assert!(fails(&world.append(&[100])));
+    world.pass(2);
+    assert!(world.failing());
+    world.pass(2);
+    assert!(!world.failing());
+    assert_eq!(world.append(&[100]), [HOST]);
+    world.kill();
+    world.crash(Loss::Everything);
+    assert!(world.content().len() >= 2);
+}
+
+#[test]
+fn files_in_which_nothing_was_stored_are_not_kept_aside() {
+    let mut world = world();
+    for _ in 0..10 {
+        fail_groups(&world);
+        world.fs.fail(Op::Read, 0, usize::MAX);
+        assert!(fails(&world.append(&[100])));
+        world.fs.heal();
+        world.pass(2);
+    }
+    assert_eq!(world.set_aside(), 0, "{:?}", world.fs.files());
+}
+
+#[test]
+fn a_device_that_hangs_does_not_fill_the_memory() {
+    let mut world = world();
+    // Nothing is stored before all of these were offered.
+    let answers = world.append(&[1000; 100]);
+    let taken = answers.iter().filter(|answer| **answer == HOST).count();
+    assert!((40..60).contains(&taken), "{taken}");
+    assert!(fails(&answers[taken..]));
+    // What was refused was refused for a moment only.
+    assert_eq!(world.append(&[1000]), [HOST]);
 }
 
 #[test]
@@ -56,8 +134,8 @@ fn a_dead_device_refuses_and_comes_back() {
 fn segments_that_fail_do_not_pile_up() {
     let mut world = world();
     for _ in 0..50 {
-        world.fs.fail(Op::Sync, 1, 1);
-        world.append(&[100]);
+        fail_groups(&world);
+        assert!(fails(&world.append(&[100])));
         world.fs.heal();
         world.pass(2);
     }
@@ -207,6 +285,28 @@ fn files_that_are_no_segments_are_set_aside() {
     sync.unwrap();
     world.reopen();
     assert_eq!((world.set_aside(), world.content()), (1, vec![0]));
+}
+
+#[test]
+fn a_segment_of_a_later_version_is_left_for_it() {
+    let mut world = world();
+    world.append(&[500]);
+    world.finish();
+    let name = world.segments().remove(0);
+    let path = world.path(&name);
+    let version = |file: &mut Vec<u8>, version: u8| {
+        file[8] = version;
+        let sum = crc32c::crc32c(&file[..28]).to_le_bytes();
+        file[28..32].copy_from_slice(&sum);
+    };
+    world.fs.damage(&path, |file| version(file, 2));
+    world.open();
+    assert!(world.content().is_empty());
+    assert_eq!(world.append(&[500]), [HOST]);
+    world.finish();
+    world.fs.damage(&path, |file| version(file, 1));
+    world.reopen();
+    assert_eq!(world.content().len(), 2);
 }
 
 #[test]

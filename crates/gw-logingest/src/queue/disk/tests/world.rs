@@ -215,6 +215,14 @@ impl World {
         self.reopen();
     }
 
+    /// The process is killed and starts again; then the laws are checked.
+    pub(super) fn kill(&mut self) {
+        self.leased.clear();
+        self.running = None;
+        self.fs.kill();
+        self.reopen();
+    }
+
     /// Opens what is there and checks the laws: all confirmed batches are there unless they were acknowledged, nothing
     /// is there that was not sent, in the order of sending, and opening once more finds the same.
     pub(super) fn reopen(&mut self) {
@@ -269,7 +277,7 @@ impl World {
     pub(super) fn segments(&self) -> Vec<String> {
         let names = self.fs.files().into_iter().map(|(name, _)| name);
         names
-            .filter(|name| name.starts_with("segment-") && name.ends_with(".log"))
+            .filter(|name| name.starts_with("segment-") && !name.ends_with(".broken"))
             .collect()
     }
 
