@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
 use super::lease::{Lease, Stopwatch};
@@ -39,6 +40,18 @@ struct Streaming {
     lease: Lease,
     limits: Limits,
     watch: Stopwatch,
+    /// A piece has been handed out.
+    begun: bool,
+}
+
+impl Streaming {
+    /// For answers that are always there when they are asked for, such as those that a client reads slowly: no wait for
+    /// them is ever looked at. The first piece is let pass, so that small answers need no look at the clock.
+    fn is_late(&mut self) -> bool {
+        let begun = std::mem::replace(&mut self.begun, true);
+        let passed = |deadline| deadline <= Instant::now();
+        begun && self.limits.deadline.is_some_and(passed)
+    }
 }
 
 impl UpstreamBody {
@@ -53,6 +66,7 @@ impl UpstreamBody {
             lease,
             limits,
             watch,
+            begun: false,
         }))
         .into()
     }
@@ -125,7 +139,11 @@ impl http_body::Body for UpstreamBody {
             Some(Ok(frame)) => frame.is_trailers() || streaming.incoming.is_end_stream(),
             Some(Err(_)) | None => true,
         };
-        if ends {
+        let frame = match ends || !streaming.is_late() {
+            true => frame,
+            false => Some(Err(Error::new(ErrorKind::DeadlinePassed))),
+        };
+        if ends || matches!(frame, Some(Err(_))) {
             let content = std::mem::replace(&mut this.content, Content::Ended(None));
             if let Content::Streaming(ended) = content
                 && !matches!(frame, Some(Err(_)))

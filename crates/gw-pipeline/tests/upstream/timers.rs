@@ -168,6 +168,24 @@ async fn the_deadline_within_the_body() {
     assert_eq!(kind, ErrorKind::DeadlinePassed);
 }
 
+/// Story: the deadline was looked at only while there was nothing to read. A client that read a fast upstream's answer
+/// slowly held its slot for as long as it liked.
+#[tokio::test]
+async fn the_deadline_of_a_client_that_reads_slowly() {
+    let upstream = Upstream::start(always(Reply::ok().chunks(["a"; 8]))).await;
+    let gateway = plain(&upstream);
+    let mut request = get("/");
+    let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
+    request.extensions_mut().insert(deadline);
+    let response = send(&forward(&gateway), request).await.unwrap();
+    let mut body = response.into_body();
+    body.frame().await.unwrap().unwrap();
+    tokio::time::sleep_until(deadline.instant()).await;
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlinePassed);
+    is_quiet(&gateway).await;
+}
+
 #[tokio::test]
 async fn steady_progress_is_never_idle() {
     let dripping = Reply::ok()
