@@ -45,6 +45,12 @@ struct Streaming {
 }
 
 impl Streaming {
+    /// A timer of the gateway's ends the answer.
+    fn cut(&self, kind: ErrorKind) -> Error {
+        self.watch.cut(kind.code());
+        Error::new(kind)
+    }
+
     /// For answers that are always there when they are asked for, such as those that a client reads slowly: no wait for
     /// them is ever looked at. The first piece is let pass, so that small answers need no look at the clock.
     fn is_late(&mut self) -> bool {
@@ -132,7 +138,7 @@ impl http_body::Body for UpstreamBody {
             Poll::Pending => {
                 let (due, kind) = streaming.limits.body_due(streaming.watch.start());
                 ready!(streaming.lease.connection.timer().poll_at(due, cx));
-                Some(Err(Error::new(kind)))
+                Some(Err(streaming.cut(kind)))
             }
         };
         let ends = match &frame {
@@ -141,7 +147,7 @@ impl http_body::Body for UpstreamBody {
         };
         let frame = match ends || !streaming.is_late() {
             true => frame,
-            false => Some(Err(Error::new(ErrorKind::DeadlinePassed))),
+            false => Some(Err(streaming.cut(ErrorKind::DeadlinePassed))),
         };
         if ends || matches!(frame, Some(Err(_))) {
             let content = std::mem::replace(&mut this.content, Content::Ended(None));

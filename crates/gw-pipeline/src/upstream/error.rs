@@ -82,7 +82,7 @@ impl Error {
 }
 
 impl ErrorKind {
-    const fn code(self) -> &'static Code {
+    pub(super) const fn code(self) -> &'static Code {
         match self {
             Self::QueueFull | Self::QueueTimeout => &codes::OVERLOADED,
             Self::Connect | Self::Answer | Self::UnrequestedUpgrade => &codes::BAD_GATEWAY,

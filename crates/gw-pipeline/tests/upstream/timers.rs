@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::context::Deadline;
+use gw_core::record::Record;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, Upstream as Gateway, UpstreamBuilder};
 use gw_testkit::body::ScriptedBody;
@@ -139,10 +140,15 @@ async fn body_error(
         ..Timeouts::default()
     };
     request.extensions_mut().insert(timeouts);
+    let record = Record::default();
+    request.extensions_mut().insert(record.clone());
     let response = send(&forward(gateway), request).await.unwrap();
     let collecting = gw_testkit::within("the end of the body", response.into_body().collect());
     let error = collecting.await.unwrap_err();
     is_quiet(gateway).await;
+    // An observer sees that it was not the upstream that broke the answer off.
+    let code = record.exchange().code.unwrap();
+    assert_eq!(code.name(), "GATEWAY_TIMEOUT");
     error.kind()
 }
 
