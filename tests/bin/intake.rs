@@ -74,7 +74,9 @@ struct Subject {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    status(supervise(LIMIT, async { measure(&args).await.map(|()| true) }))
+    status(supervise(LIMIT, async {
+        measure(&args).await.map(|()| true)
+    }))
 }
 
 async fn measure(args: &Args) -> Result<()> {

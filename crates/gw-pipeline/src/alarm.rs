@@ -1,8 +1,10 @@
 //! The timer of a task that is polled often and must be woken seldom.
 
-use std::pin::Pin;
+use std::future::Future as _;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that is looked at in each poll of a connection's task, which it is due in hardly ever.
@@ -37,7 +39,8 @@ impl Alarm {
         if !self.sleep.is_elapsed() && self.wakes.as_ref().is_some_and(known) {
             return false;
         }
-        match self.sleep.as_mut().poll(cx) {
+        // Unconstrained: to a task that has used up its turn, tokio would say `Pending` without keeping its waker.
+        match pin!(unconstrained(self.sleep.as_mut())).poll(cx) {
             Poll::Ready(()) => true,
             Poll::Pending => {
                 self.wakes = Some(cx.waker().clone());
@@ -52,6 +55,7 @@ mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
 
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
     use tokio::time::{advance, timeout};
 
     use super::*;
@@ -105,6 +109,27 @@ mod tests {
         });
         asked.await.unwrap();
         assert_eq!(start.elapsed(), 5 * SECOND);
+    }
+
+    /// Story: a task that had used up its turn when it first asked was never woken.
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_a_task_that_has_used_up_its_turn() {
+        let start = Instant::now();
+        let mut alarm = Alarm::at(start + SECOND);
+        let asked = tokio::spawn(async move {
+            poll_fn(|cx| {
+                while has_budget_remaining() {
+                    assert!(pin!(consume_budget()).poll(cx).is_ready());
+                }
+                match alarm.is_due(cx) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+        });
+        timeout(60 * SECOND, asked).await.unwrap().unwrap();
+        assert_eq!(start.elapsed(), SECOND);
     }
 
     #[tokio::test(start_paused = true)]

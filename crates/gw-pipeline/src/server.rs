@@ -36,9 +36,10 @@
 //! # Requests
 //!
 //! Each request carries the client's address as [`PeerAddr`](gw_core::context::PeerAddr) in its extensions. The
-//! service is cloned once a request and asked for readiness before it is called. Its future and the answer's body are
-//! dropped as soon as the client is found to have left, which on HTTP/1 includes closing only its sending side.
-//! A panic ends its connection, on HTTP/2 its stream, and nothing else.
+//! service is cloned once a connection, and asked for readiness before each call. If it is not ready, the request waits
+//! for that instance, and a clone of it serves those that follow. Its future and the answer's body are dropped as soon
+//! as the client is found to have left, which on HTTP/1 includes closing only its sending side. A panic ends its
+//! connection, on HTTP/2 its stream, and nothing else; the connection's other streams go on with the same instance.
 //!
 //! A request counts until the last frame of its answer is handed out. On HTTP/1, bytes that come after that are taken
 //! for the next head: a service that goes on reading the request's body then has the header timeout left for it.
@@ -149,7 +150,8 @@ impl Server {
     }
 
     /// Serves a listener until `shutdown` has come and its connections have ended; see the
-    /// [module](self#shutdown). Must run on a tokio runtime, on which it spawns a task for each connection.
+    /// [module](self#shutdown). Must run on a tokio runtime, on which it spawns a task for each connection unless there
+    /// are [`workers`](Self::workers).
     ///
     /// Accepting never fails for good. When descriptors run out it closes the connection that has been
     /// longest without a request, waits (5 ms, doubling up to 1 s), and tries again.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use gw_core::context::{Identity, PeerAddr, RequestId, RouteMatch};
+use gw_core::context::{Identity, Lane, PeerAddr, RequestId, RouteMatch};
 use gw_core::key::TrustedProxies;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasClientAddr, HasRoute, Stage};
@@ -502,4 +502,37 @@ async fn the_observer_learns_the_id_and_who_refused() {
         refused(&record),
         (Some("ip_filter"), Some("ADDRESS_DENIED"))
     );
+}
+
+/// Story: what stood in the extensions before the route was found took the place of what the route says.
+#[tokio::test]
+async fn what_the_route_says_counts_and_what_it_leaves_open_stays() {
+    let table = RouteTable::builder()
+        .route(Route::path("fast", "/fast").lane(Lane::new("fast")))
+        .route(Route::path("open", "/open"))
+        .build()
+        .unwrap();
+    let lane = service_fn(
+        async |request: Request<gw_pipeline::inbound::RequestBody<Body>>| {
+            let lane = request.extensions().get::<Lane>().map(Lane::as_str);
+            Ok::<_, Infallible>(Response::new(Body::from(lane.unwrap_or("none").to_owned())))
+        },
+    );
+    let service = tower::Layer::layer(&RouteResolveLayer::new(table), lane);
+    for (target, behind_another_route, expected) in [
+        ("/fast", false, "fast"),
+        ("/open", false, "slow"),
+        ("/fast", true, "fast"),
+        ("/open", true, "none"),
+    ] {
+        let mut request = request("GET", target);
+        request.extensions_mut().insert(Lane::new("slow"));
+        if behind_another_route {
+            let outer = RouteMatch::new(0, "outer", "/");
+            request.extensions_mut().insert(outer);
+        }
+        let response = service.clone().oneshot(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, expected, "{target} {behind_another_route}");
+    }
 }

@@ -70,7 +70,9 @@ pub(super) fn run(shared: &Shared, mut sink: Sink) {
             shared.counts.add(Outcome::Written, written);
             shared.counts.add(Outcome::LostWrite, batch.lines - written);
         });
-        if failing != result.is_err() {
+        summary.settle(result.is_ok());
+        // Where there was nothing to write, nothing is known.
+        if !batch.bytes.is_empty() && failing != result.is_err() {
             failing = !failing;
             telemetry::writing_failed(result.err());
         }
@@ -89,8 +91,9 @@ impl Sink {
         let Some(path) = &self.path else { return };
         match append_to(path) {
             Ok(file) => {
+                // An empty file has no half line; one that nobody has renamed still has it.
+                self.torn &= !file.metadata().is_ok_and(|it| it.len() == 0);
                 self.out = Box::new(file);
-                self.torn = false;
                 telemetry::reopened(None);
             }
             Err(error) => telemetry::reopened(Some(&error)),
@@ -149,14 +152,26 @@ impl Sink {
 /// The lines that stand for lines which are not there.
 struct Summary {
     last: Instant,
-    lost: [(Outcome, u64); 2],
+    lost: [Told; 2],
+}
+
+/// How many lost lines the log tells of.
+struct Told {
+    outcome: Outcome,
+    written: u64,
+    /// With those in the summary that is about to be written.
+    appended: u64,
 }
 
 impl Summary {
     fn new() -> Self {
         Self {
             last: Instant::now(),
-            lost: [(Outcome::LostFull, 0), (Outcome::LostWrite, 0)],
+            lost: [Outcome::LostFull, Outcome::LostWrite].map(|outcome| Told {
+                outcome,
+                written: 0,
+                appended: 0,
+            }),
         }
     }
 
@@ -169,12 +184,70 @@ impl Summary {
         for (class, lines, rate) in shared.sampling.take_left_out() {
             write_summary(out, Missing::OverBudget(class), lines, rate);
         }
-        for (outcome, told) in &mut self.lost {
-            let lost = shared.counts.of(*outcome);
-            let new = lost - std::mem::replace(told, lost);
+        for told in &mut self.lost {
+            told.appended = shared.counts.of(told.outcome);
+            let new = told.appended - told.written;
             if new > 0 {
-                write_summary(out, Missing::Lost(outcome.as_str()), new, 1.0);
+                write_summary(out, Missing::Lost(told.outcome.as_str()), new, 1.0);
             }
         }
+    }
+
+    /// What was appended has been written; if it has not, the next summary tells it again.
+    fn settle(&mut self, written: bool) {
+        for told in &mut self.lost {
+            match written {
+                true => told.written = told.appended,
+                false => told.appended = told.written,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::counts::Counts;
+    use super::super::queue::Queue;
+    use super::super::sampling::Sampling;
+    use super::*;
+    use crate::config::Ratio;
+
+    /// Story: each second, the summary of lost lines was lost with them for as long as writing failed.
+    #[test]
+    fn a_summary_that_could_not_be_written_comes_again() {
+        let shared = Shared {
+            queue: Queue::new(4096),
+            sampling: Sampling::new(Ratio::ALL, Ratio::ALL, SUMMARY_EVERY, 1),
+            counts: Counts::default(),
+            health_paths: Box::default(),
+            started: Instant::now(),
+        };
+        let mut summary = Summary::new();
+        for (lost, is_written, told) in [(3, false, 3), (2, true, 5), (0, true, 0), (1, true, 1)] {
+            shared.counts.add(Outcome::LostWrite, lost);
+            let mut out = Vec::new();
+            summary.append(&mut out, &shared, Instant::now());
+            summary.settle(is_written);
+            let line: Option<serde_json::Value> = serde_json::from_slice(&out).ok();
+            let lines = line.and_then(|line| line["lines"].as_u64());
+            assert_eq!(lines.unwrap_or_default(), told);
+        }
+    }
+
+    /// Story: a file that was opened anew without having been renamed got the next line appended to half a line.
+    #[test]
+    fn a_half_line_is_ended_in_the_file_that_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        fs::write(&path, "{\"half").unwrap();
+        let mut sink = Target::File(path.clone()).open().unwrap();
+        sink.torn = true;
+        sink.reopen();
+        assert!(sink.torn);
+        fs::rename(&path, dir.path().join("access.log.1")).unwrap();
+        sink.reopen();
+        assert!(!sink.torn);
     }
 }

@@ -178,17 +178,29 @@ fn timers(timers: BodyTimers, parts: &Parts) -> BodyTimers {
 
 fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
     let mut earlier = mem::replace(extensions, route.facts.clone());
-    // Of two pipelines, one behind the other, the inner one's route is the one that counts.
-    if earlier.remove::<RouteMatch>().is_some() {
+    // What the route says counts. Of two pipelines, one behind the other, so does what the inner one's leaves open.
+    let policy = &route.policy;
+    let nested = earlier.remove::<RouteMatch>().is_some();
+    if nested || policy.lane.is_some() {
         earlier.remove::<Lane>();
+    }
+    if nested || policy.criticality.is_some() {
         earlier.remove::<Criticality>();
+    }
+    if nested || policy.upstream.is_some() {
         earlier.remove::<UpstreamName>();
+    }
+    if nested || policy.timeouts.is_some() {
         earlier.remove::<Timeouts>();
+    }
+    if nested {
         earlier.remove::<PassErrorBodies>();
     }
     extensions.extend(earlier);
-    let deadline = route.policy.deadline;
-    if let Some(deadline) = deadline.and_then(|limit| Deadline::after(Instant::now(), limit)) {
+    if let Some(deadline) = policy
+        .deadline
+        .and_then(|limit| Deadline::after(Instant::now(), limit))
+    {
         extensions.insert(deadline);
     }
 }

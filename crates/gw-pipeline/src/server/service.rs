@@ -1,10 +1,12 @@
 //! The user's service, as hyper calls it.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::mem;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -104,7 +106,12 @@ where
             State::Refused
         } else {
             request.extensions_mut().insert(self.peer);
-            self.start(request)
+            match self.protocol {
+                Protocol::Http1 => self.start(request),
+                // hyper calls on the connection's task. A panic there would end all streams; it belongs to this one's.
+                Protocol::Http2 => catch_unwind(AssertUnwindSafe(|| self.start(request)))
+                    .unwrap_or_else(|panic| State::Panicked { panic: Some(panic) }),
+            }
         };
         let link = Arc::clone(&self.link);
         Answering {
@@ -133,6 +140,8 @@ pin_project! {
         // Until the service is ready.
         Waiting { call: Option<Box<(S, Request<Incoming>)>> },
         Called { #[pin] future: S::Future },
+        // In the call.
+        Panicked { panic: Option<Box<dyn Any + Send>> },
         // Too many fields.
         Refused,
     }
@@ -165,6 +174,11 @@ where
                 response.map(Some)
             }
             StateProj::Waiting { .. } => return Poll::Pending,
+            // Pending once taken: a future must not be polled after it has panicked.
+            StateProj::Panicked { panic } => match panic.take() {
+                Some(panic) => resume_unwind(panic),
+                None => return Poll::Pending,
+            },
             StateProj::Refused => {
                 let mut response = Response::new(None);
                 *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

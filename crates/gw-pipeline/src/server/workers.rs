@@ -1,12 +1,16 @@
 //! Threads that serve connections, each with a runtime of its own.
 
+use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, ThreadId};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::activity::FAREWELL;
 
 /// Threads that serve connections. A connection stays on the thread that it was given to, with all that its requests
 /// do, and no request waits for another thread or wakes one.
@@ -15,7 +19,8 @@ use tokio::sync::watch;
 /// gateway has none of, and costs a wake of another thread for every few requests.
 ///
 /// Clones are handles to the same threads, which end when the last one is dropped: connections that are still open are
-/// cut then. [`Server::serve`](super::Server::serve) waits for them before.
+/// cut then. [`Server::serve`](super::Server::serve) waits for them before. Dropping the last handle waits for the threads,
+/// but for a second at most: one that a service blocks is left to itself.
 #[derive(Debug, Clone)]
 pub struct Workers {
     crew: Arc<Crew>,
@@ -32,7 +37,10 @@ struct Crew {
 struct Worker {
     handle: Handle,
     connections: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
+    thread: ThreadId,
+    /// Nothing comes from here, and the other end is dropped when the thread has dropped its tasks. The lock makes it
+    /// one that threads can share, and is never waited for.
+    ended: Mutex<mpsc::Receiver<Infallible>>,
 }
 
 /// A worker that has been given a connection; dropping it takes the connection off its count.
@@ -58,15 +66,20 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let mut stopping = stopping.clone();
+            let (running, ended) = mpsc::channel();
             let thread = thread::Builder::new().name(format!("{name}-{number}"));
             let thread = thread.spawn(move || {
                 // An error: the sender is gone.
                 runtime.block_on(async { while stopping.changed().await.is_ok() {} });
+                // All tasks are dropped here. Threads for blocking work may be busy for long, and are not waited for.
+                runtime.shutdown_background();
+                drop(running);
             })?;
             crew.workers.push(Worker {
                 handle,
                 connections: Arc::default(),
-                thread: Some(thread),
+                thread: thread.thread().id(),
+                ended: Mutex::new(ended),
             });
         }
         Ok(Self {
@@ -97,13 +110,16 @@ impl Drop for Crew {
     fn drop(&mut self) {
         self.stop = None;
         let me = thread::current().id();
+        let latest = Instant::now() + FAREWELL;
         for worker in &mut self.workers {
             // The last handle may be dropped by a worker itself, by way of a service.
-            if let Some(thread) = worker.thread.take()
-                && thread.thread().id() != me
-            {
-                // An error: it panicked, and has ended all the same.
-                _ = thread.join();
+            if worker.thread != me {
+                let left = latest.saturating_duration_since(Instant::now());
+                let ended = worker.ended.get_mut();
+                // An error either way: it has ended, or takes too long.
+                _ = ended
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .recv_timeout(left);
             }
         }
     }
@@ -141,5 +157,36 @@ mod tests {
         drop((assigned, workers.clone()));
         drop(workers);
         assert!(receiver.recv().is_err(), "the task has been dropped");
+    }
+
+    /// Story: the end of the process waited for a thread that a service blocked, long after the grace was over.
+    #[test]
+    fn a_thread_that_is_blocked_is_not_waited_for() {
+        let workers = Workers::start("test", 2).unwrap();
+        let (release, (started, blocked)) = (Arc::new(()), mpsc::channel());
+        let stuck = |started: mpsc::Sender<()>| {
+            let until = Arc::downgrade(&release);
+            move || {
+                started.send(()).unwrap();
+                while until.strong_count() > 0 {
+                    thread::yield_now();
+                }
+            }
+        };
+        let (service, blocking_pool) = (stuck(started.clone()), stuck(started));
+        let (one, other) = (workers.assign().unwrap(), workers.assign().unwrap());
+        one.handle.spawn(async move { service() });
+        other.handle.spawn_blocking(blocking_pool);
+        blocked.recv().unwrap();
+        blocked.recv().unwrap();
+        let (done, dropped) = mpsc::channel();
+        let dropping = thread::spawn(move || {
+            drop((one, other, workers));
+            done.send(()).unwrap();
+        });
+        let outcome = dropped.recv_timeout(gw_testkit::PATIENCE);
+        drop(release);
+        dropping.join().unwrap();
+        outcome.unwrap();
     }
 }

@@ -46,6 +46,24 @@ struct Streaming {
     lease: Lease,
     limits: Limits,
     watch: Stopwatch,
+    /// A piece has been handed out.
+    begun: bool,
+}
+
+impl Streaming {
+    /// A timer of the gateway's ends the answer.
+    fn cut(&self, kind: ErrorKind) -> Error {
+        self.watch.cut(kind.code());
+        Error::new(kind)
+    }
+
+    /// For answers that are always there when they are asked for, such as those that a client reads slowly: no wait for
+    /// them is ever looked at. The first piece is let pass, so that small answers need no look at the clock.
+    fn is_late(&mut self) -> bool {
+        let begun = std::mem::replace(&mut self.begun, true);
+        let passed = |deadline| deadline <= Instant::now();
+        begun && self.limits.deadline.is_some_and(passed)
+    }
 }
 
 impl UpstreamBody {
@@ -60,6 +78,7 @@ impl UpstreamBody {
             lease,
             limits,
             watch,
+            begun: false,
         }))
         .into()
     }
@@ -178,7 +197,7 @@ impl http_body::Body for UpstreamBody {
                 None => {
                     let (due, kind) = streaming.limits.body_due(streaming.watch.start());
                     ready!(streaming.lease.connection.timer().poll_at(due, cx));
-                    Some(Err(Error::new(kind)))
+                    Some(Err(streaming.cut(kind)))
                 }
             },
         };
@@ -186,7 +205,11 @@ impl http_body::Body for UpstreamBody {
             Some(Ok(frame)) => frame.is_trailers() || streaming.incoming.is_end_stream(),
             Some(Err(_)) | None => true,
         };
-        if ends {
+        let frame = match ends || !streaming.is_late() {
+            true => frame,
+            false => Some(Err(streaming.cut(ErrorKind::DeadlinePassed))),
+        };
+        if ends || matches!(frame, Some(Err(_))) {
             let content = std::mem::replace(&mut this.content, Content::Ended(None));
             if let Content::Streaming(ended) = content
                 && !matches!(frame, Some(Err(_)))

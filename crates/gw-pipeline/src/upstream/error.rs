@@ -165,7 +165,7 @@ impl ErrorKind {
         )
     }
 
-    const fn code(self) -> &'static Code {
+    pub(super) const fn code(self) -> &'static Code {
         match self {
             Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull => &codes::OVERLOADED,
             Self::Connect | Self::Unprocessed | Self::Answer | Self::UnrequestedUpgrade => {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
+use gw_core::Code;
 use gw_core::record::Record;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
@@ -98,6 +99,13 @@ impl Stopwatch {
     /// The upstream is waited for. Returns since when.
     pub(super) fn start(&mut self) -> Instant {
         *self.since.get_or_insert_with(Instant::now)
+    }
+
+    /// Writes into the record why the gateway cuts the answer: it is not the upstream that breaks it off.
+    pub(super) fn cut(&self, code: &'static Code) {
+        if let Some(record) = &self.record {
+            record.update(|exchange| exchange.code = Some(code));
+        }
     }
 
     /// Something came.

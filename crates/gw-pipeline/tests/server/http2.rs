@@ -142,6 +142,24 @@ async fn a_panic_ends_its_stream_only() {
     assert_eq!(running.snapshot().active, 1);
 }
 
+/// Story: the service is called on the connection's task, so a panic in the call itself ended all streams.
+#[tokio::test]
+async fn a_panic_in_the_call_ends_its_stream_only() {
+    let running = Running::start(|b| b).await;
+    let (mut client, _connection) = http2_client(running.addr).await;
+    let kept = http2_send(&mut client, http2_get("/"));
+    let call = running.service.next_call().await;
+    running.service.answer_with(|_| panic!("of the test"));
+    let doomed = http2_send(&mut client, http2_get("/"));
+    outcome("the stream to fail", doomed).await.unwrap_err();
+    call.respond(ok("kept"));
+    assert_eq!(outcome("an answer", kept).await.unwrap().status(), 200);
+    echo_path(&running.service);
+    let after = http2_send(&mut client, http2_get("/"));
+    assert_eq!(outcome("an answer", after).await.unwrap().status(), 200);
+    assert_eq!(running.snapshot().active, 1);
+}
+
 #[tokio::test]
 async fn an_idle_connection_says_goodbye() {
     let running = Running::start(|b| b.keep_alive_timeout(Duration::from_millis(100))).await;

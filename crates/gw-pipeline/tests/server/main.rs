@@ -17,3 +17,4 @@ mod requests;
 mod shutdown;
 mod support;
 mod timers;
+mod workers;

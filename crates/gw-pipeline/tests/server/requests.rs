@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::support::{Running, echo_path, ok};
+use crate::support::{Running, echo_path, http2_client, http2_get, http2_send, ok, outcome};
 
 #[tokio::test]
 async fn sixteen_connections_are_served_at_once_and_each_request_has_its_peer() {
@@ -334,4 +334,32 @@ async fn many_clients_on_several_threads_get_their_own_answers() {
     }
     running.closed(CloseReason::Done, 64).await;
     assert_eq!(running.snapshot().active, 0);
+}
+
+#[tokio::test]
+async fn requests_wait_for_a_service_that_is_not_ready() {
+    let running = Running::start(|b| b).await;
+    echo_path(&running.service);
+    running.service.set_not_ready();
+    let mut client = Client::connect(running.addr).await;
+    client.get("/1").await;
+    let (mut http2, _connection) = http2_client(running.addr).await;
+    let waiting = ["/2", "/3"].map(|path| http2_send(&mut http2, http2_get(path)));
+    let given_up = http2_send(&mut http2, http2_get("/4"));
+    // One that serves, a clone for each connection, and one for each request that waits.
+    running
+        .until("four requests to wait", |_| {
+            running.service.instances().len() == 1 + 2 + 4
+        })
+        .await;
+    assert_eq!(running.service.calls(), 0);
+    given_up.abort();
+    running.service.set_ready();
+    assert_eq!(client.read_answer().await.text(), "/1");
+    for answer in waiting {
+        assert_eq!(outcome("an answer", answer).await.unwrap().status(), 200);
+    }
+    client.get("/5").await;
+    assert_eq!(client.read_answer().await.text(), "/5");
+    assert!(running.service.violations().is_empty());
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::context::Deadline;
+use gw_core::record::Record;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, Upstream as Gateway, UpstreamBuilder};
 use gw_testkit::body::ScriptedBody;
@@ -139,10 +140,15 @@ async fn body_error(
         ..Timeouts::default()
     };
     request.extensions_mut().insert(timeouts);
+    let record = Record::default();
+    request.extensions_mut().insert(record.clone());
     let response = send(&forward(gateway), request).await.unwrap();
     let collecting = gw_testkit::within("the end of the body", response.into_body().collect());
     let error = collecting.await.unwrap_err();
     is_quiet(gateway).await;
+    // An observer sees that it was not the upstream that broke the answer off.
+    let code = record.exchange().code.unwrap();
+    assert_eq!(code.name(), "GATEWAY_TIMEOUT");
     error.kind()
 }
 
@@ -166,6 +172,24 @@ async fn the_deadline_within_the_body() {
     request.extensions_mut().insert(deadline);
     let kind = body_error(&plain(&upstream), Duration::from_secs(10), request).await;
     assert_eq!(kind, ErrorKind::DeadlinePassed);
+}
+
+/// Story: the deadline was looked at only while there was nothing to read. A client that read a fast upstream's answer
+/// slowly held its slot for as long as it liked.
+#[tokio::test]
+async fn the_deadline_of_a_client_that_reads_slowly() {
+    let upstream = Upstream::start(always(Reply::ok().chunks(["a"; 8]))).await;
+    let gateway = plain(&upstream);
+    let mut request = get("/");
+    let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
+    request.extensions_mut().insert(deadline);
+    let response = send(&forward(&gateway), request).await.unwrap();
+    let mut body = response.into_body();
+    body.frame().await.unwrap().unwrap();
+    tokio::time::sleep_until(deadline.instant()).await;
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlinePassed);
+    is_quiet(&gateway).await;
 }
 
 #[tokio::test]
