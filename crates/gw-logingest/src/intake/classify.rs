@@ -44,7 +44,7 @@ impl Classifier {
     }
 
     /// Whether clients may call an event an audit record by the kind `audit`. Audit records are taken until the queue is
-    /// full to the brim.
+    /// full to the brim, or the client holds its share of it.
     #[must_use]
     pub const fn trust_audit(mut self, trust: bool) -> Self {
         self.trust_audit = trust;
