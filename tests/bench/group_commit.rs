@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -23,10 +24,10 @@ const FILE: u64 = 64 << 20;
 /// The most that shares a sync.
 const GROUP: usize = 1024;
 
-type Waiting = (Arc<[u8]>, oneshot::Sender<()>);
+type Waiting = (Bytes, oneshot::Sender<()>);
 
-/// The loop. It ends when it is dropped.
-#[derive(Debug)]
+/// The loop. It ends with the last clone.
+#[derive(Debug, Clone)]
 pub struct GroupCommit {
     waiting: Sender<Waiting>,
 }
@@ -46,6 +47,21 @@ impl GroupCommit {
         Ok(Self { waiting })
     }
 
+    /// Resolves when the bytes are durable.
+    ///
+    /// # Errors
+    ///
+    /// If the disk does not take them.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, they become durable all the same.
+    pub async fn store(&self, payload: Bytes) -> Result<()> {
+        let (done, durable) = oneshot::channel();
+        self.waiting.send((payload, done))?;
+        Ok(durable.await?)
+    }
+
     /// Makes so many copies of `payload` durable, by so many writers with one each at a time.
     ///
     /// # Errors
@@ -55,14 +71,12 @@ impl GroupCommit {
     /// # Cancel safety
     ///
     /// Dropping the future ends the writers.
-    pub async fn run(&self, payload: &[u8], writers: usize, count: usize) -> Result<Run> {
-        let payload: Arc<[u8]> = payload.into();
+    pub async fn run(&self, payload: Bytes, writers: usize, count: usize) -> Result<Run> {
         let left = Arc::new(AtomicUsize::new(count));
         let started = Instant::now();
         let mut tasks = JoinSet::new();
         for _ in 0..writers {
-            let (waiting, payload) = (self.waiting.clone(), Arc::clone(&payload));
-            tasks.spawn(write(waiting, payload, Arc::clone(&left)));
+            tasks.spawn(write(self.clone(), payload.clone(), Arc::clone(&left)));
         }
         let mut samples = Vec::with_capacity(count);
         while let Some(ended) = tasks.join_next().await {
@@ -73,8 +87,8 @@ impl GroupCommit {
 }
 
 async fn write(
-    waiting: Sender<Waiting>,
-    payload: Arc<[u8]>,
+    commit: GroupCommit,
+    payload: Bytes,
     left: Arc<AtomicUsize>,
 ) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
@@ -85,9 +99,7 @@ async fn write(
         .is_ok()
     {
         let started = Instant::now();
-        let (done, durable) = oneshot::channel();
-        waiting.send((Arc::clone(&payload), done))?;
-        durable.await?;
+        commit.store(payload.clone()).await?;
         latencies.push(started.elapsed());
     }
     Ok(latencies)
@@ -159,7 +171,7 @@ mod tests {
     async fn all_of_them_become_durable() {
         let directory = tempfile::tempdir().unwrap();
         let commit = GroupCommit::start(directory.path()).unwrap();
-        let run = commit.run(b"payload", 4, 100).await.unwrap();
+        let run = commit.run("payload".into(), 4, 100).await.unwrap();
         assert_eq!(run.requests(), 100);
     }
 }

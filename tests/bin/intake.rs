@@ -1,5 +1,5 @@
-//! What a durable 202 costs: log uploads through the reference gateway beside a bare loop that does nothing but make the
-//! same bytes durable.
+//! What a durable 202 costs: log uploads through the reference gateway, beside a bare loop that does nothing but make the
+//! same bytes durable, and beside a bare server around such a loop.
 //!
 //! See `docs/benchmarks.md`.
 #![allow(
@@ -8,20 +8,22 @@
 )]
 
 use std::env;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use gw_tests::bench::Result;
 use gw_tests::bench::gateway::{self, Gateway};
 use gw_tests::bench::group_commit::GroupCommit;
 use gw_tests::bench::load::{self, Load, Run};
 use gw_tests::bench::process::Process;
+use gw_tests::bench::roles::Role;
 use gw_tests::bench::statistics::{median, micros};
 use gw_tests::bench::supervise::{status, supervise};
 use gw_tests::bench::table::Table;
+use gw_tests::bench::{Result, ports};
 
 const TARGET: &str = "/api/logs";
 
@@ -34,9 +36,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// For a gateway to start or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Durable log uploads per second through the reference gateway, beside a bare group-commit loop.
+/// Durable log uploads per second through the reference gateway, beside a bare group-commit loop and a bare server.
 #[derive(Debug, Parser)]
 struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
     /// The gateway's program; the one beside this program unless given.
     #[arg(long)]
     gateway: Option<PathBuf>,
@@ -64,7 +68,7 @@ enum Delivery {
     ToFile,
 }
 
-/// A gateway and the connections to it.
+/// A server and the connections to it.
 #[derive(Debug)]
 struct Subject {
     /// Ends when it is dropped.
@@ -74,9 +78,13 @@ struct Subject {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    status(supervise(LIMIT, async {
-        measure(&args).await.map(|()| true)
-    }))
+    match &args.role {
+        // A role ends by being killed.
+        Some(role) => status(role.run().map(|()| true)),
+        None => status(supervise(LIMIT, async {
+            measure(&args).await.map(|()| true)
+        })),
+    }
 }
 
 async fn measure(args: &Args) -> Result<()> {
@@ -93,6 +101,7 @@ async fn measure(args: &Args) -> Result<()> {
     let scratch = tempfile::tempdir_in(directory)?;
     let json = upload(args.bytes.get());
     let bare = GroupCommit::start(scratch.path())?;
+    let mut server = bare_server(args, scratch.path(), &json).await?;
     let mut stays = start(args, scratch.path(), &json, Delivery::Stays).await?;
     let mut to_file = start(args, scratch.path(), &json, Delivery::ToFile).await?;
     let (connections, uploads) = (args.connections.get(), args.uploads.get());
@@ -103,14 +112,15 @@ async fn measure(args: &Args) -> Result<()> {
     let mut rounds = Vec::with_capacity(args.rounds.get());
     for _ in 0..args.rounds.get() {
         rounds.push([
-            bare.run(json.as_bytes(), connections, uploads).await?,
+            bare.run(json.clone().into(), connections, uploads).await?,
+            server.load.run(uploads).await?,
             stays.load.run(uploads).await?,
             to_file.load.run(uploads).await?,
         ]);
     }
     print(&rounds);
-    for subject in [stays, to_file] {
-        subject.process.terminate(PATIENCE).await?;
+    for gateway in [stays, to_file] {
+        gateway.process.terminate(PATIENCE).await?;
     }
     Ok(())
 }
@@ -133,10 +143,22 @@ async fn start(args: &Args, scratch: &Path, json: &str, delivery: Delivery) -> R
     let directory = scratch.join(name);
     std::fs::create_dir(&directory)?;
     let gateway = Gateway::configured(&program, &directory, 1, &tables(delivery))?;
-    let mut process = Process::start(name, &gateway.words, &directory)?;
-    process.accepts(gateway.addr, PATIENCE).await?;
+    let process = Process::start(name, &gateway.words, &directory)?;
+    warm(args, process, gateway.addr, json).await
+}
+
+async fn bare_server(args: &Args, scratch: &Path, json: &str) -> Result<Subject> {
+    let [listen] = ports::free()?;
+    let directory = scratch.join("server");
+    std::fs::create_dir(&directory)?;
+    let process = Process::start("server", &Role::Commit { listen }.words()?, &directory)?;
+    warm(args, process, listen, json).await
+}
+
+async fn warm(args: &Args, mut process: Process, addr: SocketAddr, json: &str) -> Result<Subject> {
+    process.accepts(addr, PATIENCE).await?;
     let request = load::post(TARGET, json);
-    let load = Load::open(gateway.addr, args.connections.get(), request).await?;
+    let load = Load::open(addr, args.connections.get(), request).await?;
     let mut load = load.answered(202);
     load.run(WARM_UP).await?;
     Ok(Subject { process, load })
@@ -168,39 +190,50 @@ fn tables(delivery: Delivery) -> String {
     )
 }
 
-const NAMES: [&str; 3] = ["bare loop", "gateway", "gateway, delivering"];
+const NAMES: [&str; 4] = ["bare loop", "bare server", "gateway", "gateway, delivering"];
 
-fn print(rounds: &[[Run; 3]]) {
-    let mut table = Table::new(&["round", "subject", "durable/s", "ratio", "p50 µs", "p99 µs"]);
+fn print(rounds: &[[Run; 4]]) {
+    let mut table = Table::new(&[
+        "round",
+        "subject",
+        "durable/s",
+        "to loop",
+        "to server",
+        "p50 µs",
+        "p99 µs",
+    ]);
     for (number, round) in (1..).zip(rounds) {
-        let [bare, _, _] = round;
+        let number: usize = number;
+        let [bare, server, ..] = round;
         for (name, run) in NAMES.into_iter().zip(round) {
             let latencies = run.latencies();
             table.row(vec![
-                i32::to_string(&number),
+                number.to_string(),
                 name.to_owned(),
                 format!("{:.0}", run.rate()),
                 format!("{:.3}", run.rate() / bare.rate()),
+                format!("{:.3}", run.rate() / server.rate()),
                 format!("{:.0}", micros(latencies.per_mille(500))),
                 format!("{:.0}", micros(latencies.per_mille(990))),
             ]);
         }
     }
     print!("{}", table.render());
-    let of = |name: &str, run: fn(&[Run; 3]) -> &Run| {
-        let ratio = median(rounds.iter().map(|round| {
-            let [bare, _, _] = round;
-            run(round).rate() / bare.rate()
-        }));
-        let p99 = median(
-            rounds
-                .iter()
-                .map(|round| micros(run(round).latencies().per_mille(990))),
-        );
+    println!("medians of the ratios, and of p99:");
+    for (place, name) in NAMES.into_iter().enumerate() {
+        let of = |figure: fn(&Run, &[Run; 4]) -> f64| {
+            let figures = rounds.iter().filter_map(|round| {
+                let run = round.get(place)?;
+                Some(figure(run, round))
+            });
+            median(figures)
+        };
+        let to_loop = of(|run, [bare, ..]| run.rate() / bare.rate());
+        let to_server = of(|run, [_, server, ..]| run.rate() / server.rate());
+        let p99 = of(|run, _| micros(run.latencies().per_mille(990)));
         println!(
-            "{name}: {ratio:.3} of the bare loop's durable uploads a second, p99 {p99:.0} µs (medians)"
+            "{name}: {to_loop:.3} of the bare loop's durable uploads a second, {to_server:.3} of the bare server's; \
+             p99 {p99:.0} µs"
         );
-    };
-    of("gateway", |[_, stays, _]| stays);
-    of("gateway, delivering", |[_, _, to_file]| to_file);
+    }
 }

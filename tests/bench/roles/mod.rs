@@ -1,5 +1,6 @@
 //! The small servers of a measurement. Each runs as a process of its own, started from the measuring program itself.
 
+mod commit;
 mod hanging;
 mod proxy;
 mod server;
@@ -33,6 +34,12 @@ pub enum Role {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Takes what is posted to it and answers 202 once it is durable in the directory that it is started in.
+    Commit {
+        /// Where it listens.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
     /// The least a correct proxy does, on hyper.
     Proxy {
         /// Where it listens.
@@ -62,6 +69,11 @@ impl Role {
             Self::HangingUpstream { listen } => {
                 block_on(&mut Builder::new_current_thread(), hanging::serve(listen))
             }
+            // As many as a gateway of one thread and a lane of one thread.
+            Self::Commit { listen } => block_on(
+                Builder::new_multi_thread().worker_threads(2),
+                commit::serve(listen),
+            ),
             Self::Proxy {
                 listen,
                 upstream,
@@ -82,6 +94,7 @@ impl Role {
         let arguments = match self {
             Self::Upstream { listen } => format!("upstream --listen {listen}"),
             Self::HangingUpstream { listen } => format!("hanging-upstream --listen {listen}"),
+            Self::Commit { listen } => format!("commit --listen {listen}"),
             Self::Proxy {
                 listen,
                 upstream,
@@ -130,6 +143,7 @@ mod tests {
         for role in [
             Role::Upstream { listen },
             Role::HangingUpstream { listen },
+            Role::Commit { listen },
             Role::Proxy {
                 listen,
                 upstream,
