@@ -114,6 +114,12 @@ impl Default for QueueMetrics {
     }
 }
 
+/// The device gives nothing of what was stored.
+pub(crate) fn nothing_can_be_read() {
+    #[cfg(feature = "tracing")]
+    tracing::error!("log queue: nothing can be read, delivery waits");
+}
+
 impl QueueMetrics {
     pub(crate) fn status(&self, status: &QueueStatus) {
         self.bytes.set(status.bytes as f64);

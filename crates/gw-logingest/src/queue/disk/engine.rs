@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::committer::{Committer, ENOUGH_GONE};
 use super::config::{Config, OpenError};
@@ -20,7 +20,7 @@ use super::recovery;
 use crate::batch::Batch;
 use crate::fs::Fs;
 use crate::queue::index::{Entry, Index, Promise};
-use crate::queue::telemetry::QueueMetrics;
+use crate::queue::telemetry::{self, QueueMetrics};
 use crate::queue::{
     AppendError, Claim, Durability, Leased, Outcome, QueueState, QueueStatus, Settle, Want,
 };
@@ -29,6 +29,10 @@ use crate::queue::{
 pub(super) const FAILING: AppendError = AppendError::Failing {
     retry_after: Duration::from_secs(5),
 };
+
+/// How long to wait when the device gives nothing at all of what was asked for, and how often until it is given up.
+const OUTAGE: Duration = Duration::from_secs(1);
+const OUTAGES: u32 = 60;
 
 /// What a client is told to wait while the device is slower than what comes.
 const BEHIND: AppendError = AppendError::Failing {
@@ -181,15 +185,24 @@ impl<F: Fs> Engine<F> {
     }
 
     pub(super) async fn lease(&self, want: Want) -> Vec<Leased> {
+        let mut outages = 0;
         loop {
             let mut changed = pin!(self.shared.changed.notified());
             // Before looking, so that a change in between is not missed.
             changed.as_mut().enable();
             match self.look(want) {
                 Look::Taken(taken) => {
-                    let leased = self.read(taken).await;
-                    if !leased.is_empty() {
-                        return leased;
+                    let given_up = outages == OUTAGES;
+                    match self.read(taken, given_up).await {
+                        Some(leased) if leased.is_empty() => outages = 0,
+                        Some(leased) => return leased,
+                        None => {
+                            if outages == 0 {
+                                telemetry::nothing_can_be_read();
+                            }
+                            outages += 1;
+                            sleep(OUTAGE).await;
+                        }
                     }
                 }
                 Look::Nothing => changed.await,
@@ -217,15 +230,20 @@ impl<F: Fs> Engine<F> {
     }
 
     /// Reads what was taken. Batches that cannot be read are forgotten, those that the device cannot give until the
-    /// next start.
+    /// next start. If the device gives nothing at all, that says nothing about the batches: unless it was `given_up`, all
+    /// are given back, and there is no answer. Otherwise a short outage would cost the whole queue.
     ///
     /// If the future is dropped, the claims go with it and give everything back.
-    async fn read(&self, taken: Vec<(Claim, Job<F>)>) -> Vec<Leased> {
+    async fn read(&self, taken: Vec<(Claim, Job<F>)>, given_up: bool) -> Option<Vec<Leased>> {
         let (claims, jobs): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         let (done, read) = oneshot::channel();
         // The reader lives for as long as `shared`; if it panicked, the claims give everything back.
         drop(self.shared.reader.send(Request { jobs, done }));
         let batches = read.await.unwrap_or_default();
+        let nothing = |batch: &_| matches!(batch, Err(Unreadable::Device));
+        if batches.is_empty() || !given_up && batches.iter().all(nothing) {
+            return None;
+        }
         let mut leased = Vec::with_capacity(claims.len());
         for (claim, batch) in claims.into_iter().zip(batches) {
             match batch {
@@ -233,7 +251,7 @@ impl<F: Fs> Engine<F> {
                 Err(why) => self.shared.unreadable(claim.disarm(), why),
             }
         }
-        leased
+        Some(leased)
     }
 
     pub(super) fn status(&self) -> QueueStatus {
@@ -402,6 +420,13 @@ impl<F: Fs> Engine<F> {
         let mut state = self.shared.state();
         let work = !state.pending.is_empty() || !state.gone.is_empty();
         work.then(|| committer.take(&mut state))
+    }
+
+    pub(super) async fn lease_once(&self, want: Want, given_up: bool) -> Option<Vec<Leased>> {
+        let Look::Taken(taken) = self.look(want) else {
+            return Some(Vec::new());
+        };
+        self.read(taken, given_up).await
     }
 
     pub(super) fn lease_now(&self, want: Want) -> Vec<Leased> {

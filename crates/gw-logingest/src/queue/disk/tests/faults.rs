@@ -317,6 +317,32 @@ fn a_read_error_that_goes_away_costs_nothing() {
     assert_eq!(world.lease(9), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_nothing_can_be_read_nothing_is_given_up() {
+    use super::super::engine::Engine;
+    use super::world::{ALL, batch, config};
+
+    let fs = SimFs::default();
+    let (engine, _owner) = Engine::open(fs.clone(), config()).unwrap();
+    for n in 0..6 {
+        assert_eq!(engine.append(batch(n, 100)).await, HOST);
+    }
+    fs.fail(Op::Read, 0, usize::MAX);
+    assert!(engine.lease_once(ALL, false).await.is_none());
+    assert_eq!((engine.status().batches, engine.status().leased), (6, 0));
+    fs.heal();
+    // One of them alone, which is tried three times.
+    fs.fail(Op::Read, 5, 3);
+    let leased = engine.lease_once(ALL, false).await.unwrap();
+    assert_eq!((leased.len(), engine.status().batches), (5, 5));
+    drop(leased);
+    // What stays unreadable does not stand in the way for ever.
+    fs.heal();
+    fs.fail(Op::Read, 0, usize::MAX);
+    assert!(engine.lease_once(ALL, true).await.unwrap().is_empty());
+    assert_eq!(engine.status().batches, 0);
+}
+
 #[test]
 fn a_second_queue_is_refused() {
     let world = world();
