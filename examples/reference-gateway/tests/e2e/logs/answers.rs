@@ -184,3 +184,26 @@ async fn a_client_over_its_rate_gets_429_and_another_is_served() {
     // Two names are known from above.
     assert_eq!(statuses, HashMap::from([(202, 30 + 5), (429, 300 - 35)]));
 }
+
+/// The intake has timers of its own; the route's deadline holds all the same.
+#[tokio::test]
+async fn an_upload_ends_at_the_deadline_of_its_route() {
+    let cluster = cluster().await;
+    let folder = TempDir::new().unwrap();
+    let ingest = to_cluster(&folder.path().join("queue"), &cluster, "1MiB");
+    let deadline = "public = true\ntimeouts = { request = \"300ms\" }";
+    let text = config("", &ingest).replace("public = true", deadline);
+    let gateway = Gateway::serve(&text).await;
+    let mut client = Client::connect(gateway.traffic).await;
+    let whole = upload("app", &[event("late")]);
+    let (first, rest) = whole.split_at(whole.len() - 5);
+    client.send(first).await;
+    let answer = client.read_answer().await;
+    is_refusal("a late body", &answer, 504, "GATEWAY_TIMEOUT");
+    // Whether this still arrives or not, it is not taken.
+    _ = client.try_send(rest).await;
+    gateway.is_idle().await;
+    let logs = page(gateway.admin, "/logs").await;
+    assert_eq!(logs["events"]["accepted"], 0, "{logs}");
+    assert_eq!(logs["events"]["in_progress"], 0, "{logs}");
+}
