@@ -1,7 +1,7 @@
 //! A gateway's life: listeners, traffic, the end.
 //!
-//! The traffic has a runtime with the configured number of threads. The health and the admin listener have a thread and a
-//! runtime each, so that they answer whatever the traffic does.
+//! The traffic has the configured number of threads, each with a runtime of its own, and one runtime that accepts. The health
+//! and the admin listener have a thread and a runtime each, so that they answer whatever the traffic does.
 
 mod delivery;
 mod listeners;
