@@ -38,7 +38,6 @@
 //! | name | labels | |
 //! |---|---|---|
 //! | `gateway_upstream_requests_total` | `outcome`, `attempt` | requests, by what became of them |
-//! | `gateway_upstream_request_duration_seconds` | `status_class` | up to the head of the answer |
 //! | `gateway_upstream_connections` | `state` | `active` or `idle` |
 //! | `gateway_upstream_pending_requests` | | in the queue |
 //! | `gateway_upgraded_streams` | | tunnels |

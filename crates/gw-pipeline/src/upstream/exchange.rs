@@ -44,7 +44,7 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFutur
     let deadline = extensions.get::<Deadline>().copied();
     let now = Instant::now();
     let limits = Limits::new(now, timeouts, deadline, pool.settings.send_timeout);
-    let counted = Counted::new(&pool, attempts, now);
+    let counted = Counted::new(&pool, attempts);
     if limits.attempt_end <= now {
         let error = Error::new(limits.attempt_kind);
         return SendFuture::new(counted.watch(ready(Err(error))), extensions);

@@ -1,4 +1,5 @@
-//! Every metric name of this module.
+//! Every metric name of this module. How long upstreams take is in the record of a request, and measured by whoever reads
+//! that.
 
 #![allow(
     clippy::disallowed_macros,
@@ -16,9 +17,8 @@ mod metering {
     use std::sync::{Arc, OnceLock};
 
     use gw_core::context::UpstreamName;
-    use http::{Response, StatusCode};
-    use metrics::{Counter, Gauge, Histogram, Unit};
-    use tokio::time::Instant;
+    use http::Response;
+    use metrics::{Counter, Gauge, Unit};
 
     use crate::upstream::error::{Error, ErrorKind};
     use crate::upstream::handle::UpstreamSnapshot;
@@ -27,7 +27,6 @@ mod metering {
     const CONNECTIONS: &str = "gateway_upstream_connections";
     const PENDING: &str = "gateway_upstream_pending_requests";
     const REQUESTS: &str = "gateway_upstream_requests_total";
-    const DURATION: &str = "gateway_upstream_request_duration_seconds";
     const TUNNELS: &str = "gateway_upgraded_streams";
 
     /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
@@ -47,11 +46,6 @@ mod metering {
             Unit::Count,
             "Requests to the upstream, by outcome (answered, cancelled, or why there was no answer) and attempt (1, 2, 3+)."
         );
-        metrics::describe_histogram!(
-            DURATION,
-            Unit::Seconds,
-            "Time from a request's start, its wait for a connection included, to the head of its answer, by class of status."
-        );
         metrics::describe_gauge!(
             TUNNELS,
             Unit::Count,
@@ -60,8 +54,6 @@ mod metering {
     }
 
     const ATTEMPTS: [&str; 3] = ["1", "2", "3+"];
-
-    const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
     /// The labels of outcomes: those of failures, and two more.
     const ANSWERED: usize = ErrorKind::ALL.len();
@@ -73,7 +65,6 @@ mod metering {
     pub(in crate::upstream) struct Meters {
         upstream: UpstreamName,
         requests: Box<[[OnceLock<Counter>; ATTEMPTS.len()]; OUTCOMES]>,
-        durations: [OnceLock<Histogram>; CLASSES.len()],
         gauges: OnceLock<Gauges>,
     }
 
@@ -89,7 +80,6 @@ mod metering {
             Self {
                 upstream: upstream.clone(),
                 requests: Box::new(array::from_fn(|_| Default::default())),
-                durations: Default::default(),
                 gauges: OnceLock::new(),
             }
         }
@@ -134,17 +124,6 @@ mod metering {
             counter.get_or_init(register).increment(1);
         }
 
-        fn took(&self, status: StatusCode, since: Instant) {
-            let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-            let histogram = self.durations.get(class);
-            // A status is one of five classes, or of none that has a name.
-            let (Some(histogram), Some(class)) = (histogram, CLASSES.get(class)) else {
-                return;
-            };
-            let register = || metrics::histogram!(DURATION, "upstream" => self.label(), "status_class" => *class);
-            histogram.get_or_init(register).record(since.elapsed());
-        }
-
         fn label(&self) -> String {
             self.upstream.as_str().to_owned()
         }
@@ -162,18 +141,16 @@ mod metering {
         pool: Arc<Pool>,
         attempt: usize,
         outcome: usize,
-        since: Instant,
     }
 
     impl Counted {
         /// `attempts` is the number of those before.
-        pub(in crate::upstream) fn new(pool: &Arc<Pool>, attempts: u32, now: Instant) -> Self {
+        pub(in crate::upstream) fn new(pool: &Arc<Pool>, attempts: u32) -> Self {
             let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
             Self {
                 pool: Arc::clone(pool),
                 attempt: attempts.min(ATTEMPTS.len() - 1),
                 outcome: CANCELLED,
-                since: now,
             }
         }
 
@@ -183,10 +160,7 @@ mod metering {
         ) -> Result<Response<B>, Error> {
             let result = exchange.await;
             self.outcome = match &result {
-                Ok(response) => {
-                    self.pool.meters.took(response.status(), self.since);
-                    ANSWERED
-                }
+                Ok(_) => ANSWERED,
                 Err(error) => error.kind() as usize,
             };
             result
@@ -217,7 +191,6 @@ mod metering {
     use std::sync::Arc;
 
     use gw_core::context::UpstreamName;
-    use tokio::time::Instant;
 
     use crate::upstream::pool::Pool;
 
@@ -234,7 +207,7 @@ mod metering {
     pub(in crate::upstream) struct Counted;
 
     impl Counted {
-        pub(in crate::upstream) fn new(pool: &Arc<Pool>, _: u32, _: Instant) -> Self {
+        pub(in crate::upstream) fn new(pool: &Arc<Pool>, _: u32) -> Self {
             // As with the feature, they are what counts.
             let Meters = pool.meters;
             Self
