@@ -486,8 +486,9 @@ async fn threads_end_with_the_layer_or_with_a_drain() {
         let (ended, ends) = mpsc::channel();
         let mut service = layer.layer(service_fn(move |_: Request<()>| {
             AT_END.set(Some(AtEnd(ended.clone())));
-            // Comes as a stream, so that the answer goes on after the head.
-            let (script, _) = ScriptedBody::script().data("a").data("b").build();
+            // Comes as a stream, and is more than the hand-over holds, so that the answer goes on until somebody reads it.
+            let script = ScriptedBody::script().data("a").data("b");
+            let (script, _) = script.data("c").data("d").build();
             std::future::ready(Ok::<_, Infallible>(response(Body::new(script))))
         }));
         let answer = call(&mut service, request_in("logs")).await.await.unwrap();
@@ -504,7 +505,7 @@ async fn threads_end_with_the_layer_or_with_a_drain() {
             // Neither the layer's end nor the service's ends an answer that is on its way.
             drop((layer, service));
             let collected = answer.into_body().collect().await.unwrap();
-            assert_eq!(collected.to_bytes(), "ab");
+            assert_eq!(collected.to_bytes(), "abcd");
         }
         tokio::task::spawn_blocking(move || ends.recv_timeout(PATIENCE))
             .await
