@@ -9,8 +9,9 @@ use super::limits::EventLimits;
 use super::members::Members;
 use super::time;
 use super::violation::{Violation, ViolationCode};
-use super::walk::{Root, Walk, write_string};
+use super::walk::{Root, Walk};
 use crate::config::ConfigError;
+use crate::json::write_string;
 
 /// Checks events against the schema and writes them in their normalised form. Pure: the time is passed in.
 #[derive(Debug, Clone, Default)]

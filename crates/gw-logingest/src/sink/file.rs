@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::spawn_blocking;
 
-use super::{Delivery, Fault, Item, LinesFile, Sink, escaped};
+use super::{Delivery, Fault, Item, LinesFile, Sink};
 use crate::batch::Event;
+use crate::json::write_string;
 
 /// Appends events to a file, one JSON object a line: `{"_id":"..","_source":{..}}`. A delivery is over once the lines are
 /// synced to disk.
@@ -42,7 +43,7 @@ impl Sink for FileSink {
         let mut lines = Vec::new();
         for event in events {
             lines.extend_from_slice(b"{\"_id\":");
-            lines.extend_from_slice(escaped(&event.id()).as_bytes());
+            write_string(&mut lines, &event.id());
             lines.extend_from_slice(b",\"_source\":");
             lines.extend_from_slice(event.json());
             lines.extend_from_slice(b"}\n");

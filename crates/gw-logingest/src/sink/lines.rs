@@ -3,8 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::fs::{File, Fs, RealFs, read_full, write_all};
 
 /// How much is read at once when looking for the end of the last whole line.
@@ -108,11 +106,6 @@ fn whole_lines(file: &impl File) -> io::Result<u64> {
         end = start;
     }
     Ok(0)
-}
-
-/// The text as a JSON string, with quotes.
-pub(crate) fn escaped(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 #[cfg(test)]
