@@ -26,10 +26,6 @@ use crate::telemetry::Shadowed;
 
 /// After so many intakes, events are in a circle.
 const MAX_HOPS: u32 = 3;
-/// The bounds of `Retry-After`, as the queue keeps them.
-const WAITS: (f64, f64) = (1.0, 300.0);
-/// When to come back if nothing is drained.
-const WAIT_WITHOUT_DRAIN: f64 = 30.0;
 
 /// A refusal, and the limits to tell with it.
 struct Refusal {
@@ -272,14 +268,7 @@ impl<Q: Queue> Shared<Q> {
     /// How long it takes, at the rate of late, until more than audit records are taken.
     fn wait(&self, status: &QueueStatus) -> Duration {
         let mark = status.capacity as f64 * f64::from(self.config.watermarks.audit_only) / 100.0;
-        let above = (status.bytes as f64 - mark).max(1.0);
-        let wait = above / status.drain_rate;
-        let wait = if wait.is_finite() {
-            wait
-        } else {
-            WAIT_WITHOUT_DRAIN
-        };
-        Duration::from_secs_f64(wait.clamp(WAITS.0, WAITS.1))
+        status.time_to_free((status.bytes as f64 - mark).max(1.0))
     }
 
     /// Counts what the watermarks would have held back.
