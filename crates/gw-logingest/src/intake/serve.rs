@@ -297,7 +297,7 @@ fn take_held(collected: &mut Collected, verdict: Option<Verdict>, received: Syst
     for (id, json) in collected.held.first(admitted) {
         collected.batch.push(id, Class::Own, json);
     }
-    collected.settled.accepted.set(Class::Own, admitted as u64);
+    collected.settled.accepted.add(Class::Own, admitted as u64);
     collected.settled.collapsed = (held - admitted) as u64;
     let report = verdict.map_or(0, |verdict| verdict.report);
     if report > 0 {
