@@ -159,7 +159,7 @@ impl<E> Clients<E> {
         }
     }
 
-    /// An account without batches has left the ring: closes it.
+    /// An account without waiting batches has left the ring; without any, it is closed.
     pub(super) fn left_ring(&mut self, owner: &Owner) {
         if let Some(account) = self.accounts.get_mut(owner) {
             account.in_ring = false;
