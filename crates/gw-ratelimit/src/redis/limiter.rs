@@ -290,7 +290,7 @@ impl SharedLimiter {
     }
 
     /// Gives leased cells back to Redis that were not spent, as far as that is possible: those of keys that nobody else
-    /// has charged since. Says how many keys that were. To be called before the instance ends; without it the cells run
+    /// has charged since. Says how often that was so. To be called before the instance ends; without it the cells run
     /// off by themselves.
     ///
     /// # Cancel safety
@@ -471,24 +471,25 @@ impl Shared {
         let now = self.now();
         let asked = items.iter_mut().filter(|item| item.known.is_none());
         for (item, answer) in asked.zip(&answers.of_policies) {
-            let mut tat = now.saturating_add(answer.debt);
+            let (mut tat, mut pause) = (now.saturating_add(answer.debt), 0);
             if let Some(holdings) = &self.leases {
                 let grant = Grant {
                     debt: answer.debt,
                     leased: answer.leased,
                     clock: answers.clock,
+                    limited: answer.ruling != Ruling::Allowed,
                 };
                 let (gcra, extra) = (item.gcra, item.extra);
-                let balance = holdings.table.known(item.charge.digest, |entry| {
+                let known = holdings.table.known(item.charge.digest, |entry| {
                     entry.lease.told(&gcra, grant, extra, sent, now);
-                    entry.lease.balance(now)
+                    (entry.lease.balance(now), entry.lease.pause(now))
                 });
-                tat = balance.unwrap_or(tat);
+                (tat, pause) = known.unwrap_or((tat, pause));
             }
             if answer.leased > 0 {
                 self.tend();
             }
-            item.known = Some(item.verdict(answer, tat));
+            item.known = Some(item.verdict(answer, tat, pause));
         }
     }
 
@@ -608,10 +609,11 @@ impl Shared {
         let now = self.now();
         let mut unspent = Vec::new();
         holdings.table.each(|digest, entry| {
-            if which(&entry.lease)
-                && let Some(cells) = entry.lease.take_unspent(now)
-            {
-                unspent.push((digest, entry.policy, cells));
+            if which(&entry.lease) {
+                // The last ones first: those before them are the last ones then.
+                while let Some(cells) = entry.lease.take_unspent(now) {
+                    unspent.push((digest, entry.policy, cells));
+                }
             }
         });
         let mut given = 0;
@@ -662,13 +664,15 @@ impl Item {
         }
     }
 
-    fn verdict(&self, answer: &Answer, tat: u64) -> Verdict {
+    fn verdict(&self, answer: &Answer, tat: u64, pause: u64) -> Verdict {
         match answer.ruling {
             Ruling::Allowed => Verdict::Allow { tat },
             Ruling::Limited => {
                 let after = answer.debt.saturating_add(self.gcra.cost(self.lacking));
                 // Redis may count in coarser units than these.
                 let wait = after.saturating_sub(self.gcra.tolerance()).max(1);
+                // Nor is it asked again before that.
+                let wait = wait.max(pause);
                 Verdict::Deny { tat, wait }
             }
             Ruling::TooCostly => Verdict::DenyForever { tat },

@@ -118,6 +118,7 @@ mod tests {
                     debt,
                     leased,
                     clock,
+                    limited: false,
                 };
                 entry.lease.told(&gcra, grant, leased, 1, 1);
             })
