@@ -3,8 +3,6 @@
 
 pub mod access_log;
 mod body;
-#[cfg(feature = "metrics")]
-mod bounded;
 mod config;
 mod error;
 mod future;

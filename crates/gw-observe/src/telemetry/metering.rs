@@ -2,6 +2,8 @@
 //! and are kept: a request looks nothing up in the registry. Each set of labels has a bound; what is beyond it is counted
 //! under labels that stand for the rest, and in [`OVERFLOW`].
 
+mod bounded;
+
 use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,8 +12,8 @@ use gw_core::context::{RouteMatch, UpstreamName};
 use http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram, Unit};
 
+use self::bounded::Bounded;
 use crate::access_log::Outcome;
-use crate::bounded::Bounded;
 use crate::observation::Observed;
 use crate::vocabulary::{EndedBy, Phase, ResponseSource};
 
