@@ -12,6 +12,7 @@ mod request_body;
 mod service;
 mod telemetry;
 pub mod trace;
+mod verdict;
 mod vocabulary;
 
 pub use gw_core::key::TrustedProxies;
