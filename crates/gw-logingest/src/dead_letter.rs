@@ -15,7 +15,8 @@ pub use self::file::DeadLetterFile;
 pub use self::queue::DeadLetterQueue;
 
 use crate::batch::Event;
-use crate::sink::{Reason, escaped};
+use crate::json::write_string;
+use crate::sink::Reason;
 
 /// Keeps dead letters so that they survive what the queue survives.
 pub trait DeadLetters: Send + Sync + 'static {
@@ -71,16 +72,18 @@ impl DeadLetter {
         let status = reason
             .status()
             .map_or_else(|| "null".to_owned(), |status| status.to_string());
-        let head = format!(
-            "{{\"reason\":{{\"status\":{status},\"kind\":{},\"message\":{}}},\"client\":{},\"batch\":\"{}\",\
-             \"_id\":{},\"_source\":",
-            escaped(reason.kind()),
-            escaped(reason.message()),
-            escaped(event.client().as_str()),
-            event.batch(),
-            escaped(&event.id()),
-        );
-        let mut json = head.into_bytes();
+        let mut json = format!("{{\"reason\":{{\"status\":{status}").into_bytes();
+        for (name, text) in [
+            (",\"kind\":", reason.kind()),
+            (",\"message\":", reason.message()),
+            ("},\"client\":", event.client().as_str()),
+            (",\"batch\":", &event.batch().to_string()),
+            (",\"_id\":", &event.id()),
+        ] {
+            json.extend_from_slice(name.as_bytes());
+            write_string(&mut json, text);
+        }
+        json.extend_from_slice(b",\"_source\":");
         json.extend_from_slice(event.json());
         json.push(b'}');
         json

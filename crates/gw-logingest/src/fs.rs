@@ -1,4 +1,5 @@
-//! What the queue on disk asks of a file system, small enough that tests can simulate one that loses power.
+//! What the queue on disk and files of lines ask of a file system, small enough that tests can simulate one that loses
+//! power.
 
 use std::fmt::Debug;
 use std::io;
@@ -61,6 +62,15 @@ pub(crate) trait File: Debug + Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     fn len(&self) -> io::Result<u64>;
+}
+
+/// The directory that a file is in, or that a directory is in: `.` for a bare name.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
 }
 
 /// Writes all of it.

@@ -17,6 +17,7 @@ mod serve;
 mod service;
 mod session;
 mod split;
+mod sweep;
 mod watermarks;
 
 pub use self::builder::{LogIngestBuilder, OnInvalid};

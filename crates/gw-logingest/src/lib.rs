@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod event;
 mod fs;
 pub mod intake;
+mod json;
 mod layer;
 pub mod queue;
 pub mod sink;

@@ -93,8 +93,8 @@ impl fmt::Display for Class {
 }
 
 impl Event {
-    /// The id under which the sink stores it: the one that it came into the batch with, or else `<id of the batch>-<place in the batch>`. It is the
-    /// same each time the batch is leased.
+    /// The id under which the sink stores it: the one that it came into the batch with, or else
+    /// `<id of the batch>-<place in the batch>`. It is the same each time the batch is leased.
     pub fn id(&self) -> Cow<'_, str> {
         if self.id.is_empty() {
             Cow::Owned(format!("{}-{}", self.batch, self.index))

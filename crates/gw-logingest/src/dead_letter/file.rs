@@ -1,10 +1,7 @@
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::task::spawn_blocking;
 
 use super::{DeadLetter, DeadLetters, KeepError};
-use crate::sink::LinesFile;
+use crate::sink::SharedLines;
 
 /// Appends dead letters to a file, one JSON object a line ([`DeadLetter::to_json`]), synced before they count as kept.
 ///
@@ -13,7 +10,7 @@ use crate::sink::LinesFile;
 /// Who has dealt with the letters removes the file while no consumer writes to it.
 #[derive(Debug, Clone)]
 pub struct DeadLetterFile {
-    file: Arc<Mutex<LinesFile>>,
+    file: SharedLines,
     max_bytes: u64,
 }
 
@@ -21,7 +18,7 @@ impl DeadLetterFile {
     /// Appends to this file, up to `max_bytes`. It and its directory are made when they are needed.
     pub fn new(path: impl Into<PathBuf>, max_bytes: u64) -> Self {
         Self {
-            file: Arc::new(Mutex::new(LinesFile::new(path))),
+            file: SharedLines::new(path),
             max_bytes,
         }
     }
@@ -34,17 +31,18 @@ impl DeadLetters for DeadLetterFile {
             lines.extend_from_slice(&letter.to_json());
             lines.push(b'\n');
         }
-        let (file, max_bytes) = (self.file.clone(), self.max_bytes);
-        let append = move || {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            let length = file.len().map_err(KeepError::Failed)?;
-            if length.saturating_add(lines.len() as u64) > max_bytes {
-                return Err(KeepError::Full);
+        let max_bytes = self.max_bytes;
+        let appended = self.file.with(move |file| {
+            let fits = file.len()?.saturating_add(lines.len() as u64) <= max_bytes;
+            if fits {
+                file.append(&lines)?;
             }
-            file.append(&lines).map_err(KeepError::Failed)?;
-            Ok(())
-        };
-        let done = spawn_blocking(append).await;
-        done.unwrap_or_else(|error| Err(KeepError::Failed(std::io::Error::other(error))))
+            Ok(fits)
+        });
+        match appended.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(KeepError::Full),
+            Err(error) => Err(KeepError::Failed(error)),
+        }
     }
 }

@@ -6,9 +6,13 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59.999Z.
 const RANGE_MS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
+/// Whole milliseconds, as many as fit.
+pub(super) fn whole(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Milliseconds since 1970, cut to what RFC 3339 can write.
 pub(super) fn millis(time: SystemTime) -> i64 {
-    let whole = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let millis = match time.duration_since(UNIX_EPOCH) {
         Ok(after) => whole(after),
         Err(before) => whole(before.duration()).saturating_neg(),

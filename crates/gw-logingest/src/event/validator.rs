@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 use std::str;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::de::{DeserializeSeed as _, IgnoredAny};
 
@@ -9,8 +9,9 @@ use super::limits::EventLimits;
 use super::members::Members;
 use super::time;
 use super::violation::{Violation, ViolationCode};
-use super::walk::{Root, Walk, write_string};
+use super::walk::{Root, Walk};
 use crate::config::ConfigError;
+use crate::json::write_string;
 
 /// Checks events against the schema and writes them in their normalised form. Pure: the time is passed in.
 #[derive(Debug, Clone, Default)]
@@ -83,13 +84,7 @@ impl Validator {
             return Err(Violation::whole(ViolationCode::InvalidUtf8));
         };
         if !text.trim_start().starts_with('{') {
-            let json = is_json(raw);
-            let code = if json {
-                ViolationCode::NotAnObject
-            } else {
-                ViolationCode::InvalidJson
-            };
-            return Err(Violation::whole(code));
+            return Err(json_or_not(raw, ViolationCode::NotAnObject));
         }
         let Scratch { fields, json } = scratch;
         let mut walk = Walk::new(text, fields, &self.limits);
@@ -98,7 +93,9 @@ impl Validator {
             .deserialize(&mut parser)
             .and_then(|()| parser.end());
         if read.is_err() {
-            return Err(walk.violation().unwrap_or_else(|| not_readable(raw)));
+            return Err(walk
+                .violation()
+                .unwrap_or_else(|| json_or_not(raw, ViolationCode::Unrepresentable)));
         }
         let members = walk.members;
         let level = match (members.missing(), members.level) {
@@ -169,9 +166,8 @@ impl Validator {
     }
 
     fn stamp(&self, claimed: Option<i64>, received: i64) -> Stamp {
-        let whole = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let earliest = received.saturating_sub(whole(self.limits.past));
-        let latest = received.saturating_add(whole(self.limits.future));
+        let earliest = received.saturating_sub(time::whole(self.limits.past));
+        let latest = received.saturating_add(time::whole(self.limits.future));
         match claimed {
             None => Stamp::Missing,
             Some(time) if (earliest..=latest).contains(&time) => Stamp::Kept(time),
@@ -180,11 +176,10 @@ impl Validator {
     }
 }
 
-/// The fault of an event that the parser gave up on.
-fn not_readable(raw: &[u8]) -> Violation {
-    let json = is_json(raw);
-    Violation::whole(if json {
-        ViolationCode::Unrepresentable
+/// The fault of an event that was not read: this one if it is JSON at all.
+fn json_or_not(raw: &[u8], fault: ViolationCode) -> Violation {
+    Violation::whole(if is_json(raw) {
+        fault
     } else {
         ViolationCode::InvalidJson
     })

@@ -9,6 +9,7 @@ use super::limits::EventLimits;
 use super::members::{Member, Members, Scalar};
 use super::numbers::NumberTexts;
 use super::violation::{Violation, ViolationCode};
+use crate::json::write_string;
 
 /// The state of a walk.
 #[derive(Debug)]
@@ -393,10 +394,4 @@ impl<'de> Visitor<'de> for Name {
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
         Ok(Cow::Owned(name.to_owned()))
     }
-}
-
-/// Appends a JSON string. Line breaks are escaped, so the normalised event is one line.
-pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Writing a string to a vector does not fail.
-    _ = serde_json::to_writer(out, text);
 }

@@ -2,12 +2,12 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[cfg(windows)]
 use std::os::windows::fs::FileExt as _;
 
-use super::{File, Fs};
+use super::{File, Fs, parent};
 
 /// The name of the file on which the lock is taken.
 const LOCK: &str = "lock";
@@ -22,17 +22,17 @@ impl Fs for RealFs {
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let mut missing = Vec::new();
-        let mut at = dir.to_path_buf();
+        let mut at = dir;
         while !at.as_os_str().is_empty() && !at.exists() {
-            missing.push(at.clone());
-            at = parent(&at);
+            missing.push(at);
+            at = parent(at);
         }
         // A directory is durable once the one above it is synced. Whoever made the last that is there may have died before
         // that, so it is done again; where that cannot be, whoever set up the directory has to have seen to it.
         if !at.as_os_str().is_empty() {
             use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
 
-            match self.sync_dir(&parent(&at)).map_err(|error| error.kind()) {
+            match self.sync_dir(parent(at)).map_err(|error| error.kind()) {
                 Ok(())
                 | Err(PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported) => {}
                 Err(kind) => return Err(kind.into()),
@@ -44,7 +44,7 @@ impl Fs for RealFs {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => other?,
             }
-            self.sync_dir(&parent(made))?;
+            self.sync_dir(parent(made))?;
         }
         Ok(())
     }
@@ -102,15 +102,6 @@ impl Fs for RealFs {
     #[cfg(not(unix))]
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The directory above, `.` for a bare name.
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
-        Some(parent) => parent.to_path_buf(),
-        None => path.to_path_buf(),
     }
 }
 

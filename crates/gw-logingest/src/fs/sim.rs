@@ -294,6 +294,20 @@ impl Disk {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The content of an open file.
+    fn file(&mut self, node: u64) -> io::Result<&mut Node> {
+        let content = self.nodes.get_mut(&node);
+        content.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn resize(&mut self, node: u64, op: Op, len: u64) -> io::Result<()> {
+        self.enter(op)?;
+        self.grow(node, len as usize)?;
+        self.file(node)?.set_len(len as usize);
+        Ok(())
+    }
+
+    /// Whether there is space for the file to be so long.
     fn grow(&self, node: u64, len: usize) -> io::Result<()> {
         let more = len.saturating_sub(self.nodes[&node].seen.len());
         match self.space {
@@ -386,7 +400,7 @@ impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut disk = self.fs.disk();
         disk.enter(Op::Read)?;
-        let node = disk.nodes.get(&self.node).ok_or(io::ErrorKind::NotFound)?;
+        let node = disk.file(self.node)?;
         let rest = node.seen.get(offset as usize..).unwrap_or_default();
         let n = rest.len().min(buf.len());
         buf[..n].copy_from_slice(&rest[..n]);
@@ -403,10 +417,7 @@ impl File for SimFile {
         };
         let start = offset as usize;
         disk.grow(self.node, start + n)?;
-        let node = disk
-            .nodes
-            .get_mut(&self.node)
-            .ok_or(io::ErrorKind::NotFound)?;
+        let node = disk.file(self.node)?;
         if start + n > node.seen.len() {
             node.set_len(start + n);
         }
@@ -420,10 +431,7 @@ impl File for SimFile {
         let mut disk = self.fs.disk();
         disk.powered()?;
         let entered = disk.enter(Op::Sync);
-        let node = disk
-            .nodes
-            .get_mut(&self.node)
-            .ok_or(io::ErrorKind::NotFound)?;
+        let node = disk.file(self.node)?;
         if entered.is_ok() {
             node.durable = node.seen.clone();
         }
@@ -434,32 +442,16 @@ impl File for SimFile {
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
-        let mut disk = self.fs.disk();
-        disk.enter(Op::Reserve)?;
-        disk.grow(self.node, len as usize)?;
-        let node = disk
-            .nodes
-            .get_mut(&self.node)
-            .ok_or(io::ErrorKind::NotFound)?;
-        node.set_len(len as usize);
-        Ok(())
+        self.fs.disk().resize(self.node, Op::Reserve, len)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut disk = self.fs.disk();
-        disk.enter(Op::SetLen)?;
-        disk.grow(self.node, len as usize)?;
-        let node = disk
-            .nodes
-            .get_mut(&self.node)
-            .ok_or(io::ErrorKind::NotFound)?;
-        node.set_len(len as usize);
-        Ok(())
+        self.fs.disk().resize(self.node, Op::SetLen, len)
     }
 
     fn len(&self) -> io::Result<u64> {
-        let disk = self.fs.disk();
-        let node = disk.nodes.get(&self.node).ok_or(io::ErrorKind::NotFound)?;
+        let mut disk = self.fs.disk();
+        let node = disk.file(self.node)?;
         Ok(node.seen.len() as u64)
     }
 }

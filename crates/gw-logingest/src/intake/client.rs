@@ -3,12 +3,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use gw_core::key::{ClientIp, Consumer, Header, KeyExtractor, MissingKey};
 use http::request::Parts;
 use tokio::time::Instant;
 
+use super::sweep::Sweep;
 use crate::batch::ClientId;
 use crate::config::ConfigError;
 use crate::telemetry;
@@ -64,7 +64,7 @@ pub(super) struct Clients {
 #[derive(Debug, Default)]
 struct ChosenIds {
     addresses: HashMap<IpAddr, Vec<Chosen>>,
-    swept: Option<Instant>,
+    sweep: Sweep,
 }
 
 #[derive(Debug)]
@@ -126,19 +126,12 @@ impl Clients {
 impl ChosenIds {
     const PER_ADDRESS: usize = 32;
     const MAX_ADDRESSES: usize = 4096;
-    const FORGET_AFTER: Duration = Duration::from_secs(600);
-    const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
     /// Whether this id is told apart from others of its address.
     fn admit(&mut self, address: IpAddr, id: u64, now: Instant) -> bool {
-        let fresh =
-            |chosen: &Chosen| now.saturating_duration_since(chosen.last) < Self::FORGET_AFTER;
+        let fresh = |chosen: &Chosen| !Sweep::is_idle(chosen.last, now);
         if !self.addresses.contains_key(&address) && self.addresses.len() >= Self::MAX_ADDRESSES {
-            let due = self
-                .swept
-                .is_none_or(|swept| now.saturating_duration_since(swept) >= Self::SWEEP_EVERY);
-            if due {
-                self.swept = Some(now);
+            if self.sweep.is_due(now) {
                 self.addresses.retain(|_, ids| ids.iter().any(fresh));
             }
             if self.addresses.len() >= Self::MAX_ADDRESSES {
@@ -225,7 +218,7 @@ mod tests {
         assert_eq!(name(32, "192.0.2.1:1", now), "ip:192.0.2.1");
         assert_eq!(name(31, "192.0.2.1:2", now), "header:id31");
         assert_eq!(name(32, "192.0.2.2:1", now), "header:id32");
-        let later = now + ChosenIds::FORGET_AFTER;
+        let later = now + Sweep::FORGET_AFTER;
         assert_eq!(name(32, "192.0.2.1:1", later), "header:id32");
     }
 
@@ -250,7 +243,7 @@ mod tests {
             .filter(|&n| chosen.admit(address(n), 7, now))
             .count();
         assert_eq!(admitted, ChosenIds::MAX_ADDRESSES);
-        assert!(chosen.admit(address(9_999_999), 7, now + ChosenIds::FORGET_AFTER));
+        assert!(chosen.admit(address(9_999_999), 7, now + Sweep::FORGET_AFTER));
         assert_eq!(chosen.addresses.len(), 1);
     }
 }

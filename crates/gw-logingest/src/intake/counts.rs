@@ -45,31 +45,19 @@ impl Counts {
     }
 }
 
-/// How many events of each class.
+/// How many events of each class, in the order in which the classes are declared.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ByClass([u64; Class::ALL.len()]);
 
 impl ByClass {
-    pub(super) fn add(&mut self, class: Class) {
-        let place = Class::ALL.iter().position(|&known| known == class);
-        if let Some(count) = place.and_then(|place| self.0.get_mut(place)) {
-            *count += 1;
-        }
-    }
-
-    pub(super) fn set(&mut self, class: Class, events: u64) {
-        let place = Class::ALL.iter().position(|&known| known == class);
-        if let Some(count) = place.and_then(|place| self.0.get_mut(place)) {
-            *count = events;
+    pub(super) fn add(&mut self, class: Class, events: u64) {
+        if let Some(count) = self.0.get_mut(class as usize) {
+            *count += events;
         }
     }
 
     pub(super) fn of(&self, class: Class) -> u64 {
-        let place = Class::ALL.iter().position(|&known| known == class);
-        place
-            .and_then(|place| self.0.get(place))
-            .copied()
-            .unwrap_or_default()
+        self.0.get(class as usize).copied().unwrap_or_default()
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -186,21 +174,16 @@ impl Drop for Tally {
         if open == 0 {
             return;
         }
-        let storing = self.storing;
+        let mut outcome = Outcome::Refused;
         self.ledger.update(|counts| {
             counts.in_progress -= open;
-            let ended = if storing {
-                &mut counts.abandoned
+            if self.storing {
+                counts.abandoned += open;
+                outcome = Outcome::Abandoned;
             } else {
-                &mut counts.refused
-            };
-            *ended += open;
+                counts.refused += open;
+            }
         });
-        let outcome = if storing {
-            Outcome::Abandoned
-        } else {
-            Outcome::Refused
-        };
         self.ledger.metrics().events(outcome, None, open);
         self.ledger.show_balance();
     }

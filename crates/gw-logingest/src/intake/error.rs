@@ -118,7 +118,7 @@ pub(super) fn too_large(limit: &'static str, maximum: u64) -> Rejection {
 }
 
 pub(super) fn timeout(limit: Duration) -> Rejection {
-    Rejection::new(&CLIENT_TIMEOUT).detail("timeout", super::limits::seconds(limit))
+    Rejection::new(&CLIENT_TIMEOUT).detail("timeout", RetryAfter::at_least(limit).seconds())
 }
 
 pub(super) fn fault(fault: SplitFault, limits: &SplitLimits) -> Rejection {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::sweep::Sweep;
 use crate::batch::ClientId;
 
 /// The bound on reports about failed uploads of one client: in each minute the greater of one and one percent of its
@@ -71,21 +72,17 @@ impl AmplificationGuard {
     pub const fn collapsed(&self) -> u64 {
         self.collapsed
     }
-
-    fn is_idle(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.window) >= Guards::FORGET_AFTER
-    }
 }
 
 /// The guards of all clients. A client that finds no room shares a guard with all who find none.
 #[derive(Debug)]
 pub(super) struct Guards(Mutex<Table>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Table {
     clients: HashMap<ClientId, AmplificationGuard>,
     overflow: Option<AmplificationGuard>,
-    swept: Option<Instant>,
+    sweep: Sweep,
 }
 
 /// A verdict that is taken back when it is dropped, unless the batch was or may have been stored.
@@ -100,15 +97,9 @@ pub(super) struct Ticket {
 
 impl Guards {
     const MAX_CLIENTS: usize = 4096;
-    const FORGET_AFTER: Duration = Duration::from_secs(600);
-    const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Table {
-            clients: HashMap::new(),
-            overflow: None,
-            swept: None,
-        })))
+        Arc::new(Self(Mutex::default()))
     }
 
     pub(super) fn admit(
@@ -136,8 +127,12 @@ impl Guards {
 
 impl Table {
     fn guard(&mut self, client: &ClientId, now: Instant) -> &mut AmplificationGuard {
-        if self.clients.len() >= Guards::MAX_CLIENTS && !self.clients.contains_key(client) {
-            self.sweep(now);
+        if self.clients.len() >= Guards::MAX_CLIENTS
+            && !self.clients.contains_key(client)
+            && self.sweep.is_due(now)
+        {
+            self.clients
+                .retain(|_, guard| !Sweep::is_idle(guard.window, now));
         }
         let full = self.clients.len() >= Guards::MAX_CLIENTS;
         match self.clients.entry(client.clone()) {
@@ -146,17 +141,6 @@ impl Table {
             Entry::Vacant(_) => self
                 .overflow
                 .get_or_insert_with(|| AmplificationGuard::new(now)),
-        }
-    }
-
-    /// Forgets idle clients; not at each request, or a flood of new clients would cost a walk each.
-    fn sweep(&mut self, now: Instant) {
-        let due = self
-            .swept
-            .is_none_or(|swept| now.saturating_duration_since(swept) >= Guards::SWEEP_EVERY);
-        if due {
-            self.swept = Some(now);
-            self.clients.retain(|_, guard| !guard.is_idle(now));
         }
     }
 }
@@ -295,7 +279,7 @@ mod tests {
         assert_eq!(guards.0.lock().unwrap().clients.len(), Guards::MAX_CLIENTS);
         // The newcomers share one allowance.
         assert_eq!(guards.admit(&client(999_999), now, 0, 1).0.admitted, 0);
-        let later = now + Guards::FORGET_AFTER;
+        let later = now + Sweep::FORGET_AFTER;
         assert_eq!(guards.admit(&client(999_999), later, 0, 1).0.admitted, 1);
         assert_eq!(guards.0.lock().unwrap().clients.len(), 1);
     }

@@ -1,5 +1,4 @@
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use http::HeaderValue;
 
@@ -103,12 +102,6 @@ impl ClassLimit {
     }
 }
 
-/// Whole seconds, rounded up.
-pub(super) fn seconds(duration: Duration) -> u32 {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    u32::try_from(seconds).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,11 +119,7 @@ mod tests {
             "60:self:all,60:debug:all"
         );
         limits.push(ClassLimit::of_refusal(7, Scope::All, true));
-        limits.push(ClassLimit::of_refusal(
-            seconds(Duration::from_millis(1)),
-            Scope::Client,
-            false,
-        ));
+        limits.push(ClassLimit::of_refusal(1, Scope::Client, false));
         assert_eq!(
             ClassLimit::header_value(&limits),
             "60:self:all,60:debug:all,7:error;normal;debug;self:all,1::client"

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::builder::Shared;
 use super::counts::Tally;
-use super::guard::Verdict;
+use super::guard::{Ticket, Verdict};
 use super::handle::Mode;
 use super::limits::{ClassLimit, Scope};
 use super::receipt::Receipt;
@@ -19,17 +19,13 @@ use super::session::{Collected, Session, Terms};
 use super::split::Format;
 use super::watermarks::Regime;
 use super::{error, fields, media, reading};
-use crate::batch::Class;
+use crate::batch::{Class, ClientId};
 use crate::event;
 use crate::queue::{AppendError, Queue, QueueState, QueueStatus};
 use crate::telemetry::Shadowed;
 
 /// After so many intakes, events are in a circle.
 const MAX_HOPS: u32 = 3;
-/// The bounds of `Retry-After`, as the queue keeps them.
-const WAITS: (f64, f64) = (1.0, 300.0);
-/// When to come back if nothing is drained.
-const WAIT_WITHOUT_DRAIN: f64 = 30.0;
 
 /// A refusal, and the limits to tell with it.
 struct Refusal {
@@ -92,33 +88,20 @@ where
     Q: Queue,
     B: http_body::Body,
 {
-    let headers = &parts.headers;
     if parts.method != Method::POST {
         return Err(error::method().into());
     }
     let mode = shared.mode.get();
     let stand = shared.stand(mode);
     let refuse = |rejection| stand.refuse(rejection);
-    if media::hops(headers) >= MAX_HOPS {
+    if media::hops(&parts.headers) >= MAX_HOPS {
         // An error would be logged, and that log would come here.
         shared.ledger.metrics().looped();
         return Ok(nothing_taken(stand.limits));
     }
-    if !media::is_identity(headers) {
-        return Err(refuse(error::content_coding()));
-    }
-    let Some(format) = format else {
-        return Err(refuse(error::media_type()));
-    };
-    let Ok(atomic) = media::atomic(parts.uri.query()) else {
-        return Err(refuse(error::malformed("atomic")));
-    };
     let config = &shared.config;
-    let maximum = config.limits.body_bytes;
-    // An early answer to the honest; what really arrives is counted.
-    if media::announced_length(headers).is_some_and(|length| length > maximum) {
-        return Err(refuse(error::too_large("body_bytes", maximum)));
-    }
+    let head = check_head(parts, format, config.limits.body_bytes);
+    let (format, atomic) = head.map_err(refuse)?;
     if stand.status.state == QueueState::Closed {
         return Err(refuse(error::append(AppendError::Closed)));
     }
@@ -128,7 +111,8 @@ where
         received: SystemTime::now(),
         regime: stand.regime,
         mode,
-        own_traffic: headers.get(fields::SELF_TRAFFIC) == Some(&HeaderValue::from_static("1")),
+        own_traffic: parts.headers.get(fields::SELF_TRAFFIC)
+            == Some(&HeaderValue::from_static("1")),
     };
     let tally = Tally::new(Arc::clone(&shared.ledger));
     let mut session = Session::new(Arc::clone(config), terms, client.clone(), tally);
@@ -155,26 +139,7 @@ where
     if mode == Mode::Shadow {
         shared.shadow(stand.regime, &collected);
     }
-    let mut ticket = match mode {
-        Mode::Off => {
-            take_held(&mut collected, None, terms.received);
-            None
-        }
-        Mode::Enforce | Mode::Shadow => {
-            let (real, own) = (taken.total(), collected.held.len() as u64);
-            let (verdict, ticket) = shared.guards.admit(&client, Instant::now(), real, own);
-            if mode == Mode::Enforce {
-                take_held(&mut collected, Some(verdict), terms.received);
-            } else {
-                shared
-                    .ledger
-                    .metrics()
-                    .shadowed(Shadowed::Collapsed, own - verdict.admitted);
-                take_held(&mut collected, None, terms.received);
-            }
-            Some(ticket)
-        }
-    };
+    let mut ticket = shared.take_reports(mode, &client, &mut collected, terms.received);
     let Collected {
         batch,
         mut tally,
@@ -218,6 +183,25 @@ where
         errors,
         limits: stand.limits,
     })
+}
+
+/// What the head alone settles: the format of the body, and whether it is all or nothing.
+fn check_head(
+    parts: &Parts,
+    format: Option<Format>,
+    maximum: u64,
+) -> Result<(Format, bool), Rejection> {
+    let headers = &parts.headers;
+    if !media::is_identity(headers) {
+        return Err(error::content_coding());
+    }
+    let format = format.ok_or_else(error::media_type)?;
+    let atomic = media::atomic(parts.uri.query()).map_err(|()| error::malformed("atomic"))?;
+    // An early answer to the honest; what really arrives is counted.
+    if media::announced_length(headers).is_some_and(|length| length > maximum) {
+        return Err(error::too_large("body_bytes", maximum));
+    }
+    Ok((format, atomic))
 }
 
 /// How things stand at a moment, and what follows from it for a request.
@@ -272,14 +256,31 @@ impl<Q: Queue> Shared<Q> {
     /// How long it takes, at the rate of late, until more than audit records are taken.
     fn wait(&self, status: &QueueStatus) -> Duration {
         let mark = status.capacity as f64 * f64::from(self.config.watermarks.audit_only) / 100.0;
-        let above = (status.bytes as f64 - mark).max(1.0);
-        let wait = above / status.drain_rate;
-        let wait = if wait.is_finite() {
-            wait
-        } else {
-            WAIT_WITHOUT_DRAIN
-        };
-        Duration::from_secs_f64(wait.clamp(WAITS.0, WAITS.1))
+        status.time_to_free((status.bytes as f64 - mark).max(1.0))
+    }
+
+    /// Moves the held reports that the guard admits into the batch, or all of them if it does not decide. With the ticket
+    /// the verdict is taken back.
+    fn take_reports(
+        &self,
+        mode: Mode,
+        client: &ClientId,
+        collected: &mut Collected,
+        received: SystemTime,
+    ) -> Option<Ticket> {
+        if mode == Mode::Off {
+            take_held(collected, None, received);
+            return None;
+        }
+        let (real, own) = (collected.taken().total(), collected.held.len() as u64);
+        let (verdict, ticket) = self.guards.admit(client, Instant::now(), real, own);
+        if mode == Mode::Shadow {
+            let metrics = self.ledger.metrics();
+            metrics.shadowed(Shadowed::Collapsed, own - verdict.admitted);
+        }
+        let enforced = (mode == Mode::Enforce).then_some(verdict);
+        take_held(collected, enforced, received);
+        Some(ticket)
     }
 
     /// Counts what the watermarks would have held back.
@@ -308,7 +309,7 @@ fn take_held(collected: &mut Collected, verdict: Option<Verdict>, received: Syst
     for (id, json) in collected.held.first(admitted) {
         collected.batch.push(id, Class::Own, json);
     }
-    collected.settled.accepted.set(Class::Own, admitted as u64);
+    collected.settled.accepted.add(Class::Own, admitted as u64);
     collected.settled.collapsed = (held - admitted) as u64;
     let report = verdict.map_or(0, |verdict| verdict.report);
     if report > 0 {

@@ -164,7 +164,7 @@ impl Take for Collected {
             Class::Own => held.push(id, checked.json),
             Class::Debug if enforced && terms.regime.shed_debug => settled.shed += 1,
             _ => {
-                settled.accepted.add(class);
+                settled.accepted.add(class, 1);
                 batch.push(id, class, checked.json);
             }
         }

@@ -220,7 +220,7 @@ impl Splitter {
     pub fn finish(self, taker: &mut impl Take) -> Result<(), SplitFault> {
         let mut gate = self.gate;
         match self.form {
-            Form::Document(document) => document.finish(&mut gate, taker),
+            Form::Document(document) => document.finish(),
             Form::Lines(lines) => lines.finish(&mut gate, taker),
         }
     }

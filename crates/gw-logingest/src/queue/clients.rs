@@ -5,6 +5,17 @@ use std::collections::{HashMap, VecDeque};
 use crate::batch::ClientId;
 use crate::config::ConfigError;
 
+/// How clients share a queue, as the builders of both engines take it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shares {
+    /// A client may hold at most this times the free bytes.
+    pub(super) share: f64,
+    /// Bytes that a client may hold however little is free; a sixty-fourth of the capacity if it is not given.
+    pub(super) floor: Option<u64>,
+    /// The most clients with an account of their own.
+    pub(super) clients: usize,
+}
+
 /// How many bytes there are, and how they are shared.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -43,41 +54,43 @@ pub(super) struct Clients<E> {
     accounts: HashMap<Owner, Account<E>>,
 }
 
-impl Limits {
+impl Shares {
+    pub(super) const DEFAULT: Self = Self {
+        share: 1.0,
+        floor: None,
+        clients: 10_000,
+    };
     /// The most clients that can be configured.
     const MAX_CLIENTS: usize = 1_000_000;
 
-    /// Checks what the builders of both engines take. `floor` is a sixty-fourth of the capacity if it is not given.
-    pub(super) fn new(
-        capacity: u64,
-        share: f64,
-        floor: Option<u64>,
-        clients: usize,
-    ) -> Result<Self, ConfigError> {
-        if !(0.001..=1_000_000.0).contains(&share) {
+    /// The limits of a queue of this capacity.
+    pub(super) fn limits(self, capacity: u64) -> Result<Limits, ConfigError> {
+        if !(0.001..=1_000_000.0).contains(&self.share) {
             return Err(ConfigError::new(
                 "client_share",
                 "must be a number from 0.001 to 1000000",
             ));
         }
-        if !(1..=Self::MAX_CLIENTS).contains(&clients) {
+        if !(1..=Self::MAX_CLIENTS).contains(&self.clients) {
             return Err(ConfigError::new("max_clients", "must be 1 to 1000000"));
         }
-        let floor = floor.unwrap_or(capacity / 64);
+        let floor = self.floor.unwrap_or(capacity / 64);
         if floor > capacity {
             return Err(ConfigError::new(
                 "client_floor",
                 "must be at most the room for batches",
             ));
         }
-        Ok(Self {
+        Ok(Limits {
             capacity,
-            share: (share * 1000.0) as u64,
+            share: (self.share * 1000.0) as u64,
             floor,
-            clients,
+            clients: self.clients,
         })
     }
+}
 
+impl Limits {
     /// What one client may hold when so many bytes are free. The fuller the queue, the less, so that the client that
     /// holds most meets its limit first.
     pub(super) const fn allowance(&self, free: u64) -> u64 {
@@ -146,7 +159,7 @@ impl<E> Clients<E> {
         }
     }
 
-    /// An account without batches has left the ring: closes it.
+    /// An account without waiting batches has left the ring; without any, it is closed.
     pub(super) fn left_ring(&mut self, owner: &Owner) {
         if let Some(account) = self.accounts.get_mut(owner) {
             account.in_ring = false;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 /// What a client is told before anything was delivered.
-const UNKNOWN: Duration = Duration::from_secs(30);
+pub(super) const UNKNOWN: Duration = Duration::from_secs(30);
 /// What is counted together.
 const TICK: Duration = Duration::from_secs(1);
 /// The time constant of the average, in seconds.
@@ -57,10 +57,15 @@ impl DrainRate {
         if self.rate.is_none() && self.bytes == 0 {
             return UNKNOWN;
         }
-        Duration::try_from_secs_f64(bytes as f64 / self.at(now))
-            .unwrap_or(LONGEST)
-            .clamp(SHORTEST, LONGEST)
+        wait(bytes as f64, self.at(now))
     }
+}
+
+/// What a client is told when so many bytes are in its way and so many are delivered in a second.
+pub(super) fn wait(bytes: f64, rate: f64) -> Duration {
+    Duration::try_from_secs_f64(bytes / rate)
+        .unwrap_or(LONGEST)
+        .clamp(SHORTEST, LONGEST)
 }
 
 #[cfg(test)]

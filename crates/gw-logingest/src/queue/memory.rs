@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::clients::Limits;
+use super::clients::Shares;
 use super::index::Index;
 use super::{
     AppendError, Durability, Leased, Outcome, Queue, QueueState, QueueStatus, Settle, Want,
@@ -28,9 +28,7 @@ pub struct MemoryQueue {
 #[derive(Debug, Clone)]
 pub struct MemoryQueueBuilder {
     max_bytes: u64,
-    client_share: f64,
-    client_floor: Option<u64>,
-    max_clients: usize,
+    shares: Shares,
 }
 
 #[derive(Debug)]
@@ -52,9 +50,7 @@ impl MemoryQueue {
     pub const fn builder() -> MemoryQueueBuilder {
         MemoryQueueBuilder {
             max_bytes: 64 << 20,
-            client_share: 1.0,
-            client_floor: None,
-            max_clients: 10_000,
+            shares: Shares::DEFAULT,
         }
     }
 }
@@ -69,19 +65,19 @@ impl MemoryQueueBuilder {
     /// A client may hold at most this times the free bytes. 1 by default: one client alone gets half of the queue, two
     /// get a third each.
     pub const fn client_share(mut self, share: f64) -> Self {
-        self.client_share = share;
+        self.shares.share = share;
         self
     }
 
     /// Bytes that a client may hold however little is free. A sixty-fourth of the queue by default.
     pub const fn client_floor(mut self, bytes: u64) -> Self {
-        self.client_floor = Some(bytes);
+        self.shares.floor = Some(bytes);
         self
     }
 
     /// The most clients with an account of their own, 10 000 by default; those beyond share one.
     pub const fn max_clients(mut self, clients: usize) -> Self {
-        self.max_clients = clients;
+        self.shares.clients = clients;
         self
     }
 
@@ -94,12 +90,7 @@ impl MemoryQueueBuilder {
         if self.max_bytes == 0 {
             return Err(ConfigError::new("max_bytes", "must be above zero"));
         }
-        let limits = Limits::new(
-            self.max_bytes,
-            self.client_share,
-            self.client_floor,
-            self.max_clients,
-        )?;
+        let limits = self.shares.limits(self.max_bytes)?;
         let state = State {
             index: Index::new(limits, Instant::now()),
             last_ticket: 0,

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::drain;
+
 /// Whether a queue takes batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum QueueState {
@@ -32,4 +34,15 @@ pub struct QueueStatus {
     pub drain_rate: f64,
     /// Whether it takes batches.
     pub state: QueueState,
+}
+
+impl QueueStatus {
+    /// How long it takes until so many bytes are free, as far as a client is told.
+    pub(crate) fn time_to_free(&self, bytes: f64) -> Duration {
+        if self.drain_rate > 0.0 {
+            drain::wait(bytes, self.drain_rate)
+        } else {
+            drain::UNKNOWN
+        }
+    }
 }

@@ -96,7 +96,6 @@ impl Sink for ElasticsearchSink {
     async fn deliver(&self, events: &[Event]) -> Delivery {
         let body = request::body(events);
         let deadline = Instant::now() + self.request_timeout;
-        let mut last = retry(None, Fault::Connection);
         // Another node is asked only if nothing was sent to the one before: a cluster that is slow must not get the same
         // request from each side.
         for place in self.nodes.order(Instant::now()) {
@@ -104,26 +103,21 @@ impl Sink for ElasticsearchSink {
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            match timeout(left, self.ask(node, body.clone(), events)).await {
+            let asked = timeout(left, self.ask(node, body.clone(), events)).await;
+            let fault = match asked {
                 Ok(Ok(delivery)) => {
                     self.nodes.well(place);
                     return delivery;
                 }
-                Ok(Err(NodeFault::Unreachable)) => {
-                    self.nodes.unwell(place, Instant::now());
-                    last = retry(None, Fault::Connection);
-                }
-                Ok(Err(NodeFault::Failed(delivery))) => {
-                    self.nodes.unwell(place, Instant::now());
-                    return delivery;
-                }
-                Err(_) => {
-                    self.nodes.unwell(place, Instant::now());
-                    return retry(None, Fault::Timeout);
-                }
+                Ok(Err(fault)) => fault,
+                Err(_) => NodeFault::Failed(retry(None, Fault::Timeout)),
+            };
+            self.nodes.unwell(place, Instant::now());
+            if let NodeFault::Failed(delivery) = fault {
+                return delivery;
             }
         }
-        last
+        retry(None, Fault::Connection)
     }
 }
 

@@ -1,11 +1,8 @@
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::spawn_blocking;
-
-use super::{Delivery, Fault, Item, LinesFile, Sink, escaped};
+use super::{Delivery, Fault, Item, SharedLines, Sink};
 use crate::batch::Event;
+use crate::json::write_string;
 
 /// Appends events to a file, one JSON object a line: `{"_id":"..","_source":{..}}`. A delivery is over once the lines are
 /// synced to disk.
@@ -15,25 +12,15 @@ use crate::batch::Event;
 /// are not.
 #[derive(Debug, Clone)]
 pub struct FileSink {
-    file: Arc<Mutex<LinesFile>>,
+    file: SharedLines,
 }
 
 impl FileSink {
     /// Appends to this file; it and its directory are made at the first delivery.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
-            file: Arc::new(Mutex::new(LinesFile::new(path))),
+            file: SharedLines::new(path),
         }
-    }
-
-    async fn append(&self, lines: Vec<u8>) -> io::Result<u64> {
-        let file = self.file.clone();
-        let append = move || {
-            // A panic inside leaves a file that is opened anew: nothing of it is trusted.
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.append(&lines)
-        };
-        spawn_blocking(append).await.map_err(io::Error::other)?
     }
 }
 
@@ -42,12 +29,12 @@ impl Sink for FileSink {
         let mut lines = Vec::new();
         for event in events {
             lines.extend_from_slice(b"{\"_id\":");
-            lines.extend_from_slice(escaped(&event.id()).as_bytes());
+            write_string(&mut lines, &event.id());
             lines.extend_from_slice(b",\"_source\":");
             lines.extend_from_slice(event.json());
             lines.extend_from_slice(b"}\n");
         }
-        match self.append(lines).await {
+        match self.file.with(move |file| file.append(&lines)).await {
             Ok(_) => Delivery::Items(vec![Item::Delivered; events.len()]),
             Err(_) => Delivery::Retry {
                 after: None,

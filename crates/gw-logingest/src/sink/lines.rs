@@ -1,11 +1,12 @@
 //! A file of lines that is only ever longer by whole, durable pieces.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use tokio::task::spawn_blocking;
 
-use crate::fs::{File, Fs, RealFs, read_full, write_all};
+use crate::fs::{File, Fs, RealFs, parent, read_full, write_all};
 
 /// How much is read at once when looking for the end of the last whole line.
 const BLOCK: usize = 64 * 1024;
@@ -22,9 +23,26 @@ pub(crate) struct LinesFile<F: Fs = RealFs> {
     file: Option<F::File>,
 }
 
-impl LinesFile {
+/// A [`LinesFile`] for tasks, which must not block. Clones share the file.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedLines(Arc<Mutex<LinesFile>>);
+
+impl SharedLines {
     pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
-        Self::with(RealFs, path)
+        Self(Arc::new(Mutex::new(LinesFile::with(RealFs, path))))
+    }
+
+    /// Does this with the file where blocking is allowed. If the future is dropped, it is done all the same.
+    pub(crate) async fn with<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut LinesFile) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let file = Arc::clone(&self.0);
+        let acting = spawn_blocking(move || {
+            // A panic inside leaves a file that is opened anew: nothing of it is trusted.
+            act(&mut file.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        acting.await.map_err(io::Error::other)?
     }
 }
 
@@ -74,21 +92,14 @@ impl<F: Fs> LinesFile<F> {
         file.set_len(end)?;
         file.sync()?;
         // Without this the file itself may be gone after a loss of power; also if an earlier process made it and died.
-        self.fs.sync_dir(self.dir())?;
+        self.fs.sync_dir(parent(&self.path))?;
         self.end = Some(end);
         Ok((file, end))
     }
 
     fn create(&self) -> io::Result<F::File> {
-        self.fs.create_dir(self.dir())?;
+        self.fs.create_dir(parent(&self.path))?;
         self.fs.create(&self.path)
-    }
-
-    fn dir(&self) -> &Path {
-        match self.path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        }
     }
 }
 
@@ -110,14 +121,10 @@ fn whole_lines(file: &impl File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// The text as a JSON string, with quotes.
-pub(crate) fn escaped(text: &str) -> String {
-    Value::from(text).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use proptest::prelude::*;
 
@@ -128,20 +135,20 @@ mod tests {
     fn what_is_not_a_whole_line_is_removed_before_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/lines");
-        let mut lines = LinesFile::new(&path);
+        let mut lines = LinesFile::with(RealFs, &path);
         assert_eq!(lines.append(b"one\ntwo\n").unwrap(), 8);
         assert_eq!(lines.append(b"three\n").unwrap(), 14);
         // A process that died in the middle of a long line.
         let torn = "x".repeat(200_000);
         fs::write(&path, format!("one\ntwo\nthree\n{torn}")).unwrap();
-        let mut lines = LinesFile::new(&path);
+        let mut lines = LinesFile::with(RealFs, &path);
         assert_eq!(lines.append(b"four\n").unwrap(), 19);
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "one\ntwo\nthree\nfour\n"
         );
         fs::write(&path, &torn).unwrap();
-        assert_eq!(LinesFile::new(&path).append(b"five\n").unwrap(), 5);
+        assert_eq!(LinesFile::with(RealFs, &path).append(b"five\n").unwrap(), 5);
     }
 
     #[test]
@@ -149,7 +156,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
         let path = dir.path().join("file/lines");
-        let mut lines = LinesFile::new(&path);
+        let mut lines = LinesFile::with(RealFs, &path);
         assert!(lines.append(b"one\n").is_err());
         fs::remove_file(dir.path().join("file")).unwrap();
         assert_eq!(lines.append(b"one\n").unwrap(), 4);

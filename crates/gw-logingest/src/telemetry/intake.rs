@@ -71,7 +71,7 @@ pub(crate) enum Shadowed {
 }
 
 /// The codes of answers, the last one for codes that are not listed.
-const CODES: [&str; 12] = [
+const CODES: [&str; 11] = [
     "ACCEPTED",
     "MALFORMED_REQUEST",
     "METHOD_NOT_ALLOWED",
@@ -82,7 +82,6 @@ const CODES: [&str; 12] = [
     "RATE_LIMIT_EXCEEDED",
     "OVERLOADED",
     "SHUTTING_DOWN",
-    "INTERNAL",
     "OTHER",
 ];
 const FORMATS: [&str; 3] = ["json", "ndjson", "none"];

@@ -72,7 +72,7 @@ impl Document {
         Ok(())
     }
 
-    pub(super) fn finish(self, _: &mut Gate, _: &mut impl Take) -> Result<(), SplitFault> {
+    pub(super) fn finish(self) -> Result<(), SplitFault> {
         match self.state {
             State::End => Ok(()),
             _ => Err(SplitFault::Malformed(Malformed::Incomplete)),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::acks::{self, ENTRY, Tickets};
+use super::acks::{self, Tickets};
 use super::segment::Name;
 use crate::fs::{File as _, Fs, write_all};
 
@@ -66,10 +66,7 @@ impl<F: Fs> AckLog<F> {
         let Some(file) = &mut self.file else {
             return;
         };
-        let mut entries = Vec::with_capacity(added.len() * ENTRY);
-        for (first, last) in added.ranges() {
-            acks::put(&mut entries, file.id, first, last);
-        }
+        let entries = acks::entries(file.id, &added);
         if write_all(&file.file, &entries, file.size).is_ok() {
             file.size += entries.len() as u64;
             self.dirty = true;
@@ -98,10 +95,7 @@ impl<F: Fs> AckLog<F> {
         self.next += 1;
         let path = Name::Acks(id).path(dir);
         let file = fs.create(&path)?;
-        let mut entries = Vec::with_capacity(self.done.len() * ENTRY);
-        for (first, last) in self.done.ranges() {
-            acks::put(&mut entries, id, first, last);
-        }
+        let entries = acks::entries(id, &self.done);
         let write = || {
             write_all(&file, &entries, 0)?;
             file.sync()?;

@@ -9,7 +9,7 @@ use bytes::{Buf as _, BufMut as _};
 
 const MAGIC: u32 = 0xff61_6b67;
 /// The length of an entry: magic, sum, first and last ticket.
-pub(super) const ENTRY: usize = 4 + 4 + 8 + 8;
+const ENTRY: usize = 4 + 4 + 8 + 8;
 
 /// A set of tickets. Neighbours are kept as one range, so that what is done in order costs nothing.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -66,8 +66,16 @@ impl Tickets {
     }
 }
 
-/// Appends an entry for a range to what goes to the file with this id.
-pub(super) fn put(buf: &mut Vec<u8>, file: u64, first: u64, last: u64) {
+/// The entries of a set, for the file with this id.
+pub(super) fn entries(file: u64, tickets: &Tickets) -> Vec<u8> {
+    let mut entries = Vec::with_capacity(tickets.len() * ENTRY);
+    for (first, last) in tickets.ranges() {
+        put(&mut entries, file, first, last);
+    }
+    entries
+}
+
+fn put(buf: &mut Vec<u8>, file: u64, first: u64, last: u64) {
     buf.put_u32_le(MAGIC);
     buf.put_u32_le(sum(file, first, last));
     buf.put_u64_le(first);

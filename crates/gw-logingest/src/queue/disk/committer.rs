@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::engine::{FAILING, Pending, Shared, State};
@@ -293,7 +294,7 @@ impl<F: Fs> Committer<F> {
     /// Copies some batches forward, under their old tickets, so that their place in the order stays.
     fn move_some(&mut self) {
         let mut bytes = 0;
-        let mut batches = Vec::new();
+        let mut batches: Vec<(Key, Place, Bytes)> = Vec::new();
         while bytes < MOVE_BYTES.min(self.log.whole_room())
             && let Some((key, place)) = self.moving.pop_front()
         {
@@ -314,13 +315,10 @@ impl<F: Fs> Committer<F> {
         if batches.is_empty() {
             return;
         }
-        let record =
-            |(key, _, payload): &'_ (Key, Place, bytes::Bytes)| (key.ticket, payload.clone());
-        let payloads: Vec<_> = batches.iter().map(record).collect();
-        let records: Vec<_> = payloads
+        let records: Vec<_> = batches
             .iter()
-            .map(|(ticket, payload)| Record {
-                ticket: *ticket,
+            .map(|(key, _, payload)| Record {
+                ticket: key.ticket,
                 payload,
             })
             .collect();
@@ -330,7 +328,7 @@ impl<F: Fs> Committer<F> {
         }
     }
 
-    fn moved(&mut self, batches: &[(Key, Place, bytes::Bytes)], places: &[Place]) {
+    fn moved(&mut self, batches: &[(Key, Place, Bytes)], places: &[Place]) {
         let mut state = self.shared.state();
         for ((key, from, _), to) in batches.iter().zip(places) {
             match state.index.item_mut(key) {

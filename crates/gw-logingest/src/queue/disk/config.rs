@@ -7,7 +7,7 @@ use super::DiskQueue;
 use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, room};
 use crate::config::ConfigError;
 use crate::fs::RealFs;
-use crate::queue::clients::Limits;
+use crate::queue::clients::{Limits, Shares};
 
 /// Settings of a [`DiskQueue`].
 #[derive(Debug, Clone)]
@@ -16,9 +16,7 @@ pub struct DiskQueueBuilder {
     max_bytes: u64,
     segment_bytes: u64,
     max_delay: Duration,
-    client_share: f64,
-    client_floor: Option<u64>,
-    max_clients: usize,
+    shares: Shares,
 }
 
 /// The settings, once checked.
@@ -63,9 +61,7 @@ impl DiskQueueBuilder {
             max_bytes: 1 << 30,
             segment_bytes: 64 << 20,
             max_delay: Duration::ZERO,
-            client_share: 1.0,
-            client_floor: None,
-            max_clients: 10_000,
+            shares: Shares::DEFAULT,
         }
     }
 
@@ -93,19 +89,19 @@ impl DiskQueueBuilder {
     /// A client may hold at most this times the free bytes. 1 by default: one client alone gets half of the queue, two
     /// get a third each.
     pub const fn client_share(mut self, share: f64) -> Self {
-        self.client_share = share;
+        self.shares.share = share;
         self
     }
 
     /// Bytes that a client may hold however little is free. A sixty-fourth of the room for batches by default.
     pub const fn client_floor(mut self, bytes: u64) -> Self {
-        self.client_floor = Some(bytes);
+        self.shares.floor = Some(bytes);
         self
     }
 
     /// The most clients with an account of their own, 10 000 by default; those beyond share one.
     pub const fn max_clients(mut self, clients: usize) -> Self {
-        self.max_clients = clients;
+        self.shares.clients = clients;
         self
     }
 
@@ -139,12 +135,7 @@ impl DiskQueueBuilder {
             dir: self.dir,
             segment_bytes: self.segment_bytes,
             max_delay: self.max_delay,
-            limits: Limits::new(
-                capacity,
-                self.client_share,
-                self.client_floor,
-                self.max_clients,
-            )?,
+            limits: self.shares.limits(capacity)?,
         })
     }
 }

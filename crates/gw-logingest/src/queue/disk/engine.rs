@@ -30,14 +30,14 @@ pub(super) const FAILING: AppendError = AppendError::Failing {
     retry_after: Duration::from_secs(5),
 };
 
-/// How long to wait when the device gives nothing at all of what was asked for, and how often until it is given up.
-const OUTAGE: Duration = Duration::from_secs(1);
-const OUTAGES: u32 = 60;
-
 /// What a client is told to wait while the device is slower than what comes.
 const BEHIND: AppendError = AppendError::Failing {
     retry_after: Duration::from_secs(1),
 };
+
+/// How long to wait when the device gives nothing at all of what was asked for, and how often until it is given up.
+const OUTAGE: Duration = Duration::from_secs(1);
+const OUTAGES: u32 = 60;
 
 /// The caller's side of a queue on disk. Blocking calls are made by the threads alone.
 #[derive(Debug)]
@@ -148,14 +148,13 @@ impl<F: Fs> Engine<F> {
         index.stored(log.bytes());
 
         let (reader, requests) = mpsc::channel();
-        let files = log.segments.iter();
+        let mut files = BTreeMap::new();
+        log.show(&mut files);
         let state = State {
             index,
             pending: VecDeque::new(),
             gone: Vec::new(),
-            files: files
-                .map(|(id, segment)| (*id, Arc::clone(&segment.file)))
-                .collect(),
+            files,
             failing: false,
             closed: false,
             stop: false,
@@ -353,13 +352,9 @@ impl<F: Fs> Shared<F> {
     }
 
     fn unreadable(&self, ticket: u64, why: Unreadable) {
-        let how = match why {
-            Unreadable::Damaged => Gone::Damaged,
-            Unreadable::Device => Gone::Unread,
-        };
         let mut state = self.state();
         if let Some(entry) = state.index.forget(ticket) {
-            state.left(ticket, entry.item, how);
+            state.left(ticket, entry.item, Gone::Unreadable(why));
         }
         drop(state);
         self.work.notify_one();

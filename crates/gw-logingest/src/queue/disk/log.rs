@@ -50,16 +50,13 @@ pub(super) struct Record<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gone {
     Delivered,
-    /// What was read is not what was written.
-    Damaged,
-    /// The device gave errors. The next start tries again.
-    Unread,
+    Unreadable(Unreadable),
 }
 
 /// Why a record could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// The device gave an error; it may not give it again.
+    /// The device gave an error; it may not give it again, so the next start tries.
     Device,
     /// What is there is not what was written.
     Damaged,
@@ -228,16 +225,13 @@ impl<F: Fs> Log<F> {
                 continue;
             };
             segment.touched = now;
-            match how {
-                Gone::Delivered => {}
-                Gone::Damaged => segment.broken = true,
-                // It counts as wanted, so that the segment stays.
-                Gone::Unread => {
-                    segment.stuck = true;
-                    continue;
-                }
+            if let Gone::Unreadable(why) = how {
+                segment.unreadable(*why);
             }
-            segment.live = segment.live.saturating_sub(place.room());
+            // What the device did not give counts as wanted, so that the segment stays.
+            if *how != Gone::Unreadable(Unreadable::Device) {
+                segment.live = segment.live.saturating_sub(place.room());
+            }
         }
         let delivered = gone.iter().filter(|(_, _, how)| *how == Gone::Delivered);
         self.acks
@@ -342,10 +336,7 @@ impl<F: Fs> Log<F> {
     /// A record of the segment could not be read: it is left alone.
     pub(super) fn unread(&mut self, id: u64, why: Unreadable) {
         if let Some(segment) = self.segments.get_mut(&id) {
-            match why {
-                Unreadable::Damaged => segment.broken = true,
-                Unreadable::Device => segment.stuck = true,
-            }
+            segment.unreadable(why);
         }
     }
 

@@ -87,6 +87,12 @@ impl Place {
     pub(super) const fn span(&self) -> usize {
         RECORD_HEAD + self.len as usize
     }
+
+    /// The payload, in a segment in which a scan found the record whole.
+    pub(super) fn payload<'a>(&self, file: &'a [u8]) -> &'a [u8] {
+        let record = file.get(self.offset as usize..).unwrap_or_default();
+        record.get(RECORD_HEAD..self.span()).unwrap_or_default()
+    }
 }
 
 /// The first sector of a segment.

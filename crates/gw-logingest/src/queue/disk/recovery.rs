@@ -210,12 +210,8 @@ impl<F: Fs> Survey<'_, F> {
         if self.log.acks.done().contains(ticket) || self.seen.contains(&ticket) {
             return;
         }
-        let payload = file
-            .get(place.offset as usize..)
-            .and_then(|bytes| record::read(place.segment, bytes))
-            .map(|record| Bytes::copy_from_slice(record.payload));
-        match payload.map(Batch::decode) {
-            Some(Ok(batch)) => {
+        match Batch::decode(Bytes::copy_from_slice(place.payload(file))) {
+            Ok(batch) => {
                 self.seen.insert(ticket);
                 segment.live += place.room();
                 found(Recovered {
@@ -225,7 +221,7 @@ impl<F: Fs> Survey<'_, F> {
                 });
             }
             // The sum is right and the content is not: another version, or something else that needs looking at.
-            Some(Err(_)) | None => segment.broken = true,
+            Err(_) => segment.broken = true,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::log::Unreadable;
 use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, put_head};
 use crate::fs::{File as _, Fs, read_full, write_all};
 
@@ -100,6 +101,14 @@ impl<F: Fs> Segment<F> {
             stuck: false,
             touched: Instant::now(),
         })
+    }
+
+    /// A record of it could not be read.
+    pub(super) const fn unreadable(&mut self, why: Unreadable) {
+        match why {
+            Unreadable::Damaged => self.broken = true,
+            Unreadable::Device => self.stuck = true,
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! What is sent.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
 use super::nodes::Node;
 use crate::batch::Event;
-use crate::sink::escaped;
+use crate::json::write_string;
 
 /// The bytes of an action line besides the id.
 const ACTION: usize = 32;
@@ -18,15 +18,15 @@ pub(super) fn body(events: &[Event]) -> Bytes {
         .iter()
         .map(|event| event.json().len() + 64 + ACTION)
         .sum();
-    let mut body = BytesMut::with_capacity(size);
+    let mut body = Vec::with_capacity(size);
     for event in events {
-        body.put_slice(b"{\"create\":{\"_id\":");
-        body.put_slice(escaped(&event.id()).as_bytes());
-        body.put_slice(b"}}\n");
-        body.put_slice(event.json());
-        body.put_u8(b'\n');
+        body.extend_from_slice(b"{\"create\":{\"_id\":");
+        write_string(&mut body, &event.id());
+        body.extend_from_slice(b"}}\n");
+        body.extend_from_slice(event.json());
+        body.push(b'\n');
     }
-    body.freeze()
+    body.into()
 }
 
 pub(super) fn to(

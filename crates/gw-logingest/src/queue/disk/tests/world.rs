@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::batch::{Batch, BatchId, Class, ClientId};
 use crate::fs::sim::{Loss, SimFs};
-use crate::queue::clients::Limits;
+use crate::queue::clients::Shares;
 use crate::queue::disk::committer::{Committer, Work};
 use crate::queue::disk::config::Config;
 use crate::queue::disk::engine::{Engine, Parts};
@@ -46,11 +46,15 @@ pub(super) struct Ledger {
 }
 
 pub(super) fn config() -> Config {
+    let shares = Shares {
+        share: 1000.0,
+        ..Shares::DEFAULT
+    };
     Config {
         dir: "logs".into(),
         segment_bytes: SEGMENT,
         max_delay: Duration::ZERO,
-        limits: Limits::new(14 * SEGMENT, 1000.0, None, 10).unwrap(),
+        limits: shares.limits(14 * SEGMENT).unwrap(),
     }
 }
 
