@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod callgrind;
+pub mod closed_loop;
 pub mod connection;
 pub mod cpu;
 pub mod gateway;

@@ -15,9 +15,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use gw_tests::bench::closed_loop::Run;
 use gw_tests::bench::gateway::{self, Gateway};
 use gw_tests::bench::group_commit::GroupCommit;
-use gw_tests::bench::load::{self, Load, Run};
+use gw_tests::bench::load::{self, Load};
 use gw_tests::bench::process::Process;
 use gw_tests::bench::roles::Role;
 use gw_tests::bench::statistics::{median, micros};

@@ -14,9 +14,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Parser;
+use gw_tests::bench::closed_loop::Run;
 use gw_tests::bench::gateway::{self, Gateway};
 use gw_tests::bench::hang::Hang;
-use gw_tests::bench::load::{self, Load, Run};
+use gw_tests::bench::load::{self, Load};
 use gw_tests::bench::process::Process;
 use gw_tests::bench::roles::{Role, held};
 use gw_tests::bench::statistics::{median, micros};
