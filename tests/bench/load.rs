@@ -8,6 +8,9 @@ use super::Result;
 use super::closed_loop::{self, Run};
 use super::connection::Connection;
 
+/// Requests that count for nothing: pools fill, buffers grow, branches are learned.
+pub const WARM_UP: usize = 2_000;
+
 /// The fields an API client in a browser sends.
 const FIELDS: &str = "host: api.example.com\r\n\
     user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
