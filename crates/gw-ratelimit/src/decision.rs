@@ -156,8 +156,7 @@ impl Standing {
     /// The time within which to spend no more than [`Standing::remaining`], so as to stay at the policy's rate. After
     /// a refusal it is the wait; without anything left it is the time to the next cell.
     pub fn window(&self) -> Duration {
-        let window = || Duration::from_nanos(self.balance().window);
-        self.retry_after().unwrap_or_else(window)
+        self.remaining_in_window().1
     }
 
     /// [`Standing::remaining`] and [`Standing::window`] for one division.
@@ -165,8 +164,8 @@ impl Standing {
         let Balance {
             remaining, window, ..
         } = self.balance();
-        let window = || Duration::from_nanos(window);
-        (remaining, self.retry_after().unwrap_or_else(window))
+        let window = Duration::from_nanos(window);
+        (remaining, self.retry_after().unwrap_or(window))
     }
 
     /// The time until the whole burst is back.

@@ -26,8 +26,8 @@ pub(crate) struct Advert {
     limits: Lines,
     /// Whether some policy leaves nothing.
     exhausted: bool,
-    /// For the legacy fields: what is told of the binding policy.
-    binding: Binding,
+    /// For the legacy fields, if they are wanted: what is told of the binding policy.
+    binding: Option<Binding>,
 }
 
 /// The lines of one field. There is one, unless there are many policies; so what is moved about is small.
@@ -68,14 +68,14 @@ impl Advert {
         if headers == Headers::None {
             return None;
         }
-        let binding = Binding::of(decision.binding()?);
+        let binding = decision.binding()?;
         let mut advert = Self {
             headers,
             within_another: false,
             policies: Lines::default(),
             limits: Lines::default(),
             exhausted: false,
-            binding,
+            binding: headers.legacy().then(|| Binding::of(binding)),
         };
         if headers.draft() {
             advert.write_down(decision, limiter);
@@ -120,8 +120,8 @@ impl Advert {
         // A client that is told of nothing left might wait before it follows a redirect (draft, section 6).
         let hold_back = self.exhausted && response.status().is_redirection();
         let headers = response.headers_mut();
-        if self.headers.legacy() {
-            self.binding.write(headers, ours);
+        if let Some(binding) = self.binding {
+            binding.write(headers, ours);
         }
         if self.headers.draft() {
             self.policies.write(headers, RATE_LIMIT_POLICY, ours);

@@ -1,24 +1,26 @@
+mod builder;
+mod change;
+mod decide;
+
 use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread::available_parallelism;
 
 use gw_core::key::{KeyExtractor, MissingKey};
 use http::HeaderValue;
 use http::request::Parts;
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::config::{ConfigError, Mode, check_name};
-use crate::decision::{Decision, PolicyId, Ruling, Standing};
+pub use self::builder::LimiterBuilder;
+use crate::config::Mode;
+use crate::decision::{Decision, PolicyId, Standing};
 use crate::fields::PolicyLine;
 use crate::gcra::{Gcra, Verdict, nanos};
 use crate::handle::RateLimitHandle;
 use crate::quota::Quota;
-use crate::store::{Exact, KeyHash, Receipt, Store as _};
+use crate::store::{Exact, KeyHash, Store as _};
 use crate::striped::Striped;
 use crate::tally::Tally;
-use crate::telemetry;
 
 /// Rate limits without HTTP: policies, the state of their keys, and the decision.
 ///
@@ -82,101 +84,10 @@ pub struct Charge {
     pub(crate) cost: u32,
 }
 
-/// Builds a [`Limiter`].
-#[derive(Debug, Clone)]
-pub struct LimiterBuilder {
-    policies: Vec<(Arc<str>, Quota, Mode)>,
-    max_keys: usize,
-}
-
-impl LimiterBuilder {
-    /// How many keys are held in all, unless it is said otherwise.
-    pub const DEFAULT_MAX_KEYS: usize = 1_000_000;
-    /// The most policies of one limiter.
-    pub const MAX_POLICIES: usize = 256;
-    /// The most that [`LimiterBuilder::max_keys`] takes.
-    pub const MOST_KEYS: usize = u32::MAX as usize;
-
-    /// Adds a policy that is enforced. Its name is 1 to 64 characters out of `A-Z a-z 0-9 _ - . :`.
-    #[must_use]
-    pub fn policy(self, name: impl Into<Arc<str>>, quota: Quota) -> Self {
-        self.policy_in(name, quota, Mode::Enforce)
-    }
-
-    /// Adds a policy in the given mode.
-    #[must_use]
-    pub fn policy_in(mut self, name: impl Into<Arc<str>>, quota: Quota, mode: Mode) -> Self {
-        self.policies.push((name.into(), quota, mode));
-        self
-    }
-
-    /// How many keys are held in all, over all policies; each takes 21 to 43 bytes. The bound is never exceeded.
-    ///
-    /// Memory is taken as keys come, and kept. When there is no room, keys without debt give way; if there are none,
-    /// newcomers share one quota per policy and shard of the table, until there is room again. Shards fill a little
-    /// unevenly: of a million keys' table, the first shard is full at about 98 % of the bound.
-    #[must_use]
-    pub const fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
-        self
-    }
-
-    /// The limiter. Its clock starts here. Without policies, it allows everything.
-    ///
-    /// # Errors
-    ///
-    /// If there are more than [`LimiterBuilder::MAX_POLICIES`], a name is not plain or used twice, a quota cannot be
-    /// enforced (see [`Gcra::new`]), or `max_keys` is 0 or above
-    /// [`LimiterBuilder::MOST_KEYS`].
-    pub fn build(self) -> Result<Limiter, ConfigError> {
-        if self.policies.len() > Self::MAX_POLICIES {
-            return Err(ConfigError::new("policies", "must be at most 256"));
-        }
-        if !(1..=Self::MOST_KEYS).contains(&self.max_keys) {
-            return Err(ConfigError::new("max_keys", "must be 1 to 4294967295"));
-        }
-        let mut terms = Vec::with_capacity(self.policies.len());
-        let mut tallies: Vec<Tally> = Vec::with_capacity(self.policies.len());
-        let mut modes = Vec::with_capacity(self.policies.len());
-        for (name, quota, mode) in self.policies {
-            check_name(&name)?;
-            if tallies.iter().any(|tally| *tally.name() == name) {
-                return Err(ConfigError::new("name", "must not be used twice").of_policy(&name));
-            }
-            let gcra = Gcra::new(quota).map_err(|error| error.of_policy(&name))?;
-            terms.push(Terms { quota, gcra });
-            modes.push(AtomicU8::new(mode as u8));
-            tallies.push(Tally::new(name));
-        }
-        let tallies: Arc<[Tally]> = tallies.into();
-        let terms = terms.into();
-        let book = Book { terms, line: None };
-        let limiter = Limiter {
-            book: Striped::new(book, Self::copies()),
-            modes: modes.into(),
-            store: Exact::new(self.max_keys, Arc::clone(&tallies)),
-            tallies,
-            hasher: RandomState::new(),
-            keyless_hasher: RandomState::new(),
-            epoch: Instant::now(),
-        };
-        limiter.book.change(|book| limiter.write_line(book));
-        Ok(limiter)
-    }
-
-    /// Of what threads read without getting in one another's way: one for each that can run at once, within reason.
-    fn copies() -> usize {
-        available_parallelism().map_or(8, usize::from).min(64)
-    }
-}
-
 impl Limiter {
     /// A builder without policies.
     pub const fn builder() -> LimiterBuilder {
-        LimiterBuilder {
-            policies: Vec::new(),
-            max_keys: LimiterBuilder::DEFAULT_MAX_KEYS,
-        }
+        LimiterBuilder::new()
     }
 
     /// The policy of this name.
@@ -310,199 +221,11 @@ impl Limiter {
         nanos(now.saturating_duration_since(self.epoch))
     }
 
-    /// Decides into `decision`, which is empty: it is large.
-    pub(crate) fn decide(&self, charges: &[Charge], now: u64, decision: &mut Decision) {
-        {
-            let book = self.book.read();
-            let terms = &book.terms;
-            if let [charge] = charges {
-                self.pay(terms, charge, now, decision);
-            } else {
-                // Look first. Charging at once and taking back would do as well if it were not for the moment in
-                // between: a client that keeps running into one policy would keep taking cells from the others, and
-                // their clients would be refused for it.
-                self.survey(terms, charges, now, None, decision);
-                if decision.is_allowed() {
-                    decision.clear();
-                    self.pay_all(terms, charges, now, decision);
-                }
-            }
-        }
-        // From here on foreign code may run, without a lock.
-        decision.bind();
-        self.count(decision);
-        self.announce();
-    }
-
-    /// Charges one policy, if it is willing. There is a receipt if something was charged.
-    fn pay(
-        &self,
-        terms: &[Terms],
-        charge: &Charge,
-        now: u64,
-        decision: &mut Decision,
-    ) -> Option<Receipt> {
-        let (policy, mode, terms) = self.applicable(terms, charge)?;
-        let (verdict, place) = if charge.cost == 0 {
-            // Free of charge, and no reason to remember the key.
-            let tat = self.store.peek(charge.key);
-            (Verdict::Allow { tat }, None)
-        } else {
-            self.store.charge(charge.key, &terms.gcra, charge.cost, now)
-        };
-        decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
-        match (verdict, place) {
-            (Verdict::Allow { tat }, Some(place)) => Some(Receipt {
-                key: charge.key,
-                place,
-                after: tat,
-                cost: terms.gcra.cost(charge.cost),
-            }),
-            _ => None,
-        }
-    }
-
-    /// Charges all policies, which were all willing a moment ago. If one refuses after all, takes back what the
-    /// others were charged.
-    fn pay_all(&self, terms: &[Terms], charges: &[Charge], now: u64, decision: &mut Decision) {
-        let mut receipts: SmallVec<[Receipt; 4]> = SmallVec::new();
-        for charge in charges {
-            receipts.extend(self.pay(terms, charge, now, decision));
-            if !decision.is_allowed() {
-                let refused = decision.standings().last().copied();
-                for receipt in receipts {
-                    let clock = || now.max(self.nanos(Instant::now()));
-                    self.store.undo(receipt, &clock);
-                }
-                decision.clear();
-                return self.survey(terms, charges, now, refused, decision);
-            }
-        }
-    }
-
-    /// How the request stands with all its policies if none is charged. Where one has refused already, its word
-    /// stands, whatever it would say now.
-    fn survey(
-        &self,
-        terms: &[Terms],
-        charges: &[Charge],
-        now: u64,
-        refused: Option<Standing>,
-        decision: &mut Decision,
-    ) {
-        for charge in charges {
-            let Some((policy, mode, terms)) = self.applicable(terms, charge) else {
-                continue;
-            };
-            if let Some(refused) = refused.filter(|refused| refused.policy() == policy) {
-                decision.push(refused);
-                continue;
-            }
-            let tat = self.store.peek(charge.key);
-            let verdict = match terms.gcra.decide(tat, now, charge.cost) {
-                // Not charged, so what it has is what it had.
-                Verdict::Allow { .. } => Verdict::Allow { tat },
-                denied => denied,
-            };
-            decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
-        }
-    }
-
-    fn count(&self, decision: &Decision) {
-        for standing in decision.standings() {
-            let Some(tally) = self.tallies.get(standing.policy().index()) else {
-                continue;
-            };
-            match standing.ruling() {
-                Ruling::Allowed if decision.is_allowed() => tally.allowed(),
-                // Some other policy refused: it was neither charged nor limited here.
-                Ruling::Allowed => {}
-                Ruling::Limited | Ruling::TooCostly if standing.is_enforced() => tally.limited(),
-                Ruling::Limited | Ruling::TooCostly => tally.would_limit(),
-            }
-        }
-    }
-
     /// Tells recorder and log what became of the keys.
     fn announce(&self) {
         if self.store.take_changed() {
             self.tallies.iter().for_each(Tally::announce);
         }
-    }
-
-    pub(crate) fn change_mode(&self, policy: PolicyId, mode: Mode) {
-        let (Some(cell), Some(name)) = (self.modes.get(policy.index()), self.name(policy)) else {
-            return;
-        };
-        let before = cell.swap(mode as u8, Ordering::Relaxed);
-        if before != mode as u8 {
-            self.book.change(|book| self.write_line(book));
-            telemetry::mode_changed(name, mode);
-        }
-    }
-
-    /// Debts stay: a TAT is a time, and keeps its meaning. If the burst became smaller in time, debts above it are cut
-    /// to it, or a client would be locked out for longer than the new quota can mean.
-    ///
-    /// The cut comes when no decision is under way any more that saw the old quota. All that are then charge, and take
-    /// back, under the new one, which leaves no debt above what is cut to: nothing is charged, and nothing taken back,
-    /// that the cut could be in the way of.
-    pub(crate) fn change_quota(
-        &self,
-        policy: PolicyId,
-        quota: Quota,
-        now: Instant,
-    ) -> Result<(), ConfigError> {
-        let name = self.name(policy).unwrap_or_default();
-        let gcra = Gcra::new(quota).map_err(|error| error.of_policy(name))?;
-        let before = self.book.change(|book| {
-            let terms = book.terms.get_mut(policy.index())?;
-            let before = std::mem::replace(terms, Terms { quota, gcra });
-            self.write_line(book);
-            Some(before)
-        });
-        if let Some(before) = before {
-            if gcra.tolerance() < before.gcra.tolerance() {
-                let now = self.nanos(now);
-                self.store.clamp(policy.index(), &|| {
-                    let now = now.max(self.nanos(Instant::now()));
-                    now.saturating_add(gcra.tolerance())
-                });
-            }
-            if quota != before.quota {
-                telemetry::quota_changed(name, quota);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
-        let held = self.store.reset(self.key(policy, key));
-        self.announce();
-        held
-    }
-
-    /// Writes down what is told of the quotas of all policies that are enforced.
-    fn write_line(&self, book: &mut Book) {
-        let policies = (0..=u8::MAX).map(PolicyId).zip(&book.terms);
-        let enforced = policies.filter(|(policy, _)| self.mode(*policy) == Mode::Enforce);
-        book.line = PolicyLine::of(enforced.map(|(policy, terms)| {
-            let name = self.name(policy).unwrap_or_default();
-            (policy, name, terms.gcra)
-        }));
-    }
-
-    /// The policy of a charge and its terms, unless it is off.
-    fn applicable<'a>(
-        &self,
-        terms: &'a [Terms],
-        charge: &Charge,
-    ) -> Option<(PolicyId, Mode, &'a Terms)> {
-        let index = charge.key.policy();
-        let policy = PolicyId(u8::try_from(index).ok()?);
-        let mode = self.mode(policy);
-        let terms = terms.get(index).filter(|_| mode != Mode::Off)?;
-        Some((policy, mode, terms))
     }
 }
 

@@ -20,13 +20,13 @@ pub(crate) struct Tally {
     unannounced: AtomicI64,
     /// Whether requests lack the key: logged once, when it begins.
     key_missing: AtomicBool,
-    /// Whether newcomers find no room, and whether that was logged.
-    full: AtomicBool,
+    /// Whether it was logged that newcomers find no room.
     full_logged: AtomicBool,
     metrics: PolicyMetrics,
 }
 
-/// Threads count on different cache lines, or counting would cost them more than deciding (a single line was measured to double the time of a check, with two threads only).
+/// Threads count on different cache lines, or counting would cost them more than deciding (a single line was measured to
+/// double the time of a check, with two threads only).
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Decisions {
@@ -59,7 +59,6 @@ impl Tally {
             keys: AtomicU64::new(0),
             unannounced: AtomicI64::new(0),
             key_missing: AtomicBool::new(false),
-            full: AtomicBool::new(false),
             full_logged: AtomicBool::new(false),
         }
     }
@@ -98,7 +97,6 @@ impl Tally {
     /// A newcomer was counted under the shared state, for want of room.
     pub(crate) fn overflowed(&self) {
         self.overflowed.fetch_add(1, Ordering::Relaxed);
-        self.full.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn key_added(&self) {
@@ -121,7 +119,8 @@ impl Tally {
         if change != 0 {
             self.metrics.keys_changed(change);
         }
-        if self.full.load(Ordering::Relaxed) && !self.full_logged.swap(true, Ordering::Relaxed) {
+        let full = self.overflowed.load(Ordering::Relaxed) > 0;
+        if full && !self.full_logged.swap(true, Ordering::Relaxed) {
             telemetry::full(&self.name);
         }
     }

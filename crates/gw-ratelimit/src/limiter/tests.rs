@@ -4,6 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::decision::Ruling;
 
 fn limiter(policies: &[(&str, Quota)]) -> Limiter {
     let builder = policies

@@ -1,0 +1,109 @@
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::thread::available_parallelism;
+
+use tokio::time::Instant;
+
+use super::{Book, Limiter, Terms};
+use crate::config::{ConfigError, Mode, check_name};
+use crate::gcra::Gcra;
+use crate::quota::Quota;
+use crate::store::Exact;
+use crate::striped::Striped;
+use crate::tally::Tally;
+
+/// Builds a [`Limiter`].
+#[derive(Debug, Clone)]
+pub struct LimiterBuilder {
+    policies: Vec<(Arc<str>, Quota, Mode)>,
+    max_keys: usize,
+}
+
+impl LimiterBuilder {
+    /// How many keys are held in all, unless it is said otherwise.
+    pub const DEFAULT_MAX_KEYS: usize = 1_000_000;
+    /// The most policies of one limiter.
+    pub const MAX_POLICIES: usize = 256;
+    /// The most that [`LimiterBuilder::max_keys`] takes.
+    pub const MOST_KEYS: usize = u32::MAX as usize;
+
+    pub(super) const fn new() -> Self {
+        Self {
+            policies: Vec::new(),
+            max_keys: Self::DEFAULT_MAX_KEYS,
+        }
+    }
+
+    /// Adds a policy that is enforced. Its name is 1 to 64 characters out of `A-Z a-z 0-9 _ - . :`.
+    #[must_use]
+    pub fn policy(self, name: impl Into<Arc<str>>, quota: Quota) -> Self {
+        self.policy_in(name, quota, Mode::Enforce)
+    }
+
+    /// Adds a policy in the given mode.
+    #[must_use]
+    pub fn policy_in(mut self, name: impl Into<Arc<str>>, quota: Quota, mode: Mode) -> Self {
+        self.policies.push((name.into(), quota, mode));
+        self
+    }
+
+    /// How many keys are held in all, over all policies; each takes 21 to 43 bytes. The bound is never exceeded.
+    ///
+    /// Memory is taken as keys come, and kept. When there is no room, keys without debt give way; if there are none,
+    /// newcomers share one quota per policy and shard of the table, until there is room again. Shards fill a little
+    /// unevenly: of a million keys' table, the first shard is full at about 98 % of the bound.
+    #[must_use]
+    pub const fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys;
+        self
+    }
+
+    /// The limiter. Its clock starts here. Without policies, it allows everything.
+    ///
+    /// # Errors
+    ///
+    /// If there are more than [`LimiterBuilder::MAX_POLICIES`], a name is not plain or used twice, a quota cannot be
+    /// enforced (see [`Gcra::new`]), or `max_keys` is 0 or above
+    /// [`LimiterBuilder::MOST_KEYS`].
+    pub fn build(self) -> Result<Limiter, ConfigError> {
+        if self.policies.len() > Self::MAX_POLICIES {
+            return Err(ConfigError::new("policies", "must be at most 256"));
+        }
+        if !(1..=Self::MOST_KEYS).contains(&self.max_keys) {
+            return Err(ConfigError::new("max_keys", "must be 1 to 4294967295"));
+        }
+        let mut terms = Vec::with_capacity(self.policies.len());
+        let mut tallies: Vec<Tally> = Vec::with_capacity(self.policies.len());
+        let mut modes = Vec::with_capacity(self.policies.len());
+        for (name, quota, mode) in self.policies {
+            check_name(&name)?;
+            if tallies.iter().any(|tally| *tally.name() == name) {
+                return Err(ConfigError::new("name", "must not be used twice").of_policy(&name));
+            }
+            let gcra = Gcra::new(quota).map_err(|error| error.of_policy(&name))?;
+            terms.push(Terms { quota, gcra });
+            modes.push(AtomicU8::new(mode as u8));
+            tallies.push(Tally::new(name));
+        }
+        let tallies: Arc<[Tally]> = tallies.into();
+        let terms = terms.into();
+        let book = Book { terms, line: None };
+        let limiter = Limiter {
+            book: Striped::new(book, Self::copies()),
+            modes: modes.into(),
+            store: Exact::new(self.max_keys, Arc::clone(&tallies)),
+            tallies,
+            hasher: RandomState::new(),
+            keyless_hasher: RandomState::new(),
+            epoch: Instant::now(),
+        };
+        limiter.book.change(|book| limiter.write_line(book));
+        Ok(limiter)
+    }
+
+    /// Of what threads read without getting in one another's way: one for each that can run at once, within reason.
+    fn copies() -> usize {
+        available_parallelism().map_or(8, usize::from).min(64)
+    }
+}
