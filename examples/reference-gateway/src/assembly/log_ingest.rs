@@ -152,8 +152,13 @@ impl Logs {
 
 /// Whether a route ends in the intake.
 pub(crate) fn asked_for(config: &Config) -> bool {
-    let service = table::Target::Service(table::Service::LogIngest);
-    config.routes.iter().any(|route| route.target == service)
+    routes(config).next().is_some()
+}
+
+/// The routes that end in the intake.
+fn routes(config: &Config) -> impl Iterator<Item = &table::Route> {
+    const INTAKE: table::Target = table::Target::Service(table::Service::LogIngest);
+    config.routes.iter().filter(|route| route.target == INTAKE)
 }
 
 fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogIngest<Engine>, Fault> {
@@ -175,7 +180,7 @@ fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogInges
         .classifier(classifier(config))
         .clients(written.client.iter().filter_map(client_key))
         .pressure(pressure)
-        // The server has timers for slow bodies of its own, and the route a deadline; these must not be shorter.
+        // No shorter than the server's own. A whole body has the intake's minute, even if the route's deadline is longer.
         .idle_timeout(config.server.body_idle_timeout.clamp(SHORTEST, LONGEST))
         .build()
         .map_err(|error| fault(&error))
@@ -187,9 +192,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Knows the intake's paths, as far as they are fixed: errors that mention them are about failed uploads.
 fn classifier(config: &Config) -> Classifier {
-    let service = table::Target::Service(table::Service::LogIngest);
-    let routes = config.routes.iter().filter(|route| route.target == service);
-    routes.fold(Classifier::new(), |classifier, route| {
+    routes(config).fold(Classifier::new(), |classifier, route| {
         let path = match &route.matching.path {
             table::PathMatch::Prefix(prefix) => prefix.as_str(),
             table::PathMatch::Template(path) => path.as_str(),
