@@ -106,7 +106,7 @@ pub(crate) fn run(quota: Quota, shape: Shape, instances: usize, most: u32) -> Ou
 fn arrival_after(now: u64, rate: f64, shape: Shape, random: &mut Random) -> Option<u64> {
     let load = shape.load(now) * rate;
     let pause = if load > 0.0 {
-        -(1.0 - random.unit()).ln() / load * SECOND as f64
+        random.exponential() / load * SECOND as f64
     } else {
         SECOND as f64 / 1_000.0
     };
@@ -337,5 +337,25 @@ impl Random {
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Exponential with the mean 1, by comparisons alone (von Neumann): logarithms differ from platform to platform.
+    fn exponential(&mut self) -> f64 {
+        let mut whole = 0.0;
+        loop {
+            let first = self.unit();
+            let (mut last, mut falling) = (first, 1);
+            loop {
+                let next = self.unit();
+                if next > last {
+                    break;
+                }
+                (last, falling) = (next, falling + 1);
+            }
+            if falling % 2 == 1 {
+                return whole + first;
+            }
+            whole += 1.0;
+        }
     }
 }

@@ -273,10 +273,9 @@ impl Lease {
         })
     }
 
-    /// Forgets what is known of the TAT, which somebody has changed.
+    /// Forgets what is known and held: somebody has freed the key of its debt, which these cells were part of.
     pub fn forget(&mut self) {
-        self.tat = 0;
-        self.pause = 0;
+        *self = Self::default();
     }
 
     /// The TAT that the store told last.

@@ -247,6 +247,16 @@ impl SharedLimiter {
         }
     }
 
+    /// Connects to Redis, if there is no connection yet; says whether there is one. To be called when the instance starts:
+    /// connecting may take longer than a request may wait. The first request does it otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Connecting goes on when it is dropped.
+    pub async fn connect(&self) -> bool {
+        self.shared.link.is_connected().await
+    }
+
     /// How `key` stands with `policy` in Redis, without charging anything. `None` for a policy of another limiter, or if
     /// Redis does not answer.
     pub async fn peek<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> Option<Standing> {
@@ -267,8 +277,8 @@ impl SharedLimiter {
         Some(Standing::new(policy, mode, gcra, Verdict::Allow { tat }, 0))
     }
 
-    /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that instances have
-    /// leased for it stay with them. `false` for a policy of another limiter, or if Redis does not answer.
+    /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances
+    /// have leased for it stay with them. `false` for a policy of another limiter, or if Redis does not answer.
     pub async fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
         let shared = &self.shared;
         if shared.limiter.name(policy).is_none() {

@@ -1,5 +1,8 @@
 //! Leased mode on a real server.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use gw_ratelimit::redis::{Leases, OnFailure, SharedLimiter};
 use gw_ratelimit::{Limiter, Quota};
 use gw_testkit::within;
@@ -201,6 +204,40 @@ async fn what_is_leased_is_spent_while_the_server_is_frozen() {
     assert_eq!(allowed(&limiter, "k", 1).await, 1);
     assert_eq!(limiter.store().by_lease, before.by_lease + 1);
     server.thaw();
+}
+
+#[tokio::test]
+async fn a_decision_out_of_a_lease_does_not_allocate() {
+    let server = Server::start();
+    let policies = [("p", 1_000), ("q", 1_000), ("r", 1_000)];
+    let limiter = build(&server, "test", Leases::up_to(128), &policies);
+    let check = |cost| {
+        let charges = ["p", "q", "r"].map(|policy| {
+            let policy = limiter.policy(policy).unwrap();
+            limiter.charge(policy, "k", cost)
+        });
+        let limiter = limiter.clone();
+        async move { limiter.check_all(&charges).await.is_allowed() }
+    };
+    for _ in 0..64 {
+        assert!(check(1).await);
+    }
+    let decided = |cost| {
+        let mut check = pin!(check(cost));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut outcome = Poll::Pending;
+        let used = allocation_counter::measure(|| outcome = check.as_mut().poll(&mut cx));
+        (outcome, used.count_total)
+    };
+    let outcomes: Vec<_> = (0..8).map(|_| decided(1)).collect();
+    // But for those that fetch more.
+    let free = outcomes
+        .iter()
+        .filter(|outcome| **outcome == (Poll::Ready(true), 0));
+    assert!(free.count() >= 4, "{outcomes:?}");
+    // The first time registers metrics.
+    assert_eq!(decided(1_001).0, Poll::Ready(false));
+    assert_eq!(decided(1_001), (Poll::Ready(false), 0), "refused");
 }
 
 #[derive(Debug, Clone)]
