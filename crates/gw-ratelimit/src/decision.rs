@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::algorithm::Algorithm;
 use crate::config::Mode;
-use crate::gcra::{Balance, Gcra, Verdict};
+use crate::verdict::{Balance, Verdict};
 
 /// Which policy of a limiter: its number, in the order in which policies were added.
 ///
@@ -32,8 +33,10 @@ pub struct Standing {
     policy: PolicyId,
     mode: Mode,
     ruling: Ruling,
-    gcra: Gcra,
-    reset_after: u64,
+    algorithm: Algorithm,
+    /// Of the key, at the time of the decision.
+    state: u64,
+    now: u64,
     /// If the ruling is `Limited`.
     wait: u64,
 }
@@ -99,21 +102,22 @@ impl Standing {
     pub(crate) const fn new(
         policy: PolicyId,
         mode: Mode,
-        gcra: Gcra,
+        algorithm: Algorithm,
         verdict: Verdict,
         now: u64,
     ) -> Self {
-        let (ruling, tat, wait) = match verdict {
-            Verdict::Allow { tat } => (Ruling::Allowed, tat, 0),
-            Verdict::Deny { tat, wait } => (Ruling::Limited, tat, wait),
-            Verdict::DenyForever { tat } => (Ruling::TooCostly, tat, 0),
+        let (ruling, state, wait) = match verdict {
+            Verdict::Allow { state } => (Ruling::Allowed, state, 0),
+            Verdict::Deny { state, wait } => (Ruling::Limited, state, wait),
+            Verdict::DenyForever { state } => (Ruling::TooCostly, state, 0),
         };
         Self {
             policy,
             mode,
             ruling,
-            gcra,
-            reset_after: tat.saturating_sub(now),
+            algorithm,
+            state,
+            now,
             wait,
         }
     }
@@ -140,12 +144,12 @@ impl Standing {
 
     /// The cells that can be spent at once after a rest.
     pub const fn burst(&self) -> u32 {
-        self.gcra.burst()
+        self.algorithm.burst()
     }
 
-    /// The time in which the whole burst is won back.
+    /// The time in which the whole burst is won back, or the length of a sliding window.
     pub const fn burst_window(&self) -> Duration {
-        Duration::from_nanos(self.gcra.tolerance())
+        self.algorithm.burst_window()
     }
 
     /// If the policy refused: how long to wait until it would not, if ever.
@@ -153,8 +157,9 @@ impl Standing {
         (self.ruling == Ruling::Limited).then_some(Duration::from_nanos(self.wait))
     }
 
-    /// The time within which to spend no more than [`Standing::remaining`], so as to stay at the policy's rate. After
-    /// a refusal it is the wait; without anything left it is the time to the next cell.
+    /// The time within which to spend no more than [`Standing::remaining`], so as to stay at the policy's rate or until
+    /// a sliding window's next one begins. After a refusal it is the wait; without anything left it is the time to the
+    /// next cell.
     pub fn window(&self) -> Duration {
         self.remaining_in_window().1
     }
@@ -169,8 +174,8 @@ impl Standing {
     }
 
     /// The time until the whole burst is back.
-    pub const fn reset_after(&self) -> Duration {
-        Duration::from_nanos(self.reset_after)
+    pub fn reset_after(&self) -> Duration {
+        Duration::from_nanos(self.algorithm.idle_at(self.state).saturating_sub(self.now))
     }
 
     pub(crate) fn refuses(&self) -> bool {
@@ -179,16 +184,20 @@ impl Standing {
 
     /// Only when it is asked for: it takes a division, which a decision does without.
     fn balance(&self) -> Balance {
-        // Seen from time 0, the debt is the TAT.
-        self.gcra.balance(self.reset_after, 0)
+        self.algorithm.balance(self.state, self.now)
+    }
+
+    fn spent(&self) -> (u64, u64) {
+        self.algorithm.spent(self.state, self.now)
     }
 
     fn binds_before(&self, other: &Self) -> bool {
         match (self.ruling, other.ruling) {
-            // The larger share of debt in the burst, multiplied out.
             (Ruling::Allowed, _) => {
-                u128::from(self.reset_after) * u128::from(other.gcra.tolerance())
-                    > u128::from(other.reset_after) * u128::from(self.gcra.tolerance())
+                // The larger share of the burst that is spent, multiplied out.
+                let (mine, of_mine) = self.spent();
+                let (others, of_others) = other.spent();
+                u128::from(mine) * u128::from(of_others) > u128::from(others) * u128::from(of_mine)
             }
             (Ruling::Limited, Ruling::Limited) => self.wait > other.wait,
             (Ruling::Limited, _) => false,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 
+use crate::algorithm::Algorithm;
 use crate::config::{Headers, MAX_NAME};
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::error::seconds;
-use crate::gcra::Gcra;
 use crate::limiter::Limiter;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -184,13 +184,13 @@ impl Binding {
 impl PolicyLine {
     /// The line for these policies. `None` if there are none, or too many for one line.
     pub(crate) fn of<'a>(
-        policies: impl Iterator<Item = (PolicyId, &'a str, Gcra)>,
+        policies: impl Iterator<Item = (PolicyId, &'a str, Algorithm)>,
     ) -> Option<Self> {
         let (mut line, mut lines) = (Line::new(), Lines::default());
         let mut told = Vec::new();
-        for (policy, name, gcra) in policies {
-            let window = Duration::from_nanos(gcra.tolerance());
-            line.member(name, quota(gcra.burst(), window), &mut lines);
+        for (policy, name, algorithm) in policies {
+            let quota = quota(algorithm.burst(), algorithm.burst_window());
+            line.member(name, quota, &mut lines);
             told.push(policy);
         }
         let value = line.value().filter(|_| lines.first.is_none())?;

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;
+mod algorithm;
 mod config;
 mod decision;
 pub mod error;
@@ -19,6 +20,8 @@ mod striped;
 mod sync;
 mod tally;
 mod telemetry;
+mod verdict;
+pub mod window;
 
 pub use gw_core::key;
 pub use gw_core::{Fail, OnReject, Problem, Respond, RespondWith};
@@ -33,3 +36,4 @@ pub use self::quota::Quota;
 pub use self::service::RateLimit;
 #[cfg(feature = "metrics")]
 pub use self::telemetry::describe;
+pub use self::verdict::{Balance, Verdict};

@@ -12,15 +12,17 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 pub use self::builder::LimiterBuilder;
+use crate::algorithm::Algorithm;
 use crate::config::Mode;
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::fields::PolicyLine;
-use crate::gcra::{Gcra, Verdict, nanos};
+use crate::gcra::nanos;
 use crate::handle::RateLimitHandle;
 use crate::quota::Quota;
 use crate::store::{Exact, KeyHash, Store as _};
 use crate::striped::Striped;
 use crate::tally::Tally;
+use crate::verdict::Verdict;
 
 /// Rate limits without HTTP: policies, the state of their keys, and the decision.
 ///
@@ -59,7 +61,7 @@ pub struct Limiter {
     hasher: RandomState,
     /// For those that have no key, so that none is the same as a key.
     keyless_hasher: RandomState,
-    /// Time 0 of all TATs.
+    /// Time 0 of all states.
     epoch: Instant,
 }
 
@@ -67,7 +69,7 @@ pub struct Limiter {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) quota: Quota,
-    pub(crate) gcra: Gcra,
+    pub(crate) algorithm: Algorithm,
 }
 
 #[derive(Debug, Clone)]
@@ -149,13 +151,14 @@ impl Limiter {
         now: Instant,
     ) -> Option<Standing> {
         let terms = self.terms(policy)?;
+        let algorithm = terms.algorithm;
         let verdict = Verdict::Allow {
-            tat: self.store.peek(self.key(policy, key)),
+            state: self.store.peek(self.key(policy, key), &algorithm),
         };
         Some(Standing::new(
             policy,
             self.mode(policy),
-            terms.gcra,
+            algorithm,
             verdict,
             self.nanos(now),
         ))

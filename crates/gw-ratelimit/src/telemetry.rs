@@ -142,6 +142,7 @@ pub(crate) fn quota_changed(policy: &str, quota: Quota) {
         cells = quota.cells(),
         period = ?quota.period(),
         burst = quota.max_burst(),
+        sliding_window = quota.is_sliding_window(),
         "rate limit: quota changed"
     );
     let _ = (policy, quota);

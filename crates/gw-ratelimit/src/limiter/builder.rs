@@ -6,8 +6,8 @@ use std::thread::available_parallelism;
 use tokio::time::Instant;
 
 use super::{Book, Limiter, Terms};
+use crate::algorithm::Algorithm;
 use crate::config::{ConfigError, Mode, check_name};
-use crate::gcra::Gcra;
 use crate::quota::Quota;
 use crate::store::Exact;
 use crate::striped::Striped;
@@ -64,7 +64,7 @@ impl LimiterBuilder {
     /// # Errors
     ///
     /// If there are more than [`LimiterBuilder::MAX_POLICIES`], a name is not plain or used twice, a quota cannot be
-    /// enforced (see [`Gcra::new`]), or `max_keys` is 0 or above
+    /// enforced (see [`Gcra::new`](crate::gcra::Gcra::new), [`Window::new`](crate::window::Window::new)), or `max_keys` is 0 or above
     /// [`LimiterBuilder::MOST_KEYS`].
     pub fn build(self) -> Result<Limiter, ConfigError> {
         if self.policies.len() > Self::MAX_POLICIES {
@@ -81,8 +81,8 @@ impl LimiterBuilder {
             if tallies.iter().any(|tally| *tally.name() == name) {
                 return Err(ConfigError::new("name", "must not be used twice").of_policy(&name));
             }
-            let gcra = Gcra::new(quota).map_err(|error| error.of_policy(&name))?;
-            terms.push(Terms { quota, gcra });
+            let algorithm = Algorithm::new(quota).map_err(|error| error.of_policy(&name))?;
+            terms.push(Terms { quota, algorithm });
             modes.push(AtomicU8::new(mode as u8));
             tallies.push(Tally::new(name));
         }
@@ -98,7 +98,9 @@ impl LimiterBuilder {
             keyless_hasher: RandomState::new(),
             epoch: Instant::now(),
         };
-        limiter.book.change(|book| limiter.write_line(book));
+        limiter
+            .book
+            .change(|book| limiter.write_line(book), |()| {});
         Ok(limiter)
     }
 

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 use super::{Charge, Limiter, Terms};
 use crate::config::Mode;
 use crate::decision::{Decision, PolicyId, Ruling, Standing};
-use crate::gcra::Verdict;
+
 use crate::store::{Receipt, Store as _};
+use crate::verdict::Verdict;
 
 impl Limiter {
     /// Decides into `decision`, which is empty: it is large.
@@ -42,21 +43,22 @@ impl Limiter {
         now: u64,
         decision: &mut Decision,
     ) -> Option<Receipt> {
-        let (policy, mode, terms) = self.applicable(terms, charge)?;
-        let (verdict, place) = if charge.cost == 0 {
+        let (policy, mode, Terms { algorithm, .. }) = self.applicable(terms, charge)?;
+        let Charge { key, cost } = *charge;
+        let (verdict, place) = if cost == 0 {
             // Free of charge, and no reason to remember the key.
-            let tat = self.store.peek(charge.key);
-            (Verdict::Allow { tat }, None)
+            let state = self.store.peek(key, algorithm);
+            (Verdict::Allow { state }, None)
         } else {
-            self.store.charge(charge.key, &terms.gcra, charge.cost, now)
+            self.store.charge(key, algorithm, cost, now, terms)
         };
-        decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
+        decision.push(Standing::new(policy, mode, *algorithm, verdict, now));
         match (verdict, place) {
-            (Verdict::Allow { tat }, Some(place)) => Some(Receipt {
-                key: charge.key,
+            (Verdict::Allow { state: after }, Some(place)) => Some(Receipt {
+                key,
                 place,
-                after: tat,
-                cost: terms.gcra.cost(charge.cost),
+                after,
+                cost,
             }),
             _ => None,
         }
@@ -72,7 +74,9 @@ impl Limiter {
                 let refused = decision.standings().last().copied();
                 for receipt in receipts {
                     let clock = || now.max(self.nanos(Instant::now()));
-                    self.store.undo(receipt, &clock);
+                    if let Some(terms) = terms.get(receipt.key.policy()) {
+                        self.store.undo(receipt, &terms.algorithm, &clock);
+                    }
                 }
                 decision.clear();
                 return self.survey(terms, charges, now, refused, decision);
@@ -91,20 +95,21 @@ impl Limiter {
         decision: &mut Decision,
     ) {
         for charge in charges {
-            let Some((policy, mode, terms)) = self.applicable(terms, charge) else {
+            let Some((policy, mode, Terms { algorithm, .. })) = self.applicable(terms, charge)
+            else {
                 continue;
             };
             if let Some(refused) = refused.filter(|refused| refused.policy() == policy) {
                 decision.push(refused);
                 continue;
             }
-            let tat = self.store.peek(charge.key);
-            let verdict = match terms.gcra.decide(tat, now, charge.cost) {
+            let state = self.store.peek(charge.key, algorithm);
+            let verdict = match algorithm.decide(state, now, charge.cost) {
                 // Not charged, so what it has is what it had.
-                Verdict::Allow { .. } => Verdict::Allow { tat },
+                Verdict::Allow { .. } => Verdict::Allow { state },
                 denied => denied,
             };
-            decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
+            decision.push(Standing::new(policy, mode, *algorithm, verdict, now));
         }
     }
 

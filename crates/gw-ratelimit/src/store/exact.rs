@@ -4,10 +4,12 @@ use std::thread::available_parallelism;
 
 use super::table::Table;
 use super::{KeyHash, Place, Receipt, Store};
-use crate::gcra::{Gcra, Verdict, take_back};
+use crate::algorithm::Algorithm;
+use crate::limiter::Terms;
 use crate::tally::Tally;
+use crate::verdict::Verdict;
 
-/// One TAT for each key, up to a bound that holds exactly; shards under locks of their own.
+/// One state for each key, up to a bound that holds exactly; shards under locks of their own.
 ///
 /// A known key costs a read lock and a compare-and-swap. The write lock is for first sight, and each newcomer looks
 /// at a few places further on in its shard for keys whose debt has run off. There is no background task and no pause
@@ -38,9 +40,9 @@ struct Shard {
     table: Table,
     /// The most keys in this shard.
     capacity: usize,
-    /// The latest TAT of a key that was forgotten.
+    /// The latest time since when a key that was forgotten had no debt.
     floor: u64,
-    /// For each policy, the TAT shared by those that found no room.
+    /// For each policy, the state shared by those that found no room.
     overflow: Box<[u64]>,
 }
 
@@ -98,26 +100,27 @@ impl Exact {
         &self,
         shard: &mut Shard,
         key: KeyHash,
-        gcra: &Gcra,
+        algorithm: &Algorithm,
         cost: u32,
         now: u64,
+        terms: &[Terms],
     ) -> (Verdict, Option<Place>) {
-        if let Some(tat) = shard.table.get_mut(key) {
-            let verdict = tat.charge_alone(gcra, cost, now);
+        if let Some(word) = shard.table.get_mut(key) {
+            let verdict = word.charge_alone(algorithm, cost, now);
             let charged = matches!(verdict, Verdict::Allow { .. });
             return (verdict, charged.then_some(Place::Own));
         }
-        let verdict = gcra.decide(shard.unknown(key), now, cost);
-        let Verdict::Allow { tat } = verdict else {
+        let verdict = algorithm.decide(shard.unknown(key, algorithm), now, cost);
+        let Verdict::Allow { state } = verdict else {
             return (verdict, None);
         };
-        let place = if self.make_room(shard, now) {
-            shard.table.insert(key, tat, shard.capacity);
+        let place = if self.make_room(shard, now, terms) {
+            shard.table.insert(key, state, shard.capacity);
             self.tally(key, Tally::key_added);
             Place::Own
         } else {
             if let Some(shared) = shard.overflow.get_mut(key.policy()) {
-                *shared = tat;
+                *shared = state;
             }
             self.tally(key, Tally::overflowed);
             Place::Overflow
@@ -126,7 +129,12 @@ impl Exact {
     }
 
     /// Forgets some keys without debt. `false` if the shard is full even so.
-    fn make_room(&self, shard: &mut Shard, now: u64) -> bool {
+    fn make_room(&self, shard: &mut Shard, now: u64, terms: &[Terms]) -> bool {
+        // A key of a policy that is not known stays.
+        let idle_at = |key: KeyHash, state| match terms.get(key.policy()) {
+            Some(terms) => terms.algorithm.idle_at(state),
+            None => u64::MAX,
+        };
         let full = shard.table.len() >= shard.capacity;
         let looks = if full {
             Self::SWEEP_WHEN_FULL
@@ -134,8 +142,8 @@ impl Exact {
             Self::SWEEP
         };
         for _ in 0..looks {
-            if let Some((key, tat)) = shard.table.sweep_one(now) {
-                shard.floor = shard.floor.max(tat);
+            if let Some((key, idle_at)) = shard.table.sweep_one(now, idle_at) {
+                shard.floor = shard.floor.max(idle_at);
                 self.tally(key, Tally::key_removed);
                 if full {
                     return true;
@@ -161,35 +169,42 @@ impl Exact {
 }
 
 impl Store for Exact {
-    fn peek(&self, key: KeyHash) -> u64 {
+    fn peek(&self, key: KeyHash, algorithm: &Algorithm) -> u64 {
         let Some(shard) = self.shard(key) else {
             return 0;
         };
         let shard = read(shard);
         match shard.table.get(key) {
-            Some(tat) => tat.get(),
-            None => shard.unknown(key),
+            Some(word) => word.get(),
+            None => shard.unknown(key, algorithm),
         }
     }
 
-    fn charge(&self, key: KeyHash, gcra: &Gcra, cost: u32, now: u64) -> (Verdict, Option<Place>) {
+    fn charge(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        terms: &[Terms],
+    ) -> (Verdict, Option<Place>) {
         let Some(shard) = self.shard(key) else {
             // Not reached: there is at least one shard, and their number is a power of two.
-            return (Verdict::DenyForever { tat: now }, None);
+            return (Verdict::DenyForever { state: 0 }, None);
         };
         let known = match read(shard).table.get(key) {
-            Some(tat) => tat.charge(gcra, cost, now),
+            Some(word) => word.charge(algorithm, cost, now),
             None => None,
         };
         match known {
             Some(verdict @ Verdict::Allow { .. }) => (verdict, Some(Place::Own)),
             Some(denied) => (denied, None),
             // First sight, or so much coming and going that this thread never got in between.
-            None => self.charge_alone(&mut write(shard), key, gcra, cost, now),
+            None => self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms),
         }
     }
 
-    fn undo(&self, receipt: Receipt, clock: &dyn Fn() -> u64) {
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {
         let Receipt {
             key,
             place,
@@ -202,13 +217,13 @@ impl Store for Exact {
         match place {
             Place::Own => {
                 // A key that has been forgotten since had no debt any more, so there is nothing to give back.
-                if let Some(tat) = shard.table.get_mut(key) {
-                    tat.set(take_back(tat.get(), after, cost, latest));
+                if let Some(word) = shard.table.get_mut(key) {
+                    word.set(algorithm.take_back(word.get(), after, cost, latest));
                 }
             }
             Place::Overflow => {
                 if let Some(shared) = shard.overflow.get_mut(key.policy()) {
-                    *shared = take_back(*shared, after, cost, latest);
+                    *shared = algorithm.take_back(*shared, after, cost, latest);
                 }
             }
         }
@@ -226,25 +241,25 @@ impl Store for Exact {
         held
     }
 
-    fn clamp(&self, policy: usize, ceiling: &dyn Fn() -> u64) {
+    fn rewrite(&self, policy: usize, clock: &dyn Fn() -> u64, change: &dyn Fn(u64, u64) -> u64) {
         for shard in &self.shards {
             let mut shard = write(&shard.0);
-            let ceiling = ceiling();
-            for tat in shard.table.of_policy(policy) {
-                tat.set(tat.get().min(ceiling));
+            let now = clock();
+            for word in shard.table.of_policy(policy) {
+                word.set(change(word.get(), now));
             }
             if let Some(shared) = shard.overflow.get_mut(policy) {
-                *shared = ceiling.min(*shared);
+                *shared = change(*shared, now);
             }
         }
     }
 }
 
 impl Shard {
-    /// The TAT that a key without a place of its own begins with.
-    fn unknown(&self, key: KeyHash) -> u64 {
+    /// The state that a key without a place of its own begins with.
+    fn unknown(&self, key: KeyHash, algorithm: &Algorithm) -> u64 {
         let shared = self.overflow.get(key.policy()).copied();
-        self.floor.max(shared.unwrap_or(0))
+        algorithm.later(algorithm.idle(self.floor), shared.unwrap_or(0))
     }
 }
 
