@@ -149,10 +149,10 @@ fn layer(c: &mut Criterion) {
     c.bench_function("layer/bare", |b| b.iter(|| call(&mut service, request())));
     let cases = [
         ("one_policy/no_headers", Headers::None, AMPLE, false),
-        ("one_policy/draft_headers", Headers::Draft, AMPLE, false),
+        ("one_policy/draft_headers", Headers::Draft11, AMPLE, false),
         ("two_policies/no_headers", Headers::None, AMPLE, true),
-        ("two_policies/draft_headers", Headers::Draft, AMPLE, true),
-        ("refused/draft_headers", Headers::Draft, SCARCE, false),
+        ("two_policies/draft_headers", Headers::Draft11, AMPLE, true),
+        ("refused/draft_headers", Headers::Draft11, SCARCE, false),
     ];
     for (name, headers, quota, two) in cases {
         let builder = RateLimitLayer::builder()

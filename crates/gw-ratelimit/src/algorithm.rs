@@ -67,6 +67,30 @@ impl Algorithm {
         }
     }
 
+    /// How many cells of the burst are spent, rounded up.
+    pub(crate) fn used(&self, state: u64, now: u64) -> u32 {
+        match self {
+            Self::Gcra(gcra) => gcra.used(state, now),
+            Self::Window(window) => window.used(state, now),
+        }
+    }
+
+    /// The same with room for twice as much at once: the most that is owed after charges that are not asked for.
+    pub(crate) const fn with_double_burst(&self) -> Self {
+        match self {
+            Self::Gcra(gcra) => Self::Gcra(gcra.with_double_burst()),
+            Self::Window(window) => Self::Window(window.with_double_limit()),
+        }
+    }
+
+    /// Whether a charge that found the state `found` can be taken back as one with the charge that led to `after`.
+    pub(crate) const fn follows(&self, after: u64, found: u64) -> bool {
+        match self {
+            Self::Gcra(_) => after == found,
+            Self::Window(window) => window.is_same_window(after, found),
+        }
+    }
+
     /// From when on a key with this state is as one that was never seen.
     pub(crate) fn idle_at(&self, state: u64) -> u64 {
         match self {
@@ -129,11 +153,7 @@ impl Algorithm {
     /// The state for one made by another algorithm: what is spent of the old burst at `now`, rounded up, is spent of
     /// the new one, or all of it if that is less.
     pub(crate) fn translate(&self, from: &Self, state: u64, now: u64) -> u64 {
-        let used = match from {
-            Self::Gcra(gcra) => gcra.used(state, now),
-            Self::Window(window) => window.used(state, now),
-        };
-        let used = used.min(self.burst());
+        let used = from.used(state, now).min(self.burst());
         match self {
             // Not seen as any earlier than by the other.
             _ if used == 0 => self.idle(from.idle_at(state).min(now)),

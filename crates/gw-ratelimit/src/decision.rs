@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::algorithm::Algorithm;
 use crate::config::Mode;
+use crate::tier::Tier;
 use crate::verdict::{Balance, Verdict};
 
 /// Which policy of a limiter: its number, in the order in which policies were added.
@@ -22,9 +23,21 @@ impl PolicyId {
 #[derive(Debug, Clone, Default)]
 pub struct Decision {
     refused: bool,
+    /// Whether some policy did not allow it, if only in shadow mode.
+    limited: bool,
     binding: Option<usize>,
     // Up to four policies are kept inline, so that deciding on them does not allocate.
     standings: SmallVec<[Standing; 4]>,
+}
+
+/// A policy as it applies to one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Applied {
+    pub(crate) policy: PolicyId,
+    pub(crate) mode: Mode,
+    pub(crate) tier: Option<Tier>,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) penalized: bool,
 }
 
 /// How a request stands with one policy, after the decision.
@@ -32,7 +45,9 @@ pub struct Decision {
 pub struct Standing {
     policy: PolicyId,
     mode: Mode,
+    tier: Option<Tier>,
     ruling: Ruling,
+    penalized: bool,
     algorithm: Algorithm,
     /// Of the key, at the time of the decision.
     state: u64,
@@ -56,12 +71,29 @@ pub enum Ruling {
 impl Decision {
     pub(crate) fn push(&mut self, standing: Standing) {
         self.refused |= standing.refuses();
+        self.limited |= standing.ruling != Ruling::Allowed;
         self.standings.push(standing);
     }
 
     pub(crate) fn clear(&mut self) {
         self.refused = false;
+        self.limited = false;
         self.standings.clear();
+    }
+
+    /// Puts in how the request stands with a policy after more was charged.
+    pub(crate) fn replace(&mut self, policy: PolicyId, anew: Standing) {
+        let mut standings = self.standings.iter_mut();
+        if let Some(standing) = standings.find(|standing| standing.policy == policy) {
+            // What was decided stays decided.
+            let ruling = standing.ruling;
+            *standing = Standing { ruling, ..anew };
+        }
+    }
+
+    /// Whether some policy did not allow it, if only in shadow mode.
+    pub(crate) const fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// Finds the policy that matters most, once all have been heard.
@@ -99,13 +131,14 @@ impl Decision {
 }
 
 impl Standing {
-    pub(crate) const fn new(
-        policy: PolicyId,
-        mode: Mode,
-        algorithm: Algorithm,
-        verdict: Verdict,
-        now: u64,
-    ) -> Self {
+    pub(crate) const fn new(applied: Applied, verdict: Verdict, now: u64) -> Self {
+        let Applied {
+            policy,
+            mode,
+            tier,
+            algorithm,
+            penalized,
+        } = applied;
         let (ruling, state, wait) = match verdict {
             Verdict::Allow { state } => (Ruling::Allowed, state, 0),
             Verdict::Deny { state, wait } => (Ruling::Limited, state, wait),
@@ -114,7 +147,9 @@ impl Standing {
         Self {
             policy,
             mode,
+            tier,
             ruling,
+            penalized,
             algorithm,
             state,
             now,
@@ -125,6 +160,16 @@ impl Standing {
     /// Which policy.
     pub const fn policy(&self) -> PolicyId {
         self.policy
+    }
+
+    /// The tier whose quota was applied, if it is not the policy's own.
+    pub const fn tier(&self) -> Option<Tier> {
+        self.tier
+    }
+
+    /// Whether the request cost more because its key has been refused so often.
+    pub const fn is_penalized(&self) -> bool {
+        self.penalized
     }
 
     /// What the policy said.
@@ -176,6 +221,20 @@ impl Standing {
     /// The time until the whole burst is back.
     pub fn reset_after(&self) -> Duration {
         Duration::from_nanos(self.algorithm.idle_at(self.state).saturating_sub(self.now))
+    }
+
+    /// The time that is after now by as large a part of [`Standing::burst_window`] as is spent of the burst. It can be
+    /// compared between keys, and runs off as time goes by.
+    pub(crate) fn filled_until(&self) -> u64 {
+        if let Algorithm::Gcra(_) = self.algorithm {
+            // Just so, without a division.
+            return self.state;
+        }
+        let (spent, of) = self.spent();
+        let window = self.burst_window().as_nanos();
+        let filled = (window * u128::from(spent)).checked_div(of.into());
+        let filled = filled.map_or(0, |filled| u64::try_from(filled).unwrap_or(u64::MAX));
+        self.now.saturating_add(filled)
     }
 
     pub(crate) fn refuses(&self) -> bool {

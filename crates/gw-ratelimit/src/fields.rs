@@ -86,7 +86,10 @@ impl Advert {
     /// The values of the draft's fields. In its terms `t` is the effective window.
     fn write_down(&mut self, decision: &Decision, limiter: &Limiter) {
         let told = || decision.standings().iter().filter(|s| s.is_enforced());
-        self.policies.first = limiter.policy_line(told().map(Standing::policy));
+        // What is written down is told to those who are in no tier.
+        if told().all(|standing| standing.tier().is_none()) {
+            self.policies.first = limiter.policy_line(told().map(Standing::policy));
+        }
         let known = self.policies.first.is_some();
         let (mut policies, mut limits) = (Line::new(), Line::new());
         for standing in told() {
@@ -109,6 +112,15 @@ impl Advert {
     /// Learns from a request's extensions whether there is a layer around this one, and marks them for those within.
     pub(crate) fn mark(&mut self, extensions: &mut Extensions) {
         self.within_another = extensions.insert(Around).is_some();
+    }
+
+    /// Takes over what another tells of the same request, later on.
+    pub(crate) fn tell_anew(&mut self, anew: Self) {
+        let within_another = self.within_another;
+        *self = Self {
+            within_another,
+            ..anew
+        };
     }
 
     pub(crate) fn write<B>(self, response: &mut Response<B>) {

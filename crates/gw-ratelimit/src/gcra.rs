@@ -130,6 +130,14 @@ impl Gcra {
         saturated(tat.saturating_sub(now).div_ceil(self.interval))
     }
 
+    /// The same rate with room for twice as much at once.
+    pub(crate) const fn with_double_burst(self) -> Self {
+        Self {
+            interval: self.interval,
+            burst: self.burst.saturating_mul(2),
+        }
+    }
+
     /// The cost of `cells` cells in nanoseconds; up to the burst it was checked to be ten years at the most.
     pub(crate) const fn cost(&self, cells: u32) -> u64 {
         self.interval.saturating_mul(cells as u64)

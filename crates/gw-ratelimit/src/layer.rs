@@ -38,7 +38,7 @@ impl RateLimitLayer {
         RateLimitBuilder {
             limits: Limiter::builder(),
             rules: Vec::new(),
-            headers: Headers::Draft,
+            headers: Headers::Draft11,
             keys: PhantomData,
         }
     }
@@ -130,8 +130,8 @@ impl<Ks> RateLimitBuilder<Ks> {
         K: KeyExtractor + Send + Sync + 'static,
     {
         for policy in policies {
-            let (name, quota, mode, rule) = policy.split();
-            self.limits = self.limits.policy_in(name, quota, mode);
+            let (spec, rule) = policy.split();
+            self.limits = self.limits.add(spec);
             self.rules.push(rule);
         }
         RateLimitBuilder {

@@ -99,6 +99,12 @@ impl Quota {
         self.burst
     }
 
+    /// Whether less may come than under the other, at once or in the long run.
+    pub(crate) fn is_less_than(&self, other: &Self) -> bool {
+        let rate = |quota: &Self, period: Duration| u128::from(quota.cells) * period.as_nanos();
+        self.max_burst() < other.max_burst() || rate(self, other.period) < rate(other, self.period)
+    }
+
     /// How many cells may come at once.
     pub fn max_burst(&self) -> u32 {
         if self.sliding {

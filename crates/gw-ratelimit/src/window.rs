@@ -148,6 +148,20 @@ impl Window {
         self.start(counts.number + windows)
     }
 
+    /// The same windows with twice the limit. A state has room for it, see [`Window::max_limit`].
+    pub(crate) const fn with_double_limit(self) -> Self {
+        Self {
+            length: self.length,
+            limit: self.limit.saturating_mul(2),
+            bits: self.bits,
+        }
+    }
+
+    /// Whether two states count in the same window.
+    pub(crate) const fn is_same_window(&self, one: u64, other: u64) -> bool {
+        self.unpack(one).number == self.unpack(other).number
+    }
+
     /// The state of a key that has spent so many cells at `now`, and nothing before.
     pub(crate) fn spent_at(&self, now: u64, cells: u32) -> u64 {
         self.pack(Counts {
