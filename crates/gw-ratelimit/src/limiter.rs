@@ -18,8 +18,9 @@ use crate::decision::{Decision, PolicyId, Standing};
 use crate::fields::PolicyLine;
 use crate::gcra::nanos;
 use crate::handle::RateLimitHandle;
+use crate::memory::Memory;
 use crate::quota::Quota;
-use crate::store::{Exact, KeyHash, Store as _};
+use crate::store::{InMemory, KeyHash, Store as _};
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::verdict::Verdict;
@@ -56,7 +57,8 @@ pub struct Limiter {
     /// By policy, as numbers. Apart from the quotas: whether a policy applies is asked while foreign code runs.
     modes: Box<[AtomicU8]>,
     tallies: Arc<[Tally]>,
-    store: Exact,
+    memory: Memory,
+    store: InMemory,
     /// Keyed at random, so that nobody can choose keys that share a state with another's.
     hasher: RandomState,
     /// For those that have no key, so that none is the same as a key.

@@ -6,10 +6,9 @@ use std::thread::available_parallelism;
 use tokio::time::Instant;
 
 use super::{Book, Limiter, Terms};
-use crate::algorithm::Algorithm;
 use crate::config::{ConfigError, Mode, check_name};
+use crate::memory::Memory;
 use crate::quota::Quota;
-use crate::store::Exact;
 use crate::striped::Striped;
 use crate::tally::Tally;
 
@@ -17,21 +16,17 @@ use crate::tally::Tally;
 #[derive(Debug, Clone)]
 pub struct LimiterBuilder {
     policies: Vec<(Arc<str>, Quota, Mode)>,
-    max_keys: usize,
+    memory: Memory,
 }
 
 impl LimiterBuilder {
-    /// How many keys are held in all, unless it is said otherwise.
-    pub const DEFAULT_MAX_KEYS: usize = 1_000_000;
     /// The most policies of one limiter.
     pub const MAX_POLICIES: usize = 256;
-    /// The most that [`LimiterBuilder::max_keys`] takes.
-    pub const MOST_KEYS: usize = u32::MAX as usize;
 
     pub(super) const fn new() -> Self {
         Self {
             policies: Vec::new(),
-            max_keys: Self::DEFAULT_MAX_KEYS,
+            memory: Memory::exact(Memory::DEFAULT_MAX_KEYS),
         }
     }
 
@@ -48,14 +43,11 @@ impl LimiterBuilder {
         self
     }
 
-    /// How many keys are held in all, over all policies; each takes 21 to 43 bytes. The bound is never exceeded.
-    ///
-    /// Memory is taken as keys come, and kept. When there is no room, keys without debt give way; if there are none,
-    /// newcomers share one quota per policy and shard of the table, until there is room again. Shards fill a little
-    /// unevenly: of a million keys' table, the first shard is full at about 98 % of the bound.
+    /// How the state of keys is held, and how much of it: [`Memory::exact`] for a million keys, unless it is said
+    /// otherwise.
     #[must_use]
-    pub const fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
+    pub const fn memory(mut self, memory: Memory) -> Self {
+        self.memory = memory;
         self
     }
 
@@ -64,15 +56,12 @@ impl LimiterBuilder {
     /// # Errors
     ///
     /// If there are more than [`LimiterBuilder::MAX_POLICIES`], a name is not plain or used twice, a quota cannot be
-    /// enforced (see [`Gcra::new`](crate::gcra::Gcra::new), [`Window::new`](crate::window::Window::new)), or `max_keys` is 0 or above
-    /// [`LimiterBuilder::MOST_KEYS`].
+    /// enforced (see [`Gcra::new`](crate::gcra::Gcra::new) and [`Window::new`](crate::window::Window::new)) or not in the memory chosen (see [`Memory::compact`]), or that is for 0 keys or more than [`Memory::MOST_KEYS`].
     pub fn build(self) -> Result<Limiter, ConfigError> {
         if self.policies.len() > Self::MAX_POLICIES {
             return Err(ConfigError::new("policies", "must be at most 256"));
         }
-        if !(1..=Self::MOST_KEYS).contains(&self.max_keys) {
-            return Err(ConfigError::new("max_keys", "must be 1 to 4294967295"));
-        }
+        self.memory.check()?;
         let mut terms = Vec::with_capacity(self.policies.len());
         let mut tallies: Vec<Tally> = Vec::with_capacity(self.policies.len());
         let mut modes = Vec::with_capacity(self.policies.len());
@@ -81,7 +70,8 @@ impl LimiterBuilder {
             if tallies.iter().any(|tally| *tally.name() == name) {
                 return Err(ConfigError::new("name", "must not be used twice").of_policy(&name));
             }
-            let algorithm = Algorithm::new(quota).map_err(|error| error.of_policy(&name))?;
+            let algorithm = self.memory.algorithm(quota);
+            let algorithm = algorithm.map_err(|error| error.of_policy(&name))?;
             terms.push(Terms { quota, algorithm });
             modes.push(AtomicU8::new(mode as u8));
             tallies.push(Tally::new(name));
@@ -92,7 +82,8 @@ impl LimiterBuilder {
         let limiter = Limiter {
             book: Striped::new(book, Self::copies()),
             modes: modes.into(),
-            store: Exact::new(self.max_keys, Arc::clone(&tallies)),
+            memory: self.memory,
+            store: self.memory.store(Arc::clone(&tallies)),
             tallies,
             hasher: RandomState::new(),
             keyless_hasher: RandomState::new(),

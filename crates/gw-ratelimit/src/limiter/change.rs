@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::{Book, Limiter, Terms};
-use crate::algorithm::Algorithm;
 use crate::config::{ConfigError, Mode};
 use crate::decision::PolicyId;
 use crate::fields::PolicyLine;
@@ -42,7 +41,8 @@ impl Limiter {
         now: Instant,
     ) -> Result<(), ConfigError> {
         let name = self.name(policy).unwrap_or_default();
-        let algorithm = Algorithm::new(quota).map_err(|error| error.of_policy(name))?;
+        let algorithm = self.memory.algorithm(quota);
+        let algorithm = algorithm.map_err(|error| error.of_policy(name))?;
         let now = self.nanos(now);
         let clock = || now.max(self.nanos(Instant::now()));
         let change = |book: &mut Book| {
