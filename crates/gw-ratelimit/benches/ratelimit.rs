@@ -14,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gw_core::context::ClientAddr;
 use gw_ratelimit::gcra::Gcra;
 use gw_ratelimit::key::{ClientIp, Global};
-use gw_ratelimit::{Headers, Limiter, Policy, Quota, RateLimitLayer, RespondWith};
+use gw_ratelimit::{Headers, Limiter, Memory, Policy, Quota, RateLimitLayer, RespondWith};
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::{Layer as _, Service, service_fn};
@@ -35,7 +35,7 @@ fn limiter(quota: Quota) -> Limiter {
     Limiter::builder()
         .policy("a", quota)
         .policy("b", AMPLE)
-        .max_keys(1_100_000)
+        .memory(Memory::exact(1_100_000))
         .build()
         .unwrap()
 }
@@ -81,7 +81,7 @@ fn newcomers(c: &mut Criterion) {
     for (name, quota) in [("idle_give_way", AMPLE), ("full_of_debt", SCARCE)] {
         let limiter = Limiter::builder()
             .policy("a", quota)
-            .max_keys(100_000)
+            .memory(Memory::exact(100_000))
             .build()
             .unwrap();
         let policy = limiter.policy("a").unwrap();

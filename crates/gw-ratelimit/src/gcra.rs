@@ -69,6 +69,14 @@ impl Gcra {
         }
     }
 
+    /// The same with an interval of whole steps, so that all times are, if the clock's are.
+    pub(crate) const fn in_steps_of(self, nanos: u64) -> Self {
+        Self {
+            interval: self.interval.next_multiple_of(nanos),
+            burst: self.burst,
+        }
+    }
+
     /// The cost of one cell in nanoseconds.
     pub const fn interval(&self) -> u64 {
         self.interval

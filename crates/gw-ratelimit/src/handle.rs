@@ -38,7 +38,8 @@ pub struct PolicySnapshot {
     pub would_limit: u64,
     /// How many passed it for want of a key.
     pub skipped: u64,
-    /// How many were counted under the shared quota because the table was full. If this grows, raise `max_keys`.
+    /// How many came new and began with debt that was not their own, because there was no room. If this grows, more keys
+    /// are in debt than [`Memory`](crate::Memory) has places for.
     pub overflowed: u64,
     /// The quotas in force of the policy's tiers, by name.
     pub tiers: Vec<(Arc<str>, Quota)>,
@@ -214,7 +215,7 @@ impl RateLimitHandle {
     /// back to them any more, whatever their key. `false` if there is no such policy, or the key was not held.
     ///
     /// A key without a place of its own begins with the debt of those that share a quota for want of room, if there
-    /// are any; so does this one then.
+    /// are any; so does this one then. In compact memory it begins with the least debt that another key in its line has.
     pub fn reset<K: Hash + ?Sized>(&self, policy: &str, key: &K) -> bool {
         let policy = self.limiter.policy(policy);
         policy.is_some_and(|policy| self.limiter.reset(policy, key))

@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::config::{ConfigError, Headers};
 use crate::handle::RateLimitHandle;
 use crate::limiter::{Limiter, LimiterBuilder};
+use crate::memory::Memory;
 use crate::policy::{Policy, Rule};
 use crate::service::RateLimit;
 
@@ -142,10 +143,10 @@ impl<Ks> RateLimitBuilder<Ks> {
         }
     }
 
-    /// How many keys are held in all; see [`LimiterBuilder::max_keys`].
+    /// How the state of keys is held, and how much of it; see [`LimiterBuilder::memory`].
     #[must_use]
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.limits = self.limits.max_keys(keys);
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.limits = self.limits.memory(memory);
         self
     }
 

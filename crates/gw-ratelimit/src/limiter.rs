@@ -18,14 +18,15 @@ pub(crate) use self::builder::Spec;
 pub(crate) use self::late::Bill;
 use self::penalties::Slot;
 use crate::algorithm::Algorithm;
-use crate::config::{ConfigError, Mode};
+use crate::config::Mode;
 use crate::decision::{Applied, Decision, PolicyId, Standing};
 use crate::fields::PolicyLine;
 use crate::gcra::nanos;
 use crate::handle::RateLimitHandle;
+use crate::memory::Memory;
 use crate::offenders::{KeyId, Offender, Sketch};
 use crate::quota::Quota;
-use crate::store::{Exact, KeyHash, Store as _};
+use crate::store::{InMemory, KeyHash, Store as _};
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::tier::{Tier, Tiers};
@@ -75,7 +76,8 @@ pub struct Limiter {
     offenders: Mutex<Sketch>,
     /// Those of the policies, and after them those of what penalties keep in the store.
     tallies: Arc<[Tally]>,
-    store: Exact,
+    memory: Memory,
+    store: InMemory,
     /// Keyed at random, so that nobody can choose keys that share a state with another's.
     hasher: RandomState,
     /// For those that have no key, so that none is the same as a key.
@@ -119,13 +121,6 @@ impl Charge {
 
     pub(crate) fn policy(&self) -> Option<PolicyId> {
         u8::try_from(self.key.policy()).ok().map(PolicyId)
-    }
-}
-
-impl Terms {
-    fn new(quota: Quota) -> Result<Self, ConfigError> {
-        let algorithm = Algorithm::new(quota)?;
-        Ok(Self { quota, algorithm })
     }
 }
 

@@ -4,11 +4,17 @@
 //! per key, which only the policy's [`Algorithm`] can read, and has five operations; each is whole by itself, none waits
 //! for anything but a lock that is held for microseconds, and none calls back. What spans several keys (all or nothing, give back) is the limiter's business.
 
+mod compact;
 mod exact;
+mod in_memory;
+mod notes;
+mod set;
 mod table;
 mod word;
 
+pub(crate) use self::compact::Compact;
 pub(crate) use self::exact::Exact;
+pub(crate) use self::in_memory::InMemory;
 use crate::algorithm::Algorithm;
 use crate::limiter::Terms;
 use crate::verdict::Verdict;

@@ -225,7 +225,7 @@ pub(crate) fn full(policy: &str) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         policy,
-        "rate limit: no room for a new key, newcomers share one quota; raise max_keys; logged once"
+        "rate limit: no room for a new key, newcomers begin with debt; memory is for too few keys; logged once"
     );
     let _ = policy;
 }

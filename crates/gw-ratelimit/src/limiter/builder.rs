@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::penalties::Slot;
 use super::{Book, Limiter, Terms};
 use crate::config::{ConfigError, Mode, check_name};
+use crate::memory::Memory;
 use crate::offenders::Sketch;
 use crate::penalty::{Penalty, Strikes};
 use crate::quota::Quota;
-use crate::store::Exact;
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::tier::{Tier, Tiers};
@@ -20,7 +20,7 @@ use crate::tier::{Tier, Tiers};
 #[derive(Debug, Clone)]
 pub struct LimiterBuilder {
     policies: Vec<Spec>,
-    max_keys: usize,
+    memory: Memory,
     /// What was said of a policy that was not there.
     stray: Option<ConfigError>,
 }
@@ -36,17 +36,13 @@ pub(crate) struct Spec {
 }
 
 impl LimiterBuilder {
-    /// How many keys are held in all, unless it is said otherwise.
-    pub const DEFAULT_MAX_KEYS: usize = 1_000_000;
     /// The most policies of one limiter; one with a penalty counts twice.
     pub const MAX_POLICIES: usize = 256;
-    /// The most that [`LimiterBuilder::max_keys`] takes.
-    pub const MOST_KEYS: usize = u32::MAX as usize;
 
     pub(super) const fn new() -> Self {
         Self {
             policies: Vec::new(),
-            max_keys: Self::DEFAULT_MAX_KEYS,
+            memory: Memory::exact(Memory::DEFAULT_MAX_KEYS),
             stray: None,
         }
     }
@@ -98,14 +94,11 @@ impl LimiterBuilder {
         self
     }
 
-    /// How many keys are held in all, over all policies; each takes 21 to 43 bytes. The bound is never exceeded.
-    ///
-    /// Memory is taken as keys come, and kept. When there is no room, keys without debt give way; if there are none,
-    /// newcomers share one quota per policy and shard of the table, until there is room again. Shards fill a little
-    /// unevenly: of a million keys' table, the first shard is full at about 98 % of the bound.
+    /// How the state of keys is held, and how much of it: [`Memory::exact`] for a million keys, unless it is said
+    /// otherwise.
     #[must_use]
-    pub const fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
+    pub const fn memory(mut self, memory: Memory) -> Self {
+        self.memory = memory;
         self
     }
 
@@ -114,9 +107,10 @@ impl LimiterBuilder {
     /// # Errors
     ///
     /// If there are more than [`LimiterBuilder::MAX_POLICIES`], a name is not plain or used twice, a quota cannot be
-    /// enforced (see [`Gcra::new`](crate::gcra::Gcra::new), [`Window::new`](crate::window::Window::new)), the quotas of a
-    /// policy's tiers are not all rates or all sliding windows of one length, a penalty is out of its bounds, a tier or
-    /// penalty is one of no policy, or `max_keys` is 0 or above [`LimiterBuilder::MOST_KEYS`].
+    /// enforced (see [`Gcra::new`](crate::gcra::Gcra::new) and [`Window::new`](crate::window::Window::new)) or not in the
+    /// memory chosen (see [`Memory::compact`]), or that is for 0 keys or more than [`Memory::MOST_KEYS`]; if the quotas of
+    /// a policy's tiers are not all rates or all sliding windows of one length, a penalty is out of its bounds, or a tier
+    /// or penalty is one of no policy.
     pub fn build(self) -> Result<Limiter, ConfigError> {
         if let Some(error) = self.stray {
             return Err(error);
@@ -126,10 +120,11 @@ impl LimiterBuilder {
             const RULE: &str = "must be at most 256, those with a penalty counted twice";
             return Err(ConfigError::new("policies", RULE));
         }
-        if !(1..=Self::MOST_KEYS).contains(&self.max_keys) {
-            return Err(ConfigError::new("max_keys", "must be 1 to 4294967295"));
-        }
-        let mut parts = Parts::default();
+        self.memory.check()?;
+        let mut parts = Parts {
+            memory: self.memory,
+            ..Parts::default()
+        };
         for spec in &self.policies {
             let named = |error: ConfigError| error.of_policy(&spec.name);
             parts.add(spec).map_err(named)?;
@@ -138,7 +133,7 @@ impl LimiterBuilder {
             let named = |error: ConfigError| error.of_policy(&spec.name);
             parts.add_penalty(index, spec).map_err(named)?;
         }
-        Ok(parts.finish(self.max_keys))
+        Ok(parts.finish())
     }
 
     /// Of what threads read without getting in one another's way: one for each that can run at once, within reason.
@@ -150,6 +145,7 @@ impl LimiterBuilder {
 /// What a limiter is made of, as its policies are gone through.
 #[derive(Default)]
 struct Parts {
+    memory: Memory,
     terms: Vec<Terms>,
     tallies: Vec<Tally>,
     modes: Vec<AtomicU8>,
@@ -162,7 +158,7 @@ impl Parts {
     fn add(&mut self, spec: &Spec) -> Result<(), ConfigError> {
         check_name(&spec.name)?;
         self.check_unused(&spec.name)?;
-        let terms = Terms::new(spec.quota)?;
+        let terms = self.terms(spec.quota)?;
         self.add_tiers(&terms, &spec.tiers)?;
         self.terms.push(terms);
         self.modes.push(AtomicU8::new(spec.mode as u8));
@@ -184,7 +180,7 @@ impl Parts {
             if before.iter().any(|(known, _)| known == name) {
                 return Err(named(ConfigError::new("name", "must not be used twice")));
             }
-            let terms = Terms::new(*quota).map_err(named)?;
+            let terms = self.terms(*quota).map_err(named)?;
             if !terms.algorithm.reads(&own.algorithm) {
                 return Err(named(unlike()));
             }
@@ -202,17 +198,23 @@ impl Parts {
             return Ok(());
         };
         let strikes = Strikes::new(penalty)?;
+        let terms = self.terms(strikes.quota())?;
         let number = u8::try_from(self.terms.len())
             .map_err(|_| ConfigError::new("policies", "must be at most 256"))?;
-        let slot = Slot::new(strikes, number);
+        let slot = Slot::new(strikes, terms.algorithm, number);
         let name: Arc<str> = format!("{}:penalty", spec.name).into();
         self.check_unused(&name)?;
         if let Some(place) = self.slots.get_mut(index) {
             *place = Some(slot);
         }
-        self.terms.push(slot.terms());
+        self.terms.push(terms);
         self.tallies.push(Tally::new(name));
         Ok(())
+    }
+
+    fn terms(&self, quota: Quota) -> Result<Terms, ConfigError> {
+        let algorithm = self.memory.algorithm(quota)?;
+        Ok(Terms { quota, algorithm })
     }
 
     fn check_unused(&self, name: &str) -> Result<(), ConfigError> {
@@ -222,7 +224,7 @@ impl Parts {
         Ok(())
     }
 
-    fn finish(self, max_keys: usize) -> Limiter {
+    fn finish(self) -> Limiter {
         let tallies: Arc<[Tally]> = self.tallies.into();
         let tiers = self.tier_terms.iter();
         let built = self.terms.iter().zip(tiers).map(|(own, tiers)| {
@@ -256,7 +258,8 @@ impl Parts {
             revisions: (0..each).map(|_| AtomicU32::new(0)).collect(),
             lates: (0..each).map(|_| AtomicBool::new(false)).collect(),
             offenders: Mutex::new(Sketch::new(0)),
-            store: Exact::new(max_keys, Arc::clone(&tallies)),
+            memory: self.memory,
+            store: self.memory.store(Arc::clone(&tallies)),
             tallies,
             hasher: RandomState::new(),
             keyless_hasher: RandomState::new(),

@@ -49,7 +49,8 @@ impl Limiter {
     ) -> Result<(), ConfigError> {
         let name = self.name(policy).unwrap_or_default();
         let tier_name = tier.and_then(|tier| self.tier_name(policy, tier));
-        let algorithm = Algorithm::new(quota).map_err(|error| error.of_policy(name))?;
+        let algorithm = self.memory.algorithm(quota);
+        let algorithm = algorithm.map_err(|error| error.of_policy(name))?;
         let now = self.nanos(now);
         let clock = || now.max(self.nanos(Instant::now()));
         let change = |book: &mut Book| {

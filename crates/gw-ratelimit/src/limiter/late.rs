@@ -71,7 +71,7 @@ impl Limiter {
     /// current window is given back. A key that shares its debt with others, for want of room, gets nothing.
     pub fn refund(&self, charge: Charge, now: Instant) -> Option<Standing> {
         let time = self.nanos(now);
-        {
+        let given = {
             let book = self.book.read();
             let algorithm = book.terms(&charge)?.algorithm;
             let state = self.store.peek(charge.key, &algorithm);
@@ -83,8 +83,11 @@ impl Limiter {
             };
             if receipt.cost > 0 {
                 self.store.undo(receipt, &algorithm, &self.clock(time));
-                self.tally(&charge, |tally| tally.refunded(receipt.cost));
             }
+            receipt.cost
+        };
+        if given > 0 {
+            self.tally(&charge, |tally| tally.refunded(given));
         }
         self.standing(&charge, time)
     }

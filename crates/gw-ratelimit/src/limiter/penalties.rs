@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Book, Charge, Limiter, Terms};
+use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::decision::{Applied, Decision, PolicyId, Ruling};
 use crate::penalty::Strikes;
@@ -19,19 +19,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) const fn new(strikes: Strikes, number: u8) -> Self {
+    pub(super) const fn new(strikes: Strikes, algorithm: Algorithm, number: u8) -> Self {
         Self {
             strikes,
-            algorithm: Algorithm::Gcra(*strikes.gcra()),
+            algorithm,
             number,
-        }
-    }
-
-    /// What the store knows of it.
-    pub(super) const fn terms(&self) -> Terms {
-        Terms {
-            quota: self.strikes.quota(),
-            algorithm: self.algorithm,
         }
     }
 

@@ -322,8 +322,10 @@ fn limits_that_cannot_be_enforced_are_not_built() {
     let long = "n".repeat(65);
     for (builder, message) in [
         (
-            Limiter::builder().policy("a", quota).max_keys(0),
-            "max_keys must be 1 to 4294967295",
+            Limiter::builder()
+                .policy("a", quota)
+                .memory(Memory::exact(0)),
+            "memory must be for 1 to 4294967295 keys",
         ),
         (
             Limiter::builder().policy("a", quota).policy("a", quota),

@@ -1,7 +1,7 @@
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::available_parallelism;
 
+use super::notes::Notes;
 use super::table::Table;
 use super::{KeyHash, Place, Receipt, Store};
 use crate::algorithm::Algorithm;
@@ -25,9 +25,7 @@ use crate::verdict::Verdict;
 #[derive(Debug)]
 pub(crate) struct Exact {
     shards: Box<[Aligned]>,
-    tallies: Arc<[Tally]>,
-    /// Whether keys came or went, or found no room, since somebody asked.
-    changed: AtomicBool,
+    notes: Notes,
 }
 
 /// A lock word to a cache line (two: processors fetch them in pairs), or shards would slow one another down.
@@ -73,8 +71,7 @@ impl Exact {
             .collect();
         Self {
             shards,
-            tallies,
-            changed: AtomicBool::new(false),
+            notes: Notes::new(tallies),
         }
     }
 
@@ -116,13 +113,13 @@ impl Exact {
         };
         let place = if self.make_room(shard, now, terms) {
             shard.table.insert(key, state, shard.capacity);
-            self.tally(key, Tally::key_added);
+            self.notes.take(key, Tally::key_added);
             Place::Own
         } else {
             if let Some(shared) = shard.overflow.get_mut(key.policy()) {
                 *shared = state;
             }
-            self.tally(key, Tally::overflowed);
+            self.notes.take(key, Tally::overflowed);
             Place::Overflow
         };
         (verdict, Some(place))
@@ -144,7 +141,7 @@ impl Exact {
         for _ in 0..looks {
             if let Some((key, idle_at)) = shard.table.sweep_one(now, idle_at) {
                 shard.floor = shard.floor.max(idle_at);
-                self.tally(key, Tally::key_removed);
+                self.notes.take(key, Tally::key_removed);
                 if full {
                     return true;
                 }
@@ -153,18 +150,8 @@ impl Exact {
         !full
     }
 
-    fn tally(&self, key: KeyHash, note: impl FnOnce(&Tally)) {
-        if let Some(tally) = self.tallies.get(key.policy()) {
-            note(tally);
-            // After the note, so that who takes it down finds the note.
-            self.changed.store(true, Ordering::Release);
-        }
-    }
-
-    /// Whether there is something to announce in the tallies; says so to one who asks. Hardly ever true, and then only
-    /// read.
     pub(crate) fn take_changed(&self) -> bool {
-        self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::AcqRel)
+        self.notes.take_changed()
     }
 }
 
@@ -236,7 +223,7 @@ impl Store for Exact {
         let held = write(shard).table.remove(key);
         // Without the lock by now, as nobody else counts this key out.
         if held {
-            self.tally(key, Tally::key_removed);
+            self.notes.take(key, Tally::key_removed);
         }
         held
     }

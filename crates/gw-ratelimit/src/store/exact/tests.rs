@@ -49,7 +49,7 @@ fn peek(store: &Exact, key: KeyHash, gcra: &Gcra) -> u64 {
 }
 
 fn held(store: &Exact) -> u64 {
-    let policies = store.tallies.iter();
+    let policies = store.notes.tallies().iter();
     let counted: u64 = policies.map(|tally| tally.counts().keys).sum();
     let real: usize = store
         .shards
@@ -62,7 +62,8 @@ fn held(store: &Exact) -> u64 {
 
 fn overflowed(store: &Exact) -> u64 {
     store
-        .tallies
+        .notes
+        .tallies()
         .iter()
         .map(|tally| tally.counts().overflowed)
         .sum()
