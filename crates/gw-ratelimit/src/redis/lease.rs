@@ -12,7 +12,8 @@
 //! and not spent is refused to somebody else until it has run off. The fuller the burst, the longer leased cells stay
 //! good, and the fewer are lost.
 //!
-//! All times are nanoseconds on one clock of the instance.
+//! All times are nanoseconds on one clock of the instance, which must not stand still while the store's goes on: who
+//! suspends an instance, and its clock with it, lets it spend late what it holds.
 
 use std::time::Duration;
 
@@ -243,7 +244,8 @@ impl Lease {
         if self.cells(&self.first, now) == 0 {
             self.first = std::mem::take(&mut self.spare);
         }
-        // With both in use, the one that runs off first gives way.
+        // With both in use, the one that was fetched ahead gives way. That is rare: a request takes from both before it
+        // asks.
         if self.cells(&self.first, now) == 0 {
             self.first = leased;
         } else {

@@ -604,7 +604,6 @@ impl Shared {
     /// Fetches more for those keys of which half is gone, so that the next request need not wait.
     fn fetch_ahead(self: &Arc<Self>, holdings: &Holdings, items: &Items) {
         let now = self.now();
-        let mut held = Held::new(Arc::clone(self));
         let mut wanted = Items::new();
         for item in items {
             let extra = holdings.table.known(item.charge.digest, |entry| {
@@ -616,7 +615,6 @@ impl Shared {
                 extra
             });
             let Some(extra @ 1..) = extra else { continue };
-            held.fetching(item.charge.digest);
             wanted.push(Item {
                 known: None,
                 lacking: 0,
@@ -626,6 +624,10 @@ impl Shared {
         }
         if wanted.is_empty() {
             return;
+        }
+        let mut held = Held::new(Arc::clone(self));
+        for item in &wanted {
+            held.fetching(item.charge.digest);
         }
         let Some(permit) = Permit::of(self) else {
             return;
