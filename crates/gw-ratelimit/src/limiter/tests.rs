@@ -1,3 +1,5 @@
+mod tiers;
+
 use std::thread;
 use std::time::Duration;
 
@@ -345,7 +347,10 @@ fn limits_that_cannot_be_enforced_are_not_built() {
     let most = (0..256).fold(Limiter::builder(), |b, n| b.policy(format!("p{n}"), quota));
     assert!(most.clone().build().is_ok());
     let error = most.policy("one_more", quota).build().unwrap_err();
-    assert_eq!(error.to_string(), "policies must be at most 256");
+    assert_eq!(
+        error.to_string(),
+        "policies must be at most 256, those with a penalty counted twice"
+    );
     assert!(Limiter::builder().build().is_ok());
 }
 
