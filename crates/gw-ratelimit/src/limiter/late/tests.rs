@@ -239,6 +239,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Its key, its bills, and where its charges are in the histories of its policies.
+type Request = (u8, SmallVec<[Bill; 2]>, [Vec<usize>; 2]);
+
 /// What one policy and key may do, reckoned from the history alone: each charge with its time, less what was given back
 /// of it, filled into a bucket that runs out evenly. No request may have been let pass that did not fit when it came.
 #[derive(Default, Clone)]
@@ -273,8 +276,7 @@ proptest! {
         let start = limiter.nanos(time);
         // By policy and key.
         let mut histories = vec![vec![History::default(); 2]; 2];
-        // Of each request: its key, its bills, and where its charges are in the histories.
-        let mut requests: Vec<(u8, SmallVec<[Bill; 2]>, [Vec<usize>; 2])> = Vec::new();
+        let mut requests: Vec<Request> = Vec::new();
         for step in steps {
             let now = limiter.nanos(time) - start;
             match step {
