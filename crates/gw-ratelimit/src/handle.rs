@@ -90,9 +90,8 @@ impl RateLimitHandle {
     /// Changes the quota of one policy from the next request on.
     ///
     /// Debts stay: who was far over the old limit does not start afresh. If the time in which the burst is won back
-    /// becomes shorter, or a sliding window's limit lower, longer debts are cut to it; this walks over all keys, one shard
-    /// of the table at a time, and takes some nanoseconds a key in the calling thread (four milliseconds for a million
-    /// were measured).
+    /// becomes shorter, longer debts are cut to it; this walks over all keys, one shard of the table at a time, and takes
+    /// some nanoseconds a key in the calling thread (four milliseconds for a million were measured).
     ///
     /// Between a rate and a sliding window, and between windows of different lengths, what a key has spent of the old
     /// burst or limit counts as spent of the new one, at most all of it. All decisions wait for that walk.

@@ -25,8 +25,9 @@ impl Limiter {
         }
     }
 
-    /// Debts stay: a TAT is a time, and the counts of a window are cells; both keep their meaning. If there is less room
-    /// for debt now, debts above it are cut to it, or a client would be locked out for longer than the new quota can mean.
+    /// Debts stay: a TAT is a time, and the counts of a window are cells; both keep their meaning. If a rate's
+    /// burst became smaller in time, debts above it are cut to it, or a client would be locked out for longer than the new
+    /// quota can mean.
     ///
     /// The cut comes when no decision is under way any more that saw the old quota. All that are then charge, and take
     /// back, under the new one, which leaves no debt above what is cut to: nothing is charged, and nothing taken back,
