@@ -125,21 +125,21 @@ fn flood(name: &str, memory: Memory, keys: u64, all_in_debt: bool) {
     );
 }
 
-/// The share of honest newcomers that are refused their first request, while so many keys are in debt at a time.
+/// The share of honest newcomers that are refused their first request, while keys come at a rate that keeps so many of
+/// them in debt at a time, if all are allowed. One request in ten keys' time is honest.
 fn refused(memory: Memory, bound: u64, percent: u64, cells: u32) -> f64 {
     let subject = Subject::new(memory, BURST);
-    let debt = INTERVAL * cells;
-    // So many come while the debt of one runs off.
     let in_debt = bound * percent / 100;
-    let every = debt.as_nanos() as f64 / in_debt as f64;
-    // Until it has been so for a while, then as long again; one in ten is honest.
+    let every = (INTERVAL * cells).as_nanos() as f64 / in_debt as f64;
+    // Twice the time in which the longest debt runs off, to get there, and as long again to measure.
+    let in_a_window = in_debt * u64::from(BURST) / u64::from(cells);
     let (mut asked, mut refused) = (0u64, 0u64);
-    for key in 0..in_debt * 4 {
+    for key in 0..in_a_window * 3 {
         let at = Duration::from_nanos((key as f64 * every) as u64);
         for _ in 0..cells {
             subject.allows(key, 1, at);
         }
-        if key >= in_debt * 3 && key % 10 == 0 {
+        if key >= in_a_window * 2 && key % 10 == 0 {
             asked += 1;
             refused += u64::from(!subject.allows(key | 1 << 63, 1, at));
         }

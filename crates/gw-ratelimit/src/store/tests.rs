@@ -273,3 +273,46 @@ proptest! {
         run(Memory::compact(sets * 8), &rates(), start, steps, AT_MOST)?;
     }
 }
+
+/// The share of newcomers, in percent, that are refused their first request, while keys come at a rate that keeps so
+/// many of them in debt at a time. `examples/flood.rs` measures the same at length.
+fn refused(memory: Memory, bound: u64, percent: u64, cells: u32) -> f64 {
+    const BURST: u32 = 20;
+    const INTERVAL: u64 = 100_000_000;
+    let quota = Quota::per(Duration::from_nanos(INTERVAL), 1).burst(BURST);
+    let algorithm = memory.algorithm(quota).unwrap();
+    let terms = [Terms { quota, algorithm }];
+    let store = memory.store(tallies(1));
+    let in_debt = bound * percent / 100;
+    let in_a_window = in_debt * u64::from(BURST) / u64::from(cells);
+    let (mut asked, mut refused) = (0.0, 0.0);
+    for n in 0..in_a_window * 3 {
+        let now = n * INTERVAL * u64::from(cells) / in_debt;
+        let charge = |n| store.charge(key(n, 0), &algorithm, 1, now, &terms).1;
+        for _ in 0..cells {
+            charge(n);
+        }
+        if n >= in_a_window * 2 && n % 10 == 0 {
+            asked += 1.0;
+            refused += f64::from(u8::from(charge(n | 1 << 63).is_none()));
+        }
+    }
+    refused * 100.0 / asked
+}
+
+/// What the documentation tells of newcomers while memory is full.
+#[test]
+fn newcomers_pay_for_the_bound() {
+    let bound = 2_000;
+    let exact = |percent, cells| refused(Memory::exact(2_000), bound, percent, cells);
+    let compact = |percent, cells| refused(Memory::compact(2_000), bound, percent, cells);
+    for cells in [1, 10] {
+        assert_eq!(exact(50, cells), 0.0);
+        assert_eq!(compact(50, cells), 0.0);
+        assert!(exact(200, cells) > 50.0);
+        assert!(compact(100, cells) < 1.0);
+    }
+    // Each refuses what is too much, and that is half.
+    assert!((45.0..65.0).contains(&compact(200, 1)));
+    assert!(compact(200, 10) < 1.0);
+}
