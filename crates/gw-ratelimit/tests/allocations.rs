@@ -11,7 +11,8 @@ use allocation_counter::measure;
 use gw_core::context::ClientAddr;
 use gw_ratelimit::key::ClientIp;
 use gw_ratelimit::{
-    Adjust, Headers, Limiter, Penalty, Policy, Quota, RateLimitBuilder, RateLimitLayer, RespondWith,
+    Adjust, Headers, Limiter, Memory, Mode, Penalty, Policy, Quota, RateLimitBuilder,
+    RateLimitLayer, RespondWith,
 };
 use http::{Request, Response};
 use tokio::time::Instant;
@@ -73,6 +74,66 @@ fn charging_late_does_not_allocate() {
     };
     run();
     assert_eq!(measure(run).count_total, 0);
+}
+
+/// Whatever comes: new keys with room and without, refusals, several policies, charges taken back, and what an operator
+/// reads and resets.
+#[test]
+fn compact_memory_never_allocates_once_it_is_built() {
+    let quota = Quota::per_hour(1).burst(2);
+    let limiter = Limiter::builder()
+        .policy("a", quota)
+        .policy("b", quota)
+        .policy_in("c", quota, Mode::Shadow)
+        .memory(Memory::compact(1_000))
+        .build()
+        .unwrap();
+    let limiter = std::sync::Arc::new(limiter);
+    let handle = limiter.handle();
+    let [a, b, c] = ["a", "b", "c"].map(|name| limiter.policy(name).unwrap());
+    let now = Instant::now();
+    // The thread gets its number.
+    assert!(limiter.check(a, "first", 1, now).is_allowed());
+    let (mut allowed, mut refused) = (0, 0);
+    let used = measure(|| {
+        for key in 0..20_000u32 {
+            let charges = [a, b, c].map(|policy| limiter.charge(policy, &key, 1));
+            match limiter.check_all(&charges, now).is_allowed() {
+                true => allowed += 1,
+                false => refused += 1,
+            }
+            // Both look possible and one is, so the first is taken back.
+            let all = limiter.charge(b, &key, 2);
+            limiter.check_all(&[limiter.charge(a, &key, 1), all, all], now);
+            if key % 16 == 0 {
+                handle.peek("a", &key);
+                handle.reset("a", &key);
+            }
+        }
+    });
+    assert!(allowed > 1_000 && refused > 1_000, "{allowed}, {refused}");
+    assert_eq!(used.count_total, 0);
+}
+
+/// At its bound, exact memory does not grow any more either.
+#[test]
+fn exact_memory_does_not_grow_beyond_its_bound() {
+    let limiter = Limiter::builder()
+        .policy("a", Quota::per_hour(1).burst(2))
+        .memory(Memory::exact(1_000))
+        .build()
+        .unwrap();
+    let a = limiter.policy("a").unwrap();
+    let now = Instant::now();
+    let flood = |keys: std::ops::Range<u32>| {
+        for key in keys {
+            limiter.check(a, &key, 1, now);
+        }
+    };
+    let filling = measure(|| flood(0..20_000));
+    // At most 43 bytes a key, and as much again while a shard's table moves into one twice as large.
+    assert!(filling.bytes_max < 1_000 * 43 * 2, "{}", filling.bytes_max);
+    assert_eq!(measure(|| flood(20_000..40_000)).count_total, 0);
 }
 
 type Bare = fn(Request<()>) -> Ready<Result<Response<()>, Infallible>>;

@@ -1,5 +1,10 @@
 //! Tiers, penalties, and what is charged after the decision, through the layers: no server, the clock paused.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

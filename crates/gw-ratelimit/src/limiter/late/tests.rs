@@ -136,9 +136,7 @@ fn what_an_operator_freed_or_cut_is_not_given_back_again() {
 
     let mut bill = admitted(&limiter, 5, now);
     let smaller = Quota::per_second(1).burst(6);
-    limiter
-        .change_quota(p(&limiter), None, smaller, now)
-        .unwrap();
+    limiter.change_quota(p(&limiter), smaller, now).unwrap();
     assert_eq!(limiter.credit(&mut bill, 5, now), 0);
     assert_eq!(wait(&limiter, now), Some(Duration::from_secs(1)));
 }
@@ -150,9 +148,7 @@ fn a_change_of_rate_does_not_change_what_was_paid() {
     let now = fixed();
     let mut bill = admitted(&limiter, 5, now);
     let slower = Quota::per(Duration::from_secs(10), 1).burst(10);
-    limiter
-        .change_quota(p(&limiter), None, slower, now)
-        .unwrap();
+    limiter.change_quota(p(&limiter), slower, now).unwrap();
     let _other = admitted(&limiter, 1, now);
     assert_eq!(limiter.credit(&mut bill, 5, now), 5);
     let standing = limiter.peek(p(&limiter), "k", now).unwrap();
@@ -165,9 +161,7 @@ fn debts_beyond_a_burst_are_cut_to_two_new_ones() {
     let now = fixed();
     limiter.charge_late(limiter.charge(p(&limiter), "k", 20), now);
     let smaller = Quota::per_second(1).burst(4);
-    limiter
-        .change_quota(p(&limiter), None, smaller, now)
-        .unwrap();
+    limiter.change_quota(p(&limiter), smaller, now).unwrap();
     assert_eq!(wait(&limiter, now), Some(Duration::from_secs(5)));
 }
 

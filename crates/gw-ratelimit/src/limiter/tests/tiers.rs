@@ -70,13 +70,13 @@ fn quotas_of_tiers_change_while_requests_run() {
     );
     // The own quota has become smaller, but a key that owes two seconds may be gold: nothing is cut.
     limiter
-        .change_quota(p, None, Quota::per_second(10).burst(5), now)
+        .change_quota(p, Quota::per_second(10).burst(5), now)
         .unwrap();
     assert_eq!(left(&limiter, "gold", now), 0);
     assert!(limiter.is_reduced(p, None) && !limiter.is_reduced(p, gold));
     // Now no quota of the policy allows more than a second.
     limiter
-        .change_quota(p, gold, Quota::per_second(100).burst(100), now)
+        .change_quota_in(p, gold, Quota::per_second(100).burst(100), now)
         .unwrap();
     let refused = limiter.check_all(&[charge(&limiter, "gold", 1)], now);
     assert_eq!(refused.retry_after(), Some(Duration::from_millis(10)));
@@ -86,7 +86,7 @@ fn quotas_of_tiers_change_while_requests_run() {
     // What would make debts mean something else is refused, and nothing has changed.
     let window = Quota::sliding_window(10, Duration::from_secs(1));
     for tier in [None, gold] {
-        let error = limiter.change_quota(p, tier, window, now).unwrap_err();
+        let error = limiter.change_quota_in(p, tier, window, now).unwrap_err();
         assert_eq!((error.policy(), error.field()), (Some("p"), "quota"));
     }
     assert_eq!(limiter.quota(p), Some(Quota::per_second(10).burst(5)));
