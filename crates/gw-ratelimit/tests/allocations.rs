@@ -74,5 +74,5 @@ fn the_way_of_an_allowed_request() {
     assert_eq!(allowed_request(Headers::None), 0);
     // The value of `RateLimit` (that of `RateLimit-Policy` is shared), and the map that the fields are put into, which
     // is two. This number is here to be noticed when it changes.
-    assert_eq!(allowed_request(Headers::Draft), 3);
+    assert_eq!(allowed_request(Headers::Draft11), 3);
 }

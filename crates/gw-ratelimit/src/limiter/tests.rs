@@ -152,12 +152,12 @@ fn a_quota_changes_and_debts_stay() {
     assert!(limiter.check(p, "k", 100, now).is_allowed());
     // More room: what was spent stays spent, ten seconds' worth.
     limiter
-        .change_quota(p, Quota::per_second(10).burst(150), now)
+        .change_quota(p, None, Quota::per_second(10).burst(150), now)
         .unwrap();
     assert_eq!(remaining(&limiter, "p", "k", now), 50);
     // A higher rate: the same ten seconds are now worth a thousand cells, more than the burst.
     limiter
-        .change_quota(p, Quota::per_second(100).burst(200), now)
+        .change_quota(p, None, Quota::per_second(100).burst(200), now)
         .unwrap();
     assert_eq!(remaining(&limiter, "p", "k", now), 0);
     // And the debt was cut to the burst's two seconds; otherwise the client would wait for eight of them.
@@ -170,7 +170,7 @@ fn a_quota_changes_and_debts_stay() {
     // Nobody else is touched.
     assert_eq!(remaining(&limiter, "p", "other", now), 200);
     let error = limiter
-        .change_quota(p, Quota::per_second(0), now)
+        .change_quota(p, None, Quota::per_second(0), now)
         .unwrap_err();
     assert_eq!(error.to_string(), "policy \"p\": rate must be above 0");
     assert_eq!(remaining(&limiter, "p", "other", now), 200);
@@ -186,7 +186,7 @@ async fn a_cut_leaves_what_was_charged_meanwhile() {
     let now = Instant::now();
     assert!(limiter.check(p, "k", 2, now).is_allowed());
     limiter
-        .change_quota(p, Quota::per_second(1).burst(2), called)
+        .change_quota(p, None, Quota::per_second(1).burst(2), called)
         .unwrap();
     assert_eq!(remaining(&limiter, "p", "k", now), 0);
 }
@@ -322,8 +322,10 @@ fn limits_that_cannot_be_enforced_are_not_built() {
     let long = "n".repeat(65);
     for (builder, message) in [
         (
-            Limiter::builder().policy("a", quota).max_keys(0),
-            "max_keys must be 1 to 4294967295",
+            Limiter::builder()
+                .policy("a", quota)
+                .memory(Memory::exact(0)),
+            "memory must be for 1 to 4294967295 keys",
         ),
         (
             Limiter::builder().policy("a", quota).policy("a", quota),

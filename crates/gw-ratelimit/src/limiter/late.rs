@@ -1,0 +1,251 @@
+//! What is charged and given back after the decision.
+
+use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{Book, Charge, Limiter};
+use crate::algorithm::Algorithm;
+use crate::decision::{PolicyId, Standing};
+use crate::store::{Place, Receipt, Store as _};
+use crate::tally::Tally;
+use crate::verdict::Verdict;
+
+/// What one request was charged under one policy, and has not got back.
+#[derive(Debug)]
+pub(crate) struct Bill {
+    charge: Charge,
+    paid: Option<Paid>,
+}
+
+/// Charges that can be taken back as one: nobody else was charged between them, and no debt ran off.
+#[derive(Debug, Clone, Copy)]
+struct Paid {
+    receipt: Receipt,
+    /// What was in force. Where a quota has changed since, a cell gives back what it cost then.
+    algorithm: Algorithm,
+    /// Of the policy's debts, at the time. See [`Limiter::revise`].
+    revision: u32,
+}
+
+impl Bill {
+    /// Nothing has been charged yet.
+    pub(super) const fn empty(charge: Charge) -> Self {
+        Self { charge, paid: None }
+    }
+
+    /// What was charged when the request was admitted, and the revision at a time before.
+    pub(super) fn new(charge: Charge, paid: Option<&(Receipt, Algorithm)>, revision: u32) -> Self {
+        let paid = paid.map(|(receipt, algorithm)| Paid {
+            receipt: *receipt,
+            algorithm: *algorithm,
+            revision,
+        });
+        Self { charge, paid }
+    }
+
+    pub(crate) const fn charge(&self) -> &Charge {
+        &self.charge
+    }
+}
+
+impl Limiter {
+    /// Charges a key without asking: for a cost that is known only after the request was let pass. Returns how the key
+    /// stands then; `None` for a policy of another limiter, or one that is off.
+    ///
+    /// Nothing is refused, so the key's debt may come to be more than a burst, and the next requests wait for it to run
+    /// off. It never comes to be more than **two bursts** (or twice the limit of a sliding window): what would go beyond
+    /// is not charged. So no mistake in a cost locks a client out for longer than it takes to win back two bursts.
+    pub fn charge_late(&self, charge: Charge, now: Instant) -> Option<Standing> {
+        let mut bill = Bill::empty(charge);
+        self.debit(&mut bill, charge.cost, now);
+        self.standing(&charge, self.nanos(now))
+    }
+
+    /// Takes `charge` off a key's debt, as far as there is any. Returns how the key stands then; `None` for a policy of
+    /// another limiter.
+    ///
+    /// This is a gift: the limiter does not know what the key was charged for, and who gives back more than was charged
+    /// lets so much more pass. A [`Charged`](crate::Charged) knows. Of a sliding window, only what was charged in the
+    /// current window is given back. A key that shares its debt with others, for want of room, gets nothing.
+    pub fn refund(&self, charge: Charge, now: Instant) -> Option<Standing> {
+        let time = self.nanos(now);
+        let given = {
+            let book = self.book.read();
+            let algorithm = book.terms(&charge)?.algorithm;
+            let state = self.store.peek(charge.key, &algorithm);
+            let receipt = Receipt {
+                key: charge.key,
+                place: Place::Own,
+                after: state,
+                cost: charge.cost.min(algorithm.used(state, time)),
+            };
+            if receipt.cost > 0 {
+                self.store.undo(receipt, &algorithm, &self.clock(time));
+            }
+            receipt.cost
+        };
+        if given > 0 {
+            self.tally(&charge, |tally| tally.refunded(given));
+        }
+        self.standing(&charge, time)
+    }
+
+    /// Charges `cells` more: how many were charged. What does not fit into two bursts of debt is not.
+    pub(crate) fn debit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
+        let now = self.nanos(now);
+        let book = self.book.read();
+        let Some(applied) = self.applied(&book, &bill.charge) else {
+            return 0;
+        };
+        // Seen by whoever cuts debts, who waits for this guard.
+        if let Some(late) = self.lates.get(bill.charge.key.policy()) {
+            late.store(true, Ordering::Relaxed);
+        }
+        let algorithm = applied.algorithm;
+        let revision = self.revision(&bill.charge);
+        let Some(receipt) = self.force(&book, &bill.charge, &algorithm, cells, now) else {
+            return 0;
+        };
+        let cells = receipt.cost;
+        let mut paid = Paid {
+            receipt,
+            algorithm,
+            revision,
+        };
+        if let Some(before) = &bill.paid {
+            paid.join(before);
+        }
+        bill.paid = Some(paid);
+        drop(book);
+        self.tally(&bill.charge, |tally| tally.charged_late(cells));
+        cells
+    }
+
+    /// Gives back `cells` of what was charged, or all of it: how many were given back.
+    pub(crate) fn credit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
+        let now = self.nanos(now);
+        let Some(paid) = &mut bill.paid else {
+            return 0;
+        };
+        let cells = cells.min(paid.receipt.cost);
+        if cells == 0 {
+            return 0;
+        }
+        // Held until it is done, so that no debts are cut in between.
+        let book = self.book.read();
+        if paid.revision != self.revision(&bill.charge) {
+            bill.paid = None;
+            return 0;
+        }
+        let receipt = Receipt {
+            cost: cells,
+            ..paid.receipt
+        };
+        self.store.undo(receipt, &paid.algorithm, &self.clock(now));
+        paid.take_off(cells);
+        drop(book);
+        self.tally(&bill.charge, |tally| tally.refunded(cells));
+        cells
+    }
+
+    /// Charges as many of the cells as fit into two bursts.
+    fn force(
+        &self,
+        book: &Book,
+        charge: &Charge,
+        algorithm: &Algorithm,
+        cells: u32,
+        now: u64,
+    ) -> Option<Receipt> {
+        /// Others may charge between finding out what fits and charging it. Then there is less room, so it ends.
+        const TRIES: u32 = 8;
+
+        let roomy = algorithm.with_double_burst();
+        let mut cells = cells.min(roomy.burst());
+        for _ in 0..TRIES {
+            if cells == 0 {
+                return None;
+            }
+            let charged = self
+                .store
+                .charge(charge.key, &roomy, cells, now, &book.terms);
+            match charged {
+                (Verdict::Allow { state: after }, place) => {
+                    return place.map(|place| Receipt {
+                        key: charge.key,
+                        place,
+                        after,
+                        cost: cells,
+                    });
+                }
+                (Verdict::Deny { state, .. } | Verdict::DenyForever { state }, _) => {
+                    cells = cells.min(roomy.balance(state, now).remaining);
+                }
+            }
+        }
+        None
+    }
+
+    /// What was charged before cannot be taken back any more: debts were cut, or freed, and what is there now may be
+    /// someone else's. Called after a key's debt was freed, and before the debts of a policy are cut.
+    pub(super) fn revise(&self, policy: PolicyId) {
+        if let Some(revisions) = self.revisions.get(policy.index()) {
+            revisions.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn revision(&self, charge: &Charge) -> u32 {
+        let revision = self.revisions.get(charge.key.policy());
+        revision.map_or(0, |revision| revision.load(Ordering::Acquire))
+    }
+
+    /// Those of the policies that are to be charged. Who reads them before charging and finds the newest charges after
+    /// whatever was revised.
+    pub(super) fn revisions_of(&self, charges: &[Charge]) -> SmallVec<[u32; 4]> {
+        charges.iter().map(|charge| self.revision(charge)).collect()
+    }
+
+    /// Whether a policy was ever charged late, so that debts may be above a burst.
+    pub(super) fn is_charged_late(&self, policy: PolicyId) -> bool {
+        let late = self.lates.get(policy.index());
+        late.is_some_and(|late| late.load(Ordering::Relaxed))
+    }
+
+    fn tally(&self, charge: &Charge, note: impl FnOnce(&Tally)) {
+        if let Some(tally) = self.tallies.get(charge.key.policy()) {
+            note(tally);
+        }
+        self.announce();
+    }
+
+    pub(super) fn clock(&self, now: u64) -> impl Fn() -> u64 {
+        move || now.max(self.nanos(Instant::now()))
+    }
+}
+
+impl Paid {
+    /// Adds what was charged before, if this followed it at once. Otherwise that is not given back any more: what became
+    /// of it since is not known, and to take back too much would let too much pass.
+    fn join(&mut self, before: &Self) {
+        let algorithm = &self.algorithm;
+        let Receipt { after, cost, .. } = self.receipt;
+        let found = algorithm.take_back(after, after, cost, 0);
+        let same = before.revision == self.revision
+            && before.algorithm == *algorithm
+            && before.receipt.place == self.receipt.place;
+        if same && algorithm.follows(before.receipt.after, found) {
+            self.receipt.cost = cost.saturating_add(before.receipt.cost);
+        }
+    }
+
+    /// As if so many cells less had been charged.
+    fn take_off(&mut self, cells: u32) {
+        let receipt = &mut self.receipt;
+        receipt.after = self
+            .algorithm
+            .take_back(receipt.after, receipt.after, cells, 0);
+        receipt.cost -= cells;
+    }
+}
