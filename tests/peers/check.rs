@@ -7,7 +7,7 @@ use governor::clock::{Clock, DefaultClock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota as Theirs, RateLimiter};
-use gw_ratelimit::{Limiter, PolicyId, Quota};
+use gw_ratelimit::{Limiter, Memory, PolicyId, Quota};
 use gw_tests::bench::Result;
 use pingora_limits::rate::Rate;
 use tokio::time::Instant;
@@ -23,6 +23,17 @@ pub enum Allowance {
     Lasting,
     /// One check a key, and then none for an hour.
     Scarce,
+}
+
+impl Allowance {
+    /// The time a cell takes to come back, and the burst. Compact memory counts no finer than by these.
+    const fn terms(self) -> (Duration, u32) {
+        match self {
+            Self::Ample => (Duration::from_micros(100), u32::MAX),
+            Self::Lasting => (Duration::from_secs(10), 3_000_000),
+            Self::Scarce => (Duration::from_secs(3600), 1),
+        }
+    }
 }
 
 /// A limiter with keys of one type.
@@ -57,19 +68,29 @@ pub struct Gw {
 }
 
 impl Gw {
-    /// With room for the keys that are used here.
+    /// With a state for each key.
     ///
     /// # Errors
     ///
     /// If it cannot be built.
     pub fn new(allowance: Allowance) -> Result<Self> {
-        let quota = match allowance {
-            Allowance::Ample => Quota::per_second(1_000_000_000).burst(u32::MAX),
-            Allowance::Lasting => Quota::per_minute(1).burst(5_000_000),
-            Allowance::Scarce => Quota::per_hour(1),
-        };
         // A little more than a million: shards fill unevenly.
-        let builder = Limiter::builder().policy("a", quota).max_keys(1_100_000);
+        Self::with(Memory::exact(1_100_000), allowance)
+    }
+
+    /// With eight bytes a key, for so many keys.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be built.
+    pub fn compact(keys: u64, allowance: Allowance) -> Result<Self> {
+        Self::with(Memory::compact(keys.try_into()?), allowance)
+    }
+
+    fn with(memory: Memory, allowance: Allowance) -> Result<Self> {
+        let (period, burst) = allowance.terms();
+        let quota = Quota::per(period, 1).burst(burst);
+        let builder = Limiter::builder().policy("a", quota).memory(memory);
         let limiter = builder.build()?;
         let policy = limiter.policy("a").ok_or("no such policy")?;
         Ok(Self { limiter, policy })
@@ -143,11 +164,7 @@ impl<K: Key> Governor<K, MonotonicClock> {
 }
 
 fn theirs(allowance: Allowance) -> Result<Theirs> {
-    let (period, burst) = match allowance {
-        Allowance::Ample => (Duration::from_nanos(1), u32::MAX),
-        Allowance::Lasting => (Duration::from_secs(60), 5_000_000),
-        Allowance::Scarce => (Duration::from_secs(3600), 1),
-    };
+    let (period, burst) = allowance.terms();
     let quota = Theirs::with_period(period).ok_or("no such quota")?;
     Ok(quota.allow_burst(burst.try_into()?))
 }

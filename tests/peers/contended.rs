@@ -7,7 +7,7 @@ use std::thread;
 use gw_tests::bench::Result;
 
 use crate::check::{Allowance, Check, Governor, Gw, GwAt, Pingora};
-use crate::keyed::{GOVERNOR, GOVERNOR_STD, OURS, OURS_AT, PINGORA, filled};
+use crate::keyed::{COMPACT, GOVERNOR, GOVERNOR_STD, OURS, OURS_AT, PINGORA, filled};
 use crate::subject::Subject;
 use crate::walk::Walk;
 
@@ -34,6 +34,11 @@ fn both(keys: u64, allowance: Allowance) -> Result<Vec<Subject>> {
         threads("the walk", keys, Nothing),
         threads(OURS, keys, known(keys, Gw::new(allowance))?),
         threads(OURS_AT, keys, known(keys, GwAt::new(allowance))?),
+        threads(
+            COMPACT,
+            keys,
+            known(keys, Gw::compact(keys.max(1_000), allowance))?,
+        ),
         threads(
             GOVERNOR,
             keys,

@@ -11,6 +11,7 @@ use crate::walk::{Text, Walk};
 
 pub(crate) const OURS: &str = "gw";
 pub(crate) const OURS_AT: &str = "gw, time given";
+pub(crate) const COMPACT: &str = "gw, compact";
 pub(crate) const GOVERNOR: &str = "governor";
 pub(crate) const GOVERNOR_STD: &str = "governor, std clock";
 pub(crate) const PINGORA: &str = "pingora-limits (estimate)";
@@ -38,6 +39,7 @@ fn one(allowance: Allowance) -> Result<Vec<Subject>> {
         Subject::new("nothing", || black_box(7) == 7u64),
         over_and_over(OURS, Gw::new(allowance)?, allowance),
         over_and_over(OURS_AT, GwAt::new(allowance)?, allowance),
+        over_and_over(COMPACT, Gw::compact(1_000, allowance)?, allowance),
         over_and_over(GOVERNOR, Governor::<u64>::new(allowance)?, allowance).beside(OURS),
         over_and_over(
             GOVERNOR_STD,
@@ -72,6 +74,7 @@ pub fn integers(keys: u64) -> Result<Vec<Subject>> {
         Subject::new("the walk", move || black_box(walk.next()) < keys),
         walked(OURS, keys, || Gw::new(MANY))?,
         walked(OURS_AT, keys, || GwAt::new(MANY))?,
+        walked(COMPACT, keys, || Gw::compact(keys, MANY))?,
         walked(GOVERNOR, keys, || Governor::<u64>::new(MANY))?.beside(OURS),
         walked(GOVERNOR_STD, keys, || {
             Governor::<u64, _>::with_std_clock(MANY)
@@ -105,6 +108,7 @@ pub fn strings(keys: u64) -> Result<Vec<Subject>> {
         }),
         named(OURS, keys, || Gw::new(MANY))?,
         named(OURS_AT, keys, || GwAt::new(MANY))?,
+        named(COMPACT, keys, || Gw::compact(keys, MANY))?,
         named(GOVERNOR, keys, || Governor::<String>::new(MANY))?.beside(OURS),
         named(GOVERNOR_STD, keys, || {
             Governor::<String, _>::with_std_clock(MANY)

@@ -51,9 +51,13 @@ pub fn admitted(_: u64) -> Result<Vec<Subject>> {
     Ok(vec![
         subject("the bare service", bare(), OK),
         subject(PLAIN, gw(AMPLE, 1, Headers::None)?, OK),
-        subject(FIELDS, gw(AMPLE, 1, Headers::Draft)?, OK),
+        subject(FIELDS, gw(AMPLE, 1, Headers::Draft11)?, OK),
         subject("gw, 4 policies", gw(AMPLE, 4, Headers::None)?, OK),
-        subject("gw, 4 policies, fields", gw(AMPLE, 4, Headers::Draft)?, OK),
+        subject(
+            "gw, 4 policies, fields",
+            gw(AMPLE, 4, Headers::Draft11)?,
+            OK,
+        ),
         subject("tower_governor", theirs(governor().finish())?, OK).beside(PLAIN),
         subject(
             "tower_governor, fields",
@@ -78,7 +82,7 @@ pub fn refused(_: u64) -> Result<Vec<Subject>> {
     Ok(vec![
         subject("the bare service", bare(), StatusCode::OK),
         subject(PLAIN, gw(SCARCE, 1, Headers::None)?, NO),
-        subject(FIELDS, gw(SCARCE, 1, Headers::Draft)?, NO),
+        subject(FIELDS, gw(SCARCE, 1, Headers::Draft11)?, NO),
         subject("tower_governor", theirs(builder.finish())?, NO).beside(PLAIN),
         subject(
             "tower_governor, fields",

@@ -28,13 +28,6 @@ pub(crate) struct Admission {
     open: bool,
 }
 
-/// What becomes of a request, and what its answer tells about limits.
-#[derive(Debug)]
-pub(crate) enum Admitted {
-    Passed(Option<Advert>, Option<Box<Late>>),
-    Refused(Rejection, Option<Advert>),
-}
-
 type Charges = SmallVec<[Charge; 4]>;
 pub(crate) type Bills = SmallVec<[Bill; 2]>;
 
@@ -64,33 +57,45 @@ impl Admission {
     }
 
     /// Decides on a request, and tells the observer, whom `slot` tells which stage decided. What later stages need to
-    /// know is put into the request's extensions.
-    pub(crate) fn admit(self: &Arc<Self>, parts: &mut Parts, slot: &'static str) -> Admitted {
-        let charges = match self.charges(parts) {
-            Ok(charges) if charges.is_empty() && !self.open => return Admitted::Passed(None, None),
-            Ok(charges) => charges,
-            Err(rejection) => {
-                record(parts, None, Some((slot, &rejection)));
-                return Admitted::Refused(rejection, None);
-            }
-        };
+    /// know is put into the request's extensions, and what the answer is to tell into `advert`, which is empty: it is
+    /// large, and goes on from there into the future.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, if it may not pass.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        parts: &mut Parts,
+        slot: &'static str,
+        advert: &mut Option<Advert>,
+    ) -> Result<Option<Box<Late>>, Rejection> {
+        let mut charges = Charges::new();
+        if let Err(rejection) = self.charges(parts, &mut charges) {
+            record(parts, None, Some((slot, &rejection)));
+            return Err(rejection);
+        }
+        if charges.is_empty() && !self.open {
+            return Ok(None);
+        }
         let now = self.limiter.nanos(Instant::now());
         let mut decision = Decision::default();
         let mut bills = self.late.then(Bills::new);
         self.limiter
             .decide(&charges, now, &mut decision, bills.as_mut());
-        let mut advert = Advert::of(&decision, self.headers, &self.limiter);
-        if let Some(advert) = &mut advert {
+        *advert = Advert::of(&decision, self.headers, &self.limiter);
+        if let Some(advert) = advert {
             advert.mark(&mut parts.extensions);
         }
-        if decision.is_allowed() {
-            record(parts, Some(&decision), None);
-            let late = bills.and_then(|bills| self.late(parts, bills, decision));
-            return Admitted::Passed(advert, late);
+        if !decision.is_allowed() {
+            let rejection = error::exceeded(&decision, &self.limiter);
+            record(parts, Some(&decision), Some((slot, &rejection)));
+            return Err(rejection);
         }
-        let rejection = error::exceeded(&decision, &self.limiter);
-        record(parts, Some(&decision), Some((slot, &rejection)));
-        Admitted::Refused(rejection, advert)
+        record(parts, Some(&decision), None);
+        match bills {
+            Some(bills) => Ok(self.late(parts, bills, decision)),
+            None => Ok(None),
+        }
     }
 
     /// What may still be charged to an admitted request. Those within the layer find it in the request.
@@ -122,8 +127,7 @@ impl Admission {
     }
 
     /// What the request is to pay. Nothing is charged yet, so a policy that refuses here costs nothing elsewhere.
-    fn charges(&self, parts: &Parts) -> Result<Charges, Rejection> {
-        let mut charges = Charges::new();
+    fn charges(&self, parts: &Parts, charges: &mut Charges) -> Result<(), Rejection> {
         let policies = (0..=u8::MAX).map(PolicyId);
         for ((policy, rule), tally) in policies.zip(&self.rules).zip(self.limiter.tallies()) {
             let mode = self.limiter.mode(policy);
@@ -150,7 +154,7 @@ impl Admission {
                 OnMissingKey::Deny => tally.would_limit(),
             }
         }
-        Ok(charges)
+        Ok(())
     }
 }
 

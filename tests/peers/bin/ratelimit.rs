@@ -7,7 +7,6 @@
 )]
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +14,6 @@ use gw_peers::measure::measure;
 use gw_peers::report::Report;
 use gw_peers::{CASES, Case, instructions};
 use gw_tests::bench::Result;
-use gw_tests::bench::supervise::status;
 use tokio::runtime::Builder;
 
 /// What a rate limit costs, beside the peers: CPU time, instructions, allocations, memory.
@@ -54,12 +52,8 @@ enum Role {
 /// The number of instructions does not depend on the number of keys, and filling tables is slow under callgrind.
 const KEYS_UNDER_CALLGRIND: u64 = 10_000;
 
-fn main() -> ExitCode {
+fn main() -> Result<()> {
     let args = Args::parse();
-    status(run(&args).map(|()| true))
-}
-
-fn run(args: &Args) -> Result<()> {
     // tower's limit wants timers about, though none is ever set here.
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let _entered = runtime.enter();
@@ -73,7 +67,7 @@ fn run(args: &Args) -> Result<()> {
             let case = CASES.iter().find(named).ok_or("no such case")?;
             instructions::count(case, subject, args.keys, *times)
         }
-        None => compare(args),
+        None => compare(&args),
     }
 }
 

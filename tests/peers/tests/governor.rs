@@ -127,7 +127,7 @@ proptest! {
             let wait = exact * u64::from(wait) / 1_000;
             now += wait;
             clock.advance(Duration::from_nanos(wait));
-            if let Verdict::Allow { tat: after } = ours.decide(tat, now, 1) {
+            if let Verdict::Allow { state: after } = ours.decide(tat, now, 1) {
                 (tat, passed) = (after, passed + 1);
             }
             passed_there += u64::from(theirs.check_key(&0).is_ok());
@@ -160,7 +160,7 @@ fn rounding_up_never_lets_more_through_than_the_quota() {
     let (mut tat, mut now, mut passed) = (0, 0, 0u64);
     while now <= TENTH {
         match ours.decide(tat, now, 1) {
-            Verdict::Allow { tat: after } => (tat, passed) = (after, passed + 1),
+            Verdict::Allow { state: after } => (tat, passed) = (after, passed + 1),
             Verdict::Deny { wait, .. } => now += wait,
             Verdict::DenyForever { .. } => unreachable!("a cell is within the burst"),
         }
