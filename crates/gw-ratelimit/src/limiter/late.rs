@@ -105,13 +105,13 @@ impl Limiter {
         }
         let algorithm = applied.algorithm;
         let revision = self.revision(&bill.charge);
-        let Some(receipt) = self.force(&book, &bill.charge, &algorithm, cells, now) else {
+        let Some(receipt) = self.force(&book, &bill.charge, algorithm, cells, now) else {
             return 0;
         };
         let cells = receipt.cost;
         let mut paid = Paid {
             receipt,
-            algorithm,
+            algorithm: *algorithm,
             revision,
         };
         if let Some(before) = &bill.paid {
