@@ -131,3 +131,7 @@ impl Limiter {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
