@@ -82,9 +82,9 @@ impl Admission {
         let mut bills = self.late.then(Bills::new);
         self.limiter
             .decide(&charges, now, &mut decision, bills.as_mut());
-        *advert = Advert::of(&decision, self.headers, &self.limiter);
-        if let Some(advert) = advert {
-            advert.mark(&mut parts.extensions);
+        if let Some(mut told) = Advert::of(&decision, self.headers, &self.limiter) {
+            told.mark(&mut parts.extensions);
+            *advert = Some(told);
         }
         if !decision.is_allowed() {
             let rejection = error::exceeded(&decision, &self.limiter);

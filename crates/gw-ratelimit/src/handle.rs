@@ -117,9 +117,8 @@ impl RateLimitHandle {
     /// Changes the quota of one policy from the next request on.
     ///
     /// Debts stay: who was far over the old limit does not start afresh. If the time in which the burst is won back
-    /// becomes shorter, or a sliding window's limit lower, longer debts are cut to it; this walks over all keys, one shard
-    /// of the table at a time, and takes some nanoseconds a key in the calling thread (four milliseconds for a million
-    /// were measured).
+    /// becomes shorter, longer debts are cut to it; this walks over all keys, one shard of the table at a time, and takes
+    /// some nanoseconds a key in the calling thread (four milliseconds for a million were measured).
     ///
     /// Between a rate and a sliding window, and between windows of different lengths, what a key has spent of the old
     /// burst or limit counts as spent of the new one, at most all of it. All decisions wait for that walk.
@@ -131,7 +130,7 @@ impl RateLimitHandle {
     pub fn set_quota(&self, policy: &str, quota: Quota) -> Result<(), ConfigError> {
         let policy = self.policy(policy)?;
         let now = Instant::now();
-        self.limiter.change_quota(policy, None, quota, now)
+        self.limiter.change_quota(policy, quota, now)
     }
 
     /// The same for one tier of a policy. Since a key may be in any tier, debts are cut only to what the most generous of
@@ -151,7 +150,7 @@ impl RateLimitHandle {
         let tier = self.limiter.tier(id, tier);
         let tier = tier.ok_or_else(|| unknown().of_policy(policy))?;
         let now = Instant::now();
-        self.limiter.change_quota(id, Some(tier), quota, now)
+        self.limiter.change_quota_in(id, Some(tier), quota, now)
     }
 
     /// How `key` stands with a policy's own quota, without charging anything. `None` if there is no such policy.

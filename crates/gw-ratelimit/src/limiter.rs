@@ -3,6 +3,7 @@ mod change;
 mod decide;
 mod late;
 mod penalties;
+mod refunds;
 
 use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -17,6 +18,7 @@ pub use self::builder::LimiterBuilder;
 pub(crate) use self::builder::Spec;
 pub(crate) use self::late::Bill;
 use self::penalties::Slot;
+use self::refunds::Refunds;
 use crate::algorithm::Algorithm;
 use crate::config::Mode;
 use crate::decision::{Applied, Decision, PolicyId, Standing};
@@ -71,6 +73,8 @@ pub struct Limiter {
     penalties: Box<[Option<Slot>]>,
     /// By policy. See [`Limiter::revise`].
     revisions: Box<[AtomicU32]>,
+    /// See [`Refunds`].
+    refunds: Refunds,
     /// By policy: whether anything was ever charged late.
     lates: Box<[AtomicBool]>,
     offenders: Mutex<Sketch>,

@@ -120,7 +120,9 @@ impl Sketch {
             return;
         }
         let halvings = (now - self.halve_at) / Self::HALF_LIFE + 1;
-        self.halve_at += halvings * Self::HALF_LIFE;
+        self.halve_at = self
+            .halve_at
+            .saturating_add(halvings.saturating_mul(Self::HALF_LIFE));
         let factor = 0.5f64.powi(i32::try_from(halvings).unwrap_or(i32::MAX));
         for count in &mut self.counts {
             count.most *= factor;

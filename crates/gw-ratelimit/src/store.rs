@@ -98,3 +98,7 @@ pub(crate) trait Store {
     /// come in between, so what it says is not before any charge that is seen.
     fn rewrite(&self, policy: usize, clock: &dyn Fn() -> u64, change: &dyn Fn(u64, u64) -> u64);
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -194,16 +194,6 @@ impl Window {
         self.pack(counts)
     }
 
-    /// Cuts what was spent in each window to the limit.
-    pub(crate) fn cut(&self, state: u64) -> u64 {
-        let counts = self.unpack(state);
-        self.pack(Counts {
-            current: counts.current.min(self.limit.into()),
-            previous: counts.previous.min(self.limit.into()),
-            ..counts
-        })
-    }
-
     /// The counts in the window of `now`, or in the state's own if `now` is before it.
     fn at(&self, state: u64, now: u64) -> Counts {
         let counts = self.unpack(state);

@@ -25,10 +25,10 @@ struct Args {
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
     /// Rounds in which all take turns.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// CPU time of one turn, in milliseconds.
-    #[arg(long, default_value_t = 40)]
+    /// CPU time of one turn, in milliseconds: long enough for a table of a million keys to come back into the caches.
+    #[arg(long, default_value_t = 200)]
     slice: u64,
     /// Only the cases whose name has this in it.
     #[arg(long, default_value = "")]

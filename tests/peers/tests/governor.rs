@@ -12,8 +12,8 @@ use governor::clock::{Clock as _, FakeRelativeClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota as TheirQuota, RateLimiter};
-use gw_ratelimit::gcra::{Gcra, Verdict};
-use gw_ratelimit::{Limiter, PolicyId, Quota, Ruling};
+use gw_ratelimit::gcra::Gcra;
+use gw_ratelimit::{Limiter, PolicyId, Quota, Ruling, Verdict};
 use proptest::prelude::*;
 use tokio::time::Instant;
 

@@ -146,7 +146,7 @@ fn what_is_written_down_of_quotas_follows_changes() {
     // One of them only: it is not what was written down.
     assert_eq!(told(&[("b", 0)]), [r#""b";q=2;w=1"#]);
     let b = limiter.policy("b").unwrap();
-    let changed = limiter.change_quota(b, None, Quota::per_minute(60).burst(30), Instant::now());
+    let changed = limiter.change_quota(b, Quota::per_minute(60).burst(30), Instant::now());
     changed.unwrap();
     assert_eq!(told(both), [r#""a";q=1;w=1, "b";q=30;w=30"#]);
     limiter.change_mode(b, Mode::Shadow);

@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 use tokio::time::Instant;
 
 use super::penalties::Slot;
+use super::refunds::Refunds;
 use super::{Book, Limiter, Terms};
 use crate::config::{ConfigError, Mode, check_name};
 use crate::memory::Memory;
@@ -256,6 +257,7 @@ impl Parts {
                 Box::default()
             },
             revisions: (0..each).map(|_| AtomicU32::new(0)).collect(),
+            refunds: Refunds::new(),
             lates: (0..each).map(|_| AtomicBool::new(false)).collect(),
             offenders: Mutex::new(Sketch::new(0)),
             memory: self.memory,

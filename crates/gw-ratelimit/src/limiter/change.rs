@@ -28,8 +28,21 @@ impl Limiter {
         }
     }
 
-    /// Debts stay: a TAT is a time, and the counts of a window are cells; both keep their meaning. If there is less room
-    /// for debt now, debts above it are cut to it, or a client would be locked out for longer than the new quota can mean.
+    /// Changes a policy's own quota.
+    pub(crate) fn change_quota(
+        &self,
+        policy: PolicyId,
+        quota: Quota,
+        now: Instant,
+    ) -> Result<(), ConfigError> {
+        self.change_quota_in(policy, None, quota, now)
+    }
+
+    /// Changes a policy's own quota or that of a tier.
+    ///
+    /// Debts stay: a TAT is a time, and the counts of a window are cells; both keep their meaning. If a rate's
+    /// burst became smaller in time, debts above it are cut to it, or a client would be locked out for longer than the new
+    /// quota can mean.
     ///
     /// The cut comes when no decision is under way any more that saw the old quota. All that are then charge, and take
     /// back, under the new one, which leaves no debt above what is cut to: nothing is charged, and nothing taken back,
@@ -40,7 +53,7 @@ impl Limiter {
     ///
     /// A key may be in any tier, so what debts are cut to is the most that some quota of the policy allows; and twice that
     /// where keys were charged without being asked.
-    pub(crate) fn change_quota(
+    pub(crate) fn change_quota_in(
         &self,
         policy: PolicyId,
         tier: Option<Tier>,

@@ -25,7 +25,7 @@ impl Limiter {
         {
             let book = self.book.read();
             // Before anything is charged, see `revise`.
-            let revisions = bills.is_some().then(|| self.revisions_of(charges));
+            let marks = bills.is_some().then(|| self.marks(charges));
             let mut payments = Payments::new();
             if let [charge] = charges {
                 let payment = self.pay(&book, charge, now, decision);
@@ -43,14 +43,14 @@ impl Limiter {
                 }
             }
             if let Some(bills) = bills
-                && let Some(revisions) = revisions
+                && let Some(marks) = marks
                 && decision.is_allowed()
             {
-                let applying = charges.iter().zip(revisions);
+                let applying = charges.iter().zip(marks);
                 let applying = applying.filter(|(charge, _)| self.applied(&book, charge).is_some());
-                bills.extend(applying.map(|(charge, revision)| {
+                bills.extend(applying.map(|(charge, mark)| {
                     let paid = payments.iter().find(|(paid, _)| paid.key == charge.key);
-                    Bill::new(*charge, paid, revision)
+                    Bill::new(*charge, paid, mark)
                 }));
             }
             if decision.is_limited() {
@@ -112,7 +112,7 @@ impl Limiter {
             if !decision.is_allowed() {
                 let refused = decision.standings().last().copied();
                 for (receipt, algorithm) in payments.drain(..) {
-                    self.store.undo(receipt, &algorithm, &self.clock(now));
+                    self.take_back(receipt, &algorithm, None, now);
                 }
                 decision.clear();
                 return self.survey(book, charges, now, refused, decision);

@@ -25,8 +25,16 @@ struct Paid {
     receipt: Receipt,
     /// What was in force. Where a quota has changed since, a cell gives back what it cost then.
     algorithm: Algorithm,
-    /// Of the policy's debts, at the time. See [`Limiter::revise`].
+    mark: Mark,
+}
+
+/// What was the case before a charge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    /// Of the policy's debts. See [`Limiter::revise`].
     revision: u32,
+    /// See [`Refunds`](super::refunds::Refunds).
+    refunds: u64,
 }
 
 impl Bill {
@@ -35,13 +43,9 @@ impl Bill {
         Self { charge, paid: None }
     }
 
-    /// What was charged when the request was admitted, and the revision at a time before.
-    pub(super) fn new(charge: Charge, paid: Option<&(Receipt, Algorithm)>, revision: u32) -> Self {
-        let paid = paid.map(|(receipt, algorithm)| Paid {
-            receipt: *receipt,
-            algorithm: *algorithm,
-            revision,
-        });
+    /// What was charged when the request was admitted, and what was the case before.
+    pub(super) fn new(charge: Charge, paid: Option<&(Receipt, Algorithm)>, mark: Mark) -> Self {
+        let paid = paid.and_then(|(receipt, algorithm)| Paid::new(*receipt, *algorithm, mark));
         Self { charge, paid }
     }
 
@@ -82,7 +86,7 @@ impl Limiter {
                 cost: charge.cost.min(algorithm.used(state, time)),
             };
             if receipt.cost > 0 {
-                self.store.undo(receipt, &algorithm, &self.clock(time));
+                self.take_back(receipt, &algorithm, None, time);
             }
             receipt.cost
         };
@@ -104,20 +108,16 @@ impl Limiter {
             late.store(true, Ordering::Relaxed);
         }
         let algorithm = applied.algorithm;
-        let revision = self.revision(&bill.charge);
+        let mark = self.mark(&bill.charge);
         let Some(receipt) = self.force(&book, &bill.charge, algorithm, cells, now) else {
             return 0;
         };
         let cells = receipt.cost;
-        let mut paid = Paid {
-            receipt,
-            algorithm: *algorithm,
-            revision,
-        };
-        if let Some(before) = &bill.paid {
+        let mut paid = Paid::new(receipt, *algorithm, mark);
+        if let (Some(paid), Some(before)) = (&mut paid, &bill.paid) {
             paid.join(before);
         }
-        bill.paid = Some(paid);
+        bill.paid = paid;
         drop(book);
         self.tally(&bill.charge, |tally| tally.charged_late(cells));
         cells
@@ -135,7 +135,7 @@ impl Limiter {
         }
         // Held until it is done, so that no debts are cut in between.
         let book = self.book.read();
-        if paid.revision != self.revision(&bill.charge) {
+        if paid.mark.revision != self.revision(&bill.charge) {
             bill.paid = None;
             return 0;
         }
@@ -143,7 +143,7 @@ impl Limiter {
             cost: cells,
             ..paid.receipt
         };
-        self.store.undo(receipt, &paid.algorithm, &self.clock(now));
+        self.take_back(receipt, &paid.algorithm, Some(paid.mark), now);
         paid.take_off(cells);
         drop(book);
         self.tally(&bill.charge, |tally| tally.refunded(cells));
@@ -201,10 +201,41 @@ impl Limiter {
         revision.map_or(0, |revision| revision.load(Ordering::Acquire))
     }
 
-    /// Those of the policies that are to be charged. Who reads them before charging and finds the newest charges after
-    /// whatever was revised.
-    pub(super) fn revisions_of(&self, charges: &[Charge]) -> SmallVec<[u32; 4]> {
-        charges.iter().map(|charge| self.revision(charge)).collect()
+    /// What is the case with the policies that are to be charged. Who looks before charging, and finds it unchanged when
+    /// taking the charge back, has missed nothing.
+    pub(super) fn marks(&self, charges: &[Charge]) -> SmallVec<[Mark; 4]> {
+        charges.iter().map(|charge| self.mark(charge)).collect()
+    }
+
+    fn mark(&self, charge: &Charge) -> Mark {
+        Mark {
+            revision: self.revision(charge),
+            refunds: self.refunds.until_now(charge.key),
+        }
+    }
+
+    /// Takes a charge back. Without a mark it was made a moment ago.
+    pub(super) fn take_back(
+        &self,
+        receipt: Receipt,
+        algorithm: &Algorithm,
+        mark: Option<Mark>,
+        now: u64,
+    ) {
+        let key = receipt.key;
+        let until_now = self.refunds.until_now(key);
+        let since = until_now.saturating_sub(mark.map_or(until_now, |mark| mark.refunds));
+        let owed = algorithm.owed(receipt.cost);
+        let receipt = Receipt {
+            after: algorithm.without(receipt.after, since),
+            ..receipt
+        };
+        self.store.undo(receipt, algorithm, &|| {
+            // Nothing is charged while this is asked. What was taken back since a moment ago is as if time had gone by.
+            let moment = self.refunds.add(key, owed).saturating_sub(until_now);
+            let now = now.max(self.nanos(Instant::now()));
+            now.saturating_add(moment)
+        });
     }
 
     /// Whether a policy was ever charged late, so that debts may be above a burst.
@@ -219,33 +250,47 @@ impl Limiter {
         }
         self.announce();
     }
-
-    pub(super) fn clock(&self, now: u64) -> impl Fn() -> u64 {
-        move || now.max(self.nanos(Instant::now()))
-    }
 }
 
 impl Paid {
+    /// `None` if it was charged to a state that the key shares with others: what they are charged and given back meanwhile
+    /// is not known.
+    fn new(receipt: Receipt, algorithm: Algorithm, mark: Mark) -> Option<Self> {
+        (receipt.place == Place::Own).then_some(Self {
+            receipt,
+            algorithm,
+            mark,
+        })
+    }
+
     /// Adds what was charged before, if this followed it at once. Otherwise that is not given back any more: what became
     /// of it since is not known, and to take back too much would let too much pass.
     fn join(&mut self, before: &Self) {
         let algorithm = &self.algorithm;
         let Receipt { after, cost, .. } = self.receipt;
         let found = algorithm.take_back(after, after, cost, 0);
-        let same = before.revision == self.revision
-            && before.algorithm == *algorithm
-            && before.receipt.place == self.receipt.place;
-        if same && algorithm.follows(before.receipt.after, found) {
+        let refunded = self.mark.refunds.saturating_sub(before.mark.refunds);
+        let left = algorithm.without(before.receipt.after, refunded);
+        let same = before.mark.revision == self.mark.revision && before.algorithm == *algorithm;
+        if same && algorithm.follows(left, found) {
             self.receipt.cost = cost.saturating_add(before.receipt.cost);
         }
     }
 
     /// As if so many cells less had been charged.
     fn take_off(&mut self, cells: u32) {
-        let receipt = &mut self.receipt;
-        receipt.after = self
-            .algorithm
-            .take_back(receipt.after, receipt.after, cells, 0);
+        let Self {
+            receipt,
+            algorithm,
+            mark,
+        } = self;
+        receipt.after = algorithm.take_back(receipt.after, receipt.after, cells, 0);
         receipt.cost -= cells;
+        // It is among what was taken back since, and not to be reckoned twice.
+        mark.refunds = mark.refunds.saturating_add(algorithm.owed(cells));
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -134,3 +134,7 @@ impl Limiter {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

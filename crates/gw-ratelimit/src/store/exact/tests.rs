@@ -5,20 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::gcra::Gcra;
 use crate::quota::Quota;
+use crate::store::tests::{key, tallies};
 
 fn store(max_keys: usize, policies: usize) -> Exact {
-    let name = |n: usize| Arc::from(format!("policy_{n}"));
-    Exact::new(
-        max_keys,
-        (0..policies).map(|n| Tally::new(name(n))).collect(),
-    )
-}
-
-/// A key as a hash would make it: all bits depend on `n`.
-fn key(n: u64, policy: u8) -> KeyHash {
-    let mut hash = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^= hash >> 29;
-    KeyHash::new(hash.wrapping_mul(0xbf58_476d_1ce4_e5b9), policy)
+    Exact::new(max_keys, tallies(policies))
 }
 
 /// Ten seconds to a cell.
