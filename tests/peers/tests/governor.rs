@@ -64,7 +64,7 @@ impl Pair {
 
     fn ours(&self, key: u8, cost: u32) -> Said {
         let decision = self.ours.check(self.policy, &key, cost, self.now);
-        let standing = &decision.standings()[0];
+        let standing = decision.binding().unwrap();
         match standing.ruling() {
             Ruling::Allowed => Said::Yes(standing.remaining()),
             Ruling::Limited => Said::NotFor(decision.retry_after().unwrap()),
