@@ -15,6 +15,14 @@ pub fn under(words: &[OsString], profile: &Path) -> Vec<OsString> {
     wrapped
 }
 
+/// The same for what one function does, with all that it calls; its name may have stars in it. It must not be inlined.
+pub fn within(words: &[OsString], profile: &Path, function: &str) -> Vec<OsString> {
+    let mut wrapped = under(words, profile);
+    let toggle = format!("--toggle-collect={function}");
+    wrapped.splice(2..2, [toggle.into()]);
+    wrapped
+}
+
 /// All instructions a profile counts. It is complete once its process has ended.
 ///
 /// # Errors

@@ -36,26 +36,37 @@ impl ClientAddr {
     }
 
     /// The network that stands for one subscriber: the address itself for IPv4, the first `v6_bits` bits for IPv6.
+    /// Above 128 bits is the same as 128.
     ///
-    /// NAT64 (RFC 6052, `64:ff9b::/96`) addresses stand for one IPv4 host each and are kept whole. Above 128 bits
-    /// is the same as 128.
+    /// Two kinds of IPv6 addresses stand for IPv4 hosts. Those behind a translator (NAT64: `64:ff9b::/96` of RFC 6052,
+    /// `64:ff9b:1::/48` of RFC 8215) are a host each and kept whole. With 6to4 (`2002::/16`) each IPv4 host has a /48 of
+    /// its own, so no more than 48 bits count.
     pub fn network(self, v6_bits: u8) -> IpAddr {
-        const NAT64: u128 = 0x0064_ff9b << 96;
-        match self.0 {
-            IpAddr::V4(_) => self.0,
-            IpAddr::V6(v6) => {
-                let bits = u128::from(v6);
-                if bits & !u128::from(u32::MAX) == NAT64 {
-                    return self.0;
-                }
-                let mask = match v6_bits {
-                    0 => 0,
-                    n @ 1..=127 => u128::MAX << (128 - n),
-                    _ => u128::MAX,
-                };
-                IpAddr::V6(Ipv6Addr::from(bits & mask))
-            }
-        }
+        const TRANSLATED: u128 = 0x0064_ff9b << 96;
+        const TRANSLATED_LOCALLY: u128 = 0x0064_ff9b_0001 << 80;
+        const SIX_TO_FOUR: u128 = 0x2002 << 112;
+        let IpAddr::V6(v6) = self.0 else {
+            return self.0;
+        };
+        let address = u128::from(v6);
+        let first = |bits: u8| address & mask(bits);
+        let bits = if first(96) == TRANSLATED || first(48) == TRANSLATED_LOCALLY {
+            128
+        } else if first(16) == SIX_TO_FOUR {
+            v6_bits.min(48)
+        } else {
+            v6_bits
+        };
+        IpAddr::V6(Ipv6Addr::from(first(bits)))
+    }
+}
+
+/// The first `bits` bits of an IPv6 address.
+const fn mask(bits: u8) -> u128 {
+    match bits {
+        0 => 0,
+        1..=127 => u128::MAX << (128 - bits),
+        _ => u128::MAX,
     }
 }
 
@@ -394,6 +405,13 @@ mod tests {
         // Story: behind a NAT64 gateway all IPv4 clients share 64:ff9b::/96; grouping by /64 would make
         // them one client, and one of them could lock out the rest.
         assert_eq!(network("64:ff9b::c000:207", 64), "64:ff9b::c000:207");
+        // The same behind a translator with a prefix of its own.
+        let local = "64:ff9b:1:fffe::c000:207";
+        assert_eq!(network(local, 64), local);
+        // Story: an IPv4 host with 6to4 has 65,536 networks of 64 bits, and took one after the other.
+        assert_eq!(network("2002:c000:207:1::1", 64), "2002:c000:207::");
+        assert_eq!(network("2002:c000:207:2::1", 128), "2002:c000:207::");
+        assert_eq!(network("2002:c000:207:2::1", 32), "2002:c000::");
     }
 
     #[test]

@@ -28,13 +28,6 @@ pub(crate) struct Admission {
     open: bool,
 }
 
-/// What becomes of a request, and what its answer tells about limits.
-#[derive(Debug)]
-pub(crate) enum Admitted {
-    Passed(Option<Advert>, Option<Box<Late>>),
-    Refused(Rejection, Option<Advert>),
-}
-
 pub(crate) type Charges = SmallVec<[Charge; 4]>;
 pub(crate) type Bills = SmallVec<[Bill; 2]>;
 
@@ -64,48 +57,64 @@ impl Admission {
     }
 
     /// Decides on a request, and tells the observer, whom `slot` tells which stage decided. What later stages need to
-    /// know is put into the request's extensions.
-    pub(crate) fn admit(self: &Arc<Self>, parts: &mut Parts, slot: &'static str) -> Admitted {
-        let charges = match self.charges(parts) {
-            Ok(charges) if charges.is_empty() && !self.open => return Admitted::Passed(None, None),
-            Ok(charges) => charges,
-            Err(rejection) => {
-                record(parts, None, Some((slot, &rejection)));
-                return Admitted::Refused(rejection, None);
-            }
-        };
+    /// know is put into the request's extensions, and what the answer is to tell into `advert`, which is empty: it is
+    /// large, and goes on from there into the future.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, if it may not pass.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        parts: &mut Parts,
+        slot: &'static str,
+        advert: &mut Option<Advert>,
+    ) -> Result<Option<Box<Late>>, Rejection> {
+        let mut charges = Charges::new();
+        if let Err(rejection) = self.charges(parts, &mut charges) {
+            record(parts, None, Some((slot, &rejection)));
+            return Err(rejection);
+        }
+        if charges.is_empty() && !self.open {
+            return Ok(None);
+        }
         let now = self.limiter.nanos(Instant::now());
         let mut decision = Decision::default();
         let mut bills = self.late.then(Bills::new);
         self.limiter
             .decide(&charges, now, &mut decision, bills.as_mut());
-        let refusal = || error::exceeded(&decision, &self.limiter);
-        let mut admitted = self.tell(parts, &decision, refusal, slot);
-        if let Admitted::Passed(_, late) = &mut admitted {
-            *late = bills.and_then(|bills| self.late(parts, bills, decision));
+        self.tell(parts, slot, &decision, advert, || {
+            error::exceeded(&decision, &self.limiter)
+        })?;
+        match bills {
+            Some(bills) => Ok(self.late(parts, bills, decision)),
+            None => Ok(None),
         }
-        admitted
     }
 
-    /// What becomes of a request that was decided on; tells the observer, and layers of this crate further in.
+    /// Tells the observer what was decided, layers of this crate further in, and the answer.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, if the request may not pass.
     pub(crate) fn tell(
         &self,
         parts: &mut Parts,
-        decision: &Decision,
-        refusal: impl FnOnce() -> Rejection,
         slot: &'static str,
-    ) -> Admitted {
-        let mut advert = Advert::of(decision, self.headers, &self.limiter);
-        if let Some(advert) = &mut advert {
-            advert.mark(&mut parts.extensions);
+        decision: &Decision,
+        advert: &mut Option<Advert>,
+        refusal: impl FnOnce() -> Rejection,
+    ) -> Result<(), Rejection> {
+        if let Some(mut told) = Advert::of(decision, self.headers, &self.limiter) {
+            told.mark(&mut parts.extensions);
+            *advert = Some(told);
         }
         if decision.is_allowed() {
             record(parts, Some(decision), None);
-            return Admitted::Passed(advert, None);
+            return Ok(());
         }
         let rejection = refusal();
         record(parts, Some(decision), Some((slot, &rejection)));
-        Admitted::Refused(rejection, advert)
+        Err(rejection)
     }
 
     #[cfg(feature = "redis")]
@@ -148,8 +157,7 @@ impl Admission {
     }
 
     /// What the request is to pay. Nothing is charged yet, so a policy that refuses here costs nothing elsewhere.
-    pub(crate) fn charges(&self, parts: &Parts) -> Result<Charges, Rejection> {
-        let mut charges = Charges::new();
+    pub(crate) fn charges(&self, parts: &Parts, charges: &mut Charges) -> Result<(), Rejection> {
         let policies = (0..=u8::MAX).map(PolicyId);
         for ((policy, rule), tally) in policies.zip(&self.rules).zip(self.limiter.tallies()) {
             let mode = self.limiter.mode(policy);
@@ -176,7 +184,7 @@ impl Admission {
                 OnMissingKey::Deny => tally.would_limit(),
             }
         }
-        Ok(charges)
+        Ok(())
     }
 }
 

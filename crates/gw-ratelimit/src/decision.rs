@@ -32,11 +32,11 @@ pub struct Decision {
 
 /// A policy as it applies to one request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Applied {
+pub(crate) struct Applied<'a> {
     pub(crate) policy: PolicyId,
     pub(crate) mode: Mode,
     pub(crate) tier: Option<Tier>,
-    pub(crate) algorithm: Algorithm,
+    pub(crate) algorithm: &'a Algorithm,
     pub(crate) penalized: bool,
 }
 
@@ -104,6 +104,10 @@ impl Decision {
 
     /// Finds the policy that matters most, once all have been heard.
     pub(crate) fn bind(&mut self) {
+        if let [only] = &*self.standings {
+            self.binding = only.is_enforced().then_some(0);
+            return;
+        }
         let mut binding: Option<(usize, &Standing)> = None;
         for (index, standing) in self.standings.iter().enumerate() {
             let candidate = standing.is_enforced() && standing.refuses() == self.refused;
@@ -137,7 +141,7 @@ impl Decision {
 }
 
 impl Standing {
-    pub(crate) const fn new(applied: Applied, verdict: Verdict, now: u64) -> Self {
+    pub(crate) const fn new(applied: Applied<'_>, verdict: Verdict, now: u64) -> Self {
         let Applied {
             policy,
             mode,
@@ -156,7 +160,7 @@ impl Standing {
             tier,
             ruling,
             penalized,
-            algorithm,
+            algorithm: *algorithm,
             state,
             now,
             wait,

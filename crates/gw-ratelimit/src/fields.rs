@@ -123,7 +123,8 @@ impl Advert {
         };
     }
 
-    pub(crate) fn write<B>(self, response: &mut Response<B>) {
+    /// Writes what it tells, and is empty afterwards.
+    pub(crate) fn write<B>(&mut self, response: &mut Response<B>) {
         let ours = if self.within_another {
             response.extensions_mut().insert(Ours).is_some()
         } else {
@@ -137,12 +138,10 @@ impl Advert {
         }
         if self.headers.draft() {
             self.policies.write(headers, RATE_LIMIT_POLICY, ours);
-            let limits = if hold_back {
-                Lines::default()
-            } else {
-                self.limits
-            };
-            limits.write(headers, RATE_LIMIT, ours);
+            if hold_back {
+                self.limits = Lines::default();
+            }
+            self.limits.write(headers, RATE_LIMIT, ours);
         }
     }
 }
@@ -157,14 +156,14 @@ impl Lines {
     }
 
     /// Replaces what there is, or adds to it.
-    fn write(self, headers: &mut HeaderMap, name: HeaderName, add: bool) {
-        match self.first {
+    fn write(&mut self, headers: &mut HeaderMap, name: HeaderName, add: bool) {
+        match self.first.take() {
             Some(first) if add => _ = headers.append(&name, first),
             Some(first) => _ = headers.insert(&name, first),
             None if add => {}
             None => _ = headers.remove(&name),
         }
-        if let Some(rest) = self.rest {
+        if let Some(mut rest) = self.rest.take() {
             rest.write(headers, name, true);
         }
     }

@@ -87,7 +87,7 @@ where
                     if let Some(late) = late.take() {
                         response = settle(*late, response, advert);
                     }
-                    if let Some(advert) = advert.take() {
+                    if let Some(advert) = advert {
                         advert.write(&mut response);
                     }
                     Ok(response)

@@ -299,7 +299,7 @@ impl Limiter {
             policy,
             mode: self.mode(policy),
             tier: charge.tier,
-            algorithm: terms.algorithm,
+            algorithm: &terms.algorithm,
             penalized: false,
         };
         let state = self.store.peek(charge.key, &terms.algorithm);

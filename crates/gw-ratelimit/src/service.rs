@@ -6,7 +6,7 @@ use gw_core::{OnReject, RejectContext, Respond};
 use http::{Request, Response};
 use tower_service::Service;
 
-use crate::admission::{Admission, Admitted};
+use crate::admission::Admission;
 use crate::future::ResponseFuture;
 
 /// The service of a [`RateLimitLayer`](crate::RateLimitLayer).
@@ -78,17 +78,17 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        let admitted = self.admission.admit(&mut parts, self.slot);
-        match admitted {
-            Admitted::Passed(advert, late) => {
+        let mut advert = None;
+        match self.admission.admit(&mut parts, self.slot, &mut advert) {
+            Ok(late) => {
                 // Decided without waiting, so the instance that is ready can be called in place.
                 let response = self.inner.call(Request::from_parts(parts, body));
                 ResponseFuture::passed(response, advert, late, self.on_reject.clone())
             }
-            Admitted::Refused(rejection, advert) => {
+            Err(rejection) => {
                 let context = RejectContext::of_parts(&parts);
                 let mut outcome = self.on_reject.reject(rejection, &context);
-                if let (Ok(response), Some(advert)) = (&mut outcome, advert) {
+                if let (Ok(response), Some(advert)) = (&mut outcome, &mut advert) {
                     advert.write(response);
                 }
                 ResponseFuture::refused(outcome)

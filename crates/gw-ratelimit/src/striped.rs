@@ -24,7 +24,9 @@ pub(crate) struct Striped<T> {
 struct Aligned<T>(RwLock<T>);
 
 impl<T: Clone> Striped<T> {
+    /// At least so many copies; their number is a power of two, so that none has to divide to find its own.
     pub(crate) fn new(value: T, copies: usize) -> Self {
+        let copies = copies.next_power_of_two();
         let copy = |value| Aligned(RwLock::new(value));
         Self {
             rest: (1..copies).map(|_| copy(value.clone())).collect(),
@@ -60,8 +62,8 @@ impl<T> Striped<T> {
     }
 
     fn copy(&self, thread: usize) -> RwLockReadGuard<'_, T> {
-        // The remainder is below the number of copies; what stands for the first one is out of range.
-        let index = (thread % (self.rest.len() + 1)).wrapping_sub(1);
+        // Below the number of copies; what stands for the first one is out of range.
+        let index = (thread & self.rest.len()).wrapping_sub(1);
         let copy = self.rest.get(index).unwrap_or(&self.first);
         copy.0.read().unwrap_or_else(PoisonError::into_inner)
     }

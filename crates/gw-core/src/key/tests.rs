@@ -115,10 +115,40 @@ fn forwarded_is_read_as_rfc_7239_writes_it() {
 }
 
 #[test]
-fn a_quoted_comma_does_not_begin_an_element() {
-    // Story: a proxy copied the Host field into `host="…"`, and a client put a whole element in there.
-    let copied = "for=198.51.100.7;host=\"a,for=9.9.9.9;b=\"";
-    assert_eq!(forwarded_client(copied), "10.0.0.1");
+fn what_a_proxy_quotes_is_not_read() {
+    // Story: a proxy copied the Host field into `host="…"`, and a client put a whole element in there. The walk then ended
+    // at the proxy, which was on an allow list.
+    for host in [
+        "a,for=9.9.9.9;b=",
+        ";for=9.9.9.9",
+        r#"a\", for=9.9.9.9;b=\""#,
+        r"a\\",
+        "\u{e9}",
+    ] {
+        let copied = format!("for=9.9.9.9;a=\", for=198.51.100.7;host=\"{host}\"");
+        assert_eq!(forwarded_client(&copied), "198.51.100.7", "{host:?}");
+    }
+}
+
+#[test]
+fn what_a_client_wrote_does_not_end_the_walk_before_it_is_reached() {
+    // Story: a client sent a field with a byte above 127, the proxy appended the client's address to that line, and the
+    // whole line counted as unreadable: the client had become the proxy, which was on an allow list.
+    for forged in [&b"\xff"[..], b"\xc3\x28, ,", b"\"", b"\\", b"for=\"1.1.1.1"] {
+        for (name, element) in [
+            ("x-forwarded-for", &b"198.51.100.7"[..]),
+            ("forwarded", b"for=198.51.100.7"),
+        ] {
+            let value = HeaderValue::from_bytes(&[forged, b", ", element].concat()).unwrap();
+            let field = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
+            let mut proxies = proxies(&["10.0.0.0/8"]);
+            if name == "forwarded" {
+                proxies = proxies.writing_forwarded();
+            }
+            let client = proxies.client("10.0.0.1".parse().unwrap(), &field);
+            assert_eq!(client.ip().to_string(), "198.51.100.7", "{forged:?}");
+        }
+    }
 }
 
 #[test]
@@ -164,6 +194,20 @@ proptest! {
         }
         let field = headers("x-forwarded-for", &[&line]);
         prop_assert_eq!(client(&["10.0.0.0/8"], "10.9.9.9", &field), real.to_string());
+    }
+
+    /// The same for `Forwarded`, with what proxies quote.
+    #[test]
+    fn what_clients_write_and_proxies_quote_changes_nothing(
+        forged in "[ -~]{0,100}",
+        host in "[ -~]{0,50}",
+        client_bits: u32,
+    ) {
+        let real = Ipv4Addr::from(client_bits);
+        prop_assume!(real.octets()[0] != 10);
+        let host = host.replace('\\', r"\\").replace('"', r#"\""#);
+        let line = format!("{forged}, for={real};host=\"{host}\", for=\"10.0.0.2:80\";host=\"{host}\"");
+        prop_assert_eq!(forwarded_client(&line), real.to_string());
     }
 
     /// No bytes make the walk panic, and an untrusted peer is always itself.

@@ -156,7 +156,7 @@ fn what_is_written_down_of_quotas_follows_changes() {
 #[test]
 fn a_redirect_is_not_held_up() {
     let limiter = limiter(&[("p", Quota::per_minute(1), Mode::Enforce)]);
-    let advert = advert(&limiter, Headers::Draft11, &[("p", 1)]).unwrap();
+    let mut advert = advert(&limiter, Headers::Draft11, &[("p", 1)]).unwrap();
     let mut response = response();
     *response.status_mut() = StatusCode::FOUND;
     advert.write(&mut response);

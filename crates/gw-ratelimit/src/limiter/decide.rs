@@ -108,14 +108,15 @@ impl Limiter {
         decision: &mut Decision,
     ) -> Option<(Receipt, Algorithm)> {
         let mut applied = self.applied(book, charge)?;
-        let (key, cost) = (charge.key, self.cost(charge, &mut applied, now));
-        let algorithm = applied.algorithm;
+        let (key, algorithm) = (charge.key, applied.algorithm);
+        let cost = self.cost(charge, algorithm, now);
+        applied.penalized = cost > charge.cost;
         let (verdict, place) = if cost == 0 {
             // Free of charge, and no reason to remember the key.
-            let state = self.store.peek(key, &algorithm);
+            let state = self.store.peek(key, algorithm);
             (Verdict::Allow { state }, None)
         } else {
-            self.store.charge(key, &algorithm, cost, now, &book.terms)
+            self.store.charge(key, algorithm, cost, now, &book.terms)
         };
         decision.push(Standing::new(applied, verdict, now));
         match (verdict, place) {
@@ -126,7 +127,7 @@ impl Limiter {
                     after,
                     cost,
                 };
-                Some((receipt, algorithm))
+                Some((receipt, *algorithm))
             }
             _ => None,
         }
@@ -173,8 +174,9 @@ impl Limiter {
                 decision.push(refused);
                 continue;
             }
-            let cost = self.cost(charge, &mut applied, now);
-            let state = self.store.peek(charge.key, &applied.algorithm);
+            let cost = self.cost(charge, applied.algorithm, now);
+            applied.penalized = cost > charge.cost;
+            let state = self.store.peek(charge.key, applied.algorithm);
             let verdict = match applied.algorithm.decide(state, now, cost) {
                 // Not charged, so what it has is what it had.
                 Verdict::Allow { .. } => Verdict::Allow { state },
@@ -203,7 +205,7 @@ impl Limiter {
     }
 
     /// The policy of a charge as it applies, unless it is off.
-    pub(super) fn applied(&self, book: &Book, charge: &Charge) -> Option<Applied> {
+    pub(super) fn applied<'a>(&self, book: &'a Book, charge: &Charge) -> Option<Applied<'a>> {
         let policy = charge.policy()?;
         let mode = self.mode(policy);
         let terms = book.terms(charge).filter(|_| mode != Mode::Off)?;
@@ -211,7 +213,7 @@ impl Limiter {
             policy,
             mode,
             tier: charge.tier,
-            algorithm: terms.algorithm,
+            algorithm: &terms.algorithm,
             penalized: false,
         })
     }

@@ -109,11 +109,11 @@ impl Limiter {
         }
         let algorithm = applied.algorithm;
         let mark = self.mark(&bill.charge);
-        let Some(receipt) = self.force(&book, &bill.charge, &algorithm, cells, now) else {
+        let Some(receipt) = self.force(&book, &bill.charge, algorithm, cells, now) else {
             return 0;
         };
         let cells = receipt.cost;
-        let mut paid = Paid::new(receipt, algorithm, mark);
+        let mut paid = Paid::new(receipt, *algorithm, mark);
         if let (Some(paid), Some(before)) = (&mut paid, &bill.paid) {
             paid.join(before);
         }

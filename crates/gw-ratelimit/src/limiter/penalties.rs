@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
-use crate::decision::{Applied, Decision, PolicyId, Ruling};
+use crate::decision::{Decision, PolicyId, Ruling};
 use crate::penalty::Strikes;
 use crate::store::{KeyHash, Place, Receipt, Store as _};
 use crate::verdict::Verdict;
@@ -35,15 +35,18 @@ impl Slot {
 
 impl Limiter {
     /// What a request pays: more than it says, if its key has strikes.
-    pub(super) fn cost(&self, charge: &Charge, applied: &mut Applied, now: u64) -> u32 {
-        let Some(slot) = self.slot(charge) else {
-            return charge.cost;
-        };
+    pub(super) fn cost(&self, charge: &Charge, algorithm: &Algorithm, now: u64) -> u32 {
+        match self.slot(charge) {
+            None => charge.cost,
+            Some(slot) => self.cost_with(slot, charge, algorithm, now),
+        }
+    }
+
+    // Apart, since few policies have a penalty.
+    #[inline(never)]
+    fn cost_with(&self, slot: &Slot, charge: &Charge, algorithm: &Algorithm, now: u64) -> u32 {
         let word = self.store.peek(slot.key(charge.key), &slot.algorithm);
-        let burst = applied.algorithm.burst();
-        let cost = slot.strikes.cost(charge.cost, burst, word, now);
-        applied.penalized = cost > charge.cost;
-        cost
+        slot.strikes.cost(charge.cost, algorithm.burst(), word, now)
     }
 
     /// Notes who was refused: as a strike, and for the list of top offenders.

@@ -6,9 +6,10 @@ use http::request::Parts;
 use smallvec::SmallVec;
 
 use super::limiter::{Begun, SharedCharge, SharedLimiter};
-use crate::admission::{Admission, Admitted, record};
+use crate::admission::{Admission, Charges, record};
 use crate::decision::Decision;
 use crate::error;
+use crate::fields::Advert;
 
 /// From a request's head to a decision in Redis: what a layer's services share.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct SharedAdmission {
 pub(super) type Question = Pin<Box<dyn Future<Output = Decision> + Send>>;
 
 pub(super) enum Asked {
-    Decided(Admitted),
+    Decided(Result<(), Rejection>),
     Asking(Question),
 }
 
@@ -34,18 +35,21 @@ impl SharedAdmission {
         &self.limiter
     }
 
-    /// Decides on a request if that takes no question.
-    pub(super) fn ask(&self, parts: &mut Parts, slot: &'static str) -> Asked {
-        let charges = match self.admission.charges(parts) {
-            Ok(charges) if charges.is_empty() => {
-                return Asked::Decided(Admitted::Passed(None, None));
-            }
-            Ok(charges) => charges,
-            Err(rejection) => {
-                record(parts, None, Some((slot, &rejection)));
-                return Asked::Decided(Admitted::Refused(rejection, None));
-            }
-        };
+    /// Decides on a request if that takes no question. What the answer is to tell is put into `advert`.
+    pub(super) fn ask(
+        &self,
+        parts: &mut Parts,
+        slot: &'static str,
+        advert: &mut Option<Advert>,
+    ) -> Asked {
+        let mut charges = Charges::new();
+        if let Err(rejection) = self.admission.charges(parts, &mut charges) {
+            record(parts, None, Some((slot, &rejection)));
+            return Asked::Decided(Err(rejection));
+        }
+        if charges.is_empty() {
+            return Asked::Decided(Ok(()));
+        }
         let charges: SmallVec<[SharedCharge; 4]> = charges
             .iter()
             .filter_map(|charge| {
@@ -54,26 +58,26 @@ impl SharedAdmission {
             })
             .collect();
         match self.limiter.begin(&charges) {
-            Begun::Decided(decision) => Asked::Decided(self.tell(parts, &decision, slot)),
+            Begun::Decided(decision) => Asked::Decided(self.tell(parts, slot, &decision, advert)),
             Begun::Asking(asking) => Asked::Asking(Box::pin((*asking).finish())),
         }
     }
 
-    /// What becomes of a request that was decided on.
+    /// What becomes of a request that was decided on, and in `advert` what the answer is to tell.
     pub(super) fn tell(
         &self,
         parts: &mut Parts,
-        decision: &Decision,
         slot: &'static str,
-    ) -> Admitted {
-        let rejection = || -> Rejection {
-            match decision.binding() {
-                Some(_) => error::exceeded(decision, self.admission.limiter()),
-                // No policy refused: nobody was there to decide.
-                None => error::unavailable(),
-            }
+        decision: &Decision,
+        advert: &mut Option<Advert>,
+    ) -> Result<(), Rejection> {
+        let rejection = || match decision.binding() {
+            Some(_) => error::exceeded(decision, self.admission.limiter()),
+            // No policy refused: nobody was there to decide.
+            None => error::unavailable(),
         };
-        self.admission.tell(parts, decision, rejection, slot)
+        self.admission
+            .tell(parts, slot, decision, advert, rejection)
     }
 }
 

@@ -93,8 +93,11 @@ where
                         desk,
                         on_reject,
                     } = *waiting;
-                    let admitted = desk.admission.tell(&mut parts, &decision, desk.slot);
-                    let outcome = go_on(admitted, parts, body, &mut inner, &on_reject);
+                    let mut advert = None;
+                    let decided =
+                        desk.admission
+                            .tell(&mut parts, desk.slot, &decision, &mut advert);
+                    let outcome = go_on(decided, advert, (parts, body), &mut inner, &on_reject);
                     state.set(State::Decided { outcome });
                 }
                 StateProjection::Decided { outcome } => return outcome.poll(cx),

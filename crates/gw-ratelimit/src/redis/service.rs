@@ -1,14 +1,14 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use gw_core::{OnReject, RejectContext, Respond};
+use gw_core::{OnReject, RejectContext, Rejection, Respond};
 use http::request::Parts;
 use http::{Request, Response};
 use tower_service::Service;
 
 use super::admission::{Asked, Desk};
 use super::future::{ResponseFuture, Waiting};
-use crate::admission::Admitted;
+use crate::fields::Advert;
 use crate::future;
 
 /// The service of a [`SharedRateLimitLayer`](super::SharedRateLimitLayer).
@@ -73,10 +73,16 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        match self.desk.admission.ask(&mut parts, self.desk.slot) {
-            Asked::Decided(admitted) => {
+        let mut advert = None;
+        match self
+            .desk
+            .admission
+            .ask(&mut parts, self.desk.slot, &mut advert)
+        {
+            Asked::Decided(decided) => {
+                let request = (parts, body);
                 // Decided without waiting, so the instance that is ready can be called in place.
-                let decided = go_on(admitted, parts, body, &mut self.inner, &self.on_reject);
+                let decided = go_on(decided, advert, request, &mut self.inner, &self.on_reject);
                 ResponseFuture::decided(decided)
             }
             Asked::Asking(question) => {
@@ -96,9 +102,9 @@ where
 
 /// Calls the inner service, or refuses.
 pub(super) fn go_on<S, R, B, ResB>(
-    admitted: Admitted,
-    parts: Parts,
-    body: B,
+    decided: Result<(), Rejection>,
+    advert: Option<Advert>,
+    (parts, body): (Parts, B),
     inner: &mut S,
     on_reject: &R,
 ) -> future::ResponseFuture<S::Future, R, Result<Response<ResB>, R::Error>>
@@ -106,15 +112,16 @@ where
     S: Service<Request<B>, Response = Response<ResB>>,
     R: OnReject<Response<ResB>, S::Error> + Clone,
 {
-    match admitted {
-        Admitted::Passed(advert, late) => {
+    match decided {
+        Ok(()) => {
             let response = inner.call(Request::from_parts(parts, body));
-            future::ResponseFuture::passed(response, advert, late, on_reject.clone())
+            // Nothing is charged late here.
+            future::ResponseFuture::passed(response, advert, None, on_reject.clone())
         }
-        Admitted::Refused(rejection, advert) => {
+        Err(rejection) => {
             let context = RejectContext::of_parts(&parts);
             let mut outcome = on_reject.reject(rejection, &context);
-            if let (Ok(response), Some(advert)) = (&mut outcome, advert) {
+            if let (Ok(response), Some(mut advert)) = (&mut outcome, advert) {
                 advert.write(response);
             }
             future::ResponseFuture::refused(outcome)

@@ -179,16 +179,19 @@ impl Store for Exact {
             // Not reached: there is at least one shard, and their number is a power of two.
             return (Verdict::DenyForever { state: 0 }, None);
         };
-        let known = match read(shard).table.get(key) {
-            Some(word) => word.charge(algorithm, cost, now),
-            None => None,
-        };
-        match known {
-            Some(verdict @ Verdict::Allow { .. }) => (verdict, Some(Place::Own)),
-            Some(denied) => (denied, None),
-            // First sight, or so much coming and going that this thread never got in between.
-            None => self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms),
+        {
+            let shard = read(shard);
+            let word = shard.table.get(key);
+            match word.and_then(|word| word.charge(algorithm, cost, now)) {
+                Some(Verdict::Allow { state }) => {
+                    return (Verdict::Allow { state }, Some(Place::Own));
+                }
+                Some(denied) => return (denied, None),
+                None => {}
+            }
         }
+        // First sight, or so much coming and going that this thread never got in between.
+        self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms)
     }
 
     fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {

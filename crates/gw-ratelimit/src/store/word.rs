@@ -27,15 +27,16 @@ impl Word {
     pub(super) fn charge(&self, algorithm: &Algorithm, cost: u32, now: u64) -> Option<Verdict> {
         let mut seen = self.get();
         for _ in 0..Self::TRIES {
-            let verdict = algorithm.decide(seen, now, cost);
-            let Verdict::Allow { state } = verdict else {
-                return Some(verdict);
+            let state = match algorithm.decide(seen, now, cost) {
+                Verdict::Allow { state } => state,
+                denied => return Some(denied),
             };
             match self
                 .0
                 .compare_exchange_weak(seen, state, Ordering::Relaxed, Ordering::Relaxed)
             {
-                Ok(_) => return Some(verdict),
+                // Made anew: handing on what was decided would take it through memory, and that stalls.
+                Ok(_) => return Some(Verdict::Allow { state }),
                 Err(actual) => seen = actual,
             }
         }
