@@ -30,13 +30,13 @@ pub struct Decision {
     standings: SmallVec<[Standing; 4]>,
 }
 
-/// A policy as it applies to one request.
+/// A policy as it applies to one request: with its algorithm where that stands, or, where that is waited with, by value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Applied<'a> {
+pub(crate) struct Applied<A> {
     pub(crate) policy: PolicyId,
     pub(crate) mode: Mode,
     pub(crate) tier: Option<Tier>,
-    pub(crate) algorithm: &'a Algorithm,
+    pub(crate) algorithm: A,
     pub(crate) penalized: bool,
 }
 
@@ -66,6 +66,20 @@ pub enum Ruling {
     Limited,
     /// The request costs more than the policy's burst, and can never pass; it is not charged.
     TooCostly,
+}
+
+#[cfg(feature = "redis")]
+impl<A> Applied<A> {
+    /// The same with another algorithm, or the same one otherwise.
+    pub(crate) fn with<B>(self, algorithm: B) -> Applied<B> {
+        Applied {
+            policy: self.policy,
+            mode: self.mode,
+            tier: self.tier,
+            algorithm,
+            penalized: self.penalized,
+        }
+    }
 }
 
 impl Decision {
@@ -141,7 +155,7 @@ impl Decision {
 }
 
 impl Standing {
-    pub(crate) const fn new(applied: Applied<'_>, verdict: Verdict, now: u64) -> Self {
+    pub(crate) const fn new(applied: Applied<&Algorithm>, verdict: Verdict, now: u64) -> Self {
         let Applied {
             policy,
             mode,

@@ -70,11 +70,12 @@ impl Limiter {
 
     /// The policy of a charge as it applies to a request that a shared store decides on, and what the request pays.
     #[cfg(feature = "redis")]
-    pub(crate) fn apply(&self, charge: &Charge, now: u64) -> Option<(Applied, u32)> {
+    pub(crate) fn apply(&self, charge: &Charge, now: u64) -> Option<(Applied<Algorithm>, u32)> {
         let book = self.book.read();
         let mut applied = self.applied(&book, charge)?;
-        let cost = self.cost(charge, &mut applied, now);
-        Some((applied, cost))
+        let cost = self.cost(charge, applied.algorithm, now);
+        applied.penalized = cost > charge.cost;
+        Some((applied.with(*applied.algorithm), cost))
     }
 
     /// Takes note of charges that a shared store decided on, as far as they would have been allowed here.
@@ -205,7 +206,11 @@ impl Limiter {
     }
 
     /// The policy of a charge as it applies, unless it is off.
-    pub(super) fn applied<'a>(&self, book: &'a Book, charge: &Charge) -> Option<Applied<'a>> {
+    pub(super) fn applied<'a>(
+        &self,
+        book: &'a Book,
+        charge: &Charge,
+    ) -> Option<Applied<&'a Algorithm>> {
         let policy = charge.policy()?;
         let mode = self.mode(policy);
         let terms = book.terms(charge).filter(|_| mode != Mode::Off)?;

@@ -232,7 +232,11 @@ impl SharedLimiter {
         let permit = Permit::of(shared)?;
         let answers = permit.ask(shared.link.ask(&[question])).await?;
         let state = answers.of_policies.first()?.debt;
-        Some(Standing::new(applied, Verdict::Allow { state }, 0))
+        Some(Standing::new(
+            applied.with(&applied.algorithm),
+            Verdict::Allow { state },
+            0,
+        ))
     }
 
     /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances

@@ -54,8 +54,8 @@ pub(super) struct Holdings {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item {
     pub(super) charge: SharedCharge,
-    pub(super) applied: Applied,
-    pub(super) gcra: Gcra,
+    /// With the quota as a rate: Redis counts nothing else.
+    pub(super) applied: Applied<Gcra>,
     /// What it pays: more than the charge says, if the key has strikes here.
     pub(super) cost: u32,
     /// What was decided here, if it was. Else what is asked, and for how many cells.
@@ -134,8 +134,7 @@ impl Shared {
             };
             Some(Item {
                 charge: *charge,
-                applied,
-                gcra,
+                applied: applied.with(gcra),
                 cost,
                 known: None,
                 lacking: cost,
@@ -155,10 +154,11 @@ impl Shared {
     ) -> bool {
         let now = self.now();
         for item in &mut *items {
-            let decide = |entry: &mut Entry| entry.lease.decide(&item.gcra, item.cost, now);
+            let decide =
+                |entry: &mut Entry| entry.lease.decide(&item.applied.algorithm, item.cost, now);
             match holdings.table.known(item.charge.digest, decide) {
                 Some(Verdict::Allow { .. }) => {}
-                None if item.cost <= item.gcra.burst() => {}
+                None if item.cost <= item.applied.algorithm.burst() => {}
                 None => item.known = Some(Verdict::DenyForever { state: now }),
                 Some(denied) => item.known = Some(denied),
             }
@@ -169,7 +169,7 @@ impl Shared {
             if item.known.is_some() {
                 continue;
             }
-            let (digest, gcra, cost) = (item.charge.digest, item.gcra, item.cost);
+            let (digest, gcra, cost) = (item.charge.digest, item.applied.algorithm, item.cost);
             if refused {
                 // Nothing is charged, and nothing asked.
                 let known = holdings
@@ -231,7 +231,7 @@ impl Shared {
                     clock: answers.clock,
                     limited: answer.ruling != Ruling::Allowed,
                 };
-                let (gcra, extra) = (item.gcra, item.extra);
+                let (gcra, extra) = (item.applied.algorithm, item.extra);
                 let known = holdings.table.known(item.charge.digest, |entry| {
                     entry.lease.told(&gcra, grant, extra, sent, now);
                     (entry.lease.balance(now), entry.lease.pause(now))
@@ -252,7 +252,8 @@ impl Shared {
         for item in items {
             // All are known by now.
             let verdict = item.known.unwrap_or(Verdict::Allow { state: now });
-            decision.push(Standing::new(item.applied, verdict, now));
+            let algorithm = Algorithm::Gcra(item.applied.algorithm);
+            decision.push(Standing::new(item.applied.with(&algorithm), verdict, now));
         }
         if decision.is_allowed() && self.on_failure == OnFailure::LocalFallback {
             let charged = items.iter().filter(|item| item.is_allowed());
@@ -292,7 +293,7 @@ impl Item {
         Question {
             policy: self.applied.policy.index(),
             digest: self.charge.digest,
-            gcra: self.gcra,
+            gcra: self.applied.algorithm,
             cost: self.lacking,
             extra: self.extra,
             enforced: self.applied.mode == Mode::Enforce,
@@ -303,9 +304,13 @@ impl Item {
         match answer.ruling {
             Ruling::Allowed => Verdict::Allow { state: tat },
             Ruling::Limited => {
-                let after = answer.debt.saturating_add(self.gcra.cost(self.lacking));
+                let after = answer
+                    .debt
+                    .saturating_add(self.applied.algorithm.cost(self.lacking));
                 // Redis may count in coarser units than these.
-                let wait = after.saturating_sub(self.gcra.tolerance()).max(1);
+                let wait = after
+                    .saturating_sub(self.applied.algorithm.tolerance())
+                    .max(1);
                 // Nor is it asked again before that.
                 let wait = wait.max(pause);
                 Verdict::Deny { state: tat, wait }

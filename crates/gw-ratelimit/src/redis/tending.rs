@@ -22,7 +22,9 @@ impl Shared {
                 if entry.fetching || !entry.lease.is_half_gone(now) {
                     return 0;
                 }
-                let extra = entry.lease.extra(&item.gcra, holdings.most, now);
+                let extra = entry
+                    .lease
+                    .extra(&item.applied.algorithm, holdings.most, now);
                 entry.fetching = extra > 0;
                 extra
             });
