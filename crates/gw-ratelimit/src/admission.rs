@@ -77,8 +77,12 @@ impl Admission {
         let now = self.limiter.nanos(Instant::now());
         let mut decision = Decision::default();
         let mut bills = self.late.then(Bills::new);
-        self.limiter
-            .decide(&charges, now, &mut decision, bills.as_mut());
+        match &mut bills {
+            Some(bills) => self
+                .limiter
+                .decide_with_bills(&charges, now, &mut decision, bills),
+            None => self.limiter.decide(&charges, now, &mut decision),
+        }
         let mut advert = Advert::of(&decision, self.headers, &self.limiter);
         if let Some(advert) = &mut advert {
             advert.mark(&mut parts.extensions);
