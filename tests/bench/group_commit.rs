@@ -4,20 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::Result;
-use super::load::Run;
+use super::closed_loop::{self, Client, Run};
 
 /// A new file after so many bytes, with its space reserved, as the gateway's queue has it.
 const FILE: u64 = 64 << 20;
@@ -72,37 +67,24 @@ impl GroupCommit {
     ///
     /// Dropping the future ends the writers.
     pub async fn run(&self, payload: Bytes, writers: usize, count: usize) -> Result<Run> {
-        let left = Arc::new(AtomicUsize::new(count));
-        let started = Instant::now();
-        let mut tasks = JoinSet::new();
-        for _ in 0..writers {
-            tasks.spawn(write(self.clone(), payload.clone(), Arc::clone(&left)));
-        }
-        let mut samples = Vec::with_capacity(count);
-        while let Some(ended) = tasks.join_next().await {
-            samples.extend(ended??);
-        }
-        Ok(Run::new(samples, started.elapsed()))
+        let commit = self.clone();
+        let writer = Writer { commit, payload };
+        let (_, run) = closed_loop::run(vec![writer; writers], count).await?;
+        Ok(run)
     }
 }
 
-async fn write(
+/// Has one payload at a time made durable.
+#[derive(Debug, Clone)]
+struct Writer {
     commit: GroupCommit,
     payload: Bytes,
-    left: Arc<AtomicUsize>,
-) -> Result<Vec<Duration>> {
-    let mut latencies = Vec::new();
-    // Relaxed: the count alone is shared, nothing is published by it.
-    let take = |left: usize| left.checked_sub(1);
-    while left
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-        .is_ok()
-    {
-        let started = Instant::now();
-        commit.store(payload.clone()).await?;
-        latencies.push(started.elapsed());
+}
+
+impl Client for Writer {
+    async fn exchange(&mut self) -> Result<()> {
+        self.commit.store(self.payload.clone()).await
     }
-    Ok(latencies)
 }
 
 /// Whoever waits when it fails learns it by the end of its channel.

@@ -1,17 +1,15 @@
-//! A closed loop: each connection sends its next request when it has read the answer to the last one.
+//! A closed loop over HTTP: each connection sends its next request when it has read the answer to the last one.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::Result;
+use super::closed_loop::{self, Run};
 use super::connection::Connection;
-use super::statistics::Latencies;
+
+/// Requests that count for nothing: pools fill, buffers grow, branches are learned.
+pub const WARM_UP: usize = 2_000;
 
 /// The fields an API client in a browser sends.
 const FIELDS: &str = "host: api.example.com\r\n\
@@ -41,49 +39,14 @@ pub fn post(target: &str, json: &str) -> Bytes {
 /// Open connections that send the same request again and again.
 #[derive(Debug)]
 pub struct Load {
+    clients: Vec<Client>,
+}
+
+#[derive(Debug)]
+struct Client {
+    connection: Connection,
     request: Bytes,
     status: u16,
-    connections: Vec<Connection>,
-}
-
-/// What a run of a [`Load`] saw, or several runs together.
-#[derive(Debug, Clone, Default)]
-pub struct Run {
-    samples: Vec<Duration>,
-    elapsed: Duration,
-}
-
-impl Run {
-    /// A run that something else than a [`Load`] made.
-    pub fn new(samples: Vec<Duration>, elapsed: Duration) -> Self {
-        Self { samples, elapsed }
-    }
-
-    /// Requests, all of them answered.
-    pub fn requests(&self) -> usize {
-        self.samples.len()
-    }
-
-    /// Requests per second.
-    pub fn rate(&self) -> f64 {
-        self.requests() as f64 / self.elapsed.as_secs_f64()
-    }
-
-    /// How long it took.
-    pub fn elapsed(&self) -> Duration {
-        self.elapsed
-    }
-
-    /// From the first byte sent to the last byte read, of each request.
-    pub fn latencies(&self) -> Latencies {
-        Latencies::new(self.samples.clone())
-    }
-
-    /// Counts another run in.
-    pub fn append(&mut self, other: Self) {
-        self.samples.extend(other.samples);
-        self.elapsed += other.elapsed;
-    }
 }
 
 impl Load {
@@ -93,21 +56,23 @@ impl Load {
     ///
     /// If one is refused.
     pub async fn open(addr: SocketAddr, connections: usize, request: Bytes) -> Result<Self> {
-        let mut open = Vec::with_capacity(connections);
+        let mut clients = Vec::with_capacity(connections);
         for _ in 0..connections {
-            open.push(Connection::open(addr).await?);
+            clients.push(Client {
+                connection: Connection::open(addr).await?,
+                request: request.clone(),
+                status: 200,
+            });
         }
-        Ok(Self {
-            request,
-            status: 200,
-            connections: open,
-        })
+        Ok(Self { clients })
     }
 
     /// Takes answers of this status for good, instead of 200.
     #[must_use]
     pub fn answered(mut self, status: u16) -> Self {
-        self.status = status;
+        for client in &mut self.clients {
+            client.status = status;
+        }
         self
     }
 
@@ -121,53 +86,22 @@ impl Load {
     ///
     /// Dropping the future closes the connections; the load is of no use afterwards.
     pub async fn run(&mut self, requests: usize) -> Result<Run> {
-        // Shared, so that no connection is done long before the others.
-        let left = Arc::new(AtomicUsize::new(requests));
-        let started = Instant::now();
-        let mut tasks = JoinSet::new();
-        for connection in self.connections.drain(..) {
-            tasks.spawn(closed_loop(
-                connection,
-                self.request.clone(),
-                self.status,
-                Arc::clone(&left),
-            ));
-        }
-        let mut samples = Vec::with_capacity(requests);
-        while let Some(ended) = tasks.join_next().await {
-            let (connection, latencies) = ended??;
-            samples.extend(latencies);
-            self.connections.push(connection);
-        }
-        Ok(Run {
-            samples,
-            elapsed: started.elapsed(),
-        })
+        let clients = std::mem::take(&mut self.clients);
+        let (clients, run) = closed_loop::run(clients, requests).await?;
+        self.clients = clients;
+        Ok(run)
     }
 }
 
-async fn closed_loop(
-    mut connection: Connection,
-    request: Bytes,
-    status: u16,
-    left: Arc<AtomicUsize>,
-) -> Result<(Connection, Vec<Duration>)> {
-    let mut latencies = Vec::new();
-    // Relaxed: the count alone is shared, nothing is published by it.
-    let take = |left: usize| left.checked_sub(1);
-    while left
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-        .is_ok()
-    {
-        let started = Instant::now();
-        let head = connection.exchange(&request).await?;
-        latencies.push(started.elapsed());
-        if head.status != status || head.close {
-            let body = String::from_utf8_lossy(connection.body(head));
+impl closed_loop::Client for Client {
+    async fn exchange(&mut self) -> Result<()> {
+        let head = self.connection.exchange(&self.request).await?;
+        if head.status != self.status || head.close {
+            let body = String::from_utf8_lossy(self.connection.body(head));
             return Err(
                 format!("a request under load was answered {}: {body}", head.status).into(),
             );
         }
+        Ok(())
     }
-    Ok((connection, latencies))
 }

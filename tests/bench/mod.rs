@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod callgrind;
+pub mod closed_loop;
 pub mod connection;
 pub mod cpu;
 pub mod gateway;
@@ -13,9 +14,10 @@ pub mod hang;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod program;
 pub mod roles;
 pub mod statistics;
-pub mod supervise;
+mod supervise;
 pub mod table;
 
 /// Whatever went wrong, for a person to read: a measurement that cannot be made has no other answer.

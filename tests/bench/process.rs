@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use super::Result;
 
+/// For a server to start or to end, and for requests to come or go.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often something is looked at that gives no sign of its own.
 const POLL: Duration = Duration::from_millis(20);
 

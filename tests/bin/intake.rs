@@ -15,13 +15,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use gw_tests::bench::gateway::{self, Gateway};
+use gw_tests::bench::closed_loop::Run;
+use gw_tests::bench::gateway::Gateway;
 use gw_tests::bench::group_commit::GroupCommit;
-use gw_tests::bench::load::{self, Load, Run};
+use gw_tests::bench::load::{self, Load};
 use gw_tests::bench::process::Process;
+use gw_tests::bench::program::Program;
 use gw_tests::bench::roles::Role;
 use gw_tests::bench::statistics::{median, micros};
-use gw_tests::bench::supervise::{status, supervise};
 use gw_tests::bench::table::Table;
 use gw_tests::bench::{Result, ports};
 
@@ -39,11 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Durable log uploads per second through the reference gateway, beside a bare group-commit loop and a bare server.
 #[derive(Debug, Parser)]
 struct Args {
-    #[command(subcommand)]
-    role: Option<Role>,
-    /// The gateway's program; the one beside this program unless given.
-    #[arg(long)]
-    gateway: Option<PathBuf>,
+    #[command(flatten)]
+    program: Program,
     /// Where both write; beside this program unless given. Directories for temporary files may be in memory.
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -78,19 +76,10 @@ struct Subject {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match &args.role {
-        // A role ends by being killed.
-        Some(role) => status(role.run().map(|()| true)),
-        None => status(supervise(LIMIT, async {
-            measure(&args).await.map(|()| true)
-        })),
-    }
+    args.program.run(LIMIT, measure(&args))
 }
 
-async fn measure(args: &Args) -> Result<()> {
-    if cfg!(debug_assertions) {
-        println!("This is a debug build: what it prints says nothing about a release.");
-    }
+async fn measure(args: &Args) -> Result<bool> {
     let directory = match &args.directory {
         Some(directory) => directory.clone(),
         None => env::current_exe()?
@@ -122,7 +111,8 @@ async fn measure(args: &Args) -> Result<()> {
     for gateway in [stays, to_file] {
         gateway.process.terminate(PATIENCE).await?;
     }
-    Ok(())
+    // Nothing is promised.
+    Ok(true)
 }
 
 /// One event, in the form that needs no change.
@@ -135,10 +125,7 @@ fn upload(bytes: usize) -> String {
 }
 
 async fn start(args: &Args, scratch: &Path, json: &str, delivery: Delivery) -> Result<Subject> {
-    let program = args
-        .gateway
-        .clone()
-        .map_or_else(gateway::beside_this_program, Ok)?;
+    let program = args.program.gateway()?;
     let name = delivery.name();
     let directory = scratch.join(name);
     std::fs::create_dir(&directory)?;

@@ -8,19 +8,20 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Parser;
-use gw_tests::bench::gateway::{self, Gateway};
+use gw_tests::bench::closed_loop::Run;
+use gw_tests::bench::gateway::Gateway;
 use gw_tests::bench::hang::Hang;
-use gw_tests::bench::load::{self, Load, Run};
-use gw_tests::bench::process::Process;
+use gw_tests::bench::load::{self, Load, WARM_UP};
+use gw_tests::bench::process::{PATIENCE, Process};
+use gw_tests::bench::program::Program;
 use gw_tests::bench::roles::{Role, held};
 use gw_tests::bench::statistics::{median, micros};
-use gw_tests::bench::supervise::{status, supervise};
 use gw_tests::bench::table::Table;
 use gw_tests::bench::{Result, ports};
 use tokio::time::{Instant, sleep};
@@ -30,7 +31,6 @@ const ALLOWED: f64 = 1.10;
 const ALLOWED_MORE: Duration = Duration::from_millis(1);
 
 const CONNECTIONS: usize = 4;
-const WARM_UP: usize = 2_000;
 
 /// Requests of one turn within a pair, less than half a second.
 const SLICE: usize = 4_000;
@@ -44,8 +44,7 @@ const PLACES: usize = 1024;
 /// All that is measured must fit in here.
 const LIMIT: Duration = Duration::from_secs(110);
 
-/// For a server to start, and for requests to come or go.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the slow upstream is asked what it holds.
 const POLL: Duration = Duration::from_millis(10);
 
 /// After the last of the hanging requests has come: opening two hundred connections is not what is measured.
@@ -56,11 +55,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Exit status 1 if the p99 grows by more than a tenth and by more than a millisecond.
 #[derive(Debug, Parser)]
 struct Args {
-    #[command(subcommand)]
-    role: Option<Role>,
-    /// The gateway's program; the one beside this program unless given.
-    #[arg(long)]
-    gateway: Option<PathBuf>,
+    #[command(flatten)]
+    program: Program,
     /// Worker threads of the gateway; one per core unless given.
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -123,21 +119,11 @@ struct Pair {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match &args.role {
-        // A role ends by being killed.
-        Some(role) => status(role.run().map(|()| true)),
-        None => status(supervise(LIMIT, measure(&args))),
-    }
+    args.program.run(LIMIT, measure(&args))
 }
 
 async fn measure(args: &Args) -> Result<bool> {
-    if cfg!(debug_assertions) {
-        println!("This is a debug build: what it prints says nothing about a release.");
-    }
-    let program = args
-        .gateway
-        .clone()
-        .map_or_else(gateway::beside_this_program, Ok)?;
+    let program = args.program.gateway()?;
     let mut holds = true;
     for scenario in SCENARIOS {
         let scratch = tempfile::tempdir()?;
@@ -161,10 +147,7 @@ impl Stage {
         let mut slow = Process::start("slow-upstream", &slow.words()?, scratch)?;
         slow.accepts(slow_addr, PATIENCE).await?;
 
-        let threads = match args.threads {
-            Some(threads) => threads,
-            None => available_parallelism()?,
-        };
+        let threads = args.threads.map_or_else(available_parallelism, Ok)?;
         let tables = tables(fast_addr, slow_addr, scenario.cap);
         let configured = Gateway::configured(program, scratch, threads.get(), &tables)?;
         let gateway_addr = configured.addr;

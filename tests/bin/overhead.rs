@@ -15,13 +15,14 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Parser;
+use gw_tests::bench::closed_loop::Run;
 use gw_tests::bench::cpu::CpuTime;
-use gw_tests::bench::gateway::{self, Gateway};
-use gw_tests::bench::load::{self, Load, Run};
-use gw_tests::bench::process::Process;
+use gw_tests::bench::gateway::Gateway;
+use gw_tests::bench::load::{self, Load, WARM_UP};
+use gw_tests::bench::process::{PATIENCE, Process};
+use gw_tests::bench::program::Program;
 use gw_tests::bench::roles::Role;
 use gw_tests::bench::statistics::{median, micros};
-use gw_tests::bench::supervise::{status, supervise};
 use gw_tests::bench::table::Table;
 use gw_tests::bench::{Result, callgrind, ports};
 
@@ -30,9 +31,6 @@ const ALLOWED: f64 = 1.2;
 
 const CONNECTIONS: usize = 8;
 const TARGET: &str = "/api/v1/orders/4711?expand=items";
-
-/// Requests that count for nothing: pools fill, buffers grow, branches are learned.
-const WARM_UP: usize = 2_000;
 
 /// Requests of one turn within a pair, some 50 ms.
 const SLICE: usize = 2_000;
@@ -45,8 +43,7 @@ const CALLGRIND_MORE: usize = 2_000;
 const LIMIT: Duration = Duration::from_secs(70);
 const CALLGRIND_LIMIT: Duration = Duration::from_secs(300);
 
-/// For a server to start or to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For a server to start or to end under callgrind.
 const CALLGRIND_PATIENCE: Duration = Duration::from_secs(60);
 
 /// CPU time per request of the reference gateway beside that of a bare hyper proxy.
@@ -54,11 +51,8 @@ const CALLGRIND_PATIENCE: Duration = Duration::from_secs(60);
 /// Exit status 1 if the gateway takes more than 1.2 times as much.
 #[derive(Debug, Parser)]
 struct Args {
-    #[command(subcommand)]
-    role: Option<Role>,
-    /// The gateway's program; the one beside this program unless given.
-    #[arg(long)]
-    gateway: Option<PathBuf>,
+    #[command(flatten)]
+    program: Program,
     /// Worker threads of the proxy and of the gateway; one per core unless given.
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -105,17 +99,10 @@ fn main() -> ExitCode {
     } else {
         LIMIT
     };
-    match &args.role {
-        // A role ends by being killed.
-        Some(role) => status(role.run().map(|()| true)),
-        None => status(supervise(limit, measure(&args))),
-    }
+    args.program.run(limit, measure(&args))
 }
 
 async fn measure(args: &Args) -> Result<bool> {
-    if cfg!(debug_assertions) {
-        println!("This is a debug build: what it prints says nothing about a release.");
-    }
     let scratch = tempfile::tempdir()?;
     let [upstream_addr, proxy_addr] = ports::free()?;
     let upstream = Role::Upstream {
@@ -124,10 +111,7 @@ async fn measure(args: &Args) -> Result<bool> {
     let mut upstream = Process::start("upstream", &upstream.words()?, scratch.path())?;
     upstream.accepts(upstream_addr, PATIENCE).await?;
 
-    let threads = match args.threads {
-        Some(threads) => threads,
-        None => available_parallelism()?,
-    };
+    let threads = args.threads.map_or_else(available_parallelism, Ok)?;
     let bare = Role::Proxy {
         listen: proxy_addr,
         upstream: upstream_addr,
@@ -138,10 +122,7 @@ async fn measure(args: &Args) -> Result<bool> {
         addr: proxy_addr,
         words: bare.words()?,
     };
-    let program = args
-        .gateway
-        .clone()
-        .map_or_else(gateway::beside_this_program, Ok)?;
+    let program = args.program.gateway()?;
     let gateway = Gateway::configured(
         &program,
         scratch.path(),

@@ -33,7 +33,7 @@ pub const GATEWAY_TIMEOUT: Code = Code::new(
 );
 
 /// The answer to a refused request. Without a known rate of the lane clients come back after a second or two.
-pub(crate) fn rejection(refusal: Refusal) -> Rejection {
+fn rejection(refusal: Refusal) -> Rejection {
     let code = match refusal.reason() {
         Reason::LaneFull | Reason::QueueFull | Reason::QueueTimeout => &OVERLOADED,
         Reason::Draining => &SHUTTING_DOWN,
@@ -56,7 +56,6 @@ pub(crate) fn stopped() -> Rejection {
 const SLOT: &str = "admit";
 
 /// Tells the observer, if there is one, that a request is refused or its answer cut.
-#[cold]
 pub(crate) fn note(record: Option<&Record>, code: &'static Code) {
     if let Some(record) = record {
         record.refused(SLOT, code);
@@ -68,6 +67,16 @@ pub(crate) fn note(record: Option<&Record>, code: &'static Code) {
 pub struct Rejected {
     pub(crate) rejection: Rejection,
     pub(crate) context: RejectContext,
+}
+
+impl Rejected {
+    /// For a request that is refused or cut; the observer is told, if there is one.
+    #[cold]
+    pub(crate) fn new(refusal: Refusal, record: Option<&Record>, context: RejectContext) -> Self {
+        let rejection = rejection(refusal);
+        note(record, rejection.code());
+        Self { rejection, context }
+    }
 }
 
 /// A body was cut because its request held a place for longer than its lane allows.

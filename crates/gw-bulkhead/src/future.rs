@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
-use crate::error::{self, Rejected};
+use crate::error::Rejected;
 use crate::executor::{Execute, Failed, PollAnswer as _};
 use crate::lanes::{Lanes, Permit, Reaper, Wait};
 
@@ -137,10 +137,10 @@ impl<S, B, X> Queued<S, B, X> {
                 }
             }
             Err(refusal) => {
-                let rejection = error::rejection(refusal);
-                error::note(Record::of(request.extensions()), rejection.code());
+                let record = Record::of(request.extensions());
+                let rejected = Rejected::new(refusal, record, context);
                 State::Rejected {
-                    rejected: Some(Box::new(Rejected { rejection, context })),
+                    rejected: Some(Box::new(rejected)),
                 }
             }
         }

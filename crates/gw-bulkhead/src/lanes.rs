@@ -142,10 +142,10 @@ impl Lanes {
         let inner = &self.0;
         let mode = inner.mode();
         inner.reap(now);
-        let (queue, no_place) = match inner.take(lane, Turn::Arriving) {
-            Ok(()) => return Entry::Admitted(self.permit(lane)),
-            Err(no_place) => (inner.lane(lane).config.queue, no_place),
+        let Err(no_place) = inner.take(lane, Turn::Arriving) else {
+            return Entry::Admitted(self.permit(lane));
         };
+        let places = inner.lane(lane).config.queue;
         match (no_place, mode) {
             (NoPlace::Draining, _) => Entry::Refused(inner.refuse(lane, Reason::Draining, now)),
             (_, Mode::Shadow | Mode::Off) => {
@@ -158,10 +158,10 @@ impl Lanes {
                 }
                 Entry::Admitted(self.permit(lane))
             }
-            (NoPlace::Cap | NoPlace::Total, Mode::Enforce) if queue == 0 => {
+            (NoPlace::Cap | NoPlace::Total, Mode::Enforce) if places == 0 => {
                 Entry::Refused(inner.refuse(lane, Reason::LaneFull, now))
             }
-            (_, Mode::Enforce) => self.queue(lane, queue, now),
+            (_, Mode::Enforce) => self.queue(lane, places, now),
         }
     }
 

@@ -9,7 +9,7 @@ use http::{Extensions, Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Mode;
-use crate::error::{self, Rejected};
+use crate::error::Rejected;
 use crate::lane::Hold;
 use crate::lanes::{LaneId, Lanes, Permit, TimedPermit};
 use crate::upgrade::Upgrade;
@@ -193,11 +193,7 @@ impl Timed {
     }
 
     fn cut(&self) -> Rejected {
-        let rejection = error::rejection(self.permit.cut(self.lane, Instant::now()));
-        error::note(self.record.as_ref(), rejection.code());
-        Rejected {
-            rejection,
-            context: self.context.clone(),
-        }
+        let refusal = self.permit.cut(self.lane, Instant::now());
+        Rejected::new(refusal, self.record.as_ref(), self.context.clone())
     }
 }

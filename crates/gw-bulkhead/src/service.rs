@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::config::Mode;
-use crate::error::{self, Rejected};
+use crate::error::Rejected;
 use crate::executor::{Execute, Inline};
 use crate::future::ResponseFuture;
 use crate::lanes::{Entry, LaneId, Refusal, Wait};
@@ -137,12 +137,8 @@ impl<S, X, R> Bulkhead<S, X, R> {
         X: Execute<S, B, ResB>,
         R: Clone,
     {
-        let rejection = error::rejection(refusal);
-        error::note(Record::of(request.extensions()), rejection.code());
-        let rejected = Rejected {
-            rejection,
-            context: RejectContext::of(request),
-        };
+        let record = Record::of(request.extensions());
+        let rejected = Rejected::new(refusal, record, RejectContext::of(request));
         ResponseFuture::rejected(rejected, self.on_reject.clone())
     }
 }

@@ -7,7 +7,8 @@ use http::{Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::observation::{How, Observation};
+use crate::observation::Observation;
+use crate::verdict::How;
 
 pin_project! {
     /// The body of an answer that is observed until it has ended.
@@ -91,9 +92,7 @@ impl<B: Body> Body for ResponseBody<B> {
             return this.inner.poll_frame(cx);
         };
         seen.resume();
-        seen.running = true;
-        let frame = seen.span.in_scope(|| this.inner.as_mut().poll_frame(cx));
-        seen.running = false;
+        let frame = seen.run(|| this.inner.as_mut().poll_frame(cx));
         let ended = match &frame {
             Poll::Pending => None,
             Poll::Ready(None) => Some(How::Complete),

@@ -7,7 +7,8 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use crate::body::ResponseBody;
-use crate::observation::{How, Observation};
+use crate::observation::Observation;
+use crate::verdict::How;
 
 pin_project! {
     /// The future of an [`Observe`](crate::Observe).
@@ -45,10 +46,7 @@ where
             // A future must not be polled after it was ready.
             return Poll::Pending;
         };
-        seen.running = true;
-        let polled = seen.span.in_scope(|| this.inner.poll(cx));
-        seen.running = false;
-        let result = ready!(polled);
+        let result = ready!(seen.run(|| this.inner.poll(cx)));
         let observation = this.observation.take();
         Poll::Ready(match result {
             Ok(response) => Ok(ResponseBody::observe(response, observation)),

@@ -3,8 +3,6 @@
 
 pub mod access_log;
 mod body;
-#[cfg(feature = "metrics")]
-mod bounded;
 mod config;
 mod error;
 mod future;
@@ -14,6 +12,7 @@ mod request_body;
 mod service;
 mod telemetry;
 pub mod trace;
+mod verdict;
 mod vocabulary;
 
 pub use gw_core::key::TrustedProxies;

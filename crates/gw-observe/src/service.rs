@@ -87,9 +87,7 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (request, mut observation) = self.begin(request);
-        observation.running = true;
-        let inner = observation.span.in_scope(|| self.inner.call(request));
-        observation.running = false;
+        let inner = observation.run(|| self.inner.call(request));
         observation.called();
         ResponseFuture::new(inner, observation)
     }

@@ -1,4 +1,7 @@
 //! The timer of a task that is polled often and must be woken seldom.
+//!
+//! It is for one wait that lasts as long as the task and is hardly ever set anew; for waits that follow one another,
+//! each with a due time of its own, there is the timer of `upstream/timer.rs`.
 
 use std::future::Future as _;
 use std::pin::{Pin, pin};

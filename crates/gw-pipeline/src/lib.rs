@@ -15,6 +15,8 @@ pub mod server;
 mod timeouts;
 #[cfg(feature = "upstream")]
 pub mod upstream;
+#[cfg(any(feature = "server", feature = "upstream"))]
+mod waker;
 
 pub use gw_core::stage::{FactSet, HasClientAddr, HasIdentity, HasRoute, NoFacts, Stage};
 pub use gw_core::{Body, BoxError, Rejection};

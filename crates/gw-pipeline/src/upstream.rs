@@ -49,6 +49,7 @@ mod error;
 mod exchange;
 mod forward;
 mod forwarded;
+mod framing;
 pub mod future;
 mod handle;
 mod hop_by_hop;

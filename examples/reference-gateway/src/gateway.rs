@@ -1,18 +1,19 @@
 //! A gateway's life: listeners, traffic, the end.
 //!
 //! The traffic has the configured number of threads, each with a runtime of its own, and one runtime that accepts. The health
-//! and the admin listener have a thread and a runtime each, so that they answer whatever the traffic does.
+//! listener, the admin listener and the delivery of logs have a thread and a runtime each, so that they go on whatever the
+//! traffic does. They are there before the traffic begins, and end after it: first the delivery, which nothing is added to
+//! then, and last the listeners, so that an operator sees all of it.
 
-mod delivery;
 mod listeners;
 mod metrics;
+mod own_thread;
 mod side;
 
 use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
 use gw_pipeline::server::{Drained, Server, ServerConfig, Workers};
@@ -21,10 +22,9 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::delivery::Delivery;
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
-use self::side::Side;
+use self::own_thread::OwnThread;
 use crate::admin::{self, Admin, Token};
 use crate::assembly::{Controls, Fault, Gateway, Logs, assemble, observe};
 use crate::config::{Config, table};
@@ -119,7 +119,7 @@ impl<S: Gateway> Prepared<S> {
 
     /// Serves until `stop` has come and everything has ended, or the grace is over.
     ///
-    /// `stop` runs on the runtime of the traffic. When it ends, readiness fails; after the drain delay the listeners
+    /// `stop` runs on the runtime that accepts. When it ends, readiness fails; after the drain delay the listeners
     /// close, and requests in flight have the grace to end.
     ///
     /// # Errors
@@ -158,13 +158,18 @@ impl<S: Gateway> Prepared<S> {
         };
         let health = health::router(readiness.clone());
         // Dropped at the end, after the traffic: readiness and numbers can be read while requests drain.
-        let _health = Side::start("gw-health", listeners.health, health, None).map_err(system)?;
+        let _health = side::serve("gw-health", listeners.health, health, None).map_err(system)?;
         let admin = admin::router(admin, token);
         let _admin =
-            Side::start("gw-admin", listeners.admin, admin, Some(metrics)).map_err(system)?;
-
-        let delivery = logs.map(|logs| Delivery::start(logs, config.server.shutdown_grace));
+            side::serve("gw-admin", listeners.admin, admin, Some(metrics)).map_err(system)?;
+        let grace = config.server.shutdown_grace;
+        let delivery = logs.map(|logs| {
+            OwnThread::start("gw-logs", |stopped| {
+                Ok(logs.deliver(async { drop(stopped.await) }, grace))
+            })
+        });
         let delivery = delivery.transpose().map_err(system)?;
+
         let drained = runtime.block_on(traffic(
             &config,
             &server,
@@ -177,9 +182,8 @@ impl<S: Gateway> Prepared<S> {
         runtime.shutdown_background();
         // With its threads the last of what they ran ends, and has its line.
         drop(server);
-        if let Some(delivery) = delivery {
-            delivery.end();
-        }
+        // Waits until what was taken is stored, and the queue's directory is free.
+        drop(delivery);
         // Writes what is left of the access log, and waits for it, but not for long.
         drop(log);
         drained.map_err(|error| Fault::new("server.listen", error.to_string()))
@@ -253,7 +257,3 @@ fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {
 const fn parser_limit(bytes: usize) -> usize {
     bytes.saturating_mul(2)
 }
-
-/// How often the metrics registry is tidied: without it, it grows between scrapes. Each histogram keeps its samples until then,
-/// and what it keeps for longer than this leaves the caches: that was worth 4 % of the CPU time per request.
-const UPKEEP: Duration = Duration::from_millis(200);

@@ -9,7 +9,7 @@ pub struct Readiness(Arc<AtomicU8>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// The listeners are not open yet.
+    /// Not serving yet: the listeners are open, and what comes waits in their queues.
     Starting = 0,
     /// Serving.
     Ready = 1,

@@ -38,9 +38,9 @@ impl Word {
         self.0 < WAITER
     }
 
-    /// Nobody is in flight or waits.
-    pub(super) const fn is_idle(self) -> bool {
-        self.0 & !DRAINING == 0
+    /// The lanes drain, and nobody is in flight or waits.
+    pub(super) const fn is_drained(self) -> bool {
+        self.0 == DRAINING
     }
 }
 

@@ -47,7 +47,7 @@ impl Future for Drained {
         let draining = {
             let mut line = lock(&self.lanes.line);
             let word = self.lanes.total.load();
-            if word.is_draining() && word.is_idle() {
+            if word.is_drained() {
                 drop(line);
                 return Poll::Ready(());
             }

@@ -193,7 +193,7 @@ impl Inner {
             self.forget_waiter(lane);
             woken.extend(waker);
         }
-        if self.is_drained() {
+        if self.total.load().is_drained() {
             woken.extend(line.end());
         }
         woken
@@ -204,11 +204,6 @@ impl Inner {
         self.lane(id).counter.leave();
         self.lane(id).dequeued();
         self.total.leave();
-    }
-
-    pub(super) fn is_drained(&self) -> bool {
-        let word = self.total.load();
-        word.is_draining() && word.is_idle()
     }
 
     pub(super) fn refuse(&self, id: LaneId, reason: Reason, now: Instant) -> Refusal {

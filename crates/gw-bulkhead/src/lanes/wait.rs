@@ -47,7 +47,7 @@ impl Wait {
         }
     }
 
-    /// Frees the places whose time is over: they may be what this one waits for.
+    /// What frees the places whose time is over: they may be what this one waits for.
     pub(crate) fn reaper(&self) -> Reaper {
         Reaper::new(Arc::clone(&self.lanes))
     }

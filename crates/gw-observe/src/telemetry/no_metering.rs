@@ -27,7 +27,5 @@ pub(crate) struct LineMetrics;
 impl LineMetrics {
     pub(crate) fn register(&self) {}
 
-    pub(crate) fn add(&self, outcome: Outcome, _: u64) {
-        _ = outcome.as_str();
-    }
+    pub(crate) fn add(&self, _: Outcome, _: u64) {}
 }

@@ -1,5 +1,6 @@
 //! Routes and the table that finds them.
 
+mod facts;
 mod pattern;
 mod table;
 

@@ -11,6 +11,7 @@ use super::activity::Activity;
 use super::closed::CloseReason;
 use super::config::Timers;
 use super::stream::Turns;
+use crate::waker::{remember, wake};
 
 /// One connection, as seen by all who deal with it.
 ///
@@ -143,9 +144,7 @@ impl Link {
 
     pub(super) fn wake(&self) {
         let task = self.lock().task.take();
-        if let Some(task) = task {
-            task.wake();
-        }
+        wake(task);
     }
 
     pub(super) fn in_flight(&self) -> InFlight {
@@ -161,18 +160,15 @@ impl Link {
     /// What there is to know. The task of `cx` is woken by the next order, and when the socket is dropped.
     pub(super) fn look(&self, cx: &Context<'_>) -> Look {
         let mut inner = self.lock();
-        if !inner
-            .task
-            .as_ref()
-            .is_some_and(|task| task.will_wake(cx.waker()))
-        {
-            inner.task = Some(cx.waker().clone());
-        }
-        Look {
+        let replaced = remember(&mut inner.task, cx);
+        let look = Look {
             order: inner.order,
             quiet: inner.activity.quiet_since().is_some(),
             awaits_head: inner.activity.awaits_head(),
-        }
+        };
+        drop(inner);
+        drop(replaced);
+        look
     }
 
     /// When the connection must end if nothing changes, and why.
@@ -283,12 +279,9 @@ impl Link {
             Way::Read => read,
             Way::Write => write,
         };
-        if !waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            *waker = Some(cx.waker().clone());
-        }
+        let replaced = remember(waker, cx);
+        drop(inner);
+        drop(replaced);
         Ok(())
     }
 

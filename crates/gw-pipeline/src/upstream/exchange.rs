@@ -9,8 +9,8 @@ use bytes::Bytes;
 use gw_core::Body;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -19,11 +19,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
+use super::framing::{frame, has_no_body, is_well_framed, states_one_length};
 use super::future::SendFuture;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, Pool};
-use super::target::{InvalidHost, frame, sole_length};
+use super::target::InvalidHost;
 use super::telemetry::Counted;
 use super::timer::Timer;
 use super::upload::{RequestBody, Upload};
@@ -45,10 +46,6 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFutur
     let now = Instant::now();
     let limits = Limits::new(now, timeouts, deadline, pool.settings.send_timeout);
     let counted = Counted::new(&pool, attempts);
-    if limits.attempt_end <= now {
-        let error = Error::new(limits.attempt_kind);
-        return SendFuture::new(counted.watch(ready(Err(error))), extensions);
-    }
     // Nobody asks about a body that is not there.
     let client = match request.body().is_end_stream() {
         true => None,
@@ -152,7 +149,7 @@ async fn run(
     }
 }
 
-/// Makes a request one for the endpoint whose turn it is.
+/// Makes a request one for the endpoint whose turn it is, if there is time for it.
 fn aim(
     request: Request<Body>,
     client: Option<ClientFault>,
@@ -160,6 +157,9 @@ fn aim(
     limits: Limits,
     now: Instant,
 ) -> Result<Aimed, Error> {
+    if limits.attempt_end <= now {
+        return Err(Error::new(limits.attempt_kind));
+    }
     let (number, endpoint) = pool.endpoint()?;
     let (mut parts, body) = request.into_parts();
     let policy = pool.settings.host_header;
@@ -277,86 +277,4 @@ fn receive(
     }
     let body = UpstreamBody::new(incoming, lease, limits, watch);
     Ok(Response::from_parts(parts, body))
-}
-
-const fn has_no_body(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 204 | 304)
-}
-
-fn is_number(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
-}
-
-/// Whether the answer states no length, or one. One that is stated several times is stated once then (RFC 9110 section
-/// 8.6): not all readers would take it for one.
-fn states_one_length(headers: &mut HeaderMap) -> bool {
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => true,
-        (Some(line), None) if is_number(line.as_bytes()) => true,
-        (Some(_), _) => match sole_length(headers) {
-            Some(length) => {
-                headers.insert(CONTENT_LENGTH, length.into());
-                true
-            }
-            None => false,
-        },
-    }
-}
-
-/// Whether an answer with a body leaves no doubt about where the body ends (RFC 9112 section 6.3).
-fn is_well_framed(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-                && !headers.contains_key(CONTENT_LENGTH)
-        }
-        (Some(_), Some(_)) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_tells_its_length_in_one_way() {
-        let framed = |fields: &[(&str, &str)]| {
-            let mut response = Response::builder();
-            for (name, value) in fields {
-                response = response.header(*name, *value);
-            }
-            is_well_framed(response.body(()).unwrap().headers())
-        };
-        assert!(framed(&[]));
-        assert!(framed(&[("content-length", "3")]));
-        assert!(framed(&[("transfer-encoding", "Chunked")]));
-        let chunked = ("transfer-encoding", "chunked");
-        assert!(!framed(&[chunked, ("content-length", "3")]));
-        assert!(!framed(&[chunked, chunked]));
-        assert!(!framed(&[("transfer-encoding", "gzip, chunked")]));
-    }
-
-    #[test]
-    fn a_length_that_is_stated_twice_is_stated_once() {
-        let states = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(CONTENT_LENGTH, line.parse().unwrap());
-            }
-            let one = states_one_length(&mut headers);
-            let lines = headers.get_all(CONTENT_LENGTH).iter();
-            let lines: Vec<_> = lines.map(|it| it.to_str().unwrap().to_owned()).collect();
-            one.then(|| lines.join("|"))
-        };
-        assert_eq!(states(&[]).unwrap(), "");
-        assert_eq!(states(&["5"]).unwrap(), "5");
-        assert_eq!(states(&["5, 5"]).unwrap(), "5");
-        assert_eq!(states(&["5", "5"]).unwrap(), "5");
-        for bad in [&["5, 6"][..], &["5", "6"], &["x"], &["+5"]] {
-            assert_eq!(states(bad), None, "{bad:?}");
-        }
-    }
 }

@@ -1,13 +1,11 @@
-//! What a request says about where it goes and how long it is.
+//! What a request says about where it goes.
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
+use http::header::{COOKIE, HOST};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, HeaderValue, Method, Version};
-use http_body::SizeHint;
+use http::{HeaderMap, HeaderValue, Version};
 
 use super::config::HostHeader;
-use super::hop_by_hop::options;
 
 /// A place that serves an upstream.
 #[derive(Debug, Clone)]
@@ -119,55 +117,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes the fields say what the body is, whatever the client's fields said: stages may have changed the body, and a
-/// length that is wrong lets one request begin inside another.
-///
-/// Returns the length that the fields state and the body does not tell, which the body must be held to.
-pub(super) fn frame(parts: &mut Parts, ended: bool, size: &SizeHint, http2: bool) -> Option<u64> {
-    match (size.exact(), ended) {
-        (Some(0), true) => {
-            if parts.headers.contains_key(CONTENT_LENGTH) {
-                parts
-                    .headers
-                    .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            }
-        }
-        (Some(length), _) => _ = parts.headers.insert(CONTENT_LENGTH, length.into()),
-        (None, true) => _ = parts.headers.remove(CONTENT_LENGTH),
-        (None, false) => {
-            // A body that is to be empty would not be looked at, so whether it is stays open.
-            let stated = sole_length(&parts.headers).filter(|length| *length > 0);
-            if let Some(length) = stated {
-                parts.headers.insert(CONTENT_LENGTH, length.into());
-                return stated;
-            }
-            parts.headers.remove(CONTENT_LENGTH);
-            // hyper takes a GET or HEAD without a length for one without a body.
-            if !http2 && matches!(parts.method, Method::GET | Method::HEAD) {
-                let chunked = HeaderValue::from_static("chunked");
-                parts.headers.insert(TRANSFER_ENCODING, chunked);
-            }
-        }
-    }
-    None
-}
-
-/// The length that `Content-Length` states, be it several times (RFC 9110 section 8.6). `None` if it states none, or
-/// more than one.
-pub(super) fn sole_length(headers: &HeaderMap) -> Option<u64> {
-    let lines = headers.get_all(CONTENT_LENGTH).iter();
-    let mut lengths = lines.flat_map(|line| options(line.as_bytes()).map(length));
-    let first = lengths.next()??;
-    lengths.all(|other| other == Some(first)).then_some(first)
-}
-
-fn length(digits: &[u8]) -> Option<u64> {
-    // The parser would take a sign.
-    let plain = digits.iter().all(u8::is_ascii_digit);
-    let digits = str::from_utf8(digits).ok().filter(|_| plain)?;
-    digits.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,59 +183,5 @@ mod tests {
             .unwrap();
         assert_eq!(request.headers.get_all(COOKIE).iter().count(), 1);
         assert_eq!(request.headers[COOKIE], "a=1; b=2");
-    }
-
-    #[test]
-    fn the_length_is_that_of_the_body() {
-        let length = |fields: &[(&str, &str)], ended, size: SizeHint| {
-            let mut request = parts("/", fields);
-            let held = frame(&mut request, ended, &size, false);
-            let lines = request.headers.get_all(CONTENT_LENGTH).iter();
-            let lines: Vec<_> = lines
-                .map(|line| line.to_str().unwrap().to_owned())
-                .collect();
-            let chunked = request.headers.contains_key(TRANSFER_ENCODING);
-            (lines.join("|"), chunked, held)
-        };
-        let is = |length: &str, chunked, held| (length.to_owned(), chunked, held);
-        let stated = &[("content-length", "5")][..];
-        let empty = SizeHint::with_exact(0);
-        let unknown = SizeHint::default;
-        assert_eq!(length(stated, true, empty), is("0", false, None));
-        assert_eq!(length(&[], true, empty), is("", false, None));
-        let three = SizeHint::with_exact(3);
-        assert_eq!(length(stated, false, three), is("3", false, None));
-        assert_eq!(length(stated, false, unknown()), is("5", false, Some(5)));
-        assert_eq!(length(&[], false, unknown()), is("", true, None));
-        let zero = &[("content-length", "0")][..];
-        assert_eq!(length(zero, false, unknown()), is("", true, None));
-        let twice = &[("content-length", "5, 5"), ("content-length", "5")][..];
-        assert_eq!(length(twice, false, unknown()), is("5", false, Some(5)));
-        let two = &[("content-length", "5"), ("content-length", "6")][..];
-        assert_eq!(length(two, false, unknown()), is("", true, None));
-    }
-
-    #[test]
-    fn a_length_is_digits_and_one() {
-        let sole = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(CONTENT_LENGTH, line.parse().unwrap());
-            }
-            sole_length(&headers)
-        };
-        assert_eq!(sole(&["12"]), Some(12));
-        assert_eq!(sole(&["12, 12", "12"]), Some(12));
-        for bad in [
-            &[][..],
-            &[""],
-            &["+1"],
-            &["1,"],
-            &["1, 2"],
-            &["1", "2"],
-            &["18446744073709551616"],
-        ] {
-            assert_eq!(sole(bad), None, "{bad:?}");
-        }
     }
 }

@@ -1,4 +1,7 @@
 //! One timer for all waits of a connection.
+//!
+//! It is for waits that follow one another, each with a due time of its own; for one wait that lasts as long as the task
+//! and is hardly ever set anew, there is `alarm.rs`.
 
 use std::fmt;
 use std::pin::Pin;

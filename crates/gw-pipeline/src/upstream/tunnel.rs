@@ -1,18 +1,18 @@
 //! The tunnel behind a 101: bytes both ways, within bounds.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Extensions;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio::time::Instant;
+use tokio_util::io::{InspectReader, InspectWriter};
 
 use super::lease::Lease;
 use super::limits::later;
@@ -75,8 +75,8 @@ impl Tunnel {
             let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else {
                 return;
             };
-            let mut client = Watched::new(TokioIo::new(client), &moved);
-            let mut upstream = Watched::new(TokioIo::new(upstream), &moved);
+            let mut client = watched(TokioIo::new(client), &moved);
+            let mut upstream = watched(TokioIo::new(upstream), &moved);
             // How a tunnel ends is between its ends.
             _ = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
         };
@@ -118,70 +118,18 @@ async fn bounded(
 }
 
 /// A side of a tunnel that notes when bytes move.
-struct Watched<'a, T> {
-    io: T,
-    // Relaxed all through: one task sets and reads it. It is atomic since that task moves between threads.
-    moved: &'a AtomicBool,
-}
-
-impl<'a, T> Watched<'a, T> {
-    const fn new(io: T, moved: &'a AtomicBool) -> Self {
-        Self { io, moved }
-    }
-
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(1..)) = written {
-            self.moved.store(true, Ordering::Relaxed);
+fn watched<'a, T>(io: T, moved: &'a AtomicBool) -> impl AsyncRead + AsyncWrite + Unpin + use<'a, T>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let note = move |bytes: &[u8]| {
+        // The end of the bytes is an empty read.
+        if !bytes.is_empty() {
+            // Relaxed all through: one task sets and reads it. It is atomic since that task moves between threads.
+            moved.store(true, Ordering::Relaxed);
         }
-        written
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<'_, T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.moved.store(true, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<'_, T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.note(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.note(written)
-    }
+    };
+    InspectReader::new(InspectWriter::new(io, note), note)
 }
 
 #[cfg(test)]
@@ -200,8 +148,8 @@ mod tests {
         let (mut left, left_end) = duplex(64);
         let (mut right, right_end) = duplex(64);
         let copying = async {
-            let mut left = Watched::new(left_end, &moved);
-            let mut right = Watched::new(right_end, &moved);
+            let mut left = watched(left_end, &moved);
+            let mut right = watched(right_end, &moved);
             _ = copy_bidirectional_with_sizes(&mut left, &mut right, 16, 16).await;
         };
         let talking = async {

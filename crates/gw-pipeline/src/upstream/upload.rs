@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::error::{Error, ErrorKind};
 use super::stated::Stated;
 use crate::inbound::ClientFault;
+use crate::waker::{remember, wake};
 
 /// The body of a request as the connection sees it.
 #[derive(Debug)]
@@ -245,22 +246,6 @@ fn is_from_the_client(error: &(dyn StdError + 'static)) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// Returns the waker that was there before, to be dropped outside of the lock: that may run foreign code.
-#[must_use]
-fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
-    match slot {
-        Some(waker) if waker.will_wake(cx.waker()) => None,
-        _ => slot.replace(cx.waker().clone()),
-    }
-}
-
-/// Outside of the lock: a waker may run foreign code.
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
 }
 
 impl http_body::Body for RequestBody {

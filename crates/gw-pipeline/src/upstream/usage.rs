@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::limits::later;
 use crate::alarm::Alarm;
+use crate::waker::{remember, wake};
 
 /// How many exchanges use a connection, and since when none does.
 #[derive(Debug)]
@@ -99,12 +100,8 @@ impl Usage {
             if state.given_up {
                 return Poll::Ready(());
             }
-            match &state.driver {
-                Some(waker) if waker.will_wake(cx.waker()) => None,
-                _ => state.driver.replace(cx.waker().clone()),
-            }
+            remember(&mut state.driver, cx)
         };
-        // Outside of the lock: it may run foreign code.
         drop(replaced);
         Poll::Pending
     }
@@ -128,13 +125,6 @@ impl State {
         }
         self.given_up = true;
         self.driver.take()
-    }
-}
-
-/// Outside of the lock: a waker may run foreign code.
-fn wake(driver: Option<Waker>) {
-    if let Some(driver) = driver {
-        driver.wake();
     }
 }
 

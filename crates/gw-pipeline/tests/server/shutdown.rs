@@ -45,10 +45,7 @@ async fn what_is_in_flight_finishes_and_what_is_idle_closes() {
             .await;
         uploading.push((client, running.service.next_call().await));
     }
-    let mut idle = Client::connect(running.addr).await;
-    idle.get("/idle").await;
-    running.service.next_call().await.respond(ok("idle"));
-    assert_eq!(idle.read_answer().await.text(), "idle");
+    let mut idle = running.idle().await;
 
     running.stop();
     let rest = idle.read_rest().await;
@@ -159,6 +156,7 @@ async fn connections_in_the_kernels_queue_are_served() {
 #[tokio::test]
 async fn requests_that_have_begun_are_served() {
     let mut running = Running::start(|b| b).await;
+    let mut idle = running.idle().await;
     echo_path(&running.service);
     let mut silent = Client::connect(running.addr).await;
     let mut fresh = Client::connect(running.addr).await;
@@ -168,12 +166,14 @@ async fn requests_that_have_begun_are_served() {
     again.get("/first").await;
     assert_eq!(again.read_answer().await.text(), "/first");
     again.send("GET /again HTTP/1.1\r\n").await;
-    running.active(4).await;
-    // So that the server has seen the partial heads.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.active(5).await;
+    // There is one thread, which has seen the partial heads before it sees a request that comes after them.
+    idle.get("/seen").await;
+    assert_eq!(idle.read_answer().await.text(), "/seen");
 
     running.stop();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // All connections learn of it at once.
+    assert!(idle.read_rest().await.bytes.is_empty());
     fresh.get("/fresh").await;
     begun.send("TP/1.1\r\nhost: a\r\n\r\n").await;
     again.send("host: a\r\n\r\n").await;
@@ -288,6 +288,7 @@ async fn one_listener_stops_without_the_other() {
 #[tokio::test]
 async fn an_answer_is_sent_to_its_last_byte() {
     let mut running = Running::start(|b| b).await;
+    let mut idle = running.idle().await;
     let mut client = Client::connect(running.addr).await;
     client.get("/").await;
     let whole = Bytes::from(vec![b'x'; 24 * 1024 * 1024]);
@@ -298,7 +299,8 @@ async fn an_answer_is_sent_to_its_last_byte() {
         .respond(Response::new(Body::from(whole.clone())));
     let head = client.read_head().await;
     running.stop();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // All connections learn of it at once.
+    assert!(idle.read_rest().await.bytes.is_empty());
     assert_eq!(client.read_body_of(head).await.body, whole);
     assert!(running.stopped().await.is_clean());
 }

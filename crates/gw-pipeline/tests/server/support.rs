@@ -10,6 +10,7 @@ use gw_pipeline::Body;
 use gw_pipeline::server::{
     CloseReason, Drained, Server, ServerConfig, ServerConfigBuilder, Snapshot,
 };
+use gw_testkit::client::Client;
 use gw_testkit::service::{ControlledService, ServiceHandle};
 use gw_testkit::{PATIENCE, within};
 use http::{Request, Response};
@@ -99,6 +100,23 @@ impl Running {
         let what = format!("{count} closed as {}", reason.name());
         self.until(&what, |snapshot| snapshot.closed.count(reason) == count)
             .await;
+    }
+
+    /// A connection that has had an answer, and no request since.
+    pub(crate) async fn idle(&self) -> Client {
+        let mut client = Client::connect(self.addr).await;
+        client.get("/idle").await;
+        self.service.next_call().await.respond(ok("idle"));
+        assert_eq!(client.read_answer().await.text(), "idle");
+        client
+    }
+
+    /// Waits until a connection that has become idle meanwhile is closed for it. What was idle before is closed by then.
+    pub(crate) async fn idle_time(&self) {
+        let before = self.snapshot().closed.count(CloseReason::KeepAliveTimeout);
+        let rest = self.idle().await.read_rest().await;
+        assert!(rest.bytes.is_empty() && !rest.reset);
+        self.closed(CloseReason::KeepAliveTimeout, before + 1).await;
     }
 
     /// Waits until so many connections are open.

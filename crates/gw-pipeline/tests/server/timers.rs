@@ -60,6 +60,7 @@ async fn a_dripping_head_gains_nothing() {
     let mut client = Client::connect(running.addr).await;
     client.send("GET / HTTP/1.1\r\nx: ").await;
     while client.try_send("a").await.is_ok() && running.snapshot().active == 1 {
+        // The drip: many bytes in the time for a head.
         tokio::time::sleep(SHORT / 10).await;
     }
     running.closed(CloseReason::HeaderTimeout, 1).await;
@@ -103,12 +104,12 @@ async fn waiting_for_the_service_is_not_the_clients_fault() {
     client.get("/").await;
     let call = running.service.next_call().await;
     let (body, handle) = ScriptedBody::script().data("a").hold().data("b").build();
-    // Many times as long as any of the timers.
-    tokio::time::sleep(10 * short).await;
+    // As long as either of the timers.
+    running.idle_time().await;
     call.respond(Response::new(Body::new(body)));
     let head = client.read_head().await;
     handle.held().await;
-    tokio::time::sleep(10 * short).await;
+    running.idle_time().await;
     handle.resume();
     let answer = client.read_body_of(head).await;
     assert_eq!(answer.text(), "ab");
@@ -123,7 +124,8 @@ async fn a_slow_upload_is_left_to_the_pipeline() {
         .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab")
         .await;
     let call = running.service.next_call().await;
-    tokio::time::sleep(5 * short).await;
+    // As long as either of the timers.
+    running.idle_time().await;
     client.send("cd").await;
     call.respond(ok("patient"));
     assert_eq!(client.read_answer().await.text(), "patient");

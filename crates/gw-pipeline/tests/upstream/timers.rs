@@ -14,7 +14,7 @@ use gw_testkit::body::ScriptedBody;
 use gw_testkit::upstream::{At, ReadBody, Reply, Upstream, always};
 use http_body_util::BodyExt as _;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::support::*;
 
@@ -124,8 +124,11 @@ async fn an_answer_that_is_there_beats_a_timer_that_fires_with_it() {
             .await
             .is_pending()
     );
+    let due = Instant::now() + SHORT;
     upstream.ended(2).await;
-    tokio::time::sleep(2 * SHORT).await;
+    // There is one thread, which has read that answer before it reads one that comes after it.
+    fetch(&forward, get("/")).await;
+    sleep_until(due).await;
     assert_eq!(text(sending.await.unwrap()).await, "ok");
 }
 
@@ -186,7 +189,7 @@ async fn the_deadline_of_a_client_that_reads_slowly() {
     let response = send(&forward(&gateway), request).await.unwrap();
     let mut body = response.into_body();
     body.frame().await.unwrap().unwrap();
-    tokio::time::sleep_until(deadline.instant()).await;
+    sleep_until(deadline.instant()).await;
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlinePassed);
     is_quiet(&gateway).await;
@@ -219,6 +222,7 @@ async fn a_client_that_reads_late_is_not_the_upstreams_gap() {
     request.extensions_mut().insert(timeouts);
     let response = send(&forward(&plain(&upstream)), request).await.unwrap();
     upstream.ended(1).await;
+    // The client is late: by twice the time that the upstream may pause for.
     tokio::time::sleep(10 * SHORT).await;
     assert_eq!(text(response).await, "ab");
 }

@@ -93,6 +93,24 @@ mod loom_tests {
         });
     }
 
+    /// The same for what is counted in a window, at the turn of one: what has been spent in it counts in full.
+    #[test]
+    fn loom_threads_share_one_window() {
+        loom::model(|| {
+            let window = std::time::Duration::from_nanos(SECOND);
+            let window = Algorithm::new(Quota::sliding_window(2, window)).unwrap();
+            let word = Arc::new(Word::new(0));
+            let others = [SECOND - 1, SECOND].map(|now| {
+                let word = Arc::clone(&word);
+                thread::spawn(move || allowed(&word, &window, now))
+            });
+            let mine = allowed(&word, &window, SECOND - 1);
+            let theirs: u32 = others.into_iter().map(|t| t.join().unwrap()).sum();
+            assert_eq!(mine + theirs, 2);
+            assert_eq!(window.balance(word.get(), SECOND).remaining, 0);
+        });
+    }
+
     /// Threads whose clocks differ: the debt never shrinks, and the late one is not let in early.
     #[test]
     fn loom_a_late_clock_forgives_nothing() {

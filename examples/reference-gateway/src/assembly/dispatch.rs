@@ -6,11 +6,9 @@ mod future;
 use std::task::{Context, Poll, ready};
 
 use gw_core::context::UpstreamName;
-use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
 use gw_pipeline::codes;
 use gw_pipeline::inbound::ClientFault;
-use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_pipeline::upstream::{Forward, UpstreamBody};
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -69,20 +67,21 @@ where
             request.headers_mut().remove(AUTHORIZATION);
         }
         if request.extensions().get::<UpstreamName>().is_some() {
-            return DispatchFuture::upstream(self.forward.call(request));
+            return DispatchFuture::Upstream {
+                future: self.forward.call(request),
+            };
         }
         match &mut self.intake {
             Some(intake) => {
                 let fault = request.extensions().get::<ClientFault>().cloned();
-                DispatchFuture::local(intake.call(request), fault)
-            }
-            None => {
-                let refused = Rejection::new(&codes::UPSTREAM_UNAVAILABLE);
-                if let Some(record) = Record::of(request.extensions()) {
-                    record.refused(slot::Forward::NAME, refused.code());
+                DispatchFuture::Local {
+                    future: intake.call(request),
+                    fault,
                 }
-                DispatchFuture::refused(refused)
             }
+            None => DispatchFuture::Refused {
+                refused: Some(Rejection::new(&codes::UPSTREAM_UNAVAILABLE)),
+            },
         }
     }
 }

@@ -152,8 +152,13 @@ impl Logs {
 
 /// Whether a route ends in the intake.
 pub(crate) fn asked_for(config: &Config) -> bool {
-    let service = table::Target::Service(table::Service::LogIngest);
-    config.routes.iter().any(|route| route.target == service)
+    routes(config).next().is_some()
+}
+
+/// The routes that end in the intake.
+fn routes(config: &Config) -> impl Iterator<Item = &table::Route> {
+    const INTAKE: table::Target = table::Target::Service(table::Service::LogIngest);
+    config.routes.iter().filter(|route| route.target == INTAKE)
 }
 
 fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogIngest<Engine>, Fault> {
@@ -167,6 +172,7 @@ fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogInges
             service: WRAPPED.into(),
         },
     };
+    let [idle, whole] = patience(config);
     LogIngest::builder(queue)
         .event_limits(event)
         .max_body_bytes(written.max_body_bytes)
@@ -175,21 +181,35 @@ fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogInges
         .classifier(classifier(config))
         .clients(written.client.iter().filter_map(client_key))
         .pressure(pressure)
-        // The server has timers for slow bodies of its own, and the route a deadline; these must not be shorter.
-        .idle_timeout(config.server.body_idle_timeout.clamp(SHORTEST, LONGEST))
+        .idle_timeout(idle)
+        .body_timeout(whole)
         .build()
         .map_err(|error| fault(&error))
 }
 
-/// A timer of zero is none to the server; the intake always has one, of an hour at most.
-const SHORTEST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(3600);
+/// How long the intake waits for the next piece of a body, and for the whole of it.
+///
+/// The server has timers for slow bodies of its own, and each route has a deadline. The intake is more patient than
+/// both, so that it is they who speak.
+fn patience(config: &Config) -> [Duration; 2] {
+    const LEAST_IDLE: Duration = Duration::from_secs(10);
+    const LEAST_WHOLE: Duration = Duration::from_secs(60);
+    const AFTER_DEADLINE: Duration = Duration::from_secs(1);
+    // More than that the intake does not take.
+    const MOST: Duration = Duration::from_secs(3600);
+    let deadlines = routes(config).map(|route| route.timeouts.request);
+    let deadline = deadlines.max().unwrap_or_default();
+    [
+        config.server.body_idle_timeout.clamp(LEAST_IDLE, MOST),
+        deadline
+            .saturating_add(AFTER_DEADLINE)
+            .clamp(LEAST_WHOLE, MOST),
+    ]
+}
 
 /// Knows the intake's paths, as far as they are fixed: errors that mention them are about failed uploads.
 fn classifier(config: &Config) -> Classifier {
-    let service = table::Target::Service(table::Service::LogIngest);
-    let routes = config.routes.iter().filter(|route| route.target == service);
-    routes.fold(Classifier::new(), |classifier, route| {
+    routes(config).fold(Classifier::new(), |classifier, route| {
         let path = match &route.matching.path {
             table::PathMatch::Prefix(prefix) => prefix.as_str(),
             table::PathMatch::Template(path) => path.as_str(),
@@ -232,4 +252,34 @@ fn fault(error: &ConfigError) -> Fault {
         field => field,
     };
     Fault::new(format!("log_ingest.{key}"), error.rule())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(server: &str, deadlines: &[&str]) -> Config {
+        let mut text = format!("[server]\n{server}\n");
+        for (number, deadline) in deadlines.iter().enumerate() {
+            text += &format!(
+                "[[routes]]\nname = \"logs{number}\"\nmatch = {{ path = \"/logs/{number}\" }}\n\
+                 service = \"log-ingest\"\npublic = true\ntimeouts = {{ request = \"{deadline}\" }}\n"
+            );
+        }
+        Config::parse("gateway.toml", &text, Path::new(""), &|_| None).unwrap()
+    }
+
+    /// An upload was cut after a minute where its route had five.
+    #[test]
+    fn the_intake_is_more_patient_than_server_and_routes() {
+        let seconds = |config: &Config| patience(config).map(|timer| timer.as_secs());
+        let long = config("body_idle_timeout = \"2m\"", &["30s", "5m"]);
+        assert_eq!(seconds(&long), [120, 301]);
+        let short = config("body_idle_timeout = \"1s\"", &["1s"]);
+        assert_eq!(seconds(&short), [10, 60]);
+        let endless = config("body_idle_timeout = \"9h\"", &["9h"]);
+        assert_eq!(seconds(&endless), [3600, 3600]);
+    }
 }

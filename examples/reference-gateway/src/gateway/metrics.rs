@@ -1,4 +1,5 @@
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use gw_observe::HISTOGRAM_BUCKETS;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -29,4 +30,16 @@ pub(super) fn registry() -> PrometheusHandle {
         handle
     };
     REGISTRY.get_or_init(install).clone()
+}
+
+/// How often the registry is tidied: without it, it grows between scrapes. Each histogram keeps its samples until then,
+/// and what it keeps for longer than this leaves the caches: that was worth 4 % of the CPU time per request.
+const UPKEEP: Duration = Duration::from_millis(200);
+
+/// Keeps the registry tidy, for ever.
+pub(super) async fn upkeep(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        metrics.run_upkeep();
+    }
 }

@@ -200,6 +200,8 @@ fn run(memory: Memory, first: [Kind; POLICIES], steps: Vec<Step>) -> Result<(), 
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn exact_memory(first in prop::array::uniform3(any_kind()), steps in steps(any_kind())) {
         run(Memory::default(), first, steps)?;

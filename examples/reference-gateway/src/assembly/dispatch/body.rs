@@ -1,3 +1,7 @@
+//! Why the answers are not simply of [`Body`]s: an upstream's body would be boxed for it here, and once more by the answer
+//! stage, since the lane has put its own body around it by then. That would be an allocation for every forwarded request.
+//! A pair from a library does not do either: a lane's refusal makes its body from bytes.
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 

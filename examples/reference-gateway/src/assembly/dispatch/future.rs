@@ -12,41 +12,12 @@ use super::body::AnswerBody;
 
 pin_project! {
     /// The future of [`Dispatch`](super::Dispatch). Dropping it drops the one inside, and nothing else.
-    pub(crate) struct DispatchFuture<F, L> {
-        #[pin]
-        state: State<F, L>,
-    }
-}
-
-pin_project! {
-    #[project = StateProj]
-    enum State<F, L> {
+    #[project = DispatchProj]
+    pub(crate) enum DispatchFuture<F, L> {
         Upstream { #[pin] future: F },
+        // `fault` is where the request's body notes that it failed by the client's fault.
         Local { #[pin] future: L, fault: Option<ClientFault> },
         Refused { refused: Option<Rejection> },
-    }
-}
-
-impl<F, L> DispatchFuture<F, L> {
-    pub(super) const fn upstream(future: F) -> Self {
-        Self {
-            state: State::Upstream { future },
-        }
-    }
-
-    /// `fault` is where the request's body notes that it failed by the client's fault.
-    pub(super) const fn local(future: L, fault: Option<ClientFault>) -> Self {
-        Self {
-            state: State::Local { future, fault },
-        }
-    }
-
-    pub(super) const fn refused(refused: Rejection) -> Self {
-        Self {
-            state: State::Refused {
-                refused: Some(refused),
-            },
-        }
     }
 }
 
@@ -59,12 +30,12 @@ where
     type Output = Result<Response<AnswerBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Upstream { future } => future.poll(cx).map(|outcome| match outcome {
+        match self.project() {
+            DispatchProj::Upstream { future } => future.poll(cx).map(|outcome| match outcome {
                 Ok(response) => Ok(response.map(AnswerBody::Upstream)),
                 Err(rejection) => Err(rejection.into()),
             }),
-            StateProj::Local { future, fault } => future.poll(cx).map(|outcome| {
+            DispatchProj::Local { future, fault } => future.poll(cx).map(|outcome| {
                 // The service has seen no more than a body that broke off.
                 if let Some(fault) = fault.as_ref().and_then(ClientFault::get) {
                     return Err(Rejection::new(fault.code()).into());
@@ -72,7 +43,7 @@ where
                 outcome.map(|response| response.map(|body| AnswerBody::Local(Body::new(body))))
             }),
             // Pending once taken: a future must not be polled after it was ready.
-            StateProj::Refused { refused } => refused
+            DispatchProj::Refused { refused } => refused
                 .take()
                 .map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into()))),
         }

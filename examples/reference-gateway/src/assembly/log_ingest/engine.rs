@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_size_that_is_accepted_opens() {
+    fn each_size_that_is_accepted_has_segments_that_the_queue_takes() {
         let sizes = [
             256 << 10,
             (256 << 10) + 1,

@@ -1,0 +1,193 @@
+//! How long a message says that it is: a request on its way out, and what came back.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::SizeHint;
+
+use super::hop_by_hop::options;
+
+/// Makes the fields say what the body is, whatever the client's fields said: stages may have changed the body, and a
+/// length that is wrong lets one request begin inside another.
+///
+/// Returns the length that the fields state and the body does not tell, which the body must be held to.
+pub(super) fn frame(parts: &mut Parts, ended: bool, size: &SizeHint, http2: bool) -> Option<u64> {
+    match (size.exact(), ended) {
+        (Some(0), true) => {
+            if parts.headers.contains_key(CONTENT_LENGTH) {
+                parts
+                    .headers
+                    .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+        }
+        (Some(length), _) => _ = parts.headers.insert(CONTENT_LENGTH, length.into()),
+        (None, true) => _ = parts.headers.remove(CONTENT_LENGTH),
+        (None, false) => {
+            // A body that is to be empty would not be looked at, so whether it is stays open.
+            let stated = sole_length(&parts.headers).filter(|length| *length > 0);
+            if let Some(length) = stated {
+                parts.headers.insert(CONTENT_LENGTH, length.into());
+                return stated;
+            }
+            parts.headers.remove(CONTENT_LENGTH);
+            // hyper takes a GET or HEAD without a length for one without a body.
+            if !http2 && matches!(parts.method, Method::GET | Method::HEAD) {
+                let chunked = HeaderValue::from_static("chunked");
+                parts.headers.insert(TRANSFER_ENCODING, chunked);
+            }
+        }
+    }
+    None
+}
+
+/// Whether an answer of this status has no body, whatever its fields say (RFC 9110 sections 15.3.5 and 15.4.5).
+pub(super) const fn has_no_body(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 204 | 304)
+}
+
+/// Whether an answer with a body leaves no doubt about where the body ends (RFC 9112 section 6.3).
+pub(super) fn is_well_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !headers.contains_key(CONTENT_LENGTH)
+        }
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether the answer states no length, or one. One that is stated several times is stated once then (RFC 9110 section
+/// 8.6): not all readers would take it for one.
+pub(super) fn states_one_length(headers: &mut HeaderMap) -> bool {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        (Some(line), None) if is_number(line.as_bytes()) => true,
+        (Some(_), _) => match sole_length(headers) {
+            Some(length) => {
+                headers.insert(CONTENT_LENGTH, length.into());
+                true
+            }
+            None => false,
+        },
+    }
+}
+
+/// The length that `Content-Length` states, be it several times (RFC 9110 section 8.6). `None` if it states none, or
+/// more than one.
+fn sole_length(headers: &HeaderMap) -> Option<u64> {
+    let lines = headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = lines.flat_map(|line| options(line.as_bytes()).map(length));
+    let first = lengths.next()??;
+    lengths.all(|other| other == Some(first)).then_some(first)
+}
+
+fn length(digits: &[u8]) -> Option<u64> {
+    // The parser would take a sign.
+    let digits = str::from_utf8(digits).ok().filter(|_| is_number(digits))?;
+    digits.parse().ok()
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(fields: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder();
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn lengths(lines: &[&str]) -> HeaderMap {
+        let fields: Vec<_> = lines.iter().map(|line| ("content-length", *line)).collect();
+        parts(&fields).headers
+    }
+
+    /// The lines of `Content-Length`.
+    fn lines(headers: &HeaderMap) -> String {
+        let lines = headers.get_all(CONTENT_LENGTH).iter();
+        let lines: Vec<_> = lines.map(|line| line.to_str().unwrap()).collect();
+        lines.join("|")
+    }
+
+    #[test]
+    fn an_answer_tells_its_length_in_one_way() {
+        let framed = |fields: &[(&str, &str)]| is_well_framed(&parts(fields).headers);
+        assert!(framed(&[]));
+        assert!(framed(&[("content-length", "3")]));
+        assert!(framed(&[("transfer-encoding", "Chunked")]));
+        let chunked = ("transfer-encoding", "chunked");
+        assert!(!framed(&[chunked, ("content-length", "3")]));
+        assert!(!framed(&[chunked, chunked]));
+        assert!(!framed(&[("transfer-encoding", "gzip, chunked")]));
+    }
+
+    #[test]
+    fn a_length_that_is_stated_twice_is_stated_once() {
+        let states = |stated: &[&str]| {
+            let mut headers = lengths(stated);
+            states_one_length(&mut headers).then(|| lines(&headers))
+        };
+        assert_eq!(states(&[]).unwrap(), "");
+        assert_eq!(states(&["5"]).unwrap(), "5");
+        assert_eq!(states(&["5, 5"]).unwrap(), "5");
+        assert_eq!(states(&["5", "5"]).unwrap(), "5");
+        for bad in [&["5, 6"][..], &["5", "6"], &["x"], &["+5"]] {
+            assert_eq!(states(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_body() {
+        let length = |fields: &[(&str, &str)], ended, size: SizeHint| {
+            let mut request = parts(fields);
+            let held = frame(&mut request, ended, &size, false);
+            let chunked = request.headers.contains_key(TRANSFER_ENCODING);
+            (lines(&request.headers), chunked, held)
+        };
+        let is = |length: &str, chunked, held| (length.to_owned(), chunked, held);
+        let stated = &[("content-length", "5")][..];
+        let empty = SizeHint::with_exact(0);
+        let unknown = SizeHint::default;
+        assert_eq!(length(stated, true, empty), is("0", false, None));
+        assert_eq!(length(&[], true, empty), is("", false, None));
+        let three = SizeHint::with_exact(3);
+        assert_eq!(length(stated, false, three), is("3", false, None));
+        assert_eq!(length(stated, false, unknown()), is("5", false, Some(5)));
+        assert_eq!(length(&[], false, unknown()), is("", true, None));
+        let zero = &[("content-length", "0")][..];
+        assert_eq!(length(zero, false, unknown()), is("", true, None));
+        let twice = &[("content-length", "5, 5"), ("content-length", "5")][..];
+        assert_eq!(length(twice, false, unknown()), is("5", false, Some(5)));
+        let two = &[("content-length", "5"), ("content-length", "6")][..];
+        assert_eq!(length(two, false, unknown()), is("", true, None));
+    }
+
+    #[test]
+    fn a_length_is_digits_and_one() {
+        let sole = |stated: &[&str]| sole_length(&lengths(stated));
+        assert_eq!(sole(&["12"]), Some(12));
+        assert_eq!(sole(&["12, 12", "12"]), Some(12));
+        for bad in [
+            &[][..],
+            &[""],
+            &["+1"],
+            &["1,"],
+            &["1, 2"],
+            &["1", "2"],
+            &["18446744073709551616"],
+        ] {
+            assert_eq!(sole(bad), None, "{bad:?}");
+        }
+    }
+}
