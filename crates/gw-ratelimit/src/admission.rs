@@ -80,8 +80,12 @@ impl Admission {
         let now = self.limiter.nanos(Instant::now());
         let mut decision = Decision::default();
         let mut bills = self.late.then(Bills::new);
-        self.limiter
-            .decide(&charges, now, &mut decision, bills.as_mut());
+        match &mut bills {
+            Some(bills) => self
+                .limiter
+                .decide_with_bills(&charges, now, &mut decision, bills),
+            None => self.limiter.decide(&charges, now, &mut decision),
+        }
         self.tell(parts, slot, &decision, advert, || {
             error::exceeded(&decision, &self.limiter)
         })?;

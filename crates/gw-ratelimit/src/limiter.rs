@@ -270,7 +270,7 @@ impl Limiter {
     /// made by another limiter are ignored if it has more policies than this one.
     pub fn check_all(&self, charges: &[Charge], now: Instant) -> Decision {
         let mut decision = Decision::default();
-        self.decide(charges, self.nanos(now), &mut decision, None);
+        self.decide(charges, self.nanos(now), &mut decision);
         decision
     }
 

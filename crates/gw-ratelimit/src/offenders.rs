@@ -54,6 +54,9 @@ pub(crate) struct Sketch {
     counts: Vec<Count>,
     /// Where the last one was found: those who are refused come in rows.
     last: usize,
+    /// The least count, or less, and from where on to look for one that has no more.
+    least: f64,
+    cursor: usize,
     /// Until when, in nanoseconds, counts stay as they are.
     halve_at: u64,
 }
@@ -75,6 +78,8 @@ impl Sketch {
             keys: Vec::with_capacity(Self::SIZE),
             counts: Vec::with_capacity(Self::SIZE),
             last: 0,
+            least: 0.0,
+            cursor: 0,
             halve_at: now.saturating_add(Self::HALF_LIFE),
         }
     }
@@ -105,14 +110,31 @@ impl Sketch {
             self.counts.push(Count::default());
             return self.keys.len() - 1;
         }
-        let by_count = |a: &(usize, &Count), b: &(usize, &Count)| a.1.most.total_cmp(&b.1.most);
-        let least = self.counts.iter().enumerate().min_by(by_count);
-        let least = least.map_or(0, |(place, _)| place);
+        let least = self.least_noted();
         if let (Some(known), Some(count)) = (self.keys.get_mut(least), self.counts.get_mut(least)) {
             *known = key;
             count.excess = count.most;
         }
         least
+    }
+
+    /// One of those with the least count. Mostly at hand: where keys come that are all new, they go around.
+    fn least_noted(&mut self) -> usize {
+        let found = self.find_least().unwrap_or_else(|| {
+            let counts = self.counts.iter().map(|count| count.most);
+            self.least = counts.fold(f64::INFINITY, f64::min);
+            self.find_least().unwrap_or(0)
+        });
+        self.cursor = found;
+        found
+    }
+
+    fn find_least(&self) -> Option<usize> {
+        let mut places = (self.cursor..self.counts.len()).chain(0..self.cursor);
+        places.find(|place| {
+            let count = self.counts.get(*place);
+            count.is_some_and(|count| count.most <= self.least)
+        })
     }
 
     fn age(&mut self, now: u64) {
@@ -124,6 +146,7 @@ impl Sketch {
             .halve_at
             .saturating_add(halvings.saturating_mul(Self::HALF_LIFE));
         let factor = 0.5f64.powi(i32::try_from(halvings).unwrap_or(i32::MAX));
+        self.least *= factor;
         for count in &mut self.counts {
             count.most *= factor;
             count.excess *= factor;

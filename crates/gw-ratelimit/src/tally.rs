@@ -87,8 +87,23 @@ impl Tally {
         &self.name
     }
 
-    pub(crate) fn allowed(&self) {
-        self.count(|decisions| &decisions.allowed);
+    /// Counts a request that was charged, and notes up to when its key has filled its burst (see
+    /// [`Standing::filled_until`](crate::Standing)), if none has for longer.
+    ///
+    /// Two threads that share a place may come in between each other; then the smaller one is noted, until the next.
+    pub(crate) fn allowed(&self, tier: Option<Tier>, filled_until: u64) {
+        if let Some(decisions) = self.decisions() {
+            decisions.allowed.fetch_add(1, Ordering::Relaxed);
+            let filled = match tier {
+                None => Some(&decisions.filled),
+                Some(tier) => self.tiers_filled.get(tier.index()),
+            };
+            if let Some(filled) = filled
+                && filled.load(Ordering::Relaxed) < filled_until
+            {
+                filled.store(filled_until, Ordering::Relaxed);
+            }
+        }
         self.metrics.allowed();
     }
 
@@ -105,22 +120,6 @@ impl Tally {
     pub(crate) fn skipped(&self) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         self.metrics.skipped();
-    }
-
-    /// Notes up to when a key has filled its burst (see [`Standing::filled_until`](crate::Standing)), if none has for
-    /// longer.
-    ///
-    /// Two threads that share a place may come in between each other; then the smaller one is noted, until the next.
-    pub(crate) fn filled(&self, tier: Option<Tier>, until: u64) {
-        let place = match tier {
-            None => self.decisions().map(|decisions| &decisions.filled),
-            Some(tier) => self.tiers_filled.get(tier.index()),
-        };
-        if let Some(place) = place
-            && place.load(Ordering::Relaxed) < until
-        {
-            place.store(until, Ordering::Relaxed);
-        }
     }
 
     /// Up to when the busiest key has filled its burst.

@@ -92,6 +92,11 @@ fn compact_memory_never_allocates_once_it_is_built() {
     let handle = limiter.handle();
     let [a, b, c] = ["a", "b", "c"].map(|name| limiter.policy(name).unwrap());
     let now = Instant::now();
+    // The thread gets its number, and a recorder its counters.
+    for policy in [a, b, c] {
+        let check = |_: &i32| limiter.check(policy, "first", 1, now).is_allowed();
+        assert!((0..4).filter(check).count() >= 2);
+    }
     let (mut allowed, mut refused) = (0, 0);
     let mut flood = |keys: std::ops::Range<u32>| {
         for key in keys {

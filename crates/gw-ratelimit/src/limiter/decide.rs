@@ -14,38 +14,37 @@ use crate::verdict::Verdict;
 type Payments = SmallVec<[(Receipt, Algorithm); 4]>;
 
 impl Limiter {
-    /// Decides into `decision`, which is empty: it is large. What was charged is noted in `bills`, if they are asked for.
-    pub(crate) fn decide(
+    /// Decides into `decision`, which is empty: it is large.
+    pub(crate) fn decide(&self, charges: &[Charge], now: u64, decision: &mut Decision) {
+        {
+            let book = self.book.read();
+            if let [charge] = charges {
+                self.pay(&book, charge, now, decision);
+            } else {
+                self.survey_and_pay(&book, charges, now, decision, &mut Payments::new());
+            }
+            if decision.is_limited() {
+                self.note_refusals(&book, charges, decision, now);
+            }
+        }
+        self.settle(decision);
+    }
+
+    /// The same for a request that may be charged later: if it is let pass, what it was charged is noted in `bills`.
+    pub(crate) fn decide_with_bills(
         &self,
         charges: &[Charge],
         now: u64,
         decision: &mut Decision,
-        bills: Option<&mut SmallVec<[Bill; 2]>>,
+        bills: &mut SmallVec<[Bill; 2]>,
     ) {
         {
             let book = self.book.read();
             // Before anything is charged, see `revise`.
-            let marks = bills.is_some().then(|| self.marks(charges));
+            let marks = self.marks(charges);
             let mut payments = Payments::new();
-            if let [charge] = charges {
-                let payment = self.pay(&book, charge, now, decision);
-                if bills.is_some() {
-                    payments.extend(payment);
-                }
-            } else {
-                // Look first. Charging at once and taking back would do as well if it were not for the moment in
-                // between: a client that keeps running into one policy would keep taking cells from the others, and
-                // their clients would be refused for it.
-                self.survey(&book, charges, now, None, decision);
-                if decision.is_allowed() {
-                    decision.clear();
-                    self.pay_all(&book, charges, now, decision, &mut payments);
-                }
-            }
-            if let Some(bills) = bills
-                && let Some(marks) = marks
-                && decision.is_allowed()
-            {
+            self.survey_and_pay(&book, charges, now, decision, &mut payments);
+            if decision.is_allowed() {
                 let applying = charges.iter().zip(marks);
                 let applying = applying.filter(|(charge, _)| self.applied(&book, charge).is_some());
                 bills.extend(applying.map(|(charge, mark)| {
@@ -58,6 +57,24 @@ impl Limiter {
             }
         }
         self.settle(decision);
+    }
+
+    /// Looks first. Charging at once and taking back would do as well if it were not for the moment in between: a client
+    /// that keeps running into one policy would keep taking cells from the others, and their clients would be refused for
+    /// it.
+    fn survey_and_pay(
+        &self,
+        book: &Book,
+        charges: &[Charge],
+        now: u64,
+        decision: &mut Decision,
+        payments: &mut Payments,
+    ) {
+        self.survey(book, charges, now, None, decision);
+        if decision.is_allowed() {
+            decision.clear();
+            self.pay_all(book, charges, now, decision, payments);
+        }
     }
 
     /// Finds the binding policy of a decision, counts it, and tells recorder and log. Foreign code may run, so there must
@@ -194,8 +211,7 @@ impl Limiter {
             };
             match standing.ruling() {
                 Ruling::Allowed if decision.is_allowed() => {
-                    tally.allowed();
-                    tally.filled(standing.tier(), standing.filled_until());
+                    tally.allowed(standing.tier(), standing.filled_until());
                 }
                 // Some other policy refused: it was neither charged nor limited here.
                 Ruling::Allowed => {}

@@ -274,8 +274,7 @@ impl Shared {
             OnFailure::LocalFallback => {
                 let charges: SmallVec<[Charge; 4]> =
                     items.iter().map(|item| item.charge.local).collect();
-                self.limiter
-                    .decide(&charges, self.now(), &mut decision, None);
+                self.limiter.decide(&charges, self.now(), &mut decision);
             }
             OnFailure::Open => {}
             OnFailure::Closed => {

@@ -366,6 +366,26 @@ mod loom_tests {
         });
     }
 
+    /// Story: a thread that takes back saw the least debt of the others, which then grew; and a newcomer took that slot for
+    /// the least, and kept its debt for the set. What was taken back led below it.
+    #[test]
+    fn loom_taking_back_is_not_overtaken() {
+        loom::model(|| {
+            let shared = Shared::new();
+            for key in [1, 2, 2, 2, 4, 4, 4, 4] {
+                assert!(shared.charge(key, 9).is_some());
+            }
+            let again = spawn(&shared, |set| set.charge(1, 9));
+            let newcomer = spawn(&shared, |set| set.charge(3, 9));
+            let lock = &shared.0.1;
+            shared.set().lower(2, lock, |tat| tat - 2 * SECOND);
+            assert!(again.join().unwrap().is_some());
+            assert!(newcomer.join().unwrap().is_some());
+            shared.keys();
+            assert!(shared.set().peek(1) >= NOW + 2 * SECOND);
+        });
+    }
+
     /// A charge that is taken back while the key is charged again: one of the two is left.
     #[test]
     fn loom_taking_back_leaves_the_others() {

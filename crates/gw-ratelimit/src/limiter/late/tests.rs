@@ -33,12 +33,7 @@ fn wait(limiter: &Limiter, now: Instant) -> Option<Duration> {
 fn admitted(limiter: &Limiter, cost: u32, now: Instant) -> Bill {
     let charge = limiter.charge(p(limiter), "k", cost);
     let (mut decision, mut bills) = (Decision::default(), SmallVec::new());
-    limiter.decide(
-        &[charge],
-        limiter.nanos(now),
-        &mut decision,
-        Some(&mut bills),
-    );
+    limiter.decide_with_bills(&[charge], limiter.nanos(now), &mut decision, &mut bills);
     assert!(decision.is_allowed());
     bills.pop().unwrap()
 }
@@ -278,7 +273,7 @@ proptest! {
                 Step::Request { key, costs } => {
                     let charges = [0, 1].map(|n| limiter.charge(PolicyId(n), &key, costs[usize::from(n)]));
                     let (mut decision, mut bills) = (Decision::default(), SmallVec::new());
-                    limiter.decide(&charges, limiter.nanos(time), &mut decision, Some(&mut bills));
+                    limiter.decide_with_bills(&charges, limiter.nanos(time), &mut decision, &mut bills);
                     let fits = (0..2).all(|n| {
                         let (interval, burst) = quotas[n];
                         let level = histories[n][usize::from(key)].level(now, interval);
