@@ -75,3 +75,30 @@ mod pipeline {
         layer: |_| gw_pipeline::Pipeline::builder().request_id(RequestIdLayer::new()).into_layer(),
     }
 }
+
+#[cfg(feature = "api-keys")]
+mod api_keys {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gw_pipeline::inbound::{ApiKeys, ApiKeysLayer};
+
+    gw_testkit::conformance! {
+        admits: Admits::Total(2),
+        layer: |on_reject| {
+            let asked = AtomicUsize::new(0);
+            ApiKeysLayer::new(ApiKeys::builder().build().unwrap())
+                // The suite's requests carry no keys: the first two pass because of this, and the others are refused.
+                .public(move |_| asked.fetch_add(1, Ordering::Relaxed) < 2)
+                .on_reject(on_reject)
+        },
+    }
+}
+
+mod scopes {
+    use gw_pipeline::inbound::ScopesLayer;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |on_reject| ScopesLayer::by_route([["orders:read"]]).on_reject(on_reject),
+    }
+}
