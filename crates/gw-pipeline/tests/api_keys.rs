@@ -1,5 +1,7 @@
 //! The authenticator by API keys: what passes, what is refused and how, and what goes on.
 
+#![allow(clippy::unwrap_used, reason = "assertions")]
+
 use std::convert::Infallible;
 
 use gw_core::Body;

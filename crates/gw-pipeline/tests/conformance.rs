@@ -1,5 +1,7 @@
 //! The stages of this crate keep the contract of every layer.
 
+#![allow(clippy::unwrap_used, reason = "assertions")]
+
 use gw_core::Body;
 use gw_core::key::TrustedProxies;
 use gw_pipeline::inbound::{

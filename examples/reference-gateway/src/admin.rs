@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use gw_bulkhead::LaneSnapshot;
 use gw_observe::AccessLogHandle;
+use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
-use gw_ratelimit::PolicySnapshot;
+use gw_ratelimit::{Mode, PolicySnapshot};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
@@ -108,13 +109,35 @@ fn lane(lane: &LaneSnapshot) -> Value {
 }
 
 async fn limits(State(admin): State<Admin>) -> Response {
-    let limits: Vec<_> = admin.controls.limits.snapshot().iter().map(limit).collect();
+    let controls = &admin.controls;
+    let early = controls.limits.snapshot();
+    let late = controls.consumer_limits.snapshot();
+    let early = early
+        .iter()
+        .map(|policy| limit(policy, slot::PreAuthLimit::NAME));
+    let late = late
+        .iter()
+        .map(|policy| limit(policy, slot::PostAuthLimit::NAME));
+    let limits: Vec<_> = early.chain(late).collect();
     json_page(&json!({ "limits": limits }))
 }
 
-fn limit(policy: &PolicySnapshot) -> Value {
+/// `stage` is where it is asked.
+fn limit(policy: &PolicySnapshot, stage: &'static str) -> Value {
+    let quota = &policy.quota;
     json!({
         "name": &*policy.name,
+        "stage": stage,
+        "quota": {
+            "count": quota.cells(),
+            "period_seconds": quota.period().as_secs_f64(),
+            "burst": quota.max_burst(),
+        },
+        "mode": match policy.mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+            _ => "off",
+        },
         "keys": policy.keys,
         "allowed": policy.allowed,
         "limited": policy.limited,

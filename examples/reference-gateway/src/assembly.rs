@@ -1,6 +1,7 @@
 //! A configuration as layers, in the order that the compiler checks.
 
-mod closed;
+mod asked;
+mod authenticate;
 mod dispatch;
 mod fault;
 mod lanes;
@@ -39,7 +40,10 @@ use crate::config::{Config, table};
 #[derive(Debug, Clone)]
 pub struct Controls {
     pub lanes: BulkheadHandle,
+    /// Those that are asked before authentication.
     pub limits: RateLimitHandle,
+    /// Those that are asked behind it.
+    pub consumer_limits: RateLimitHandle,
     pub upstreams: Vec<Upstream>,
     /// None if no route ends in the log intake.
     pub logs: Option<LogControls>,
@@ -90,6 +94,9 @@ pub fn assemble(
     let limits = limits::before_authentication(config)
         .map_err(|error| Fault::of_limits(&error))?
         .on_reject(respond.clone());
+    let consumer_limits = limits::after_authentication(config)
+        .map_err(|error| Fault::of_limits(&error))?
+        .on_reject(respond.clone());
     let lanes = lanes::lanes(config)
         .map_err(|error| Fault::of_lanes(&error))?
         .on_reject(respond.clone());
@@ -98,6 +105,7 @@ pub fn assemble(
     let controls = Controls {
         lanes: lanes.handle(),
         limits: limits.handle(),
+        consumer_limits: consumer_limits.handle(),
         upstreams,
         logs: logs.map(Logs::controls),
     };
@@ -125,7 +133,9 @@ pub fn assemble(
         .ip_filter(ip_filter(config, proxies).on_reject(respond.clone()))
         .pre_auth_limit(limits)
         .admit(lanes)
-        .authenticate(closed::ClosedLayer::new(config, respond.clone()))
+        .authenticate(authenticate::authenticate(config)?.on_reject(respond.clone()))
+        .post_auth_limit(consumer_limits)
+        .authorize(authenticate::authorize(config).on_reject(respond.clone()))
         .transform(IdentityHeadersLayer::new(identity_headers(config)))
         .forward_keeping_deadline(dispatch::Dispatch::new(
             forward,

@@ -11,8 +11,10 @@
 
 mod access_log;
 mod admin;
+mod api_keys;
 mod check;
 mod command;
+mod consumer_limits;
 mod demo;
 mod faults;
 mod forwarding;
