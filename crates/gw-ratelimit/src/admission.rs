@@ -29,7 +29,7 @@ pub(crate) enum Admitted {
     Refused(Rejection, Option<Advert>),
 }
 
-type Charges = SmallVec<[Charge; 4]>;
+pub(crate) type Charges = SmallVec<[Charge; 4]>;
 
 impl Admission {
     pub(crate) fn new(limiter: Arc<Limiter>, rules: Vec<Rule>, headers: Headers) -> Self {
@@ -57,18 +57,34 @@ impl Admission {
         let now = self.limiter.nanos(Instant::now());
         let mut decision = Decision::default();
         self.limiter.decide(&charges, now, &mut decision);
-        let advert = Advert::of(&decision, self.headers, &self.limiter);
+        self.tell(parts, &decision, || error::exceeded(&decision), slot)
+    }
+
+    /// What becomes of a request that was decided on; tells the observer.
+    pub(crate) fn tell(
+        &self,
+        parts: &Parts,
+        decision: &Decision,
+        rejection: impl FnOnce() -> Rejection,
+        slot: &'static str,
+    ) -> Admitted {
+        let advert = Advert::of(decision, self.headers, &self.limiter);
         if decision.is_allowed() {
-            record(parts, Some(&decision), None);
+            record(parts, Some(decision), None);
             return Admitted::Passed(advert);
         }
-        let rejection = error::exceeded(&decision);
-        record(parts, Some(&decision), Some((slot, &rejection)));
+        let rejection = rejection();
+        record(parts, Some(decision), Some((slot, &rejection)));
         Admitted::Refused(rejection, advert)
     }
 
+    #[cfg(feature = "redis")]
+    pub(crate) fn rule(&self, policy: usize) -> Option<&Rule> {
+        self.rules.get(policy)
+    }
+
     /// What the request is to pay. Nothing is charged yet, so a policy that refuses here costs nothing elsewhere.
-    fn charges(&self, parts: &Parts) -> Result<Charges, Rejection> {
+    pub(crate) fn charges(&self, parts: &Parts) -> Result<Charges, Rejection> {
         let mut charges = Charges::new();
         let policies = (0..=u8::MAX).map(PolicyId);
         for ((policy, rule), tally) in policies.zip(&self.rules).zip(self.limiter.tallies()) {
@@ -101,7 +117,11 @@ impl Admission {
 }
 
 /// Tells the observer, if there is one. With several layers the least that any of them left is kept.
-fn record(parts: &Parts, decision: Option<&Decision>, refused: Option<(&'static str, &Rejection)>) {
+pub(crate) fn record(
+    parts: &Parts,
+    decision: Option<&Decision>,
+    refused: Option<(&'static str, &Rejection)>,
+) {
     let Some(record) = Record::of(&parts.extensions) else {
         return;
     };

@@ -56,6 +56,12 @@ impl Decision {
         self.standings.push(standing);
     }
 
+    /// Refuses without the word of any policy.
+    #[cfg(feature = "redis")]
+    pub(crate) fn refuse(&mut self) {
+        self.refused = true;
+    }
+
     pub(crate) fn clear(&mut self) {
         self.refused = false;
         self.standings.clear();

@@ -19,6 +19,16 @@ pub const RATE_LIMIT_EXCEEDED: Code = Code::new(
     GrpcStatus::ResourceExhausted,
 );
 
+/// The store that the limits are shared in does not answer, and nobody else is to decide; see
+/// [`OnFailure::Closed`](crate::redis::OnFailure::Closed).
+#[cfg(feature = "redis")]
+pub const LIMITS_UNAVAILABLE: Code = Code::new(
+    "LIMITS_UNAVAILABLE",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "Limits cannot be checked at the moment.",
+    GrpcStatus::Unavailable,
+);
+
 /// The request lacks what a policy with [`OnMissingKey::Deny`](crate::OnMissingKey::Deny) counts by.
 pub const MALFORMED_REQUEST: Code = Code::new(
     "MALFORMED_REQUEST",
@@ -44,6 +54,12 @@ pub(crate) fn exceeded(decision: &Decision) -> Rejection {
     rejection
         .detail("retry_after", after.seconds())
         .retry_after(after)
+}
+
+#[cfg(feature = "redis")]
+pub(crate) fn unavailable() -> Rejection {
+    let after = RetryAfter::jittered(Duration::from_secs(1), &mut fastrand::Rng::new());
+    Rejection::new(&LIMITS_UNAVAILABLE).retry_after(after)
 }
 
 pub(crate) const fn missing_key() -> Rejection {

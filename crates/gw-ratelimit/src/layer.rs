@@ -30,7 +30,7 @@ pub struct RateLimitLayer<Ks = (), R = Respond> {
 }
 
 /// The slot that observers are told of, where no pipeline has said in which one the layer is.
-const SLOT: &str = "pre_auth_limit";
+pub(crate) const SLOT: &str = "pre_auth_limit";
 
 impl RateLimitLayer {
     /// A builder without policies.
@@ -162,13 +162,17 @@ impl<Ks> RateLimitBuilder<Ks> {
     ///
     /// As [`LimiterBuilder::build`]; the message names the policy, the field and the rule.
     pub fn build(self) -> Result<RateLimitLayer<Ks>, ConfigError> {
-        let limiter = Arc::new(self.limits.build()?);
         Ok(RateLimitLayer {
-            admission: Arc::new(Admission::new(limiter, self.rules, self.headers)),
+            admission: Arc::new(self.into_admission()?),
             slot: SLOT,
             on_reject: Respond::new(),
             keys: PhantomData,
         })
+    }
+
+    pub(crate) fn into_admission(self) -> Result<Admission, ConfigError> {
+        let limiter = Arc::new(self.limits.build()?);
+        Ok(Admission::new(limiter, self.rules, self.headers))
     }
 }
 

@@ -13,6 +13,8 @@ mod layer;
 mod limiter;
 mod policy;
 mod quota;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod service;
 mod store;
 mod striped;

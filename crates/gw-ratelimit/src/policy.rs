@@ -8,6 +8,8 @@ use crate::config::{Mode, OnMissingKey};
 use crate::decision::PolicyId;
 use crate::limiter::{Charge, Limiter};
 use crate::quota::Quota;
+#[cfg(feature = "redis")]
+use crate::redis::{SharedCharge, SharedLimiter};
 use crate::store::KeyHash;
 
 /// A named quota, and what it is counted by.
@@ -158,6 +160,17 @@ impl Rule {
         Ok(self.charge_for(key, parts))
     }
 
+    /// The charge in a shared store for one that this rule made.
+    #[cfg(feature = "redis")]
+    pub(crate) fn share(
+        &self,
+        limiter: &SharedLimiter,
+        charge: Charge,
+        parts: &Parts,
+    ) -> SharedCharge {
+        self.key.share(limiter, charge, parts)
+    }
+
     /// The same for a request that lacks the key.
     pub(crate) fn keyless_charge(
         &self,
@@ -189,6 +202,9 @@ trait HashKey: Send + Sync {
         policy: PolicyId,
         parts: &Parts,
     ) -> Result<KeyHash, MissingKey>;
+
+    #[cfg(feature = "redis")]
+    fn share(&self, limiter: &SharedLimiter, charge: Charge, parts: &Parts) -> SharedCharge;
 }
 
 impl<K: KeyExtractor + Send + Sync> HashKey for K {
@@ -199,5 +215,10 @@ impl<K: KeyExtractor + Send + Sync> HashKey for K {
         parts: &Parts,
     ) -> Result<KeyHash, MissingKey> {
         limiter.key_of(policy, self, parts)
+    }
+
+    #[cfg(feature = "redis")]
+    fn share(&self, limiter: &SharedLimiter, charge: Charge, parts: &Parts) -> SharedCharge {
+        limiter.share(charge, self, parts)
     }
 }

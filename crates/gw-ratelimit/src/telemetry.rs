@@ -34,6 +34,8 @@ mod metering {
             Unit::Count,
             "Keys whose state a rate-limit policy holds."
         );
+        #[cfg(feature = "redis")]
+        crate::redis::describe();
     }
 
     /// The handles of one policy. Each is registered when it is first used, so that a recorder installed after the

@@ -28,10 +28,26 @@ impl Limiter {
                 }
             }
         }
-        // From here on foreign code may run, without a lock.
+        self.settle(decision);
+    }
+
+    /// Finds the binding policy of a decision, counts it, and tells recorder and log. Foreign code may run, so there must
+    /// be no lock.
+    pub(crate) fn settle(&self, decision: &mut Decision) {
         decision.bind();
         self.count(decision);
         self.announce();
+    }
+
+    /// Takes note of charges that a shared store decided on, as far as they would have been allowed here.
+    #[cfg(feature = "redis")]
+    pub(crate) fn follow<'a>(&self, charges: impl Iterator<Item = &'a Charge>, now: u64) {
+        let book = self.book.read();
+        for charge in charges.filter(|charge| charge.cost > 0) {
+            if let Some((_, _, terms)) = self.applicable(&book.terms, charge) {
+                self.store.charge(charge.key, &terms.gcra, charge.cost, now);
+            }
+        }
     }
 
     /// Charges one policy, if it is willing. There is a receipt if something was charged.

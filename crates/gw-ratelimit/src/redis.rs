@@ -1,0 +1,39 @@
+//! Limits that all instances of a service share, in Redis.
+//!
+//! One script in Redis decides on a request over all its policies: all are charged or none. It goes by Redis' own
+//! clock. Each key holds one number and lives as long as its debt; all keys of a limiter have one hash tag, so a
+//! cluster keeps them in one place. Clients' keys are hashed with a secret that the instances share.
+//!
+//! - [`SharedLimiter`] decides without HTTP, [`SharedRateLimitLayer`] with it. Both are built as their local
+//!   counterparts are, by `build_shared` at the end.
+//! - With [`Leases`] an instance takes cells in advance and spends them without the network. It never admits more than
+//!   without; [`lease`] says why.
+//! - [`OnFailure`] says who decides while Redis does not answer: this instance, everyone, or nobody. A Redis that is
+//!   slow costs each request at most the timeout, and after a few such requests nothing: then only one at a time asks
+//!   whether it is back.
+//!
+//! Redis must keep what it is given: with an eviction policy other than `noeviction` (or `volatile-ttl` at worst), debts
+//! are forgiven when its memory is full. A failover loses the debts that were not replicated yet.
+
+mod admission;
+mod breaker;
+mod future;
+mod held;
+mod key;
+mod layer;
+pub mod lease;
+mod limiter;
+mod link;
+mod script;
+mod service;
+mod settings;
+mod table;
+mod telemetry;
+
+pub use self::future::ResponseFuture;
+pub use self::layer::SharedRateLimitLayer;
+pub use self::limiter::{SharedCharge, SharedLimiter, StoreSnapshot};
+pub use self::service::SharedRateLimit;
+pub use self::settings::{Leases, OnFailure, RedisStore};
+#[cfg(feature = "metrics")]
+pub(crate) use self::telemetry::describe;

@@ -1,0 +1,278 @@
+//! Leases alone: what an instance may spend of a key's quota without asking, and when.
+//!
+//! A quota is a line of time on which each cell takes a stretch as long as the interval; the key's TAT is the end of
+//! what is taken. Whoever charges a key takes the next stretches, and may take those that have not begun yet and end
+//! within the burst's time from now. So in any stretch of time `w`, no more cells can be spent than lie on `w` and a
+//! burst: that is the whole law.
+//!
+//! A lease is stretches that were taken before the requests came that will spend them. Each may be spent **until it
+//! begins**, and is lost after that. So each spent cell has a stretch for itself that had not begun and ended within
+//! the burst's time, as if it had been asked for when it was spent: leases admit nothing that the law forbids, however
+//! many instances hold them and however late they spend them. What they cost is the other side: a cell that is leased
+//! and not spent is refused to somebody else until it has run off. The fuller the burst, the longer leased cells stay
+//! good, and the fewer are lost.
+//!
+//! All times are nanoseconds on one clock of the instance.
+
+use std::time::Duration;
+
+use crate::gcra::{Gcra, Verdict};
+
+/// What an instance knows of one key: the cells it holds, and the key's TAT when it was told last.
+///
+/// It holds up to two leases: that from which it spends, and one that was fetched ahead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lease {
+    first: Stretch,
+    spare: Stretch,
+    interval: u64,
+    /// The TAT that the store told last; it covers the cells held.
+    tat: u64,
+    /// When it was told that.
+    told: u64,
+    /// How many cells the last lease had.
+    size: u32,
+}
+
+/// Cells that are held: those that begin from `next` on, up to `end`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Stretch {
+    next: u64,
+    end: u64,
+    /// The store's clock less this one, when they were leased.
+    ahead: u64,
+}
+
+/// Cells that were taken out of a [`Lease`], for putting them back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use = "cells that are not spent are to be put back"]
+pub struct Spent {
+    cells: u32,
+    first: (u64, Stretch),
+    spare: (u64, Stretch),
+}
+
+/// What the store told of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The key's debt after the question, leased cells included, in nanoseconds.
+    pub debt: u64,
+    /// How many cells were leased. They are the last ones of the debt.
+    pub leased: u32,
+    /// The store's clock when it decided.
+    pub clock: u64,
+}
+
+/// Cells to give back: the store's TAT of the key as the lease left it, and as it would be without them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unspent {
+    /// Where they end, on the store's clock.
+    pub end: u64,
+    /// Where they begin.
+    pub start: u64,
+}
+
+/// What the store does with a question: decides on `cost` cells, charges them if they may pass, and then leases up to
+/// `extra` more, but at most half of what is left. The verdict's TAT includes them.
+///
+/// The script in Redis is the same, line by line.
+pub fn grant(gcra: &Gcra, tat: u64, now: u64, cost: u32, extra: u32) -> (Verdict, u32) {
+    let Verdict::Allow { tat } = gcra.decide(tat, now, cost) else {
+        return (gcra.decide(tat, now, cost), 0);
+    };
+    let free = gcra.tolerance().saturating_sub(tat.saturating_sub(now));
+    let most = free / gcra.interval() / 2;
+    let leased = extra.min(u32::try_from(most).unwrap_or(u32::MAX));
+    if leased == 0 {
+        return (Verdict::Allow { tat }, 0);
+    }
+    let tat = tat.max(now) + gcra.interval() * u64::from(leased);
+    (Verdict::Allow { tat }, leased)
+}
+
+impl Lease {
+    /// A key that is asked for less often than this holds no cells, and cells that were not spent for so long are given
+    /// back where that is possible.
+    pub const HOLD: Duration = Duration::from_secs(1);
+    const HOLD_NANOS: u64 = 1_000_000_000;
+
+    /// How many cells can be spent at `now`.
+    pub fn available(&self, now: u64) -> u32 {
+        let cells = self.cells(&self.first, now) + self.cells(&self.spare, now);
+        u32::try_from(cells).unwrap_or(u32::MAX)
+    }
+
+    /// What is known to become of a request of `cost` cells. `Allow` means that it can be paid out of the lease, or
+    /// that the store has to be asked for the rest of it; a refusal stands until its wait is over.
+    ///
+    /// The verdict's TAT is the key's as far as is known, less the cells that are held.
+    pub fn decide(&self, gcra: &Gcra, cost: u32, now: u64) -> Verdict {
+        let tat = self.balance(now);
+        if cost > gcra.burst() {
+            return Verdict::DenyForever { tat };
+        }
+        let lacking = cost.saturating_sub(self.available(now));
+        match gcra.decide(self.tat, now, lacking) {
+            Verdict::Allow { .. } => Verdict::Allow { tat },
+            Verdict::Deny { wait, .. } => Verdict::Deny { tat, wait },
+            Verdict::DenyForever { .. } => Verdict::DenyForever { tat },
+        }
+    }
+
+    /// The key's TAT as far as is known, less the cells that are held.
+    pub fn balance(&self, now: u64) -> u64 {
+        let held = u64::from(self.available(now)) * self.interval;
+        self.tat.saturating_sub(held)
+    }
+
+    /// Takes up to `cost` cells, those first that run off first.
+    pub fn spend(&mut self, gcra: &Gcra, cost: u32, now: u64) -> Spent {
+        if self.interval != gcra.interval() {
+            // The quota was changed: cells of the old one have another length.
+            self.first = Stretch::default();
+            self.spare = Stretch::default();
+            self.interval = gcra.interval();
+        }
+        if self.cells(&self.first, now) == 0 {
+            self.first = std::mem::take(&mut self.spare);
+        }
+        let mut spent = Spent::default();
+        for (stretch, taken) in [
+            (&mut self.first, &mut spent.first),
+            (&mut self.spare, &mut spent.spare),
+        ] {
+            let wanted = u64::from(cost - spent.cells);
+            let cells = stretch.cells(self.interval, now).min(wanted);
+            if cells > 0 {
+                let length = cells * self.interval;
+                stretch.next = stretch.next.max(now) + length;
+                *taken = (length, *stretch);
+                // At most `wanted`, which came from this type.
+                spent.cells += u32::try_from(cells).unwrap_or_default();
+            }
+        }
+        spent
+    }
+
+    /// Puts cells back that were taken and not spent. They are lost if others were taken since.
+    pub fn put_back(&mut self, spent: Spent) {
+        // The spare one may have moved up in between.
+        for (length, left) in [spent.first, spent.spare] {
+            for stretch in [&mut self.first, &mut self.spare] {
+                if length > 0 && *stretch == left {
+                    stretch.next -= length;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// How many cells to ask the store for, besides what a request lacks: none at first, so that who comes once holds
+    /// nothing, then twice as many each time that the last ones were used up in short time, up to `most`.
+    pub fn extra(&self, gcra: &Gcra, most: u32, now: u64) -> u32 {
+        if self.told == 0 || self.interval != gcra.interval() {
+            return 0;
+        }
+        let wanted = if now.saturating_sub(self.told) <= Self::HOLD_NANOS {
+            self.size.saturating_mul(2).max(1)
+        } else {
+            self.size / 4
+        };
+        wanted.min(most)
+    }
+
+    /// Whether it is time to fetch more: half of the last lease is gone, and nothing was fetched ahead.
+    pub fn is_half_gone(&self, now: u64) -> bool {
+        self.size > 1 && self.cells(&self.spare, now) == 0 && self.available(now) <= self.size / 2
+    }
+
+    /// Takes note of what the store answered to a question that was sent at `sent` and asked for `extra` cells.
+    ///
+    /// The store decided then or later. So what it says in times from its own clock on is taken as from then on: leased
+    /// cells are lost a little early, and never spent late.
+    pub fn told(&mut self, gcra: &Gcra, grant: Grant, extra: u32, sent: u64, now: u64) {
+        self.tat = sent.saturating_add(grant.debt);
+        self.told = now.max(1);
+        if self.interval != gcra.interval() {
+            self.first = Stretch::default();
+            self.spare = Stretch::default();
+            self.interval = gcra.interval();
+        }
+        if extra > 0 {
+            self.size = grant.leased;
+        }
+        if grant.leased == 0 {
+            return;
+        }
+        let leased = Stretch {
+            next: self
+                .tat
+                .saturating_sub(u64::from(grant.leased) * self.interval),
+            end: self.tat,
+            ahead: grant.clock.saturating_sub(sent),
+        };
+        if self.cells(&self.first, now) == 0 {
+            self.first = std::mem::take(&mut self.spare);
+        }
+        // With both in use, the one that runs off first gives way.
+        if self.cells(&self.first, now) == 0 {
+            self.first = leased;
+        } else {
+            self.spare = leased;
+        }
+    }
+
+    /// Whether the cells held have not been spent for long.
+    pub fn is_stale(&self, now: u64) -> bool {
+        self.available(now) > 0 && now.saturating_sub(self.told) > Self::HOLD_NANOS
+    }
+
+    /// Takes out the cells that are the last of the store's TAT, as far as is known: those can be given back.
+    pub fn take_unspent(&mut self, now: u64) -> Option<Unspent> {
+        let spare_holds = self.cells(&self.spare, now) > 0;
+        let last = if spare_holds {
+            &mut self.spare
+        } else {
+            &mut self.first
+        };
+        let stretch = std::mem::take(last);
+        (stretch.cells(self.interval, now) > 0).then(|| {
+            let start = stretch.next.max(now);
+            Unspent {
+                end: stretch.end + stretch.ahead,
+                start: start + stretch.ahead,
+            }
+        })
+    }
+
+    /// Forgets what is known of the TAT, which somebody has changed.
+    pub fn forget(&mut self) {
+        self.tat = 0;
+    }
+
+    /// The TAT that the store told last.
+    pub const fn known_tat(&self) -> u64 {
+        self.tat
+    }
+
+    fn cells(&self, stretch: &Stretch, now: u64) -> u64 {
+        stretch.cells(self.interval, now)
+    }
+}
+
+impl Stretch {
+    fn cells(&self, interval: u64, now: u64) -> u64 {
+        let left = self.end.saturating_sub(self.next.max(now));
+        left.checked_div(interval).unwrap_or(0)
+    }
+}
+
+impl Spent {
+    /// How many cells it is.
+    pub const fn cells(&self) -> u32 {
+        self.cells
+    }
+}
+
+#[cfg(test)]
+mod tests;

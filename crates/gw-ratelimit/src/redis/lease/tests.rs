@@ -1,0 +1,261 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::quota::Quota;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn gcra(rate: u32, burst: u32) -> Gcra {
+    Gcra::new(Quota::per_second(rate).burst(burst)).unwrap()
+}
+
+/// A leaky bucket that says how far what was admitted is above the burst, in cells, rounded up.
+struct Bucket {
+    gcra: Gcra,
+    tat: u64,
+}
+
+impl Bucket {
+    fn admit(&mut self, now: u64, cost: u32) -> u64 {
+        self.tat = self.tat.max(now) + self.gcra.interval() * u64::from(cost);
+        let over = (self.tat - now).saturating_sub(self.gcra.tolerance());
+        over.div_ceil(self.gcra.interval())
+    }
+}
+
+/// Redis, and instances whose questions take their time on the way there and back.
+struct World {
+    gcra: Gcra,
+    most: u32,
+    /// The store's clock is ahead of all others.
+    ahead: u64,
+    tat: u64,
+    leases: Vec<Lease>,
+    bucket: Bucket,
+    over: u64,
+    admitted: u64,
+}
+
+impl World {
+    fn new(gcra: Gcra, most: u32, instances: usize) -> Self {
+        Self {
+            gcra,
+            most,
+            ahead: 1_000 * SECOND,
+            tat: 0,
+            leases: vec![Lease::default(); instances],
+            bucket: Bucket { gcra, tat: 0 },
+            over: 0,
+            admitted: 0,
+        }
+    }
+
+    fn admit(&mut self, now: u64, cost: u32) {
+        self.admitted += u64::from(cost);
+        self.over = self.over.max(self.bucket.admit(now, cost));
+    }
+
+    /// One request that begins at `now`; the store decides `there` later and the answer is back `back` after that.
+    fn request(&mut self, instance: usize, cost: u32, now: u64, there: u64, back: u64) {
+        let Self { gcra, most, .. } = *self;
+        let lease = &mut self.leases[instance];
+        match lease.decide(&gcra, cost, now) {
+            Verdict::Allow { .. } => {}
+            _ => return,
+        }
+        let spent = lease.spend(&gcra, cost, now);
+        let lacking = cost - spent.cells();
+        if lacking == 0 {
+            return self.admit(now, cost);
+        }
+        let extra = lease.extra(&gcra, most, now);
+        let clock = now + there + self.ahead;
+        let (verdict, leased) = grant(&gcra, self.tat, clock, lacking, extra);
+        let allowed = match verdict {
+            Verdict::Allow { tat } => {
+                self.tat = tat;
+                true
+            }
+            Verdict::Deny { .. } | Verdict::DenyForever { .. } => false,
+        };
+        let grant = Grant {
+            debt: self.tat.saturating_sub(clock),
+            leased,
+            clock,
+        };
+        let lease = &mut self.leases[instance];
+        lease.told(&gcra, grant, extra, now, now + there + back);
+        if allowed {
+            self.admit(now + there, cost);
+        } else {
+            lease.put_back(spent);
+        }
+    }
+
+    fn give_back(&mut self, instance: usize, now: u64) {
+        if let Some(cells) = self.leases[instance].take_unspent(now)
+            && self.tat == cells.end
+        {
+            self.tat = cells.start;
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Request {
+        instance: usize,
+        cost: u32,
+        there: f64,
+        back: f64,
+    },
+    GiveBack {
+        instance: usize,
+    },
+}
+
+/// Steps and how long they come after the one before, in cells' costs.
+fn steps() -> impl Strategy<Value = Vec<(f64, Step)>> {
+    let pause = prop_oneof![3 => Just(0.0), 5 => 0.0..2.0, 1 => 0.0..200.0];
+    let request = (
+        0..4usize,
+        prop_oneof![5 => Just(1u32), 1 => 0..6u32],
+        0.0..3.0,
+        0.0..3.0,
+    )
+        .prop_map(|(instance, cost, there, back)| Step::Request {
+            instance,
+            cost,
+            there,
+            back,
+        });
+    let step = prop_oneof![9 => request, 1 => (0..4usize).prop_map(|instance| Step::GiveBack { instance })];
+    prop::collection::vec((pause, step), 1..400)
+}
+
+proptest! {
+    /// Whatever is leased, spent late, put back and given back: what passes would have passed one exact bucket.
+    #[test]
+    fn instances_together_never_admit_what_one_bucket_refuses(
+        rate in 1..2_000u32,
+        burst in 1..200u32,
+        most in 1..100u32,
+        steps in steps(),
+    ) {
+        let gcra = gcra(rate, burst);
+        let mut world = World::new(gcra, most, 4);
+        let mut now = SECOND;
+        let nanos = |cells: f64| (cells * gcra.interval() as f64) as u64;
+        for (pause, step) in steps {
+            now += nanos(pause);
+            match step {
+                Step::Request { instance, cost, there, back } => {
+                    // One after the other: the next begins when this one is answered.
+                    world.request(instance, cost, now, nanos(there), nanos(back));
+                    now += nanos(there) + nanos(back);
+                }
+                Step::GiveBack { instance } => world.give_back(instance, now),
+            }
+            prop_assert_eq!(world.over, 0);
+        }
+    }
+}
+
+#[test]
+fn who_comes_once_holds_nothing() {
+    let gcra = gcra(10, 10);
+    let mut world = World::new(gcra, 8, 10);
+    // A client whose requests each go to another instance has its whole burst.
+    for instance in 0..10 {
+        world.request(instance, 1, SECOND, 0, 0);
+    }
+    assert_eq!(world.admitted, 10);
+}
+
+#[test]
+fn leases_grow_while_they_are_used_up() {
+    let gcra = gcra(1_000, 1_000);
+    let mut world = World::new(gcra, 8, 1);
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        world.request(0, 1, SECOND, 0, 0);
+        held.push(world.leases[0].available(SECOND));
+    }
+    assert_eq!(held[..9], [0, 1, 0, 2, 1, 0, 4, 3, 2]);
+    assert_eq!(world.leases[0].size, 8);
+    // After a pause, less is asked for.
+    let later = 100 * SECOND;
+    assert_eq!(world.leases[0].extra(&gcra, 8, later), 2);
+}
+
+#[test]
+fn a_refusal_is_remembered_until_its_wait_is_over() {
+    let gcra = gcra(1, 2);
+    let mut lease = Lease::default();
+    let grant = Grant {
+        debt: 2 * SECOND,
+        leased: 0,
+        clock: 0,
+    };
+    lease.told(&gcra, grant, 0, SECOND, SECOND + 5);
+    let wait = |now| match lease.decide(&gcra, 1, now) {
+        Verdict::Deny { wait, .. } => wait,
+        Verdict::Allow { .. } | Verdict::DenyForever { .. } => 0,
+    };
+    assert_eq!(wait(SECOND), SECOND);
+    assert_eq!(wait(2 * SECOND - 1), 1);
+    assert_eq!(wait(2 * SECOND), 0);
+}
+
+#[test]
+fn cells_are_lost_when_they_begin() {
+    let gcra = gcra(1, 10);
+    let mut lease = Lease::default();
+    let grant = Grant {
+        debt: 5 * SECOND,
+        leased: 5,
+        clock: 0,
+    };
+    lease.told(&gcra, grant, 5, SECOND, SECOND);
+    let held: Vec<_> = (1..8)
+        .map(|second| lease.available(second * SECOND))
+        .collect();
+    assert_eq!(held, [5, 4, 3, 2, 1, 0, 0]);
+    assert_eq!(lease.available(SECOND + 1), 4);
+}
+
+#[test]
+fn what_is_put_back_is_not_there_twice() {
+    let gcra = gcra(1, 10);
+    let mut lease = Lease::default();
+    let grant = Grant {
+        debt: 5 * SECOND,
+        leased: 5,
+        clock: 0,
+    };
+    lease.told(&gcra, grant, 5, SECOND, SECOND);
+    let one = lease.spend(&gcra, 2, SECOND);
+    lease.put_back(one);
+    assert_eq!(lease.available(SECOND), 5);
+    // With another one's cells taken behind them, they are lost.
+    let one = lease.spend(&gcra, 2, SECOND);
+    let other = lease.spend(&gcra, 1, SECOND);
+    lease.put_back(one);
+    assert_eq!(lease.available(SECOND), 2);
+    lease.put_back(other);
+    assert_eq!(lease.available(SECOND), 3);
+}
+
+#[test]
+fn cells_of_an_old_quota_are_not_spent_under_a_new_one() {
+    let (old, new) = (gcra(1, 10), gcra(10, 10));
+    let mut lease = Lease::default();
+    let grant = Grant {
+        debt: 5 * SECOND,
+        leased: 5,
+        clock: 0,
+    };
+    lease.told(&old, grant, 5, SECOND, SECOND);
+    assert_eq!(lease.spend(&new, 1, SECOND).cells(), 0);
+    assert_eq!(lease.available(SECOND), 0);
+}

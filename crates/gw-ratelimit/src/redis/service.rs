@@ -1,0 +1,126 @@
+use std::fmt;
+use std::task::{Context, Poll};
+
+use gw_core::{OnReject, RejectContext, Respond};
+use http::request::Parts;
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::admission::{Asked, Desk};
+use super::future::{ResponseFuture, Waiting};
+use crate::admission::Admitted;
+use crate::future;
+
+/// The service of a [`SharedRateLimitLayer`](super::SharedRateLimitLayer).
+///
+/// Readiness is the inner service's; nothing is decided or held before `call`. A request that Redis is asked about
+/// takes the instance that is ready along, and leaves a clone; if it is refused, that instance is dropped untouched.
+#[derive(Clone)]
+pub struct SharedRateLimit<S, R = Respond> {
+    inner: S,
+    desk: Desk,
+    on_reject: R,
+}
+
+impl<S, R> SharedRateLimit<S, R> {
+    pub(super) const fn new(inner: S, desk: Desk, on_reject: R) -> Self {
+        Self {
+            inner,
+            desk,
+            on_reject,
+        }
+    }
+
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for SharedRateLimit<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRateLimit")
+            .field("inner", &self.inner)
+            .field("desk", &self.desk)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, R, B, ResB> Service<Request<B>> for SharedRateLimit<S, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    R: OnReject<Response<ResB>, S::Error> + Clone,
+{
+    type Response = Response<ResB>;
+    type Error = R::Error;
+    type Future = ResponseFuture<S, S::Future, B, R, Result<Response<ResB>, R::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.on_reject.inner(error))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        match self.desk.admission.ask(&parts, self.desk.slot) {
+            Asked::Decided(admitted) => {
+                // Decided without waiting, so the instance that is ready can be called in place.
+                let decided = go_on(admitted, parts, body, &mut self.inner, &self.on_reject);
+                ResponseFuture::decided(decided)
+            }
+            Asked::Asking(question) => {
+                let clone = self.inner.clone();
+                let waiting = Waiting {
+                    inner: std::mem::replace(&mut self.inner, clone),
+                    parts,
+                    body,
+                    desk: self.desk.clone(),
+                    on_reject: self.on_reject.clone(),
+                };
+                ResponseFuture::asking(question, waiting)
+            }
+        }
+    }
+}
+
+/// Calls the inner service, or refuses.
+pub(super) fn go_on<S, R, B, ResB>(
+    mut admitted: Admitted,
+    mut parts: Parts,
+    body: B,
+    inner: &mut S,
+    on_reject: &R,
+) -> future::ResponseFuture<S::Future, R, Result<Response<ResB>, R::Error>>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    R: OnReject<Response<ResB>, S::Error> + Clone,
+{
+    if let Admitted::Passed(Some(advert)) | Admitted::Refused(_, Some(advert)) = &mut admitted {
+        advert.mark(&mut parts.extensions);
+    }
+    match admitted {
+        Admitted::Passed(advert) => {
+            let response = inner.call(Request::from_parts(parts, body));
+            future::ResponseFuture::passed(response, advert, on_reject.clone())
+        }
+        Admitted::Refused(rejection, advert) => {
+            let context = RejectContext::of_parts(&parts);
+            let mut outcome = on_reject.reject(rejection, &context);
+            if let (Ok(response), Some(advert)) = (&mut outcome, advert) {
+                advert.write(response);
+            }
+            future::ResponseFuture::refused(outcome)
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Redis is not there, goes, comes back, or answers no more.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedLimiter};
+use gw_ratelimit::{Limiter, Quota};
+use gw_testkit::within;
+
+use crate::server::{SECRET, Server};
+
+/// Longer than any test takes.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn build(store: &RedisStore, burst: u32) -> SharedLimiter {
+    let limits = Limiter::builder().policy("p", Quota::per_hour(1).burst(burst));
+    limits.build_shared(store).unwrap()
+}
+
+async fn allowed(limiter: &SharedLimiter, requests: usize) -> usize {
+    let policy = limiter.policy("p").unwrap();
+    let mut allowed = 0;
+    for _ in 0..requests {
+        allowed += usize::from(limiter.check(policy, "k", 1).await.is_allowed());
+    }
+    allowed
+}
+
+/// Asks until Redis decides again.
+async fn recovered(limiter: &SharedLimiter) {
+    let policy = limiter.policy("p").unwrap();
+    let asking = async {
+        while !limiter.store().is_asked {
+            limiter.check(policy, "somebody else", 0).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    within("Redis to decide again", asking).await;
+}
+
+/// A frozen server: how many of ten requests pass out of a burst of five, and three of them were charged before.
+async fn frozen(rule: OnFailure) -> (usize, SharedLimiter, Server) {
+    let server = Server::start();
+    let store = server.store("test").on_failure(rule);
+    let limiter = build(
+        &store.timeout(Duration::from_millis(20)).probe_after(NEVER),
+        5,
+    );
+    // Connected and warm, however slow that was.
+    let policy = limiter.policy("p").unwrap();
+    let asking = async { while limiter.peek(policy, "k").await.is_none() {} };
+    within("Redis to answer", asking).await;
+    let before = limiter.store();
+    assert_eq!(allowed(&limiter, 3).await, 3);
+    assert_eq!(limiter.store().by_store, before.by_store + 3);
+    server.freeze();
+    let passed = allowed(&limiter, 10).await;
+    (passed, limiter, server)
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_asked_a_few_times_and_then_no_more() {
+    let (_, limiter, _server) = frozen(OnFailure::LocalFallback).await;
+    let store = limiter.store();
+    assert!(!store.is_asked);
+    assert_eq!((store.failed, store.by_rule), (3, 10));
+    // From here on nobody waits.
+    allowed(&limiter, 1_000).await;
+    let later = limiter.store();
+    assert_eq!((later.asked, later.failed), (store.asked, 3));
+    assert_eq!(later.by_rule, 1_010);
+}
+
+#[tokio::test]
+async fn this_instance_decides_and_knows_what_redis_decided() {
+    let (passed, limiter, _server) = frozen(OnFailure::LocalFallback).await;
+    assert_eq!(passed, 2, "the burst less what was charged before");
+    let policy = limiter.policy("p").unwrap();
+    let refused = limiter.check(policy, "k", 1).await;
+    assert!(refused.retry_after().is_some());
+    let other = limiter.check(policy, "another", 1).await;
+    assert!(other.is_allowed());
+}
+
+#[tokio::test]
+async fn everything_passes_and_nothing_is_told() {
+    let (passed, limiter, _server) = frozen(OnFailure::Open).await;
+    assert_eq!(passed, 10);
+    let decision = limiter.check(limiter.policy("p").unwrap(), "k", 99).await;
+    assert!(decision.is_allowed() && decision.binding().is_none());
+}
+
+#[tokio::test]
+async fn nothing_passes_unless_no_policy_is_enforced() {
+    let (passed, limiter, _server) = frozen(OnFailure::Closed).await;
+    assert_eq!(passed, 0);
+    let policy = limiter.policy("p").unwrap();
+    let decision = limiter.check(policy, "k", 1).await;
+    assert!(decision.binding().is_none() && decision.retry_after().is_none());
+    let handle = limiter.handle();
+    handle.set_mode_of_all(gw_ratelimit::Mode::Shadow);
+    assert!(limiter.check(policy, "k", 1).await.is_allowed());
+    handle.set_mode_of_all(gw_ratelimit::Mode::Off);
+    assert!(limiter.check(policy, "k", 1).await.is_allowed());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there() {
+    for (rule, expected) in [
+        (OnFailure::LocalFallback, 5),
+        (OnFailure::Open, 10),
+        (OnFailure::Closed, 0),
+    ] {
+        // Nobody listens on a port that was just free.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", port.local_addr().unwrap());
+        drop(port);
+        let store = RedisStore::new(url, "test", SECRET).on_failure(rule);
+        let limiter = build(&store.timeout(Duration::from_secs(5)).probe_after(NEVER), 5);
+        assert_eq!(allowed(&limiter, 10).await, expected, "{rule:?}");
+        let counts = limiter.store();
+        assert_eq!((counts.asked, counts.failed, counts.by_rule), (3, 3, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_stopped_and_started_again_is_found_by_a_probe() {
+    let mut server = Server::start();
+    let store = server.store("test").probe_after(Duration::from_millis(5));
+    let limiter = build(&store, 5);
+    assert_eq!(allowed(&limiter, 3).await, 3);
+    server.stop();
+    assert_eq!(allowed(&limiter, 10).await, 2);
+    assert!(!limiter.store().is_asked);
+    server.start_again();
+    recovered(&limiter).await;
+    // It knows nothing any more.
+    assert_eq!(allowed(&limiter, 10).await, 5);
+}
+
+#[tokio::test]
+async fn a_server_that_thaws_is_found_by_a_probe_and_still_knows_its_debts() {
+    let server = Server::start();
+    let store = server.store("test").probe_after(Duration::from_millis(5));
+    let limiter = build(&store.timeout(Duration::from_millis(50)), 5);
+    let policy = limiter.policy("p").unwrap();
+    let asking = async { while limiter.peek(policy, "k").await.is_none() {} };
+    within("Redis to answer", asking).await;
+    assert_eq!(allowed(&limiter, 3).await, 3);
+    server.freeze();
+    assert_eq!(allowed(&limiter, 10).await, 2);
+    assert!(!limiter.store().is_asked);
+    server.thaw();
+    recovered(&limiter).await;
+    // What was asked while it was frozen may have been charged late, once each: that is on the strict side.
+    assert!(allowed(&limiter, 10).await <= 2);
+}
+
+#[tokio::test]
+async fn a_dropped_question_is_charged_at_most_once_and_leaves_nothing_behind() {
+    for leases in [None, Some(Leases::up_to(10))] {
+        let server = Server::start();
+        let mut store = server.store("test");
+        if let Some(leases) = leases {
+            store = store.leases(leases);
+        }
+        let limiter = build(&store, 1_000);
+        let policy = limiter.policy("p").unwrap();
+        assert_eq!(allowed(&limiter, 2).await, 2);
+        server.freeze();
+        let mut dropped = 0;
+        for _ in 0..50 {
+            let mut check = pin!(limiter.check(policy, "k", 1));
+            // Polled once, so that it is on its way; then nobody waits for it any more.
+            let sent = poll_fn(|cx| Poll::Ready(check.as_mut().poll(cx).is_pending())).await;
+            dropped += u32::from(sent);
+            tokio::task::yield_now().await;
+        }
+        server.thaw();
+        assert!(dropped >= 40, "{dropped} were under way");
+        let standing = limiter.peek(policy, "k").await.unwrap();
+        // Each took a cell at most; those that asked for more to lease took these as well.
+        let (least, most) = match leases {
+            None => (1_000 - 2 - 50, 1_000 - 2),
+            Some(_) => (1_000 - 2 - 50 * 12, 1_000 - 2),
+        };
+        let left = standing.remaining();
+        assert!((least..=most).contains(&left), "{left}");
+        assert!(limiter.store().is_asked, "nobody's fault");
+        // All that is left can be spent, and not a cell more.
+        let mut passed = 0;
+        while limiter.check(policy, "k", 1).await.is_allowed() {
+            passed += 1;
+        }
+        assert!(passed >= left && passed <= 998, "{passed} of {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_is_dropped_is_followed_by_another() {
+    let server = Server::start();
+    let store = server.store("test").failures(1);
+    let store = store.timeout(Duration::from_millis(50));
+    let limiter = build(&store.probe_after(Duration::from_millis(1)), 5);
+    let policy = limiter.policy("p").unwrap();
+    server.freeze();
+    allowed(&limiter, 1).await;
+    assert!(!limiter.store().is_asked);
+    let dropped = async {
+        loop {
+            let mut check = pin!(limiter.check(policy, "k", 1));
+            if poll_fn(|cx| Poll::Ready(check.as_mut().poll(cx).is_pending())).await {
+                break;
+            }
+        }
+    };
+    within("a probe", dropped).await;
+    server.thaw();
+    recovered(&limiter).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_a_server_that_does_not_answer() {
+    let server = Server::start();
+    let limiter = build(&server.store("test").probe_after(NEVER), 5);
+    assert_eq!(allowed(&limiter, 1).await, 1);
+    let mut connection = server.connect().await;
+    let _: () = redis::cmd("CONFIG")
+        .arg(&["SET", "maxmemory", "1"])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(allowed(&limiter, 10).await, 4);
+    let store = limiter.store();
+    assert_eq!((store.failed, store.by_rule), (3, 10));
+}

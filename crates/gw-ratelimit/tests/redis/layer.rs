@@ -1,0 +1,220 @@
+//! The layer.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gw_core::record::Record;
+use gw_ratelimit::key::{ClientIp, Global, Header};
+use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedRateLimitLayer};
+use gw_ratelimit::{Policy, Quota, RateLimitLayer};
+use http::{HeaderName, Request, Response};
+use http_body_util::Full;
+use tower::{Service as _, ServiceExt as _};
+use tower_layer::Layer;
+
+use crate::server::Server;
+
+/// A layer and the server that it needs.
+#[derive(Clone)]
+struct Kept<L> {
+    layer: L,
+    _server: Arc<Server>,
+}
+
+impl<S, L: Layer<S>> Layer<S> for Kept<L> {
+    type Service = L::Service;
+
+    fn layer(&self, inner: S) -> L::Service {
+        self.layer.layer(inner)
+    }
+}
+
+/// One server for those tests that run at the same time, and a name for each limiter.
+fn shared() -> (Arc<Server>, RedisStore) {
+    static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = shared
+        .upgrade()
+        .unwrap_or_else(|| Arc::new(Server::start()));
+    *shared = Arc::downgrade(&server);
+    let name = format!("test{}", NAMES.fetch_add(1, Ordering::Relaxed));
+    let store = server.store(&name);
+    (server, store)
+}
+
+type Keys = (Global, (ClientIp, ()));
+
+/// Two policies of one client; the second one is far above the first.
+fn limits<R>(
+    leases: Option<Leases>,
+    burst: u32,
+    on_reject: R,
+) -> Kept<SharedRateLimitLayer<Keys, R>> {
+    let (server, mut store) = shared();
+    if let Some(leases) = leases {
+        store = store.leases(leases);
+    }
+    let per_ip = Policy::new("per_ip", Quota::per_hour(1).burst(burst)).key(ClientIp::new());
+    let layer = RateLimitLayer::builder()
+        .policy(per_ip)
+        .policy(Policy::new("total", Quota::per_hour(1).burst(1_000_000)))
+        .build_shared(&store)
+        .unwrap()
+        .on_reject(on_reject);
+    Kept {
+        layer,
+        _server: server,
+    }
+}
+
+mod that_asks {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::Total(2),
+        layer: |on_reject| limits(None, 2, on_reject),
+    }
+}
+
+mod that_leases {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::Total(2),
+        layer: |on_reject| limits(Some(Leases::up_to(4)), 2, on_reject),
+    }
+}
+
+mod that_lets_all_pass {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |on_reject| limits(Some(Leases::up_to(4)), 1_000_000, on_reject),
+    }
+}
+
+async fn hello(_: Request<&'static str>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from("hello")))
+}
+
+fn request(client: Option<&'static str>) -> Request<&'static str> {
+    let mut request = Request::new("body");
+    if let Some(client) = client {
+        request
+            .headers_mut()
+            .insert("x-client", client.parse().unwrap());
+    }
+    request
+}
+
+const CLIENT: Header = Header::new(HeaderName::from_static("x-client"));
+
+#[tokio::test]
+async fn two_instances_tell_clients_of_one_limit() {
+    let (_server, store) = shared();
+    let instances = [(); 2].map(|()| {
+        let policy = Policy::new("per_client", Quota::per_hour(1).burst(3)).key(CLIENT);
+        let limits = RateLimitLayer::builder().policy(policy);
+        limits.build_shared(&store).unwrap()
+    });
+    let mut told = Vec::new();
+    for request_number in 0..4 {
+        let mut service = instances[request_number % 2].layer(tower::service_fn(hello));
+        let mut request = request(Some("ann"));
+        let record = Record::default();
+        request.extensions_mut().insert(record.clone());
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        let fields = response.headers();
+        let field = |name: &str| {
+            fields
+                .get(name)
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        let left = record.exchange().rate_limit_remaining;
+        told.push((
+            response.status().as_u16(),
+            field("ratelimit").unwrap(),
+            left,
+        ));
+        let policy = field("ratelimit-policy").unwrap();
+        assert_eq!(policy, r#""per_client";q=3;w=10800"#);
+        assert_eq!(
+            field("retry-after").is_some(),
+            response.status() == 429,
+            "{fields:?}"
+        );
+    }
+    let statuses: Vec<_> = told
+        .iter()
+        .map(|(status, _, left)| (*status, *left))
+        .collect();
+    let expected = [
+        (200, Some(2)),
+        (200, Some(1)),
+        (200, Some(0)),
+        (429, Some(0)),
+    ];
+    assert_eq!(statuses, expected);
+    assert!(
+        told[0].1.starts_with(r#""per_client";r=2;t=7200"#),
+        "{told:?}"
+    );
+    assert!(
+        told[3].1.starts_with(r#""per_client";r=0;t=3600"#),
+        "{told:?}"
+    );
+
+    // Others have their own, and those without a key one for all of them.
+    for (client, expected) in [
+        (Some("bob"), 200),
+        (None, 200),
+        (None, 200),
+        (None, 200),
+        (None, 429),
+    ] {
+        let mut service = instances[0].layer(tower::service_fn(hello));
+        let response = service
+            .ready()
+            .await
+            .unwrap()
+            .call(request(client))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), expected);
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_to_decide_is_told_as_what_it_is() {
+    let (server, _) = (Server::start(), ());
+    let store = server.store("closed").on_failure(OnFailure::Closed);
+    let policy = Policy::new("total", Quota::per_hour(1).burst(3));
+    let limits = RateLimitLayer::builder().policy(policy);
+    let limits = limits
+        .build_shared(&store.timeout(Duration::from_millis(20)))
+        .unwrap();
+    server.freeze();
+    for _ in 0..5 {
+        let mut service = limits.layer(tower::service_fn(hello));
+        let response = service
+            .ready()
+            .await
+            .unwrap()
+            .call(request(None))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 503);
+        assert!(response.headers().contains_key("retry-after"));
+        assert!(!response.headers().contains_key("ratelimit"));
+        let rejection = response.extensions().get::<gw_core::Rejection>().unwrap();
+        assert_eq!(rejection.code(), &gw_ratelimit::error::LIMITS_UNAVAILABLE);
+    }
+    assert_eq!(limits.limiter().store().failed, 3);
+}
+
+static_assertions::assert_impl_all!(SharedRateLimitLayer<Keys>: Clone, Send, Sync, std::fmt::Debug);

@@ -1,0 +1,255 @@
+//! Leased mode on a real server.
+
+use gw_ratelimit::redis::{Leases, OnFailure, SharedLimiter};
+use gw_ratelimit::{Limiter, Quota};
+use gw_testkit::within;
+use proptest::prelude::*;
+use tokio::task::JoinSet;
+
+use crate::server::Server;
+
+fn build(server: &Server, name: &str, leases: Leases, policies: &[(&str, u32)]) -> SharedLimiter {
+    let mut limits = Limiter::builder();
+    for (policy, burst) in policies {
+        limits = limits.policy(*policy, Quota::per_hour(1).burst(*burst));
+    }
+    // Should Redis not answer in a test, more would pass than may.
+    let store = server.store(name).on_failure(OnFailure::Open);
+    limits.build_shared(&store.leases(leases)).unwrap()
+}
+
+async fn allowed(limiter: &SharedLimiter, key: &str, requests: u32) -> u32 {
+    let policy = limiter.policy("p").unwrap();
+    let mut allowed = 0;
+    for _ in 0..requests {
+        allowed += u32::from(limiter.check(policy, key, 1).await.is_allowed());
+    }
+    allowed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_with_leases_never_admit_more_together() {
+    let server = Server::start();
+    let leases = Leases::up_to(16);
+    let instances = [(); 3].map(|()| build(&server, "test", leases, &[("p", 1_000)]));
+    let mut load = JoinSet::new();
+    for task in 0..12 {
+        let limiter = instances[task % 3].clone();
+        load.spawn(async move { allowed(&limiter, "k", 200).await });
+    }
+    let passed: u32 = load.join_all().await.iter().sum();
+    assert!(passed <= 1_000, "{passed}");
+    // What is left is leased to somebody, and those can spend it.
+    let mut rest = 0;
+    for instance in &instances {
+        rest += allowed(instance, "k", 1_000).await;
+    }
+    assert!(passed + rest <= 1_000, "{passed} and {rest}");
+    assert!(passed + rest >= 950, "{passed} and {rest}");
+    let (mut asked, mut by_lease) = (0, 0);
+    for instance in &instances {
+        let store = instance.store();
+        assert_eq!((store.failed, store.by_rule), (0, 0));
+        asked += store.asked;
+        by_lease += store.by_lease;
+    }
+    assert!(
+        by_lease > 10 * asked,
+        "{by_lease} without, {asked} questions"
+    );
+}
+
+#[tokio::test]
+async fn requests_of_a_busy_key_do_not_wait_for_redis() {
+    let server = Server::start();
+    let limiter = build(&server, "test", Leases::up_to(64), &[("p", 100_000)]);
+    for _ in 0..200 {
+        assert_eq!(allowed(&limiter, "k", 50).await, 50);
+        // Time for what is fetched ahead.
+        let fetched = async {
+            while limiter.store().leases == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("a lease", fetched).await;
+    }
+    let store = limiter.store();
+    assert_eq!(store.failed, 0);
+    assert!(store.by_lease > 9_000, "{store:?}");
+    assert!(store.asked < 1_000, "{store:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered() {
+    let server = Server::start();
+    let limiter = build(&server, "test", Leases::up_to(8), &[("p", 20)]);
+    assert_eq!(allowed(&limiter, "k", 100).await, 20);
+    let before = limiter.store();
+    assert_eq!(allowed(&limiter, "k", 1_000).await, 0);
+    let after = limiter.store();
+    assert_eq!(after.asked, before.asked);
+    assert_eq!(after.by_lease, before.by_lease + 1_000);
+    // Redis forgets, and so does who told it to.
+    let policy = limiter.policy("p").unwrap();
+    assert!(limiter.reset(policy, "k").await);
+    assert_eq!(allowed(&limiter, "k", 100).await, 20);
+}
+
+#[tokio::test]
+async fn a_refused_request_costs_nothing_on_what_is_leased() {
+    let server = Server::start();
+    let policies = [("p", 1_000), ("small", 5)];
+    let limiter = build(&server, "test", Leases::up_to(8), &policies);
+    let charge = |policy: &str, cost| {
+        let policy = limiter.policy(policy).unwrap();
+        limiter.charge(policy, "k", cost)
+    };
+    let mut passed = 0;
+    for _ in 0..200 {
+        let both = [charge("p", 1), charge("small", 1)];
+        passed += u32::from(limiter.check_all(&both).await.is_allowed());
+    }
+    assert_eq!(passed, 5);
+    limiter.give_back().await;
+    let other = build(&server, "test", Leases::up_to(8), &policies);
+    assert_eq!(allowed(&other, "k", 2_000).await, 995);
+}
+
+#[tokio::test]
+async fn unspent_cells_are_given_back() {
+    let server = Server::start();
+    let instances = [(); 2].map(|()| build(&server, "test", Leases::up_to(32), &[("p", 500)]));
+    let [one, other] = &instances;
+    assert_eq!(allowed(one, "k", 100).await, 100);
+    let quiet = async {
+        // What is being fetched ahead is on its way.
+        while one.store().leases == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("a lease", quiet).await;
+    assert_eq!(one.give_back().await, 1);
+    while one.store().leases > 0 {
+        one.give_back().await;
+    }
+    let rest = allowed(other, "k", 1_000).await;
+    assert_eq!(rest, 400);
+    // Given back is given back.
+    assert_eq!(allowed(one, "k", 100).await, 0);
+}
+
+#[tokio::test]
+async fn cells_that_nobody_spends_are_given_back_in_time() {
+    let server = Server::start();
+    let instances = [(); 2].map(|()| build(&server, "test", Leases::up_to(8), &[("p", 50)]));
+    let [one, other] = &instances;
+    assert_eq!(allowed(one, "k", 4).await, 4);
+    let policy = other.policy("p").unwrap();
+    let returned = async {
+        while other.peek(policy, "k").await.unwrap().remaining() < 46 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within("the cells to be given back", returned).await;
+    assert_eq!(allowed(other, "k", 100).await, 46);
+}
+
+#[tokio::test]
+async fn leases_are_held_for_so_many_keys_and_no_more() {
+    let server = Server::start();
+    let leases = Leases::up_to(8).max_keys(16);
+    let limiter = build(&server, "test", leases, &[("p", 100)]);
+    for _ in 0..4 {
+        for key in 0..200 {
+            let passed = allowed(&limiter, &key.to_string(), 2).await;
+            assert_eq!(passed, 2);
+        }
+    }
+    let store = limiter.store();
+    assert!((1..=16).contains(&store.leases), "{store:?}");
+    assert_eq!(store.failed, 0);
+}
+
+#[tokio::test]
+async fn what_is_leased_is_spent_while_the_server_is_frozen() {
+    let server = Server::start();
+    let limiter = build(&server, "test", Leases::up_to(32), &[("p", 1_000)]);
+    assert_eq!(allowed(&limiter, "k", 64).await, 64);
+    let fetched = async {
+        while limiter.store().leases == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("a lease", fetched).await;
+    server.freeze();
+    let before = limiter.store();
+    assert_eq!(allowed(&limiter, "k", 1).await, 1);
+    assert_eq!(limiter.store().by_lease, before.by_lease + 1);
+    server.thaw();
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Check { instance: usize, key: u8, cost: u32 },
+    GiveBack { instance: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let check = (
+        0..3usize,
+        0..2u8,
+        prop_oneof![4 => Just(1u32), 1 => 0..5u32],
+    )
+        .prop_map(|(instance, key, cost)| Step::Check {
+            instance,
+            key,
+            cost,
+        });
+    let step =
+        prop_oneof![20 => check, 1 => (0..3usize).prop_map(|instance| Step::GiveBack { instance })];
+    prop::collection::vec(step, 50..300)
+}
+
+/// Two policies on each request, one of them the same for all keys.
+#[test]
+fn no_sequence_admits_more_than_the_bursts() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = Server::start();
+    let run = std::cell::Cell::new(0);
+    let config = ProptestConfig::with_cases(24);
+    proptest!(config, |(steps in steps(), most in 1..40u32)| {
+        run.set(run.get() + 1);
+        let name = format!("run{}", run.get());
+        let policies = [("p", 40), ("total", 60)];
+        let (each, total) = runtime.block_on(async {
+            let leases = Leases::up_to(most);
+            let instances = [(); 3].map(|()| build(&server, &name, leases, &policies));
+            let mut each = [0, 0];
+            for step in &steps {
+                match *step {
+                    Step::GiveBack { instance } => _ = instances[instance].give_back().await,
+                    Step::Check { instance, key, cost } => {
+                        let limiter = &instances[instance];
+                        let [p, total] = ["p", "total"].map(|policy| limiter.policy(policy).unwrap());
+                        let charges = [
+                            limiter.charge(p, &key, cost),
+                            limiter.charge(total, "all", cost),
+                        ];
+                        if limiter.check_all(&charges).await.is_allowed() {
+                            each[usize::from(key)] += cost;
+                        }
+                    }
+                }
+            }
+            for instance in &instances {
+                assert_eq!(instance.store().by_rule, 0);
+            }
+            (each, each.iter().sum::<u32>())
+        });
+        prop_assert!(each[0] <= 40 && each[1] <= 40, "{each:?}");
+        prop_assert!(total <= 60, "{total}");
+    });
+}

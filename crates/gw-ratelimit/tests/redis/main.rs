@@ -1,0 +1,17 @@
+//! Shared limits with a real Redis server, which each test starts for itself on a free port of the loopback interface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod cluster;
+mod decisions;
+mod failures;
+mod layer;
+mod leases;
+mod metrics;
+mod script;
+mod server;

@@ -1,0 +1,70 @@
+//! What is exported.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gw_ratelimit::redis::Leases;
+use gw_ratelimit::{Limiter, Quota};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+use crate::server::Server;
+
+#[test]
+fn what_happens_with_the_store_is_counted() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        gw_ratelimit::describe();
+        runtime.block_on(async {
+            let mut server = Server::start();
+            let store = server.store("api").leases(Leases::up_to(1));
+            let limiter = Limiter::builder()
+                .policy("p", Quota::per_hour(1).burst(100))
+                .build_shared(&store.probe_after(Duration::from_secs(3600)))
+                .unwrap();
+            let policy = limiter.policy("p").unwrap();
+            // The first one leases nothing, the second one a cell, which the third one spends.
+            for _ in 0..3 {
+                assert!(limiter.check(policy, "k", 1).await.is_allowed());
+            }
+            server.stop();
+            for _ in 0..5 {
+                assert!(limiter.check(policy, "k", 1).await.is_allowed());
+            }
+        });
+    });
+    let mut seen = BTreeMap::new();
+    for (key, unit, help, value) in snapshotter.snapshot().into_vec() {
+        assert!(unit.is_some() && help.is_some(), "{key:?}");
+        let labels: Vec<&str> = key.key().labels().map(|label| label.value()).collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(values) => values.len() as f64,
+        };
+        seen.insert(format!("{} {}", key.key().name(), labels.join(" ")), value);
+    }
+    seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_"));
+    let expected = [
+        ("gateway_rate_limit_store_call_duration_seconds api", 5.0),
+        ("gateway_rate_limit_store_calls_total api", 5.0),
+        ("gateway_rate_limit_store_decisions_total api lease", 1.0),
+        (
+            "gateway_rate_limit_store_decisions_total api local_fallback",
+            5.0,
+        ),
+        ("gateway_rate_limit_store_decisions_total api store", 2.0),
+        (
+            "gateway_rate_limit_store_failures_total api connection",
+            3.0,
+        ),
+        ("gateway_rate_limit_store_mode api local_fallback", 1.0),
+        ("gateway_rate_limit_store_mode api store", 0.0),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(seen, expected.into());
+}
