@@ -2,6 +2,7 @@
 //! traffic does.
 
 mod access;
+mod limits;
 mod logs;
 
 use axum::Router;
@@ -12,10 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use gw_bulkhead::LaneSnapshot;
 use gw_observe::AccessLogHandle;
-use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
-use gw_ratelimit::{Mode, PolicySnapshot};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
@@ -52,7 +51,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/lanes", get(lanes))
-        .route("/limits", get(limits))
+        .route("/limits", get(limits::page))
         .route("/upstreams", get(upstreams))
         .route("/access-log", get(access_log))
         .route("/logs", get(logs::page))
@@ -105,45 +104,6 @@ fn lane(lane: &LaneSnapshot) -> Value {
             "queue_timeout": rejected.queue_timeout,
             "draining": rejected.draining,
         },
-    })
-}
-
-async fn limits(State(admin): State<Admin>) -> Response {
-    let controls = &admin.controls;
-    let early = controls.limits.snapshot();
-    let late = controls.consumer_limits.snapshot();
-    let early = early
-        .iter()
-        .map(|policy| limit(policy, slot::PreAuthLimit::NAME));
-    let late = late
-        .iter()
-        .map(|policy| limit(policy, slot::PostAuthLimit::NAME));
-    let limits: Vec<_> = early.chain(late).collect();
-    json_page(&json!({ "limits": limits }))
-}
-
-/// `stage` is where it is asked.
-fn limit(policy: &PolicySnapshot, stage: &'static str) -> Value {
-    let quota = &policy.quota;
-    json!({
-        "name": &*policy.name,
-        "stage": stage,
-        "quota": {
-            "count": quota.cells(),
-            "period_seconds": quota.period().as_secs_f64(),
-            "burst": quota.max_burst(),
-        },
-        "mode": match policy.mode {
-            Mode::Enforce => "enforce",
-            Mode::Shadow => "shadow",
-            _ => "off",
-        },
-        "keys": policy.keys,
-        "allowed": policy.allowed,
-        "limited": policy.limited,
-        "would_limit": policy.would_limit,
-        "skipped": policy.skipped,
-        "overflowed": policy.overflowed,
     })
 }
 

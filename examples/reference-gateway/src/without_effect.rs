@@ -76,8 +76,6 @@ fn auth(config: &Config, notes: &mut Notes) {
 
 fn limits(config: &Config, notes: &mut Notes) {
     for (name, limit) in &config.limits {
-        let alone = "each instance counts for itself in this version";
-        notes.explain(limit.store.is_some(), format!("limits.{name}.store"), alone);
         let no_user = "counts all callers together in this version: API keys name no user";
         notes.explain(
             limit.key == Key::User,

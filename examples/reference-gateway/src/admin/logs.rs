@@ -5,7 +5,6 @@ use axum::response::Response;
 use gw_logingest::consumer::ConsumerStatus;
 use gw_logingest::intake::Counts;
 use gw_logingest::{Queue as _, QueueState};
-use gw_pipeline::pipeline::slot::{self, Slot as _};
 use serde_json::{Value, json};
 
 use super::{Admin, json_page};
@@ -21,7 +20,7 @@ fn describe(logs: &LogControls) -> Value {
         .per_client
         .snapshot()
         .iter()
-        .map(|policy| super::limit(policy, slot::Forward::NAME))
+        .map(super::limits::limit)
         .collect();
     let consumer = logs.consumer.as_ref().map(|handle| handle.status());
     json!({

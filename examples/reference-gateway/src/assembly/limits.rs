@@ -1,57 +1,137 @@
-//! `[limits.*]`, and the routes that name them, as policies of two layers: one that stands before authentication, and one
+//! `[limits.*]`, and the routes that name them, as policies of two stages: one that stands before authentication, and one
 //! behind it.
 
+mod controls;
 mod key;
+mod layer;
+mod shared;
 
+use gw_core::Respond;
 use gw_core::key::KeyExtractor;
+use gw_pipeline::pipeline::slot::{self, Slot as _};
+use gw_ratelimit::redis::{Leases, OnFailure, RedisStore};
 use gw_ratelimit::{ConfigError, Mode, Policy, Quota, RateLimitLayer};
 
+pub use self::controls::{LimitControls, StoreControls};
 use self::key::{CallerKey, EarlyKey};
+pub(super) use self::layer::LimitsLayer;
+use super::Fault;
 use super::asked::Asked;
 use crate::config::Config;
-use crate::config::table::{self, Access};
+use crate::config::table::{self, Access, OnStoreError, SharedStore};
 
-/// The layer that asks every limit which a route names in `limits`.
+/// The stage that asks every limit which a route names in `limits`.
 pub(super) fn before_authentication(
     config: &Config,
-) -> Result<RateLimitLayer<(EarlyKey, ())>, ConfigError> {
-    let policies = config.limits.iter().filter_map(|(name, limit)| {
+    respond: &Respond,
+) -> Result<LimitsLayer<EarlyKey>, Fault> {
+    let asked = config.limits.iter().filter_map(|(name, limit)| {
         let named = |names: &[String]| names.contains(name);
         let unmatched = named(&config.server.default_limits);
         let asked = Asked::by(config, |route| named(&route.limits), unmatched);
-        policy(name, limit, EarlyKey::of(limit)?, asked)
+        Limit::asked(name, limit, EarlyKey::of(limit)?, asked)
     });
-    RateLimitLayer::builder().policies(policies).build()
+    stage(slot::PreAuthLimit::NAME, asked.collect(), respond)
 }
 
-/// The layer that asks every limit which a route names in `consumer_limits`. One that is named in both places counts in
+/// The stage that asks every limit which a route names in `consumer_limits`. One that is named in both places counts in
 /// each of them for itself.
 pub(super) fn after_authentication(
     config: &Config,
-) -> Result<RateLimitLayer<(CallerKey, ())>, ConfigError> {
-    let policies = config.limits.iter().filter_map(|(name, limit)| {
+    respond: &Respond,
+) -> Result<LimitsLayer<CallerKey>, Fault> {
+    let asked = config.limits.iter().filter_map(|(name, limit)| {
         let named = |access: &Access| match access {
             Access::Public => false,
             Access::Authenticated { limits, .. } => limits.contains(name),
         };
         let asked = Asked::by(config, |route| named(&route.access), false);
-        policy(name, limit, CallerKey::of(limit), asked)
+        Limit::asked(name, limit, CallerKey::of(limit), asked)
     });
-    RateLimitLayer::builder().policies(policies).build()
+    stage(slot::PostAuthLimit::NAME, asked.collect(), respond)
 }
 
-/// `None` if nobody asks it.
-fn policy<K: KeyExtractor>(
-    name: &str,
-    limit: &table::Limit,
-    key: K,
-    asked: Asked,
-) -> Option<Policy<K>> {
-    let quota = Quota::per(limit.rate.per, limit.rate.count.get()).burst(limit.burst.get());
-    let policy = Policy::new(name, quota).key(key).mode(mode(limit.mode));
-    asked
-        .is_anybody()
-        .then(|| policy.when(move |parts| asked.covers(parts)))
+/// A limit that somebody asks.
+struct Limit<'c, K> {
+    name: &'c str,
+    store: Option<&'c SharedStore>,
+    policy: Policy<K>,
+}
+
+impl<'c, K: KeyExtractor> Limit<'c, K> {
+    fn asked(name: &'c str, limit: &'c table::Limit, key: K, asked: Asked) -> Option<Self> {
+        let quota = Quota::per(limit.rate.per, limit.rate.count.get()).burst(limit.burst.get());
+        let policy = Policy::new(name, quota).key(key).mode(mode(limit.mode));
+        asked.is_anybody().then(|| Self {
+            name,
+            store: limit.store.as_ref(),
+            policy: policy.when(move |parts| asked.covers(parts)),
+        })
+    }
+}
+
+/// One layer for the limits that this instance counts alone, and one for those of each store, since a layer charges all of
+/// its policies or none. Limits of one store that are leased, or have another rule for when it fails, are apart.
+fn stage<K>(
+    stage: &'static str,
+    limits: Vec<Limit<'_, K>>,
+    respond: &Respond,
+) -> Result<LimitsLayer<K>, Fault>
+where
+    K: KeyExtractor + Send + Sync + 'static,
+{
+    let (shared, local): (Vec<_>, Vec<_>) =
+        limits.into_iter().partition(|limit| limit.store.is_some());
+    let local = RateLimitLayer::builder()
+        .policies(local.into_iter().map(|limit| limit.policy))
+        .build()
+        .map_err(|error| Fault::of_limits(&error))?;
+    let mut groups: Vec<(&SharedStore, Vec<Limit<'_, K>>)> = Vec::new();
+    for limit in shared {
+        let Some(store) = limit.store else { continue };
+        match groups.iter_mut().find(|(of, _)| *of == store) {
+            Some((_, limits)) => limits.push(limit),
+            None => groups.push((store, vec![limit])),
+        }
+    }
+    let mut layer = LimitsLayer::new(stage, local.on_reject(respond.clone()));
+    for (store, limits) in groups {
+        let names: Vec<&str> = limits.iter().map(|limit| limit.name).collect();
+        let shared = RateLimitLayer::builder()
+            .policies(limits.into_iter().map(|limit| limit.policy))
+            .build_shared(&redis(stage, store))
+            .map_err(|error| of_store(&error, &names))?;
+        layer.share(store, shared.on_reject(respond.clone()));
+    }
+    Ok(layer)
+}
+
+/// How many cells one instance takes in advance for one key. Fewer would be asked for more often; more would be missing
+/// elsewhere for longer.
+const LEASE: u32 = 20;
+
+/// Instances share what they count if they have the same URL: it is the secret that keys are hashed with, so that who
+/// does not know it cannot choose keys that share another's quota.
+fn redis(stage: &'static str, store: &SharedStore) -> RedisStore {
+    let url = store.url.expose();
+    let redis = RedisStore::new(url, stage, format!("the limits of {url}"));
+    let redis = redis.on_failure(match store.on_error {
+        OnStoreError::Local => OnFailure::LocalFallback,
+        OnStoreError::Open => OnFailure::Open,
+        OnStoreError::Closed => OnFailure::Closed,
+    });
+    match store.leased {
+        true => redis.leases(Leases::up_to(LEASE)),
+        false => redis,
+    }
+}
+
+/// What is wrong is the policy's, or the store's, which all limits of the group name.
+fn of_store(error: &ConfigError, names: &[&str]) -> Fault {
+    match (error.policy(), names) {
+        (None, [first, ..]) => Fault::new(format!("limits.{first}.store"), error.rule()),
+        _ => Fault::of_limits(error),
+    }
 }
 
 pub(super) const fn mode(written: table::Mode) -> Mode {
