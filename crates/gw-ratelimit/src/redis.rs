@@ -1,7 +1,7 @@
 //! Limits that all instances of a service share, in Redis.
 //!
 //! One script in Redis decides on a request over all its policies: all are charged or none. It goes by Redis' own
-//! clock. Each key holds one number and lives as long as its debt; all keys of a limiter have one hash tag, so a
+//! clock, so instances need not agree on the time; should that clock be set forward, as much debt is forgiven. Each key holds one number and lives as long as its debt; all keys of a limiter have one hash tag, so a
 //! cluster keeps them in one place. Clients' keys are hashed with a secret that the instances share.
 //!
 //! - [`SharedLimiter`] decides without HTTP, [`SharedRateLimitLayer`] with it. Both are built as their local
@@ -12,8 +12,9 @@
 //!   slow costs each request at most the timeout, and after a few such requests nothing: then only one at a time asks
 //!   whether it is back.
 //!
-//! Redis must keep what it is given: with an eviction policy other than `noeviction` (or `volatile-ttl` at worst), debts
-//! are forgiven when its memory is full. A failover loses the debts that were not replicated yet.
+//! Redis must keep what it is given: with an eviction policy other than `noeviction`, debts are forgiven when its memory
+//! is full; with that one, a full server is one that does not answer. A failover loses the debts that were not replicated
+//! yet. In a cluster, the node that holds the limiter's slot is found by its redirections. There is no TLS to Redis.
 
 mod admission;
 mod breaker;

@@ -32,6 +32,10 @@ pub struct Lease {
     told: u64,
     /// How many cells the last lease had.
     size: u32,
+    /// How many were asked for.
+    wanted: u32,
+    /// The store is not asked again before this: it refused.
+    pause: u64,
 }
 
 /// Cells that are held: those that begin from `next` on, up to `end`.
@@ -61,6 +65,8 @@ pub struct Grant {
     pub leased: u32,
     /// The store's clock when it decided.
     pub clock: u64,
+    /// Whether the key's debt was in the way of the request.
+    pub limited: bool,
 }
 
 /// Cells to give back: the store's TAT of the key as the lease left it, and as it would be without them.
@@ -91,10 +97,14 @@ pub fn grant(gcra: &Gcra, tat: u64, now: u64, cost: u32, extra: u32) -> (Verdict
 }
 
 impl Lease {
-    /// A key that is asked for less often than this holds no cells, and cells that were not spent for so long are given
-    /// back where that is possible.
+    /// Cells that were not spent for so long are given back where that is possible.
     pub const HOLD: Duration = Duration::from_secs(1);
     const HOLD_NANOS: u64 = 1_000_000_000;
+    /// After a refusal, the store is not asked again for so long at least, or an eighth of the time that wins back the
+    /// burst. Under overload there would be a question for each request otherwise, as each cell that comes back is asked
+    /// for by itself. No cell is lost meanwhile, as the burst does not fill up.
+    pub const PAUSE: Duration = Duration::from_millis(10);
+    const PAUSE_NANOS: u64 = 10_000_000;
 
     /// How many cells can be spent at `now`.
     pub fn available(&self, now: u64) -> u32 {
@@ -112,11 +122,24 @@ impl Lease {
             return Verdict::DenyForever { tat };
         }
         let lacking = cost.saturating_sub(self.available(now));
+        if lacking == 0 {
+            return Verdict::Allow { tat };
+        }
+        let pause = self.pause(now);
         match gcra.decide(self.tat, now, lacking) {
-            Verdict::Allow { .. } => Verdict::Allow { tat },
-            Verdict::Deny { wait, .. } => Verdict::Deny { tat, wait },
+            Verdict::Allow { .. } if pause == 0 => Verdict::Allow { tat },
+            Verdict::Allow { .. } => Verdict::Deny { tat, wait: pause },
+            Verdict::Deny { wait, .. } => Verdict::Deny {
+                tat,
+                wait: wait.max(pause),
+            },
             Verdict::DenyForever { .. } => Verdict::DenyForever { tat },
         }
+    }
+
+    /// For how long the store is not to be asked again.
+    pub const fn pause(&self, now: u64) -> u64 {
+        self.pause.saturating_sub(now)
     }
 
     /// The key's TAT as far as is known, less the cells that are held.
@@ -168,15 +191,18 @@ impl Lease {
     }
 
     /// How many cells to ask the store for, besides what a request lacks: none at first, so that who comes once holds
-    /// nothing, then twice as many each time that the last ones were used up in short time, up to `most`.
+    /// nothing, then twice as many each time that the last ones were used up in short time, up to `most`. Short is an
+    /// eighth of the time that wins back the burst, and a second at most: cells run off, and those that an instance does
+    /// not come to spend are lost to all.
     pub fn extra(&self, gcra: &Gcra, most: u32, now: u64) -> u32 {
         if self.told == 0 || self.interval != gcra.interval() {
             return 0;
         }
-        let wanted = if now.saturating_sub(self.told) <= Self::HOLD_NANOS {
-            self.size.saturating_mul(2).max(1)
+        let short = Self::HOLD_NANOS.min(gcra.tolerance() / 8);
+        let wanted = if now.saturating_sub(self.told) <= short {
+            self.wanted.saturating_mul(2).max(1)
         } else {
-            self.size / 4
+            self.wanted / 4
         };
         wanted.min(most)
     }
@@ -198,8 +224,10 @@ impl Lease {
             self.spare = Stretch::default();
             self.interval = gcra.interval();
         }
-        if extra > 0 {
-            self.size = grant.leased;
+        if grant.limited {
+            self.pause = sent + Self::PAUSE_NANOS.min(gcra.tolerance() / 8);
+        } else if extra > 0 {
+            (self.size, self.wanted) = (grant.leased, extra);
         }
         if grant.leased == 0 {
             return;
@@ -245,9 +273,9 @@ impl Lease {
         })
     }
 
-    /// Forgets what is known of the TAT, which somebody has changed.
+    /// Forgets what is known and held: somebody has freed the key of its debt, which these cells were part of.
     pub fn forget(&mut self) {
-        self.tat = 0;
+        *self = Self::default();
     }
 
     /// The TAT that the store told last.

@@ -247,6 +247,16 @@ impl SharedLimiter {
         }
     }
 
+    /// Connects to Redis, if there is no connection yet; says whether there is one. To be called when the instance starts:
+    /// connecting may take longer than a request may wait. The first request does it otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Connecting goes on when it is dropped.
+    pub async fn connect(&self) -> bool {
+        self.shared.link.is_connected().await
+    }
+
     /// How `key` stands with `policy` in Redis, without charging anything. `None` for a policy of another limiter, or if
     /// Redis does not answer.
     pub async fn peek<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> Option<Standing> {
@@ -267,8 +277,8 @@ impl SharedLimiter {
         Some(Standing::new(policy, mode, gcra, Verdict::Allow { tat }, 0))
     }
 
-    /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that instances have
-    /// leased for it stay with them. `false` for a policy of another limiter, or if Redis does not answer.
+    /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances
+    /// have leased for it stay with them. `false` for a policy of another limiter, or if Redis does not answer.
     pub async fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
         let shared = &self.shared;
         if shared.limiter.name(policy).is_none() {
@@ -290,7 +300,7 @@ impl SharedLimiter {
     }
 
     /// Gives leased cells back to Redis that were not spent, as far as that is possible: those of keys that nobody else
-    /// has charged since. Says how many keys that were. To be called before the instance ends; without it the cells run
+    /// has charged since. Says how often that was so. To be called before the instance ends; without it the cells run
     /// off by themselves.
     ///
     /// # Cancel safety
@@ -471,24 +481,25 @@ impl Shared {
         let now = self.now();
         let asked = items.iter_mut().filter(|item| item.known.is_none());
         for (item, answer) in asked.zip(&answers.of_policies) {
-            let mut tat = now.saturating_add(answer.debt);
+            let (mut tat, mut pause) = (now.saturating_add(answer.debt), 0);
             if let Some(holdings) = &self.leases {
                 let grant = Grant {
                     debt: answer.debt,
                     leased: answer.leased,
                     clock: answers.clock,
+                    limited: answer.ruling != Ruling::Allowed,
                 };
                 let (gcra, extra) = (item.gcra, item.extra);
-                let balance = holdings.table.known(item.charge.digest, |entry| {
+                let known = holdings.table.known(item.charge.digest, |entry| {
                     entry.lease.told(&gcra, grant, extra, sent, now);
-                    entry.lease.balance(now)
+                    (entry.lease.balance(now), entry.lease.pause(now))
                 });
-                tat = balance.unwrap_or(tat);
+                (tat, pause) = known.unwrap_or((tat, pause));
             }
             if answer.leased > 0 {
                 self.tend();
             }
-            item.known = Some(item.verdict(answer, tat));
+            item.known = Some(item.verdict(answer, tat, pause));
         }
     }
 
@@ -608,10 +619,11 @@ impl Shared {
         let now = self.now();
         let mut unspent = Vec::new();
         holdings.table.each(|digest, entry| {
-            if which(&entry.lease)
-                && let Some(cells) = entry.lease.take_unspent(now)
-            {
-                unspent.push((digest, entry.policy, cells));
+            if which(&entry.lease) {
+                // The last ones first: those before them are the last ones then.
+                while let Some(cells) = entry.lease.take_unspent(now) {
+                    unspent.push((digest, entry.policy, cells));
+                }
             }
         });
         let mut given = 0;
@@ -662,13 +674,15 @@ impl Item {
         }
     }
 
-    fn verdict(&self, answer: &Answer, tat: u64) -> Verdict {
+    fn verdict(&self, answer: &Answer, tat: u64, pause: u64) -> Verdict {
         match answer.ruling {
             Ruling::Allowed => Verdict::Allow { tat },
             Ruling::Limited => {
                 let after = answer.debt.saturating_add(self.gcra.cost(self.lacking));
                 // Redis may count in coarser units than these.
                 let wait = after.saturating_sub(self.gcra.tolerance()).max(1);
+                // Nor is it asked again before that.
+                let wait = wait.max(pause);
                 Verdict::Deny { tat, wait }
             }
             Ruling::TooCostly => Verdict::DenyForever { tat },

@@ -86,6 +86,11 @@ impl Link {
         Answers::read(&numbers, questions).ok_or(Failure::Reply)
     }
 
+    /// Whether there is a connection, once it was tried.
+    pub(super) async fn is_connected(&self) -> bool {
+        self.connection().await.is_ok()
+    }
+
     /// Whether the cells could be given back.
     pub(super) async fn give_back(&self, given: &Return) -> Result<bool, Failure> {
         let given: i64 = self

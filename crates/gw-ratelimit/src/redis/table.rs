@@ -105,6 +105,11 @@ mod tests {
     use crate::redis::lease::Grant;
 
     #[test]
+    fn a_key_takes_what_is_documented() {
+        assert_eq!(size_of::<Mutex<Set>>() / Table::WAYS, 114);
+    }
+
+    #[test]
     fn who_holds_cells_keeps_its_place() {
         let (table, gcra) = (
             Table::new(8),
@@ -118,6 +123,7 @@ mod tests {
                     debt,
                     leased,
                     clock,
+                    limited: false,
                 };
                 entry.lease.told(&gcra, grant, leased, 1, 1);
             })

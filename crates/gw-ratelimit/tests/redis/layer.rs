@@ -58,10 +58,10 @@ fn limits<R>(
     if let Some(leases) = leases {
         store = store.leases(leases);
     }
-    let per_ip = Policy::new("per_ip", Quota::per_hour(1).burst(burst)).key(ClientIp::new());
+    let per_ip = Policy::new("per_ip", Quota::per_minute(1).burst(burst)).key(ClientIp::new());
     let layer = RateLimitLayer::builder()
         .policy(per_ip)
-        .policy(Policy::new("total", Quota::per_hour(1).burst(1_000_000)))
+        .policy(Policy::new("total", Quota::per_second(1).burst(1_000_000)))
         .build_shared(&store)
         .unwrap()
         .on_reject(on_reject);

@@ -1,5 +1,8 @@
 //! Leased mode on a real server.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use gw_ratelimit::redis::{Leases, OnFailure, SharedLimiter};
 use gw_ratelimit::{Limiter, Quota};
 use gw_testkit::within;
@@ -25,6 +28,25 @@ async fn allowed(limiter: &SharedLimiter, key: &str, requests: u32) -> u32 {
         allowed += u32::from(limiter.check(policy, key, 1).await.is_allowed());
     }
     allowed
+}
+
+/// Gives back all that is leased, and what is being leased when it comes.
+async fn give_all_back(limiter: &SharedLimiter) -> usize {
+    let mut given = 0;
+    let done = async {
+        let mut quiet = 0;
+        while quiet < 5 {
+            given += limiter.give_back().await;
+            quiet = if limiter.store().leases == 0 {
+                quiet + 1
+            } else {
+                0
+            };
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    within("all leases to be given back", done).await;
+    given
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +84,10 @@ async fn instances_with_leases_never_admit_more_together() {
 #[tokio::test]
 async fn requests_of_a_busy_key_do_not_wait_for_redis() {
     let server = Server::start();
-    let limiter = build(&server, "test", Leases::up_to(64), &[("p", 100_000)]);
+    let quota = Quota::per_second(1).burst(100_000);
+    let store = server.store("test").leases(Leases::up_to(64));
+    let limits = Limiter::builder().policy("p", quota);
+    let limiter = limits.build_shared(&store).unwrap();
     for _ in 0..200 {
         assert_eq!(allowed(&limiter, "k", 50).await, 50);
         // Time for what is fetched ahead.
@@ -110,9 +135,11 @@ async fn a_refused_request_costs_nothing_on_what_is_leased() {
         passed += u32::from(limiter.check_all(&both).await.is_allowed());
     }
     assert_eq!(passed, 5);
-    limiter.give_back().await;
+    give_all_back(&limiter).await;
     let other = build(&server, "test", Leases::up_to(8), &policies);
-    assert_eq!(allowed(&other, "k", 2_000).await, 995);
+    // A lease that was on its way when others were given back keeps these from being so.
+    let rest = allowed(&other, "k", 2_000).await;
+    assert!((995 - 8..=995).contains(&rest), "{rest}");
 }
 
 #[tokio::test]
@@ -121,19 +148,10 @@ async fn unspent_cells_are_given_back() {
     let instances = [(); 2].map(|()| build(&server, "test", Leases::up_to(32), &[("p", 500)]));
     let [one, other] = &instances;
     assert_eq!(allowed(one, "k", 100).await, 100);
-    let quiet = async {
-        // What is being fetched ahead is on its way.
-        while one.store().leases == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("a lease", quiet).await;
-    assert_eq!(one.give_back().await, 1);
-    while one.store().leases > 0 {
-        one.give_back().await;
-    }
+    assert!(give_all_back(one).await > 0);
     let rest = allowed(other, "k", 1_000).await;
-    assert_eq!(rest, 400);
+    // A lease that was on its way when others were given back keeps these from being so.
+    assert!((400 - 32..=400).contains(&rest), "{rest}");
     // Given back is given back.
     assert_eq!(allowed(one, "k", 100).await, 0);
 }
@@ -186,6 +204,40 @@ async fn what_is_leased_is_spent_while_the_server_is_frozen() {
     assert_eq!(allowed(&limiter, "k", 1).await, 1);
     assert_eq!(limiter.store().by_lease, before.by_lease + 1);
     server.thaw();
+}
+
+#[tokio::test]
+async fn a_decision_out_of_a_lease_does_not_allocate() {
+    let server = Server::start();
+    let policies = [("p", 1_000), ("q", 1_000), ("r", 1_000)];
+    let limiter = build(&server, "test", Leases::up_to(128), &policies);
+    let check = |cost| {
+        let charges = ["p", "q", "r"].map(|policy| {
+            let policy = limiter.policy(policy).unwrap();
+            limiter.charge(policy, "k", cost)
+        });
+        let limiter = limiter.clone();
+        async move { limiter.check_all(&charges).await.is_allowed() }
+    };
+    for _ in 0..64 {
+        assert!(check(1).await);
+    }
+    let decided = |cost| {
+        let mut check = pin!(check(cost));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut outcome = Poll::Pending;
+        let used = allocation_counter::measure(|| outcome = check.as_mut().poll(&mut cx));
+        (outcome, used.count_total)
+    };
+    let outcomes: Vec<_> = (0..8).map(|_| decided(1)).collect();
+    // But for those that fetch more.
+    let free = outcomes
+        .iter()
+        .filter(|outcome| **outcome == (Poll::Ready(true), 0));
+    assert!(free.count() >= 4, "{outcomes:?}");
+    // The first time registers metrics.
+    assert_eq!(decided(1_001).0, Poll::Ready(false));
+    assert_eq!(decided(1_001), (Poll::Ready(false), 0), "refused");
 }
 
 #[derive(Debug, Clone)]

@@ -28,8 +28,9 @@ impl Server {
         let home = tempfile::tempdir().unwrap();
         // Another program may take the port in between.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = port.local_addr().unwrap().port();
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
             if let Some(child) = run(port, arguments, &home) {
                 return Self {
                     child,

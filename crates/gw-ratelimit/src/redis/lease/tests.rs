@@ -82,6 +82,7 @@ impl World {
             debt: self.tat.saturating_sub(clock),
             leased,
             clock,
+            limited: !allowed,
         };
         let lease = &mut self.leases[instance];
         lease.told(&gcra, grant, extra, now, now + there + back);
@@ -196,6 +197,7 @@ fn a_refusal_is_remembered_until_its_wait_is_over() {
         debt: 2 * SECOND,
         leased: 0,
         clock: 0,
+        limited: false,
     };
     lease.told(&gcra, grant, 0, SECOND, SECOND + 5);
     let wait = |now| match lease.decide(&gcra, 1, now) {
@@ -208,6 +210,28 @@ fn a_refusal_is_remembered_until_its_wait_is_over() {
 }
 
 #[test]
+fn who_refused_is_not_asked_again_at_once() {
+    let gcra = gcra(1_000, 100);
+    let mut lease = Lease::default();
+    let grant = Grant {
+        debt: 100 * SECOND / 1_000,
+        leased: 0,
+        clock: 0,
+        limited: true,
+    };
+    lease.told(&gcra, grant, 4, SECOND, SECOND);
+    // A cell is back after a millisecond.
+    let verdict = lease.decide(&gcra, 1, SECOND + SECOND / 1_000);
+    let pause = Lease::PAUSE.as_nanos() as u64;
+    let Verdict::Deny { wait, .. } = verdict else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!(wait, pause - SECOND / 1_000);
+    let verdict = lease.decide(&gcra, 1, SECOND + pause);
+    assert!(matches!(verdict, Verdict::Allow { .. }));
+}
+
+#[test]
 fn cells_are_lost_when_they_begin() {
     let gcra = gcra(1, 10);
     let mut lease = Lease::default();
@@ -215,6 +239,7 @@ fn cells_are_lost_when_they_begin() {
         debt: 5 * SECOND,
         leased: 5,
         clock: 0,
+        limited: false,
     };
     lease.told(&gcra, grant, 5, SECOND, SECOND);
     let held: Vec<_> = (1..8)
@@ -232,6 +257,7 @@ fn what_is_put_back_is_not_there_twice() {
         debt: 5 * SECOND,
         leased: 5,
         clock: 0,
+        limited: false,
     };
     lease.told(&gcra, grant, 5, SECOND, SECOND);
     let one = lease.spend(&gcra, 2, SECOND);
@@ -254,6 +280,7 @@ fn cells_of_an_old_quota_are_not_spent_under_a_new_one() {
         debt: 5 * SECOND,
         leased: 5,
         clock: 0,
+        limited: false,
     };
     lease.told(&old, grant, 5, SECOND, SECOND);
     assert_eq!(lease.spend(&new, 1, SECOND).cells(), 0);
