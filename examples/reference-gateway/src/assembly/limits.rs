@@ -55,6 +55,7 @@ pub(super) fn after_authentication(
 struct Limit<'c, K> {
     name: &'c str,
     store: Option<&'c SharedStore>,
+    burst: u32,
     policy: Policy<K>,
 }
 
@@ -65,6 +66,7 @@ impl<'c, K: KeyExtractor> Limit<'c, K> {
         asked.is_anybody().then(|| Self {
             name,
             store: limit.store.as_ref(),
+            burst: limit.burst.get(),
             policy: policy.when(move |parts| asked.covers(parts)),
         })
     }
@@ -97,22 +99,25 @@ where
     let mut layer = LimitsLayer::new(stage, local.on_reject(respond.clone()));
     for (store, limits) in groups {
         let names: Vec<&str> = limits.iter().map(|limit| limit.name).collect();
+        let burst = limits.iter().map(|limit| limit.burst).min().unwrap_or(1);
         let shared = RateLimitLayer::builder()
             .policies(limits.into_iter().map(|limit| limit.policy))
-            .build_shared(&redis(stage, store))
+            .build_shared(&redis(stage, store, burst))
             .map_err(|error| of_store(&error, &names))?;
         layer.share(store, shared.on_reject(respond.clone()));
     }
     Ok(layer)
 }
 
-/// How many cells one instance takes in advance for one key. Fewer would be asked for more often; more would be missing
-/// elsewhere for longer.
-const LEASE: u32 = 20;
+/// How many cells one instance takes in advance for one key: an eighth of the burst, so that two that are asked evenly lose
+/// next to nothing by it, and no more than makes questions rare.
+fn lease(burst: u32) -> u32 {
+    (burst / 8).clamp(1, 64)
+}
 
 /// Instances share what they count if they have the same URL: it is the secret that keys are hashed with, so that who
 /// does not know it cannot choose keys that share another's quota.
-fn redis(stage: &'static str, store: &SharedStore) -> RedisStore {
+fn redis(stage: &'static str, store: &SharedStore, burst: u32) -> RedisStore {
     let url = store.url.expose();
     let redis = RedisStore::new(url, stage, format!("the limits of {url}"));
     let redis = redis.on_failure(match store.on_error {
@@ -121,7 +126,7 @@ fn redis(stage: &'static str, store: &SharedStore) -> RedisStore {
         OnStoreError::Closed => OnFailure::Closed,
     });
     match store.leased {
-        true => redis.leases(Leases::up_to(LEASE)),
+        true => redis.leases(Leases::up_to(lease(burst))),
         false => redis,
     }
 }

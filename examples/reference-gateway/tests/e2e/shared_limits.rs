@@ -13,7 +13,8 @@ use crate::gateway::{Gateway, all_to, check, config};
 use crate::http::{is_refusal, page, retry_after};
 use crate::redis::{Redis, free_port};
 
-const BURST: u64 = 10;
+/// Of which a gateway leases an eighth at a time.
+const BURST: u64 = 24;
 
 /// `[limits.devices]` in this store, by the field `x-device`; `more` continues the table.
 fn devices(store: &str, more: &str) -> String {
@@ -113,6 +114,9 @@ async fn together_they_let_through_what_one_would() {
             "{mode}: {passed} passed, {lost} may be lost"
         );
         assert_eq!(up.requests().len() as u64, passed);
+        if mode == "leased" {
+            assert!(sum(&gateways, "/decided/lease").await > 0);
+        }
         // The other gateway of each pair has the same to say.
         for gateway in &gateways {
             let page = page(gateway.admin, "/limits").await;
