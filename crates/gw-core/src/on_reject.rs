@@ -166,15 +166,16 @@ impl<B, E> OnReject<Response<B>, E> for RespondWith<B> {
 
 /// Answers with a problem document (RFC 9457) of type `application/problem+json`.
 ///
-/// `type` is the documentation link where a base is known, else `about:blank`; `title` is the message; `code`,
-/// `details` and `request_id` are extension members.
+/// `type` is the registered type if the refusal is of one, else the documentation link where a base is known, else
+/// `about:blank`; `title` is the message; `code`, `details` and `request_id` are extension members, and so is what the
+/// registered type defines.
 #[derive(Debug, Clone, Default)]
 pub struct Problem {
     documentation: Documentation,
 }
 
 impl Problem {
-    /// Problems of type `about:blank`.
+    /// Problems of type `about:blank`, unless they are of a registered type.
     pub fn new() -> Self {
         Self::default()
     }

@@ -147,7 +147,16 @@ pub struct Rejection {
     retry_after: Option<RetryAfter>,
     details: Vec<(&'static str, Detail)>,
     fields: Vec<(HeaderName, HeaderValue)>,
+    // Boxed: few refusals have one.
+    problem: Option<Box<Registered>>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What a problem document says of a refusal that is of a registered type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Registered {
+    kind: &'static str,
+    names: Option<(&'static str, Vec<Arc<str>>)>,
 }
 
 impl Rejection {
@@ -155,6 +164,8 @@ impl Rejection {
     pub const MAX_DETAILS: usize = 16;
     /// The most header fields one refusal adds to its answer; further ones are left out.
     pub const MAX_FIELDS: usize = 16;
+    /// The most names in the list of a registered problem; further ones are left out.
+    pub const MAX_NAMES: usize = 16;
 
     /// A refusal for `code`, without details. Does not allocate.
     pub const fn new(code: &'static Code) -> Self {
@@ -163,6 +174,7 @@ impl Rejection {
             retry_after: None,
             details: Vec::new(),
             fields: Vec::new(),
+            problem: None,
             cause: None,
         }
     }
@@ -199,6 +211,35 @@ impl Rejection {
         self
     }
 
+    /// Says that this is a problem of a registered type (RFC 9457): `uri` is the `type` of the problem document, in place
+    /// of the code's documentation.
+    #[must_use]
+    pub fn problem_type(mut self, uri: &'static str) -> Self {
+        self.problem = Some(Box::new(Registered {
+            kind: uri,
+            names: None,
+        }));
+        self
+    }
+
+    /// Adds the member that the registered type defines: a list of names, such as those of the limits exceeded. Only
+    /// problem documents carry it, and only if there is a [`Rejection::problem_type`]; a second list replaces the first.
+    /// Beyond [`Rejection::MAX_NAMES`] names are left out.
+    ///
+    /// The names must come from configuration, never from a request or an error.
+    #[must_use]
+    pub fn problem_names(
+        mut self,
+        member: &'static str,
+        names: impl IntoIterator<Item = Arc<str>>,
+    ) -> Self {
+        if let Some(problem) = &mut self.problem {
+            let names = names.into_iter().take(Self::MAX_NAMES).collect();
+            problem.names = Some((member, names));
+        }
+        self
+    }
+
     /// Notes what led to the refusal, for logs. It is this error's `source` and never part of an answer.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
@@ -224,6 +265,17 @@ impl Rejection {
     /// The details in the order in which their keys were added.
     pub fn details(&self) -> &[(&'static str, Detail)] {
         &self.details
+    }
+
+    /// The registered type of the problem, if it is of one.
+    pub fn registered_type(&self) -> Option<&'static str> {
+        self.problem.as_ref().map(|problem| problem.kind)
+    }
+
+    /// The member that the registered type defines, and the names in it.
+    pub fn registered_names(&self) -> Option<(&'static str, &[Arc<str>])> {
+        let (member, names) = self.problem.as_ref()?.names.as_ref()?;
+        Some((member, names))
     }
 
     /// The header fields that the answer carries because of this refusal.
@@ -252,6 +304,7 @@ impl PartialEq for Rejection {
             && self.retry_after == other.retry_after
             && self.details == other.details
             && self.fields == other.fields
+            && self.problem == other.problem
     }
 }
 
@@ -382,6 +435,19 @@ mod tests {
         assert_eq!(two.fields().len(), 2);
         let full = (0..100).fold(two, challenge);
         assert_eq!(full.fields().len(), Rejection::MAX_FIELDS);
+    }
+
+    #[test]
+    fn names_are_bounded_and_need_a_type() {
+        let names = || (0..100).map(|n| Arc::from(n.to_string()));
+        let without = Rejection::new(&CODE).problem_names("names", names());
+        assert_eq!(without, Rejection::new(&CODE));
+        let with = Rejection::new(&CODE)
+            .problem_type("urn:example:type")
+            .problem_names("names", names());
+        assert_eq!(with.registered_type(), Some("urn:example:type"));
+        let (member, names) = with.registered_names().unwrap();
+        assert_eq!((member, names.len()), ("names", Rejection::MAX_NAMES));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gw_core::context::ClientAddr;
 use gw_ratelimit::gcra::Gcra;
 use gw_ratelimit::key::{ClientIp, Global};
-use gw_ratelimit::{Headers, Limiter, Policy, Quota, RateLimitLayer, RespondWith};
+use gw_ratelimit::{Headers, Limiter, Memory, Policy, Quota, RateLimitLayer, RespondWith};
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::{Layer as _, Service, service_fn};
@@ -35,7 +35,7 @@ fn limiter(quota: Quota) -> Limiter {
     Limiter::builder()
         .policy("a", quota)
         .policy("b", AMPLE)
-        .max_keys(1_100_000)
+        .memory(Memory::exact(1_100_000))
         .build()
         .unwrap()
 }
@@ -81,7 +81,7 @@ fn newcomers(c: &mut Criterion) {
     for (name, quota) in [("idle_give_way", AMPLE), ("full_of_debt", SCARCE)] {
         let limiter = Limiter::builder()
             .policy("a", quota)
-            .max_keys(100_000)
+            .memory(Memory::exact(100_000))
             .build()
             .unwrap();
         let policy = limiter.policy("a").unwrap();
@@ -149,10 +149,10 @@ fn layer(c: &mut Criterion) {
     c.bench_function("layer/bare", |b| b.iter(|| call(&mut service, request())));
     let cases = [
         ("one_policy/no_headers", Headers::None, AMPLE, false),
-        ("one_policy/draft_headers", Headers::Draft, AMPLE, false),
+        ("one_policy/draft_headers", Headers::Draft11, AMPLE, false),
         ("two_policies/no_headers", Headers::None, AMPLE, true),
-        ("two_policies/draft_headers", Headers::Draft, AMPLE, true),
-        ("refused/draft_headers", Headers::Draft, SCARCE, false),
+        ("two_policies/draft_headers", Headers::Draft11, AMPLE, true),
+        ("refused/draft_headers", Headers::Draft11, SCARCE, false),
     ];
     for (name, headers, quota, two) in cases {
         let builder = RateLimitLayer::builder()

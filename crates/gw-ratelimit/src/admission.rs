@@ -3,15 +3,18 @@ use std::sync::Arc;
 use gw_core::Rejection;
 use gw_core::record::Record;
 use http::request::Parts;
+use http::response;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use crate::charged::Charged;
 use crate::config::{Headers, Mode, OnMissingKey};
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::error;
 use crate::fields::Advert;
-use crate::limiter::{Charge, Limiter};
-use crate::policy::Rule;
+use crate::late::Late;
+use crate::limiter::{Bill, Charge, Limiter};
+use crate::policy::{Adjust, Rule};
 
 /// From a request's head to a decision: what a layer's services share.
 #[derive(Debug)]
@@ -20,34 +23,51 @@ pub(crate) struct Admission {
     /// One for each of the limiter's policies, in the same order.
     rules: Box<[Rule]>,
     headers: Headers,
+    /// Whether some rule takes late charges, and whether it takes them from others.
+    late: bool,
+    open: bool,
 }
 
 /// What becomes of a request, and what its answer tells about limits.
 #[derive(Debug)]
 pub(crate) enum Admitted {
-    Passed(Option<Advert>),
+    Passed(Option<Advert>, Option<Box<Late>>),
     Refused(Rejection, Option<Advert>),
 }
 
 pub(crate) type Charges = SmallVec<[Charge; 4]>;
+pub(crate) type Bills = SmallVec<[Bill; 2]>;
 
 impl Admission {
     pub(crate) fn new(limiter: Arc<Limiter>, rules: Vec<Rule>, headers: Headers) -> Self {
         Self {
             limiter,
+            late: rules.iter().any(Rule::is_late),
+            open: rules.iter().any(Rule::is_open),
             rules: rules.into(),
             headers,
         }
+    }
+
+    pub(crate) const fn headers(&self) -> Headers {
+        self.headers
+    }
+
+    /// What an answer changes about what its request has paid this policy.
+    pub(crate) fn adjust(&self, policy: PolicyId, answer: &response::Parts) -> Adjust {
+        let rule = self.rules.get(policy.index());
+        rule.map_or(Adjust::Nothing, |rule| rule.adjust(answer))
     }
 
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
         &self.limiter
     }
 
-    /// Decides on a request, and tells the observer, whom `slot` tells which stage decided.
-    pub(crate) fn admit(&self, parts: &Parts, slot: &'static str) -> Admitted {
+    /// Decides on a request, and tells the observer, whom `slot` tells which stage decided. What later stages need to
+    /// know is put into the request's extensions.
+    pub(crate) fn admit(self: &Arc<Self>, parts: &mut Parts, slot: &'static str) -> Admitted {
         let charges = match self.charges(parts) {
-            Ok(charges) if charges.is_empty() => return Admitted::Passed(None),
+            Ok(charges) if charges.is_empty() && !self.open => return Admitted::Passed(None, None),
             Ok(charges) => charges,
             Err(rejection) => {
                 record(parts, None, Some((slot, &rejection)));
@@ -56,24 +76,34 @@ impl Admission {
         };
         let now = self.limiter.nanos(Instant::now());
         let mut decision = Decision::default();
-        self.limiter.decide(&charges, now, &mut decision);
-        self.tell(parts, &decision, || error::exceeded(&decision), slot)
+        let mut bills = self.late.then(Bills::new);
+        self.limiter
+            .decide(&charges, now, &mut decision, bills.as_mut());
+        let refusal = || error::exceeded(&decision, &self.limiter);
+        let mut admitted = self.tell(parts, &decision, refusal, slot);
+        if let Admitted::Passed(_, late) = &mut admitted {
+            *late = bills.and_then(|bills| self.late(parts, bills, decision));
+        }
+        admitted
     }
 
-    /// What becomes of a request that was decided on; tells the observer.
+    /// What becomes of a request that was decided on; tells the observer, and layers of this crate further in.
     pub(crate) fn tell(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         decision: &Decision,
-        rejection: impl FnOnce() -> Rejection,
+        refusal: impl FnOnce() -> Rejection,
         slot: &'static str,
     ) -> Admitted {
-        let advert = Advert::of(decision, self.headers, &self.limiter);
+        let mut advert = Advert::of(decision, self.headers, &self.limiter);
+        if let Some(advert) = &mut advert {
+            advert.mark(&mut parts.extensions);
+        }
         if decision.is_allowed() {
             record(parts, Some(decision), None);
-            return Admitted::Passed(advert);
+            return Admitted::Passed(advert, None);
         }
-        let rejection = rejection();
+        let rejection = refusal();
         record(parts, Some(decision), Some((slot, &rejection)));
         Admitted::Refused(rejection, advert)
     }
@@ -81,6 +111,40 @@ impl Admission {
     #[cfg(feature = "redis")]
     pub(crate) fn rule(&self, policy: usize) -> Option<&Rule> {
         self.rules.get(policy)
+    }
+
+    /// Whether something may be charged after the decision.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// What may still be charged to an admitted request. Those within the layer find it in the request.
+    fn late(
+        self: &Arc<Self>,
+        parts: &mut Parts,
+        bills: Bills,
+        decision: Decision,
+    ) -> Option<Box<Late>> {
+        let mut owed = SmallVec::<[_; 2]>::new();
+        for bill in bills {
+            let policy = bill.charge().policy()?;
+            let rule = self.rules.get(policy.index())?;
+            if rule.is_late() {
+                owed.push((policy, rule.is_open(), bill));
+            }
+        }
+        if owed.is_empty() && !self.open {
+            return None;
+        }
+        let applies = !owed.is_empty();
+        // Of a layer further out, whose policies are found by name as well.
+        let outer = parts.extensions.get::<Charged>().cloned();
+        let charged = Charged::new(Arc::clone(&self.limiter), owed, outer);
+        if self.open {
+            parts.extensions.insert(charged.clone());
+        }
+        applies.then(|| Box::new(Late::new(Arc::clone(self), charged, decision)))
     }
 
     /// What the request is to pay. Nothing is charged yet, so a policy that refuses here costs nothing elsewhere.

@@ -28,6 +28,9 @@ pub enum OnMissingKey {
 }
 
 /// Which fields tell clients about their limits. Policies that are not enforced are never told about.
+///
+/// The profile is named with its version: drafts of one name have changed the fields' syntax before, and an upgrade of
+/// this crate must not change what clients are sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Headers {
@@ -35,21 +38,21 @@ pub enum Headers {
     None,
     /// `RateLimit` and `RateLimit-Policy` as of draft-ietf-httpapi-ratelimit-headers-11.
     #[default]
-    Draft,
+    Draft11,
     /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (in seconds from now), for the policy
     /// that comes closest to refusing.
     Legacy,
     /// Both kinds.
-    DraftAndLegacy,
+    Draft11AndLegacy,
 }
 
 impl Headers {
     pub(crate) const fn draft(self) -> bool {
-        matches!(self, Self::Draft | Self::DraftAndLegacy)
+        matches!(self, Self::Draft11 | Self::Draft11AndLegacy)
     }
 
     pub(crate) const fn legacy(self) -> bool {
-        matches!(self, Self::Legacy | Self::DraftAndLegacy)
+        matches!(self, Self::Legacy | Self::Draft11AndLegacy)
     }
 }
 
@@ -57,6 +60,7 @@ impl Headers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     policy: Option<Box<str>>,
+    tier: Option<Box<str>>,
     field: &'static str,
     rule: &'static str,
 }
@@ -65,6 +69,7 @@ impl ConfigError {
     pub(crate) const fn new(field: &'static str, rule: &'static str) -> Self {
         Self {
             policy: None,
+            tier: None,
             field,
             rule,
         }
@@ -72,6 +77,11 @@ impl ConfigError {
 
     pub(crate) fn of_policy(mut self, name: &str) -> Self {
         self.policy = Some(name.into());
+        self
+    }
+
+    pub(crate) fn of_tier(mut self, name: &str) -> Self {
+        self.tier = Some(name.into());
         self
     }
 
@@ -89,12 +99,20 @@ impl ConfigError {
     pub fn policy(&self) -> Option<&str> {
         self.policy.as_deref()
     }
+
+    /// The policy's tier it belongs to, if it belongs to one.
+    pub fn tier(&self) -> Option<&str> {
+        self.tier.as_deref()
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(policy) = &self.policy {
             write!(f, "policy {policy:?}: ")?;
+        }
+        if let Some(tier) = &self.tier {
+            write!(f, "tier {tier:?}: ")?;
         }
         write!(f, "{} {}", self.field, self.rule)
     }
@@ -109,7 +127,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     const RULE: &str = "must be 1 to 64 characters out of A-Z a-z 0-9 _ - . :";
-    Err(ConfigError::new("name", RULE).of_policy(name))
+    Err(ConfigError::new("name", RULE))
 }
 
 /// The longest name of a policy, in bytes.

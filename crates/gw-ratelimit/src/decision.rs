@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::algorithm::Algorithm;
 use crate::config::Mode;
-use crate::gcra::{Balance, Gcra, Verdict};
+use crate::tier::Tier;
+use crate::verdict::{Balance, Verdict};
 
 /// Which policy of a limiter: its number, in the order in which policies were added.
 ///
@@ -21,9 +23,21 @@ impl PolicyId {
 #[derive(Debug, Clone, Default)]
 pub struct Decision {
     refused: bool,
+    /// Whether some policy did not allow it, if only in shadow mode.
+    limited: bool,
     binding: Option<usize>,
     // Up to four policies are kept inline, so that deciding on them does not allocate.
     standings: SmallVec<[Standing; 4]>,
+}
+
+/// A policy as it applies to one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Applied {
+    pub(crate) policy: PolicyId,
+    pub(crate) mode: Mode,
+    pub(crate) tier: Option<Tier>,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) penalized: bool,
 }
 
 /// How a request stands with one policy, after the decision.
@@ -31,9 +45,13 @@ pub struct Decision {
 pub struct Standing {
     policy: PolicyId,
     mode: Mode,
+    tier: Option<Tier>,
     ruling: Ruling,
-    gcra: Gcra,
-    reset_after: u64,
+    penalized: bool,
+    algorithm: Algorithm,
+    /// Of the key, at the time of the decision.
+    state: u64,
+    now: u64,
     /// If the ruling is `Limited`.
     wait: u64,
 }
@@ -53,6 +71,7 @@ pub enum Ruling {
 impl Decision {
     pub(crate) fn push(&mut self, standing: Standing) {
         self.refused |= standing.refuses();
+        self.limited |= standing.ruling != Ruling::Allowed;
         self.standings.push(standing);
     }
 
@@ -64,7 +83,23 @@ impl Decision {
 
     pub(crate) fn clear(&mut self) {
         self.refused = false;
+        self.limited = false;
         self.standings.clear();
+    }
+
+    /// Puts in how the request stands with a policy after more was charged.
+    pub(crate) fn replace(&mut self, policy: PolicyId, anew: Standing) {
+        let mut standings = self.standings.iter_mut();
+        if let Some(standing) = standings.find(|standing| standing.policy == policy) {
+            // What was decided stays decided.
+            let ruling = standing.ruling;
+            *standing = Standing { ruling, ..anew };
+        }
+    }
+
+    /// Whether some policy did not allow it, if only in shadow mode.
+    pub(crate) const fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// Finds the policy that matters most, once all have been heard.
@@ -102,24 +137,28 @@ impl Decision {
 }
 
 impl Standing {
-    pub(crate) const fn new(
-        policy: PolicyId,
-        mode: Mode,
-        gcra: Gcra,
-        verdict: Verdict,
-        now: u64,
-    ) -> Self {
-        let (ruling, tat, wait) = match verdict {
-            Verdict::Allow { tat } => (Ruling::Allowed, tat, 0),
-            Verdict::Deny { tat, wait } => (Ruling::Limited, tat, wait),
-            Verdict::DenyForever { tat } => (Ruling::TooCostly, tat, 0),
+    pub(crate) const fn new(applied: Applied, verdict: Verdict, now: u64) -> Self {
+        let Applied {
+            policy,
+            mode,
+            tier,
+            algorithm,
+            penalized,
+        } = applied;
+        let (ruling, state, wait) = match verdict {
+            Verdict::Allow { state } => (Ruling::Allowed, state, 0),
+            Verdict::Deny { state, wait } => (Ruling::Limited, state, wait),
+            Verdict::DenyForever { state } => (Ruling::TooCostly, state, 0),
         };
         Self {
             policy,
             mode,
+            tier,
             ruling,
-            gcra,
-            reset_after: tat.saturating_sub(now),
+            penalized,
+            algorithm,
+            state,
+            now,
             wait,
         }
     }
@@ -127,6 +166,16 @@ impl Standing {
     /// Which policy.
     pub const fn policy(&self) -> PolicyId {
         self.policy
+    }
+
+    /// The tier whose quota was applied, if it is not the policy's own.
+    pub const fn tier(&self) -> Option<Tier> {
+        self.tier
+    }
+
+    /// Whether the request cost more because its key has been refused so often.
+    pub const fn is_penalized(&self) -> bool {
+        self.penalized
     }
 
     /// What the policy said.
@@ -146,12 +195,12 @@ impl Standing {
 
     /// The cells that can be spent at once after a rest.
     pub const fn burst(&self) -> u32 {
-        self.gcra.burst()
+        self.algorithm.burst()
     }
 
-    /// The time in which the whole burst is won back.
+    /// The time in which the whole burst is won back, or the length of a sliding window.
     pub const fn burst_window(&self) -> Duration {
-        Duration::from_nanos(self.gcra.tolerance())
+        self.algorithm.burst_window()
     }
 
     /// If the policy refused: how long to wait until it would not, if ever.
@@ -159,8 +208,9 @@ impl Standing {
         (self.ruling == Ruling::Limited).then_some(Duration::from_nanos(self.wait))
     }
 
-    /// The time within which to spend no more than [`Standing::remaining`], so as to stay at the policy's rate. After
-    /// a refusal it is the wait; without anything left it is the time to the next cell.
+    /// The time within which to spend no more than [`Standing::remaining`], so as to stay at the policy's rate or until
+    /// a sliding window's next one begins. After a refusal it is the wait; without anything left it is the time to the
+    /// next cell.
     pub fn window(&self) -> Duration {
         self.remaining_in_window().1
     }
@@ -175,8 +225,22 @@ impl Standing {
     }
 
     /// The time until the whole burst is back.
-    pub const fn reset_after(&self) -> Duration {
-        Duration::from_nanos(self.reset_after)
+    pub fn reset_after(&self) -> Duration {
+        Duration::from_nanos(self.algorithm.idle_at(self.state).saturating_sub(self.now))
+    }
+
+    /// The time that is after now by as large a part of [`Standing::burst_window`] as is spent of the burst. It can be
+    /// compared between keys, and runs off as time goes by.
+    pub(crate) fn filled_until(&self) -> u64 {
+        if let Algorithm::Gcra(_) = self.algorithm {
+            // Just so, without a division.
+            return self.state;
+        }
+        let (spent, of) = self.spent();
+        let window = self.burst_window().as_nanos();
+        let filled = (window * u128::from(spent)).checked_div(of.into());
+        let filled = filled.map_or(0, |filled| u64::try_from(filled).unwrap_or(u64::MAX));
+        self.now.saturating_add(filled)
     }
 
     pub(crate) fn refuses(&self) -> bool {
@@ -185,16 +249,20 @@ impl Standing {
 
     /// Only when it is asked for: it takes a division, which a decision does without.
     fn balance(&self) -> Balance {
-        // Seen from time 0, the debt is the TAT.
-        self.gcra.balance(self.reset_after, 0)
+        self.algorithm.balance(self.state, self.now)
+    }
+
+    fn spent(&self) -> (u64, u64) {
+        self.algorithm.spent(self.state, self.now)
     }
 
     fn binds_before(&self, other: &Self) -> bool {
         match (self.ruling, other.ruling) {
-            // The larger share of debt in the burst, multiplied out.
             (Ruling::Allowed, _) => {
-                u128::from(self.reset_after) * u128::from(other.gcra.tolerance())
-                    > u128::from(other.reset_after) * u128::from(self.gcra.tolerance())
+                // The larger share of the burst that is spent, multiplied out.
+                let (mine, of_mine) = self.spent();
+                let (others, of_others) = other.spent();
+                u128::from(mine) * u128::from(of_others) > u128::from(others) * u128::from(of_mine)
             }
             (Ruling::Limited, Ruling::Limited) => self.wait > other.wait,
             (Ruling::Limited, _) => false,

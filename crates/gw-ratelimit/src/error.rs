@@ -5,7 +5,8 @@ use std::time::Duration;
 use gw_core::{Code, GrpcStatus, Rejection, RetryAfter};
 use http::StatusCode;
 
-use crate::decision::Decision;
+use crate::decision::{Decision, Standing};
+use crate::limiter::Limiter;
 
 /// A policy's quota is used up. Details: `limit` (requests at once), `window` (seconds in which they come back), and
 /// `retry_after` (seconds) unless the request costs more than the limit and can never pass.
@@ -37,13 +38,34 @@ pub const MALFORMED_REQUEST: Code = Code::new(
     GrpcStatus::InvalidArgument,
 );
 
+/// The type of a refusal in a problem document (draft-ietf-httpapi-ratelimit-headers-11, section 5): the client has used
+/// up a quota.
+pub const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// The type where the quota in force is less than what the limiter was built with: an operator has lowered it. The status
+/// is 429 all the same, as with the other types, and not the 503 of the draft's example: the code and its status do not
+/// change with what an operator does meanwhile.
+pub const TEMPORARY_REDUCED_CAPACITY: &str =
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+
+/// The type where the client was refused so often that a [penalty](crate::Penalty) made its requests dearer.
+pub const ABNORMAL_USAGE_DETECTED: &str =
+    "https://iana.org/assignments/http-problem-types#abnormal-usage-detected";
+
+/// The member of a problem document that names the policies that refused.
+const VIOLATED_POLICIES: &str = "violated-policies";
+
 /// The refusal for a decision that refuses.
-pub(crate) fn exceeded(decision: &Decision) -> Rejection {
+pub(crate) fn exceeded(decision: &Decision, limiter: &Limiter) -> Rejection {
     let rejection = Rejection::new(&RATE_LIMIT_EXCEEDED);
     let Some(binding) = decision.binding() else {
         return rejection;
     };
+    let violated = decision.standings().iter().filter(|s| s.refuses());
+    let names = violated.filter_map(|standing| limiter.shared_name(standing.policy()));
     let rejection = rejection
+        .problem_type(problem_type(binding, limiter))
+        .problem_names(VIOLATED_POLICIES, names)
         .detail("limit", binding.burst())
         .detail("window", seconds(binding.burst_window()));
     let Some(wait) = binding.retry_after() else {
@@ -54,6 +76,16 @@ pub(crate) fn exceeded(decision: &Decision) -> Rejection {
     rejection
         .detail("retry_after", after.seconds())
         .retry_after(after)
+}
+
+fn problem_type(binding: &Standing, limiter: &Limiter) -> &'static str {
+    if binding.is_penalized() {
+        ABNORMAL_USAGE_DETECTED
+    } else if limiter.is_reduced(binding.policy(), binding.tier()) {
+        TEMPORARY_REDUCED_CAPACITY
+    } else {
+        QUOTA_EXCEEDED
+    }
 }
 
 #[cfg(feature = "redis")]

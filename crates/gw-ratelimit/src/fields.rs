@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 
+use crate::algorithm::Algorithm;
 use crate::config::{Headers, MAX_NAME};
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::error::seconds;
-use crate::gcra::Gcra;
 use crate::limiter::Limiter;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -86,7 +86,10 @@ impl Advert {
     /// The values of the draft's fields. In its terms `t` is the effective window.
     fn write_down(&mut self, decision: &Decision, limiter: &Limiter) {
         let told = || decision.standings().iter().filter(|s| s.is_enforced());
-        self.policies.first = limiter.policy_line(told().map(Standing::policy));
+        // What is written down is told to those who are in no tier.
+        if told().all(|standing| standing.tier().is_none()) {
+            self.policies.first = limiter.policy_line(told().map(Standing::policy));
+        }
         let known = self.policies.first.is_some();
         let (mut policies, mut limits) = (Line::new(), Line::new());
         for standing in told() {
@@ -109,6 +112,15 @@ impl Advert {
     /// Learns from a request's extensions whether there is a layer around this one, and marks them for those within.
     pub(crate) fn mark(&mut self, extensions: &mut Extensions) {
         self.within_another = extensions.insert(Around).is_some();
+    }
+
+    /// Takes over what another tells of the same request, later on.
+    pub(crate) fn tell_anew(&mut self, anew: Self) {
+        let within_another = self.within_another;
+        *self = Self {
+            within_another,
+            ..anew
+        };
     }
 
     pub(crate) fn write<B>(self, response: &mut Response<B>) {
@@ -184,13 +196,13 @@ impl Binding {
 impl PolicyLine {
     /// The line for these policies. `None` if there are none, or too many for one line.
     pub(crate) fn of<'a>(
-        policies: impl Iterator<Item = (PolicyId, &'a str, Gcra)>,
+        policies: impl Iterator<Item = (PolicyId, &'a str, Algorithm)>,
     ) -> Option<Self> {
         let (mut line, mut lines) = (Line::new(), Lines::default());
         let mut told = Vec::new();
-        for (policy, name, gcra) in policies {
-            let window = Duration::from_nanos(gcra.tolerance());
-            line.member(name, quota(gcra.burst(), window), &mut lines);
+        for (policy, name, algorithm) in policies {
+            let quota = quota(algorithm.burst(), algorithm.burst_window());
+            line.member(name, quota, &mut lines);
             told.push(policy);
         }
         let value = line.value().filter(|_| lines.first.is_none())?;

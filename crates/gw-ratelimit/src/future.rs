@@ -8,7 +8,9 @@ use gw_core::OnReject;
 use http::Response;
 use pin_project_lite::pin_project;
 
+use crate::charge_body::{ChargedBody, Meter};
 use crate::fields::Advert;
+use crate::late::Late;
 
 pin_project! {
     /// The answer of the inner service with the limits' fields, or a refusal.
@@ -18,7 +20,7 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it drops the inner future and nothing else. What the request was charged stays charged: it was
-    /// admitted.
+    /// admitted. What the head of its answer would have changed is not changed.
     pub struct ResponseFuture<F, R, T> {
         #[pin]
         state: State<F, R, T>,
@@ -32,6 +34,7 @@ pin_project! {
             #[pin]
             response: F,
             advert: Option<Advert>,
+            late: Option<Box<Late>>,
             on_reject: R,
         },
         // Boxed: answers are large, futures are moved through many stages, and this one is the exception.
@@ -40,11 +43,17 @@ pin_project! {
 }
 
 impl<F, R, T> ResponseFuture<F, R, T> {
-    pub(crate) fn passed(response: F, advert: Option<Advert>, on_reject: R) -> Self {
+    pub(crate) fn passed(
+        response: F,
+        advert: Option<Advert>,
+        late: Option<Box<Late>>,
+        on_reject: R,
+    ) -> Self {
         Self {
             state: State::Passed {
                 response,
                 advert,
+                late,
                 on_reject,
             },
         }
@@ -71,9 +80,13 @@ where
             StateProjection::Passed {
                 response,
                 advert,
+                late,
                 on_reject,
             } => Poll::Ready(match ready!(response.poll(cx)) {
                 Ok(mut response) => {
+                    if let Some(late) = late.take() {
+                        response = settle(*late, response, advert);
+                    }
                     if let Some(advert) = advert.take() {
                         advert.write(&mut response);
                     }
@@ -90,8 +103,52 @@ where
     }
 }
 
+/// Charges what the answer's head says, and tells of what is left then.
+fn settle<B>(late: Late, response: Response<B>, advert: &mut Option<Advert>) -> Response<B> {
+    let (head, body) = response.into_parts();
+    if let (Some(anew), Some(advert)) = (late.settle(&head), advert) {
+        advert.tell_anew(anew);
+    }
+    Response::from_parts(head, body)
+}
+
 impl<F, R, T> fmt::Debug for ResponseFuture<F, R, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The answer of the inner service with a body that is charged as it leaves; the future of
+    /// [`ChargeBody`](crate::ChargeBody).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the inner future and nothing else: no byte has left yet.
+    #[derive(Debug)]
+    pub struct ChargeBodyFuture<F> {
+        #[pin]
+        response: F,
+        meter: Option<Meter>,
+    }
+}
+
+impl<F> ChargeBodyFuture<F> {
+    pub(crate) const fn new(response: F, meter: Option<Meter>) -> Self {
+        Self { response, meter }
+    }
+}
+
+impl<F, B, E> Future for ChargeBodyFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<ChargedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.response.poll(cx))?;
+        let meter = this.meter.take();
+        Poll::Ready(Ok(response.map(|body| ChargedBody::metered(body, meter))))
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::ConfigError;
 use crate::quota::Quota;
+use crate::verdict::{Balance, Verdict};
 
 /// A quota as the two numbers that decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,40 +18,6 @@ pub struct Gcra {
     /// What one cell costs. Rounded up, so that rounding never lets more through than the quota says.
     interval: u64,
     burst: u32,
-}
-
-/// What a request may do. Each variant holds the key's TAT from here on: changed only if the request is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It may pass.
-    Allow {
-        /// The new state.
-        tat: u64,
-    },
-    /// It may not pass now.
-    Deny {
-        /// The state as it was.
-        tat: u64,
-        /// How long until it could pass, in nanoseconds, if nothing else is charged in between.
-        wait: u64,
-    },
-    /// It costs more than the burst, and will never pass.
-    DenyForever {
-        /// The state as it was.
-        tat: u64,
-    },
-}
-
-/// What a key has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Balance {
-    /// The cells that could be spent at once.
-    pub remaining: u32,
-    /// The time within which no more than `remaining` should be spent to stay at the rate, in nanoseconds: what
-    /// `remaining` cells cost, or the time to the next cell if there is none.
-    pub window: u64,
-    /// The time until the whole burst is back, in nanoseconds.
-    pub reset_after: u64,
 }
 
 impl Gcra {
@@ -66,9 +33,12 @@ impl Gcra {
     ///
     /// # Errors
     ///
-    /// If the rate is 0 or above a cell a nanosecond, the period is 0 or above [`Gcra::MAX_PERIOD`], the burst is 0,
+    /// If the quota is a sliding window, the rate is 0 or above a cell a nanosecond, the period is 0 or above [`Gcra::MAX_PERIOD`], the burst is 0,
     /// or winning it back takes longer than [`Gcra::MAX_RESET`].
     pub fn new(quota: Quota) -> Result<Self, ConfigError> {
+        if quota.is_sliding_window() {
+            return Err(ConfigError::new("quota", "must be a rate"));
+        }
         let cells = u64::from(quota.cells());
         if cells == 0 {
             return Err(ConfigError::new("rate", "must be above 0"));
@@ -99,6 +69,14 @@ impl Gcra {
         }
     }
 
+    /// The same with an interval of whole steps, so that all times are, if the clock's are.
+    pub(crate) const fn in_steps_of(self, nanos: u64) -> Self {
+        Self {
+            interval: self.interval.next_multiple_of(nanos),
+            burst: self.burst,
+        }
+    }
+
     /// The cost of one cell in nanoseconds.
     pub const fn interval(&self) -> u64 {
         self.interval
@@ -119,18 +97,18 @@ impl Gcra {
     /// A clock that stands still or steps back is harmless: the debt is what counts, and it does not shrink.
     pub fn decide(&self, tat: u64, now: u64, cost: u32) -> Verdict {
         if cost == 0 {
-            return Verdict::Allow { tat };
+            return Verdict::Allow { state: tat };
         }
         if cost > self.burst {
-            return Verdict::DenyForever { tat };
+            return Verdict::DenyForever { state: tat };
         }
         let after = tat.max(now).saturating_add(self.cost(cost));
         let allowed_at = after.saturating_sub(self.tolerance());
         if allowed_at <= now {
-            Verdict::Allow { tat: after }
+            Verdict::Allow { state: after }
         } else {
             Verdict::Deny {
-                tat,
+                state: tat,
                 wait: allowed_at - now,
             }
         }
@@ -152,6 +130,19 @@ impl Gcra {
             remaining: saturated(remaining),
             window,
             reset_after,
+        }
+    }
+
+    /// How many cells a key with the state `tat` owes at `now`, rounded up.
+    pub(crate) fn used(&self, tat: u64, now: u64) -> u32 {
+        saturated(tat.saturating_sub(now).div_ceil(self.interval))
+    }
+
+    /// The same rate with room for twice as much at once.
+    pub(crate) const fn with_double_burst(self) -> Self {
+        Self {
+            interval: self.interval,
+            burst: self.burst.saturating_mul(2),
         }
     }
 

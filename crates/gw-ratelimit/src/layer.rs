@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::config::{ConfigError, Headers};
 use crate::handle::RateLimitHandle;
 use crate::limiter::{Limiter, LimiterBuilder};
+use crate::memory::Memory;
 use crate::policy::{Policy, Rule};
 use crate::service::RateLimit;
 
@@ -38,7 +39,7 @@ impl RateLimitLayer {
         RateLimitBuilder {
             limits: Limiter::builder(),
             rules: Vec::new(),
-            headers: Headers::Draft,
+            headers: Headers::Draft11,
             keys: PhantomData,
         }
     }
@@ -130,8 +131,8 @@ impl<Ks> RateLimitBuilder<Ks> {
         K: KeyExtractor + Send + Sync + 'static,
     {
         for policy in policies {
-            let (name, quota, mode, rule) = policy.split();
-            self.limits = self.limits.policy_in(name, quota, mode);
+            let (spec, rule) = policy.split();
+            self.limits = self.limits.add(spec);
             self.rules.push(rule);
         }
         RateLimitBuilder {
@@ -142,10 +143,10 @@ impl<Ks> RateLimitBuilder<Ks> {
         }
     }
 
-    /// How many keys are held in all; see [`LimiterBuilder::max_keys`].
+    /// How the state of keys is held, and how much of it; see [`LimiterBuilder::memory`].
     #[must_use]
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.limits = self.limits.max_keys(keys);
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.limits = self.limits.memory(memory);
         self
     }
 
@@ -168,6 +169,13 @@ impl<Ks> RateLimitBuilder<Ks> {
             on_reject: Respond::new(),
             keys: PhantomData,
         })
+    }
+
+    /// For rates only, now and when quotas are changed.
+    #[cfg(feature = "redis")]
+    pub(crate) fn rates_only(mut self) -> Self {
+        self.limits = self.limits.rates_only();
+        self
     }
 
     pub(crate) fn into_admission(self) -> Result<Admission, ConfigError> {

@@ -1,10 +1,13 @@
 mod builder;
 mod change;
 mod decide;
+mod late;
+mod penalties;
+mod refunds;
 
 use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_core::key::{KeyExtractor, MissingKey};
 use http::HeaderValue;
@@ -12,15 +15,24 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 pub use self::builder::LimiterBuilder;
+pub(crate) use self::builder::Spec;
+pub(crate) use self::late::Bill;
+use self::penalties::Slot;
+use self::refunds::Refunds;
+use crate::algorithm::Algorithm;
 use crate::config::Mode;
-use crate::decision::{Decision, PolicyId, Standing};
+use crate::decision::{Applied, Decision, PolicyId, Standing};
 use crate::fields::PolicyLine;
-use crate::gcra::{Gcra, Verdict, nanos};
+use crate::gcra::nanos;
 use crate::handle::RateLimitHandle;
+use crate::memory::Memory;
+use crate::offenders::{KeyId, Offender, Sketch};
 use crate::quota::Quota;
-use crate::store::{Exact, KeyHash, Store as _};
+use crate::store::{InMemory, KeyHash, Store as _};
 use crate::striped::Striped;
 use crate::tally::Tally;
+use crate::tier::{Tier, Tiers};
+use crate::verdict::Verdict;
 
 /// Rate limits without HTTP: policies, the state of their keys, and the decision.
 ///
@@ -53,13 +65,28 @@ pub struct Limiter {
     book: Striped<Book>,
     /// By policy, as numbers. Apart from the quotas: whether a policy applies is asked while foreign code runs.
     modes: Box<[AtomicU8]>,
+    /// The tiers of each policy.
+    tiers: Box<[Tiers]>,
+    /// What the limiter was built with: the quota of each policy, and those of its tiers.
+    built: Box<[Box<[Quota]>]>,
+    /// By policy; empty if none has a penalty.
+    penalties: Box<[Option<Slot>]>,
+    /// By policy. See [`Limiter::revise`].
+    revisions: Box<[AtomicU32]>,
+    /// See [`Refunds`].
+    refunds: Refunds,
+    /// By policy: whether anything was ever charged late.
+    lates: Box<[AtomicBool]>,
+    offenders: Mutex<Sketch>,
+    /// Those of the policies, and after them those of what penalties keep in the store.
     tallies: Arc<[Tally]>,
-    store: Exact,
+    memory: Memory,
+    store: InMemory,
     /// Keyed at random, so that nobody can choose keys that share a state with another's.
     hasher: RandomState,
     /// For those that have no key, so that none is the same as a key.
     keyless_hasher: RandomState,
-    /// Time 0 of all TATs.
+    /// Time 0 of all states.
     epoch: Instant,
 }
 
@@ -67,12 +94,15 @@ pub struct Limiter {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) quota: Quota,
-    pub(crate) gcra: Gcra,
+    pub(crate) algorithm: Algorithm,
 }
 
 #[derive(Debug, Clone)]
 struct Book {
+    /// By policy, and after them those of what penalties keep in the store.
     terms: Box<[Terms]>,
+    /// Those of the tiers, by policy; empty if none has any.
+    tiers: Box<[Box<[Terms]>]>,
     /// What is told of the policies' quotas when all that are enforced apply, since that hardly ever changes.
     line: Option<PolicyLine>,
 }
@@ -82,6 +112,51 @@ struct Book {
 pub struct Charge {
     pub(crate) key: KeyHash,
     pub(crate) cost: u32,
+    pub(crate) tier: Option<Tier>,
+}
+
+impl Charge {
+    /// The same under the quota of a tier; see [`Limiter::tier`]. A tier that the policy does not have is none.
+    #[must_use]
+    pub const fn tier(mut self, tier: Option<Tier>) -> Self {
+        self.tier = tier;
+        self
+    }
+
+    pub(crate) fn policy(&self) -> Option<PolicyId> {
+        u8::try_from(self.key.policy()).ok().map(PolicyId)
+    }
+}
+
+impl Book {
+    /// Those that a charge is decided by.
+    fn terms(&self, charge: &Charge) -> Option<&Terms> {
+        let policy = charge.key.policy();
+        let tier = charge.tier.and_then(|tier| self.tier(policy, tier));
+        tier.or_else(|| self.terms.get(policy))
+    }
+
+    fn tier(&self, policy: usize, tier: Tier) -> Option<&Terms> {
+        self.tiers.get(policy)?.get(tier.index())
+    }
+
+    /// Those of a policy and its tiers.
+    fn all_of(&self, policy: usize) -> impl Iterator<Item = &Terms> {
+        let tiers = self.tiers.get(policy).into_iter().flatten();
+        self.terms.get(policy).into_iter().chain(tiers)
+    }
+
+    /// Under which of a policy's quotas a key may owe the most.
+    fn roomiest(&self, policy: usize) -> Option<Algorithm> {
+        let all = self.all_of(policy).map(|terms| terms.algorithm);
+        all.reduce(|one, other| {
+            if one.is_tighter_than(&other) {
+                other
+            } else {
+                one
+            }
+        })
+    }
 }
 
 impl Limiter {
@@ -93,15 +168,72 @@ impl Limiter {
     /// The policy of this name.
     pub fn policy(&self, name: &str) -> Option<PolicyId> {
         let named = |tally: &Tally| **tally.name() == *name;
-        let index = self.tallies.iter().position(named)?;
+        let index = self.tallies().iter().position(named)?;
         u8::try_from(index).ok().map(PolicyId)
+    }
+
+    /// The tier of this name of a policy.
+    pub fn tier(&self, policy: PolicyId, name: &str) -> Option<Tier> {
+        self.tiers.get(policy.index())?.named(name)
+    }
+
+    fn tier_name(&self, policy: PolicyId, tier: Tier) -> Option<&str> {
+        let mut names = self.tiers.get(policy.index())?.names();
+        names.nth(tier.index()).map(|name| &**name)
+    }
+
+    /// How full the burst of the busiest key of a policy is: 0 to 1, more after late charges. At the most: what a key has
+    /// got back since is not taken into account.
+    pub(crate) fn fill(&self, policy: PolicyId, now: u64) -> f64 {
+        let Some(tally) = self.tallies().get(policy.index()) else {
+            return 0.0;
+        };
+        let book = self.book.read();
+        let of = |tier, terms: &Terms| {
+            let filled = tally.filled_until(tier).saturating_sub(now);
+            filled as f64 / terms.algorithm.burst_window().as_nanos() as f64
+        };
+        let tiers = book.all_of(policy.index()).enumerate();
+        tiers
+            .map(|(index, terms)| of(index.checked_sub(1).and_then(Tier::nth), terms))
+            .fold(0.0, f64::max)
+    }
+
+    /// The keys that were refused most often of late, those most often first.
+    pub(crate) fn top_offenders(&self, most: usize, now: u64) -> Vec<Offender> {
+        let mut offenders = self
+            .offenders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let held: Vec<_> = offenders.held(now).collect();
+        drop(offenders);
+        let mut offenders: Vec<Offender> = held
+            .into_iter()
+            .filter_map(|(key, count)| {
+                let policy = PolicyId((key & 0xff) as u8);
+                Some(Offender {
+                    policy: self.shared_name(policy)?,
+                    key: KeyId::of(KeyHash::new(key, policy.0)),
+                    refusals: count.most,
+                    at_least: count.most - count.excess,
+                })
+            })
+            .collect();
+        offenders.sort_by(|a, b| b.refusals.total_cmp(&a.refusals));
+        offenders.truncate(most);
+        offenders
     }
 
     /// The name of a policy of this limiter.
     pub fn name(&self, policy: PolicyId) -> Option<&str> {
-        self.tallies
+        self.tallies()
             .get(policy.index())
             .map(|tally| &**tally.name())
+    }
+
+    pub(crate) fn shared_name(&self, policy: PolicyId) -> Option<Arc<str>> {
+        let tally = self.tallies().get(policy.index())?;
+        Some(Arc::clone(tally.name()))
     }
 
     /// A handle for whoever operates the limiter.
@@ -127,6 +259,7 @@ impl Limiter {
         Charge {
             key: self.key(policy, key),
             cost,
+            tier: None,
         }
     }
 
@@ -137,28 +270,40 @@ impl Limiter {
     /// made by another limiter are ignored if it has more policies than this one.
     pub fn check_all(&self, charges: &[Charge], now: Instant) -> Decision {
         let mut decision = Decision::default();
-        self.decide(charges, self.nanos(now), &mut decision);
+        self.decide(charges, self.nanos(now), &mut decision, None);
         decision
     }
 
-    /// How `key` stands with `policy`, without charging anything. `None` for a policy of another limiter.
+    /// How `key` stands with `policy`, without charging anything. `None` for a policy of another limiter. A policy that is
+    /// off tells what it would go on with.
     pub fn peek<K: Hash + ?Sized>(
         &self,
         policy: PolicyId,
         key: &K,
         now: Instant,
     ) -> Option<Standing> {
-        let terms = self.terms(policy)?;
-        let verdict = Verdict::Allow {
-            tat: self.store.peek(self.key(policy, key)),
-        };
-        Some(Standing::new(
+        self.peek_at(&self.charge(policy, key, 0), now)
+    }
+
+    /// The same for a charge, under the quota of its tier; its cost does not matter.
+    pub fn peek_at(&self, charge: &Charge, now: Instant) -> Option<Standing> {
+        self.standing(charge, self.nanos(now))
+    }
+
+    pub(crate) fn standing(&self, charge: &Charge, now: u64) -> Option<Standing> {
+        let policy = charge.policy()?;
+        self.name(policy)?;
+        let book = self.book.read();
+        let terms = book.terms(charge)?;
+        let applied = Applied {
             policy,
-            self.mode(policy),
-            terms.gcra,
-            verdict,
-            self.nanos(now),
-        ))
+            mode: self.mode(policy),
+            tier: charge.tier,
+            algorithm: terms.algorithm,
+            penalized: false,
+        };
+        let state = self.store.peek(charge.key, &terms.algorithm);
+        Some(Standing::new(applied, Verdict::Allow { state }, now))
     }
 
     pub(crate) fn key<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> KeyHash {
@@ -183,8 +328,29 @@ impl Limiter {
     }
 
     /// The quota in force.
-    pub(crate) fn terms(&self, policy: PolicyId) -> Option<Terms> {
-        self.book.read().terms.get(policy.index()).copied()
+    pub(crate) fn quota(&self, policy: PolicyId) -> Option<Quota> {
+        let book = self.book.read();
+        Some(book.terms.get(policy.index())?.quota)
+    }
+
+    /// Whether the quota in force is less than the one that the limiter was built with.
+    pub(crate) fn is_reduced(&self, policy: PolicyId, tier: Option<Tier>) -> bool {
+        let book = self.book.read();
+        let place = tier.map_or(0, |tier| tier.index() + 1);
+        let built = self.built.get(policy.index());
+        let built = built.and_then(|quotas| quotas.get(place));
+        let in_force = book.all_of(policy.index()).nth(place);
+        let both = built.zip(in_force);
+        both.is_some_and(|(built, terms)| terms.quota.is_less_than(built))
+    }
+
+    /// The tiers of a policy and their quotas in force.
+    pub(crate) fn tier_quotas(&self, policy: PolicyId) -> Vec<(Arc<str>, Quota)> {
+        let book = self.book.read();
+        let tiers = self.tiers.get(policy.index()).into_iter();
+        let terms = book.tiers.get(policy.index()).into_iter().flatten();
+        let names = tiers.flat_map(Tiers::names).map(Arc::clone);
+        names.zip(terms.map(|terms| terms.quota)).collect()
     }
 
     /// The mode in force. A policy of another limiter is off.
@@ -213,8 +379,16 @@ impl Limiter {
         line.is_of(policies).then(|| line.value())
     }
 
+    /// Those of the policies.
     pub(crate) fn tallies(&self) -> &[Tally] {
-        &self.tallies
+        self.tallies.get(..self.modes.len()).unwrap_or_default()
+    }
+
+    /// How many keys have strikes with a policy, or had and are not swept yet.
+    pub(crate) fn keys_with_strikes(&self, policy: PolicyId) -> u64 {
+        let slot = self.slot_of(policy);
+        let tally = slot.and_then(|slot| self.tallies.get(slot));
+        tally.map_or(0, |tally| tally.counts().keys)
     }
 
     pub(crate) fn nanos(&self, now: Instant) -> u64 {

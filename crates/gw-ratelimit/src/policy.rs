@@ -3,14 +3,17 @@ use std::sync::Arc;
 
 use gw_core::key::{Global, KeyExtractor, MissingKey};
 use http::request::Parts;
+use http::response;
 
 use crate::config::{Mode, OnMissingKey};
 use crate::decision::PolicyId;
-use crate::limiter::{Charge, Limiter};
+use crate::limiter::{Charge, Limiter, Spec};
+use crate::penalty::Penalty;
 use crate::quota::Quota;
 #[cfg(feature = "redis")]
 use crate::redis::{SharedCharge, SharedLimiter};
 use crate::store::KeyHash;
+use crate::tier::{Tier, Tiers};
 
 /// A named quota, and what it is counted by.
 ///
@@ -37,10 +40,29 @@ pub struct Policy<K = Global> {
     on_missing_key: OnMissingKey,
     when: Option<Predicate>,
     cost: Option<Cost>,
+    tiers: Vec<(Arc<str>, Quota)>,
+    tier_of: Option<TierOf>,
+    penalty: Option<Penalty>,
+    late: bool,
+    on_response: Option<OnResponse>,
 }
 
 type Predicate = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 type Cost = Arc<dyn Fn(&Parts) -> u32 + Send + Sync>;
+type TierOf = Arc<dyn Fn(&Parts, &Tiers) -> Option<Tier> + Send + Sync>;
+type OnResponse = Arc<dyn Fn(&response::Parts) -> Adjust + Send + Sync>;
+
+/// What an answer changes about what its request has paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Adjust {
+    /// It stays as it is.
+    Nothing,
+    /// So many cells more.
+    Charge(u32),
+    /// So many cells less, down to nothing.
+    Refund(u32),
+}
 
 impl Policy {
     /// A policy that is enforced, applies to all requests and counts all of them together, until [`Policy::key`] says
@@ -56,6 +78,11 @@ impl Policy {
             on_missing_key: OnMissingKey::default(),
             when: None,
             cost: None,
+            tiers: Vec::new(),
+            tier_of: None,
+            penalty: None,
+            late: false,
+            on_response: None,
         }
     }
 }
@@ -71,6 +98,11 @@ impl<K> Policy<K> {
             on_missing_key: self.on_missing_key,
             when: self.when,
             cost: self.cost,
+            tiers: self.tiers,
+            tier_of: self.tier_of,
+            penalty: self.penalty,
+            late: self.late,
+            on_response: self.on_response,
         }
     }
 
@@ -97,6 +129,92 @@ impl<K> Policy<K> {
         self
     }
 
+    /// Gives the keys of a tier another quota than the rest. There may be up to [`Tier::MOST`]; their names are as those of
+    /// policies. [`Policy::tier_of`] says who is in which.
+    ///
+    /// All quotas of a policy are rates, or all are sliding windows of one length: a key that changes tier takes its debt
+    /// with it, and the debt must mean the same there. A debt is a time: what takes ten seconds to run off at the old rate
+    /// takes ten seconds in the new tier as well. So nobody gains by changing tiers back and forth.
+    #[must_use]
+    pub fn tier(mut self, name: impl Into<Arc<str>>, quota: Quota) -> Self {
+        self.tiers.push((name.into(), quota));
+        self
+    }
+
+    /// Says which tier a request is in. `None`, and where this is not set, is the policy's own quota. It runs for each
+    /// request, and must not allocate or block.
+    ///
+    /// The tier must follow from the key, or from something that the client cannot choose.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gw_core::key::Consumer;
+    /// use gw_ratelimit::{Policy, Quota};
+    ///
+    /// #[derive(Clone)]
+    /// struct Plan(&'static str);
+    ///
+    /// let policy = Policy::new("per_consumer", Quota::per_second(10))
+    ///     .key(Consumer)
+    ///     .tier("gold", Quota::per_second(1_000).burst(5_000))
+    ///     .tier_of(|head, tiers| tiers.named(head.extensions.get::<Plan>()?.0));
+    /// ```
+    #[must_use]
+    pub fn tier_of(
+        mut self,
+        resolver: impl Fn(&Parts, &Tiers) -> Option<Tier> + Send + Sync + 'static,
+    ) -> Self {
+        self.tier_of = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Makes requests dearer for keys that keep being refused. Each such key takes a second place in memory while it has
+    /// strikes; a key that finds no place of its own gets none.
+    ///
+    /// In shadow mode what would have been refused is a strike, and only the policy's own decisions are changed by it.
+    #[must_use]
+    pub fn penalty(mut self, penalty: Penalty) -> Self {
+        self.penalty = Some(penalty);
+        self
+    }
+
+    /// Lets handlers, and layers further in, charge and pay back admitted requests under this policy, by the
+    /// [`Charged`](crate::Charged) in their extensions. That costs an allocation for each request, so it is not the default.
+    #[must_use]
+    pub fn late_charges(mut self) -> Self {
+        self.late = true;
+        self
+    }
+
+    /// Charges or pays back a request by the head of its answer: five cells more for a failed login, nothing for a 304.
+    ///
+    /// A debt never gets beyond two bursts, and never is more given back than was charged. The answer's fields tell of what
+    /// is left then. `adjust` runs for each answer of an admitted request, and must not block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gw_ratelimit::key::ClientIp;
+    /// use gw_ratelimit::{Adjust, Policy, Quota};
+    ///
+    /// let logins = Policy::new("logins", Quota::per_minute(30).burst(30))
+    ///     .key(ClientIp::new())
+    ///     .charge_response(|answer| match answer.status.as_u16() {
+    ///         401 | 403 => Adjust::Charge(5),
+    ///         500.. => Adjust::Refund(1),
+    ///         _ => Adjust::Nothing,
+    ///     });
+    /// ```
+    #[must_use]
+    pub fn charge_response(
+        mut self,
+        adjust: impl Fn(&response::Parts) -> Adjust + Send + Sync + 'static,
+    ) -> Self {
+        self.on_response = Some(Arc::new(adjust));
+        self
+    }
+
     /// Whether to enforce the policy, only to watch, or neither.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
@@ -110,14 +228,26 @@ where
     K: KeyExtractor + Send + Sync + 'static,
 {
     /// What the limiter has to know of this policy, and what the layer keeps.
-    pub(crate) fn split(self) -> (Arc<str>, Quota, Mode, Rule) {
+    pub(crate) fn split(self) -> (Spec, Rule) {
+        let names = self.tiers.iter().map(|(name, _)| Arc::clone(name));
         let rule = Rule {
             key: Box::new(self.key),
             on_missing_key: self.on_missing_key,
             when: self.when,
             cost: self.cost,
+            tiers: Tiers::new(names),
+            tier_of: self.tier_of,
+            late: self.late,
+            on_response: self.on_response,
         };
-        (self.name, self.quota, self.mode, rule)
+        let spec = Spec {
+            name: self.name,
+            quota: self.quota,
+            mode: self.mode,
+            tiers: self.tiers,
+            penalty: self.penalty,
+        };
+        (spec, rule)
     }
 }
 
@@ -128,6 +258,9 @@ impl<K> fmt::Debug for Policy<K> {
             .field("quota", &self.quota)
             .field("mode", &self.mode)
             .field("on_missing_key", &self.on_missing_key)
+            .field("tiers", &self.tiers)
+            .field("penalty", &self.penalty)
+            .field("late", &self.late)
             .finish_non_exhaustive()
     }
 }
@@ -139,6 +272,10 @@ pub(crate) struct Rule {
     on_missing_key: OnMissingKey,
     when: Option<Predicate>,
     cost: Option<Cost>,
+    tiers: Tiers,
+    tier_of: Option<TierOf>,
+    late: bool,
+    on_response: Option<OnResponse>,
 }
 
 impl Rule {
@@ -148,6 +285,22 @@ impl Rule {
 
     pub(crate) fn on_missing_key(&self) -> OnMissingKey {
         self.on_missing_key
+    }
+
+    /// Whether others may charge late, by the policy's name.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.late
+    }
+
+    /// Whether anything may be charged late.
+    pub(crate) const fn is_late(&self) -> bool {
+        self.late || self.on_response.is_some()
+    }
+
+    /// What the answer changes.
+    pub(crate) fn adjust(&self, answer: &response::Parts) -> Adjust {
+        let adjust = self.on_response.as_ref();
+        adjust.map_or(Adjust::Nothing, |adjust| adjust(answer))
     }
 
     pub(crate) fn charge(
@@ -183,7 +336,9 @@ impl Rule {
 
     fn charge_for(&self, key: KeyHash, parts: &Parts) -> Charge {
         let cost = self.cost.as_ref().map_or(1, |cost| cost(parts));
-        Charge { key, cost }
+        let tier_of = self.tier_of.as_ref();
+        let tier = tier_of.and_then(|tier_of| tier_of(parts, &self.tiers));
+        Charge { key, cost, tier }
     }
 }
 

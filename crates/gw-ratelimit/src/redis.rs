@@ -12,6 +12,9 @@
 //!   slow costs each request at most the timeout, and after a few such requests nothing: then only one at a time asks
 //!   whether it is back.
 //!
+//! Tiers are as without Redis. The strikes of a [`Penalty`](crate::Penalty) are noted by each instance for itself. Sliding
+//! windows and late charges are refused by `build_shared`.
+//!
 //! Redis must keep what it is given: with an eviction policy other than `noeviction`, debts are forgiven when its memory
 //! is full; with that one, a full server is one that does not answer. A failover loses the debts that were not replicated
 //! yet. In a cluster, the node that holds the limiter's slot is found by its redirections. There is no TLS to Redis.

@@ -78,15 +78,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        let mut admitted = self.admission.admit(&parts, self.slot);
-        if let Admitted::Passed(Some(advert)) | Admitted::Refused(_, Some(advert)) = &mut admitted {
-            advert.mark(&mut parts.extensions);
-        }
+        let admitted = self.admission.admit(&mut parts, self.slot);
         match admitted {
-            Admitted::Passed(advert) => {
+            Admitted::Passed(advert, late) => {
                 // Decided without waiting, so the instance that is ready can be called in place.
                 let response = self.inner.call(Request::from_parts(parts, body));
-                ResponseFuture::passed(response, advert, self.on_reject.clone())
+                ResponseFuture::passed(response, advert, late, self.on_reject.clone())
             }
             Admitted::Refused(rejection, advert) => {
                 let context = RejectContext::of_parts(&parts);

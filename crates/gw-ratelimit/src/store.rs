@@ -1,15 +1,23 @@
 //! Where the state of keys is kept.
 //!
-//! A store knows nothing of policies but their number, and nothing of clients but a hash. It keeps one TAT per key
-//! and has five operations; each is whole by itself, none waits for anything but a lock that is held for
-//! microseconds, and none calls back. What spans several keys (all or nothing, give back) is the limiter's business.
+//! A store knows nothing of clients but a hash, and of policies their number and what they count with. It keeps one word
+//! per key, which only the policy's [`Algorithm`] can read, and has five operations; each is whole by itself, none waits
+//! for anything but a lock that is held for microseconds, and none calls back. What spans several keys (all or nothing, give back) is the limiter's business.
 
+mod compact;
 mod exact;
+mod in_memory;
+mod notes;
+mod set;
 mod table;
-mod tat;
+mod word;
 
+pub(crate) use self::compact::Compact;
 pub(crate) use self::exact::Exact;
-use crate::gcra::{Gcra, Verdict};
+pub(crate) use self::in_memory::InMemory;
+use crate::algorithm::Algorithm;
+use crate::limiter::Terms;
+use crate::verdict::Verdict;
 
 /// A key of one policy: 56 bits of a keyed hash, and the number of the policy.
 ///
@@ -45,10 +53,10 @@ impl KeyHash {
 pub(crate) struct Receipt {
     pub(crate) key: KeyHash,
     pub(crate) place: Place,
-    /// The TAT that the charge led to.
+    /// The state that the charge led to.
     pub(crate) after: u64,
-    /// What was charged, in nanoseconds.
-    pub(crate) cost: u64,
+    /// What was charged, in cells.
+    pub(crate) cost: u32,
 }
 
 /// Whose state a charge changed.
@@ -60,22 +68,37 @@ pub(crate) enum Place {
     Overflow,
 }
 
-/// Keeps TATs by key. All times are nanoseconds on the limiter's clock.
+/// Keeps states by key. All times are nanoseconds on the limiter's clock.
+///
+/// The operations on one key are given what the key is counted with. This must read what any other given for the same
+/// policy has written ([`Algorithm::reads`]); where that changes, [`Store::rewrite`] comes first.
 pub(crate) trait Store {
-    /// The TAT of `key` as a charge would find it.
-    fn peek(&self, key: KeyHash) -> u64;
+    /// The state of `key` as a charge would find it.
+    fn peek(&self, key: KeyHash, algorithm: &Algorithm) -> u64;
 
-    /// Decides and, if allowed, charges, as one step. The place is where it was charged, if it was.
-    fn charge(&self, key: KeyHash, gcra: &Gcra, cost: u32, now: u64) -> (Verdict, Option<Place>);
+    /// Decides and, if allowed, charges, as one step. The place is where it was charged, if it was. `terms` are those of
+    /// all policies, by number: a store may come by other keys on the way.
+    fn charge(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        terms: &[Terms],
+    ) -> (Verdict, Option<Place>);
 
     /// Takes a charge back. `clock` is read when no further charge can come in between: what it says is not before
     /// any charge made since.
-    fn undo(&self, receipt: Receipt, clock: &dyn Fn() -> u64);
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64);
 
     /// Frees `key` of its debt; says whether it had a state of its own.
     fn reset(&self, key: KeyHash) -> bool;
 
-    /// Lowers each TAT of a policy that is above the ceiling to it. `ceiling` is read anew wherever no charge can come
-    /// in between, so that it can rise with the clock: it is never below what a charge made since has led to.
-    fn clamp(&self, policy: usize, ceiling: &dyn Fn() -> u64);
+    /// Replaces all states of a policy. `change` is given the time as well: `clock` is read anew wherever no charge can
+    /// come in between, so what it says is not before any charge that is seen.
+    fn rewrite(&self, policy: usize, clock: &dyn Fn() -> u64, change: &dyn Fn(u64, u64) -> u64);
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -9,9 +9,8 @@ use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// A value of which threads read copies of their own, so that they do not slow one another down.
 ///
-/// A change goes from copy to copy and locks each one, so it waits for whoever is reading it. When [`Striped::change`]
-/// returns, all that was done under the old value, for as long as a guard was held, has been done: what follows meets no
-/// late-comer. No foreign code may run under a guard, or it could come back with a change and wait for itself.
+/// A change locks all copies, so it waits for whoever is reading one. When it is made, all that was done under the old
+/// value, for as long as a guard was held, has been done: what follows meets no late-comer. No foreign code may run under a guard, or it could come back with a change and wait for itself.
 pub(crate) struct Striped<T> {
     /// At least one, by type.
     first: Aligned<T>,
@@ -41,13 +40,22 @@ impl<T> Striped<T> {
         self.copy(of_thread())
     }
 
-    /// Changes the value. What the closure gives for the copies is the same; it is given back once.
-    pub(crate) fn change<R>(&self, change: impl Fn(&mut T) -> R) -> R {
+    /// Changes the value, and does something more before anybody reads the new one. What the first closure gives for the
+    /// copies is the same; it is given back once, after the second has seen it.
+    pub(crate) fn change<R>(&self, change: impl Fn(&mut T) -> R, then: impl FnOnce(&R)) -> R {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(&mut self.first.0.write().unwrap_or_else(PoisonError::into_inner));
-        for copy in &self.rest {
-            change(&mut copy.0.write().unwrap_or_else(PoisonError::into_inner));
+        // All at once, in one order. Nobody who holds one copy asks for another, so this comes to an end.
+        let mut first = self.first.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rest: Vec<_> = self
+            .rest
+            .iter()
+            .map(|copy| copy.0.write().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        let changed = change(&mut first);
+        for copy in &mut rest {
+            change(copy);
         }
+        then(&changed);
         changed
     }
 
@@ -89,7 +97,7 @@ mod tests {
     fn all_copies_change() {
         for copies in 1..5 {
             let striped = Striped::new(1, copies);
-            let before = striped.change(|value| std::mem::replace(value, 2));
+            let before = striped.change(|value| std::mem::replace(value, 2), |_| {});
             assert_eq!(before, 1);
             for thread in 0..10 {
                 assert_eq!(*striped.copy(thread), 2);
@@ -104,8 +112,10 @@ mod loom_tests {
     use loom::thread;
 
     use super::*;
-    use crate::gcra::{Gcra, Verdict, take_back};
+    use crate::gcra::{Gcra, take_back};
     use crate::quota::Quota;
+    use crate::verdict::Verdict;
+
     const NOW: u64 = 100;
     const SECOND: u64 = 1_000_000_000;
 
@@ -121,7 +131,7 @@ mod loom_tests {
         let gcra = terms.copy(thread);
         let after = {
             let mut tat = tat.lock().unwrap();
-            let Verdict::Allow { tat: after } = gcra.decide(*tat, NOW, 1) else {
+            let Verdict::Allow { state: after } = gcra.decide(*tat, NOW, 1) else {
                 return;
             };
             *tat = after;
@@ -135,7 +145,7 @@ mod loom_tests {
 
     /// As the limiter does: a smaller burst, then all debts cut to it.
     fn shrink(terms: &Striped<Gcra>, tat: &Tat) {
-        terms.change(|terms| *terms = gcra(2));
+        terms.change(|terms| *terms = gcra(2), |()| {});
         let mut tat = tat.lock().unwrap();
         *tat = (*tat).min(NOW + gcra(2).tolerance());
     }

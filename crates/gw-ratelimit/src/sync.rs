@@ -2,11 +2,11 @@
 
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::{
-    Mutex, RwLock, RwLockReadGuard,
+    Mutex, MutexGuard, RwLock, RwLockReadGuard,
     atomic::{AtomicU64, Ordering},
 };
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::{
-    Mutex, RwLock, RwLockReadGuard,
+    Mutex, MutexGuard, RwLock, RwLockReadGuard,
     atomic::{AtomicU64, Ordering},
 };

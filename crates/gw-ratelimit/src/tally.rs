@@ -5,6 +5,7 @@ use gw_core::key::MissingKey;
 
 use crate::striped;
 use crate::telemetry::{self, PolicyMetrics};
+use crate::tier::Tier;
 
 /// What happened under one policy since the limiter was built; feeds the handle's snapshot, metrics and logs.
 ///
@@ -15,6 +16,10 @@ pub(crate) struct Tally {
     decisions: [Decisions; Self::STRIPES],
     skipped: AtomicU64,
     overflowed: AtomicU64,
+    late: AtomicU64,
+    refunded: AtomicU64,
+    /// For each tier what `filled` is for the policy's own quota.
+    tiers_filled: Box<[AtomicU64]>,
     keys: AtomicU64,
     /// What became of `keys` since it was announced last.
     unannounced: AtomicI64,
@@ -33,6 +38,8 @@ struct Decisions {
     allowed: AtomicU64,
     limited: AtomicU64,
     would_limit: AtomicU64,
+    /// The latest time up to which the busiest key has filled its burst.
+    filled: AtomicU64,
 }
 
 /// The numbers of a [`Tally`].
@@ -43,6 +50,10 @@ pub(crate) struct Counts {
     pub(crate) would_limit: u64,
     pub(crate) skipped: u64,
     pub(crate) overflowed: u64,
+    /// Cells charged after the decision.
+    pub(crate) late: u64,
+    /// Cells given back.
+    pub(crate) refunded: u64,
     pub(crate) keys: u64,
 }
 
@@ -56,11 +67,20 @@ impl Tally {
             decisions: Default::default(),
             skipped: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            refunded: AtomicU64::new(0),
+            tiers_filled: Box::default(),
             keys: AtomicU64::new(0),
             unannounced: AtomicI64::new(0),
             key_missing: AtomicBool::new(false),
             full_logged: AtomicBool::new(false),
         }
+    }
+
+    /// That of a policy with so many tiers.
+    pub(crate) fn with_tiers(mut self, tiers: usize) -> Self {
+        self.tiers_filled = (0..tiers).map(|_| AtomicU64::new(0)).collect();
+        self
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -85,6 +105,54 @@ impl Tally {
     pub(crate) fn skipped(&self) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         self.metrics.skipped();
+    }
+
+    /// Notes up to when a key has filled its burst (see [`Standing::filled_until`](crate::Standing)), if none has for
+    /// longer.
+    ///
+    /// Two threads that share a place may come in between each other; then the smaller one is noted, until the next.
+    pub(crate) fn filled(&self, tier: Option<Tier>, until: u64) {
+        let place = match tier {
+            None => self.decisions().map(|decisions| &decisions.filled),
+            Some(tier) => self.tiers_filled.get(tier.index()),
+        };
+        if let Some(place) = place
+            && place.load(Ordering::Relaxed) < until
+        {
+            place.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// Up to when the busiest key has filled its burst.
+    pub(crate) fn filled_until(&self, tier: Option<Tier>) -> u64 {
+        let load = |place: &AtomicU64| place.load(Ordering::Relaxed);
+        match tier {
+            None => self.decisions.iter().map(|d| load(&d.filled)).max(),
+            Some(tier) => self.tiers_filled.get(tier.index()).map(load),
+        }
+        .unwrap_or(0)
+    }
+
+    /// After a change of quotas: what was noted was measured by others.
+    pub(crate) fn forget_filled(&self) {
+        let own = self.decisions.iter().map(|decisions| &decisions.filled);
+        for place in own.chain(&self.tiers_filled) {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn charged_late(&self, cells: u32) {
+        self.late.fetch_add(cells.into(), Ordering::Relaxed);
+        self.metrics.charged_late(cells);
+    }
+
+    pub(crate) fn refunded(&self, cells: u32) {
+        self.refunded.fetch_add(cells.into(), Ordering::Relaxed);
+        self.metrics.refunded(cells);
+    }
+
+    pub(crate) fn record_fill(&self, ratio: f64) {
+        self.metrics.fill(ratio);
     }
 
     /// A request without the key: whatever the policy does about it, the operator is told once what is missing.
@@ -132,14 +200,20 @@ impl Tally {
             would_limit: self.sum(|decisions| &decisions.would_limit),
             skipped: self.skipped.load(Ordering::Relaxed),
             overflowed: self.overflowed.load(Ordering::Relaxed),
+            late: self.late.load(Ordering::Relaxed),
+            refunded: self.refunded.load(Ordering::Relaxed),
             keys: self.keys.load(Ordering::Relaxed),
         }
     }
 
     fn count(&self, counter: impl Fn(&Decisions) -> &AtomicU64) {
-        if let Some(decisions) = self.decisions.get(striped::of_thread() % Self::STRIPES) {
+        if let Some(decisions) = self.decisions() {
             counter(decisions).fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn decisions(&self) -> Option<&Decisions> {
+        self.decisions.get(striped::of_thread() % Self::STRIPES)
     }
 
     fn sum(&self, counter: impl Fn(&Decisions) -> &AtomicU64) -> u64 {

@@ -5,6 +5,8 @@
     reason = "the one place where metrics are named"
 )]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use gw_core::key::MissingKey;
 
 pub(crate) use self::metering::PolicyMetrics;
@@ -21,6 +23,8 @@ mod metering {
 
     const HITS: &str = "gateway_rate_limit_hits_total";
     const KEYS: &str = "gateway_rate_limit_keys";
+    const FILL: &str = "gateway_rate_limit_fill_ratio";
+    const LATE: &str = "gateway_rate_limit_late_cells_total";
 
     /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
     pub fn describe() {
@@ -33,6 +37,16 @@ mod metering {
             KEYS,
             Unit::Count,
             "Keys whose state a rate-limit policy holds."
+        );
+        metrics::describe_gauge!(
+            FILL,
+            Unit::Count,
+            "How much of its quota the busiest key of a rate-limit policy has used up, 0 to 1, when it was recorded."
+        );
+        metrics::describe_counter!(
+            LATE,
+            Unit::Count,
+            "Cells charged or given back after a request was admitted, by kind (charged, refunded)."
         );
         #[cfg(feature = "redis")]
         crate::redis::describe();
@@ -48,6 +62,9 @@ mod metering {
         would_limit: Lazy<Counter>,
         skipped: Lazy<Counter>,
         keys: Lazy<Gauge>,
+        fill: Lazy<Gauge>,
+        late: Lazy<Counter>,
+        refunded: Lazy<Counter>,
     }
 
     // The handles themselves say nothing in `Debug`, and not all of them have it.
@@ -72,6 +89,9 @@ mod metering {
                 would_limit: Lazy(OnceLock::new()),
                 skipped: Lazy(OnceLock::new()),
                 keys: Lazy(OnceLock::new()),
+                fill: Lazy(OnceLock::new()),
+                late: Lazy(OnceLock::new()),
+                refunded: Lazy(OnceLock::new()),
             }
         }
 
@@ -94,6 +114,25 @@ mod metering {
         pub(crate) fn keys_changed(&self, change: i64) {
             let register = || metrics::gauge!(KEYS, "policy" => Arc::clone(&self.policy));
             self.keys.0.get_or_init(register).increment(change as f64);
+        }
+
+        pub(crate) fn fill(&self, ratio: f64) {
+            let register = || metrics::gauge!(FILL, "policy" => Arc::clone(&self.policy));
+            self.fill.0.get_or_init(register).set(ratio);
+        }
+
+        pub(crate) fn charged_late(&self, cells: u32) {
+            self.late(&self.late, "charged", cells);
+        }
+
+        pub(crate) fn refunded(&self, cells: u32) {
+            self.late(&self.refunded, "refunded", cells);
+        }
+
+        fn late(&self, counter: &Lazy<Counter>, kind: &'static str, cells: u32) {
+            let register =
+                || metrics::counter!(LATE, "policy" => Arc::clone(&self.policy), "kind" => kind);
+            counter.0.get_or_init(register).increment(cells.into());
         }
 
         fn hit(&self, counter: &Lazy<Counter>, decision: &'static str) {
@@ -128,6 +167,24 @@ mod metering {
         pub(crate) fn skipped(&self) {}
 
         pub(crate) fn keys_changed(&self, _: i64) {}
+
+        pub(crate) fn fill(&self, _: f64) {}
+
+        pub(crate) fn charged_late(&self, _: u32) {}
+
+        pub(crate) fn refunded(&self, _: u32) {}
+    }
+}
+
+/// Something that is said once.
+#[derive(Debug, Default)]
+pub(crate) struct Once(AtomicBool);
+
+impl Once {
+    pub(crate) fn run(&self, say: impl FnOnce()) {
+        if !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Relaxed) {
+            say();
+        }
     }
 }
 
@@ -137,16 +194,18 @@ pub(crate) fn mode_changed(policy: &str, mode: Mode) {
     let _ = (policy, mode);
 }
 
-pub(crate) fn quota_changed(policy: &str, quota: Quota) {
+pub(crate) fn quota_changed(policy: &str, tier: Option<&str>, quota: Quota) {
     #[cfg(feature = "tracing")]
     tracing::info!(
         policy,
+        tier,
         cells = quota.cells(),
         period = ?quota.period(),
         burst = quota.max_burst(),
+        sliding_window = quota.is_sliding_window(),
         "rate limit: quota changed"
     );
-    let _ = (policy, quota);
+    let _ = (policy, tier, quota);
 }
 
 pub(crate) fn key_missing(policy: &str, missing: MissingKey) {
@@ -155,11 +214,20 @@ pub(crate) fn key_missing(policy: &str, missing: MissingKey) {
     let _ = (policy, missing);
 }
 
+pub(crate) fn bytes_uncharged(policy: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        policy,
+        "rate limit: the bytes of answers are charged to no policy: no layer further out has one of this name that takes late charges; logged once"
+    );
+    let _ = policy;
+}
+
 pub(crate) fn full(policy: &str) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         policy,
-        "rate limit: no room for a new key, newcomers share one quota; raise max_keys; logged once"
+        "rate limit: no room for a new key, newcomers begin with debt; memory is for too few keys; logged once"
     );
     let _ = policy;
 }

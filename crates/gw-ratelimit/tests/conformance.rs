@@ -30,3 +30,75 @@ mod that_lets_all_pass {
             .on_reject(on_reject),
     }
 }
+
+mod that_charges_bodies {
+    use std::num::NonZeroU32;
+
+    use gw_ratelimit::ChargeBodyLayer;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| ChargeBodyLayer::new("p", NonZeroU32::MIN),
+    }
+}
+
+mod that_refuses_and_charges_bodies {
+    use std::num::NonZeroU32;
+
+    use gw_core::{OnReject, RejectContext, Rejection};
+    use gw_ratelimit::{Adjust, ChargeBodyLayer, ChargedBody};
+    use http::Response;
+    use tower::Layer;
+
+    use super::*;
+
+    /// The limit around the layer that charges the bodies.
+    #[derive(Clone)]
+    struct Both<L>(L);
+
+    impl<S, L: Layer<<ChargeBodyLayer as Layer<S>>::Service>> Layer<S> for Both<L> {
+        type Service = L::Service;
+
+        fn layer(&self, inner: S) -> L::Service {
+            const BYTE: NonZeroU32 = NonZeroU32::MIN;
+            self.0.layer(ChargeBodyLayer::new("p", BYTE).layer(inner))
+        }
+    }
+
+    /// A renderer's answers as those of a layer with charged bodies.
+    #[derive(Clone)]
+    struct Charging<R>(R);
+
+    impl<R: OnReject<Response<B>, E>, B, E> OnReject<Response<ChargedBody<B>>, E> for Charging<R> {
+        type Error = R::Error;
+
+        fn reject(
+            &self,
+            rejection: Rejection,
+            context: &RejectContext,
+        ) -> Result<Response<ChargedBody<B>>, R::Error> {
+            let answer = self.0.reject(rejection, context)?;
+            Ok(answer.map(ChargedBody::new))
+        }
+
+        fn inner(&self, error: E) -> R::Error {
+            self.0.inner(error)
+        }
+    }
+
+    gw_testkit::conformance! {
+        admits: Admits::Total(2),
+        layer: |on_reject| Both(
+            RateLimitLayer::builder()
+                .policy(
+                    Policy::new("p", Quota::per_hour(1).burst(2))
+                        .key(ClientIp::new())
+                        .late_charges()
+                        .charge_response(|_| Adjust::Nothing),
+                )
+                .build()
+                .unwrap()
+                .on_reject(Charging(on_reject))
+        ),
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
+use std::time::Duration;
 
 use gw_ratelimit::{Limiter, Mode, Quota};
 use metrics::{
@@ -50,6 +51,54 @@ fn a_recorder_sees_decisions_and_keys() {
         ("gateway_rate_limit_hits_total s would_limit", 2.0),
         ("gateway_rate_limit_keys p", 1.0),
         ("gateway_rate_limit_keys s", 1.0),
+    ];
+    assert_eq!(
+        seen,
+        expected
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    );
+}
+
+#[test]
+fn a_recorder_sees_what_is_charged_late_and_how_full_the_busiest_key_is() {
+    let limiter = Limiter::builder()
+        .policy("p", Quota::per_hour(1).burst(4))
+        .tier("p", "gold", Quota::per_hour(1).burst(8))
+        .policy("idle", Quota::sliding_window(9, Duration::from_secs(3_600)));
+    let limiter = Arc::new(limiter.build().unwrap());
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        gw_ratelimit::describe();
+        let p = limiter.policy("p").unwrap();
+        let now = Instant::now();
+        let gold = limiter.charge(p, "b", 6).tier(limiter.tier(p, "gold"));
+        assert!(limiter.check_all(&[gold], now).is_allowed());
+        assert!(limiter.check(p, "a", 1, now).is_allowed());
+        limiter.charge_late(limiter.charge(p, "a", 2), now);
+        limiter.refund(limiter.charge(p, "a", 1), now);
+        limiter.handle().record_gauges();
+    });
+    let mut seen = BTreeMap::new();
+    for (key, _, help, value) in snapshotter.snapshot().into_vec() {
+        assert!(help.is_some());
+        let labels: Vec<&str> = key.key().labels().map(|label| label.value()).collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            // To two digits: the clock runs.
+            DebugValue::Gauge(value) => (value.into_inner() * 100.0).round() / 100.0,
+            DebugValue::Histogram(_) => panic!("no histogram here"),
+        };
+        seen.insert(format!("{} {}", key.key().name(), labels.join(" ")), value);
+    }
+    let expected = [
+        ("gateway_rate_limit_fill_ratio idle", 0.0),
+        ("gateway_rate_limit_fill_ratio p", 0.75),
+        ("gateway_rate_limit_hits_total p allowed", 2.0),
+        ("gateway_rate_limit_keys p", 2.0),
+        ("gateway_rate_limit_late_cells_total p charged", 2.0),
+        ("gateway_rate_limit_late_cells_total p refunded", 1.0),
     ];
     assert_eq!(
         seen,

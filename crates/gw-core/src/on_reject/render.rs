@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -183,14 +185,30 @@ impl Serialize for ProblemDocument<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let code = self.0.code();
         let mut map = serializer.serialize_map(None)?;
-        let kind = self.0.documentation_url();
-        map.serialize_entry("type", kind.as_deref().unwrap_or("about:blank"))?;
+        let rejection = self.0.rejection;
+        if let Some(kind) = rejection.registered_type() {
+            map.serialize_entry("type", kind)?;
+        } else {
+            let kind = self.0.documentation_url();
+            map.serialize_entry("type", kind.as_deref().unwrap_or("about:blank"))?;
+        }
         map.serialize_entry("title", code.message())?;
         map.serialize_entry("status", &code.status().as_u16())?;
         map.serialize_entry("code", code.name())?;
-        map.serialize_entry("details", &Details(self.0.rejection))?;
+        if let Some((member, names)) = rejection.registered_names() {
+            map.serialize_entry(member, &Names(names))?;
+        }
+        map.serialize_entry("details", &Details(rejection))?;
         self.0.serialize_ids(&mut map)?;
         map.end()
+    }
+}
+
+struct Names<'a>(&'a [Arc<str>]);
+
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|name| &**name))
     }
 }
 

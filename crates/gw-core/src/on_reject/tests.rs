@@ -148,6 +148,32 @@ async fn a_problem_document() {
     assert_eq!(document["request_id"], "id-1");
 }
 
+#[tokio::test]
+async fn a_problem_of_a_registered_type() {
+    const TYPE: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+    let names = ["a", "b"].map(Arc::from);
+    let rejection = rejection()
+        .problem_type(TYPE)
+        .problem_names("violated-policies", names);
+    assert_ne!(rejection, self::rejection());
+    for on_reject in [
+        Problem::new(),
+        Problem::new().documentation_url("https://d.example"),
+    ] {
+        let answer: Result<Response<Body>, Infallible> =
+            on_reject.reject(rejection.clone(), &RejectContext::default());
+        let document = json_of(answer.unwrap()).await;
+        assert_eq!(document["type"], TYPE);
+        assert_eq!(document["violated-policies"], json!(["a", "b"]));
+        assert_eq!(document["details"]["limit"], 100);
+    }
+    // The envelope knows no types.
+    let answer: Result<Response<Body>, Infallible> =
+        Respond::new().reject(rejection, &RejectContext::default());
+    let text = json_of(answer.unwrap()).await.to_string();
+    assert!(!text.contains("violated") && !text.contains(TYPE), "{text}");
+}
+
 #[test]
 fn head_gets_the_fields_of_get_and_no_body() {
     let full: Response<Full<Bytes>> = reject(&Respond::new(), Method::GET, None);

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use gw_ratelimit::Quota;
-use gw_ratelimit::gcra::{Gcra, Verdict};
+use gw_ratelimit::gcra::Gcra;
 use gw_ratelimit::redis::lease::{Grant, Lease, grant};
+use gw_ratelimit::{Quota, Verdict};
 
 const SECOND: u64 = 1_000_000_000;
 /// What is simulated of each case.
@@ -238,7 +238,7 @@ impl World {
 
     fn request(&mut self, instance: usize, now: u64) {
         self.outcome.requests += 1;
-        if let Verdict::Allow { tat } = self.gcra.decide(self.exact, now, 1) {
+        if let Verdict::Allow { state: tat } = self.gcra.decide(self.exact, now, 1) {
             self.exact = tat;
             self.outcome.exact += 1;
         }
@@ -282,7 +282,7 @@ impl World {
         let clock = now + AHEAD;
         let Question { cost, extra, .. } = question;
         let (verdict, leased) = grant(&self.gcra, self.tat, clock, cost, extra);
-        if let Verdict::Allow { tat } = verdict {
+        if let Verdict::Allow { state: tat } = verdict {
             self.tat = tat;
             if cost > 0 {
                 self.admit(now);

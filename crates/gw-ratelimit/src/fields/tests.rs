@@ -52,7 +52,7 @@ fn the_draft_fields() {
     ]);
     let mut response = response();
     let costs = [("per_ip", 1), ("watched", 1), ("daily", 500)];
-    advert(&limiter, Headers::Draft, &costs)
+    advert(&limiter, Headers::Draft11, &costs)
         .unwrap()
         .write(&mut response);
     assert_eq!(
@@ -87,7 +87,7 @@ fn the_legacy_fields_speak_of_the_binding_policy() {
 #[test]
 fn nothing_is_told_of_what_is_not_enforced() {
     let limiter = limiter(&[("p", Quota::per_second(1), Mode::Shadow)]);
-    assert!(advert(&limiter, Headers::Draft, &[("p", 1)]).is_none());
+    assert!(advert(&limiter, Headers::Draft11, &[("p", 1)]).is_none());
     assert!(advert(&limiter, Headers::None, &[("p", 1)]).is_none());
 }
 
@@ -101,7 +101,7 @@ fn an_upstreams_fields_are_replaced_and_another_layers_kept() {
             .headers_mut()
             .insert(name, HeaderValue::from_static("1"));
     }
-    let both = Headers::DraftAndLegacy;
+    let both = Headers::Draft11AndLegacy;
     // As on the way of a request: the outer layer leaves its mark, and the inner one finds it.
     let mut request = Extensions::new();
     let mut outermost = advert(&outer, both, &[("outer", 0)]).unwrap();
@@ -136,7 +136,7 @@ fn what_is_written_down_of_quotas_follows_changes() {
     ]);
     let told = |costs: &[(&str, u32)]| {
         let mut response = response();
-        advert(&limiter, Headers::Draft, costs)
+        advert(&limiter, Headers::Draft11, costs)
             .unwrap()
             .write(&mut response);
         values(&response, &RATE_LIMIT_POLICY)
@@ -156,7 +156,7 @@ fn what_is_written_down_of_quotas_follows_changes() {
 #[test]
 fn a_redirect_is_not_held_up() {
     let limiter = limiter(&[("p", Quota::per_minute(1), Mode::Enforce)]);
-    let advert = advert(&limiter, Headers::Draft, &[("p", 1)]).unwrap();
+    let advert = advert(&limiter, Headers::Draft11, &[("p", 1)]).unwrap();
     let mut response = response();
     *response.status_mut() = StatusCode::FOUND;
     advert.write(&mut response);
@@ -175,7 +175,7 @@ fn long_lists_go_over_several_lines() {
     let limiter = limiter(&policies);
     let costs: Vec<_> = names.iter().map(|n| (n.as_str(), 1)).collect();
     let mut response = response();
-    advert(&limiter, Headers::Draft, &costs)
+    advert(&limiter, Headers::Draft11, &costs)
         .unwrap()
         .write(&mut response);
     for name in [&RATE_LIMIT, &RATE_LIMIT_POLICY] {

@@ -84,7 +84,7 @@ proptest! {
         for (delta, cost) in arrivals {
             now = step(now, &gcra, delta.abs());
             let exact = bucket.admits(now, cost);
-            if let Verdict::Allow { tat: after } = gcra.decide(tat, now, cost) {
+            if let Verdict::Allow { state: after } = gcra.decide(tat, now, cost) {
                 prop_assert!(exact || cost == 0, "over-admitted {cost} at {now}");
                 bucket.fill(cost);
                 tat = after;
@@ -102,7 +102,7 @@ proptest! {
             now = step(now, &gcra, delta.abs());
             let exact = bucket.admits(now, cost);
             match gcra.decide(tat, now, cost) {
-                Verdict::Allow { tat: after } => {
+                Verdict::Allow { state: after } => {
                     prop_assert!(exact);
                     bucket.fill(cost);
                     tat = after;
@@ -121,7 +121,7 @@ proptest! {
         let mut passed: Vec<(u64, u128)> = Vec::new();
         for (delta, cost) in arrivals {
             now = step(now, &gcra, delta);
-            if let Verdict::Allow { tat: after } = gcra.decide(tat, now, cost) {
+            if let Verdict::Allow { state: after } = gcra.decide(tat, now, cost) {
                 tat = after;
                 passed.push((now, cost.into()));
             }
@@ -201,7 +201,7 @@ fn a_burst_is_what_may_come_at_once() {
     let gcra = Gcra::new(Quota::per_second(10).burst(3)).unwrap();
     let mut tat = 0;
     for _ in 0..3 {
-        let Verdict::Allow { tat: after } = gcra.decide(tat, 0, 1) else {
+        let Verdict::Allow { state: after } = gcra.decide(tat, 0, 1) else {
             panic!("within the burst")
         };
         tat = after;
@@ -209,12 +209,12 @@ fn a_burst_is_what_may_come_at_once() {
     assert_eq!(
         gcra.decide(tat, 0, 1),
         Verdict::Deny {
-            tat,
+            state: tat,
             wait: 100_000_000
         }
     );
-    assert_eq!(gcra.decide(0, 0, 4), Verdict::DenyForever { tat: 0 });
-    assert_eq!(gcra.decide(tat, 0, 0), Verdict::Allow { tat });
+    assert_eq!(gcra.decide(0, 0, 4), Verdict::DenyForever { state: 0 });
+    assert_eq!(gcra.decide(tat, 0, 0), Verdict::Allow { state: tat });
     assert_eq!(
         gcra.balance(tat, 0),
         Balance {

@@ -5,14 +5,16 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
+use super::builder::unlike;
 use super::{Book, Limiter, Terms};
+use crate::algorithm::Algorithm;
 use crate::config::{ConfigError, Mode};
 use crate::decision::PolicyId;
 use crate::fields::PolicyLine;
-use crate::gcra::Gcra;
 use crate::quota::Quota;
 use crate::store::Store as _;
 use crate::telemetry;
+use crate::tier::Tier;
 
 impl Limiter {
     pub(crate) fn change_mode(&self, policy: PolicyId, mode: Mode) {
@@ -21,59 +23,156 @@ impl Limiter {
         };
         let before = cell.swap(mode as u8, Ordering::Relaxed);
         if before != mode as u8 {
-            self.book.change(|book| self.write_line(book));
+            self.book.change(|book| self.write_line(book), |()| {});
             telemetry::mode_changed(name, mode);
         }
     }
 
-    /// Debts stay: a TAT is a time, and keeps its meaning. If the burst became smaller in time, debts above it are cut
-    /// to it, or a client would be locked out for longer than the new quota can mean.
-    ///
-    /// The cut comes when no decision is under way any more that saw the old quota. All that are then charge, and take
-    /// back, under the new one, which leaves no debt above what is cut to: nothing is charged, and nothing taken back,
-    /// that the cut could be in the way of.
+    /// Changes a policy's own quota.
     pub(crate) fn change_quota(
         &self,
         policy: PolicyId,
         quota: Quota,
         now: Instant,
     ) -> Result<(), ConfigError> {
+        self.change_quota_in(policy, None, quota, now)
+    }
+
+    /// Changes a policy's own quota or that of a tier.
+    ///
+    /// Debts stay: a TAT is a time, and the counts of a window are cells; both keep their meaning. If a rate's
+    /// burst became smaller in time, debts above it are cut to it, or a client would be locked out for longer than the new
+    /// quota can mean.
+    ///
+    /// The cut comes when no decision is under way any more that saw the old quota. All that are then charge, and take
+    /// back, under the new one, which leaves no debt above what is cut to: nothing is charged, and nothing taken back,
+    /// that the cut could be in the way of.
+    ///
+    /// States that the new algorithm cannot read are translated before any decision sees the new quota: decisions wait
+    /// for it, as for nothing else.
+    ///
+    /// A key may be in any tier, so what debts are cut to is the most that some quota of the policy allows; and twice that
+    /// where keys were charged without being asked.
+    pub(crate) fn change_quota_in(
+        &self,
+        policy: PolicyId,
+        tier: Option<Tier>,
+        quota: Quota,
+        now: Instant,
+    ) -> Result<(), ConfigError> {
         let name = self.name(policy).unwrap_or_default();
-        let gcra = Gcra::new(quota).map_err(|error| error.of_policy(name))?;
-        let before = self.book.change(|book| {
-            let terms = book.terms.get_mut(policy.index())?;
-            let before = std::mem::replace(terms, Terms { quota, gcra });
+        let tier_name = tier.and_then(|tier| self.tier_name(policy, tier));
+        let algorithm = self.memory.algorithm(quota);
+        let algorithm = algorithm.map_err(|error| error.of_policy(name))?;
+        let now = self.nanos(now);
+        let clock = || now.max(self.nanos(Instant::now()));
+        let change = |book: &mut Book| {
+            let changed = book.change(policy, tier, quota, algorithm)?;
             self.write_line(book);
-            Some(before)
+            Ok(changed)
+        };
+        let changed = self.book.change(change, |changed: &Result<Changed, _>| {
+            let Ok(changed) = changed else { return };
+            if changed.is_unreadable() || changed.is_tighter() {
+                self.revise(policy);
+            }
+            if changed.is_unreadable() {
+                let before = changed.before;
+                let translate = |state, now| algorithm.translate(&before, state, now);
+                self.store.rewrite(policy.index(), &clock, &translate);
+            }
         });
-        if let Some(before) = before {
-            if gcra.tolerance() < before.gcra.tolerance() {
-                let now = self.nanos(now);
-                self.store.clamp(policy.index(), &|| {
-                    let now = now.max(self.nanos(Instant::now()));
-                    now.saturating_add(gcra.tolerance())
-                });
+        let changed = changed.map_err(|error: ConfigError| error.of_policy(name))?;
+        if changed.is_tighter() {
+            let mut most = changed.roomiest_after;
+            if self.is_charged_late(policy) {
+                most = most.with_double_burst();
             }
-            if quota != before.quota {
-                telemetry::quota_changed(name, quota);
+            let cut = |state, now| most.cut(state, now);
+            self.store.rewrite(policy.index(), &clock, &cut);
+        }
+        if quota != changed.quota_before {
+            if let Some(tally) = self.tallies.get(policy.index()) {
+                tally.forget_filled();
             }
+            telemetry::quota_changed(name, tier_name, quota);
         }
         Ok(())
     }
 
+    /// Frees a key of its debt and its strikes.
     pub(crate) fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
-        let held = self.store.reset(self.key(policy, key));
+        let charge = self.charge(policy, key, 0);
+        let held = self.store.reset(charge.key);
+        self.revise(policy);
+        let struck = self.forget_strikes(&charge);
         self.announce();
-        held
+        held || struck
     }
 
     /// Writes down what is told of the quotas of all policies that are enforced.
     pub(super) fn write_line(&self, book: &mut Book) {
+        // Beyond the policies, the modes end.
         let policies = (0..=u8::MAX).map(PolicyId).zip(&book.terms);
         let enforced = policies.filter(|(policy, _)| self.mode(*policy) == Mode::Enforce);
         book.line = PolicyLine::of(enforced.map(|(policy, terms)| {
             let name = self.name(policy).unwrap_or_default();
-            (policy, name, terms.gcra)
+            (policy, name, terms.algorithm)
         }));
+    }
+}
+
+/// What a change of quota comes to.
+struct Changed {
+    quota_before: Quota,
+    before: Algorithm,
+    after: Algorithm,
+    roomiest_before: Algorithm,
+    roomiest_after: Algorithm,
+}
+
+impl Changed {
+    fn is_unreadable(&self) -> bool {
+        !self.after.reads(&self.before)
+    }
+
+    fn is_tighter(&self) -> bool {
+        self.roomiest_after.is_tighter_than(&self.roomiest_before)
+    }
+}
+
+impl Book {
+    fn change(
+        &mut self,
+        policy: PolicyId,
+        tier: Option<Tier>,
+        quota: Quota,
+        algorithm: Algorithm,
+    ) -> Result<Changed, ConfigError> {
+        let unknown = || ConfigError::new("tier", "must be one of the policy's");
+        let index = policy.index();
+        let others = self.all_of(index).count().saturating_sub(1);
+        let mut all = self.all_of(index);
+        if others > 0 && !all.all(|terms| algorithm.reads(&terms.algorithm)) {
+            return Err(unlike());
+        }
+        drop(all);
+        let roomiest_before = self.roomiest(index).ok_or_else(unknown)?;
+        let place = match tier {
+            Some(tier) => self
+                .tiers
+                .get_mut(index)
+                .and_then(|tiers| tiers.get_mut(tier.index())),
+            None => self.terms.get_mut(index),
+        };
+        let terms = place.ok_or_else(unknown)?;
+        let before = std::mem::replace(terms, Terms { quota, algorithm });
+        Ok(Changed {
+            quota_before: before.quota,
+            before: before.algorithm,
+            after: algorithm,
+            roomiest_before,
+            roomiest_after: self.roomiest(index).ok_or_else(unknown)?,
+        })
     }
 }

@@ -1,31 +1,60 @@
 //! The decision over several policies: all are charged or none.
 
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
-use super::{Charge, Limiter, Terms};
+use super::late::Bill;
+use super::{Book, Charge, Limiter};
+use crate::algorithm::Algorithm;
 use crate::config::Mode;
-use crate::decision::{Decision, PolicyId, Ruling, Standing};
-use crate::gcra::Verdict;
+use crate::decision::{Applied, Decision, Ruling, Standing};
 use crate::store::{Receipt, Store as _};
+use crate::verdict::Verdict;
+
+/// What was charged, and with what.
+type Payments = SmallVec<[(Receipt, Algorithm); 4]>;
 
 impl Limiter {
-    /// Decides into `decision`, which is empty: it is large.
-    pub(crate) fn decide(&self, charges: &[Charge], now: u64, decision: &mut Decision) {
+    /// Decides into `decision`, which is empty: it is large. What was charged is noted in `bills`, if they are asked for.
+    pub(crate) fn decide(
+        &self,
+        charges: &[Charge],
+        now: u64,
+        decision: &mut Decision,
+        bills: Option<&mut SmallVec<[Bill; 2]>>,
+    ) {
         {
             let book = self.book.read();
-            let terms = &book.terms;
+            // Before anything is charged, see `revise`.
+            let marks = bills.is_some().then(|| self.marks(charges));
+            let mut payments = Payments::new();
             if let [charge] = charges {
-                self.pay(terms, charge, now, decision);
+                let payment = self.pay(&book, charge, now, decision);
+                if bills.is_some() {
+                    payments.extend(payment);
+                }
             } else {
                 // Look first. Charging at once and taking back would do as well if it were not for the moment in
                 // between: a client that keeps running into one policy would keep taking cells from the others, and
                 // their clients would be refused for it.
-                self.survey(terms, charges, now, None, decision);
+                self.survey(&book, charges, now, None, decision);
                 if decision.is_allowed() {
                     decision.clear();
-                    self.pay_all(terms, charges, now, decision);
+                    self.pay_all(&book, charges, now, decision, &mut payments);
                 }
+            }
+            if let Some(bills) = bills
+                && let Some(marks) = marks
+                && decision.is_allowed()
+            {
+                let applying = charges.iter().zip(marks);
+                let applying = applying.filter(|(charge, _)| self.applied(&book, charge).is_some());
+                bills.extend(applying.map(|(charge, mark)| {
+                    let paid = payments.iter().find(|(paid, _)| paid.key == charge.key);
+                    Bill::new(*charge, paid, mark)
+                }));
+            }
+            if decision.is_limited() {
+                self.note_refusals(&book, charges, decision, now);
             }
         }
         self.settle(decision);
@@ -39,59 +68,89 @@ impl Limiter {
         self.announce();
     }
 
+    /// The policy of a charge as it applies to a request that a shared store decides on, and what the request pays.
+    #[cfg(feature = "redis")]
+    pub(crate) fn apply(&self, charge: &Charge, now: u64) -> Option<(Applied, u32)> {
+        let book = self.book.read();
+        let mut applied = self.applied(&book, charge)?;
+        let cost = self.cost(charge, &mut applied, now);
+        Some((applied, cost))
+    }
+
     /// Takes note of charges that a shared store decided on, as far as they would have been allowed here.
     #[cfg(feature = "redis")]
-    pub(crate) fn follow<'a>(&self, charges: impl Iterator<Item = &'a Charge>, now: u64) {
+    pub(crate) fn follow(&self, charges: impl Iterator<Item = (Charge, u32)>, now: u64) {
         let book = self.book.read();
-        for charge in charges.filter(|charge| charge.cost > 0) {
-            if let Some((_, _, terms)) = self.applicable(&book.terms, charge) {
-                self.store.charge(charge.key, &terms.gcra, charge.cost, now);
+        for (charge, cost) in charges.filter(|(_, cost)| *cost > 0) {
+            if let Some(terms) = book.terms(&charge) {
+                let algorithm = &terms.algorithm;
+                self.store
+                    .charge(charge.key, algorithm, cost, now, &book.terms);
             }
         }
+    }
+
+    /// Takes note of a decision of a shared store, over these charges.
+    #[cfg(feature = "redis")]
+    pub(crate) fn conclude(&self, charges: &[Charge], decision: &mut Decision, now: u64) {
+        if decision.is_limited() {
+            self.note_refusals(&self.book.read(), charges, decision, now);
+        }
+        self.settle(decision);
     }
 
     /// Charges one policy, if it is willing. There is a receipt if something was charged.
     fn pay(
         &self,
-        terms: &[Terms],
+        book: &Book,
         charge: &Charge,
         now: u64,
         decision: &mut Decision,
-    ) -> Option<Receipt> {
-        let (policy, mode, terms) = self.applicable(terms, charge)?;
-        let (verdict, place) = if charge.cost == 0 {
+    ) -> Option<(Receipt, Algorithm)> {
+        let mut applied = self.applied(book, charge)?;
+        let (key, cost) = (charge.key, self.cost(charge, &mut applied, now));
+        let algorithm = applied.algorithm;
+        let (verdict, place) = if cost == 0 {
             // Free of charge, and no reason to remember the key.
-            let tat = self.store.peek(charge.key);
-            (Verdict::Allow { tat }, None)
+            let state = self.store.peek(key, &algorithm);
+            (Verdict::Allow { state }, None)
         } else {
-            self.store.charge(charge.key, &terms.gcra, charge.cost, now)
+            self.store.charge(key, &algorithm, cost, now, &book.terms)
         };
-        decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
+        decision.push(Standing::new(applied, verdict, now));
         match (verdict, place) {
-            (Verdict::Allow { tat }, Some(place)) => Some(Receipt {
-                key: charge.key,
-                place,
-                after: tat,
-                cost: terms.gcra.cost(charge.cost),
-            }),
+            (Verdict::Allow { state: after }, Some(place)) => {
+                let receipt = Receipt {
+                    key,
+                    place,
+                    after,
+                    cost,
+                };
+                Some((receipt, algorithm))
+            }
             _ => None,
         }
     }
 
     /// Charges all policies, which were all willing a moment ago. If one refuses after all, takes back what the
     /// others were charged.
-    fn pay_all(&self, terms: &[Terms], charges: &[Charge], now: u64, decision: &mut Decision) {
-        let mut receipts: SmallVec<[Receipt; 4]> = SmallVec::new();
+    fn pay_all(
+        &self,
+        book: &Book,
+        charges: &[Charge],
+        now: u64,
+        decision: &mut Decision,
+        payments: &mut Payments,
+    ) {
         for charge in charges {
-            receipts.extend(self.pay(terms, charge, now, decision));
+            payments.extend(self.pay(book, charge, now, decision));
             if !decision.is_allowed() {
                 let refused = decision.standings().last().copied();
-                for receipt in receipts {
-                    let clock = || now.max(self.nanos(Instant::now()));
-                    self.store.undo(receipt, &clock);
+                for (receipt, algorithm) in payments.drain(..) {
+                    self.take_back(receipt, &algorithm, None, now);
                 }
                 decision.clear();
-                return self.survey(terms, charges, now, refused, decision);
+                return self.survey(book, charges, now, refused, decision);
             }
         }
     }
@@ -100,27 +159,28 @@ impl Limiter {
     /// stands, whatever it would say now.
     fn survey(
         &self,
-        terms: &[Terms],
+        book: &Book,
         charges: &[Charge],
         now: u64,
         refused: Option<Standing>,
         decision: &mut Decision,
     ) {
         for charge in charges {
-            let Some((policy, mode, terms)) = self.applicable(terms, charge) else {
+            let Some(mut applied) = self.applied(book, charge) else {
                 continue;
             };
-            if let Some(refused) = refused.filter(|refused| refused.policy() == policy) {
+            if let Some(refused) = refused.filter(|refused| refused.policy() == applied.policy) {
                 decision.push(refused);
                 continue;
             }
-            let tat = self.store.peek(charge.key);
-            let verdict = match terms.gcra.decide(tat, now, charge.cost) {
+            let cost = self.cost(charge, &mut applied, now);
+            let state = self.store.peek(charge.key, &applied.algorithm);
+            let verdict = match applied.algorithm.decide(state, now, cost) {
                 // Not charged, so what it has is what it had.
-                Verdict::Allow { .. } => Verdict::Allow { tat },
+                Verdict::Allow { .. } => Verdict::Allow { state },
                 denied => denied,
             };
-            decision.push(Standing::new(policy, mode, terms.gcra, verdict, now));
+            decision.push(Standing::new(applied, verdict, now));
         }
     }
 
@@ -130,7 +190,10 @@ impl Limiter {
                 continue;
             };
             match standing.ruling() {
-                Ruling::Allowed if decision.is_allowed() => tally.allowed(),
+                Ruling::Allowed if decision.is_allowed() => {
+                    tally.allowed();
+                    tally.filled(standing.tier(), standing.filled_until());
+                }
                 // Some other policy refused: it was neither charged nor limited here.
                 Ruling::Allowed => {}
                 Ruling::Limited | Ruling::TooCostly if standing.is_enforced() => tally.limited(),
@@ -139,16 +202,17 @@ impl Limiter {
         }
     }
 
-    /// The policy of a charge and its terms, unless it is off.
-    fn applicable<'a>(
-        &self,
-        terms: &'a [Terms],
-        charge: &Charge,
-    ) -> Option<(PolicyId, Mode, &'a Terms)> {
-        let index = charge.key.policy();
-        let policy = PolicyId(u8::try_from(index).ok()?);
+    /// The policy of a charge as it applies, unless it is off.
+    pub(super) fn applied(&self, book: &Book, charge: &Charge) -> Option<Applied> {
+        let policy = charge.policy()?;
         let mode = self.mode(policy);
-        let terms = terms.get(index).filter(|_| mode != Mode::Off)?;
-        Some((policy, mode, terms))
+        let terms = book.terms(charge).filter(|_| mode != Mode::Off)?;
+        Some(Applied {
+            policy,
+            mode,
+            tier: charge.tier,
+            algorithm: terms.algorithm,
+            penalized: false,
+        })
     }
 }

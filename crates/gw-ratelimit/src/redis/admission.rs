@@ -35,9 +35,11 @@ impl SharedAdmission {
     }
 
     /// Decides on a request if that takes no question.
-    pub(super) fn ask(&self, parts: &Parts, slot: &'static str) -> Asked {
+    pub(super) fn ask(&self, parts: &mut Parts, slot: &'static str) -> Asked {
         let charges = match self.admission.charges(parts) {
-            Ok(charges) if charges.is_empty() => return Asked::Decided(Admitted::Passed(None)),
+            Ok(charges) if charges.is_empty() => {
+                return Asked::Decided(Admitted::Passed(None, None));
+            }
             Ok(charges) => charges,
             Err(rejection) => {
                 record(parts, None, Some((slot, &rejection)));
@@ -58,10 +60,15 @@ impl SharedAdmission {
     }
 
     /// What becomes of a request that was decided on.
-    pub(super) fn tell(&self, parts: &Parts, decision: &Decision, slot: &'static str) -> Admitted {
+    pub(super) fn tell(
+        &self,
+        parts: &mut Parts,
+        decision: &Decision,
+        slot: &'static str,
+    ) -> Admitted {
         let rejection = || -> Rejection {
             match decision.binding() {
-                Some(_) => error::exceeded(decision),
+                Some(_) => error::exceeded(decision, self.admission.limiter()),
                 // No policy refused: nobody was there to decide.
                 None => error::unavailable(),
             }

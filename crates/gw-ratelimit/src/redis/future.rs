@@ -88,12 +88,12 @@ where
                     };
                     let Waiting {
                         mut inner,
-                        parts,
+                        mut parts,
                         body,
                         desk,
                         on_reject,
                     } = *waiting;
-                    let admitted = desk.admission.tell(&parts, &decision, desk.slot);
+                    let admitted = desk.admission.tell(&mut parts, &decision, desk.slot);
                     let outcome = go_on(admitted, parts, body, &mut inner, &on_reject);
                     state.set(State::Decided { outcome });
                 }

@@ -12,11 +12,13 @@
 //! and not spent is refused to somebody else until it has run off. The fuller the burst, the longer leased cells stay
 //! good, and the fewer are lost.
 //!
-//! All times are nanoseconds on one clock of the instance.
+//! All times are nanoseconds on one clock of the instance, which must not stand still while the store's goes on: who
+//! suspends an instance, and its clock with it, lets it spend late what it holds.
 
 use std::time::Duration;
 
-use crate::gcra::{Gcra, Verdict};
+use crate::gcra::Gcra;
+use crate::verdict::Verdict;
 
 /// What an instance knows of one key: the cells it holds, and the key's TAT when it was told last.
 ///
@@ -83,17 +85,17 @@ pub struct Unspent {
 ///
 /// The script in Redis is the same, line by line.
 pub fn grant(gcra: &Gcra, tat: u64, now: u64, cost: u32, extra: u32) -> (Verdict, u32) {
-    let Verdict::Allow { tat } = gcra.decide(tat, now, cost) else {
+    let Verdict::Allow { state: tat } = gcra.decide(tat, now, cost) else {
         return (gcra.decide(tat, now, cost), 0);
     };
     let free = gcra.tolerance().saturating_sub(tat.saturating_sub(now));
     let most = free / gcra.interval() / 2;
     let leased = extra.min(u32::try_from(most).unwrap_or(u32::MAX));
     if leased == 0 {
-        return (Verdict::Allow { tat }, 0);
+        return (Verdict::Allow { state: tat }, 0);
     }
     let tat = tat.max(now) + gcra.interval() * u64::from(leased);
-    (Verdict::Allow { tat }, leased)
+    (Verdict::Allow { state: tat }, leased)
 }
 
 impl Lease {
@@ -117,23 +119,23 @@ impl Lease {
     ///
     /// The verdict's TAT is the key's as far as is known, less the cells that are held.
     pub fn decide(&self, gcra: &Gcra, cost: u32, now: u64) -> Verdict {
-        let tat = self.balance(now);
+        let state = self.balance(now);
         if cost > gcra.burst() {
-            return Verdict::DenyForever { tat };
+            return Verdict::DenyForever { state };
         }
         let lacking = cost.saturating_sub(self.available(now));
         if lacking == 0 {
-            return Verdict::Allow { tat };
+            return Verdict::Allow { state };
         }
         let pause = self.pause(now);
         match gcra.decide(self.tat, now, lacking) {
-            Verdict::Allow { .. } if pause == 0 => Verdict::Allow { tat },
-            Verdict::Allow { .. } => Verdict::Deny { tat, wait: pause },
+            Verdict::Allow { .. } if pause == 0 => Verdict::Allow { state },
+            Verdict::Allow { .. } => Verdict::Deny { state, wait: pause },
             Verdict::Deny { wait, .. } => Verdict::Deny {
-                tat,
+                state,
                 wait: wait.max(pause),
             },
-            Verdict::DenyForever { .. } => Verdict::DenyForever { tat },
+            Verdict::DenyForever { .. } => Verdict::DenyForever { state },
         }
     }
 
@@ -242,7 +244,8 @@ impl Lease {
         if self.cells(&self.first, now) == 0 {
             self.first = std::mem::take(&mut self.spare);
         }
-        // With both in use, the one that runs off first gives way.
+        // With both in use, the one that was fetched ahead gives way. That is rare: a request takes from both before it
+        // asks.
         if self.cells(&self.first, now) == 0 {
             self.first = leased;
         } else {

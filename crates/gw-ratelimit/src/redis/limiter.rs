@@ -17,11 +17,14 @@ use super::script::{Answer, Answers, Question, Return};
 use super::settings::{OnFailure, RedisStore};
 use super::table::Table;
 use super::telemetry::{Source, StoreTally};
+use crate::algorithm::Algorithm;
 use crate::config::{ConfigError, Mode};
-use crate::decision::{Decision, PolicyId, Ruling, Standing};
-use crate::gcra::{Gcra, Verdict};
+use crate::decision::{Applied, Decision, PolicyId, Ruling, Standing};
+use crate::gcra::Gcra;
 use crate::handle::RateLimitHandle;
 use crate::limiter::{Charge, Limiter, LimiterBuilder};
+use crate::tier::Tier;
+use crate::verdict::Verdict;
 
 /// Rate limits without HTTP, shared by all instances that use the same Redis.
 ///
@@ -110,9 +113,10 @@ pub struct StoreSnapshot {
 #[derive(Debug, Clone, Copy)]
 struct Item {
     charge: SharedCharge,
-    policy: PolicyId,
-    mode: Mode,
+    applied: Applied,
     gcra: Gcra,
+    /// What it pays: more than the charge says, if the key has strikes here.
+    cost: u32,
     /// What was decided here, if it was. Else what is asked, and for how many cells.
     known: Option<Verdict>,
     lacking: u32,
@@ -123,6 +127,10 @@ type Items = SmallVec<[Item; 4]>;
 
 /// A request that is decided, or that Redis has to be asked about.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is moved once, and a box for the large one would be for each request"
+)]
 pub(super) enum Begun {
     Decided(Decision),
     Asking(Box<Asking>),
@@ -148,9 +156,18 @@ impl LimiterBuilder {
     ///
     /// # Errors
     ///
-    /// As [`LimiterBuilder::build`], or if a value of the store is out of its bounds.
+    /// As [`LimiterBuilder::build`]; if a value of the store is out of its bounds, or a quota is a sliding window.
     pub fn build_shared(self, store: &RedisStore) -> Result<SharedLimiter, ConfigError> {
-        SharedLimiter::new(Arc::new(self.build()?), store)
+        SharedLimiter::new(Arc::new(self.rates_only().build()?), store)
+    }
+}
+
+impl SharedCharge {
+    /// The same under the quota of a tier; see [`SharedLimiter::tier`].
+    #[must_use]
+    pub const fn tier(mut self, tier: Option<Tier>) -> Self {
+        self.local = self.local.tier(tier);
+        self
     }
 }
 
@@ -182,6 +199,11 @@ impl SharedLimiter {
     /// The policy of this name.
     pub fn policy(&self, name: &str) -> Option<PolicyId> {
         self.shared.limiter.policy(name)
+    }
+
+    /// The tier of this name of a policy.
+    pub fn tier(&self, policy: PolicyId, name: &str) -> Option<Tier> {
+        self.shared.limiter.tier(policy, name)
     }
 
     /// A handle for whoever operates the limiter: modes, quotas, and what was decided here. It changes this instance
@@ -257,14 +279,23 @@ impl SharedLimiter {
         self.shared.link.is_connected().await
     }
 
-    /// How `key` stands with `policy` in Redis, without charging anything. `None` for a policy of another limiter, or if
-    /// Redis does not answer.
-    pub async fn peek<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> Option<Standing> {
+    /// How `key` stands with `policy` in Redis, without charging anything, under the quota of a tier or the policy's own.
+    /// `None` for a policy of another limiter or one that is off, or if Redis does not answer.
+    pub async fn peek<K: Hash + ?Sized>(
+        &self,
+        policy: PolicyId,
+        tier: Option<Tier>,
+        key: &K,
+    ) -> Option<Standing> {
         let shared = &self.shared;
-        let gcra = shared.limiter.terms(policy)?.gcra;
+        let charge = self.charge(policy, key, 0).tier(tier);
+        let (applied, _) = shared.limiter.apply(&charge.local, 0)?;
+        let Algorithm::Gcra(gcra) = applied.algorithm else {
+            return None;
+        };
         let question = Question {
             policy: policy.index(),
-            digest: self.charge(policy, key, 0).digest,
+            digest: charge.digest,
             gcra,
             cost: 0,
             extra: 0,
@@ -272,9 +303,8 @@ impl SharedLimiter {
         };
         let permit = Permit::of(shared)?;
         let answers = permit.ask(shared.link.ask(&[question])).await?;
-        let tat = answers.of_policies.first()?.debt;
-        let mode = shared.limiter.mode(policy);
-        Some(Standing::new(policy, mode, gcra, Verdict::Allow { tat }, 0))
+        let state = answers.of_policies.first()?.debt;
+        Some(Standing::new(applied, Verdict::Allow { state }, 0))
     }
 
     /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances
@@ -391,17 +421,20 @@ impl Shared {
 
     /// The policies that are asked: all that apply and are not off.
     fn items(&self, charges: &[SharedCharge]) -> Items {
+        let now = self.now();
         let item = |charge: &SharedCharge| {
-            let policy = PolicyId(u8::try_from(charge.local.key.policy()).ok()?);
-            let mode = self.limiter.mode(policy);
-            let terms = self.limiter.terms(policy).filter(|_| mode != Mode::Off)?;
+            let (applied, cost) = self.limiter.apply(&charge.local, now)?;
+            // No other was built, nor can be changed to.
+            let Algorithm::Gcra(gcra) = applied.algorithm else {
+                return None;
+            };
             Some(Item {
                 charge: *charge,
-                policy,
-                mode,
-                gcra: terms.gcra,
+                applied,
+                gcra,
+                cost,
                 known: None,
-                lacking: charge.local.cost,
+                lacking: cost,
                 extra: 0,
             })
         };
@@ -413,13 +446,12 @@ impl Shared {
     fn decide_here(&self, holdings: &Holdings, items: &mut Items, held: &mut Held) -> bool {
         let now = self.now();
         for item in &mut *items {
-            let decide = |entry: &mut super::table::Entry| {
-                entry.lease.decide(&item.gcra, item.charge.local.cost, now)
-            };
+            let decide =
+                |entry: &mut super::table::Entry| entry.lease.decide(&item.gcra, item.cost, now);
             match holdings.table.known(item.charge.digest, decide) {
                 Some(Verdict::Allow { .. }) => {}
-                None if item.charge.local.cost <= item.gcra.burst() => {}
-                None => item.known = Some(Verdict::DenyForever { tat: now }),
+                None if item.cost <= item.gcra.burst() => {}
+                None => item.known = Some(Verdict::DenyForever { state: now }),
                 Some(denied) => item.known = Some(denied),
             }
         }
@@ -429,36 +461,38 @@ impl Shared {
             if item.known.is_some() {
                 continue;
             }
-            let (digest, gcra, cost) = (item.charge.digest, item.gcra, item.charge.local.cost);
+            let (digest, gcra, cost) = (item.charge.digest, item.gcra, item.cost);
             if refused {
                 // Nothing is charged, and nothing asked.
                 let known = holdings
                     .table
                     .known(digest, |entry| entry.lease.balance(now));
                 let tat = known.unwrap_or(now);
-                item.known = Some(Verdict::Allow { tat });
+                item.known = Some(Verdict::Allow { state: tat });
                 continue;
             }
-            let taken = holdings.table.place((digest, item.policy.0), now, |entry| {
-                let spent = entry.lease.spend(&gcra, cost, now);
-                let lacking = cost - spent.cells();
-                if lacking == 0 {
-                    let tat = entry.lease.balance(now);
-                    return (spent, lacking, 0, Some(tat));
-                }
-                let extra = if entry.fetching {
-                    0
-                } else {
-                    entry.lease.extra(&gcra, holdings.most, now)
-                };
-                entry.fetching |= extra > 0;
-                (spent, lacking, extra, None)
-            });
+            let taken = holdings
+                .table
+                .place((digest, item.applied.policy.0), now, |entry| {
+                    let spent = entry.lease.spend(&gcra, cost, now);
+                    let lacking = cost - spent.cells();
+                    if lacking == 0 {
+                        let tat = entry.lease.balance(now);
+                        return (spent, lacking, 0, Some(tat));
+                    }
+                    let extra = if entry.fetching {
+                        0
+                    } else {
+                        entry.lease.extra(&gcra, holdings.most, now)
+                    };
+                    entry.fetching |= extra > 0;
+                    (spent, lacking, extra, None)
+                });
             // Without a place there, it is asked for what it costs and no more.
             let Some((spent, lacking, extra, balance)) = taken else {
                 asking |= cost > 0;
                 if cost == 0 {
-                    item.known = Some(Verdict::Allow { tat: now });
+                    item.known = Some(Verdict::Allow { state: now });
                 }
                 continue;
             };
@@ -466,7 +500,7 @@ impl Shared {
             if extra > 0 {
                 held.fetching(digest);
             }
-            item.known = balance.map(|tat| Verdict::Allow { tat });
+            item.known = balance.map(|tat| Verdict::Allow { state: tat });
             (item.lacking, item.extra) = (lacking, extra);
             asking |= item.known.is_none();
         }
@@ -532,21 +566,16 @@ impl Shared {
         let mut decision = Decision::default();
         for item in items {
             // All are known by now.
-            let verdict = item.known.unwrap_or(Verdict::Allow { tat: now });
-            decision.push(Standing::new(
-                item.policy,
-                item.mode,
-                item.gcra,
-                verdict,
-                now,
-            ));
+            let verdict = item.known.unwrap_or(Verdict::Allow { state: now });
+            decision.push(Standing::new(item.applied, verdict, now));
         }
         if decision.is_allowed() && self.on_failure == OnFailure::LocalFallback {
             let charged = items.iter().filter(|item| item.is_allowed());
-            let charged = charged.map(|item| &item.charge.local);
+            let charged = charged.map(|item| (item.charge.local, item.cost));
             self.limiter.follow(charged, now);
         }
-        self.limiter.settle(&mut decision);
+        let charges: SmallVec<[Charge; 4]> = items.iter().map(|item| item.charge.local).collect();
+        self.limiter.conclude(&charges, &mut decision, now);
         self.tally.decided(source);
         decision
     }
@@ -559,11 +588,12 @@ impl Shared {
             OnFailure::LocalFallback => {
                 let charges: SmallVec<[Charge; 4]> =
                     items.iter().map(|item| item.charge.local).collect();
-                self.limiter.decide(&charges, self.now(), &mut decision);
+                self.limiter
+                    .decide(&charges, self.now(), &mut decision, None);
             }
             OnFailure::Open => {}
             OnFailure::Closed => {
-                if items.iter().any(|item| item.mode == Mode::Enforce) {
+                if items.iter().any(|item| item.applied.mode == Mode::Enforce) {
                     decision.refuse();
                 }
             }
@@ -574,7 +604,6 @@ impl Shared {
     /// Fetches more for those keys of which half is gone, so that the next request need not wait.
     fn fetch_ahead(self: &Arc<Self>, holdings: &Holdings, items: &Items) {
         let now = self.now();
-        let mut held = Held::new(Arc::clone(self));
         let mut wanted = Items::new();
         for item in items {
             let extra = holdings.table.known(item.charge.digest, |entry| {
@@ -586,7 +615,6 @@ impl Shared {
                 extra
             });
             let Some(extra @ 1..) = extra else { continue };
-            held.fetching(item.charge.digest);
             wanted.push(Item {
                 known: None,
                 lacking: 0,
@@ -596,6 +624,10 @@ impl Shared {
         }
         if wanted.is_empty() {
             return;
+        }
+        let mut held = Held::new(Arc::clone(self));
+        for item in &wanted {
+            held.fetching(item.charge.digest);
         }
         let Some(permit) = Permit::of(self) else {
             return;
@@ -665,27 +697,27 @@ impl Holdings {
 impl Item {
     fn question(&self) -> Question {
         Question {
-            policy: self.policy.index(),
+            policy: self.applied.policy.index(),
             digest: self.charge.digest,
             gcra: self.gcra,
             cost: self.lacking,
             extra: self.extra,
-            enforced: self.mode == Mode::Enforce,
+            enforced: self.applied.mode == Mode::Enforce,
         }
     }
 
     fn verdict(&self, answer: &Answer, tat: u64, pause: u64) -> Verdict {
         match answer.ruling {
-            Ruling::Allowed => Verdict::Allow { tat },
+            Ruling::Allowed => Verdict::Allow { state: tat },
             Ruling::Limited => {
                 let after = answer.debt.saturating_add(self.gcra.cost(self.lacking));
                 // Redis may count in coarser units than these.
                 let wait = after.saturating_sub(self.gcra.tolerance()).max(1);
                 // Nor is it asked again before that.
                 let wait = wait.max(pause);
-                Verdict::Deny { tat, wait }
+                Verdict::Deny { state: tat, wait }
             }
-            Ruling::TooCostly => Verdict::DenyForever { tat },
+            Ruling::TooCostly => Verdict::DenyForever { state: tat },
         }
     }
 
@@ -694,7 +726,7 @@ impl Item {
     }
 
     fn refuses(&self) -> bool {
-        self.mode == Mode::Enforce && self.known.is_some() && !self.is_allowed()
+        self.applied.mode == Mode::Enforce && self.known.is_some() && !self.is_allowed()
     }
 }
 

@@ -72,8 +72,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (parts, body) = request.into_parts();
-        match self.desk.admission.ask(&parts, self.desk.slot) {
+        let (mut parts, body) = request.into_parts();
+        match self.desk.admission.ask(&mut parts, self.desk.slot) {
             Asked::Decided(admitted) => {
                 // Decided without waiting, so the instance that is ready can be called in place.
                 let decided = go_on(admitted, parts, body, &mut self.inner, &self.on_reject);
@@ -96,8 +96,8 @@ where
 
 /// Calls the inner service, or refuses.
 pub(super) fn go_on<S, R, B, ResB>(
-    mut admitted: Admitted,
-    mut parts: Parts,
+    admitted: Admitted,
+    parts: Parts,
     body: B,
     inner: &mut S,
     on_reject: &R,
@@ -106,13 +106,10 @@ where
     S: Service<Request<B>, Response = Response<ResB>>,
     R: OnReject<Response<ResB>, S::Error> + Clone,
 {
-    if let Admitted::Passed(Some(advert)) | Admitted::Refused(_, Some(advert)) = &mut admitted {
-        advert.mark(&mut parts.extensions);
-    }
     match admitted {
-        Admitted::Passed(advert) => {
+        Admitted::Passed(advert, late) => {
             let response = inner.call(Request::from_parts(parts, body));
-            future::ResponseFuture::passed(response, advert, on_reject.clone())
+            future::ResponseFuture::passed(response, advert, late, on_reject.clone())
         }
         Admitted::Refused(rejection, advert) => {
             let context = RejectContext::of_parts(&parts);

@@ -1,13 +1,15 @@
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::available_parallelism;
 
+use super::notes::Notes;
 use super::table::Table;
 use super::{KeyHash, Place, Receipt, Store};
-use crate::gcra::{Gcra, Verdict, take_back};
+use crate::algorithm::Algorithm;
+use crate::limiter::Terms;
 use crate::tally::Tally;
+use crate::verdict::Verdict;
 
-/// One TAT for each key, up to a bound that holds exactly; shards under locks of their own.
+/// One state for each key, up to a bound that holds exactly; shards under locks of their own.
 ///
 /// A known key costs a read lock and a compare-and-swap. The write lock is for first sight, and each newcomer looks
 /// at a few places further on in its shard for keys whose debt has run off. There is no background task and no pause
@@ -23,9 +25,7 @@ use crate::tally::Tally;
 #[derive(Debug)]
 pub(crate) struct Exact {
     shards: Box<[Aligned]>,
-    tallies: Arc<[Tally]>,
-    /// Whether keys came or went, or found no room, since somebody asked.
-    changed: AtomicBool,
+    notes: Notes,
 }
 
 /// A lock word to a cache line (two: processors fetch them in pairs), or shards would slow one another down.
@@ -38,9 +38,9 @@ struct Shard {
     table: Table,
     /// The most keys in this shard.
     capacity: usize,
-    /// The latest TAT of a key that was forgotten.
+    /// The latest time since when a key that was forgotten had no debt.
     floor: u64,
-    /// For each policy, the TAT shared by those that found no room.
+    /// For each policy, the state shared by those that found no room.
     overflow: Box<[u64]>,
 }
 
@@ -71,8 +71,7 @@ impl Exact {
             .collect();
         Self {
             shards,
-            tallies,
-            changed: AtomicBool::new(false),
+            notes: Notes::new(tallies),
         }
     }
 
@@ -98,35 +97,41 @@ impl Exact {
         &self,
         shard: &mut Shard,
         key: KeyHash,
-        gcra: &Gcra,
+        algorithm: &Algorithm,
         cost: u32,
         now: u64,
+        terms: &[Terms],
     ) -> (Verdict, Option<Place>) {
-        if let Some(tat) = shard.table.get_mut(key) {
-            let verdict = tat.charge_alone(gcra, cost, now);
+        if let Some(word) = shard.table.get_mut(key) {
+            let verdict = word.charge_alone(algorithm, cost, now);
             let charged = matches!(verdict, Verdict::Allow { .. });
             return (verdict, charged.then_some(Place::Own));
         }
-        let verdict = gcra.decide(shard.unknown(key), now, cost);
-        let Verdict::Allow { tat } = verdict else {
+        let verdict = algorithm.decide(shard.unknown(key, algorithm), now, cost);
+        let Verdict::Allow { state } = verdict else {
             return (verdict, None);
         };
-        let place = if self.make_room(shard, now) {
-            shard.table.insert(key, tat, shard.capacity);
-            self.tally(key, Tally::key_added);
+        let place = if self.make_room(shard, now, terms) {
+            shard.table.insert(key, state, shard.capacity);
+            self.notes.take(key, Tally::key_added);
             Place::Own
         } else {
             if let Some(shared) = shard.overflow.get_mut(key.policy()) {
-                *shared = tat;
+                *shared = state;
             }
-            self.tally(key, Tally::overflowed);
+            self.notes.take(key, Tally::overflowed);
             Place::Overflow
         };
         (verdict, Some(place))
     }
 
     /// Forgets some keys without debt. `false` if the shard is full even so.
-    fn make_room(&self, shard: &mut Shard, now: u64) -> bool {
+    fn make_room(&self, shard: &mut Shard, now: u64, terms: &[Terms]) -> bool {
+        // A key of a policy that is not known stays.
+        let idle_at = |key: KeyHash, state| match terms.get(key.policy()) {
+            Some(terms) => terms.algorithm.idle_at(state),
+            None => u64::MAX,
+        };
         let full = shard.table.len() >= shard.capacity;
         let looks = if full {
             Self::SWEEP_WHEN_FULL
@@ -134,9 +139,9 @@ impl Exact {
             Self::SWEEP
         };
         for _ in 0..looks {
-            if let Some((key, tat)) = shard.table.sweep_one(now) {
-                shard.floor = shard.floor.max(tat);
-                self.tally(key, Tally::key_removed);
+            if let Some((key, idle_at)) = shard.table.sweep_one(now, idle_at) {
+                shard.floor = shard.floor.max(idle_at);
+                self.notes.take(key, Tally::key_removed);
                 if full {
                     return true;
                 }
@@ -145,51 +150,48 @@ impl Exact {
         !full
     }
 
-    fn tally(&self, key: KeyHash, note: impl FnOnce(&Tally)) {
-        if let Some(tally) = self.tallies.get(key.policy()) {
-            note(tally);
-            // After the note, so that who takes it down finds the note.
-            self.changed.store(true, Ordering::Release);
-        }
-    }
-
-    /// Whether there is something to announce in the tallies; says so to one who asks. Hardly ever true, and then only
-    /// read.
     pub(crate) fn take_changed(&self) -> bool {
-        self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::AcqRel)
+        self.notes.take_changed()
     }
 }
 
 impl Store for Exact {
-    fn peek(&self, key: KeyHash) -> u64 {
+    fn peek(&self, key: KeyHash, algorithm: &Algorithm) -> u64 {
         let Some(shard) = self.shard(key) else {
             return 0;
         };
         let shard = read(shard);
         match shard.table.get(key) {
-            Some(tat) => tat.get(),
-            None => shard.unknown(key),
+            Some(word) => word.get(),
+            None => shard.unknown(key, algorithm),
         }
     }
 
-    fn charge(&self, key: KeyHash, gcra: &Gcra, cost: u32, now: u64) -> (Verdict, Option<Place>) {
+    fn charge(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        terms: &[Terms],
+    ) -> (Verdict, Option<Place>) {
         let Some(shard) = self.shard(key) else {
             // Not reached: there is at least one shard, and their number is a power of two.
-            return (Verdict::DenyForever { tat: now }, None);
+            return (Verdict::DenyForever { state: 0 }, None);
         };
         let known = match read(shard).table.get(key) {
-            Some(tat) => tat.charge(gcra, cost, now),
+            Some(word) => word.charge(algorithm, cost, now),
             None => None,
         };
         match known {
             Some(verdict @ Verdict::Allow { .. }) => (verdict, Some(Place::Own)),
             Some(denied) => (denied, None),
             // First sight, or so much coming and going that this thread never got in between.
-            None => self.charge_alone(&mut write(shard), key, gcra, cost, now),
+            None => self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms),
         }
     }
 
-    fn undo(&self, receipt: Receipt, clock: &dyn Fn() -> u64) {
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {
         let Receipt {
             key,
             place,
@@ -202,13 +204,13 @@ impl Store for Exact {
         match place {
             Place::Own => {
                 // A key that has been forgotten since had no debt any more, so there is nothing to give back.
-                if let Some(tat) = shard.table.get_mut(key) {
-                    tat.set(take_back(tat.get(), after, cost, latest));
+                if let Some(word) = shard.table.get_mut(key) {
+                    word.set(algorithm.take_back(word.get(), after, cost, latest));
                 }
             }
             Place::Overflow => {
                 if let Some(shared) = shard.overflow.get_mut(key.policy()) {
-                    *shared = take_back(*shared, after, cost, latest);
+                    *shared = algorithm.take_back(*shared, after, cost, latest);
                 }
             }
         }
@@ -221,30 +223,30 @@ impl Store for Exact {
         let held = write(shard).table.remove(key);
         // Without the lock by now, as nobody else counts this key out.
         if held {
-            self.tally(key, Tally::key_removed);
+            self.notes.take(key, Tally::key_removed);
         }
         held
     }
 
-    fn clamp(&self, policy: usize, ceiling: &dyn Fn() -> u64) {
+    fn rewrite(&self, policy: usize, clock: &dyn Fn() -> u64, change: &dyn Fn(u64, u64) -> u64) {
         for shard in &self.shards {
             let mut shard = write(&shard.0);
-            let ceiling = ceiling();
-            for tat in shard.table.of_policy(policy) {
-                tat.set(tat.get().min(ceiling));
+            let now = clock();
+            for word in shard.table.of_policy(policy) {
+                word.set(change(word.get(), now));
             }
             if let Some(shared) = shard.overflow.get_mut(policy) {
-                *shared = ceiling.min(*shared);
+                *shared = change(*shared, now);
             }
         }
     }
 }
 
 impl Shard {
-    /// The TAT that a key without a place of its own begins with.
-    fn unknown(&self, key: KeyHash) -> u64 {
+    /// The state that a key without a place of its own begins with.
+    fn unknown(&self, key: KeyHash, algorithm: &Algorithm) -> u64 {
         let shared = self.overflow.get(key.policy()).copied();
-        self.floor.max(shared.unwrap_or(0))
+        algorithm.later(algorithm.idle(self.floor), shared.unwrap_or(0))
     }
 }
 

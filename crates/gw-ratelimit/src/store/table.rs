@@ -1,7 +1,7 @@
 use super::KeyHash;
-use super::tat::Tat;
+use super::word::Word;
 
-/// Keys with their TATs: open addressing, linear probing, two words a place.
+/// Keys with their states: open addressing, linear probing, two words a place.
 ///
 /// A map from a library would do but for two things: a sweep must be able to go on where it left off, and taking keys
 /// out for ever must not leave marks behind that force a rehash in the middle of a request. Here a hit is one cache
@@ -19,7 +19,7 @@ pub(super) struct Table {
 struct Place {
     /// The bits of a key, or [`EMPTY`].
     key: u64,
-    tat: Tat,
+    word: Word,
 }
 
 const EMPTY: u64 = 0;
@@ -28,7 +28,7 @@ impl Place {
     fn empty() -> Self {
         Self {
             key: EMPTY,
-            tat: Tat::new(0),
+            word: Word::new(0),
         }
     }
 }
@@ -38,11 +38,11 @@ impl Table {
         self.len
     }
 
-    pub(super) fn get(&self, key: KeyHash) -> Option<&Tat> {
+    pub(super) fn get(&self, key: KeyHash) -> Option<&Word> {
         let (before, from) = self.places.split_at_checked(self.home(key.bits()))?;
         for place in from.iter().chain(before) {
             if place.key == key.bits() {
-                return Some(&place.tat);
+                return Some(&place.word);
             }
             if place.key == EMPTY {
                 return None;
@@ -51,18 +51,18 @@ impl Table {
         None
     }
 
-    pub(super) fn get_mut(&mut self, key: KeyHash) -> Option<&mut Tat> {
+    pub(super) fn get_mut(&mut self, key: KeyHash) -> Option<&mut Word> {
         let at = self.find(key)?;
-        self.places.get_mut(at).map(|place| &mut place.tat)
+        self.places.get_mut(at).map(|place| &mut place.word)
     }
 
     /// Takes in a key that is not there yet. `most` is how many there will ever be; it bounds how far the table
     /// grows.
-    pub(super) fn insert(&mut self, key: KeyHash, tat: u64, most: usize) {
+    pub(super) fn insert(&mut self, key: KeyHash, state: u64, most: usize) {
         if (self.len + 1) * 4 > self.places.len() * 3 {
             self.grow(most);
         }
-        self.put(key.bits(), Tat::new(tat));
+        self.put(key.bits(), Word::new(state));
     }
 
     pub(super) fn remove(&mut self, key: KeyHash) -> bool {
@@ -73,35 +73,39 @@ impl Table {
         found.is_some()
     }
 
-    /// Looks at one place further on, and takes its key out if it has no debt at `now`: its policy and its TAT.
-    pub(super) fn sweep_one(&mut self, now: u64) -> Option<(KeyHash, u64)> {
+    /// Looks at one place further on, and takes its key out if that has been without debt since `now` at the latest:
+    /// the key, and since when. `idle_at` reads a key's state.
+    pub(super) fn sweep_one(
+        &mut self,
+        now: u64,
+        idle_at: impl FnOnce(KeyHash, u64) -> u64,
+    ) -> Option<(KeyHash, u64)> {
         let at = self.cursor;
-        let place = self.places.get(at);
-        match place.map(|place| (place.key, place.tat.get())) {
-            Some((key, tat)) if key != EMPTY && tat <= now => {
+        let Some(place) = self.places.get(at) else {
+            self.cursor = 0;
+            return None;
+        };
+        let key = KeyHash(place.key);
+        if place.key != EMPTY {
+            let idle_at = idle_at(key, place.word.get());
+            if idle_at <= now {
                 // Another key may have moved into the gap, so the cursor stays.
                 self.remove_at(at);
-                Some((KeyHash(key), tat))
-            }
-            Some(_) => {
-                self.cursor = self.next(at);
-                None
-            }
-            None => {
-                self.cursor = 0;
-                None
+                return Some((key, idle_at));
             }
         }
+        self.cursor = self.next(at);
+        None
     }
 
-    /// All TATs of one policy.
-    pub(super) fn of_policy(&mut self, policy: usize) -> impl Iterator<Item = &mut Tat> {
+    /// All states of one policy.
+    pub(super) fn of_policy(&mut self, policy: usize) -> impl Iterator<Item = &mut Word> {
         let taken =
             move |place: &&mut Place| place.key != EMPTY && KeyHash(place.key).policy() == policy;
         self.places
             .iter_mut()
             .filter(taken)
-            .map(|place| &mut place.tat)
+            .map(|place| &mut place.word)
     }
 
     /// Where a key would like to be: its high bits, scaled to the number of places.
@@ -143,14 +147,14 @@ impl Table {
         None
     }
 
-    fn put(&mut self, key: u64, tat: Tat) {
+    fn put(&mut self, key: u64, word: Word) {
         let mut at = self.home(key);
         // Ends: the table is never more than three quarters full.
         while self.key_at(at) != EMPTY {
             at = self.next(at);
         }
         if let Some(place) = self.places.get_mut(at) {
-            *place = Place { key, tat };
+            *place = Place { key, word };
             self.len += 1;
         }
     }
@@ -186,7 +190,7 @@ impl Table {
         self.cursor = 0;
         for place in old {
             if place.key != EMPTY {
-                self.put(place.key, place.tat);
+                self.put(place.key, place.word);
             }
         }
     }
@@ -232,25 +236,25 @@ mod tests {
             let mut model: HashMap<u64, u64> = HashMap::new();
             for step in steps {
                 match step {
-                    Step::Insert(key, tat) => {
+                    Step::Insert(key, word) => {
                         if let std::collections::hash_map::Entry::Vacant(place) = model.entry(key) {
-                            place.insert(tat);
-                            table.insert(KeyHash(key), tat, 72);
+                            place.insert(word);
+                            table.insert(KeyHash(key), word, 72);
                         }
                     }
                     Step::Remove(key) => {
                         prop_assert_eq!(table.remove(KeyHash(key)), model.remove(&key).is_some());
                     }
                     Step::Sweep(now) => {
-                        if let Some((key, tat)) = table.sweep_one(now) {
-                            prop_assert!(tat <= now);
-                            prop_assert_eq!(model.remove(&key.bits()), Some(tat));
+                        if let Some((key, word)) = table.sweep_one(now, |_, word| word) {
+                            prop_assert!(word <= now);
+                            prop_assert_eq!(model.remove(&key.bits()), Some(word));
                         }
                     }
                 }
                 prop_assert_eq!(table.len(), model.len());
-                for (key, tat) in &model {
-                    prop_assert_eq!(table.get(KeyHash(*key)).map(Tat::get), Some(*tat));
+                for (key, word) in &model {
+                    prop_assert_eq!(table.get(KeyHash(*key)).map(Word::get), Some(*word));
                 }
             }
             prop_assert!(table.places.len() <= 72 * 4 / 3 + 1);
@@ -264,7 +268,7 @@ mod tests {
             table.insert(KeyHash(n << 56), n % 2, 50);
         }
         let swept = (0..table.places.len() + 25)
-            .filter(|_| table.sweep_one(0).is_some())
+            .filter(|_| table.sweep_one(0, |_, word| word).is_some())
             .count();
         assert_eq!((swept, table.len()), (25, 25));
     }

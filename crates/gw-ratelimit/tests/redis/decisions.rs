@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gw_ratelimit::redis::SharedLimiter;
-use gw_ratelimit::{Decision, Limiter, Mode, Quota, Ruling};
+use gw_ratelimit::{Adjust, Decision, Limiter, Mode, Policy, Quota, RateLimitLayer, Ruling};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ async fn check(limiter: &SharedLimiter, policy: &str, key: &str, cost: u32) -> D
 
 async fn remaining(limiter: &SharedLimiter, policy: &str, key: &str) -> u32 {
     let policy = limiter.policy(policy).unwrap();
-    limiter.peek(policy, key).await.unwrap().remaining()
+    limiter.peek(policy, None, key).await.unwrap().remaining()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,7 +173,10 @@ async fn a_key_lives_as_long_as_its_debt() {
         }
     };
     gw_testkit::within("the key to be gone", gone).await;
-    assert_eq!(short.peek(policy, "k").await.unwrap().remaining(), 1_000);
+    assert_eq!(
+        short.peek(policy, None, "k").await.unwrap().remaining(),
+        1_000
+    );
 }
 
 #[tokio::test]
@@ -255,6 +258,75 @@ async fn a_quota_is_changed_live() {
     assert!(!check(&limiter, "p", "k", 1).await.is_allowed());
 }
 
+#[tokio::test]
+async fn tiers_have_quotas_of_their_own_and_one_debt() {
+    let server = Server::start();
+    let limits = Limiter::builder()
+        .policy("p", Quota::per_hour(60).burst(2))
+        .tier("p", "gold", Quota::per_hour(60).burst(5));
+    let limiter = limits.build_shared(&server.store("test")).unwrap();
+    let policy = limiter.policy("p").unwrap();
+    let gold = limiter.tier(policy, "gold");
+    assert!(gold.is_some() && limiter.tier(policy, "silver").is_none());
+    let check = async |tier| {
+        let charge = limiter.charge(policy, "k", 1).tier(tier);
+        limiter.check_all(&[charge]).await.is_allowed()
+    };
+    assert!(check(None).await && check(None).await && !check(None).await);
+    for expected in [true, true, true, false] {
+        assert_eq!(check(gold).await, expected);
+    }
+    assert!(!check(None).await);
+    let standing = limiter.peek(policy, gold, "k").await.unwrap();
+    assert_eq!((standing.burst(), standing.remaining()), (5, 0));
+    assert_eq!(limiter.peek(policy, None, "k").await.unwrap().burst(), 2);
+}
+
+#[tokio::test]
+async fn strikes_are_noted_by_each_instance() {
+    use gw_ratelimit::Penalty;
+    let server = Server::start();
+    let build = || {
+        let penalty = Penalty::new(2, Duration::from_secs(3600)).max_factor(4);
+        let limits = Limiter::builder()
+            .policy("p", Quota::per_hour(60).burst(8))
+            .penalty("p", penalty);
+        limits.build_shared(&server.store("test")).unwrap()
+    };
+    let [one, other] = [build(), build()];
+    assert!(check(&one, "p", "k", 8).await.is_allowed());
+    for _ in 0..6 {
+        assert!(!check(&one, "p", "k", 1).await.is_allowed());
+    }
+    let policy = one.policy("p").unwrap();
+    assert!(
+        one.reset(policy, "k").await,
+        "its debt, and its strikes here"
+    );
+    assert!(check(&one, "p", "k", 8).await.is_allowed());
+    for _ in 0..6 {
+        assert!(!check(&one, "p", "k", 1).await.is_allowed());
+    }
+    assert!(other.reset(policy, "k").await, "its debt, for all");
+    assert!(check(&one, "p", "k", 1).await.is_allowed());
+    assert_eq!(remaining(&one, "p", "k").await, 4, "at four times the cost");
+    assert!(check(&other, "p", "k", 1).await.is_allowed());
+    assert_eq!(remaining(&one, "p", "k").await, 3, "at its cost");
+}
+
+#[tokio::test]
+async fn sliding_windows_are_refused_when_it_is_built_and_later() {
+    let server = Server::start();
+    let window = Quota::sliding_window(10, Duration::from_secs(60));
+    let store = server.store("test");
+    let build = |quota| Limiter::builder().policy("p", quota).build_shared(&store);
+    assert_eq!(build(window).unwrap_err().field(), "quota");
+    let limiter = build(Quota::per_hour(60)).unwrap();
+    let error = limiter.handle().set_quota("p", window).unwrap_err();
+    assert_eq!((error.field(), error.policy()), ("quota", Some("p")));
+    assert!(check(&limiter, "p", "k", 1).await.is_allowed());
+}
+
 #[test]
 fn what_cannot_work_is_not_built() {
     use gw_ratelimit::redis::{Leases, RedisStore};
@@ -286,4 +358,15 @@ fn what_cannot_work_is_not_built() {
         assert!(!format!("{store:?}").contains("0123456789abcdef"));
     }
     assert!(Limiter::builder().build_shared(&good()).is_ok());
+
+    let late = [
+        Policy::new("p", Quota::per_second(1)).late_charges(),
+        Policy::new("p", Quota::per_second(1)).charge_response(|_| Adjust::Charge(1)),
+    ];
+    for policy in late {
+        let error = RateLimitLayer::builder()
+            .policy(policy)
+            .build_shared(&good());
+        assert_eq!(error.unwrap_err().field(), "late charges");
+    }
 }

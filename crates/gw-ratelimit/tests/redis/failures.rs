@@ -175,7 +175,7 @@ async fn a_dropped_question_is_charged_at_most_once_and_leaves_nothing_behind() 
         }
         server.thaw();
         assert!(dropped >= 40, "{dropped} were under way");
-        let standing = limiter.peek(policy, "k").await.unwrap();
+        let standing = limiter.peek(policy, None, "k").await.unwrap();
         // Each took a cell at most; those that asked for more to lease took these as well.
         let (least, most) = match leases {
             None => (1_000 - 2 - 50, 1_000 - 2),

@@ -164,7 +164,7 @@ async fn cells_that_nobody_spends_are_given_back_in_time() {
     assert_eq!(allowed(one, "k", 4).await, 4);
     let policy = other.policy("p").unwrap();
     let returned = async {
-        while other.peek(policy, "k").await.unwrap().remaining() < 46 {
+        while other.peek(policy, None, "k").await.unwrap().remaining() < 46 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };

@@ -1,8 +1,8 @@
 //! The script against the same in Rust.
 
-use gw_ratelimit::Quota;
-use gw_ratelimit::gcra::{Gcra, Verdict};
+use gw_ratelimit::gcra::Gcra;
 use gw_ratelimit::redis::lease::grant;
+use gw_ratelimit::{Quota, Verdict};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -94,9 +94,9 @@ async fn the_script_decides_as_the_model_does() {
         for (index, (decided, tat)) in decided.iter().zip(&tats).enumerate() {
             let (ruling, after, leased) = match *decided {
                 (Verdict::Allow { .. }, _) if all_refused => (0, *tat, 0),
-                (Verdict::Allow { tat }, leased) => (0, tat, leased),
-                (Verdict::Deny { tat, .. }, _) => (1, tat, 0),
-                (Verdict::DenyForever { tat }, _) => (2, tat, 0),
+                (Verdict::Allow { state }, leased) => (0, state, leased),
+                (Verdict::Deny { state, .. }, _) => (1, state, 0),
+                (Verdict::DenyForever { state }, _) => (2, state, 0),
             };
             let expected = [ruling, after.saturating_sub(now), leased.into()];
             let at = 2 + 3 * index;

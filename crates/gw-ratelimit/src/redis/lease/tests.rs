@@ -72,8 +72,8 @@ impl World {
         let clock = now + there + self.ahead;
         let (verdict, leased) = grant(&gcra, self.tat, clock, lacking, extra);
         let allowed = match verdict {
-            Verdict::Allow { tat } => {
-                self.tat = tat;
+            Verdict::Allow { state } => {
+                self.tat = state;
                 true
             }
             Verdict::Deny { .. } | Verdict::DenyForever { .. } => false,

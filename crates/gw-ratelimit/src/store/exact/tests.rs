@@ -3,21 +3,12 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
+use crate::gcra::Gcra;
 use crate::quota::Quota;
+use crate::store::tests::{key, tallies};
 
 fn store(max_keys: usize, policies: usize) -> Exact {
-    let name = |n: usize| Arc::from(format!("policy_{n}"));
-    Exact::new(
-        max_keys,
-        (0..policies).map(|n| Tally::new(name(n))).collect(),
-    )
-}
-
-/// A key as a hash would make it: all bits depend on `n`.
-fn key(n: u64, policy: u8) -> KeyHash {
-    let mut hash = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^= hash >> 29;
-    KeyHash::new(hash.wrapping_mul(0xbf58_476d_1ce4_e5b9), policy)
+    Exact::new(max_keys, tallies(policies))
 }
 
 /// Ten seconds to a cell.
@@ -25,12 +16,30 @@ fn slow(burst: u32) -> Gcra {
     Gcra::new(Quota::per(std::time::Duration::from_secs(10), 1).burst(burst)).unwrap()
 }
 
+/// Both of the policies count alike.
+fn charge(
+    store: &Exact,
+    key: KeyHash,
+    gcra: &Gcra,
+    cost: u32,
+    now: u64,
+) -> (Verdict, Option<Place>) {
+    let algorithm = Algorithm::Gcra(*gcra);
+    let quota = Quota::per_second(1);
+    let terms = [Terms { quota, algorithm }; 2];
+    store.charge(key, &algorithm, cost, now, &terms)
+}
+
 fn allowed(store: &Exact, key: KeyHash, gcra: &Gcra, now: u64) -> bool {
-    matches!(store.charge(key, gcra, 1, now).0, Verdict::Allow { .. })
+    matches!(charge(store, key, gcra, 1, now).0, Verdict::Allow { .. })
+}
+
+fn peek(store: &Exact, key: KeyHash, gcra: &Gcra) -> u64 {
+    store.peek(key, &Algorithm::Gcra(*gcra))
 }
 
 fn held(store: &Exact) -> u64 {
-    let policies = store.tallies.iter();
+    let policies = store.notes.tallies().iter();
     let counted: u64 = policies.map(|tally| tally.counts().keys).sum();
     let real: usize = store
         .shards
@@ -43,7 +52,8 @@ fn held(store: &Exact) -> u64 {
 
 fn overflowed(store: &Exact) -> u64 {
     store
-        .tallies
+        .notes
+        .tallies()
         .iter()
         .map(|tally| tally.counts().overflowed)
         .sum()
@@ -148,21 +158,21 @@ fn a_forgotten_debt_binds_an_older_clock() {
 fn charges_are_taken_back_where_they_were_made() {
     let (store, gcra) = (store(1, 1), slow(2));
     for (key, expected) in [(key(1, 0), Place::Own), (key(2, 0), Place::Overflow)] {
-        let (verdict, place) = store.charge(key, &gcra, 2, 0);
-        let Verdict::Allow { tat: after } = verdict else {
+        let (verdict, place) = charge(&store, key, &gcra, 2, 0);
+        let Verdict::Allow { state: after } = verdict else {
             panic!("within the burst");
         };
         assert_eq!(place, Some(expected));
-        assert_eq!(store.peek(key), gcra.tolerance());
+        assert_eq!(peek(&store, key, &gcra), gcra.tolerance());
         let receipt = Receipt {
             key,
             place: expected,
             after,
-            cost: gcra.cost(2),
+            cost: 2,
         };
-        store.undo(receipt, &|| 0);
-        assert_eq!(store.peek(key), 0);
-        store.charge(key, &gcra, 2, 0);
+        store.undo(receipt, &Algorithm::Gcra(gcra), &|| 0);
+        assert_eq!(peek(&store, key, &gcra), 0);
+        charge(&store, key, &gcra, 2, 0);
     }
 }
 
@@ -170,12 +180,12 @@ fn charges_are_taken_back_where_they_were_made() {
 fn a_smaller_burst_cuts_long_debts() {
     let (store, gcra) = (store(1, 2), slow(5));
     for policy in [0, 1] {
-        store.charge(key(1, policy), &gcra, 5, 0);
+        charge(&store, key(1, policy), &gcra, 5, 0);
     }
-    store.clamp(0, &|| 7);
-    store.clamp(1, &|| 8);
-    assert_eq!(store.peek(key(1, 0)), 7);
-    assert_eq!(store.peek(key(1, 1)), 8);
+    store.rewrite(0, &|| 7, &|state, now| state.min(now));
+    store.rewrite(1, &|| 8, &|state, now| state.min(now));
+    assert_eq!(peek(&store, key(1, 0), &gcra), 7);
+    assert_eq!(peek(&store, key(1, 1), &gcra), 8);
 }
 
 #[test]
@@ -214,7 +224,7 @@ proptest! {
         let mut now = 0u64;
         for (n, policy, step, cost) in arrivals {
             now = now.saturating_add_signed(step);
-            if matches!(store.charge(key(n, policy), &gcra, cost, now).0, Verdict::Allow { .. }) {
+            if matches!(charge(&store, key(n, policy), &gcra, cost, now).0, Verdict::Allow { .. }) {
                 passed[n as usize][usize::from(policy)].push((now, u64::from(cost)));
             }
             prop_assert!(held(&store) <= max_keys as u64);

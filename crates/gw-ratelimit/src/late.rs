@@ -1,0 +1,66 @@
+use std::fmt;
+use std::sync::Arc;
+
+use http::response;
+use tokio::time::Instant;
+
+use crate::admission::Admission;
+use crate::charged::Charged;
+use crate::decision::Decision;
+use crate::fields::Advert;
+use crate::policy::Adjust;
+
+/// What an admitted request waits for that may still be charged: the head of its answer.
+///
+/// There is one only for requests that a policy with late charges applies to.
+pub(crate) struct Late {
+    admission: Arc<Admission>,
+    charged: Charged,
+    decision: Decision,
+}
+
+impl Late {
+    pub(crate) const fn new(
+        admission: Arc<Admission>,
+        charged: Charged,
+        decision: Decision,
+    ) -> Self {
+        Self {
+            admission,
+            charged,
+            decision,
+        }
+    }
+
+    /// Charges what the answer's head says. If anything was charged or given back since the request was admitted, what
+    /// the answer tells about limits is told anew.
+    pub(crate) fn settle(mut self, answer: &response::Parts) -> Option<Advert> {
+        for (policy, seat) in self.charged.seats() {
+            match self.admission.adjust(policy, answer) {
+                Adjust::Nothing => {}
+                Adjust::Charge(cells) => _ = seat.charge(cells),
+                Adjust::Refund(cells) => _ = seat.refund(cells),
+            }
+        }
+        if !self.charged.has_changed() {
+            return None;
+        }
+        let limiter = self.admission.limiter();
+        let now = limiter.nanos(Instant::now());
+        for (policy, seat) in self.charged.seats() {
+            if let Some(standing) = seat.standing(now) {
+                self.decision.replace(policy, standing);
+            }
+        }
+        self.decision.bind();
+        Advert::of(&self.decision, self.admission.headers(), limiter)
+    }
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Late")
+            .field("charged", &self.charged)
+            .finish_non_exhaustive()
+    }
+}

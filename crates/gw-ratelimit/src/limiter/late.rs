@@ -1,0 +1,296 @@
+//! What is charged and given back after the decision.
+
+use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{Book, Charge, Limiter};
+use crate::algorithm::Algorithm;
+use crate::decision::{PolicyId, Standing};
+use crate::store::{Place, Receipt, Store as _};
+use crate::tally::Tally;
+use crate::verdict::Verdict;
+
+/// What one request was charged under one policy, and has not got back.
+#[derive(Debug)]
+pub(crate) struct Bill {
+    charge: Charge,
+    paid: Option<Paid>,
+}
+
+/// Charges that can be taken back as one: nobody else was charged between them, and no debt ran off.
+#[derive(Debug, Clone, Copy)]
+struct Paid {
+    receipt: Receipt,
+    /// What was in force. Where a quota has changed since, a cell gives back what it cost then.
+    algorithm: Algorithm,
+    mark: Mark,
+}
+
+/// What was the case before a charge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    /// Of the policy's debts. See [`Limiter::revise`].
+    revision: u32,
+    /// See [`Refunds`](super::refunds::Refunds).
+    refunds: u64,
+}
+
+impl Bill {
+    /// Nothing has been charged yet.
+    pub(super) const fn empty(charge: Charge) -> Self {
+        Self { charge, paid: None }
+    }
+
+    /// What was charged when the request was admitted, and what was the case before.
+    pub(super) fn new(charge: Charge, paid: Option<&(Receipt, Algorithm)>, mark: Mark) -> Self {
+        let paid = paid.and_then(|(receipt, algorithm)| Paid::new(*receipt, *algorithm, mark));
+        Self { charge, paid }
+    }
+
+    pub(crate) const fn charge(&self) -> &Charge {
+        &self.charge
+    }
+}
+
+impl Limiter {
+    /// Charges a key without asking: for a cost that is known only after the request was let pass. Returns how the key
+    /// stands then; `None` for a policy of another limiter, or one that is off.
+    ///
+    /// Nothing is refused, so the key's debt may come to be more than a burst, and the next requests wait for it to run
+    /// off. It never comes to be more than **two bursts** (or twice the limit of a sliding window): what would go beyond
+    /// is not charged. So no mistake in a cost locks a client out for longer than it takes to win back two bursts.
+    pub fn charge_late(&self, charge: Charge, now: Instant) -> Option<Standing> {
+        let mut bill = Bill::empty(charge);
+        self.debit(&mut bill, charge.cost, now);
+        self.standing(&charge, self.nanos(now))
+    }
+
+    /// Takes `charge` off a key's debt, as far as there is any. Returns how the key stands then; `None` for a policy of
+    /// another limiter.
+    ///
+    /// This is a gift: the limiter does not know what the key was charged for, and who gives back more than was charged
+    /// lets so much more pass. A [`Charged`](crate::Charged) knows. Of a sliding window, only what was charged in the
+    /// current window is given back. A key that shares its debt with others, for want of room, gets nothing.
+    pub fn refund(&self, charge: Charge, now: Instant) -> Option<Standing> {
+        let time = self.nanos(now);
+        let given = {
+            let book = self.book.read();
+            let algorithm = book.terms(&charge)?.algorithm;
+            let state = self.store.peek(charge.key, &algorithm);
+            let receipt = Receipt {
+                key: charge.key,
+                place: Place::Own,
+                after: state,
+                cost: charge.cost.min(algorithm.used(state, time)),
+            };
+            if receipt.cost > 0 {
+                self.take_back(receipt, &algorithm, None, time);
+            }
+            receipt.cost
+        };
+        if given > 0 {
+            self.tally(&charge, |tally| tally.refunded(given));
+        }
+        self.standing(&charge, time)
+    }
+
+    /// Charges `cells` more: how many were charged. What does not fit into two bursts of debt is not.
+    pub(crate) fn debit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
+        let now = self.nanos(now);
+        let book = self.book.read();
+        let Some(applied) = self.applied(&book, &bill.charge) else {
+            return 0;
+        };
+        // Seen by whoever cuts debts, who waits for this guard.
+        if let Some(late) = self.lates.get(bill.charge.key.policy()) {
+            late.store(true, Ordering::Relaxed);
+        }
+        let algorithm = applied.algorithm;
+        let mark = self.mark(&bill.charge);
+        let Some(receipt) = self.force(&book, &bill.charge, &algorithm, cells, now) else {
+            return 0;
+        };
+        let cells = receipt.cost;
+        let mut paid = Paid::new(receipt, algorithm, mark);
+        if let (Some(paid), Some(before)) = (&mut paid, &bill.paid) {
+            paid.join(before);
+        }
+        bill.paid = paid;
+        drop(book);
+        self.tally(&bill.charge, |tally| tally.charged_late(cells));
+        cells
+    }
+
+    /// Gives back `cells` of what was charged, or all of it: how many were given back.
+    pub(crate) fn credit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
+        let now = self.nanos(now);
+        let Some(paid) = &mut bill.paid else {
+            return 0;
+        };
+        let cells = cells.min(paid.receipt.cost);
+        if cells == 0 {
+            return 0;
+        }
+        // Held until it is done, so that no debts are cut in between.
+        let book = self.book.read();
+        if paid.mark.revision != self.revision(&bill.charge) {
+            bill.paid = None;
+            return 0;
+        }
+        let receipt = Receipt {
+            cost: cells,
+            ..paid.receipt
+        };
+        self.take_back(receipt, &paid.algorithm, Some(paid.mark), now);
+        paid.take_off(cells);
+        drop(book);
+        self.tally(&bill.charge, |tally| tally.refunded(cells));
+        cells
+    }
+
+    /// Charges as many of the cells as fit into two bursts.
+    fn force(
+        &self,
+        book: &Book,
+        charge: &Charge,
+        algorithm: &Algorithm,
+        cells: u32,
+        now: u64,
+    ) -> Option<Receipt> {
+        /// Others may charge between finding out what fits and charging it. Then there is less room, so it ends.
+        const TRIES: u32 = 8;
+
+        let roomy = algorithm.with_double_burst();
+        let mut cells = cells.min(roomy.burst());
+        for _ in 0..TRIES {
+            if cells == 0 {
+                return None;
+            }
+            let charged = self
+                .store
+                .charge(charge.key, &roomy, cells, now, &book.terms);
+            match charged {
+                (Verdict::Allow { state: after }, place) => {
+                    return place.map(|place| Receipt {
+                        key: charge.key,
+                        place,
+                        after,
+                        cost: cells,
+                    });
+                }
+                (Verdict::Deny { state, .. } | Verdict::DenyForever { state }, _) => {
+                    cells = cells.min(roomy.balance(state, now).remaining);
+                }
+            }
+        }
+        None
+    }
+
+    /// What was charged before cannot be taken back any more: debts were cut, or freed, and what is there now may be
+    /// someone else's. Called after a key's debt was freed, and before the debts of a policy are cut.
+    pub(super) fn revise(&self, policy: PolicyId) {
+        if let Some(revisions) = self.revisions.get(policy.index()) {
+            revisions.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn revision(&self, charge: &Charge) -> u32 {
+        let revision = self.revisions.get(charge.key.policy());
+        revision.map_or(0, |revision| revision.load(Ordering::Acquire))
+    }
+
+    /// What is the case with the policies that are to be charged. Who looks before charging, and finds it unchanged when
+    /// taking the charge back, has missed nothing.
+    pub(super) fn marks(&self, charges: &[Charge]) -> SmallVec<[Mark; 4]> {
+        charges.iter().map(|charge| self.mark(charge)).collect()
+    }
+
+    fn mark(&self, charge: &Charge) -> Mark {
+        Mark {
+            revision: self.revision(charge),
+            refunds: self.refunds.until_now(charge.key),
+        }
+    }
+
+    /// Takes a charge back. Without a mark it was made a moment ago.
+    pub(super) fn take_back(
+        &self,
+        receipt: Receipt,
+        algorithm: &Algorithm,
+        mark: Option<Mark>,
+        now: u64,
+    ) {
+        let key = receipt.key;
+        let until_now = self.refunds.until_now(key);
+        let since = until_now.saturating_sub(mark.map_or(until_now, |mark| mark.refunds));
+        let owed = algorithm.owed(receipt.cost);
+        let receipt = Receipt {
+            after: algorithm.without(receipt.after, since),
+            ..receipt
+        };
+        self.store.undo(receipt, algorithm, &|| {
+            // Nothing is charged while this is asked. What was taken back since a moment ago is as if time had gone by.
+            let moment = self.refunds.add(key, owed).saturating_sub(until_now);
+            let now = now.max(self.nanos(Instant::now()));
+            now.saturating_add(moment)
+        });
+    }
+
+    /// Whether a policy was ever charged late, so that debts may be above a burst.
+    pub(super) fn is_charged_late(&self, policy: PolicyId) -> bool {
+        let late = self.lates.get(policy.index());
+        late.is_some_and(|late| late.load(Ordering::Relaxed))
+    }
+
+    fn tally(&self, charge: &Charge, note: impl FnOnce(&Tally)) {
+        if let Some(tally) = self.tallies.get(charge.key.policy()) {
+            note(tally);
+        }
+        self.announce();
+    }
+}
+
+impl Paid {
+    /// `None` if it was charged to a state that the key shares with others: what they are charged and given back meanwhile
+    /// is not known.
+    fn new(receipt: Receipt, algorithm: Algorithm, mark: Mark) -> Option<Self> {
+        (receipt.place == Place::Own).then_some(Self {
+            receipt,
+            algorithm,
+            mark,
+        })
+    }
+
+    /// Adds what was charged before, if this followed it at once. Otherwise that is not given back any more: what became
+    /// of it since is not known, and to take back too much would let too much pass.
+    fn join(&mut self, before: &Self) {
+        let algorithm = &self.algorithm;
+        let Receipt { after, cost, .. } = self.receipt;
+        let found = algorithm.take_back(after, after, cost, 0);
+        let refunded = self.mark.refunds.saturating_sub(before.mark.refunds);
+        let left = algorithm.without(before.receipt.after, refunded);
+        let same = before.mark.revision == self.mark.revision && before.algorithm == *algorithm;
+        if same && algorithm.follows(left, found) {
+            self.receipt.cost = cost.saturating_add(before.receipt.cost);
+        }
+    }
+
+    /// As if so many cells less had been charged.
+    fn take_off(&mut self, cells: u32) {
+        let Self {
+            receipt,
+            algorithm,
+            mark,
+        } = self;
+        receipt.after = algorithm.take_back(receipt.after, receipt.after, cells, 0);
+        receipt.cost -= cells;
+        // It is among what was taken back since, and not to be reckoned twice.
+        mark.refunds = mark.refunds.saturating_add(algorithm.owed(cells));
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -1,0 +1,339 @@
+use std::thread;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Mode;
+use crate::decision::Decision;
+use crate::quota::Quota;
+
+fn limiter(quota: Quota) -> Limiter {
+    Limiter::builder().policy("p", quota).build().unwrap()
+}
+
+fn p(limiter: &Limiter) -> PolicyId {
+    limiter.policy("p").unwrap()
+}
+
+/// A time ahead of the clock: what is read from the real one while a test runs is earlier and changes nothing.
+fn fixed() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
+}
+
+fn remaining(limiter: &Limiter, now: Instant) -> u32 {
+    limiter.peek(p(limiter), "k", now).unwrap().remaining()
+}
+
+fn wait(limiter: &Limiter, now: Instant) -> Option<Duration> {
+    limiter.check(p(limiter), "k", 1, now).retry_after()
+}
+
+/// A request that was let pass, and may be charged later.
+fn admitted(limiter: &Limiter, cost: u32, now: Instant) -> Bill {
+    let charge = limiter.charge(p(limiter), "k", cost);
+    let (mut decision, mut bills) = (Decision::default(), SmallVec::new());
+    limiter.decide(
+        &[charge],
+        limiter.nanos(now),
+        &mut decision,
+        Some(&mut bills),
+    );
+    assert!(decision.is_allowed());
+    bills.pop().unwrap()
+}
+
+#[test]
+fn a_late_charge_is_not_refused_and_has_a_bound() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let charge = |cells| limiter.charge(p(&limiter), "k", cells);
+    let standing = limiter.charge_late(charge(15), now).unwrap();
+    assert_eq!(standing.remaining(), 0);
+    // Fifteen cells of debt, where ten are a burst: six seconds to the next one.
+    assert_eq!(wait(&limiter, now), Some(Duration::from_secs(6)));
+    // Two bursts, however much is charged.
+    limiter.charge_late(charge(u32::MAX), now).unwrap();
+    assert_eq!(wait(&limiter, now), Some(Duration::from_secs(11)));
+    assert_eq!(limiter.tallies()[0].counts().late, 20);
+    let later = now + Duration::from_secs(19);
+    assert_eq!(remaining(&limiter, later), 9);
+    // Nothing is nothing.
+    limiter.charge_late(charge(0), later).unwrap();
+    assert_eq!(remaining(&limiter, later), 9);
+}
+
+#[test]
+fn a_window_takes_late_charges_up_to_twice_its_limit() {
+    let limiter = limiter(Quota::sliding_window(10, Duration::from_secs(60)));
+    let now = fixed();
+    let charge = limiter.charge(p(&limiter), "k", 1_000);
+    limiter.charge_late(charge, now).unwrap();
+    assert_eq!(limiter.tallies()[0].counts().late, 20);
+    assert!(!limiter.check(p(&limiter), "k", 1, now).is_allowed());
+    // Twenty in the last window fade out in the second half of this one.
+    let next = now + Duration::from_secs(60);
+    assert!(!limiter.check(p(&limiter), "k", 1, next).is_allowed());
+    let after = now + Duration::from_secs(120);
+    assert!(limiter.check(p(&limiter), "k", 10, after).is_allowed());
+}
+
+#[test]
+fn a_refund_gives_back_what_was_charged_and_no_more() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut first = admitted(&limiter, 4, now);
+    let mut second = admitted(&limiter, 3, now);
+    assert_eq!(limiter.credit(&mut first, 3, now), 3);
+    assert_eq!(remaining(&limiter, now), 6);
+    assert_eq!(limiter.credit(&mut first, 3, now), 1);
+    assert_eq!(limiter.credit(&mut first, 3, now), 0);
+    assert_eq!(remaining(&limiter, now), 7);
+    assert_eq!(limiter.credit(&mut second, u32::MAX, now), 3);
+    // What was charged at once after another is given back with it.
+    let mut third = admitted(&limiter, 3, now);
+    assert_eq!(limiter.debit(&mut third, 2, now), 2);
+    assert_eq!(limiter.credit(&mut third, u32::MAX, now), 5);
+    assert_eq!(remaining(&limiter, now), 10);
+    let counts = limiter.tallies()[0].counts();
+    assert_eq!((counts.late, counts.refunded), (2, 12));
+}
+
+#[test]
+fn what_time_has_paid_off_is_not_paid_twice() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut first = admitted(&limiter, 1, now);
+    let later = now + Duration::from_secs(5);
+    let _second = admitted(&limiter, 1, later);
+    // The first cell's debt had run off long before the second came.
+    limiter.credit(&mut first, 1, later);
+    assert_eq!(remaining(&limiter, later), 9);
+}
+
+/// A late charge that others have come in between with is one of its own.
+#[test]
+fn charges_of_others_are_not_given_back() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut bill = admitted(&limiter, 2, now);
+    let later = now + Duration::from_secs(5);
+    let _other = admitted(&limiter, 3, later);
+    limiter.debit(&mut bill, 2, later);
+    assert_eq!(limiter.credit(&mut bill, 10, later), 2);
+    assert_eq!(remaining(&limiter, later), 7);
+}
+
+#[test]
+fn what_an_operator_freed_or_cut_is_not_given_back_again() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut bill = admitted(&limiter, 5, now);
+    assert!(limiter.reset(p(&limiter), "k"));
+    let _new = admitted(&limiter, 5, now);
+    assert_eq!(limiter.credit(&mut bill, 5, now), 0);
+    assert_eq!(remaining(&limiter, now), 5);
+
+    let mut bill = admitted(&limiter, 5, now);
+    let smaller = Quota::per_second(1).burst(6);
+    limiter.change_quota(p(&limiter), smaller, now).unwrap();
+    assert_eq!(limiter.credit(&mut bill, 5, now), 0);
+    assert_eq!(wait(&limiter, now), Some(Duration::from_secs(1)));
+}
+
+/// A cell gives back what it cost, also when cells have become dearer.
+#[test]
+fn a_change_of_rate_does_not_change_what_was_paid() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut bill = admitted(&limiter, 5, now);
+    let slower = Quota::per(Duration::from_secs(10), 1).burst(10);
+    limiter.change_quota(p(&limiter), slower, now).unwrap();
+    let _other = admitted(&limiter, 1, now);
+    assert_eq!(limiter.credit(&mut bill, 5, now), 5);
+    let standing = limiter.peek(p(&limiter), "k", now).unwrap();
+    assert_eq!(standing.reset_after(), Duration::from_secs(10));
+}
+
+#[test]
+fn debts_beyond_a_burst_are_cut_to_two_new_ones() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    limiter.charge_late(limiter.charge(p(&limiter), "k", 20), now);
+    let smaller = Quota::per_second(1).burst(4);
+    limiter.change_quota(p(&limiter), smaller, now).unwrap();
+    assert_eq!(wait(&limiter, now), Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn an_operators_refund_is_a_gift_without_a_debt_of_its_own() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let charge = |cells| limiter.charge(p(&limiter), "k", cells);
+    assert_eq!(limiter.refund(charge(5), now).unwrap().remaining(), 10);
+    assert!(limiter.check(p(&limiter), "k", 8, now).is_allowed());
+    assert_eq!(limiter.refund(charge(5), now).unwrap().remaining(), 7);
+    assert_eq!(limiter.refund(charge(500), now).unwrap().remaining(), 10);
+    assert_eq!(remaining(&limiter, now), 10);
+    assert_eq!(limiter.tallies()[0].counts().refunded, 8);
+    let other = Limiter::builder().build().unwrap();
+    assert!(other.refund(charge(5), now).is_none());
+    assert!(other.charge_late(charge(5), now).is_none());
+}
+
+#[test]
+fn what_is_off_is_not_charged() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut bill = admitted(&limiter, 1, now);
+    limiter.change_mode(p(&limiter), Mode::Off);
+    assert_eq!(limiter.debit(&mut bill, 5, now), 0);
+    assert_eq!(remaining(&limiter, now), 9);
+}
+
+/// All of it is charged, and all of it given back, whoever else is about.
+#[test]
+fn threads_get_back_what_they_paid() {
+    let limiter = limiter(Quota::per_hour(1).burst(10_000));
+    let now = fixed();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for round in 0..200 {
+                    let mut bill = admitted(&limiter, 1, now);
+                    assert_eq!(limiter.debit(&mut bill, 2, now), 2);
+                    if round % 2 == 0 {
+                        limiter.credit(&mut bill, 3, now);
+                    }
+                }
+            });
+        }
+    });
+    let left = remaining(&limiter, now);
+    // What was charged with others in between is not all given back; never is more.
+    assert!(left <= 10_000 - 800 * 3, "{left}");
+    assert!(left >= 10_000 - 1_600 * 3, "{left}");
+}
+
+/// Two policies, a few keys of each, and any mixture of requests, late charges, refunds and time.
+#[derive(Debug, Clone)]
+enum Step {
+    Request { key: u8, costs: [u32; 2] },
+    Charge { bill: usize, cells: u32 },
+    Refund { bill: usize, cells: u32 },
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..2u8, 0..6u32, 0..6u32).prop_map(|(key, a, b)| Step::Request { key, costs: [a, b] }),
+        2 => (0..20usize, 0..12u32).prop_map(|(bill, cells)| Step::Charge { bill, cells }),
+        2 => (0..20usize, 0..12u32).prop_map(|(bill, cells)| Step::Refund { bill, cells }),
+        2 => (0..120u64).prop_map(Step::Wait),
+    ]
+}
+
+/// Its key, its bills, and where its charges are in the histories of its policies.
+type Request = (u8, SmallVec<[Bill; 2]>, [Vec<usize>; 2]);
+
+/// What one policy and key may do, reckoned from the history alone: each charge with its time, less what was given back
+/// of it, filled into a bucket that runs out evenly. No request may have been let pass that did not fit when it came.
+#[derive(Default, Clone)]
+struct History(Vec<(u64, u64)>);
+
+impl History {
+    /// The level of the bucket at `now`, in nanoseconds.
+    fn level(&self, now: u64, interval: u64) -> u64 {
+        let (mut level, mut time) = (0u64, 0);
+        for (at, cells) in &self.0 {
+            level = level.saturating_sub(at - time) + cells * interval;
+            time = *at;
+        }
+        level.saturating_sub(now - time)
+    }
+}
+
+proptest! {
+    /// Whatever is charged late and given back: all policies are charged for a request or none, nothing passes that would
+    /// not have fitted had only been charged what was not given back, no refund is more than was charged, and no debt is
+    /// above two bursts.
+    #[test]
+    fn late_charges_and_refunds_keep_the_law(
+        quotas in prop::collection::vec((1..40u64, 1..9u32), 2),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let builder = quotas.iter().enumerate().fold(Limiter::builder(), |builder, (n, (interval, burst))| {
+            builder.policy(format!("p{n}"), Quota::per(Duration::from_nanos(*interval), 1).burst(*burst))
+        });
+        let limiter = builder.build().unwrap();
+        let mut time = fixed();
+        let start = limiter.nanos(time);
+        // By policy and key.
+        let mut histories = vec![vec![History::default(); 2]; 2];
+        let mut requests: Vec<Request> = Vec::new();
+        for step in steps {
+            let now = limiter.nanos(time) - start;
+            match step {
+                Step::Wait(nanos) => time += Duration::from_nanos(nanos),
+                Step::Request { key, costs } => {
+                    let charges = [0, 1].map(|n| limiter.charge(PolicyId(n), &key, costs[usize::from(n)]));
+                    let (mut decision, mut bills) = (Decision::default(), SmallVec::new());
+                    limiter.decide(&charges, limiter.nanos(time), &mut decision, Some(&mut bills));
+                    let fits = (0..2).all(|n| {
+                        let (interval, burst) = quotas[n];
+                        let level = histories[n][usize::from(key)].level(now, interval);
+                        costs[n] == 0 || level + u64::from(costs[n]) * interval <= u64::from(burst) * interval
+                    });
+                    prop_assert!(fits || !decision.is_allowed(), "over-admitted");
+                    if decision.is_allowed() {
+                        let mut places = [Vec::new(), Vec::new()];
+                        for n in 0..2 {
+                            let history = &mut histories[n][usize::from(key)].0;
+                            places[n].push(history.len());
+                            history.push((now, costs[n].into()));
+                        }
+                        requests.push((key, bills, places));
+                    }
+                }
+                Step::Charge { bill, cells } => {
+                    let count = requests.len().max(1);
+                    if let Some((key, bills, places)) = requests.get_mut(bill / 2 % count) {
+                        let n = bill % 2;
+                        let charged = limiter.debit(&mut bills[n], cells, time);
+                        let history = &mut histories[n][usize::from(*key)].0;
+                        places[n].push(history.len());
+                        history.push((now, charged.into()));
+                        prop_assert!(charged <= cells);
+                    }
+                }
+                Step::Refund { bill, cells } => {
+                    let count = requests.len().max(1);
+                    if let Some((key, bills, places)) = requests.get_mut(bill / 2 % count) {
+                        let n = bill % 2;
+                        let mut given: u64 = limiter.credit(&mut bills[n], cells, time).into();
+                        prop_assert!(given <= cells.into());
+                        // The last that were charged are the first to be given back.
+                        for place in places[n].iter().rev() {
+                            let charged = &mut histories[n][usize::from(*key)].0[*place].1;
+                            let part = given.min(*charged);
+                            *charged -= part;
+                            given -= part;
+                        }
+                        prop_assert_eq!(given, 0, "more than was charged");
+                    }
+                }
+            }
+            let now = limiter.nanos(time) - start;
+            for n in 0..2 {
+                let (interval, burst) = quotas[n];
+                for key in 0..2u8 {
+                    let standing = limiter.peek(PolicyId(n as u8), &key, time).unwrap();
+                    let debt = standing.reset_after().as_nanos() as u64;
+                    prop_assert!(debt <= 2 * u64::from(burst) * interval);
+                    // Never less than what is owed for what was not given back.
+                    prop_assert!(debt >= histories[n][usize::from(key)].level(now, interval));
+                }
+            }
+        }
+    }
+}

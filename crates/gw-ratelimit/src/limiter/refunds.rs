@@ -1,0 +1,37 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::store::KeyHash;
+
+/// How much was ever taken back from keys, in nanoseconds of debt: a few sums, each for many keys.
+///
+/// A charge that is taken back later must not bring its key more than it cost. What it cost depends on the debt that the
+/// key had: a charge on top of an hour's debt is still owed after half an hour, and one without has long run off. If debt
+/// that was there at the time of a charge is taken back afterwards, the charge has less to stand on, and its receipt does
+/// not know. So whoever takes a charge back asks how much was taken back since. That some of it may have been other keys'
+/// makes the answer larger, and the refund smaller.
+#[derive(Debug)]
+pub(super) struct Refunds(Box<[AtomicU64]>);
+
+impl Refunds {
+    const SUMS: usize = 256;
+
+    pub(super) fn new() -> Self {
+        Self((0..Self::SUMS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// The sum so far. What is charged afterwards is not ordered before: if it was charged before something was taken back,
+    /// that is not in the sum.
+    pub(super) fn until_now(&self, key: KeyHash) -> u64 {
+        self.sum(key).map_or(0, |sum| sum.load(Ordering::Acquire))
+    }
+
+    /// Adds to the sum what is being taken back, while nothing else can be charged to the key: the sum before.
+    pub(super) fn add(&self, key: KeyHash, owed: u64) -> u64 {
+        self.sum(key)
+            .map_or(0, |sum| sum.fetch_add(owed, Ordering::AcqRel))
+    }
+
+    fn sum(&self, key: KeyHash) -> Option<&AtomicU64> {
+        self.0.get(key.spread() % Self::SUMS)
+    }
+}

@@ -1,0 +1,142 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::algorithm::Algorithm;
+use crate::config::ConfigError;
+use crate::quota::Quota;
+use crate::store::{Compact, Exact, InMemory};
+use crate::tally::Tally;
+
+/// How the state of keys is held, and how much of it.
+///
+/// Both kinds have a bound that is never exceeded, and both forgive nobody's debt at it: an attacker who comes with
+/// ever new keys washes nothing out. What that costs is paid by newcomers; `docs/ratelimit-memory.md` has measured
+/// how much.
+///
+/// # Examples
+///
+/// ```
+/// use gw_ratelimit::{Limiter, Memory, Quota};
+///
+/// // 80 megabytes, from the start and for ever.
+/// let limiter = Limiter::builder()
+///     .policy("per_ip", Quota::per_second(10).burst(50))
+///     .memory(Memory::compact(10_000_000))
+///     .build()?;
+/// # Ok::<(), gw_ratelimit::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    kind: Kind,
+    /// Whether what counts beside this memory knows no sliding windows.
+    rates_only: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Exact { max_keys: usize },
+    Compact { keys: usize },
+}
+
+impl Memory {
+    /// How many keys are held in all, unless it is said otherwise.
+    pub const DEFAULT_MAX_KEYS: usize = 1_000_000;
+    /// The most keys that can be asked for.
+    pub const MOST_KEYS: usize = u32::MAX as usize;
+    /// The least time between cells that compact memory counts by.
+    pub const MIN_COMPACT_INTERVAL: Duration = Duration::from_micros(100);
+    /// The longest time that winning back a burst may take in compact memory.
+    pub const MAX_COMPACT_RESET: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+    /// Each key has a state of its own. At most `max_keys` are held in all, over all policies; each takes 21 to 43
+    /// bytes.
+    ///
+    /// Memory is taken as keys come, and kept. When there is no room, keys without debt give way; if there are none,
+    /// newcomers share one quota per policy and shard of the table, until there is room again. Shards fill a little
+    /// unevenly: of a million keys' table, the first shard is full at about 98 % of the bound.
+    pub const fn exact(max_keys: usize) -> Self {
+        Self::of(Kind::Exact { max_keys })
+    }
+
+    /// Eight bytes a key, with places for `keys` keys (rounded up to eight) for *each* policy. All of it is taken when
+    /// the limiter is built; after that nothing is allocated, ever. A check looks at one cache line.
+    ///
+    /// A key has eight places to be in. If it is in none of them, it takes that of the key with the least debt, and
+    /// begins with that debt: none, as long as there is an idle one. So it is stricter than exact memory, never more
+    /// lenient, and the more so the fuller it is: give it twice the keys that are in debt at a time. Two of the keys
+    /// in one line are taken for one with a probability of 1 to 65,535, and then share what one may do.
+    ///
+    /// Its clock has whole microseconds. Only for rates, of at most a cell in
+    /// [`Memory::MIN_COMPACT_INTERVAL`], and with a burst that is won back within [`Memory::MAX_COMPACT_RESET`]; the
+    /// time between cells is rounded up to a microsecond, which takes at most a hundredth off the rate. After 7.9 years
+    /// the times end, and the limiter refuses everything until it is built anew.
+    pub const fn compact(keys: usize) -> Self {
+        Self::of(Kind::Compact { keys })
+    }
+
+    const fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            rates_only: false,
+        }
+    }
+
+    /// For rates only, now and when quotas are changed.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn rates_only(mut self) -> Self {
+        self.rates_only = true;
+        self
+    }
+
+    pub(crate) fn check(self) -> Result<(), ConfigError> {
+        let (Kind::Exact { max_keys: keys } | Kind::Compact { keys }) = self.kind;
+        if (1..=Self::MOST_KEYS).contains(&keys) {
+            return Ok(());
+        }
+        Err(ConfigError::new(
+            "memory",
+            "must be for 1 to 4294967295 keys",
+        ))
+    }
+
+    pub(crate) fn store(self, tallies: Arc<[Tally]>) -> InMemory {
+        match self.kind {
+            Kind::Exact { max_keys } => InMemory::Exact(Exact::new(max_keys, tallies)),
+            Kind::Compact { keys } => InMemory::Compact(Compact::new(keys, tallies)),
+        }
+    }
+
+    /// What counts for a quota, if it can be counted in this memory.
+    pub(crate) fn algorithm(self, quota: Quota) -> Result<Algorithm, ConfigError> {
+        let algorithm = Algorithm::new(quota)?;
+        if self.rates_only && matches!(algorithm, Algorithm::Window(_)) {
+            const RULE: &str =
+                "must be a rate where it is shared in Redis, and not a sliding window";
+            return Err(ConfigError::new("quota", RULE));
+        }
+        let Kind::Compact { .. } = self.kind else {
+            return Ok(algorithm);
+        };
+        let Algorithm::Gcra(gcra) = algorithm else {
+            const RULE: &str = "must be a rate where memory is compact, and not a sliding window";
+            return Err(ConfigError::new("quota", RULE));
+        };
+        if u128::from(gcra.interval()) < Self::MIN_COMPACT_INTERVAL.as_nanos() {
+            const RULE: &str = "must be at most 10000 a second where memory is compact";
+            return Err(ConfigError::new("rate", RULE));
+        }
+        if u128::from(gcra.tolerance()) > Self::MAX_COMPACT_RESET.as_nanos() {
+            const RULE: &str =
+                "must be won back at the rate within 366 days where memory is compact";
+            return Err(ConfigError::new("burst", RULE));
+        }
+        Ok(Algorithm::Gcra(gcra.in_steps_of(Compact::TICK)))
+    }
+}
+
+/// [`Memory::exact`] for [`Memory::DEFAULT_MAX_KEYS`].
+impl Default for Memory {
+    fn default() -> Self {
+        Self::exact(Self::DEFAULT_MAX_KEYS)
+    }
+}
