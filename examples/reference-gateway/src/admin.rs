@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 pub use self::access::Token;
-use crate::assembly::Controls;
+use crate::assembly::{Controls, LimitControls};
 use crate::readiness::Readiness;
 
 /// What the admin listener shows.
@@ -78,6 +78,13 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .upstreams
         .iter()
         .for_each(Upstream::record_gauges);
+    let limits = admin.controls.limits.iter();
+    limits
+        .flat_map(LimitControls::handles)
+        .for_each(|(handle, _)| handle.record_gauges());
+    if let Some(logs) = &admin.controls.logs {
+        logs.per_client.record_gauges();
+    }
     let text = admin.metrics.render();
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, format), NO_STORE], text).into_response()

@@ -16,26 +16,50 @@ pub(super) async fn page(State(admin): State<Admin>) -> Response {
         .iter()
         .flat_map(|stage| stage.stores.iter().map(|store| self::store(stage, store)))
         .collect();
-    json_page(&json!({ "limits": limits, "stores": stores }))
+    json_page(&json!({
+        "limits": limits,
+        "stores": stores,
+        "top_offenders": top_offenders(stages),
+    }))
 }
 
 fn of_stage(stage: &LimitControls) -> Vec<Value> {
-    let local = stage.local.snapshot();
-    let local = local.iter().map(|policy| (policy, false));
-    let shared: Vec<_> = stage
-        .stores
-        .iter()
-        .flat_map(|store| store.limiter.handle().snapshot())
-        .collect();
-    let all = local.chain(shared.iter().map(|policy| (policy, true)));
-    let described = all.map(|(policy, is_shared)| {
-        let mut described = limit(policy);
-        described.insert("stage".to_owned(), stage.stage.into());
-        described.insert("shared".to_owned(), is_shared.into());
-        Value::from(described)
+    let described = stage.handles().flat_map(|(handle, store)| {
+        let policies = handle.snapshot().into_iter();
+        policies.map(move |policy| {
+            let mut described = limit(&policy);
+            described.insert("stage".to_owned(), stage.stage.into());
+            described.insert("shared".to_owned(), store.is_some().into());
+            Value::from(described)
+        })
     });
     described.collect()
 }
+
+/// Who was refused most often of late, by any limit. Keys are hashes, which differ with each start.
+fn top_offenders(stages: &[LimitControls]) -> Vec<Value> {
+    let all = stages.iter().flat_map(|stage| {
+        let offenders = stage
+            .handles()
+            .flat_map(|(handle, _)| handle.top_offenders(OFFENDERS));
+        offenders.map(|offender| (stage.stage, offender))
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_by(|(_, a), (_, b)| b.refusals.total_cmp(&a.refusals));
+    all.truncate(OFFENDERS);
+    let described = all.into_iter().map(|(stage, offender)| {
+        json!({
+            "limit": &*offender.policy,
+            "stage": stage,
+            "key": offender.key.to_string(),
+            "refusals": offender.refusals,
+            "at_least": offender.at_least,
+        })
+    });
+    described.collect()
+}
+
+const OFFENDERS: usize = 20;
 
 pub(super) fn limit(policy: &PolicySnapshot) -> Map<String, Value> {
     let quota = &policy.quota;
@@ -52,6 +76,7 @@ pub(super) fn limit(policy: &PolicySnapshot) -> Map<String, Value> {
             _ => "off",
         },
         "keys": policy.keys,
+        "fill": policy.fill,
         "allowed": policy.allowed,
         "limited": policy.limited,
         "would_limit": policy.would_limit,

@@ -71,6 +71,32 @@ async fn a_consumer_has_one_quota_wherever_it_calls_from_and_whichever_key_it_us
     ] {
         assert_eq!(calls[key], value, "{key}: {calls}");
     }
+    // The one whose both keys were refused five times in all, and the other.
+    let offenders = limits["top_offenders"].as_array().unwrap();
+    let refusals: Vec<_> = offenders
+        .iter()
+        .map(|it| it["refusals"].as_f64().unwrap().round())
+        .collect();
+    assert_eq!(refusals, [5.0, 2.0], "{limits}");
+    for offender in offenders {
+        assert_eq!(
+            (&offender["limit"], &offender["stage"]),
+            (&"calls".into(), &"post_auth_limit".into())
+        );
+        assert_eq!(offender["key"].as_str().unwrap().len(), 16);
+    }
+    assert!(
+        !limits.to_string().contains("acme"),
+        "keys are hashed: {limits}"
+    );
+    assert!(calls["fill"].as_f64().unwrap() > 0.99, "{calls}");
+    let metrics = crate::http::get(gateway.admin, "/metrics").await;
+    let sample = "gateway_rate_limit_fill_ratio{policy=\"calls\"} ";
+    assert!(
+        metrics.text().lines().any(|line| line.starts_with(sample)),
+        "{}",
+        metrics.text()
+    );
     assert_eq!(calls["quota"]["count"], 1);
     assert_eq!(calls["quota"]["period_seconds"], 3600.0);
     assert_eq!(calls["quota"]["burst"], 3);

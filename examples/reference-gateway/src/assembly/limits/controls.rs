@@ -14,6 +14,15 @@ pub struct LimitControls {
     pub stores: Vec<StoreControls>,
 }
 
+impl LimitControls {
+    /// The handles of all limits, those that are shared last.
+    pub fn handles(&self) -> impl Iterator<Item = (RateLimitHandle, Option<&StoreControls>)> {
+        let shared = self.stores.iter();
+        let shared = shared.map(|store| (store.limiter.handle(), Some(store)));
+        std::iter::once((self.local.clone(), None)).chain(shared)
+    }
+}
+
 /// Limits with one store.
 #[derive(Debug, Clone)]
 pub struct StoreControls {
