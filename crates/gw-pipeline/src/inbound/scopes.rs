@@ -54,11 +54,13 @@ impl<R> ScopesLayer<R> {
     fn allows(&self, extensions: &Extensions) -> bool {
         let route = extensions.get().and_then(RouteMatch::ordinal);
         let needed = route.and_then(|ordinal| self.needed.get(ordinal));
-        let caller = extensions.get::<Identity>();
-        let has =
-            |scope: &str| caller.is_some_and(|caller| caller.scopes().any(|has| has == scope));
-        needed.is_none_or(|needed| needed.iter().all(|scope| has(scope)))
+        needed.is_none_or(|needed| needed.is_empty() || has_all(extensions.get(), needed))
     }
+}
+
+fn has_all(caller: Option<&Identity>, needed: &[Box<str>]) -> bool {
+    let has = |scope: &str| caller.is_some_and(|caller| caller.scopes().any(|has| has == scope));
+    needed.iter().all(|scope| has(scope))
 }
 
 impl<F: FactSet + HasRoute + HasIdentity, R> Stage<F> for ScopesLayer<R> {

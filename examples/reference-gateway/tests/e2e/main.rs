@@ -26,7 +26,6 @@ mod listeners;
 mod log_lines;
 mod logs;
 mod places;
-mod redis;
 mod refusals;
 mod request_metrics;
 mod shared_limits;

@@ -3,6 +3,7 @@
 //! A gateway waits 5 ms for Redis. On a machine that is busy with other things it may wait in vain, so what is asserted
 //! leaves room for that on the strict side: a question without an answer may have cost a cell, and never gives one.
 
+use gw_testkit::redis::{Server, free_port};
 use gw_testkit::upstream::{Reply, Upstream, always};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -11,7 +12,6 @@ use crate::api_keys::{self, ask};
 use crate::command::{PATIENCE, until};
 use crate::gateway::{Gateway, all_to, check, config};
 use crate::http::{is_refusal, page, retry_after};
-use crate::redis::{Redis, free_port};
 
 /// Of which a gateway leases an eighth at a time.
 const BURST: u64 = 24;
@@ -101,7 +101,7 @@ async fn gave_up(gateway: &Gateway) {
 /// Story: two gateways behind one balancer each let a client's whole quota through.
 #[tokio::test]
 async fn together_they_let_through_what_one_would() {
-    let redis = Redis::start().await;
+    let redis = Server::start();
     for mode in ["enforce", "leased"] {
         let more = format!("mode = \"{mode}\"\non_store_error = \"closed\"");
         let (gateways, up) = two(&redis.url(), &more).await;
@@ -148,7 +148,7 @@ async fn together_they_let_through_what_one_would() {
 /// A consumer with two keys, at two gateways: one quota.
 #[tokio::test]
 async fn consumers_are_counted_together_too() {
-    let redis = Redis::start().await;
+    let redis = Server::start();
     let up = Upstream::start(always(Reply::ok())).await;
     let mut tables =
         devices(&redis.url(), "on_store_error = \"closed\"").replace("header:x-device", "consumer");
@@ -177,7 +177,7 @@ async fn consumers_are_counted_together_too() {
 /// together again. Nobody sees an error in between.
 #[tokio::test]
 async fn while_redis_is_stopped_each_counts_for_itself() {
-    let mut redis = Redis::start().await;
+    let mut redis = Server::start();
     let (gateways, _up) = two(&redis.url(), "").await;
     for gateway in &gateways {
         recovered(gateway).await;
@@ -187,7 +187,7 @@ async fn while_redis_is_stopped_each_counts_for_itself() {
         before += u64::from(status(&gateways[0], "d").await == 200);
     }
     assert_eq!(before, 3);
-    redis.stop().await;
+    redis.stop();
     for (gateway, spent) in gateways.iter().zip([3, 0]) {
         let mut alone = 0;
         for _ in 0..2 * BURST {
@@ -213,7 +213,7 @@ async fn while_redis_is_stopped_each_counts_for_itself() {
         );
         assert_eq!(store["on_store_error"], "local");
     }
-    redis.start_again().await;
+    redis.start_again();
     for gateway in &gateways {
         recovered(gateway).await;
     }
@@ -232,13 +232,13 @@ async fn while_redis_is_stopped_each_counts_for_itself() {
 /// it goes on it still knows who owes what.
 #[tokio::test]
 async fn while_redis_is_frozen_requests_are_answered_and_debts_are_kept() {
-    let redis = Redis::start().await;
+    let redis = Server::start();
     let (gateways, _up) = two(&redis.url(), "").await;
     for gateway in &gateways {
         recovered(gateway).await;
     }
     passed(&gateways, ["x-device: debtor"; 2]).await;
-    redis.freeze().await;
+    redis.freeze();
     for gateway in &gateways {
         gave_up(gateway).await;
         let store = store(gateway).await;
@@ -249,7 +249,7 @@ async fn while_redis_is_frozen_requests_are_answered_and_debts_are_kept() {
         );
         assert!([200, 429].contains(&status(gateway, "anybody").await));
     }
-    redis.thaw().await;
+    redis.thaw();
     for gateway in &gateways {
         recovered(gateway).await;
         // A burst takes hours to come back.
@@ -296,7 +296,7 @@ async fn without_redis_the_rule_decides() {
 /// A local limit is asked first: what it refuses costs nothing in Redis.
 #[tokio::test]
 async fn what_needs_no_network_is_asked_first() {
-    let redis = Redis::start().await;
+    let redis = Server::start();
     let up = Upstream::start(always(Reply::ok())).await;
     let mut tables = "[limits.address]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 2\n".to_owned();
     tables += &devices(&redis.url(), "");
