@@ -19,6 +19,30 @@ pub const ADDRESS_DENIED: Code = Code::new(
     GrpcStatus::PermissionDenied,
 );
 
+/// The request carries no credentials.
+pub const AUTH_REQUIRED: Code = Code::new(
+    "AUTH_REQUIRED",
+    StatusCode::UNAUTHORIZED,
+    "The request needs credentials.",
+    GrpcStatus::Unauthenticated,
+);
+
+/// The request's credentials are nobody's.
+pub const AUTH_INVALID: Code = Code::new(
+    "AUTH_INVALID",
+    StatusCode::UNAUTHORIZED,
+    "The credentials are not valid.",
+    GrpcStatus::Unauthenticated,
+);
+
+/// The caller is known, and lacks a scope that the route asks for.
+pub const FORBIDDEN: Code = Code::new(
+    "FORBIDDEN",
+    StatusCode::FORBIDDEN,
+    "The credentials do not allow this.",
+    GrpcStatus::PermissionDenied,
+);
+
 /// No route matches.
 pub const ROUTE_NOT_FOUND: Code = Code::new(
     "ROUTE_NOT_FOUND",

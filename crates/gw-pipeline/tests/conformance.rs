@@ -1,5 +1,7 @@
 //! The stages of this crate keep the contract of every layer.
 
+#![allow(clippy::unwrap_used, reason = "assertions")]
+
 use gw_core::Body;
 use gw_core::key::TrustedProxies;
 use gw_pipeline::inbound::{
@@ -73,5 +75,32 @@ mod pipeline {
     gw_testkit::conformance! {
         admits: Admits::All,
         layer: |_| gw_pipeline::Pipeline::builder().request_id(RequestIdLayer::new()).into_layer(),
+    }
+}
+
+#[cfg(feature = "api-keys")]
+mod api_keys {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gw_pipeline::inbound::{ApiKeys, ApiKeysLayer};
+
+    gw_testkit::conformance! {
+        admits: Admits::Total(2),
+        layer: |on_reject| {
+            let asked = AtomicUsize::new(0);
+            ApiKeysLayer::new(ApiKeys::builder().build().unwrap())
+                // The suite's requests carry no keys: the first two pass because of this, and the others are refused.
+                .public(move |_| asked.fetch_add(1, Ordering::Relaxed) < 2)
+                .on_reject(on_reject)
+        },
+    }
+}
+
+mod scopes {
+    use gw_pipeline::inbound::ScopesLayer;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |on_reject| ScopesLayer::by_route([["orders:read"]]).on_reject(on_reject),
     }
 }

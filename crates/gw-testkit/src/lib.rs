@@ -15,6 +15,8 @@ pub mod conformance;
 pub mod elasticsearch;
 pub mod log_capture;
 pub mod metrics_capture;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod service;
 pub mod upstream;
 

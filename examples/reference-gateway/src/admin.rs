@@ -2,6 +2,7 @@
 //! traffic does.
 
 mod access;
+mod limits;
 mod logs;
 
 use axum::Router;
@@ -14,12 +15,11 @@ use gw_bulkhead::LaneSnapshot;
 use gw_observe::AccessLogHandle;
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
-use gw_ratelimit::PolicySnapshot;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 pub use self::access::Token;
-use crate::assembly::Controls;
+use crate::assembly::{Controls, LimitControls};
 use crate::readiness::Readiness;
 
 /// What the admin listener shows.
@@ -51,7 +51,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/lanes", get(lanes))
-        .route("/limits", get(limits))
+        .route("/limits", get(limits::page))
         .route("/upstreams", get(upstreams))
         .route("/access-log", get(access_log))
         .route("/logs", get(logs::page))
@@ -78,6 +78,13 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .upstreams
         .iter()
         .for_each(Upstream::record_gauges);
+    let limits = admin.controls.limits.iter();
+    limits
+        .flat_map(LimitControls::handles)
+        .for_each(|(handle, _)| handle.record_gauges());
+    if let Some(logs) = &admin.controls.logs {
+        logs.per_client.record_gauges();
+    }
     let text = admin.metrics.render();
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, format), NO_STORE], text).into_response()
@@ -104,23 +111,6 @@ fn lane(lane: &LaneSnapshot) -> Value {
             "queue_timeout": rejected.queue_timeout,
             "draining": rejected.draining,
         },
-    })
-}
-
-async fn limits(State(admin): State<Admin>) -> Response {
-    let limits: Vec<_> = admin.controls.limits.snapshot().iter().map(limit).collect();
-    json_page(&json!({ "limits": limits }))
-}
-
-fn limit(policy: &PolicySnapshot) -> Value {
-    json!({
-        "name": &*policy.name,
-        "keys": policy.keys,
-        "allowed": policy.allowed,
-        "limited": policy.limited,
-        "would_limit": policy.would_limit,
-        "skipped": policy.skipped,
-        "overflowed": policy.overflowed,
     })
 }
 

@@ -1,6 +1,7 @@
 //! A configuration as layers, in the order that the compiler checks.
 
-mod closed;
+mod asked;
+mod authenticate;
 mod dispatch;
 mod fault;
 mod lanes;
@@ -23,7 +24,6 @@ use gw_pipeline::inbound::{
 use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
 use gw_pipeline::upstream::Upstream;
 use gw_pipeline::{Body, Pipeline};
-use gw_ratelimit::RateLimitHandle;
 use http::header::{
     HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -32,6 +32,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 pub use self::fault::Fault;
+pub use self::limits::{LimitControls, StoreControls};
 pub use self::log_ingest::{Engine, LogControls, Logs};
 use crate::config::{Config, table};
 
@@ -39,7 +40,8 @@ use crate::config::{Config, table};
 #[derive(Debug, Clone)]
 pub struct Controls {
     pub lanes: BulkheadHandle,
-    pub limits: RateLimitHandle,
+    /// Those that are asked before authentication, and those behind it.
+    pub limits: [LimitControls; 2],
     pub upstreams: Vec<Upstream>,
     /// None if no route ends in the log intake.
     pub logs: Option<LogControls>,
@@ -87,9 +89,8 @@ pub fn assemble(
     let respond = respond(&config.response);
 
     let routes = routes::routes(config).map_err(|error| Fault::of_routes(&error))?;
-    let limits = limits::before_authentication(config)
-        .map_err(|error| Fault::of_limits(&error))?
-        .on_reject(respond.clone());
+    let limits = limits::before_authentication(config, &respond)?;
+    let consumer_limits = limits::after_authentication(config, &respond)?;
     let lanes = lanes::lanes(config)
         .map_err(|error| Fault::of_lanes(&error))?
         .on_reject(respond.clone());
@@ -97,7 +98,7 @@ pub fn assemble(
     let forward = upstreams::forward(config, &upstreams, proxies.clone())?;
     let controls = Controls {
         lanes: lanes.handle(),
-        limits: limits.handle(),
+        limits: [limits.controls(), consumer_limits.controls()],
         upstreams,
         logs: logs.map(Logs::controls),
     };
@@ -125,7 +126,9 @@ pub fn assemble(
         .ip_filter(ip_filter(config, proxies).on_reject(respond.clone()))
         .pre_auth_limit(limits)
         .admit(lanes)
-        .authenticate(closed::ClosedLayer::new(config, respond.clone()))
+        .authenticate(authenticate::authenticate(config)?.on_reject(respond.clone()))
+        .post_auth_limit(consumer_limits)
+        .authorize(authenticate::authorize(config).on_reject(respond.clone()))
         .transform(IdentityHeadersLayer::new(identity_headers(config)))
         .forward_keeping_deadline(dispatch::Dispatch::new(
             forward,

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use crate::assembly::log_ingest;
 use crate::config::Config;
 use crate::config::table::{
-    Access, Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target, Total,
+    Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target, Total,
 };
-use crate::config::value::Balance;
+use crate::config::value::{Balance, Key};
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
 const MISSING: [&str; 5] = [
@@ -25,6 +25,7 @@ pub fn without_effect(config: &Config) -> Vec<String> {
     let mut notes = Notes::default();
     MISSING.iter().for_each(|key| notes.note(true, *key));
     auth(config, &mut notes);
+    limits(config, &mut notes);
     lanes(config, &mut notes);
     upstreams(config, &mut notes);
     routes(config, &mut notes);
@@ -57,18 +58,31 @@ impl Notes {
 }
 
 fn auth(config: &Config, notes: &mut Notes) {
-    const CLOSED: &str =
-        "there are no authenticators in this version: routes that ask for one answer 401";
-    notes.explain(config.auth.names().next().is_some(), "auth", CLOSED);
-    for (name, limit) in &config.limits {
-        let alone = "each instance counts for itself in this version";
-        notes.explain(limit.store.is_some(), format!("limits.{name}.store"), alone);
+    for name in config.auth.jwt.keys() {
+        let nobody = "tokens cannot be checked in this version, and none is good: a route that names no other \
+                      authenticator answers 401";
+        notes.explain(true, format!("auth.jwt.{name}"), nobody);
     }
-    let keyed = config
-        .limits
-        .iter()
-        .filter(|(_, limit)| limit.key.needs_identity());
-    keyed.for_each(|(name, _)| notes.note(true, format!("limits.{name}")));
+    for (name, keys) in &config.auth.api_keys {
+        let missing =
+            "does not exist, so that nobody has a key: it is read when the gateway starts";
+        notes.explain(
+            keys.is_missing(),
+            format!("auth.api_keys.{name}.file"),
+            missing,
+        );
+    }
+}
+
+fn limits(config: &Config, notes: &mut Notes) {
+    for (name, limit) in &config.limits {
+        let no_user = "counts all callers together in this version: API keys name no user";
+        notes.explain(
+            limit.key == Key::User,
+            format!("limits.{name}.key"),
+            no_user,
+        );
+    }
 }
 
 fn lanes(config: &Config, notes: &mut Notes) {
@@ -104,10 +118,6 @@ fn routes(config: &Config, notes: &mut Notes) {
     for (index, route) in config.routes.iter().enumerate() {
         let key = |part: &str| format!("routes[{index}].{part}");
         notes.note(route.schema.is_some(), key("schema"));
-        if let Access::Authenticated { scopes, limits, .. } = &route.access {
-            notes.note(!scopes.is_empty(), key("scopes"));
-            notes.note(!limits.is_empty(), key("consumer_limits"));
-        }
         match &route.target {
             Target::Upstream(forward) => {
                 notes.note(forward.retry.is_some(), key("retry"));

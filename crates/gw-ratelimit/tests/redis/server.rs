@@ -1,60 +1,34 @@
-//! A Redis server of the test's own.
+//! A Redis server of the test's own, and what the tests ask it.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use gw_ratelimit::redis::RedisStore;
+use gw_testkit::redis as testkit;
 use redis::aio::MultiplexedConnection;
 
 pub(crate) const SECRET: &[u8] = b"the tests' own secret";
 
 /// Runs until it is dropped. It keeps nothing on disk.
 #[derive(Debug)]
-pub(crate) struct Server {
-    child: Child,
-    port: u16,
-    arguments: Vec<&'static str>,
-    home: tempfile::TempDir,
-}
+pub(crate) struct Server(testkit::Server);
 
 impl Server {
     pub(crate) fn start() -> Self {
-        Self::with(&[])
+        Self(testkit::Server::start())
     }
 
-    pub(crate) fn with(arguments: &[&'static str]) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        // Another program may take the port in between.
-        for _ in 0..20 {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
-            if let Some(child) = run(port, arguments, &home) {
-                return Self {
-                    child,
-                    port,
-                    arguments: arguments.to_vec(),
-                    home,
-                };
-            }
-        }
-        panic!("redis-server does not start; see tests/setup");
-    }
-
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
+    pub(crate) fn with(arguments: &[&str]) -> Self {
+        Self(testkit::Server::with(arguments))
     }
 
     /// With a timeout that is met unless something is wrong.
     pub(crate) fn store(&self, name: &str) -> RedisStore {
-        RedisStore::new(format!("redis://127.0.0.1:{}", self.port), name, SECRET)
-            .timeout(Duration::from_secs(5))
+        RedisStore::new(self.url(), name, SECRET).timeout(Duration::from_secs(5))
     }
 
     pub(crate) async fn connect(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        let client = redis::Client::open(self.url()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
@@ -66,57 +40,18 @@ impl Server {
             .await;
         keys.unwrap()
     }
+}
 
-    pub(crate) fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+impl Deref for Server {
+    type Target = testkit::Server;
 
-    /// On the same port, without what it knew.
-    pub(crate) fn start_again(&mut self) {
-        self.child = run(self.port, &self.arguments, &self.home).unwrap();
-    }
-
-    pub(crate) fn freeze(&self) {
-        self.signal("-STOP");
-    }
-
-    pub(crate) fn thaw(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let mut kill = Command::new("kill");
-        let status = kill.arg(signal).arg(self.child.id().to_string()).status();
-        assert!(status.unwrap().success());
+    fn deref(&self) -> &testkit::Server {
+        &self.0
     }
 }
 
-/// `None` if it does not come to be ready.
-fn run(port: u16, arguments: &[&str], home: &tempfile::TempDir) -> Option<Child> {
-    let mut child = Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .args(["--port", &port.to_string()])
-        .args(arguments)
-        .current_dir(home.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("redis-server is there; see tests/setup");
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    for line in lines.map_while(Result::ok) {
-        if line.contains("Ready to accept connections") {
-            return Some(child);
-        }
-    }
-    child.wait().unwrap();
-    None
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut testkit::Server {
+        &mut self.0
     }
 }

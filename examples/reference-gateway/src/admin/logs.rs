@@ -20,7 +20,7 @@ fn describe(logs: &LogControls) -> Value {
         .per_client
         .snapshot()
         .iter()
-        .map(super::limit)
+        .map(super::limits::limit)
         .collect();
     let consumer = logs.consumer.as_ref().map(|handle| handle.status());
     json!({

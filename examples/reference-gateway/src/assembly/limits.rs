@@ -1,125 +1,141 @@
-//! `[limits.*]`, and the routes that name them, as policies of one layer.
+//! `[limits.*]`, and the routes that name them, as policies of two stages: one that stands before authentication, and one
+//! behind it.
 
-use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+mod controls;
+mod key;
+mod layer;
+mod shared;
 
-use gw_core::context::RouteMatch;
-use gw_core::key::{AvailableIn, ClientIp, Header, KeyExtractor, MissingKey, Route};
-use gw_core::stage::{HasClientAddr, HasRoute};
+use gw_core::Respond;
+use gw_core::key::KeyExtractor;
+use gw_pipeline::pipeline::slot::{self, Slot as _};
+use gw_ratelimit::redis::{Leases, OnFailure, RedisStore};
 use gw_ratelimit::{ConfigError, Mode, Policy, Quota, RateLimitLayer};
-use http::HeaderValue;
-use http::request::Parts;
 
+pub use self::controls::{LimitControls, StoreControls};
+use self::key::{CallerKey, EarlyKey};
+pub(super) use self::layer::LimitsLayer;
+use super::Fault;
+use super::asked::Asked;
 use crate::config::Config;
-use crate::config::table;
-use crate::config::value::Key;
+use crate::config::table::{self, Access, OnStoreError, SharedStore};
 
-/// The layer that asks every limit which stands before authentication.
+/// The stage that asks every limit which a route names in `limits`.
 pub(super) fn before_authentication(
     config: &Config,
-) -> Result<RateLimitLayer<(PreAuthKey, ())>, ConfigError> {
-    let limits = config
-        .limits
-        .iter()
-        .filter(|(_, limit)| !limit.key.needs_identity());
-    let policies = limits.filter_map(|(name, limit)| {
-        let key = PreAuthKey::new(limit)?;
-        let asked = Asked::by(config, name)?;
-        let quota = Quota::per(limit.rate.per, limit.rate.count.get()).burst(limit.burst.get());
-        let policy = Policy::new(name.as_str(), quota)
-            .key(key)
-            .mode(mode(limit.mode));
-        Some(policy.when(move |parts| asked.covers(parts)))
+    respond: &Respond,
+) -> Result<LimitsLayer<EarlyKey>, Fault> {
+    let asked = config.limits.iter().filter_map(|(name, limit)| {
+        let named = |names: &[String]| names.contains(name);
+        let unmatched = named(&config.server.default_limits);
+        let asked = Asked::by(config, |route| named(&route.limits), unmatched);
+        Limit::asked(name, limit, EarlyKey::of(limit)?, asked)
     });
-    RateLimitLayer::builder().policies(policies).build()
+    stage(slot::PreAuthLimit::NAME, asked.collect(), respond)
 }
 
-/// Which routes ask a limit, by their place in the table.
-struct Asked {
-    routes: Vec<bool>,
-    unmatched: bool,
+/// The stage that asks every limit which a route names in `consumer_limits`. One that is named in both places counts in
+/// each of them for itself.
+pub(super) fn after_authentication(
+    config: &Config,
+    respond: &Respond,
+) -> Result<LimitsLayer<CallerKey>, Fault> {
+    let asked = config.limits.iter().filter_map(|(name, limit)| {
+        let named = |access: &Access| match access {
+            Access::Public => false,
+            Access::Authenticated { limits, .. } => limits.contains(name),
+        };
+        let asked = Asked::by(config, |route| named(&route.access), false);
+        Limit::asked(name, limit, CallerKey::of(limit), asked)
+    });
+    stage(slot::PostAuthLimit::NAME, asked.collect(), respond)
 }
 
-impl Asked {
-    /// `None` if nobody does.
-    fn by(config: &Config, limit: &str) -> Option<Self> {
-        let names = |list: &[String]| list.iter().any(|name| name == limit);
-        let routes: Vec<bool> = config
-            .routes
-            .iter()
-            .map(|route| names(&route.limits))
-            .collect();
-        let unmatched = names(&config.server.default_limits);
-        (unmatched || routes.contains(&true)).then_some(Self { routes, unmatched })
-    }
-
-    fn covers(&self, parts: &Parts) -> bool {
-        match parts
-            .extensions
-            .get::<RouteMatch>()
-            .and_then(RouteMatch::ordinal)
-        {
-            Some(ordinal) => self.routes.get(ordinal).copied().unwrap_or(false),
-            None => self.unmatched,
-        }
-    }
+/// A limit that somebody asks.
+struct Limit<'c, K> {
+    name: &'c str,
+    store: Option<&'c SharedStore>,
+    burst: u32,
+    policy: Policy<K>,
 }
 
-/// A key that is known before authentication, chosen by the configuration.
-#[derive(Debug, Clone)]
-pub(crate) enum PreAuthKey {
-    Client(ClientIp),
-    Header(Header),
-    Route,
-    Global,
-}
-
-/// The value of a [`PreAuthKey`].
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PreAuthValue {
-    Client(IpAddr),
-    Header(HeaderValue),
-    Route(RouteMatch),
-    Global,
-}
-
-impl PreAuthKey {
-    /// `None` for keys that are made of an identity.
-    fn new(limit: &table::Limit) -> Option<Self> {
-        match &limit.key {
-            Key::Ip => Some(Self::Client(ClientIp::new().v6_prefix(limit.prefix6))),
-            Key::Header(name) => Some(Self::Header(Header::new(name.clone()))),
-            Key::Route => Some(Self::Route),
-            Key::Global => Some(Self::Global),
-            Key::Consumer | Key::User => None,
-        }
-    }
-}
-
-impl KeyExtractor for PreAuthKey {
-    type Key = PreAuthValue;
-
-    fn extract(&self, parts: &Parts) -> Result<PreAuthValue, MissingKey> {
-        Ok(match self {
-            Self::Client(key) => PreAuthValue::Client(key.extract(parts)?),
-            Self::Header(key) => PreAuthValue::Header(key.extract(parts)?),
-            Self::Route => PreAuthValue::Route(Route.extract(parts)?),
-            Self::Global => PreAuthValue::Global,
+impl<'c, K: KeyExtractor> Limit<'c, K> {
+    fn asked(name: &'c str, limit: &'c table::Limit, key: K, asked: Asked) -> Option<Self> {
+        let quota = Quota::per(limit.rate.per, limit.rate.count.get()).burst(limit.burst.get());
+        let policy = Policy::new(name, quota).key(key).mode(mode(limit.mode));
+        asked.is_anybody().then(|| Self {
+            name,
+            store: limit.store.as_ref(),
+            burst: limit.burst.get(),
+            policy: policy.when(move |parts| asked.covers(parts)),
         })
     }
 }
 
-impl<F: HasClientAddr + HasRoute> AvailableIn<F> for PreAuthKey {}
-
-// The kind of key need not be hashed: each policy has one kind, and policies do not share keys.
-impl Hash for PreAuthValue {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match self {
-            Self::Client(address) => address.hash(state),
-            Self::Header(value) => value.hash(state),
-            Self::Route(route) => route.hash(state),
-            Self::Global => {}
+/// One layer for the limits that this instance counts alone, and one for those of each store, since a layer charges all of
+/// its policies or none. Limits of one store that are leased, or have another rule for when it fails, are apart.
+fn stage<K>(
+    stage: &'static str,
+    limits: Vec<Limit<'_, K>>,
+    respond: &Respond,
+) -> Result<LimitsLayer<K>, Fault>
+where
+    K: KeyExtractor + Send + Sync + 'static,
+{
+    let (shared, local): (Vec<_>, Vec<_>) =
+        limits.into_iter().partition(|limit| limit.store.is_some());
+    let local = RateLimitLayer::builder()
+        .policies(local.into_iter().map(|limit| limit.policy))
+        .build()
+        .map_err(|error| Fault::of_limits(&error))?;
+    let mut groups: Vec<(&SharedStore, Vec<Limit<'_, K>>)> = Vec::new();
+    for limit in shared {
+        let Some(store) = limit.store else { continue };
+        match groups.iter_mut().find(|(of, _)| *of == store) {
+            Some((_, limits)) => limits.push(limit),
+            None => groups.push((store, vec![limit])),
         }
+    }
+    let mut layer = LimitsLayer::new(stage, local.on_reject(respond.clone()));
+    for (store, limits) in groups {
+        let names: Vec<&str> = limits.iter().map(|limit| limit.name).collect();
+        let burst = limits.iter().map(|limit| limit.burst).min().unwrap_or(1);
+        let shared = RateLimitLayer::builder()
+            .policies(limits.into_iter().map(|limit| limit.policy))
+            .build_shared(&redis(stage, store, burst))
+            .map_err(|error| of_store(&error, &names))?;
+        layer.share(store, shared.on_reject(respond.clone()));
+    }
+    Ok(layer)
+}
+
+/// How many cells one instance takes in advance for one key: an eighth of the burst, so that two that are asked evenly lose
+/// next to nothing by it, and no more than makes questions rare.
+fn lease(burst: u32) -> u32 {
+    (burst / 8).clamp(1, 64)
+}
+
+/// Instances share what they count if they have the same URL: it is the secret that keys are hashed with, so that who
+/// does not know it cannot choose keys that share another's quota.
+fn redis(stage: &'static str, store: &SharedStore, burst: u32) -> RedisStore {
+    let url = store.url.expose();
+    let redis = RedisStore::new(url, stage, format!("the limits of {url}"));
+    let redis = redis.on_failure(match store.on_error {
+        OnStoreError::Local => OnFailure::LocalFallback,
+        OnStoreError::Open => OnFailure::Open,
+        OnStoreError::Closed => OnFailure::Closed,
+    });
+    match store.leased {
+        true => redis.leases(Leases::up_to(lease(burst))),
+        false => redis,
+    }
+}
+
+/// What is wrong is the policy's, or the store's, which all limits of the group name.
+fn of_store(error: &ConfigError, names: &[&str]) -> Fault {
+    match (error.policy(), names) {
+        (None, [first, ..]) => Fault::new(format!("limits.{first}.store"), error.rule()),
+        _ => Fault::of_limits(error),
     }
 }
 

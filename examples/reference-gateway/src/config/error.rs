@@ -20,8 +20,8 @@ pub struct ConfigError {
     pub key: String,
     /// The rule that was broken and what to write instead. Never contains a string value.
     pub message: String,
-    /// The line of the file that is at fault; empty when `line` is 0.
-    pub source_line: String,
+    /// The line of the file that is at fault; `None` when `line` is 0, or when nobody should see it.
+    pub source_line: Option<String>,
 }
 
 impl fmt::Display for ConfigError {
@@ -34,15 +34,14 @@ impl fmt::Display for ConfigError {
             write!(f, ": {}", self.key)?;
         }
         write!(f, ": {}", self.message)?;
-        if self.line == 0 {
+        let Some(source_line) = &self.source_line else {
             return Ok(());
-        }
+        };
         let at = self.column.saturating_sub(1);
         let hidden = if at < EXCERPT { 0 } else { at - EXCERPT / 2 };
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        let shown: String = self
-            .source_line
+        let shown: String = source_line
             .chars()
             .skip(hidden)
             .take(EXCERPT)
@@ -78,6 +77,21 @@ impl ConfigErrors {
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
         Self(errors)
+    }
+
+    /// The same without the file's lines.
+    pub(super) fn without_lines(mut self) -> Self {
+        self.0.iter_mut().for_each(|error| error.source_line = None);
+        self
+    }
+
+    /// The first fault, and how many more there are.
+    pub(crate) fn brief(&self) -> String {
+        match self.0.as_slice() {
+            [] => String::new(),
+            [only] => only.to_string(),
+            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        }
     }
 
     /// The faults, first line of the file first.

@@ -73,18 +73,17 @@ pub fn blame(path: &Path, key: &str, message: impl Into<String>) -> ConfigError 
         };
         Some(document.error(finding))
     });
-    let (key, source_line) = (key.to_owned(), String::new());
     placed.unwrap_or(ConfigError {
         file,
         line: 0,
         column: 0,
-        key,
+        key: key.to_owned(),
         message,
-        source_line,
+        source_line: None,
     })
 }
 
-fn located(document: &Document<'_>, findings: Findings) -> ConfigErrors {
+pub(super) fn located(document: &Document<'_>, findings: Findings) -> ConfigErrors {
     let errors: Vec<ConfigError> = findings
         .into_vec()
         .into_iter()

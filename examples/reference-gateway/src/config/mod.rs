@@ -20,6 +20,7 @@ mod document;
 pub mod environment;
 pub mod error;
 mod finding;
+mod key_file;
 mod load;
 mod read;
 mod rules;
@@ -32,5 +33,6 @@ pub mod value;
 mod tests;
 
 pub use environment::process_environment;
+pub use key_file::read_keys;
 pub use load::blame;
 pub use table::Config;

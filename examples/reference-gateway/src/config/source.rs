@@ -53,7 +53,7 @@ impl<'t> Source<'t> {
             column: visible(head).chars().count() + 1,
             key,
             message: message.into(),
-            source_line: visible(line).trim_end_matches('\r').to_owned(),
+            source_line: Some(visible(line).trim_end_matches('\r').to_owned()),
         }
     }
 
@@ -118,6 +118,6 @@ fn whole_file(name: &str, message: &str) -> ConfigError {
         column: 0,
         key: String::new(),
         message: message.to_owned(),
-        source_line: String::new(),
+        source_line: None,
     }
 }

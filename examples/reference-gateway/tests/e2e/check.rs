@@ -52,21 +52,18 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
         format!("{}: 4 routes, ok\n", file.display())
     );
     for key in [
-        "auth",
+        "auth.api_keys.partners.file",
+        "auth.jwt.main",
         "lanes.lane.logs.per_key",
-        "limits.per_consumer",
         "log_ingest.sink",
         "response.compress",
         "routes[1].canary",
-        "routes[1].consumer_limits",
         "routes[1].retry",
         "routes[1].schema",
-        "routes[1].scopes",
         "routes[1].shadow",
         "routes[2].cache",
         "routes[2].hedge",
         "routes[2].retry",
-        "routes[2].scopes",
         "server.memory",
         "upstreams.*.breaker",
         "upstreams.*.eject",

@@ -11,8 +11,10 @@
 
 mod access_log;
 mod admin;
+mod api_keys;
 mod check;
 mod command;
+mod consumer_limits;
 mod demo;
 mod faults;
 mod forwarding;
@@ -26,6 +28,7 @@ mod logs;
 mod places;
 mod refusals;
 mod request_metrics;
+mod shared_limits;
 mod shutdown;
 mod slow;
 mod stuck_pipe;

@@ -66,7 +66,7 @@ async fn each_refusal_is_the_envelope_with_its_code() {
             "authentication, with a key",
             with("GET", "/closed", "x-api-key: k\r\n"),
             401,
-            "AUTH_REQUIRED",
+            "AUTH_INVALID",
         ),
         (
             "a long length",

@@ -13,7 +13,7 @@ use crate::config::value::{HttpUrl, duration_or_zero, optional, text};
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
-    /// Whether the `Authorization` header goes on to the upstream.
+    /// Whether the `Authorization` header, and the headers with API keys, go on to the upstream.
     pub forward_credentials: bool,
     pub identity_headers: IdentityHeaders,
     pub jwt: BTreeMap<String, Jwt>,
@@ -182,6 +182,13 @@ pub struct ApiKeys {
     pub file: PathBuf,
     #[serde(default = "default_key_header", deserialize_with = "text")]
     pub header: HeaderName,
+}
+
+impl ApiKeys {
+    /// Whether there is no such file. Then nobody has a key.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.file.try_exists(), Ok(false))
+    }
 }
 
 fn default_key_header() -> HeaderName {

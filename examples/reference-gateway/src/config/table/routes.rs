@@ -57,7 +57,7 @@ pub enum Access {
     /// Everyone, unasked.
     Public,
     Authenticated {
-        /// Names of `[auth.*.*]`, at least one, asked in this order.
+        /// Names of `[auth.*.*]`, at least one. Any of them will do.
         by: Vec<String>,
         /// All of them are needed.
         scopes: Vec<String>,

@@ -16,7 +16,14 @@ fn sound(text: &str, result: Result<Config, ConfigErrors>) {
         assert!(error.line <= lines, "{error}");
         assert!(error.line == 0 || error.column >= 1, "{error}");
         assert!(
-            error.column <= error.source_line.chars().count() + 1,
+            error.column
+                <= error
+                    .source_line
+                    .as_deref()
+                    .unwrap_or_default()
+                    .chars()
+                    .count()
+                    + 1,
             "{error:?}"
         );
         assert!(!error.message.is_empty());

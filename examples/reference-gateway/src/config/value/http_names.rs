@@ -1,7 +1,8 @@
-//! Names that HTTP has rules for.
+//! Values that others have rules for.
 
 use std::path::PathBuf;
 
+use gw_pipeline::inbound::KeyDigest;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
@@ -39,6 +40,13 @@ impl FromText for PathAndQuery {
             return Err(RULE);
         }
         text.parse().map_err(|_| RULE)
+    }
+}
+
+impl FromText for KeyDigest {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        text.parse()
+            .map_err(|_| "must be 64 hex digits, the SHA-256 of the key")
     }
 }
 
