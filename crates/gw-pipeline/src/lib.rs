@@ -9,6 +9,8 @@ mod decided;
 mod fields;
 pub mod inbound;
 pub mod outbound;
+#[cfg(any(feature = "server", feature = "upstream"))]
+mod pieces;
 pub mod pipeline;
 #[cfg(feature = "server")]
 pub mod server;
