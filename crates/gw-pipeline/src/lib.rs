@@ -13,6 +13,8 @@ pub mod outbound;
 mod pieces;
 pub mod pipeline;
 #[cfg(feature = "server")]
+mod room;
+#[cfg(feature = "server")]
 pub mod server;
 mod timeouts;
 #[cfg(feature = "upstream")]
