@@ -23,7 +23,7 @@ pin_project! {
         // Dropped before the observation, so that what it still has to note is read.
         #[pin]
         inner: B,
-        observation: Option<Observation>,
+        observation: Option<Box<Observation>>,
     }
 }
 
@@ -51,7 +51,7 @@ impl<B: Body> ResponseBody<B> {
     #[inline]
     pub(crate) fn observe(
         response: Response<B>,
-        mut observation: Option<Observation>,
+        mut observation: Option<Box<Observation>>,
     ) -> Response<Self> {
         let ended = response.body().is_end_stream();
         if let Some(seen) = &mut observation {

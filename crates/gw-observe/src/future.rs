@@ -21,12 +21,13 @@ pin_project! {
         // Dropped before the observation, so that what it still has to note is read.
         #[pin]
         inner: F,
-        observation: Option<Observation>,
+        // Boxed: it is large, and future and body are moved through many stages.
+        observation: Option<Box<Observation>>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) const fn new(inner: F, observation: Observation) -> Self {
+    pub(crate) const fn new(inner: F, observation: Box<Observation>) -> Self {
         let observation = Some(observation);
         Self { inner, observation }
     }

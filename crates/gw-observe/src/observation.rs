@@ -149,7 +149,7 @@ impl Observation {
     }
 
     /// The exchange has ended.
-    pub(crate) fn finish(mut self, how: How) {
+    pub(crate) fn finish(mut self: Box<Self>, how: How) {
         self.how = Some(how);
     }
 

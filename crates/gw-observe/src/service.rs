@@ -42,7 +42,7 @@ impl<S> Observe<S> {
     }
 
     /// Puts trace and record into the request, and begins to observe it.
-    fn begin<B>(&self, mut request: Request<B>) -> (Request<RequestBody<B>>, Observation) {
+    fn begin<B>(&self, mut request: Request<B>) -> (Request<RequestBody<B>>, Box<Observation>) {
         let shared = &self.shared;
         let trusted = shared.trust.includes(request.extensions());
         let trace = trace::receive(request.headers_mut(), trusted, shared.sample);
@@ -65,7 +65,7 @@ impl<S> Observe<S> {
         );
         (
             request.map(|body| RequestBody::new(body, record)),
-            observation,
+            Box::new(observation),
         )
     }
 }

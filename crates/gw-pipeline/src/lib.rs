@@ -9,7 +9,11 @@ mod decided;
 mod fields;
 pub mod inbound;
 pub mod outbound;
+#[cfg(any(feature = "server", feature = "upstream"))]
+mod pieces;
 pub mod pipeline;
+#[cfg(feature = "server")]
+mod room;
 #[cfg(feature = "server")]
 pub mod server;
 mod timeouts;

@@ -15,11 +15,11 @@ use gw_bulkhead::LaneSnapshot;
 use gw_observe::AccessLogHandle;
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 pub use self::access::Token;
 use crate::assembly::{Controls, LimitControls};
+use crate::gateway::Metrics;
 use crate::readiness::Readiness;
 
 /// What the admin listener shows.
@@ -28,7 +28,7 @@ pub struct Admin {
     /// Where the gateway is in its life.
     pub readiness: Readiness,
     /// The registry behind `/metrics`.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
     /// What is behind `/access-log`.
     pub log: AccessLogHandle,
     /// What is behind `/lanes`, `/limits`, `/upstreams` and `/logs`.

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
+pub use self::metrics::Metrics;
 use self::own_thread::OwnThread;
 use crate::admin::{self, Admin, Token};
 use crate::assembly::{Controls, Fault, Gateway, Logs, assemble, observe};
@@ -69,7 +70,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
 /// The setting at fault: an address that is taken, say.
 pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
     // The queue's measures go to the registry that is there when it is opened.
-    metrics::registry();
+    Metrics::installed();
     // Before the logs, so that a second instance by mistake does not touch them.
     let listeners = Listeners::open(&config)?;
     let log = observe::access_log(&config).start();
@@ -139,7 +140,7 @@ impl<S: Gateway> Prepared<S> {
             controls,
             logs,
         } = parts;
-        let metrics = metrics::registry();
+        let metrics = Metrics::installed();
         let readiness = Readiness::default();
 
         let system =

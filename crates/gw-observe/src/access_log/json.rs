@@ -32,7 +32,15 @@ impl<'a> Object<'a> {
         self.out.push(b'"');
     }
 
-    /// A word of our own, or what prints as plain ASCII without quotes.
+    /// A word of our own: plain ASCII without quotes.
+    pub(super) fn word(&mut self, key: &'static str, word: &str) {
+        self.key(key);
+        self.out.push(b'"');
+        self.out.extend_from_slice(word.as_bytes());
+        self.out.push(b'"');
+    }
+
+    /// What prints as plain ASCII without quotes.
     pub(super) fn plain(&mut self, key: &'static str, value: impl Display) {
         self.key(key);
         // Writing to a vector does not fail; what fails to print is left out.

@@ -27,7 +27,7 @@ pub(super) fn write(out: &mut Vec<u8>, observed: &Observed<'_>, sampled_rate: f6
     line.plain("timestamp", humantime::format_rfc3339_millis(began));
     if let Some(id) = &exchange.request_id {
         // Checked when it was made: it has neither quotes nor backslashes.
-        line.plain("request_id", id.as_str());
+        line.word("request_id", id.as_str());
     }
     line.hex("trace_id", &observed.trace.trace_id.bytes());
     line.hex("span_id", &observed.trace.span_id.bytes());
@@ -73,10 +73,10 @@ pub(super) fn write(out: &mut Vec<u8>, observed: &Observed<'_>, sampled_rate: f6
         line.text("code", code.name().as_bytes(), MAX_NAME);
     }
     if let Some(source) = verdict.source {
-        line.plain("response_source", source.as_str());
+        line.word("response_source", source.as_str());
     }
-    line.plain("ended_by", verdict.ended_by.as_str());
-    line.plain("phase", verdict.phase.as_str());
+    line.word("ended_by", verdict.ended_by.as_str());
+    line.word("phase", verdict.phase.as_str());
     line.share("sampled_rate", sampled_rate);
     line.end();
 }
@@ -99,13 +99,13 @@ pub(super) fn write_summary(out: &mut Vec<u8>, missing: Missing, lines: u64, sam
     );
     match missing {
         Missing::OverBudget(class) => {
-            line.plain("summary", "over_budget");
-            line.plain("class", class.as_str());
+            line.word("summary", "over_budget");
+            line.word("class", class.as_str());
             line.integer("lines", lines);
             line.share("sampled_rate", sampled_rate);
         }
         Missing::Lost(reason) => {
-            line.plain("summary", reason);
+            line.word("summary", reason);
             line.integer("lines", lines);
         }
     }

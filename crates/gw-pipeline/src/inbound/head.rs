@@ -6,7 +6,7 @@ use gw_core::{Code, Rejection};
 use http::header::{ALLOW, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 
 use super::path::{EncodedSlash, normalize};
 use crate::codes;
@@ -59,16 +59,19 @@ pub(super) fn normalize_head(
     limits: HeadLimits,
     slash: EncodedSlash,
 ) -> Result<(), Rejection> {
-    check_size(parts, limits)?;
+    let underscored = check_size(parts, limits)?;
     check_method(parts)?;
     check_coding(parts)?;
     set_host(parts)?;
     set_target(parts, slash)?;
-    remove_underscored(parts);
+    if underscored {
+        remove_where(&mut parts.headers, has_underscore);
+    }
     Ok(())
 }
 
-fn check_size(parts: &Parts, limits: HeadLimits) -> Result<(), Rejection> {
+/// Returns whether the name of a field has an underscore, for all of them are looked at here.
+fn check_size(parts: &Parts, limits: HeadLimits) -> Result<bool, Rejection> {
     let target = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
     if target > limits.uri_bytes {
         return Err(Rejection::new(&codes::URI_TOO_LONG).detail("limit", limits.uri_bytes as u64));
@@ -76,16 +79,17 @@ fn check_size(parts: &Parts, limits: HeadLimits) -> Result<(), Rejection> {
     if parts.headers.len() > limits.fields {
         return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit", limits.fields as u64));
     }
-    let bytes: usize = parts
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
+    let mut bytes = 0;
+    let mut underscored = false;
+    for (name, value) in &parts.headers {
+        bytes += name.as_str().len() + value.len();
+        underscored |= has_underscore(name);
+    }
     if bytes > limits.field_bytes {
         let limit = limits.field_bytes as u64;
         return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit_bytes", limit));
     }
-    Ok(())
+    Ok(underscored)
 }
 
 /// CONNECT would make a tunnel of the gateway, TRACE would show a client what the gateway added.
@@ -195,11 +199,9 @@ fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn remove_underscored(parts: &mut Parts) {
+fn has_underscore(name: &HeaderName) -> bool {
     // Names are short: a plain look at each byte is faster than a search.
-    remove_where(&mut parts.headers, |name| {
-        name.as_str().bytes().any(|byte| byte == b'_')
-    });
+    name.as_str().bytes().any(|byte| byte == b'_')
 }
 
 fn malformed(part: &'static str, fault: &'static str) -> Rejection {

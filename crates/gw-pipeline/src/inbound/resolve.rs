@@ -1,8 +1,7 @@
-use std::mem;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gw_core::context::{Criticality, Deadline, Lane, RouteMatch, UpstreamName};
+use gw_core::context::{Criticality, Deadline};
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
@@ -21,7 +20,7 @@ use super::route::{Found, RouteEntry, RouteTable};
 use crate::codes;
 use crate::decided::Decided;
 use crate::pipeline::slot::{self, Slot as _};
-use crate::timeouts::{PassErrorBodies, Timeouts};
+use crate::timeouts::PassErrorBodies;
 
 /// Brings the request's head into its one form, finds its route, and stamps what holds for it.
 ///
@@ -176,32 +175,40 @@ fn timers(timers: BodyTimers, parts: &Parts) -> BodyTimers {
     }
 }
 
+/// What the route says counts. Of two pipelines, one behind the other, so does what the inner one's leaves open.
 fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
-    let mut earlier = mem::replace(extensions, route.facts.clone());
-    // What the route says counts. Of two pipelines, one behind the other, so does what the inner one's leaves open.
     let policy = &route.policy;
-    let nested = earlier.remove::<RouteMatch>().is_some();
-    if nested || policy.lane.is_some() {
-        earlier.remove::<Lane>();
-    }
-    if nested || policy.criticality.is_some() {
-        earlier.remove::<Criticality>();
-    }
-    if nested || policy.upstream.is_some() {
-        earlier.remove::<UpstreamName>();
-    }
-    if nested || policy.timeouts.is_some() {
-        earlier.remove::<Timeouts>();
-    }
-    if nested {
-        earlier.remove::<PassErrorBodies>();
-    }
-    extensions.extend(earlier);
+    let nested = extensions.insert(route.route_match.clone()).is_some();
+    put(extensions, policy.lane.as_ref(), nested);
+    put(extensions, policy.upstream.as_ref(), nested);
+    put(extensions, policy.timeouts.as_ref(), nested);
+    // Where there is none, the default holds.
+    let common = Criticality::default();
+    let criticality = policy.criticality.as_ref().filter(|it| **it != common);
+    put(
+        extensions,
+        criticality,
+        nested || policy.criticality.is_some(),
+    );
+    let pass = policy.pass_error_bodies.then_some(&PassErrorBodies);
+    put(extensions, pass, nested);
     if let Some(deadline) = policy
         .deadline
         .and_then(|limit| Deadline::after(Instant::now(), limit))
     {
         extensions.insert(deadline);
+    }
+}
+
+/// Stamps a fact. If there is none, an earlier one stays unless it is `replaced` all the same.
+fn put<T>(extensions: &mut Extensions, fact: Option<&T>, replaced: bool)
+where
+    T: Clone + Send + Sync + 'static,
+{
+    match fact {
+        Some(fact) => _ = extensions.insert(fact.clone()),
+        None if replaced => _ = extensions.remove::<T>(),
+        None => {}
     }
 }
 

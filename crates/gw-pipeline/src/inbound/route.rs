@@ -1,6 +1,5 @@
 //! Routes and the table that finds them.
 
-mod facts;
 mod pattern;
 mod table;
 

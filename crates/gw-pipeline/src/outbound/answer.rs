@@ -124,17 +124,24 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let context = RejectContext::of(&request);
         let record = Record::of(request.extensions()).cloned();
-        let state = match self.unready.take() {
-            Some(error) => State::Failed { error: Some(error) },
-            // Unwind safe: a request that panics is answered with 500, and what it shares with others (limits, counts)
-            // is guarded by values that are given back when they are dropped.
-            None => match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
-                Ok(future) => State::Calling { future },
-                Err(_) => State::Failed {
-                    error: Some(PANICKED.into()),
-                },
-            },
+        let mut state = State::Failed { error: None };
+        let failure = match self.unready.take() {
+            Some(error) => Some(error),
+            None => {
+                // In its place: what is returned from there is copied several times, and a future is large.
+                let call = || {
+                    let future = self.inner.call(request);
+                    state = State::Calling { future };
+                };
+                // Unwind safe: a request that panics is answered with 500, and what it shares with others (limits,
+                // counts) is guarded by values that are given back when they are dropped.
+                let caught = catch_unwind(AssertUnwindSafe(call));
+                caught.err().map(|_| PANICKED.into())
+            }
         };
+        if failure.is_some() {
+            state = State::Failed { error: failure };
+        }
         AnswerFuture {
             state,
             finish: Finish {
@@ -184,12 +191,18 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let outcome = match this.state.as_mut().project() {
-            // Unwind safe: see `call`. The future is dropped below and never polled again.
             StateProj::Calling { future } => {
-                match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(outcome)) => outcome.map_err(Into::into),
-                    Err(_) => Err(PANICKED.into()),
+                // Unwind safe: see `call`. The future is dropped below and never polled again.
+                let mut polled = Poll::Pending;
+                let caught = catch_unwind(AssertUnwindSafe(|| polled = future.poll(cx)));
+                if caught.is_err() {
+                    Err(PANICKED.into())
+                } else {
+                    match polled {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(response)) => Ok(response.map(Body::new)),
+                        Poll::Ready(Err(error)) => Err(error.into()),
+                    }
                 }
             }
             StateProj::Failed { error } => match error.take() {
@@ -201,7 +214,10 @@ where
         // Drops the inner future with the guards that it holds before the answer goes out.
         this.state.set(State::Failed { error: None });
         Poll::Ready(Ok(match outcome {
-            Ok(response) => this.finish.response(response.map(Body::new)),
+            Ok(mut response) => {
+                this.finish.response(&mut response);
+                response
+            }
             Err(error) => this.finish.failure(error),
         }))
     }
@@ -240,13 +256,18 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             Some(rejection) => rejection.clone(),
             None => Rejection::new(&codes::INTERNAL).caused_by(error),
         };
-        let response = self.render(rejection);
-        self.finish(response, false)
+        let mut response = self.render(rejection);
+        self.finish(&mut response, false);
+        response
     }
 
-    fn response(&self, mut response: Response<Body>) -> Response<Body> {
+    // In place: an answer is large, and most need little done.
+    fn response(&self, response: &mut Response<Body>) {
         match response.extensions_mut().remove() {
-            Some(ReplaceBody(code)) => self.finish(self.replace(response, code), true),
+            Some(ReplaceBody(code)) => {
+                *response = self.replace(std::mem::take(response), code);
+                self.finish(response, true);
+            }
             None => self.finish(response, false),
         }
     }
@@ -277,7 +298,7 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         }
     }
 
-    fn finish(&self, mut response: Response<Body>, replaced: bool) -> Response<Body> {
+    fn finish(&self, response: &mut Response<Body>, replaced: bool) {
         self.layer.headers.apply(response.headers_mut());
         let is_ours = replaced || response.extensions().get::<Rejection>().is_some();
         if is_ours && asks_to_come_back(response.status()) {
@@ -295,6 +316,5 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             let code = refused.code();
             record.update(|exchange| exchange.code = Some(code));
         }
-        response
     }
 }

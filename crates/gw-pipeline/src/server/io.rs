@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::link::{Link, Way};
 use super::registry::Slot;
+use crate::pieces::poll_write_pieces;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -181,7 +182,7 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = poll_write_pieces(&mut this.stream, cx, bufs);
         this.note_written(&written, cx)?;
         written
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use gw_core::context::PeerAddr;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -24,6 +24,7 @@ use super::closed::CloseReason;
 use super::io::Protocol;
 use super::link::Link;
 use super::stream::Turns;
+use crate::room::roomy;
 
 /// Hands the requests of one connection to the service, and tells the connection when each begins and ends.
 #[derive(Debug)]
@@ -32,24 +33,28 @@ pub(super) struct Requests<S> {
     // threads count. Borrowed only within `call`, which does not call itself.
     service: RefCell<S>,
     link: Arc<Link>,
-    peer: PeerAddr,
+    /// What holds for each request of the connection, and room for what the stages put beside it: a clone of it becomes
+    /// the request's extensions.
+    facts: Extensions,
     protocol: Protocol,
     /// Checked here for HTTP/2 only: for HTTP/1, hyper does it while it reads.
     max_headers: usize,
 }
 
 impl<S> Requests<S> {
-    pub(super) const fn new(
+    pub(super) fn new(
         service: S,
         link: Arc<Link>,
         peer: SocketAddr,
         protocol: Protocol,
         max_headers: usize,
     ) -> Self {
+        let mut facts = roomy();
+        facts.insert(PeerAddr(peer));
         Self {
             service: RefCell::new(service),
             link,
-            peer: PeerAddr(peer),
+            facts,
             protocol,
             max_headers,
         }
@@ -105,7 +110,9 @@ where
         let state = if turns.is_some() && request.headers().len() > self.max_headers {
             State::Refused
         } else {
-            request.extensions_mut().insert(self.peer);
+            let extensions = request.extensions_mut();
+            let earlier = mem::replace(extensions, self.facts.clone());
+            extensions.extend(earlier);
             match self.protocol {
                 Protocol::Http1 => self.start(request),
                 // hyper calls on the connection's task. A panic there would end all streams; it belongs to this one's.

@@ -53,7 +53,7 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFutur
     };
     match aim(request, client, &pool, limits, now) {
         Ok(aimed) => {
-            let running = run(pool, Box::new(aimed), record);
+            let running = run(pool, aimed, record);
             SendFuture::new(counted.watch(running), extensions)
         }
         Err(error) => SendFuture::new(counted.watch(ready(Err(error))), extensions),
@@ -67,6 +67,8 @@ struct Aimed {
     upload: Upload,
     endpoint: usize,
     limits: Limits,
+    /// When the exchange began.
+    began: Instant,
 }
 
 /// Has the exchange.
@@ -82,23 +84,31 @@ async fn run(
     mut aimed: Box<Aimed>,
     record: Option<Record>,
 ) -> Result<Response<UpstreamBody>, Error> {
+    // Read anew only after a wait: a look at the clock costs as much as some hundred instructions.
+    let mut now = aimed.began;
     let slot = match pool.try_slot() {
         Some(slot) => slot,
-        None => Box::pin(pool.slot(&aimed.limits)).await?,
+        None => {
+            let slot = Box::pin(pool.slot(&aimed.limits)).await?;
+            now = Instant::now();
+            slot
+        }
     };
     if let Some(record) = &record {
         record.update(|exchange| exchange.attempts += 1);
     }
     let mut watch = Stopwatch::new(record);
     loop {
-        let checkout = match pool.try_checkout(aimed.endpoint)? {
+        let checkout = match pool.try_checkout(aimed.endpoint, now)? {
             Some(checkout) => checkout,
             None => {
                 let checkout = timeout_at(aimed.limits.attempt_end, pool.checkout(aimed.endpoint));
-                match Box::pin(checkout).await {
+                let checkout = match Box::pin(checkout).await {
                     Ok(checkout) => checkout?,
                     Err(_) => return Err(Error::new(aimed.limits.attempt_kind)),
-                }
+                };
+                now = Instant::now();
+                checkout
             }
         };
         let Checkout {
@@ -109,17 +119,16 @@ async fn run(
             // Never: it is in its place unless a connection has it, which sends it or hands it back.
             return Err(Error::new(ErrorKind::Setup));
         };
-        let start = watch.start();
+        watch.start_at(now);
         let outcome = match &mut connection {
             Connection::Http1(it) => {
                 let sending = pin!(it.sender.try_send_request(request));
-                head(sending, &aimed.upload, &aimed.limits, start, &mut it.timer).await
+                head(sending, &aimed.upload, &aimed.limits, now, &mut it.timer).await
             }
             Connection::Http2(it) => {
                 let heard = it.heard();
                 let sending = pin!(it.sender.try_send_request(request));
-                let outcome =
-                    head(sending, &aimed.upload, &aimed.limits, start, &mut it.timer).await;
+                let outcome = head(sending, &aimed.upload, &aimed.limits, now, &mut it.timer).await;
                 if let Outcome::Failed(error) = &outcome
                     && error.kind().is_of_a_head_that_did_not_come()
                 {
@@ -142,7 +151,10 @@ async fn run(
             // A connection that was idle turned out to be closed before a byte of the request went out. Sending it
             // again is sending it once, whatever its method. This ends: each round uses up a connection that was there
             // before.
-            Outcome::Unsent(unsent, _) if reused => aimed.request = Some(*unsent),
+            Outcome::Unsent(unsent, _) if reused => {
+                aimed.request = Some(*unsent);
+                now = Instant::now();
+            }
             Outcome::Unsent(_, error) => return Err(Error::because(ErrorKind::Connect, error)),
             Outcome::Failed(error) => return Err(error),
         }
@@ -156,7 +168,7 @@ fn aim(
     pool: &Pool,
     limits: Limits,
     now: Instant,
-) -> Result<Aimed, Error> {
+) -> Result<Box<Aimed>, Error> {
     if limits.attempt_end <= now {
         return Err(Error::new(limits.attempt_kind));
     }
@@ -176,12 +188,13 @@ fn aim(
         pool.is_http2(),
     );
     let (body, upload) = RequestBody::new(body, now, stated, client);
-    Ok(Aimed {
+    Ok(Box::new(Aimed {
         request: Some(Request::from_parts(parts, body)),
         upload,
         endpoint: number,
         limits,
-    })
+        began: now,
+    }))
 }
 
 /// How the wait for a head ends.

@@ -107,8 +107,11 @@ fn text(address: IpAddr) -> String {
     let IpAddr::V4(v4) = address else {
         return address.to_string();
     };
-    let mut text = String::with_capacity("255.255.255.255".len());
-    for (position, octet) in v4.octets().into_iter().enumerate() {
+    let octets = v4.octets();
+    let digits = octets.map(|octet| 1 + usize::from(octet > 9) + usize::from(octet > 99));
+    // Exactly: a header value of a string with room left has one more allocation.
+    let mut text = String::with_capacity(digits.iter().sum::<usize>() + 3);
+    for (position, octet) in octets.into_iter().enumerate() {
         if position > 0 {
             text.push('.');
         }

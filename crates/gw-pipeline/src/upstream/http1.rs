@@ -44,8 +44,8 @@ pub(super) struct Http1 {
 const FRESH: Duration = Duration::from_millis(1);
 
 impl Http1 {
-    fn is_proven(&self) -> bool {
-        self.served > 1 && self.idle_since.elapsed() < FRESH
+    fn is_proven(&self, now: Instant) -> bool {
+        self.served > 1 && now.saturating_duration_since(self.idle_since) < FRESH
     }
 }
 
@@ -74,16 +74,16 @@ impl IdleList {
     }
 
     /// The most recently used connection that can take a request at once.
-    pub(super) fn take_ready(&self, origin: Origin) -> Option<Box<Http1>> {
-        self.take(|idle| idle.origin == origin && idle.sender.is_ready())
+    pub(super) fn take_ready(&self, origin: Origin, now: Instant) -> Option<Box<Http1>> {
+        self.take(now, |idle| idle.origin == origin && idle.sender.is_ready())
     }
 
     /// The most recently used connection, which may not have finished its last exchange.
-    pub(super) fn take_any(&self, origin: Origin) -> Option<Box<Http1>> {
-        self.take(|idle| idle.origin == origin)
+    pub(super) fn take_any(&self, origin: Origin, now: Instant) -> Option<Box<Http1>> {
+        self.take(now, |idle| idle.origin == origin)
     }
 
-    fn take(&self, fits: impl Fn(&Http1) -> bool) -> Option<Box<Http1>> {
+    fn take(&self, now: Instant, fits: impl Fn(&Http1) -> bool) -> Option<Box<Http1>> {
         let connection = {
             let mut connections = self.lock();
             let index = connections.iter().rposition(|idle| fits(idle))?;
@@ -92,7 +92,7 @@ impl IdleList {
             connection.usage.enter();
             connection
         };
-        if !connection.is_proven() {
+        if !connection.is_proven(now) {
             connection.doubt.raise();
         }
         Some(connection)

@@ -101,6 +101,11 @@ impl Stopwatch {
         *self.since.get_or_insert_with(Instant::now)
     }
 
+    /// The upstream is waited for from `now` on.
+    pub(super) const fn start_at(&mut self, now: Instant) {
+        self.since = Some(now);
+    }
+
     /// Writes into the record why the gateway cuts the answer: it is not the upstream that breaks it off.
     pub(super) fn cut(&self, code: &'static Code) {
         if let Some(record) = &self.record {

@@ -120,12 +120,16 @@ impl Pool {
     }
 
     /// A connection to the endpoint on the current runtime, if one is at hand. The caller has a slot.
-    pub(super) fn try_checkout(&self, endpoint: usize) -> Result<Option<Checkout>, Error> {
+    pub(super) fn try_checkout(
+        &self,
+        endpoint: usize,
+        now: Instant,
+    ) -> Result<Option<Checkout>, Error> {
         let (_, origin) = origin(endpoint)?;
         let connection = if self.is_http2() {
             self.places.of(origin).try_share().map(Connection::Http2)
         } else {
-            self.idle.take_ready(origin).map(Connection::Http1)
+            self.idle.take_ready(origin, now).map(Connection::Http1)
         };
         Ok(connection.map(|connection| Checkout {
             connection,
@@ -168,14 +172,14 @@ impl Pool {
         origin: Origin,
     ) -> Result<(Box<Http1>, bool), Error> {
         loop {
-            if let Some(ready) = self.idle.take_ready(origin) {
+            if let Some(ready) = self.idle.take_ready(origin, Instant::now()) {
                 return Ok((ready, true));
             }
             let permit = match self.sockets.try_permit() {
                 Some(permit) => permit,
                 None => {
                     // Mostly a matter of microseconds: the answer has ended, the connection's task has not noticed yet.
-                    if let Some(mut unfinished) = self.idle.take_any(origin) {
+                    if let Some(mut unfinished) = self.idle.take_any(origin, Instant::now()) {
                         match timeout(UNFINISHED, unfinished.sender.ready()).await {
                             Ok(Ok(())) => return Ok((unfinished, true)),
                             Ok(Err(_)) | Err(_) => continue,

@@ -13,6 +13,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use crate::pieces::poll_write_pieces;
+
 /// How many sockets an upstream may have, and has.
 #[derive(Debug)]
 pub(super) struct Sockets {
@@ -170,6 +172,6 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        poll_write_pieces(self.io.inner_mut(), cx, bufs)
     }
 }

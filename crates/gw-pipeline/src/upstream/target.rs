@@ -103,14 +103,11 @@ pub(super) fn requested_host(parts: &Parts) -> Result<Option<HeaderValue>, Inval
 
 /// HTTP/2 clients may send cookies in crumbs; HTTP/1 knows one field only (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if crumbs.len() < 2 {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
+    let crumbs = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<&[u8]> = crumbs.collect();
     // Values put together with visible characters make a value again.
     if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, cookie);

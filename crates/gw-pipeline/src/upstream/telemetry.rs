@@ -14,11 +14,14 @@ pub(super) use self::metering::{Counted, Meters};
 mod metering {
     use std::array;
     use std::fmt;
+    use std::pin::Pin;
     use std::sync::{Arc, OnceLock};
+    use std::task::{Context, Poll, ready};
 
     use gw_core::context::UpstreamName;
     use http::Response;
     use metrics::{Counter, Gauge, Unit};
+    use pin_project_lite::pin_project;
 
     use crate::upstream::error::{Error, ErrorKind};
     use crate::upstream::handle::UpstreamSnapshot;
@@ -154,16 +157,37 @@ mod metering {
             }
         }
 
-        pub(in crate::upstream) async fn watch<B>(
-            mut self,
-            exchange: impl Future<Output = Result<Response<B>, Error>>,
-        ) -> Result<Response<B>, Error> {
-            let result = exchange.await;
-            self.outcome = match &result {
+        pub(in crate::upstream) const fn watch<F>(self, exchange: F) -> Watched<F> {
+            Watched {
+                exchange,
+                counted: self,
+            }
+        }
+    }
+
+    pin_project! {
+        /// An exchange that is counted. By hand: an async function would have room for the exchange twice.
+        pub(in crate::upstream) struct Watched<F> {
+            #[pin]
+            exchange: F,
+            counted: Counted,
+        }
+    }
+
+    impl<F, B> Future for Watched<F>
+    where
+        F: Future<Output = Result<Response<B>, Error>>,
+    {
+        type Output = F::Output;
+
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            let this = self.project();
+            let result = ready!(this.exchange.poll(cx));
+            this.counted.outcome = match &result {
                 Ok(_) => ANSWERED,
                 Err(error) => error.kind() as usize,
             };
-            result
+            Poll::Ready(result)
         }
     }
 

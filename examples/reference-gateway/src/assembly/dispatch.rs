@@ -15,7 +15,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use self::body::AnswerBody;
-use self::future::DispatchFuture;
+use self::future::{DispatchFuture, Local};
 use super::log_ingest::Intake;
 
 /// Sends the requests of routes that name an upstream on to it, and those of the others to the log intake: it is the only
@@ -75,12 +75,14 @@ where
             Some(intake) => {
                 let fault = request.extensions().get::<ClientFault>().cloned();
                 DispatchFuture::Local {
-                    future: intake.call(request),
-                    fault,
+                    local: Box::pin(Local {
+                        future: intake.call(request),
+                        fault,
+                    }),
                 }
             }
             None => DispatchFuture::Refused {
-                refused: Some(Rejection::new(&codes::UPSTREAM_UNAVAILABLE)),
+                refused: Some(Box::new(Rejection::new(&codes::UPSTREAM_UNAVAILABLE))),
             },
         }
     }

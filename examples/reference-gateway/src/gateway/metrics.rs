@@ -1,45 +1,61 @@
-use std::sync::OnceLock;
+//! What the layers count, and the page that shows it.
+
+mod counting;
+mod histogram;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gw_observe::HISTOGRAM_BUCKETS;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use self::counting::{Counting, Histograms};
 
 /// The registry of this process, which the layers count into.
-pub(super) fn registry() -> PrometheusHandle {
-    static REGISTRY: OnceLock<PrometheusHandle> = OnceLock::new();
-    let install = || {
-        let builder =
-            HISTOGRAM_BUCKETS
-                .iter()
-                .fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
-                    let name = Matcher::Full((*name).to_owned());
-                    // Fails only for an empty list, which none of these is.
-                    builder
-                        .set_buckets_for_metric(name, buckets)
-                        .unwrap_or_default()
-                });
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    exporter: PrometheusHandle,
+    histograms: Arc<Histograms>,
+}
+
+impl Metrics {
+    /// The registry, which is installed when this is called for the first time.
+    pub(super) fn installed() -> Self {
+        static INSTALLED: OnceLock<Metrics> = OnceLock::new();
+        INSTALLED.get_or_init(Self::install).clone()
+    }
+
+    fn install() -> Self {
+        let exporter = PrometheusBuilder::new().build_recorder();
+        let histograms = Arc::new(Histograms::new(&gw_observe::HISTOGRAM_BUCKETS));
+        let metrics = Self {
+            exporter: exporter.handle(),
+            histograms: Arc::clone(&histograms),
+        };
         // If someone else's recorder counts already, the page stays empty, and the gateway serves all the same.
-        let handle = builder
-            .install_recorder()
-            .unwrap_or_else(|_| PrometheusBuilder::new().build_recorder().handle());
+        _ = metrics::set_global_recorder(Counting::new(exporter, histograms));
         gw_ratelimit::describe();
         gw_bulkhead::describe();
         gw_observe::describe();
         gw_logingest::describe();
         gw_pipeline::upstream::describe();
-        handle
-    };
-    REGISTRY.get_or_init(install).clone()
+        metrics
+    }
+
+    /// All that is counted, in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        let mut page = self.exporter.render();
+        self.histograms.render(&mut page);
+        page
+    }
 }
 
-/// How often the registry is tidied: without it, it grows between scrapes. Each histogram keeps its samples until then,
-/// and what it keeps for longer than this leaves the caches: that was worth 4 % of the CPU time per request.
-const UPKEEP: Duration = Duration::from_millis(200);
+/// How often the exporter is tidied: it keeps each sample of its histograms until then, and grows.
+const UPKEEP: Duration = Duration::from_secs(1);
 
-/// Keeps the registry tidy, for ever.
-pub(super) async fn upkeep(metrics: PrometheusHandle) {
+/// Keeps the exporter tidy, for ever.
+pub(super) async fn upkeep(metrics: Metrics) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        metrics.run_upkeep();
+        metrics.exporter.run_upkeep();
     }
 }

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use axum::Router;
 use gw_pipeline::server::{Server, ServerConfig};
-use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::metrics::upkeep;
+use super::metrics::{Metrics, upkeep};
 use super::own_thread::OwnThread;
 
 /// For requests of operators that are under way when the traffic has ended.
@@ -17,7 +16,7 @@ pub(super) fn serve(
     name: &str,
     listener: TcpListener,
     router: Router,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<Metrics>,
 ) -> io::Result<OwnThread> {
     let config = ServerConfig::builder()
         .shutdown_grace(GRACE)

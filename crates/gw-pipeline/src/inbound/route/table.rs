@@ -3,9 +3,8 @@ use std::sync::Arc;
 
 use gw_core::context::RouteMatch;
 use http::request::Parts;
-use http::{Extensions, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
-use super::facts::facts;
 use super::pattern::{End, Step};
 use super::{Policy, Route};
 use crate::config_error::ConfigError;
@@ -33,8 +32,6 @@ struct Table {
 pub(in crate::inbound) struct RouteEntry {
     pub(in crate::inbound) route_match: RouteMatch,
     pub(in crate::inbound) policy: Policy,
-    /// What goes into each request's extensions.
-    pub(in crate::inbound) facts: Extensions,
     methods: Vec<Method>,
     host: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -259,7 +256,6 @@ impl RouteTableBuilder {
             root.insert(&steps, end, ordinal);
             let route_match = RouteMatch::new(ordinal, route.name, route.pattern.as_str());
             routes.push(RouteEntry {
-                facts: facts(&route_match, &route.policy),
                 route_match,
                 policy: route.policy,
                 methods: route.methods,
