@@ -28,11 +28,14 @@ mod layer;
 pub mod lease;
 mod limiter;
 mod link;
+mod permit;
 mod script;
 mod service;
 mod settings;
+mod shared;
 mod table;
 mod telemetry;
+mod tending;
 
 pub use self::future::ResponseFuture;
 pub use self::layer::SharedRateLimitLayer;

@@ -5,7 +5,8 @@ use gw_core::Rejection;
 use http::request::Parts;
 use smallvec::SmallVec;
 
-use super::limiter::{Begun, SharedCharge, SharedLimiter};
+use super::limiter::{SharedCharge, SharedLimiter};
+use super::shared::Begun;
 use crate::admission::{Admission, Admitted, record};
 use crate::decision::Decision;
 use crate::error;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::lease::Spent;
-use super::limiter::Shared;
+use super::shared::Shared;
 
 /// Cells taken out of leases, and keys for which cells are being fetched. Dropping it puts the cells back, and lets
 /// others fetch.

@@ -1,0 +1,70 @@
+//! Leave to ask Redis.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::breaker::{Change, Leave};
+use super::link::Failure;
+use super::shared::Shared;
+
+/// Leave to ask. It must come to something, or the next one could not have it.
+#[derive(Debug)]
+pub(super) struct Permit {
+    pub(super) shared: Arc<Shared>,
+    leave: Option<Leave>,
+}
+
+impl Permit {
+    pub(super) fn of(shared: &Arc<Shared>) -> Option<Self> {
+        let leave = shared.breaker().leave(Instant::now())?;
+        Some(Self {
+            shared: Arc::clone(shared),
+            leave: Some(leave),
+        })
+    }
+
+    /// Waits for the answer, and no longer than is allowed.
+    pub(super) async fn ask<T>(
+        mut self,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Option<T> {
+        let shared = Arc::clone(&self.shared);
+        let tally = &shared.tally;
+        tally.asked();
+        let sent = Instant::now();
+        let answer = tokio::time::timeout(shared.timeout, answer).await;
+        let took = sent.elapsed();
+        let answer = answer.unwrap_or(Err(Failure::Timeout));
+        let leave = self.leave.take()?;
+        match answer {
+            Ok(answer) => {
+                tally.answered(took);
+                let change = shared.breaker().answered(leave);
+                if change == Change::Closed {
+                    tally.mode(&shared.name, true, shared.on_failure);
+                }
+                Some(answer)
+            }
+            Err(failure) => {
+                tally.failed(&failure, took);
+                let change = shared.breaker().failed(leave, Instant::now());
+                if change == Change::Opened {
+                    tally.opened(&shared.name, &failure, shared.on_failure);
+                }
+                if !shared.breaker().is_closed() {
+                    shared.link.renew();
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(leave) = self.leave.take() {
+            self.shared.breaker().abandoned(leave, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What is done about leases beside deciding: fetching ahead, and giving back.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use super::held::Held;
+use super::lease::Lease;
+use super::permit::Permit;
+use super::script::Return;
+use super::shared::{Holdings, Item, Items, Shared, questions};
+
+/// Who gives back what is not spent. Another one may, when this one is gone.
+struct Tending(Weak<Shared>);
+
+impl Shared {
+    /// Fetches more for those keys of which half is gone, so that the next request need not wait.
+    pub(super) fn fetch_ahead(self: &Arc<Self>, holdings: &Holdings, items: &Items) {
+        let now = self.now();
+        let mut wanted = Items::new();
+        for item in items {
+            let extra = holdings.table.known(item.charge.digest, |entry| {
+                if entry.fetching || !entry.lease.is_half_gone(now) {
+                    return 0;
+                }
+                let extra = entry.lease.extra(&item.gcra, holdings.most, now);
+                entry.fetching = extra > 0;
+                extra
+            });
+            let Some(extra @ 1..) = extra else { continue };
+            wanted.push(Item {
+                known: None,
+                lacking: 0,
+                extra,
+                ..*item
+            });
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let mut held = Held::new(Arc::clone(self));
+        for item in &wanted {
+            held.fetching(item.charge.digest);
+        }
+        let Some(permit) = Permit::of(self) else {
+            return;
+        };
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            // Given back when it is over.
+            let _held = held;
+            let questions = questions(&wanted);
+            let sent = shared.now();
+            if let Some(answers) = permit.ask(shared.link.ask(&questions)).await {
+                shared.hear(&mut wanted, &answers, sent);
+            }
+        });
+    }
+
+    /// Sees to it that cells which nobody spends are given back, for as long as there are any.
+    pub(super) fn tend(self: &Arc<Self>) {
+        // Nothing else is read by it.
+        if self.tended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let tending = Tending(Arc::downgrade(self));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Lease::HOLD).await;
+                let Some(shared) = tending.0.upgrade() else {
+                    return;
+                };
+                let now = shared.now();
+                shared.give_back(|lease| lease.is_stale(now)).await;
+                let holdings = shared.leases.as_ref();
+                if holdings.is_none_or(|holdings| holdings.held(shared.now()) == 0) {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) async fn give_back(self: &Arc<Self>, which: impl Fn(&Lease) -> bool) -> usize {
+        let Some(holdings) = &self.leases else {
+            return 0;
+        };
+        let now = self.now();
+        let mut unspent = Vec::new();
+        holdings.table.each(|digest, entry| {
+            if which(&entry.lease) {
+                // The last ones first: those before them are the last ones then.
+                while let Some(cells) = entry.lease.take_unspent(now) {
+                    unspent.push((digest, entry.policy, cells));
+                }
+            }
+        });
+        let mut given = 0;
+        for (digest, policy, cells) in unspent {
+            let Some(permit) = Permit::of(self) else {
+                break;
+            };
+            let cells = Return {
+                policy: policy.into(),
+                digest,
+                end: cells.end,
+                start: cells.start,
+            };
+            let done = permit.ask(self.link.give_back(&cells)).await;
+            given += usize::from(done == Some(true));
+        }
+        given
+    }
+}
+
+impl Drop for Tending {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.tended.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Holdings {
+    /// For how many keys there are cells.
+    pub(super) fn held(&self, now: u64) -> usize {
+        let mut held = 0;
+        self.table
+            .each(|_, entry| held += usize::from(entry.lease.available(now) > 0));
+        held
+    }
+}
