@@ -1,6 +1,11 @@
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use gw_core::context::{Criticality, Lane};
+use gw_core::key::{AvailableIn, KeyExtractor};
+
+use crate::codel::Codel;
+use crate::per_key::{BeforeAuthentication, PerKey};
 
 /// What one lane is entitled to, and how it treats those that must wait.
 ///
@@ -31,6 +36,9 @@ pub struct LaneConfig {
     pub(crate) hold: Hold,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) threads: usize,
+    pub(crate) codel: Option<Codel>,
+    pub(crate) deadline_aware: bool,
+    pub(crate) per_key: Option<PerKey>,
 }
 
 /// Until when a request holds its place in the lane.
@@ -68,6 +76,9 @@ impl LaneConfig {
             hold: Hold::default(),
             max_hold: None,
             threads: 0,
+            codel: None,
+            deadline_aware: false,
+            per_key: None,
         }
     }
 
@@ -86,7 +97,8 @@ impl LaneConfig {
         self
     }
 
-    /// Which lane's waiting requests go first when a place is free: the more critical one's.
+    /// How critical the lane's requests are. When lanes wait for the same place, one gets four where one of the next lower
+    /// criticality gets one; and the less critical ones are shed first under [`Pressure`](crate::Pressure).
     #[must_use]
     pub const fn criticality(mut self, criticality: Criticality) -> Self {
         self.criticality = criticality;
@@ -97,6 +109,57 @@ impl LaneConfig {
     #[must_use]
     pub const fn queue(mut self, requests: u32) -> Self {
         self.queue = requests;
+        self
+    }
+
+    /// Bounds the wait while the queue stands; without it, only the timeout does.
+    #[must_use]
+    pub const fn codel(mut self, codel: Codel) -> Self {
+        self.codel = Some(codel);
+        self
+    }
+
+    /// Does not start what cannot be done before its [`Deadline`](gw_core::context::Deadline). `false` by default.
+    ///
+    /// A request whose deadline has passed is refused. One that must wait is refused as soon as less time is left than
+    /// almost all requests of the lane take (199 of 200 of late, from admission until the place is given back): who
+    /// waits must not be late because of it. Where a place is free nothing is foretold: what takes as long as ever is
+    /// not the lane's doing, and a lane that believed it for ever would never find out that it has become faster.
+    ///
+    /// Costs each request two looks at the clock.
+    #[must_use]
+    pub const fn deadline_aware(mut self, aware: bool) -> Self {
+        self.deadline_aware = aware;
+        self
+    }
+
+    /// Lets each client have at most `max` requests in the lane, in flight and waiting, so that one of them cannot fill
+    /// it. `key` tells clients apart; requests without a key are one client. Those beyond are refused with 429
+    /// [`RATE_LIMIT_EXCEEDED`](crate::RATE_LIMIT_EXCEEDED).
+    ///
+    /// Lanes stand in front of authentication, so a key made of an identity does not compile here; see
+    /// [`BeforeAuthentication`](crate::BeforeAuthentication).
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    /// use gw_bulkhead::{LaneConfig, key::ClientIp};
+    ///
+    /// const EIGHT: NonZeroU32 = NonZeroU32::new(8).unwrap();
+    /// let logs = LaneConfig::new("logs").per_key(ClientIp::new(), EIGHT);
+    /// ```
+    ///
+    /// ```compile_fail
+    /// use std::num::NonZeroU32;
+    /// use gw_bulkhead::{LaneConfig, key::Consumer};
+    ///
+    /// let logs = LaneConfig::new("logs").per_key(Consumer, NonZeroU32::MIN);
+    /// ```
+    #[must_use]
+    pub fn per_key<K>(mut self, key: K, max: NonZeroU32) -> Self
+    where
+        K: KeyExtractor + AvailableIn<BeforeAuthentication> + Send + Sync + 'static,
+    {
+        self.per_key = Some(PerKey::new(key, max));
         self
     }
 

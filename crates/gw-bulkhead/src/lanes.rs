@@ -9,40 +9,51 @@
 //! Uncontended, admitting is one compare-and-swap on the lane, one addition to the total; giving back is two
 //! subtractions. A lock is taken only when somebody waits.
 
+mod arrival;
 mod counter;
 mod drain_rate;
 mod drained;
 mod entry;
 mod holds;
 mod inner;
+mod keys;
 mod line;
 mod permit;
 mod reaper;
+mod service_time;
 mod snapshot;
+mod standing;
 mod state;
+mod turns;
 mod wait;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::time::Instant;
 
+pub use self::arrival::Arrival;
 use self::counter::Counter;
 pub use self::drained::Drained;
 pub use self::entry::{Entry, Reason, Refusal};
 use self::holds::Holds;
 pub(crate) use self::holds::TimedPermit;
 use self::inner::{Inner, NoPlace, Terms, Turn};
+use self::keys::KeySeed;
+pub use self::keys::LaneKey;
 use self::line::Line;
 pub use self::permit::Permit;
+use self::permit::Stake;
 pub(crate) use self::reaper::Reaper;
-pub use self::snapshot::{LaneSnapshot, Rejections, Snapshot};
+pub use self::snapshot::{KeySnapshot, LaneSnapshot, Rejections, Snapshot};
 use self::state::LaneState;
 pub use self::wait::Wait;
 use crate::config::{self, ConfigError, Mode};
 use crate::lane::LaneConfig;
+use crate::pressure::{Load, Pressure};
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 use crate::telemetry;
 
@@ -81,9 +92,13 @@ impl LaneId {
     pub(crate) const FIRST: Self = Self(0);
 
     /// Its place among the lanes.
-    #[cfg(feature = "threads")]
-    pub(crate) fn index(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         self.0.into()
+    }
+
+    /// The lane at a place, of which there are no more than 64.
+    fn at(place: usize) -> Self {
+        Self(u8::try_from(place).unwrap_or(u8::MAX))
     }
 }
 
@@ -118,6 +133,8 @@ impl Lanes {
             rest: states.collect(),
             line: Mutex::new(line),
             holds: Holds::new(Instant::now()),
+            pressure: Pressure::default(),
+            seed: KeySeed::new(),
         })))
     }
 
@@ -129,40 +146,55 @@ impl Lanes {
 
     /// A place in `lane`, if one is free and nobody waits for it. Takes no lock unless somebody waits, and counts no
     /// refusal: a request that finds no place goes on to [`Lanes::enter`].
+    ///
+    /// It asks for no key and no deadline. In lanes that look at them, use [`Lanes::enter`] at once.
     pub fn try_admit(&self, lane: LaneId) -> Option<Permit> {
+        if self.0.sheds(lane, None) && self.0.mode() == Mode::Enforce {
+            return None;
+        }
         self.0.take(lane, Turn::Arriving).ok()?;
-        Some(self.permit(lane))
+        Some(self.permit(lane, Stake::default()))
     }
 
     /// Admits, queues or refuses a request, and counts it if it is refused.
     ///
-    /// In [`Mode::Shadow`] everything is admitted and what found no place is counted, in [`Mode::Off`] it is not
+    /// In [`Mode::Shadow`] everything is admitted and what would not have been is counted, in [`Mode::Off`] it is not
     /// counted either. Lanes that drain refuse in every mode.
-    pub fn enter(&self, lane: LaneId, now: Instant) -> Entry {
+    pub fn enter(&self, lane: LaneId, arrival: impl Into<Arrival>) -> Entry {
+        let arrival = arrival.into();
         let inner = &self.0;
         let mode = inner.mode();
-        inner.reap(now);
-        let Err(no_place) = inner.take(lane, Turn::Arriving) else {
-            return Entry::Admitted(self.permit(lane));
-        };
-        let places = inner.lane(lane).config.queue;
-        match (no_place, mode) {
-            (NoPlace::Draining, _) => Entry::Refused(inner.refuse(lane, Reason::Draining, now)),
+        inner.reap(arrival.at);
+        let (stake, barred) = inner.screen(lane, &arrival, mode);
+        let entry = match (barred, mode) {
+            (Some(reason), Mode::Enforce) => {
+                return Entry::Refused(inner.refuse(lane, reason, arrival.at));
+            }
+            (_, Mode::Enforce) => self.enter_enforced(lane, &arrival, stake),
             (_, Mode::Shadow | Mode::Off) => {
-                if mode == Mode::Shadow {
-                    inner.refuse(lane, Reason::LaneFull, now);
-                }
-                if inner.force(lane).is_draining() {
-                    inner.release(lane);
-                    return Entry::Refused(inner.refuse(lane, Reason::Draining, now));
-                }
-                Entry::Admitted(self.permit(lane))
+                let counted = barred.filter(|_| mode == Mode::Shadow);
+                self.enter_anyway(lane, &arrival, stake, counted)
             }
-            (NoPlace::Cap | NoPlace::Total, Mode::Enforce) if places == 0 => {
-                Entry::Refused(inner.refuse(lane, Reason::LaneFull, now))
-            }
-            (_, Mode::Enforce) => self.queue(lane, places, now),
+        };
+        if matches!(entry, Entry::Refused(_)) {
+            // It never ran, so there is no time to note.
+            let since = None;
+            inner.give_back(lane, Stake { since, ..stake });
         }
+        entry
+    }
+
+    /// What a request is counted under in lanes that count [`per_key`](LaneConfig::per_key), for whatever tells clients
+    /// apart. The same in all lanes of these, and different in others.
+    pub fn key(&self, client: impl Hash) -> LaneKey {
+        let mut hasher = self.hasher();
+        client.hash(&mut hasher);
+        LaneKey::finish(&hasher)
+    }
+
+    /// How loaded the machine is, which decides who is shed.
+    pub fn pressure(&self) -> Pressure {
+        self.0.pressure.clone()
     }
 
     /// How many places there are to lend.
@@ -231,8 +263,20 @@ impl Lanes {
             draining: word.is_draining(),
             total: self.total(),
             in_flight: word.in_flight(),
+            load: self.0.pressure.load(),
             lanes: self.0.lanes().map(LaneState::snapshot).collect(),
         }
+    }
+
+    /// Whether there is more to say of a request than that it is there.
+    #[inline]
+    pub(crate) fn is_curious(&self, lane: LaneId) -> bool {
+        self.0.lane(lane).is_curious() || self.0.pressure.load() != Load::Normal
+    }
+
+    /// What makes keys of these lanes.
+    pub(crate) fn hasher(&self) -> DefaultHasher {
+        self.0.seed.hasher()
     }
 
     /// The configuration of a lane.
@@ -246,14 +290,57 @@ impl Lanes {
         self.0.lanes().map(|lane| &lane.config)
     }
 
-    /// The slow path: with the line locked, after all that came before.
-    fn queue(&self, lane: LaneId, places: u32, now: Instant) -> Entry {
+    fn enter_enforced(&self, lane: LaneId, arrival: &Arrival, stake: Stake) -> Entry {
         let inner = &self.0;
+        let places = inner.lane(lane).config.queue;
+        match inner.take(lane, Turn::Arriving) {
+            Ok(()) => Entry::Admitted(self.permit(lane, stake)),
+            Err(NoPlace::Draining) => {
+                Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at))
+            }
+            Err(NoPlace::Cap | NoPlace::Total) if places == 0 => {
+                Entry::Refused(inner.refuse(lane, Reason::LaneFull, arrival.at))
+            }
+            Err(_) => self.queue(inner.known(lane), places, arrival, stake),
+        }
+    }
+
+    /// Where nothing is enforced: counts what a request would have been refused for, if that is to be counted.
+    fn enter_anyway(
+        &self,
+        lane: LaneId,
+        arrival: &Arrival,
+        stake: Stake,
+        counted: Option<Reason>,
+    ) -> Entry {
+        let inner = &self.0;
+        let taken = inner.take(lane, Turn::Arriving);
+        if taken == Err(NoPlace::Draining) {
+            return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
+        }
+        let full = taken.is_err() && inner.mode() == Mode::Shadow;
+        if let Some(reason) = counted.or(full.then_some(Reason::LaneFull)) {
+            inner.refuse(lane, reason, arrival.at);
+        }
+        if taken.is_err() && inner.force(lane).is_draining() {
+            inner.release(lane);
+            return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
+        }
+        Entry::Admitted(self.permit(lane, stake))
+    }
+
+    /// The slow path: with the line locked, after all that came before.
+    fn queue(&self, lane: LaneId, places: u32, arrival: &Arrival, stake: Stake) -> Entry {
+        let (inner, now) = (&self.0, arrival.at);
+        let state = inner.lane(lane);
+        let aware = |_: &Instant| state.config.deadline_aware;
+        let deadline = arrival.deadline.filter(aware);
         let (entry, woken) = {
             let mut line = lock(&inner.line);
             // First those that wait already; what remains after that no one else can use.
             let mut woken = inner.serve(&mut line);
-            let waiting = inner.lane(lane).counter.load().waiting();
+            let waiting = state.counter.load().waiting();
+            let term = inner.term(lane, now, deadline, line.short_wait(lane, now));
             let entry = if inner.total.load().is_draining() {
                 Err(Reason::Draining)
             } else if inner.mode() != Mode::Enforce {
@@ -266,27 +353,32 @@ impl Lanes {
                 Err(Reason::LaneFull)
             } else if waiting >= places {
                 Err(Reason::QueueFull)
+            } else if term.until <= now {
+                Err(term.reason)
             } else {
-                let ticket = line.join(lane);
-                inner.lane(lane).queued();
-                inner.lane(lane).counter.join();
+                let ticket = line.join(lane, now, deadline);
+                state.queued();
+                state.counter.join();
                 inner.total.join();
                 // A last look: a place that was given back before this one was announced was offered to nobody.
                 woken.extend(inner.serve(&mut line));
-                Ok(Some(ticket))
+                Ok(Some((ticket, term)))
             };
             (entry, woken)
         };
         wake_all(woken);
         match entry {
-            Ok(None) => Entry::Admitted(self.permit(lane)),
-            Ok(Some(ticket)) => Entry::Queued(Wait::new(Arc::clone(inner), lane, ticket)),
+            Ok(None) => Entry::Admitted(self.permit(lane, stake)),
+            Ok(Some((ticket, term))) => {
+                let lanes = Arc::clone(inner);
+                Entry::Queued(Wait::new(lanes, lane, ticket, stake, term))
+            }
             Err(reason) => Entry::Refused(inner.refuse(lane, reason, now)),
         }
     }
 
-    fn permit(&self, lane: LaneId) -> Permit {
-        Permit::new(Arc::clone(&self.0), lane)
+    fn permit(&self, lane: LaneId, stake: Stake) -> Permit {
+        Permit::new(Arc::clone(&self.0), lane, stake)
     }
 }
 

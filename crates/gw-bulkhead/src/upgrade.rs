@@ -46,12 +46,17 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
+    /// Whether `request` asks for one.
+    pub(crate) fn is_asked<B>(request: &Request<B>) -> bool {
+        request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE)
+    }
+
     /// What `request` asks for; the value for whoever serves it is in its extensions then.
     pub(crate) fn asked<B>(request: &mut Request<B>) -> Option<Self> {
-        let connect = request.method() == Method::CONNECT;
-        if !connect && !request.headers().contains_key(header::UPGRADE) {
+        if !Self::is_asked(request) {
             return None;
         }
+        let connect = request.method() == Method::CONNECT;
         let permit = UpgradePermit::default();
         request.extensions_mut().insert(permit.clone());
         Some(Self { permit, connect })

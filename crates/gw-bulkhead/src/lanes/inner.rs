@@ -1,13 +1,18 @@
 use std::task::Waker;
 
+use gw_core::context::Criticality;
 use tokio::time::Instant;
 
 use super::counter::{Counter, Word};
 use super::holds::Holds;
+use super::keys::KeySeed;
 use super::line::Line;
+use super::permit::Stake;
 use super::state::{LaneState, Limits};
-use super::{LaneId, Reason, Refusal, wake_all};
+use super::wait::Term;
+use super::{Arrival, LaneId, Reason, Refusal, wake_all};
 use crate::config::Mode;
+use crate::pressure::{Load, Pressure};
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 
 /// What permits, waiting requests and handles share.
@@ -20,6 +25,8 @@ pub(super) struct Inner {
     pub(super) rest: Box<[LaneState]>,
     pub(super) line: Mutex<Line>,
     pub(super) holds: Holds,
+    pub(super) pressure: Pressure,
+    pub(super) seed: KeySeed,
 }
 
 /// What an operator may change. Read often, written hardly ever.
@@ -145,6 +152,109 @@ impl Inner {
         }
     }
 
+    /// Whether a request may come in at all, and what it has from then on. In [`Mode::Enforce`] one that may not has
+    /// nothing.
+    pub(super) fn screen(
+        &self,
+        id: LaneId,
+        arrival: &Arrival,
+        mode: Mode,
+    ) -> (Stake, Option<Reason>) {
+        let lane = self.lane(id);
+        let aware = lane.config.deadline_aware;
+        let mut barred = None;
+        if self.sheds(id, arrival.criticality) {
+            barred = Some(Reason::Pressure);
+        } else if aware
+            && arrival
+                .deadline
+                .is_some_and(|deadline| deadline <= arrival.at)
+        {
+            barred = Some(Reason::Deadline);
+        }
+        if mode == Mode::Enforce && barred.is_some() {
+            return (Stake::default(), barred);
+        }
+        if let (Some(keys), Some(key)) = (&lane.keys, arrival.key) {
+            match mode {
+                Mode::Enforce if !keys.claim(key) => {
+                    return (Stake::default(), Some(Reason::PerKey));
+                }
+                Mode::Enforce => {}
+                Mode::Shadow | Mode::Off => {
+                    let fits = keys.force(key);
+                    barred = barred.or((!fits).then_some(Reason::PerKey));
+                }
+            }
+        }
+        let stake = Stake {
+            key: arrival.key.filter(|_| lane.keys.is_some()),
+            since: (aware && !arrival.open_ended).then_some(arrival.at),
+        };
+        (stake, barred)
+    }
+
+    /// Whether requests of a lane, or those of a lane that are so critical, are shed.
+    pub(super) fn sheds(&self, id: LaneId, criticality: Option<Criticality>) -> bool {
+        let load = self.pressure.load();
+        load != Load::Normal && load.sheds(criticality.unwrap_or(self.lane(id).config.criticality))
+    }
+
+    /// Until when one who comes now may wait, and what it is refused for then: the lane's timeout, the time at which it
+    /// must start to be done before its deadline, or the time for which one may wait in a queue that stands.
+    pub(super) fn term(
+        &self,
+        id: LaneId,
+        now: Instant,
+        deadline: Option<Instant>,
+        short: Option<Instant>,
+    ) -> Term {
+        let lane = self.lane(id);
+        let start =
+            deadline.map(|deadline| deadline.checked_sub(lane.time_needed()).unwrap_or(now));
+        let ends = [
+            (Some(now + lane.config.queue_timeout), Reason::QueueTimeout),
+            (start, Reason::Deadline),
+            (short, Reason::QueueDelay),
+        ];
+        let first = ends
+            .into_iter()
+            .filter_map(|(until, reason)| {
+                Some(Term {
+                    until: until?,
+                    reason,
+                })
+            })
+            .min_by_key(|term| term.until);
+        let never = Term {
+            until: now,
+            reason: Reason::QueueTimeout,
+        };
+        first.unwrap_or(never)
+    }
+
+    /// Gives back what a request had beside its place.
+    #[cold]
+    pub(super) fn give_back(&self, id: LaneId, stake: Stake) {
+        let lane = self.lane(id);
+        if let (Some(keys), Some(key)) = (&lane.keys, stake.key) {
+            keys.release(key);
+        }
+        if let Some(since) = stake.since {
+            let now = Instant::now();
+            lane.took(now, now.saturating_duration_since(since));
+        }
+    }
+
+    /// The lane of this id, or the first one.
+    pub(super) fn known(&self, id: LaneId) -> LaneId {
+        if id.place() <= self.rest.len() {
+            id
+        } else {
+            LaneId::FIRST
+        }
+    }
+
     /// A place for whoever comes, beyond all limits; the total before.
     pub(super) fn force(&self, id: LaneId) -> Word {
         self.lane(id).counter.raise();
@@ -186,10 +296,13 @@ impl Inner {
         wake_all(woken);
     }
 
-    /// Hands free places to those that wait, in order. The wakers are for after the lock.
+    /// Hands free places to those that wait, in order, and lets go whom waiting is no use to. The wakers are for after the lock.
     pub(super) fn serve(&self, line: &mut Line) -> Vec<Waker> {
         let mut woken = Vec::new();
-        while let Some((lane, waker)) = line.serve(|lane| self.take(lane, Turn::Next).is_ok()) {
+        let now = line.clock();
+        let needs = |lane| self.lane(lane).time_needed();
+        let take = |lane| self.take(lane, Turn::Next).is_ok();
+        while let Some((lane, waker)) = line.serve(now, needs, take) {
             self.forget_waiter(lane);
             woken.extend(waker);
         }

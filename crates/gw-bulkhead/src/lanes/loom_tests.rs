@@ -22,7 +22,7 @@ fn enter_and_leave(lanes: &Lanes, lane: LaneId) -> Option<Reason> {
     };
     match entry {
         Entry::Admitted(permit) => drop(permit),
-        Entry::Queued(wait) => drop(block_on(wait)),
+        Entry::Queued(wait) => return block_on(wait).err().map(|refusal| refusal.reason()),
         Entry::Refused(refusal) => return Some(refusal.reason()),
     }
     None
@@ -84,7 +84,7 @@ fn a_place_for_one_who_vanishes_is_passed_on() {
         };
         let other = thread::spawn(move || drop(vanishes));
         drop(held);
-        drop(block_on(stays));
+        drop(block_on(stays).unwrap());
         other.join().unwrap();
         assert_empty(&lanes);
     });
@@ -159,7 +159,7 @@ fn a_place_is_served_or_given_up_and_never_both() {
         let other = thread::spawn(move || drop(held));
         let served = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
         match served {
-            Poll::Ready(permit) => drop(permit),
+            Poll::Ready(permit) => drop(permit.unwrap()),
             Poll::Pending => drop(wait.give_up(Instant::now())),
         }
         other.join().unwrap();
@@ -197,5 +197,45 @@ fn a_reservation_that_is_undone_reaches_the_one_who_waits() {
         assert!(this.is_some() != other.is_some());
         drop((this, other, own));
         assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn who_is_expelled_or_served_or_vanishes_leaves_no_count_behind() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let config = LaneConfig::new("core")
+            .queue(2)
+            .deadline_aware(true)
+            .per_key(crate::key::Global, NonZeroU32::new(2).unwrap());
+        let lanes = lanes(1, [config]);
+        let key = lanes.key(());
+        let arrival = || Arrival::at(Instant::now()).key(key);
+        let Entry::Admitted(held) = lanes.enter(LaneId::FIRST, arrival()) else {
+            panic!()
+        };
+        // It is expelled when its turn comes: that is over by then.
+        let soon = Instant::now() + std::time::Duration::from_nanos(1);
+        let doomed = Arrival::at(soon - std::time::Duration::from_secs(1))
+            .key(key)
+            .deadline(gw_core::context::Deadline::at(soon));
+        let Entry::Queued(mut doomed) = lanes.enter(LaneId::FIRST, doomed) else {
+            panic!()
+        };
+        // A third one of this client is one too many, wherever the others are.
+        assert!(matches!(
+            lanes.enter(LaneId::FIRST, arrival()),
+            Entry::Refused(refusal) if refusal.reason() == Reason::PerKey
+        ));
+        let other = thread::spawn(move || drop(held));
+        match Pin::new(&mut doomed).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(fate) => drop(fate),
+            Poll::Pending => drop(doomed),
+        }
+        other.join().unwrap();
+        assert_empty(&lanes);
+        let keys = lanes.snapshot().lanes.remove(0).per_key.unwrap();
+        assert_eq!((keys.keys, keys.busiest), (0, 0));
     });
 }

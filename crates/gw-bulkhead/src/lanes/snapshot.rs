@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use gw_core::context::{Criticality, Lane};
 
 use crate::config::Mode;
+use crate::pressure::Load;
 
 /// The state of all lanes at about one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Snapshot {
     pub total: u32,
     /// How many requests are in flight in all lanes.
     pub in_flight: u32,
+    /// How loaded the machine is.
+    pub load: Load,
     /// The lanes in the order in which they were declared.
     pub lanes: Vec<LaneSnapshot>,
 }
@@ -38,6 +43,22 @@ pub struct LaneSnapshot {
     pub admitted: u64,
     /// How many were ever refused.
     pub rejected: Rejections,
+    /// The clients that it counts, if it does.
+    pub per_key: Option<KeySnapshot>,
+    /// How long almost all of its requests take, if it looks at deadlines and has seen enough.
+    pub time_needed: Option<Duration>,
+}
+
+/// The clients of a lane that counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeySnapshot {
+    /// How many requests each of them may have in flight and waiting.
+    pub max: u32,
+    /// How many of them have any.
+    pub keys: usize,
+    /// How many the busiest one has.
+    pub busiest: u32,
 }
 
 /// How many requests of a lane were ever refused, by reason.
@@ -54,11 +75,27 @@ pub struct Rejections {
     pub draining: u64,
     /// Admitted, and cut because it took too long.
     pub max_hold: u64,
+    /// It waited in a queue that stands.
+    pub queue_delay: u64,
+    /// It would not have been done before its deadline.
+    pub deadline: u64,
+    /// Its client had as many requests in the lane as it may have.
+    pub per_key: u64,
+    /// The machine was loaded.
+    pub pressure: u64,
 }
 
 impl Rejections {
     /// All of them.
     pub const fn total(&self) -> u64 {
-        self.lane_full + self.queue_full + self.queue_timeout + self.draining + self.max_hold
+        self.lane_full
+            + self.queue_full
+            + self.queue_timeout
+            + self.draining
+            + self.max_hold
+            + self.queue_delay
+            + self.deadline
+            + self.per_key
+            + self.pressure
     }
 }

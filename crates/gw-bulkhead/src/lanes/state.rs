@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::counter::Counter;
 use super::drain_rate::{DrainRate, Observed};
-use super::{LaneSnapshot, Reason, Rejections};
+use super::keys::Keys;
+use super::service_time::ServiceTime;
+use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
 use crate::config::Shares;
 use crate::lane::LaneConfig;
 use crate::sync::{AtomicU64, Ordering, Padded};
@@ -21,6 +23,9 @@ pub(super) struct LaneState {
     shares: Shares,
     rejections: [Tally; Reason::ALL.len()],
     drain: DrainMeter,
+    /// Of lanes that count clients.
+    pub(super) keys: Option<Keys>,
+    time: TimeMeter,
     metrics: LaneMetrics,
 }
 
@@ -36,6 +41,13 @@ pub(super) struct Hot {
 pub(super) struct Limits {
     pub(super) guaranteed: u32,
     pub(super) cap: u32,
+}
+
+#[derive(Debug)]
+struct TimeMeter {
+    seen: Mutex<ServiceTime>,
+    /// What was found last, in nanoseconds; 0 while it is not known.
+    needed: Tally,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +90,11 @@ impl LaneState {
             shares,
             rejections: Default::default(),
             drain: DrainMeter::default(),
+            keys: config
+                .per_key
+                .as_ref()
+                .map(|per_key| Keys::new(per_key.max)),
+            time: TimeMeter::new(),
             metrics: LaneMetrics::new(config.name.clone(), limits.cap),
             config,
         }
@@ -119,15 +136,10 @@ impl LaneState {
 
     /// Notes that a request was refused; how long it would have to wait for a place, if that is known.
     pub(super) fn refused(&self, reason: Reason, now: Instant) -> Option<Duration> {
-        let [lane_full, queue_full, queue_timeout, draining, max_hold] = &self.rejections;
-        let tally = match reason {
-            Reason::LaneFull => lane_full,
-            Reason::QueueFull => queue_full,
-            Reason::QueueTimeout => queue_timeout,
-            Reason::Draining => draining,
-            Reason::MaxHold => max_hold,
-        };
-        tally.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let tallies = Reason::ALL.into_iter().zip(&self.rejections);
+        if let Some((_, tally)) = tallies.into_iter().find(|(other, _)| *other == reason) {
+            tally.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         self.metrics.refused(reason);
         let word = self.hot.counter.load();
         let completed = self.admitted().saturating_sub(word.in_flight().into());
@@ -145,7 +157,17 @@ impl LaneState {
     pub(super) fn snapshot(&self) -> LaneSnapshot {
         let word = self.hot.counter.load();
         let limits = self.limits();
-        let [lane_full, queue_full, queue_timeout, draining, max_hold] = self
+        let [
+            lane_full,
+            queue_full,
+            queue_timeout,
+            draining,
+            max_hold,
+            queue_delay,
+            deadline,
+            per_key,
+            pressure,
+        ] = self
             .rejections
             .each_ref()
             .map(|tally| tally.load(std::sync::atomic::Ordering::Relaxed));
@@ -163,8 +185,33 @@ impl LaneState {
                 queue_timeout,
                 draining,
                 max_hold,
+                queue_delay,
+                deadline,
+                per_key,
+                pressure,
             },
+            per_key: self.keys.as_ref().map(|counted| {
+                let (keys, busiest) = counted.usage();
+                let max = counted.max().get();
+                KeySnapshot { max, keys, busiest }
+            }),
+            time_needed: self.time.needed(),
         }
+    }
+
+    /// Whether a request must say more than that it is there.
+    pub(super) fn is_curious(&self) -> bool {
+        self.config.deadline_aware || self.keys.is_some()
+    }
+
+    /// How long almost all requests take, zero while that is not known.
+    pub(super) fn time_needed(&self) -> Duration {
+        self.time.needed().unwrap_or_default()
+    }
+
+    /// Notes how long a request took.
+    pub(super) fn took(&self, now: Instant, time: Duration) {
+        self.time.record(now, time);
     }
 
     fn admitted(&self) -> u64 {
@@ -177,6 +224,31 @@ impl std::ops::Deref for LaneState {
 
     fn deref(&self) -> &Hot {
         &self.hot
+    }
+}
+
+impl TimeMeter {
+    fn new() -> Self {
+        Self {
+            seen: Mutex::new(ServiceTime::new()),
+            needed: Tally::new(0),
+        }
+    }
+
+    fn record(&self, now: Instant, time: Duration) {
+        // One of several at once is enough for a sample; the others do not wait for it.
+        let Ok(mut seen) = self.seen.try_lock() else {
+            return;
+        };
+        let needed = seen.record(now, time).unwrap_or_default().as_nanos();
+        let nanos = u64::try_from(needed).unwrap_or(u64::MAX);
+        self.needed
+            .store(nanos, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn needed(&self) -> Option<Duration> {
+        let nanos = self.needed.load(std::sync::atomic::Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 }
 

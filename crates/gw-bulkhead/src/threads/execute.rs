@@ -17,6 +17,7 @@ use super::task::{Head, LaneSide, LaneTask, Source, serve};
 use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
 use crate::lanes::{Lanes, Permit};
+use crate::late::{Late, LateFuture};
 use crate::lease::Lease;
 use crate::telemetry;
 
@@ -32,6 +33,7 @@ where
 {
     type Body = ResponseBody<ResB>;
     type Future = ThreadsFuture<S::Future, ResB::Data, S::Error>;
+    type Late = ThreadsFuture<LateFuture<S, Request<B>, S::Future>, ResB::Data, S::Error>;
 
     fn execute(
         &self,
@@ -72,6 +74,17 @@ where
             lease,
             context,
         })
+    }
+
+    fn execute_late(
+        &self,
+        service: S,
+        request: Request<B>,
+        lanes: &Lanes,
+        permit: Permit,
+    ) -> Self::Late {
+        // On the lane's thread it is driven to be ready as well.
+        self.execute(&mut Late(service), request, Some((lanes, permit)))
     }
 }
 
