@@ -31,6 +31,7 @@ pub struct LaneConfig {
     pub(crate) hold: Hold,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) threads: usize,
+    pub(crate) sample: Sample,
 }
 
 /// Until when a request holds its place in the lane.
@@ -42,6 +43,20 @@ pub enum Hold {
     /// Until the response's body has ended, or the connection that it upgraded is closed. The default.
     #[default]
     Body,
+}
+
+/// What a lane's limit is found by, where limits are found while running.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sample {
+    /// The time until the response's head is there. The default: how long a body takes is up to its reader.
+    #[default]
+    Head,
+    /// The time until the response's body has ended, for answers that are the work: exports, generated streams. A body
+    /// that its client gives up is no sample.
+    Body,
+    /// Nothing: the lane's limit is its cap. For requests that wait by intent, such as long polls and WebSockets.
+    Nothing,
 }
 
 impl LaneConfig {
@@ -68,6 +83,7 @@ impl LaneConfig {
             hold: Hold::default(),
             max_hold: None,
             threads: 0,
+            sample: Sample::default(),
         }
     }
 
@@ -123,6 +139,13 @@ impl LaneConfig {
     #[must_use]
     pub const fn max_hold(mut self, limit: Duration) -> Self {
         self.max_hold = Some(limit);
+        self
+    }
+
+    /// What the lane's limit is found by, where limits are [adaptive](crate::limit::Limit::adaptive).
+    #[must_use]
+    pub const fn sample(mut self, sample: Sample) -> Self {
+        self.sample = sample;
         self
     }
 

@@ -11,12 +11,14 @@ mod lane;
 mod lanes;
 mod layer;
 mod lease;
+pub mod limit;
 mod service;
 mod share;
 mod sync;
 mod telemetry;
 #[cfg(feature = "threads")]
 pub mod threads;
+mod timing;
 mod upgrade;
 
 pub use gw_core::context::{Criticality, Lane};
@@ -28,10 +30,10 @@ pub use self::error::{GATEWAY_TIMEOUT, HeldTooLong, OVERLOADED, SHUTTING_DOWN};
 pub use self::executor::Inline;
 pub use self::future::ResponseFuture;
 pub use self::handle::BulkheadHandle;
-pub use self::lane::{Hold, LaneConfig};
+pub use self::lane::{Hold, LaneConfig, Sample};
 pub use self::lanes::{
-    Drained, Entry, LaneId, LaneSnapshot, Lanes, Permit, Reason, Refusal, Rejections, Snapshot,
-    Wait,
+    AdaptiveSnapshot, Drained, Entry, LaneId, LaneSnapshot, Lanes, Permit, Reason, Refusal,
+    Rejections, Snapshot, Wait,
 };
 pub use self::layer::{BulkheadBuilder, BulkheadLayer};
 pub use self::service::Bulkhead;

@@ -4,10 +4,12 @@ use tokio::time::Instant;
 
 use super::counter::{Counter, Word};
 use super::holds::Holds;
+use super::limiter::Run;
 use super::line::Line;
 use super::state::{LaneState, Limits};
 use super::{LaneId, Reason, Refusal, wake_all};
 use crate::config::Mode;
+use crate::limit::Outcome;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 
 /// What permits, waiting requests and handles share.
@@ -163,6 +165,14 @@ impl Inner {
                 self.refuse(permit.lane(), Reason::MaxHold, now);
             }
             // Dropped without a lock: giving a permit back wakes whoever gets it.
+        }
+    }
+
+    /// Notes how a request ended that still has its place. If its lane has more places for it, those who wait get them.
+    #[inline]
+    pub(super) fn ended(&self, id: LaneId, run: Run, outcome: Outcome) {
+        if self.lane(id).ended(run, outcome) && !self.total.load().is_quiet() {
+            self.settle();
         }
     }
 

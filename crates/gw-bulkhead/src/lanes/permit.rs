@@ -1,7 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::limiter::Run;
 use super::{Inner, LaneId};
+use crate::limit::Outcome;
 
 /// A place in a lane. Dropping it gives the place back and lets the next one that waits have it.
 #[must_use = "dropping a permit gives the place back"]
@@ -15,6 +19,16 @@ impl Permit {
     pub(super) fn new(lanes: Arc<Inner>, lane: LaneId) -> Self {
         lanes.lane(lane).entered();
         Self { lanes, lane }
+    }
+
+    /// In nanoseconds since the lanes were made.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        self.lanes.holds.nanos(at)
+    }
+
+    /// Notes how its request ended.
+    pub(crate) fn ended(&self, started: u64, ended: u64, outcome: Outcome) {
+        self.lanes.ended(self.lane, Run { started, ended }, outcome);
     }
 
     /// The lane.
