@@ -39,6 +39,7 @@ pub struct LaneConfig {
     pub(crate) codel: Option<Codel>,
     pub(crate) deadline_aware: bool,
     pub(crate) per_key: Option<PerKey>,
+    pub(crate) sample: Sample,
 }
 
 /// Until when a request holds its place in the lane.
@@ -50,6 +51,20 @@ pub enum Hold {
     /// Until the response's body has ended, or the connection that it upgraded is closed. The default.
     #[default]
     Body,
+}
+
+/// What a lane's limit is found by, where limits are found while running.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sample {
+    /// The time until the response's head is there. The default: how long a body takes is up to its reader.
+    #[default]
+    Head,
+    /// The time until the response's body has ended, for answers that are the work: exports, generated streams. A body
+    /// that its client gives up is no sample.
+    Body,
+    /// Nothing: the lane's limit is its cap. For requests that wait by intent, such as long polls and WebSockets.
+    Nothing,
 }
 
 impl LaneConfig {
@@ -79,6 +94,7 @@ impl LaneConfig {
             codel: None,
             deadline_aware: false,
             per_key: None,
+            sample: Sample::default(),
         }
     }
 
@@ -186,6 +202,13 @@ impl LaneConfig {
     #[must_use]
     pub const fn max_hold(mut self, limit: Duration) -> Self {
         self.max_hold = Some(limit);
+        self
+    }
+
+    /// What the lane's limit is found by, where limits are [adaptive](crate::limit::Limit::adaptive).
+    #[must_use]
+    pub const fn sample(mut self, sample: Sample) -> Self {
+        self.sample = sample;
         self
     }
 

@@ -17,6 +17,7 @@ mod entry;
 mod holds;
 mod inner;
 mod keys;
+mod limiter;
 mod line;
 mod permit;
 mod reaper;
@@ -44,16 +45,18 @@ pub(crate) use self::holds::TimedPermit;
 use self::inner::{Inner, NoPlace, Terms, Turn};
 use self::keys::KeySeed;
 pub use self::keys::LaneKey;
+use self::limiter::Run;
 use self::line::Line;
 pub use self::permit::Permit;
-use self::permit::Stake;
+use self::permit::{Stake, Ticks};
 pub(crate) use self::reaper::Reaper;
-pub use self::snapshot::{KeySnapshot, LaneSnapshot, Rejections, Snapshot};
+pub use self::snapshot::{AdaptiveSnapshot, KeySnapshot, LaneSnapshot, Rejections, Snapshot};
 use self::state::LaneState;
 pub use self::wait::Wait;
 use crate::config::{self, ConfigError, Mode};
 use crate::lane::LaneConfig;
-use crate::pressure::{Load, Pressure};
+use crate::limit::{Limit, Outcome};
+use crate::pressure::Pressure;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 use crate::telemetry;
 
@@ -103,23 +106,23 @@ impl LaneId {
 }
 
 impl Lanes {
-    /// Lanes that share `total` places.
+    /// Lanes that share the places of `limit`.
     ///
     /// # Errors
     ///
-    /// If there are no lanes or more than 64, a name is not plain or used twice, the guaranteed shares are more than 1
+    /// If the limit has a value out of the range that its setter states, there are no lanes or more than 64, a name is not plain or used twice, the guaranteed shares are more than 1
     /// together, or a lane has a value out of the range that its setter states.
     pub fn new(
-        total: NonZeroU32,
+        limit: impl Into<Limit>,
         lanes: impl IntoIterator<Item = LaneConfig>,
     ) -> Result<Self, ConfigError> {
+        let (total, adaptive) = limit.into().check()?;
         let lanes: Vec<_> = lanes.into_iter().collect();
         let shares = config::check(&lanes)?;
         let line = Line::new(&lanes);
-        let mut states = lanes
-            .into_iter()
-            .zip(shares)
-            .map(|(lane, shares)| LaneState::new(lane, shares, total));
+        let mut states = (0..)
+            .zip(lanes.into_iter().zip(shares))
+            .map(|(id, (lane, shares))| LaneState::new(lane, shares, total, adaptive.as_ref(), id));
         let Some(first) = states.next() else {
             return Err(ConfigError::new("lanes", "must be 1 to 64 lanes"));
         };
@@ -152,6 +155,12 @@ impl Lanes {
         if self.0.sheds(lane, None) && self.0.mode() == Mode::Enforce {
             return None;
         }
+        self.admit_plainly(lane)
+    }
+
+    /// As [`Lanes::try_admit`], for a lane that is not [curious](Self::is_curious).
+    #[inline]
+    pub(crate) fn admit_plainly(&self, lane: LaneId) -> Option<Permit> {
         self.0.take(lane, Turn::Arriving).ok()?;
         Some(self.permit(lane, Stake::default()))
     }
@@ -178,7 +187,7 @@ impl Lanes {
         };
         if matches!(entry, Entry::Refused(_)) {
             // It never ran, so there is no time to note.
-            let since = None;
+            let since = Ticks::default();
             inner.give_back(lane, Stake { since, ..stake });
         }
         entry
@@ -197,12 +206,27 @@ impl Lanes {
         self.0.pressure.clone()
     }
 
+    /// Notes how a request ended that runs in `lane` since `started` and still has its place. It is what limits are found
+    /// by; in lanes whose limit is fixed it does nothing. [`BulkheadLayer`](crate::BulkheadLayer) does it by itself.
+    ///
+    /// Takes no lock that anybody waits for, and allocates nothing.
+    pub fn record(&self, lane: LaneId, started: Instant, now: Instant, outcome: Outcome) {
+        if self.is_measured(lane) {
+            let run = Run {
+                started: self.nanos(started),
+                ended: self.nanos(now),
+            };
+            self.0.ended(lane, run, outcome);
+        }
+    }
+
     /// How many places there are to lend.
     pub fn total(&self) -> u32 {
         self.0.terms.total.load(Ordering::Acquire)
     }
 
-    /// Changes the total and with it what the lanes' shares come to.
+    /// Changes the total and with it what the lanes' shares come to. Where limits are found while running it is the most
+    /// that they may be.
     ///
     /// Nobody in flight is cut when it shrinks; lanes above their new limits admit nobody until they are below.
     pub fn resize(&self, total: NonZeroU32) {
@@ -271,12 +295,22 @@ impl Lanes {
     /// Whether there is more to say of a request than that it is there.
     #[inline]
     pub(crate) fn is_curious(&self, lane: LaneId) -> bool {
-        self.0.lane(lane).is_curious() || self.0.pressure.load() != Load::Normal
+        self.0.lane(lane).curious || !self.0.pressure.is_normal()
     }
 
     /// What makes keys of these lanes.
     pub(crate) fn hasher(&self) -> DefaultHasher {
         self.0.seed.hasher()
+    }
+
+    /// Whether how its requests end changes the lane's limit.
+    pub(crate) fn is_measured(&self, lane: LaneId) -> bool {
+        self.0.lane(lane).is_measured()
+    }
+
+    /// In nanoseconds since the lanes were made.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        self.0.holds.nanos(at)
     }
 
     /// The configuration of a lane.

@@ -3,40 +3,15 @@
 //! A request that waits must not keep what its service reserved to be ready: a connection slot, say, or a permit of a layer
 //! further in. While it waits nobody else could use that, and if those who hold such reservations wait for those who have
 //! places, nobody moves. So a request that is queued takes an instance along that is not ready, and once it has its place,
-//! [`Late`] drives it to be ready and calls it. To whatever runs requests that looks like one slow call: it is within the
+//! [`LateFuture`] drives it to be ready and calls it. To whatever runs requests that looks like one slow call: it is within the
 //! lane's time limit, can be cut, and runs on the lane's own threads.
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::Request;
 use pin_project_lite::pin_project;
 use tower_service::Service;
-
-/// Calls a service that nobody has polled ready.
-#[derive(Debug, Clone)]
-pub(crate) struct Late<S>(pub(crate) S);
-
-impl<S, B> Service<Request<B>> for Late<S>
-where
-    S: Service<Request<B>> + Clone,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = LateFuture<S, Request<B>, S::Future>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let clone = self.0.clone();
-        let service = mem::replace(&mut self.0, clone);
-        LateFuture::new(service, request)
-    }
-}
 
 pin_project! {
     /// Drives a service to be ready, and calls it.

@@ -13,6 +13,7 @@ mod lanes;
 mod late;
 mod layer;
 mod lease;
+pub mod limit;
 mod per_key;
 mod pressure;
 mod service;
@@ -21,6 +22,7 @@ mod sync;
 mod telemetry;
 #[cfg(feature = "threads")]
 pub mod threads;
+mod timing;
 mod upgrade;
 
 pub use gw_core::context::{Criticality, Lane};
@@ -36,10 +38,10 @@ pub use self::error::{
 pub use self::executor::Inline;
 pub use self::future::ResponseFuture;
 pub use self::handle::BulkheadHandle;
-pub use self::lane::{Hold, LaneConfig};
+pub use self::lane::{Hold, LaneConfig, Sample};
 pub use self::lanes::{
-    Arrival, Drained, Entry, KeySnapshot, LaneId, LaneKey, LaneSnapshot, Lanes, Permit, Reason,
-    Refusal, Rejections, Snapshot, Wait,
+    AdaptiveSnapshot, Arrival, Drained, Entry, KeySnapshot, LaneId, LaneKey, LaneSnapshot, Lanes,
+    Permit, Reason, Refusal, Rejections, Snapshot, Wait,
 };
 pub use self::layer::{BulkheadBuilder, BulkheadLayer};
 pub use self::per_key::BeforeAuthentication;

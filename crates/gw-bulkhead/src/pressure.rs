@@ -93,6 +93,11 @@ impl Pressure {
         Load::of(levels.into_iter().max().unwrap_or(0))
     }
 
+    #[inline]
+    pub(crate) fn is_normal(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// What one signal says.
     pub fn load_by(&self, signal: Signal) -> Load {
         let [lag, memory, other, _] = self.0.load(Ordering::Relaxed).to_le_bytes();

@@ -97,7 +97,7 @@ where
                 None
             };
             let permit = match arrival {
-                None => lanes.try_admit(lane),
+                None => lanes.admit_plainly(lane),
                 Some(_) => None,
             };
             let permit = match permit {

@@ -42,7 +42,7 @@ mod metering {
         metrics::describe_gauge!(
             LIMIT,
             Unit::Count,
-            "Places that the lane never exceeds: its cap."
+            "Places that the lane does not exceed: its cap, or the limit found for it."
         );
         metrics::describe_gauge!(
             QUEUED,

@@ -6,13 +6,15 @@ use tokio::time::Instant;
 use super::counter::{Counter, Word};
 use super::holds::Holds;
 use super::keys::KeySeed;
+use super::limiter::Run;
 use super::line::Line;
-use super::permit::Stake;
+use super::permit::{Stake, Ticks};
 use super::state::{LaneState, Limits};
 use super::wait::Term;
 use super::{Arrival, LaneId, Reason, Refusal, wake_all};
 use crate::config::Mode;
-use crate::pressure::{Load, Pressure};
+use crate::limit::Outcome;
+use crate::pressure::Pressure;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 
 /// What permits, waiting requests and handles share.
@@ -189,15 +191,22 @@ impl Inner {
         }
         let stake = Stake {
             key: arrival.key.filter(|_| lane.keys.is_some()),
-            since: (aware && !arrival.open_ended).then_some(arrival.at),
+            since: if aware && !arrival.open_ended {
+                self.ticks(arrival.at)
+            } else {
+                Ticks::default()
+            },
         };
         (stake, barred)
     }
 
     /// Whether requests of a lane, or those of a lane that are so critical, are shed.
     pub(super) fn sheds(&self, id: LaneId, criticality: Option<Criticality>) -> bool {
-        let load = self.pressure.load();
-        load != Load::Normal && load.sheds(criticality.unwrap_or(self.lane(id).config.criticality))
+        !self.pressure.is_normal()
+            && self
+                .pressure
+                .load()
+                .sheds(criticality.unwrap_or(self.lane(id).config.criticality))
     }
 
     /// Until when one who comes now may wait, and what it is refused for then: the lane's timeout, the time at which it
@@ -240,10 +249,14 @@ impl Inner {
         if let (Some(keys), Some(key)) = (&lane.keys, stake.key) {
             keys.release(key);
         }
-        if let Some(since) = stake.since {
+        if !stake.since.is_none() {
             let now = Instant::now();
-            lane.took(now, now.saturating_duration_since(since));
+            lane.took(now, stake.since.until(self.ticks(now)));
         }
+    }
+
+    pub(super) fn ticks(&self, at: Instant) -> Ticks {
+        Ticks::at(self.holds.nanos(at))
     }
 
     /// The lane of this id, or the first one.
@@ -273,6 +286,14 @@ impl Inner {
                 self.refuse(permit.lane(), Reason::MaxHold, now);
             }
             // Dropped without a lock: giving a permit back wakes whoever gets it.
+        }
+    }
+
+    /// Notes how a request ended that still has its place. If its lane has more places for it, those who wait get them.
+    #[inline]
+    pub(super) fn ended(&self, id: LaneId, run: Run, outcome: Outcome) {
+        if self.lane(id).ended(run, outcome) && !self.total.load().is_quiet() {
+            self.settle();
         }
     }
 

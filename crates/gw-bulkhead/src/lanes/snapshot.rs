@@ -3,6 +3,7 @@ use std::time::Duration;
 use gw_core::context::{Criticality, Lane};
 
 use crate::config::Mode;
+use crate::limit::Report;
 use crate::pressure::Load;
 
 /// The state of all lanes at about one moment.
@@ -13,7 +14,7 @@ pub struct Snapshot {
     pub mode: Mode,
     /// Whether they refuse everybody, for good.
     pub draining: bool,
-    /// How many places there are to lend.
+    /// How many places there are to lend: the most, where limits are found while running.
     pub total: u32,
     /// How many requests are in flight in all lanes.
     pub in_flight: u32,
@@ -33,8 +34,10 @@ pub struct LaneSnapshot {
     pub criticality: Criticality,
     /// How many places are its own.
     pub guaranteed: u32,
-    /// How many requests may be in flight.
+    /// How many requests may be in flight now.
     pub limit: u32,
+    /// How the limit is found; `None` if it is fixed.
+    pub adaptive: Option<AdaptiveSnapshot>,
     /// How many are.
     pub in_flight: u32,
     /// How many wait.
@@ -59,6 +62,26 @@ pub struct KeySnapshot {
     pub keys: usize,
     /// How many the busiest one has.
     pub busiest: u32,
+}
+
+/// How a lane's limit is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AdaptiveSnapshot {
+    /// The algorithm's name.
+    pub algorithm: &'static str,
+    /// The least that the limit may be.
+    pub min: u32,
+    /// The most that the limit may be.
+    pub max: u32,
+    /// How often it was decided upon.
+    pub windows: u64,
+    /// How many answers these decisions were based on.
+    pub answered: u64,
+    /// How many drops.
+    pub dropped: u64,
+    /// What the algorithm tells of itself.
+    pub report: Report,
 }
 
 /// How many requests of a lane were ever refused, by reason.

@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use super::counter::Counter;
 use super::drain_rate::{DrainRate, Observed};
 use super::keys::Keys;
+use super::limiter::{Bounds, Limiter, Run};
 use super::service_time::ServiceTime;
 use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
 use crate::config::Shares;
-use crate::lane::LaneConfig;
+use crate::lane::{LaneConfig, Sample};
+use crate::limit::{Adaptive, Outcome};
 use crate::sync::{AtomicU64, Ordering, Padded};
 use crate::telemetry::{self, LaneMetrics};
 
@@ -21,6 +23,10 @@ pub(super) struct LaneState {
     hot: Padded<Hot>,
     pub(super) config: LaneConfig,
     shares: Shares,
+    /// What finds its limit, if it is not fixed.
+    limiter: Option<Box<Limiter>>,
+    /// The least of all limits together, of which a limit that is found is at least the lane's share.
+    least: NonZeroU32,
     rejections: [Tally; Reason::ALL.len()],
     drain: DrainMeter,
     /// Of lanes that count clients.
@@ -34,6 +40,8 @@ pub(super) struct Hot {
     pub(super) counter: Counter,
     limits: AtomicU64,
     admitted: Tally,
+    /// Whether a request must say more than that it is there. In here because this is at hand.
+    pub(super) curious: bool,
 }
 
 /// What the lane's shares come to.
@@ -78,16 +86,47 @@ impl Limits {
     }
 }
 
+impl Bounds {
+    /// From the guaranteed share of `least`, or of the total if that is less, to the cap.
+    fn of(shares: Shares, total: NonZeroU32, least: NonZeroU32) -> Self {
+        Self {
+            guaranteed: shares.guaranteed.of(total),
+            min: shares.guaranteed.of(least.min(total)),
+            max: shares.cap.of(total),
+        }
+    }
+}
+
 impl LaneState {
-    pub(super) fn new(config: LaneConfig, shares: Shares, total: NonZeroU32) -> Self {
-        let limits = Limits::of(shares, total);
+    pub(super) fn new(
+        config: LaneConfig,
+        shares: Shares,
+        total: NonZeroU32,
+        adaptive: Option<&Adaptive>,
+        lane: u64,
+    ) -> Self {
+        let adaptive = adaptive.filter(|_| config.sample != Sample::Nothing);
+        let least = NonZeroU32::new(adaptive.map_or(1, |adaptive| adaptive.min));
+        let least = least.unwrap_or(NonZeroU32::MIN);
+        let limiter = adaptive.map(|adaptive| {
+            let start = NonZeroU32::new(adaptive.start()).unwrap_or(NonZeroU32::MIN);
+            let bounds = Bounds::of(shares, total, least);
+            Box::new(Limiter::new(adaptive, shares.cap.of(start), bounds, lane))
+        });
+        let limits = match &limiter {
+            Some(limiter) => limiter.limits(),
+            None => Limits::of(shares, total),
+        };
         Self {
             hot: Padded(Hot {
                 counter: Counter::new(),
                 limits: AtomicU64::new(limits.pack()),
                 admitted: Tally::new(0),
+                curious: config.deadline_aware || config.per_key.is_some(),
             }),
             shares,
+            limiter,
+            least,
             rejections: Default::default(),
             drain: DrainMeter::default(),
             keys: config
@@ -105,9 +144,46 @@ impl LaneState {
     }
 
     pub(super) fn resize(&self, total: NonZeroU32) {
-        let limits = Limits::of(self.shares, total);
-        self.hot.limits.store(limits.pack(), Ordering::Release);
-        self.metrics.limit(limits.cap);
+        match &self.limiter {
+            Some(limiter) => {
+                let bounds = Bounds::of(self.shares, total, self.least);
+                limiter.resize(bounds, |limits| self.publish(limits));
+            }
+            None => {
+                self.publish(Limits::of(self.shares, total));
+            }
+        }
+        self.metrics.limit(self.limits().cap);
+    }
+
+    /// Whether how its requests end changes its limit.
+    pub(super) const fn is_measured(&self) -> bool {
+        self.limiter.is_some()
+    }
+
+    /// Notes how a request ended that is still in flight; whether there are more places now.
+    #[inline]
+    pub(super) fn ended(&self, run: Run, outcome: Outcome) -> bool {
+        let Some(limiter) = &self.limiter else {
+            return false;
+        };
+        let in_flight = self.hot.counter.load().in_flight();
+        let before = limiter.record(run, outcome, in_flight, |limits| self.publish(limits));
+        before.is_some_and(|before| self.moved(before))
+    }
+
+    /// Tells of a limit that was found.
+    fn moved(&self, before: Limits) -> bool {
+        let now = self.limits();
+        if now != before {
+            self.metrics.limit(now.cap);
+        }
+        now.cap > before.cap
+    }
+
+    /// What was in force before.
+    fn publish(&self, limits: Limits) -> Limits {
+        Limits::unpack(self.hot.limits.swap(limits.pack(), Ordering::AcqRel))
     }
 
     /// Notes that a request was admitted.
@@ -176,6 +252,7 @@ impl LaneState {
             criticality: self.config.criticality,
             guaranteed: limits.guaranteed,
             limit: limits.cap,
+            adaptive: self.limiter.as_deref().map(Limiter::snapshot),
             in_flight: word.in_flight(),
             queued: word.waiting(),
             admitted: self.admitted(),
@@ -197,11 +274,6 @@ impl LaneState {
             }),
             time_needed: self.time.needed(),
         }
-    }
-
-    /// Whether a request must say more than that it is there.
-    pub(super) fn is_curious(&self) -> bool {
-        self.config.deadline_aware || self.keys.is_some()
     }
 
     /// How long almost all requests take, zero while that is not known.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 use super::line::Fate;
-use super::permit::Stake;
+use super::permit::{Stake, Ticks};
 use super::{Inner, LaneId, Permit, Reaper, Reason, Refusal, wake_all};
 use crate::sync::lock;
 
@@ -104,7 +104,9 @@ impl Wait {
     fn permit(&mut self) -> Permit {
         let mut stake = std::mem::take(&mut self.stake);
         // From now on, not since it came.
-        stake.since = stake.since.map(|_| Instant::now());
+        if !stake.since.is_none() {
+            stake.since = self.lanes.ticks(Instant::now());
+        }
         Permit::new(Arc::clone(&self.lanes), self.lane, stake)
     }
 
@@ -116,7 +118,8 @@ impl Wait {
     fn give_stake_back(&mut self) {
         let Stake { key, .. } = std::mem::take(&mut self.stake);
         // It never ran, so there is no time to note.
-        self.lanes.give_back(self.lane, Stake { key, since: None });
+        let since = Ticks::default();
+        self.lanes.give_back(self.lane, Stake { key, since });
     }
 }
 

@@ -172,6 +172,7 @@ fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogInges
             service: WRAPPED.into(),
         },
     };
+    let [idle, whole] = patience(config);
     LogIngest::builder(queue)
         .event_limits(event)
         .max_body_bytes(written.max_body_bytes)
@@ -180,15 +181,31 @@ fn intake(config: &Config, queue: Engine, pressure: Pressure) -> Result<LogInges
         .classifier(classifier(config))
         .clients(written.client.iter().filter_map(client_key))
         .pressure(pressure)
-        // No shorter than the server's own. A whole body has the intake's minute, even if the route's deadline is longer.
-        .idle_timeout(config.server.body_idle_timeout.clamp(SHORTEST, LONGEST))
+        .idle_timeout(idle)
+        .body_timeout(whole)
         .build()
         .map_err(|error| fault(&error))
 }
 
-/// A timer of zero is none to the server; the intake always has one, of an hour at most.
-const SHORTEST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(3600);
+/// How long the intake waits for the next piece of a body, and for the whole of it.
+///
+/// The server has timers for slow bodies of its own, and each route has a deadline. The intake is more patient than
+/// both, so that it is they who speak.
+fn patience(config: &Config) -> [Duration; 2] {
+    const LEAST_IDLE: Duration = Duration::from_secs(10);
+    const LEAST_WHOLE: Duration = Duration::from_secs(60);
+    const AFTER_DEADLINE: Duration = Duration::from_secs(1);
+    // More than that the intake does not take.
+    const MOST: Duration = Duration::from_secs(3600);
+    let deadlines = routes(config).map(|route| route.timeouts.request);
+    let deadline = deadlines.max().unwrap_or_default();
+    [
+        config.server.body_idle_timeout.clamp(LEAST_IDLE, MOST),
+        deadline
+            .saturating_add(AFTER_DEADLINE)
+            .clamp(LEAST_WHOLE, MOST),
+    ]
+}
 
 /// Knows the intake's paths, as far as they are fixed: errors that mention them are about failed uploads.
 fn classifier(config: &Config) -> Classifier {
@@ -235,4 +252,34 @@ fn fault(error: &ConfigError) -> Fault {
         field => field,
     };
     Fault::new(format!("log_ingest.{key}"), error.rule())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(server: &str, deadlines: &[&str]) -> Config {
+        let mut text = format!("[server]\n{server}\n");
+        for (number, deadline) in deadlines.iter().enumerate() {
+            text += &format!(
+                "[[routes]]\nname = \"logs{number}\"\nmatch = {{ path = \"/logs/{number}\" }}\n\
+                 service = \"log-ingest\"\npublic = true\ntimeouts = {{ request = \"{deadline}\" }}\n"
+            );
+        }
+        Config::parse("gateway.toml", &text, Path::new(""), &|_| None).unwrap()
+    }
+
+    /// An upload was cut after a minute where its route had five.
+    #[test]
+    fn the_intake_is_more_patient_than_server_and_routes() {
+        let seconds = |config: &Config| patience(config).map(|timer| timer.as_secs());
+        let long = config("body_idle_timeout = \"2m\"", &["30s", "5m"]);
+        assert_eq!(seconds(&long), [120, 301]);
+        let short = config("body_idle_timeout = \"1s\"", &["1s"]);
+        assert_eq!(seconds(&short), [10, 60]);
+        let endless = config("body_idle_timeout = \"9h\"", &["9h"]);
+        assert_eq!(seconds(&endless), [3600, 3600]);
+    }
 }

@@ -10,7 +10,7 @@ use tokio::time::advance;
 
 use super::*;
 use crate::Codel;
-use crate::pressure::Signal;
+use crate::pressure::{Load, Signal};
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)

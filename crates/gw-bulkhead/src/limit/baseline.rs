@@ -1,0 +1,166 @@
+use std::time::Duration;
+
+/// A mean over samples, taken together from the means of windows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Mean {
+    sum: f64,
+    samples: f64,
+}
+
+impl Mean {
+    pub(super) fn add(&mut self, mean: f64, samples: u32) {
+        self.sum += mean * f64::from(samples);
+        self.samples += f64::from(samples);
+    }
+
+    pub(super) const fn samples(&self) -> f64 {
+        self.samples
+    }
+
+    /// `None` without samples.
+    pub(super) fn value(&self) -> Option<f64> {
+        (self.samples > 0.0).then(|| self.sum / self.samples)
+    }
+}
+
+/// How long an answer takes where nobody queues, in seconds.
+///
+/// It falls as soon as answers are seen to be faster, since queueing never makes them so. It rises only by what was
+/// measured without a queue, and never by more than a doubling in a set time: a degradation is not taken for normal
+/// faster than that.
+///
+/// Samples are taken together until there are many before it moves. If it moved by each window it would fall by their
+/// noise, and by the bound on its rise not come back.
+#[derive(Debug, Clone)]
+pub(super) struct Baseline {
+    seconds: f64,
+    doubling: Duration,
+    moved: Duration,
+    block: Block,
+}
+
+/// Windows taken together.
+#[derive(Debug, Clone)]
+struct Block {
+    since: Duration,
+    mean: Mean,
+    /// Whether all of them were idle.
+    idle: bool,
+}
+
+impl Block {
+    const SAMPLES: f64 = 500.0;
+    const LENGTH: Duration = Duration::from_secs(5);
+
+    fn new(since: Duration) -> Self {
+        Self {
+            since,
+            mean: Mean::default(),
+            idle: true,
+        }
+    }
+}
+
+impl Baseline {
+    /// What passed without a look at the latency counts as no more time than this.
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(seconds: f64, at: Duration, doubling: Duration) -> Self {
+        Self {
+            seconds,
+            doubling,
+            moved: at,
+            block: Block::new(at),
+        }
+    }
+
+    pub(super) const fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Learns from a window in which requests ran as they came; `idle` says that there were too few to queue.
+    pub(super) fn pass(&mut self, at: Duration, latency: f64, samples: u32, idle: bool) {
+        self.block.mean.add(latency, samples);
+        self.block.idle &= idle;
+        let long = at.saturating_sub(self.block.since) >= Block::LENGTH;
+        if !long || self.block.mean.samples() < Block::SAMPLES {
+            return;
+        }
+        let block = std::mem::replace(&mut self.block, Block::new(at));
+        match block.mean.value() {
+            Some(mean) if mean < self.seconds => self.fall(at, mean, 0.5),
+            Some(mean) if block.idle => self.rise(at, mean),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Learns from a probe, in which nobody queued.
+    pub(super) fn probed(&mut self, at: Duration, latency: f64, samples: u32) {
+        let samples = f64::from(samples);
+        if latency < self.seconds {
+            self.fall(at, latency, samples / (samples + 50.0));
+        } else {
+            self.rise(at, latency);
+        }
+        self.block = Block::new(at);
+    }
+
+    fn fall(&mut self, at: Duration, latency: f64, weight: f64) {
+        self.seconds += weight * (latency - self.seconds);
+        self.moved = at;
+    }
+
+    fn rise(&mut self, at: Duration, latency: f64) {
+        let passed = at.saturating_sub(self.moved).min(Self::LONGEST);
+        let factor = (passed.as_secs_f64() / self.doubling.as_secs_f64()).exp2();
+        self.seconds = latency.min(self.seconds * factor);
+        self.moved = at;
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    const DOUBLING: Duration = Duration::from_secs(300);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A second after another, each with 100 samples of this latency.
+    fn pass(baseline: &mut Baseline, from: u64, to: u64, latency: f64, idle: bool) -> f64 {
+        for at in from..to {
+            baseline.pass(seconds(at), latency, 100, idle);
+        }
+        baseline.seconds()
+    }
+
+    #[test]
+    fn rises_no_faster_than_it_may_and_only_where_nobody_queues() {
+        let mut baseline = Baseline::new(0.1, Duration::ZERO, DOUBLING);
+        assert_eq!(pass(&mut baseline, 1, 1000, 1.0, false), 0.1);
+        let mut baseline = Baseline::new(0.1, Duration::ZERO, DOUBLING);
+        let doubled = pass(&mut baseline, 1, 301, 1.0, true);
+        assert!((0.19..0.201).contains(&doubled), "{doubled}");
+        let end = pass(&mut baseline, 301, 1500, 1.0, true);
+        assert_eq!(end, 1.0);
+    }
+
+    #[test]
+    fn falls_at_once_in_any_case() {
+        let mut baseline = Baseline::new(1.0, Duration::ZERO, DOUBLING);
+        let fallen = pass(&mut baseline, 1, 60, 0.1, false);
+        assert!((0.1..0.11).contains(&fallen), "{fallen}");
+    }
+
+    #[test]
+    fn a_long_silence_does_not_allow_for_a_leap() {
+        let mut baseline = Baseline::new(0.1, Duration::ZERO, DOUBLING);
+        baseline.probed(seconds(24 * 3600), 10.0, 100);
+        assert!(baseline.seconds() < 0.12, "{}", baseline.seconds());
+        baseline.probed(seconds(24 * 3600), 10.0, 100);
+        assert!(baseline.seconds() < 0.12, "no time has passed");
+    }
+}
