@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use gw_core::context::Deadline;
 use loom::future::block_on;
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
@@ -215,11 +217,8 @@ fn who_is_expelled_or_served_or_vanishes_leaves_no_count_behind() {
         let Entry::Admitted(held) = lanes.enter(LaneId::FIRST, arrival()) else {
             panic!()
         };
-        // It is expelled when its turn comes: that is over by then.
-        let soon = Instant::now() + std::time::Duration::from_nanos(1);
-        let doomed = Arrival::at(soon - std::time::Duration::from_secs(1))
-            .key(key)
-            .deadline(gw_core::context::Deadline::at(soon));
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        let doomed = arrival().deadline(Deadline::at(now + hour / 2));
         let Entry::Queued(mut doomed) = lanes.enter(LaneId::FIRST, doomed) else {
             panic!()
         };
@@ -228,9 +227,14 @@ fn who_is_expelled_or_served_or_vanishes_leaves_no_count_behind() {
             lanes.enter(LaneId::FIRST, arrival()),
             Entry::Refused(refusal) if refusal.reason() == Reason::PerKey
         ));
+        // From now on an hour is what it takes, so it is expelled when its turn comes.
+        (0..10).for_each(|_| lanes.0.lane(LaneId::FIRST).took(now, hour));
         let other = thread::spawn(move || drop(held));
         match Pin::new(&mut doomed).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(fate) => drop(fate),
+            Poll::Ready(fate) => assert_eq!(
+                fate.err().map(|refusal| refusal.reason()),
+                Some(Reason::Deadline)
+            ),
             Poll::Pending => drop(doomed),
         }
         other.join().unwrap();
