@@ -48,6 +48,8 @@ pub enum Load {
     High,
     /// All but critical-plus requests are.
     Extreme,
+    /// All requests are.
+    Exhausted,
 }
 
 /// Where a [`Load`] is known from. The highest one counts.
@@ -63,15 +65,21 @@ pub enum Signal {
 }
 
 impl Load {
-    const ALL: [Self; 4] = [Self::Normal, Self::Elevated, Self::High, Self::Extreme];
+    const ALL: [Self; 5] = [
+        Self::Normal,
+        Self::Elevated,
+        Self::High,
+        Self::Extreme,
+        Self::Exhausted,
+    ];
 
-    /// Whether requests of this criticality are refused. Critical-plus ones never are.
+    /// Whether requests of this criticality are refused.
     pub const fn sheds(self, criticality: Criticality) -> bool {
         let from = match criticality {
             Criticality::Sheddable => Self::Elevated,
             Criticality::SheddablePlus => Self::High,
             Criticality::Critical => Self::Extreme,
-            Criticality::CriticalPlus => return false,
+            Criticality::CriticalPlus => Self::Exhausted,
         };
         self as u8 >= from as u8
     }
@@ -143,9 +151,7 @@ impl Pressure {
         }
     }
 
-    /// Watches the memory that is left: that of the process's control group (cgroup v2) or of one it is inside, whichever
-    /// is fullest, or where there is none with a limit, that of the machine. Page cache that can be dropped at once
-    /// counts as free.
+    /// Watches the memory that is in use, as a part of what there is: see [`MemoryThresholds`] for what that is.
     ///
     /// It reads a few files of the kernel twice a second, in place: they are no disk. It ends when all clones of this are
     /// dropped, and at once where the kernel does not tell (not Linux).
@@ -165,7 +171,7 @@ impl Pressure {
         let pressure = Arc::downgrade(&self.0);
         let mut ladder = thresholds.ladder();
         async move {
-            while let Some(used) = memory::used() {
+            while let Some(used) = thresholds.used() {
                 let Some(pressure) = pressure.upgrade() else {
                     return;
                 };
@@ -232,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_critical_is_shed_later_and_the_most_critical_never() {
+    fn what_is_more_critical_is_shed_later() {
         use Criticality::{Critical, CriticalPlus, Sheddable, SheddablePlus};
         let shed = |load: Load| {
             [Sheddable, SheddablePlus, Critical, CriticalPlus]
@@ -240,7 +246,7 @@ mod tests {
                 .filter(|criticality| load.sheds(*criticality))
                 .count()
         };
-        assert_eq!(Load::ALL.map(shed), [0, 1, 2, 3]);
+        assert_eq!(Load::ALL.map(shed), [0, 1, 2, 3, 4]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -269,13 +275,9 @@ mod tests {
             pressure.load()
         };
         for _ in 0..LagThresholds::PATIENCE - 1 {
-            assert_eq!(look(Duration::from_millis(60)).await, Load::Normal);
+            assert_eq!(look(Duration::from_millis(90)).await, Load::Normal);
         }
-        assert_eq!(look(Duration::from_millis(60)).await, Load::Elevated);
-        for _ in 0..LagThresholds::PATIENCE {
-            look(Duration::from_millis(60)).await;
-        }
-        assert_eq!(look(Duration::ZERO).await, Load::High);
+        assert_eq!(look(Duration::from_millis(60)).await, Load::High);
         for _ in 0..2 * LagThresholds::PATIENCE {
             look(Duration::ZERO).await;
         }

@@ -31,7 +31,10 @@ const LIFO: &str = "CoDel, adaptive LIFO";
 const ALL: &str = "CoDel, adaptive LIFO, deadline-aware";
 const PATIENT: &str = "the same, interval 1 s";
 
-const DISCIPLINES: [(&str, fn() -> LaneConfig); 6] = [
+/// How a lane queues, and what that is called.
+type Discipline = (&'static str, fn() -> LaneConfig);
+
+const DISCIPLINES: [Discipline; 6] = [
     (FIFO, lane),
     (AWARE, || lane().deadline_aware(true)),
     (CODEL, || lane().codel(Codel::new())),

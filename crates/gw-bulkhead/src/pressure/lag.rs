@@ -32,7 +32,9 @@ impl LagThresholds {
     }
 
     pub(super) fn ladder(self) -> Ladder {
-        let up = self.up.map(|lag| lag.as_secs_f64());
+        let [elevated, high, extreme] = self.up.map(|lag| lag.as_secs_f64());
+        // However late tasks are, somebody must be let in to find out that they no longer are.
+        let up = [elevated, high, extreme, f64::INFINITY];
         Ladder::new(up, up.map(|lag| lag / 2.0), Self::PATIENCE)
     }
 }

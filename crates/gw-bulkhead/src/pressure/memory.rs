@@ -1,12 +1,17 @@
 use std::fs;
 use std::path::Path;
 
-use super::ladder::Ladder;
+use super::ladder::{Ladder, Thresholds};
 
 /// Which part of the memory may be in use before it counts as running out.
+///
+/// Of what there is, that is: of the limit of the process's control group (cgroup v2) or of one it is inside, whichever is
+/// fullest; where there is none with a limit, of the machine's memory. Page cache that can be dropped at once counts as
+/// free. Or it is a limit for this process alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryThresholds {
-    up: [f64; 3],
+    up: Thresholds,
+    process_limit: Option<u64>,
 }
 
 impl MemoryThresholds {
@@ -18,12 +23,42 @@ impl MemoryThresholds {
     /// From which part on, of 1, the load is elevated, high and extreme. It falls again when 0.05 less are in use.
     pub const fn at(elevated: f64, high: f64, extreme: f64) -> Self {
         Self {
-            up: [elevated, high, extreme],
+            up: [elevated, high, extreme, f64::INFINITY],
+            process_limit: None,
         }
+    }
+
+    /// From which part on all requests are refused, critical-plus ones too. Never by default.
+    #[must_use]
+    pub const fn exhausted(mut self, from: f64) -> Self {
+        let [elevated, high, extreme, _] = self.up;
+        self.up = [elevated, high, extreme, from];
+        self
+    }
+
+    /// Counts what this process has in memory, as a part of so many bytes.
+    #[must_use]
+    pub const fn process_limit(mut self, bytes: u64) -> Self {
+        self.process_limit = Some(bytes);
+        self
     }
 
     pub(super) fn ladder(self) -> Ladder {
         Ladder::new(self.up, self.up.map(|used| used - 0.05), 1)
+    }
+
+    /// The part of the memory that is in use, as the kernel tells it; `None` if it does not.
+    pub(super) fn used(self) -> Option<f64> {
+        self.used_in(Path::new("/"))
+    }
+
+    /// As [`Self::used`], with the file system's root in a directory.
+    fn used_in(self, root: &Path) -> Option<f64> {
+        let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+        match self.process_limit {
+            Some(limit) => process_used(&read("proc/self/status")?, limit),
+            None => group_used(&read).or_else(|| machine_used(&read("proc/meminfo")?)),
+        }
     }
 }
 
@@ -33,15 +68,9 @@ impl Default for MemoryThresholds {
     }
 }
 
-/// The part of the memory that is in use, as the kernel tells it; `None` if it does not.
-pub(super) fn used() -> Option<f64> {
-    used_in(Path::new("/"))
-}
-
-/// As [`used`], with the file system's root in a directory.
-fn used_in(root: &Path) -> Option<f64> {
-    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
-    group_used(&read).or_else(|| machine_used(&read("proc/meminfo")?))
+fn process_used(status: &str, limit: u64) -> Option<f64> {
+    let kibibytes = field(status, "VmRSS:")?;
+    (limit > 0).then(|| kibibytes * 1024.0 / limit as f64)
 }
 
 /// The fullest of the control groups that the process is in and that have a limit.
@@ -121,17 +150,27 @@ mod tests {
         let meminfo = "MemTotal:       8000 kB\nMemFree:  100 kB\nMemAvailable:   2000 kB\n";
         assert_eq!(machine_used(meminfo), Some(0.75));
         assert_eq!(machine_used("nonsense"), None);
+        assert_eq!(process_used("VmRSS:\t  512 kB\n", 1 << 20), Some(0.5));
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn the_kernel_tells() {
-        let used = used().unwrap();
+        let used = MemoryThresholds::new().used().unwrap();
         assert!((0.0..=1.0).contains(&used), "{used}");
+        // A process that tests itself has more than a kibibyte, and less than a tebibyte.
+        let of = |limit| MemoryThresholds::new().process_limit(limit).used().unwrap();
+        assert!(of(1 << 10) > 1.0);
+        assert!(of(1 << 40) < 1.0);
     }
 
     #[test]
     fn elsewhere_nothing_is_known() {
-        assert_eq!(used_in(Path::new("/nowhere")), None);
+        let nowhere = Path::new("/nowhere");
+        assert_eq!(MemoryThresholds::new().used_in(nowhere), None);
+        assert_eq!(
+            MemoryThresholds::new().process_limit(1).used_in(nowhere),
+            None
+        );
     }
 }
