@@ -25,6 +25,8 @@ pub(super) enum Verdict {
     Shrink,
     /// It stays, and what it does to the latency is measured.
     Measure,
+    /// It was seen just now that going down did nothing to the latency.
+    Futile,
     /// It stays, since going down did nothing to the latency.
     Hold,
 }
@@ -80,7 +82,7 @@ impl Episode {
             return Verdict::Shrink;
         }
         self.futile = true;
-        Verdict::Hold
+        Verdict::Futile
     }
 
     /// Notes a latency that is good; whether it has been for long enough to end this.
@@ -109,7 +111,7 @@ mod tests {
     fn a_latency_that_does_not_follow_halves_it_once() {
         let mut episode = Episode::new(100.0);
         assert_eq!(episode.too_long(100.0, 1.0, 50), Verdict::Shrink);
-        assert_eq!(episode.too_long(50.0, 0.9, 50), Verdict::Hold);
+        assert_eq!(episode.too_long(50.0, 0.9, 50), Verdict::Futile);
         assert!(episode.is_futile());
         // It is worse, and still this lane cannot help it.
         assert_eq!(episode.too_long(50.0, 9.0, 50), Verdict::Hold);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::baseline::Baseline;
 use super::episode::{Episode, Verdict};
-use super::probe::{Found, Probe};
+use super::probe::{Found, Probe, seconds};
 use super::{Algorithm, Next, Report, Window};
 use crate::config::ConfigError;
 
@@ -114,14 +114,25 @@ impl Gradient2 {
             && drops == 0.0
             && window.is_limited()
             && window.at >= self.next_probe
+            // While it still rises by much there is no crowd yet.
+            && (!self.first_rise || window.limit == window.max)
         {
-            let probe = Probe::new(self.exact, latency);
-            let next = Next::limit(window.within(probe.limit()));
-            self.probe = Some(probe);
-            return next.after(Probe::SAMPLES).afresh();
+            return self.step(Probe::new(self.exact, latency), window);
         }
         let next = Next::limit(window.within(self.exact));
-        if reached_floor { next.afresh() } else { next }
+        match self.recent {
+            Some(latency) if reached_floor => next.settling(3 * seconds(latency)),
+            _ => next,
+        }
+    }
+
+    fn step(&mut self, probe: Probe, window: &Window) -> Next {
+        let next = Next::limit(window.within(probe.limit()))
+            .after(Probe::SAMPLES)
+            .settling(probe.settling())
+            .lasting(probe.length());
+        self.probe = Some(probe);
+        next
     }
 
     /// Takes in a latency; the gradient by it.
@@ -143,12 +154,16 @@ impl Gradient2 {
         if gradient < 1.0 {
             self.first_rise = false;
             let episode = self.episode.get_or_insert_with(|| Episode::new(self.exact));
-            let seconds = latency.unwrap_or_default();
-            if episode.too_long(self.exact, seconds, window.answered) == Verdict::Shrink {
-                let floor = episode.floor();
-                let shrunk = self.exact * (1.0 - self.smoothing * (1.0 - gradient));
-                reached_floor = shrunk <= floor && self.exact > floor;
-                self.exact = shrunk.max(floor);
+            match episode.too_long(self.exact, latency.unwrap_or_default(), window.answered) {
+                Verdict::Shrink => {
+                    let floor = episode.floor();
+                    let shrunk = self.exact * (1.0 - self.smoothing * (1.0 - gradient));
+                    reached_floor = shrunk <= floor && self.exact > floor;
+                    self.exact = shrunk.max(floor);
+                }
+                // Held by what was seen while things changed: a probe looks again.
+                Verdict::Futile => self.next_probe = window.at,
+                Verdict::Measure | Verdict::Hold => {}
             }
         } else if latency.is_some() {
             let over = |episode: &mut Episode| episode.good(window.answered);
@@ -177,25 +192,26 @@ impl Gradient2 {
         let latency = window.latency.map(|latency| latency.as_secs_f64());
         if let (Some(latency), Some(baseline)) = (latency, &mut self.baseline)
             && window.drops() == 0.0
-            && window.elapsed <= Probe::LONGEST_STEP
+            && window.is_limited()
+            && window.elapsed <= probe.longest()
         {
-            if probe.look(latency) == Found::Queue && window.is_limited() {
-                let probe = probe.descend(latency);
-                let next = Next::limit(window.within(probe.limit()));
-                self.probe = Some(probe);
-                return next.after(Probe::SAMPLES).afresh();
+            if probe.look(latency) == Found::Queue {
+                return self.step(probe.descend(window.at, latency), window);
             }
-            baseline.probed(window.at, latency, window.answered);
-            self.exact = probe.after(self.tolerance);
+            baseline.probed(window.at, latency);
+            self.exact = probe.after(latency, self.tolerance);
+            if probe.found_queue() {
+                self.episode = None;
+            }
         } else {
             self.exact = probe.before();
         }
-        let wait = self.interval.mul_f64(0.5 + window.jitter);
+        let wait = self.interval.max(probe.pause(window.at));
+        let wait = wait.mul_f64(0.5 + window.jitter);
         self.next_probe = window.at.saturating_add(wait);
         self.interval = self.interval.saturating_mul(2).min(self.probe_every);
         self.bound(window);
-        // What was seen with fewer in flight says nothing about the limit that follows.
-        Next::limit(window.within(self.exact)).afresh()
+        Next::limit(window.within(self.exact))
     }
 
     fn bound(&mut self, window: &Window) {
