@@ -34,8 +34,9 @@ pub(super) enum Verdict {
 impl Episode {
     /// So many samples make a mean.
     const SAMPLES: f64 = 50.0;
-    /// The least by which the latency must have fallen, as a power of the limit's ratio: by a sixth at half the limit.
-    const FALL: f64 = 0.25;
+    /// The latency fell as the limit did: the least power of the limit's ratio. If it fell by less there was a queue, and
+    /// at half the limit there is none any more.
+    const FALL: f64 = 0.75;
 
     pub(super) fn new(limit: f64) -> Self {
         Self {

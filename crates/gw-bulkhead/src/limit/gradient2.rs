@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::baseline::Baseline;
 use super::episode::{Episode, Verdict};
-use super::probe::{Found, Probe, seconds};
+use super::probe::{Found, Ground, Probe, seconds};
 use super::{Algorithm, Next, Report, Window};
 use crate::config::ConfigError;
 
@@ -38,6 +38,8 @@ pub struct Gradient2 {
     gradient: f64,
     episode: Option<Episode>,
     probe: Option<Probe>,
+    /// Below it the limit does not go for a latency that is no worse than it was there.
+    ground: Option<Ground>,
     next_probe: Duration,
     interval: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for Gradient2 {
             gradient: 1.0,
             episode: None,
             probe: None,
+            ground: None,
             next_probe: Duration::ZERO,
             interval: Self::FIRST_PROBE,
         }
@@ -150,41 +153,62 @@ impl Gradient2 {
 
     /// Moves the limit; whether it has come down to where it is to be seen what that did.
     fn follow(&mut self, gradient: f64, drops: f64, latency: Option<f64>, window: &Window) -> bool {
-        let mut reached_floor = false;
-        if gradient < 1.0 {
-            self.first_rise = false;
-            let episode = self.episode.get_or_insert_with(|| Episode::new(self.exact));
-            match episode.too_long(self.exact, latency.unwrap_or_default(), window.answered) {
-                Verdict::Shrink => {
-                    let floor = episode.floor();
-                    let shrunk = self.exact * (1.0 - self.smoothing * (1.0 - gradient));
-                    reached_floor = shrunk <= floor && self.exact > floor;
-                    self.exact = shrunk.max(floor);
-                }
-                // Held by what was seen while things changed: a probe looks again.
-                Verdict::Futile => self.next_probe = window.at,
-                Verdict::Measure | Verdict::Hold => {}
+        let reached_floor = match latency {
+            Some(latency) if gradient < 1.0 => self.shrink(gradient, latency, window),
+            Some(_) => {
+                self.grow(drops, window);
+                false
             }
-        } else if latency.is_some() {
-            let over = |episode: &mut Episode| episode.good(window.answered);
-            if self.episode.as_mut().is_some_and(over) {
-                self.episode = None;
-            }
-            if drops == 0.0 {
-                let growth = if self.first_rise {
-                    self.exact
-                } else {
-                    self.exact.sqrt().max(Self::GROWTH)
-                };
-                self.exact += self.smoothing * growth;
-            }
-        }
+            None => false,
+        };
         if drops > 0.0 {
             self.first_rise = false;
             self.exact *= 1.0 - self.smoothing * 0.5 * drops;
         }
         self.bound(window);
         reached_floor
+    }
+
+    fn shrink(&mut self, gradient: f64, latency: f64, window: &Window) -> bool {
+        self.first_rise = false;
+        let free = self
+            .ground
+            .filter(|ground| latency <= self.tolerance * ground.latency)
+            .map_or(0.0, |ground| ground.limit);
+        if self.exact <= free {
+            return false;
+        }
+        let episode = self.episode.get_or_insert_with(|| Episode::new(self.exact));
+        match episode.too_long(self.exact, latency, window.answered) {
+            Verdict::Shrink => {
+                let floor = episode.floor();
+                let shrunk = self.exact * (1.0 - self.smoothing * (1.0 - gradient));
+                let reached_floor = shrunk <= floor && self.exact > floor;
+                self.exact = shrunk.max(floor).max(free);
+                reached_floor
+            }
+            Verdict::Futile => {
+                // What it was seen by may have been things that changed: a probe looks again.
+                self.next_probe = window.at;
+                false
+            }
+            Verdict::Measure | Verdict::Hold => false,
+        }
+    }
+
+    fn grow(&mut self, drops: f64, window: &Window) {
+        let over = |episode: &mut Episode| episode.good(window.answered);
+        if self.episode.as_mut().is_some_and(over) {
+            self.episode = None;
+        }
+        if drops == 0.0 {
+            let growth = if self.first_rise {
+                self.exact
+            } else {
+                self.exact.sqrt().max(Self::GROWTH)
+            };
+            self.exact += self.smoothing * growth;
+        }
     }
 
     /// Goes on with a probe.
@@ -199,6 +223,7 @@ impl Gradient2 {
                 return self.step(probe.descend(window.at, latency), window);
             }
             baseline.probed(window.at, latency);
+            self.ground = Some(probe.ground(latency));
             self.exact = probe.after(latency, self.tolerance);
             if probe.found_queue() {
                 self.episode = None;

@@ -24,6 +24,13 @@ pub(super) struct Probe {
     steps: u32,
 }
 
+/// Where nobody queued when it was last looked at: as many as this in flight, and answers that took this long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ground {
+    pub(super) limit: f64,
+    pub(super) latency: f64,
+}
+
 /// What a step of a probe showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -122,6 +129,17 @@ impl Probe {
             steps: self.steps + 1,
             ..self
         }
+    }
+
+    /// The ground, reached with this latency.
+    pub(super) fn ground(&self, latency: f64) -> Ground {
+        // If even the first step changed nothing, there was no queue before it either.
+        let limit = if self.found_queue() {
+            self.limit
+        } else {
+            self.before
+        };
+        Ground { limit, latency }
     }
 
     /// The limit to go on from, now that the ground was reached with this latency. What is answered without a queue is

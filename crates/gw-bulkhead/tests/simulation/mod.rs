@@ -60,6 +60,8 @@ pub(crate) struct Scenario {
     pub(crate) hangs: f64,
     /// After how long a request is given up; the deadline is ours, so it is a drop.
     pub(crate) timeout: Option<f64>,
+    /// Whether that counts as an answer after all.
+    pub(crate) timeouts_answer: bool,
     /// In seconds.
     pub(crate) length: f64,
     pub(crate) seed: u64,
@@ -75,6 +77,7 @@ impl Scenario {
             spread: 0.5,
             hangs: 0.0,
             timeout: None,
+            timeouts_answer: false,
             length,
             seed: 1,
         }
@@ -252,7 +255,12 @@ impl<'a> Simulation<'a> {
             return;
         };
         self.second.dropped += 1;
-        self.record(request.started, now, Outcome::Dropped);
+        let outcome = if self.scenario.timeouts_answer {
+            Outcome::Answered
+        } else {
+            Outcome::Dropped
+        };
+        self.record(request.started, now, outcome);
         // What has begun goes on: the server does not know that nobody waits any more.
         if self.server.forget(slot) {
             self.free.push(slot);

@@ -47,3 +47,47 @@ impl Algorithm for PublishedGradient2 {
         }
     }
 }
+
+/// A gradient whose baseline is the median latency of 50 requests under a limit of 3, measured anew each minute.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ShutToMeasure {
+    exact: f64,
+    baseline: f64,
+    measures: bool,
+    next: std::time::Duration,
+}
+
+impl Algorithm for ShutToMeasure {
+    fn name(&self) -> &'static str {
+        "shut_to_measure"
+    }
+
+    fn update(&mut self, window: &Window) -> Next {
+        if self.exact == 0.0 {
+            self.exact = f64::from(window.limit);
+        }
+        let latency = window.latency.map(|latency| latency.as_secs_f64());
+        match latency {
+            Some(latency) if self.measures => {
+                self.baseline = latency;
+                self.measures = false;
+                let minute = std::time::Duration::from_secs(60);
+                self.next = window.at + minute.mul_f64(1.0 + 0.15 * window.jitter);
+            }
+            Some(latency) if self.baseline > 0.0 => {
+                let gradient = (self.baseline * 1.25 / latency).clamp(0.5, 2.0);
+                let limit = self.exact * gradient;
+                self.exact = limit + limit.sqrt();
+            }
+            Some(_) | None => {}
+        }
+        self.exact = self
+            .exact
+            .clamp(f64::from(window.min), f64::from(window.max));
+        if window.at >= self.next {
+            self.measures = true;
+            return Next::limit(3).after(50);
+        }
+        Next::limit(window.within(self.exact))
+    }
+}

@@ -45,6 +45,14 @@ impl Trace {
         self.0.push(second);
     }
 
+    /// Means over so many seconds each.
+    pub(crate) fn series(&self, over: usize, value: impl Fn(&Second) -> f64) -> Vec<f64> {
+        let parts = self.0.chunks(over);
+        parts
+            .map(|part| part.iter().map(&value).sum::<f64>() / part.len() as f64)
+            .collect()
+    }
+
     /// From one second to another.
     pub(crate) fn between(&self, from: usize, to: usize) -> Part<'_> {
         Part(&self.0[from..to])
