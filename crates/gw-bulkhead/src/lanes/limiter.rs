@@ -28,7 +28,7 @@ struct Tally {
     peak: AtomicU32,
     /// The shortest time to an answer.
     least: AtomicU64,
-    /// What began before is not counted.
+    /// What ended before is not counted.
     since: AtomicU64,
     /// When the window may close.
     due: AtomicU64,
@@ -144,7 +144,7 @@ impl Limiter {
         publish: impl FnOnce(Limits) -> T,
     ) -> Option<T> {
         // Relaxed throughout: counts that nothing else is read by. What a window's end changes is behind a lock.
-        if run.started < self.tally.since.load(Ordering::Relaxed) {
+        if run.ended < self.tally.since.load(Ordering::Relaxed) {
             return None;
         }
         let took = run.ended.saturating_sub(run.started);
@@ -182,18 +182,17 @@ impl Limiter {
         let window = core.take(&self.tally, now);
         let next = core.algorithm.update(&window);
         core.apply(next);
-        if next.afresh {
-            self.tally.since.store(now, Ordering::Relaxed);
-            self.tally.answered.swap(0, Ordering::Relaxed);
-            self.tally.dropped.swap(0, Ordering::Relaxed);
-        }
+        let since = now.saturating_add(nanos(next.settling));
+        core.opened = since;
+        self.tally.since.store(since, Ordering::Relaxed);
         let twice = if least == u64::MAX {
             0
         } else {
             least.saturating_mul(2)
         };
         let wanted = next.samples.clamp(Adaptive::SAMPLES, FULL as u32);
-        self.tally.open(now, core.window.max(twice), wanted);
+        let length = core.window.max(twice).max(nanos(next.lasting));
+        self.tally.open(since, length, wanted);
         Some(publish(core.limits()))
     }
 
@@ -231,13 +230,12 @@ impl Core {
         let peak = tally.peak.swap(0, Ordering::Relaxed);
         // Below 2^16.
         let (count, time) = ((answered / ONE) as u32, (answered % ONE) << UNIT);
-        let opened = std::mem::replace(&mut self.opened, now);
         self.windows += 1;
         self.answered += u64::from(count);
         self.dropped += u64::from(dropped);
         Window {
             at: Duration::from_nanos(now),
-            elapsed: Duration::from_nanos(now.saturating_sub(opened)),
+            elapsed: Duration::from_nanos(now.saturating_sub(self.opened)),
             latency: time.checked_div(count.into()).map(Duration::from_nanos),
             answered: count,
             dropped,

@@ -69,7 +69,8 @@ pub struct Window {
 pub struct Next {
     pub(crate) limit: u32,
     pub(crate) samples: u32,
-    pub(crate) afresh: bool,
+    pub(crate) settling: Duration,
+    pub(crate) lasting: Duration,
 }
 
 /// What an algorithm tells of itself.
@@ -123,7 +124,8 @@ impl Next {
         Self {
             limit,
             samples: 0,
-            afresh: false,
+            settling: Duration::ZERO,
+            lasting: Duration::ZERO,
         }
     }
 
@@ -134,10 +136,18 @@ impl Next {
         self
     }
 
-    /// The next window has only samples of requests that begin from now on.
+    /// The next window is at least this long, if that is longer than usual.
     #[must_use]
-    pub const fn afresh(mut self) -> Self {
-        self.afresh = true;
+    pub const fn lasting(mut self, length: Duration) -> Self {
+        self.lasting = length;
+        self
+    }
+
+    /// The next window begins after this time, in which nothing counts. So the limit does its work before it is judged;
+    /// several times as long as an answer takes, and hardly any request is left of those that began under another one.
+    #[must_use]
+    pub const fn settling(mut self, time: Duration) -> Self {
+        self.settling = time;
         self
     }
 }

@@ -29,7 +29,8 @@ impl Mean {
 /// measured without a queue, and never by more than a doubling in a set time: a degradation is not taken for normal
 /// faster than that.
 ///
-/// Samples are taken together until there are many before it moves. If it moved by each window it would fall by their
+/// Until it was probed for the first time, or some seconds and many samples have passed, it is the mean of all that was
+/// seen. After that samples are taken together until there are many before it moves. If it moved by each window it would fall by their
 /// noise, and by the bound on its rise not come back.
 #[derive(Debug, Clone)]
 pub(super) struct Baseline {
@@ -37,6 +38,8 @@ pub(super) struct Baseline {
     doubling: Duration,
     moved: Duration,
     block: Block,
+    /// Until something is known.
+    settling: bool,
 }
 
 /// Windows taken together.
@@ -63,7 +66,7 @@ impl Block {
 
 impl Baseline {
     /// What passed without a look at the latency counts as no more time than this.
-    const LONGEST: Duration = Duration::from_secs(60);
+    const LONGEST: Duration = Duration::from_secs(120);
 
     pub(super) fn new(seconds: f64, at: Duration, doubling: Duration) -> Self {
         Self {
@@ -71,6 +74,7 @@ impl Baseline {
             doubling,
             moved: at,
             block: Block::new(at),
+            settling: true,
         }
     }
 
@@ -82,11 +86,20 @@ impl Baseline {
     pub(super) fn pass(&mut self, at: Duration, latency: f64, samples: u32, idle: bool) {
         self.block.mean.add(latency, samples);
         self.block.idle &= idle;
+        if self.settling
+            && let Some(mean) = self.block.mean.value()
+        {
+            self.seconds = mean;
+            self.moved = at;
+        }
         let long = at.saturating_sub(self.block.since) >= Block::LENGTH;
         if !long || self.block.mean.samples() < Block::SAMPLES {
             return;
         }
         let block = std::mem::replace(&mut self.block, Block::new(at));
+        if std::mem::take(&mut self.settling) {
+            return;
+        }
         match block.mean.value() {
             Some(mean) if mean < self.seconds => self.fall(at, mean, 0.5),
             Some(mean) if block.idle => self.rise(at, mean),
@@ -95,10 +108,18 @@ impl Baseline {
     }
 
     /// Learns from a probe, in which nobody queued.
-    pub(super) fn probed(&mut self, at: Duration, latency: f64, samples: u32) {
-        let samples = f64::from(samples);
-        if latency < self.seconds {
-            self.fall(at, latency, samples / (samples + 50.0));
+    pub(super) fn probed(&mut self, at: Duration, latency: f64) {
+        if std::mem::take(&mut self.settling) {
+            self.seconds = latency;
+            self.moved = at;
+        } else if latency < self.seconds {
+            // Much is no noise.
+            let weight = if latency < 0.7 * self.seconds {
+                0.8
+            } else {
+                0.3
+            };
+            self.fall(at, latency, weight);
         } else {
             self.rise(at, latency);
         }
@@ -137,11 +158,28 @@ mod tests {
         baseline.seconds()
     }
 
+    /// One that has settled at a tenth of a second.
+    fn settled() -> Baseline {
+        let mut baseline = Baseline::new(0.1, Duration::ZERO, DOUBLING);
+        baseline.probed(Duration::ZERO, 0.1);
+        baseline
+    }
+
+    #[test]
+    fn is_the_mean_of_all_until_it_has_settled() {
+        let mut baseline = Baseline::new(0.05, Duration::ZERO, DOUBLING);
+        baseline.pass(seconds(1), 0.05, 10, false);
+        baseline.pass(seconds(2), 0.1, 90, false);
+        assert!((baseline.seconds() - 0.095).abs() < 1e-9);
+        // Once a probe has said better, only what may.
+        baseline.probed(seconds(3), 0.08);
+        assert_eq!(pass(&mut baseline, 4, 100, 1.0, false), 0.08);
+    }
+
     #[test]
     fn rises_no_faster_than_it_may_and_only_where_nobody_queues() {
-        let mut baseline = Baseline::new(0.1, Duration::ZERO, DOUBLING);
-        assert_eq!(pass(&mut baseline, 1, 1000, 1.0, false), 0.1);
-        let mut baseline = Baseline::new(0.1, Duration::ZERO, DOUBLING);
+        assert_eq!(pass(&mut settled(), 1, 1000, 1.0, false), 0.1);
+        let mut baseline = settled();
         let doubled = pass(&mut baseline, 1, 301, 1.0, true);
         assert!((0.19..0.201).contains(&doubled), "{doubled}");
         let end = pass(&mut baseline, 301, 1500, 1.0, true);
@@ -150,17 +188,17 @@ mod tests {
 
     #[test]
     fn falls_at_once_in_any_case() {
-        let mut baseline = Baseline::new(1.0, Duration::ZERO, DOUBLING);
-        let fallen = pass(&mut baseline, 1, 60, 0.1, false);
-        assert!((0.1..0.11).contains(&fallen), "{fallen}");
+        let mut baseline = settled();
+        let fallen = pass(&mut baseline, 1, 60, 0.01, false);
+        assert!((0.01..0.011).contains(&fallen), "{fallen}");
     }
 
     #[test]
     fn a_long_silence_does_not_allow_for_a_leap() {
-        let mut baseline = Baseline::new(0.1, Duration::ZERO, DOUBLING);
-        baseline.probed(seconds(24 * 3600), 10.0, 100);
-        assert!(baseline.seconds() < 0.12, "{}", baseline.seconds());
-        baseline.probed(seconds(24 * 3600), 10.0, 100);
-        assert!(baseline.seconds() < 0.12, "no time has passed");
+        let mut baseline = settled();
+        baseline.probed(seconds(24 * 3600), 10.0);
+        assert!(baseline.seconds() < 0.14, "{}", baseline.seconds());
+        baseline.probed(seconds(24 * 3600), 10.0);
+        assert!(baseline.seconds() < 0.14, "no time has passed");
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Verdict {
     Shrink,
     /// It stays, and what it does to the latency is measured.
     Measure,
+    /// It was seen just now that going down did nothing to the latency.
+    Futile,
     /// It stays, since going down did nothing to the latency.
     Hold,
 }
@@ -32,8 +34,9 @@ pub(super) enum Verdict {
 impl Episode {
     /// So many samples make a mean.
     const SAMPLES: f64 = 50.0;
-    /// The least by which the latency must have fallen, as a power of the limit's ratio: by a sixth at half the limit.
-    const FALL: f64 = 0.25;
+    /// The latency fell as the limit did: the least power of the limit's ratio. If it fell by less there was a queue, and
+    /// at half the limit there is none any more.
+    const FALL: f64 = 0.75;
 
     pub(super) fn new(limit: f64) -> Self {
         Self {
@@ -80,7 +83,7 @@ impl Episode {
             return Verdict::Shrink;
         }
         self.futile = true;
-        Verdict::Hold
+        Verdict::Futile
     }
 
     /// Notes a latency that is good; whether it has been for long enough to end this.
@@ -109,7 +112,7 @@ mod tests {
     fn a_latency_that_does_not_follow_halves_it_once() {
         let mut episode = Episode::new(100.0);
         assert_eq!(episode.too_long(100.0, 1.0, 50), Verdict::Shrink);
-        assert_eq!(episode.too_long(50.0, 0.9, 50), Verdict::Hold);
+        assert_eq!(episode.too_long(50.0, 0.9, 50), Verdict::Futile);
         assert!(episode.is_futile());
         // It is worse, and still this lane cannot help it.
         assert_eq!(episode.too_long(50.0, 9.0, 50), Verdict::Hold);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::baseline::Baseline;
 use super::episode::{Episode, Verdict};
-use super::probe::{Found, Probe};
+use super::probe::{Found, Ground, Probe, seconds};
 use super::{Algorithm, Next, Report, Window};
 use crate::config::ConfigError;
 
@@ -38,6 +38,8 @@ pub struct Gradient2 {
     gradient: f64,
     episode: Option<Episode>,
     probe: Option<Probe>,
+    /// Below it the limit does not go for a latency that is no worse than it was there.
+    ground: Option<Ground>,
     next_probe: Duration,
     interval: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for Gradient2 {
             gradient: 1.0,
             episode: None,
             probe: None,
+            ground: None,
             next_probe: Duration::ZERO,
             interval: Self::FIRST_PROBE,
         }
@@ -114,14 +117,25 @@ impl Gradient2 {
             && drops == 0.0
             && window.is_limited()
             && window.at >= self.next_probe
+            // While it still rises by much there is no crowd yet.
+            && (!self.first_rise || window.limit == window.max)
         {
-            let probe = Probe::new(self.exact, latency);
-            let next = Next::limit(window.within(probe.limit()));
-            self.probe = Some(probe);
-            return next.after(Probe::SAMPLES).afresh();
+            return self.step(Probe::new(self.exact, latency), window);
         }
         let next = Next::limit(window.within(self.exact));
-        if reached_floor { next.afresh() } else { next }
+        match self.recent {
+            Some(latency) if reached_floor => next.settling(3 * seconds(latency)),
+            _ => next,
+        }
+    }
+
+    fn step(&mut self, probe: Probe, window: &Window) -> Next {
+        let next = Next::limit(window.within(probe.limit()))
+            .after(Probe::SAMPLES)
+            .settling(probe.settling())
+            .lasting(probe.length());
+        self.probe = Some(probe);
+        next
     }
 
     /// Takes in a latency; the gradient by it.
@@ -139,31 +153,14 @@ impl Gradient2 {
 
     /// Moves the limit; whether it has come down to where it is to be seen what that did.
     fn follow(&mut self, gradient: f64, drops: f64, latency: Option<f64>, window: &Window) -> bool {
-        let mut reached_floor = false;
-        if gradient < 1.0 {
-            self.first_rise = false;
-            let episode = self.episode.get_or_insert_with(|| Episode::new(self.exact));
-            let seconds = latency.unwrap_or_default();
-            if episode.too_long(self.exact, seconds, window.answered) == Verdict::Shrink {
-                let floor = episode.floor();
-                let shrunk = self.exact * (1.0 - self.smoothing * (1.0 - gradient));
-                reached_floor = shrunk <= floor && self.exact > floor;
-                self.exact = shrunk.max(floor);
+        let reached_floor = match latency {
+            Some(latency) if gradient < 1.0 => self.shrink(gradient, latency, window),
+            Some(_) => {
+                self.grow(drops, window);
+                false
             }
-        } else if latency.is_some() {
-            let over = |episode: &mut Episode| episode.good(window.answered);
-            if self.episode.as_mut().is_some_and(over) {
-                self.episode = None;
-            }
-            if drops == 0.0 {
-                let growth = if self.first_rise {
-                    self.exact
-                } else {
-                    self.exact.sqrt().max(Self::GROWTH)
-                };
-                self.exact += self.smoothing * growth;
-            }
-        }
+            None => false,
+        };
         if drops > 0.0 {
             self.first_rise = false;
             self.exact *= 1.0 - self.smoothing * 0.5 * drops;
@@ -172,30 +169,74 @@ impl Gradient2 {
         reached_floor
     }
 
+    fn shrink(&mut self, gradient: f64, latency: f64, window: &Window) -> bool {
+        self.first_rise = false;
+        let free = self
+            .ground
+            .filter(|ground| latency <= self.tolerance * ground.latency)
+            .map_or(0.0, |ground| ground.limit);
+        if self.exact <= free {
+            return false;
+        }
+        let episode = self.episode.get_or_insert_with(|| Episode::new(self.exact));
+        match episode.too_long(self.exact, latency, window.answered) {
+            Verdict::Shrink => {
+                let floor = episode.floor();
+                let shrunk = self.exact * (1.0 - self.smoothing * (1.0 - gradient));
+                let reached_floor = shrunk <= floor && self.exact > floor;
+                self.exact = shrunk.max(floor).max(free);
+                reached_floor
+            }
+            Verdict::Futile => {
+                // What it was seen by may have been things that changed: a probe looks again.
+                self.next_probe = window.at;
+                false
+            }
+            Verdict::Measure | Verdict::Hold => false,
+        }
+    }
+
+    fn grow(&mut self, drops: f64, window: &Window) {
+        let over = |episode: &mut Episode| episode.good(window.answered);
+        if self.episode.as_mut().is_some_and(over) {
+            self.episode = None;
+        }
+        if drops == 0.0 {
+            let growth = if self.first_rise {
+                self.exact
+            } else {
+                self.exact.sqrt().max(Self::GROWTH)
+            };
+            self.exact += self.smoothing * growth;
+        }
+    }
+
     /// Goes on with a probe.
     fn probed(&mut self, probe: Probe, window: &Window) -> Next {
         let latency = window.latency.map(|latency| latency.as_secs_f64());
         if let (Some(latency), Some(baseline)) = (latency, &mut self.baseline)
             && window.drops() == 0.0
-            && window.elapsed <= Probe::LONGEST_STEP
+            && window.is_limited()
+            && window.elapsed <= probe.longest()
         {
-            if probe.look(latency) == Found::Queue && window.is_limited() {
-                let probe = probe.descend(latency);
-                let next = Next::limit(window.within(probe.limit()));
-                self.probe = Some(probe);
-                return next.after(Probe::SAMPLES).afresh();
+            if probe.look(latency) == Found::Queue {
+                return self.step(probe.descend(window.at, latency), window);
             }
-            baseline.probed(window.at, latency, window.answered);
-            self.exact = probe.after(self.tolerance);
+            baseline.probed(window.at, latency);
+            self.ground = Some(probe.ground(latency));
+            self.exact = probe.after(latency, self.tolerance);
+            if probe.found_queue() {
+                self.episode = None;
+            }
         } else {
             self.exact = probe.before();
         }
-        let wait = self.interval.mul_f64(0.5 + window.jitter);
+        let wait = self.interval.max(probe.pause(window.at));
+        let wait = wait.mul_f64(0.5 + window.jitter);
         self.next_probe = window.at.saturating_add(wait);
         self.interval = self.interval.saturating_mul(2).min(self.probe_every);
         self.bound(window);
-        // What was seen with fewer in flight says nothing about the limit that follows.
-        Next::limit(window.within(self.exact)).afresh()
+        Next::limit(window.within(self.exact))
     }
 
     fn bound(&mut self, window: &Window) {
