@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
+use gw_bulkhead::key::Global;
 use gw_bulkhead::{BulkheadLayer, Lane, LaneConfig, Lanes};
 use http::{Request, Response};
 use http_body::Body;
@@ -169,6 +170,18 @@ fn layer(c: &mut Criterion) {
     group.bench_function("bulkhead, lane with max_hold", |b| {
         let mut service = lanes().build().unwrap().layer(service_fn(bare));
         b.iter(|| run(&mut service, Some(&named[1])));
+    });
+    group.bench_function("bulkhead, lane that looks at deadlines", |b| {
+        let lane = LaneConfig::new("core").queue(64).deadline_aware(true);
+        let layer = BulkheadLayer::builder(places(512)).lane(lane).build();
+        let mut service = layer.unwrap().layer(service_fn(bare));
+        b.iter(|| run(&mut service, None));
+    });
+    group.bench_function("bulkhead, lane that counts clients", |b| {
+        let lane = LaneConfig::new("core").per_key(Global, places(8));
+        let layer = BulkheadLayer::builder(places(512)).lane(lane).build();
+        let mut service = layer.unwrap().layer(service_fn(bare));
+        b.iter(|| run(&mut service, None));
     });
     group.bench_function("bulkhead, refused", |b| {
         let layer = BulkheadLayer::builder(places(1))

@@ -25,17 +25,19 @@ fn lane() -> LaneConfig {
 }
 
 const FIFO: &str = "first come, first served";
+const SHORT: &str = "the same, timeout 100 ms (the default)";
 const AWARE: &str = "deadline-aware";
 const CODEL: &str = "CoDel";
 const LIFO: &str = "CoDel, adaptive LIFO";
 const ALL: &str = "CoDel, adaptive LIFO, deadline-aware";
-const PATIENT: &str = "the same, interval 1 s";
+const PATIENT: &str = "the last one, interval 1 s";
 
 /// How a lane queues, and what that is called.
 type Discipline = (&'static str, fn() -> LaneConfig);
 
-const DISCIPLINES: [Discipline; 6] = [
+const DISCIPLINES: [Discipline; 7] = [
     (FIFO, lane),
+    (SHORT, || lane().queue_timeout(Duration::from_millis(100))),
     (AWARE, || lane().deadline_aware(true)),
     (CODEL, || lane().codel(Codel::new())),
     (LIFO, || lane().codel(Codel::new().adaptive_lifo())),

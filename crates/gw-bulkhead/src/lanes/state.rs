@@ -217,6 +217,10 @@ impl LaneState {
             tally.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         self.metrics.refused(reason);
+        if matches!(reason, Reason::PerKey | Reason::Pressure) {
+            // The lane may have places: how fast they come back does not say when this client may come back.
+            return None;
+        }
         let word = self.hot.counter.load();
         let completed = self.admitted().saturating_sub(word.in_flight().into());
         if self.drain.observe(now, completed) == Observed::Onset {
