@@ -86,11 +86,20 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 async fn lanes(State(admin): State<Admin>) -> Response {
     let snapshot = admin.controls.lanes.snapshot();
     let lanes: Vec<_> = snapshot.lanes.iter().map(lane).collect();
-    json_page(&json!({ "total": snapshot.total, "in_flight": snapshot.in_flight, "lanes": lanes }))
+    let load = format!("{:?}", snapshot.load).to_lowercase();
+    json_page(&json!({
+        "total": snapshot.total,
+        "in_flight": snapshot.in_flight,
+        "load": load,
+        "lanes": lanes,
+    }))
 }
 
 fn lane(lane: &LaneSnapshot) -> Value {
     let rejected = lane.rejected;
+    let per_key = lane.per_key.map(|counted| {
+        json!({ "max": counted.max, "keys": counted.keys, "busiest": counted.busiest })
+    });
     json!({
         "name": lane.name.as_str(),
         "in_flight": lane.in_flight,
@@ -103,7 +112,11 @@ fn lane(lane: &LaneSnapshot) -> Value {
             "queue_full": rejected.queue_full,
             "queue_timeout": rejected.queue_timeout,
             "draining": rejected.draining,
+            "max_hold": rejected.max_hold,
+            "per_key": rejected.per_key,
+            "pressure": rejected.pressure,
         },
+        "per_key": per_key,
     })
 }
 

@@ -12,9 +12,8 @@ use crate::config::table::{
 use crate::config::value::Balance;
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
-const MISSING: [&str; 5] = [
+const MISSING: [&str; 4] = [
     "response.compress",
-    "server.memory",
     "upstreams.*.breaker",
     "upstreams.*.eject",
     "upstreams.*.retry_budget",
@@ -81,7 +80,6 @@ fn lanes(config: &Config, notes: &mut Notes) {
             format!("lanes.lane.{name}.mode"),
             enforced,
         );
-        notes.note(lane.per_key.is_some(), format!("lanes.lane.{name}.per_key"));
         notes.note(!lane.listen.is_empty(), format!("lanes.lane.{name}.listen"));
     }
 }
@@ -154,4 +152,9 @@ fn rest(config: &Config, notes: &mut Notes) {
     );
     notes.note(observe.trace.otlp.is_some(), "observe.trace.otlp");
     notes.note(config.ip.mode == Mode::Shadow, "ip.mode");
+    notes.explain(
+        config.server.memory.mode == Mode::Shadow,
+        "server.memory.mode",
+        "is \"off\" in this version",
+    );
 }

@@ -1,9 +1,11 @@
 //! `[lanes]` as a bulkhead.
 
+use gw_bulkhead::key::{ClientIp, Global, Header, Route};
 use gw_bulkhead::threads::Threads;
-use gw_bulkhead::{BulkheadLayer, ConfigError, Hold, LaneConfig, Mode};
+use gw_bulkhead::{BulkheadLayer, ConfigError, Hold, LaneConfig, MemoryThresholds, Mode};
 
 use super::routes::criticality;
+use crate::config::value::Key;
 use crate::config::{Config, table};
 
 pub(super) fn lanes(config: &Config) -> Result<BulkheadLayer<Threads>, ConfigError> {
@@ -33,10 +35,36 @@ fn lane(name: &str, written: &table::Lane) -> LaneConfig {
         .queue_timeout(written.queue_timeout)
         .hold(hold(written.hold))
         .threads(threads);
-    match written.max_hold {
+    let lane = match written.max_hold {
         Some(limit) => lane.max_hold(limit),
         None => lane,
+    };
+    match &written.per_key {
+        Some(written) => per_key(lane, written),
+        None => lane,
     }
+}
+
+/// How clients are told apart, where each may have so many requests in the lane.
+fn per_key(lane: LaneConfig, written: &table::PerKey) -> LaneConfig {
+    match &written.key {
+        Key::Ip => lane.per_key(ClientIp::new(), written.max),
+        Key::Header(name) => lane.per_key(Header::new(name.clone()), written.max),
+        Key::Route => lane.per_key(Route, written.max),
+        Key::Global => lane.per_key(Global, written.max),
+        // Refused when the configuration was read: nobody is known yet where lanes are.
+        Key::Consumer | Key::User => lane,
+    }
+}
+
+/// When the process's memory runs out; `None` if that is not asked for.
+pub(crate) fn memory(written: &table::Memory) -> Option<MemoryThresholds> {
+    // Two steps are written: what is sheddable in any way goes at the first one, everything at the second.
+    let (shed, refuse) = (written.shed_at.get(), written.refuse_at.get());
+    let thresholds = MemoryThresholds::at(shed, shed, refuse)
+        .exhausted(refuse)
+        .process_limit(written.limit);
+    (written.mode == table::Mode::Enforce).then_some(thresholds)
 }
 
 const fn hold(written: table::Hold) -> Hold {

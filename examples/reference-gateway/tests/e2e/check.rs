@@ -53,7 +53,6 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
     );
     for key in [
         "auth",
-        "lanes.lane.logs.per_key",
         "limits.per_consumer",
         "log_ingest.sink",
         "response.compress",
@@ -67,7 +66,6 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
         "routes[2].hedge",
         "routes[2].retry",
         "routes[2].scopes",
-        "server.memory",
         "upstreams.*.breaker",
         "upstreams.*.eject",
         "upstreams.*.retry_budget",
