@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use gw_bulkhead::{LaneConfig, Lanes};
+use gw_bulkhead::key::Global;
+use gw_bulkhead::{Codel, LaneConfig, Lanes};
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
@@ -31,9 +32,21 @@ fn a_place_is_taken_and_given_back_without_allocating() {
 
 #[test]
 fn a_request_passes_without_allocating() {
+    assert_passes_without_allocating(LaneConfig::new("core").queue(8));
+}
+
+#[test]
+fn so_does_one_that_is_counted_by_client_and_looked_at_for_its_deadline() {
+    let max = std::num::NonZeroU32::new(4).unwrap();
+    let lane = LaneConfig::new("core").queue(8).codel(Codel::new());
+    assert_passes_without_allocating(lane.deadline_aware(true).per_key(Global, max));
+}
+
+/// Once it has been warm: the first one registers metrics and makes the table of clients.
+fn assert_passes_without_allocating(lane: LaneConfig) {
     let bare: fn(Request<()>) -> Ready<Answer> =
         |_| ready(Ok(Response::new(Full::new(Bytes::from_static(b"data")))));
-    let mut service = one_lane(1, LaneConfig::new("core").queue(8)).layer(service_fn(bare));
+    let mut service = one_lane(1, lane).layer(service_fn(bare));
     let mut run = |request| {
         let mut cx = Context::from_waker(Waker::noop());
         let mut future = pin!(service.call(request));

@@ -97,9 +97,9 @@ async fn lanes(State(admin): State<Admin>) -> Response {
 
 fn lane(lane: &LaneSnapshot) -> Value {
     let rejected = lane.rejected;
-    let per_key = lane.per_key.map(|counted| {
-        json!({ "max": counted.max, "keys": counted.keys, "busiest": counted.busiest })
-    });
+    let per_key = lane.per_key.map(
+        |counted| json!({ "max": counted.max, "keys": counted.keys, "busiest": counted.busiest }),
+    );
     json!({
         "name": lane.name.as_str(),
         "in_flight": lane.in_flight,
