@@ -123,6 +123,9 @@ fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
         return wrong("max_hold", "must be above zero and at most 24 hours");
     }
     if let Some(codel) = lane.codel {
+        if lane.queue == 0 {
+            return wrong("codel", "needs a queue");
+        }
         if !within(codel.interval, Codel::MAX_INTERVAL) {
             return wrong("codel.interval", "must be above zero and at most 1 minute");
         }
@@ -185,11 +188,17 @@ mod tests {
                 "lanes.logs.max_hold: must be above zero and at most 24 hours",
             ),
             (
-                lane().codel(Codel::new().target(Duration::from_secs(1))),
+                lane().codel(Codel::new()),
+                "lanes.logs.codel: needs a queue",
+            ),
+            (
+                lane()
+                    .queue(1)
+                    .codel(Codel::new().target(Duration::from_secs(1))),
                 "lanes.logs.codel.target: must be above zero and at most the interval",
             ),
             (
-                lane().codel(Codel::new().interval(Duration::MAX)),
+                lane().queue(1).codel(Codel::new().interval(Duration::MAX)),
                 "lanes.logs.codel.interval: must be above zero and at most 1 minute",
             ),
             (

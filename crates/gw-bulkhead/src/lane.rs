@@ -128,7 +128,7 @@ impl LaneConfig {
         self
     }
 
-    /// Bounds the wait while the queue stands; without it, only the timeout does.
+    /// Bounds the wait while the queue stands; without it, only the timeout does. Needs a [queue](LaneConfig::queue).
     #[must_use]
     pub const fn codel(mut self, codel: Codel) -> Self {
         self.codel = Some(codel);
