@@ -36,7 +36,7 @@ pub use self::entry::{Entry, Reason, Refusal};
 use self::holds::Holds;
 pub(crate) use self::holds::TimedPermit;
 use self::inner::{Inner, NoPlace, Terms, Turn};
-use self::limiter::Run;
+pub(crate) use self::limiter::Run;
 use self::line::Line;
 pub use self::permit::Permit;
 pub(crate) use self::reaper::Reaper;
@@ -174,10 +174,9 @@ impl Lanes {
     /// Takes no lock that anybody waits for, and allocates nothing.
     pub fn record(&self, lane: LaneId, started: Instant, now: Instant, outcome: Outcome) {
         if self.is_measured(lane) {
-            let run = Run {
-                started: self.nanos(started),
-                ended: self.nanos(now),
-            };
+            let ended = self.nanos(now);
+            let took = ended.saturating_sub(self.nanos(started));
+            let run = Run { ended, took };
             self.0.ended(lane, run, outcome);
         }
     }
