@@ -48,8 +48,20 @@ fn published() -> Adaptive {
         .max(2000)
 }
 
-/// The limit, the latency and the answers per second of some runs, a mean over so many seconds for each point.
+/// The limit, the latency and the answers per second of some runs, a mean over so many seconds for each point. Also says
+/// what they come to.
 fn panels(runs: &[(&'static str, &Trace)], over: usize, top: [f64; 3]) -> Vec<Panel> {
+    for (class, trace) in runs {
+        let (all, end) = (trace.between(0, trace.0.len()), trace.0.len());
+        let last = trace.between(end - end / 4, end);
+        println!(
+            "{class:>8}: {:6.1} answers a second; in the last quarter {:6.1}, limit {:6.1}, latency {:6.0} ms",
+            all.throughput(),
+            last.throughput(),
+            last.limit(),
+            last.latency() * 1e3,
+        );
+    }
     let panel = |title, unit, top, value: fn(&Second) -> f64| Panel {
         title,
         unit,

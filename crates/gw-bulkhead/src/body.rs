@@ -73,13 +73,6 @@ impl<B: From<Bytes>> From<Bytes> for ResponseBody<B> {
     }
 }
 
-/// Gives the place back after the last of the body.
-fn end(lease: &mut Option<Lease>) {
-    if let Some(lease) = lease.take() {
-        lease.end();
-    }
-}
-
 impl<B> Body for ResponseBody<B>
 where
     B: Body,
@@ -105,7 +98,7 @@ where
             match this.inner.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if frame.is_trailers() || this.inner.is_end_stream() {
-                        end(this.lease);
+                        Lease::end(this.lease);
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -114,7 +107,7 @@ where
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => {
-                    end(this.lease);
+                    Lease::end(this.lease);
                     return Poll::Ready(None);
                 }
                 Poll::Pending => match this.lease.as_mut().map(|lease| lease.poll_cut(cx)) {

@@ -45,7 +45,7 @@ pub(crate) use self::holds::TimedPermit;
 use self::inner::{Inner, NoPlace, Terms, Turn};
 use self::keys::KeySeed;
 pub use self::keys::LaneKey;
-use self::limiter::Run;
+pub(crate) use self::limiter::Run;
 use self::line::Line;
 pub use self::permit::Permit;
 use self::permit::{Stake, Ticks};
@@ -212,10 +212,9 @@ impl Lanes {
     /// Takes no lock that anybody waits for, and allocates nothing.
     pub fn record(&self, lane: LaneId, started: Instant, now: Instant, outcome: Outcome) {
         if self.is_measured(lane) {
-            let run = Run {
-                started: self.nanos(started),
-                ended: self.nanos(now),
-            };
+            let ended = self.nanos(now);
+            let took = ended.saturating_sub(self.nanos(started));
+            let run = Run { ended, took };
             self.0.ended(lane, run, outcome);
         }
     }

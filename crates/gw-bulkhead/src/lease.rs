@@ -94,25 +94,35 @@ impl Lease {
     /// Whether the body of `response` goes on to hold it; `ended` says that its head is all there is.
     #[inline]
     pub(crate) fn outlasts_head<B>(&mut self, response: &mut Response<B>, ended: bool) -> bool {
-        let upgrade = self.upgrade.take();
-        let upgrade = upgrade.filter(|upgrade| upgrade.is_granted(response));
-        let outlasts = upgrade.is_none() && self.hold == Hold::Body && !ended;
         if self.timing.is_running() {
-            self.judge_head(response, outlasts);
+            self.judge_head(response, ended);
         }
-        if let Some(upgrade) = upgrade {
-            self.hand_over(upgrade, response.extensions_mut());
+        match self.upgrade.take() {
+            Some(upgrade) if upgrade.is_granted(response) => {
+                self.hand_over(upgrade, response.extensions_mut());
+                false
+            }
+            Some(_) | None => self.hold == Hold::Body && !ended,
         }
-        outlasts
     }
 
-    /// Its body has ended as it should.
-    pub(crate) fn end(mut self) {
-        self.ended(Outcome::Answered);
+    /// Gives the place back after a body that has ended as it should.
+    #[inline]
+    pub(crate) fn end(lease: &mut Option<Self>) {
+        if let Some(lease) = lease
+            && lease.timing.is_running()
+        {
+            lease.ended(Outcome::Answered);
+        }
+        *lease = None;
     }
 
     /// Takes the head for the end, unless the body is what is measured.
-    fn judge_head<B>(&mut self, response: &Response<B>, outlasts: bool) {
+    #[cold]
+    fn judge_head<B>(&mut self, response: &Response<B>, ended: bool) {
+        let granted = |upgrade: &Upgrade| upgrade.is_granted(response);
+        let upgraded = self.upgrade.as_ref().is_some_and(granted);
+        let outlasts = !upgraded && self.hold == Hold::Body && !ended;
         match timing::outcome(response) {
             Some(Outcome::Answered) if outlasts && self.sample == Sample::Body => {}
             Some(outcome) => self.ended(outcome),
@@ -121,18 +131,20 @@ impl Lease {
     }
 
     /// Notes how the request ended, if that was not known yet. It must still have its place.
+    #[inline(never)]
     fn ended(&mut self, outcome: Outcome) {
-        let Some(started) = self.timing.stop() else {
-            return;
-        };
         match &self.place {
             Place::Unlimited(owner) => {
                 let permit = owner.permit();
-                permit.ended(started, permit.nanos(Instant::now()), outcome);
+                if let Some(run) = self.timing.stop(|| permit.nanos(Instant::now())) {
+                    permit.ended(run, outcome);
+                }
             }
             Place::Timed(timed) => {
-                let ended = timed.permit.nanos(Instant::now());
-                timed.permit.ended(timed.lane, started, ended, outcome);
+                let permit = &timed.permit;
+                if let Some(run) = self.timing.stop(|| permit.nanos(Instant::now())) {
+                    permit.ended(timed.lane, run, outcome);
+                }
             }
             Place::Gone => {}
         }

@@ -1,50 +1,66 @@
+use std::time::Duration;
+
 use gw_core::Rejection;
 use gw_core::context::Deadline;
 use http::{Extensions, Response, StatusCode};
 use tokio::time::Instant;
 
-use crate::lanes::{LaneId, Lanes};
+use crate::lanes::{LaneId, Lanes, Run};
 use crate::limit::Outcome;
 
-/// Since when a request runs, in a lane whose limit is found by that. Two words, since it travels with each request.
+/// Since when a request runs and until when it should, in a lane whose limit is found by that.
+///
+/// One word, since it travels with each request in every lane: the time of the start in units of 1024 ns, of which 40
+/// bits go around in 13 days, and above them what was left until the deadline then, in 24 bits of milliseconds.
 #[derive(Debug)]
-pub(crate) struct Timing {
-    /// In nanoseconds since the lanes were made; `NOT` if nothing is measured, or not any more.
-    started: u64,
-    /// When it was to have been answered; `NOT` if it had all the time in the world.
-    deadline: u64,
-}
+pub(crate) struct Timing(u64);
 
+/// Nothing is measured, or not any more.
 const NOT: u64 = u64::MAX;
+const UNIT: u32 = 10;
+const START_BITS: u32 = 40;
+const START: u64 = (1 << START_BITS) - 1;
+/// The deadline is so far off that it does not matter, or there is none. One less than what `NOT` has in its place.
+const NEVER: u64 = (NOT >> START_BITS) - 1;
 
 impl Timing {
     /// Nothing is measured.
-    pub(crate) const NONE: Self = Self {
-        started: NOT,
-        deadline: NOT,
-    };
+    pub(crate) const NONE: Self = Self(NOT);
 
     /// From now on, if the lane's limit is found by it.
     #[inline]
     pub(crate) fn begin(lanes: &Lanes, lane: LaneId, extensions: &Extensions) -> Self {
-        if !lanes.is_measured(lane) {
-            return Self::NONE;
+        if lanes.is_measured(lane) {
+            let now = Instant::now();
+            let deadline = extensions.get::<Deadline>();
+            Self::since(
+                lanes.nanos(now),
+                deadline.map(|deadline| deadline.remaining(now)),
+            )
+        } else {
+            Self::NONE
         }
-        let deadline = extensions.get::<Deadline>();
-        Self {
-            started: lanes.nanos(Instant::now()),
-            deadline: deadline.map_or(NOT, |deadline| lanes.nanos(deadline.instant())),
-        }
+    }
+
+    fn since(now: u64, left: Option<Duration>) -> Self {
+        let left = left.map_or(NEVER, |left| {
+            u64::try_from(left.as_millis()).unwrap_or(NEVER).min(NEVER)
+        });
+        Self(left << START_BITS | (now >> UNIT) & START)
     }
 
     pub(crate) const fn is_running(&self) -> bool {
-        self.started != NOT
+        self.0 != NOT
     }
 
-    /// Ends it; when it began.
-    pub(crate) const fn stop(&mut self) -> Option<u64> {
-        let started = std::mem::replace(&mut self.started, NOT);
-        if started == NOT { None } else { Some(started) }
+    /// Ends it; how long it ran until `now`, in nanoseconds.
+    pub(crate) fn stop(&mut self, now: impl FnOnce() -> u64) -> Option<Run> {
+        self.is_running().then(|| {
+            let ended = now();
+            let took = self.took(ended);
+            self.0 = NOT;
+            Run { ended, took }
+        })
     }
 
     /// Whether there was a time by which it was to have been answered, and it is over at `now`.
@@ -52,7 +68,13 @@ impl Timing {
     /// Whoever stops waiting for an answer drops it, be it the client or a timer outside of here. If the request's
     /// deadline has passed it was the timer.
     pub(crate) fn is_late(&self, now: impl FnOnce() -> u64) -> bool {
-        self.deadline != NOT && now() >= self.deadline
+        let left = self.0 >> START_BITS;
+        // What was lost by rounding is forgiven.
+        left < NEVER && self.took(now()) + (1 << UNIT) >= left * 1_000_000
+    }
+
+    fn took(&self, now: u64) -> u64 {
+        ((now >> UNIT).wrapping_sub(self.0) & START) << UNIT
     }
 }
 
@@ -96,6 +118,30 @@ mod tests {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         response
+    }
+
+    #[test]
+    fn a_time_fits_into_a_word() {
+        let hour = Duration::from_secs(3600);
+        let nanos = |time: Duration| time.as_nanos() as u64;
+        // Also where the bits of the start go around.
+        for start in [0, nanos(hour), (1 << 50) - 1, (1 << 50) + 5, u64::MAX / 2] {
+            let mut timing = Timing::since(start, Some(hour));
+            assert!(timing.is_running());
+            assert!(!timing.is_late(|| start + nanos(hour) - 2_000_000));
+            assert!(timing.is_late(|| start + nanos(hour) + 1_000));
+            let run = timing.stop(|| start + 5_000_000).unwrap();
+            assert_eq!(run.ended, start + 5_000_000);
+            assert!(run.took.abs_diff(5_000_000) <= 1_024, "{run:?}");
+            assert!(!timing.is_running());
+            assert!(timing.stop(|| unreachable!()).is_none());
+        }
+        for left in [None, Some(100 * hour), Some(Duration::MAX)] {
+            let timing = Timing::since(7, left);
+            assert!(timing.is_running());
+            assert!(!timing.is_late(|| 7 + nanos(200 * hour)));
+        }
+        assert!(!Timing::NONE.is_late(|| unreachable!()));
     }
 
     #[test]

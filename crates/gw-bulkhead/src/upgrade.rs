@@ -36,14 +36,17 @@ use crate::lanes::Permit;
 /// }
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct UpgradePermit(Arc<OnceLock<Arc<Permit>>>);
+pub struct UpgradePermit(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    place: OnceLock<Arc<Permit>>,
+    connect: bool,
+}
 
 /// What a request asked for, and what its place goes to if it gets it.
 #[derive(Debug)]
-pub(crate) struct Upgrade {
-    permit: UpgradePermit,
-    connect: bool,
-}
+pub(crate) struct Upgrade(UpgradePermit);
 
 impl Upgrade {
     /// Whether `request` asks for one.
@@ -57,21 +60,22 @@ impl Upgrade {
             return None;
         }
         let connect = request.method() == Method::CONNECT;
-        let permit = UpgradePermit::default();
+        let place = OnceLock::new();
+        let permit = UpgradePermit(Arc::new(Asked { place, connect }));
         request.extensions_mut().insert(permit.clone());
-        Some(Self { permit, connect })
+        Some(Self(permit))
     }
 
     /// Whether an answer of this status to this request is an upgrade.
     pub(crate) fn is_granted<B>(&self, response: &Response<B>) -> bool {
         response.status() == StatusCode::SWITCHING_PROTOCOLS
-            || self.connect && response.status().is_success()
+            || self.0.0.connect && response.status().is_success()
     }
 
     /// Ties the place to the upgraded connection.
     pub(crate) fn hand_over(self, place: Arc<Permit>, extensions: &mut Extensions) {
         // Never filled before: this consumes the only one who fills it.
-        _ = self.permit.0.set(place);
-        extensions.insert(self.permit);
+        _ = self.0.0.place.set(place);
+        extensions.insert(self.0);
     }
 }

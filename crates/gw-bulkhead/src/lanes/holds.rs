@@ -198,8 +198,8 @@ impl TimedPermit {
     }
 
     /// Notes how its request ended.
-    pub(crate) fn ended(&self, lane: LaneId, started: u64, ended: u64, outcome: Outcome) {
-        self.lanes.ended(lane, Run { started, ended }, outcome);
+    pub(crate) fn ended(&self, lane: LaneId, run: Run, outcome: Outcome) {
+        self.lanes.ended(lane, run, outcome);
     }
 
     /// Whether it is over at `now`, and time limits are enforced.

@@ -292,8 +292,8 @@ impl Inner {
     /// Notes how a request ended that still has its place. If its lane has more places for it, those who wait get them.
     #[inline]
     pub(super) fn ended(&self, id: LaneId, run: Run, outcome: Outcome) {
-        if self.lane(id).ended(run, outcome) && !self.total.load().is_quiet() {
-            self.settle();
+        if self.lane(id).ended(run, outcome) {
+            self.settle_unless_quiet(self.total.meet());
         }
     }
 

@@ -57,11 +57,11 @@ pub(super) struct Bounds {
     pub(super) max: u32,
 }
 
-/// When a request ran, in nanoseconds since the lanes were made.
+/// When a request ended and how long it took, in nanoseconds; the former since the lanes were made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    pub(super) started: u64,
-    pub(super) ended: u64,
+pub(crate) struct Run {
+    pub(crate) ended: u64,
+    pub(crate) took: u64,
 }
 
 /// Times are kept in units of 256 ns: then 65,535 of up to 18 minutes each fit into 48 bits, and nothing overflows into
@@ -147,11 +147,11 @@ impl Limiter {
         if run.ended < self.tally.since.load(Ordering::Relaxed) {
             return None;
         }
-        let took = run.ended.saturating_sub(run.started);
         let count = match outcome {
-            Outcome::Answered if took < self.shortest => return None,
+            Outcome::Answered if run.took < self.shortest => return None,
             Outcome::Answered => {
-                self.tally.answered(took) + u64::from(self.tally.dropped.load(Ordering::Relaxed))
+                self.tally.answered(run.took)
+                    + u64::from(self.tally.dropped.load(Ordering::Relaxed))
             }
             Outcome::Dropped => {
                 let before = self.tally.dropped.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,8 @@ use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
 use super::*;
+use crate::limit::{Algorithm, Next, Window};
+use std::time::Duration;
 
 fn lanes(places: u32, configs: impl IntoIterator<Item = LaneConfig>) -> Lanes {
     Lanes::new(NonZeroU32::new(places).unwrap(), configs).unwrap()
@@ -241,5 +243,84 @@ fn who_is_expelled_or_served_or_vanishes_leaves_no_count_behind() {
         assert_empty(&lanes);
         let keys = lanes.snapshot().lanes.remove(0).per_key.unwrap();
         assert_eq!((keys.keys, keys.busiest), (0, 0));
+    });
+}
+
+/// One place more with each window.
+#[derive(Debug, Clone)]
+struct OneMore;
+
+impl Algorithm for OneMore {
+    fn name(&self) -> &'static str {
+        "one_more"
+    }
+
+    fn update(&mut self, window: &Window) -> Next {
+        assert!(window.answered + window.dropped <= 11);
+        Next::limit(window.limit + 1)
+    }
+}
+
+#[test]
+fn samples_are_counted_once_and_one_closes_the_window() {
+    loom::model(|| {
+        let limit = Limit::adaptive(OneMore)
+            .min(2)
+            .max(9)
+            .shortest(Duration::ZERO);
+        let lanes = Lanes::new(limit, [LaneConfig::new("core")]).unwrap();
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let record = move |lanes: &Lanes, outcome| {
+            lanes.record(LaneId::FIRST, start, start + second, outcome);
+        };
+        for _ in 0..9 {
+            record(&lanes, Outcome::Answered);
+        }
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || record(&lanes, Outcome::Dropped))
+        };
+        record(&lanes, Outcome::Answered);
+        other.join().unwrap();
+        let before = lanes.snapshot().lanes[0].adaptive.clone().unwrap();
+        // Of eleven samples ten may have closed a window, and one may be in the next.
+        assert_eq!(before.windows, 1);
+        for _ in 0..10 {
+            let later = start + 60 * second;
+            lanes.record(LaneId::FIRST, start, later, Outcome::Answered);
+        }
+        let after = lanes.snapshot().lanes[0].adaptive.clone().unwrap();
+        let counted = after.answered + after.dropped;
+        assert_eq!(after.windows, 2);
+        // One of the last ten may come after the window was full, and belong to the one that is open now.
+        assert!((20..=21).contains(&counted), "{counted}");
+    });
+}
+
+#[test]
+fn a_place_that_was_found_reaches_the_one_who_waits() {
+    loom::model(|| {
+        let limit = Limit::adaptive(OneMore)
+            .min(1)
+            .max(9)
+            .initial(1)
+            .shortest(Duration::ZERO);
+        let lanes = Lanes::new(limit, [LaneConfig::new("core").queue(1)]).unwrap();
+        let held = lanes.try_admit(LaneId::FIRST).unwrap();
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        for _ in 0..9 {
+            lanes.record(LaneId::FIRST, start, start + second, Outcome::Answered);
+        }
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || assert_eq!(enter_and_leave(&lanes, LaneId::FIRST), None))
+        };
+        // The tenth sample closes the window. The one who waits gets the new place, and the other one stays taken.
+        lanes.record(LaneId::FIRST, start, start + second, Outcome::Answered);
+        other.join().unwrap();
+        drop(held);
+        assert_empty(&lanes);
     });
 }

@@ -72,8 +72,8 @@ impl Permit {
     }
 
     /// Notes how its request ended.
-    pub(crate) fn ended(&self, started: u64, ended: u64, outcome: Outcome) {
-        self.lanes.ended(self.lane, Run { started, ended }, outcome);
+    pub(crate) fn ended(&self, run: Run, outcome: Outcome) {
+        self.lanes.ended(self.lane, run, outcome);
     }
 
     /// The lane.

@@ -127,9 +127,7 @@ impl<D> Remote<D> {
     fn end(&mut self) {
         self.task.finish();
         self.source = Source::Ended;
-        if let Some(lease) = self.lease.take() {
-            lease.end();
-        }
+        Lease::end(&mut self.lease);
     }
 
     /// Nothing more comes.
