@@ -307,7 +307,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let codel = Codel::new().target(millis(2)).interval(millis(10));
         let codel = if lifo { codel.adaptive_lifo() } else { codel };
-        let config = per_key(max).queue(queue).codel(codel).deadline_aware(true);
+        let config = per_key(max).queue(queue).deadline_aware(true);
+        let config = if queue > 0 { config.codel(codel) } else { config };
         let (lanes, [core]) = lanes(places, [config]);
         runtime.block_on(async {
             let mut permits: Vec<(u8, Permit)> = Vec::new();
