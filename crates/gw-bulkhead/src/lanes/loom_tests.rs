@@ -12,7 +12,6 @@ use loom::thread;
 
 use super::*;
 use crate::limit::{Algorithm, Next, Window};
-use std::time::Duration;
 
 fn lanes(places: u32, configs: impl IntoIterator<Item = LaneConfig>) -> Lanes {
     Lanes::new(NonZeroU32::new(places).unwrap(), configs).unwrap()
