@@ -6,6 +6,8 @@
 //! while fewer than `total` are in flight, so that in flight can exceed the total only by guarantees that their owners
 //! took back after they were lent, which is always less than the sum of all guarantees.
 //!
+//! Where limits are found while running, the one found for a lane stands in the place of its cap, and above its guarantee.
+//!
 //! Uncontended, admitting is one compare-and-swap on the lane, one addition to the total; giving back is two
 //! subtractions. A lock is taken only when somebody waits.
 

@@ -4,13 +4,15 @@
 mod access;
 mod logs;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use gw_bulkhead::LaneSnapshot;
+use gw_bulkhead::{AdaptiveSnapshot, LaneSnapshot};
 use gw_observe::AccessLogHandle;
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
@@ -105,6 +107,7 @@ fn lane(lane: &LaneSnapshot) -> Value {
         "in_flight": lane.in_flight,
         "limit": lane.limit,
         "guaranteed": lane.guaranteed,
+        "adaptive": lane.adaptive.as_ref().map(adaptive),
         "queued": lane.queued,
         "admitted": lane.admitted,
         "rejected": {
@@ -117,6 +120,24 @@ fn lane(lane: &LaneSnapshot) -> Value {
             "pressure": rejected.pressure,
         },
         "per_key": per_key,
+    })
+}
+
+/// How a limit is found; times in milliseconds.
+fn adaptive(adaptive: &AdaptiveSnapshot) -> Value {
+    let report = adaptive.report;
+    let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
+    json!({
+        "algorithm": adaptive.algorithm,
+        "min": adaptive.min,
+        "max": adaptive.max,
+        "state": report.state,
+        "latency_ms": millis(report.latency),
+        "baseline_ms": millis(report.baseline),
+        "gradient_percent": report.gradient_percent,
+        "windows": adaptive.windows,
+        "answered": adaptive.answered,
+        "dropped": adaptive.dropped,
     })
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::assembly::log_ingest;
 use crate::config::Config;
 use crate::config::table::{
-    Access, Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target, Total,
+    Access, Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target,
 };
 use crate::config::value::Balance;
 
@@ -71,8 +71,6 @@ fn auth(config: &Config, notes: &mut Notes) {
 }
 
 fn lanes(config: &Config, notes: &mut Notes) {
-    let adaptive = matches!(config.lanes.total, Total::Adaptive { .. });
-    notes.explain(adaptive, "lanes.total", "is fixed at `max` in this version");
     for (name, lane) in &config.lanes.lane {
         let enforced = "is \"enforce\" in this version; `lanes.mode` switches all lanes";
         notes.explain(

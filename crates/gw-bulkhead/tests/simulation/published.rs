@@ -86,7 +86,12 @@ impl Algorithm for ShutToMeasure {
             .clamp(f64::from(window.min), f64::from(window.max));
         if window.at >= self.next {
             self.measures = true;
-            return Next::limit(3).after(50);
+            // Only when nothing is left of what was in flight before.
+            let settling =
+                std::time::Duration::try_from_secs_f64(latency.unwrap_or_default() * 3.0);
+            return Next::limit(3)
+                .after(50)
+                .settling(settling.unwrap_or_default());
         }
         Next::limit(window.within(self.exact))
     }

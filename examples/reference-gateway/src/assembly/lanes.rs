@@ -1,6 +1,7 @@
 //! `[lanes]` as a bulkhead.
 
 use gw_bulkhead::key::{ClientIp, Global, Header, Route};
+use gw_bulkhead::limit::{Aimd, Gradient2, Limit};
 use gw_bulkhead::threads::Threads;
 use gw_bulkhead::{BulkheadLayer, ConfigError, Hold, LaneConfig, MemoryThresholds, Mode};
 
@@ -9,11 +10,8 @@ use crate::config::value::Key;
 use crate::config::{Config, table};
 
 pub(super) fn lanes(config: &Config) -> Result<BulkheadLayer<Threads>, ConfigError> {
-    let total = match config.lanes.total {
-        table::Total::Fixed(total) => total,
-        table::Total::Adaptive { max, .. } => max,
-    };
-    let builder = BulkheadLayer::builder(total).default_lane(config.server.default_lane.as_str());
+    let builder = BulkheadLayer::builder(limit(&config.lanes.total))
+        .default_lane(config.server.default_lane.as_str());
     let lanes = config
         .lanes
         .lane
@@ -21,6 +19,23 @@ pub(super) fn lanes(config: &Config) -> Result<BulkheadLayer<Threads>, ConfigErr
         .map(|(name, written)| lane(name, written));
     let builder = lanes.fold(builder, |builder, lane| builder.lane(lane));
     builder.mode(mode(config.lanes.mode)).with_threads().build()
+}
+
+fn limit(written: &table::Total) -> Limit {
+    match *written {
+        table::Total::Fixed(total) => Limit::from(total),
+        table::Total::Adaptive {
+            algorithm,
+            min,
+            max,
+        } => {
+            let adaptive = match algorithm {
+                table::AdaptiveAlgorithm::Aimd => Limit::adaptive(Aimd::default()),
+                table::AdaptiveAlgorithm::Gradient2 => Limit::adaptive(Gradient2::default()),
+            };
+            adaptive.min(min.get()).max(max.get()).into()
+        }
+    }
 }
 
 fn lane(name: &str, written: &table::Lane) -> LaneConfig {
