@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("overload", overload()),
         ("capacity", capacity()),
         ("slow", slow()),
+        ("shared", shared()),
         ("start", start()),
         ("hang", hang()),
         ("bursts", bursts()),
@@ -124,20 +125,40 @@ fn capacity() -> Figure {
 }
 
 fn slow() -> Figure {
-    let mut scenario = Scenario::of_load(2.0, 2400.0);
+    let mut scenario = Scenario::of_load(2.0, 5400.0);
     scenario.work = Schedule::always(0.1).then(300.0, 1.0);
+    scenario.load = scenario.load.then(1800.0, 4.0).then(3600.0, 80.0);
     let (ours, theirs) = (scenario.run(gradient2()), scenario.run(published()));
     Figure {
-        title: "Each request takes ten times as long from the fifth minute on",
+        title: "Ten times as long for each request from the fifth minute on; calm from the 30th to the 60th",
         legend: &[
             ("ours", "Gradient2 here"),
             ("theirs", "Gradient2 as published"),
         ],
-        minutes: 40.0,
+        minutes: 90.0,
         panels: panels(
             &[("theirs", &theirs), ("ours", &ours)],
-            10,
-            [400.0, 4000.0, 500.0],
+            20,
+            [200.0, 4000.0, 80.0],
+        ),
+    }
+}
+
+fn shared() -> Figure {
+    let mut scenario = Scenario::of_load(2.0, 4.0 * 3600.0);
+    scenario.lanes = 4;
+    let (ours, theirs) = (scenario.run(gradient2()), scenario.run(published()));
+    Figure {
+        title: "Four lanes (or gateways) that share the server, for four hours",
+        legend: &[
+            ("ours", "Gradient2 here"),
+            ("theirs", "Gradient2 as published"),
+        ],
+        minutes: 240.0,
+        panels: panels(
+            &[("theirs", &theirs), ("ours", &ours)],
+            60,
+            [2000.0, 5000.0, 500.0],
         ),
     }
 }

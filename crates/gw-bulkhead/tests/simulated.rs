@@ -92,27 +92,55 @@ fn a_start_under_overload_is_seen_through() {
 }
 
 #[test]
-fn a_slow_backend_is_not_taken_for_a_queue_nor_soon_for_normal() {
-    // Each request takes ten times as long from now on; 40 of them are still served at once.
-    let mut scenario = Scenario::of_load(2.0, 2400.0);
+fn a_slow_backend_is_not_taken_for_a_queue_nor_for_normal_under_load() {
+    // Each request takes ten times as long from now on; 40 of them are still served at once. Half an hour later there is
+    // little to do for an hour, and then as much as before.
+    let mut scenario = Scenario::of_load(2.0, 2.5 * HOUR as f64);
     scenario.work = Schedule::always(0.1).then(300.0, 1.0);
+    let (calm, busy) = (2100, 2100 + HOUR);
+    scenario.load = scenario.load.then(calm as f64, 4.0).then(busy as f64, 80.0);
     let trace = scenario.run(gradient2());
     // No collapse: the limit is halved, and what that serves is served. Of 40 answers a second:
-    for start in (330..2399 - MINUTE).step_by(MINUTE) {
+    for start in (330..calm - MINUTE).step_by(MINUTE) {
         let part = trace.between(start, start + MINUTE);
         assert_within("throughput", part.throughput(), 0.5 * 40.0, 1.1 * 40.0);
+        assert_within("the baseline", part.greatest_baseline(), 0.08, 0.125);
     }
-    // Not sooner than by a doubling in five minutes.
+    // Where nobody queues it is learnt, not sooner than by a doubling in five minutes.
     for minutes in 0..15 {
         let doublings = f64::from(minutes + 1) / 5.0;
-        let from = 300 + minutes as usize * MINUTE;
+        let from = calm + minutes as usize * MINUTE;
         let baseline = trace.between(from, from + MINUTE).greatest_baseline();
-        assert_within("the baseline", baseline, 0.08, 0.115 * doublings.exp2());
+        assert_within("the baseline", baseline, 0.08, 0.125 * doublings.exp2());
     }
-    // After all, it is normal.
-    let end = trace.between(1800, 2399);
-    assert_within("the limit", end.limit(), 48.0, 75.0);
+    let end = trace.between(busy + 120, 9000 - 1);
+    assert_within("the limit", end.limit(), 45.0, 78.0);
     assert_within("throughput", end.throughput(), 0.9 * 40.0, 1.05 * 40.0);
+}
+
+#[test]
+fn lanes_that_share_a_server_do_not_learn_one_anothers_queue() {
+    // A probe of one lane sees the queue of the other, however few requests of its own are left.
+    for lanes in [2, 4] {
+        let mut scenario = Scenario::of_load(2.0, HOUR as f64);
+        scenario.lanes = lanes;
+        let trace = scenario.run(gradient2());
+        for start in (5 * MINUTE..HOUR - 5 * MINUTE).step_by(5 * MINUTE) {
+            let part = trace.between(start, start + 5 * MINUTE);
+            assert_within("the limits", part.limit(), 48.0, 100.0);
+            assert_within("throughput", part.throughput(), 0.97 * 400.0, 1.03 * 400.0);
+            assert_within("latency", part.latency(), 0.12, 0.25);
+            let fair = 400.0 / lanes as f64;
+            for lane in 0..lanes {
+                assert_within(
+                    "a lane's share",
+                    part.throughput_of(lane),
+                    0.3 * fair,
+                    2.0 * fair,
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -25,9 +25,11 @@ impl Mean {
 
 /// How long an answer takes where nobody queues, in seconds.
 ///
-/// It falls as soon as answers are seen to be faster, since queueing never makes them so. It rises only by what was
-/// measured without a queue, and never by more than a doubling in a set time: a degradation is not taken for normal
-/// faster than that.
+/// It falls as soon as answers are seen to be faster, since queueing never makes them so. It rises only while there are too
+/// few requests to queue, and never by more than a doubling in a set time: a degradation is not taken for normal faster
+/// than that, and not at all while the lane is full. What a probe finds may raise it by no more than its noise: who
+/// shares a backend with others sees their queue, however few requests of its own are left. If probes could raise it,
+/// each of those who share would take the queue of the others for normal, and all of them would drift.
 ///
 /// Until it was probed for the first time, or some seconds and many samples have passed, it is the mean of all that was
 /// seen. After that samples are taken together until there are many before it moves. If it moved by each window it would fall by their
@@ -35,6 +37,8 @@ impl Mean {
 #[derive(Debug, Clone)]
 pub(super) struct Baseline {
     seconds: f64,
+    /// What a probe may raise it to.
+    most: f64,
     doubling: Duration,
     moved: Duration,
     block: Block,
@@ -67,10 +71,13 @@ impl Block {
 impl Baseline {
     /// What passed without a look at the latency counts as no more time than this.
     const LONGEST: Duration = Duration::from_secs(120);
+    /// How far what is found again and again lies apart.
+    const NOISE: f64 = 1.1;
 
     pub(super) fn new(seconds: f64, at: Duration, doubling: Duration) -> Self {
         Self {
             seconds,
+            most: seconds,
             doubling,
             moved: at,
             block: Block::new(at),
@@ -90,6 +97,7 @@ impl Baseline {
             && let Some(mean) = self.block.mean.value()
         {
             self.seconds = mean;
+            self.most = mean * Self::NOISE;
             self.moved = at;
         }
         let long = at.saturating_sub(self.block.since) >= Block::LENGTH;
@@ -107,22 +115,16 @@ impl Baseline {
         }
     }
 
-    /// Learns from a probe, in which nobody queued.
+    /// Learns from a probe, in which nobody of this lane queued.
     pub(super) fn probed(&mut self, at: Duration, latency: f64) {
-        if std::mem::take(&mut self.settling) {
+        if std::mem::take(&mut self.settling) || latency < 0.7 * self.seconds {
+            // So much is no noise.
             self.seconds = latency;
-            self.moved = at;
-        } else if latency < self.seconds {
-            // Much is no noise.
-            let weight = if latency < 0.7 * self.seconds {
-                0.8
-            } else {
-                0.3
-            };
-            self.fall(at, latency, weight);
+            self.most = latency * Self::NOISE;
         } else {
-            self.rise(at, latency);
+            self.seconds = (self.seconds + 0.3 * (latency - self.seconds)).min(self.most);
         }
+        self.moved = at;
         self.block = Block::new(at);
     }
 
@@ -135,6 +137,7 @@ impl Baseline {
         let passed = at.saturating_sub(self.moved).min(Self::LONGEST);
         let factor = (passed.as_secs_f64() / self.doubling.as_secs_f64()).exp2();
         self.seconds = latency.min(self.seconds * factor);
+        self.most = self.most.max(self.seconds * Self::NOISE);
         self.moved = at;
     }
 }
@@ -196,9 +199,22 @@ mod tests {
     #[test]
     fn a_long_silence_does_not_allow_for_a_leap() {
         let mut baseline = settled();
-        baseline.probed(seconds(24 * 3600), 10.0);
-        assert!(baseline.seconds() < 0.14, "{}", baseline.seconds());
-        baseline.probed(seconds(24 * 3600), 10.0);
-        assert!(baseline.seconds() < 0.14, "no time has passed");
+        let day = 24 * 3600;
+        // One block, after a day.
+        let leapt = pass(&mut baseline, day, day + 10, 10.0, true);
+        assert!(leapt < 0.14, "{leapt}");
+    }
+
+    #[test]
+    fn probes_lower_it_and_raise_it_by_noise_only() {
+        let mut baseline = settled();
+        for at in 0..1000 {
+            baseline.probed(seconds(at), if at % 2 == 0 { 0.12 } else { 0.5 });
+        }
+        assert!((baseline.seconds() - 0.11).abs() < 1e-9);
+        baseline.probed(seconds(1000), 0.05);
+        assert_eq!(baseline.seconds(), 0.05);
+        baseline.probed(seconds(1001), 0.5);
+        assert!((baseline.seconds() - 0.055).abs() < 1e-9);
     }
 }

@@ -15,13 +15,13 @@ use crate::config::ConfigError;
 ///
 /// What is promised of the baseline, the latency where nobody queues:
 ///
-/// - It is learnt only where it shows: while less than half of the limit is used, and by probes. Under overload, however
-///   long, it does not drift.
-/// - A baseline that was learnt from a queue is put right by the next probe, which is a second or two after the start and
-///   then every [`Gradient2::probe_every`] at the latest.
-/// - A degradation is not taken as normal faster than by a doubling in [`Gradient2::doubling`].
-/// - A latency that does not depend on the number of requests halves the limit once. It does not collapse: less would
-///   only be less. Drops may bring it down to its least.
+/// - It rises only while less than half of the limit is used, and then by no more than a doubling in
+///   [`Gradient2::doubling`]. Under overload, however long, it does not drift, nor does it where others share the backend.
+///   A degradation is not taken for normal faster than that, and not at all while the lane is full.
+/// - A baseline that was learnt from a queue is put right by probes: the first one begins a second or so after the lane is
+///   full, the others every [`Gradient2::probe_every`].
+/// - A latency that does not depend on the number of requests halves the limit. It does not collapse: less would only be
+///   less. Drops may bring it down to its least.
 #[derive(Debug, Clone)]
 pub struct Gradient2 {
     tolerance: f64,

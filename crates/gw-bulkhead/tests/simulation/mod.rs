@@ -62,6 +62,8 @@ pub(crate) struct Scenario {
     pub(crate) timeout: Option<f64>,
     /// Whether that counts as an answer after all.
     pub(crate) timeouts_answer: bool,
+    /// How many lanes the requests are in, each with its own limit and an equal share of them.
+    pub(crate) lanes: usize,
     /// In seconds.
     pub(crate) length: f64,
     pub(crate) seed: u64,
@@ -78,12 +80,13 @@ impl Scenario {
             hangs: 0.0,
             timeout: None,
             timeouts_answer: false,
+            lanes: 1,
             length,
             seed: 1,
         }
     }
 
-    /// Runs it behind one lane.
+    /// Runs it behind its lanes.
     pub(crate) fn run(&self, limit: Adaptive) -> Trace {
         self.run_limit(limit.seed(self.seed).into())
     }
@@ -106,6 +109,7 @@ enum Event {
 }
 
 struct Request {
+    lane: usize,
     serial: u64,
     started: u64,
     job: Job,
@@ -115,7 +119,7 @@ struct Request {
 struct Simulation<'a> {
     scenario: &'a Scenario,
     lanes: Lanes,
-    lane: LaneId,
+    ids: Vec<LaneId>,
     server: Server,
     /// By slot.
     requests: Vec<Option<Request>>,
@@ -138,14 +142,17 @@ impl<'a> Simulation<'a> {
             .start_paused(true)
             .build()
             .unwrap();
-        let core = LaneConfig::new("core").guaranteed(1.0);
+        let share = 1.0 / scenario.lanes as f64;
+        let config = |lane: usize| LaneConfig::new(lane.to_string()).guaranteed(share);
         let (lanes, start) = runtime.block_on(async {
-            let lanes = Lanes::new(limit, [core]).unwrap();
+            let lanes = Lanes::new(limit, (0..scenario.lanes).map(config)).unwrap();
             (lanes, Instant::now())
         });
         Self {
             scenario,
-            lane: lanes.find("core").unwrap(),
+            ids: (0..scenario.lanes)
+                .map(|lane| lanes.find(&lane.to_string()).unwrap())
+                .collect(),
             lanes,
             server: Server::default(),
             requests: Vec::new(),
@@ -195,12 +202,14 @@ impl<'a> Simulation<'a> {
             return;
         }
         self.second.offered += 1;
-        let Some(permit) = self.lanes.try_admit(self.lane) else {
+        let lane = self.rng.usize(..self.ids.len());
+        let Some(permit) = self.lanes.try_admit(self.ids[lane]) else {
             self.second.refused += 1;
             return;
         };
         self.serial += 1;
         let request = Request {
+            lane,
             serial: self.serial,
             started: now,
             job: self.job(now),
@@ -243,7 +252,11 @@ impl<'a> Simulation<'a> {
         self.server.finish(slot);
         if let Some(request) = self.requests[slot].take() {
             self.second.answered(now - request.started);
-            self.record(request.started, now, Outcome::Answered);
+            if self.second.by_lane.len() <= request.lane {
+                self.second.by_lane.resize(request.lane + 1, 0);
+            }
+            self.second.by_lane[request.lane] += 1;
+            self.record(&request, now, Outcome::Answered);
         }
         self.free.push(slot);
         self.serve(now);
@@ -260,7 +273,7 @@ impl<'a> Simulation<'a> {
         } else {
             Outcome::Dropped
         };
-        self.record(request.started, now, outcome);
+        self.record(&request, now, outcome);
         // What has begun goes on: the server does not know that nobody waits any more.
         if self.server.forget(slot) {
             self.free.push(slot);
@@ -269,16 +282,19 @@ impl<'a> Simulation<'a> {
     }
 
     /// Before the permit is given back.
-    fn record(&self, started: u64, ended: u64, outcome: Outcome) {
+    fn record(&self, request: &Request, ended: u64, outcome: Outcome) {
         let at = |nanos| self.start + Duration::from_nanos(nanos);
-        self.lanes
-            .record(self.lane, at(started), at(ended), outcome);
+        self.lanes.record(
+            self.ids[request.lane],
+            at(request.started),
+            at(ended),
+            outcome,
+        );
     }
 
     fn tick(&mut self, now: u64) {
         self.schedule(now + NANOS as u64, Event::Tick);
-        let lane = &self.lanes.snapshot().lanes[0];
         let second = std::mem::take(&mut self.second);
-        self.trace.push(second.over(lane));
+        self.trace.push(second.over(&self.lanes.snapshot().lanes));
     }
 }

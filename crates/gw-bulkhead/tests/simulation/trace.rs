@@ -1,17 +1,20 @@
 use gw_bulkhead::LaneSnapshot;
 
 /// What happened in a second.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Second {
     pub(crate) offered: u32,
     pub(crate) refused: u32,
     pub(crate) answered: u32,
     pub(crate) dropped: u32,
+    /// How many were answered in each lane.
+    pub(crate) by_lane: Vec<u32>,
     /// Of all answers together, in seconds.
     time: f64,
+    /// Of all lanes together, as what is in flight.
     pub(crate) limit: u32,
     pub(crate) in_flight: u32,
-    /// What the algorithm takes for normal, in seconds.
+    /// What the algorithm takes for normal, in seconds; the most of any lane.
     pub(crate) baseline: f64,
 }
 
@@ -21,12 +24,15 @@ impl Second {
         self.time += nanos as f64 / 1e9;
     }
 
-    pub(crate) fn over(mut self, lane: &LaneSnapshot) -> Self {
-        self.limit = lane.limit;
-        self.in_flight = lane.in_flight;
-        let report = lane.adaptive.as_ref().map(|adaptive| adaptive.report);
-        let baseline = report.and_then(|report| report.baseline);
-        self.baseline = baseline.map_or(0.0, |baseline| baseline.as_secs_f64());
+    pub(crate) fn over(mut self, lanes: &[LaneSnapshot]) -> Self {
+        for lane in lanes {
+            self.limit += lane.limit;
+            self.in_flight += lane.in_flight;
+            let report = lane.adaptive.as_ref().map(|adaptive| adaptive.report);
+            let baseline = report.and_then(|report| report.baseline);
+            let baseline = baseline.map_or(0.0, |baseline| baseline.as_secs_f64());
+            self.baseline = self.baseline.max(baseline);
+        }
         self
     }
 
@@ -93,6 +99,11 @@ impl Part<'_> {
     pub(crate) fn greatest_baseline(self) -> f64 {
         let baselines = self.0.iter().map(|second| second.baseline);
         baselines.fold(0.0, f64::max)
+    }
+
+    /// Answers per second in one lane.
+    pub(crate) fn throughput_of(self, lane: usize) -> f64 {
+        self.mean(|second| f64::from(second.by_lane.get(lane).copied().unwrap_or(0)))
     }
 
     pub(crate) fn drops(self) -> f64 {
