@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
+use gw_bulkhead::key::Global;
+use gw_bulkhead::limit::{Gradient2, Limit, Outcome};
 use gw_bulkhead::{BulkheadLayer, Lane, LaneConfig, Lanes};
 use http::{Request, Response};
 use http_body::Body;
@@ -50,6 +52,17 @@ fn core(c: &mut Criterion) {
         b.iter(|| black_box(lanes.enter(logs, Instant::now())))
     });
     drop((own, lent));
+
+    let found = Lanes::new(Limit::adaptive(Gradient2::default()), configs()).unwrap();
+    let lane = found.find("auth").unwrap();
+    group.bench_function("admit, sample and release, limit found", |b| {
+        b.iter(|| {
+            let started = Instant::now();
+            let permit = found.try_admit(lane);
+            found.record(lane, started, Instant::now(), Outcome::Answered);
+            drop(black_box(permit));
+        });
+    });
 
     let semaphore = std::sync::Arc::new(tokio::sync::Semaphore::new(512));
     group.bench_function("tokio semaphore, owned permit", |b| {
@@ -142,8 +155,8 @@ fn layer(c: &mut Criterion) {
         let mut service = ConcurrencyLimit::new(service_fn(bare), 512);
         b.iter(|| run(&mut service, None));
     });
-    let lanes = || {
-        BulkheadLayer::builder(places(512))
+    let of = |limit: Limit| {
+        BulkheadLayer::builder(limit)
             .lane(LaneConfig::new("core").guaranteed(0.35))
             .lane(LaneConfig::new("auth").guaranteed(0.40).queue(64))
             .lane(
@@ -153,6 +166,12 @@ fn layer(c: &mut Criterion) {
                     .max_hold(Duration::from_secs(10)),
             )
     };
+    let lanes = || of(places(512).into());
+    group.bench_function("bulkhead, limit found", |b| {
+        let limit = Limit::adaptive(Gradient2::default()).shortest(Duration::ZERO);
+        let mut service = of(limit.into()).build().unwrap().layer(service_fn(bare));
+        b.iter(|| run(&mut service, None));
+    });
     group.bench_function("bulkhead, default lane", |b| {
         let mut service = lanes().build().unwrap().layer(service_fn(bare));
         b.iter(|| run(&mut service, None));
@@ -169,6 +188,18 @@ fn layer(c: &mut Criterion) {
     group.bench_function("bulkhead, lane with max_hold", |b| {
         let mut service = lanes().build().unwrap().layer(service_fn(bare));
         b.iter(|| run(&mut service, Some(&named[1])));
+    });
+    group.bench_function("bulkhead, lane that looks at deadlines", |b| {
+        let lane = LaneConfig::new("core").queue(64).deadline_aware(true);
+        let layer = BulkheadLayer::builder(places(512)).lane(lane).build();
+        let mut service = layer.unwrap().layer(service_fn(bare));
+        b.iter(|| run(&mut service, None));
+    });
+    group.bench_function("bulkhead, lane that counts clients", |b| {
+        let lane = LaneConfig::new("core").per_key(Global, places(8));
+        let layer = BulkheadLayer::builder(places(512)).lane(lane).build();
+        let mut service = layer.unwrap().layer(service_fn(bare));
+        b.iter(|| run(&mut service, None));
     });
     group.bench_function("bulkhead, refused", |b| {
         let layer = BulkheadLayer::builder(places(1))

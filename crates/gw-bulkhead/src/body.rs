@@ -98,7 +98,7 @@ where
             match this.inner.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if frame.is_trailers() || this.inner.is_end_stream() {
-                        *this.lease = None;
+                        Lease::end(this.lease);
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -107,7 +107,7 @@ where
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => {
-                    *this.lease = None;
+                    Lease::end(this.lease);
                     return Poll::Ready(None);
                 }
                 Poll::Pending => match this.lease.as_mut().map(|lease| lease.poll_cut(cx)) {

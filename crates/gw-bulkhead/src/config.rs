@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::codel::Codel;
 use crate::lane::LaneConfig;
 use crate::share::Share;
 
@@ -121,6 +122,20 @@ fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
     {
         return wrong("max_hold", "must be above zero and at most 24 hours");
     }
+    if let Some(codel) = lane.codel {
+        if lane.queue == 0 {
+            return wrong("codel", "needs a queue");
+        }
+        if !within(codel.interval, Codel::MAX_INTERVAL) {
+            return wrong("codel.interval", "must be above zero and at most 1 minute");
+        }
+        if !within(codel.target, codel.interval) {
+            return wrong(
+                "codel.target",
+                "must be above zero and at most the interval",
+            );
+        }
+    }
     if lane.threads > LaneConfig::MAX_THREADS {
         return wrong("threads", "must be at most 256");
     }
@@ -171,6 +186,20 @@ mod tests {
             (
                 lane().max_hold(Duration::MAX),
                 "lanes.logs.max_hold: must be above zero and at most 24 hours",
+            ),
+            (
+                lane().codel(Codel::new()),
+                "lanes.logs.codel: needs a queue",
+            ),
+            (
+                lane()
+                    .queue(1)
+                    .codel(Codel::new().target(Duration::from_secs(1))),
+                "lanes.logs.codel.target: must be above zero and at most the interval",
+            ),
+            (
+                lane().queue(1).codel(Codel::new().interval(Duration::MAX)),
+                "lanes.logs.codel.interval: must be above zero and at most 1 minute",
             ),
             (
                 LaneConfig::new("a b"),

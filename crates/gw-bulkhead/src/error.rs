@@ -16,6 +16,17 @@ pub const OVERLOADED: Code = Code::new(
     GrpcStatus::ResourceExhausted,
 );
 
+/// A client has as many requests in the lane as it may have.
+///
+/// 429 and not 503: it is this client's doing, and the service has capacity. A balancer in front of a service that answers
+/// 503 takes it for broken, and a client could so take it away from all others.
+pub const RATE_LIMIT_EXCEEDED: Code = Code::new(
+    "RATE_LIMIT_EXCEEDED",
+    StatusCode::TOO_MANY_REQUESTS,
+    "Too many requests at once.",
+    GrpcStatus::ResourceExhausted,
+);
+
 /// The lanes drain.
 pub const SHUTTING_DOWN: Code = Code::new(
     "SHUTTING_DOWN",
@@ -35,7 +46,14 @@ pub const GATEWAY_TIMEOUT: Code = Code::new(
 /// The answer to a refused request. Without a known rate of the lane clients come back after a second or two.
 fn rejection(refusal: Refusal) -> Rejection {
     let code = match refusal.reason() {
-        Reason::LaneFull | Reason::QueueFull | Reason::QueueTimeout => &OVERLOADED,
+        Reason::LaneFull
+        | Reason::QueueFull
+        | Reason::QueueTimeout
+        | Reason::QueueDelay
+        // Nothing was started, and a later try may find room: that is not a timeout.
+        | Reason::Deadline
+        | Reason::Pressure => &OVERLOADED,
+        Reason::PerKey => &RATE_LIMIT_EXCEEDED,
         Reason::Draining => &SHUTTING_DOWN,
         Reason::MaxHold => &GATEWAY_TIMEOUT,
     };

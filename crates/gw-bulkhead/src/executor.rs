@@ -12,6 +12,7 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::error::Rejected;
 use crate::lanes::{Lanes, Permit};
+use crate::late::LateFuture;
 use crate::lease::Lease;
 
 /// Runs requests where they come from. The default: no task, no thread, no allocation.
@@ -27,6 +28,8 @@ where
     type Body: From<ResponseBody<ResB>>;
     /// Runs one request.
     type Future: PollAnswer<Self::Body, S::Error>;
+    /// Runs one request that has waited.
+    type Late: PollAnswer<Self::Body, S::Error>;
 
     /// Runs `request` on the readied `service`; without a place it passes through untouched.
     fn execute(
@@ -35,6 +38,15 @@ where
         request: Request<B>,
         place: Option<(&Lanes, Permit)>,
     ) -> Self::Future;
+
+    /// Runs `request` on a service that is not ready yet.
+    fn execute_late(
+        &self,
+        service: S,
+        request: Request<B>,
+        lanes: &Lanes,
+        permit: Permit,
+    ) -> Self::Late;
 }
 
 /// The future of one request. Not a [`Future`], so that an answer goes straight to where the layer's own future returns
@@ -64,6 +76,7 @@ where
 {
     type Body = ResponseBody<ResB>;
     type Future = InlineFuture<S::Future>;
+    type Late = InlineFuture<LateFuture<S, Request<B>, S::Future>>;
 
     // Always inlined, as what else hands requests and answers on is where the compiler agrees: they are some 200 bytes
     // each, and moving them costs more than admitting them.
@@ -77,6 +90,20 @@ where
         let lease = place.map(|(lanes, permit)| Lease::new(lanes, permit, &mut request));
         InlineFuture {
             future: service.call(request),
+            lease,
+        }
+    }
+
+    fn execute_late(
+        &self,
+        service: S,
+        mut request: Request<B>,
+        lanes: &Lanes,
+        permit: Permit,
+    ) -> Self::Late {
+        let lease = Some(Lease::new(lanes, permit, &mut request));
+        InlineFuture {
+            future: LateFuture::new(service, request),
             lease,
         }
     }

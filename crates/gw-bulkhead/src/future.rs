@@ -13,7 +13,7 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::error::Rejected;
 use crate::executor::{Execute, Failed, PollAnswer as _};
-use crate::lanes::{Lanes, Permit, Reaper, Wait};
+use crate::lanes::{Lanes, Permit, Reaper, Refusal, Wait};
 
 pin_project! {
     /// The future of a [`Bulkhead`](crate::Bulkhead): waits for a place if it must, then runs the request.
@@ -27,16 +27,18 @@ pin_project! {
         X: Execute<S, B, ResB>,
     {
         #[pin]
-        state: State<S, B, X, X::Future>,
+        state: State<S, B, X, X::Future, X::Late>,
         on_reject: R,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, B, X, F> {
+    enum State<S, B, X, F, L> {
         Queued { queued: Option<Box<Queued<S, B, X>>> },
         Running { #[pin] future: F },
+        // Boxed as what was queued was.
+        Late { future: Pin<Box<L>> },
         Rejected { rejected: Option<Box<Rejected>> },
         Done,
     }
@@ -45,11 +47,10 @@ pin_project! {
 /// A request in the queue. Boxed: it is large, and what is queued is not in a hurry.
 struct Queued<S, B, X> {
     wait: Wait,
-    deadline: Instant,
     reaper: Reaper,
     context: RejectContext,
     lanes: Lanes,
-    /// The readied instance. What it may have reserved to be ready stays reserved while the request waits.
+    /// Not ready: see [`late`](crate::late).
     service: S,
     request: Request<B>,
     executor: X,
@@ -82,7 +83,6 @@ where
     pub(crate) fn queued(
         wait: Wait,
         lanes: Lanes,
-        deadline: Instant,
         (service, request): (S, Request<B>),
         executor: X,
         on_reject: R,
@@ -90,7 +90,6 @@ where
         let queued = Some(Box::new(Queued {
             reaper: wait.reaper(),
             wait,
-            deadline,
             context: RejectContext::of(&request),
             lanes,
             service,
@@ -105,17 +104,21 @@ where
 }
 
 impl<S, B, X> Queued<S, B, X> {
-    /// The place, or nothing if it took too long.
-    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Option<Permit>> {
-        if let Poll::Ready(permit) = Pin::new(&mut self.wait).poll(cx) {
-            return Poll::Ready(Some(permit));
+    /// The place or the refusal, or nothing if it took too long.
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Permit, Refusal>>> {
+        if let Poll::Ready(fate) = Pin::new(&mut self.wait).poll(cx) {
+            return Poll::Ready(Some(fate));
         }
         // If this frees a place for it, it is woken.
-        self.reaper.poll(cx, Some(self.deadline)).map(|()| None)
+        let until = self.wait.until();
+        self.reaper.poll(cx, Some(until)).map(|()| None)
     }
 
     /// Goes on with the place it was given, or with the one it is given at the last moment, or is refused.
-    fn leave<ResB>(self, permit: Option<Permit>) -> State<S, B, X, X::Future>
+    fn leave<ResB>(
+        self,
+        fate: Option<Result<Permit, Refusal>>,
+    ) -> State<S, B, X, X::Future, X::Late>
     where
         S: Service<Request<B>, Response = Response<ResB>>,
         X: Execute<S, B, ResB>,
@@ -124,18 +127,15 @@ impl<S, B, X> Queued<S, B, X> {
             wait,
             context,
             lanes,
-            mut service,
+            service,
             request,
             executor,
             ..
         } = self;
-        match permit.map_or_else(|| wait.give_up(Instant::now()), Ok) {
-            Ok(permit) => {
-                let place = Some((&lanes, permit));
-                State::Running {
-                    future: executor.execute(&mut service, request, place),
-                }
-            }
+        match fate.unwrap_or_else(|| wait.give_up(Instant::now())) {
+            Ok(permit) => State::Late {
+                future: Box::pin(executor.execute_late(service, request, &lanes, permit)),
+            },
             Err(refusal) => {
                 let record = Record::of(request.extensions());
                 let rejected = Rejected::new(refusal, record, context);
@@ -162,25 +162,33 @@ where
             let response = this.on_reject.reject(rejection, &context)?;
             Ok(response.map(|body| ResponseBody::new(body).into()))
         };
+        let failed = |failed| match failed {
+            Failed::Inner(error) => Err(this.on_reject.inner(error)),
+            Failed::Rejected(rejected) => reject(*rejected),
+        };
         loop {
             match this.state.as_mut().project() {
                 StateProj::Queued { queued } => {
                     let Some(waiting) = queued else {
                         return Poll::Pending;
                     };
-                    let permit = ready!(waiting.poll_place(cx));
+                    let fate = ready!(waiting.poll_place(cx));
                     let Some(queued) = queued.take() else {
                         return Poll::Pending;
                     };
-                    this.state.set(queued.leave(permit));
+                    this.state.set(queued.leave(fate));
                 }
                 StateProj::Running { future } => {
-                    let polled = future.poll_answer(cx, |failed| match failed {
-                        Failed::Inner(error) => Err(this.on_reject.inner(error)),
-                        Failed::Rejected(rejected) => reject(*rejected),
-                    });
+                    let polled = future.poll_answer(cx, failed);
                     if polled.is_ready() {
                         // What ran is dropped now, not when somebody gets round to dropping this.
+                        this.state.set(State::Done);
+                    }
+                    return polled;
+                }
+                StateProj::Late { future } => {
+                    let polled = future.as_mut().poll_answer(cx, failed);
+                    if polled.is_ready() {
                         this.state.set(State::Done);
                     }
                     return polled;
@@ -204,7 +212,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Queued { .. } => "queued",
-            State::Running { .. } => "running",
+            State::Running { .. } | State::Late { .. } => "running",
             State::Rejected { .. } => "rejected",
             State::Done => "done",
         };

@@ -2,6 +2,7 @@ use std::num::NonZeroU32;
 
 use crate::config::Mode;
 use crate::lanes::{Drained, Lanes, Snapshot};
+use crate::pressure::Pressure;
 
 /// What an operator may read and change while requests run. Cheap to clone; it keeps no thread alive.
 #[derive(Debug, Clone)]
@@ -33,6 +34,13 @@ impl BulkheadHandle {
     /// are admitted at once, and nothing is refused or cut.
     pub fn set_mode(&self, mode: Mode) {
         self.lanes.set_mode(mode);
+    }
+
+    /// How loaded the machine is. While that is not [`Load::Normal`](crate::Load::Normal), the less critical requests are
+    /// refused, in all lanes and within guarantees too. A request is as critical as the
+    /// [`Criticality`](gw_core::context::Criticality) in its extensions says, or as its lane.
+    pub fn pressure(&self) -> Pressure {
+        self.lanes.pressure()
     }
 
     /// Refuses new requests with 503 `SHUTTING_DOWN` from now on, for good; in [`Mode::Off`] they still pass. Requests in

@@ -1,6 +1,11 @@
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use gw_core::context::{Criticality, Lane};
+use gw_core::key::{AvailableIn, KeyExtractor};
+
+use crate::codel::Codel;
+use crate::per_key::{BeforeAuthentication, PerKey};
 
 /// What one lane is entitled to, and how it treats those that must wait.
 ///
@@ -31,6 +36,10 @@ pub struct LaneConfig {
     pub(crate) hold: Hold,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) threads: usize,
+    pub(crate) codel: Option<Codel>,
+    pub(crate) deadline_aware: bool,
+    pub(crate) per_key: Option<PerKey>,
+    pub(crate) sample: Sample,
 }
 
 /// Until when a request holds its place in the lane.
@@ -42,6 +51,20 @@ pub enum Hold {
     /// Until the response's body has ended, or the connection that it upgraded is closed. The default.
     #[default]
     Body,
+}
+
+/// What a lane's limit is found by, where limits are found while running.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sample {
+    /// The time until the response's head is there. The default: how long a body takes is up to its reader.
+    #[default]
+    Head,
+    /// The time until the response's body has ended, for answers that are the work: exports, generated streams. A body
+    /// that its client gives up is no sample.
+    Body,
+    /// Nothing: the lane's limit is its cap. For requests that wait by intent, such as long polls and WebSockets.
+    Nothing,
 }
 
 impl LaneConfig {
@@ -68,6 +91,10 @@ impl LaneConfig {
             hold: Hold::default(),
             max_hold: None,
             threads: 0,
+            codel: None,
+            deadline_aware: false,
+            per_key: None,
+            sample: Sample::default(),
         }
     }
 
@@ -86,7 +113,8 @@ impl LaneConfig {
         self
     }
 
-    /// Which lane's waiting requests go first when a place is free: the more critical one's.
+    /// How critical the lane's requests are. When lanes wait for the same place, one gets four where one of the next lower
+    /// criticality gets one; and the less critical ones are shed first under [`Pressure`](crate::Pressure).
     #[must_use]
     pub const fn criticality(mut self, criticality: Criticality) -> Self {
         self.criticality = criticality;
@@ -97,6 +125,57 @@ impl LaneConfig {
     #[must_use]
     pub const fn queue(mut self, requests: u32) -> Self {
         self.queue = requests;
+        self
+    }
+
+    /// Bounds the wait while the queue stands; without it, only the timeout does. Needs a [queue](LaneConfig::queue).
+    #[must_use]
+    pub const fn codel(mut self, codel: Codel) -> Self {
+        self.codel = Some(codel);
+        self
+    }
+
+    /// Does not start what cannot be done before its [`Deadline`](gw_core::context::Deadline). `false` by default.
+    ///
+    /// A request whose deadline has passed is refused. One that must wait is refused as soon as less time is left than
+    /// almost all requests of the lane take (199 of 200 of late, from admission until the place is given back): who
+    /// waits must not be late because of it. Where a place is free nothing is foretold: what takes as long as ever is
+    /// not the lane's doing, and a lane that believed it for ever would never find out that it has become faster.
+    ///
+    /// Costs each request two looks at the clock.
+    #[must_use]
+    pub const fn deadline_aware(mut self, aware: bool) -> Self {
+        self.deadline_aware = aware;
+        self
+    }
+
+    /// Lets each client have at most `max` requests in the lane, in flight and waiting, so that one of them cannot fill
+    /// it. `key` tells clients apart; requests without a key are one client. Those beyond are refused with 429
+    /// [`RATE_LIMIT_EXCEEDED`](crate::RATE_LIMIT_EXCEEDED).
+    ///
+    /// Lanes stand in front of authentication, so a key made of an identity does not compile here; see
+    /// [`BeforeAuthentication`](crate::BeforeAuthentication).
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    /// use gw_bulkhead::{LaneConfig, key::ClientIp};
+    ///
+    /// const EIGHT: NonZeroU32 = NonZeroU32::new(8).unwrap();
+    /// let logs = LaneConfig::new("logs").per_key(ClientIp::new(), EIGHT);
+    /// ```
+    ///
+    /// ```compile_fail
+    /// use std::num::NonZeroU32;
+    /// use gw_bulkhead::{LaneConfig, key::Consumer};
+    ///
+    /// let logs = LaneConfig::new("logs").per_key(Consumer, NonZeroU32::MIN);
+    /// ```
+    #[must_use]
+    pub fn per_key<K>(mut self, key: K, max: NonZeroU32) -> Self
+    where
+        K: KeyExtractor + AvailableIn<BeforeAuthentication> + Send + Sync + 'static,
+    {
+        self.per_key = Some(PerKey::new(key, max));
         self
     }
 
@@ -123,6 +202,13 @@ impl LaneConfig {
     #[must_use]
     pub const fn max_hold(mut self, limit: Duration) -> Self {
         self.max_hold = Some(limit);
+        self
+    }
+
+    /// What the lane's limit is found by, where limits are [adaptive](crate::limit::Limit::adaptive).
+    #[must_use]
+    pub const fn sample(mut self, sample: Sample) -> Self {
+        self.sample = sample;
         self
     }
 

@@ -6,43 +6,60 @@
 //! while fewer than `total` are in flight, so that in flight can exceed the total only by guarantees that their owners
 //! took back after they were lent, which is always less than the sum of all guarantees.
 //!
+//! Where limits are found while running, the one found for a lane stands in the place of its cap, and above its guarantee.
+//!
 //! Uncontended, admitting is one compare-and-swap on the lane, one addition to the total; giving back is two
 //! subtractions. A lock is taken only when somebody waits.
 
+mod arrival;
 mod counter;
 mod drain_rate;
 mod drained;
+mod enter;
 mod entry;
 mod holds;
 mod inner;
+mod keys;
+mod limiter;
 mod line;
 mod permit;
 mod reaper;
+mod screen;
+mod service_time;
 mod snapshot;
+mod standing;
 mod state;
+mod turns;
 mod wait;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::time::Instant;
 
+pub use self::arrival::Arrival;
 use self::counter::Counter;
 pub use self::drained::Drained;
 pub use self::entry::{Entry, Reason, Refusal};
 use self::holds::Holds;
 pub(crate) use self::holds::TimedPermit;
-use self::inner::{Inner, NoPlace, Terms, Turn};
+use self::inner::{Inner, Terms};
+use self::keys::KeySeed;
+pub use self::keys::LaneKey;
+pub(crate) use self::limiter::Run;
 use self::line::Line;
 pub use self::permit::Permit;
 pub(crate) use self::reaper::Reaper;
-pub use self::snapshot::{LaneSnapshot, Rejections, Snapshot};
+pub use self::snapshot::{AdaptiveSnapshot, KeySnapshot, LaneSnapshot, Rejections, Snapshot};
 use self::state::LaneState;
 pub use self::wait::Wait;
 use crate::config::{self, ConfigError, Mode};
 use crate::lane::LaneConfig;
+use crate::limit::{Limit, Outcome};
+use crate::pressure::Pressure;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 use crate::telemetry;
 
@@ -81,30 +98,34 @@ impl LaneId {
     pub(crate) const FIRST: Self = Self(0);
 
     /// Its place among the lanes.
-    #[cfg(feature = "threads")]
-    pub(crate) fn index(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         self.0.into()
+    }
+
+    /// The lane at a place, of which there are no more than 64.
+    fn at(place: usize) -> Self {
+        Self(u8::try_from(place).unwrap_or(u8::MAX))
     }
 }
 
 impl Lanes {
-    /// Lanes that share `total` places.
+    /// Lanes that share the places of `limit`.
     ///
     /// # Errors
     ///
-    /// If there are no lanes or more than 64, a name is not plain or used twice, the guaranteed shares are more than 1
+    /// If the limit has a value out of the range that its setter states, there are no lanes or more than 64, a name is not plain or used twice, the guaranteed shares are more than 1
     /// together, or a lane has a value out of the range that its setter states.
     pub fn new(
-        total: NonZeroU32,
+        limit: impl Into<Limit>,
         lanes: impl IntoIterator<Item = LaneConfig>,
     ) -> Result<Self, ConfigError> {
+        let (total, adaptive) = limit.into().check()?;
         let lanes: Vec<_> = lanes.into_iter().collect();
         let shares = config::check(&lanes)?;
         let line = Line::new(&lanes);
-        let mut states = lanes
-            .into_iter()
-            .zip(shares)
-            .map(|(lane, shares)| LaneState::new(lane, shares, total));
+        let mut states = (0..)
+            .zip(lanes.into_iter().zip(shares))
+            .map(|(id, (lane, shares))| LaneState::new(lane, shares, total, adaptive.as_ref(), id));
         let Some(first) = states.next() else {
             return Err(ConfigError::new("lanes", "must be 1 to 64 lanes"));
         };
@@ -118,6 +139,8 @@ impl Lanes {
             rest: states.collect(),
             line: Mutex::new(line),
             holds: Holds::new(Instant::now()),
+            pressure: Pressure::default(),
+            seed: KeySeed::new(),
         })))
     }
 
@@ -127,41 +150,29 @@ impl Lanes {
         ids.find_map(|(id, lane)| (lane.config.name() == name).then_some(id))
     }
 
-    /// A place in `lane`, if one is free and nobody waits for it. Takes no lock unless somebody waits, and counts no
-    /// refusal: a request that finds no place goes on to [`Lanes::enter`].
-    pub fn try_admit(&self, lane: LaneId) -> Option<Permit> {
-        self.0.take(lane, Turn::Arriving).ok()?;
-        Some(self.permit(lane))
+    /// What a request is counted under in lanes that count [`per_key`](LaneConfig::per_key), for whatever tells clients
+    /// apart. The same in all lanes of these, and different in others.
+    pub fn key(&self, client: impl Hash) -> LaneKey {
+        let mut hasher = self.hasher();
+        client.hash(&mut hasher);
+        LaneKey::finish(&hasher)
     }
 
-    /// Admits, queues or refuses a request, and counts it if it is refused.
+    /// How loaded the machine is, which decides who is shed.
+    pub fn pressure(&self) -> Pressure {
+        self.0.pressure.clone()
+    }
+
+    /// Notes how a request ended that runs in `lane` since `started` and still has its place. It is what limits are found
+    /// by; in lanes whose limit is fixed it does nothing. [`BulkheadLayer`](crate::BulkheadLayer) does it by itself.
     ///
-    /// In [`Mode::Shadow`] everything is admitted and what found no place is counted, in [`Mode::Off`] it is not
-    /// counted either. Lanes that drain refuse in every mode.
-    pub fn enter(&self, lane: LaneId, now: Instant) -> Entry {
-        let inner = &self.0;
-        let mode = inner.mode();
-        inner.reap(now);
-        let Err(no_place) = inner.take(lane, Turn::Arriving) else {
-            return Entry::Admitted(self.permit(lane));
-        };
-        let places = inner.lane(lane).config.queue;
-        match (no_place, mode) {
-            (NoPlace::Draining, _) => Entry::Refused(inner.refuse(lane, Reason::Draining, now)),
-            (_, Mode::Shadow | Mode::Off) => {
-                if mode == Mode::Shadow {
-                    inner.refuse(lane, Reason::LaneFull, now);
-                }
-                if inner.force(lane).is_draining() {
-                    inner.release(lane);
-                    return Entry::Refused(inner.refuse(lane, Reason::Draining, now));
-                }
-                Entry::Admitted(self.permit(lane))
-            }
-            (NoPlace::Cap | NoPlace::Total, Mode::Enforce) if places == 0 => {
-                Entry::Refused(inner.refuse(lane, Reason::LaneFull, now))
-            }
-            (_, Mode::Enforce) => self.queue(lane, places, now),
+    /// Takes no lock that anybody waits for, and allocates nothing.
+    pub fn record(&self, lane: LaneId, started: Instant, now: Instant, outcome: Outcome) {
+        if self.is_measured(lane) {
+            let ended = self.nanos(now);
+            let took = ended.saturating_sub(self.nanos(started));
+            let run = Run { ended, took };
+            self.0.ended(lane, run, outcome);
         }
     }
 
@@ -170,7 +181,8 @@ impl Lanes {
         self.0.terms.total.load(Ordering::Acquire)
     }
 
-    /// Changes the total and with it what the lanes' shares come to.
+    /// Changes the total and with it what the lanes' shares come to. Where limits are found while running it is the most
+    /// that they may be.
     ///
     /// Nobody in flight is cut when it shrinks; lanes above their new limits admit nobody until they are below.
     pub fn resize(&self, total: NonZeroU32) {
@@ -231,8 +243,30 @@ impl Lanes {
             draining: word.is_draining(),
             total: self.total(),
             in_flight: word.in_flight(),
+            load: self.0.pressure.load(),
             lanes: self.0.lanes().map(LaneState::snapshot).collect(),
         }
+    }
+
+    /// Whether there is more to say of a request than that it is there.
+    #[inline]
+    pub(crate) fn is_curious(&self, lane: LaneId) -> bool {
+        self.0.lane(lane).curious || !self.0.pressure.is_normal()
+    }
+
+    /// What makes keys of these lanes.
+    pub(crate) fn hasher(&self) -> DefaultHasher {
+        self.0.seed.hasher()
+    }
+
+    /// Whether how its requests end changes the lane's limit.
+    pub(crate) fn is_measured(&self, lane: LaneId) -> bool {
+        self.0.lane(lane).is_measured()
+    }
+
+    /// In nanoseconds since the lanes were made.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        self.0.holds.nanos(at)
     }
 
     /// The configuration of a lane.
@@ -244,49 +278,6 @@ impl Lanes {
     #[cfg(feature = "threads")]
     pub(crate) fn configs(&self) -> impl Iterator<Item = &LaneConfig> {
         self.0.lanes().map(|lane| &lane.config)
-    }
-
-    /// The slow path: with the line locked, after all that came before.
-    fn queue(&self, lane: LaneId, places: u32, now: Instant) -> Entry {
-        let inner = &self.0;
-        let (entry, woken) = {
-            let mut line = lock(&inner.line);
-            // First those that wait already; what remains after that no one else can use.
-            let mut woken = inner.serve(&mut line);
-            let waiting = inner.lane(lane).counter.load().waiting();
-            let entry = if inner.total.load().is_draining() {
-                Err(Reason::Draining)
-            } else if inner.mode() != Mode::Enforce {
-                // The mode was changed, and all that waited were let go, while this one came here.
-                inner.force(lane);
-                Ok(None)
-            } else if waiting == 0 && inner.take(lane, Turn::Next).is_ok() {
-                Ok(None)
-            } else if places == 0 {
-                Err(Reason::LaneFull)
-            } else if waiting >= places {
-                Err(Reason::QueueFull)
-            } else {
-                let ticket = line.join(lane);
-                inner.lane(lane).queued();
-                inner.lane(lane).counter.join();
-                inner.total.join();
-                // A last look: a place that was given back before this one was announced was offered to nobody.
-                woken.extend(inner.serve(&mut line));
-                Ok(Some(ticket))
-            };
-            (entry, woken)
-        };
-        wake_all(woken);
-        match entry {
-            Ok(None) => Entry::Admitted(self.permit(lane)),
-            Ok(Some(ticket)) => Entry::Queued(Wait::new(Arc::clone(inner), lane, ticket)),
-            Err(reason) => Entry::Refused(inner.refuse(lane, reason, now)),
-        }
-    }
-
-    fn permit(&self, lane: LaneId) -> Permit {
-        Permit::new(Arc::clone(&self.0), lane)
     }
 }
 

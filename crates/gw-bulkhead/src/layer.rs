@@ -1,6 +1,5 @@
 use std::fmt;
 use std::marker::PhantomData;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use gw_core::Respond;
@@ -13,6 +12,7 @@ use crate::executor::Inline;
 use crate::handle::BulkheadHandle;
 use crate::lane::LaneConfig;
 use crate::lanes::{LaneId, Lanes};
+use crate::limit::Limit;
 use crate::service::Bulkhead;
 #[cfg(feature = "threads")]
 use crate::threads::Threads;
@@ -39,7 +39,7 @@ type Classify = Box<dyn for<'a> Fn(&'a Parts) -> Option<&'a str> + Send + Sync>;
 /// Builds a [`BulkheadLayer`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct BulkheadBuilder<X = Inline> {
-    total: NonZeroU32,
+    limit: Limit,
     lanes: Vec<LaneConfig>,
     default: Option<Box<str>>,
     classify: Option<Classify>,
@@ -48,10 +48,10 @@ pub struct BulkheadBuilder<X = Inline> {
 }
 
 impl BulkheadLayer {
-    /// Lanes that share `total` places.
-    pub fn builder(total: NonZeroU32) -> BulkheadBuilder {
+    /// Lanes that share the places of `limit`: a number, or a [`Limit`].
+    pub fn builder(limit: impl Into<Limit>) -> BulkheadBuilder {
         BulkheadBuilder {
-            total,
+            limit: limit.into(),
             lanes: Vec::new(),
             default: None,
             classify: None,
@@ -109,7 +109,7 @@ impl<X> BulkheadBuilder<X> {
     #[cfg(feature = "threads")]
     pub fn with_threads(self) -> BulkheadBuilder<Threads> {
         BulkheadBuilder {
-            total: self.total,
+            limit: self.limit,
             lanes: self.lanes,
             default: self.default,
             classify: self.classify,
@@ -119,7 +119,7 @@ impl<X> BulkheadBuilder<X> {
     }
 
     fn shared(self) -> Result<Shared, ConfigError> {
-        let lanes = Lanes::new(self.total, self.lanes)?;
+        let lanes = Lanes::new(self.limit, self.lanes)?;
         let default = match &self.default {
             None => LaneId::FIRST,
             Some(name) => lanes.find(name).ok_or(ConfigError::new(
@@ -210,7 +210,7 @@ impl fmt::Debug for Shared {
 impl<X> fmt::Debug for BulkheadBuilder<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadBuilder")
-            .field("total", &self.total)
+            .field("limit", &self.limit)
             .field("lanes", &self.lanes)
             .finish_non_exhaustive()
     }

@@ -1,6 +1,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use gw_core::RejectContext;
@@ -10,8 +10,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Mode;
 use crate::error::Rejected;
-use crate::lane::Hold;
+use crate::lane::{Hold, Sample};
 use crate::lanes::{LaneId, Lanes, Permit, TimedPermit};
+use crate::limit::Outcome;
+use crate::timing::{self, Timing};
 use crate::upgrade::Upgrade;
 
 /// What a request has of its lane: moved from the future to the body, given back when dropped.
@@ -19,7 +21,10 @@ use crate::upgrade::Upgrade;
 pub(crate) struct Lease {
     place: Place,
     hold: Hold,
+    sample: Sample,
     upgrade: Option<Upgrade>,
+    /// Runs until it is known how the request ended.
+    timing: Timing,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,7 @@ impl Lease {
     fn with<B>(lanes: &Lanes, lane: LaneId, owner: Owner, request: &mut Request<B>) -> Self {
         let config = lanes.config(lane);
         let hold = config.hold;
+        let timing = Timing::begin(lanes, lane, request.extensions());
         let upgrade = match hold {
             Hold::Body => Upgrade::asked(request),
             Hold::Head => None,
@@ -79,19 +85,68 @@ impl Lease {
         Self {
             place,
             hold,
+            sample: config.sample,
             upgrade,
+            timing,
         }
     }
 
     /// Whether the body of `response` goes on to hold it; `ended` says that its head is all there is.
     #[inline]
     pub(crate) fn outlasts_head<B>(&mut self, response: &mut Response<B>, ended: bool) -> bool {
+        if self.timing.is_running() {
+            self.judge_head(response, ended);
+        }
         match self.upgrade.take() {
             Some(upgrade) if upgrade.is_granted(response) => {
                 self.hand_over(upgrade, response.extensions_mut());
                 false
             }
             Some(_) | None => self.hold == Hold::Body && !ended,
+        }
+    }
+
+    /// Gives the place back after a body that has ended as it should.
+    #[inline]
+    pub(crate) fn end(lease: &mut Option<Self>) {
+        if let Some(lease) = lease
+            && lease.timing.is_running()
+        {
+            lease.ended(Outcome::Answered);
+        }
+        *lease = None;
+    }
+
+    /// Takes the head for the end, unless the body is what is measured.
+    #[cold]
+    fn judge_head<B>(&mut self, response: &Response<B>, ended: bool) {
+        let granted = |upgrade: &Upgrade| upgrade.is_granted(response);
+        let upgraded = self.upgrade.as_ref().is_some_and(granted);
+        let outlasts = !upgraded && self.hold == Hold::Body && !ended;
+        match timing::outcome(response) {
+            Some(Outcome::Answered) if outlasts && self.sample == Sample::Body => {}
+            Some(outcome) => self.ended(outcome),
+            None => self.timing = Timing::NONE,
+        }
+    }
+
+    /// Notes how the request ended, if that was not known yet. It must still have its place.
+    #[inline(never)]
+    fn ended(&mut self, outcome: Outcome) {
+        match &self.place {
+            Place::Unlimited(owner) => {
+                let permit = owner.permit();
+                if let Some(run) = self.timing.stop(|| permit.nanos(Instant::now())) {
+                    permit.ended(run, outcome);
+                }
+            }
+            Place::Timed(timed) => {
+                let permit = &timed.permit;
+                if let Some(run) = self.timing.stop(|| permit.nanos(Instant::now())) {
+                    permit.ended(timed.lane, run, outcome);
+                }
+            }
+            Place::Gone => {}
         }
     }
 
@@ -110,17 +165,39 @@ impl Lease {
 
     /// Cuts the request if its time is over. A place without a limit asks no clock.
     pub(crate) fn cut_if_over(&mut self) -> Option<Rejected> {
-        match &self.place {
+        let rejected = match &self.place {
             Place::Timed(timed) if timed.is_over() => Some(timed.cut()),
             Place::Timed(_) | Place::Unlimited(_) | Place::Gone => None,
+        };
+        if rejected.is_some() {
+            self.ended(Outcome::Dropped);
         }
+        rejected
     }
 
     /// Cuts the request when its time is over.
     pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {
-        match &mut self.place {
-            Place::Timed(timed) => timed.poll_over(cx).map(|()| timed.cut()),
-            Place::Unlimited(_) | Place::Gone => Poll::Pending,
+        let rejected = match &mut self.place {
+            Place::Timed(timed) => ready!(timed.poll_over(cx).map(|()| timed.cut())),
+            Place::Unlimited(_) | Place::Gone => return Poll::Pending,
+        };
+        self.ended(Outcome::Dropped);
+        Poll::Ready(rejected)
+    }
+
+    /// Notes that nobody waits for the end any more.
+    #[cold]
+    fn abandon(&mut self) {
+        let late = match &self.place {
+            Place::Unlimited(owner) => {
+                let permit = owner.permit();
+                self.timing.is_late(|| permit.nanos(Instant::now()))
+            }
+            Place::Timed(timed) => self.timing.is_late(|| timed.permit.nanos(Instant::now())),
+            Place::Gone => false,
+        };
+        if late {
+            self.ended(Outcome::Dropped);
         }
     }
 
@@ -162,7 +239,24 @@ impl Place {
     }
 }
 
+/// Without an answer, so it was given up: by the client, which says nothing, or by the timer of the request's deadline.
+impl Drop for Lease {
+    #[inline]
+    fn drop(&mut self) {
+        if self.timing.is_running() {
+            self.abandon();
+        }
+    }
+}
+
 impl Owner {
+    fn permit(&self) -> &Permit {
+        match self {
+            Self::Sole(permit) => permit,
+            Self::Shared(permit) => permit,
+        }
+    }
+
     fn into_shared(self) -> Arc<Permit> {
         match self {
             Self::Sole(permit) => Arc::new(permit),

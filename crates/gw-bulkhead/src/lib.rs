@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
+mod codel;
 mod config;
 mod error;
 mod executor;
@@ -9,31 +10,42 @@ mod future;
 mod handle;
 mod lane;
 mod lanes;
+mod late;
 mod layer;
 mod lease;
+pub mod limit;
+mod per_key;
+mod pressure;
 mod service;
 mod share;
 mod sync;
 mod telemetry;
 #[cfg(feature = "threads")]
 pub mod threads;
+mod timing;
 mod upgrade;
 
 pub use gw_core::context::{Criticality, Lane};
+pub use gw_core::key;
 pub use gw_core::{Fail, OnReject, Problem, Respond, RespondWith};
 
 pub use self::body::ResponseBody;
+pub use self::codel::Codel;
 pub use self::config::{ConfigError, Mode};
-pub use self::error::{GATEWAY_TIMEOUT, HeldTooLong, OVERLOADED, SHUTTING_DOWN};
+pub use self::error::{
+    GATEWAY_TIMEOUT, HeldTooLong, OVERLOADED, RATE_LIMIT_EXCEEDED, SHUTTING_DOWN,
+};
 pub use self::executor::Inline;
 pub use self::future::ResponseFuture;
 pub use self::handle::BulkheadHandle;
-pub use self::lane::{Hold, LaneConfig};
+pub use self::lane::{Hold, LaneConfig, Sample};
 pub use self::lanes::{
-    Drained, Entry, LaneId, LaneSnapshot, Lanes, Permit, Reason, Refusal, Rejections, Snapshot,
-    Wait,
+    AdaptiveSnapshot, Arrival, Drained, Entry, KeySnapshot, LaneId, LaneKey, LaneSnapshot, Lanes,
+    Permit, Reason, Refusal, Rejections, Snapshot, Wait,
 };
 pub use self::layer::{BulkheadBuilder, BulkheadLayer};
+pub use self::per_key::BeforeAuthentication;
+pub use self::pressure::{LagThresholds, Load, MemoryThresholds, Pressure, Signal};
 pub use self::service::Bulkhead;
 #[cfg(feature = "metrics")]
 pub use self::telemetry::describe;

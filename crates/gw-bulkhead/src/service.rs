@@ -2,7 +2,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use gw_core::context::Lane;
+use gw_core::context::{Criticality, Deadline, Lane};
 use gw_core::record::Record;
 use gw_core::{OnReject, RejectContext, Respond};
 use http::{Extensions, Request, Response};
@@ -13,8 +13,10 @@ use crate::config::Mode;
 use crate::error::Rejected;
 use crate::executor::{Execute, Inline};
 use crate::future::ResponseFuture;
-use crate::lanes::{Entry, LaneId, Refusal, Wait};
+use crate::lanes::{Arrival, Entry, LaneId, LaneKey, Refusal, Wait};
 use crate::layer::Shared;
+use crate::telemetry;
+use crate::upgrade::Upgrade;
 
 /// Admits requests into lanes. Made by a [`BulkheadLayer`](crate::BulkheadLayer).
 #[derive(Debug, Clone)]
@@ -86,14 +88,28 @@ where
             if let Some(record) = Record::of(request.extensions()) {
                 record.update(|exchange| exchange.lane = Some(lanes.config(lane).name.clone()));
             }
-            // The clock is asked only where there is no place.
-            let permit = match lanes.try_admit(lane) {
+            // The clock is asked only where there is no place, or more than a place to ask for.
+            let arrival = if lanes.is_curious(lane) {
+                let arrival;
+                (request, arrival) = self.shared.arrival(lane, request);
+                Some(arrival)
+            } else {
+                None
+            };
+            let permit = match arrival {
+                None => lanes.admit_plainly(lane),
+                Some(_) => None,
+            };
+            let permit = match permit {
                 Some(permit) => permit,
-                None => match lanes.enter(lane, Instant::now()) {
-                    Entry::Admitted(permit) => permit,
-                    Entry::Queued(wait) => return self.queued(wait, lane, request),
-                    Entry::Refused(refusal) => return self.refused(refusal, &request),
-                },
+                None => {
+                    let arrival = arrival.unwrap_or_else(|| Arrival::at(Instant::now()));
+                    match lanes.enter(lane, arrival) {
+                        Entry::Admitted(permit) => permit,
+                        Entry::Queued(wait) => return self.queued(wait, request),
+                        Entry::Refused(refusal) => return self.refused(refusal, &request),
+                    }
+                }
             };
             Some((lanes, permit))
         };
@@ -109,7 +125,6 @@ impl<S, X, R> Bulkhead<S, X, R> {
     fn queued<B, ResB>(
         &mut self,
         wait: Wait,
-        lane: LaneId,
         request: Request<B>,
     ) -> ResponseFuture<S, B, ResB, X, R>
     where
@@ -118,12 +133,12 @@ impl<S, X, R> Bulkhead<S, X, R> {
         R: Clone,
     {
         let lanes = self.shared.lanes.clone();
-        let deadline = Instant::now() + lanes.config(lane).queue_timeout;
-        // The instance that was polled ready is the one to call; a clone stays behind.
-        let clone = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, clone);
+        // The instance that was polled ready gives up what it has reserved: neither the request that waits keeps it, nor
+        // this service, which may never be called again.
+        let service = self.inner.clone();
+        drop(mem::replace(&mut self.inner, service.clone()));
         let (executor, on_reject) = (self.executor.clone(), self.on_reject.clone());
-        ResponseFuture::queued(wait, lanes, deadline, (ready, request), executor, on_reject)
+        ResponseFuture::queued(wait, lanes, (service, request), executor, on_reject)
     }
 
     #[cold]
@@ -144,6 +159,31 @@ impl<S, X, R> Bulkhead<S, X, R> {
 }
 
 impl Shared {
+    /// What there is to say of a request in a lane that wants to know more than that it is there.
+    fn arrival<B>(&self, lane: LaneId, request: Request<B>) -> (Request<B>, Arrival) {
+        let config = self.lanes.config(lane);
+        let mut arrival = Arrival::at(Instant::now());
+        if let Some(deadline) = request.extensions().get::<Deadline>() {
+            arrival = arrival.deadline(*deadline);
+        }
+        if let Some(criticality) = request.extensions().get::<Criticality>() {
+            arrival = arrival.criticality(*criticality);
+        }
+        if Upgrade::is_asked(&request) {
+            arrival = arrival.open_ended();
+        }
+        let Some(per_key) = &config.per_key else {
+            return (request, arrival);
+        };
+        let (parts, body) = request.into_parts();
+        let mut hasher = self.lanes.hasher();
+        if let Some(missing) = per_key.hash(&parts, &mut hasher) {
+            telemetry::key_missing(config.name(), &missing);
+        }
+        let arrival = arrival.key(LaneKey::finish(&hasher));
+        (Request::from_parts(parts, body), arrival)
+    }
+
     /// The lane that an earlier stage has chosen, if it exists.
     fn named_in(&self, extensions: &Extensions) -> Option<LaneId> {
         self.lanes.find(extensions.get::<Lane>()?.as_str())

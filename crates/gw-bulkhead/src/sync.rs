@@ -14,7 +14,8 @@ pub(crate) use std::sync::{
     atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Locks `mutex`. No lock of this crate is held while foreign code runs, so a poisoned one guards whole data.
+/// Locks `mutex`. No lock of this crate is held while foreign code runs, so a poisoned one guards whole data. The one
+/// exception is a limit's algorithm, which may be foreign; what is behind its lock is good after each single step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

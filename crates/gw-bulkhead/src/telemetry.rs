@@ -10,8 +10,11 @@ use std::num::NonZeroU32;
 pub(crate) use self::metering::LaneMetrics;
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
+use gw_core::key::MissingKey;
+
 use crate::config::Mode;
 use crate::lanes::Reason;
+use crate::pressure::{Load, Signal};
 
 #[cfg(feature = "metrics")]
 mod metering {
@@ -39,7 +42,7 @@ mod metering {
         metrics::describe_gauge!(
             LIMIT,
             Unit::Count,
-            "Places that the lane never exceeds: its cap."
+            "Places that the lane does not exceed: its cap, or the limit found for it."
         );
         metrics::describe_gauge!(
             QUEUED,
@@ -49,7 +52,7 @@ mod metering {
         metrics::describe_counter!(
             REJECTIONS,
             Unit::Count,
-            "Requests that the lane refused or cut, by reason (lane_full, queue_full, queue_timeout, draining, max_hold)."
+            "Requests that the lane refused or cut, by reason (lane_full, queue_full, queue_timeout, queue_delay, deadline, per_key, pressure, draining, max_hold)."
         );
     }
 
@@ -176,6 +179,23 @@ pub(crate) fn refusing(lane: &str, reason: Reason) {
         "bulkhead: a lane begins to refuse requests"
     );
     let _ = (lane, reason);
+}
+
+/// Called at the first request of a lane that has nothing to tell its client by.
+pub(crate) fn key_missing(lane: &str, missing: &MissingKey) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        lane,
+        %missing,
+        "bulkhead: requests without a key are counted as one client"
+    );
+    let _ = (lane, missing);
+}
+
+pub(crate) fn pressure_changed(signal: Signal, load: Load) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(?signal, ?load, "bulkhead: the load of the machine changed");
+    let _ = (signal, load);
 }
 
 pub(crate) fn mode_changed(mode: Mode) {

@@ -36,37 +36,46 @@ use crate::lanes::Permit;
 /// }
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct UpgradePermit(Arc<OnceLock<Arc<Permit>>>);
+pub struct UpgradePermit(Arc<Asked>);
 
-/// What a request asked for, and what its place goes to if it gets it.
-#[derive(Debug)]
-pub(crate) struct Upgrade {
-    permit: UpgradePermit,
+#[derive(Debug, Default)]
+struct Asked {
+    place: OnceLock<Arc<Permit>>,
     connect: bool,
 }
 
+/// What a request asked for, and what its place goes to if it gets it.
+#[derive(Debug)]
+pub(crate) struct Upgrade(UpgradePermit);
+
 impl Upgrade {
+    /// Whether `request` asks for one.
+    pub(crate) fn is_asked<B>(request: &Request<B>) -> bool {
+        request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE)
+    }
+
     /// What `request` asks for; the value for whoever serves it is in its extensions then.
     pub(crate) fn asked<B>(request: &mut Request<B>) -> Option<Self> {
-        let connect = request.method() == Method::CONNECT;
-        if !connect && !request.headers().contains_key(header::UPGRADE) {
+        if !Self::is_asked(request) {
             return None;
         }
-        let permit = UpgradePermit::default();
+        let connect = request.method() == Method::CONNECT;
+        let place = OnceLock::new();
+        let permit = UpgradePermit(Arc::new(Asked { place, connect }));
         request.extensions_mut().insert(permit.clone());
-        Some(Self { permit, connect })
+        Some(Self(permit))
     }
 
     /// Whether an answer of this status to this request is an upgrade.
     pub(crate) fn is_granted<B>(&self, response: &Response<B>) -> bool {
         response.status() == StatusCode::SWITCHING_PROTOCOLS
-            || self.connect && response.status().is_success()
+            || self.0.0.connect && response.status().is_success()
     }
 
     /// Ties the place to the upgraded connection.
     pub(crate) fn hand_over(self, place: Arc<Permit>, extensions: &mut Extensions) {
         // Never filled before: this consumes the only one who fills it.
-        _ = self.permit.0.set(place);
-        extensions.insert(self.permit);
+        _ = self.0.0.place.set(place);
+        extensions.insert(self.0);
     }
 }

@@ -7,14 +7,18 @@ use std::convert::Infallible;
 use std::future::{Future as _, Ready, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use gw_bulkhead::{LaneConfig, Lanes};
+use gw_bulkhead::key::Global;
+use gw_bulkhead::limit::{Gradient2, Limit, Outcome};
+use gw_bulkhead::{BulkheadLayer, Codel, LaneConfig, Lanes};
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
 use support::{one_lane, places, request_in};
+use tokio::time::Instant;
 use tower::{Layer as _, Service as _, service_fn};
 
 type Answer = Result<Response<Full<Bytes>>, Infallible>;
@@ -31,9 +35,53 @@ fn a_place_is_taken_and_given_back_without_allocating() {
 
 #[test]
 fn a_request_passes_without_allocating() {
+    passes_without_allocating(&one_lane(1, LaneConfig::new("core").queue(8)));
+}
+
+#[test]
+fn a_request_whose_answer_is_a_sample_passes_without_allocating() {
+    let limit = Limit::adaptive(Gradient2::default())
+        .min(1)
+        .shortest(Duration::ZERO);
+    let lane = LaneConfig::new("core").queue(8);
+    let layer = BulkheadLayer::builder(limit).lane(lane).build().unwrap();
+    passes_without_allocating(&layer);
+}
+
+#[test]
+fn a_window_closes_without_allocating() {
+    let limit = Limit::adaptive(Gradient2::default()).min(1);
+    let lanes = Lanes::new(limit, [LaneConfig::new("core")]).unwrap();
+    let core = lanes.find("core").unwrap();
+    let permit = lanes.try_admit(core).unwrap();
+    let start = Instant::now();
+    let answered = |at: u32| {
+        let started = start + Duration::from_millis(10) * at;
+        let ended = started + Duration::from_millis(10);
+        lanes.record(core, started, ended, Outcome::Answered);
+    };
+    // The first time registers metrics.
+    (0..20).for_each(answered);
+    let used = measure(|| (20..1000).for_each(answered));
+    assert_eq!(used.count_total, 0);
+    let adaptive = lanes.snapshot().lanes[0].adaptive.clone().unwrap();
+    assert!(adaptive.windows > 50, "{adaptive:?}");
+    drop(permit);
+}
+
+#[test]
+fn so_does_one_that_is_counted_by_client_and_looked_at_for_its_deadline() {
+    let max = std::num::NonZeroU32::new(4).unwrap();
+    let lane = LaneConfig::new("core").queue(8).codel(Codel::new());
+    let lane = lane.deadline_aware(true).per_key(Global, max);
+    passes_without_allocating(&one_lane(1, lane));
+}
+
+/// Once it has been warm: the first one registers metrics and makes the table of clients.
+fn passes_without_allocating(layer: &BulkheadLayer) {
     let bare: fn(Request<()>) -> Ready<Answer> =
         |_| ready(Ok(Response::new(Full::new(Bytes::from_static(b"data")))));
-    let mut service = one_lane(1, LaneConfig::new("core").queue(8)).layer(service_fn(bare));
+    let mut service = layer.layer(service_fn(bare));
     let mut run = |request| {
         let mut cx = Context::from_waker(Waker::noop());
         let mut future = pin!(service.call(request));

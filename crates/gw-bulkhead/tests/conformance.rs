@@ -28,3 +28,24 @@ mod limited_in_time {
         },
     }
 }
+
+/// Here it is the one client that is at its limit, not the lane.
+mod counted_by_client {
+    use gw_bulkhead::Codel;
+    use gw_bulkhead::key::Global;
+
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::InFlight(2),
+        layer: |on_reject| {
+            let lane = LaneConfig::new("core")
+                .queue(8)
+                .codel(Codel::new().adaptive_lifo())
+                .deadline_aware(true)
+                .per_key(Global, TWO);
+            let places = NonZeroU32::new(100).unwrap();
+            BulkheadLayer::builder(places).lane(lane).build().unwrap().on_reject(on_reject)
+        },
+    }
+}

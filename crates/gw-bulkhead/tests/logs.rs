@@ -2,14 +2,32 @@
 //! a subscriber at the same time can disable it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 
-use gw_bulkhead::{LaneConfig, Lanes, Mode};
+use bytes::Bytes;
+use gw_bulkhead::key::ClientIp;
+use gw_bulkhead::{BulkheadLayer, LaneConfig, Lanes, Load, Mode, Signal};
 use gw_testkit::log_capture::LogCapture;
+use http::{Request, Response};
+use http_body_util::Full;
 use tokio::time::Instant;
+use tower::{Layer as _, Service as _, service_fn};
 
 const fn places(total: u32) -> NonZeroU32 {
     NonZeroU32::new(total).unwrap()
+}
+
+/// Requests that nobody has told the peer's address of, in a lane that counts by it.
+fn without_key() {
+    let lane = LaneConfig::new("logs").per_key(ClientIp::new(), places(2));
+    let layer = BulkheadLayer::builder(places(2)).lane(lane).build();
+    let answer =
+        |_| std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
+    let mut service = layer.unwrap().layer(service_fn(answer));
+    for _ in 0..3 {
+        drop(service.call(Request::new(())));
+    }
 }
 
 #[test]
@@ -24,6 +42,10 @@ fn lines_are_logged_when_something_changes() {
         }
         lanes.set_mode(Mode::Shadow);
         lanes.resize(places(2));
+        // Twice the same, so once a change.
+        lanes.pressure().set(Signal::Memory, Load::High);
+        lanes.pressure().set(Signal::Memory, Load::High);
+        without_key();
         drop(lanes.drain());
     });
     let messages: Vec<_> = capture
@@ -37,8 +59,16 @@ fn lines_are_logged_when_something_changes() {
             "bulkhead: a lane begins to refuse requests",
             "bulkhead: mode changed",
             "bulkhead: total changed",
+            "bulkhead: the load of the machine changed",
+            "bulkhead: requests without a key are counted as one client",
             "bulkhead: draining, new requests are refused",
         ]
+    );
+    let missing = capture.only("bulkhead: requests without a key are counted as one client");
+    assert_eq!(missing.field("lane").as_deref(), Some("logs"));
+    assert!(
+        missing.field("missing").unwrap().contains("peer"),
+        "says what would provide it"
     );
     let refusing = capture.only("bulkhead: a lane begins to refuse requests");
     assert_eq!(refusing.field("lane").as_deref(), Some("core"));

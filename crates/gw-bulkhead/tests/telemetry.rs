@@ -81,6 +81,31 @@ fn a_switch_of_modes_counts_who_waited_out_of_the_queue() {
     });
 }
 
+#[test]
+fn a_limit_that_is_found_is_shown_as_it_moves() {
+    use gw_bulkhead::limit::{Aimd, Limit, Outcome};
+
+    let limit = Limit::adaptive(Aimd::default()).min(1).max(100).initial(1);
+    let lanes = Lanes::new(limit, [LaneConfig::new("core")]).unwrap();
+    let core = lanes.find("core").unwrap();
+    let capture = MetricsCapture::new();
+    capture.run(|| {
+        let permit = lanes.try_admit(core).unwrap();
+        capture.assert_gauge("gateway_lane_limit", CORE, 1.0);
+        let later = Instant::now() + Duration::from_secs(1);
+        for _ in 0..10 {
+            lanes.record(
+                core,
+                later - Duration::from_millis(5),
+                later,
+                Outcome::Answered,
+            );
+        }
+        capture.assert_gauge("gateway_lane_limit", CORE, 2.0);
+        drop(permit);
+    });
+}
+
 #[cfg(feature = "threads")]
 #[tokio::test]
 async fn the_span_crosses_to_the_lanes_thread() {

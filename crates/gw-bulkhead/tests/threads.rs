@@ -629,3 +629,79 @@ fn types_fit_where_they_must() {
             is_send(&*call(&mut service, request()).await);
         });
 }
+
+/// Says on which threads it is readied and called; each call answers when it is told to.
+#[derive(Clone)]
+struct Whereabouts {
+    seen: mpsc::Sender<String>,
+    answer: std::sync::Arc<tokio::sync::Semaphore>,
+}
+
+impl Whereabouts {
+    fn note(&self, what: &str) {
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        self.seen.send(format!("{what} on {thread}")).unwrap();
+    }
+}
+
+impl tower::Service<Request<()>> for Whereabouts {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        self.note("readied");
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        self.note("called");
+        let answer = std::sync::Arc::clone(&self.answer);
+        Box::pin(async move {
+            answer.acquire().await.unwrap().forget();
+            Ok(response(Body::empty()))
+        })
+    }
+}
+
+#[tokio::test]
+async fn who_has_waited_is_readied_where_it_runs() {
+    let wait = Duration::from_secs(600);
+    let layer = two_lanes(logs().queue(1).queue_timeout(wait));
+    let handle = layer.handle();
+    let (seen, calls) = mpsc::channel();
+    let answer = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let service = Whereabouts {
+        seen,
+        answer: std::sync::Arc::clone(&answer),
+    };
+    let mut service = layer.layer(service);
+    // The lane has two places.
+    let running = [
+        tokio::spawn(call(&mut service, request_in("logs")).await),
+        tokio::spawn(call(&mut service, request_in("logs")).await),
+    ];
+    let waiting = tokio::spawn(call(&mut service, request_in("logs")).await);
+    let queued = async {
+        while handle.snapshot().lanes[1].queued == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the third one to wait", queued).await;
+    answer.add_permits(3);
+    for answered in running.into_iter().chain([waiting]) {
+        assert_eq!(answered.await.unwrap().unwrap().status(), 200);
+    }
+    let mut calls: Vec<_> = calls.try_iter().collect();
+    // Three times on the way in; then as it goes, the last one in the end.
+    let last = calls.split_off(calls.len() - 2);
+    assert_eq!(
+        last,
+        ["readied on gw-lane-logs-0", "called on gw-lane-logs-0"]
+    );
+    settles_at(&handle, 0).await;
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use gw_bulkhead::{BulkheadLayer, HeldTooLong, LaneConfig, Mode};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use support::{
     call, first_lane, in_flight, inner, one_lane, places, poll, recorded, refused, request,
@@ -39,23 +39,51 @@ async fn who_waits_too_long_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_runs_on_the_instance_that_was_ready() {
+async fn who_waits_keeps_no_reservation_and_is_readied_with_its_place() {
+    // Story: a request that waited kept the instance that had been polled ready. A layer further in that reserves capacity
+    // when it is polled had it taken by requests that could not run.
     let layer = one_lane(1, LaneConfig::new("core").queue(1));
     let (service, inner) = inner();
     let mut service = layer.layer(service);
     let first = call(&mut service, request()).await;
     let mut second = call(&mut service, request()).await;
     assert!(poll(&mut second).is_pending());
-    let polled_ready = inner
-        .instances()
-        .iter()
-        .position(|instance| instance.ready)
-        .unwrap();
+    let reserved = |inner: &support::InnerHandle| {
+        let instances = inner.instances().into_iter();
+        instances
+            .filter(|instance| instance.ready && !instance.dropped)
+            .count()
+    };
+    assert_eq!(reserved(&inner), 0);
     drop(first);
     assert!(poll(&mut second).is_pending());
     let _running = inner.next_call().await;
-    assert_eq!(inner.next_call().await.instance(), polled_ready);
+    let _late = inner.next_call().await;
     assert_eq!(inner.violations(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_not_ready_in_time_is_cut_like_one_that_does_not_answer() {
+    let lane = LaneConfig::new("core").queue(1).max_hold(SECOND);
+    let layer = one_lane(1, lane);
+    let handle = layer.handle();
+    // Ready once, for the first one, and then never again.
+    let (service, _inner) = inner();
+    let reserved = tower::limit::ConcurrencyLimit::new(service, 1);
+    let mut service = layer.layer(reserved);
+    let first = call(&mut service, request()).await;
+    let mut other = service.get_ref().clone();
+    let mut second = Box::pin(tower::Service::call(&mut service, request()));
+    assert!(poll(&mut second).is_pending());
+    drop(first);
+    std::future::poll_fn(|cx| tower::Service::<Request<()>>::poll_ready(&mut other, cx))
+        .await
+        .unwrap();
+    let start = Instant::now();
+    assert_eq!(second.await.unwrap().status(), 504);
+    assert_eq!(start.elapsed(), SECOND);
+    assert_eq!(first_lane(&handle).rejected.max_hold, 1);
+    assert_eq!(in_flight(&handle), 0);
 }
 
 #[tokio::test(start_paused = true)]

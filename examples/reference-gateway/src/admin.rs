@@ -5,13 +5,15 @@ mod access;
 mod limits;
 mod logs;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use gw_bulkhead::LaneSnapshot;
+use gw_bulkhead::{AdaptiveSnapshot, LaneSnapshot};
 use gw_observe::AccessLogHandle;
 use gw_pipeline::server::ServerHandle;
 use gw_pipeline::upstream::Upstream;
@@ -93,16 +95,26 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 async fn lanes(State(admin): State<Admin>) -> Response {
     let snapshot = admin.controls.lanes.snapshot();
     let lanes: Vec<_> = snapshot.lanes.iter().map(lane).collect();
-    json_page(&json!({ "total": snapshot.total, "in_flight": snapshot.in_flight, "lanes": lanes }))
+    let load = format!("{:?}", snapshot.load).to_lowercase();
+    json_page(&json!({
+        "total": snapshot.total,
+        "in_flight": snapshot.in_flight,
+        "load": load,
+        "lanes": lanes,
+    }))
 }
 
 fn lane(lane: &LaneSnapshot) -> Value {
     let rejected = lane.rejected;
+    let per_key = lane.per_key.map(
+        |counted| json!({ "max": counted.max, "keys": counted.keys, "busiest": counted.busiest }),
+    );
     json!({
         "name": lane.name.as_str(),
         "in_flight": lane.in_flight,
         "limit": lane.limit,
         "guaranteed": lane.guaranteed,
+        "adaptive": lane.adaptive.as_ref().map(adaptive),
         "queued": lane.queued,
         "admitted": lane.admitted,
         "rejected": {
@@ -110,7 +122,29 @@ fn lane(lane: &LaneSnapshot) -> Value {
             "queue_full": rejected.queue_full,
             "queue_timeout": rejected.queue_timeout,
             "draining": rejected.draining,
+            "max_hold": rejected.max_hold,
+            "per_key": rejected.per_key,
+            "pressure": rejected.pressure,
         },
+        "per_key": per_key,
+    })
+}
+
+/// How a limit is found; times in milliseconds.
+fn adaptive(adaptive: &AdaptiveSnapshot) -> Value {
+    let report = adaptive.report;
+    let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
+    json!({
+        "algorithm": adaptive.algorithm,
+        "min": adaptive.min,
+        "max": adaptive.max,
+        "state": report.state,
+        "latency_ms": millis(report.latency),
+        "baseline_ms": millis(report.baseline),
+        "gradient_percent": report.gradient_percent,
+        "windows": adaptive.windows,
+        "answered": adaptive.answered,
+        "dropped": adaptive.dropped,
     })
 }
 

@@ -32,6 +32,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 pub use self::fault::Fault;
+pub(crate) use self::lanes::memory;
 pub use self::limits::{LimitControls, StoreControls};
 pub use self::log_ingest::{Engine, LogControls, Logs};
 use crate::config::{Config, table};

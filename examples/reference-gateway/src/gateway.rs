@@ -27,7 +27,7 @@ use self::listeners::Listeners;
 pub use self::metrics::Metrics;
 use self::own_thread::OwnThread;
 use crate::admin::{self, Admin, Token};
-use crate::assembly::{Controls, Fault, Gateway, Logs, assemble, observe};
+use crate::assembly::{self, Controls, Fault, Gateway, Logs, assemble, observe};
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
@@ -147,6 +147,10 @@ impl<S: Gateway> Prepared<S> {
             |error: io::Error| Fault::new("server.threads", format!("the system refuses: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(system)?;
+        if let Some(thresholds) = assembly::memory(&config.server.memory) {
+            // Here and not on the traffic's threads: they may be what has no time to look.
+            runtime.spawn(controls.lanes.pressure().watch_memory(thresholds));
+        }
         let workers =
             Workers::start("gw-traffic", threads(config.server.threads)).map_err(system)?;
         let server = server.workers(workers);

@@ -6,15 +6,12 @@ use std::collections::BTreeSet;
 
 use crate::assembly::log_ingest;
 use crate::config::Config;
-use crate::config::table::{
-    Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target, Total,
-};
+use crate::config::table::{Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target};
 use crate::config::value::{Balance, Key};
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
-const MISSING: [&str; 5] = [
+const MISSING: [&str; 4] = [
     "response.compress",
-    "server.memory",
     "upstreams.*.breaker",
     "upstreams.*.eject",
     "upstreams.*.retry_budget",
@@ -86,8 +83,6 @@ fn limits(config: &Config, notes: &mut Notes) {
 }
 
 fn lanes(config: &Config, notes: &mut Notes) {
-    let adaptive = matches!(config.lanes.total, Total::Adaptive { .. });
-    notes.explain(adaptive, "lanes.total", "is fixed at `max` in this version");
     for (name, lane) in &config.lanes.lane {
         let enforced = "is \"enforce\" in this version; `lanes.mode` switches all lanes";
         notes.explain(
@@ -95,7 +90,6 @@ fn lanes(config: &Config, notes: &mut Notes) {
             format!("lanes.lane.{name}.mode"),
             enforced,
         );
-        notes.note(lane.per_key.is_some(), format!("lanes.lane.{name}.per_key"));
         notes.note(!lane.listen.is_empty(), format!("lanes.lane.{name}.listen"));
     }
 }
@@ -164,4 +158,9 @@ fn rest(config: &Config, notes: &mut Notes) {
     );
     notes.note(observe.trace.otlp.is_some(), "observe.trace.otlp");
     notes.note(config.ip.mode == Mode::Shadow, "ip.mode");
+    notes.explain(
+        config.server.memory.mode == Mode::Shadow,
+        "server.memory.mode",
+        "is \"off\" in this version",
+    );
 }

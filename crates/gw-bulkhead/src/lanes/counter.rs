@@ -53,6 +53,12 @@ impl Counter {
         Word(self.0.load(Ordering::Acquire))
     }
 
+    /// What it says, so that whoever announces that it waits after this sees what was written before it. A load alone
+    /// could miss the one who waits while that one misses what was written.
+    pub(super) fn meet(&self) -> Word {
+        Word(self.0.fetch_add(0, Ordering::AcqRel))
+    }
+
     /// One more in flight, if nothing has changed since `seen`.
     pub(super) fn try_raise(&self, seen: Word) -> bool {
         let raised = seen.0 + IN_FLIGHT;

@@ -34,15 +34,27 @@ pub enum Reason {
     Draining,
     /// It ran for too long: not refused, but cut.
     MaxHold,
+    /// The queue stands, and it waited for longer than waiting is any use; see [`Codel`](crate::Codel).
+    QueueDelay,
+    /// It would not be done before its deadline.
+    Deadline,
+    /// Its client has as many requests in the lane as it may have.
+    PerKey,
+    /// The machine is loaded, and more critical requests come first; see [`Pressure`](crate::Pressure).
+    Pressure,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::LaneFull,
         Self::QueueFull,
         Self::QueueTimeout,
         Self::Draining,
         Self::MaxHold,
+        Self::QueueDelay,
+        Self::Deadline,
+        Self::PerKey,
+        Self::Pressure,
     ];
 
     /// The word for it in answers and metrics.
@@ -53,6 +65,10 @@ impl Reason {
             Self::QueueTimeout => "queue_timeout",
             Self::Draining => "draining",
             Self::MaxHold => "max_hold",
+            Self::QueueDelay => "queue_delay",
+            Self::Deadline => "deadline",
+            Self::PerKey => "per_key",
+            Self::Pressure => "pressure",
         }
     }
 }

@@ -5,8 +5,10 @@ use std::task::Waker;
 
 use tokio::time::Instant;
 
+use super::limiter::Run;
 use super::{Inner, LaneId, Permit, Reason, Refusal, wake_all};
 use crate::Mode;
+use crate::limit::Outcome;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The permits whose time is limited, by when it ends.
@@ -156,7 +158,8 @@ impl Holds {
         self.next.store(next, Ordering::Release);
     }
 
-    fn nanos(&self, at: Instant) -> u64 {
+    /// In nanoseconds since the epoch.
+    pub(super) fn nanos(&self, at: Instant) -> u64 {
         let nanos = at.saturating_duration_since(self.epoch).as_nanos();
         u64::try_from(nanos).unwrap_or(NEVER).min(NEVER - 1)
     }
@@ -187,6 +190,16 @@ impl TimedPermit {
     /// When the time is over.
     pub(crate) const fn until(&self) -> Instant {
         self.key.0
+    }
+
+    /// In nanoseconds since the lanes were made.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        self.lanes.holds.nanos(at)
+    }
+
+    /// Notes how its request ended.
+    pub(crate) fn ended(&self, lane: LaneId, run: Run, outcome: Outcome) {
+        self.lanes.ended(lane, run, outcome);
     }
 
     /// Whether it is over at `now`, and time limits are enforced.

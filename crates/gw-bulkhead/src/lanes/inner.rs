@@ -4,10 +4,14 @@ use tokio::time::Instant;
 
 use super::counter::{Counter, Word};
 use super::holds::Holds;
+use super::keys::KeySeed;
+use super::limiter::Run;
 use super::line::Line;
 use super::state::{LaneState, Limits};
 use super::{LaneId, Reason, Refusal, wake_all};
 use crate::config::Mode;
+use crate::limit::Outcome;
+use crate::pressure::Pressure;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 
 /// What permits, waiting requests and handles share.
@@ -20,6 +24,8 @@ pub(super) struct Inner {
     pub(super) rest: Box<[LaneState]>,
     pub(super) line: Mutex<Line>,
     pub(super) holds: Holds,
+    pub(super) pressure: Pressure,
+    pub(super) seed: KeySeed,
 }
 
 /// What an operator may change. Read often, written hardly ever.
@@ -145,6 +151,15 @@ impl Inner {
         }
     }
 
+    /// The lane of this id, or the first one.
+    pub(super) fn known(&self, id: LaneId) -> LaneId {
+        if id.place() <= self.rest.len() {
+            id
+        } else {
+            LaneId::FIRST
+        }
+    }
+
     /// A place for whoever comes, beyond all limits; the total before.
     pub(super) fn force(&self, id: LaneId) -> Word {
         self.lane(id).counter.raise();
@@ -163,6 +178,14 @@ impl Inner {
                 self.refuse(permit.lane(), Reason::MaxHold, now);
             }
             // Dropped without a lock: giving a permit back wakes whoever gets it.
+        }
+    }
+
+    /// Notes how a request ended that still has its place. If its lane has more places for it, those who wait get them.
+    #[inline]
+    pub(super) fn ended(&self, id: LaneId, run: Run, outcome: Outcome) {
+        if self.lane(id).ended(run, outcome) {
+            self.settle_unless_quiet(self.total.meet());
         }
     }
 
@@ -186,10 +209,13 @@ impl Inner {
         wake_all(woken);
     }
 
-    /// Hands free places to those that wait, in order. The wakers are for after the lock.
+    /// Hands free places to those that wait, in order, and lets go whom waiting is no use to. The wakers are for after the lock.
     pub(super) fn serve(&self, line: &mut Line) -> Vec<Waker> {
         let mut woken = Vec::new();
-        while let Some((lane, waker)) = line.serve(|lane| self.take(lane, Turn::Next).is_ok()) {
+        let now = line.clock();
+        let needs = |lane| self.lane(lane).time_needed();
+        let take = |lane| self.take(lane, Turn::Next).is_ok();
+        while let Some((lane, waker)) = line.serve(now, needs, take) {
             self.forget_waiter(lane);
             woken.extend(waker);
         }

@@ -3,12 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use gw_core::context::Deadline;
 use loom::future::block_on;
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
 use super::*;
+use crate::limit::{Algorithm, Next, Window};
 
 fn lanes(places: u32, configs: impl IntoIterator<Item = LaneConfig>) -> Lanes {
     Lanes::new(NonZeroU32::new(places).unwrap(), configs).unwrap()
@@ -22,7 +25,7 @@ fn enter_and_leave(lanes: &Lanes, lane: LaneId) -> Option<Reason> {
     };
     match entry {
         Entry::Admitted(permit) => drop(permit),
-        Entry::Queued(wait) => drop(block_on(wait)),
+        Entry::Queued(wait) => return block_on(wait).err().map(|refusal| refusal.reason()),
         Entry::Refused(refusal) => return Some(refusal.reason()),
     }
     None
@@ -84,7 +87,7 @@ fn a_place_for_one_who_vanishes_is_passed_on() {
         };
         let other = thread::spawn(move || drop(vanishes));
         drop(held);
-        drop(block_on(stays));
+        drop(block_on(stays).unwrap());
         other.join().unwrap();
         assert_empty(&lanes);
     });
@@ -159,7 +162,7 @@ fn a_place_is_served_or_given_up_and_never_both() {
         let other = thread::spawn(move || drop(held));
         let served = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
         match served {
-            Poll::Ready(permit) => drop(permit),
+            Poll::Ready(permit) => drop(permit.unwrap()),
             Poll::Pending => drop(wait.give_up(Instant::now())),
         }
         other.join().unwrap();
@@ -196,6 +199,127 @@ fn a_reservation_that_is_undone_reaches_the_one_who_waits() {
         let other = other.join().unwrap();
         assert!(this.is_some() != other.is_some());
         drop((this, other, own));
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn who_is_expelled_or_served_or_vanishes_leaves_no_count_behind() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let config = LaneConfig::new("core")
+            .queue(2)
+            .deadline_aware(true)
+            .per_key(crate::key::Global, NonZeroU32::new(2).unwrap());
+        let lanes = lanes(1, [config]);
+        let key = lanes.key(());
+        let arrival = || Arrival::at(Instant::now()).key(key);
+        let Entry::Admitted(held) = lanes.enter(LaneId::FIRST, arrival()) else {
+            panic!()
+        };
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        let doomed = arrival().deadline(Deadline::at(now + hour / 2));
+        let Entry::Queued(mut doomed) = lanes.enter(LaneId::FIRST, doomed) else {
+            panic!()
+        };
+        // A third one of this client is one too many, wherever the others are.
+        assert!(matches!(
+            lanes.enter(LaneId::FIRST, arrival()),
+            Entry::Refused(refusal) if refusal.reason() == Reason::PerKey
+        ));
+        // From now on an hour is what it takes, so it is expelled when its turn comes.
+        (0..10).for_each(|_| lanes.0.lane(LaneId::FIRST).took(now, hour));
+        let other = thread::spawn(move || drop(held));
+        match Pin::new(&mut doomed).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(fate) => assert_eq!(
+                fate.err().map(|refusal| refusal.reason()),
+                Some(Reason::Deadline)
+            ),
+            Poll::Pending => drop(doomed),
+        }
+        other.join().unwrap();
+        assert_empty(&lanes);
+        let keys = lanes.snapshot().lanes.remove(0).per_key.unwrap();
+        assert_eq!((keys.keys, keys.busiest), (0, 0));
+    });
+}
+
+/// One place more with each window.
+#[derive(Debug, Clone)]
+struct OneMore;
+
+impl Algorithm for OneMore {
+    fn name(&self) -> &'static str {
+        "one_more"
+    }
+
+    fn update(&mut self, window: &Window) -> Next {
+        assert!(window.answered + window.dropped <= 11);
+        Next::limit(window.limit + 1)
+    }
+}
+
+#[test]
+fn samples_are_counted_once_and_one_closes_the_window() {
+    loom::model(|| {
+        let limit = Limit::adaptive(OneMore)
+            .min(2)
+            .max(9)
+            .shortest(Duration::ZERO);
+        let lanes = Lanes::new(limit, [LaneConfig::new("core")]).unwrap();
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let record = move |lanes: &Lanes, outcome| {
+            lanes.record(LaneId::FIRST, start, start + second, outcome);
+        };
+        for _ in 0..9 {
+            record(&lanes, Outcome::Answered);
+        }
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || record(&lanes, Outcome::Dropped))
+        };
+        record(&lanes, Outcome::Answered);
+        other.join().unwrap();
+        let before = lanes.snapshot().lanes[0].adaptive.clone().unwrap();
+        // Of eleven samples ten may have closed a window, and one may be in the next.
+        assert_eq!(before.windows, 1);
+        for _ in 0..10 {
+            let later = start + 60 * second;
+            lanes.record(LaneId::FIRST, start, later, Outcome::Answered);
+        }
+        let after = lanes.snapshot().lanes[0].adaptive.clone().unwrap();
+        let counted = after.answered + after.dropped;
+        assert_eq!(after.windows, 2);
+        // One of the last ten may come after the window was full, and belong to the one that is open now.
+        assert!((20..=21).contains(&counted), "{counted}");
+    });
+}
+
+#[test]
+fn a_place_that_was_found_reaches_the_one_who_waits() {
+    loom::model(|| {
+        let limit = Limit::adaptive(OneMore)
+            .min(1)
+            .max(9)
+            .initial(1)
+            .shortest(Duration::ZERO);
+        let lanes = Lanes::new(limit, [LaneConfig::new("core").queue(1)]).unwrap();
+        let held = lanes.try_admit(LaneId::FIRST).unwrap();
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        for _ in 0..9 {
+            lanes.record(LaneId::FIRST, start, start + second, Outcome::Answered);
+        }
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || assert_eq!(enter_and_leave(&lanes, LaneId::FIRST), None))
+        };
+        // The tenth sample closes the window. The one who waits gets the new place, and the other one stays taken.
+        lanes.record(LaneId::FIRST, start, start + second, Outcome::Answered);
+        other.join().unwrap();
+        drop(held);
         assert_empty(&lanes);
     });
 }

@@ -1,20 +1,79 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Inner, LaneId};
+use tokio::time::Instant;
+
+use super::limiter::Run;
+use super::{Inner, LaneId, LaneKey};
+use crate::limit::Outcome;
 
 /// A place in a lane. Dropping it gives the place back and lets the next one that waits have it.
 #[must_use = "dropping a permit gives the place back"]
 pub struct Permit {
     pub(super) lanes: Arc<Inner>,
     lane: LaneId,
+    // Not as one value: in a row the fields are no larger than a key, and a permit is moved several times a request.
+    key: Option<LaneKey>,
+    since: Ticks,
+}
+
+/// What a request has of its lane beside its place. Whoever has one gives it back, see [`Inner::give_back`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stake {
+    /// What it is counted under.
+    pub(super) key: Option<LaneKey>,
+    /// When it was admitted, if its lane wants to know how long it takes.
+    pub(super) since: Ticks,
+}
+
+/// A time in units of 16 µs, which start anew every 19 hours; 0 is none. A request that takes more than half of
+/// that is taken for one that took no time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ticks(u32);
+
+impl Ticks {
+    const NANOS: u64 = 1 << 14;
+
+    /// A time in nanoseconds since the lanes were made.
+    pub(super) const fn at(nanos: u64) -> Self {
+        Self(((nanos / Self::NANOS) as u32).saturating_add(1))
+    }
+
+    pub(super) const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How long ago it was at `now`.
+    pub(super) const fn until(self, now: Self) -> Duration {
+        let ticks = now.0.wrapping_sub(self.0);
+        // Half of all is in the past, the other half in the future.
+        let ticks = if ticks > u32::MAX / 2 { 0 } else { ticks };
+        Duration::from_nanos(ticks as u64 * Self::NANOS)
+    }
 }
 
 impl Permit {
     /// For a place that has just been taken in `lane`.
-    pub(super) fn new(lanes: Arc<Inner>, lane: LaneId) -> Self {
+    pub(super) fn new(lanes: Arc<Inner>, lane: LaneId, stake: Stake) -> Self {
         lanes.lane(lane).entered();
-        Self { lanes, lane }
+        let Stake { key, since } = stake;
+        Self {
+            lanes,
+            lane,
+            key,
+            since,
+        }
+    }
+
+    /// In nanoseconds since the lanes were made.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        self.lanes.holds.nanos(at)
+    }
+
+    /// Notes how its request ended.
+    pub(crate) fn ended(&self, run: Run, outcome: Outcome) {
+        self.lanes.ended(self.lane, run, outcome);
     }
 
     /// The lane.
@@ -26,6 +85,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.lanes.lane(self.lane).left();
+        if self.key.is_some() || !self.since.is_none() {
+            let (key, since) = (self.key, self.since);
+            self.lanes.give_back(self.lane, Stake { key, since });
+        }
         self.lanes.release(self.lane);
     }
 }

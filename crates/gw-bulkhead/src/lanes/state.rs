@@ -7,9 +7,13 @@ use tokio::time::Instant;
 
 use super::counter::Counter;
 use super::drain_rate::{DrainRate, Observed};
-use super::{LaneSnapshot, Reason, Rejections};
+use super::keys::Keys;
+use super::limiter::{Bounds, Limiter, Run};
+use super::service_time::ServiceTime;
+use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
 use crate::config::Shares;
-use crate::lane::LaneConfig;
+use crate::lane::{LaneConfig, Sample};
+use crate::limit::{Adaptive, Outcome};
 use crate::sync::{AtomicU64, Ordering, Padded};
 use crate::telemetry::{self, LaneMetrics};
 
@@ -19,8 +23,15 @@ pub(super) struct LaneState {
     hot: Padded<Hot>,
     pub(super) config: LaneConfig,
     shares: Shares,
+    /// What finds its limit, if it is not fixed.
+    limiter: Option<Box<Limiter>>,
+    /// The least of all limits together, of which a limit that is found is at least the lane's share.
+    least: NonZeroU32,
     rejections: [Tally; Reason::ALL.len()],
     drain: DrainMeter,
+    /// Of lanes that count clients.
+    pub(super) keys: Option<Keys>,
+    time: TimeMeter,
     metrics: LaneMetrics,
 }
 
@@ -29,6 +40,8 @@ pub(super) struct Hot {
     pub(super) counter: Counter,
     limits: AtomicU64,
     admitted: Tally,
+    /// Whether a request must say more than that it is there. In here because this is at hand.
+    pub(super) curious: bool,
 }
 
 /// What the lane's shares come to.
@@ -36,6 +49,13 @@ pub(super) struct Hot {
 pub(super) struct Limits {
     pub(super) guaranteed: u32,
     pub(super) cap: u32,
+}
+
+#[derive(Debug)]
+struct TimeMeter {
+    seen: Mutex<ServiceTime>,
+    /// What was found last, in nanoseconds; 0 while it is not known.
+    needed: Tally,
 }
 
 #[derive(Debug, Default)]
@@ -66,18 +86,54 @@ impl Limits {
     }
 }
 
+impl Bounds {
+    /// From the guaranteed share of `least`, or of the total if that is less, to the cap.
+    fn of(shares: Shares, total: NonZeroU32, least: NonZeroU32) -> Self {
+        Self {
+            guaranteed: shares.guaranteed.of(total),
+            min: shares.guaranteed.of(least.min(total)),
+            max: shares.cap.of(total),
+        }
+    }
+}
+
 impl LaneState {
-    pub(super) fn new(config: LaneConfig, shares: Shares, total: NonZeroU32) -> Self {
-        let limits = Limits::of(shares, total);
+    pub(super) fn new(
+        config: LaneConfig,
+        shares: Shares,
+        total: NonZeroU32,
+        adaptive: Option<&Adaptive>,
+        lane: u64,
+    ) -> Self {
+        let adaptive = adaptive.filter(|_| config.sample != Sample::Nothing);
+        let least = NonZeroU32::new(adaptive.map_or(1, |adaptive| adaptive.min));
+        let least = least.unwrap_or(NonZeroU32::MIN);
+        let limiter = adaptive.map(|adaptive| {
+            let start = NonZeroU32::new(adaptive.start()).unwrap_or(NonZeroU32::MIN);
+            let bounds = Bounds::of(shares, total, least);
+            Box::new(Limiter::new(adaptive, shares.cap.of(start), bounds, lane))
+        });
+        let limits = match &limiter {
+            Some(limiter) => limiter.limits(),
+            None => Limits::of(shares, total),
+        };
         Self {
             hot: Padded(Hot {
                 counter: Counter::new(),
                 limits: AtomicU64::new(limits.pack()),
                 admitted: Tally::new(0),
+                curious: config.deadline_aware || config.per_key.is_some(),
             }),
             shares,
+            limiter,
+            least,
             rejections: Default::default(),
             drain: DrainMeter::default(),
+            keys: config
+                .per_key
+                .as_ref()
+                .map(|per_key| Keys::new(per_key.max)),
+            time: TimeMeter::new(),
             metrics: LaneMetrics::new(config.name.clone(), limits.cap),
             config,
         }
@@ -88,9 +144,46 @@ impl LaneState {
     }
 
     pub(super) fn resize(&self, total: NonZeroU32) {
-        let limits = Limits::of(self.shares, total);
-        self.hot.limits.store(limits.pack(), Ordering::Release);
-        self.metrics.limit(limits.cap);
+        match &self.limiter {
+            Some(limiter) => {
+                let bounds = Bounds::of(self.shares, total, self.least);
+                limiter.resize(bounds, |limits| self.publish(limits));
+            }
+            None => {
+                self.publish(Limits::of(self.shares, total));
+            }
+        }
+        self.metrics.limit(self.limits().cap);
+    }
+
+    /// Whether how its requests end changes its limit.
+    pub(super) const fn is_measured(&self) -> bool {
+        self.limiter.is_some()
+    }
+
+    /// Notes how a request ended that is still in flight; whether there are more places now.
+    #[inline]
+    pub(super) fn ended(&self, run: Run, outcome: Outcome) -> bool {
+        let Some(limiter) = &self.limiter else {
+            return false;
+        };
+        let in_flight = self.hot.counter.load().in_flight();
+        let before = limiter.record(run, outcome, in_flight, |limits| self.publish(limits));
+        before.is_some_and(|before| self.moved(before))
+    }
+
+    /// Tells of a limit that was found.
+    fn moved(&self, before: Limits) -> bool {
+        let now = self.limits();
+        if now != before {
+            self.metrics.limit(now.cap);
+        }
+        now.cap > before.cap
+    }
+
+    /// What was in force before.
+    fn publish(&self, limits: Limits) -> Limits {
+        Limits::unpack(self.hot.limits.swap(limits.pack(), Ordering::AcqRel))
     }
 
     /// Notes that a request was admitted.
@@ -119,16 +212,15 @@ impl LaneState {
 
     /// Notes that a request was refused; how long it would have to wait for a place, if that is known.
     pub(super) fn refused(&self, reason: Reason, now: Instant) -> Option<Duration> {
-        let [lane_full, queue_full, queue_timeout, draining, max_hold] = &self.rejections;
-        let tally = match reason {
-            Reason::LaneFull => lane_full,
-            Reason::QueueFull => queue_full,
-            Reason::QueueTimeout => queue_timeout,
-            Reason::Draining => draining,
-            Reason::MaxHold => max_hold,
-        };
-        tally.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let tallies = Reason::ALL.into_iter().zip(&self.rejections);
+        if let Some((_, tally)) = tallies.into_iter().find(|(other, _)| *other == reason) {
+            tally.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         self.metrics.refused(reason);
+        if matches!(reason, Reason::PerKey | Reason::Pressure) {
+            // The lane may have places: how fast they come back does not say when this client may come back.
+            return None;
+        }
         let word = self.hot.counter.load();
         let completed = self.admitted().saturating_sub(word.in_flight().into());
         if self.drain.observe(now, completed) == Observed::Onset {
@@ -145,7 +237,17 @@ impl LaneState {
     pub(super) fn snapshot(&self) -> LaneSnapshot {
         let word = self.hot.counter.load();
         let limits = self.limits();
-        let [lane_full, queue_full, queue_timeout, draining, max_hold] = self
+        let [
+            lane_full,
+            queue_full,
+            queue_timeout,
+            draining,
+            max_hold,
+            queue_delay,
+            deadline,
+            per_key,
+            pressure,
+        ] = self
             .rejections
             .each_ref()
             .map(|tally| tally.load(std::sync::atomic::Ordering::Relaxed));
@@ -154,6 +256,7 @@ impl LaneState {
             criticality: self.config.criticality,
             guaranteed: limits.guaranteed,
             limit: limits.cap,
+            adaptive: self.limiter.as_deref().map(Limiter::snapshot),
             in_flight: word.in_flight(),
             queued: word.waiting(),
             admitted: self.admitted(),
@@ -163,8 +266,28 @@ impl LaneState {
                 queue_timeout,
                 draining,
                 max_hold,
+                queue_delay,
+                deadline,
+                per_key,
+                pressure,
             },
+            per_key: self.keys.as_ref().map(|counted| {
+                let (keys, busiest) = counted.usage();
+                let max = counted.max().get();
+                KeySnapshot { max, keys, busiest }
+            }),
+            time_needed: self.time.needed(),
         }
+    }
+
+    /// How long almost all requests take, zero while that is not known.
+    pub(super) fn time_needed(&self) -> Duration {
+        self.time.needed().unwrap_or_default()
+    }
+
+    /// Notes how long a request took.
+    pub(super) fn took(&self, now: Instant, time: Duration) {
+        self.time.record(now, time);
     }
 
     fn admitted(&self) -> u64 {
@@ -177,6 +300,31 @@ impl std::ops::Deref for LaneState {
 
     fn deref(&self) -> &Hot {
         &self.hot
+    }
+}
+
+impl TimeMeter {
+    fn new() -> Self {
+        Self {
+            seen: Mutex::new(ServiceTime::new()),
+            needed: Tally::new(0),
+        }
+    }
+
+    fn record(&self, now: Instant, time: Duration) {
+        // One of several at once is enough for a sample; the others do not wait for it.
+        let Ok(mut seen) = self.seen.try_lock() else {
+            return;
+        };
+        let needed = seen.record(now, time).unwrap_or_default().as_nanos();
+        let nanos = u64::try_from(needed).unwrap_or(u64::MAX);
+        self.needed
+            .store(nanos, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn needed(&self) -> Option<Duration> {
+        let nanos = self.needed.load(std::sync::atomic::Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 }
 

@@ -5,12 +5,15 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
+use super::line::Fate;
+use super::permit::{Stake, Ticks};
 use super::{Inner, LaneId, Permit, Reaper, Reason, Refusal, wake_all};
 use crate::sync::lock;
 
-/// A request that waits for a place in its lane. The place is handed to it; it does not compete for it again.
+/// A request that waits for a place in its lane. The place is handed to it; it does not compete for it again. Or it is
+/// refused, because waiting is no use any more.
 ///
-/// It knows no clock: whoever polls it decides how long to wait, and calls [`Wait::give_up`].
+/// It sets no timer: whoever polls it calls [`Wait::give_up`] when the time is [`over`](Wait::until).
 ///
 /// # Cancel safety
 ///
@@ -21,18 +24,41 @@ pub struct Wait {
     lanes: Arc<Inner>,
     lane: LaneId,
     ticket: u64,
-    /// Whether it still waits, or was given a place and does not know.
+    stake: Stake,
+    term: Term,
+    /// Whether it still waits, or its fate was decided and it does not know.
     open: bool,
 }
 
+/// For how long a request may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Term {
+    pub(super) until: Instant,
+    /// What it is refused for then.
+    pub(super) reason: Reason,
+}
+
 impl Wait {
-    pub(super) const fn new(lanes: Arc<Inner>, lane: LaneId, ticket: u64) -> Self {
+    pub(super) const fn new(
+        lanes: Arc<Inner>,
+        lane: LaneId,
+        ticket: u64,
+        stake: Stake,
+        term: Term,
+    ) -> Self {
         Self {
             lanes,
             lane,
             ticket,
+            stake,
+            term,
             open: true,
         }
+    }
+
+    /// When to give up: at the end of the lane's queue timeout, or before that, if waiting is no use from then on.
+    pub const fn until(&self) -> Instant {
+        self.term.until
     }
 
     /// Leaves the queue because it took too long.
@@ -41,10 +67,13 @@ impl Wait {
     ///
     /// The refusal, unless a place was given in the same moment: then there is nothing to refuse.
     pub fn give_up(mut self, now: Instant) -> Result<Permit, Refusal> {
-        match self.leave() {
-            Some(permit) => Ok(permit),
-            None => Err(self.lanes.refuse(self.lane, Reason::QueueTimeout, now)),
-        }
+        let reason = match self.leave() {
+            Some(Fate::Served) => return Ok(self.permit()),
+            Some(Fate::Expelled(reason)) => reason,
+            Some(Fate::Waits) if now >= self.term.until => self.term.reason,
+            Some(Fate::Waits) | None => Reason::QueueTimeout,
+        };
+        Err(self.refusal(reason, now))
     }
 
     /// What frees the places whose time is over: they may be what this one waits for.
@@ -52,47 +81,76 @@ impl Wait {
         Reaper::new(Arc::clone(&self.lanes))
     }
 
-    /// Leaves the queue; a permit if a place had been given.
-    fn leave(&mut self) -> Option<Permit> {
+    /// Leaves the line; what had become of it, if that was not known.
+    fn leave(&mut self) -> Option<Fate> {
         if !std::mem::take(&mut self.open) {
             return None;
         }
-        let (waited, woken) = {
+        let (fate, own, woken) = {
             let mut line = lock(&self.lanes.line);
-            let waited = line.leave(self.lane, self.ticket);
-            if waited.is_some() {
+            let (fate, own) = line.leave(self.lane, self.ticket);
+            if fate == Fate::Waits {
                 self.lanes.forget_waiter(self.lane);
             }
             // Nothing became free, but it may have been the last one that a drain waited for.
-            (waited, self.lanes.serve(&mut line))
+            (fate, own, self.lanes.serve(&mut line))
         };
+        drop(own);
         wake_all(woken);
-        waited
-            .is_none()
-            .then(|| Permit::new(Arc::clone(&self.lanes), self.lane))
+        Some(fate)
+    }
+
+    /// For the place that it was given. What it has goes along.
+    fn permit(&mut self) -> Permit {
+        let mut stake = std::mem::take(&mut self.stake);
+        // From now on, not since it came.
+        if !stake.since.is_none() {
+            stake.since = self.lanes.ticks(Instant::now());
+        }
+        Permit::new(Arc::clone(&self.lanes), self.lane, stake)
+    }
+
+    fn refusal(&mut self, reason: Reason, now: Instant) -> Refusal {
+        self.give_stake_back();
+        self.lanes.refuse(self.lane, reason, now)
+    }
+
+    fn give_stake_back(&mut self) {
+        let Stake { key, .. } = std::mem::take(&mut self.stake);
+        // It never ran, so there is no time to note.
+        let since = Ticks::default();
+        self.lanes.give_back(self.lane, Stake { key, since });
     }
 }
 
 /// Pending for ever once it has been ready.
 impl Future for Wait {
-    type Output = Permit;
+    type Output = Result<Permit, Refusal>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if !self.open {
             return Poll::Pending;
         }
         let mut waker = Some(cx.waker().clone());
-        let waits = lock(&self.lanes.line).watch_place(self.lane, self.ticket, &mut waker);
-        if waits {
-            return Poll::Pending;
-        }
+        let fate = lock(&self.lanes.line).watch_place(self.lane, self.ticket, &mut waker);
+        let reason = match fate {
+            Fate::Waits => return Poll::Pending,
+            Fate::Served => None,
+            Fate::Expelled(reason) => Some(reason),
+        };
         self.open = false;
-        Poll::Ready(Permit::new(Arc::clone(&self.lanes), self.lane))
+        Poll::Ready(match reason {
+            None => Ok(self.permit()),
+            Some(reason) => Err(self.refusal(reason, Instant::now())),
+        })
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        drop(self.leave());
+        if self.leave() == Some(Fate::Served) {
+            drop(self.permit());
+        }
+        self.give_stake_back();
     }
 }

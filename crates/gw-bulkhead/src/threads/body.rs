@@ -123,8 +123,15 @@ impl<D> Remote<D> {
         }
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes, as it should be.
     fn end(&mut self) {
+        self.task.finish();
+        self.source = Source::Ended;
+        Lease::end(&mut self.lease);
+    }
+
+    /// Nothing more comes.
+    fn abort(&mut self) {
         self.source = Source::Ended;
         self.lease = None;
     }
@@ -133,7 +140,7 @@ impl<D> Remote<D> {
         &mut self,
         error: impl Error + Send + Sync + 'static,
     ) -> Poll<Option<Result<Frame<D>, BoxError>>> {
-        self.end();
+        self.abort();
         Poll::Ready(Some(Err(Box::new(error))))
     }
 }
@@ -180,18 +187,16 @@ impl<D: Buf> Remote<D> {
         Poll::Ready(match piece {
             Piece::Frame(frame) => Some(Ok(self.count(frame))),
             Piece::Last(frame) => {
-                self.task.finish();
                 self.end();
                 Some(Ok(self.count(frame)))
             }
             Piece::End => {
-                self.task.finish();
                 self.end();
                 None
             }
             Piece::Failed(error) => {
                 self.task.finish();
-                self.end();
+                self.abort();
                 Some(Err(error))
             }
         })

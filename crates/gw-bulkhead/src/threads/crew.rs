@@ -55,7 +55,7 @@ impl Threads {
 
     /// The thread for the next request of `lane`, if the lane has any.
     pub(super) fn thread(&self, lane: LaneId) -> Option<&LaneThread> {
-        self.0.lanes.get(lane.index())?.next()
+        self.0.lanes.get(lane.place())?.next()
     }
 
     /// Keeps the threads running.

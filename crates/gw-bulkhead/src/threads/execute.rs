@@ -17,6 +17,7 @@ use super::task::{Head, LaneSide, LaneTask, Source, serve};
 use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
 use crate::lanes::{Lanes, Permit};
+use crate::late::LateFuture;
 use crate::lease::Lease;
 use crate::telemetry;
 
@@ -32,6 +33,7 @@ where
 {
     type Body = ResponseBody<ResB>;
     type Future = ThreadsFuture<S::Future, ResB::Data, S::Error>;
+    type Late = ThreadsFuture<LateFuture<S, Request<B>, S::Future>, ResB::Data, S::Error>;
 
     fn execute(
         &self,
@@ -72,6 +74,40 @@ where
             lease,
             context,
         })
+    }
+
+    fn execute_late(
+        &self,
+        service: S,
+        request: Request<B>,
+        lanes: &Lanes,
+        permit: Permit,
+    ) -> Self::Late {
+        // On the lane's thread it is driven to be ready as well.
+        self.execute(&mut Late(service), request, Some((lanes, permit)))
+    }
+}
+
+/// Calls a service that nobody has polled ready.
+#[derive(Debug, Clone)]
+struct Late<S>(S);
+
+impl<S, B> Service<Request<B>> for Late<S>
+where
+    S: Service<Request<B>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = LateFuture<S, Request<B>, S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let clone = self.0.clone();
+        let service = std::mem::replace(&mut self.0, clone);
+        LateFuture::new(service, request)
     }
 }
 

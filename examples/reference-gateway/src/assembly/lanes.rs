@@ -1,17 +1,17 @@
 //! `[lanes]` as a bulkhead.
 
+use gw_bulkhead::key::{ClientIp, Global, Header, Route};
+use gw_bulkhead::limit::{Aimd, Gradient2, Limit};
 use gw_bulkhead::threads::Threads;
-use gw_bulkhead::{BulkheadLayer, ConfigError, Hold, LaneConfig, Mode};
+use gw_bulkhead::{BulkheadLayer, ConfigError, Hold, LaneConfig, MemoryThresholds, Mode};
 
 use super::routes::criticality;
+use crate::config::value::Key;
 use crate::config::{Config, table};
 
 pub(super) fn lanes(config: &Config) -> Result<BulkheadLayer<Threads>, ConfigError> {
-    let total = match config.lanes.total {
-        table::Total::Fixed(total) => total,
-        table::Total::Adaptive { max, .. } => max,
-    };
-    let builder = BulkheadLayer::builder(total).default_lane(config.server.default_lane.as_str());
+    let builder = BulkheadLayer::builder(limit(&config.lanes.total))
+        .default_lane(config.server.default_lane.as_str());
     let lanes = config
         .lanes
         .lane
@@ -19,6 +19,23 @@ pub(super) fn lanes(config: &Config) -> Result<BulkheadLayer<Threads>, ConfigErr
         .map(|(name, written)| lane(name, written));
     let builder = lanes.fold(builder, |builder, lane| builder.lane(lane));
     builder.mode(mode(config.lanes.mode)).with_threads().build()
+}
+
+fn limit(written: &table::Total) -> Limit {
+    match *written {
+        table::Total::Fixed(total) => Limit::from(total),
+        table::Total::Adaptive {
+            algorithm,
+            min,
+            max,
+        } => {
+            let adaptive = match algorithm {
+                table::AdaptiveAlgorithm::Aimd => Limit::adaptive(Aimd::default()),
+                table::AdaptiveAlgorithm::Gradient2 => Limit::adaptive(Gradient2::default()),
+            };
+            adaptive.min(min.get()).max(max.get()).into()
+        }
+    }
 }
 
 fn lane(name: &str, written: &table::Lane) -> LaneConfig {
@@ -33,10 +50,36 @@ fn lane(name: &str, written: &table::Lane) -> LaneConfig {
         .queue_timeout(written.queue_timeout)
         .hold(hold(written.hold))
         .threads(threads);
-    match written.max_hold {
+    let lane = match written.max_hold {
         Some(limit) => lane.max_hold(limit),
         None => lane,
+    };
+    match &written.per_key {
+        Some(written) => per_key(lane, written),
+        None => lane,
     }
+}
+
+/// How clients are told apart, where each may have so many requests in the lane.
+fn per_key(lane: LaneConfig, written: &table::PerKey) -> LaneConfig {
+    match &written.key {
+        Key::Ip => lane.per_key(ClientIp::new(), written.max),
+        Key::Header(name) => lane.per_key(Header::new(name.clone()), written.max),
+        Key::Route => lane.per_key(Route, written.max),
+        Key::Global => lane.per_key(Global, written.max),
+        // Refused when the configuration was read: nobody is known yet where lanes are.
+        Key::Consumer | Key::User => lane,
+    }
+}
+
+/// When the process's memory runs out; `None` if that is not asked for.
+pub(crate) fn memory(written: &table::Memory) -> Option<MemoryThresholds> {
+    // Two steps are written: what is sheddable in any way goes at the first one, everything at the second.
+    let (shed, refuse) = (written.shed_at.get(), written.refuse_at.get());
+    let thresholds = MemoryThresholds::at(shed, shed, refuse)
+        .exhausted(refuse)
+        .process_limit(written.limit);
+    (written.mode == table::Mode::Enforce).then_some(thresholds)
 }
 
 const fn hold(written: table::Hold) -> Hold {

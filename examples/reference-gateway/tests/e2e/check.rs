@@ -54,7 +54,6 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
     for key in [
         "auth.api_keys.partners.file",
         "auth.jwt.main",
-        "lanes.lane.logs.per_key",
         "log_ingest.sink",
         "response.compress",
         "routes[1].canary",
@@ -64,7 +63,6 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
         "routes[2].cache",
         "routes[2].hedge",
         "routes[2].retry",
-        "server.memory",
         "upstreams.*.breaker",
         "upstreams.*.eject",
         "upstreams.*.retry_budget",

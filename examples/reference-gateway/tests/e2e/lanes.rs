@@ -1,11 +1,11 @@
 //! Lanes: a full one refuses, the others answer.
 
-use gw_testkit::Gate;
 use gw_testkit::client::Client;
-use gw_testkit::upstream::{At, Reply, Upstream, by_path};
+use gw_testkit::upstream::{At, Reply, Upstream, always, by_path};
+use gw_testkit::{Gate, within};
 
-use crate::gateway::{Gateway, config, route, upstream};
-use crate::http::{get, is_refusal, retry_after};
+use crate::gateway::{Gateway, all_to, config, route, upstream};
+use crate::http::{get, is_refusal, page, retry_after};
 
 /// A lane `slow` with two places and no queue, on threads of its own if asked, beside the default one.
 async fn start(gate: &Gate, lane: &str) -> (Gateway, Upstream) {
@@ -104,4 +104,72 @@ async fn a_queued_request_is_served_when_a_place_comes_free() {
     assert_eq!(first.read_answer().await.text(), "held");
     assert_eq!(second.read_answer().await.text(), "next");
     gateway.is_idle().await;
+}
+
+#[tokio::test]
+async fn one_client_cannot_fill_a_lane_with_per_key() {
+    for lane in ["", "threads = 1"] {
+        let gate = Gate::new();
+        let key = "per_key = { key = \"header:x-tenant\", max = 1 }";
+        let (gateway, upstream) = start(&gate, &format!("{key}\n{lane}")).await;
+        let as_tenant = |tenant: &str| {
+            format!("GET /slow/head HTTP/1.1\r\nhost: gateway\r\nx-tenant: {tenant}\r\n\r\n")
+        };
+        let mut greedy = Client::connect(gateway.traffic).await;
+        greedy.send(&as_tenant("greedy")).await;
+        upstream.arrived(1).await;
+        let mut again = Client::connect(gateway.traffic).await;
+        again.send(&as_tenant("greedy")).await;
+        let answer = again.read_answer().await;
+        is_refusal("one too many", &answer, 429, "RATE_LIMIT_EXCEEDED");
+        retry_after("one too many", &answer);
+        let mut other = Client::connect(gateway.traffic).await;
+        other.send(&as_tenant("modest")).await;
+        upstream.arrived(2).await;
+        let lanes = page(gateway.admin, "/lanes").await;
+        let slow = &lanes["lanes"][1];
+        assert_eq!(
+            slow["per_key"],
+            serde_json::json!({ "max": 1, "keys": 2, "busiest": 1 }),
+            "{slow}"
+        );
+        assert_eq!(slow["rejected"]["per_key"], 1, "{slow}");
+        assert_eq!(lanes["lanes"][0]["per_key"], serde_json::Value::Null);
+        gate.open();
+        assert_eq!(greedy.read_answer().await.text(), "late");
+        assert_eq!(other.read_answer().await.text(), "late");
+        gateway.is_idle().await;
+        let lanes = page(gateway.admin, "/lanes").await;
+        assert_eq!(lanes["lanes"][1]["per_key"]["keys"], 0);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_larger_than_it_may_be_refuses() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    // No process is as small as that.
+    let memory = "memory = { limit = \"64KiB\", shed_at = 0.5, refuse_at = 0.9 }\n";
+    let tables = all_to(&upstream.url(), "");
+    let gateway = Gateway::serve(&config(memory, &tables)).await;
+    let refused = async {
+        loop {
+            let answer = get(gateway.traffic, "/").await;
+            if answer.status() == 503 {
+                return answer;
+            }
+        }
+    };
+    let answer = within("a refusal", refused).await;
+    is_refusal("no memory", &answer, 503, "OVERLOADED");
+    let lanes = page(gateway.admin, "/lanes").await;
+    assert_eq!(lanes["load"], "exhausted");
+    assert!(
+        lanes["lanes"][0]["rejected"]["pressure"].as_u64() >= Some(1),
+        "{lanes}"
+    );
+
+    let off = memory.replace("limit", "mode = \"off\", limit");
+    let gateway = Gateway::serve(&config(&off, &tables)).await;
+    assert_eq!(get(gateway.traffic, "/").await.status(), 200);
+    assert_eq!(page(gateway.admin, "/lanes").await["load"], "normal");
 }

@@ -25,8 +25,8 @@ enum Step {
 struct Model {
     total: u32,
     lanes: Vec<ModelLane>,
-    /// Lanes by how long ago they were served from the queue.
-    turns: VecDeque<usize>,
+    clock: u32,
+    served: u32,
 }
 
 struct ModelLane {
@@ -36,6 +36,8 @@ struct ModelLane {
     criticality: Criticality,
     running: Vec<u32>,
     waiting: VecDeque<u32>,
+    /// When its next turn starts, and when the last one was.
+    turn: (u32, u32),
 }
 
 impl Model {
@@ -60,6 +62,9 @@ impl Model {
         } else if lane.waiting.len() == lane.queue {
             return Err(Reason::QueueFull);
         } else {
+            if lane.waiting.is_empty() {
+                lane.turn.0 = lane.turn.0.max(self.clock);
+            }
             lane.waiting.push_back(id);
         }
         Ok(())
@@ -75,18 +80,33 @@ impl Model {
 
     fn serve(&mut self) {
         loop {
-            let ready = |turn: &usize| {
-                let lane = &self.lanes[self.turns[*turn]];
-                !lane.waiting.is_empty() && self.fits(lane)
+            // The one whose turn starts first, then the more critical one, then the one served longest ago.
+            let mut order: Vec<_> = (0..self.lanes.len())
+                .filter(|lane| !self.lanes[*lane].waiting.is_empty())
+                .collect();
+            order.sort_by_key(|lane| {
+                let lane = &self.lanes[*lane];
+                let (next, last) = lane.turn;
+                (next, std::cmp::Reverse(lane.criticality), last)
+            });
+            let fits = |lane: &usize| self.fits(&self.lanes[*lane]);
+            let Some(at) = order.iter().position(fits) else {
+                return;
             };
-            // The most critical one, and among equals the one that was served longest ago: the first one.
-            let best = (0..self.turns.len())
-                .filter(ready)
-                .min_by_key(|turn| std::cmp::Reverse(self.lanes[self.turns[*turn]].criticality));
-            let Some(turn) = best else { return };
-            let index = self.turns.remove(turn).unwrap();
-            self.turns.push_back(index);
-            let lane = &mut self.lanes[index];
+            self.served += 1;
+            self.clock = self.lanes[order[at]].turn.0;
+            // What those in front cannot use is not saved up.
+            for over in &order[..at] {
+                let turn = &mut self.lanes[*over].turn.0;
+                *turn = self.clock.max(*turn);
+            }
+            let lane = &mut self.lanes[order[at]];
+            let cost = match lane.criticality {
+                CriticalPlus => 1,
+                Critical => 4,
+                _ => 64,
+            };
+            lane.turn = (lane.turn.0 + cost, self.served);
             let id = lane.waiting.pop_front().unwrap();
             lane.running.push(id);
         }
@@ -124,7 +144,8 @@ proptest! {
         let real = Lanes::new(total(shape.total), configs).unwrap();
         let mut model = Model {
             total: shape.total,
-            turns: (0..shape.lanes.len()).collect(),
+            clock: 0,
+            served: 0,
             lanes: shape.lanes.iter().map(|(guaranteed, cap, queue, criticality)| ModelLane {
                 guaranteed_percent: *guaranteed,
                 cap_percent: *cap,
@@ -132,6 +153,7 @@ proptest! {
                 criticality: *criticality,
                 running: Vec::new(),
                 waiting: VecDeque::new(),
+                turn: (0, 0),
             }).collect(),
         };
         let mut permits: Vec<(u32, Permit)> = Vec::new();
@@ -173,8 +195,8 @@ proptest! {
                 Step::Leave(_) | Step::Abandon(_) => {}
             }
             waits.retain_mut(|(id, wait)| match poll(wait) {
-                Poll::Ready(permit) => {
-                    permits.push((*id, permit));
+                Poll::Ready(fate) => {
+                    permits.push((*id, fate.unwrap()));
                     false
                 }
                 Poll::Pending => true,

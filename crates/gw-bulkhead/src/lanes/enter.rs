@@ -1,0 +1,149 @@
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::inner::{NoPlace, Turn};
+use super::permit::{Stake, Ticks};
+use super::{Arrival, Entry, LaneId, Lanes, Permit, Reason, Wait, wake_all};
+use crate::config::Mode;
+use crate::sync::lock;
+
+/// How a request gets in.
+impl Lanes {
+    /// A place in `lane`, if one is free and nobody waits for it. Takes no lock unless somebody waits, and counts no
+    /// refusal: a request that finds no place goes on to [`Lanes::enter`].
+    ///
+    /// It asks for no key and no deadline. In lanes that look at them, use [`Lanes::enter`] at once.
+    pub fn try_admit(&self, lane: LaneId) -> Option<Permit> {
+        if self.0.sheds(lane, None) && self.0.mode() == Mode::Enforce {
+            return None;
+        }
+        self.admit_plainly(lane)
+    }
+
+    /// As [`Lanes::try_admit`], for a lane that is not [curious](Self::is_curious).
+    #[inline]
+    pub(crate) fn admit_plainly(&self, lane: LaneId) -> Option<Permit> {
+        self.0.take(lane, Turn::Arriving).ok()?;
+        Some(self.permit(lane, Stake::default()))
+    }
+
+    /// Admits, queues or refuses a request, and counts it if it is refused.
+    ///
+    /// In [`Mode::Shadow`] everything is admitted and what would not have been is counted, in [`Mode::Off`] it is not
+    /// counted either. Lanes that drain refuse in every mode.
+    pub fn enter(&self, lane: LaneId, arrival: impl Into<Arrival>) -> Entry {
+        let arrival = arrival.into();
+        let inner = &self.0;
+        let mode = inner.mode();
+        inner.reap(arrival.at);
+        let (stake, barred) = inner.screen(lane, &arrival, mode);
+        let entry = match (barred, mode) {
+            (Some(reason), Mode::Enforce) => {
+                return Entry::Refused(inner.refuse(lane, reason, arrival.at));
+            }
+            (_, Mode::Enforce) => self.enter_enforced(lane, &arrival, stake),
+            (_, Mode::Shadow | Mode::Off) => {
+                let counted = barred.filter(|_| mode == Mode::Shadow);
+                self.enter_anyway(lane, &arrival, stake, counted)
+            }
+        };
+        if matches!(entry, Entry::Refused(_)) {
+            // It never ran, so there is no time to note.
+            let since = Ticks::default();
+            inner.give_back(lane, Stake { since, ..stake });
+        }
+        entry
+    }
+
+    fn enter_enforced(&self, lane: LaneId, arrival: &Arrival, stake: Stake) -> Entry {
+        let inner = &self.0;
+        let places = inner.lane(lane).config.queue;
+        match inner.take(lane, Turn::Arriving) {
+            Ok(()) => Entry::Admitted(self.permit(lane, stake)),
+            Err(NoPlace::Draining) => {
+                Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at))
+            }
+            Err(NoPlace::Cap | NoPlace::Total) if places == 0 => {
+                Entry::Refused(inner.refuse(lane, Reason::LaneFull, arrival.at))
+            }
+            Err(_) => self.queue(inner.known(lane), places, arrival, stake),
+        }
+    }
+
+    /// Where nothing is enforced: counts what a request would have been refused for, if that is to be counted.
+    fn enter_anyway(
+        &self,
+        lane: LaneId,
+        arrival: &Arrival,
+        stake: Stake,
+        counted: Option<Reason>,
+    ) -> Entry {
+        let inner = &self.0;
+        let taken = inner.take(lane, Turn::Arriving);
+        if taken == Err(NoPlace::Draining) {
+            return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
+        }
+        let full = taken.is_err() && inner.mode() == Mode::Shadow;
+        if let Some(reason) = counted.or(full.then_some(Reason::LaneFull)) {
+            inner.refuse(lane, reason, arrival.at);
+        }
+        if taken.is_err() && inner.force(lane).is_draining() {
+            inner.release(lane);
+            return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
+        }
+        Entry::Admitted(self.permit(lane, stake))
+    }
+
+    /// The slow path: with the line locked, after all that came before.
+    fn queue(&self, lane: LaneId, places: u32, arrival: &Arrival, stake: Stake) -> Entry {
+        let (inner, now) = (&self.0, arrival.at);
+        let state = inner.lane(lane);
+        let aware = |_: &Instant| state.config.deadline_aware;
+        let deadline = arrival.deadline.filter(aware);
+        let (entry, woken) = {
+            let mut line = lock(&inner.line);
+            // First those that wait already; what remains after that no one else can use.
+            let mut woken = inner.serve(&mut line);
+            let waiting = state.counter.load().waiting();
+            let term = inner.term(lane, now, deadline, line.short_wait(lane, now));
+            let entry = if inner.total.load().is_draining() {
+                Err(Reason::Draining)
+            } else if inner.mode() != Mode::Enforce {
+                // The mode was changed, and all that waited were let go, while this one came here.
+                inner.force(lane);
+                Ok(None)
+            } else if waiting == 0 && inner.take(lane, Turn::Next).is_ok() {
+                Ok(None)
+            } else if places == 0 {
+                Err(Reason::LaneFull)
+            } else if waiting >= places {
+                Err(Reason::QueueFull)
+            } else if term.until <= now {
+                Err(term.reason)
+            } else {
+                let ticket = line.join(lane, now, deadline);
+                state.queued();
+                state.counter.join();
+                inner.total.join();
+                // A last look: a place that was given back before this one was announced was offered to nobody.
+                woken.extend(inner.serve(&mut line));
+                Ok(Some((ticket, term)))
+            };
+            (entry, woken)
+        };
+        wake_all(woken);
+        match entry {
+            Ok(None) => Entry::Admitted(self.permit(lane, stake)),
+            Ok(Some((ticket, term))) => {
+                let lanes = Arc::clone(inner);
+                Entry::Queued(Wait::new(lanes, lane, ticket, stake, term))
+            }
+            Err(reason) => Entry::Refused(inner.refuse(lane, reason, now)),
+        }
+    }
+
+    fn permit(&self, lane: LaneId, stake: Stake) -> Permit {
+        Permit::new(Arc::clone(&self.0), lane, stake)
+    }
+}

@@ -1,0 +1,201 @@
+use std::time::Duration;
+
+use gw_core::Rejection;
+use gw_core::context::Deadline;
+use http::{Extensions, Response, StatusCode};
+use tokio::time::Instant;
+
+use crate::lanes::{LaneId, Lanes, Run};
+use crate::limit::Outcome;
+
+/// Since when a request runs and until when it should, in a lane whose limit is found by that.
+///
+/// One word, since it travels with each request in every lane: the time of the start in units of 1024 ns, of which 40
+/// bits go around in 13 days, and above them what was left until the deadline then, in 24 bits of milliseconds.
+#[derive(Debug)]
+pub(crate) struct Timing(u64);
+
+/// Nothing is measured, or not any more.
+const NOT: u64 = u64::MAX;
+const UNIT: u32 = 10;
+const START_BITS: u32 = 40;
+const START: u64 = (1 << START_BITS) - 1;
+/// The deadline is so far off that it does not matter, or there is none. One less than what `NOT` has in its place.
+const NEVER: u64 = (NOT >> START_BITS) - 1;
+
+impl Timing {
+    /// Nothing is measured.
+    pub(crate) const NONE: Self = Self(NOT);
+
+    /// From now on, if the lane's limit is found by it.
+    #[inline]
+    pub(crate) fn begin(lanes: &Lanes, lane: LaneId, extensions: &Extensions) -> Self {
+        if lanes.is_measured(lane) {
+            let now = Instant::now();
+            let deadline = extensions.get::<Deadline>();
+            Self::since(
+                lanes.nanos(now),
+                deadline.map(|deadline| deadline.remaining(now)),
+            )
+        } else {
+            Self::NONE
+        }
+    }
+
+    fn since(now: u64, left: Option<Duration>) -> Self {
+        let left = left.map_or(NEVER, |left| {
+            u64::try_from(left.as_millis()).unwrap_or(NEVER).min(NEVER)
+        });
+        Self(left << START_BITS | (now >> UNIT) & START)
+    }
+
+    pub(crate) const fn is_running(&self) -> bool {
+        self.0 != NOT
+    }
+
+    /// Ends it; how long it ran until `now`, in nanoseconds.
+    pub(crate) fn stop(&mut self, now: impl FnOnce() -> u64) -> Option<Run> {
+        self.is_running().then(|| {
+            let ended = now();
+            let took = self.took(ended);
+            self.0 = NOT;
+            Run { ended, took }
+        })
+    }
+
+    /// Whether there was a time by which it was to have been answered, and it is over at `now`.
+    ///
+    /// Whoever stops waiting for an answer drops it, be it the client or a timer outside of here. If the request's
+    /// deadline has passed it was the timer.
+    pub(crate) fn is_late(&self, now: impl FnOnce() -> u64) -> bool {
+        let left = self.0 >> START_BITS;
+        // What was lost by rounding is forgiven.
+        left < NEVER && self.took(now()) + (1 << UNIT) >= left * 1_000_000
+    }
+
+    fn took(&self, now: u64) -> u64 {
+        ((now >> UNIT).wrapping_sub(self.0) & START) << UNIT
+    }
+}
+
+/// What an answer's head says about those who serve the lane; `None` if it says nothing.
+///
+/// A refusal made by a layer inside says nothing: nobody did any work for it. Neither does a failure, however fast or
+/// slow, but for those that say that it took too long or is too much.
+pub(crate) fn outcome<B>(response: &Response<B>) -> Option<Outcome> {
+    let status = response.status();
+    if response.extensions().get::<Rejection>().is_some() {
+        return (status == StatusCode::GATEWAY_TIMEOUT).then_some(Outcome::Dropped);
+    }
+    match status {
+        StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => Some(Outcome::Dropped),
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+            Some(Outcome::Answered)
+        }
+        StatusCode::TOO_MANY_REQUESTS => None,
+        _ if status.is_server_error() => None,
+        _ => match response.headers().get("grpc-status") {
+            // Only answers without a body have it here. DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE; OK.
+            Some(status) => match status.as_bytes() {
+                b"4" | b"8" | b"14" => Some(Outcome::Dropped),
+                b"0" => Some(Outcome::Answered),
+                _ => None,
+            },
+            None => Some(Outcome::Answered),
+        },
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use gw_core::{Code, GrpcStatus};
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn answer(status: u16) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+    }
+
+    #[test]
+    fn a_time_fits_into_a_word() {
+        let hour = Duration::from_secs(3600);
+        let nanos = |time: Duration| time.as_nanos() as u64;
+        // Also where the bits of the start go around.
+        for start in [0, nanos(hour), (1 << 50) - 1, (1 << 50) + 5, u64::MAX / 2] {
+            let mut timing = Timing::since(start, Some(hour));
+            assert!(timing.is_running());
+            assert!(!timing.is_late(|| start + nanos(hour) - 2_000_000));
+            assert!(timing.is_late(|| start + nanos(hour) + 1_000));
+            let run = timing.stop(|| start + 5_000_000).unwrap();
+            assert_eq!(run.ended, start + 5_000_000);
+            assert!(run.took.abs_diff(5_000_000) <= 1_024, "{run:?}");
+            assert!(!timing.is_running());
+            assert!(timing.stop(|| unreachable!()).is_none());
+        }
+        for left in [None, Some(100 * hour), Some(Duration::MAX)] {
+            let timing = Timing::since(7, left);
+            assert!(timing.is_running());
+            assert!(!timing.is_late(|| 7 + nanos(200 * hour)));
+        }
+        assert!(!Timing::NONE.is_late(|| unreachable!()));
+    }
+
+    #[test]
+    fn what_heads_say() {
+        for status in [101, 200, 204, 302, 400, 404, 501] {
+            assert_eq!(
+                outcome(&answer(status)),
+                Some(Outcome::Answered),
+                "{status}"
+            );
+        }
+        for status in [503, 504] {
+            assert_eq!(outcome(&answer(status)), Some(Outcome::Dropped), "{status}");
+        }
+        for status in [429, 500, 502] {
+            assert_eq!(outcome(&answer(status)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_layers_inside_refuse_is_no_answer() {
+        const LIMITED: Code = Code::new(
+            "RATE_LIMIT_EXCEEDED",
+            StatusCode::TOO_MANY_REQUESTS,
+            "",
+            GrpcStatus::ResourceExhausted,
+        );
+        let refused = |status| {
+            let mut response = answer(status);
+            response.extensions_mut().insert(Rejection::new(&LIMITED));
+            outcome(&response)
+        };
+        for status in [401, 404, 429, 503] {
+            assert_eq!(refused(status), None, "{status}");
+        }
+        // Our own deadline.
+        assert_eq!(refused(504), Some(Outcome::Dropped));
+    }
+
+    #[test]
+    fn grpc() {
+        let judge = |status| {
+            let mut response = answer(200);
+            response
+                .headers_mut()
+                .insert("grpc-status", HeaderValue::from_static(status));
+            outcome(&response)
+        };
+        assert_eq!(judge("0"), Some(Outcome::Answered));
+        for status in ["4", "8", "14"] {
+            assert_eq!(judge(status), Some(Outcome::Dropped), "{status}");
+        }
+        for status in ["1", "5", "13", "16"] {
+            assert_eq!(judge(status), None, "{status}");
+        }
+    }
+}
