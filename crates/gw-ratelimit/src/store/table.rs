@@ -73,12 +73,10 @@ impl Table {
         found.is_some()
     }
 
-    /// Looks at one place further on, and takes its key out if that has been without debt since `now` at the latest:
-    /// the key, and since when. `idle_at` reads a key's state.
+    /// Looks at one place further on, and takes its key out if that `may_go`: the key, and its state.
     pub(super) fn sweep_one(
         &mut self,
-        now: u64,
-        idle_at: impl FnOnce(KeyHash, u64) -> u64,
+        may_go: impl FnOnce(KeyHash, u64) -> bool,
     ) -> Option<(KeyHash, u64)> {
         let at = self.cursor;
         let Some(place) = self.places.get(at) else {
@@ -86,13 +84,11 @@ impl Table {
             return None;
         };
         let key = KeyHash(place.key);
-        if place.key != EMPTY {
-            let idle_at = idle_at(key, place.word.get());
-            if idle_at <= now {
-                // Another key may have moved into the gap, so the cursor stays.
-                self.remove_at(at);
-                return Some((key, idle_at));
-            }
+        let state = place.word.get();
+        if place.key != EMPTY && may_go(key, state) {
+            // Another key may have moved into the gap, so the cursor stays.
+            self.remove_at(at);
+            return Some((key, state));
         }
         self.cursor = self.next(at);
         None
@@ -246,7 +242,7 @@ mod tests {
                         prop_assert_eq!(table.remove(KeyHash(key)), model.remove(&key).is_some());
                     }
                     Step::Sweep(now) => {
-                        if let Some((key, word)) = table.sweep_one(now, |_, word| word) {
+                        if let Some((key, word)) = table.sweep_one(|_, word| word <= now) {
                             prop_assert!(word <= now);
                             prop_assert_eq!(model.remove(&key.bits()), Some(word));
                         }
@@ -268,7 +264,7 @@ mod tests {
             table.insert(KeyHash(n << 56), n % 2, 50);
         }
         let swept = (0..table.places.len() + 25)
-            .filter(|_| table.sweep_one(0, |_, word| word).is_some())
+            .filter(|_| table.sweep_one(|_, word| word == 0).is_some())
             .count();
         assert_eq!((swept, table.len()), (25, 25));
     }
