@@ -128,7 +128,7 @@ impl Table {
     /// ahead full, and nothing would be found there in a few steps.
     fn swept_next(&self, at: usize) -> usize {
         let next = at + 1;
-        if next % Self::LINE != 0 && next < self.places.len() {
+        if !next.is_multiple_of(Self::LINE) && next < self.places.len() {
             return next;
         }
         let lines = self.places.len().div_ceil(Self::LINE);

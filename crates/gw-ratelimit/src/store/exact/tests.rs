@@ -179,6 +179,38 @@ fn a_forgotten_debt_binds_an_older_clock() {
     assert!(allowed(&store, key(1, 0), &gcra, run_off));
 }
 
+proptest! {
+    /// The same said of states, for both algorithms: whoever was forgotten begins with no less than it owed, and no key's
+    /// debt falls by anything that others do.
+    #[test]
+    fn no_state_ever_falls(
+        max_keys in 1..12usize,
+        arrivals in prop::collection::vec((0..20u64, 0..2u8, -300..1_500i64, 1..4u32), 1..200),
+    ) {
+        let store = store(max_keys, 2);
+        let nanos = std::time::Duration::from_nanos;
+        let quotas = [Quota::per(nanos(1_000), 1).burst(3), Quota::sliding_window(5, nanos(4_000))];
+        let terms = quotas.map(|quota| Terms { quota, algorithm: Algorithm::new(quota).unwrap() });
+        let mut known = std::collections::HashMap::new();
+        let mut now = 0u64;
+        for (n, policy, step, cost) in arrivals {
+            now = now.saturating_add_signed(step);
+            let key = key(n, policy);
+            let charged = store.charge(key, &terms[key.policy()].algorithm, cost, now, &terms);
+            if let Verdict::Allow { state } = charged {
+                known.insert(key, state);
+            }
+            prop_assert!(held(&store) <= max_keys as u64);
+            for (key, known) in &mut known {
+                let algorithm = &terms[key.policy()].algorithm;
+                let state = store.peek(*key, algorithm);
+                prop_assert_eq!(algorithm.later(state, *known), state);
+                *known = state;
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_forgotten_key_was_charged_is_not_taken_back() {
     let (store, gcra) = (store(1, 1), slow(4));
