@@ -75,8 +75,9 @@ impl Charged {
     /// how many were given back.
     ///
     /// Never more than it was charged and has not got back yet. What of it the time has paid off already is counted as
-    /// given back, and brings the client nothing. After an operator has cut or freed debts of the policy, nothing is given
-    /// back that was charged before. `None` as with [`Charged::charge`].
+    /// given back, and brings the client nothing; nor does what was charged to a key that was forgotten for want of room.
+    /// After an operator has cut or freed debts of the policy, nothing is given back that was charged before. `None` as
+    /// with [`Charged::charge`].
     pub fn refund(&self, policy: &str, cells: u32) -> Option<u32> {
         Some(self.seat(policy)?.refund(cells))
     }

@@ -38,8 +38,8 @@ pub struct PolicySnapshot {
     pub would_limit: u64,
     /// How many passed it for want of a key.
     pub skipped: u64,
-    /// How many came new and began with debt that was not their own, because there was no room. If this grows, more keys
-    /// are in debt than [`Memory`](crate::Memory) has places for.
+    /// How many keys were forgotten in debt, because there was no room: newcomers begin with what these owed. If this grows,
+    /// more keys are in debt than [`Memory`](crate::Memory) has places for.
     pub overflowed: u64,
     /// The quotas in force of the policy's tiers, by name.
     pub tiers: Vec<(Arc<str>, Quota)>,
@@ -213,8 +213,9 @@ impl RateLimitHandle {
     /// Frees `key` of its debt and its strikes under a policy. What requests are still being served paid before is not given
     /// back to them any more, whatever their key. `false` if there is no such policy, or the key was not held.
     ///
-    /// A key without a place of its own begins with the debt of those that share a quota for want of room, if there
-    /// are any; so does this one then. In compact memory it begins with the least debt that another key in its line has.
+    /// From then on it is as one that comes new, and begins with what keys owe that were forgotten for want of room, if
+    /// there are any (it may be among them). In compact memory it begins with the least debt that another key in its line
+    /// has.
     pub fn reset<K: Hash + ?Sized>(&self, policy: &str, key: &K) -> bool {
         let policy = self.limiter.policy(policy);
         policy.is_some_and(|policy| self.limiter.reset(policy, key))

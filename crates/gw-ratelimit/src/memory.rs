@@ -51,9 +51,10 @@ impl Memory {
     /// Each key has a state of its own. At most `max_keys` are held in all, over all policies; each takes 21 to 43
     /// bytes.
     ///
-    /// Memory is taken as keys come, and kept. When there is no room, keys without debt give way; if there are none,
-    /// newcomers share one quota per policy and shard of the table, until there is room again. Shards fill a little
-    /// unevenly: of a million keys' table, the first shard is full at about 98 % of the bound.
+    /// Memory is taken as keys come, and kept. When there is no room, keys without debt give way; if none is found,
+    /// one of those with the least debt is forgotten, which may be the newcomer. From then on newcomers to its policy and
+    /// shard of the table begin with no less debt than it had, until that has run off. Shards fill a little unevenly: of
+    /// a million keys' table, the first shard is full at about 98 % of the bound.
     pub const fn exact(max_keys: usize) -> Self {
         Self::of(Kind::Exact { max_keys })
     }
@@ -99,9 +100,10 @@ impl Memory {
         ))
     }
 
-    pub(crate) fn store(self, tallies: Arc<[Tally]>) -> InMemory {
+    /// For so many policies; the tallies that follow are of what their penalties keep.
+    pub(crate) fn store(self, policies: usize, tallies: Arc<[Tally]>) -> InMemory {
         match self.kind {
-            Kind::Exact { max_keys } => InMemory::Exact(Exact::new(max_keys, tallies)),
+            Kind::Exact { max_keys } => InMemory::Exact(Exact::new(max_keys, policies, tallies)),
             Kind::Compact { keys } => InMemory::Compact(Compact::new(keys, tallies)),
         }
     }

@@ -170,7 +170,7 @@ impl<K> Policy<K> {
     }
 
     /// Makes requests dearer for keys that keep being refused. Each such key takes a second place in memory while it has
-    /// strikes; a key that finds no place of its own gets none.
+    /// strikes; where there is no room, those that would be forgotten first are.
     ///
     /// In shadow mode what would have been refused is a strike, and only the policy's own decisions are changed by it.
     #[must_use]

@@ -52,20 +52,10 @@ impl KeyHash {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Receipt {
     pub(crate) key: KeyHash,
-    pub(crate) place: Place,
     /// The state that the charge led to.
     pub(crate) after: u64,
     /// What was charged, in cells.
     pub(crate) cost: u32,
-}
-
-/// Whose state a charge changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// The key's own.
-    Own,
-    /// The one that newcomers share when there is no room.
-    Overflow,
 }
 
 /// Keeps states by key. All times are nanoseconds on the limiter's clock.
@@ -76,8 +66,8 @@ pub(crate) trait Store {
     /// The state of `key` as a charge would find it.
     fn peek(&self, key: KeyHash, algorithm: &Algorithm) -> u64;
 
-    /// Decides and, if allowed, charges, as one step. The place is where it was charged, if it was. `terms` are those of
-    /// all policies, by number: a store may come by other keys on the way.
+    /// Decides and, if allowed, charges, as one step. `terms` are those of all policies, by number: a store may come by
+    /// other keys on the way.
     fn charge(
         &self,
         key: KeyHash,
@@ -85,13 +75,13 @@ pub(crate) trait Store {
         cost: u32,
         now: u64,
         terms: &[Terms],
-    ) -> (Verdict, Option<Place>);
+    ) -> Verdict;
 
-    /// Takes a charge back. `clock` is read when no further charge can come in between: what it says is not before
+    /// Takes a charge back, unless the key has been forgotten since. `clock` is read when no further charge can come in between: what it says is not before
     /// any charge made since.
     fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64);
 
-    /// Frees `key` of its debt; says whether it had a state of its own.
+    /// Frees `key` of its debt, as far as no other's may be part of it; says whether it had a state of its own.
     fn reset(&self, key: KeyHash) -> bool;
 
     /// Replaces all states of a policy. `change` is given the time as well: `clock` is read anew wherever no charge can

@@ -25,7 +25,7 @@ pub(crate) struct Tally {
     unannounced: AtomicI64,
     /// Whether requests lack the key: logged once, when it begins.
     key_missing: AtomicBool,
-    /// Whether it was logged that newcomers find no room.
+    /// Whether it was logged that there is no room.
     full_logged: AtomicBool,
     metrics: PolicyMetrics,
 }
@@ -161,7 +161,7 @@ impl Tally {
         }
     }
 
-    /// A newcomer was counted under the shared state, for want of room.
+    /// A key was forgotten in debt, for want of room.
     pub(crate) fn overflowed(&self) {
         self.overflowed.fetch_add(1, Ordering::Relaxed);
     }

@@ -227,7 +227,7 @@ pub(crate) fn full(policy: &str) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         policy,
-        "rate limit: no room for a new key, newcomers begin with debt; memory is for too few keys; logged once"
+        "rate limit: no room, keys are forgotten in debt and newcomers begin with it; memory is for too few keys; logged once"
     );
     let _ = policy;
 }

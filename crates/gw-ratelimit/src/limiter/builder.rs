@@ -268,7 +268,7 @@ impl Parts {
             lates: (0..each).map(|_| AtomicBool::new(false)).collect(),
             offenders: Mutex::new(Sketch::new(0)),
             memory: self.memory,
-            store: self.memory.store(Arc::clone(&tallies)),
+            store: self.memory.store(each, Arc::clone(&tallies)),
             tallies,
             hasher: RandomState::new(),
             keyless_hasher: RandomState::new(),

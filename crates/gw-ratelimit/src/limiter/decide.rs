@@ -129,23 +129,17 @@ impl Limiter {
         let (key, algorithm) = (charge.key, applied.algorithm);
         let cost = self.cost(charge, algorithm, now);
         applied.penalized = cost > charge.cost;
-        let (verdict, place) = if cost == 0 {
+        let verdict = if cost == 0 {
             // Free of charge, and no reason to remember the key.
             let state = self.store.peek(key, algorithm);
-            (Verdict::Allow { state }, None)
+            Verdict::Allow { state }
         } else {
             self.store.charge(key, algorithm, cost, now, &book.terms)
         };
         decision.push(Standing::new(applied, verdict, now));
-        match (verdict, place) {
-            (Verdict::Allow { state: after }, Some(place)) => {
-                let receipt = Receipt {
-                    key,
-                    place,
-                    after,
-                    cost,
-                };
-                Some((receipt, *algorithm))
+        match verdict {
+            Verdict::Allow { state: after } if cost > 0 => {
+                Some((Receipt { key, after, cost }, *algorithm))
             }
             _ => None,
         }

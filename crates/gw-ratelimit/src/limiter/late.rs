@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::decision::{PolicyId, Standing};
-use crate::store::{Place, Receipt, Store as _};
+use crate::store::{Receipt, Store as _};
 use crate::tally::Tally;
 use crate::verdict::Verdict;
 
@@ -45,7 +45,11 @@ impl Bill {
 
     /// What was charged when the request was admitted, and what was the case before.
     pub(super) fn new(charge: Charge, paid: Option<&(Receipt, Algorithm)>, mark: Mark) -> Self {
-        let paid = paid.and_then(|(receipt, algorithm)| Paid::new(*receipt, *algorithm, mark));
+        let paid = paid.map(|(receipt, algorithm)| Paid {
+            receipt: *receipt,
+            algorithm: *algorithm,
+            mark,
+        });
         Self { charge, paid }
     }
 
@@ -72,7 +76,7 @@ impl Limiter {
     ///
     /// This is a gift: the limiter does not know what the key was charged for, and who gives back more than was charged
     /// lets so much more pass. A [`Charged`](crate::Charged) knows. Of a sliding window, only what was charged in the
-    /// current window is given back. A key that shares its debt with others, for want of room, gets nothing.
+    /// current window is given back. A key that was forgotten for want of room gets nothing.
     pub fn refund(&self, charge: Charge, now: Instant) -> Option<Standing> {
         let time = self.nanos(now);
         let given = {
@@ -81,7 +85,6 @@ impl Limiter {
             let state = self.store.peek(charge.key, &algorithm);
             let receipt = Receipt {
                 key: charge.key,
-                place: Place::Own,
                 after: state,
                 cost: charge.cost.min(algorithm.used(state, time)),
             };
@@ -113,11 +116,15 @@ impl Limiter {
             return 0;
         };
         let cells = receipt.cost;
-        let mut paid = Paid::new(receipt, *algorithm, mark);
-        if let (Some(paid), Some(before)) = (&mut paid, &bill.paid) {
+        let mut paid = Paid {
+            receipt,
+            algorithm: *algorithm,
+            mark,
+        };
+        if let Some(before) = &bill.paid {
             paid.join(before);
         }
-        bill.paid = paid;
+        bill.paid = Some(paid);
         drop(book);
         self.tally(&bill.charge, |tally| tally.charged_late(cells));
         cells
@@ -172,15 +179,14 @@ impl Limiter {
                 .store
                 .charge(charge.key, &roomy, cells, now, &book.terms);
             match charged {
-                (Verdict::Allow { state: after }, place) => {
-                    return place.map(|place| Receipt {
+                Verdict::Allow { state: after } => {
+                    return Some(Receipt {
                         key: charge.key,
-                        place,
                         after,
                         cost: cells,
                     });
                 }
-                (Verdict::Deny { state, .. } | Verdict::DenyForever { state }, _) => {
+                Verdict::Deny { state, .. } | Verdict::DenyForever { state } => {
                     cells = cells.min(roomy.balance(state, now).remaining);
                 }
             }
@@ -253,16 +259,6 @@ impl Limiter {
 }
 
 impl Paid {
-    /// `None` if it was charged to a state that the key shares with others: what they are charged and given back meanwhile
-    /// is not known.
-    fn new(receipt: Receipt, algorithm: Algorithm, mark: Mark) -> Option<Self> {
-        (receipt.place == Place::Own).then_some(Self {
-            receipt,
-            algorithm,
-            mark,
-        })
-    }
-
     /// Adds what was charged before, if this followed it at once. Otherwise that is not given back any more: what became
     /// of it since is not known, and to take back too much would let too much pass.
     fn join(&mut self, before: &Self) {

@@ -6,8 +6,7 @@ use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::decision::{Decision, PolicyId, Ruling};
 use crate::penalty::Strikes;
-use crate::store::{KeyHash, Place, Receipt, Store as _};
-use crate::verdict::Verdict;
+use crate::store::{KeyHash, Store as _};
 
 /// What a policy with a penalty keeps of strikes: in the store, as if it were a policy of its own.
 #[derive(Debug, Clone, Copy)]
@@ -121,17 +120,9 @@ impl Limiter {
     /// One more, if it makes a difference.
     fn strike(&self, book: &Book, slot: &Slot, key: KeyHash, now: u64) {
         let (key, algorithm) = (slot.key(key), &slot.algorithm);
-        let charged = self.store.charge(key, algorithm, 1, now, &book.terms);
-        if let (Verdict::Allow { state: after }, Some(place @ Place::Overflow)) = charged {
-            // There is no room for it. Shared by all newcomers, it would be held against those who did nothing.
-            let receipt = Receipt {
-                key,
-                place,
-                after,
-                cost: 1,
-            };
-            self.store.undo(receipt, algorithm, &|| now);
-        }
+        // Where there is no room, exact memory forgets it: held against newcomers, it would be against those who did
+        // nothing.
+        self.store.charge(key, algorithm, 1, now, &book.terms);
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::notes::Notes;
 use super::set::{Seat, Set, TICK};
-use super::{KeyHash, Place, Receipt, Store};
+use super::{KeyHash, Receipt, Store};
 use crate::algorithm::Algorithm;
 use crate::limiter::Terms;
 use crate::sync::Mutex;
@@ -85,10 +85,10 @@ impl Store for Compact {
         cost: u32,
         now: u64,
         _: &[Terms],
-    ) -> (Verdict, Option<Place>) {
+    ) -> Verdict {
         let (Algorithm::Gcra(gcra), Some(spot)) = (algorithm, self.spot(key)) else {
             // Not reached: each policy has sets, and counts by rate.
-            return (Verdict::DenyForever { state: 0 }, None);
+            return Verdict::DenyForever { state: 0 };
         };
         let (verdict, seat) = spot
             .set
@@ -98,13 +98,11 @@ impl Store for Compact {
             Some(Seat::Free) => self.notes.take(key, Tally::key_added),
             Some(Seat::Indebted) => self.notes.take(key, Tally::overflowed),
         }
-        (verdict, seat.map(|_| Place::Own))
+        verdict
     }
 
     fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {
-        let Receipt {
-            key, after, cost, ..
-        } = receipt;
+        let Receipt { key, after, cost } = receipt;
         if let Some(spot) = self.spot(key) {
             spot.set.lower(spot.fingerprint, spot.lock, |tat| {
                 algorithm.take_back(tat, after, cost, clock())

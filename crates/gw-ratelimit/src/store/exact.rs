@@ -3,7 +3,7 @@ use std::thread::available_parallelism;
 
 use super::notes::Notes;
 use super::table::Table;
-use super::{KeyHash, Place, Receipt, Store};
+use super::{KeyHash, Receipt, Store};
 use crate::algorithm::Algorithm;
 use crate::limiter::Terms;
 use crate::tally::Tally;
@@ -15,13 +15,20 @@ use crate::verdict::Verdict;
 /// at a few places further on in its shard for keys whose debt has run off. There is no background task and no pause
 /// that grows with the number of keys, but for the doubling of one shard's table while it fills up.
 ///
-/// At the bound, keys without debt give way. If there are none among those looked at, the newcomer shares one state
-/// with all others of its policy and shard that found no room. So nobody's debt is forgiven, by three rules:
+/// At the bound, keys that nothing is lost with give way. If there are none among those looked at, the one with the least
+/// debt is forgotten, be it the newcomer itself. Nobody's debt is forgiven, since each shard has a *floor* for each
+/// policy:
 ///
-/// - only a key without debt is forgotten;
-/// - a key that gets a place of its own begins with the shared debt, since some of that may be its own;
-/// - a key that is new or was forgotten begins no earlier than the last debt that was forgotten (`floor`), so that a
-///   thread whose clock reading is older cannot see it as further in the past.
+/// - A key that is not in the table begins at the floor.
+/// - Whenever a key is forgotten, with debt or without, the floor rises to its state if it is below. Nothing lowers it but
+///   a change of quotas, which changes all states in the same way.
+///
+/// So the floor is no less than the debt of any key that was forgotten, and a thread whose clock reading is older does not
+/// see such a key as further in the past. The debt of others that a newcomer begins with is the least there was.
+///
+/// There was another rule before: the newcomers that found no room shared one state, and who got a place later began with
+/// all of that. Such places were held for longer than their owners' debts would have been, so a table that was full once
+/// stayed so: at 100 % load it refused 95 % of newcomers with one request each.
 #[derive(Debug)]
 pub(crate) struct Exact {
     shards: Box<[Aligned]>,
@@ -38,10 +45,18 @@ struct Shard {
     table: Table,
     /// The most keys in this shard.
     capacity: usize,
-    /// The latest time since when a key that was forgotten had no debt.
-    floor: u64,
-    /// For each policy, the state shared by those that found no room.
-    overflow: Box<[u64]>,
+    /// For each policy, what a key begins with that is not in the table. What penalties keep comes after the policies and
+    /// has none: strikes may be forgiven, and must not be held against newcomers, who did nothing.
+    floors: Box<[u64]>,
+}
+
+/// A key that may be forgotten.
+#[derive(Debug, Clone, Copy)]
+struct Debtor {
+    key: KeyHash,
+    state: u64,
+    /// When its debt will have run off.
+    idle_at: u64,
 }
 
 impl Exact {
@@ -57,15 +72,14 @@ impl Exact {
     /// How many it looks at when there is no room: sixteen cache lines.
     const SWEEP_WHEN_FULL: usize = 64;
 
-    /// Room for `max_keys` keys in all, at least 1.
-    pub(crate) fn new(max_keys: usize, tallies: Arc<[Tally]>) -> Self {
+    /// Room for `max_keys` keys in all, at least 1. Only the first `policies` have debts that are never forgiven.
+    pub(crate) fn new(max_keys: usize, policies: usize, tallies: Arc<[Tally]>) -> Self {
         let count = Self::shard_count(max_keys);
         let shards = (0..count)
             .map(|shard| Shard {
                 table: Table::default(),
                 capacity: max_keys / count + usize::from(shard < max_keys % count),
-                floor: 0,
-                overflow: vec![0; tallies.len()].into(),
+                floors: vec![0; policies].into(),
             })
             .map(|shard| Aligned(RwLock::new(shard)))
             .collect();
@@ -101,53 +115,70 @@ impl Exact {
         cost: u32,
         now: u64,
         terms: &[Terms],
-    ) -> (Verdict, Option<Place>) {
+    ) -> Verdict {
         if let Some(word) = shard.table.get_mut(key) {
-            let verdict = word.charge_alone(algorithm, cost, now);
-            let charged = matches!(verdict, Verdict::Allow { .. });
-            return (verdict, charged.then_some(Place::Own));
+            return word.charge_alone(algorithm, cost, now);
         }
-        let verdict = algorithm.decide(shard.unknown(key, algorithm), now, cost);
-        let Verdict::Allow { state } = verdict else {
-            return (verdict, None);
-        };
-        let place = if self.make_room(shard, now, terms) {
-            shard.table.insert(key, state, shard.capacity);
-            self.notes.take(key, Tally::key_added);
-            Place::Own
-        } else {
-            if let Some(shared) = shard.overflow.get_mut(key.policy()) {
-                *shared = state;
-            }
-            self.notes.take(key, Tally::overflowed);
-            Place::Overflow
-        };
-        (verdict, Some(place))
+        let verdict = algorithm.decide(shard.unknown(key), now, cost);
+        if let Verdict::Allow { state } = verdict {
+            self.take_in(shard, Debtor::new(key, state, terms), now, terms);
+        }
+        verdict
     }
 
-    /// Forgets some keys without debt. `false` if the shard is full even so.
-    fn make_room(&self, shard: &mut Shard, now: u64, terms: &[Terms]) -> bool {
-        // A key of a policy that is not known stays.
-        let idle_at = |key: KeyHash, state| match terms.get(key.policy()) {
-            Some(terms) => terms.algorithm.idle_at(state),
-            None => u64::MAX,
-        };
-        let full = shard.table.len() >= shard.capacity;
-        let looks = if full {
-            Self::SWEEP_WHEN_FULL
+    /// Finds a place for a newcomer, or forgets it at once.
+    fn take_in(&self, shard: &mut Shard, newcomer: Debtor, now: u64, terms: &[Terms]) {
+        if shard.table.len() >= shard.capacity {
+            let forgotten = Self::make_room(shard, newcomer, now, terms);
+            self.forgotten(shard, forgotten, now, terms);
+            if forgotten.key == newcomer.key {
+                return;
+            }
+            self.notes.take(forgotten.key, Tally::key_removed);
         } else {
-            Self::SWEEP
-        };
-        for _ in 0..looks {
-            if let Some((key, idle_at)) = shard.table.sweep_one(now, idle_at) {
-                shard.floor = shard.floor.max(idle_at);
-                self.notes.take(key, Tally::key_removed);
-                if full {
-                    return true;
+            for _ in 0..Self::SWEEP {
+                let is_idle = |key, state| Debtor::new(key, state, terms).idle_at <= now;
+                if let Some((key, state)) = shard.table.sweep_one(is_idle) {
+                    self.forgotten(shard, Debtor::new(key, state, terms), now, terms);
+                    self.notes.take(key, Tally::key_removed);
                 }
             }
         }
-        !full
+        let Debtor { key, state, .. } = newcomer;
+        shard.table.insert(key, state, shard.capacity);
+        self.notes.take(key, Tally::key_added);
+    }
+
+    /// Takes out the first key that nothing is lost with, or else the one with the least debt of those looked at; unless
+    /// that is the newcomer, which is not in the table. Says which.
+    fn make_room(shard: &mut Shard, newcomer: Debtor, now: u64, terms: &[Terms]) -> Debtor {
+        let mut least = newcomer;
+        for _ in 0..Self::SWEEP_WHEN_FULL {
+            let Shard { table, floors, .. } = shard;
+            let swept = table.sweep_one(|key, state| {
+                let debtor = Debtor::new(key, state, terms);
+                if debtor.idle_at < least.idle_at {
+                    least = debtor;
+                }
+                debtor.idle_at <= now || debtor.is_below(floors, terms)
+            });
+            if let Some((key, state)) = swept {
+                return Debtor::new(key, state, terms);
+            }
+        }
+        shard.table.remove(least.key);
+        least
+    }
+
+    /// Sees to it that nothing is lost of what a key owes that is not in the table any more.
+    fn forgotten(&self, shard: &mut Shard, debtor: Debtor, now: u64, terms: &[Terms]) {
+        let policy = debtor.key.policy();
+        if let (Some(floor), Some(terms)) = (shard.floors.get_mut(policy), terms.get(policy)) {
+            *floor = terms.algorithm.later(*floor, debtor.state);
+        }
+        if debtor.idle_at > now {
+            self.notes.take(debtor.key, Tally::overflowed);
+        }
     }
 
     pub(crate) fn take_changed(&self) -> bool {
@@ -156,14 +187,14 @@ impl Exact {
 }
 
 impl Store for Exact {
-    fn peek(&self, key: KeyHash, algorithm: &Algorithm) -> u64 {
+    fn peek(&self, key: KeyHash, _: &Algorithm) -> u64 {
         let Some(shard) = self.shard(key) else {
             return 0;
         };
         let shard = read(shard);
         match shard.table.get(key) {
             Some(word) => word.get(),
-            None => shard.unknown(key, algorithm),
+            None => shard.unknown(key),
         }
     }
 
@@ -174,20 +205,16 @@ impl Store for Exact {
         cost: u32,
         now: u64,
         terms: &[Terms],
-    ) -> (Verdict, Option<Place>) {
+    ) -> Verdict {
         let Some(shard) = self.shard(key) else {
             // Not reached: there is at least one shard, and their number is a power of two.
-            return (Verdict::DenyForever { state: 0 }, None);
+            return Verdict::DenyForever { state: 0 };
         };
         {
             let shard = read(shard);
             let word = shard.table.get(key);
-            match word.and_then(|word| word.charge(algorithm, cost, now)) {
-                Some(Verdict::Allow { state }) => {
-                    return (Verdict::Allow { state }, Some(Place::Own));
-                }
-                Some(denied) => return (denied, None),
-                None => {}
+            if let Some(verdict) = word.and_then(|word| word.charge(algorithm, cost, now)) {
+                return verdict;
             }
         }
         // First sight, or so much coming and going that this thread never got in between.
@@ -195,27 +222,14 @@ impl Store for Exact {
     }
 
     fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {
-        let Receipt {
-            key,
-            place,
-            after,
-            cost,
-        } = receipt;
+        let Receipt { key, after, cost } = receipt;
         let Some(shard) = self.shard(key) else { return };
         let mut shard = write(shard);
         let latest = clock();
-        match place {
-            Place::Own => {
-                // A key that has been forgotten since had no debt any more, so there is nothing to give back.
-                if let Some(word) = shard.table.get_mut(key) {
-                    word.set(algorithm.take_back(word.get(), after, cost, latest));
-                }
-            }
-            Place::Overflow => {
-                if let Some(shared) = shard.overflow.get_mut(key.policy()) {
-                    *shared = algorithm.take_back(*shared, after, cost, latest);
-                }
-            }
+        // What a key owed that has been forgotten since may be another's by now, so nothing is taken off the floor. If the
+        // key has come back, it began no lower than what it owed.
+        if let Some(word) = shard.table.get_mut(key) {
+            word.set(algorithm.take_back(word.get(), after, cost, latest));
         }
     }
 
@@ -238,18 +252,36 @@ impl Store for Exact {
             for word in shard.table.of_policy(policy) {
                 word.set(change(word.get(), now));
             }
-            if let Some(shared) = shard.overflow.get_mut(policy) {
-                *shared = change(*shared, now);
+            if let Some(floor) = shard.floors.get_mut(policy) {
+                *floor = change(*floor, now);
             }
         }
     }
 }
 
 impl Shard {
-    /// The state that a key without a place of its own begins with.
-    fn unknown(&self, key: KeyHash, algorithm: &Algorithm) -> u64 {
-        let shared = self.overflow.get(key.policy()).copied();
-        algorithm.later(algorithm.idle(self.floor), shared.unwrap_or(0))
+    /// The state that a key begins with that is not in the table.
+    fn unknown(&self, key: KeyHash) -> u64 {
+        self.floors.get(key.policy()).copied().unwrap_or(0)
+    }
+}
+
+impl Debtor {
+    fn new(key: KeyHash, state: u64, terms: &[Terms]) -> Self {
+        let terms = terms.get(key.policy());
+        Self {
+            key,
+            state,
+            // A key of a policy that is not known goes last.
+            idle_at: terms.map_or(u64::MAX, |terms| terms.algorithm.idle_at(state)),
+        }
+    }
+
+    /// Whether the key would begin with no less debt than it has, were it forgotten.
+    fn is_below(&self, floors: &[u64], terms: &[Terms]) -> bool {
+        let policy = self.key.policy();
+        let both = floors.get(policy).zip(terms.get(policy));
+        both.is_some_and(|(floor, terms)| terms.algorithm.later(*floor, self.state) == *floor)
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Compact, Exact, KeyHash, Place, Receipt, Store};
+use super::{Compact, Exact, KeyHash, Receipt, Store};
 use crate::algorithm::Algorithm;
 use crate::limiter::Terms;
 use crate::verdict::Verdict;
@@ -39,7 +39,7 @@ impl Store for InMemory {
         cost: u32,
         now: u64,
         terms: &[Terms],
-    ) -> (Verdict, Option<Place>) {
+    ) -> Verdict {
         of_either!(self, store => store.charge(key, algorithm, cost, now, terms))
     }
 

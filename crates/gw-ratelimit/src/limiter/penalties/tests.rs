@@ -132,12 +132,16 @@ fn strikes_that_find_no_room_are_nobodys() {
         .build()
         .unwrap();
     let now = fixed();
-    // It has the only place.
+    // It has the only place, and owes more than a strike is remembered.
     assert!(check(&limiter, "first", now).is_allowed());
+    let second = limiter.charge(limiter.policy("p").unwrap(), "second", 0);
+    assert!(limiter.penalize(&second, 1, now));
+    assert_eq!(strikes(&limiter, "second", now), Some(0));
+    // Once it was forgotten that it asked, what it owes is what everybody begins with, and the place is free for strikes.
     for _ in 0..5 {
         check(&limiter, "second", now);
     }
-    assert_eq!(strikes(&limiter, "second", now), Some(0));
+    assert_eq!(strikes(&limiter, "second", now), Some(2));
     assert_eq!(strikes(&limiter, "third", now), Some(0));
 }
 

@@ -16,7 +16,7 @@ fn rate(millis: u64, burst: u32) -> Gcra {
 }
 
 fn charge(store: &Compact, key: KeyHash, gcra: &Gcra, cost: u32, now: u64) -> Verdict {
-    store.charge(key, &Algorithm::Gcra(*gcra), cost, now, &[]).0
+    store.charge(key, &Algorithm::Gcra(*gcra), cost, now, &[])
 }
 
 fn allowed(store: &Compact, key: KeyHash, gcra: &Gcra, now: u64) -> bool {
@@ -216,13 +216,8 @@ fn threads_give_nobody_more() {
                         charge(store, key(client, 0), &gcra, 1, 0)
                     {
                         if n % 3 == 0 {
-                            let (key, place, cost) = (key(client, 0), Place::Own, 1);
-                            let receipt = Receipt {
-                                key,
-                                place,
-                                after,
-                                cost,
-                            };
+                            let (key, cost) = (key(client, 0), 1);
+                            let receipt = Receipt { key, after, cost };
                             store.undo(receipt, &Algorithm::Gcra(gcra), &|| 0);
                         } else {
                             passed[client as usize].fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use crate::quota::Quota;
 use crate::store::tests::{key, tallies};
 
 fn store(max_keys: usize, policies: usize) -> Exact {
-    Exact::new(max_keys, tallies(policies))
+    Exact::new(max_keys, policies, tallies(policies))
 }
 
 /// Ten seconds to a cell.
@@ -17,13 +17,7 @@ fn slow(burst: u32) -> Gcra {
 }
 
 /// Both of the policies count alike.
-fn charge(
-    store: &Exact,
-    key: KeyHash,
-    gcra: &Gcra,
-    cost: u32,
-    now: u64,
-) -> (Verdict, Option<Place>) {
+fn charge(store: &Exact, key: KeyHash, gcra: &Gcra, cost: u32, now: u64) -> Verdict {
     let algorithm = Algorithm::Gcra(*gcra);
     let quota = Quota::per_second(1);
     let terms = [Terms { quota, algorithm }; 2];
@@ -31,7 +25,7 @@ fn charge(
 }
 
 fn allowed(store: &Exact, key: KeyHash, gcra: &Gcra, now: u64) -> bool {
-    matches!(charge(store, key, gcra, 1, now).0, Verdict::Allow { .. })
+    matches!(charge(store, key, gcra, 1, now), Verdict::Allow { .. })
 }
 
 fn peek(store: &Exact, key: KeyHash, gcra: &Gcra) -> u64 {
@@ -117,29 +111,60 @@ fn keys_without_debt_give_way() {
 }
 
 #[test]
-fn newcomers_share_one_quota_when_all_are_in_debt() {
-    // Below 128 keys there is one shard, so one shared state.
+fn the_least_debt_gives_way() {
+    // Below 128 keys there is one shard, so one floor for each policy.
     let (store, gcra) = (store(10, 2), slow(3));
     for n in 0..10 {
-        assert!(allowed(&store, key(n, 0), &gcra, 0));
+        let cost = if n == 7 { 1 } else { 3 };
+        charge(&store, key(n, 0), &gcra, cost, 0);
     }
-    let passed = (10..100)
-        .filter(|n| allowed(&store, key(*n, 0), &gcra, 0))
-        .count();
-    assert_eq!(passed, 3);
-    // Another policy's newcomers share another.
-    let passed = (10..100)
-        .filter(|n| allowed(&store, key(*n, 1), &gcra, 0))
-        .count();
-    assert_eq!(passed, 3);
-    assert_eq!((held(&store), overflowed(&store)), (10, 6));
-    // Ten seconds later the ten have run off, and newcomers get places of their own. Each may have had its share of
-    // the shared state, so it begins with that.
-    let now = gcra.interval();
-    assert!(allowed(&store, key(50, 0), &gcra, now));
-    assert!(!allowed(&store, key(50, 0), &gcra, now));
-    assert!(allowed(&store, key(51, 0), &gcra, now));
-    assert_eq!(overflowed(&store), 6);
+    // It owes more than the one with a cell, which has to go; the next one begins with that cell.
+    charge(&store, key(10, 0), &gcra, 2, 0);
+    assert_eq!((held(&store), overflowed(&store)), (10, 1));
+    for n in [7, 11] {
+        assert_eq!(peek(&store, key(n, 0), &gcra), gcra.interval());
+    }
+    // The other policy's newcomers have lost nobody yet.
+    assert_eq!(peek(&store, key(7, 1), &gcra), 0);
+    // This one owes the least itself.
+    assert!(allowed(&store, key(20, 1), &gcra, 0));
+    assert_eq!((held(&store), overflowed(&store)), (10, 2));
+    assert_eq!(store.notes.tallies()[1].counts().keys, 0);
+    assert_eq!(peek(&store, key(20, 1), &gcra), gcra.interval());
+}
+
+#[test]
+fn newcomers_recover_when_the_debts_have_run_off() {
+    let (store, gcra) = (store(10, 1), slow(3));
+    for n in 0..1_000 {
+        allowed(&store, key(n, 0), &gcra, 0);
+    }
+    assert!(!allowed(&store, key(1_000, 0), &gcra, 0));
+    // Ten have room for one cell each, and one is forgotten at once.
+    let passed = (1_001..2_000).filter(|n| allowed(&store, key(*n, 0), &gcra, gcra.interval()));
+    assert_eq!(passed.count(), 11);
+    let later = gcra.interval() + gcra.tolerance();
+    assert_eq!(
+        charge(&store, key(2_000, 0), &gcra, 3, later),
+        Verdict::Allow {
+            state: later + gcra.tolerance()
+        }
+    );
+}
+
+#[test]
+fn strikes_are_not_held_against_newcomers() {
+    // The second is of what a penalty keeps.
+    let (store, gcra) = (Exact::new(1, 1, tallies(2)), slow(3));
+    for (n, policy, cost) in [(1, 1, 1), (2, 1, 2), (3, 0, 3), (4, 1, 1)] {
+        charge(&store, key(n, policy), &gcra, cost, 0);
+    }
+    // The last was forgotten at once, the others one by one.
+    assert_eq!(peek(&store, key(3, 0), &gcra), gcra.tolerance());
+    assert_eq!((held(&store), overflowed(&store)), (1, 3));
+    for n in 1..6 {
+        assert_eq!(peek(&store, key(n, 1), &gcra), 0);
+    }
 }
 
 #[test]
@@ -154,31 +179,66 @@ fn a_forgotten_debt_binds_an_older_clock() {
     assert!(allowed(&store, key(1, 0), &gcra, run_off));
 }
 
-#[test]
-fn charges_are_taken_back_where_they_were_made() {
-    let (store, gcra) = (store(1, 1), slow(2));
-    for (key, expected) in [(key(1, 0), Place::Own), (key(2, 0), Place::Overflow)] {
-        let (verdict, place) = charge(&store, key, &gcra, 2, 0);
-        let Verdict::Allow { state: after } = verdict else {
-            panic!("within the burst");
-        };
-        assert_eq!(place, Some(expected));
-        assert_eq!(peek(&store, key, &gcra), gcra.tolerance());
-        let receipt = Receipt {
-            key,
-            place: expected,
-            after,
-            cost: 2,
-        };
-        store.undo(receipt, &Algorithm::Gcra(gcra), &|| 0);
-        assert_eq!(peek(&store, key, &gcra), 0);
-        charge(&store, key, &gcra, 2, 0);
+proptest! {
+    /// The same said of states, for both algorithms: whoever was forgotten begins with no less than it owed, and no key's
+    /// debt falls by anything that others do.
+    #[test]
+    fn no_state_ever_falls(
+        max_keys in 1..12usize,
+        arrivals in prop::collection::vec((0..20u64, 0..2u8, -300..1_500i64, 1..4u32), 1..200),
+    ) {
+        let store = store(max_keys, 2);
+        let nanos = std::time::Duration::from_nanos;
+        let quotas = [Quota::per(nanos(1_000), 1).burst(3), Quota::sliding_window(5, nanos(4_000))];
+        let terms = quotas.map(|quota| Terms { quota, algorithm: Algorithm::new(quota).unwrap() });
+        let mut known = std::collections::HashMap::new();
+        let mut now = 0u64;
+        for (n, policy, step, cost) in arrivals {
+            now = now.saturating_add_signed(step);
+            let key = key(n, policy);
+            let charged = store.charge(key, &terms[key.policy()].algorithm, cost, now, &terms);
+            if let Verdict::Allow { state } = charged {
+                known.insert(key, state);
+            }
+            prop_assert!(held(&store) <= max_keys as u64);
+            for (key, known) in &mut known {
+                let algorithm = &terms[key.policy()].algorithm;
+                let state = store.peek(*key, algorithm);
+                prop_assert_eq!(algorithm.later(state, *known), state);
+                *known = state;
+            }
+        }
     }
+}
+
+#[test]
+fn what_a_forgotten_key_was_charged_is_not_taken_back() {
+    let (store, gcra) = (store(1, 1), slow(4));
+    let rate = Algorithm::Gcra(gcra);
+    let receipt = |n: u64, cost: u32| match charge(&store, key(n, 0), &gcra, cost, 0) {
+        Verdict::Allow { state: after } => Receipt {
+            key: key(n, 0),
+            after,
+            cost,
+        },
+        denied => panic!("{denied:?}"),
+    };
+    let own = receipt(1, 2);
+    let forgotten = receipt(2, 1);
+    store.undo(forgotten, &rate, &|| 0);
+    assert_eq!(peek(&store, key(2, 0), &gcra), gcra.interval());
+    store.undo(own, &rate, &|| 0);
+    assert_eq!(peek(&store, key(1, 0), &gcra), 0);
+    // It comes back, with the floor below it: what it was charged before is taken back, and no more.
+    receipt(2, 1);
+    store.undo(forgotten, &rate, &|| 0);
+    assert_eq!(peek(&store, key(2, 0), &gcra), gcra.interval());
 }
 
 #[test]
 fn a_smaller_burst_cuts_long_debts() {
     let (store, gcra) = (store(1, 2), slow(5));
+    // One that has a place, and one that was forgotten at once.
     for policy in [0, 1] {
         charge(&store, key(1, policy), &gcra, 5, 0);
     }
@@ -224,7 +284,7 @@ proptest! {
         let mut now = 0u64;
         for (n, policy, step, cost) in arrivals {
             now = now.saturating_add_signed(step);
-            if matches!(charge(&store, key(n, policy), &gcra, cost, now).0, Verdict::Allow { .. }) {
+            if matches!(charge(&store, key(n, policy), &gcra, cost, now), Verdict::Allow { .. }) {
                 passed[n as usize][usize::from(policy)].push((now, u64::from(cost)));
             }
             prop_assert!(held(&store) <= max_keys as u64);
