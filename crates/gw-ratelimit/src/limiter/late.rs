@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Book, Charge, Limiter};
@@ -21,11 +20,11 @@ pub(crate) struct Bill {
 
 /// Charges that can be taken back as one: nobody else was charged between them, and no debt ran off.
 #[derive(Debug, Clone, Copy)]
-struct Paid {
-    receipt: Receipt,
+pub(super) struct Paid {
+    pub(super) receipt: Receipt,
     /// What was in force. Where a quota has changed since, a cell gives back what it cost then.
-    algorithm: Algorithm,
-    mark: Mark,
+    pub(super) algorithm: Algorithm,
+    pub(super) mark: Mark,
 }
 
 /// What was the case before a charge.
@@ -43,9 +42,9 @@ impl Bill {
         Self { charge, paid: None }
     }
 
-    /// What was charged when the request was admitted, and what was the case before.
-    pub(super) fn new(charge: Charge, paid: Option<&(Receipt, Algorithm)>, mark: Mark) -> Self {
-        let paid = paid.and_then(|(receipt, algorithm)| Paid::new(*receipt, *algorithm, mark));
+    /// What was charged when the request was admitted.
+    pub(super) fn new(charge: Charge, paid: Option<&Paid>) -> Self {
+        let paid = paid.copied().filter(Paid::is_own);
         Self { charge, paid }
     }
 
@@ -65,6 +64,7 @@ impl Limiter {
         let mut bill = Bill::empty(charge);
         self.debit(&mut bill, charge.cost, now);
         self.standing(&charge, self.nanos(now))
+            .filter(|standing| !standing.is_off())
     }
 
     /// Takes `charge` off a key's debt, as far as there is any. Returns how the key stands then; `None` for a policy of
@@ -78,15 +78,16 @@ impl Limiter {
         let given = {
             let book = self.book.read();
             let algorithm = book.terms(&charge)?.algorithm;
+            let mark = self.mark(&charge);
             let state = self.store.peek(charge.key, &algorithm);
             let receipt = Receipt {
                 key: charge.key,
                 place: Place::Own,
                 after: state,
-                cost: charge.cost.min(algorithm.used(state, time)),
+                cost: charge.cost.min(algorithm.refundable(state, time)),
             };
             if receipt.cost > 0 {
-                self.take_back(receipt, &algorithm, None, time);
+                self.take_back(receipt, &algorithm, mark, time);
             }
             receipt.cost
         };
@@ -113,7 +114,12 @@ impl Limiter {
             return 0;
         };
         let cells = receipt.cost;
-        let mut paid = Paid::new(receipt, *algorithm, mark);
+        let paid = Paid {
+            receipt,
+            algorithm: *algorithm,
+            mark,
+        };
+        let mut paid = Some(paid).filter(Paid::is_own);
         if let (Some(paid), Some(before)) = (&mut paid, &bill.paid) {
             paid.join(before);
         }
@@ -143,7 +149,7 @@ impl Limiter {
             cost: cells,
             ..paid.receipt
         };
-        self.take_back(receipt, &paid.algorithm, Some(paid.mark), now);
+        self.take_back(receipt, &paid.algorithm, paid.mark, now);
         paid.take_off(cells);
         drop(book);
         self.tally(&bill.charge, |tally| tally.refunded(cells));
@@ -189,7 +195,8 @@ impl Limiter {
     }
 
     /// What was charged before cannot be taken back any more: debts were cut, or freed, and what is there now may be
-    /// someone else's. Called after a key's debt was freed, and before the debts of a policy are cut.
+    /// someone else's. Called when a key's debt was freed, while nobody charges or takes back, and before the debts of a
+    /// policy are cut.
     pub(super) fn revise(&self, policy: PolicyId) {
         if let Some(revisions) = self.revisions.get(policy.index()) {
             revisions.fetch_add(1, Ordering::Release);
@@ -201,37 +208,27 @@ impl Limiter {
         revision.map_or(0, |revision| revision.load(Ordering::Acquire))
     }
 
-    /// What is the case with the policies that are to be charged. Who looks before charging, and finds it unchanged when
+    /// What is the case with a policy that is to be charged. Who looks before charging, and finds it unchanged when
     /// taking the charge back, has missed nothing.
-    pub(super) fn marks(&self, charges: &[Charge]) -> SmallVec<[Mark; 4]> {
-        charges.iter().map(|charge| self.mark(charge)).collect()
-    }
-
-    fn mark(&self, charge: &Charge) -> Mark {
+    pub(super) fn mark(&self, charge: &Charge) -> Mark {
         Mark {
             revision: self.revision(charge),
             refunds: self.refunds.until_now(charge.key),
         }
     }
 
-    /// Takes a charge back. Without a mark it was made a moment ago.
-    pub(super) fn take_back(
-        &self,
-        receipt: Receipt,
-        algorithm: &Algorithm,
-        mark: Option<Mark>,
-        now: u64,
-    ) {
+    /// Takes a charge back that was made after the mark.
+    pub(super) fn take_back(&self, receipt: Receipt, algorithm: &Algorithm, mark: Mark, now: u64) {
         let key = receipt.key;
         let until_now = self.refunds.until_now(key);
-        let since = until_now.saturating_sub(mark.map_or(until_now, |mark| mark.refunds));
+        let since = until_now.saturating_sub(mark.refunds);
         let owed = algorithm.owed(receipt.cost);
         let receipt = Receipt {
             after: algorithm.without(receipt.after, since),
             ..receipt
         };
         self.store.undo(receipt, algorithm, &|| {
-            // Nothing is charged while this is asked. What was taken back since a moment ago is as if time had gone by.
+            // Nothing is charged while this is asked. What was taken back within this moment is as if time had gone by.
             let moment = self.refunds.add(key, owed).saturating_sub(until_now);
             let now = now.max(self.nanos(Instant::now()));
             now.saturating_add(moment)
@@ -253,14 +250,10 @@ impl Limiter {
 }
 
 impl Paid {
-    /// `None` if it was charged to a state that the key shares with others: what they are charged and given back meanwhile
+    /// Not if it was charged to a state that the key shares with others: what they are charged and given back meanwhile
     /// is not known.
-    fn new(receipt: Receipt, algorithm: Algorithm, mark: Mark) -> Option<Self> {
-        (receipt.place == Place::Own).then_some(Self {
-            receipt,
-            algorithm,
-            mark,
-        })
+    fn is_own(&self) -> bool {
+        self.receipt.place == Place::Own
     }
 
     /// Adds what was charged before, if this followed it at once. Otherwise that is not given back any more: what became
