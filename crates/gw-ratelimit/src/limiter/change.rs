@@ -104,14 +104,11 @@ impl Limiter {
     pub(crate) fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
         let charge = self.charge(policy, key, 0);
         // While no decision is under way: what it is about to take back would come off what is charged afterwards.
-        let mut held = false;
-        self.book.change(
-            |_| {},
-            |()| {
-                held = self.store.reset(charge.key);
-                self.revise(policy);
-            },
-        );
+        let held = self.book.alone(|| {
+            let held = self.store.reset(charge.key);
+            self.revise(policy);
+            held
+        });
         let struck = self.forget_strikes(&charge);
         self.announce();
         held || struck

@@ -61,8 +61,8 @@ impl Limiter {
     /// off. It never comes to be more than **two bursts** (or twice the limit of a sliding window): what would go beyond
     /// is not charged. So no mistake in a cost locks a client out for longer than it takes to win back two bursts.
     pub fn charge_late(&self, charge: Charge, now: Instant) -> Option<Standing> {
-        let mut bill = Bill::empty(charge);
-        self.debit(&mut bill, charge.cost, now);
+        let cells = self.debit(&mut Bill::empty(charge), charge.cost, now);
+        self.tell_debit(&charge, cells);
         self.standing(&charge, self.nanos(now))
             .filter(|standing| !standing.is_off())
     }
@@ -91,13 +91,12 @@ impl Limiter {
             }
             receipt.cost
         };
-        if given > 0 {
-            self.tally(&charge, |tally| tally.refunded(given));
-        }
+        self.tell_credit(&charge, given);
         self.standing(&charge, time)
     }
 
-    /// Charges `cells` more: how many were charged. What does not fit into two bursts of debt is not.
+    /// Charges `cells` more: how many were charged. What does not fit into two bursts of debt is not. Nobody is told yet,
+    /// since a bill stands under a lock.
     pub(crate) fn debit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
         let now = self.nanos(now);
         let book = self.book.read();
@@ -124,12 +123,10 @@ impl Limiter {
             paid.join(before);
         }
         bill.paid = paid;
-        drop(book);
-        self.tally(&bill.charge, |tally| tally.charged_late(cells));
         cells
     }
 
-    /// Gives back `cells` of what was charged, or all of it: how many were given back.
+    /// Gives back `cells` of what was charged, or all of it: how many were given back. Nobody is told yet.
     pub(crate) fn credit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
         let now = self.nanos(now);
         let Some(paid) = &mut bill.paid else {
@@ -140,7 +137,7 @@ impl Limiter {
             return 0;
         }
         // Held until it is done, so that no debts are cut in between.
-        let book = self.book.read();
+        let _book = self.book.read();
         if paid.mark.revision != self.revision(&bill.charge) {
             bill.paid = None;
             return 0;
@@ -151,8 +148,6 @@ impl Limiter {
         };
         self.take_back(receipt, &paid.algorithm, paid.mark, now);
         paid.take_off(cells);
-        drop(book);
-        self.tally(&bill.charge, |tally| tally.refunded(cells));
         cells
     }
 
@@ -241,7 +236,20 @@ impl Limiter {
         late.is_some_and(|late| late.load(Ordering::Relaxed))
     }
 
-    fn tally(&self, charge: &Charge, note: impl FnOnce(&Tally)) {
+    /// Tells of a debit. Foreign code may run, so there must be no lock.
+    pub(crate) fn tell_debit(&self, charge: &Charge, cells: u32) {
+        self.tell(charge, cells, |tally| tally.charged_late(cells));
+    }
+
+    /// The same of a credit.
+    pub(crate) fn tell_credit(&self, charge: &Charge, cells: u32) {
+        self.tell(charge, cells, |tally| tally.refunded(cells));
+    }
+
+    fn tell(&self, charge: &Charge, cells: u32, note: impl FnOnce(&Tally)) {
+        if cells == 0 {
+            return;
+        }
         if let Some(tally) = self.tallies.get(charge.key.policy()) {
             note(tally);
         }
