@@ -75,6 +75,15 @@ impl Algorithm {
         }
     }
 
+    /// How many cells can be given back at `now` to a key of which no more is known: of a window, only what was charged
+    /// in it.
+    pub(crate) fn refundable(&self, state: u64, now: u64) -> u32 {
+        match self {
+            Self::Gcra(gcra) => gcra.used(state, now),
+            Self::Window(window) => window.current(state, now),
+        }
+    }
+
     /// The same with room for twice as much at once: the most that is owed after charges that are not asked for.
     pub(crate) const fn with_double_burst(&self) -> Self {
         match self {

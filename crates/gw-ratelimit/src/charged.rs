@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::decision::{PolicyId, Standing};
-use crate::limiter::{Bill, Limiter};
+use crate::limiter::{Bill, Charge, Limiter};
 
 /// Charges or pays back an admitted request while it is served, when it turns out what it costs.
 ///
@@ -136,11 +136,14 @@ impl Charged {
 
 impl Seat {
     pub(crate) fn charge(&self, cells: u32) -> u32 {
-        self.change(|limiter, bill| limiter.debit(bill, cells, Instant::now()))
+        let debit = |limiter: &Limiter, bill: &mut Bill| limiter.debit(bill, cells, Instant::now());
+        self.change(debit, Limiter::tell_debit)
     }
 
     pub(crate) fn refund(&self, cells: u32) -> u32 {
-        self.change(|limiter, bill| limiter.credit(bill, cells, Instant::now()))
+        let credit =
+            |limiter: &Limiter, bill: &mut Bill| limiter.credit(bill, cells, Instant::now());
+        self.change(credit, Limiter::tell_credit)
     }
 
     /// How the request stands with the policy now.
@@ -148,12 +151,18 @@ impl Seat {
         self.with(|limiter, bill| limiter.standing(bill.charge(), now))?
     }
 
-    /// How many cells changed hands.
-    fn change(&self, change: impl FnOnce(&Limiter, &mut Bill) -> u32) -> u32 {
-        let cells = self.with(change).unwrap_or(0);
-        if cells > 0 {
-            self.charged.0.changed.store(true, Ordering::Relaxed);
-        }
+    /// How many cells changed hands. That is told when the bill's lock is released.
+    fn change(
+        &self,
+        change: impl FnOnce(&Limiter, &mut Bill) -> u32,
+        tell: impl FnOnce(&Limiter, &Charge, u32),
+    ) -> u32 {
+        let changed = self.with(|limiter, bill| (*bill.charge(), change(limiter, bill)));
+        let Some((charge, cells)) = changed.filter(|(_, cells)| *cells > 0) else {
+            return 0;
+        };
+        self.charged.0.changed.store(true, Ordering::Relaxed);
+        tell(&self.charged.0.limiter, &charge, cells);
         cells
     }
 

@@ -111,6 +111,10 @@ impl Decision {
         }
     }
 
+    pub(crate) fn standings_mut(&mut self) -> impl Iterator<Item = &mut Standing> {
+        self.standings.iter_mut()
+    }
+
     /// Whether some policy did not allow it, if only in shadow mode.
     pub(crate) const fn is_limited(&self) -> bool {
         self.limited
@@ -259,6 +263,21 @@ impl Standing {
         let filled = (window * u128::from(spent)).checked_div(of.into());
         let filled = filled.map_or(0, |filled| u64::try_from(filled).unwrap_or(u64::MAX));
         self.now.saturating_add(filled)
+    }
+
+    pub(crate) fn is_off(&self) -> bool {
+        self.mode == Mode::Off
+    }
+
+    pub(crate) const fn algorithm(&self) -> &Algorithm {
+        &self.algorithm
+    }
+
+    /// After a refusal, as long as takes what the next request costs, if that is more.
+    pub(crate) fn wait_to_pay(&mut self, cost: u32) {
+        if let Verdict::Deny { wait, .. } = self.algorithm.decide(self.state, self.now, cost) {
+            self.wait = self.wait.max(wait);
+        }
     }
 
     pub(crate) fn refuses(&self) -> bool {

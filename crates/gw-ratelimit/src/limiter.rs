@@ -5,6 +5,7 @@ mod late;
 mod penalties;
 mod refunds;
 
+use std::fmt;
 use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +59,6 @@ use crate::verdict::Verdict;
 /// assert!(limiter.check(mails, "bob@example.com", 1, now).is_allowed());
 /// # Ok::<(), gw_ratelimit::ConfigError>(())
 /// ```
-#[derive(Debug)]
 pub struct Limiter {
     /// What a quota change replaces. A decision holds it until what it may have to take back is taken back, so that it
     /// sees one set of quotas throughout, and a change can wait until none is under way that saw the old one.
@@ -400,6 +400,17 @@ impl Limiter {
         if self.store.take_changed() {
             self.tallies.iter().for_each(Tally::announce);
         }
+    }
+}
+
+/// The policies, and not the states of all keys.
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.tallies().iter().map(Tally::name).collect();
+        f.debug_struct("Limiter")
+            .field("policies", &names)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
     }
 }
 

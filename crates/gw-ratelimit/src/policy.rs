@@ -170,7 +170,8 @@ impl<K> Policy<K> {
     }
 
     /// Makes requests dearer for keys that keep being refused. Each such key takes a second place in memory while it has
-    /// strikes; where there is no room, those that would be forgotten first are.
+    /// strikes; where there is no room, those that would be forgotten first are. In [compact memory](crate::Memory::compact) a
+    /// refused key takes the place of the one with the fewest strikes in its line, and these as well.
     ///
     /// In shadow mode what would have been refused is a strike, and only the policy's own decisions are changed by it.
     #[must_use]

@@ -61,6 +61,22 @@ impl<T> Striped<T> {
         changed
     }
 
+    /// Does something while nobody reads. Does not allocate.
+    pub(crate) fn alone<R>(&self, act: impl FnOnce() -> R) -> R {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _first = self.first.0.write().unwrap_or_else(PoisonError::into_inner);
+        Self::without(&self.rest, act)
+    }
+
+    /// Does something while nobody reads these copies: one deeper for each, which are few.
+    fn without<R>(copies: &[Aligned<T>], act: impl FnOnce() -> R) -> R {
+        let Some((copy, rest)) = copies.split_first() else {
+            return act();
+        };
+        let _guard = copy.0.write().unwrap_or_else(PoisonError::into_inner);
+        Self::without(rest, act)
+    }
+
     fn copy(&self, thread: usize) -> RwLockReadGuard<'_, T> {
         // Below the number of copies; what stands for the first one is out of range.
         let index = (thread & self.rest.len()).wrapping_sub(1);

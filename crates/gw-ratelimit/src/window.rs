@@ -137,6 +137,11 @@ impl Window {
         self.spent(self.at(state, now), now)
     }
 
+    /// What was spent in the window of `now`.
+    pub(crate) fn current(&self, state: u64, now: u64) -> u32 {
+        u32::try_from(self.at(state, now).current).unwrap_or(u32::MAX)
+    }
+
     /// When the key will have everything back.
     pub(crate) fn idle_at(&self, state: u64) -> u64 {
         let counts = self.unpack(state);

@@ -103,8 +103,12 @@ impl Limiter {
     /// Frees a key of its debt and its strikes.
     pub(crate) fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
         let charge = self.charge(policy, key, 0);
-        let held = self.store.reset(charge.key);
-        self.revise(policy);
+        // While no decision is under way: what it is about to take back would come off what is charged afterwards.
+        let held = self.book.alone(|| {
+            let held = self.store.reset(charge.key);
+            self.revise(policy);
+            held
+        });
         let struck = self.forget_strikes(&charge);
         self.announce();
         held || struck

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::late::Bill;
+use super::late::{Bill, Paid};
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::config::Mode;
@@ -10,8 +10,8 @@ use crate::decision::{Applied, Decision, Ruling, Standing};
 use crate::store::{Receipt, Store as _};
 use crate::verdict::Verdict;
 
-/// What was charged, and with what.
-type Payments = SmallVec<[(Receipt, Algorithm); 4]>;
+/// What was charged.
+type Payments = SmallVec<[Paid; 4]>;
 
 impl Limiter {
     /// Decides into `decision`, which is empty: it is large.
@@ -40,16 +40,14 @@ impl Limiter {
     ) {
         {
             let book = self.book.read();
-            // Before anything is charged, see `revise`.
-            let marks = self.marks(charges);
             let mut payments = Payments::new();
             self.survey_and_pay(&book, charges, now, decision, &mut payments);
             if decision.is_allowed() {
-                let applying = charges.iter().zip(marks);
-                let applying = applying.filter(|(charge, _)| self.applied(&book, charge).is_some());
-                bills.extend(applying.map(|(charge, mark)| {
-                    let paid = payments.iter().find(|(paid, _)| paid.key == charge.key);
-                    Bill::new(*charge, paid, mark)
+                let applying = charges.iter();
+                let applying = applying.filter(|charge| self.applied(&book, charge).is_some());
+                bills.extend(applying.map(|charge| {
+                    let paid = payments.iter().find(|paid| paid.receipt.key == charge.key);
+                    Bill::new(*charge, paid)
                 }));
             }
             if decision.is_limited() {
@@ -147,7 +145,7 @@ impl Limiter {
 
     /// Charges all policies, which were all willing a moment ago. If one refuses after all, takes back what the
     /// others were charged.
-    fn pay_all(
+    pub(super) fn pay_all(
         &self,
         book: &Book,
         charges: &[Charge],
@@ -155,12 +153,19 @@ impl Limiter {
         decision: &mut Decision,
         payments: &mut Payments,
     ) {
-        for charge in charges {
-            payments.extend(self.pay(book, charge, now, decision));
+        for (index, charge) in charges.iter().enumerate() {
+            let mark = self.mark(charge);
+            let paid = self.pay(book, charge, now, decision);
+            payments.extend(paid.map(|(receipt, algorithm)| Paid {
+                receipt,
+                algorithm,
+                mark,
+            }));
             if !decision.is_allowed() {
-                let refused = decision.standings().last().copied();
-                for (receipt, algorithm) in payments.drain(..) {
-                    self.take_back(receipt, &algorithm, None, now);
+                let standing = decision.standings().last().copied();
+                let refused = standing.map(|standing| (index, standing));
+                for paid in payments.drain(..) {
+                    self.take_back(paid.receipt, &paid.algorithm, paid.mark, now);
                 }
                 decision.clear();
                 return self.survey(book, charges, now, refused, decision);
@@ -168,24 +173,24 @@ impl Limiter {
         }
     }
 
-    /// How the request stands with all its policies if none is charged. Where one has refused already, its word
-    /// stands, whatever it would say now.
+    /// How the request stands with all its policies if none is charged. Where one charge was refused already, that
+    /// stands, whatever would be said now.
     fn survey(
         &self,
         book: &Book,
         charges: &[Charge],
         now: u64,
-        refused: Option<Standing>,
+        refused: Option<(usize, Standing)>,
         decision: &mut Decision,
     ) {
-        for charge in charges {
-            let Some(mut applied) = self.applied(book, charge) else {
-                continue;
-            };
-            if let Some(refused) = refused.filter(|refused| refused.policy() == applied.policy) {
+        for (index, charge) in charges.iter().enumerate() {
+            if let Some((_, refused)) = refused.filter(|(at, _)| *at == index) {
                 decision.push(refused);
                 continue;
             }
+            let Some(mut applied) = self.applied(book, charge) else {
+                continue;
+            };
             let cost = self.cost(charge, applied.algorithm, now);
             applied.penalized = cost > charge.cost;
             let state = self.store.peek(charge.key, applied.algorithm);

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Book, Charge, Limiter};
@@ -21,11 +20,11 @@ pub(crate) struct Bill {
 
 /// Charges that can be taken back as one: nobody else was charged between them, and no debt ran off.
 #[derive(Debug, Clone, Copy)]
-struct Paid {
-    receipt: Receipt,
+pub(super) struct Paid {
+    pub(super) receipt: Receipt,
     /// What was in force. Where a quota has changed since, a cell gives back what it cost then.
-    algorithm: Algorithm,
-    mark: Mark,
+    pub(super) algorithm: Algorithm,
+    pub(super) mark: Mark,
 }
 
 /// What was the case before a charge.
@@ -43,13 +42,9 @@ impl Bill {
         Self { charge, paid: None }
     }
 
-    /// What was charged when the request was admitted, and what was the case before.
-    pub(super) fn new(charge: Charge, paid: Option<&(Receipt, Algorithm)>, mark: Mark) -> Self {
-        let paid = paid.map(|(receipt, algorithm)| Paid {
-            receipt: *receipt,
-            algorithm: *algorithm,
-            mark,
-        });
+    /// What was charged when the request was admitted.
+    pub(super) fn new(charge: Charge, paid: Option<&Paid>) -> Self {
+        let paid = paid.copied();
         Self { charge, paid }
     }
 
@@ -66,9 +61,10 @@ impl Limiter {
     /// off. It never comes to be more than **two bursts** (or twice the limit of a sliding window): what would go beyond
     /// is not charged. So no mistake in a cost locks a client out for longer than it takes to win back two bursts.
     pub fn charge_late(&self, charge: Charge, now: Instant) -> Option<Standing> {
-        let mut bill = Bill::empty(charge);
-        self.debit(&mut bill, charge.cost, now);
+        let cells = self.debit(&mut Bill::empty(charge), charge.cost, now);
+        self.tell_debit(&charge, cells);
         self.standing(&charge, self.nanos(now))
+            .filter(|standing| !standing.is_off())
     }
 
     /// Takes `charge` off a key's debt, as far as there is any. Returns how the key stands then; `None` for a policy of
@@ -82,24 +78,24 @@ impl Limiter {
         let given = {
             let book = self.book.read();
             let algorithm = book.terms(&charge)?.algorithm;
+            let mark = self.mark(&charge);
             let state = self.store.peek(charge.key, &algorithm);
             let receipt = Receipt {
                 key: charge.key,
                 after: state,
-                cost: charge.cost.min(algorithm.used(state, time)),
+                cost: charge.cost.min(algorithm.refundable(state, time)),
             };
             if receipt.cost > 0 {
-                self.take_back(receipt, &algorithm, None, time);
+                self.take_back(receipt, &algorithm, mark, time);
             }
             receipt.cost
         };
-        if given > 0 {
-            self.tally(&charge, |tally| tally.refunded(given));
-        }
+        self.tell_credit(&charge, given);
         self.standing(&charge, time)
     }
 
-    /// Charges `cells` more: how many were charged. What does not fit into two bursts of debt is not.
+    /// Charges `cells` more: how many were charged. What does not fit into two bursts of debt is not. Nobody is told yet,
+    /// since a bill stands under a lock.
     pub(crate) fn debit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
         let now = self.nanos(now);
         let book = self.book.read();
@@ -125,12 +121,10 @@ impl Limiter {
             paid.join(before);
         }
         bill.paid = Some(paid);
-        drop(book);
-        self.tally(&bill.charge, |tally| tally.charged_late(cells));
         cells
     }
 
-    /// Gives back `cells` of what was charged, or all of it: how many were given back.
+    /// Gives back `cells` of what was charged, or all of it: how many were given back. Nobody is told yet.
     pub(crate) fn credit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
         let now = self.nanos(now);
         let Some(paid) = &mut bill.paid else {
@@ -141,7 +135,7 @@ impl Limiter {
             return 0;
         }
         // Held until it is done, so that no debts are cut in between.
-        let book = self.book.read();
+        let _book = self.book.read();
         if paid.mark.revision != self.revision(&bill.charge) {
             bill.paid = None;
             return 0;
@@ -150,10 +144,8 @@ impl Limiter {
             cost: cells,
             ..paid.receipt
         };
-        self.take_back(receipt, &paid.algorithm, Some(paid.mark), now);
+        self.take_back(receipt, &paid.algorithm, paid.mark, now);
         paid.take_off(cells);
-        drop(book);
-        self.tally(&bill.charge, |tally| tally.refunded(cells));
         cells
     }
 
@@ -195,7 +187,8 @@ impl Limiter {
     }
 
     /// What was charged before cannot be taken back any more: debts were cut, or freed, and what is there now may be
-    /// someone else's. Called after a key's debt was freed, and before the debts of a policy are cut.
+    /// someone else's. Called when a key's debt was freed, while nobody charges or takes back, and before the debts of a
+    /// policy are cut.
     pub(super) fn revise(&self, policy: PolicyId) {
         if let Some(revisions) = self.revisions.get(policy.index()) {
             revisions.fetch_add(1, Ordering::Release);
@@ -207,37 +200,27 @@ impl Limiter {
         revision.map_or(0, |revision| revision.load(Ordering::Acquire))
     }
 
-    /// What is the case with the policies that are to be charged. Who looks before charging, and finds it unchanged when
+    /// What is the case with a policy that is to be charged. Who looks before charging, and finds it unchanged when
     /// taking the charge back, has missed nothing.
-    pub(super) fn marks(&self, charges: &[Charge]) -> SmallVec<[Mark; 4]> {
-        charges.iter().map(|charge| self.mark(charge)).collect()
-    }
-
-    fn mark(&self, charge: &Charge) -> Mark {
+    pub(super) fn mark(&self, charge: &Charge) -> Mark {
         Mark {
             revision: self.revision(charge),
             refunds: self.refunds.until_now(charge.key),
         }
     }
 
-    /// Takes a charge back. Without a mark it was made a moment ago.
-    pub(super) fn take_back(
-        &self,
-        receipt: Receipt,
-        algorithm: &Algorithm,
-        mark: Option<Mark>,
-        now: u64,
-    ) {
+    /// Takes a charge back that was made after the mark.
+    pub(super) fn take_back(&self, receipt: Receipt, algorithm: &Algorithm, mark: Mark, now: u64) {
         let key = receipt.key;
         let until_now = self.refunds.until_now(key);
-        let since = until_now.saturating_sub(mark.map_or(until_now, |mark| mark.refunds));
+        let since = until_now.saturating_sub(mark.refunds);
         let owed = algorithm.owed(receipt.cost);
         let receipt = Receipt {
             after: algorithm.without(receipt.after, since),
             ..receipt
         };
         self.store.undo(receipt, algorithm, &|| {
-            // Nothing is charged while this is asked. What was taken back since a moment ago is as if time had gone by.
+            // Nothing is charged while this is asked. What was taken back within this moment is as if time had gone by.
             let moment = self.refunds.add(key, owed).saturating_sub(until_now);
             let now = now.max(self.nanos(Instant::now()));
             now.saturating_add(moment)
@@ -250,7 +233,20 @@ impl Limiter {
         late.is_some_and(|late| late.load(Ordering::Relaxed))
     }
 
-    fn tally(&self, charge: &Charge, note: impl FnOnce(&Tally)) {
+    /// Tells of a debit. Foreign code may run, so there must be no lock.
+    pub(crate) fn tell_debit(&self, charge: &Charge, cells: u32) {
+        self.tell(charge, cells, |tally| tally.charged_late(cells));
+    }
+
+    /// The same of a credit.
+    pub(crate) fn tell_credit(&self, charge: &Charge, cells: u32) {
+        self.tell(charge, cells, |tally| tally.refunded(cells));
+    }
+
+    fn tell(&self, charge: &Charge, cells: u32, note: impl FnOnce(&Tally)) {
+        if cells == 0 {
+            return;
+        }
         if let Some(tally) = self.tallies.get(charge.key.policy()) {
             note(tally);
         }

@@ -44,23 +44,24 @@ impl Limiter {
     // Apart, since few policies have a penalty.
     #[inline(never)]
     fn cost_with(&self, slot: &Slot, charge: &Charge, algorithm: &Algorithm, now: u64) -> u32 {
-        let word = self.store.peek(slot.key(charge.key), &slot.algorithm);
+        let word = self.word(slot, charge);
         slot.strikes.cost(charge.cost, algorithm.burst(), word, now)
     }
 
-    /// Notes who was refused: as a strike, and for the list of top offenders.
+    /// Notes who was refused: as a strike, and for the list of top offenders. A strike that makes requests dearer is told
+    /// of: who waits as long as that is not refused again for it.
     #[cold]
     pub(super) fn note_refusals(
         &self,
         book: &Book,
         charges: &[Charge],
-        decision: &Decision,
+        decision: &mut Decision,
         now: u64,
     ) {
         // Whoever comes second does not wait: it is a list of who comes often.
         let mut offenders = self.offenders.try_lock().ok();
         // In the order of the charges, of which those to policies that are off have no standing.
-        let mut standings = decision.standings().iter().peekable();
+        let mut standings = decision.standings_mut().peekable();
         for charge in charges {
             let Some(standing) = standings.next_if(|s| Some(s.policy()) == charge.policy()) else {
                 continue;
@@ -73,6 +74,8 @@ impl Limiter {
             }
             if let Some(slot) = self.slot(charge) {
                 self.strike(book, slot, charge.key, now);
+                let cost = self.cost_with(slot, charge, standing.algorithm(), now);
+                standing.wait_to_pay(cost);
             }
         }
     }
@@ -97,7 +100,7 @@ impl Limiter {
     /// How many strikes a key has. `None` if the policy has no penalty.
     pub(crate) fn strikes(&self, charge: &Charge, now: Instant) -> Option<u32> {
         let slot = self.slot(charge)?;
-        let word = self.store.peek(slot.key(charge.key), &slot.algorithm);
+        let word = self.word(slot, charge);
         Some(slot.strikes.count(word, self.nanos(now)))
     }
 
@@ -115,6 +118,11 @@ impl Limiter {
 
     fn slot(&self, charge: &Charge) -> Option<&Slot> {
         self.penalties.get(charge.key.policy())?.as_ref()
+    }
+
+    /// The strikes of a key itself, not of those whose place it would take.
+    fn word(&self, slot: &Slot, charge: &Charge) -> u64 {
+        self.store.peek_own(slot.key(charge.key), &slot.algorithm)
     }
 
     /// One more, if it makes a difference.

@@ -32,6 +32,8 @@ impl Refunds {
     }
 
     fn sum(&self, key: KeyHash) -> Option<&AtomicU64> {
-        self.0.get(key.spread() % Self::SUMS)
+        // What is counted by one key under several policies, and taken back from all of them, is in a sum for each.
+        let index = key.spread().wrapping_add(key.policy());
+        self.0.get(index % Self::SUMS)
     }
 }

@@ -442,6 +442,69 @@ struct Bucket {
     level: u64,
 }
 
+/// Story: two accounts of one policy were charged with one request, and the one that had nothing left made the other a
+/// repeat offender.
+#[test]
+fn of_two_keys_of_one_policy_only_that_refuses_which_has_nothing_left() {
+    let limiter = Limiter::builder()
+        .policy("p", Quota::per_hour(1).burst(1))
+        .penalty(
+            "p",
+            crate::penalty::Penalty::new(1, Duration::from_secs(60)),
+        )
+        .build()
+        .unwrap();
+    let (p, now) = (id(&limiter, "p"), fixed());
+    let charges = ["innocent", "twice", "twice"].map(|key| limiter.charge(p, key, 1));
+    let decision = limiter.check_all(&charges, now);
+    let rulings: Vec<_> = decision.standings().iter().map(|s| s.ruling()).collect();
+    assert_eq!(rulings, [Ruling::Allowed, Ruling::Allowed, Ruling::Limited]);
+    assert_eq!(limiter.strikes(&charges[0], now), Some(0));
+    assert_eq!(limiter.tallies()[0].counts().limited, 1);
+    assert_eq!(remaining(&limiter, "p", "innocent", now), 1);
+}
+
+/// Story: a line of the log that showed a layer held all clients' states.
+#[test]
+fn what_is_shown_of_a_limiter_does_not_grow_with_its_keys() {
+    for memory in [Memory::exact(1_000), Memory::compact(1_000)] {
+        let builder = Limiter::builder().policy("p", Quota::per_hour(1));
+        let limiter = builder.memory(memory).build().unwrap();
+        for key in 0..500 {
+            limiter.check(id(&limiter, "p"), &key, 1, fixed());
+        }
+        let shown = format!("{limiter:?}");
+        assert!(
+            shown.len() < 2_000 && shown.contains("\"p\""),
+            "{}",
+            shown.len()
+        );
+    }
+}
+
+/// Story: a request had charged its key; before the charge was taken back, an operator freed the key and someone else
+/// charged it, who then got it for nothing.
+#[test]
+fn a_key_is_not_freed_between_a_charge_and_taking_it_back() {
+    let limiter = limiter(&[("p", Quota::per_hour(1).burst(9))]);
+    let (p, now) = (id(&limiter, "p"), fixed());
+    limiter.check(p, "k", 5, now);
+    let deciding = limiter.book.read();
+    thread::scope(|scope| {
+        let operator = scope.spawn(|| limiter.reset(p, "k"));
+        for _ in 0..10_000 {
+            let charge = limiter.charge(p, "k", 0);
+            let algorithm = deciding.terms(&charge).unwrap().algorithm;
+            let state = limiter.store.peek(charge.key, &algorithm);
+            assert_eq!(algorithm.used(state, limiter.nanos(now)), 5);
+            thread::yield_now();
+        }
+        drop(deciding);
+        assert!(operator.join().unwrap());
+    });
+    assert_eq!(remaining(&limiter, "p", "k", now), 9);
+}
+
 proptest! {
     /// Against a model that looks at all buckets and then fills all or none: the same decisions, step by step.
     #[test]

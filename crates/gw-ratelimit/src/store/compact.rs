@@ -55,6 +55,12 @@ impl Compact {
         self.notes.take_changed()
     }
 
+    /// The state of a key, if it has a place.
+    pub(crate) fn peek_own(&self, key: KeyHash) -> u64 {
+        let spot = self.spot(key);
+        spot.map_or(0, |spot| spot.set.peek_own(spot.fingerprint))
+    }
+
     /// The set is chosen by high bits, the fingerprint is made of low ones.
     fn spot(&self, key: KeyHash) -> Option<Spot<'_>> {
         let sets = self.tables.get(key.policy())?;

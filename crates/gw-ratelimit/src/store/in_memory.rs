@@ -21,6 +21,15 @@ macro_rules! of_either {
 }
 
 impl InMemory {
+    /// The state of `key` without what it would begin with if it were new and there were no room.
+    pub(crate) fn peek_own(&self, key: KeyHash, algorithm: &Algorithm) -> u64 {
+        match self {
+            // What is shared in there is no debt, for those who ask: they take it back at once.
+            Self::Exact(exact) => exact.peek(key, algorithm),
+            Self::Compact(compact) => compact.peek_own(key),
+        }
+    }
+
     /// Whether there is something to announce in the tallies; says so to one who asks.
     pub(crate) fn take_changed(&self) -> bool {
         of_either!(self, store => store.take_changed())

@@ -87,6 +87,12 @@ impl Set {
         self.look(fingerprint).tat()
     }
 
+    /// The TAT of a key's own slot.
+    pub(super) fn peek_own(&self, fingerprint: u16) -> u64 {
+        let found = self.look(fingerprint);
+        if found.own { found.tat() } else { 0 }
+    }
+
     /// Decides and, if allowed, charges, as one step.
     pub(super) fn charge(
         &self,

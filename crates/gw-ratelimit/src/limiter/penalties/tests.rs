@@ -44,8 +44,8 @@ fn who_keeps_coming_pays_more() {
     let waits: Vec<u64> = (0..5)
         .map(|_| check(&limiter, "k", now).retry_after().unwrap().as_secs())
         .collect();
-    // Two refusals at the plain cost, then twice and four times that.
-    assert_eq!(waits, [1, 1, 2, 4, 4]);
+    // What the next request will cost: once as much, then twice and four times that.
+    assert_eq!(waits, [1, 2, 4, 4, 4]);
     assert_eq!(strikes(&limiter, "k", now), Some(3));
     let refused = check(&limiter, "k", now);
     assert!(refused.binding().unwrap().is_penalized());
@@ -160,6 +160,47 @@ fn strikes_are_kept_in_compact_memory_as_well() {
     assert_eq!(strikes(&limiter, "k", now), Some(3));
     assert_eq!(strikes(&limiter, "k", now + 29 * SECOND), Some(1));
     assert_eq!(strikes(&limiter, "k", now + 31 * SECOND), Some(0));
+}
+
+/// Story: a client that waited for as long as it was told was refused again, and had one strike more for it.
+#[test]
+fn who_waits_as_told_is_let_pass() {
+    for quota in [
+        Quota::per_second(1).burst(10),
+        Quota::sliding_window(10, SECOND * 10),
+    ] {
+        let limiter = Limiter::builder()
+            .policy("p", quota)
+            .penalty("p", penalty())
+            .build()
+            .unwrap();
+        let mut now = fixed();
+        while check(&limiter, "k", now).is_allowed() {}
+        for _ in 0..5 {
+            let refused = check(&limiter, "k", now);
+            now += refused.retry_after().unwrap();
+            assert!(check(&limiter, "k", now).is_allowed());
+            while check(&limiter, "k", now).is_allowed() {}
+        }
+    }
+}
+
+/// Story: where compact memory was full of offenders, those who had never been refused paid as the least of these did.
+#[test]
+fn strikes_in_compact_memory_are_not_inherited_by_who_was_never_refused() {
+    let limiter = Limiter::builder()
+        .memory(Memory::compact(8))
+        .policy("p", Quota::per_second(1).burst(10))
+        .penalty("p", penalty())
+        .build()
+        .unwrap();
+    let now = fixed();
+    let p = limiter.policy("p").unwrap();
+    for key in 0..50 {
+        limiter.penalize(&limiter.charge(p, &key, 0), 3, now);
+    }
+    assert_eq!(strikes(&limiter, "new", now), Some(0));
+    assert_eq!(check(&limiter, "new", now).standings()[0].remaining(), 9);
 }
 
 #[test]
