@@ -16,6 +16,8 @@ local clock = redis.call('TIME')
 local seconds, nanos = tonumber(clock[1]), tonumber(clock[2]) * 1000
 local answer = { seconds, tonumber(clock[2]) }
 local rulings, debts = {}, {}
+-- What this request is to pay for each key, in nanoseconds, and which keys it names more than once.
+local charged, repeated = {}, {}
 local refused = false
 
 for i = 1, #KEYS do
@@ -27,6 +29,10 @@ for i = 1, #KEYS do
     local ahead = (tonumber(string.sub(tat, 1, -11)) - seconds) * (1e9 / unit)
     debt = math.max(0, ahead + math.ceil((tonumber(string.sub(tat, -9)) - nanos) / unit))
   end
+  if charged[KEYS[i]] then
+    repeated[KEYS[i]] = true
+    debt = debt + math.ceil(charged[KEYS[i]] / unit)
+  end
   local ruling = 0
   if cost > tolerance then
     ruling = 2
@@ -35,6 +41,9 @@ for i = 1, #KEYS do
   end
   if ruling ~= 0 and ARGV[at + 6] == '1' then
     refused = true
+  end
+  if ruling == 0 then
+    charged[KEYS[i]] = (charged[KEYS[i]] or 0) + cost * unit
   end
   rulings[i], debts[i] = ruling, debt
 end
@@ -45,7 +54,8 @@ for i = 1, #KEYS do
   if rulings[i] == 0 and not refused then
     local unit, interval, tolerance = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
     debt = debt + tonumber(ARGV[at + 4])
-    leased = tonumber(ARGV[at + 5])
+    -- The debt that the next charge of the same key begins with knows of no lease.
+    leased = repeated[KEYS[i]] and 0 or tonumber(ARGV[at + 5])
     if leased > 0 then
       -- At most half of what is left, so that one instance does not take the last from the others.
       leased = math.max(0, math.min(leased, math.floor((tolerance - debt) / interval / 2)))

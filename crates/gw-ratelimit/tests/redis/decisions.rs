@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gw_ratelimit::redis::SharedLimiter;
+use gw_ratelimit::redis::{Leases, SharedLimiter};
 use gw_ratelimit::{Adjust, Decision, Limiter, Mode, Policy, Quota, RateLimitLayer, Ruling};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -368,5 +368,27 @@ fn what_cannot_work_is_not_built() {
             .policy(policy)
             .build_shared(&good());
         assert_eq!(error.unwrap_err().field(), "late charges");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_named_twice_pays_twice() {
+    let server = Server::start();
+    let limits = Limiter::builder().policy("p", Quota::per_hour(1).burst(5));
+    let store = server.store("test");
+    let plain = limits.clone().build_shared(&store).unwrap();
+    let leased = store.leases(Leases::up_to(4));
+    let leased = limits.build_shared(&leased).unwrap();
+    for (limiter, key) in [(plain, "plain"), (leased, "leased")] {
+        let charge = limiter.charge(limiter.policy("p").unwrap(), key, 1);
+        let mut rulings = Vec::new();
+        for _ in 0..3 {
+            rulings.push(limiter.check_all(&[charge, charge]).await.is_allowed());
+        }
+        assert_eq!(rulings, [true, true, false], "{key}");
+        assert_eq!(remaining(&limiter, "p", key).await, 1, "{key}");
+        let never = limiter.charge(limiter.policy("p").unwrap(), "other", 3);
+        assert!(!limiter.check_all(&[never, never]).await.is_allowed());
+        assert_eq!(remaining(&limiter, "p", "other").await, 5);
     }
 }

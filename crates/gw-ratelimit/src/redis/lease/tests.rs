@@ -286,3 +286,32 @@ fn cells_of_an_old_quota_are_not_spent_under_a_new_one() {
     assert_eq!(lease.spend(&new, 1, SECOND).cells(), 0);
     assert_eq!(lease.available(SECOND), 0);
 }
+
+#[test]
+fn cells_of_a_larger_burst_are_not_spent_under_a_smaller_one() {
+    let (old, new) = (gcra(1, 10), gcra(1, 2));
+    let mut lease = Lease::default();
+    let grant = Grant {
+        debt: 8 * SECOND,
+        leased: 5,
+        clock: 0,
+        limited: false,
+    };
+    lease.told(&old, grant, 5, SECOND, SECOND);
+    // They begin three seconds from now at the earliest: the smaller burst reaches no further than two.
+    assert!(matches!(
+        lease.decide(&new, 1, SECOND),
+        Verdict::Deny { .. }
+    ));
+    assert_eq!(lease.spend(&new, 1, SECOND).cells(), 0);
+    // As time goes on it reaches some of them, and never more at once than it is.
+    let later = 4 * SECOND;
+    assert!(matches!(
+        lease.decide(&new, 2, later),
+        Verdict::Allow { .. }
+    ));
+    assert_eq!(lease.spend(&new, 5, later).cells(), 2);
+    assert_eq!(lease.spend(&new, 1, later).cells(), 0);
+    // Nor are they lost to who has the larger one.
+    assert_eq!(lease.spend(&old, 5, later).cells(), 3);
+}
