@@ -10,8 +10,10 @@
 -- Gives the clock (seconds, microseconds), then three for each key: the ruling (0 allowed, 1 limited, 2 too costly),
 -- the debt from here on, and the cells leased. `lease::grant` is the same in Rust.
 --
--- A key holds its theoretical arrival time in Unix time, as seconds and nanoseconds ("1767225600.000000001"), since
--- nanoseconds since then are more than a Lua number holds. It lives as long as its debt.
+-- A key holds its theoretical arrival time in Unix time, and when that was written, as seconds and nanoseconds
+-- ("1767225600.000000001 1767225599.123456000"), since nanoseconds since then are more than a Lua number holds. It lives as
+-- long as its debt. If it was written later than now, the clock was set back, or is another server's: then the debt is
+-- what it was when it was written, and begins to run off now.
 local clock = redis.call('TIME')
 local seconds, nanos = tonumber(clock[1]), tonumber(clock[2]) * 1000
 local answer = { seconds, tonumber(clock[2]) }
@@ -20,14 +22,38 @@ local rulings, debts = {}, {}
 local charged, repeated = {}, {}
 local refused = false
 
+local function write(key, debt, unit)
+  local second = 1e9 / unit
+  local rest = math.fmod(debt, second)
+  local tat_seconds, tat_nanos = seconds + (debt - rest) / second, nanos + rest * unit
+  if tat_nanos >= 1e9 then
+    tat_seconds, tat_nanos = tat_seconds + 1, tat_nanos - 1e9
+  end
+  -- A millisecond more than the debt, since lives are counted in whole ones.
+  local life = math.ceil(debt * unit / 1e6) + 1
+  local text = string.format('%.0f.%09.0f %.0f.%09.0f', tat_seconds, tat_nanos, seconds, nanos)
+  redis.call('SET', key, text, 'PX', string.format('%.0f', life))
+end
+
 for i = 1, #KEYS do
   local at = (i - 1) * 6
   local unit, tolerance, cost = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local debt = 0
-  local tat = redis.call('GET', KEYS[i])
-  if tat then
-    local ahead = (tonumber(string.sub(tat, 1, -11)) - seconds) * (1e9 / unit)
-    debt = math.max(0, ahead + math.ceil((tonumber(string.sub(tat, -9)) - nanos) / unit))
+  local held = redis.call('GET', KEYS[i])
+  if held then
+    local parts = { string.match(held, '^(%d+)%.(%d+) (%d+)%.(%d+)$') }
+    for part = 1, 4 do
+      parts[part] = tonumber(parts[part])
+    end
+    local from_seconds, from_nanos = seconds, nanos
+    local set_back = parts[3] > seconds or parts[3] == seconds and parts[4] > nanos
+    if set_back then
+      from_seconds, from_nanos = parts[3], parts[4]
+    end
+    debt = math.max(0, (parts[1] - from_seconds) * (1e9 / unit) + math.ceil((parts[2] - from_nanos) / unit))
+    if set_back then
+      write(KEYS[i], debt, unit)
+    end
   end
   if charged[KEYS[i]] then
     repeated[KEYS[i]] = true
@@ -62,15 +88,7 @@ for i = 1, #KEYS do
       debt = debt + leased * interval
     end
     if debt > debts[i] then
-      local second = 1e9 / unit
-      local rest = math.fmod(debt, second)
-      local tat_seconds, tat_nanos = seconds + (debt - rest) / second, nanos + rest * unit
-      if tat_nanos >= 1e9 then
-        tat_seconds, tat_nanos = tat_seconds + 1, tat_nanos - 1e9
-      end
-      -- A millisecond more than the debt, since lives are counted in whole ones.
-      local life = math.ceil(debt * unit / 1e6) + 1
-      redis.call('SET', KEYS[i], string.format('%.0f.%09.0f', tat_seconds, tat_nanos), 'PX', string.format('%.0f', life))
+      write(KEYS[i], debt, unit)
     end
   end
   answer[3 * i], answer[3 * i + 1], answer[3 * i + 2] = rulings[i], debt, leased

@@ -392,3 +392,49 @@ async fn a_key_that_is_named_twice_pays_twice() {
         assert_eq!(remaining(&limiter, "p", "other").await, 5);
     }
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_shuts_nobody_out() {
+    let server = Server::start();
+    let limiter = limiter(&server, &[("p", Quota::per_minute(6).burst(6))]);
+    assert!(check(&limiter, "p", "k", 3).await.is_allowed());
+    let key = server.keys().await.remove(0);
+    let mut connection = server.connect().await;
+    // As if it had been written by a clock that was an hour ahead.
+    let held: String = redis::cmd("GET")
+        .arg(&key)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let ahead = held.split(' ').map(|time| {
+        let (seconds, nanos) = time.split_once('.').unwrap();
+        format!("{}.{nanos}", seconds.parse::<u64>().unwrap() + 3_600)
+    });
+    let ahead: Vec<_> = ahead.collect();
+    let _: () = redis::cmd("SET")
+        .arg(&key)
+        .arg(ahead.join(" "))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+
+    // The debt is what it was when it was written: no more, and nothing of it is forgiven.
+    assert_eq!(remaining(&limiter, "p", "k").await, 3);
+    assert!(!check(&limiter, "p", "k", 4).await.is_allowed());
+    assert!(check(&limiter, "p", "k", 3).await.is_allowed());
+    let refused = check(&limiter, "p", "k", 1).await;
+    let wait = refused.retry_after().unwrap().as_secs();
+    assert!((5..=10).contains(&wait), "{wait}");
+    // From now on it runs off by the clock as it is.
+    let held: String = redis::cmd("GET")
+        .arg(&key)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let (seconds, _): (u64, u64) = redis::cmd("TIME")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let tat: u64 = held.split('.').next().unwrap().parse().unwrap();
+    assert!(tat <= seconds + 60, "{held}");
+}
