@@ -107,6 +107,10 @@ impl Lease {
     /// for by itself. No cell is lost meanwhile, as the burst does not fill up.
     pub const PAUSE: Duration = Duration::from_millis(10);
     const PAUSE_NANOS: u64 = 10_000_000;
+    /// A refusal is believed for so long: the key may have been freed of its debt by another instance, or by a store that
+    /// lost it.
+    pub const MEMORY: Duration = Duration::from_secs(1);
+    const MEMORY_NANOS: u64 = 1_000_000_000;
 
     /// How many cells can be spent at `now`.
     pub fn available(&self, now: u64) -> u32 {
@@ -128,6 +132,9 @@ impl Lease {
         let cells: u64 = cells.iter().sum();
         let lacking = cost.saturating_sub(u32::try_from(cells).unwrap_or(u32::MAX));
         if lacking == 0 {
+            return Verdict::Allow { state };
+        }
+        if now.saturating_sub(self.told) > Self::MEMORY_NANOS {
             return Verdict::Allow { state };
         }
         let pause = self.pause(now);

@@ -315,3 +315,26 @@ fn cells_of_a_larger_burst_are_not_spent_under_a_smaller_one() {
     // Nor are they lost to who has the larger one.
     assert_eq!(lease.spend(&old, 5, later).cells(), 3);
 }
+
+#[test]
+fn a_refusal_for_long_is_asked_for_again_now_and_then() {
+    let gcra = gcra(1, 7_200);
+    let mut lease = Lease::default();
+    let refused = Grant {
+        debt: 7_200 * SECOND,
+        leased: 0,
+        clock: 0,
+        limited: true,
+    };
+    lease.told(&gcra, refused, 0, SECOND, SECOND);
+    let is_known = |lease: &Lease, now| {
+        let verdict = lease.decide(&gcra, 3_600, now);
+        matches!(verdict, Verdict::Deny { .. })
+    };
+    let memory = Lease::MEMORY.as_nanos() as u64;
+    assert!(is_known(&lease, SECOND + memory));
+    // The key may have been freed elsewhere meanwhile.
+    assert!(!is_known(&lease, SECOND + memory + 1));
+    lease.told(&gcra, refused, 0, 3 * SECOND, 3 * SECOND);
+    assert!(is_known(&lease, 3 * SECOND));
+}
