@@ -1,8 +1,10 @@
 //! Limits that all instances of a service share, in Redis.
 //!
 //! One script in Redis decides on a request over all its policies: all are charged or none. It goes by Redis' own
-//! clock, so instances need not agree on the time; should that clock be set forward, as much debt is forgiven. Each key holds one number and lives as long as its debt; all keys of a limiter have one hash tag, so a
-//! cluster keeps them in one place. Clients' keys are hashed with a secret that the instances share.
+//! clock, so instances need not agree on the time; should that clock be set forward, as much debt is forgiven. Set back,
+//! it makes no debt larger than it was when the key was last charged; the same goes for a replica with another clock. Each
+//! key lives as long as its debt; all keys of a limiter have one hash tag, so a cluster keeps them in one place. Clients'
+//! keys are hashed with a secret that the instances share.
 //!
 //! - [`SharedLimiter`] decides without HTTP, [`SharedRateLimitLayer`] with it. Both are built as their local
 //!   counterparts are, by `build_shared` at the end.

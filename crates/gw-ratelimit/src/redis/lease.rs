@@ -107,6 +107,10 @@ impl Lease {
     /// for by itself. No cell is lost meanwhile, as the burst does not fill up.
     pub const PAUSE: Duration = Duration::from_millis(10);
     const PAUSE_NANOS: u64 = 10_000_000;
+    /// A refusal is believed for so long: the key may have been freed of its debt by another instance, or by a store that
+    /// lost it.
+    pub const MEMORY: Duration = Duration::from_secs(1);
+    const MEMORY_NANOS: u64 = 1_000_000_000;
 
     /// How many cells can be spent at `now`.
     pub fn available(&self, now: u64) -> u32 {
@@ -123,8 +127,14 @@ impl Lease {
         if cost > gcra.burst() {
             return Verdict::DenyForever { state };
         }
-        let lacking = cost.saturating_sub(self.available(now));
+        let reach = Self::reach(gcra, now);
+        let cells = [&self.first, &self.spare].map(|held| held.cells(self.interval, now, reach));
+        let cells: u64 = cells.iter().sum();
+        let lacking = cost.saturating_sub(u32::try_from(cells).unwrap_or(u32::MAX));
         if lacking == 0 {
+            return Verdict::Allow { state };
+        }
+        if now.saturating_sub(self.told) > Self::MEMORY_NANOS {
             return Verdict::Allow { state };
         }
         let pause = self.pause(now);
@@ -161,13 +171,14 @@ impl Lease {
         if self.cells(&self.first, now) == 0 {
             self.first = std::mem::take(&mut self.spare);
         }
+        let reach = Self::reach(gcra, now);
         let mut spent = Spent::default();
         for (stretch, taken) in [
             (&mut self.first, &mut spent.first),
             (&mut self.spare, &mut spent.spare),
         ] {
             let wanted = u64::from(cost - spent.cells);
-            let cells = stretch.cells(self.interval, now).min(wanted);
+            let cells = stretch.cells(self.interval, now, reach).min(wanted);
             if cells > 0 {
                 let length = cells * self.interval;
                 stretch.next = stretch.next.max(now) + length;
@@ -267,7 +278,7 @@ impl Lease {
             &mut self.first
         };
         let stretch = std::mem::take(last);
-        (stretch.cells(self.interval, now) > 0).then(|| {
+        (stretch.cells(self.interval, now, u64::MAX) > 0).then(|| {
             let start = stretch.next.max(now);
             Unspent {
                 end: stretch.end + stretch.ahead,
@@ -287,13 +298,20 @@ impl Lease {
     }
 
     fn cells(&self, stretch: &Stretch, now: u64) -> u64 {
-        stretch.cells(self.interval, now)
+        stretch.cells(self.interval, now, u64::MAX)
+    }
+
+    /// Where cells that are spent at `now` end at the latest. Those of a lease do, unless the burst is smaller now, or
+    /// that of another tier.
+    const fn reach(gcra: &Gcra, now: u64) -> u64 {
+        now.saturating_add(gcra.tolerance())
     }
 }
 
 impl Stretch {
-    fn cells(&self, interval: u64, now: u64) -> u64 {
-        let left = self.end.saturating_sub(self.next.max(now));
+    /// How many cells there are that have not begun and end by `reach`.
+    fn cells(&self, interval: u64, now: u64, reach: u64) -> u64 {
+        let left = self.end.min(reach).saturating_sub(self.next.max(now));
         left.checked_div(interval).unwrap_or(0)
     }
 }

@@ -240,7 +240,7 @@ impl SharedLimiter {
     }
 
     /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances
-    /// have leased for it stay with them. `false` for a policy of another limiter, or if Redis does not answer.
+    /// have leased for it stay with them, and what they know of a refusal holds for a second at most. `false` for a policy of another limiter, or if Redis does not answer.
     pub async fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
         let shared = &self.shared;
         if shared.limiter.name(policy).is_none() {

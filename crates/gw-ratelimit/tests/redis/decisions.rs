@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gw_ratelimit::redis::SharedLimiter;
+use gw_ratelimit::redis::{Leases, SharedLimiter};
 use gw_ratelimit::{Adjust, Decision, Limiter, Mode, Policy, Quota, RateLimitLayer, Ruling};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -369,4 +369,72 @@ fn what_cannot_work_is_not_built() {
             .build_shared(&good());
         assert_eq!(error.unwrap_err().field(), "late charges");
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_named_twice_pays_twice() {
+    let server = Server::start();
+    let limits = Limiter::builder().policy("p", Quota::per_hour(1).burst(5));
+    let store = server.store("test");
+    let plain = limits.clone().build_shared(&store).unwrap();
+    let leased = store.leases(Leases::up_to(4));
+    let leased = limits.build_shared(&leased).unwrap();
+    for (limiter, key) in [(plain, "plain"), (leased, "leased")] {
+        let charge = limiter.charge(limiter.policy("p").unwrap(), key, 1);
+        let mut rulings = Vec::new();
+        for _ in 0..3 {
+            rulings.push(limiter.check_all(&[charge, charge]).await.is_allowed());
+        }
+        assert_eq!(rulings, [true, true, false], "{key}");
+        assert_eq!(remaining(&limiter, "p", key).await, 1, "{key}");
+        let never = limiter.charge(limiter.policy("p").unwrap(), "other", 3);
+        assert!(!limiter.check_all(&[never, never]).await.is_allowed());
+        assert_eq!(remaining(&limiter, "p", "other").await, 5);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_shuts_nobody_out() {
+    let server = Server::start();
+    let limiter = limiter(&server, &[("p", Quota::per_minute(6).burst(6))]);
+    assert!(check(&limiter, "p", "k", 3).await.is_allowed());
+    let key = server.keys().await.remove(0);
+    let mut connection = server.connect().await;
+    // As if it had been written by a clock that was an hour ahead.
+    let held: String = redis::cmd("GET")
+        .arg(&key)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let ahead = held.split(' ').map(|time| {
+        let (seconds, nanos) = time.split_once('.').unwrap();
+        format!("{}.{nanos}", seconds.parse::<u64>().unwrap() + 3_600)
+    });
+    let ahead: Vec<_> = ahead.collect();
+    let _: () = redis::cmd("SET")
+        .arg(&key)
+        .arg(ahead.join(" "))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+
+    // The debt is what it was when it was written: no more, and nothing of it is forgiven.
+    assert_eq!(remaining(&limiter, "p", "k").await, 3);
+    assert!(!check(&limiter, "p", "k", 4).await.is_allowed());
+    assert!(check(&limiter, "p", "k", 3).await.is_allowed());
+    let refused = check(&limiter, "p", "k", 1).await;
+    let wait = refused.retry_after().unwrap().as_secs();
+    assert!((5..=10).contains(&wait), "{wait}");
+    // From now on it runs off by the clock as it is.
+    let held: String = redis::cmd("GET")
+        .arg(&key)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let (seconds, _): (u64, u64) = redis::cmd("TIME")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let tat: u64 = held.split('.').next().unwrap().parse().unwrap();
+    assert!(tat <= seconds + 60, "{held}");
 }

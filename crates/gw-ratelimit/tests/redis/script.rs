@@ -38,6 +38,10 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
+fn time(nanos: u64) -> String {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+}
+
 #[tokio::test]
 async fn the_script_decides_as_the_model_does() {
     let server = Server::start();
@@ -59,7 +63,7 @@ async fn the_script_decides_as_the_model_does() {
             let key = format!("key{index}");
             let tat = before + (case.debt * case.gcra.tolerance() as f64) as u64;
             tats.push(tat);
-            let text = format!("{}.{:09}", tat / 1_000_000_000, tat % 1_000_000_000);
+            let text = format!("{} {}", time(tat), time(before));
             let _: () = redis::cmd("SET")
                 .arg(&key)
                 .arg(text)
@@ -107,7 +111,8 @@ async fn the_script_decides_as_the_model_does() {
                 .query_async(&mut connection)
                 .await
                 .unwrap();
-            let expected = format!("{}.{:09}", after / 1_000_000_000, after % 1_000_000_000);
+            let written = if after == *tat { before } else { now };
+            let expected = format!("{} {}", time(after), time(written));
             // Gone if its debt has run off meanwhile.
             if let Some(held) = held {
                 assert_eq!(held, expected, "{:?}", cases[index]);

@@ -286,3 +286,55 @@ fn cells_of_an_old_quota_are_not_spent_under_a_new_one() {
     assert_eq!(lease.spend(&new, 1, SECOND).cells(), 0);
     assert_eq!(lease.available(SECOND), 0);
 }
+
+#[test]
+fn cells_of_a_larger_burst_are_not_spent_under_a_smaller_one() {
+    let (old, new) = (gcra(1, 10), gcra(1, 2));
+    let mut lease = Lease::default();
+    let grant = Grant {
+        debt: 8 * SECOND,
+        leased: 5,
+        clock: 0,
+        limited: false,
+    };
+    lease.told(&old, grant, 5, SECOND, SECOND);
+    // They begin three seconds from now at the earliest: the smaller burst reaches no further than two.
+    assert!(matches!(
+        lease.decide(&new, 1, SECOND),
+        Verdict::Deny { .. }
+    ));
+    assert_eq!(lease.spend(&new, 1, SECOND).cells(), 0);
+    // As time goes on it reaches some of them, and never more at once than it is.
+    let later = 4 * SECOND;
+    assert!(matches!(
+        lease.decide(&new, 2, later),
+        Verdict::Allow { .. }
+    ));
+    assert_eq!(lease.spend(&new, 5, later).cells(), 2);
+    assert_eq!(lease.spend(&new, 1, later).cells(), 0);
+    // Nor are they lost to who has the larger one.
+    assert_eq!(lease.spend(&old, 5, later).cells(), 3);
+}
+
+#[test]
+fn a_refusal_for_long_is_asked_for_again_now_and_then() {
+    let gcra = gcra(1, 7_200);
+    let mut lease = Lease::default();
+    let refused = Grant {
+        debt: 7_200 * SECOND,
+        leased: 0,
+        clock: 0,
+        limited: true,
+    };
+    lease.told(&gcra, refused, 0, SECOND, SECOND);
+    let is_known = |lease: &Lease, now| {
+        let verdict = lease.decide(&gcra, 3_600, now);
+        matches!(verdict, Verdict::Deny { .. })
+    };
+    let memory = Lease::MEMORY.as_nanos() as u64;
+    assert!(is_known(&lease, SECOND + memory));
+    // The key may have been freed elsewhere meanwhile.
+    assert!(!is_known(&lease, SECOND + memory + 1));
+    lease.told(&gcra, refused, 0, 3 * SECOND, 3 * SECOND);
+    assert!(is_known(&lease, 3 * SECOND));
+}
