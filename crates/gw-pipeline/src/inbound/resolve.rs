@@ -24,7 +24,7 @@ use crate::timeouts::PassErrorBodies;
 
 /// Brings the request's head into its one form, finds its route, and stamps what holds for it.
 ///
-/// The route's [`RouteMatch`], lane, criticality, upstream, deadline and timers go into
+/// The route's [`RouteMatch`](gw_core::context::RouteMatch), lane, criticality, upstream, deadline and timers go into
 /// the request's extensions, and its body gets the route's limit. Finding the route is a look-up in memory; a request
 /// without a route is refused at once or after all other stages, as [`NotFound`] says.
 ///
