@@ -7,7 +7,7 @@ use http::response;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::charged::Charged;
+use crate::charged::{Charged, LocalAccount};
 use crate::config::{Headers, Mode, OnMissingKey};
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::error;
@@ -30,6 +30,8 @@ pub(crate) struct Admission {
 
 pub(crate) type Charges = SmallVec<[Charge; 4]>;
 pub(crate) type Bills = SmallVec<[Bill; 2]>;
+/// What may be charged later, by policy, and whether that can be found by its name.
+pub(crate) type Owed<B> = SmallVec<[(PolicyId, bool, B); 2]>;
 
 impl Admission {
     pub(crate) fn new(limiter: Arc<Limiter>, rules: Vec<Rule>, headers: Headers) -> Self {
@@ -89,10 +91,13 @@ impl Admission {
         self.tell(parts, slot, &decision, advert, || {
             error::exceeded(&decision, &self.limiter)
         })?;
-        match bills {
-            Some(bills) => Ok(self.late(parts, bills, decision)),
-            None => Ok(None),
-        }
+        let Some(bills) = bills else { return Ok(None) };
+        let bills = bills.into_iter().map(|bill| (*bill.charge(), bill));
+        let account = |owed, outer| {
+            let limiter = Arc::clone(&self.limiter);
+            Charged::new(LocalAccount::new(limiter, owed, outer))
+        };
+        Ok(self.late(parts, bills, decision, account))
     }
 
     /// Tells the observer what was decided, layers of this crate further in, and the answer.
@@ -132,16 +137,24 @@ impl Admission {
         self.late
     }
 
-    /// What may still be charged to an admitted request. Those within the layer find it in the request.
-    fn late(
+    /// Whether others may charge after the decision, by a policy's name.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// What may still be charged to an admitted request, in an account of its own. Those within the layer find it in the
+    /// request.
+    pub(crate) fn late<B>(
         self: &Arc<Self>,
         parts: &mut Parts,
-        bills: Bills,
+        bills: impl IntoIterator<Item = (Charge, B)>,
         decision: Decision,
+        account: impl FnOnce(Owed<B>, Option<Charged>) -> Charged,
     ) -> Option<Box<Late>> {
-        let mut owed = SmallVec::<[_; 2]>::new();
-        for bill in bills {
-            let policy = bill.charge().policy()?;
+        let mut owed = Owed::new();
+        for (charge, bill) in bills {
+            let policy = charge.policy()?;
             let rule = self.rules.get(policy.index())?;
             if rule.is_late() {
                 owed.push((policy, rule.is_open(), bill));
@@ -153,7 +166,7 @@ impl Admission {
         let applies = !owed.is_empty();
         // Of a layer further out, whose policies are found by name as well.
         let outer = parts.extensions.get::<Charged>().cloned();
-        let charged = Charged::new(Arc::clone(&self.limiter), owed, outer);
+        let charged = account(owed, outer);
         if self.open {
             parts.extensions.insert(charged.clone());
         }

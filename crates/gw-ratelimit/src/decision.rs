@@ -252,8 +252,9 @@ impl Standing {
     }
 
     /// The time that is after now by as large a part of [`Standing::burst_window`] as is spent of the burst. It can be
-    /// compared between keys, and runs off as time goes by.
-    pub(crate) fn filled_until(&self) -> u64 {
+    /// compared between keys, and runs off as time goes by. `now` is the limiter's: a window that was counted elsewhere is
+    /// read by another time.
+    pub(crate) fn filled_until(&self, now: u64) -> u64 {
         if let Algorithm::Gcra(_) = self.algorithm {
             // Just so, without a division.
             return self.state;
@@ -262,11 +263,20 @@ impl Standing {
         let window = self.burst_window().as_nanos();
         let filled = (window * u128::from(spent)).checked_div(of.into());
         let filled = filled.map_or(0, |filled| u64::try_from(filled).unwrap_or(u64::MAX));
-        self.now.saturating_add(filled)
+        now.saturating_add(filled)
     }
 
-    pub(crate) fn is_off(&self) -> bool {
-        self.mode == Mode::Off
+    /// How it stands after so much more was charged, as far as it fits into two bursts, and so much was taken back.
+    #[cfg(feature = "redis")]
+    pub(crate) fn changed(&self, charged: u32, refunded: u32) -> Self {
+        let roomy = self.algorithm.with_double_burst();
+        let fits = charged.min(roomy.balance(self.state, self.now).remaining);
+        let state = match roomy.decide(self.state, self.now, fits) {
+            Verdict::Allow { state } => state,
+            Verdict::Deny { state, .. } | Verdict::DenyForever { state } => state,
+        };
+        let state = self.algorithm.take_back(state, state, refunded, 0);
+        Self { state, ..*self }
     }
 
     pub(crate) const fn algorithm(&self) -> &Algorithm {

@@ -35,7 +35,7 @@ impl Late {
     /// Charges what the answer's head says. If anything was charged or given back since the request was admitted, what
     /// the answer tells about limits is told anew.
     pub(crate) fn settle(mut self, answer: &response::Parts) -> Option<Advert> {
-        for (policy, seat) in self.charged.seats() {
+        for (policy, _, seat) in self.charged.seats() {
             match self.admission.adjust(policy, answer) {
                 Adjust::Nothing => {}
                 Adjust::Charge(cells) => _ = seat.charge(cells),
@@ -47,8 +47,10 @@ impl Late {
         }
         let limiter = self.admission.limiter();
         let now = limiter.nanos(Instant::now());
-        for (policy, seat) in self.charged.seats() {
-            if let Some(standing) = seat.standing(now) {
+        for (policy, _, seat) in self.charged.seats() {
+            let mut told = self.decision.standings().iter();
+            let told = told.find(|standing| standing.policy() == policy);
+            if let Some(standing) = told.and_then(|told| seat.standing(told, now)) {
                 self.decision.replace(policy, standing);
             }
         }

@@ -171,10 +171,10 @@ impl<Ks> RateLimitBuilder<Ks> {
         })
     }
 
-    /// For rates only, now and when quotas are changed.
+    /// Beside a store that other instances share.
     #[cfg(feature = "redis")]
-    pub(crate) fn rates_only(mut self) -> Self {
-        self.limits = self.limits.rates_only();
+    pub(crate) fn shared(mut self) -> Self {
+        self.limits = self.limits.shared();
         self
     }
 

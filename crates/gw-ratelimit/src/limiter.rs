@@ -2,12 +2,13 @@ mod builder;
 mod change;
 mod decide;
 mod late;
+mod lates;
 mod penalties;
 mod refunds;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_core::key::{KeyExtractor, MissingKey};
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 pub use self::builder::LimiterBuilder;
 pub(crate) use self::builder::Spec;
 pub(crate) use self::late::Bill;
+use self::lates::Lates;
 use self::penalties::Slot;
 use self::refunds::Refunds;
 use crate::algorithm::Algorithm;
@@ -75,8 +77,7 @@ pub struct Limiter {
     revisions: Box<[AtomicU32]>,
     /// See [`Refunds`].
     refunds: Refunds,
-    /// By policy: whether anything was ever charged late.
-    lates: Box<[AtomicBool]>,
+    lates: Lates,
     offenders: Mutex<Sketch>,
     /// Those of the policies, and after them those of what penalties keep in the store.
     tallies: Arc<[Tally]>,
@@ -175,6 +176,13 @@ impl Limiter {
     /// The tier of this name of a policy.
     pub fn tier(&self, policy: PolicyId, name: &str) -> Option<Tier> {
         self.tiers.get(policy.index())?.named(name)
+    }
+
+    /// What a policy counts with: its own quota, and so those of its tiers, which count alike.
+    #[cfg(feature = "redis")]
+    pub(crate) fn algorithm(&self, policy: PolicyId) -> Option<Algorithm> {
+        let book = self.book.read();
+        Some(book.terms.get(policy.index())?.algorithm)
     }
 
     fn tier_name(&self, policy: PolicyId, tier: Tier) -> Option<&str> {

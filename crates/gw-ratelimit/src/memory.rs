@@ -6,6 +6,7 @@ use crate::config::ConfigError;
 use crate::quota::Quota;
 use crate::store::{Compact, Exact, InMemory};
 use crate::tally::Tally;
+use crate::window::Window;
 
 /// How the state of keys is held, and how much of it.
 ///
@@ -28,8 +29,8 @@ use crate::tally::Tally;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     kind: Kind,
-    /// Whether what counts beside this memory knows no sliding windows.
-    rates_only: bool,
+    /// Whether a store counts beside this memory that other instances share.
+    shared: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,15 +79,21 @@ impl Memory {
     const fn of(kind: Kind) -> Self {
         Self {
             kind,
-            rates_only: false,
+            shared: false,
         }
     }
 
-    /// For rates only, now and when quotas are changed.
+    /// Beside a store that other instances share.
     #[cfg(feature = "redis")]
-    pub(crate) const fn rates_only(mut self) -> Self {
-        self.rates_only = true;
+    pub(crate) const fn shared(mut self) -> Self {
+        self.shared = true;
         self
+    }
+
+    /// Whether a policy stays a rate, or a sliding window of its length: other instances, of which each is changed by
+    /// itself, could not read its states otherwise.
+    pub(crate) const fn is_shared(self) -> bool {
+        self.shared
     }
 
     pub(crate) fn check(self) -> Result<(), ConfigError> {
@@ -110,12 +117,13 @@ impl Memory {
 
     /// What counts for a quota, if it can be counted in this memory.
     pub(crate) fn algorithm(self, quota: Quota) -> Result<Algorithm, ConfigError> {
-        let algorithm = Algorithm::new(quota)?;
-        if self.rates_only && matches!(algorithm, Algorithm::Window(_)) {
-            const RULE: &str =
-                "must be a rate where it is shared in Redis, and not a sliding window";
-            return Err(ConfigError::new("quota", RULE));
-        }
+        let algorithm = match Algorithm::new(quota)? {
+            // A store's clock has whole microseconds.
+            Algorithm::Window(window) if self.shared => {
+                Algorithm::Window(window.in_steps_of(Window::MICROSECOND))
+            }
+            algorithm => algorithm,
+        };
         let Kind::Compact { .. } = self.kind else {
             return Ok(algorithm);
         };

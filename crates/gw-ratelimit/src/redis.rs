@@ -21,16 +21,20 @@
 //! is full; with that one, a full server is one that does not answer. A failover loses the debts that were not replicated
 //! yet. In a cluster, the node that holds the limiter's slot is found by its redirections. There is no TLS to Redis.
 
+mod account;
 mod admission;
 mod breaker;
+mod courier;
 mod future;
 mod held;
+mod item;
 mod key;
 mod layer;
 pub mod lease;
 mod limiter;
 mod link;
 mod permit;
+mod receipt;
 mod script;
 mod service;
 mod settings;
@@ -38,6 +42,7 @@ mod shared;
 mod table;
 mod telemetry;
 mod tending;
+mod tls;
 
 pub use self::future::ResponseFuture;
 pub use self::layer::SharedRateLimitLayer;

@@ -77,9 +77,9 @@ pub(crate) trait Store {
         terms: &[Terms],
     ) -> Verdict;
 
-    /// Takes a charge back, unless the key has been forgotten since. `clock` is read when no further charge can come in between: what it says is not before
-    /// any charge made since.
-    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64);
+    /// Takes a charge back, unless the key has been forgotten since; says whether it is held. `clock` is read when no
+    /// further charge can come in between: what it says is not before any charge made since.
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool;
 
     /// Frees `key` of its debt, as far as no other's may be part of it; says whether it had a state of its own.
     fn reset(&self, key: KeyHash) -> bool;

@@ -20,7 +20,8 @@ pub(crate) struct Tally {
     refunded: AtomicU64,
     /// For each tier what `filled` is for the policy's own quota.
     tiers_filled: Box<[AtomicU64]>,
-    keys: AtomicU64,
+    /// Below 0 for an instant, if one thread counts a key out before another has counted it in.
+    keys: AtomicI64,
     /// What became of `keys` since it was announced last.
     unannounced: AtomicI64,
     /// Whether requests lack the key: logged once, when it begins.
@@ -70,7 +71,7 @@ impl Tally {
             late: AtomicU64::new(0),
             refunded: AtomicU64::new(0),
             tiers_filled: Box::default(),
-            keys: AtomicU64::new(0),
+            keys: AtomicI64::new(0),
             unannounced: AtomicI64::new(0),
             key_missing: AtomicBool::new(false),
             full_logged: AtomicBool::new(false),
@@ -201,7 +202,7 @@ impl Tally {
             overflowed: self.overflowed.load(Ordering::Relaxed),
             late: self.late.load(Ordering::Relaxed),
             refunded: self.refunded.load(Ordering::Relaxed),
-            keys: self.keys.load(Ordering::Relaxed),
+            keys: self.keys.load(Ordering::Relaxed).max(0).unsigned_abs(),
         }
     }
 
@@ -218,5 +219,22 @@ impl Tally {
     fn sum(&self, counter: impl Fn(&Decisions) -> &AtomicU64) -> u64 {
         let load = |decisions| counter(decisions).load(Ordering::Relaxed);
         self.decisions.iter().map(load).sum()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    /// Story: where a key was counted out before it was counted in, by two threads, there were 2^64 - 1 for an instant.
+    #[test]
+    fn there_are_never_fewer_keys_than_none() {
+        let tally = Tally::new("p".into());
+        tally.key_removed();
+        assert_eq!(tally.counts().keys, 0);
+        tally.key_added();
+        tally.key_added();
+        assert_eq!(tally.counts().keys, 1);
     }
 }

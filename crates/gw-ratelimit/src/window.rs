@@ -86,6 +86,8 @@ impl Window {
         u32::try_from(most.saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
+    pub(crate) const MICROSECOND: u64 = 1_000;
+
     /// How many cells a window brings.
     pub const fn limit(&self) -> u32 {
         self.limit
@@ -151,6 +153,27 @@ impl Window {
             _ => 0,
         };
         self.start(counts.number + windows)
+    }
+
+    /// The same with a length of whole steps.
+    pub(crate) fn in_steps_of(self, nanos: u64) -> Self {
+        let length = self.length.next_multiple_of(nanos);
+        Self {
+            length,
+            limit: self.limit,
+            bits: bits(length),
+        }
+    }
+
+    /// The state of a key that was counted elsewhere, and the time to read it at: so much of the window is over then.
+    #[cfg(feature = "redis")]
+    pub(crate) fn seen(&self, current: u32, previous: u32, elapsed: u64) -> (u64, u64) {
+        let counts = Counts {
+            number: 1,
+            current: current.into(),
+            previous: previous.into(),
+        };
+        (self.pack(counts), self.length + elapsed.min(self.length))
     }
 
     /// The same windows with twice the limit. A state has room for it, see [`Window::max_limit`].

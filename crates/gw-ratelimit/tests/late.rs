@@ -156,7 +156,7 @@ async fn a_handler_charges_and_refunds_what_it_finds_in_the_request() {
     assert_eq!((snapshot[0].charged_late, snapshot[0].refunded), (4, 9));
     // What is off is not charged.
     handle.set_mode("p", Mode::Off).unwrap();
-    assert_eq!(charged.charge("p", 4), Some(0));
+    assert_eq!(charged.charge("p", 4), None);
     answer(
         &mut layer.layer(inner(|request| {
             let charged = Charged::of(request.extensions()).unwrap();

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use gw_ratelimit::gcra::Gcra;
-use gw_ratelimit::redis::lease::{Grant, Lease, grant};
+use gw_ratelimit::redis::lease::{Grant, Lease, Origin, grant};
 use gw_ratelimit::{Quota, Verdict};
 
 const SECOND: u64 = 1_000_000_000;
@@ -223,6 +223,7 @@ impl World {
                         leased,
                         clock,
                         limited,
+                        origin: Origin::default(),
                     };
                     lease.told(&self.gcra, grant, question.extra, question.sent, event.at);
                     if question.extra > 0 {

@@ -1,10 +1,11 @@
 use std::hash::RandomState;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 
 use tokio::time::Instant;
 
+use super::lates::Lates;
 use super::penalties::Slot;
 use super::refunds::Refunds;
 use super::{Book, Limiter, Terms};
@@ -103,10 +104,10 @@ impl LimiterBuilder {
         self
     }
 
-    /// For rates only, now and when quotas are changed.
+    /// Beside a store that other instances share.
     #[cfg(feature = "redis")]
-    pub(crate) const fn rates_only(mut self) -> Self {
-        self.memory = self.memory.rates_only();
+    pub(crate) const fn shared(mut self) -> Self {
+        self.memory = self.memory.shared();
         self
     }
 
@@ -265,7 +266,7 @@ impl Parts {
             },
             revisions: (0..each).map(|_| AtomicU32::new(0)).collect(),
             refunds: Refunds::new(),
-            lates: (0..each).map(|_| AtomicBool::new(false)).collect(),
+            lates: Lates::new(each),
             offenders: Mutex::new(Sketch::new(0)),
             memory: self.memory,
             store: self.memory.store(each, Arc::clone(&tallies)),

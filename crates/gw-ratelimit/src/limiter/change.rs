@@ -67,10 +67,15 @@ impl Limiter {
         let now = self.nanos(now);
         let clock = || now.max(self.nanos(Instant::now()));
         let change = |book: &mut Book| {
+            if self.memory.is_shared() && !book.reads(policy, &algorithm) {
+                return Err(fixed());
+            }
             let changed = book.change(policy, tier, quota, algorithm)?;
             self.write_line(book);
             Ok(changed)
         };
+        // Until the debts are cut.
+        let cutting = self.lates.cutting();
         let changed = self.book.change(change, |changed: &Result<Changed, _>| {
             let Ok(changed) = changed else { return };
             if changed.is_unreadable() || changed.is_tighter() {
@@ -85,12 +90,13 @@ impl Limiter {
         let changed = changed.map_err(|error: ConfigError| error.of_policy(name))?;
         if changed.is_tighter() {
             let mut most = changed.roomiest_after;
-            if self.is_charged_late(policy) {
+            if cutting.is_late(policy.index()) {
                 most = most.with_double_burst();
             }
             let cut = |state, now| most.cut(state, now);
             self.store.rewrite(policy.index(), &clock, &cut);
         }
+        drop(cutting);
         if quota != changed.quota_before {
             if let Some(tally) = self.tallies.get(policy.index()) {
                 tally.forget_filled();
@@ -126,6 +132,13 @@ impl Limiter {
     }
 }
 
+/// A change after which other instances that share the limit could not read its states.
+const fn fixed() -> ConfigError {
+    const RULE: &str =
+        "must stay a rate, or a sliding window of the same length, where it is shared in Redis";
+    ConfigError::new("quota", RULE)
+}
+
 /// What a change of quota comes to.
 struct Changed {
     quota_before: Quota,
@@ -146,6 +159,12 @@ impl Changed {
 }
 
 impl Book {
+    /// Whether states of a policy mean the same under another algorithm.
+    fn reads(&self, policy: PolicyId, algorithm: &Algorithm) -> bool {
+        let mut all = self.all_of(policy.index());
+        all.all(|terms| algorithm.reads(&terms.algorithm))
+    }
+
     fn change(
         &mut self,
         policy: PolicyId,

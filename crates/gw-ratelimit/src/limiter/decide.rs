@@ -27,7 +27,7 @@ impl Limiter {
                 self.note_refusals(&book, charges, decision, now);
             }
         }
-        self.settle(decision);
+        self.settle(decision, now);
     }
 
     /// The same for a request that may be charged later: if it is let pass, what it was charged is noted in `bills`.
@@ -54,7 +54,7 @@ impl Limiter {
                 self.note_refusals(&book, charges, decision, now);
             }
         }
-        self.settle(decision);
+        self.settle(decision, now);
     }
 
     /// Looks first. Charging at once and taking back would do as well if it were not for the moment in between: a client
@@ -77,9 +77,9 @@ impl Limiter {
 
     /// Finds the binding policy of a decision, counts it, and tells recorder and log. Foreign code may run, so there must
     /// be no lock.
-    pub(crate) fn settle(&self, decision: &mut Decision) {
+    pub(crate) fn settle(&self, decision: &mut Decision, now: u64) {
         decision.bind();
-        self.count(decision);
+        self.count(decision, now);
         self.announce();
     }
 
@@ -93,17 +93,24 @@ impl Limiter {
         Some((applied.with(*applied.algorithm), cost))
     }
 
-    /// Takes note of charges that a shared store decided on, as far as they would have been allowed here.
+    /// Takes note of a charge that a shared store decided on, as far as it would have been allowed here.
     #[cfg(feature = "redis")]
-    pub(crate) fn follow(&self, charges: impl Iterator<Item = (Charge, u32)>, now: u64) {
+    pub(crate) fn follow(&self, charge: &Charge, cost: u32, now: u64) -> Bill {
         let book = self.book.read();
-        for (charge, cost) in charges.filter(|(_, cost)| *cost > 0) {
-            if let Some(terms) = book.terms(&charge) {
-                let algorithm = &terms.algorithm;
-                self.store
-                    .charge(charge.key, algorithm, cost, now, &book.terms);
-            }
-        }
+        let Some(terms) = book.terms(charge).filter(|_| cost > 0) else {
+            return Bill::empty(*charge);
+        };
+        let (key, algorithm, mark) = (charge.key, &terms.algorithm, self.mark(charge));
+        let verdict = self.store.charge(key, algorithm, cost, now, &book.terms);
+        let Verdict::Allow { state: after } = verdict else {
+            return Bill::empty(*charge);
+        };
+        let paid = Paid {
+            receipt: Receipt { key, after, cost },
+            algorithm: *algorithm,
+            mark,
+        };
+        Bill::new(*charge, Some(&paid))
     }
 
     /// Takes note of a decision of a shared store, over these charges.
@@ -112,7 +119,7 @@ impl Limiter {
         if decision.is_limited() {
             self.note_refusals(&self.book.read(), charges, decision, now);
         }
-        self.settle(decision);
+        self.settle(decision, now);
     }
 
     /// Charges one policy, if it is willing. There is a receipt if something was charged.
@@ -203,14 +210,14 @@ impl Limiter {
         }
     }
 
-    fn count(&self, decision: &Decision) {
+    fn count(&self, decision: &Decision, now: u64) {
         for standing in decision.standings() {
             let Some(tally) = self.tallies.get(standing.policy().index()) else {
                 continue;
             };
             match standing.ruling() {
                 Ruling::Allowed if decision.is_allowed() => {
-                    tally.allowed(standing.tier(), standing.filled_until());
+                    tally.allowed(standing.tier(), standing.filled_until(now));
                 }
                 // Some other policy refused: it was neither charged nor limited here.
                 Ruling::Allowed => {}

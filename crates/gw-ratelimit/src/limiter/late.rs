@@ -38,7 +38,7 @@ pub(super) struct Mark {
 
 impl Bill {
     /// Nothing has been charged yet.
-    pub(super) const fn empty(charge: Charge) -> Self {
+    pub(crate) const fn empty(charge: Charge) -> Self {
         Self { charge, paid: None }
     }
 
@@ -61,10 +61,9 @@ impl Limiter {
     /// off. It never comes to be more than **two bursts** (or twice the limit of a sliding window): what would go beyond
     /// is not charged. So no mistake in a cost locks a client out for longer than it takes to win back two bursts.
     pub fn charge_late(&self, charge: Charge, now: Instant) -> Option<Standing> {
-        let cells = self.debit(&mut Bill::empty(charge), charge.cost, now);
+        let cells = self.debit(&mut Bill::empty(charge), charge.cost, now)?;
         self.tell_debit(&charge, cells);
         self.standing(&charge, self.nanos(now))
-            .filter(|standing| !standing.is_off())
     }
 
     /// Takes `charge` off a key's debt, as far as there is any. Returns how the key stands then; `None` for a policy of
@@ -74,42 +73,39 @@ impl Limiter {
     /// lets so much more pass. A [`Charged`](crate::Charged) knows. Of a sliding window, only what was charged in the
     /// current window is given back. A key that was forgotten for want of room gets nothing.
     pub fn refund(&self, charge: Charge, now: Instant) -> Option<Standing> {
-        let time = self.nanos(now);
-        let given = {
-            let book = self.book.read();
-            let algorithm = book.terms(&charge)?.algorithm;
-            let mark = self.mark(&charge);
-            let state = self.store.peek(charge.key, &algorithm);
-            let receipt = Receipt {
-                key: charge.key,
-                after: state,
-                cost: charge.cost.min(algorithm.refundable(state, time)),
-            };
-            if receipt.cost > 0 {
-                self.take_back(receipt, &algorithm, mark, time);
-            }
-            receipt.cost
-        };
+        let given = self.give(&charge, now)?;
         self.tell_credit(&charge, given);
-        self.standing(&charge, time)
+        self.standing(&charge, self.nanos(now))
     }
 
-    /// Charges `cells` more: how many were charged. What does not fit into two bursts of debt is not. Nobody is told yet,
-    /// since a bill stands under a lock.
-    pub(crate) fn debit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
+    /// The same without telling anybody: how many cells were given back.
+    pub(crate) fn give(&self, charge: &Charge, now: Instant) -> Option<u32> {
         let now = self.nanos(now);
         let book = self.book.read();
-        let Some(applied) = self.applied(&book, &bill.charge) else {
-            return 0;
+        let algorithm = book.terms(charge)?.algorithm;
+        let mark = self.mark(charge);
+        let state = self.store.peek(charge.key, &algorithm);
+        let receipt = Receipt {
+            key: charge.key,
+            after: state,
+            cost: charge.cost.min(algorithm.refundable(state, now)),
         };
-        // Seen by whoever cuts debts, who waits for this guard.
-        if let Some(late) = self.lates.get(bill.charge.key.policy()) {
-            late.store(true, Ordering::Relaxed);
-        }
-        let algorithm = applied.algorithm;
+        let taken = receipt.cost > 0 && self.take_back(receipt, &algorithm, mark, now);
+        // A key without a place of its own owes what others owed, which is not given back.
+        Some(if taken { receipt.cost } else { 0 })
+    }
+
+    /// Charges `cells` more: how many were charged; `None` if the policy is off. What does not fit into two bursts of debt
+    /// is not charged. Nobody is told yet, since a bill stands under a lock.
+    pub(crate) fn debit(&self, bill: &mut Bill, cells: u32, now: Instant) -> Option<u32> {
+        let now = self.nanos(now);
+        // Before the book is held: whoever cuts debts waits for those who hold it.
+        self.lates.note(bill.charge.key.policy());
+        let book = self.book.read();
+        let algorithm = self.applied(&book, &bill.charge)?.algorithm;
         let mark = self.mark(&bill.charge);
         let Some(receipt) = self.force(&book, &bill.charge, algorithm, cells, now) else {
-            return 0;
+            return Some(0);
         };
         let cells = receipt.cost;
         let mut paid = Paid {
@@ -121,7 +117,7 @@ impl Limiter {
             paid.join(before);
         }
         bill.paid = Some(paid);
-        cells
+        Some(cells)
     }
 
     /// Gives back `cells` of what was charged, or all of it: how many were given back. Nobody is told yet.
@@ -209,8 +205,14 @@ impl Limiter {
         }
     }
 
-    /// Takes a charge back that was made after the mark.
-    pub(super) fn take_back(&self, receipt: Receipt, algorithm: &Algorithm, mark: Mark, now: u64) {
+    /// Takes a charge back that was made after the mark; says whether its key was held.
+    pub(super) fn take_back(
+        &self,
+        receipt: Receipt,
+        algorithm: &Algorithm,
+        mark: Mark,
+        now: u64,
+    ) -> bool {
         let key = receipt.key;
         let until_now = self.refunds.until_now(key);
         let since = until_now.saturating_sub(mark.refunds);
@@ -224,13 +226,7 @@ impl Limiter {
             let moment = self.refunds.add(key, owed).saturating_sub(until_now);
             let now = now.max(self.nanos(Instant::now()));
             now.saturating_add(moment)
-        });
-    }
-
-    /// Whether a policy was ever charged late, so that debts may be above a burst.
-    pub(super) fn is_charged_late(&self, policy: PolicyId) -> bool {
-        let late = self.lates.get(policy.index());
-        late.is_some_and(|late| late.load(Ordering::Relaxed))
+        })
     }
 
     /// Tells of a debit. Foreign code may run, so there must be no lock.

@@ -6,29 +6,32 @@ use http::request::Parts;
 use smallvec::SmallVec;
 
 use super::limiter::{SharedCharge, SharedLimiter};
-use super::shared::Begun;
+use super::shared::{Begun, Outcome};
 use crate::admission::{Admission, Charges, record};
-use crate::decision::Decision;
 use crate::error;
 use crate::fields::Advert;
+use crate::late::Late;
 
 /// From a request's head to a decision in Redis: what a layer's services share.
 #[derive(Debug)]
 pub(super) struct SharedAdmission {
-    admission: Admission,
+    admission: Arc<Admission>,
     limiter: SharedLimiter,
 }
 
 /// A decision that Redis was asked for. Boxed, as it crosses the network.
-pub(super) type Question = Pin<Box<dyn Future<Output = Decision> + Send>>;
+pub(super) type Question = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// What the request may still be charged, if it passes.
+pub(super) type Decided = Result<Option<Box<Late>>, Rejection>;
 
 pub(super) enum Asked {
-    Decided(Result<(), Rejection>),
+    Decided(Decided),
     Asking(Question),
 }
 
 impl SharedAdmission {
-    pub(super) const fn new(admission: Admission, limiter: SharedLimiter) -> Self {
+    pub(super) const fn new(admission: Arc<Admission>, limiter: SharedLimiter) -> Self {
         Self { admission, limiter }
     }
 
@@ -48,8 +51,8 @@ impl SharedAdmission {
             record(parts, None, Some((slot, &rejection)));
             return Asked::Decided(Err(rejection));
         }
-        if charges.is_empty() {
-            return Asked::Decided(Ok(()));
+        if charges.is_empty() && !self.admission.is_open() {
+            return Asked::Decided(Ok(None));
         }
         let charges: SmallVec<[SharedCharge; 4]> = charges
             .iter()
@@ -58,8 +61,8 @@ impl SharedAdmission {
                 Some(rule.share(&self.limiter, *charge, parts))
             })
             .collect();
-        match self.limiter.begin(&charges) {
-            Begun::Decided(decision) => Asked::Decided(self.tell(parts, slot, &decision, advert)),
+        match self.limiter.begin(&charges, self.admission.is_late()) {
+            Begun::Decided(outcome) => Asked::Decided(self.tell(parts, slot, outcome, advert)),
             Begun::Asking(asking) => Asked::Asking(Box::pin((*asking).finish())),
         }
     }
@@ -69,16 +72,23 @@ impl SharedAdmission {
         &self,
         parts: &mut Parts,
         slot: &'static str,
-        decision: &Decision,
+        outcome: Outcome,
         advert: &mut Option<Advert>,
-    ) -> Result<(), Rejection> {
+    ) -> Decided {
+        let Outcome { decision, bills } = outcome;
         let rejection = || match decision.binding() {
-            Some(_) => error::exceeded(decision, self.admission.limiter()),
+            Some(_) => error::exceeded(&decision, self.admission.limiter()),
             // No policy refused: nobody was there to decide.
             None => error::unavailable(),
         };
         self.admission
-            .tell(parts, slot, decision, advert, rejection)
+            .tell(parts, slot, &decision, advert, rejection)?;
+        if !self.admission.is_late() {
+            return Ok(None);
+        }
+        let bills = bills.into_iter().map(|bill| (bill.charge.local, bill));
+        let account = |owed, outer| self.limiter.account(owed, outer);
+        Ok(self.admission.late(parts, bills, decision, account))
     }
 }
 

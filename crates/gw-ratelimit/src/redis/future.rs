@@ -81,7 +81,7 @@ where
         loop {
             match state.as_mut().project() {
                 StateProjection::Asking { question, waiting } => {
-                    let decision = ready!(question.as_mut().poll(cx));
+                    let outcome = ready!(question.as_mut().poll(cx));
                     // Pending once taken, which it never is: the state is replaced at once.
                     let Some(waiting) = waiting.take() else {
                         return Poll::Pending;
@@ -94,9 +94,9 @@ where
                         on_reject,
                     } = *waiting;
                     let mut advert = None;
-                    let decided =
-                        desk.admission
-                            .tell(&mut parts, desk.slot, &decision, &mut advert);
+                    let decided = desk
+                        .admission
+                        .tell(&mut parts, desk.slot, outcome, &mut advert);
                     let outcome = go_on(decided, advert, (parts, body), &mut inner, &on_reject);
                     state.set(State::Decided { outcome });
                 }

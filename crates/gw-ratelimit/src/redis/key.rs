@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::hash::Hash;
-use std::sync::Arc;
 
 use gw_core::key::{KeyExtractor, MissingKey};
 use http::request::Parts;
@@ -68,7 +67,8 @@ impl std::fmt::Debug for Digester {
     }
 }
 
-/// The names of a limiter's keys: `{limiter}:policy:digest`.
+/// The names of a limiter's keys: `{limiter}:policy:digest`; of sliding windows `{limiter}:policy/length:digest`, with the
+/// length in microseconds, as states mean nothing under another one.
 ///
 /// The braces make the limiter's name the hash tag: in a cluster all its keys are in one slot, as a script over several
 /// of them needs.
@@ -78,8 +78,15 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new<'a>(limiter: &str, policies: impl Iterator<Item = &'a Arc<str>>) -> Self {
-        let prefix = |policy| format!("{{{limiter}}}:{policy}:").into();
+    /// A policy has a length if it is a sliding window.
+    pub(super) fn new<'a>(
+        limiter: &str,
+        policies: impl Iterator<Item = (&'a str, Option<u64>)>,
+    ) -> Self {
+        let prefix = |(policy, length): (&str, Option<u64>)| match length {
+            None => format!("{{{limiter}}}:{policy}:").into(),
+            Some(micros) => format!("{{{limiter}}}:{policy}/{micros}:").into(),
+        };
         Self {
             prefixes: policies.map(prefix).collect(),
         }
@@ -120,10 +127,12 @@ mod tests {
 
     #[test]
     fn names_carry_one_hash_tag() {
-        let policies = ["per_ip".into(), "total".into()];
-        let names = Names::new("api", policies.iter());
+        let policies = [("per_ip", None), ("total", None), ("day", Some(86_400))];
+        let names = Names::new("api", policies.into_iter());
         let mut name = String::new();
         names.write(1, 255, &mut name);
         assert_eq!(name, "{api}:total:000000000000000000000000000000ff");
+        names.write(2, 1, &mut name);
+        assert_eq!(name, "{api}:day/86400:00000000000000000000000000000001");
     }
 }

@@ -47,15 +47,10 @@ impl<Ks> RateLimitBuilder<Ks> {
     ///
     /// # Errors
     ///
-    /// As [`RateLimitBuilder::build`]; if a value of the store is out of its bounds, a quota is a sliding window, or a
-    /// policy takes late charges ([`Policy::late_charges`](crate::Policy::late_charges) or
-    /// [`Policy::charge_response`](crate::Policy::charge_response)).
+    /// As [`RateLimitBuilder::build`]; if a value of the store is out of its bounds. The length of a sliding window is
+    /// rounded up to whole microseconds.
     pub fn build_shared(self, store: &RedisStore) -> Result<SharedRateLimitLayer<Ks>, ConfigError> {
-        let admission = self.rates_only().into_admission()?;
-        if admission.is_late() {
-            const RULE: &str = "are not possible where limits are shared in Redis";
-            return Err(ConfigError::new("late charges", RULE));
-        }
+        let admission = Arc::new(self.shared().into_admission()?);
         let limiter = SharedLimiter::new(Arc::clone(admission.limiter()), store)?;
         Ok(SharedRateLimitLayer {
             desk: Desk {

@@ -17,6 +17,8 @@
 
 use std::time::Duration;
 
+pub use super::receipt::Origin;
+use super::receipt::Receipt;
 use crate::gcra::Gcra;
 use crate::verdict::Verdict;
 
@@ -47,6 +49,7 @@ struct Stretch {
     end: u64,
     /// The store's clock less this one, when they were leased.
     ahead: u64,
+    origin: Origin,
 }
 
 /// Cells that were taken out of a [`Lease`], for putting them back.
@@ -69,6 +72,8 @@ pub struct Grant {
     pub clock: u64,
     /// Whether the key's debt was in the way of the request.
     pub limited: bool,
+    /// Which life of the key it is.
+    pub origin: Origin,
 }
 
 /// Cells to give back: the store's TAT of the key as the lease left it, and as it would be without them.
@@ -251,6 +256,7 @@ impl Lease {
                 .saturating_sub(u64::from(grant.leased) * self.interval),
             end: self.tat,
             ahead: grant.clock.saturating_sub(sent),
+            origin: grant.origin,
         };
         if self.cells(&self.first, now) == 0 {
             self.first = std::mem::take(&mut self.spare);
@@ -320,6 +326,17 @@ impl Spent {
     /// How many cells it is.
     pub const fn cells(&self) -> u32 {
         self.cells
+    }
+
+    /// For taking them back in the store: each was charged there, where its stretch is.
+    pub(super) fn receipts(&self, gcra: &Gcra) -> [Receipt; 2] {
+        [self.first, self.spare].map(|(length, left)| Receipt {
+            after: left.next.saturating_add(left.ahead),
+            born: left.origin.born,
+            refunded: left.origin.refunded,
+            // At most what was asked for, which came from this type.
+            cells: u32::try_from(length / gcra.interval()).unwrap_or_default(),
+        })
     }
 }
 

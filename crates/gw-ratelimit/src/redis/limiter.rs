@@ -1,27 +1,35 @@
 use std::hash::Hash;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gw_core::key::KeyExtractor;
 use http::request::Parts;
+use tokio::time::Instant;
 
+use super::account::{SharedAccount, SharedBill};
 use super::breaker::Breaker;
+use super::courier::Courier;
 use super::held::Held;
 use super::key::{Digester, Names};
 use super::link::Link;
 use super::permit::Permit;
-use super::script::Question;
+use super::script::{Order, Question, Task};
 use super::settings::RedisStore;
-use super::shared::{Asking, Begun, Holdings, Shared};
+use super::shared::{Asking, Begun, Holdings, Outcome, Shared};
 use super::table::Table;
 use super::telemetry::{Source, StoreTally};
+use crate::admission::Owed;
 use crate::algorithm::Algorithm;
+use crate::charged::Charged;
 use crate::config::ConfigError;
-use crate::decision::{Decision, PolicyId, Standing};
+use crate::decision::{Applied, Decision, PolicyId, Standing};
 use crate::handle::RateLimitHandle;
-use crate::limiter::{Charge, Limiter, LimiterBuilder};
+use crate::limiter::{Bill, Charge, Limiter, LimiterBuilder};
 use crate::tier::Tier;
-use crate::verdict::Verdict;
+use crate::window::Window;
+
+type Bills = Owed<SharedBill>;
 
 /// Rate limits without HTTP, shared by all instances that use the same Redis.
 ///
@@ -75,6 +83,11 @@ pub struct StoreSnapshot {
     pub by_lease: u64,
     /// How many were decided on by [`OnFailure`](super::OnFailure).
     pub by_rule: u64,
+    /// How many requests wait until Redis has been told what they were charged late or are given back; 4,096 at the most,
+    /// and 64 that it is being told of.
+    pub late_waiting: usize,
+    /// How many cells it could not be told of.
+    pub late_lost: u64,
     /// For how many keys cells are held now.
     pub leases: usize,
 }
@@ -84,9 +97,10 @@ impl LimiterBuilder {
     ///
     /// # Errors
     ///
-    /// As [`LimiterBuilder::build`]; if a value of the store is out of its bounds, or a quota is a sliding window.
+    /// As [`LimiterBuilder::build`]; if a value of the store is out of its bounds. The length of a sliding window is rounded
+    /// up to whole microseconds.
     pub fn build_shared(self, store: &RedisStore) -> Result<SharedLimiter, ConfigError> {
-        SharedLimiter::new(Arc::new(self.rates_only().build()?), store)
+        SharedLimiter::new(Arc::new(self.shared().build()?), store)
     }
 }
 
@@ -101,8 +115,15 @@ impl SharedCharge {
 
 impl SharedLimiter {
     pub(super) fn new(limiter: Arc<Limiter>, store: &RedisStore) -> Result<Self, ConfigError> {
-        let info = store.check()?;
-        let policies = limiter.tallies().iter().map(|tally| tally.name());
+        let target = store.check()?;
+        let policies = (0..=u8::MAX).map(PolicyId).zip(limiter.tallies());
+        let policies = policies.map(|(policy, tally)| {
+            let length = match limiter.algorithm(policy) {
+                Some(Algorithm::Window(window)) => Some(window.length() / Window::MICROSECOND),
+                Some(Algorithm::Gcra(_)) | None => None,
+            };
+            (&**tally.name(), length)
+        });
         let names = Names::new(&store.name, policies);
         let leases = store.leases.map(|leases| Holdings {
             table: Table::new(leases.max_keys),
@@ -113,12 +134,14 @@ impl SharedLimiter {
                 limiter,
                 name: Arc::clone(&store.name),
                 digester: Digester::new(&store.secret),
-                link: Link::new(info, names),
+                link: Link::new(target, names),
                 breaker: Mutex::new(Breaker::new(store.failures, store.probe_after)),
                 timeout: store.timeout,
                 on_failure: store.on_failure,
                 leases,
                 tended: AtomicBool::new(false),
+                closed: AtomicBool::new(false),
+                courier: Courier::default(),
                 tally: StoreTally::new(Arc::clone(&store.name)),
             }),
         })
@@ -158,6 +181,8 @@ impl SharedLimiter {
             by_store: counts.by_store,
             by_lease: counts.by_lease,
             by_rule: counts.by_rule,
+            late_waiting: shared.courier.waiting(),
+            late_lost: counts.late_lost,
             leases,
         }
     }
@@ -191,10 +216,11 @@ impl SharedLimiter {
     /// When it is dropped, the request has been charged once or not at all. What was taken out of leases for it is put
     /// back.
     pub async fn check_all(&self, charges: &[SharedCharge]) -> Decision {
-        match self.begin(charges) {
-            Begun::Decided(decision) => decision,
+        let outcome = match self.begin(charges, false) {
+            Begun::Decided(outcome) => outcome,
             Begun::Asking(asking) => (*asking).finish().await,
-        }
+        };
+        outcome.decision
     }
 
     /// Connects to Redis, if there is no connection yet; says whether there is one. To be called when the instance starts:
@@ -218,25 +244,77 @@ impl SharedLimiter {
         let shared = &self.shared;
         let charge = self.charge(policy, key, 0).tier(tier);
         let (applied, _) = shared.limiter.apply(&charge.local, 0)?;
-        let Algorithm::Gcra(gcra) = applied.algorithm else {
-            return None;
-        };
         let question = Question {
-            policy: policy.index(),
-            digest: charge.digest,
-            gcra,
+            place: shared.place(&charge),
+            algorithm: applied.algorithm,
             cost: 0,
             extra: 0,
             enforced: false,
         };
         let permit = Permit::of(shared)?;
         let answers = permit.ask(shared.link.ask(&[question])).await?;
-        let state = answers.of_policies.first()?.debt;
-        Some(Standing::new(
-            applied.with(&applied.algorithm),
-            Verdict::Allow { state },
-            0,
-        ))
+        let seen = answers.of_policies.first()?.seen;
+        Some(seen.standing(applied))
+    }
+
+    /// Charges a key without asking, as [`Limiter::charge_late`]: at most up to two bursts of debt. Returns how the key
+    /// stands then; `None` for a policy of another limiter or one that is off.
+    ///
+    /// If Redis does not answer, the cells are lost, and counted; with [`OnFailure::LocalFallback`](super::OnFailure) this
+    /// instance has noted them, and it is how the key stands here that is returned, with the other rules `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped, the key has been charged once or not at all.
+    pub async fn charge_late(&self, charge: SharedCharge) -> Option<Standing> {
+        let shared = &self.shared;
+        let (applied, _) = shared.limiter.apply(&charge.local, 0)?;
+        if shared.follows() {
+            let mut bill = Bill::empty(charge.local);
+            let (cells, now) = (charge.local.cost, Instant::now());
+            shared.limiter.debit(&mut bill, cells, now)?;
+        }
+        self.settle(charge, applied, Task::Charge).await
+    }
+
+    /// Takes `charge` off a key's debt, as far as there is any: a gift, as [`Limiter::refund`]. Returns how the key stands
+    /// then; `None` for a policy of another limiter or one that is off. If Redis does not answer, it is as with
+    /// [`SharedLimiter::charge_late`].
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped, it has been given back once or not at all.
+    pub async fn refund(&self, charge: SharedCharge) -> Option<Standing> {
+        let shared = &self.shared;
+        let (applied, _) = shared.limiter.apply(&charge.local, 0)?;
+        if shared.follows() {
+            shared.limiter.give(&charge.local, Instant::now());
+        }
+        self.settle(charge, applied, Task::Give).await
+    }
+
+    async fn settle(
+        &self,
+        charge: SharedCharge,
+        applied: Applied<Algorithm>,
+        task: Task,
+    ) -> Option<Standing> {
+        let shared = &self.shared;
+        let order = Order {
+            place: shared.place(&charge),
+            algorithm: applied.algorithm,
+            cells: charge.local.cost,
+            task,
+        };
+        let Some((settled, seen)) = shared.settle_one(&order).await else {
+            let standing = shared.limiter.standing(&charge.local, shared.now());
+            return standing.filter(|_| shared.follows());
+        };
+        match task {
+            Task::Charge => shared.limiter.tell_debit(&charge.local, settled),
+            Task::Give | Task::Refund(_) => shared.limiter.tell_credit(&charge.local, settled),
+        }
+        Some(seen.standing(applied))
     }
 
     /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances
@@ -262,14 +340,29 @@ impl SharedLimiter {
     }
 
     /// Gives leased cells back to Redis that were not spent, as far as that is possible: those of keys that nobody else
-    /// has charged since. Says how often that was so. To be called before the instance ends; without it the cells run
-    /// off by themselves.
+    /// has charged since. Says how often that was so. Before the instance ends, [`SharedLimiter::close`] does it.
     ///
     /// # Cancel safety
     ///
     /// What was not given back when it is dropped is lost, and runs off.
     pub async fn give_back(&self) -> usize {
         self.shared.give_back(|_| true).await
+    }
+
+    /// For when the instance ends: leases nothing from here on, gives back what is leased, as far as that is possible, and
+    /// tells Redis of late charges and refunds that it was not told of yet. Ends when that is done, and after `within` at
+    /// the latest. Says how often cells were given back.
+    ///
+    /// The limiter goes on deciding: Redis is asked about each request. Without this call, when the last clone is dropped,
+    /// leased cells run off by themselves and what Redis was not told of is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// As when `within` is over: what was not given back runs off.
+    pub async fn close(&self, within: Duration) -> usize {
+        let given = AtomicUsize::new(0);
+        let _ = tokio::time::timeout(within, self.shared.close(&given)).await;
+        given.into_inner()
     }
 
     /// The charge in Redis for one made here, of a request's key or of its lack.
@@ -288,27 +381,37 @@ impl SharedLimiter {
         SharedCharge { local, digest }
     }
 
-    /// Decides, if that takes no question.
-    pub(super) fn begin(&self, charges: &[SharedCharge]) -> Begun {
+    /// Decides, if that takes no question. With `billed`, it is said what the request may be charged later.
+    pub(super) fn begin(&self, charges: &[SharedCharge], billed: bool) -> Begun {
         let shared = &self.shared;
         let mut items = shared.items(charges);
         if items.is_empty() {
-            return Begun::Decided(Decision::default());
+            return Begun::Decided(Outcome::default());
         }
         let mut held = Held::new(Arc::clone(shared));
         if let Some(holdings) = &shared.leases
-            && shared.decide_here(holdings, &mut items, &mut held)
+            && shared.decide_here(holdings, &mut items, &mut held, billed)
         {
-            let decision = shared.conclude(&items, Source::Lease);
+            let outcome = shared.conclude(&items, Source::Lease, billed);
             shared.fetch_ahead(holdings, &items);
-            return Begun::Decided(decision);
+            return Begun::Decided(outcome);
         }
         match Permit::of(shared) {
-            Some(leave) => Begun::Asking(Box::new(Asking { items, held, leave })),
+            Some(leave) => Begun::Asking(Box::new(Asking {
+                items,
+                held,
+                leave,
+                billed,
+            })),
             None => {
                 drop(held);
-                Begun::Decided(shared.decide_by_rule(&items))
+                Begun::Decided(shared.decide_by_rule(&items, billed))
             }
         }
+    }
+
+    /// What an admitted request may still be charged.
+    pub(super) fn account(&self, owed: Bills, outer: Option<Charged>) -> Charged {
+        Charged::new(SharedAccount::new(Arc::clone(&self.shared), owed, outer))
     }
 }

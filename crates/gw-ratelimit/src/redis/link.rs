@@ -7,12 +7,14 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError,
-    ServerErrorKind,
+    RedisResult, ServerErrorKind,
 };
 use tokio::sync::watch;
 
 use super::key::Names;
-use super::script::{Answers, Question, Return, Script};
+use super::script::{Answers, Order, Question, Return, Script, Settled};
+use super::settings::Target;
+use super::tls::Connector;
 
 /// Asks Redis. Questions go out on one connection, one behind the other, without waiting for each other's answers.
 ///
@@ -22,20 +24,30 @@ use super::script::{Answers, Question, Return, Script};
 pub(super) struct Link {
     names: Names,
     decide: Script,
+    settle: Script,
     give_back: Script,
     state: Arc<Mutex<State>>,
 }
 
 struct State {
     info: ConnectionInfo,
+    connector: Option<Connector>,
     /// Where the next connection goes instead: the keys are there. The one after that goes to the address known to be
     /// right, since this node may be gone then.
     moved: Option<ConnectionAddr>,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Wire>,
     /// Counts connections, so that only the one that failed is given up.
     number: u64,
     /// Who makes a connection holds the other end, and puts in why it did not succeed.
     connecting: Option<watch::Receiver<Option<RedisError>>>,
+}
+
+/// A connection, and what keeps it alive.
+#[derive(Clone)]
+struct Wire {
+    connection: MultiplexedConnection,
+    /// The other kind of connection sees to it by itself.
+    _driver: Option<Arc<dyn Send + Sync>>,
 }
 
 /// Why there is no answer.
@@ -59,13 +71,15 @@ impl Link {
     /// How many questions may wait to be written.
     const QUEUE: usize = 1024;
 
-    pub(super) fn new(info: ConnectionInfo, names: Names) -> Self {
+    pub(super) fn new(target: Target, names: Names) -> Self {
         Self {
             names,
             decide: Script::decide(),
+            settle: Script::settle(),
             give_back: Script::give_back(),
             state: Arc::new(Mutex::new(State {
-                info,
+                info: target.info,
+                connector: target.connector,
                 moved: None,
                 connection: None,
                 number: 0,
@@ -91,12 +105,24 @@ impl Link {
         self.connection().await.is_ok()
     }
 
-    /// Whether the cells could be given back.
-    pub(super) async fn give_back(&self, given: &Return) -> Result<bool, Failure> {
+    /// Charges late and takes back: what became of each order.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Link::ask`].
+    pub(super) async fn settle(&self, orders: &[Order]) -> Result<Vec<Settled>, Failure> {
+        let numbers: Vec<i64> = self
+            .call(|known| self.settle.settling(known, &self.names, orders))
+            .await?;
+        Settled::read(&numbers, orders).ok_or(Failure::Reply)
+    }
+
+    /// Of how many of these the cells could be given back.
+    pub(super) async fn give_back(&self, given: &[Return]) -> Result<usize, Failure> {
         let given: i64 = self
             .call(|known| self.give_back.returning(known, &self.names, given))
             .await?;
-        Ok(given == 1)
+        usize::try_from(given).map_err(|_| Failure::Reply)
     }
 
     /// Frees a key of its debt; says whether it had any.
@@ -121,8 +147,9 @@ impl Link {
         let mut known = true;
         let mut redirects = 0;
         loop {
-            let (number, mut connection) = self.connection().await?;
-            let error = match command(known).query_async(&mut connection).await {
+            let (number, mut wire) = self.connection().await?;
+            let call = command(known);
+            let error = match call.query_async(&mut wire.connection).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -150,7 +177,7 @@ impl Link {
         }
     }
 
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
+    async fn connection(&self) -> Result<(u64, Wire), Failure> {
         let mut connecting = {
             let mut state = lock(&self.state);
             if let Some(connection) = &state.connection {
@@ -171,10 +198,7 @@ impl Link {
         let state = lock(&self.state);
         match &state.connection {
             Some(connection) => Ok((state.number, connection.clone())),
-            None => Err(Failure::Connection(RedisError::from((
-                ErrorKind::Io,
-                "connection lost",
-            )))),
+            None => Err(Failure::Connection(lost("connection lost"))),
         }
     }
 
@@ -186,21 +210,12 @@ impl Link {
         if let Some(moved) = state.moved.take() {
             info = info.set_addr(moved);
         }
+        let connector = state.connector.clone();
         let state = Arc::downgrade(&self.state);
         tokio::spawn(async move {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(Self::CONNECT_TIMEOUT))
-                // Who asks has a timeout of its own.
-                .set_response_timeout(None)
-                .set_pipeline_buffer_size(Self::QUEUE);
-            let connection = match Client::open(info) {
-                Ok(client) => {
-                    client
-                        .get_multiplexed_async_connection_with_config(&config)
-                        .await
-                }
-                Err(error) => Err(error),
-            };
+            let connecting = Wire::connect(info, connector);
+            let connection = tokio::time::timeout(Self::CONNECT_TIMEOUT, connecting).await;
+            let connection = connection.unwrap_or_else(|_| Err(lost("no connection in time")));
             let Some(state) = state.upgrade() else { return };
             let mut state = lock(&state);
             state.connecting = None;
@@ -244,6 +259,35 @@ impl Link {
             state.connection = None;
         }
     }
+}
+
+impl Wire {
+    async fn connect(info: ConnectionInfo, connector: Option<Connector>) -> RedisResult<Self> {
+        let config = AsyncConnectionConfig::new()
+            // Who waits for it has timeouts of its own.
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(Link::QUEUE);
+        if let (Some(connector), ConnectionAddr::Tcp(host, port)) = (connector, info.addr()) {
+            let to = (host.as_str(), *port);
+            let made = connector.connect(to, info.redis_settings(), config).await;
+            let (connection, driver) = made?;
+            return Ok(Self {
+                connection,
+                _driver: Some(Arc::new(driver)),
+            });
+        }
+        let client = Client::open(info)?;
+        let made = client.get_multiplexed_async_connection_with_config(&config);
+        Ok(Self {
+            connection: made.await?,
+            _driver: None,
+        })
+    }
+}
+
+fn lost(how: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::Io, how))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

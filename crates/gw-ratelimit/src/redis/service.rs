@@ -1,12 +1,12 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use gw_core::{OnReject, RejectContext, Rejection, Respond};
+use gw_core::{OnReject, RejectContext, Respond};
 use http::request::Parts;
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::admission::{Asked, Desk};
+use super::admission::{Asked, Decided, Desk};
 use super::future::{ResponseFuture, Waiting};
 use crate::fields::Advert;
 use crate::future;
@@ -102,7 +102,7 @@ where
 
 /// Calls the inner service, or refuses.
 pub(super) fn go_on<S, R, B, ResB>(
-    decided: Result<(), Rejection>,
+    decided: Decided,
     advert: Option<Advert>,
     (parts, body): (Parts, B),
     inner: &mut S,
@@ -113,10 +113,9 @@ where
     R: OnReject<Response<ResB>, S::Error> + Clone,
 {
     match decided {
-        Ok(()) => {
+        Ok(late) => {
             let response = inner.call(Request::from_parts(parts, body));
-            // Nothing is charged late here.
-            future::ResponseFuture::passed(response, advert, None, on_reject.clone())
+            future::ResponseFuture::passed(response, advert, late, on_reject.clone())
         }
         Err(rejection) => {
             let context = RejectContext::of_parts(&parts);

@@ -6,6 +6,7 @@ use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 
 use super::breaker::Breaker;
 use super::table::Table;
+use super::tls::{Connector, Tls};
 use crate::config::{ConfigError, check_name};
 
 /// Where limits are shared: a Redis server, and how to deal with it.
@@ -33,6 +34,14 @@ pub struct RedisStore {
     pub(super) probe_after: Duration,
     pub(super) on_failure: OnFailure,
     pub(super) leases: Option<Leases>,
+    pub(super) tls: Tls,
+}
+
+/// Where to connect to.
+pub(super) struct Target {
+    pub(super) info: ConnectionInfo,
+    /// If the connection is to be encrypted.
+    pub(super) connector: Option<Connector>,
 }
 
 /// Who decides while Redis does not answer.
@@ -70,7 +79,8 @@ impl RedisStore {
     /// The shortest secret, in bytes.
     pub const MIN_SECRET: usize = 16;
 
-    /// A server, by its address: `redis://[user:password@]host[:port][/db]`, or `unix:///path`. Redis 6 or later.
+    /// A server, by its address: `redis://[user:password@]host[:port][/db]`, the same with `rediss://` for TLS (feature
+    /// `redis-tls`), or `unix:///path`. Redis 6 or later.
     ///
     /// Limiters of the same name on one server share their policies' debts, policy by policy, if they have the same
     /// secret; it keys the hash of the clients' keys, and is at least 16 bytes. A name is 1 to 64 characters out of
@@ -89,6 +99,7 @@ impl RedisStore {
             probe_after: Self::DEFAULT_PROBE_AFTER,
             on_failure: OnFailure::default(),
             leases: None,
+            tls: Tls::default(),
         }
     }
 
@@ -128,7 +139,7 @@ impl RedisStore {
     }
 
     /// Where to connect to.
-    pub(super) fn check(&self) -> Result<ConnectionInfo, ConfigError> {
+    pub(super) fn check(&self) -> Result<Target, ConfigError> {
         check_name(&self.name).map_err(|error| ConfigError::new("store name", error.rule()))?;
         if self.secret.len() < Self::MIN_SECRET {
             return Err(ConfigError::new("secret", "must be at least 16 bytes"));
@@ -152,14 +163,35 @@ impl RedisStore {
         }
         const URL: ConfigError = ConfigError::new(
             "url",
-            "must be redis://[user:password@]host[:port][/db] or unix:///path",
+            "must be redis://[user:password@]host[:port][/db], rediss:// and the same, or unix:///path",
         );
-        let info = (&*self.url).into_connection_info().map_err(|_| URL)?;
-        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+        // Behind it, connections could be asked for whose other end is not checked.
+        if self.url.contains('#') {
+            return Err(URL);
+        }
+        // The connection is made here, whatever the client could do.
+        let (url, connector) = match self.url.strip_prefix("rediss://") {
+            Some(rest) => (format!("redis://{rest}"), Some(self.tls.connector()?)),
+            None if self.tls.is_said() => {
+                return Err(ConfigError::new(
+                    "url",
+                    "must be rediss:// for certificates",
+                ));
+            }
+            None => (self.url.to_string(), None),
+        };
+        let info = url.into_connection_info().map_err(|_| URL)?;
+        if !matches!(
+            info.addr(),
+            ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_)
+        ) {
             return Err(URL);
         }
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Ok(info.set_tcp_settings(tcp))
+        Ok(Target {
+            info: info.set_tcp_settings(tcp),
+            connector,
+        })
     }
 }
 
@@ -187,7 +219,7 @@ impl Leases {
         }
     }
 
-    /// For how many keys leases are held, 1 to 16,777,216. Each takes 114 bytes, all taken when the limiter is built.
+    /// For how many keys leases are held, 1 to 16,777,216. Each takes 146 bytes, all taken when the limiter is built.
     /// When there is no room, Redis is asked about each request of a newcomer.
     #[must_use]
     pub const fn max_keys(mut self, keys: usize) -> Self {

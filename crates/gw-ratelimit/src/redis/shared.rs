@@ -1,28 +1,30 @@
 //! The decision on one request, out of what is leased and known here, and what Redis answers.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::account::SharedBill;
 use super::breaker::Breaker;
+use super::courier::Courier;
 use super::held::Held;
+use super::item::{Item, Items, questions};
 use super::key::Digester;
 use super::lease::Grant;
 use super::limiter::SharedCharge;
 use super::link::Link;
 use super::permit::Permit;
-use super::script::{Answer, Answers, Question};
+use super::receipt::Receipt;
+use super::script::{Answer, Answers, Place, Seen};
 use super::settings::OnFailure;
 use super::table::{Entry, Table};
 use super::telemetry::{Source, StoreTally};
-use crate::algorithm::Algorithm;
 use crate::config::Mode;
-use crate::decision::{Applied, Decision, Ruling, Standing};
-use crate::gcra::Gcra;
-use crate::limiter::{Charge, Limiter};
+use crate::decision::{Decision, Ruling};
+use crate::limiter::{Bill, Charge, Limiter};
 use crate::verdict::Verdict;
 
 /// What all clones of a limiter share.
@@ -39,6 +41,9 @@ pub(super) struct Shared {
     pub(super) leases: Option<Holdings>,
     /// Whether a task gives back what is not spent.
     pub(super) tended: AtomicBool,
+    /// Whether nothing is leased any more.
+    pub(super) closed: AtomicBool,
+    pub(super) courier: Courier,
     pub(super) tally: StoreTally,
 }
 
@@ -50,21 +55,13 @@ pub(super) struct Holdings {
     pub(super) most: u32,
 }
 
-/// One policy of a request that is being decided.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Item {
-    pub(super) charge: SharedCharge,
-    /// With the quota as a rate: Redis counts nothing else.
-    pub(super) applied: Applied<Gcra>,
-    /// What it pays: more than the charge says, if the key has strikes here.
-    pub(super) cost: u32,
-    /// What was decided here, if it was. Else what is asked, and for how many cells.
-    pub(super) known: Option<Verdict>,
-    pub(super) lacking: u32,
-    pub(super) extra: u32,
+/// A decision, and if that was asked for, what the request may be charged later. No bills: none of the policies applies,
+/// or it is refused.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) decision: Decision,
+    pub(super) bills: Vec<SharedBill>,
 }
-
-pub(super) type Items = SmallVec<[Item; 4]>;
 
 /// A request that is decided, or that Redis has to be asked about.
 #[derive(Debug)]
@@ -73,7 +70,7 @@ pub(super) type Items = SmallVec<[Item; 4]>;
     reason = "it is moved once, and a box for the large one would be for each request"
 )]
 pub(super) enum Begun {
-    Decided(Decision),
+    Decided(Outcome),
     Asking(Box<Asking>),
 }
 
@@ -83,15 +80,18 @@ pub(super) struct Asking {
     pub(super) items: Items,
     pub(super) held: Held,
     pub(super) leave: Permit,
+    /// Whether bills are wanted.
+    pub(super) billed: bool,
 }
 
 impl Asking {
     /// Asks and decides.
-    pub(super) async fn finish(self) -> Decision {
+    pub(super) async fn finish(self) -> Outcome {
         let Self {
             mut items,
             held,
             leave,
+            billed,
         } = self;
         let shared = Arc::clone(&leave.shared);
         let questions = questions(&items);
@@ -99,13 +99,13 @@ impl Asking {
         let answers = leave.ask(shared.link.ask(&questions)).await;
         let Some(answers) = answers else {
             drop(held);
-            return shared.decide_by_rule(&items);
+            return shared.decide_by_rule(&items, billed);
         };
         shared.hear(&mut items, &answers, sent);
         if !items.iter().any(Item::refuses) {
             held.keep();
         }
-        shared.conclude(&items, Source::Store)
+        shared.conclude(&items, Source::Store, billed)
     }
 }
 
@@ -123,22 +123,32 @@ impl Shared {
         self.leases.as_ref()
     }
 
+    /// Whether this instance counts along, for when Redis does not answer.
+    pub(super) fn follows(&self) -> bool {
+        self.on_failure == OnFailure::LocalFallback
+    }
+
+    pub(super) fn place(&self, charge: &SharedCharge) -> Place {
+        Place {
+            policy: charge.local.key.policy(),
+            digest: charge.digest,
+        }
+    }
+
     /// The policies that are asked: all that apply and are not off.
     pub(super) fn items(&self, charges: &[SharedCharge]) -> Items {
         let now = self.now();
         let item = |charge: &SharedCharge| {
             let (applied, cost) = self.limiter.apply(&charge.local, now)?;
-            // No other was built, nor can be changed to.
-            let Algorithm::Gcra(gcra) = applied.algorithm else {
-                return None;
-            };
             Some(Item {
                 charge: *charge,
-                applied: applied.with(gcra),
+                applied,
                 cost,
                 known: None,
+                read_at: None,
                 lacking: cost,
                 extra: 0,
+                receipts: Default::default(),
             })
         };
         charges.iter().filter_map(item).collect()
@@ -151,15 +161,22 @@ impl Shared {
         holdings: &Holdings,
         items: &mut Items,
         held: &mut Held,
+        billed: bool,
     ) -> bool {
         let now = self.now();
         for item in &mut *items {
-            let decide =
-                |entry: &mut Entry| entry.lease.decide(&item.applied.algorithm, item.cost, now);
+            let never = (item.cost > item.applied.algorithm.burst()).then(|| {
+                let state = item.idle(now);
+                Verdict::DenyForever { state }
+            });
+            let Some(gcra) = item.rate() else {
+                item.known = never;
+                continue;
+            };
+            let decide = |entry: &mut Entry| entry.lease.decide(gcra, item.cost, now);
             match holdings.table.known(item.charge.digest, decide) {
                 Some(Verdict::Allow { .. }) => {}
-                None if item.cost <= item.applied.algorithm.burst() => {}
-                None => item.known = Some(Verdict::DenyForever { state: now }),
+                None => item.known = never,
                 Some(denied) => item.known = Some(denied),
             }
         }
@@ -169,16 +186,21 @@ impl Shared {
             if item.known.is_some() {
                 continue;
             }
-            let (digest, gcra, cost) = (item.charge.digest, item.applied.algorithm, item.cost);
+            let (digest, cost) = (item.charge.digest, item.cost);
             if refused {
                 // Nothing is charged, and nothing asked.
                 let known = holdings
                     .table
                     .known(digest, |entry| entry.lease.balance(now));
-                let tat = known.unwrap_or(now);
-                item.known = Some(Verdict::Allow { state: tat });
+                let state = known.unwrap_or_else(|| item.idle(now));
+                item.known = Some(Verdict::Allow { state });
                 continue;
             }
+            let Some(gcra) = item.rate().copied() else {
+                asking = true;
+                continue;
+            };
+            let closed = self.closed.load(Ordering::Relaxed);
             let taken = holdings
                 .table
                 .place((digest, item.applied.policy.0), now, |entry| {
@@ -188,7 +210,7 @@ impl Shared {
                         let tat = entry.lease.balance(now);
                         return (spent, lacking, 0, Some(tat));
                     }
-                    let extra = if entry.fetching {
+                    let extra = if entry.fetching || closed {
                         0
                     } else {
                         entry.lease.extra(&gcra, holdings.most, now)
@@ -204,6 +226,11 @@ impl Shared {
                 }
                 continue;
             };
+            if billed {
+                let [first, spare] = spent.receipts(&gcra);
+                let [one, other, _] = &mut item.receipts;
+                (*one, *other) = (first, spare);
+            }
             held.spent(digest, spent);
             if extra > 0 {
                 held.fetching(digest);
@@ -223,58 +250,94 @@ impl Shared {
         let now = self.now();
         let asked = items.iter_mut().filter(|item| item.known.is_none());
         for (item, answer) in asked.zip(&answers.of_policies) {
-            let (mut tat, mut pause) = (now.saturating_add(answer.debt), 0);
-            if let Some(holdings) = &self.leases {
-                let grant = Grant {
-                    debt: answer.debt,
-                    leased: answer.leased,
-                    clock: answers.clock,
-                    limited: answer.ruling != Ruling::Allowed,
-                };
-                let (gcra, extra) = (item.applied.algorithm, item.extra);
-                let known = holdings.table.known(item.charge.digest, |entry| {
-                    entry.lease.told(&gcra, grant, extra, sent, now);
-                    (entry.lease.balance(now), entry.lease.pause(now))
-                });
-                (tat, pause) = known.unwrap_or((tat, pause));
-            }
-            if answer.leased > 0 {
+            let known = self.learn(item, answer, answers.clock, sent, now);
+            if answer.seen.leased() > 0 {
                 self.tend();
             }
-            item.known = Some(item.verdict(answer, tat, pause));
+            let [.., receipt] = &mut item.receipts;
+            let algorithm = &item.applied.algorithm;
+            *receipt = Receipt::of(algorithm, &answer.seen, answers.clock, item.lacking);
+            let (tat, pause) = known.unzip();
+            item.hear(answer, now, tat, pause.unwrap_or(0));
         }
+    }
+
+    /// Puts what Redis said of a key into its lease: its TAT as far as is known then, and for how long Redis is not asked
+    /// again.
+    fn learn(
+        &self,
+        item: &Item,
+        answer: &Answer,
+        clock: u64,
+        sent: u64,
+        now: u64,
+    ) -> Option<(u64, u64)> {
+        let (holdings, gcra) = (self.holdings()?, item.rate()?);
+        let Seen::Rate {
+            debt,
+            leased,
+            origin,
+        } = answer.seen
+        else {
+            return None;
+        };
+        let grant = Grant {
+            debt,
+            leased,
+            clock,
+            limited: answer.ruling != Ruling::Allowed,
+            origin,
+        };
+        holdings.table.known(item.charge.digest, |entry| {
+            entry.lease.told(gcra, grant, item.extra, sent, now);
+            (entry.lease.balance(now), entry.lease.pause(now))
+        })
     }
 
     /// The decision, once it is known what each policy says.
-    pub(super) fn conclude(&self, items: &Items, source: Source) -> Decision {
+    pub(super) fn conclude(&self, items: &Items, source: Source, billed: bool) -> Outcome {
         let now = self.now();
-        let mut decision = Decision::default();
+        let mut outcome = Outcome::default();
+        let decision = &mut outcome.decision;
         for item in items {
-            // All are known by now.
-            let verdict = item.known.unwrap_or(Verdict::Allow { state: now });
-            let algorithm = Algorithm::Gcra(item.applied.algorithm);
-            decision.push(Standing::new(item.applied.with(&algorithm), verdict, now));
+            decision.push(item.standing(now));
         }
-        if decision.is_allowed() && self.on_failure == OnFailure::LocalFallback {
-            let charged = items.iter().filter(|item| item.is_allowed());
-            let charged = charged.map(|item| (item.charge.local, item.cost));
-            self.limiter.follow(charged, now);
+        if decision.is_allowed() && (billed || self.follows()) {
+            for item in items {
+                let cost = if item.is_allowed() { item.cost } else { 0 };
+                let bill = match self.follows() {
+                    true => self.limiter.follow(&item.charge.local, cost, now),
+                    false => Bill::empty(item.charge.local),
+                };
+                if billed {
+                    let bill = SharedBill::new(item.charge, item.paid(), cost, bill);
+                    outcome.bills.push(bill);
+                }
+            }
         }
         let charges: SmallVec<[Charge; 4]> = items.iter().map(|item| item.charge.local).collect();
-        self.limiter.conclude(&charges, &mut decision, now);
+        self.limiter.conclude(&charges, decision, now);
         self.tally.decided(source);
-        decision
+        outcome
     }
 
     /// The decision while Redis does not answer.
-    pub(super) fn decide_by_rule(&self, items: &Items) -> Decision {
+    pub(super) fn decide_by_rule(&self, items: &Items, billed: bool) -> Outcome {
         self.tally.decided(Source::Failure(self.on_failure));
-        let mut decision = Decision::default();
+        let mut outcome = Outcome::default();
+        let decision = &mut outcome.decision;
+        let mut bills = SmallVec::new();
         match self.on_failure {
             OnFailure::LocalFallback => {
                 let charges: SmallVec<[Charge; 4]> =
                     items.iter().map(|item| item.charge.local).collect();
-                self.limiter.decide(&charges, self.now(), &mut decision);
+                let now = self.now();
+                if billed {
+                    let limiter = &self.limiter;
+                    limiter.decide_with_bills(&charges, now, decision, &mut bills);
+                } else {
+                    self.limiter.decide(&charges, now, decision);
+                }
             }
             OnFailure::Open => {}
             OnFailure::Closed => {
@@ -283,52 +346,18 @@ impl Shared {
                 }
             }
         }
-        decision
-    }
-}
-
-impl Item {
-    fn question(&self) -> Question {
-        Question {
-            policy: self.applied.policy.index(),
-            digest: self.charge.digest,
-            gcra: self.applied.algorithm,
-            cost: self.lacking,
-            extra: self.extra,
-            enforced: self.applied.mode == Mode::Enforce,
-        }
-    }
-
-    fn verdict(&self, answer: &Answer, tat: u64, pause: u64) -> Verdict {
-        match answer.ruling {
-            Ruling::Allowed => Verdict::Allow { state: tat },
-            Ruling::Limited => {
-                let after = answer
-                    .debt
-                    .saturating_add(self.applied.algorithm.cost(self.lacking));
-                // Redis may count in coarser units than these.
-                let wait = after
-                    .saturating_sub(self.applied.algorithm.tolerance())
-                    .max(1);
-                // Nor is it asked again before that.
-                let wait = wait.max(pause);
-                Verdict::Deny { state: tat, wait }
+        if billed && decision.is_allowed() {
+            // Nothing was charged in Redis. What comes later is, if it answers by then.
+            for item in items {
+                let local = &item.charge.local;
+                let at = bills.iter().position(|bill: &Bill| bill.charge() == local);
+                let bill = at.map_or_else(|| Bill::empty(*local), |at| bills.swap_remove(at));
+                let paid = Default::default();
+                outcome
+                    .bills
+                    .push(SharedBill::new(item.charge, paid, 0, bill));
             }
-            Ruling::TooCostly => Verdict::DenyForever { state: tat },
         }
+        outcome
     }
-
-    fn is_allowed(&self) -> bool {
-        matches!(self.known, Some(Verdict::Allow { .. }))
-    }
-
-    fn refuses(&self) -> bool {
-        self.applied.mode == Mode::Enforce && self.known.is_some() && !self.is_allowed()
-    }
-}
-
-/// What is not known here.
-pub(super) fn questions(items: &Items) -> SmallVec<[Question; 4]> {
-    let unknown = items.iter().filter(|item| item.known.is_none());
-    unknown.map(Item::question).collect()
 }

@@ -102,11 +102,11 @@ mod tests {
     use super::*;
     use crate::gcra::Gcra;
     use crate::quota::Quota;
-    use crate::redis::lease::Grant;
+    use crate::redis::lease::{Grant, Origin};
 
     #[test]
     fn a_key_takes_what_is_documented() {
-        assert_eq!(size_of::<Mutex<Set>>() / Table::WAYS, 114);
+        assert_eq!(size_of::<Mutex<Set>>() / Table::WAYS, 146);
     }
 
     #[test]
@@ -124,6 +124,7 @@ mod tests {
                     leased,
                     clock,
                     limited: false,
+                    origin: Origin::default(),
                 };
                 entry.lease.told(&gcra, grant, leased, 1, 1);
             })

@@ -43,6 +43,7 @@ pub(super) struct StoreTally {
     by_store: AtomicU64,
     by_lease: AtomicU64,
     by_rule: AtomicU64,
+    late_lost: AtomicU64,
     metrics: metering::StoreMetrics,
 }
 
@@ -53,6 +54,7 @@ pub(super) struct Counts {
     pub(super) by_store: u64,
     pub(super) by_lease: u64,
     pub(super) by_rule: u64,
+    pub(super) late_lost: u64,
 }
 
 impl StoreTally {
@@ -63,6 +65,7 @@ impl StoreTally {
             by_store: AtomicU64::new(0),
             by_lease: AtomicU64::new(0),
             by_rule: AtomicU64::new(0),
+            late_lost: AtomicU64::new(0),
             metrics: metering::StoreMetrics::new(name),
         }
     }
@@ -90,6 +93,21 @@ impl StoreTally {
         };
         count.fetch_add(1, Ordering::Relaxed);
         self.metrics.decided(source);
+    }
+
+    /// Redis could not be told of cells that were charged late or given back: too much was waiting.
+    pub(super) fn turned_away(&self, cells: u64) {
+        self.late_lost(cells, "full");
+    }
+
+    /// The same: it did not answer, or nobody waited for it.
+    pub(super) fn undelivered(&self, cells: u64) {
+        self.late_lost(cells, "unanswered");
+    }
+
+    fn late_lost(&self, cells: u64, reason: &'static str) {
+        self.late_lost.fetch_add(cells, Ordering::Relaxed);
+        self.metrics.late_lost(cells, reason);
     }
 
     /// Redis answers, or is not asked any more and `rule` decides.
@@ -123,6 +141,7 @@ impl StoreTally {
             by_store: load(&self.by_store),
             by_lease: load(&self.by_lease),
             by_rule: load(&self.by_rule),
+            late_lost: load(&self.late_lost),
         }
     }
 }
@@ -143,6 +162,7 @@ mod metering {
     const DECISIONS: &str = "gateway_rate_limit_store_decisions_total";
     const DURATION: &str = "gateway_rate_limit_store_call_duration_seconds";
     const MODE: &str = "gateway_rate_limit_store_mode";
+    const LATE_LOST: &str = "gateway_rate_limit_store_late_lost_cells_total";
 
     pub(crate) fn describe() {
         metrics::describe_counter!(
@@ -165,6 +185,11 @@ mod metering {
             Unit::Seconds,
             "How long questions to the shared store took, failed ones included."
         );
+        metrics::describe_counter!(
+            LATE_LOST,
+            Unit::Count,
+            "Cells charged late or given back that the shared store could not be told of, by reason (full, unanswered)."
+        );
         metrics::describe_gauge!(
             MODE,
             Unit::Count,
@@ -181,6 +206,7 @@ mod metering {
         decisions: [OnceLock<Counter>; 5],
         duration: OnceLock<Histogram>,
         modes: [OnceLock<Gauge>; 2],
+        late_lost: [OnceLock<Counter>; 2],
         /// Whether the first mode was told.
         mode_told: OnceLock<()>,
     }
@@ -196,6 +222,7 @@ mod metering {
                 decisions: Default::default(),
                 duration: OnceLock::new(),
                 modes: Default::default(),
+                late_lost: Default::default(),
                 mode_told: OnceLock::new(),
             }
         }
@@ -233,6 +260,13 @@ mod metering {
                 let register = || metrics::counter!(DECISIONS, "store" => Arc::clone(&self.store), "source" => source.label());
                 counter.get_or_init(register).increment(1);
             }
+        }
+
+        pub(super) fn late_lost(&self, cells: u64, reason: &'static str) {
+            let [full, unanswered] = &self.late_lost;
+            let counter = if reason == "full" { full } else { unanswered };
+            let register = || metrics::counter!(LATE_LOST, "store" => Arc::clone(&self.store), "reason" => reason);
+            counter.get_or_init(register).increment(cells);
         }
 
         pub(super) fn mode(&self, answers: bool, rule: &'static str) {
@@ -294,6 +328,8 @@ mod metering {
         pub(super) fn failed(&self, _: &'static str, _: Duration) {}
 
         pub(super) fn decided(&self, _: Source) {}
+
+        pub(super) fn late_lost(&self, _: u64, _: &'static str) {}
 
         pub(super) fn mode(&self, _: bool, _: &'static str) {}
     }

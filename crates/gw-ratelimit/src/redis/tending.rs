@@ -1,30 +1,37 @@
 //! What is done about leases beside deciding: fetching ahead, and giving back.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::held::Held;
+use super::item::{Item, Items, questions};
 use super::lease::Lease;
 use super::permit::Permit;
-use super::script::Return;
-use super::shared::{Holdings, Item, Items, Shared, questions};
+use super::script::{Place, Return};
+use super::shared::{Holdings, Shared};
 
 /// Who gives back what is not spent. Another one may, when this one is gone.
 struct Tending(Weak<Shared>);
 
 impl Shared {
+    /// How many leases are given back in one call.
+    const RETURNS: usize = 128;
+
     /// Fetches more for those keys of which half is gone, so that the next request need not wait.
     pub(super) fn fetch_ahead(self: &Arc<Self>, holdings: &Holdings, items: &Items) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         let now = self.now();
         let mut wanted = Items::new();
         for item in items {
+            let Some(gcra) = item.rate() else { continue };
             let extra = holdings.table.known(item.charge.digest, |entry| {
                 if entry.fetching || !entry.lease.is_half_gone(now) {
                     return 0;
                 }
-                let extra = entry
-                    .lease
-                    .extra(&item.applied.algorithm, holdings.most, now);
+                let extra = entry.lease.extra(gcra, holdings.most, now);
                 entry.fetching = extra > 0;
                 extra
             });
@@ -81,6 +88,7 @@ impl Shared {
         });
     }
 
+    /// Gives back the cells of such leases, as far as possible: of how many that was so.
     pub(super) async fn give_back(self: &Arc<Self>, which: impl Fn(&Lease) -> bool) -> usize {
         let Some(holdings) = &self.leases else {
             return 0;
@@ -89,27 +97,49 @@ impl Shared {
         let mut unspent = Vec::new();
         holdings.table.each(|digest, entry| {
             if which(&entry.lease) {
+                let place = Place {
+                    policy: entry.policy.into(),
+                    digest,
+                };
                 // The last ones first: those before them are the last ones then.
                 while let Some(cells) = entry.lease.take_unspent(now) {
-                    unspent.push((digest, entry.policy, cells));
+                    unspent.push(Return {
+                        place,
+                        end: cells.end,
+                        start: cells.start,
+                    });
                 }
             }
         });
         let mut given = 0;
-        for (digest, policy, cells) in unspent {
+        for cells in unspent.chunks(Self::RETURNS) {
             let Some(permit) = Permit::of(self) else {
                 break;
             };
-            let cells = Return {
-                policy: policy.into(),
-                digest,
-                end: cells.end,
-                start: cells.start,
-            };
-            let done = permit.ask(self.link.give_back(&cells)).await;
-            given += usize::from(done == Some(true));
+            given += permit.ask(self.link.give_back(cells)).await.unwrap_or(0);
         }
         given
+    }
+
+    /// Leases nothing from here on, tells Redis what it is to be told, and gives back what is held.
+    ///
+    /// `given` counts how often cells could be given back.
+    pub(super) async fn close(self: &Arc<Self>, given: &AtomicUsize) {
+        /// How often to look whether what is under way has come to an end.
+        const LOOK: Duration = Duration::from_millis(1);
+
+        self.closed.store(true, Ordering::Relaxed);
+        loop {
+            // Asked first: what is fetched is there then.
+            let is_fetching = self.holdings().is_some_and(Holdings::is_fetching);
+            let returned = self.give_back(|_| true).await;
+            given.fetch_add(returned, Ordering::Relaxed);
+            if !is_fetching && self.courier.waiting() == 0 {
+                return;
+            }
+            self.attend(None);
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -128,5 +158,12 @@ impl Holdings {
         self.table
             .each(|_, entry| held += usize::from(entry.lease.available(now) > 0));
         held
+    }
+
+    /// Whether cells are being fetched for some key.
+    fn is_fetching(&self) -> bool {
+        let mut fetching = false;
+        self.table.each(|_, entry| fetching |= entry.fetching);
+        fetching
     }
 }

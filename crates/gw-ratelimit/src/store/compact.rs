@@ -107,13 +107,11 @@ impl Store for Compact {
         verdict
     }
 
-    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
         let Receipt { key, after, cost } = receipt;
-        if let Some(spot) = self.spot(key) {
-            spot.set.lower(spot.fingerprint, spot.lock, |tat| {
-                algorithm.take_back(tat, after, cost, clock())
-            });
-        }
+        let take_back = |tat| algorithm.take_back(tat, after, cost, clock());
+        let lower = |spot: Spot<'_>| spot.set.lower(spot.fingerprint, spot.lock, take_back);
+        self.spot(key).is_some_and(lower)
     }
 
     fn reset(&self, key: KeyHash) -> bool {

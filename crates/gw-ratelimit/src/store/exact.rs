@@ -221,16 +221,18 @@ impl Store for Exact {
         self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms)
     }
 
-    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
         let Receipt { key, after, cost } = receipt;
-        let Some(shard) = self.shard(key) else { return };
+        let Some(shard) = self.shard(key) else {
+            return false;
+        };
         let mut shard = write(shard);
         let latest = clock();
         // What a key owed that has been forgotten since may be another's by now, so nothing is taken off the floor. If the
         // key has come back, it began no lower than what it owed.
-        if let Some(word) = shard.table.get_mut(key) {
-            word.set(algorithm.take_back(word.get(), after, cost, latest));
-        }
+        let word = shard.table.get_mut(key);
+        word.map(|word| word.set(algorithm.take_back(word.get(), after, cost, latest)))
+            .is_some()
     }
 
     fn reset(&self, key: KeyHash) -> bool {

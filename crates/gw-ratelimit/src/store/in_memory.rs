@@ -52,8 +52,8 @@ impl Store for InMemory {
         of_either!(self, store => store.charge(key, algorithm, cost, now, terms))
     }
 
-    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) {
-        of_either!(self, store => store.undo(receipt, algorithm, clock));
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
+        of_either!(self, store => store.undo(receipt, algorithm, clock))
     }
 
     fn reset(&self, key: KeyHash) -> bool {

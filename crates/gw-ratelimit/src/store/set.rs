@@ -127,19 +127,24 @@ impl Set {
     }
 
     /// Lowers the TAT of a key to what `change` makes of it, or as far as the set allows: not below the least of the
-    /// others, which may be what remains of a key that had to go.
-    pub(super) fn lower(&self, fingerprint: u16, lock: &Mutex<()>, change: impl Fn(u64) -> u64) {
+    /// others, which may be what remains of a key that had to go. `false` if the key has no slot.
+    pub(super) fn lower(
+        &self,
+        fingerprint: u16,
+        lock: &Mutex<()>,
+        change: impl Fn(u64) -> u64,
+    ) -> bool {
         let _guard = hold(lock);
         loop {
             let found = self.look(fingerprint);
             if !found.own {
-                return;
+                return false;
             }
             // After the look: what is charged meanwhile makes the replacement fail.
             let lowered = change(found.tat()).max(self.least_but(found.slot));
             let word = word(fingerprint, lowered).unwrap_or(found.word);
             if lowered >= found.tat() || found.replace(word) {
-                return;
+                return true;
             }
         }
     }

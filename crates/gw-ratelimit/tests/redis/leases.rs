@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use gw_ratelimit::redis::{Leases, OnFailure, SharedLimiter};
 use gw_ratelimit::{Limiter, Quota};
@@ -10,6 +11,9 @@ use proptest::prelude::*;
 use tokio::task::JoinSet;
 
 use crate::server::Server;
+
+/// More than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
 
 fn build(server: &Server, name: &str, leases: Leases, policies: &[(&str, u32)]) -> SharedLimiter {
     let mut limits = Limiter::builder();
@@ -30,23 +34,14 @@ async fn allowed(limiter: &SharedLimiter, key: &str, requests: u32) -> u32 {
     allowed
 }
 
-/// Gives back all that is leased, and what is being leased when it comes.
-async fn give_all_back(limiter: &SharedLimiter) -> usize {
-    let mut given = 0;
-    let done = async {
-        let mut quiet = 0;
-        while quiet < 5 {
-            given += limiter.give_back().await;
-            quiet = if limiter.store().leases == 0 {
-                quiet + 1
-            } else {
-                0
-            };
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+/// Waits until cells are held.
+async fn leased(limiter: &SharedLimiter) {
+    let fetched = async {
+        while limiter.store().leases == 0 {
+            tokio::task::yield_now().await;
         }
     };
-    within("all leases to be given back", done).await;
-    given
+    within("a lease", fetched).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,12 +86,7 @@ async fn requests_of_a_busy_key_do_not_wait_for_redis() {
     for _ in 0..200 {
         assert_eq!(allowed(&limiter, "k", 50).await, 50);
         // Time for what is fetched ahead.
-        let fetched = async {
-            while limiter.store().leases == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        within("a lease", fetched).await;
+        leased(&limiter).await;
     }
     let store = limiter.store();
     assert_eq!(store.failed, 0);
@@ -135,7 +125,7 @@ async fn a_refused_request_costs_nothing_on_what_is_leased() {
         passed += u32::from(limiter.check_all(&both).await.is_allowed());
     }
     assert_eq!(passed, 5);
-    give_all_back(&limiter).await;
+    limiter.close(LONG).await;
     let other = build(&server, "test", Leases::up_to(8), &policies);
     // A lease that was on its way when others were given back keeps these from being so.
     let rest = allowed(&other, "k", 2_000).await;
@@ -148,12 +138,52 @@ async fn unspent_cells_are_given_back() {
     let instances = [(); 2].map(|()| build(&server, "test", Leases::up_to(32), &[("p", 500)]));
     let [one, other] = &instances;
     assert_eq!(allowed(one, "k", 100).await, 100);
-    assert!(give_all_back(one).await > 0);
+    assert!(one.close(LONG).await > 0);
+    assert_eq!(one.store().leases, 0);
     let rest = allowed(other, "k", 1_000).await;
     // A lease that was on its way when others were given back keeps these from being so.
     assert!((400 - 32..=400).contains(&rest), "{rest}");
     // Given back is given back.
     assert_eq!(allowed(one, "k", 100).await, 0);
+}
+
+#[tokio::test]
+async fn a_closed_limiter_leases_nothing_and_goes_on_deciding() {
+    let server = Server::start();
+    let limiter = build(&server, "test", Leases::up_to(32), &[("p", 500)]);
+    assert_eq!(allowed(&limiter, "k", 100).await, 100);
+    limiter.close(LONG).await;
+    let before = limiter.store();
+    assert_eq!(allowed(&limiter, "k", 50).await, 50);
+    let after = limiter.store();
+    assert_eq!((after.leases, after.asked), (0, before.asked + 50));
+    assert_eq!(limiter.close(LONG).await, 0);
+}
+
+#[tokio::test]
+async fn closing_takes_no_longer_than_it_may() {
+    let server = Server::start();
+    let limiter = build(&server, "test", Leases::up_to(32), &[("p", 500)]);
+    assert_eq!(allowed(&limiter, "k", 100).await, 100);
+    server.freeze();
+    let closing = limiter.close(Duration::from_millis(50));
+    within("closing", closing).await;
+    server.thaw();
+}
+
+#[tokio::test]
+async fn many_leases_are_given_back_in_few_calls() {
+    let server = Server::start();
+    let limiter = build(&server, "test", Leases::up_to(4), &[("p", 100)]);
+    for key in 0..400 {
+        assert_eq!(allowed(&limiter, &key.to_string(), 4).await, 4);
+    }
+    let (held, asked) = (limiter.store().leases, limiter.store().asked);
+    assert!(held > 300, "{held}");
+    let given = limiter.close(LONG).await;
+    assert!(given >= held - 20, "{given} of {held}");
+    let calls = limiter.store().asked - asked;
+    assert!(calls <= 10, "{calls}");
 }
 
 #[tokio::test]
@@ -165,7 +195,7 @@ async fn cells_that_nobody_spends_are_given_back_in_time() {
     let policy = other.policy("p").unwrap();
     let returned = async {
         while other.peek(policy, None, "k").await.unwrap().remaining() < 46 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     within("the cells to be given back", returned).await;
@@ -193,12 +223,7 @@ async fn what_is_leased_is_spent_while_the_server_is_frozen() {
     let server = Server::start();
     let limiter = build(&server, "test", Leases::up_to(32), &[("p", 1_000)]);
     assert_eq!(allowed(&limiter, "k", 64).await, 64);
-    let fetched = async {
-        while limiter.store().leases == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("a lease", fetched).await;
+    leased(&limiter).await;
     server.freeze();
     let before = limiter.store();
     assert_eq!(allowed(&limiter, "k", 1).await, 1);

@@ -10,8 +10,11 @@
 mod cluster;
 mod decisions;
 mod failures;
+mod late;
 mod layer;
 mod leases;
 mod metrics;
 mod script;
 mod server;
+#[cfg(feature = "redis-tls")]
+mod tls;

@@ -88,7 +88,7 @@ fn a_refund_gives_back_what_was_charged_and_no_more() {
     assert_eq!(limiter.credit(&mut second, u32::MAX, now), 3);
     // What was charged at once after another is given back with it.
     let mut third = admitted(&limiter, 3, now);
-    assert_eq!(limiter.debit(&mut third, 2, now), 2);
+    assert_eq!(limiter.debit(&mut third, 2, now), Some(2));
     assert_eq!(limiter.credit(&mut third, u32::MAX, now), 5);
     assert_eq!(remaining(&limiter, now), 10);
 }
@@ -181,7 +181,7 @@ fn what_is_off_is_not_charged() {
     let now = fixed();
     let mut bill = admitted(&limiter, 1, now);
     limiter.change_mode(p(&limiter), Mode::Off);
-    assert_eq!(limiter.debit(&mut bill, 5, now), 0);
+    assert_eq!(limiter.debit(&mut bill, 5, now), None);
     assert_eq!(remaining(&limiter, now), 9);
 }
 
@@ -195,7 +195,7 @@ fn threads_get_back_what_they_paid() {
             scope.spawn(|| {
                 for round in 0..200 {
                     let mut bill = admitted(&limiter, 1, now);
-                    assert_eq!(limiter.debit(&mut bill, 2, now), 2);
+                    assert_eq!(limiter.debit(&mut bill, 2, now), Some(2));
                     if round % 2 == 0 {
                         limiter.credit(&mut bill, 3, now);
                     }
@@ -371,7 +371,7 @@ proptest! {
                     let count = requests.len().max(1);
                     if let Some((key, bills, places)) = requests.get_mut(bill / 2 % count) {
                         let n = bill % 2;
-                        let charged = limiter.debit(&mut bills[n], cells, time);
+                        let charged = limiter.debit(&mut bills[n], cells, time).unwrap();
                         let history = &mut histories[n][usize::from(*key)].0;
                         places[n].push(history.len());
                         history.push((now, charged.into()));
@@ -408,4 +408,40 @@ proptest! {
             }
         }
     }
+}
+
+/// Story: a key that came when there was no room begins with what others owed. A refund to it took nothing off, and was
+/// counted.
+#[test]
+fn a_refund_to_a_key_without_a_place_gives_nothing_and_is_not_counted() {
+    for memory in [crate::Memory::exact(1), crate::Memory::compact(8)] {
+        let limits = Limiter::builder().policy("p", Quota::per_second(1).burst(10));
+        let limiter = limits.memory(memory).build().unwrap();
+        let now = fixed();
+        for key in 0..9u32 {
+            assert!(limiter.check(p(&limiter), &key, 1, now).is_allowed());
+        }
+        let charge = limiter.charge(p(&limiter), "stranger", 1);
+        let before = limiter.peek_at(&charge, now).unwrap().remaining();
+        assert!(before < 10, "{memory:?}: it owes what others did");
+        let standing = limiter.refund(charge, now).unwrap();
+        assert_eq!(standing.remaining(), before);
+        assert_eq!(limiter.tallies()[0].counts().refunded, 0, "{memory:?}");
+    }
+}
+
+/// Story: a request's policy went off while it was served, and a charge to it said that 0 cells were charged, as if there
+/// had been no room.
+#[test]
+fn a_policy_that_is_off_by_now_says_so() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut bill = admitted(&limiter, 4, now);
+    limiter.change_mode(p(&limiter), Mode::Off);
+    assert_eq!(limiter.debit(&mut bill, 3, now), None);
+    // What it took it gives back.
+    assert_eq!(limiter.credit(&mut bill, 9, now), 4);
+    limiter.change_mode(p(&limiter), Mode::Enforce);
+    assert_eq!(limiter.debit(&mut bill, 30, now), Some(20));
+    assert_eq!(limiter.debit(&mut bill, 1, now), Some(0));
 }

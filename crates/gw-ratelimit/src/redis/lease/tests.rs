@@ -9,6 +9,31 @@ fn gcra(rate: u32, burst: u32) -> Gcra {
     Gcra::new(Quota::per_second(rate).burst(burst)).unwrap()
 }
 
+/// An answer at time 0 of the store's clock, with the key's debt in seconds.
+fn granted(debt: u64, leased: u32) -> Grant {
+    Grant {
+        debt: debt * SECOND,
+        leased,
+        clock: 0,
+        limited: false,
+        origin: Origin::default(),
+    }
+}
+
+fn refused(debt: u64) -> Grant {
+    Grant {
+        limited: true,
+        ..granted(debt, 0)
+    }
+}
+
+/// One that was told at one second what [`granted`] says.
+fn told(gcra: &Gcra, debt: u64, leased: u32) -> Lease {
+    let mut lease = Lease::default();
+    lease.told(gcra, granted(debt, leased), leased, SECOND, SECOND);
+    lease
+}
+
 /// A leaky bucket that says how far what was admitted is above the burst, in cells, rounded up.
 struct Bucket {
     gcra: Gcra,
@@ -83,6 +108,7 @@ impl World {
             leased,
             clock,
             limited: !allowed,
+            origin: Origin::default(),
         };
         let lease = &mut self.leases[instance];
         lease.told(&gcra, grant, extra, now, now + there + back);
@@ -193,13 +219,7 @@ fn leases_grow_while_they_are_used_up() {
 fn a_refusal_is_remembered_until_its_wait_is_over() {
     let gcra = gcra(1, 2);
     let mut lease = Lease::default();
-    let grant = Grant {
-        debt: 2 * SECOND,
-        leased: 0,
-        clock: 0,
-        limited: false,
-    };
-    lease.told(&gcra, grant, 0, SECOND, SECOND + 5);
+    lease.told(&gcra, granted(2, 0), 0, SECOND, SECOND + 5);
     let wait = |now| match lease.decide(&gcra, 1, now) {
         Verdict::Deny { wait, .. } => wait,
         Verdict::Allow { .. } | Verdict::DenyForever { .. } => 0,
@@ -213,13 +233,11 @@ fn a_refusal_is_remembered_until_its_wait_is_over() {
 fn who_refused_is_not_asked_again_at_once() {
     let gcra = gcra(1_000, 100);
     let mut lease = Lease::default();
-    let grant = Grant {
-        debt: 100 * SECOND / 1_000,
-        leased: 0,
-        clock: 0,
-        limited: true,
+    let full = Grant {
+        debt: gcra.tolerance(),
+        ..refused(0)
     };
-    lease.told(&gcra, grant, 4, SECOND, SECOND);
+    lease.told(&gcra, full, 4, SECOND, SECOND);
     // A cell is back after a millisecond.
     let verdict = lease.decide(&gcra, 1, SECOND + SECOND / 1_000);
     let pause = Lease::PAUSE.as_nanos() as u64;
@@ -234,14 +252,7 @@ fn who_refused_is_not_asked_again_at_once() {
 #[test]
 fn cells_are_lost_when_they_begin() {
     let gcra = gcra(1, 10);
-    let mut lease = Lease::default();
-    let grant = Grant {
-        debt: 5 * SECOND,
-        leased: 5,
-        clock: 0,
-        limited: false,
-    };
-    lease.told(&gcra, grant, 5, SECOND, SECOND);
+    let lease = told(&gcra, 5, 5);
     let held: Vec<_> = (1..8)
         .map(|second| lease.available(second * SECOND))
         .collect();
@@ -252,14 +263,7 @@ fn cells_are_lost_when_they_begin() {
 #[test]
 fn what_is_put_back_is_not_there_twice() {
     let gcra = gcra(1, 10);
-    let mut lease = Lease::default();
-    let grant = Grant {
-        debt: 5 * SECOND,
-        leased: 5,
-        clock: 0,
-        limited: false,
-    };
-    lease.told(&gcra, grant, 5, SECOND, SECOND);
+    let mut lease = told(&gcra, 5, 5);
     let one = lease.spend(&gcra, 2, SECOND);
     lease.put_back(one);
     assert_eq!(lease.available(SECOND), 5);
@@ -275,14 +279,7 @@ fn what_is_put_back_is_not_there_twice() {
 #[test]
 fn cells_of_an_old_quota_are_not_spent_under_a_new_one() {
     let (old, new) = (gcra(1, 10), gcra(10, 10));
-    let mut lease = Lease::default();
-    let grant = Grant {
-        debt: 5 * SECOND,
-        leased: 5,
-        clock: 0,
-        limited: false,
-    };
-    lease.told(&old, grant, 5, SECOND, SECOND);
+    let mut lease = told(&old, 5, 5);
     assert_eq!(lease.spend(&new, 1, SECOND).cells(), 0);
     assert_eq!(lease.available(SECOND), 0);
 }
@@ -290,14 +287,7 @@ fn cells_of_an_old_quota_are_not_spent_under_a_new_one() {
 #[test]
 fn cells_of_a_larger_burst_are_not_spent_under_a_smaller_one() {
     let (old, new) = (gcra(1, 10), gcra(1, 2));
-    let mut lease = Lease::default();
-    let grant = Grant {
-        debt: 8 * SECOND,
-        leased: 5,
-        clock: 0,
-        limited: false,
-    };
-    lease.told(&old, grant, 5, SECOND, SECOND);
+    let mut lease = told(&old, 8, 5);
     // They begin three seconds from now at the earliest: the smaller burst reaches no further than two.
     assert!(matches!(
         lease.decide(&new, 1, SECOND),
@@ -320,13 +310,7 @@ fn cells_of_a_larger_burst_are_not_spent_under_a_smaller_one() {
 fn a_refusal_for_long_is_asked_for_again_now_and_then() {
     let gcra = gcra(1, 7_200);
     let mut lease = Lease::default();
-    let refused = Grant {
-        debt: 7_200 * SECOND,
-        leased: 0,
-        clock: 0,
-        limited: true,
-    };
-    lease.told(&gcra, refused, 0, SECOND, SECOND);
+    lease.told(&gcra, refused(7_200), 0, SECOND, SECOND);
     let is_known = |lease: &Lease, now| {
         let verdict = lease.decide(&gcra, 3_600, now);
         matches!(verdict, Verdict::Deny { .. })
@@ -335,6 +319,27 @@ fn a_refusal_for_long_is_asked_for_again_now_and_then() {
     assert!(is_known(&lease, SECOND + memory));
     // The key may have been freed elsewhere meanwhile.
     assert!(!is_known(&lease, SECOND + memory + 1));
-    lease.told(&gcra, refused, 0, 3 * SECOND, 3 * SECOND);
+    lease.told(&gcra, refused(7_200), 0, 3 * SECOND, 3 * SECOND);
     assert!(is_known(&lease, 3 * SECOND));
+}
+
+#[test]
+fn spent_cells_are_charged_where_they_lie() {
+    let gcra = gcra(1, 10);
+    let mut lease = Lease::default();
+    let origin = |refunded| Origin { born: 9, refunded };
+    let grant = |debt, refunded| Grant {
+        clock: 1_000 * SECOND,
+        origin: origin(refunded),
+        ..granted(debt, 2)
+    };
+    lease.told(&gcra, grant(3, 0), 2, SECOND, SECOND);
+    lease.told(&gcra, grant(5, 4), 2, SECOND, SECOND);
+    let spent = lease.spend(&gcra, 3, SECOND);
+    let told = spent.receipts(&gcra);
+    let expected = [(1_003, 2, 0), (1_004, 1, 4)];
+    for (receipt, (after, cells, refunded)) in told.into_iter().zip(expected) {
+        assert_eq!((receipt.after, receipt.cells), (after * SECOND, cells));
+        assert_eq!((receipt.born, receipt.refunded), (9, refunded));
+    }
 }
