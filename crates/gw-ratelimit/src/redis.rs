@@ -14,12 +14,29 @@
 //!   slow costs each request at most the timeout, and after a few such requests nothing: then only one at a time asks
 //!   whether it is back.
 //!
-//! Tiers are as without Redis. The strikes of a [`Penalty`](crate::Penalty) are noted by each instance for itself. Sliding
-//! windows and late charges are refused by `build_shared`.
+//! - Rates and sliding windows are decided on together, as in memory. Windows begin at multiples of their length since 1970,
+//!   so they are the same for all instances; cells of them are not leased. A policy stays a rate, or a window of its length,
+//!   for as long as the limiter lives: [`RateLimitHandle::set_quota`](crate::RateLimitHandle::set_quota) changes the rate
+//!   and the limit. Built anew with another length, it begins afresh.
+//! - Late charges and refunds ([`Charged`](crate::Charged), [`ChargeBodyLayer`](crate::ChargeBodyLayer),
+//!   [`Policy::charge_response`](crate::Policy::charge_response)) are told Redis in the background, 64 requests in one call.
+//!   Up to 4,096 requests wait; who comes then is turned away. What was sent and not answered is not sent again, as it could
+//!   be charged twice. Either is counted, see [`StoreSnapshot::late_lost`]. While Redis does not answer, [`OnFailure`] goes
+//!   for these as well: with the local fallback, this instance has charged itself all along.
+//!
+//! Tiers are as without Redis. The strikes of a [`Penalty`](crate::Penalty) are noted by each instance for itself.
 //!
 //! Redis must keep what it is given: with an eviction policy other than `noeviction`, debts are forgiven when its memory
 //! is full; with that one, a full server is one that does not answer. A failover loses the debts that were not replicated
-//! yet. In a cluster, the node that holds the limiter's slot is found by its redirections. There is no TLS to Redis.
+//! yet. In a cluster, the node that holds the limiter's slot is found by its redirections.
+//!
+//! With the feature `redis-tls`, `rediss://` is the same over TLS: by rustls with aws-lc, TLS 1.2 or later, and the server's
+//! certificate must be for the host in the URL, or in a cluster's redirections, and signed by whom the system trusts (or
+//! `SSL_CERT_FILE` names), or by [`root_certificates`](RedisStore#method.root_certificates). Certificates are read when the
+//! limiter is built.
+//!
+//! An instance that ends calls [`SharedLimiter::close`]. Without it, nothing is given back when the last clone is dropped:
+//! leased cells run off by themselves, and what Redis was not told of yet is lost.
 
 mod account;
 mod admission;

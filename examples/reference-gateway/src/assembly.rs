@@ -33,6 +33,7 @@ use tower_service::Service;
 
 pub use self::fault::Fault;
 pub(crate) use self::lanes::memory;
+pub(crate) use self::limits::close_stores;
 pub use self::limits::{LimitControls, StoreControls};
 pub use self::log_ingest::{Engine, LogControls, Logs};
 use crate::config::{Config, table};

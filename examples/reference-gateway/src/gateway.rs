@@ -14,6 +14,7 @@ use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
 use gw_pipeline::server::{Drained, Server, ServerConfig, Workers};
@@ -27,10 +28,13 @@ use self::listeners::Listeners;
 pub use self::metrics::Metrics;
 use self::own_thread::OwnThread;
 use crate::admin::{self, Admin, Token};
-use crate::assembly::{self, Controls, Fault, Gateway, Logs, assemble, observe};
+use crate::assembly::{self, Controls, Fault, Gateway, Logs, assemble, close_stores, observe};
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
+
+/// How long giving back what limits have leased may hold up the end.
+const CLOSE_STORES: Duration = Duration::from_millis(500);
 
 /// A gateway that is built, and whose listeners are open, and which does not serve yet.
 #[derive(Debug)]
@@ -154,6 +158,7 @@ impl<S: Gateway> Prepared<S> {
         let workers =
             Workers::start("gw-traffic", threads(config.server.threads)).map_err(system)?;
         let server = server.workers(workers);
+        let limits = controls.limits.clone();
         let admin = Admin {
             readiness: readiness.clone(),
             metrics: metrics.clone(),
@@ -183,6 +188,8 @@ impl<S: Gateway> Prepared<S> {
             &readiness,
             stop,
         ));
+        // Here, as connections to stores may be kept by the traffic's threads, which end below.
+        runtime.block_on(close_stores(&limits, CLOSE_STORES));
         // Tasks that outlived the grace are not waited for.
         runtime.shutdown_background();
         // With its threads the last of what they ran ends, and has its line.

@@ -56,12 +56,6 @@ pub(super) fn refuse_unsupported(config: &Config) -> Result<(), Fault> {
     if config.server.tls.is_some() {
         return Err(Fault::new("server.tls", TLS));
     }
-    for (name, limit) in &config.limits {
-        let store = limit.store.as_ref();
-        if store.is_some_and(|store| store.url.scheme() == "rediss") {
-            return Err(Fault::new(format!("limits.{name}.store"), TLS));
-        }
-    }
     for (name, upstream) in &config.upstreams {
         if let Some(index) = upstream.endpoints.iter().position(|endpoint| endpoint.tls) {
             return Err(Fault::new(

@@ -12,6 +12,7 @@ use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_ratelimit::redis::{Leases, OnFailure, RedisStore};
 use gw_ratelimit::{ConfigError, Mode, Policy, Quota, RateLimitLayer};
 
+pub(crate) use self::controls::close_stores;
 pub use self::controls::{LimitControls, StoreControls};
 use self::key::{CallerKey, EarlyKey};
 pub(super) use self::layer::LimitsLayer;

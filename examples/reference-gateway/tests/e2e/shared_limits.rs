@@ -145,6 +145,49 @@ async fn together_they_let_through_what_one_would() {
     }
 }
 
+/// Story: a gateway that was replaced took the cells that it had leased along, and the others refused them until they had
+/// run off.
+#[tokio::test]
+async fn a_gateway_that_stops_gives_back_what_it_has_leased() {
+    let redis = Server::start();
+    let up = Upstream::start(always(Reply::ok())).await;
+    let more = "mode = \"leased\"\non_store_error = \"closed\"";
+    let tables = devices(&redis.url(), more) + &all_to(&up.url(), "limits = [\"devices\"]");
+    let text = config("drain_delay = \"0s\"", &tables);
+    let [mut one, other] = [Gateway::serve(&text).await, Gateway::serve(&text).await];
+    // Connecting may take longer than a request may wait.
+    for gateway in [&one, &other] {
+        recovered(gateway).await;
+    }
+    let unanswered = async |gateway: &Gateway| store(gateway).await["failed"].as_u64().unwrap();
+    let before = [unanswered(&one).await, unanswered(&other).await];
+    let mut first = 0;
+    // The second request leases a cell, the fourth one two, and the seventh three: two of these are left.
+    for _ in 0..8 {
+        first += u64::from(status(&one, "tablet").await == 200);
+    }
+    let lost = unanswered(&one).await - before[0];
+    one.signal("TERM").await;
+    assert_eq!(one.ended().await.0, Some(0));
+    let mut second = 0;
+    let asking = async {
+        loop {
+            match status(&other, "tablet").await {
+                200 => second += 1,
+                429 => break,
+                other => assert_eq!(other, 503),
+            }
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("a refusal");
+    let lost = BURST * (lost + unanswered(&other).await - before[1]);
+    let passed = first + second;
+    assert!(
+        passed <= BURST && passed + lost >= BURST,
+        "{first} and {second}, {lost} may be lost"
+    );
+}
+
 /// A consumer with two keys, at two gateways: one quota.
 #[tokio::test]
 async fn consumers_are_counted_together_too() {
@@ -321,7 +364,7 @@ async fn what_needs_no_network_is_asked_first() {
 #[tokio::test]
 async fn a_store_that_cannot_be_used_is_refused_at_its_place() {
     for (url, told) in [
-        ("rediss://127.0.0.1:6379", "TLS"),
+        ("rediss://127.0.0.1:6379/#insecure", "rediss://"),
         ("redis://127.0.0.1:port", "redis://"),
     ] {
         let tables = devices(url, "") + &all_to("http://127.0.0.1:1", "limits = [\"devices\"]");
@@ -335,12 +378,11 @@ async fn a_store_that_cannot_be_used_is_refused_at_its_place() {
             "{url}: {err}"
         );
     }
-    let tables = devices("redis://127.0.0.1:6379", "mode = \"leased\"");
-    let said = check(&config(
-        "",
-        &(tables + &all_to("http://127.0.0.1:1", "limits = [\"devices\"]")),
-    ))
-    .await;
-    said.succeeded();
-    assert!(!said.err.contains("limits"), "{}", said.err);
+    for url in ["redis://127.0.0.1:6379", "rediss://redis.example:6380"] {
+        let tables = devices(url, "mode = \"leased\"");
+        let tables = tables + &all_to("http://127.0.0.1:1", "limits = [\"devices\"]");
+        let said = check(&config("", &tables)).await;
+        said.succeeded();
+        assert!(!said.err.contains("limits"), "{}", said.err);
+    }
 }

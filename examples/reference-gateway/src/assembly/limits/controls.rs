@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use gw_ratelimit::RateLimitHandle;
 use gw_ratelimit::redis::SharedLimiter;
+use tokio::task::JoinSet;
 
 use crate::config::table::OnStoreError;
 
@@ -21,6 +24,23 @@ impl LimitControls {
         let shared = shared.map(|store| (store.limiter.handle(), Some(store)));
         std::iter::once((self.local.clone(), None)).chain(shared)
     }
+}
+
+/// Gives back what was leased in advance and not spent, and tells the stores what they were not told of yet. Called when
+/// the traffic has ended. Takes as long as `within` at the most, however many stores there are and whatever they answer.
+///
+/// # Cancel safety
+///
+/// What was not given back runs off by itself.
+pub(crate) async fn close_stores(limits: &[LimitControls], within: Duration) {
+    let stores = limits.iter().flat_map(|limits| &limits.stores);
+    let mut closing = JoinSet::new();
+    for store in stores {
+        let limiter = store.limiter.clone();
+        closing.spawn(async move { limiter.close(within).await });
+    }
+    // How often cells were given back is nobody's concern by now.
+    while closing.join_next().await.is_some() {}
 }
 
 /// Limits with one store.
