@@ -170,7 +170,8 @@ fn aim(
     now: Instant,
 ) -> Result<Box<Aimed>, Error> {
     if limits.attempt_end <= now {
-        return Err(Error::new(limits.attempt_kind));
+        // Nothing was sent, so nothing is said about the upstream.
+        return Err(Error::new(limits.queue_due(now).1));
     }
     let (number, endpoint) = pool.endpoint()?;
     let (mut parts, body) = request.into_parts();
