@@ -35,6 +35,10 @@ fn what_happens_with_the_store_is_counted() {
             for _ in 0..5 {
                 assert!(limiter.check(policy, "k", 1).await.is_allowed());
             }
+            // Noted here, as it is this instance that decides.
+            let late = limiter.charge(policy, "k", 7);
+            let standing = limiter.charge_late(late).await.unwrap();
+            assert_eq!(standing.remaining(), 100 - 8 - 7);
         });
     });
     let mut seen = BTreeMap::new();
@@ -61,6 +65,10 @@ fn what_happens_with_the_store_is_counted() {
         (
             "gateway_rate_limit_store_failures_total api connection",
             3.0,
+        ),
+        (
+            "gateway_rate_limit_store_late_lost_cells_total api unanswered",
+            7.0,
         ),
         ("gateway_rate_limit_store_mode api local_fallback", 1.0),
         ("gateway_rate_limit_store_mode api store", 0.0),
