@@ -81,9 +81,11 @@ pub fn refused(_: u64) -> Result<Vec<Subject>> {
     let tower = LoadShed::new(ConcurrencyLimit::new(service_fn(stall as fn(_) -> _), 1));
     Ok(vec![
         alone(BARE, bare(), passes),
-        full(OURS, gw.layer(service_fn(stall as fn(_) -> _)), |answer| {
-            matches!(answer, Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE)
-        }),
+        full(
+            OURS,
+            gw.layer(service_fn(stall as fn(_) -> _)),
+            |answer| matches!(answer, Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE),
+        ),
         full("tower, load shed", tower, |answer| answer.is_err()).beside(OURS),
     ])
 }
