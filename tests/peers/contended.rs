@@ -76,19 +76,26 @@ fn threads(
     let mut seed = 0;
     let many = move |times: u64| {
         seed += 2;
-        let begin = Barrier::new(2);
-        let work = |times: u64, seed: u64| {
-            let mut walk = Walk::new(keys, seed);
-            begin.wait();
+        on_two(times, |thread, times| {
+            let mut walk = Walk::new(keys, seed + thread);
             (0..times)
                 .map(|_| u64::from(limiter.check(&walk.next())))
-                .sum::<u64>()
-        };
-        thread::scope(|scope| {
-            let other = scope.spawn(|| work(times / 2, seed));
-            // A thread that panicked did nothing right.
-            work(times - times / 2, seed + 1) + other.join().unwrap_or(0)
+                .sum()
         })
     };
     Subject::of_many(name, many).by_threads()
+}
+
+/// Has two threads, 0 and 1, each do `work` for half of the times at once; how often it came out as it should.
+pub(crate) fn on_two(times: u64, work: impl Fn(u64, u64) -> u64 + Sync) -> u64 {
+    let begin = Barrier::new(2);
+    let work = |thread, times| {
+        begin.wait();
+        work(thread, times)
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(|| work(1, times / 2));
+        // A thread that panicked did nothing right.
+        work(0, times - times / 2) + other.join().unwrap_or(0)
+    })
 }

@@ -1,19 +1,21 @@
 //! The layers beside other projects' ones, in one program: same keys, same requests, taking turns.
 
+pub mod bulkhead;
 pub mod check;
 pub mod contended;
 pub mod instructions;
 pub mod keyed;
 pub mod layers;
 pub mod measure;
+pub mod program;
 pub mod report;
 pub mod subject;
 pub mod walk;
 
 pub use self::subject::{Case, Subject};
 
-/// All cases, in the order of the table.
-pub const CASES: &[Case] = &[
+/// What a rate limit costs, in the order of the table.
+pub const RATE_LIMITS: &[Case] = &[
     Case::new("one key", keyed::one_key),
     Case::new("one key, refused", keyed::refused),
     Case::new("integer keys", keyed::integers),
@@ -22,4 +24,13 @@ pub const CASES: &[Case] = &[
     Case::new("two threads, spread keys", contended::spread),
     Case::new("layer", layers::admitted),
     Case::new("layer, refused", layers::refused),
+];
+
+/// What a bulkhead costs, in the order of the table.
+pub const BULKHEADS: &[Case] = &[
+    Case::new("a place", bulkhead::place),
+    Case::new("two threads, a place", bulkhead::two_threads),
+    Case::new("layer", bulkhead::layers::admitted),
+    Case::new("two threads, layer", bulkhead::layers::two_threads),
+    Case::new("layer, refused", bulkhead::layers::refused),
 ];

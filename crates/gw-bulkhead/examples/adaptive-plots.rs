@@ -12,9 +12,10 @@ mod plot;
 use std::error::Error;
 use std::path::PathBuf;
 
-use gw_bulkhead::limit::{Adaptive, Gradient2, Limit};
+use gw_bulkhead::limit::Limit;
 use plot::{Curve, Figure, Panel};
-use simulation::published::{PublishedGradient2, ShutToMeasure};
+use simulation::published::ShutToMeasure;
+use simulation::scenarios::{self, gradient2, published};
 use simulation::trace::{Second, Trace};
 use simulation::{Scenario, Schedule};
 
@@ -39,19 +40,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn gradient2() -> Adaptive {
-    Limit::adaptive(Gradient2::default()).min(4).max(2000)
-}
+const LEGEND: &[(&str, &str)] = &[
+    ("ours", "Gradient2 here"),
+    ("theirs", "Gradient2 as published"),
+];
 
-fn published() -> Adaptive {
-    Limit::adaptive(PublishedGradient2::default())
-        .min(4)
-        .max(2000)
+/// Both in the same scenario.
+fn beside(scenario: &Scenario, over: usize, top: [f64; 3]) -> Vec<Panel> {
+    panels(
+        &scenario.run(gradient2()),
+        &scenario.run(published()),
+        over,
+        top,
+    )
 }
 
 /// The limit, the latency and the answers per second of some runs, a mean over so many seconds for each point. Also says
 /// what they come to.
-fn panels(runs: &[(&'static str, &Trace)], over: usize, top: [f64; 3]) -> Vec<Panel> {
+fn panels(ours: &Trace, theirs: &Trace, over: usize, top: [f64; 3]) -> Vec<Panel> {
+    let runs = [("theirs", theirs), ("ours", ours)];
     for (class, trace) in runs {
         let (all, end) = (trace.between(0, trace.0.len()), trace.0.len());
         let last = trace.between(end - end / 4, end);
@@ -89,38 +96,21 @@ fn panels(runs: &[(&'static str, &Trace)], over: usize, top: [f64; 3]) -> Vec<Pa
 
 fn overload() -> Figure {
     let scenario = Scenario::of_load(2.0, 4.0 * 3600.0);
-    let (ours, theirs) = (scenario.run(gradient2()), scenario.run(published()));
     Figure {
         title: "Twice what can be served, for four hours",
-        legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "Gradient2 as published"),
-        ],
+        legend: LEGEND,
         minutes: 240.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            60,
-            [2000.0, 5000.0, 500.0],
-        ),
+        panels: beside(&scenario, 60, [2000.0, 5000.0, 500.0]),
     }
 }
 
 fn capacity() -> Figure {
-    let mut scenario = Scenario::of_load(2.0, 900.0);
-    scenario.workers = Schedule::always(40.0).then(300.0, 10.0).then(600.0, 60.0);
-    let (ours, theirs) = (scenario.run(gradient2()), scenario.run(published()));
+    let scenario = scenarios::capacity();
     Figure {
         title: "40 workers, then 10, then 60",
-        legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "Gradient2 as published"),
-        ],
+        legend: LEGEND,
         minutes: 15.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            3,
-            [400.0, 3000.0, 800.0],
-        ),
+        panels: beside(&scenario, 3, [400.0, 3000.0, 800.0]),
     }
 }
 
@@ -128,38 +118,22 @@ fn slow() -> Figure {
     let mut scenario = Scenario::of_load(2.0, 5400.0);
     scenario.work = Schedule::always(0.1).then(300.0, 1.0);
     scenario.load = scenario.load.then(1800.0, 4.0).then(3600.0, 80.0);
-    let (ours, theirs) = (scenario.run(gradient2()), scenario.run(published()));
     Figure {
         title: "Ten times as long for each request from the fifth minute on; calm from the 30th to the 60th",
-        legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "Gradient2 as published"),
-        ],
+        legend: LEGEND,
         minutes: 90.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            20,
-            [200.0, 4000.0, 80.0],
-        ),
+        panels: beside(&scenario, 20, [200.0, 4000.0, 80.0]),
     }
 }
 
 fn shared() -> Figure {
     let mut scenario = Scenario::of_load(2.0, 4.0 * 3600.0);
     scenario.lanes = 4;
-    let (ours, theirs) = (scenario.run(gradient2()), scenario.run(published()));
     Figure {
         title: "Four lanes (or gateways) that share the server, for four hours",
-        legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "Gradient2 as published"),
-        ],
+        legend: LEGEND,
         minutes: 240.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            60,
-            [2000.0, 5000.0, 500.0],
-        ),
+        panels: beside(&scenario, 60, [2000.0, 5000.0, 500.0]),
     }
 }
 
@@ -169,23 +143,14 @@ fn start() -> Figure {
     let theirs = scenario.run(published().initial(400));
     Figure {
         title: "A start with ten times what can be served in flight",
-        legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "Gradient2 as published"),
-        ],
+        legend: LEGEND,
         minutes: 5.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            1,
-            [800.0, 2500.0, 500.0],
-        ),
+        panels: panels(&ours, &theirs, 1, [800.0, 2500.0, 500.0]),
     }
 }
 
 fn hang() -> Figure {
-    let mut scenario = Scenario::of_load(2.0, 600.0);
-    scenario.workers = Schedule::always(40.0).then(200.0, 0.0).then(400.0, 40.0);
-    scenario.timeout = Some(1.0);
+    let mut scenario = scenarios::hang();
     let ours = scenario.run(gradient2());
     // To one that knows no drops, a timeout is an answer like any other.
     scenario.timeouts_answer = true;
@@ -197,33 +162,17 @@ fn hang() -> Figure {
             ("theirs", "Gradient2 as published, without drops"),
         ],
         minutes: 10.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            2,
-            [800.0, 1500.0, 500.0],
-        ),
+        panels: panels(&ours, &theirs, 2, [800.0, 1500.0, 500.0]),
     }
 }
 
 fn bursts() -> Figure {
-    let mut scenario = Scenario::of_load(0.5, 600.0);
-    for minute in 1..10 {
-        let at = f64::from(minute) * 60.0;
-        scenario.load = scenario.load.then(at, 1200.0).then(at + 10.0, 200.0);
-    }
-    let (ours, theirs) = (scenario.run(gradient2()), scenario.run(published()));
+    let scenario = scenarios::bursts(10);
     Figure {
         title: "Three times what can be served for ten seconds of each minute",
-        legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "Gradient2 as published"),
-        ],
+        legend: LEGEND,
         minutes: 10.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            1,
-            [300.0, 600.0, 500.0],
-        ),
+        panels: beside(&scenario, 1, [300.0, 600.0, 500.0]),
     }
 }
 
@@ -238,10 +187,6 @@ fn probe() -> Figure {
             ("theirs", "a limit of 3 each minute, 50 requests long"),
         ],
         minutes: 10.0,
-        panels: panels(
-            &[("theirs", &theirs), ("ours", &ours)],
-            1,
-            [100.0, 300.0, 500.0],
-        ),
+        panels: panels(&ours, &theirs, 1, [100.0, 300.0, 500.0]),
     }
 }

@@ -51,7 +51,8 @@ impl<B> ResponseBody<B> {
 
 impl<B: Body> ResponseBody<B> {
     /// The answer with a body that holds what the lane wants it to hold.
-    #[inline]
+    // Always inlined, since answers are large to hand on.
+    #[inline(always)]
     pub(crate) fn hold(mut response: Response<B>, mut lease: Option<Lease>) -> Response<Self> {
         let ended = response.body().is_end_stream();
         if let Some(held) = &mut lease

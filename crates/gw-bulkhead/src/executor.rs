@@ -26,17 +26,23 @@ where
 {
     /// The body of the answers.
     type Body: From<ResponseBody<ResB>>;
+    /// What a request has of its lane while it runs.
+    type Hold;
     /// Runs one request.
     type Future: PollAnswer<Self::Body, S::Error>;
     /// Runs one request that has waited.
     type Late: PollAnswer<Self::Body, S::Error>;
+
+    /// What `request` has with its place. Apart from [`Execute::execute`], so that this one may change the request where it
+    /// lies, and that one only hands it on.
+    fn hold(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Self::Hold;
 
     /// Runs `request` on the readied `service`; without a place it passes through untouched.
     fn execute(
         &self,
         service: &mut S,
         request: Request<B>,
-        place: Option<(&Lanes, Permit)>,
+        hold: Option<Self::Hold>,
     ) -> Self::Future;
 
     /// Runs `request` on a service that is not ready yet.
@@ -52,10 +58,11 @@ where
 /// The future of one request. Not a [`Future`], so that an answer goes straight to where the layer's own future returns
 /// it: each time that one is moved costs as much as admitting the request did.
 pub trait PollAnswer<B, E> {
-    /// The answer, or what `failed` makes of there being none.
+    /// The answer, or what `failed` makes of there being none. Says in `ended` that there will be no other.
     fn poll_answer<T>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
+        ended: &mut bool,
         failed: impl FnOnce(Failed<E>) -> Result<Response<B>, T>,
     ) -> Poll<Result<Response<B>, T>>;
 }
@@ -75,19 +82,17 @@ where
     ResB: Body,
 {
     type Body = ResponseBody<ResB>;
+    type Hold = Lease;
     type Future = InlineFuture<S::Future>;
     type Late = InlineFuture<LateFuture<S, Request<B>, S::Future>>;
 
-    // Always inlined, as what else hands requests and answers on is where the compiler agrees: they are some 200 bytes
-    // each, and moving them costs more than admitting them.
-    #[inline(always)]
-    fn execute(
-        &self,
-        service: &mut S,
-        mut request: Request<B>,
-        place: Option<(&Lanes, Permit)>,
-    ) -> Self::Future {
-        let lease = place.map(|(lanes, permit)| Lease::new(lanes, permit, &mut request));
+    #[inline]
+    fn hold(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Lease {
+        Lease::new(lanes, permit, request)
+    }
+
+    #[inline]
+    fn execute(&self, service: &mut S, request: Request<B>, lease: Option<Lease>) -> Self::Future {
         InlineFuture {
             future: service.call(request),
             lease,
@@ -129,16 +134,22 @@ where
     fn poll_answer<T>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
+        ended: &mut bool,
         failed: impl FnOnce(Failed<E>) -> Result<Response<ResponseBody<ResB>>, T>,
     ) -> Poll<Result<Response<ResponseBody<ResB>>, T>> {
         let this = self.project();
         match this.future.poll(cx) {
             Poll::Ready(Ok(response)) => {
+                *ended = true;
                 Poll::Ready(Ok(ResponseBody::hold(response, this.lease.take())))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(failed(Failed::Inner(error))),
+            Poll::Ready(Err(error)) => {
+                *ended = true;
+                Poll::Ready(failed(Failed::Inner(error)))
+            }
             Poll::Pending => match this.lease.as_mut().map(|lease| lease.poll_cut(cx)) {
                 Some(Poll::Ready(rejected)) => {
+                    *ended = true;
                     Poll::Ready(failed(Failed::Rejected(Box::new(rejected))))
                 }
                 Some(Poll::Pending) | None => Poll::Pending,

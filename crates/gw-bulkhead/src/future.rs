@@ -157,17 +157,63 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let reject = |Rejected { rejection, context }| {
-            let response = this.on_reject.reject(rejection, &context)?;
+        let this = self.project();
+        let on_reject = &*this.on_reject;
+        let mut running = Running {
+            state: this.state,
+            ended: false,
+        };
+        // The way of most requests stands apart, so that the answer is written to where it is returned.
+        if let StateProj::Running { future } = running.state.as_mut().project() {
+            return future.poll_answer(cx, &mut running.ended, |why| failed(on_reject, why));
+        }
+        running.poll_otherwise(cx, on_reject)
+    }
+}
+
+/// What becomes of a request without an answer.
+#[cold]
+fn failed<R, ResB, E, B>(on_reject: &R, why: Failed<E>) -> Result<Response<B>, R::Error>
+where
+    R: OnReject<Response<ResB>, E>,
+    B: From<ResponseBody<ResB>>,
+{
+    match why {
+        Failed::Inner(error) => Err(on_reject.inner(error)),
+        Failed::Rejected(rejected) => {
+            let Rejected { rejection, context } = *rejected;
+            let response = on_reject.reject(rejection, &context)?;
             Ok(response.map(|body| ResponseBody::new(body).into()))
-        };
-        let failed = |failed| match failed {
-            Failed::Inner(error) => Err(this.on_reject.inner(error)),
-            Failed::Rejected(rejected) => reject(*rejected),
-        };
+        }
+    }
+}
+
+/// Drops what ran when it has ended, and not when somebody gets round to dropping the future.
+///
+/// When this is dropped, so that the answer is written to where it is returned and not moved from there.
+struct Running<'a, S, B, X, F, L> {
+    state: Pin<&'a mut State<S, B, X, F, L>>,
+    ended: bool,
+}
+
+impl<S, B, ResB, X> Running<'_, S, B, X, X::Future, X::Late>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    X: Execute<S, B, ResB>,
+{
+    /// For requests that did not run at once.
+    #[inline(never)]
+    fn poll_otherwise<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        on_reject: &R,
+    ) -> Poll<Result<Response<X::Body>, R::Error>>
+    where
+        R: OnReject<Response<ResB>, S::Error>,
+    {
+        let failed = |why| failed(on_reject, why);
         loop {
-            match this.state.as_mut().project() {
+            match self.state.as_mut().project() {
                 StateProj::Queued { queued } => {
                     let Some(waiting) = queued else {
                         return Poll::Pending;
@@ -176,30 +222,32 @@ where
                     let Some(queued) = queued.take() else {
                         return Poll::Pending;
                     };
-                    this.state.set(queued.leave(fate));
+                    self.state.set(queued.leave(fate));
                 }
                 StateProj::Running { future } => {
-                    let polled = future.poll_answer(cx, failed);
-                    if polled.is_ready() {
-                        // What ran is dropped now, not when somebody gets round to dropping this.
-                        this.state.set(State::Done);
-                    }
-                    return polled;
+                    return future.poll_answer(cx, &mut self.ended, failed);
                 }
                 StateProj::Late { future } => {
-                    let polled = future.as_mut().poll_answer(cx, failed);
-                    if polled.is_ready() {
-                        this.state.set(State::Done);
-                    }
-                    return polled;
+                    return future.as_mut().poll_answer(cx, &mut self.ended, failed);
                 }
-                StateProj::Rejected { rejected } => match rejected.take() {
-                    Some(rejected) => return Poll::Ready(reject(*rejected)),
-                    None => return Poll::Pending,
-                },
+                StateProj::Rejected { rejected } => {
+                    return match rejected.take() {
+                        Some(rejected) => Poll::Ready(failed(Failed::Rejected(rejected))),
+                        None => Poll::Pending,
+                    };
+                }
                 // A future must not be polled again.
                 StateProj::Done => return Poll::Pending,
             }
+        }
+    }
+}
+
+impl<S, B, X, F, L> Drop for Running<'_, S, B, X, F, L> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.ended {
+            self.state.set(State::Done);
         }
     }
 }

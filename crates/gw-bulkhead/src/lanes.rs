@@ -20,6 +20,7 @@ mod entry;
 mod holds;
 mod inner;
 mod keys;
+mod lane_counter;
 mod limiter;
 mod line;
 mod permit;

@@ -18,7 +18,7 @@ use crate::upgrade::Upgrade;
 
 /// What a request has of its lane: moved from the future to the body, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub struct Lease {
     place: Place,
     hold: Hold,
     sample: Sample,

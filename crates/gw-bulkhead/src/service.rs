@@ -13,7 +13,7 @@ use crate::config::Mode;
 use crate::error::Rejected;
 use crate::executor::{Execute, Inline};
 use crate::future::ResponseFuture;
-use crate::lanes::{Arrival, Entry, LaneId, LaneKey, Refusal, Wait};
+use crate::lanes::{Arrival, Entry, LaneId, LaneKey, Permit, Refusal, Wait};
 use crate::layer::Shared;
 use crate::telemetry;
 use crate::upgrade::Upgrade;
@@ -71,56 +71,78 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let lanes = &self.shared.lanes;
-        let place = if lanes.mode() == Mode::Off {
-            None
-        } else {
-            let named = match &self.shared.classify {
-                None => self.shared.named_in(request.extensions()),
-                Some(classify) => {
-                    let (parts, body) = request.into_parts();
-                    let named = classify(&parts).and_then(|name| lanes.find(name));
-                    request = Request::from_parts(parts, body);
-                    named
-                }
-            };
-            let lane = named.unwrap_or(self.shared.default);
-            if let Some(record) = Record::of(request.extensions()) {
-                record.update(|exchange| exchange.lane = Some(lanes.config(lane).name.clone()));
+        // The way of most requests stands apart: they are some 200 bytes each, and moving them about while it is asked what
+        // else there is to ask costs more than admitting them.
+        match self.shared.admit_plainly(request.extensions()) {
+            Some(permit) => {
+                let hold = self.executor.hold(&self.shared.lanes, permit, &mut request);
+                let on_reject = self.on_reject.clone();
+                let future = self.executor.execute(&mut self.inner, request, Some(hold));
+                ResponseFuture::running(future, on_reject)
             }
-            // The clock is asked only where there is no place, or more than a place to ask for.
-            let arrival = if lanes.is_curious(lane) {
-                let arrival;
-                (request, arrival) = self.shared.arrival(lane, request);
-                Some(arrival)
-            } else {
-                None
-            };
-            let permit = match arrival {
-                None => lanes.admit_plainly(lane),
-                Some(_) => None,
-            };
-            let permit = match permit {
-                Some(permit) => permit,
-                None => {
-                    let arrival = arrival.unwrap_or_else(|| Arrival::at(Instant::now()));
-                    match lanes.enter(lane, arrival) {
-                        Entry::Admitted(permit) => permit,
-                        Entry::Queued(wait) => return self.queued(wait, request),
-                        Entry::Refused(refusal) => return self.refused(refusal, &request),
-                    }
-                }
-            };
-            Some((lanes, permit))
-        };
-        // In one place for all that run, so that it is inlined: moving the request and the future costs more than
-        // admitting.
-        let future = self.executor.execute(&mut self.inner, request, place);
-        ResponseFuture::running(future, self.on_reject.clone())
+            None => self.look_closer(request),
+        }
     }
 }
 
 impl<S, X, R> Bulkhead<S, X, R> {
+    fn run<B, ResB>(
+        &mut self,
+        mut request: Request<B>,
+        permit: Option<Permit>,
+    ) -> ResponseFuture<S, B, ResB, X, R>
+    where
+        S: Service<Request<B>, Response = Response<ResB>>,
+        X: Execute<S, B, ResB>,
+        R: Clone,
+    {
+        let (executor, lanes) = (&self.executor, &self.shared.lanes);
+        let hold = permit.map(|permit| executor.hold(lanes, permit, &mut request));
+        let future = executor.execute(&mut self.inner, request, hold);
+        ResponseFuture::running(future, self.on_reject.clone())
+    }
+
+    /// For requests that are not admitted by counting alone.
+    #[inline(never)]
+    fn look_closer<B, ResB>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B, ResB, X, R>
+    where
+        S: Service<Request<B>, Response = Response<ResB>> + Clone,
+        X: Execute<S, B, ResB>,
+        R: Clone,
+    {
+        let lanes = &self.shared.lanes;
+        if lanes.mode() == Mode::Off {
+            return self.run(request, None);
+        }
+        let named = match &self.shared.classify {
+            None => self.shared.named_in(request.extensions()),
+            Some(classify) => {
+                let (parts, body) = request.into_parts();
+                let named = classify(&parts).and_then(|name| lanes.find(name));
+                request = Request::from_parts(parts, body);
+                named
+            }
+        };
+        let lane = named.unwrap_or(self.shared.default);
+        self.shared.note(lane, request.extensions());
+        // The clock is asked only where there is no place, or more than a place to ask for.
+        let arrival = if lanes.is_curious(lane) {
+            let arrival;
+            (request, arrival) = self.shared.arrival(lane, request);
+            arrival
+        } else {
+            if let Some(permit) = lanes.admit_plainly(lane) {
+                return self.run(request, Some(permit));
+            }
+            Arrival::at(Instant::now())
+        };
+        match lanes.enter(lane, arrival) {
+            Entry::Admitted(permit) => self.run(request, Some(permit)),
+            Entry::Queued(wait) => self.queued(wait, request),
+            Entry::Refused(refusal) => self.refused(refusal, &request),
+        }
+    }
+
     #[cold]
     fn queued<B, ResB>(
         &mut self,
@@ -159,6 +181,30 @@ impl<S, X, R> Bulkhead<S, X, R> {
 }
 
 impl Shared {
+    /// A place for a request of which nothing must be known but its lane, if there is one.
+    #[inline]
+    fn admit_plainly(&self, extensions: &Extensions) -> Option<Permit> {
+        let lanes = &self.lanes;
+        if lanes.mode() == Mode::Off || self.classify.is_some() {
+            return None;
+        }
+        let lane = self.named_in(extensions).unwrap_or(self.default);
+        if lanes.is_curious(lane) {
+            return None;
+        }
+        let permit = lanes.admit_plainly(lane)?;
+        self.note(lane, extensions);
+        Some(permit)
+    }
+
+    /// Tells the observer, if there is one, in which lane a request is.
+    #[inline]
+    fn note(&self, lane: LaneId, extensions: &Extensions) {
+        if let Some(record) = Record::of(extensions) {
+            record.update(|exchange| exchange.lane = Some(self.lanes.config(lane).name.clone()));
+        }
+    }
+
     /// What there is to say of a request in a lane that wants to know more than that it is there.
     fn arrival<B>(&self, lane: LaneId, request: Request<B>) -> (Request<B>, Arrival) {
         let config = self.lanes.config(lane);

@@ -7,16 +7,12 @@
 
 mod simulation;
 
-use gw_bulkhead::limit::{Adaptive, Aimd, Gradient2, Limit};
-use simulation::published::PublishedGradient2;
+use gw_bulkhead::limit::{Aimd, Limit};
+use simulation::scenarios::{bursts, capacity, gradient2, hang, published};
 use simulation::{Scenario, Schedule};
 
 const MINUTE: usize = 60;
 const HOUR: usize = 60 * MINUTE;
-
-fn gradient2() -> Adaptive {
-    Limit::adaptive(Gradient2::default()).min(4).max(2000)
-}
 
 #[track_caller]
 fn assert_within(what: &str, value: f64, least: f64, most: f64) {
@@ -53,10 +49,7 @@ fn overload_for_hours_does_not_move_it() {
 
 #[test]
 fn what_was_published_drifts() {
-    let published = Limit::adaptive(PublishedGradient2::default())
-        .min(4)
-        .max(2000);
-    let trace = Scenario::of_load(2.0, HOUR as f64).run(published);
+    let trace = Scenario::of_load(2.0, HOUR as f64).run(published());
     let end = trace.between(HOUR - MINUTE, HOUR - 1);
     // As much is answered, but each answer takes twenty times as long.
     assert!(end.limit() > 800.0, "{}", end.limit());
@@ -65,9 +58,7 @@ fn what_was_published_drifts() {
 
 #[test]
 fn follows_the_capacity() {
-    let mut scenario = Scenario::of_load(2.0, 900.0);
-    scenario.workers = Schedule::always(40.0).then(300.0, 10.0).then(600.0, 60.0);
-    let trace = scenario.run(gradient2());
+    let trace = capacity().run(gradient2());
     for (from, to, workers) in [(30, 300, 40.0), (330, 600, 10.0), (630, 899, 60.0)] {
         let part = trace.between(from, to);
         assert_within("the limit", part.limit(), 1.2 * workers, 1.8 * workers);
@@ -155,13 +146,7 @@ fn a_slow_backend_with_room_to_spare_refuses_nobody() {
 
 #[test]
 fn bursts_are_served_as_far_as_they_can_be() {
-    // Three times what can be served, for ten seconds of each minute; else half of it.
-    let mut scenario = Scenario::of_load(0.5, 20.0 * 60.0);
-    for minute in 1..20 {
-        let at = f64::from(minute) * 60.0;
-        scenario.load = scenario.load.then(at, 1200.0).then(at + 10.0, 200.0);
-    }
-    let trace = scenario.run(gradient2());
+    let trace = bursts(20).run(gradient2());
     for minute in 2..20 {
         let burst = trace.between(minute * MINUTE + 1, minute * MINUTE + 10);
         assert_within("throughput", burst.throughput(), 0.9 * 400.0, 1.1 * 400.0);
@@ -174,11 +159,7 @@ fn bursts_are_served_as_far_as_they_can_be() {
 
 #[test]
 fn a_server_that_hangs_gets_the_least_and_comes_back() {
-    let mut scenario = Scenario::of_load(2.0, 600.0);
-    scenario.workers = Schedule::always(40.0).then(200.0, 0.0).then(400.0, 40.0);
-    // The same latency, whatever the limit: what a naive look takes for no queue at all.
-    scenario.timeout = Some(1.0);
-    let trace = scenario.run(gradient2());
+    let trace = hang().run(gradient2());
     let hangs = trace.between(260, 400);
     assert_eq!((hangs.least_limit(), hangs.greatest_limit()), (4, 4));
     let after = trace.between(430, 599);
@@ -244,9 +225,7 @@ fn aimd_holds_a_latency_that_is_known() {
         let aimd = Aimd::default().latency(std::time::Duration::from_millis(150));
         Limit::adaptive(aimd).min(4).max(2000)
     };
-    let mut scenario = Scenario::of_load(2.0, 900.0);
-    scenario.workers = Schedule::always(40.0).then(300.0, 10.0).then(600.0, 60.0);
-    let trace = scenario.run(aimd());
+    let trace = capacity().run(aimd());
     for (from, to, workers) in [(30, 300, 40.0), (330, 600, 10.0), (630, 899, 60.0)] {
         let part = trace.between(from, to);
         assert_within("the limit", part.limit(), workers, 1.6 * workers);

@@ -89,7 +89,7 @@ impl Lanes {
             inner.refuse(lane, reason, arrival.at);
         }
         if taken.is_err() && inner.force(lane).is_draining() {
-            inner.release(lane);
+            inner.take_back(lane);
             return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
         }
         Entry::Admitted(self.permit(lane, stake))

@@ -118,7 +118,7 @@ impl Inner {
         if before.is_draining() && turn == Turn::Arriving {
             // After the fact, since only the total's own word says so for certain: once lanes are found drained,
             // nobody must get in.
-            self.release(id);
+            self.take_back(id);
             return Err(NoPlace::Draining);
         }
         Ok(())
@@ -193,6 +193,14 @@ impl Inner {
     pub(super) fn release(&self, id: LaneId) {
         // The lane first: the total's word is where those who wait look last, and they must see both.
         self.lane(id).counter.lower();
+        let before = self.total.lower();
+        self.settle_unless_quiet(before);
+    }
+
+    /// Gives a place back that was not to be taken, so that it does not count as one that was.
+    pub(super) fn take_back(&self, id: LaneId) {
+        // In the order of `release`, for its reason.
+        self.lane(id).counter.take_back();
         let before = self.total.lower();
         self.settle_unless_quiet(before);
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::counter::Counter;
 use super::drain_rate::{DrainRate, Observed};
 use super::keys::Keys;
+use super::lane_counter::LaneCounter;
 use super::limiter::{Bounds, Limiter, Run};
 use super::service_time::ServiceTime;
 use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
@@ -37,9 +37,8 @@ pub(super) struct LaneState {
 
 #[derive(Debug)]
 pub(super) struct Hot {
-    pub(super) counter: Counter,
+    pub(super) counter: LaneCounter,
     limits: AtomicU64,
-    admitted: Tally,
     /// Whether a request must say more than that it is there. In here because this is at hand.
     pub(super) curious: bool,
 }
@@ -119,9 +118,8 @@ impl LaneState {
         };
         Self {
             hot: Padded(Hot {
-                counter: Counter::new(),
+                counter: LaneCounter::new(),
                 limits: AtomicU64::new(limits.pack()),
-                admitted: Tally::new(0),
                 curious: config.deadline_aware || config.per_key.is_some(),
             }),
             shares,
@@ -188,10 +186,6 @@ impl LaneState {
 
     /// Notes that a request was admitted.
     pub(super) fn entered(&self) {
-        // A count that nothing else is read by.
-        self.hot
-            .admitted
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.metrics.entered();
     }
 
@@ -222,7 +216,8 @@ impl LaneState {
             return None;
         }
         let word = self.hot.counter.load();
-        let completed = self.admitted().saturating_sub(word.in_flight().into());
+        let admitted = self.hot.counter.admitted();
+        let completed = admitted.saturating_sub(word.in_flight().into());
         if self.drain.observe(now, completed) == Observed::Onset {
             telemetry::refusing(self.config.name(), reason);
         }
@@ -259,7 +254,7 @@ impl LaneState {
             adaptive: self.limiter.as_deref().map(Limiter::snapshot),
             in_flight: word.in_flight(),
             queued: word.waiting(),
-            admitted: self.admitted(),
+            admitted: self.hot.counter.admitted(),
             rejected: Rejections {
                 lane_full,
                 queue_full,
@@ -288,10 +283,6 @@ impl LaneState {
     /// Notes how long a request took.
     pub(super) fn took(&self, now: Instant, time: Duration) {
         self.time.record(now, time);
-    }
-
-    fn admitted(&self) -> u64 {
-        self.hot.admitted.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 

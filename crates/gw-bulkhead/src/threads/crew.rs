@@ -58,6 +58,12 @@ impl Threads {
         self.0.lanes.get(lane.place())?.next()
     }
 
+    /// Whether a lane has threads of its own.
+    pub(super) fn has_threads(&self, lane: LaneId) -> bool {
+        let threads = self.0.lanes.get(lane.place());
+        threads.is_some_and(|lane| !lane.threads.is_empty())
+    }
+
     /// Keeps the threads running.
     pub(super) fn crew(&self) -> Arc<Crew> {
         Arc::clone(&self.0)

@@ -32,36 +32,42 @@ where
     ResB::Error: Into<BoxError>,
 {
     type Body = ResponseBody<ResB>;
+    type Hold = Held;
     type Future = ThreadsFuture<S::Future, ResB::Data, S::Error>;
     type Late = ThreadsFuture<LateFuture<S, Request<B>, S::Future>, ResB::Data, S::Error>;
 
-    fn execute(
-        &self,
-        service: &mut S,
-        mut request: Request<B>,
-        place: Option<(&Lanes, Permit)>,
-    ) -> Self::Future {
-        let (lanes, permit, thread) = match place {
-            Some((lanes, permit)) => match self.thread(permit.lane()) {
-                Some(thread) => (lanes, permit, thread),
-                None => {
-                    let place = Some((lanes, permit));
-                    return ThreadsFuture::inline(Inline.execute(service, request, place));
-                }
-            },
-            None => return ThreadsFuture::inline(Inline.execute(service, request, None)),
-        };
+    fn hold(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Held {
+        if !self.has_threads(permit.lane()) {
+            return Held {
+                lease: Lease::new(lanes, permit, request),
+                side: None,
+            };
+        }
         let place = Arc::new(permit);
-        let context = RejectContext::of(&request);
-        let record = Record::of(request.extensions()).cloned();
-        let lease = Lease::shared(lanes, Arc::clone(&place), &mut request);
-        let (hold, until) = (lease.hold(), lease.until());
-        let side = LaneSide {
+        let lease = Lease::shared(lanes, Arc::clone(&place), request);
+        let side = Some(LaneSide {
             place: Some(place),
             lanes: lanes.clone(),
-            hold,
-            until,
+            hold: lease.hold(),
+            until: lease.until(),
+        });
+        Held { lease, side }
+    }
+
+    fn execute(&self, service: &mut S, request: Request<B>, held: Option<Held>) -> Self::Future {
+        let Some(Held { lease, side }) = held else {
+            return ThreadsFuture::inline(Inline.execute(service, request, None));
         };
+        let lane = |side: &LaneSide| side.place.as_ref().map(|place| place.lane());
+        let thread = side
+            .as_ref()
+            .and_then(lane)
+            .and_then(|lane| self.thread(lane));
+        let (Some(side), Some(thread)) = (side, thread) else {
+            return ThreadsFuture::inline(Inline.execute(service, request, Some(lease)));
+        };
+        let context = RejectContext::of(&request);
+        let record = Record::of(request.extensions()).cloned();
         // The instance that was polled ready is the one to call; a clone stays behind.
         let clone = service.clone();
         let ready = std::mem::replace(service, clone);
@@ -79,13 +85,21 @@ where
     fn execute_late(
         &self,
         service: S,
-        request: Request<B>,
+        mut request: Request<B>,
         lanes: &Lanes,
         permit: Permit,
     ) -> Self::Late {
+        let held = Execute::<S, B, ResB>::hold(self, lanes, permit, &mut request);
         // On the lane's thread it is driven to be ready as well.
-        self.execute(&mut Late(service), request, Some((lanes, permit)))
+        self.execute(&mut Late(service), request, Some(held))
     }
+}
+
+/// What a request has of its lane, and what goes over to the lane's own threads if it has some.
+#[derive(Debug)]
+pub struct Held {
+    lease: Lease,
+    side: Option<LaneSide>,
 }
 
 /// Calls a service that nobody has polled ready.
@@ -161,11 +175,12 @@ where
     fn poll_answer<T>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
+        ended: &mut bool,
         failed: impl FnOnce(Failed<E>) -> Result<Response<ResponseBody<ResB>>, T>,
     ) -> Poll<Result<Response<ResponseBody<ResB>>, T>> {
         let call = match self.project().kind.project() {
             KindProj::Inline { future } => {
-                let answer = ready!(future.poll_answer(cx, Err));
+                let answer = ready!(future.poll_answer(cx, ended, Err));
                 return Poll::Ready(match answer {
                     Ok(response) => Ok(response.map(ResponseBody::from)),
                     Err(error) => failed(error),
@@ -177,6 +192,7 @@ where
             return Poll::Pending;
         };
         let head = ready!(waiting.poll_head(cx));
+        *ended = true;
         // A future must not be polled again.
         let Some(call) = call.take() else {
             return Poll::Pending;

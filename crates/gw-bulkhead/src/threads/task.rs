@@ -108,6 +108,7 @@ impl Drop for LaneTask {
 }
 
 /// What a request has on the lane's side: its place there, and the time limit of it.
+#[derive(Debug)]
 pub(super) struct LaneSide {
     pub(super) place: Option<Arc<Permit>>,
     pub(super) lanes: Lanes,

@@ -10,6 +10,7 @@
 #![allow(dead_code, reason = "no one who simulates uses all of it")]
 
 pub(crate) mod published;
+pub(crate) mod scenarios;
 pub(crate) mod server;
 pub(crate) mod trace;
 
