@@ -26,7 +26,7 @@ fn assert_found(trace: &Trace, reasons: &[Reason]) {
 
 #[test]
 fn one_that_fails_a_fifth_is_found_within_three_intervals() {
-    for (endpoints, seeds) in [(3, 20), (10, 20), (100, 3)] {
+    for (endpoints, seeds) in [(3, 10), (10, 10), (100, 1)] {
         for seed in 0..seeds {
             let scenario = Scenario::of(endpoints, 120.0).grey(BEGIN, 0.2, 1.0);
             let trace = scenario.seed(seed).run();
@@ -37,7 +37,7 @@ fn one_that_fails_a_fifth_is_found_within_three_intervals() {
 
 #[test]
 fn so_is_one_in_a_fleet_where_one_in_a_hundred_fails_anyway() {
-    for (endpoints, seeds) in [(10, 20), (100, 3)] {
+    for (endpoints, seeds) in [(10, 10), (100, 1)] {
         for seed in 0..seeds {
             let mut scenario = Scenario::of(endpoints, 120.0).grey(BEGIN, 0.2, 1.0);
             scenario.errors = 0.01;
@@ -49,7 +49,7 @@ fn so_is_one_in_a_fleet_where_one_in_a_hundred_fails_anyway() {
 
 #[test]
 fn one_that_takes_five_times_as_long_is_found_within_three_intervals() {
-    for (endpoints, seeds) in [(3, 20), (10, 20), (100, 3)] {
+    for (endpoints, seeds) in [(3, 10), (10, 10), (100, 1)] {
         for seed in 0..seeds {
             let scenario = Scenario::of(endpoints, 120.0).grey(BEGIN, 0.005, 5.0);
             assert_found(&scenario.seed(seed).run(), &[Reason::Latency]);
@@ -82,7 +82,12 @@ fn it_gets_a_tenth_while_it_fails_and_all_when_it_is_well() {
     assert!(share(90, 2400) < 0.2, "{}", share(90, 2400));
     // At most the longest ejection later.
     assert!(share(2740, 3600) > 0.95, "{}", share(2740, 3600));
-    assert!(trace.ejections.iter().all(|ejection| ejection.endpoint == 0));
+    assert!(
+        trace
+            .ejections
+            .iter()
+            .all(|ejection| ejection.endpoint == 0)
+    );
 }
 
 #[test]
@@ -94,30 +99,36 @@ fn what_all_have_in_common_ejects_nobody() {
         until: from + 200.0,
         behaviour: Behaviour { errors, slow },
     };
-    scenario.faults = vec![all(100.0, 0.08, 1.0), all(500.0, 0.005, 10.0), all(900.0, 0.005, 0.1)];
+    scenario.faults = vec![
+        all(100.0, 0.08, 1.0),
+        all(500.0, 0.005, 10.0),
+        all(900.0, 0.005, 0.1),
+    ];
     assert_eq!(scenario.run().ejections, []);
 }
 
-/// Each has 200 requests in an interval, by night a quarter of that.
+/// To be done in seconds without optimisation: 200 requests in an interval of 20 s for each, by night a quarter of that.
+/// The example has them in 10 s.
 #[test]
 fn in_a_day_of_noise_none_of_ten_is_ejected() {
     let mut scenario = Scenario::of(10, DAY);
     scenario.tide = 0.75;
+    scenario.load = 10.0;
+    scenario.interval = Duration::from_secs(20);
     let trace = scenario.run();
     assert_eq!(trace.ejections, []);
-    assert!(trace.requests > 8_000_000, "{}", trace.requests);
+    assert!(trace.requests > 5_000_000, "{}", trace.requests);
     assert!(trace.published > 1000, "{}", trace.published);
 }
 
-/// To be done in seconds without optimisation: 140 requests in an interval of 100 s for each, where the example has 200
-/// in 10 s.
+/// As above, 140 requests in an interval of 200 s for each; the example has 200 in 10 s.
 #[test]
 fn in_a_day_of_noise_none_of_a_hundred_is_ejected() {
     let mut scenario = Scenario::of(100, DAY);
-    scenario.load = 1.4;
-    scenario.interval = Duration::from_secs(100);
+    scenario.load = 0.7;
+    scenario.interval = Duration::from_secs(200);
     let trace = scenario.run();
     assert_eq!(trace.ejections, []);
-    assert!(trace.requests > 12_000_000, "{}", trace.requests);
+    assert!(trace.requests > 6_000_000, "{}", trace.requests);
     assert!(trace.published > 1000, "{}", trace.published);
 }

@@ -19,8 +19,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 3] = [Self::Consecutive, Self::FailureRate, Self::Latency];
-
     /// The reason as a label: `consecutive`, `failure_rate`, `latency`.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -29,6 +29,8 @@ mod metering {
     const EJECTIONS: &str = "gateway_ejections_total";
     const SHADOW: &str = "gateway_shadow_ejections_total";
 
+    const REASONS: [Reason; 3] = [Reason::Consecutive, Reason::FailureRate, Reason::Latency];
+
     /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
     pub fn describe() {
         metrics::describe_gauge!(
@@ -63,8 +65,8 @@ mod metering {
     pub(in crate::outlier) struct Metrics {
         upstream: Arc<str>,
         gauges: OnceLock<Gauges>,
-        ejections: [OnceLock<Counter>; Reason::ALL.len()],
-        shadow: [OnceLock<Counter>; Reason::ALL.len()],
+        ejections: [OnceLock<Counter>; REASONS.len()],
+        shadow: [OnceLock<Counter>; REASONS.len()],
     }
 
     struct Gauges {
@@ -89,7 +91,7 @@ mod metering {
                 _ => (&self.ejections, EJECTIONS),
             };
             let same = |(other, _): &(Reason, _)| *other == reason;
-            if let Some((_, counter)) = Reason::ALL.into_iter().zip(counters).find(same) {
+            if let Some((_, counter)) = REASONS.into_iter().zip(counters).find(same) {
                 let upstream = Arc::clone(&self.upstream);
                 let register =
                     || metrics::counter!(name, "upstream" => upstream, "reason" => reason.as_str());

@@ -83,6 +83,8 @@ pub(crate) struct Trace {
     pub(crate) requests: u64,
     /// How often the rule as it was published would have ejected an endpoint that had no fault.
     pub(crate) published: u64,
+    /// The same for each interval.
+    pub(crate) published_at: Vec<u32>,
 }
 
 /// Latencies and pauses by chance, from tables: to draw each one takes too long without optimisation.
@@ -162,7 +164,8 @@ impl Scenario {
         while at < end {
             at += tables.pauses[rng.usize(..ENTRIES)] * pause;
             if at >= next_second {
-                self.look(&outliers, at, start, &mut ejected, &mut trace).await;
+                self.look(&outliers, at, start, &mut ejected, &mut trace)
+                    .await;
                 second.out = outliers_out(&outliers);
                 trace.seconds.push(std::mem::take(&mut second));
                 behaviours = self.behaviours(at);
@@ -171,7 +174,9 @@ impl Scenario {
             }
             if at >= next_interval {
                 let healthy = |n: usize| !self.faults.iter().any(|f| f.endpoint == Some(n));
-                trace.published += published.end_interval(healthy);
+                let ejected = published.end_interval(healthy);
+                trace.published += u64::from(ejected);
+                trace.published_at.push(ejected);
                 next_interval += self.interval.as_secs_f64() * NANOS;
             }
             let now = start + Duration::from_nanos(at as u64);
@@ -183,7 +188,11 @@ impl Scenario {
             let behaviour = behaviours[endpoint];
             let latency = tables.latencies[rng.usize(..ENTRIES)] * behaviour.slow;
             let failed = rng.f64() < behaviour.errors;
-            let outcome = if failed { Outcome::Failure } else { Outcome::Success };
+            let outcome = if failed {
+                Outcome::Failure
+            } else {
+                Outcome::Success
+            };
             second.requests += 1;
             second.failures += u32::from(failed);
             second.millis += latency / 1e6;
@@ -198,7 +207,14 @@ impl Scenario {
     }
 
     /// Notes what was ejected in the last second.
-    async fn look(&self, outliers: &Outliers, at: f64, start: Instant, ejected: &mut [u64], trace: &mut Trace) {
+    async fn look(
+        &self,
+        outliers: &Outliers,
+        at: f64,
+        start: Instant,
+        ejected: &mut [u64],
+        trace: &mut Trace,
+    ) {
         // A handle reads the clock itself.
         let now = start + Duration::from_nanos(at as u64);
         tokio::time::advance(now.saturating_duration_since(Instant::now())).await;

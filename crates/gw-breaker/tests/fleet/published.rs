@@ -24,15 +24,13 @@ impl Published {
     }
 
     /// How many healthy ones it would eject if nobody was out.
-    pub(crate) fn end_interval(&mut self, healthy: impl Fn(usize) -> bool) -> u64 {
+    pub(crate) fn end_interval(&mut self, healthy: impl Fn(usize) -> bool) -> u32 {
         let rates: Vec<_> = self
             .counts
             .iter()
             .enumerate()
             .filter(|(_, (requests, _))| *requests >= MIN_REQUESTS)
-            .map(|(n, (requests, failures))| {
-                (n, 1.0 - f64::from(*failures) / f64::from(*requests))
-            })
+            .map(|(n, (requests, failures))| (n, 1.0 - f64::from(*failures) / f64::from(*requests)))
             .collect();
         self.counts.fill((0, 0));
         if rates.len() < MIN_HOSTS {
@@ -41,7 +39,8 @@ impl Published {
         let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / rates.len() as f64;
         let square = |(_, rate): &(usize, f64)| (rate - mean) * (rate - mean);
         let deviation = (rates.iter().map(square).sum::<f64>() / rates.len() as f64).sqrt();
-        let below = |(n, rate): &&(usize, f64)| healthy(*n) && *rate < mean - DEVIATIONS * deviation;
-        rates.iter().filter(below).count() as u64
+        let below =
+            |(n, rate): &&(usize, f64)| healthy(*n) && *rate < mean - DEVIATIONS * deviation;
+        rates.iter().filter(below).count() as u32
     }
 }
