@@ -2,7 +2,7 @@ use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use gw_core::attempt::AttemptError;
-use gw_core::classify::{Classify, GrpcClassifier, HttpClassifier, Outcome};
+use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
 use gw_core::{BoxError, Rejection, RetryAfter};
 use http::{HeaderMap, Response, header};
 
@@ -22,6 +22,12 @@ impl<E: AttemptError> ClassifyError<E> for HttpClassifier {
 }
 
 impl<E: AttemptError> ClassifyError<E> for GrpcClassifier {
+    fn error(&self, error: &E) -> Outcome {
+        error.failure().outcome()
+    }
+}
+
+impl<E: AttemptError> ClassifyError<E> for ContentClassifier {
     fn error(&self, error: &E) -> Outcome {
         error.failure().outcome()
     }

@@ -26,7 +26,7 @@ mod window;
 mod word;
 
 pub use gw_core::attempt::{AttemptError, Failure};
-pub use gw_core::classify::{Classify, GrpcClassifier, HttpClassifier, Outcome};
+pub use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
 pub use gw_core::context::UpstreamName;
 pub use gw_core::key;
 pub use gw_core::{Fail, OnReject, Problem, Respond, RespondWith};

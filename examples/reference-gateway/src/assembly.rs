@@ -22,7 +22,6 @@ use gw_pipeline::inbound::{
     IpFilterLayer, NotFound, RequestIdLayer, RouteResolveLayer,
 };
 use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
-use gw_pipeline::upstream::Upstream;
 use gw_pipeline::{Body, Pipeline};
 use http::header::{
     HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -35,6 +34,7 @@ pub use self::fault::Fault;
 pub(crate) use self::lanes::memory;
 pub use self::limits::{LimitControls, StoreControls};
 pub use self::log_ingest::{Engine, LogControls, Logs};
+pub use self::upstreams::UpstreamControls;
 use crate::config::{Config, table};
 
 /// What an operator reads and changes while the gateway serves.
@@ -43,7 +43,7 @@ pub struct Controls {
     pub lanes: BulkheadHandle,
     /// Those that are asked before authentication, and those behind it.
     pub limits: [LimitControls; 2],
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamControls>,
     /// None if no route ends in the log intake.
     pub logs: Option<LogControls>,
 }

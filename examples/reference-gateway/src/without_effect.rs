@@ -10,12 +10,7 @@ use crate::config::table::{Durability, LogQueue, LogSchema, LogSink, Mode, Proto
 use crate::config::value::{Balance, Key};
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
-const MISSING: [&str; 4] = [
-    "response.compress",
-    "upstreams.*.breaker",
-    "upstreams.*.eject",
-    "upstreams.*.retry_budget",
-];
+const MISSING: [&str; 2] = ["response.compress", "upstreams.*.retry_budget"];
 
 /// One line for each such key, in a fixed order.
 pub fn without_effect(config: &Config) -> Vec<String> {

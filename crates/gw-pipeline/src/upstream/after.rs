@@ -1,8 +1,7 @@
 use bytes::Bytes;
+use gw_core::classify::is_grpc;
 use gw_core::{Code, Rejection};
-use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
-};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::{Response, StatusCode};
 
 use super::discard::discard;
@@ -64,21 +63,6 @@ fn own_failure(status: StatusCode) -> Option<&'static Code> {
         StatusCode::GATEWAY_TIMEOUT => Some(&codes::GATEWAY_TIMEOUT),
         status if status.is_server_error() => Some(&codes::BAD_GATEWAY),
         _ => None,
-    }
-}
-
-/// `application/grpc`, with or without a message format: the failure is told in the trailers, and the body has no text.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return false;
-    };
-    let prefix = b"application/grpc";
-    match value.as_bytes().split_at_checked(prefix.len()) {
-        Some((start, rest)) => {
-            start.eq_ignore_ascii_case(prefix)
-                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        }
-        None => false,
     }
 }
 

@@ -1,14 +1,39 @@
 //! `[upstreams.*]` as upstreams, and what sends to them.
 
+mod health;
+
+use std::sync::Arc;
+
+use gw_breaker::outlier::Outliers;
+use gw_breaker::{BreakerHandle, BreakerService, ContentClassifier, Fail, ResponseBody, Single};
 use gw_core::context::UpstreamName;
 use gw_core::key::TrustedProxies;
-use gw_pipeline::upstream::{Forward, HostHeader, PoolConfig, Protocol, Upstream};
+use gw_pipeline::upstream::{
+    Forward, HostHeader, PoolConfig, Protocol, Transport, Upstream, UpstreamBody,
+};
 use http::Uri;
 
 use super::Fault;
 use crate::config::{Config, table};
 
-pub(super) fn upstreams(config: &Config) -> Result<Vec<Upstream>, Fault> {
+/// What stands in front of the connections of each upstream.
+pub(super) type UpstreamStack = BreakerService<Transport, Single, ContentClassifier, Fail>;
+
+/// What its answers are made of.
+pub(super) type UpstreamAnswer = ResponseBody<UpstreamBody, ContentClassifier>;
+
+/// What an operator reads and changes of one upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamControls {
+    /// Its connections.
+    pub upstream: Upstream<UpstreamStack>,
+    /// Whether it is asked at all.
+    pub breaker: BreakerHandle,
+    /// Which of its endpoints are.
+    pub outliers: Outliers,
+}
+
+pub(super) fn upstreams(config: &Config) -> Result<Vec<UpstreamControls>, Fault> {
     config
         .upstreams
         .iter()
@@ -16,21 +41,38 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<Upstream>, Fault> {
         .collect()
 }
 
-fn upstream(name: &str, written: &table::Upstream) -> Result<Upstream, Fault> {
+fn upstream(name: &str, written: &table::Upstream) -> Result<UpstreamControls, Fault> {
+    let breaker = health::breaker(name, &written.breaker)?;
+    let handle = breaker.handle();
+    let outliers = health::outliers(name, &written.eject)?;
+    let endpoints = written.endpoints.iter().map(ToString::to_string);
+    let set = outliers
+        .endpoints(endpoints)
+        .map_err(|error| Fault::new(format!("upstreams.{name}.endpoints"), error.rule()))?;
     let mut builder = Upstream::builder(UpstreamName::new(name))
         .protocol(protocol(written.protocol))
         .connect_timeout(written.connect_timeout)
         .send_timeout(written.send_timeout)
         .host_header(host_header(written.host_header))
-        .pool(pool(&written.pool));
+        .pool(pool(&written.pool))
+        .breaker(breaker);
+    // One alone is never ejected, so nobody need be asked.
+    if set.len() > 1 {
+        builder = builder.endpoint_health(Arc::new(set));
+    }
     for (index, endpoint) in written.endpoints.iter().enumerate() {
         let uri = endpoint.to_string().parse::<Uri>();
         let key = || format!("upstreams.{name}.endpoints[{index}]");
         builder = builder.endpoint(uri.map_err(|error| Fault::new(key(), error.to_string()))?);
     }
-    builder
+    let upstream = builder
         .build()
-        .map_err(|error| Fault::new(format!("upstreams.{name}.{}", error.field()), error.rule()))
+        .map_err(|error| Fault::new(format!("upstreams.{name}.{}", error.field()), error.rule()))?;
+    Ok(UpstreamControls {
+        upstream,
+        breaker: handle,
+        outliers,
+    })
 }
 
 const fn protocol(written: table::Protocol) -> Protocol {
@@ -61,11 +103,12 @@ fn pool(written: &table::Pool) -> PoolConfig {
 
 pub(super) fn forward(
     config: &Config,
-    upstreams: &[Upstream],
+    upstreams: &[UpstreamControls],
     proxies: TrustedProxies,
-) -> Result<Forward, Fault> {
+) -> Result<Forward<UpstreamStack>, Fault> {
     let names = &config.auth.identity_headers;
-    let forward = Forward::new(upstreams.iter().cloned())
+    let upstreams = upstreams.iter().map(|it| it.upstream.clone());
+    let forward = Forward::new(upstreams)
         .map_err(|error| Fault::new(error.field(), error.rule()))?
         .trusted_proxies(proxies)
         .request_id_header(config.server.request_id.header.clone())

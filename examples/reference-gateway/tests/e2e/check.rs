@@ -63,8 +63,6 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
         "routes[2].cache",
         "routes[2].hedge",
         "routes[2].retry",
-        "upstreams.*.breaker",
-        "upstreams.*.eject",
         "upstreams.*.retry_budget",
         "upstreams.orders.health",
     ] {

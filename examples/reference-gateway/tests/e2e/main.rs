@@ -33,3 +33,4 @@ mod shutdown;
 mod slow;
 mod stuck_pipe;
 mod traces;
+mod upstream_health;

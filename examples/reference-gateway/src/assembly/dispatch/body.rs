@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gw_core::{Body, BoxError};
-use gw_pipeline::upstream::UpstreamBody;
 use http_body::{Frame, SizeHint};
+
+use crate::assembly::upstreams::UpstreamAnswer;
 
 /// The body of an upstream's answer, as it is, or of a local one.
 pub(crate) enum AnswerBody {
-    Upstream(UpstreamBody),
+    Upstream(UpstreamAnswer),
     Local(Body),
 }
 
