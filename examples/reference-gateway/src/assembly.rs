@@ -89,7 +89,7 @@ pub fn assemble(
     let proxies = TrustedProxies::new(server.trusted_proxies.iter().copied());
     let respond = respond(&config.response);
 
-    let routes = routes::routes(config).map_err(|error| Fault::of_routes(&error))?;
+    let routes = routes::routes(config)?;
     let limits = limits::before_authentication(config, &respond)?;
     let consumer_limits = limits::after_authentication(config, &respond)?;
     let lanes = lanes::lanes(config)

@@ -40,17 +40,20 @@ impl After {
             response.extensions_mut().insert(ReplaceBody(code));
             // Gone already here: where no answer stage puts the envelope in its place, nothing is safer than that.
             discard(std::mem::replace(response.body_mut(), Bytes::new().into()));
-            // Its fields speak of the failure as well, but for one. What stages add on the way out stays.
-            keep_only(response.headers_mut(), RETRY_AFTER);
+            // Its fields speak of the failure as well, but for those that say when to come back. What stages add on the way out stays.
+            keep_only(response.headers_mut(), [RETRY_AFTER, SHOULD_RETRY]);
         }
         response
     }
 }
 
-fn keep_only(headers: &mut HeaderMap, name: HeaderName) {
-    let kept = headers.remove(&name);
+/// By which a layer that has tried again asks those further out not to do the same (gw-retry).
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-gw-should-retry");
+
+fn keep_only<const N: usize>(headers: &mut HeaderMap, names: [HeaderName; N]) {
+    let kept = names.map(|name| headers.remove(&name).map(|value| (name, value)));
     headers.clear();
-    headers.extend(kept.map(|value| (name, value)));
+    headers.extend(kept.into_iter().flatten());
 }
 
 const NOTHING: &[HeaderName] = &[];

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use gw_breaker::outlier::{EndpointSnapshot, EndpointState, OutlierSnapshot};
 use gw_breaker::{Mode, Snapshot};
+use gw_retry::RetrySnapshot;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -28,6 +29,7 @@ fn upstream(controls: &UpstreamControls) -> Value {
         "tunnels": connections.tunnels,
         "breaker": breaker(&controls.breaker.snapshot()),
         "eject": eject(&controls.outliers.snapshot()),
+        "retry": retry(&controls.retries.snapshot()),
     })
 }
 
@@ -45,6 +47,14 @@ fn breaker(breaker: &Snapshot) -> Value {
         "calls": breaker.calls,
         "failed": breaker.failed,
         "slow": breaker.slow,
+    })
+}
+
+fn retry(retry: &RetrySnapshot) -> Value {
+    json!({
+        "budget_available": retry.budget_available,
+        // Of all upstreams together.
+        "replay_bytes": retry.replay_bytes,
     })
 }
 

@@ -1,6 +1,8 @@
 //! `[upstreams.*]` as upstreams, and what sends to them.
 
+pub(super) mod attempts;
 mod health;
+mod hedging;
 
 use std::sync::Arc;
 
@@ -11,13 +13,16 @@ use gw_core::key::TrustedProxies;
 use gw_pipeline::upstream::{
     Forward, HostHeader, PoolConfig, Protocol, Transport, Upstream, UpstreamBody,
 };
+use gw_retry::{ReplayPool, Retry, RetryHandle};
 use http::Uri;
 
+use self::hedging::Hedging;
 use super::Fault;
 use crate::config::{Config, table};
 
 /// What stands in front of the connections of each upstream.
-pub(super) type UpstreamStack = BreakerService<Transport, Single, ContentClassifier, Fail>;
+pub(super) type UpstreamStack =
+    Retry<Hedging<BreakerService<Transport, Single, ContentClassifier, Fail>>>;
 
 /// What its answers are made of.
 pub(super) type UpstreamAnswer = ResponseBody<UpstreamBody, ContentClassifier>;
@@ -31,19 +36,35 @@ pub struct UpstreamControls {
     pub breaker: BreakerHandle,
     /// Which of its endpoints are.
     pub outliers: Outliers,
+    /// What is sent to it more than once.
+    pub retries: RetryHandle,
 }
 
 pub(super) fn upstreams(config: &Config) -> Result<Vec<UpstreamControls>, Fault> {
+    // One bound on the bodies that are kept, whichever upstream they go to.
+    let pool = ReplayPool::new(REPLAY_BYTES);
     config
         .upstreams
         .iter()
-        .map(|(name, written)| upstream(name, written))
+        .map(|(name, written)| upstream(config, name, written, pool.clone()))
         .collect()
 }
 
-fn upstream(name: &str, written: &table::Upstream) -> Result<UpstreamControls, Fault> {
+/// How many bytes of requests' bodies are kept at most, in case that they must be sent again.
+const REPLAY_BYTES: u64 = 64 * 1024 * 1024;
+
+fn upstream(
+    config: &Config,
+    name: &str,
+    written: &table::Upstream,
+    replay: ReplayPool,
+) -> Result<UpstreamControls, Fault> {
+    let budget = attempts::budget(name, &written.retry_budget)?;
+    let retry = attempts::retries(budget.clone(), replay);
+    let retries = retry.handle();
     let breaker = health::breaker(name, &written.breaker)?;
     let handle = breaker.handle();
+    let hedges = attempts::hedges(config, name, &budget, handle.breaker())?;
     let outliers = health::outliers(name, &written.eject)?;
     let endpoints = written.endpoints.iter().map(ToString::to_string);
     let set = outliers
@@ -55,6 +76,8 @@ fn upstream(name: &str, written: &table::Upstream) -> Result<UpstreamControls, F
         .send_timeout(written.send_timeout)
         .host_header(host_header(written.host_header))
         .pool(pool(&written.pool))
+        .retry(retry)
+        .hedge(hedges)
         .breaker(breaker);
     // One alone is never ejected, so nobody need be asked.
     if set.len() > 1 {
@@ -72,6 +95,7 @@ fn upstream(name: &str, written: &table::Upstream) -> Result<UpstreamControls, F
         upstream,
         breaker: handle,
         outliers,
+        retries,
     })
 }
 

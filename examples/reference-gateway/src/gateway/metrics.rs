@@ -38,6 +38,7 @@ impl Metrics {
         gw_breaker::describe();
         gw_breaker::outlier::describe();
         gw_observe::describe();
+        gw_retry::describe();
         gw_logingest::describe();
         gw_pipeline::upstream::describe();
         metrics

@@ -28,6 +28,7 @@ mod logs;
 mod places;
 mod refusals;
 mod request_metrics;
+mod retries;
 mod shared_limits;
 mod shutdown;
 mod slow;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gw_testkit::Gate;
-use gw_testkit::upstream::{At, Reply, Upstream, always};
+use gw_testkit::upstream::{At, Received, Reply, Upstream, always, in_order};
 use serde_json::Value;
 
 use crate::command::until;
@@ -94,11 +94,8 @@ async fn one_that_resets_is_not_asked_again() {
 #[tokio::test]
 async fn one_that_fails_every_other_time_is_not_asked_any_more() {
     let good = Upstream::start(always(Reply::ok())).await;
-    let bad = Upstream::start(|request: &_| {
-        let request: &gw_testkit::upstream::Received = request;
-        Reply::status(if request.index % 2 == 0 { 200 } else { 500 })
-    })
-    .await;
+    let replies = (0..10).map(|index| Reply::status([200, 500][index % 2]));
+    let bad = Upstream::start(in_order(replies)).await;
     let rate = "{ failure_rate = 0.5, min_calls = 10, open = \"60s\" }";
     let gateway = Gateway::serve(&beside_each_other(&bad.url(), rate, "", &good)).await;
     for index in 0..10 {
@@ -120,7 +117,7 @@ async fn one_that_recovers_is_asked_by_one_request_at_a_time() {
     let (well, gate) = (Arc::new(AtomicBool::new(false)), Gate::new());
     let script = {
         let (well, gate) = (Arc::clone(&well), gate.clone());
-        move |_: &gw_testkit::upstream::Received| match well.load(Ordering::Relaxed) {
+        move |_: &Received| match well.load(Ordering::Relaxed) {
             true => Reply::ok().hold(At::Start, &gate),
             false => Reply::status(500),
         }

@@ -32,9 +32,7 @@ impl http_body::Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Upstream(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|result| result.map_err(Into::into))),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
             Self::Local(body) => Pin::new(body).poll_frame(cx),
         }
     }
