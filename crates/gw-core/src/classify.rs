@@ -86,6 +86,43 @@ impl Classify for GrpcClassifier {
     }
 }
 
+/// Judges gRPC answers, told by their `Content-Type`, as [`GrpcClassifier`] does, and all others as [`HttpClassifier`]: for
+/// upstreams that speak both.
+///
+/// A 200 that is not gRPC to a call that was is a success here. Where all calls are gRPC, the other one sees it fail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContentClassifier;
+
+impl Classify for ContentClassifier {
+    fn head<B>(&self, response: &Response<B>) -> Option<Outcome> {
+        match is_grpc(response.headers()) {
+            true => GrpcClassifier.head(response),
+            false => HttpClassifier.head(response),
+        }
+    }
+
+    fn end(&self, trailers: Option<&HeaderMap>) -> Outcome {
+        // Only gRPC leaves the verdict to the end.
+        GrpcClassifier.end(trailers)
+    }
+}
+
+/// Whether `Content-Type` is `application/grpc`, with or without a message format; not `application/grpc-web`, which
+/// browsers read as HTTP.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let prefix = b"application/grpc";
+    match value.as_bytes().split_at_checked(prefix.len()) {
+        Some((start, rest)) => {
+            start.eq_ignore_ascii_case(prefix)
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        }
+        None => false,
+    }
+}
+
 const GRPC_STATUS: &str = "grpc-status";
 
 fn grpc_outcome(fields: &HeaderMap) -> Outcome {
@@ -193,6 +230,23 @@ mod tests {
             );
         }
         assert_eq!(GrpcClassifier.end(None), Outcome::Failure);
+    }
+
+    #[test]
+    fn the_content_says_how_to_judge() {
+        let grpc = ("content-type", "application/grpc+proto");
+        assert_eq!(ContentClassifier.head(&response(200, &[grpc])), None);
+        let failed = [grpc, ("grpc-status", "14")];
+        assert_eq!(
+            ContentClassifier.head(&response(200, &failed)),
+            Some(Outcome::Failure)
+        );
+        let status = trailers(&[("grpc-status", "14")]);
+        assert_eq!(ContentClassifier.end(Some(&status)), Outcome::Failure);
+        for (status, outcome) in [(200, Outcome::Success), (500, Outcome::Failure)] {
+            let page = response(status, &[("content-type", "text/html")]);
+            assert_eq!(ContentClassifier.head(&page), Some(outcome));
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@
 mod after;
 mod body;
 mod config;
+mod copied;
 mod discard;
 mod error;
 mod exchange;
@@ -83,6 +84,7 @@ mod via;
 
 pub use self::body::UpstreamBody;
 pub use self::config::{HostHeader, PoolConfig, Protocol, UpstreamBuilder};
+pub use self::copied::copy_extensions;
 pub use self::error::{Error, ErrorKind};
 pub use self::forward::Forward;
 pub use self::handle::{Upstream, UpstreamSnapshot};

@@ -4,6 +4,7 @@
 mod access;
 mod limits;
 mod logs;
+mod upstreams;
 
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use axum::routing::get;
 use gw_bulkhead::{AdaptiveSnapshot, LaneSnapshot};
 use gw_observe::AccessLogHandle;
 use gw_pipeline::server::ServerHandle;
-use gw_pipeline::upstream::Upstream;
 use serde_json::{Value, json};
 
 pub use self::access::Token;
@@ -54,7 +54,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/metrics", get(metrics))
         .route("/lanes", get(lanes))
         .route("/limits", get(limits::page))
-        .route("/upstreams", get(upstreams))
+        .route("/upstreams", get(upstreams::page))
         .route("/access-log", get(access_log))
         .route("/logs", get(logs::page))
         .with_state(admin);
@@ -79,7 +79,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .controls
         .upstreams
         .iter()
-        .for_each(Upstream::record_gauges);
+        .for_each(|it| it.upstream.record_gauges());
     let limits = admin.controls.limits.iter();
     limits
         .flat_map(LimitControls::handles)
@@ -145,21 +145,6 @@ fn adaptive(adaptive: &AdaptiveSnapshot) -> Value {
         "windows": adaptive.windows,
         "answered": adaptive.answered,
         "dropped": adaptive.dropped,
-    })
-}
-
-async fn upstreams(State(admin): State<Admin>) -> Response {
-    let upstreams: Vec<_> = admin.controls.upstreams.iter().map(upstream).collect();
-    json_page(&json!({ "upstreams": upstreams }))
-}
-
-fn upstream(upstream: &Upstream) -> Value {
-    let snapshot = upstream.snapshot();
-    json!({
-        "name": snapshot.name.as_str(),
-        "open_connections": snapshot.open_connections,
-        "in_flight": snapshot.in_flight,
-        "queued": snapshot.queued,
     })
 }
 

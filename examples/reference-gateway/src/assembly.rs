@@ -22,7 +22,6 @@ use gw_pipeline::inbound::{
     IpFilterLayer, NotFound, RequestIdLayer, RouteResolveLayer,
 };
 use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
-use gw_pipeline::upstream::Upstream;
 use gw_pipeline::{Body, Pipeline};
 use http::header::{
     HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -36,6 +35,7 @@ pub(crate) use self::lanes::memory;
 pub(crate) use self::limits::close_stores;
 pub use self::limits::{LimitControls, StoreControls};
 pub use self::log_ingest::{Engine, LogControls, Logs};
+pub use self::upstreams::UpstreamControls;
 use crate::config::{Config, table};
 
 /// What an operator reads and changes while the gateway serves.
@@ -44,7 +44,7 @@ pub struct Controls {
     pub lanes: BulkheadHandle,
     /// Those that are asked before authentication, and those behind it.
     pub limits: [LimitControls; 2],
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamControls>,
     /// None if no route ends in the log intake.
     pub logs: Option<LogControls>,
 }
@@ -90,7 +90,7 @@ pub fn assemble(
     let proxies = TrustedProxies::new(server.trusted_proxies.iter().copied());
     let respond = respond(&config.response);
 
-    let routes = routes::routes(config).map_err(|error| Fault::of_routes(&error))?;
+    let routes = routes::routes(config)?;
     let limits = limits::before_authentication(config, &respond)?;
     let consumer_limits = limits::after_authentication(config, &respond)?;
     let lanes = lanes::lanes(config)

@@ -10,12 +10,7 @@ use crate::config::table::{Durability, LogQueue, LogSchema, LogSink, Mode, Proto
 use crate::config::value::{Balance, Key};
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
-const MISSING: [&str; 4] = [
-    "response.compress",
-    "upstreams.*.breaker",
-    "upstreams.*.eject",
-    "upstreams.*.retry_budget",
-];
+const MISSING: [&str; 1] = ["response.compress"];
 
 /// One line for each such key, in a fixed order.
 pub fn without_effect(config: &Config) -> Vec<String> {
@@ -98,6 +93,11 @@ fn upstreams(config: &Config, notes: &mut Notes) {
     for (name, upstream) in &config.upstreams {
         let key = |part: &str| format!("upstreams.{name}.{part}");
         notes.note(upstream.health.is_some(), key("health"));
+        notes.explain(
+            upstream.retry_budget.mode != Mode::Enforce,
+            key("retry_budget.mode"),
+            "is \"enforce\" in this version",
+        );
         let balanced = !matches!(
             upstream.balance,
             Balance::RoundRobin | Balance::LeastRequest
@@ -114,8 +114,16 @@ fn routes(config: &Config, notes: &mut Notes) {
         notes.note(route.schema.is_some(), key("schema"));
         match &route.target {
             Target::Upstream(forward) => {
-                notes.note(forward.retry.is_some(), key("retry"));
-                notes.note(forward.hedge.is_some(), key("hedge"));
+                let retry = forward.retry.as_ref();
+                let watched = retry.is_some_and(|retry| retry.mode == Mode::Shadow);
+                notes.explain(watched, key("retry.mode"), "is \"off\" in this version");
+                // The failures that a retry would have hidden come through, and nothing else tells why.
+                let budget = config.upstreams.get(&forward.upstream);
+                let zero = budget
+                    .map(|it| &it.retry_budget)
+                    .is_some_and(|budget| budget.ratio.get() == 0.0 && budget.min_per_second == 0);
+                let never = "never sends anything again: the retry budget of the upstream is zero";
+                notes.explain(zero && retry.is_some(), key("retry"), never);
                 notes.note(forward.cache.is_some(), key("cache"));
                 notes.note(forward.canary.is_some(), key("canary"));
                 notes.note(forward.shadow.is_some(), key("shadow"));

@@ -1,5 +1,6 @@
-use http::{HeaderMap, Method, Request, header, request::Parts};
+use http::{HeaderMap, Method, Request, request::Parts};
 
+use crate::classify::is_grpc;
 use crate::context::{RequestId, TraceContext};
 
 /// What an answer to a refused request needs to know about that request.
@@ -53,20 +54,5 @@ impl RejectContext {
             trace: extensions.get().copied(),
             caller,
         }
-    }
-}
-
-/// `application/grpc`, with or without a message format; not `application/grpc-web`, which browsers read as HTTP.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return false;
-    };
-    let prefix = b"application/grpc";
-    match value.as_bytes().split_at_checked(prefix.len()) {
-        Some((start, rest)) => {
-            start.eq_ignore_ascii_case(prefix)
-                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        }
-        None => false,
     }
 }

@@ -1,8 +1,7 @@
 use bytes::Bytes;
+use gw_core::classify::is_grpc;
 use gw_core::{Code, Rejection};
-use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
-};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::{Response, StatusCode};
 
 use super::discard::discard;
@@ -41,17 +40,20 @@ impl After {
             response.extensions_mut().insert(ReplaceBody(code));
             // Gone already here: where no answer stage puts the envelope in its place, nothing is safer than that.
             discard(std::mem::replace(response.body_mut(), Bytes::new().into()));
-            // Its fields speak of the failure as well, but for one. What stages add on the way out stays.
-            keep_only(response.headers_mut(), RETRY_AFTER);
+            // Its fields speak of the failure as well, but for those that say when to come back. What stages add on the way out stays.
+            keep_only(response.headers_mut(), [RETRY_AFTER, SHOULD_RETRY]);
         }
         response
     }
 }
 
-fn keep_only(headers: &mut HeaderMap, name: HeaderName) {
-    let kept = headers.remove(&name);
+/// By which a layer that has tried again asks those further out not to do the same (gw-retry).
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-gw-should-retry");
+
+fn keep_only<const N: usize>(headers: &mut HeaderMap, names: [HeaderName; N]) {
+    let kept = names.map(|name| headers.remove(&name).map(|value| (name, value)));
     headers.clear();
-    headers.extend(kept.map(|value| (name, value)));
+    headers.extend(kept.into_iter().flatten());
 }
 
 const NOTHING: &[HeaderName] = &[];
@@ -64,21 +66,6 @@ fn own_failure(status: StatusCode) -> Option<&'static Code> {
         StatusCode::GATEWAY_TIMEOUT => Some(&codes::GATEWAY_TIMEOUT),
         status if status.is_server_error() => Some(&codes::BAD_GATEWAY),
         _ => None,
-    }
-}
-
-/// `application/grpc`, with or without a message format: the failure is told in the trailers, and the body has no text.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return false;
-    };
-    let prefix = b"application/grpc";
-    match value.as_bytes().split_at_checked(prefix.len()) {
-        Some((start, rest)) => {
-            start.eq_ignore_ascii_case(prefix)
-                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        }
-        None => false,
     }
 }
 

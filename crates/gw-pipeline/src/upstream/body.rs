@@ -125,7 +125,8 @@ impl http_body::Body for UpstreamBody {
             }
             Poll::Pending => match streaming.lease.upload.poll_fault(cx) {
                 // The upstream gets no more of the request, and may wait for it for as long as it likes.
-                Some(fault) => Some(Err(fault)),
+                // Whoever judges the answer learns that it is not the upstream that breaks it off.
+                Some(fault) => Some(Err(Error::because(fault.kind(), fault.refuse(None)))),
                 None => {
                     let (due, kind) = streaming.limits.body_due(streaming.watch.start());
                     ready!(streaming.lease.connection.timer().poll_at(due, cx));

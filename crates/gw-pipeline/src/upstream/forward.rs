@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use gw_core::classify::is_grpc;
 use gw_core::context::{ClientAddr, RequestId, UpstreamName};
 use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::{Body, BoxError, Rejection};
@@ -13,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tower_service::Service;
 
 use super::Upstream;
-use super::after::{After, is_grpc};
+use super::after::After;
 use super::error::{Error, ErrorKind};
 use super::forwarded::Hop;
 use super::future::ResponseFuture;

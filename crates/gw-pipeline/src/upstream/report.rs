@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use gw_core::classify::{Classify as _, GrpcClassifier, HttpClassifier, Outcome};
+use gw_core::classify::{Classify as _, ContentClassifier, Outcome};
 use gw_core::endpoint::EndpointHealth;
 use http::Response;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::after::is_grpc;
 use super::error::Error;
 
 /// Who watches the endpoints of an upstream, if anybody does.
@@ -60,15 +59,6 @@ impl Drop for Report {
     }
 }
 
-/// What the head of an answer says. A gRPC status that comes with the trailers is not waited for.
-fn at_head<B>(response: &Response<B>) -> Outcome {
-    let outcome = match is_grpc(response.headers()) {
-        true => GrpcClassifier.head(response),
-        false => HttpClassifier.head(response),
-    };
-    outcome.unwrap_or(Outcome::Success)
-}
-
 pin_project! {
     /// An exchange that is reported.
     pub(super) struct Reported<F> {
@@ -95,7 +85,8 @@ where
         let result = ready!(this.exchange.poll(cx));
         if let Some(mut report) = this.report.take() {
             report.outcome = match &result {
-                Ok(response) => at_head(response),
+                // A gRPC status that comes with the trailers is not waited for.
+                Ok(response) => ContentClassifier.head(response).unwrap_or(Outcome::Success),
                 Err(error) => error.kind().failure().outcome(),
             };
         }

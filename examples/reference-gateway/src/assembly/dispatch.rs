@@ -9,7 +9,7 @@ use gw_core::context::UpstreamName;
 use gw_core::{BoxError, Rejection};
 use gw_pipeline::codes;
 use gw_pipeline::inbound::ClientFault;
-use gw_pipeline::upstream::{Forward, UpstreamBody};
+use gw_pipeline::upstream::Forward;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use tower_service::Service;
@@ -17,19 +17,20 @@ use tower_service::Service;
 use self::body::AnswerBody;
 use self::future::{DispatchFuture, Local};
 use super::log_ingest::Intake;
+use super::upstreams::{UpstreamAnswer, UpstreamStack};
 
 /// Sends the requests of routes that name an upstream on to it, and those of the others to the log intake: it is the only
 /// service inside the gateway. Both keep the request's deadline.
 #[derive(Debug, Clone)]
 pub(super) struct Dispatch {
-    forward: Forward,
+    forward: Forward<UpstreamStack>,
     intake: Option<Intake>,
     forward_credentials: bool,
 }
 
 impl Dispatch {
     pub(super) const fn new(
-        forward: Forward,
+        forward: Forward<UpstreamStack>,
         intake: Option<Intake>,
         forward_credentials: bool,
     ) -> Self {
@@ -43,7 +44,8 @@ impl Dispatch {
 
 impl<B> Service<Request<B>> for Dispatch
 where
-    Forward: Service<Request<B>, Response = Response<UpstreamBody>, Error = Rejection>,
+    Forward<UpstreamStack>:
+        Service<Request<B>, Response = Response<UpstreamAnswer>, Error = Rejection>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     B::Error: Send,
@@ -51,7 +53,7 @@ where
     type Response = Response<AnswerBody>;
     type Error = BoxError;
     type Future = DispatchFuture<
-        <Forward as Service<Request<B>>>::Future,
+        <Forward<UpstreamStack> as Service<Request<B>>>::Future,
         <Intake as Service<Request<B>>>::Future,
     >;
 

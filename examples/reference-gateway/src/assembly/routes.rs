@@ -1,19 +1,27 @@
 //! `[[routes]]` as a table that finds them.
 
 use gw_core::context::{Criticality, Lane, UpstreamName};
+use gw_pipeline::Timeouts;
 use gw_pipeline::inbound::{Route, RouteTable};
-use gw_pipeline::{ConfigError, Timeouts};
 
+use super::Fault;
+use super::upstreams::attempts;
 use crate::config::Config;
 use crate::config::table;
 
 /// The routes, each at the place where the configuration has it.
-pub(super) fn routes(config: &Config) -> Result<RouteTable, ConfigError> {
-    let routes = config.routes.iter().map(|route| self::route(config, route));
-    RouteTable::builder().routes(routes).build()
+pub(super) fn routes(config: &Config) -> Result<RouteTable, Fault> {
+    let numbered = config.routes.iter().enumerate();
+    let routes: Result<Vec<_>, _> = numbered
+        .map(|(number, route)| self::route(config, number, route))
+        .collect();
+    RouteTable::builder()
+        .routes(routes?)
+        .build()
+        .map_err(|error| Fault::of_routes(&error))
 }
 
-fn route(config: &Config, route: &table::Route) -> Route {
+fn route(config: &Config, number: usize, route: &table::Route) -> Result<Route, Fault> {
     let matching = &route.matching;
     let built = match &matching.path {
         table::PathMatch::Prefix(prefix) => Route::prefix(&route.name, prefix.as_str()),
@@ -36,12 +44,16 @@ fn route(config: &Config, route: &table::Route) -> Route {
         Some(lane) => built.criticality(criticality(lane.criticality)),
         None => built,
     };
-    match &route.target {
-        table::Target::Upstream(forward) => {
-            built.upstream(UpstreamName::new(forward.upstream.as_str()))
-        }
-        table::Target::Service(_) => built,
-    }
+    let table::Target::Upstream(forward) = &route.target else {
+        return Ok(built);
+    };
+    let built = built.upstream(UpstreamName::new(forward.upstream.as_str()));
+    let retry = forward.retry.as_ref();
+    let policy = retry.map(|retry| attempts::policy(number, retry));
+    Ok(match policy.transpose()?.flatten() {
+        Some(policy) => built.extension(policy),
+        None => built,
+    })
 }
 
 fn timeouts(timeouts: &table::Timeouts) -> Timeouts {

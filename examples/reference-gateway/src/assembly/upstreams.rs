@@ -1,36 +1,102 @@
 //! `[upstreams.*]` as upstreams, and what sends to them.
 
+pub(super) mod attempts;
+mod health;
+mod hedging;
+
+use std::sync::Arc;
+
+use gw_breaker::outlier::Outliers;
+use gw_breaker::{BreakerHandle, BreakerService, ContentClassifier, Fail, ResponseBody, Single};
 use gw_core::context::UpstreamName;
 use gw_core::key::TrustedProxies;
-use gw_pipeline::upstream::{Forward, HostHeader, PoolConfig, Protocol, Upstream};
+use gw_pipeline::upstream::{
+    Forward, HostHeader, PoolConfig, Protocol, Transport, Upstream, UpstreamBody,
+};
+use gw_retry::{ReplayPool, Retry, RetryHandle};
 use http::Uri;
 
+use self::hedging::Hedging;
 use super::Fault;
 use crate::config::{Config, table};
 
-pub(super) fn upstreams(config: &Config) -> Result<Vec<Upstream>, Fault> {
+/// What stands in front of the connections of each upstream.
+pub(super) type UpstreamStack =
+    Retry<Hedging<BreakerService<Transport, Single, ContentClassifier, Fail>>>;
+
+/// What its answers are made of.
+pub(super) type UpstreamAnswer = ResponseBody<UpstreamBody, ContentClassifier>;
+
+/// What an operator reads and changes of one upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamControls {
+    /// Its connections.
+    pub upstream: Upstream<UpstreamStack>,
+    /// Whether it is asked at all.
+    pub breaker: BreakerHandle,
+    /// Which of its endpoints are.
+    pub outliers: Outliers,
+    /// What is sent to it more than once.
+    pub retries: RetryHandle,
+}
+
+pub(super) fn upstreams(config: &Config) -> Result<Vec<UpstreamControls>, Fault> {
+    // One bound on the bodies that are kept, whichever upstream they go to.
+    let pool = ReplayPool::new(REPLAY_BYTES);
     config
         .upstreams
         .iter()
-        .map(|(name, written)| upstream(name, written))
+        .map(|(name, written)| upstream(config, name, written, pool.clone()))
         .collect()
 }
 
-fn upstream(name: &str, written: &table::Upstream) -> Result<Upstream, Fault> {
+/// How many bytes of requests' bodies are kept at most, in case that they must be sent again.
+const REPLAY_BYTES: u64 = 64 * 1024 * 1024;
+
+fn upstream(
+    config: &Config,
+    name: &str,
+    written: &table::Upstream,
+    replay: ReplayPool,
+) -> Result<UpstreamControls, Fault> {
+    let budget = attempts::budget(name, &written.retry_budget)?;
+    let retry = attempts::retries(budget.clone(), replay);
+    let retries = retry.handle();
+    let breaker = health::breaker(name, &written.breaker)?;
+    let handle = breaker.handle();
+    let hedges = attempts::hedges(config, name, &budget, handle.breaker())?;
+    let outliers = health::outliers(name, &written.eject)?;
+    let endpoints = written.endpoints.iter().map(ToString::to_string);
+    let set = outliers
+        .endpoints(endpoints)
+        .map_err(|error| Fault::new(format!("upstreams.{name}.endpoints"), error.rule()))?;
     let mut builder = Upstream::builder(UpstreamName::new(name))
         .protocol(protocol(written.protocol))
         .connect_timeout(written.connect_timeout)
         .send_timeout(written.send_timeout)
         .host_header(host_header(written.host_header))
-        .pool(pool(&written.pool));
+        .pool(pool(&written.pool))
+        .retry(retry)
+        .hedge(hedges)
+        .breaker(breaker);
+    // One alone is never ejected, so nobody need be asked.
+    if set.len() > 1 {
+        builder = builder.endpoint_health(Arc::new(set));
+    }
     for (index, endpoint) in written.endpoints.iter().enumerate() {
         let uri = endpoint.to_string().parse::<Uri>();
         let key = || format!("upstreams.{name}.endpoints[{index}]");
         builder = builder.endpoint(uri.map_err(|error| Fault::new(key(), error.to_string()))?);
     }
-    builder
+    let upstream = builder
         .build()
-        .map_err(|error| Fault::new(format!("upstreams.{name}.{}", error.field()), error.rule()))
+        .map_err(|error| Fault::new(format!("upstreams.{name}.{}", error.field()), error.rule()))?;
+    Ok(UpstreamControls {
+        upstream,
+        breaker: handle,
+        outliers,
+        retries,
+    })
 }
 
 const fn protocol(written: table::Protocol) -> Protocol {
@@ -61,11 +127,12 @@ fn pool(written: &table::Pool) -> PoolConfig {
 
 pub(super) fn forward(
     config: &Config,
-    upstreams: &[Upstream],
+    upstreams: &[UpstreamControls],
     proxies: TrustedProxies,
-) -> Result<Forward, Fault> {
+) -> Result<Forward<UpstreamStack>, Fault> {
     let names = &config.auth.identity_headers;
-    let forward = Forward::new(upstreams.iter().cloned())
+    let upstreams = upstreams.iter().map(|it| it.upstream.clone());
+    let forward = Forward::new(upstreams)
         .map_err(|error| Fault::new(error.field(), error.rule()))?
         .trusted_proxies(proxies)
         .request_id_header(config.server.request_id.header.clone())

@@ -35,7 +35,10 @@ impl Metrics {
         _ = metrics::set_global_recorder(Counting::new(exporter, histograms));
         gw_ratelimit::describe();
         gw_bulkhead::describe();
+        gw_breaker::describe();
+        gw_breaker::outlier::describe();
         gw_observe::describe();
+        gw_retry::describe();
         gw_logingest::describe();
         gw_pipeline::upstream::describe();
         metrics

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::command::until;
-use crate::gateway::{Gateway, Lines, all_to, check, command, config, folder, route, upstream};
+use crate::gateway::{
+    Gateway, Lines, all_to, check, command, config, folder, route, upstream, without_breakers,
+};
 use crate::http::{get, is_refusal, page, send};
 use crate::log_lines::{FILE, in_file, requests, to_file};
 
@@ -152,7 +154,7 @@ async fn by_default_errors_and_slow_requests_are_kept_and_a_tenth_of_the_rest() 
         Reply::ok(),
     ))
     .await;
-    let mut tables = to_file("") + &self::upstream("up", &upstream.url());
+    let mut tables = to_file("") + &without_breakers(&self::upstream("up", &upstream.url()));
     for name in ["normal", "slow", "broken"] {
         tables += &route(name, &format!("/{name}"), "up", "");
     }

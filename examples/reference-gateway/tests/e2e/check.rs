@@ -57,15 +57,9 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
         "log_ingest.sink",
         "response.compress",
         "routes[1].canary",
-        "routes[1].retry",
         "routes[1].schema",
         "routes[1].shadow",
         "routes[2].cache",
-        "routes[2].hedge",
-        "routes[2].retry",
-        "upstreams.*.breaker",
-        "upstreams.*.eject",
-        "upstreams.*.retry_budget",
         "upstreams.orders.health",
     ] {
         let start = format!("note: {key}: ");

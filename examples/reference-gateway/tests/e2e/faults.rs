@@ -3,7 +3,7 @@
 use gw_testkit::client::{Client, Ended};
 use gw_testkit::upstream::{At, Framing, Reply, Upstream, always, by_path};
 
-use crate::gateway::{Gateway, all_to, config, route, upstream};
+use crate::gateway::{Gateway, all_to, config, route, upstream, without_breakers};
 use crate::http::{get, is_refusal, retry_after};
 
 const SECRET: &str = "panic at db.rs:42: cannot reach 10.0.0.7 as admin";
@@ -225,7 +225,8 @@ async fn an_answer_that_is_none_is_502() {
         Reply::ok(),
     ))
     .await;
-    let gateway = Gateway::serve(&config("", &all_to(&upstream.url(), ""))).await;
+    let gateway =
+        Gateway::serve(&config("", &without_breakers(&all_to(&upstream.url(), "")))).await;
     for path in [
         "/garbage",
         "/silence",

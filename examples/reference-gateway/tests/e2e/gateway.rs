@@ -37,6 +37,12 @@ pub(crate) fn upstream(name: &str, url: &str) -> String {
     format!("[upstreams.{name}]\nendpoints = [\"{url}\"]\n")
 }
 
+/// The same tables, with upstreams that are asked however often they fail.
+pub(crate) fn without_breakers(tables: &str) -> String {
+    let off = "breaker = { mode = \"off\" }\nendpoints = ";
+    tables.replace("endpoints = ", off)
+}
+
 /// A public route for all paths below `prefix`.
 pub(crate) fn route(name: &str, prefix: &str, upstream: &str, keys: &str) -> String {
     format!(

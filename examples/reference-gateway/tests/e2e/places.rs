@@ -3,7 +3,7 @@
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Framing, Reply, Upstream, by_path};
 
-use crate::gateway::{Gateway, all_to, config};
+use crate::gateway::{Gateway, all_to, config, without_breakers};
 use crate::http::{get, page};
 
 #[tokio::test]
@@ -42,7 +42,11 @@ async fn after_every_kind_of_end_all_places_are_free() {
             "limits = [\"all\"]\nmax_body_bytes = \"16B\"\n\
              timeouts = { request = \"2s\", first_byte = \"200ms\", idle = \"200ms\" }",
         );
-        let gateway = Gateway::serve(&config("body_idle_timeout = \"200ms\"", &tables)).await;
+        let gateway = Gateway::serve(&config(
+            "body_idle_timeout = \"200ms\"",
+            &without_breakers(&tables),
+        ))
+        .await;
         let address = gateway.traffic;
         for path in [
             "/ok", "/chunks", "/500", "/reset", "/cut", "/garbage", "/hang", "/pause", "/%00",

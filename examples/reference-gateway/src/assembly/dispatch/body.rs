@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gw_core::{Body, BoxError};
-use gw_pipeline::upstream::UpstreamBody;
 use http_body::{Frame, SizeHint};
+
+use crate::assembly::upstreams::UpstreamAnswer;
 
 /// The body of an upstream's answer, as it is, or of a local one.
 pub(crate) enum AnswerBody {
-    Upstream(UpstreamBody),
+    Upstream(UpstreamAnswer),
     Local(Body),
 }
 
@@ -31,9 +32,7 @@ impl http_body::Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Upstream(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|result| result.map_err(Into::into))),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
             Self::Local(body) => Pin::new(body).poll_frame(cx),
         }
     }

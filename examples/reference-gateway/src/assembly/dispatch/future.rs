@@ -4,11 +4,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use gw_core::{Body, BoxError, Rejection};
 use gw_pipeline::inbound::ClientFault;
-use gw_pipeline::upstream::UpstreamBody;
 use http::Response;
 use pin_project_lite::pin_project;
 
 use super::body::AnswerBody;
+use crate::assembly::upstreams::UpstreamAnswer;
 
 pin_project! {
     /// The future of [`Dispatch`](super::Dispatch). Dropping it drops the one inside, and nothing else.
@@ -33,7 +33,7 @@ pin_project! {
 
 impl<F, L, B> Future for DispatchFuture<F, L>
 where
-    F: Future<Output = Result<Response<UpstreamBody>, Rejection>>,
+    F: Future<Output = Result<Response<UpstreamAnswer>, Rejection>>,
     L: Future<Output = Result<Response<B>, BoxError>>,
     B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
 {

@@ -1,0 +1,121 @@
+//! One request to the upstream, as a breaker sees it.
+
+use gw_core::classify::Outcome;
+use gw_core::context::Deadline;
+use http::Extensions;
+use tokio::time::Instant;
+
+use crate::admission::Admission;
+use crate::breaker::{Ended, Slow};
+use crate::rules::nanos;
+
+/// Follows an admitted request until it is judged. However it ends, the breaker hears of it once.
+///
+/// If nobody waits for it any more, that says nothing, with two exceptions, both only while it is the upstream that is
+/// waited for: after the time from which on a call is slow it was slow, and when the request's deadline has passed it was
+/// our own timer that gave up, and the attempt has failed.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    admission: Option<Admission>,
+    /// Since when the upstream is waited for, if latency matters.
+    since: Option<Instant>,
+    deadline: Option<Instant>,
+    /// Whether it is the upstream that is waited for.
+    owed: bool,
+    slow: bool,
+}
+
+impl Attempt {
+    /// The clock is asked only where latency matters.
+    #[inline]
+    pub(crate) fn begin(admission: Admission, extensions: &Extensions) -> Self {
+        let since = admission.judges_latency().then(Instant::now);
+        let deadline = extensions.get::<Deadline>();
+        Self {
+            since,
+            deadline: deadline.map(|deadline| deadline.instant()),
+            owed: true,
+            slow: false,
+            admission: Some(admission),
+        }
+    }
+
+    /// The head of the answer, or an error in its place, is there: the latency is known.
+    #[inline]
+    pub(crate) fn head(&mut self) {
+        self.owed = false;
+        if let (Some(since), Some(admission)) = (self.since.take(), &self.admission) {
+            let latency = nanos(since.elapsed());
+            self.slow = admission.core().is_slow(Slow::Took(latency));
+        }
+    }
+
+    /// The verdict comes with the end of the stream.
+    #[inline]
+    pub(crate) fn streams(&mut self) {
+        if let Some(admission) = &mut self.admission {
+            if self.slow {
+                // A slow answer cannot turn out well any more for a probe: it is told now.
+                if admission.is_probe() {
+                    self.end(Ended::with(Outcome::Ignored));
+                }
+            } else {
+                admission.answered();
+            }
+        }
+    }
+
+    /// The body has nothing to give: from now on it is the upstream that is waited for.
+    #[inline]
+    pub(crate) fn waits(&mut self) {
+        let Some(admission) = &self.admission else {
+            return;
+        };
+        if !self.owed && admission.judges_latency() {
+            self.since = Some(Instant::now());
+        }
+        self.owed = true;
+    }
+
+    /// The body has given something.
+    #[inline]
+    pub(crate) fn goes_on(&mut self) {
+        self.owed = false;
+        self.since = None;
+    }
+
+    /// The verdict.
+    #[inline]
+    pub(crate) fn end(&mut self, ended: Ended) {
+        if let Some(admission) = self.admission.take() {
+            admission.end(ended.slow(self.slow), Instant::now);
+        }
+    }
+
+    #[cold]
+    fn abandon(&mut self, admission: Admission) {
+        if self.since.is_none() && self.deadline.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let waited = self.since.map(|since| now.saturating_duration_since(since));
+        let slow = self.slow
+            || waited.is_some_and(|waited| admission.core().is_slow(Slow::Took(nanos(waited))));
+        let outcome = match self.deadline.is_some_and(|deadline| now >= deadline) {
+            true => Outcome::Failure,
+            false => Outcome::Ignored,
+        };
+        admission.end(Ended::with(outcome).slow(slow), || now);
+    }
+}
+
+impl Drop for Attempt {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(admission) = self.admission.take()
+            && self.owed
+        {
+            self.abandon(admission);
+        }
+    }
+}

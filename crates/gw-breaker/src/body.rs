@@ -1,0 +1,151 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gw_core::BoxError;
+use gw_core::classify::{Classify, Outcome};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::attempt::Attempt;
+use crate::breaker::Ended;
+use crate::classify::of_body;
+
+pin_project! {
+    /// The body of an answer whose outcome is known at its end.
+    ///
+    /// The breaker hears of it with the frame that ends the stream, not one poll later; and with an error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it before its end says nothing about the upstream, unless the upstream was waited for: for as long as
+    /// makes a call slow, or until the request's deadline passed.
+    #[derive(Debug)]
+    pub struct ResponseBody<B, C> {
+        #[pin]
+        inner: B,
+        judged: Option<Judged<C>>,
+    }
+}
+
+/// What is still to be judged.
+#[derive(Debug)]
+struct Judged<C> {
+    attempt: Attempt,
+    classifier: C,
+    /// What the head said; nothing if only the trailers tell.
+    head: Option<Outcome>,
+}
+
+impl<B, C> ResponseBody<B, C> {
+    /// A body of which the breaker hears nothing, for renderers and tests.
+    pub const fn new(inner: B) -> Self {
+        Self {
+            inner,
+            judged: None,
+        }
+    }
+
+    pub(crate) const fn judged(
+        inner: B,
+        attempt: Attempt,
+        classifier: C,
+        head: Option<Outcome>,
+    ) -> Self {
+        let judged = Some(Judged {
+            attempt,
+            classifier,
+            head,
+        });
+        Self { inner, judged }
+    }
+
+    /// The body inside.
+    pub const fn get_ref(&self) -> &B {
+        &self.inner
+    }
+
+    /// The body inside. The breaker hears nothing more of it.
+    pub fn into_inner(self) -> B {
+        self.inner
+    }
+}
+
+impl<B: From<Bytes>, C> From<Bytes> for ResponseBody<B, C> {
+    fn from(bytes: Bytes) -> Self {
+        Self::new(B::from(bytes))
+    }
+}
+
+impl<C: Classify> Judged<C> {
+    #[inline]
+    fn end(mut self, trailers: Option<&http::HeaderMap>) {
+        let outcome = match self.head {
+            Some(outcome) => outcome,
+            None => self.classifier.end(trailers),
+        };
+        self.attempt.end(Ended::with(outcome));
+    }
+}
+
+impl<B, C> Body for ResponseBody<B, C>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+    C: Classify,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.project();
+        let polled = this.inner.as_mut().poll_frame(cx);
+        let Some(judged) = this.judged.as_mut() else {
+            return polled.map_err(Into::into);
+        };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let ended = frame.is_trailers()
+                    || this.inner.is_end_stream()
+                    // No byte is left, so a server that knows the length polls no more. Trailers might still tell.
+                    || judged.head.is_some() && this.inner.size_hint().exact() == Some(0);
+                if ended {
+                    if let Some(judged) = this.judged.take() {
+                        judged.end(frame.trailers_ref());
+                    }
+                } else {
+                    judged.attempt.goes_on();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let error = error.into();
+                if let Some(mut judged) = this.judged.take() {
+                    judged.attempt.end(Ended::with(of_body(&error)));
+                }
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => {
+                if let Some(judged) = this.judged.take() {
+                    judged.end(None);
+                }
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                judged.attempt.waits();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

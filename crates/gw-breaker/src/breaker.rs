@@ -1,0 +1,292 @@
+//! The breaker without HTTP: admissions, outcomes, and what operators do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gw_core::classify::Outcome;
+use gw_core::context::UpstreamName;
+use tokio::time::Instant;
+
+use crate::admission::{Admission, Refused};
+use crate::config::{BreakerConfig, ConfigError, Mode};
+use crate::core::{Answer, Core};
+use crate::hub::{Changes, Hub};
+use crate::rules::{Rules, nanos};
+use crate::state::{Snapshot, State};
+use crate::sync::{RwLock, read, write};
+use crate::telemetry::{self, BreakerMetrics};
+use crate::window::Call;
+use crate::word::{Phase, Word};
+
+/// Knows whether an upstream is fit to be called. Clones share what they know.
+///
+/// It needs no task and no timer: it looks at the time it is given. Each call asks for an [`Admission`], and says with it
+/// how it ended.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use gw_breaker::{Breaker, BreakerConfig, Ended, Outcome, State};
+/// use tokio::time::Instant;
+///
+/// let breaker = Breaker::new("orders", &BreakerConfig::new().consecutive_failures(2))?;
+/// let now = Instant::now();
+/// for _ in 0..2 {
+///     let admission = breaker.admit(now).expect("it is closed");
+///     admission.record(Ended::with(Outcome::Failure), now);
+/// }
+/// let refused = breaker.admit(now).unwrap_err();
+/// assert_eq!(refused.state, State::Open);
+/// assert!(refused.retry_after <= Duration::from_secs(5));
+/// # Ok::<(), gw_breaker::ConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Breaker {
+    slot: Arc<Slot>,
+    /// What was current when it was last looked up. It says so if it no longer is.
+    core: Arc<Core>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    current: RwLock<Arc<Core>>,
+}
+
+/// How a call ended: what its outcome says, how long it took, and what the upstream asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) slow: Slow,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Whether a call was slow, as far as that is known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slow {
+    Took(u64),
+    Known(bool),
+}
+
+impl Ended {
+    /// With an outcome. What a throttled one asks for is heard.
+    pub const fn with(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            slow: Slow::Known(false),
+            retry_after: match outcome {
+                Outcome::Throttled(wait) => wait,
+                _ => None,
+            },
+        }
+    }
+
+    /// How long it took. Without it the call is not slow.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.slow = Slow::Took(nanos(latency));
+        self
+    }
+
+    /// How long the upstream asked to be left alone, as the `Retry-After` of a failure does.
+    #[must_use]
+    pub const fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    #[must_use]
+    pub(crate) const fn slow(mut self, slow: bool) -> Self {
+        self.slow = Slow::Known(slow);
+        self
+    }
+}
+
+impl Breaker {
+    /// Closed. `upstream` is what metrics and logs call it: a name out of a bounded set.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration breaks a rule, see [`BreakerConfig`].
+    pub fn new(upstream: impl Into<Arc<str>>, config: &BreakerConfig) -> Result<Self, ConfigError> {
+        let upstream = UpstreamName::new(upstream);
+        let metrics = BreakerMetrics::new(upstream.clone(), true);
+        Ok(Self::of(upstream, metrics, Rules::new(config)?))
+    }
+
+    pub(crate) fn of(upstream: UpstreamName, metrics: BreakerMetrics, rules: Rules) -> Self {
+        let hub = Arc::new(Hub::new(upstream, metrics, Word::FIRST));
+        let core = Arc::new(Core::new(rules, Word::FIRST, Instant::now(), hub));
+        Self {
+            slot: Arc::new(Slot {
+                current: RwLock::new(Arc::clone(&core)),
+            }),
+            core,
+        }
+    }
+
+    /// What metrics and logs call it.
+    pub fn upstream(&self) -> &UpstreamName {
+        &self.core.hub.upstream
+    }
+
+    /// Admits a call if the breaker is simply closed. It asks no clock, and does nothing otherwise: then ask
+    /// [`Breaker::admit`].
+    #[inline]
+    pub fn admit_if_closed(&self) -> Option<Admission> {
+        let generation = self.core.closed()?;
+        Some(Admission::counted(&self.core, generation))
+    }
+
+    /// Admits a call, or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if the upstream should not be called now. The mode does not matter here: it is the layer's.
+    pub fn admit(&self, now: Instant) -> Result<Admission, Refused> {
+        let mut core = Arc::clone(&self.core);
+        loop {
+            match core.admit(now) {
+                Answer::Admitted(kind) => return Ok(Admission::new(core, kind)),
+                Answer::Refused(refused) => return Err(refused),
+                Answer::Replaced => core = self.current(),
+            }
+        }
+    }
+
+    /// Whether calls pass freely: the breaker is closed, or is told to let everything pass.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.core.closed().is_some()
+            || matches!(
+                self.current().word().phase,
+                Phase::Closed | Phase::ForcedClosed | Phase::Disabled
+            )
+    }
+
+    /// What was current at the last look.
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Looks up what is current now, for who keeps a breaker for long.
+    pub(crate) fn refresh(&mut self) {
+        if self.core.word().phase == Phase::Replaced {
+            self.core = self.current();
+        }
+    }
+
+    fn current(&self) -> Arc<Core> {
+        Arc::clone(&read(&self.slot.current))
+    }
+
+    /// What it knows at about `now`.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        self.current().snapshot(now)
+    }
+
+    /// The state at `now`.
+    pub fn state(&self, now: Instant) -> State {
+        self.snapshot(now).state
+    }
+
+    /// Refuses everything from now on.
+    pub fn force_open(&self, now: Instant) {
+        self.force(Phase::ForcedOpen, now);
+    }
+
+    /// Lets everything pass from now on, whatever comes of it. Outcomes are counted.
+    pub fn force_closed(&self, now: Instant) {
+        self.force(Phase::ForcedClosed, now);
+    }
+
+    /// Lets everything pass from now on, and counts nothing.
+    pub fn disable(&self, now: Instant) {
+        self.force(Phase::Disabled, now);
+    }
+
+    /// Closed from now on, as if nothing had happened. It ends what was forced.
+    pub fn reset(&self, now: Instant) {
+        self.force(Phase::Closed, now);
+    }
+
+    fn force(&self, phase: Phase, now: Instant) {
+        // Under the lock nobody takes over, so that this is not lost.
+        let current = write(&self.slot.current);
+        let core = Arc::clone(&current);
+        let change = core.force(phase, now);
+        drop(current);
+        if let Some((from, to)) = change {
+            core.hub.changed(from, to);
+        }
+    }
+
+    /// Decides by `config` from now on. The state stays, and how often the breaker has opened in a row; what windows have
+    /// counted begins anew, since other calls may count now. Calls under way are not counted.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration breaks a rule; then nothing changes.
+    pub fn reconfigure(&self, config: &BreakerConfig, now: Instant) -> Result<(), ConfigError> {
+        let rules = Rules::new(config)?;
+        let mut current = write(&self.slot.current);
+        let core = current.taken_over_by(rules, now);
+        let old = std::mem::replace(&mut *current, Arc::new(core));
+        drop(current);
+        telemetry::reconfigured(self.upstream().as_str());
+        drop(old);
+        Ok(())
+    }
+
+    /// By which configuration it decides.
+    pub fn config(&self) -> BreakerConfig {
+        self.current().rules.config
+    }
+
+    /// Whether it is enforced by layers.
+    pub fn mode(&self) -> Mode {
+        if self.current().word().phase == Phase::Disabled {
+            return Mode::Off;
+        }
+        match self.core.hub.is_shadow() {
+            true => Mode::Shadow,
+            false => Mode::Enforce,
+        }
+    }
+
+    /// Changes whether it is enforced by layers. [`Mode::Off`] disables it, and what it is set to afterwards finds it
+    /// closed.
+    pub fn set_mode(&self, mode: Mode, now: Instant) {
+        self.core.hub.set_shadow(mode);
+        telemetry::mode_changed(self.upstream().as_str(), mode);
+        if mode == Mode::Off {
+            self.disable(now);
+        } else if self.mode() == Mode::Off {
+            self.reset(now);
+        }
+    }
+
+    /// The changes of its state from now on.
+    pub fn subscribe(&self) -> Changes {
+        self.core.hub.subscribe()
+    }
+
+    /// Whether it may be forgotten at `now` without anybody noticing: it is closed, and nothing speaks against the
+    /// upstream.
+    pub(crate) fn is_forgettable(&self, now: Instant) -> bool {
+        self.snapshot(now).state == State::Closed
+    }
+}
+
+impl Ended {
+    /// What a window counts of it; nothing if it says nothing.
+    pub(crate) fn call(&self, slow: bool, throttled_fails: Option<bool>) -> Option<Call> {
+        let failed = match self.outcome {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::Throttled(_) => throttled_fails?,
+            Outcome::Ignored if slow => false,
+            Outcome::Ignored => return None,
+        };
+        Some(Call { failed, slow })
+    }
+}

@@ -1,0 +1,285 @@
+//! One configuration at work: the word, what is counted, and the rules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gw_core::classify::Outcome;
+use tokio::time::Instant;
+
+use crate::admission::{Kind, Refused};
+use crate::breaker::{Ended, Slow};
+use crate::config::{Mode, Throttling};
+use crate::hub::Hub;
+use crate::rules::{ProbeEnd, Rules, Verdict};
+use crate::state::{Snapshot, State};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Padded};
+use crate::window::{Call, Cell, Windows};
+use crate::word::{self, LATEST, Phase, Word};
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    word: Padded<AtomicU64>,
+    pub(crate) rules: Rules,
+    /// Millisecond 0.
+    origin: Instant,
+    pub(crate) hub: Arc<Hub>,
+    in_a_row: Padded<Cell>,
+    windows: Padded<Windows>,
+    arrivals: AtomicU32,
+}
+
+/// What is said to a call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Admitted(Kind),
+    Refused(Refused),
+    Replaced,
+}
+
+impl Core {
+    pub(crate) fn new(rules: Rules, word: Word, origin: Instant, hub: Arc<Hub>) -> Self {
+        let rates = rules.trips.failure_rate > 0 || rules.trips.slow_rate > 0;
+        let windows = match rates {
+            true => Windows::new(rules.config.window),
+            false => Windows::None,
+        };
+        Self {
+            word: Padded(AtomicU64::new(word.pack())),
+            origin,
+            hub,
+            in_a_row: Padded(Cell::default()),
+            windows: Padded(windows),
+            arrivals: AtomicU32::new(0),
+            rules,
+        }
+    }
+
+    /// The generation, if the breaker is simply closed.
+    #[inline]
+    pub(crate) fn closed(&self) -> Option<u64> {
+        // Relaxed, as all looks at the word: it is whole in itself, and what is counted carries its generation.
+        let word = self.word.0.load(Ordering::Relaxed);
+        word::is_closed(word).then(|| word::generation(word))
+    }
+
+    pub(crate) fn word(&self) -> Word {
+        Word::unpack(self.word.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn millis(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        let millis = since.as_secs().saturating_mul(1000);
+        millis
+            .saturating_add(since.subsec_millis().into())
+            .min(LATEST)
+    }
+
+    /// Changes the word, if it is still the one that the change was made from. The one place where it changes; exactly one
+    /// of those who try succeeds, and tells of it.
+    fn change(&self, from: Word, to: Word) -> bool {
+        let changed = self.word.0.compare_exchange(
+            from.pack(),
+            to.pack(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        changed.is_ok()
+    }
+
+    fn change_and_tell(&self, from: Word, to: Word) -> bool {
+        let changed = self.change(from, to);
+        if changed {
+            self.hub.changed(from, to);
+        }
+        changed
+    }
+
+    pub(crate) fn admit(&self, now: Instant) -> Answer {
+        let now = self.millis(now);
+        let mut arrival = None;
+        loop {
+            let word = self.word();
+            if let Some(next) = self.rules.overdue(word, now) {
+                self.change_and_tell(word, next);
+                continue;
+            }
+            let arrival =
+                || *arrival.get_or_insert_with(|| self.arrivals.fetch_add(1, Ordering::Relaxed));
+            match self.rules.admit(word, now, arrival) {
+                Verdict::Counted => return Answer::Admitted(Kind::Counted(word.since)),
+                Verdict::Unobserved => return Answer::Admitted(Kind::Unobserved),
+                Verdict::Replaced => return Answer::Replaced,
+                Verdict::Refused(wait) => {
+                    return Answer::Refused(Refused {
+                        retry_after: Duration::from_millis(wait),
+                        state: State::of(word.phase),
+                    });
+                }
+                Verdict::Probe(next) => {
+                    if self.change_and_tell(word, next) {
+                        return Answer::Admitted(Kind::Probe(next.since));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the latency of calls matters.
+    pub(crate) const fn judges_latency(&self) -> bool {
+        self.rules.trips.slow_rate > 0
+    }
+
+    pub(crate) const fn is_slow(&self, slow: Slow) -> bool {
+        match slow {
+            Slow::Known(slow) => slow,
+            Slow::Took(nanos) => nanos >= self.rules.trips.slow,
+        }
+    }
+
+    /// Counts how a call that was admitted in `generation` ended. The clock is asked only if that matters: not for the
+    /// success of a call whose window is a number of calls.
+    #[inline]
+    pub(crate) fn count(&self, generation: u64, ended: Ended, now: impl Fn() -> Instant) {
+        let word = self.word.0.load(Ordering::Relaxed);
+        if word::generation(word) != generation {
+            return;
+        }
+        let slow = self.is_slow(ended.slow);
+        if let (Outcome::Success, false) = (ended.outcome, slow) {
+            let call = Call {
+                failed: false,
+                slow: false,
+            };
+            self.in_a_row.clear(generation);
+            self.windows.add(generation, || self.millis(now()), call);
+        } else {
+            self.count_bad(generation, ended, slow, now());
+        }
+    }
+
+    #[cold]
+    fn count_bad(&self, generation: u64, ended: Ended, slow: bool, now: Instant) {
+        let now = self.millis(now);
+        let trips = &self.rules.trips;
+        let throttled = match trips.throttling {
+            Throttling::Counted => Some(false),
+            Throttling::Failure => Some(true),
+            Throttling::Ignored => None,
+        };
+        let Some(call) = ended.call(slow, throttled) else {
+            return;
+        };
+        self.windows.add(generation, || now, call);
+        let in_a_row = match ended.outcome {
+            Outcome::Failure => self.in_a_row.add(generation, 1).unwrap_or(0),
+            Outcome::Success => {
+                self.in_a_row.clear(generation);
+                0
+            }
+            Outcome::Throttled(_) | Outcome::Ignored => 0,
+        };
+        let tripped = trips.consecutive > 0 && in_a_row >= trips.consecutive || {
+            let tally = self.windows.tally(generation, now);
+            let rate = |holds, rate, part| holds && trips.reached(rate, part, tally.calls);
+            rate(call.failed, trips.failure_rate, tally.failed)
+                || rate(call.slow, trips.slow_rate, tally.slow)
+        };
+        if tripped {
+            let asked_for = self.rules.heard(ended.retry_after);
+            self.advance(|word| self.rules.trip(word, generation, now, asked_for));
+        }
+    }
+
+    /// Says that the head of a probe's answer is there.
+    pub(crate) fn probe_answered(&self, generation: u64) {
+        self.advance(|word| self.rules.probe_answered(word, generation));
+    }
+
+    /// Says how a probe ended.
+    pub(crate) fn probe_ended(
+        &self,
+        generation: u64,
+        streamed: bool,
+        ended: Ended,
+        now: impl Fn() -> Instant,
+    ) {
+        let slow = self.is_slow(ended.slow);
+        let end = match ended.outcome {
+            _ if slow => ProbeEnd::Failed(self.rules.heard(ended.retry_after)),
+            Outcome::Success => ProbeEnd::Succeeded,
+            Outcome::Failure | Outcome::Throttled(_) => {
+                ProbeEnd::Failed(self.rules.heard(ended.retry_after))
+            }
+            Outcome::Ignored => ProbeEnd::Lost,
+        };
+        let now = || self.millis(now());
+        self.advance(|word| self.rules.probe_ended(word, generation, streamed, end, now));
+    }
+
+    /// Changes the word to what follows, if something does.
+    fn advance(&self, next: impl Fn(Word) -> Option<Word>) {
+        loop {
+            let word = self.word();
+            let Some(next) = next(word) else { return };
+            if self.change_and_tell(word, next) {
+                return;
+            }
+        }
+    }
+
+    /// Another phase, because somebody wants it. Whoever calls this tells of the change, outside of locks.
+    pub(crate) fn force(&self, phase: Phase, now: Instant) -> Option<(Word, Word)> {
+        let now = self.millis(now);
+        loop {
+            let word = self.word();
+            let next = Word {
+                step: 0,
+                ..word.followed_by(phase, now)
+            };
+            if self.change(word, next) {
+                return Some((word, next));
+            }
+        }
+    }
+
+    /// Ends the work of this one, and begins that of its successor.
+    pub(crate) fn taken_over_by(&self, rules: Rules, now: Instant) -> Self {
+        let now = self.millis(now);
+        loop {
+            let word = self.word();
+            if self.change(word, word.followed_by(Phase::Replaced, now)) {
+                let word = Rules::taken_over(word, now);
+                return Self::new(rules, word, self.origin, Arc::clone(&self.hub));
+            }
+        }
+    }
+
+    pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {
+        let now = self.millis(now);
+        let mut word = self.word();
+        while let Some(next) = self.rules.overdue(word, now) {
+            word = next;
+        }
+        let (probes, tally) = (word.probes(), self.windows.tally(word.since, now));
+        let half_open = word.phase == Phase::HalfOpen;
+        Snapshot {
+            upstream: self.hub.upstream.clone(),
+            state: State::of(word.phase),
+            mode: match (word.phase, self.hub.is_shadow()) {
+                (Phase::Disabled, _) => Mode::Off,
+                (_, true) => Mode::Shadow,
+                (_, false) => Mode::Enforce,
+            },
+            lasted: Duration::from_millis(word.lasted(now)),
+            open_for: (word.phase == Phase::Open)
+                .then(|| Duration::from_millis(self.rules.open_left(word, now))),
+            opened: word.step,
+            probes: if half_open { probes.under_way() } else { 0 },
+            probes_succeeded: if half_open { probes.succeeded } else { 0 },
+            consecutive_failures: self.in_a_row.get(word.since),
+            calls: tally.calls,
+            failed: tally.failed,
+            slow: tally.slow,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use gw_core::OnReject;
+use gw_core::classify::{Classify, Outcome};
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::attempt::Attempt;
+use crate::body::ResponseBody;
+use crate::breaker::Ended;
+use crate::classify::{ClassifyError, asked_for, at_head};
+use crate::config::JudgeAt;
+use crate::error::Rejected;
+use crate::late::Late;
+
+pin_project! {
+    /// The future of a [`BreakerService`](crate::BreakerService).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the inner future. It says nothing about the upstream, unless the call had been slow by then or
+    /// the request's deadline had passed; and it gives the slot of a probe back.
+    pub struct ResponseFuture<S, B, C, R>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S::Future, Late<S, Request<B>, S::Future>>,
+        attempt: Option<Attempt>,
+        manner: Manner<C, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, L> {
+        Running { #[pin] future: F },
+        // Boxed: it is large, and a breaker that is not closed is not in a hurry.
+        Late { future: Pin<Box<L>> },
+        Rejected { rejected: Option<Box<Rejected>> },
+        Done,
+    }
+}
+
+/// How requests are judged and refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Manner<C, R> {
+    pub(crate) classifier: C,
+    pub(crate) judge_at: JudgeAt,
+    pub(crate) on_reject: R,
+}
+
+impl<S, B, C, R> ResponseFuture<S, B, C, R>
+where
+    S: Service<Request<B>>,
+{
+    #[inline]
+    pub(crate) const fn running(
+        future: S::Future,
+        attempt: Option<Attempt>,
+        manner: Manner<C, R>,
+    ) -> Self {
+        Self {
+            state: State::Running { future },
+            attempt,
+            manner,
+        }
+    }
+
+    pub(crate) fn late(
+        service: S,
+        request: Request<B>,
+        attempt: Option<Attempt>,
+        manner: Manner<C, R>,
+    ) -> Self {
+        let future = Box::pin(Late::new(service, request));
+        Self {
+            state: State::Late { future },
+            attempt,
+            manner,
+        }
+    }
+
+    pub(crate) fn rejected(rejected: Rejected, manner: Manner<C, R>) -> Self {
+        let rejected = Some(Box::new(rejected));
+        Self {
+            state: State::Rejected { rejected },
+            attempt: None,
+            manner,
+        }
+    }
+}
+
+impl<S, B, ResB, C, R> Future for ResponseFuture<S, B, C, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    ResB: Body,
+    C: Classify + ClassifyError<S::Error> + Clone,
+    R: OnReject<Response<ResB>, S::Error>,
+{
+    type Output = Result<Response<ResponseBody<ResB, C>>, R::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let answer = match this.state.as_mut().project() {
+            StateProj::Running { future } => ready!(future.poll(cx)),
+            StateProj::Late { future } => ready!(future.as_mut().poll(cx)),
+            StateProj::Rejected { rejected } => match rejected.take() {
+                Some(rejected) => {
+                    let Rejected { rejection, context } = *rejected;
+                    let answer = this.manner.on_reject.reject(rejection, &context);
+                    return Poll::Ready(answer.map(|answer| answer.map(ResponseBody::new)));
+                }
+                None => return Poll::Pending,
+            },
+            // A future must not be polled again.
+            StateProj::Done => return Poll::Pending,
+        };
+        // What ran is dropped now, not when somebody gets round to dropping this.
+        this.state.set(State::Done);
+        Poll::Ready(match answer {
+            Ok(response) => Ok(match this.attempt.take() {
+                Some(attempt) => this.manner.judge(attempt, response),
+                None => response.map(ResponseBody::new),
+            }),
+            Err(error) => {
+                if let Some(mut attempt) = this.attempt.take() {
+                    attempt.head();
+                    attempt.end(Ended::with(this.manner.classifier.error(&error)));
+                }
+                Err(this.manner.on_reject.inner(error))
+            }
+        })
+    }
+}
+
+impl<C: Classify + Clone, R> Manner<C, R> {
+    /// Tells the breaker how the attempt ended, or has its body do so.
+    #[inline]
+    fn judge<B: Body>(
+        &self,
+        mut attempt: Attempt,
+        response: Response<B>,
+    ) -> Response<ResponseBody<B, C>> {
+        attempt.head();
+        let head = at_head(&self.classifier, &response);
+        let outcome = match head {
+            Some(Outcome::Success) | None if response.body().is_end_stream() => {
+                head.unwrap_or_else(|| self.classifier.end(None))
+            }
+            Some(Outcome::Success) | None if self.judge_at == JudgeAt::End => {
+                attempt.streams();
+                let classifier = self.classifier.clone();
+                return response.map(|body| ResponseBody::judged(body, attempt, classifier, head));
+            }
+            Some(outcome) => outcome,
+            None => Outcome::Success,
+        };
+        let mut ended = Ended::with(outcome);
+        if outcome == Outcome::Failure
+            && let Some(wait) = asked_for(&response)
+        {
+            ended = ended.retry_after(wait);
+        }
+        attempt.end(ended);
+        response.map(ResponseBody::new)
+    }
+}
+
+impl<S, B, C, R> fmt::Debug for ResponseFuture<S, B, C, R>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Running { .. } | State::Late { .. } => "running",
+            State::Rejected { .. } => "rejected",
+            State::Done => "done",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! Who hears of changes of state.
+
+use gw_core::context::UpstreamName;
+use tokio::sync::watch;
+
+use crate::config::Mode;
+use crate::state::State;
+use crate::sync::{AtomicU8, Ordering};
+use crate::telemetry::{self, BreakerMetrics};
+use crate::word::{Phase, Word};
+
+/// What a breaker keeps when its configuration is changed.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) upstream: UpstreamName,
+    pub(crate) metrics: BreakerMetrics,
+    shadow: AtomicU8,
+    latest: watch::Sender<Latest>,
+}
+
+/// The newest state that was announced. Two threads may announce in another order than they changed it.
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    order: u64,
+    state: State,
+}
+
+impl Latest {
+    fn of(word: Word) -> Self {
+        // The end of a ramp is the one change that leaves the generation as it is.
+        let order = word.since << 1 | u64::from(word.phase != Phase::Ramping);
+        Self {
+            order,
+            state: State::of(word.phase),
+        }
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(upstream: UpstreamName, metrics: BreakerMetrics, word: Word) -> Self {
+        Self {
+            upstream,
+            metrics,
+            shadow: AtomicU8::new(0),
+            latest: watch::Sender::new(Latest::of(word)),
+        }
+    }
+
+    pub(crate) fn is_shadow(&self) -> bool {
+        self.shadow.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn set_shadow(&self, mode: Mode) {
+        self.shadow
+            .store((mode == Mode::Shadow).into(), Ordering::Relaxed);
+    }
+
+    /// Tells of a change that this thread made.
+    #[cold]
+    pub(crate) fn changed(&self, from: Word, to: Word) {
+        let (from, latest) = (State::of(from.phase), Latest::of(to));
+        if from == latest.state {
+            return;
+        }
+        self.latest.send_if_modified(|known| {
+            let newer = latest.order > known.order;
+            if newer {
+                *known = latest;
+            }
+            newer
+        });
+        telemetry::changed(self.upstream.as_str(), from, latest.state, to.step);
+        self.metrics.changed_to(latest.state);
+        // Threads that set the gauge one after the other may have looked before either: the last one to set it looks again.
+        loop {
+            let said = self.latest.borrow().state;
+            self.metrics.state(said);
+            if self.latest.borrow().state == said {
+                return;
+            }
+        }
+    }
+
+    /// Lets the gauge show the state before it first changes.
+    #[inline]
+    pub(crate) fn seen(&self) {
+        self.metrics.seen(|| self.latest.borrow().state);
+    }
+
+    pub(crate) fn subscribe(&self) -> Changes {
+        Changes(self.latest.subscribe())
+    }
+}
+
+/// The changes of one breaker's state. Who is slow to look misses those in between, never the last one.
+#[derive(Debug, Clone)]
+pub struct Changes(watch::Receiver<Latest>);
+
+impl Changes {
+    /// The state now, as far as a call has seen it.
+    pub fn state(&self) -> State {
+        self.0.borrow().state
+    }
+
+    /// Waits until the state is another one than was last seen; `None` once the breaker is gone.
+    ///
+    /// A breaker looks at the clock when it is called, so an open one becomes half-open with the next call and not before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn changed(&mut self) -> Option<State> {
+        self.0.changed().await.ok()?;
+        Some(self.0.borrow_and_update().state)
+    }
+}

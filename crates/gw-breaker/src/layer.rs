@@ -1,0 +1,273 @@
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gw_core::Respond;
+use gw_core::context::UpstreamName;
+use gw_core::key::{AvailableIn, KeyExtractor};
+use gw_core::stage::{FactSet, Stage};
+use http::request::Parts;
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use crate::HttpClassifier;
+use crate::breaker::Breaker;
+use crate::config::{BreakerConfig, ConfigError, JudgeAt, Mode};
+use crate::future::Manner;
+use crate::handle::{BreakerHandle, BreakersHandle};
+use crate::registry::Registry;
+use crate::rules::Rules;
+use crate::select::{ByUpstream, Keyed, Select, Single};
+use crate::service::BreakerService;
+
+/// Applies a [`BreakerService`]. All services made by it and its clones share the same breakers.
+///
+/// `K` says which breaker a request belongs to: [`Single`] or [`Keyed`]; `C` judges answers and errors; `R` renders
+/// refusals.
+#[derive(Debug, Clone)]
+pub struct BreakerLayer<K = Single, C = HttpClassifier, R = Respond> {
+    select: K,
+    manner: Manner<C, R>,
+}
+
+/// Builds a [`BreakerLayer`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct BreakerBuilder<M = OneForAll> {
+    upstream: Arc<str>,
+    config: BreakerConfig,
+    mode: Mode,
+    judge_at: JudgeAt,
+    keys: M,
+}
+
+/// A builder whose layer has one breaker.
+#[derive(Debug, Clone, Copy)]
+pub struct OneForAll(());
+
+/// A builder whose layer has a breaker for each key.
+#[derive(Debug)]
+pub struct OneForEach<E> {
+    extractor: E,
+    name: fn(&Parts) -> Option<UpstreamName>,
+    capacity: NonZeroU32,
+    idle: Duration,
+}
+
+impl BreakerLayer {
+    /// A breaker for all requests of the layer. `upstream` is what metrics and logs call it, and for a keyed layer the
+    /// name of the breaker that requests without a key share.
+    pub fn builder(upstream: impl Into<Arc<str>>) -> BreakerBuilder {
+        BreakerBuilder {
+            upstream: upstream.into(),
+            config: BreakerConfig::new(),
+            mode: Mode::Enforce,
+            judge_at: JudgeAt::End,
+            keys: OneForAll(()),
+        }
+    }
+
+    /// With a breaker that exists already, such as one that others ask as well.
+    pub fn of(breaker: Breaker) -> Self {
+        Self {
+            select: Single(breaker),
+            manner: Manner::new(JudgeAt::End),
+        }
+    }
+}
+
+impl<K, C, R> BreakerLayer<K, C, R> {
+    /// Judges answers and errors with `classifier`.
+    pub fn classify<T>(self, classifier: T) -> BreakerLayer<K, T, R> {
+        BreakerLayer {
+            select: self.select,
+            manner: Manner {
+                classifier,
+                judge_at: self.manner.judge_at,
+                on_reject: self.manner.on_reject,
+            },
+        }
+    }
+
+    /// Renders refusals with `renderer`, which is given the inner service's body type.
+    pub fn on_reject<T>(self, renderer: T) -> BreakerLayer<K, C, T> {
+        BreakerLayer {
+            select: self.select,
+            manner: Manner {
+                classifier: self.manner.classifier,
+                judge_at: self.manner.judge_at,
+                on_reject: renderer,
+            },
+        }
+    }
+}
+
+impl<C, R> BreakerLayer<Single, C, R> {
+    /// What an operator may read and change while requests run.
+    pub fn handle(&self) -> BreakerHandle {
+        BreakerHandle::new(self.select.0.clone())
+    }
+}
+
+impl<E, C, R> BreakerLayer<Keyed<E>, C, R> {
+    /// What an operator may read and change while requests run.
+    pub fn handle(&self) -> BreakersHandle {
+        BreakersHandle::new(Arc::clone(&self.select.registry))
+    }
+}
+
+impl<M> BreakerBuilder<M> {
+    /// When breakers open and how they close again.
+    pub const fn config(mut self, config: BreakerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What breakers do at first.
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Where answers are judged.
+    pub const fn judge_at(mut self, judge_at: JudgeAt) -> Self {
+        self.judge_at = judge_at;
+        self
+    }
+
+    fn breaker(&self) -> Result<Breaker, ConfigError> {
+        let breaker = Breaker::new(Arc::clone(&self.upstream), &self.config)?;
+        if self.mode != Mode::Enforce {
+            breaker.set_mode(self.mode, Instant::now());
+        }
+        Ok(breaker)
+    }
+}
+
+impl BreakerBuilder {
+    /// A breaker for each upstream, told by the [`UpstreamName`] in the request's extensions.
+    pub fn per_upstream(self) -> BreakerBuilder<OneForEach<ByUpstream>> {
+        self.keyed(ByUpstream, ByUpstream::name)
+    }
+
+    /// A breaker for each key. They have the layer's name in metrics, all of them, and no gauge: keys may be anything.
+    pub fn per_key<E: KeyExtractor>(self, extractor: E) -> BreakerBuilder<OneForEach<E>> {
+        self.keyed(extractor, |_| None)
+    }
+
+    fn keyed<E>(
+        self,
+        extractor: E,
+        name: fn(&Parts) -> Option<UpstreamName>,
+    ) -> BreakerBuilder<OneForEach<E>> {
+        BreakerBuilder {
+            upstream: self.upstream,
+            config: self.config,
+            mode: self.mode,
+            judge_at: self.judge_at,
+            keys: OneForEach {
+                extractor,
+                name,
+                capacity: CAPACITY,
+                idle: IDLE,
+            },
+        }
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration breaks a rule, see [`BreakerConfig`].
+    pub fn build(self) -> Result<BreakerLayer, ConfigError> {
+        let select = Single(self.breaker()?);
+        let manner = Manner::new(self.judge_at);
+        Ok(BreakerLayer { select, manner })
+    }
+}
+
+const CAPACITY: NonZeroU32 = match NonZeroU32::new(1024) {
+    Some(capacity) => capacity,
+    None => NonZeroU32::MIN,
+};
+const IDLE: Duration = Duration::from_secs(600);
+
+impl<E> BreakerBuilder<OneForEach<E>> {
+    /// How many breakers there may be; 1024 unless it is said otherwise. Without room a closed one is forgotten, and if
+    /// none is closed the newcomer shares the breaker of requests without a key.
+    pub const fn capacity(mut self, capacity: NonZeroU32) -> Self {
+        self.keys.capacity = capacity;
+        self
+    }
+
+    /// After how long without a request a closed breaker may be forgotten even where there is room; 10 minutes unless it
+    /// is said otherwise. A few are looked at whenever a new key comes.
+    pub const fn idle(mut self, idle: Duration) -> Self {
+        self.keys.idle = idle;
+        self
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration breaks a rule, see [`BreakerConfig`].
+    pub fn build(self) -> Result<BreakerLayer<Keyed<E>>, ConfigError> {
+        let shared = self.breaker()?;
+        let rules = Rules::new(&self.config)?;
+        let OneForEach {
+            extractor,
+            name,
+            capacity,
+            idle,
+        } = self.keys;
+        let registry = Registry::new(shared, rules, self.mode, capacity, idle);
+        let select = Keyed {
+            registry: Arc::new(registry),
+            extractor: Arc::new(extractor),
+            name,
+        };
+        let manner = Manner::new(self.judge_at);
+        Ok(BreakerLayer { select, manner })
+    }
+}
+
+impl Manner<HttpClassifier, Respond> {
+    fn new(judge_at: JudgeAt) -> Self {
+        Self {
+            classifier: HttpClassifier,
+            judge_at,
+            on_reject: Respond::new(),
+        }
+    }
+}
+
+impl<S, K: Select, C: Clone, R: Clone> Layer<S> for BreakerLayer<K, C, R> {
+    type Service = BreakerService<S, K, C, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let mut select = self.select.clone();
+        select.refresh();
+        BreakerService::new(inner, select, self.manner.clone())
+    }
+}
+
+/// Needs nothing.
+impl<F: FactSet, C, R> Stage<F> for BreakerLayer<Single, C, R> {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+/// Needs what its key is made from.
+impl<F: FactSet, E: AvailableIn<F>, C, R> Stage<F> for BreakerLayer<Keyed<E>, C, R> {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}

@@ -1,0 +1,50 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod admission;
+mod attempt;
+mod body;
+mod breaker;
+mod classify;
+mod config;
+mod core;
+mod error;
+mod future;
+mod handle;
+mod hub;
+mod late;
+mod layer;
+pub mod outlier;
+mod registry;
+mod rules;
+mod select;
+mod service;
+mod state;
+mod sync;
+mod telemetry;
+mod window;
+mod word;
+
+pub use gw_core::attempt::{AttemptError, Failure};
+pub use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
+pub use gw_core::context::UpstreamName;
+pub use gw_core::key;
+pub use gw_core::{Fail, OnReject, Problem, Respond, RespondWith};
+
+pub use self::admission::{Admission, Refused};
+pub use self::body::ResponseBody;
+pub use self::breaker::{Breaker, Ended};
+pub use self::classify::{ClassifyError, ErrorsBy, errors_by};
+pub use self::config::{
+    BreakerConfig, ConfigError, HalfOpen, Jitter, JudgeAt, Mode, OpenTime, Throttling, Window,
+};
+pub use self::error::CIRCUIT_OPEN;
+pub use self::future::ResponseFuture;
+pub use self::handle::{BreakerHandle, BreakersHandle};
+pub use self::hub::Changes;
+pub use self::layer::{BreakerBuilder, BreakerLayer, OneForAll, OneForEach};
+pub use self::select::{ByUpstream, Keyed, Select, Single};
+pub use self::service::BreakerService;
+pub use self::state::{Snapshot, State};
+#[cfg(feature = "metrics")]
+pub use self::telemetry::describe;

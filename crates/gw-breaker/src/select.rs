@@ -1,0 +1,152 @@
+//! Which breaker a request belongs to.
+
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use gw_core::context::UpstreamName;
+use gw_core::key::{AvailableIn, KeyExtractor, MissingKey};
+use http::Request;
+use http::request::Parts;
+
+use crate::breaker::Breaker;
+use crate::registry::SharedRegistry;
+
+/// Finds the breaker of a request. Sealed: [`Single`] and [`Keyed`].
+pub trait Select: Clone + sealed::Sealed {
+    #[doc(hidden)]
+    fn find<B>(&self, request: Request<B>) -> (Request<B>, Found<'_>);
+
+    /// Whether all requests pass, as far as is known before there is one.
+    #[doc(hidden)]
+    fn passes(&self) -> bool;
+
+    #[doc(hidden)]
+    fn refresh(&mut self);
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A breaker that was found.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Found<'a> {
+    One(&'a Breaker),
+    OfMany(Breaker),
+}
+
+impl Deref for Found<'_> {
+    type Target = Breaker;
+
+    #[inline]
+    fn deref(&self) -> &Breaker {
+        match self {
+            Self::One(breaker) => breaker,
+            Self::OfMany(breaker) => breaker,
+        }
+    }
+}
+
+/// All requests of the layer have one breaker.
+#[derive(Debug, Clone)]
+pub struct Single(pub(crate) Breaker);
+
+impl sealed::Sealed for Single {}
+
+impl Select for Single {
+    #[inline]
+    fn find<B>(&self, request: Request<B>) -> (Request<B>, Found<'_>) {
+        (request, Found::One(&self.0))
+    }
+
+    #[inline]
+    fn passes(&self) -> bool {
+        self.0.is_closed() || self.0.core().hub.is_shadow()
+    }
+
+    fn refresh(&mut self) {
+        self.0.refresh();
+    }
+}
+
+/// Each key has a breaker of its own.
+#[derive(Debug)]
+pub struct Keyed<E> {
+    pub(crate) registry: SharedRegistry,
+    pub(crate) extractor: Arc<E>,
+    /// The name of a request's own breaker in metrics.
+    pub(crate) name: fn(&Parts) -> Option<UpstreamName>,
+}
+
+// By hand: a derive would ask for `E: Clone`.
+impl<E> Clone for Keyed<E> {
+    fn clone(&self) -> Self {
+        Self {
+            registry: Arc::clone(&self.registry),
+            extractor: Arc::clone(&self.extractor),
+            name: self.name,
+        }
+    }
+}
+
+impl<E> sealed::Sealed for Keyed<E> {}
+
+impl<E: KeyExtractor> Select for Keyed<E> {
+    #[inline]
+    fn find<B>(&self, request: Request<B>) -> (Request<B>, Found<'_>) {
+        let (parts, body) = request.into_parts();
+        let mut hasher = self.registry.hasher();
+        let found = match self.extractor.hash_into(&parts, &mut hasher) {
+            Ok(()) => {
+                let key = hasher.finish();
+                let make = || self.registry.make(key, (self.name)(&parts));
+                Found::OfMany(self.registry.find(key).unwrap_or_else(make))
+            }
+            Err(MissingKey { .. }) => Found::OfMany(self.registry.shared.clone()),
+        };
+        (Request::from_parts(parts, body), found)
+    }
+
+    /// The inner service is asked: it serves more upstreams than one, and is not dead because one of them is.
+    #[inline]
+    fn passes(&self) -> bool {
+        true
+    }
+
+    fn refresh(&mut self) {}
+}
+
+/// The key that [`BreakerBuilder::per_upstream`](crate::BreakerBuilder::per_upstream) reads: the [`UpstreamName`] in the
+/// request's extensions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ByUpstream;
+
+impl ByUpstream {
+    const MISSING: MissingKey = MissingKey::new(
+        "upstream",
+        "a stage further out must set its name, as gw-pipeline's routes do",
+    );
+
+    pub(crate) fn name(parts: &Parts) -> Option<UpstreamName> {
+        parts.extensions.get().cloned()
+    }
+}
+
+impl KeyExtractor for ByUpstream {
+    type Key = UpstreamName;
+
+    fn extract(&self, parts: &Parts) -> Result<UpstreamName, MissingKey> {
+        Self::name(parts).ok_or(Self::MISSING)
+    }
+
+    fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
+        let name = parts.extensions.get::<UpstreamName>();
+        name.ok_or(Self::MISSING)?.hash(state);
+        Ok(())
+    }
+}
+
+/// Where no name is known, requests share the layer's own breaker.
+impl<F> AvailableIn<F> for ByUpstream {}

@@ -1,0 +1,152 @@
+use std::mem;
+use std::task::{Context, Poll, ready};
+
+use gw_core::classify::Classify;
+use gw_core::{OnReject, Respond};
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::HttpClassifier;
+use crate::attempt::Attempt;
+use crate::body::ResponseBody;
+use crate::classify::ClassifyError;
+use crate::error::Rejected;
+use crate::future::{Manner, ResponseFuture};
+use crate::select::{Select, Single};
+
+/// Keeps requests from an upstream that is broken. Made by a [`BreakerLayer`](crate::BreakerLayer).
+#[derive(Debug)]
+pub struct BreakerService<S, K = Single, C = HttpClassifier, R = Respond> {
+    inner: S,
+    select: K,
+    manner: Manner<C, R>,
+    readiness: Readiness,
+}
+
+/// What is known of the inner service since it was last called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    /// It was not asked.
+    Unknown,
+    /// It was asked, and may have reserved something or wait for it.
+    Asked,
+    Ready,
+}
+
+impl<S, K, C, R> BreakerService<S, K, C, R> {
+    pub(crate) const fn new(inner: S, select: K, manner: Manner<C, R>) -> Self {
+        Self {
+            inner,
+            select,
+            manner,
+            readiness: Readiness::Unknown,
+        }
+    }
+
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+// By hand: a clone of the inner service has reserved nothing.
+impl<S: Clone, K: Clone, C: Clone, R: Clone> Clone for BreakerService<S, K, C, R> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.select.clone(), self.manner.clone())
+    }
+}
+
+impl<S, K, C, R, B, ResB> Service<Request<B>> for BreakerService<S, K, C, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    K: Select,
+    C: Classify + ClassifyError<S::Error> + Clone,
+    R: OnReject<Response<ResB>, S::Error> + Clone,
+    ResB: Body,
+{
+    type Response = Response<ResponseBody<ResB, C>>;
+    type Error = R::Error;
+    type Future = ResponseFuture<S, B, C, R>;
+
+    /// Asks the inner service, unless the breaker is not closed: then it is ready, and asks when a request may pass.
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
+        if !self.select.passes() {
+            return Poll::Ready(Ok(()));
+        }
+        self.readiness = Readiness::Asked;
+        let ready = ready!(self.inner.poll_ready(cx));
+        self.readiness = Readiness::Ready;
+        Poll::Ready(ready.map_err(|error| self.manner.on_reject.inner(error)))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (request, breaker) = self.select.find(request);
+        breaker.core().hub.seen();
+        let admission = match breaker.admit_if_closed() {
+            Some(admission) => Some(admission),
+            None => match breaker.admit(Instant::now()) {
+                Ok(admission) => Some(admission),
+                Err(_) if breaker.core().hub.is_shadow() => {
+                    breaker.core().hub.metrics.would_reject();
+                    None
+                }
+                Err(refused) => {
+                    breaker.core().hub.metrics.rejected();
+                    drop(breaker);
+                    let rejected = Rejected::new(refused, &request);
+                    self.release();
+                    return ResponseFuture::rejected(rejected, self.manner.clone());
+                }
+            },
+        };
+        drop(breaker);
+        let attempt = admission.map(|admission| Attempt::begin(admission, request.extensions()));
+        if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Ready {
+            return self.late(request, attempt);
+        }
+        let future = self.inner.call(request);
+        ResponseFuture::running(future, attempt, self.manner.clone())
+    }
+}
+
+impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
+    /// What the inner service has reserved for a request that is refused is not kept for the next one, which may never
+    /// come.
+    #[cold]
+    fn release(&mut self) {
+        self.select.refresh();
+        if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Unknown {
+            self.inner = self.inner.clone();
+        }
+    }
+
+    /// With the instance that may have been asked before, and keeps its place where it waits.
+    #[cold]
+    fn late<B>(
+        &mut self,
+        request: Request<B>,
+        attempt: Option<Attempt>,
+    ) -> ResponseFuture<S, B, C, R>
+    where
+        S: Service<Request<B>>,
+    {
+        self.select.refresh();
+        let spare = self.inner.clone();
+        let service = mem::replace(&mut self.inner, spare);
+        ResponseFuture::late(service, request, attempt, self.manner.clone())
+    }
+}

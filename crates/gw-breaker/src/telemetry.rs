@@ -1,0 +1,197 @@
+//! Every metric name and every log line of the crate.
+
+#![allow(
+    clippy::disallowed_macros,
+    reason = "the one place where metrics are named"
+)]
+
+#[cfg(feature = "metrics")]
+pub use self::metering::describe;
+pub(crate) use self::metering::{BreakerMetrics, breakers};
+use crate::config::Mode;
+use crate::state::State;
+
+#[cfg(feature = "metrics")]
+mod metering {
+    use std::fmt;
+    use std::sync::OnceLock;
+
+    use gw_core::context::UpstreamName;
+    use metrics::{Counter, Gauge, Unit};
+
+    use crate::state::State;
+
+    const STATE: &str = "gateway_circuit_breaker_state";
+    const TRANSITIONS: &str = "gateway_circuit_breaker_transitions_total";
+    const REJECTIONS: &str = "gateway_circuit_breaker_rejections_total";
+    const BREAKERS: &str = "gateway_circuit_breakers";
+
+    /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
+    pub fn describe() {
+        metrics::describe_gauge!(
+            STATE,
+            Unit::Count,
+            "What the circuit breaker of an upstream does: 0 closed, 1 open, 2 half-open."
+        );
+        metrics::describe_counter!(
+            TRANSITIONS,
+            Unit::Count,
+            "Changes of a circuit breaker's state, by the state it changed to."
+        );
+        metrics::describe_counter!(
+            REJECTIONS,
+            Unit::Count,
+            "Requests that a circuit breaker refused, by decision (rejected, would_reject)."
+        );
+        metrics::describe_gauge!(
+            BREAKERS,
+            Unit::Count,
+            "Circuit breakers that a keyed layer holds."
+        );
+    }
+
+    /// The handles of one breaker. Each is registered when it is first used, so that a recorder installed after the layer
+    /// was built still counts.
+    pub(crate) struct BreakerMetrics {
+        upstream: UpstreamName,
+        /// Whether the name is this breaker's alone. Several that share one have no state to show.
+        alone: bool,
+        state: OnceLock<Gauge>,
+        transitions: [OnceLock<Counter>; State::ALL.len()],
+        rejected: OnceLock<Counter>,
+        would_reject: OnceLock<Counter>,
+    }
+
+    impl BreakerMetrics {
+        pub(crate) const fn new(upstream: UpstreamName, alone: bool) -> Self {
+            Self {
+                upstream,
+                alone,
+                state: OnceLock::new(),
+                transitions: [const { OnceLock::new() }; State::ALL.len()],
+                rejected: OnceLock::new(),
+                would_reject: OnceLock::new(),
+            }
+        }
+
+        #[inline]
+        pub(crate) fn seen(&self, state: impl FnOnce() -> State) {
+            if self.alone && self.state.get().is_none() {
+                self.state(state());
+            }
+        }
+
+        #[cold]
+        pub(crate) fn state(&self, state: State) {
+            if self.alone {
+                let register = || metrics::gauge!(STATE, "upstream" => self.label());
+                self.state.get_or_init(register).set(state.level());
+            }
+        }
+
+        pub(crate) fn changed_to(&self, state: State) {
+            let same = |(other, _): &(State, _)| *other == state;
+            if let Some((_, counter)) = State::ALL.into_iter().zip(&self.transitions).find(same) {
+                let register = || metrics::counter!(TRANSITIONS, "upstream" => self.label(), "to" => state.as_str());
+                counter.get_or_init(register).increment(1);
+            }
+        }
+
+        pub(crate) fn rejected(&self) {
+            self.decided(&self.rejected, "rejected");
+        }
+
+        pub(crate) fn would_reject(&self) {
+            self.decided(&self.would_reject, "would_reject");
+        }
+
+        fn decided(&self, counter: &OnceLock<Counter>, decision: &'static str) {
+            let register = || metrics::counter!(REJECTIONS, "upstream" => self.label(), "decision" => decision);
+            counter.get_or_init(register).increment(1);
+        }
+
+        fn label(&self) -> metrics::SharedString {
+            self.upstream.as_str().to_owned().into()
+        }
+    }
+
+    /// How many breakers a keyed layer holds.
+    pub(crate) fn breakers(layer: &str, count: usize) {
+        metrics::gauge!(BREAKERS, "layer" => layer.to_owned()).set(count as f64);
+    }
+
+    // The handles themselves say nothing in `Debug`, and not all of them have it.
+    impl fmt::Debug for BreakerMetrics {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("BreakerMetrics")
+                .field("upstream", &self.upstream)
+                .finish_non_exhaustive()
+        }
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+mod metering {
+    use gw_core::context::UpstreamName;
+
+    use crate::state::State;
+
+    #[derive(Debug)]
+    pub(crate) struct BreakerMetrics;
+
+    impl BreakerMetrics {
+        #[allow(
+            clippy::needless_pass_by_value,
+            reason = "as with the feature `metrics`"
+        )]
+        pub(crate) fn new(_: UpstreamName, _: bool) -> Self {
+            Self
+        }
+
+        #[inline]
+        pub(crate) fn seen(&self, _: impl FnOnce() -> State) {}
+
+        pub(crate) fn state(&self, _: State) {}
+
+        pub(crate) fn changed_to(&self, _: State) {}
+
+        pub(crate) fn rejected(&self) {}
+
+        pub(crate) fn would_reject(&self) {}
+    }
+
+    pub(crate) fn breakers(_: &str, _: usize) {}
+}
+
+pub(crate) fn changed(upstream: &str, from: State, to: State, opened: u8) {
+    #[cfg(feature = "tracing")]
+    match to {
+        State::Open | State::ForcedOpen => tracing::warn!(
+            upstream,
+            from = from.as_str(),
+            to = to.as_str(),
+            opened,
+            "circuit breaker: state changed"
+        ),
+        _ => tracing::info!(
+            upstream,
+            from = from.as_str(),
+            to = to.as_str(),
+            opened,
+            "circuit breaker: state changed"
+        ),
+    }
+    let _ = (upstream, from, to, opened);
+}
+
+pub(crate) fn mode_changed(upstream: &str, mode: Mode) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(upstream, ?mode, "circuit breaker: mode changed");
+    let _ = (upstream, mode);
+}
+
+pub(crate) fn reconfigured(upstream: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(upstream, "circuit breaker: configuration changed");
+    let _ = upstream;
+}

@@ -1,0 +1,143 @@
+use super::{Call, Cell, Tally};
+use crate::sync::{AtomicU64, Ordering};
+
+/// The last so many calls. What a new one pushes out is subtracted, so its cost does not depend on its length.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    /// Each a generation above two bits: [`FAILED`] and [`SLOW`].
+    slots: Box<[AtomicU64]>,
+    next: AtomicU64,
+    calls: Cell,
+    failed: Cell,
+    slow: Cell,
+}
+
+const FAILED: u64 = 1;
+const SLOW: u64 = 2;
+const GENERATION_SHIFT: u32 = 2;
+
+impl Ring {
+    pub(crate) fn new(length: u32) -> Self {
+        Self {
+            slots: (0..length).map(|_| AtomicU64::new(0)).collect(),
+            next: AtomicU64::new(0),
+            calls: Cell::default(),
+            failed: Cell::default(),
+            slow: Cell::default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, generation: u64, call: Call) {
+        let new =
+            generation << GENERATION_SHIFT | u64::from(call.failed) | u64::from(call.slow) << 1;
+        let place = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len().max(1) as u64;
+        let Some(slot) = self.slots.get(place as usize) else {
+            return;
+        };
+        let mut old = slot.load(Ordering::Relaxed);
+        loop {
+            // Of a later generation than the call: the call came late, and is forgotten with its own.
+            if old >> GENERATION_SHIFT > generation {
+                return;
+            }
+            match slot.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(changed) => old = changed,
+            }
+        }
+        // What another generation left there is in no count of this one.
+        let pushed_out = match old >> GENERATION_SHIFT == generation {
+            true => old,
+            false => {
+                self.calls.add(generation, 1);
+                0
+            }
+        };
+        // In one step, so that who looks in between sees neither both nor none. It may come to less than zero for a
+        // moment: another thread takes out what this one has yet to count.
+        let change = |bit| i32::from(new & bit != 0) - i32::from(pushed_out & bit != 0);
+        for (cell, change) in [(&self.failed, change(FAILED)), (&self.slow, change(SLOW))] {
+            if change != 0 {
+                cell.add(generation, change);
+            }
+        }
+    }
+
+    pub(crate) fn tally(&self, generation: u64) -> Tally {
+        // The calls last: they are counted first.
+        let (failed, slow) = (self.failed.get(generation), self.slow.get(generation));
+        Tally {
+            calls: self.calls.get(generation),
+            failed,
+            slow,
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_what_a_list_of_the_last_calls_counts(
+            length in 1..20_usize,
+            calls in proptest::collection::vec((0..20_u8, any::<bool>(), any::<bool>()), 0..200),
+        ) {
+            let ring = Ring::new(length as u32);
+            let mut generation = 1;
+            let mut list = VecDeque::new();
+            for (kind, failed, slow) in calls {
+                if kind == 0 {
+                    generation += 1;
+                    list.clear();
+                }
+                if kind == 1 {
+                    // Late: of the generation before. At a place where the present one has been, it changes nothing;
+                    // elsewhere it takes a place that counts for nobody.
+                    ring.add(generation - 1, Call { failed, slow });
+                    prop_assert!(ring.tally(generation).calls as usize <= length);
+                    continue;
+                }
+                ring.add(generation, Call { failed, slow });
+                list.push_back((failed, slow));
+                if list.len() > length {
+                    list.pop_front();
+                }
+            }
+            let tally = ring.tally(generation);
+            prop_assert!(tally.failed <= tally.calls && tally.slow <= tally.calls);
+        }
+
+        #[test]
+        fn counts_exactly_where_nothing_comes_late(
+            length in 1..20_usize,
+            calls in proptest::collection::vec((0..20_u8, any::<bool>(), any::<bool>()), 0..200),
+        ) {
+            let ring = Ring::new(length as u32);
+            let mut generation = 1;
+            let mut list = VecDeque::new();
+            for (kind, failed, slow) in calls {
+                if kind == 0 {
+                    generation += 1;
+                    list.clear();
+                }
+                ring.add(generation, Call { failed, slow });
+                list.push_back((failed, slow));
+                if list.len() > length {
+                    list.pop_front();
+                }
+                let tally = ring.tally(generation);
+                prop_assert_eq!(tally.calls as usize, list.len());
+                prop_assert_eq!(tally.failed as usize, list.iter().filter(|call| call.0).count());
+                prop_assert_eq!(tally.slow as usize, list.iter().filter(|call| call.1).count());
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+use gw_core::context::{Deadline, UpstreamName};
+use gw_core::record::Record;
+use http::Extensions;
+
+use super::upgrade::Switch;
+use crate::inbound::ClientFault;
+use crate::timeouts::{PassErrorBodies, Timeouts};
+
+/// Copies what an [`Upstream`](super::Upstream) reads of a request's extensions: for layers in its
+/// [slots](super::stack) that send a request more than once, and that do not copy all there is.
+pub fn copy_extensions(from: &Extensions, to: &mut Extensions) {
+    copy::<UpstreamName>(from, to);
+    copy::<Deadline>(from, to);
+    copy::<Timeouts>(from, to);
+    copy::<PassErrorBodies>(from, to);
+    copy::<ClientFault>(from, to);
+    copy::<Record>(from, to);
+    copy::<Switch>(from, to);
+}
+
+fn copy<T: Clone + Send + Sync + 'static>(from: &Extensions, to: &mut Extensions) {
+    if let Some(value) = from.get::<T>() {
+        to.insert(value.clone());
+    }
+}

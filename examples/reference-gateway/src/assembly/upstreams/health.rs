@@ -1,0 +1,70 @@
+//! `breaker` and `eject`: who is still asked.
+
+use std::time::Duration;
+
+use gw_breaker::outlier::{OutlierConfig, Outliers};
+use gw_breaker::{
+    BreakerConfig, BreakerLayer, ContentClassifier, Fail, HalfOpen, Mode, OpenTime, Single, Window,
+};
+
+use super::super::Fault;
+use crate::config::table;
+
+/// The breaker in front of an upstream: its refusals are errors, which the answer stage renders.
+pub(super) type UpstreamBreaker = BreakerLayer<Single, ContentClassifier, Fail>;
+
+pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBreaker, Fault> {
+    let config = BreakerConfig::new()
+        .consecutive_failures(written.consecutive.get())
+        .window(Window::Time(written.window))
+        .min_calls(written.min_calls.get())
+        .failure_rate(written.failure_rate.get())
+        .slow_rate(written.slow_rate.get(), written.slow_over)
+        .open_time(OpenTime::exponential(written.open, written.open_max))
+        // More than it takes is refused below.
+        .half_open(HalfOpen::probes(
+            u8::try_from(written.probes.get()).unwrap_or(u8::MAX),
+        ));
+    let layer = BreakerLayer::builder(name)
+        .config(config)
+        .mode(mode(written.mode))
+        .build()
+        .map_err(|error| {
+            let key = match error.field() {
+                "consecutive_failures" => "consecutive",
+                "open_time.shortest" => "open",
+                "open_time.longest" => "open_max",
+                "half_open.probes" => "probes",
+                same => same,
+            };
+            Fault::new(format!("upstreams.{name}.breaker.{key}"), error.rule())
+        })?;
+    Ok(layer.classify(ContentClassifier).on_reject(Fail))
+}
+
+pub(super) fn outliers(name: &str, written: &table::Eject) -> Result<Outliers, Fault> {
+    let usual = OutlierConfig::new();
+    let config = usual
+        .consecutive(written.consecutive.get())
+        .base(written.base)
+        // The longest is not in the file. One that would be shorter than the first is none.
+        .max_ejection(written.base.max(LONGEST_EJECTION))
+        .max_percent(written.max_percent.get().into())
+        .panic_below(written.panic_below.get());
+    let outliers = Outliers::new(name, &config).map_err(|error| {
+        let key = format!("upstreams.{name}.eject.{}", error.field());
+        Fault::new(key, error.rule())
+    })?;
+    outliers.set_mode(mode(written.mode));
+    Ok(outliers)
+}
+
+const LONGEST_EJECTION: Duration = Duration::from_secs(300);
+
+const fn mode(written: table::Mode) -> Mode {
+    match written {
+        table::Mode::Enforce => Mode::Enforce,
+        table::Mode::Shadow => Mode::Shadow,
+        table::Mode::Off => Mode::Off,
+    }
+}

@@ -1,0 +1,145 @@
+//! What is sent again, and what never is.
+
+use gw_testkit::upstream::{At, Received, Reply, Upstream, always};
+use serde_json::Value;
+
+use crate::gateway::{Gateway, check, config, route, upstream, without_breakers};
+use crate::http::{get, is_refusal, page, send};
+
+/// One upstream, which is asked however often it fails, and one route to it.
+fn retried(upstream: &Upstream, upstream_keys: &str, route_keys: &str) -> String {
+    let tables = format!(
+        "{}{upstream_keys}\n{}",
+        self::upstream("up", &upstream.url()),
+        route("all", "/", "up", route_keys)
+    );
+    config("", &without_breakers(&tables))
+}
+
+const SOON: &str = "backoff = { base = \"1ms\", max = \"2ms\" }";
+
+/// Fails in its own way until the third request.
+async fn third_time_lucky(failure: Reply) -> Upstream {
+    Upstream::start(move |request: &Received| match request.index {
+        0 | 1 => failure.clone(),
+        _ => Reply::ok().body("done"),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_hidden() {
+    for failure in [
+        Reply::status(503).body("no"),
+        Reply::ok().reset(At::Start),
+        Reply::ok().cut(At::Head(10)),
+        Reply::ok().stall(At::Start),
+    ] {
+        let upstream = third_time_lucky(failure).await;
+        let keys =
+            format!("retry = {{ max_attempts = 3, {SOON} }}\ntimeouts = {{ attempt = \"200ms\" }}");
+        let gateway = Gateway::serve(&retried(&upstream, "", &keys)).await;
+        let answer = get(gateway.traffic, "/").await;
+        assert_eq!((answer.status(), &*answer.body), (200, &b"done"[..]));
+        let attempts: Vec<_> = upstream
+            .requests()
+            .iter()
+            .map(|it| it.header("x-gw-attempt").map(str::to_owned))
+            .collect();
+        assert_eq!(attempts, [None, Some("2".into()), Some("3".into())]);
+        gateway.is_idle().await;
+    }
+}
+
+/// Without a table, with another method, or without a key: once.
+#[tokio::test]
+async fn what_may_have_had_an_effect_is_sent_once() {
+    let all = "retry = { max_attempts = 3, methods = [\"POST\", \"PUT\"], require_idempotency_key = true }";
+    for (keys, request, sent) in [
+        ("", "GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1),
+        (
+            "retry = {}",
+            "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx",
+            1,
+        ),
+        (
+            "retry = {}",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx",
+            1,
+        ),
+        (
+            all,
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx",
+            1,
+        ),
+        (
+            all,
+            "POST / HTTP/1.1\r\nhost: a\r\nidempotency-key: \"k\"\r\ncontent-length: 1\r\n\r\nx",
+            3,
+        ),
+    ] {
+        let upstream = Upstream::start(always(Reply::ok().reset(At::Start))).await;
+        let gateway = Gateway::serve(&retried(&upstream, "", keys)).await;
+        let answer = send(gateway.traffic, request).await;
+        is_refusal(keys, &answer, 502, "BAD_GATEWAY");
+        let requests = upstream.requests();
+        assert_eq!(requests.len(), sent, "{keys} {request}");
+        // Each attempt is the whole request.
+        let whole = |it: &&Received| it.body.is_empty() == request.starts_with("GET");
+        assert_eq!(requests.iter().filter(whole).count(), sent, "{requests:?}");
+    }
+}
+
+/// An upstream that is down gets no more than its budget on top.
+#[tokio::test]
+async fn a_budget_bounds_what_is_sent_on_top() {
+    let upstream = Upstream::start(always(Reply::status(503))).await;
+    let budget = "retry_budget = { ratio = 0.2, min_per_second = 0 }";
+    let keys = format!("retry = {{ max_attempts = 3, {SOON} }}");
+    let gateway = Gateway::serve(&retried(&upstream, budget, &keys)).await;
+    for _ in 0..50 {
+        assert_eq!(get(gateway.traffic, "/").await.status(), 503);
+    }
+    assert_eq!(upstream.requests().len(), 60);
+    let shown: Value = page(gateway.admin, "/upstreams").await;
+    assert_eq!(shown["upstreams"][0]["retry"]["budget_available"], 0);
+    let metrics = get(gateway.admin, "/metrics").await;
+    assert!(
+        metrics
+            .text()
+            .lines()
+            .any(|line| line.starts_with("gateway_retry_budget_exhausted_total{upstream=\"up\"}")),
+        "{}",
+        metrics.text()
+    );
+}
+
+/// Nothing else tells why failures come through that a retry would have hidden.
+#[tokio::test]
+async fn a_budget_of_nothing_is_told() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let budget = "retry_budget = { ratio = 0.0, min_per_second = 0 }";
+    let said = check(&retried(&upstream, budget, "retry = {}")).await;
+    let note = "note: routes[0].retry: never sends anything again";
+    assert!(said.err.contains(note), "{}", said.err);
+}
+
+/// The first hundred are fast. Then one is not, and a second copy is.
+#[tokio::test]
+async fn a_read_that_takes_longer_than_others_is_asked_a_second_time() {
+    let upstream = Upstream::start(|request: &Received| match request.index {
+        150 => Reply::ok().stall(At::Start),
+        _ => Reply::ok().body("done"),
+    })
+    .await;
+    let keys = "hedge = { percentile = 0.9, max_extra_load = 0.1 }";
+    let gateway = Gateway::serve(&retried(&upstream, "", keys)).await;
+    for _ in 0..151 {
+        assert_eq!(get(gateway.traffic, "/").await.status(), 200);
+    }
+    let requests = upstream.requests();
+    assert!(requests.len() > 151, "{}", requests.len());
+    // No more than a tenth on top.
+    assert!(requests.len() <= 151 + 15, "{}", requests.len());
+    gateway.is_idle().await;
+}
