@@ -20,7 +20,7 @@ use crate::word::{self, LATEST, Phase, Word};
 pub(crate) struct Core {
     word: Padded<AtomicU64>,
     pub(crate) rules: Rules,
-    /// Millisecond 0.
+    /// When the first configuration was set.
     origin: Instant,
     pub(crate) hub: Arc<Hub>,
     in_a_row: Padded<Cell>,
@@ -66,9 +66,14 @@ impl Core {
         Word::unpack(self.word.0.load(Ordering::Relaxed))
     }
 
+    /// Begins above the time at which the first state began, so that another may follow in the same millisecond.
     pub(crate) fn millis(&self, now: Instant) -> u64 {
+        const BEGINNING: u64 = Word::FIRST.since + 1;
         let since = now.saturating_duration_since(self.origin);
-        let millis = since.as_secs().saturating_mul(1000);
+        let millis = since
+            .as_secs()
+            .saturating_mul(1000)
+            .saturating_add(BEGINNING);
         millis
             .saturating_add(since.subsec_millis().into())
             .min(LATEST)

@@ -37,7 +37,10 @@ impl Buckets {
         let Some((bucket, began)) = self.at(generation, self.part(generation, now)) else {
             return;
         };
-        bucket.calls.add(began, 1);
+        // A later part has come to its place: this call is long gone.
+        if bucket.calls.add(began, 1).is_none() {
+            return;
+        }
         if call.failed {
             bucket.failed.add(began, 1);
         }
