@@ -66,9 +66,9 @@ impl Core {
         Word::unpack(self.word.0.load(Ordering::Relaxed))
     }
 
-    /// Begins above the time at which the first state began, so that another may follow in the same millisecond.
+    /// Begins after the first state did, so that another may follow in the same millisecond.
     pub(crate) fn millis(&self, now: Instant) -> u64 {
-        const BEGINNING: u64 = Word::FIRST.since + 1;
+        const BEGINNING: u64 = Word::FIRST.began() + 1;
         let since = now.saturating_duration_since(self.origin);
         let millis = since
             .as_secs()

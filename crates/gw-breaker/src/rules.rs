@@ -91,7 +91,7 @@ impl Rules {
     pub(crate) fn overdue(&self, word: Word, now: u64) -> Option<Word> {
         match word.phase {
             Phase::HalfOpen if word.lasted(now) >= self.max_wait => {
-                let over = word.since + self.max_wait;
+                let over = word.began() + self.max_wait;
                 let probes = word.probes();
                 if probes.waiting > 0 || probes.lost {
                     return Some(self.open_again(word, over, 0));

@@ -71,7 +71,8 @@ impl Buckets {
         now.saturating_sub(generation) / self.width
     }
 
-    /// Where a part is counted, and the time at which it began.
+    /// Where a part is counted, and the time at which it began: not after the time of its calls, and so before the next
+    /// generation.
     fn at(&self, generation: u64, part: u64) -> Option<(&Bucket, u64)> {
         let began = (generation + part * self.width).min(LATEST);
         Some((self.buckets.get((part % PARTS) as usize)?, began))
