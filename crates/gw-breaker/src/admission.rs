@@ -55,7 +55,7 @@ impl Admission {
     /// goes on for longer than the half-open state may last then counts as a success.
     pub fn answered(&mut self) {
         if let Kind::Probe(generation) = self.kind {
-            self.core.probe_answered(generation);
+            self.core.probe_answered(generation, Instant::now());
             self.kind = Kind::Streaming(generation);
         }
     }
@@ -74,8 +74,8 @@ impl Admission {
     pub(crate) fn end(mut self, ended: Ended, now: impl Fn() -> Instant) {
         match std::mem::replace(&mut self.kind, Kind::Unobserved) {
             Kind::Counted(generation) => self.core.count(generation, ended, now),
-            Kind::Probe(generation) => self.core.probe_ended(generation, false, ended, now),
-            Kind::Streaming(generation) => self.core.probe_ended(generation, true, ended, now),
+            Kind::Probe(generation) => self.core.probe_ended(generation, false, ended, now()),
+            Kind::Streaming(generation) => self.core.probe_ended(generation, true, ended, now()),
             Kind::Unobserved => {}
         }
     }
@@ -84,7 +84,7 @@ impl Admission {
     fn lost(&self, generation: u64, streamed: bool) {
         let nothing = Ended::with(Outcome::Ignored);
         self.core
-            .probe_ended(generation, streamed, nothing, Instant::now);
+            .probe_ended(generation, streamed, nothing, Instant::now());
     }
 }
 

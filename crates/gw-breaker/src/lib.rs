@@ -14,6 +14,8 @@ mod handle;
 mod hub;
 mod late;
 mod layer;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod registry;
 mod rules;
 mod select;

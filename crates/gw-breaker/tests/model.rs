@@ -526,6 +526,12 @@ impl Both {
             Action::Answered(which) => {
                 if let Some(mut flying) = self.take(which) {
                     flying.admission.answered();
+                    // It looks at the clock itself, and here that one stands still.
+                    if flying.as_what == (As::Probe { streams: false })
+                        && flying.configured == self.configured
+                    {
+                        self.model.settle(BEGINNING);
+                    }
                     let counts = self.counts(&flying);
                     if let As::Probe {
                         streams: streams @ false,
@@ -542,6 +548,10 @@ impl Both {
             }
             Action::Record(which, outcome, took) => {
                 if let Some(flying) = self.take(which) {
+                    let is_probe = matches!(flying.as_what, As::Probe { .. });
+                    if is_probe && flying.configured == self.configured {
+                        self.model.settle(self.now);
+                    }
                     let counts = self.counts(&flying);
                     let ended = Ended::with(*outcome).latency(ms(*took));
                     flying.admission.record(ended, self.instant());
