@@ -1,5 +1,6 @@
 //! The layers beside other projects' ones, in one program: same keys, same requests, taking turns.
 
+pub mod breakers;
 pub mod check;
 pub mod contended;
 pub mod instructions;
@@ -12,7 +13,7 @@ pub mod walk;
 
 pub use self::subject::{Case, Subject};
 
-/// All cases, in the order of the table.
+/// All cases of rate limits, in the order of the table.
 pub const CASES: &[Case] = &[
     Case::new("one key", keyed::one_key),
     Case::new("one key, refused", keyed::refused),

@@ -65,6 +65,13 @@ impl Admission {
         self.end(ended, || now);
     }
 
+    /// Says that the call went well, and that its latency does not matter. The clock is asked only if it does matter when
+    /// a call ends: where rates are taken over a [`Window::Time`](crate::Window::Time), or the call is a probe.
+    #[inline]
+    pub fn succeed(self, now: impl Fn() -> Instant) {
+        self.end(Ended::with(Outcome::Success), now);
+    }
+
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }
