@@ -111,13 +111,15 @@ where
         let (attempt, manner) = (this.attempt, &*this.manner);
         // Straight from where it comes to where it goes: an answer is some 150 bytes, and moving it costs more than all that
         // is decided here.
-        let judged = |answer: Result<Response<ResB>, S::Error>| match answer {
-            Ok(response) => Ok(manner.judge(attempt.take(), response)),
-            Err(error) => Err(manner.failed(attempt.take(), error)),
-        };
         let answer = match this.state.as_mut().project() {
-            StateProj::Running { future } => future.poll(cx).map(judged),
-            StateProj::Late { future } => future.as_mut().poll(cx).map(judged),
+            StateProj::Running { future } => match future.poll(cx) {
+                Poll::Ready(Ok(response)) => {
+                    Poll::Ready(Ok(manner.judge(attempt.take(), response)))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(manner.failed(attempt.take(), error))),
+                Poll::Pending => return Poll::Pending,
+            },
+            StateProj::Late { future } => manner.late(future.as_mut().poll(cx), attempt),
             StateProj::Rejected { rejected } => match rejected.take() {
                 Some(rejected) => {
                     let Rejected { rejection, context } = *rejected;
@@ -149,6 +151,24 @@ impl<C: Classify + Clone, R> Manner<C, R> {
             attempt.end(Ended::with(self.classifier.error(&error)));
         }
         self.on_reject.inner(error)
+    }
+
+    /// Not where requests run that are not late, so that only theirs is inlined there.
+    #[cold]
+    #[inline(never)]
+    fn late<B: Body, E>(
+        &self,
+        polled: Poll<Result<Response<B>, E>>,
+        attempt: &mut Option<Attempt>,
+    ) -> Poll<Result<Response<ResponseBody<B, C>>, R::Error>>
+    where
+        C: ClassifyError<E>,
+        R: OnReject<Response<B>, E>,
+    {
+        polled.map(|answer| match answer {
+            Ok(response) => Ok(self.judge(attempt.take(), response)),
+            Err(error) => Err(self.failed(attempt.take(), error)),
+        })
     }
 
     /// Tells the breaker how the attempt ended, or has its body do so.
