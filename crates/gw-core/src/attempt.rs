@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use crate::classify::Outcome;
+use crate::on_reject::LayerError;
 use crate::rejection::Rejection;
 
 /// How an attempt failed that brought no answer.
@@ -52,6 +53,15 @@ pub trait AttemptError {
 impl AttemptError for Rejection {
     fn failure(&self) -> Failure {
         Self::failure(self)
+    }
+}
+
+impl<E: AttemptError> AttemptError for LayerError<E> {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Rejected(rejection) => rejection.failure(),
+            Self::Inner(error) => error.failure(),
+        }
     }
 }
 
