@@ -1,5 +1,6 @@
 //! The layers beside other projects' ones, in one program: same keys, same requests, taking turns.
 
+pub mod breakers;
 pub mod bulkhead;
 pub mod check;
 pub mod contended;
@@ -33,4 +34,13 @@ pub const BULKHEADS: &[Case] = &[
     Case::new("layer", bulkhead::layers::admitted),
     Case::new("two threads, layer", bulkhead::layers::two_threads),
     Case::new("layer, refused", bulkhead::layers::refused),
+];
+
+/// What a circuit breaker costs, in the order of the table.
+pub const BREAKERS: &[Case] = &[
+    Case::new("layer, closed", breakers::layers),
+    Case::new("layer, closed, body read", breakers::streams),
+    Case::new("layer, open", breakers::open_layers),
+    Case::new("alone, closed", breakers::alone),
+    Case::new("alone, two threads", breakers::contended),
 ];

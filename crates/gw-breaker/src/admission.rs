@@ -55,7 +55,7 @@ impl Admission {
     /// goes on for longer than the half-open state may last then counts as a success.
     pub fn answered(&mut self) {
         if let Kind::Probe(generation) = self.kind {
-            self.core.probe_answered(generation);
+            self.core.probe_answered(generation, Instant::now());
             self.kind = Kind::Streaming(generation);
         }
     }
@@ -63,6 +63,13 @@ impl Admission {
     /// Says how the call ended, at `now`.
     pub fn record(self, ended: Ended, now: Instant) {
         self.end(ended, || now);
+    }
+
+    /// Says that the call went well, and that its latency does not matter. The clock is asked only if it does matter when
+    /// a call ends: where rates are taken over a [`Window::Time`](crate::Window::Time), or the call is a probe.
+    #[inline]
+    pub fn succeed(self, now: impl Fn() -> Instant) {
+        self.end(Ended::with(Outcome::Success), now);
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -74,8 +81,8 @@ impl Admission {
     pub(crate) fn end(mut self, ended: Ended, now: impl Fn() -> Instant) {
         match std::mem::replace(&mut self.kind, Kind::Unobserved) {
             Kind::Counted(generation) => self.core.count(generation, ended, now),
-            Kind::Probe(generation) => self.core.probe_ended(generation, false, ended, now),
-            Kind::Streaming(generation) => self.core.probe_ended(generation, true, ended, now),
+            Kind::Probe(generation) => self.core.probe_ended(generation, false, ended, now()),
+            Kind::Streaming(generation) => self.core.probe_ended(generation, true, ended, now()),
             Kind::Unobserved => {}
         }
     }
@@ -84,7 +91,7 @@ impl Admission {
     fn lost(&self, generation: u64, streamed: bool) {
         let nothing = Ended::with(Outcome::Ignored);
         self.core
-            .probe_ended(generation, streamed, nothing, Instant::now);
+            .probe_ended(generation, streamed, nothing, Instant::now());
     }
 }
 

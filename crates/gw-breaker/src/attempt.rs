@@ -22,6 +22,8 @@ pub(crate) struct Attempt {
     deadline: Option<Instant>,
     /// Whether it is the upstream that is waited for.
     owed: bool,
+    /// Whether each byte of the answer was given, though its stream has not said that it ended.
+    complete: bool,
     slow: bool,
 }
 
@@ -35,6 +37,7 @@ impl Attempt {
             since,
             deadline: deadline.map(|deadline| deadline.instant()),
             owed: true,
+            complete: false,
             slow: false,
             admission: Some(admission),
         }
@@ -77,11 +80,12 @@ impl Attempt {
         self.owed = true;
     }
 
-    /// The body has given something.
+    /// The body has given something, and each byte if it is `complete`: a server that knows the length polls no more then.
     #[inline]
-    pub(crate) fn goes_on(&mut self) {
+    pub(crate) fn goes_on(&mut self, complete: bool) {
         self.owed = false;
         self.since = None;
+        self.complete = complete;
     }
 
     /// The verdict.
@@ -112,9 +116,13 @@ impl Attempt {
 impl Drop for Attempt {
     #[inline]
     fn drop(&mut self) {
-        if let Some(admission) = self.admission.take()
-            && self.owed
-        {
+        let Some(admission) = self.admission.take() else {
+            return;
+        };
+        if self.complete {
+            let ended = Ended::with(Outcome::Success).slow(self.slow);
+            admission.end(ended, Instant::now);
+        } else if self.owed {
             self.abandon(admission);
         }
     }

@@ -108,16 +108,15 @@ where
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                let ended = frame.is_trailers()
-                    || this.inner.is_end_stream()
-                    // No byte is left, so a server that knows the length polls no more. Trailers might still tell.
-                    || judged.head.is_some() && this.inner.size_hint().exact() == Some(0);
-                if ended {
+                if frame.is_trailers() || this.inner.is_end_stream() {
                     if let Some(judged) = this.judged.take() {
                         judged.end(frame.trailers_ref());
                     }
                 } else {
-                    judged.attempt.goes_on();
+                    // Where the head has not told, trailers may.
+                    let complete =
+                        judged.head.is_some() && this.inner.size_hint().exact() == Some(0);
+                    judged.attempt.goes_on(complete);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

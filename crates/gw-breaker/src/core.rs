@@ -20,7 +20,7 @@ use crate::word::{self, LATEST, Phase, Word};
 pub(crate) struct Core {
     word: Padded<AtomicU64>,
     pub(crate) rules: Rules,
-    /// Millisecond 0.
+    /// When the first configuration was set.
     origin: Instant,
     pub(crate) hub: Arc<Hub>,
     in_a_row: Padded<Cell>,
@@ -66,9 +66,14 @@ impl Core {
         Word::unpack(self.word.0.load(Ordering::Relaxed))
     }
 
+    /// Begins after the first state did, so that another may follow in the same millisecond.
     pub(crate) fn millis(&self, now: Instant) -> u64 {
+        const BEGINNING: u64 = Word::FIRST.began() + 1;
         let since = now.saturating_duration_since(self.origin);
-        let millis = since.as_secs().saturating_mul(1000);
+        let millis = since
+            .as_secs()
+            .saturating_mul(1000)
+            .saturating_add(BEGINNING);
         millis
             .saturating_add(since.subsec_millis().into())
             .min(LATEST)
@@ -99,8 +104,8 @@ impl Core {
         let mut arrival = None;
         loop {
             let word = self.word();
-            if let Some(next) = self.rules.overdue(word, now) {
-                self.change_and_tell(word, next);
+            if self.rules.overdue(word, now).is_some() {
+                self.settle(now);
                 continue;
             }
             let arrival =
@@ -191,18 +196,13 @@ impl Core {
     }
 
     /// Says that the head of a probe's answer is there.
-    pub(crate) fn probe_answered(&self, generation: u64) {
+    pub(crate) fn probe_answered(&self, generation: u64, now: Instant) {
+        self.settle(self.millis(now));
         self.advance(|word| self.rules.probe_answered(word, generation));
     }
 
     /// Says how a probe ended.
-    pub(crate) fn probe_ended(
-        &self,
-        generation: u64,
-        streamed: bool,
-        ended: Ended,
-        now: impl Fn() -> Instant,
-    ) {
+    pub(crate) fn probe_ended(&self, generation: u64, streamed: bool, ended: Ended, now: Instant) {
         let slow = self.is_slow(ended.slow);
         let end = match ended.outcome {
             _ if slow => ProbeEnd::Failed(self.rules.heard(ended.retry_after)),
@@ -212,17 +212,30 @@ impl Core {
             }
             Outcome::Ignored => ProbeEnd::Lost,
         };
-        let now = || self.millis(now());
+        let now = self.millis(now);
+        self.settle(now);
         self.advance(|word| self.rules.probe_ended(word, generation, streamed, end, now));
+    }
+
+    /// Has happen what is overdue, so that it does not matter whether somebody asked in the meantime.
+    fn settle(&self, now: u64) {
+        loop {
+            let word = self.word();
+            let Some(next) = self.rules.overdue(word, now) else {
+                return;
+            };
+            self.change_and_tell(word, next);
+        }
     }
 
     /// Changes the word to what follows, if something does.
     fn advance(&self, next: impl Fn(Word) -> Option<Word>) {
         loop {
             let word = self.word();
-            let Some(next) = next(word) else { return };
-            if self.change_and_tell(word, next) {
-                return;
+            match next(word) {
+                None => return,
+                Some(next) if self.change_and_tell(word, next) => return,
+                Some(_) => {}
             }
         }
     }

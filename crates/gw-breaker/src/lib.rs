@@ -15,6 +15,8 @@ mod hub;
 mod late;
 mod layer;
 pub mod outlier;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod registry;
 mod rules;
 mod select;

@@ -91,7 +91,7 @@ impl Rules {
     pub(crate) fn overdue(&self, word: Word, now: u64) -> Option<Word> {
         match word.phase {
             Phase::HalfOpen if word.lasted(now) >= self.max_wait => {
-                let over = word.since + self.max_wait;
+                let over = word.began() + self.max_wait;
                 let probes = word.probes();
                 if probes.waiting > 0 || probes.lost {
                     return Some(self.open_again(word, over, 0));
@@ -227,7 +227,7 @@ impl Rules {
         generation: u64,
         streamed: bool,
         end: ProbeEnd,
-        now: impl FnOnce() -> u64,
+        now: u64,
     ) -> Option<Word> {
         let mut probes = Self::probes_of(word, generation)?;
         let held = match streamed {
@@ -236,14 +236,14 @@ impl Rules {
         };
         *held = held.saturating_sub(1);
         match end {
-            ProbeEnd::Failed(asked_for) => return Some(self.open_again(word, now(), asked_for)),
+            ProbeEnd::Failed(asked_for) => return Some(self.open_again(word, now, asked_for)),
             // After a head that promised well it was the client who left.
             ProbeEnd::Lost => probes.lost |= !streamed,
             ProbeEnd::Succeeded => {
                 probes.lost = false;
                 probes.succeeded += 1;
                 if probes.succeeded >= self.config.half_open.successes {
-                    return Some(self.close(word, now()));
+                    return Some(self.close(word, now));
                 }
             }
         }

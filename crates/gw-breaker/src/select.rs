@@ -1,6 +1,7 @@
 //! Which breaker a request belongs to.
 
 use std::hash::{Hash, Hasher};
+use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::registry::SharedRegistry;
 /// Finds the breaker of a request. Sealed: [`Single`] and [`Keyed`].
 pub trait Select: Clone + sealed::Sealed {
     #[doc(hidden)]
-    fn find<B>(&self, request: Request<B>) -> (Request<B>, Found<'_>);
+    fn find<B>(&self, request: &mut Request<B>) -> Found<'_>;
 
     /// Whether all requests pass, as far as is known before there is one.
     #[doc(hidden)]
@@ -57,8 +58,8 @@ impl sealed::Sealed for Single {}
 
 impl Select for Single {
     #[inline]
-    fn find<B>(&self, request: Request<B>) -> (Request<B>, Found<'_>) {
-        (request, Found::One(&self.0))
+    fn find<B>(&self, _: &mut Request<B>) -> Found<'_> {
+        Found::One(&self.0)
     }
 
     #[inline]
@@ -94,19 +95,19 @@ impl<E> Clone for Keyed<E> {
 impl<E> sealed::Sealed for Keyed<E> {}
 
 impl<E: KeyExtractor> Select for Keyed<E> {
-    #[inline]
-    fn find<B>(&self, request: Request<B>) -> (Request<B>, Found<'_>) {
-        let (parts, body) = request.into_parts();
+    fn find<B>(&self, request: &mut Request<B>) -> Found<'_> {
+        let parts = taken(request);
         let mut hasher = self.registry.hasher();
         let found = match self.extractor.hash_into(&parts, &mut hasher) {
             Ok(()) => {
                 let key = hasher.finish();
                 let make = || self.registry.make(key, (self.name)(&parts));
-                Found::OfMany(self.registry.find(key).unwrap_or_else(make))
+                self.registry.find(key).unwrap_or_else(make)
             }
-            Err(MissingKey { .. }) => Found::OfMany(self.registry.shared.clone()),
+            Err(MissingKey { .. }) => self.registry.shared.clone(),
         };
-        (Request::from_parts(parts, body), found)
+        put_back(parts, request);
+        Found::OfMany(found)
     }
 
     /// The inner service is asked: it serves more upstreams than one, and is not dead because one of them is.
@@ -116,6 +117,24 @@ impl<E: KeyExtractor> Select for Keyed<E> {
     }
 
     fn refresh(&mut self) {}
+}
+
+/// The head of a request whose body stays where it is.
+fn taken<B>(request: &mut Request<B>) -> Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = mem::take(request.method_mut());
+    parts.uri = mem::take(request.uri_mut());
+    parts.version = *request.version_mut();
+    parts.headers = mem::take(request.headers_mut());
+    parts.extensions = mem::take(request.extensions_mut());
+    parts
+}
+
+fn put_back<B>(parts: Parts, request: &mut Request<B>) {
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = parts.uri;
+    *request.headers_mut() = parts.headers;
+    *request.extensions_mut() = parts.extensions;
 }
 
 /// The key that [`BreakerBuilder::per_upstream`](crate::BreakerBuilder::per_upstream) reads: the [`UpstreamName`] in the

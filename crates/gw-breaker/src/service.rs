@@ -93,8 +93,8 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (request, breaker) = self.select.find(request);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let breaker = self.select.find(&mut request);
         breaker.core().hub.seen();
         let admission = match breaker.admit_if_closed() {
             Some(admission) => Some(admission),

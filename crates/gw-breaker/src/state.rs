@@ -26,6 +26,7 @@ pub enum State {
 }
 
 impl State {
+    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Self; 7] = [
         Self::Closed,
         Self::Ramping,

@@ -37,7 +37,10 @@ impl Buckets {
         let Some((bucket, began)) = self.at(generation, self.part(generation, now)) else {
             return;
         };
-        bucket.calls.add(began, 1);
+        // A later part has come to its place: this call is long gone.
+        if bucket.calls.add(began, 1).is_none() {
+            return;
+        }
         if call.failed {
             bucket.failed.add(began, 1);
         }
@@ -68,7 +71,8 @@ impl Buckets {
         now.saturating_sub(generation) / self.width
     }
 
-    /// Where a part is counted, and the time at which it began.
+    /// Where a part is counted, and the time at which it began: not after the time of its calls, and so before the next
+    /// generation.
     fn at(&self, generation: u64, part: u64) -> Option<(&Bucket, u64)> {
         let began = (generation + part * self.width).min(LATEST);
         Some((self.buckets.get((part % PARTS) as usize)?, began))

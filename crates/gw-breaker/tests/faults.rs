@@ -1,0 +1,358 @@
+//! Faults that circuit breakers are known to have, one by one.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::time::Duration;
+
+use gw_breaker::{
+    Admission, Breaker, BreakerConfig, Ended, HalfOpen, Jitter, OpenTime, Outcome, State, Window,
+};
+use gw_testkit::gw_core::context::Deadline;
+use http::Request;
+use support::{Act, SECOND, World, config, is_refused};
+use tokio::time::{Instant, advance, timeout};
+
+/// Changes within one millisecond are put down one after the other.
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// After any breaker of the test is made.
+fn begin() -> Instant {
+    Instant::now() + SECOND
+}
+
+fn breaker(config: BreakerConfig) -> Breaker {
+    Breaker::new("orders", &config).unwrap()
+}
+
+fn ends(breaker: &Breaker, now: Instant, outcome: Outcome) {
+    breaker
+        .admit(now)
+        .unwrap()
+        .record(Ended::with(outcome), now);
+}
+
+fn opened(config: BreakerConfig, now: Instant) -> Breaker {
+    let breaker = breaker(config);
+    for _ in 0..3 {
+        ends(&breaker, now, Outcome::Failure);
+    }
+    assert_eq!(breaker.state(now), State::Open);
+    breaker
+}
+
+/// Story: a count window that only grew needed as many failures in a row as there had been successes since the start.
+#[test]
+fn a_count_window_evicts() {
+    for window in [Window::Calls(100), Window::Calls(1_000)] {
+        let Window::Calls(length) = window else {
+            unreachable!()
+        };
+        let config = BreakerConfig::without_policies()
+            .window(window)
+            .min_calls(20)
+            .failure_rate(0.5);
+        let breaker = breaker(config);
+        let now = begin();
+        for _ in 0..10_000 {
+            ends(&breaker, now, Outcome::Success);
+        }
+        for failures in 1..=length / 2 {
+            assert_eq!(breaker.state(now), State::Closed, "{failures} of {length}");
+            ends(&breaker, now, Outcome::Failure);
+        }
+        assert_eq!(breaker.state(now), State::Open);
+    }
+}
+
+/// Story: a window that had to be full before it was looked at kept a dead upstream in use for a hundred calls.
+#[test]
+fn a_rate_means_something_from_the_least_number_of_calls_on_and_not_before() {
+    for window in [Window::Calls(100), Window::Time(10 * SECOND)] {
+        let config = BreakerConfig::without_policies()
+            .window(window)
+            .min_calls(20)
+            .failure_rate(0.5);
+        let breaker = breaker(config);
+        let now = begin();
+        for calls in 0..20 {
+            assert_eq!(breaker.state(now), State::Closed, "after {calls}");
+            ends(&breaker, now, Outcome::Failure);
+        }
+        assert_eq!(breaker.state(now), State::Open);
+    }
+}
+
+/// Story: probes that expired from a window, or whose callers left, held their slots for good: six days, in one case.
+#[test]
+fn lost_probes_do_not_wedge_it() {
+    let config = config().half_open(HalfOpen::probes(2).successes(2).max_wait(10 * SECOND));
+    let mut now = begin();
+    let breaker = opened(config, now);
+    for _ in 0..100 {
+        now += breaker.snapshot(now).open_for.unwrap();
+        // Two pass, and no more, however often it is asked.
+        let probes: Vec<Admission> = (0..10).filter_map(|_| breaker.admit(now).ok()).collect();
+        assert_eq!(probes.len(), 2);
+        drop(probes);
+        // Their slots are free at once.
+        let probes: Vec<Admission> = (0..10).filter_map(|_| breaker.admit(now).ok()).collect();
+        assert_eq!(probes.len(), 2);
+        // These never come back.
+        std::mem::forget(probes);
+        assert!(breaker.admit(now + 9 * SECOND).is_err());
+        now += 10 * SECOND;
+        assert_eq!(breaker.state(now), State::Open);
+    }
+    now += breaker.snapshot(now).open_for.unwrap();
+    ends(&breaker, now, Outcome::Success);
+    // There may be an hour between two probes.
+    now += 3600 * SECOND;
+    ends(&breaker, now, Outcome::Success);
+    assert_eq!(breaker.state(now), State::Closed);
+}
+
+/// Story: results of calls from before the breaker opened closed it without a probe, or opened it again.
+#[test]
+fn late_results_are_nobodys() {
+    let now = begin();
+    for outcome in [Outcome::Success, Outcome::Failure] {
+        let breaker = breaker(config());
+        let late: Vec<Admission> = (0..10).map(|_| breaker.admit(now).unwrap()).collect();
+        for _ in 0..3 {
+            ends(&breaker, now, Outcome::Failure);
+        }
+        let later = now + 10 * SECOND;
+        let probe = breaker.admit(later).unwrap();
+        for admission in late {
+            admission.record(Ended::with(outcome), later);
+        }
+        assert_eq!(breaker.state(later), State::HalfOpen);
+        assert_eq!(breaker.snapshot(later).probes_succeeded, 0);
+        probe.record(Ended::with(Outcome::Success), later);
+        ends(&breaker, later, Outcome::Success);
+        let snapshot = breaker.snapshot(later);
+        assert_eq!(
+            (snapshot.state, snapshot.consecutive_failures),
+            (State::Closed, 0)
+        );
+    }
+}
+
+/// Story: when the open time was over, all who waited went through at once, and the upstream was down again.
+#[tokio::test(start_paused = true)]
+async fn half_open_is_no_stampede() {
+    let world = World::new(config());
+    world.fails(3).await;
+    advance(10 * SECOND).await;
+    let before = world.inner.calls();
+    let mut refused = 0;
+    for _ in 0..100 {
+        world.inner.does(Act::Hang);
+        // Who is given up gives its slot back at once.
+        if let Ok(answer) = timeout(Duration::ZERO, world.send()).await {
+            refused += usize::from(is_refused(&answer.unwrap()));
+        }
+    }
+    assert_eq!(refused, 0);
+    let waiting = world.inner.calls() - before;
+    assert_eq!(waiting, 100);
+
+    // Those who stay keep the others out.
+    world.inner.does(Act::Hang);
+    let mut staying = Box::pin(world.send());
+    assert!(timeout(Duration::ZERO, &mut staying).await.is_err());
+    let before = world.inner.calls();
+    for _ in 0..100 {
+        assert!(is_refused(&world.send().await.unwrap()));
+    }
+    assert_eq!(world.inner.calls(), before);
+}
+
+/// Story: an upstream that was just back got the whole load of everybody in the same moment.
+#[test]
+fn closing_is_no_stampede() {
+    let ramp = 10 * SECOND;
+    let mut now = begin();
+    let config = config()
+        .half_open(HalfOpen::probes(1).successes(1))
+        .ramp(ramp);
+    let breaker = opened(config, now);
+    now += 10 * SECOND;
+    ends(&breaker, now, Outcome::Success);
+    assert_eq!(breaker.state(now), State::Ramping);
+    for tenth in 0..10_u32 {
+        let mut passed = 0_u32;
+        for _ in 0..1_000 {
+            now += SECOND / 1_000;
+            if let Ok(admission) = breaker.admit(now) {
+                passed += 1;
+                admission.record(Ended::with(Outcome::Success), now);
+            }
+        }
+        // From a tenth to all: on average in the middle of what this second began and ended with.
+        let expected = 100 + 90 * tenth + 45;
+        assert!(
+            passed.abs_diff(expected) <= 10,
+            "{passed}, about {expected}"
+        );
+    }
+    assert_eq!(breaker.state(now + MOMENT), State::Closed);
+}
+
+/// Story: a timer around the breaker dropped the calls to an upstream that hung, and nobody counted them.
+#[tokio::test(start_paused = true)]
+async fn a_timer_outside_does_not_blind_it() {
+    // It is known from the deadline which the request carries.
+    let world = World::new(config());
+    for _ in 0..3 {
+        let mut request = Request::new(());
+        let deadline = Deadline::at(Instant::now() + 2 * SECOND);
+        request.extensions_mut().insert(deadline);
+        assert!(timeout(2 * SECOND, world.send_this(request)).await.is_err());
+    }
+    assert_eq!(world.snapshot().state, State::Open);
+    // Or from the time it took.
+    let world = World::new(config().slow_rate(0.8, SECOND).min_calls(5));
+    for _ in 0..5 {
+        assert!(timeout(2 * SECOND, world.send()).await.is_err());
+    }
+    assert_eq!(world.snapshot().state, State::Open);
+}
+
+/// Story: the connector of a dead upstream was never ready, so callers hung before the breaker could refuse them.
+#[tokio::test(start_paused = true)]
+async fn a_dead_upstreams_readiness_is_not_waited_for() {
+    let world = World::new(config());
+    world.fails(3).await;
+    world.inner.does(Act::NotReady);
+    for _ in 0..10 {
+        let answer = timeout(Duration::ZERO, world.send()).await;
+        assert!(is_refused(&answer.expect("at once").unwrap()));
+    }
+    // When the open time is over, one waits for it, as its probe, and the others are refused as before.
+    advance(10 * SECOND).await;
+    let mut probe = Box::pin(world.send());
+    assert!(timeout(Duration::ZERO, &mut probe).await.is_err());
+    for _ in 0..10 {
+        let answer = timeout(Duration::ZERO, world.send()).await;
+        assert!(is_refused(&answer.expect("at once").unwrap()));
+    }
+    // The probe has no answer when its time is over, so the breaker is open again.
+    advance(10 * SECOND).await;
+    assert!(is_refused(&world.send().await.unwrap()));
+    assert_eq!(world.snapshot().state, State::Open);
+    drop(probe);
+    assert_eq!(world.snapshot().state, State::Open);
+}
+
+/// Story: an upstream of long streams never proved that it was back, since none of them ended in time.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_streams_on_is_a_success() {
+    let world = World::new(config());
+    world.fails(3).await;
+    advance(10 * SECOND).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let script = gw_testkit::body::ScriptedBody::script().data("data").hold();
+        let body = gw_testkit::gw_core::Body::new(script.build().0);
+        world.inner.does(Act::Answer(http::Response::new(body)));
+        streams.push(world.send().await.unwrap());
+        assert!(is_refused(&world.send().await.unwrap()));
+        advance(10 * SECOND).await;
+    }
+    assert_eq!(
+        world.snapshot().state,
+        State::Closed,
+        "{:?}",
+        world.snapshot()
+    );
+    drop(streams);
+    assert_eq!(world.snapshot().state, State::Closed);
+}
+
+/// Story: a breaker that opened and closed all the time waited equally short each time.
+#[test]
+fn flapping_doubles_the_open_time_until_it_stays_closed_for_long() {
+    let config = config().half_open(HalfOpen::probes(1).successes(1));
+    let mut now = begin();
+    let breaker = opened(config, now);
+    for seconds in [10, 20, 40, 80, 80, 80] {
+        assert_eq!(breaker.snapshot(now).open_for, Some(seconds * SECOND));
+        now += seconds * SECOND;
+        ends(&breaker, now, Outcome::Success);
+        assert_eq!(breaker.state(now), State::Closed);
+        // Almost as long as it would take to be forgotten.
+        now += 79 * SECOND;
+        for _ in 0..3 {
+            ends(&breaker, now, Outcome::Failure);
+        }
+    }
+    now += 80 * SECOND;
+    ends(&breaker, now, Outcome::Success);
+    now += 80 * SECOND + MOMENT;
+    for _ in 0..3 {
+        ends(&breaker, now, Outcome::Failure);
+    }
+    assert_eq!(breaker.snapshot(now).open_for, Some(10 * SECOND));
+}
+
+#[test]
+fn open_times_are_spread_over_their_upper_half() {
+    let now = begin();
+    let open_for = |seed| {
+        let open_time = OpenTime::exponential(10 * SECOND, 80 * SECOND)
+            .jitter(Jitter::Equal)
+            .seed(seed);
+        let breaker = opened(config().open_time(open_time), now);
+        breaker.snapshot(now).open_for.unwrap()
+    };
+    let times: Vec<Duration> = (0..200).map(open_for).collect();
+    let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    assert!((5 * SECOND..6 * SECOND).contains(least), "{least:?}");
+    assert!((9 * SECOND..=10 * SECOND).contains(most), "{most:?}");
+    let mean = times.iter().sum::<Duration>() / 200;
+    assert!((7 * SECOND..8 * SECOND).contains(&mean), "{mean:?}");
+}
+
+/// Threads that fail at the same moment open it once, and one of them has the probe.
+#[test]
+fn many_threads_open_it_once() {
+    let breaker = breaker(config());
+    let mut now = begin();
+    for round in 0..200 {
+        breaker.reset(now);
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let admission = breaker.admit(now);
+                    barrier.wait();
+                    for _ in 0..3 {
+                        if let Ok(admission) = breaker.admit(now) {
+                            admission.record(Ended::with(Outcome::Failure), now);
+                        }
+                    }
+                    drop(admission);
+                });
+            }
+        });
+        let snapshot = breaker.snapshot(now);
+        assert_eq!(
+            (snapshot.state, snapshot.opened),
+            (State::Open, 0),
+            "round {round}"
+        );
+        let later = now + 10 * SECOND + MOMENT;
+        let probes: usize = std::thread::scope(|scope| {
+            let ask = || breaker.admit(later).map(std::mem::forget).is_ok();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            threads
+                .into_iter()
+                .map(|thread| usize::from(thread.join().unwrap()))
+                .sum()
+        });
+        assert_eq!(probes, 1);
+        now = later + SECOND;
+    }
+}

@@ -1,0 +1,713 @@
+//! The whole machine against a plain one that keeps lists: all policies, cancellations, clocks that jump, operators.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
+
+use std::time::Duration;
+
+use gw_breaker::{
+    Admission, Breaker, BreakerConfig, Ended, HalfOpen, Jitter, OpenTime, Outcome, State,
+    Throttling, Window,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tokio::time::Instant;
+
+#[derive(Debug, Clone, Copy)]
+struct Setup {
+    consecutive: Option<u32>,
+    window: Window,
+    min_calls: u32,
+    /// In tenths.
+    failure_rate: Option<u32>,
+    slow_rate: Option<u32>,
+    slow: u64,
+    throttling: Throttling,
+    shortest: u64,
+    longest: u64,
+    forget: u64,
+    /// In seconds.
+    cap: u64,
+    probes: u8,
+    successes: u8,
+    max_wait: u64,
+    ramp: u64,
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+impl Setup {
+    fn config(&self) -> BreakerConfig {
+        let open_time = OpenTime::exponential(ms(self.shortest), ms(self.longest))
+            .jitter(Jitter::None)
+            .forget_after(ms(self.forget))
+            .retry_after_cap(Duration::from_secs(self.cap));
+        let half_open = HalfOpen::probes(self.probes)
+            .successes(self.successes)
+            .max_wait(ms(self.max_wait));
+        let mut config = BreakerConfig::without_policies()
+            .window(self.window)
+            .min_calls(self.min_calls)
+            .throttling(self.throttling)
+            .open_time(open_time)
+            .half_open(half_open)
+            .ramp(ms(self.ramp));
+        if let Some(failures) = self.consecutive {
+            config = config.consecutive_failures(failures);
+        }
+        if let Some(tenths) = self.failure_rate {
+            config = config.failure_rate(f64::from(tenths) / 10.0);
+        }
+        if let Some(tenths) = self.slow_rate {
+            config = config.slow_rate(f64::from(tenths) / 10.0, ms(self.slow));
+        }
+        config
+    }
+}
+
+fn setups() -> impl Strategy<Value = Setup> {
+    let window = prop_oneof![
+        (6..15_u32).prop_map(Window::Calls),
+        (10..300_u64).prop_map(|tens| Window::Time(ms(tens * 10))),
+    ];
+    let throttling = prop_oneof![
+        Just(Throttling::Counted),
+        Just(Throttling::Failure),
+        Just(Throttling::Ignored)
+    ];
+    let policies = (
+        proptest::option::of(1..5_u32),
+        window,
+        1..7_u32,
+        proptest::option::of(3..=10_u32),
+        proptest::option::of(3..=10_u32),
+        throttling,
+    );
+    let times = (
+        50..2_000_u64,
+        1..10_u64,
+        100..5_000_u64,
+        0..5_u64,
+        100..3_000_u64,
+        prop_oneof![Just(0), 100..2_000_u64],
+    );
+    (policies, times, 1..5_u8, 1..5_u8).prop_map(|(policies, times, probes, successes)| {
+        let (consecutive, window, min_calls, failure_rate, slow_rate, throttling) = policies;
+        let (shortest, factor, forget, cap, max_wait, ramp) = times;
+        Setup {
+            consecutive,
+            window,
+            min_calls,
+            failure_rate,
+            slow_rate,
+            slow: 100,
+            throttling,
+            shortest,
+            longest: shortest * factor,
+            forget,
+            cap,
+            probes,
+            successes,
+            max_wait,
+            ramp,
+        }
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Later(u64),
+    /// One call is made with a clock that is so far behind.
+    AdmitInThePast(u64),
+    Admit,
+    Answered(Index),
+    Record(Index, Outcome, u64),
+    Drop(Index),
+    ForceOpen,
+    ForceClosed,
+    Disable,
+    Reset,
+    Reconfigure(Setup),
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    let outcome = prop_oneof![
+        3 => Just(Outcome::Success),
+        5 => Just(Outcome::Failure),
+        1 => proptest::option::of(0..10_u64)
+            .prop_map(|wait| Outcome::Throttled(wait.map(Duration::from_secs))),
+        1 => Just(Outcome::Ignored),
+    ];
+    let later = prop_oneof![
+        4 => 0..50_u64,
+        4 => 50..3_000_u64,
+        1 => 3_000..100_000_u64,
+        // Some years.
+        1 => Just(1_u64 << 37),
+    ];
+    prop_oneof![
+        10 => later.prop_map(Action::Later),
+        1 => (1..5_000_u64).prop_map(Action::AdmitInThePast),
+        20 => Just(Action::Admit),
+        4 => any::<Index>().prop_map(Action::Answered),
+        20 => (any::<Index>(), outcome, 0..200_u64).prop_map(|(which, outcome, took)| Action::Record(which, outcome, took)),
+        4 => any::<Index>().prop_map(Action::Drop),
+        1 => prop_oneof![
+            Just(Action::ForceOpen),
+            Just(Action::ForceClosed),
+            Just(Action::Disable),
+            Just(Action::Reset),
+        ],
+        1 => setups().prop_map(Action::Reconfigure),
+    ]
+}
+
+/// What the plain machine does with calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Doing {
+    Closed,
+    Ramping,
+    Open { asked_for: u64 },
+    HalfOpen(Probing),
+    ForcedOpen,
+    ForcedClosed,
+    Disabled,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Probing {
+    waiting: u32,
+    streaming: u32,
+    succeeded: u32,
+    lost: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    at: u64,
+    failed: bool,
+    slow: bool,
+}
+
+struct Model {
+    setup: Setup,
+    doing: Doing,
+    /// Millisecond at which that began: no two begin at the same.
+    since: u64,
+    opened: u32,
+    in_a_row: u32,
+    calls: Vec<Call>,
+}
+
+/// What a call was admitted as, and when what it counts for began; by another configuration it counts for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum As {
+    Counted,
+    Probe { streams: bool },
+    Unobserved,
+}
+
+impl Model {
+    fn begin(&mut self, doing: Doing, now: u64) {
+        self.since = now.max(self.since + 1);
+        self.doing = doing;
+        self.in_a_row = 0;
+        self.calls.clear();
+    }
+
+    fn lasted(&self, now: u64) -> u64 {
+        now.saturating_sub(self.since)
+    }
+
+    fn open_time(&self, asked_for: u64) -> u64 {
+        let doubled = self.setup.shortest << self.opened.min(31);
+        doubled.min(self.setup.longest).max(asked_for * 1000)
+    }
+
+    fn open(&mut self, now: u64, asked_for: Option<Duration>) {
+        let asked_for = asked_for.map_or(0, |wait| wait.as_secs().min(self.setup.cap));
+        self.begin(Doing::Open { asked_for }, now);
+    }
+
+    fn close(&mut self, now: u64) {
+        self.opened = (self.opened + 1).min(31);
+        self.begin(
+            if self.setup.ramp == 0 {
+                Doing::Closed
+            } else {
+                Doing::Ramping
+            },
+            now,
+        );
+    }
+
+    /// What has happened by itself.
+    fn settle(&mut self, now: u64) {
+        loop {
+            match self.doing.clone() {
+                Doing::Ramping if self.lasted(now) >= self.setup.ramp => self.doing = Doing::Closed,
+                Doing::HalfOpen(probing) if self.lasted(now) >= self.setup.max_wait => {
+                    let over = self.since + self.setup.max_wait;
+                    if probing.waiting > 0 || probing.lost {
+                        self.opened = (self.opened + 1).min(31);
+                        self.open(over, None);
+                    } else if probing.succeeded + probing.streaming >= self.setup.successes.into() {
+                        self.close(over);
+                    } else {
+                        let succeeded = probing.succeeded + probing.streaming;
+                        let probing = Probing {
+                            succeeded,
+                            ..Probing::default()
+                        };
+                        self.begin(Doing::HalfOpen(probing), now);
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// What a call is admitted as. On the way up it is the breaker that says who passes.
+    fn admit(&mut self, now: u64, passed: bool) -> Option<As> {
+        self.settle(now);
+        match &mut self.doing {
+            Doing::Closed | Doing::ForcedClosed => Some(As::Counted),
+            Doing::Ramping => passed.then_some(As::Counted),
+            Doing::Disabled => Some(As::Unobserved),
+            Doing::ForcedOpen => None,
+            Doing::Open { asked_for } => {
+                let asked_for = *asked_for;
+                if self.lasted(now) < self.open_time(asked_for) {
+                    return None;
+                }
+                let waiting = 1;
+                self.begin(
+                    Doing::HalfOpen(Probing {
+                        waiting,
+                        ..Probing::default()
+                    }),
+                    now,
+                );
+                Some(As::Probe { streams: false })
+            }
+            Doing::HalfOpen(probing) => {
+                let wanted = u32::from(self.setup.successes).saturating_sub(probing.succeeded);
+                let under_way = probing.waiting + probing.streaming;
+                if under_way >= wanted.min(self.setup.probes.into()) {
+                    return None;
+                }
+                probing.waiting += 1;
+                Some(As::Probe { streams: false })
+            }
+        }
+    }
+
+    fn live(&self, now: u64) -> Vec<Call> {
+        match self.setup.window {
+            Window::Calls(length) => {
+                let skipped = self.calls.len().saturating_sub(length as usize);
+                self.calls[skipped..].to_vec()
+            }
+            Window::Time(_) => {
+                let part = |at: u64| at.saturating_sub(self.since + 1) / self.width();
+                let last = part(now);
+                let live = |call: &&Call| part(call.at) <= last && part(call.at) + 10 > last;
+                self.calls.iter().filter(live).copied().collect()
+            }
+            _ => unreachable!("no other window"),
+        }
+    }
+
+    fn width(&self) -> u64 {
+        match self.setup.window {
+            Window::Time(time) => (time.as_millis() as u64).div_ceil(10),
+            _ => 1,
+        }
+    }
+
+    fn rates(&self) -> bool {
+        self.setup.failure_rate.is_some() || self.setup.slow_rate.is_some()
+    }
+
+    /// A call that counts for this state has ended.
+    fn count(&mut self, now: u64, outcome: Outcome, took: u64) {
+        let slow = self.setup.slow_rate.is_some() && took >= self.setup.slow;
+        let failed = match outcome {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::Throttled(_) => match self.setup.throttling {
+                Throttling::Counted => false,
+                Throttling::Failure => true,
+                _ => return,
+            },
+            Outcome::Ignored if slow => false,
+            Outcome::Ignored => return,
+        };
+        match outcome {
+            Outcome::Success => self.in_a_row = 0,
+            Outcome::Failure => self.in_a_row += 1,
+            _ => {}
+        }
+        if self.rates() {
+            self.calls.push(Call {
+                at: now,
+                failed,
+                slow,
+            });
+        }
+        if self.doing == Doing::ForcedClosed {
+            return;
+        }
+        let live = self.live(now);
+        let reached = |tenths: Option<u32>, part: usize| {
+            tenths.is_some_and(|tenths| {
+                live.len() >= self.setup.min_calls as usize
+                    && part * 10 >= live.len() * tenths as usize
+            })
+        };
+        let is = |what: fn(&Call) -> bool| live.iter().filter(|call| what(call)).count();
+        let in_a_row = outcome == Outcome::Failure
+            && self
+                .setup
+                .consecutive
+                .is_some_and(|failures| self.in_a_row >= failures);
+        let by_failures = failed && reached(self.setup.failure_rate, is(|call| call.failed));
+        let by_slowness = slow && reached(self.setup.slow_rate, is(|call| call.slow));
+        if in_a_row || by_failures || by_slowness {
+            assert!(in_a_row || live.len() >= self.setup.min_calls as usize);
+            if self.lasted(now) >= self.setup.forget {
+                self.opened = 0;
+            }
+            self.open(now, asked_for(outcome));
+        }
+    }
+
+    fn probe_ended(&mut self, now: u64, streams: bool, outcome: Outcome, took: u64) {
+        let slow = self.setup.slow_rate.is_some() && took >= self.setup.slow;
+        let Doing::HalfOpen(probing) = &mut self.doing else {
+            unreachable!("of this state");
+        };
+        match streams {
+            true => probing.streaming -= 1,
+            false => probing.waiting -= 1,
+        }
+        match outcome {
+            Outcome::Success if !slow => {
+                probing.lost = false;
+                probing.succeeded += 1;
+                if probing.succeeded >= self.setup.successes.into() {
+                    self.close(now);
+                }
+            }
+            Outcome::Ignored if !slow => probing.lost |= !streams,
+            outcome => {
+                self.opened = (self.opened + 1).min(31);
+                self.open(now, asked_for(outcome));
+            }
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.doing {
+            Doing::Closed => State::Closed,
+            Doing::Ramping => State::Ramping,
+            Doing::Open { .. } => State::Open,
+            Doing::HalfOpen(_) => State::HalfOpen,
+            Doing::ForcedOpen => State::ForcedOpen,
+            Doing::ForcedClosed => State::ForcedClosed,
+            Doing::Disabled => State::Disabled,
+        }
+    }
+}
+
+fn asked_for(outcome: Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Throttled(wait) => wait,
+        _ => None,
+    }
+}
+
+/// A call under way, with what the plain machine takes it for.
+struct Flying {
+    admission: Admission,
+    as_what: As,
+    since: u64,
+    configured: usize,
+}
+
+struct Both {
+    breaker: Breaker,
+    model: Model,
+    start: Instant,
+    now: u64,
+    configured: usize,
+    flying: Vec<Flying>,
+}
+
+/// The time of the plain machine when the breaker was made: another state may follow in the same millisecond.
+const BEGINNING: u64 = 1;
+
+impl Both {
+    fn new(setup: Setup) -> Self {
+        Self {
+            breaker: Breaker::new("orders", &setup.config()).unwrap(),
+            model: Model {
+                setup,
+                doing: Doing::Closed,
+                since: BEGINNING - 1,
+                opened: 0,
+                in_a_row: 0,
+                calls: Vec::new(),
+            },
+            start: Instant::now(),
+            now: BEGINNING,
+            configured: 0,
+            flying: Vec::new(),
+        }
+    }
+
+    fn at(&self, now: u64) -> Instant {
+        self.start + ms(now - BEGINNING)
+    }
+
+    fn instant(&self) -> Instant {
+        self.at(self.now)
+    }
+
+    fn admit(&mut self, now: u64) {
+        let answer = self.breaker.admit(self.at(now));
+        let expected = self.model.admit(now, answer.is_ok());
+        match (answer, expected) {
+            (Ok(admission), Some(as_what)) => {
+                assert_eq!(admission.is_probe(), matches!(as_what, As::Probe { .. }));
+                let since = self.model.since;
+                let configured = self.configured;
+                self.flying.push(Flying {
+                    admission,
+                    as_what,
+                    since,
+                    configured,
+                });
+            }
+            (Err(refused), None) => {
+                assert_eq!(refused.state, self.model.state());
+                if let Doing::Open { asked_for } = self.model.doing {
+                    let left = self.model.open_time(asked_for) - self.model.lasted(now);
+                    assert_eq!(refused.retry_after, ms(left));
+                }
+            }
+            (answer, expected) => panic!("{answer:?} where {expected:?} was expected"),
+        }
+    }
+
+    fn take(&mut self, which: &Index) -> Option<Flying> {
+        if self.flying.is_empty() {
+            return None;
+        }
+        let which = which.index(self.flying.len());
+        Some(self.flying.swap_remove(which))
+    }
+
+    /// Whether the state in which it was admitted still is.
+    fn counts(&self, flying: &Flying) -> bool {
+        flying.since == self.model.since && flying.configured == self.configured
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Later(later) => self.now = (self.now + later).min(1 << 39),
+            Action::AdmitInThePast(ago) => self.admit(self.now.saturating_sub(*ago).max(BEGINNING)),
+            Action::Admit => self.admit(self.now),
+            Action::Answered(which) => {
+                if let Some(mut flying) = self.take(which) {
+                    flying.admission.answered();
+                    // It looks at the clock itself, and here that one stands still.
+                    if flying.as_what == (As::Probe { streams: false })
+                        && flying.configured == self.configured
+                    {
+                        self.model.settle(BEGINNING);
+                    }
+                    let counts = self.counts(&flying);
+                    if let As::Probe {
+                        streams: streams @ false,
+                    } = &mut flying.as_what
+                    {
+                        *streams = true;
+                        if let (true, Doing::HalfOpen(probing)) = (counts, &mut self.model.doing) {
+                            probing.waiting -= 1;
+                            probing.streaming += 1;
+                        }
+                    }
+                    self.flying.push(flying);
+                }
+            }
+            Action::Record(which, outcome, took) => {
+                if let Some(flying) = self.take(which) {
+                    let is_probe = matches!(flying.as_what, As::Probe { .. });
+                    if is_probe && flying.configured == self.configured {
+                        self.model.settle(self.now);
+                    }
+                    let counts = self.counts(&flying);
+                    let ended = Ended::with(*outcome).latency(ms(*took));
+                    flying.admission.record(ended, self.instant());
+                    match flying.as_what {
+                        As::Counted if counts => self.model.count(self.now, *outcome, *took),
+                        As::Probe { streams } if counts => {
+                            self.model.probe_ended(self.now, streams, *outcome, *took);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Action::Drop(which) => {
+                if let Some(flying) = self.take(which) {
+                    let counts = self.counts(&flying);
+                    drop(flying.admission);
+                    if let As::Probe { streams } = flying.as_what
+                        && counts
+                    {
+                        self.model
+                            .probe_ended(self.now, streams, Outcome::Ignored, 0);
+                    }
+                }
+            }
+            Action::ForceOpen => {
+                self.breaker.force_open(self.instant());
+                self.force(Doing::ForcedOpen);
+            }
+            Action::ForceClosed => {
+                self.breaker.force_closed(self.instant());
+                self.force(Doing::ForcedClosed);
+            }
+            Action::Disable => {
+                self.breaker.disable(self.instant());
+                self.force(Doing::Disabled);
+            }
+            Action::Reset => {
+                self.breaker.reset(self.instant());
+                self.force(Doing::Closed);
+            }
+            Action::Reconfigure(setup) => {
+                self.breaker
+                    .reconfigure(&setup.config(), self.instant())
+                    .unwrap();
+                self.configured += 1;
+                self.model.setup = *setup;
+                match self.model.doing {
+                    Doing::Closed | Doing::Ramping => self.model.begin(Doing::Closed, self.now),
+                    Doing::HalfOpen(_) => {
+                        self.model
+                            .begin(Doing::HalfOpen(Probing::default()), self.now);
+                    }
+                    _ => {
+                        self.model.in_a_row = 0;
+                        self.model.calls.clear();
+                    }
+                }
+            }
+        }
+    }
+
+    fn force(&mut self, doing: Doing) {
+        self.model.opened = 0;
+        self.model.begin(doing, self.now);
+    }
+
+    fn compare(&self) {
+        let mut model = Model {
+            doing: self.model.doing.clone(),
+            calls: self.model.calls.clone(),
+            ..self.model
+        };
+        model.settle(self.now);
+        let snapshot = self.breaker.snapshot(self.instant());
+        assert_eq!(snapshot.state, model.state());
+        assert_eq!(u32::from(snapshot.opened), model.opened);
+        assert_eq!(snapshot.consecutive_failures, model.in_a_row);
+        assert_eq!(snapshot.lasted, ms(model.lasted(self.now)));
+        let live = model.live(self.now);
+        assert_eq!(snapshot.calls as usize, live.len());
+        let failed = live.iter().filter(|call| call.failed).count();
+        let slow = live.iter().filter(|call| call.slow).count();
+        assert_eq!(
+            (snapshot.failed as usize, snapshot.slow as usize),
+            (failed, slow)
+        );
+        match &model.doing {
+            Doing::HalfOpen(probing) => {
+                assert_eq!(
+                    u32::from(snapshot.probes),
+                    probing.waiting + probing.streaming
+                );
+                assert_eq!(u32::from(snapshot.probes_succeeded), probing.succeeded);
+                // Never more than allowed: counted by who holds one.
+                let held = |flying: &&Flying| {
+                    flying.since == model.since
+                        && flying.configured == self.configured
+                        && matches!(flying.as_what, As::Probe { .. })
+                };
+                let held = self.flying.iter().filter(held).count();
+                assert!(held <= usize::from(self.model.setup.probes));
+                assert_eq!(held, usize::from(snapshot.probes));
+            }
+            _ => assert_eq!((snapshot.probes, snapshot.probes_succeeded), (0, 0)),
+        }
+    }
+
+    /// Whatever came before, an upstream that works again is called again.
+    fn recovers(mut self) {
+        if matches!(
+            self.model.doing,
+            Doing::ForcedOpen | Doing::ForcedClosed | Doing::Disabled
+        ) {
+            return;
+        }
+        // Those under way never end: nobody gives anything back.
+        for _ in 0..100 {
+            let snapshot = self.breaker.snapshot(self.instant());
+            match snapshot.state {
+                State::Closed => return,
+                State::Open => {
+                    self.now += snapshot.open_for.unwrap().as_millis() as u64;
+                }
+                State::Ramping => self.now += self.model.setup.ramp,
+                _ if usize::from(snapshot.probes) > 0 => self.now += self.model.setup.max_wait,
+                _ => {}
+            }
+            let now = self.instant();
+            if let Ok(admission) = self.breaker.admit(now) {
+                admission.record(Ended::with(Outcome::Success), now);
+            }
+        }
+        panic!("wedged: {:?}", self.breaker.snapshot(self.instant()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn does_what_a_plain_machine_does_and_is_never_wedged(
+        setup in setups(),
+        actions in proptest::collection::vec(actions(), 0..120),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let mut both = Both::new(setup);
+        for action in &actions {
+            both.act(action);
+            both.compare();
+        }
+        both.recovers();
+    }
+}

@@ -1,0 +1,601 @@
+//! How the layer behaves, request by request.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use gw_breaker::{
+    BreakerConfig, BreakerLayer, CIRCUIT_OPEN, Fail, Failure, GrpcClassifier, HalfOpen, JudgeAt,
+    Mode, OpenTime, State, UpstreamName, errors_by,
+};
+use gw_testkit::body::ScriptedBody;
+use gw_testkit::gw_core::context::Deadline;
+use gw_testkit::gw_core::record::Record;
+use gw_testkit::gw_core::{Body, Code, GrpcStatus, LayerError, Rejection};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use support::{Act, Inner, SECOND, World, answer, config, is_refused};
+use tokio::time::{Instant, advance, timeout};
+use tower::{Layer as _, Service as _};
+
+const ANY: Code = Code::new(
+    "ANY",
+    StatusCode::BAD_GATEWAY,
+    "A test.",
+    GrpcStatus::Unavailable,
+);
+
+#[tokio::test(start_paused = true)]
+async fn opens_refuses_probes_and_closes() {
+    let world = World::new(config());
+    let mut changes = world.handle.subscribe();
+    assert_eq!(world.answers(200).await, 200);
+    world.fails(3).await;
+    assert_eq!(world.snapshot().state, State::Open);
+    assert_eq!(changes.changed().await, Some(State::Open));
+
+    let refused = world.send().await.unwrap();
+    assert!(is_refused(&refused));
+    assert_eq!(refused.status(), 503);
+    let seconds: u64 = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((10..=12).contains(&seconds), "{seconds}");
+    let body = refused.into_body().collect().await.unwrap().to_bytes();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["error"]["code"], "CIRCUIT_OPEN");
+    assert_eq!(body["error"]["details"]["state"], "open");
+    assert_eq!(world.inner.calls(), 4);
+
+    advance(10 * SECOND).await;
+    assert_eq!(world.answers(200).await, 200);
+    assert_eq!(world.snapshot().state, State::HalfOpen);
+    assert_eq!(changes.changed().await, Some(State::HalfOpen));
+    assert_eq!(world.answers(200).await, 200);
+    assert_eq!(world.snapshot().state, State::Closed);
+    assert_eq!(changes.changed().await, Some(State::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_caller_is_told_in_its_own_words() {
+    let world = World::new(config());
+    world.handle.force_open();
+    let request = Request::builder().header("content-type", "application/grpc");
+    let refused = world.send_this(request.body(()).unwrap()).await.unwrap();
+    assert_eq!(refused.status(), 200);
+    assert_eq!(refused.headers()["grpc-status"], "14");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_observer_is_told() {
+    let world = World::new(config());
+    world.handle.force_open();
+    let record = Record::default();
+    let mut request = Request::new(());
+    request.extensions_mut().insert(record.clone());
+    world.send_this(request).await.unwrap();
+    assert_eq!(record.exchange().code, Some(&CIRCUIT_OPEN));
+    assert_eq!(record.exchange().refused_by, Some("forward"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_judged_by_how_the_attempt_failed() {
+    let world = World::new(config());
+    for (failure, state) in [
+        (Failure::Local, State::Closed),
+        (Failure::Unprocessed, State::Closed),
+        (Failure::NotSent, State::Open),
+        (Failure::Unknown, State::Open),
+    ] {
+        world.handle.reset();
+        for _ in 0..3 {
+            world
+                .inner
+                .does(Act::Fail(Rejection::new(&ANY).failed(failure)));
+            world.send().await.unwrap_err();
+        }
+        assert_eq!(world.snapshot().state, state, "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_given_in_the_upstreams_place_are_judged_as_errors_are() {
+    let world = World::new(config());
+    for (failure, state) in [
+        (Failure::Local, State::Closed),
+        (Failure::Unknown, State::Open),
+    ] {
+        for _ in 0..3 {
+            let mut answer = answer(502);
+            answer
+                .extensions_mut()
+                .insert(Rejection::new(&ANY).failed(failure));
+            world.inner.does(Act::Answer(answer));
+            world.send().await.unwrap();
+        }
+        assert_eq!(world.snapshot().state, state, "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_errors_are_judged_by_a_function() {
+    let layer = BreakerLayer::builder("orders")
+        .config(config())
+        .build()
+        .unwrap();
+    let judge = |_: &&str| gw_breaker::Outcome::Failure;
+    let layer = layer.classify(errors_by(gw_breaker::HttpClassifier, judge));
+    let handle = layer.handle();
+    let inner = tower::service_fn(async |_: Request<()>| Err::<Response<Body>, _>("no route"));
+    for _ in 0..3 {
+        let answer = tower::ServiceExt::oneshot(layer.layer(inner), Request::new(())).await;
+        assert_eq!(answer.map(|_| ()), Err("no route"));
+    }
+    assert_eq!(handle.snapshot().state, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fails_instead_of_answering_where_that_is_wanted() {
+    let layer = BreakerLayer::builder("orders")
+        .build()
+        .unwrap()
+        .on_reject(Fail);
+    layer.handle().force_open();
+    let answer = tower::ServiceExt::oneshot(layer.layer(Inner::new()), Request::new(())).await;
+    let Err(LayerError::Rejected(rejection)) = answer.map(|_| ()) else {
+        panic!("it answered");
+    };
+    assert_eq!(rejection.code(), &CIRCUIT_OPEN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_is_not_failure() {
+    let world = World::new(config().failure_rate(0.5).min_calls(10));
+    for _ in 0..100 {
+        assert_eq!(world.answers(429).await, 429);
+    }
+    let snapshot = world.snapshot();
+    assert_eq!(
+        (snapshot.state, snapshot.calls, snapshot.failed),
+        (State::Closed, 100, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_throttled_fails_and_what_it_asks_for_is_heard() {
+    let world = World::new(config());
+    world.fails(3).await;
+    advance(10 * SECOND).await;
+    let mut throttled = answer(429);
+    throttled.headers_mut().insert("retry-after", 50.into());
+    world.inner.does(Act::Answer(throttled));
+    world.send().await.unwrap();
+    let snapshot = world.snapshot();
+    assert_eq!(snapshot.state, State::Open);
+    // More than twice the open time.
+    assert_eq!(snapshot.open_for, Some(50 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failing_upstream_asks_for_is_heard_up_to_a_cap() {
+    let open_time = OpenTime::exponential(SECOND, SECOND).retry_after_cap(30 * SECOND);
+    let world = World::new(config().consecutive_failures(1).open_time(open_time));
+    let mut failed = answer(503);
+    failed.headers_mut().insert("retry-after", 86_400.into());
+    world.inner.does(Act::Answer(failed));
+    world.send().await.unwrap();
+    assert_eq!(world.snapshot().open_for, Some(30 * SECOND));
+}
+
+fn streamed(script: ScriptedBody) -> Act {
+    Act::Answer(Response::new(Body::new(script)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_is_a_failure() {
+    let world = World::new(config());
+    for _ in 0..3 {
+        world.inner.does(streamed(
+            ScriptedBody::script().data("da").error("reset").build().0,
+        ));
+        let answer = world.send().await.unwrap();
+        answer.into_body().collect().await.unwrap_err();
+    }
+    assert_eq!(world.snapshot().state, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_head_it_would_not_have_been_seen() {
+    let layer = BreakerLayer::builder("orders")
+        .config(config())
+        .judge_at(JudgeAt::Head);
+    let layer = layer.build().unwrap();
+    let inner = Inner::new();
+    for _ in 0..3 {
+        inner.does(streamed(
+            ScriptedBody::script().data("da").error("reset").build().0,
+        ));
+        let answer = tower::ServiceExt::oneshot(layer.layer(inner.clone()), Request::new(())).await;
+        answer.unwrap().into_body().collect().await.unwrap_err();
+    }
+    assert_eq!(layer.handle().snapshot().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_cut_by_a_stage_inside_is_not_the_upstreams_fault() {
+    let world = World::new(config());
+    let body = || {
+        let cut = Rejection::new(&ANY).failed(Failure::Local);
+        let frame = Err::<http_body::Frame<bytes::Bytes>, _>(cut);
+        Body::new(http_body_util::StreamBody::new(Once(Some(frame))))
+    };
+    for _ in 0..3 {
+        world.inner.does(Act::Answer(Response::new(body())));
+        world
+            .send()
+            .await
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap_err();
+    }
+    assert_eq!(world.snapshot().consecutive_failures, 0);
+}
+
+/// One item.
+struct Once<T>(Option<T>);
+
+impl<T: Unpin> futures_core::Stream for Once<T> {
+    type Item = T;
+
+    fn poll_next(mut self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
+        Poll::Ready(self.0.take())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_is_judged_by_its_trailers() {
+    let layer = BreakerLayer::builder("orders")
+        .config(config())
+        .build()
+        .unwrap();
+    let layer = layer.classify(GrpcClassifier);
+    let handle = layer.handle();
+    let inner = Inner::new();
+    for (status, failures) in [
+        ("14", 1),
+        ("13", 2),
+        ("5", 0),
+        ("14", 1),
+        ("8", 1),
+        ("1", 1),
+    ] {
+        let script = ScriptedBody::script()
+            .data("data")
+            .trailers([("grpc-status", status)]);
+        inner.does(streamed(script.build().0));
+        let answer = tower::ServiceExt::oneshot(layer.layer(inner.clone()), Request::new(())).await;
+        let collected = answer.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(collected.trailers().unwrap()["grpc-status"], status);
+        assert_eq!(handle.snapshot().consecutive_failures, failures, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_says_nothing() {
+    let world = World::new(config());
+    for _ in 0..10 {
+        world.inner.does(Act::Hang);
+        assert!(timeout(60 * SECOND, world.send()).await.is_err());
+    }
+    let snapshot = world.snapshot();
+    assert_eq!(
+        (snapshot.state, snapshot.consecutive_failures),
+        (State::Closed, 0)
+    );
+}
+
+fn judging_latency() -> BreakerConfig {
+    config().slow_rate(0.5, SECOND).min_calls(4)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_a_slow_call_leaves_a_slow_call() {
+    let world = World::new(judging_latency());
+    for leave_after in [900, 1000, 1100, 5000] {
+        world.inner.does(Act::Hang);
+        let patience = Duration::from_millis(leave_after);
+        assert!(timeout(patience, world.send()).await.is_err());
+    }
+    let snapshot = world.snapshot();
+    assert_eq!((snapshot.calls, snapshot.slow, snapshot.failed), (3, 3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_is_the_time_to_the_head() {
+    let world = World::new(judging_latency());
+    world.inner.does(streamed(
+        ScriptedBody::script()
+            .data("data")
+            .hold()
+            .data("more")
+            .build()
+            .0,
+    ));
+    let answer = world.send().await.unwrap();
+    let mut body = answer.into_body();
+    // A client that reads slowly does not make the upstream slow.
+    advance(60 * SECOND).await;
+    body.frame().await.unwrap().unwrap();
+    advance(60 * SECOND).await;
+    drop(body);
+    assert_eq!(world.snapshot().calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_waited_for_too_long_is_slow() {
+    let world = World::new(judging_latency());
+    for (patience, slow) in [(SECOND / 2, 0), (2 * SECOND, 1)] {
+        world.inner.does(streamed(
+            ScriptedBody::script()
+                .data("data")
+                .hold()
+                .data("more")
+                .build()
+                .0,
+        ));
+        let mut body = world.send().await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        assert!(timeout(patience, body.frame()).await.is_err());
+        drop(body);
+        assert_eq!(world.snapshot().slow, slow);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_own_deadline_is_a_failure() {
+    let world = World::new(config());
+    let mut failures = 0;
+    for (deadline, patience) in [(5, 4), (5, 5), (5, 6)] {
+        let mut request = Request::new(());
+        let deadline = Deadline::at(Instant::now() + deadline * SECOND);
+        request.extensions_mut().insert(deadline);
+        world.inner.does(Act::Hang);
+        assert!(
+            timeout(patience * SECOND, world.send_this(request))
+                .await
+                .is_err()
+        );
+        failures += u32::from(patience >= 5);
+    }
+    assert_eq!(world.snapshot().consecutive_failures, failures);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_counts_when_its_last_frame_is_handed_out() {
+    let world = World::new(judging_latency());
+    world
+        .inner
+        .does(streamed(ScriptedBody::script().data("data").build().0));
+    let mut body = world.send().await.unwrap().into_body();
+    assert_eq!(world.snapshot().calls, 0);
+    body.frame().await.unwrap().unwrap();
+    // It is neither polled again nor dropped.
+    assert_eq!(world.snapshot().calls, 1);
+    assert!(body.is_end_stream());
+    drop(body);
+    assert_eq!(world.snapshot().calls, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_is_ready_though_the_inner_service_is_not() {
+    let world = World::new(config());
+    world.fails(3).await;
+    world.inner.does(Act::NotReady);
+    let asked = world.inner.asked();
+    assert!(is_refused(&world.send().await.unwrap()));
+    assert_eq!(world.inner.asked(), asked);
+
+    // The probe drives it to be ready, within the attempt: so it is known to hang.
+    advance(10 * SECOND).await;
+    assert!(timeout(SECOND, world.send()).await.is_err());
+    assert_eq!(world.snapshot().state, State::HalfOpen);
+    assert_eq!(world.snapshot().probes, 0);
+    assert!(world.inner.asked() > asked);
+    assert_eq!(world.answers(200).await, 200);
+    assert_eq!(world.snapshot().probes_succeeded, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_closed_the_inner_service_is_asked() {
+    let mut world = World::new(config());
+    world.inner.does(Act::NotReady);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(world.service.poll_ready(&mut cx).is_pending());
+    world.inner.status(200);
+    assert!(world.service.poll_ready(&mut cx).is_ready());
+    let future = pin!(world.service.call(Request::new(())));
+    assert!(matches!(future.poll(&mut cx), Poll::Ready(Ok(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_lets_pass_what_it_would_refuse() {
+    let world = World::new(config());
+    world.handle.set_mode(Mode::Shadow);
+    world.fails(3).await;
+    assert_eq!(world.snapshot().state, State::Open);
+    assert_eq!(world.answers(200).await, 200);
+    // It does not count: enforced, it would not have been.
+    assert_eq!(world.snapshot().state, State::Open);
+    world.handle.set_mode(Mode::Enforce);
+    assert!(is_refused(&world.send().await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn off_does_nothing_and_forgets() {
+    let world = World::new(config());
+    world.fails(3).await;
+    world.handle.set_mode(Mode::Off);
+    world.fails(10).await;
+    let snapshot = world.snapshot();
+    assert_eq!(
+        (snapshot.state, snapshot.mode),
+        (State::Disabled, Mode::Off)
+    );
+    world.handle.set_mode(Mode::Enforce);
+    assert_eq!(world.snapshot().state, State::Closed);
+    world.fails(3).await;
+    assert_eq!(world.snapshot().state, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forced_stays_until_it_is_reset() {
+    let world = World::new(config());
+    world.handle.force_closed();
+    world.fails(10).await;
+    let snapshot = world.snapshot();
+    assert_eq!(
+        (snapshot.state, snapshot.consecutive_failures),
+        (State::ForcedClosed, 10)
+    );
+    world.handle.force_open();
+    advance(3600 * SECOND).await;
+    assert!(is_refused(&world.send().await.unwrap()));
+    world.handle.reset();
+    assert_eq!(world.answers(200).await, 200);
+    assert_eq!(world.snapshot().consecutive_failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_configured_while_it_runs() {
+    let world = World::new(config());
+    world.fails(2).await;
+    assert!(
+        world
+            .handle
+            .reconfigure(&config().failure_rate(2.0))
+            .is_err()
+    );
+    world
+        .handle
+        .reconfigure(&config().consecutive_failures(1))
+        .unwrap();
+    assert_eq!(world.snapshot().state, State::Closed);
+    // This service was made before, and obeys all the same.
+    world.fails(1).await;
+    assert_eq!(world.snapshot().state, State::Open);
+    // The state stays, and the open time is what is configured now.
+    advance(Duration::from_millis(10)).await;
+    let shorter = OpenTime::exponential(2 * SECOND, 80 * SECOND).jitter(gw_breaker::Jitter::None);
+    world
+        .handle
+        .reconfigure(&config().open_time(shorter))
+        .unwrap();
+    assert!(world.snapshot().open_for < Some(2 * SECOND));
+    advance(2 * SECOND).await;
+    assert_eq!(world.answers(200).await, 200);
+    assert_eq!(world.snapshot().state, State::HalfOpen);
+    // A probe of the former configuration counts for nothing, and holds no slot.
+    world.inner.does(streamed(
+        ScriptedBody::script().data("data").hold().build().0,
+    ));
+    let streaming = world.send().await.unwrap();
+    assert_eq!(world.snapshot().probes, 1);
+    world
+        .handle
+        .reconfigure(&config().half_open(HalfOpen::probes(1).successes(1)))
+        .unwrap();
+    assert_eq!(
+        (world.snapshot().state, world.snapshot().probes),
+        (State::HalfOpen, 0)
+    );
+    assert_eq!(world.answers(200).await, 200);
+    assert_eq!(world.snapshot().state, State::Closed);
+    drop(streaming);
+    assert_eq!(world.snapshot().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_upstream_has_a_breaker_of_its_own() {
+    let layer = BreakerLayer::builder("other")
+        .config(config())
+        .per_upstream()
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let inner = Inner::new();
+    let send = async |upstream: Option<&str>, status| {
+        inner.status(status);
+        let mut request = Request::new(());
+        if let Some(upstream) = upstream {
+            request.extensions_mut().insert(UpstreamName::new(upstream));
+        }
+        tower::ServiceExt::oneshot(layer.layer(inner.clone()), request)
+            .await
+            .unwrap()
+    };
+    assert!(handle.upstream("orders").is_none());
+    for _ in 0..3 {
+        send(Some("orders"), 500).await;
+        send(Some("users"), 200).await;
+    }
+    assert!(is_refused(&send(Some("orders"), 200).await));
+    assert!(!is_refused(&send(Some("users"), 200).await));
+    assert!(!is_refused(&send(None, 200).await));
+    assert_eq!(
+        handle.upstream("orders").unwrap().snapshot().state,
+        State::Open
+    );
+    let names: Vec<_> = handle
+        .snapshot()
+        .into_iter()
+        .map(|one| one.upstream.to_string())
+        .collect();
+    assert_eq!(names, ["orders", "users", "other"]);
+
+    handle.set_mode(Mode::Off);
+    assert!(!is_refused(&send(Some("orders"), 200).await));
+    assert_eq!(send(Some("new"), 500).await.status(), 500);
+    assert_eq!(handle.upstream("new").unwrap().mode(), Mode::Off);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_is_not_kept_by_who_was_refused() {
+    let layer = BreakerLayer::builder("orders")
+        .config(config())
+        .build()
+        .unwrap();
+    let limit = tower::limit::ConcurrencyLimit::new(Inner::new(), 1);
+    let mut first = layer.layer(limit);
+    let mut second = first.clone();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(first.poll_ready(&mut cx).is_ready());
+    assert!(second.poll_ready(&mut cx).is_pending());
+    layer.handle().force_open();
+    let refused = first.call(Request::new(())).await.unwrap();
+    assert!(is_refused(&refused));
+    layer.handle().reset();
+    assert!(second.poll_ready(&mut cx).is_ready());
+}
+
+#[test]
+fn auto_traits() {
+    use static_assertions::assert_impl_all;
+    assert_impl_all!(BreakerLayer: Clone, Send, Sync);
+    assert_impl_all!(support::Breaking: Clone, Send, Sync);
+    assert_impl_all!(gw_breaker::Breaker: Clone, Send, Sync);
+    assert_impl_all!(gw_breaker::Admission: Send, Sync);
+    assert_impl_all!(gw_breaker::BreakerHandle: Clone, Send, Sync);
+    assert_impl_all!(gw_breaker::ResponseBody<Body, gw_breaker::HttpClassifier>: Send);
+    assert_impl_all!(gw_breaker::Changes: Clone, Send, Sync);
+    fn is_send<T: Send>(_: &T) {}
+    let mut world = World::new(config());
+    is_send(&world.service.call(Request::new(())));
+}
