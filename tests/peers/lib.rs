@@ -10,6 +10,7 @@ pub mod layers;
 pub mod measure;
 pub mod program;
 pub mod report;
+pub mod retries;
 pub mod subject;
 pub mod walk;
 
@@ -43,4 +44,10 @@ pub const BREAKERS: &[Case] = &[
     Case::new("layer, open", breakers::open_layers),
     Case::new("alone, closed", breakers::alone),
     Case::new("alone, two threads", breakers::contended),
+];
+
+/// The cases of retries, in the order of the table.
+pub const RETRIES: &[Case] = &[
+    Case::new("retry, first succeeds", retries::first_succeeds),
+    Case::new("retry, sent once", retries::sent_once),
 ];

@@ -1,9 +1,13 @@
-//! What the programs have in common: their turns, and the process that runs under callgrind.
+//! The program of each bin: takes arguments, measures its cases, prints a table.
+#![allow(
+    clippy::print_stdout,
+    reason = "printing a table is what the program is for"
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Parser, Subcommand};
 use gw_tests::bench::Result;
 use tokio::runtime::Builder;
 
@@ -12,9 +16,14 @@ use crate::measure::measure;
 use crate::report::Report;
 use crate::subject::Case;
 
-/// How much is measured.
-#[derive(Debug, Args)]
-pub struct Turns {
+/// What a layer costs, beside the peers: CPU time, instructions, allocations, memory.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// How many keys there are where they are many.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
     /// Rounds in which all take turns.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
@@ -29,19 +38,13 @@ pub struct Turns {
     callgrind: Option<PathBuf>,
 }
 
-/// What a process does that was started by another one of this program.
 #[derive(Debug, Subcommand)]
-pub enum Role {
+enum Role {
     /// Does one thing so many times: what runs under callgrind.
     #[command(hide = true)]
     Count {
-        /// The name of the case.
         case: String,
-        /// The name of the subject.
         subject: String,
-        /// How many keys there are where they are many.
-        keys: u64,
-        /// How many times.
         times: u64,
     },
 }
@@ -49,52 +52,48 @@ pub enum Role {
 /// The number of instructions does not depend on the number of keys, and filling tables is slow under callgrind.
 const KEYS_UNDER_CALLGRIND: u64 = 10_000;
 
-/// Compares the subjects of `cases`, or does what `role` says. `keys` is how many there are where they are many.
+/// Does what the arguments say with these cases.
 ///
 /// # Errors
 ///
-/// If a subject cannot be built or does not do what it should, or callgrind is wanted and does not run.
-pub fn run(cases: &[Case], turns: &Turns, role: Option<&Role>, keys: u64) -> Result<()> {
-    // tower's limit of a rate wants timers about, though none is ever set here.
+/// If a subject cannot be built, or does not do what it should.
+pub fn run(cases: &[Case]) -> Result<()> {
+    let args = Args::parse();
+    // tower's limit wants timers about, though none is ever set here.
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let _entered = runtime.enter();
-    match role {
+    match &args.role {
         Some(Role::Count {
             case,
             subject,
-            keys,
             times,
         }) => {
             let named = |found: &&Case| found.name == *case;
             let case = cases.iter().find(named).ok_or("no such case")?;
-            instructions::count(case, subject, *keys, *times)
+            instructions::count(case, subject, args.keys, *times)
         }
-        None => compare(cases, turns, keys),
+        None => compare(cases, &args),
     }
 }
 
-#[allow(
-    clippy::print_stdout,
-    reason = "printing a table is what the programs are for"
-)]
-fn compare(cases: &[Case], turns: &Turns, keys: u64) -> Result<()> {
+fn compare(cases: &[Case], args: &Args) -> Result<()> {
     if cfg!(debug_assertions) {
         println!("This is a debug build: what it prints says nothing about a release.");
     }
-    if let Some(directory) = &turns.callgrind {
+    if let Some(directory) = &args.callgrind {
         std::fs::create_dir_all(directory)?;
     }
     println!(
-        "medians of {} rounds of {} ms each",
-        turns.rounds, turns.slice
+        "medians of {} rounds of {} ms each; {} keys where they are many",
+        args.rounds, args.slice, args.keys
     );
     let mut report = Report::new();
-    for case in cases.iter().filter(|case| case.name.contains(&turns.only)) {
-        let mut subjects = case.subjects(keys)?;
-        let slice = Duration::from_millis(turns.slice);
-        let costs = measure(&mut subjects, turns.rounds, slice)?;
+    for case in cases.iter().filter(|case| case.name.contains(&args.only)) {
+        let mut subjects = case.subjects(args.keys)?;
+        let slice = Duration::from_millis(args.slice);
+        let costs = measure(&mut subjects, args.rounds, slice)?;
         for (subject, cost) in subjects.iter().zip(&costs) {
-            let directory = turns.callgrind.as_ref().filter(|_| subject.alone);
+            let directory = args.callgrind.as_ref().filter(|_| subject.alone);
             let count = |directory: &PathBuf| {
                 instructions::of(case, subject.name, KEYS_UNDER_CALLGRIND, directory)
             };

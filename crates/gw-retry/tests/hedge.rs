@@ -287,5 +287,8 @@ fn takes_any_default_body(layer: &HedgeLayer) {
     });
     let hedged = layer.layer(service);
     let retried = RetryLayer::builder(support::ample()).build().layer(hedged);
-    let _ = tower::ServiceExt::<Request<Body>>::oneshot(retried, request(Method::GET));
+    drop(tower::ServiceExt::<Request<Body>>::oneshot(
+        retried,
+        request(Method::GET),
+    ));
 }
