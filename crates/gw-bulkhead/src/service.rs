@@ -90,6 +90,9 @@ where
             }
             // The clock is asked only where there is no place, or more than a place to ask for.
             let arrival = if lanes.is_curious(lane) {
+                if lanes.mode_of(lane) == Mode::Off {
+                    return self.passed(request);
+                }
                 let arrival;
                 (request, arrival) = self.shared.arrival(lane, request);
                 Some(arrival)
@@ -121,6 +124,18 @@ where
 }
 
 impl<S, X, R> Bulkhead<S, X, R> {
+    /// For a lane that is off.
+    #[cold]
+    fn passed<B, ResB>(&mut self, request: Request<B>) -> ResponseFuture<S, B, ResB, X, R>
+    where
+        S: Service<Request<B>, Response = Response<ResB>> + Clone,
+        X: Execute<S, B, ResB>,
+        R: Clone,
+    {
+        let future = self.executor.execute(&mut self.inner, request, None);
+        ResponseFuture::running(future, self.on_reject.clone())
+    }
+
     #[cold]
     fn queued<B, ResB>(
         &mut self,
