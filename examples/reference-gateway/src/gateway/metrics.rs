@@ -37,6 +37,7 @@ impl Metrics {
         gw_bulkhead::describe();
         gw_observe::describe();
         gw_logingest::describe();
+        gw_pipeline::server::describe();
         gw_pipeline::upstream::describe();
         metrics
     }
