@@ -207,7 +207,11 @@ async fn a_lanes_own_listener_has_its_routes_only() {
         let response = pipeline.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), status, "{path}");
         assert_eq!(lanes.try_recv().unwrap().as_deref(), Some("logs"), "{path}");
-        let found = record.exchange().route.as_ref().and_then(RouteMatch::ordinal);
+        let found = record
+            .exchange()
+            .route
+            .as_ref()
+            .and_then(RouteMatch::ordinal);
         assert_eq!(found, route, "{path}");
     }
 }
