@@ -23,7 +23,7 @@ use std::thread::available_parallelism;
 use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
 use gw_pipeline::server::{Drained, ServerConfig};
 use tokio::runtime::Builder;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use self::front::{Apart, Front};
 pub use self::front::{Connections, Listening};
@@ -190,18 +190,12 @@ impl<S: Gateway> Prepared<S> {
         });
         let delivery = delivery.transpose().map_err(system)?;
 
-        let (close, closing) = watch::channel(());
         let lanes = lanes.into_iter().map(|(name, front)| {
-            let apart = front.serve_apart(&format!("gw-listen-{name}"), closing.clone());
+            let apart = front.serve_apart(&format!("gw-listen-{name}"));
             apart.map_err(|error| refused_threads(&name, &error))
         });
-        let fronts = Fronts {
-            lanes: lanes.collect::<Result<_, _>>()?,
-            shared,
-            close,
-            closing,
-        };
-        let drained = runtime.block_on(traffic(&config, fronts, &readiness, stop));
+        let lanes: Vec<Apart> = lanes.collect::<Result<_, _>>()?;
+        let drained = runtime.block_on(traffic(&config, shared, lanes, &readiness, stop));
         // Tasks that outlived the grace are not waited for.
         runtime.shutdown_background();
         drop(threads);
@@ -213,30 +207,24 @@ impl<S: Gateway> Prepared<S> {
     }
 }
 
-/// All that clients connect to.
-struct Fronts<S> {
-    shared: Front<S>,
-    lanes: Vec<Apart>,
-    /// Dropping it closes all listeners.
-    close: watch::Sender<()>,
-    closing: watch::Receiver<()>,
-}
-
 /// Serves all listeners until `stop`, then through delay and grace.
 async fn traffic<S: Gateway>(
     config: &Config,
-    fronts: Fronts<S>,
+    shared: Front<S>,
+    mut lanes: Vec<Apart>,
     readiness: &Readiness,
     stop: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
-    let shared = tokio::spawn(fronts.shared.serve(fronts.closing));
+    let (close, closed) = oneshot::channel::<()>();
+    let shared = tokio::spawn(shared.serve(async { drop(closed.await) }));
     readiness.enter(Phase::Ready);
     stop.await;
     readiness.enter(Phase::Draining);
     tokio::time::sleep(config.server.drain_delay).await;
-    drop(fronts.close);
+    drop(close);
+    lanes.iter_mut().for_each(Apart::close);
     let mut all = shared.await.map_err(io::Error::other)??;
-    for lane in fronts.lanes {
+    for lane in lanes {
         front::add(&mut all, lane.drained().await?);
     }
     Ok(all)

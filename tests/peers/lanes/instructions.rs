@@ -22,7 +22,7 @@ const ALLOWED: f64 = 1.05;
 /// Fewer clients than where time is measured: all of them are served some fifty times slower.
 const SIZE: Size = Size {
     clients: 60,
-    idle: 500,
+    idle: 200,
     flood: 200,
 };
 

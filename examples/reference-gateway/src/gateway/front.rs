@@ -43,21 +43,24 @@ impl<S: Gateway> Front<S> {
         self.server.clone()
     }
 
-    /// Accepts on the current runtime until `closing`, and then waits until the connections have ended or the grace is
+    /// Accepts on the current runtime until `closed`, and then waits until the connections have ended or the grace is
     /// over.
-    pub(super) async fn serve(self, closing: watch::Receiver<()>) -> io::Result<Drained> {
+    pub(super) async fn serve(self, closed: impl Future<Output = ()>) -> io::Result<Drained> {
+        let (close, closing) = watch::channel(());
         let mut serving = JoinSet::new();
         for listener in self.listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (server, service) = (self.server.clone(), self.service.clone());
             let mut closing = closing.clone();
             serving.spawn(async move {
-                // An error means that the sender is gone, which is the same.
+                // An error means that the sender is gone, which is the sign.
                 let closed = async move { drop(closing.changed().await) };
                 server.serve(listener, service, closed).await
             });
         }
         drop(self.service);
+        closed.await;
+        drop(close);
         let mut all = Drained::default();
         while let Some(drained) = serving.join_next().await {
             add(&mut all, drained.map_err(io::Error::other)?);
@@ -66,13 +69,13 @@ impl<S: Gateway> Front<S> {
     }
 
     /// As [`serve`](Self::serve), on a thread of its own.
-    pub(super) fn serve_apart(self, name: &str, closing: watch::Receiver<()>) -> io::Result<Apart> {
+    pub(super) fn serve_apart(self, name: &str) -> io::Result<Apart> {
         let (report, drained) = oneshot::channel();
-        // It is told to close by `closing`, as all are.
-        let thread = OwnThread::start(name, |_| {
+        let thread = OwnThread::start(name, |stopped| {
             Ok(async move {
+                let served = self.serve(async { drop(stopped.await) }).await;
                 // Nobody asks any more if the gateway has given up.
-                _ = report.send(self.serve(closing).await);
+                _ = report.send(served);
             })
         })?;
         Ok(Apart { thread, drained })
@@ -87,7 +90,12 @@ pub(super) struct Apart {
 }
 
 impl Apart {
-    /// What was left at its end.
+    /// Closes its listeners.
+    pub(super) fn close(&mut self) {
+        self.thread.stop();
+    }
+
+    /// What was left at its end, for which it waits.
     pub(super) async fn drained(self) -> io::Result<Drained> {
         let drained = self.drained.await;
         // It has ended, or is about to: this waits for no request.
