@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gw_tests::bench::Result;
 use gw_tests::bench::statistics::{median, micros};
+use tokio::time::Instant;
 
 use super::logins::{Logins, Seen};
 use super::saturation::{Counts, Saturation, Size, Way};
@@ -55,34 +56,67 @@ pub struct Case {
     pairs: Vec<Pair>,
 }
 
-/// Measures all ways in which one subject can be saturated.
-///
-/// # Errors
-///
-/// If a process or a client cannot be started.
-pub async fn measure(
+/// A subject that serves, and the clients that log in there.
+#[derive(Debug)]
+pub struct Stand {
     subject: Subject,
-    start: Start<'_>,
-    ways: &[Way],
-    size: Size,
-    amount: Amount,
-) -> Result<Vec<Case>> {
-    let running = subject.start(start).await?;
-    let mut logins = Logins::new(running.auth, CLIENTS);
-    logins.run(WARM_UP, LONGEST).await?;
-    let mut cases = Vec::new();
-    for &way in ways.iter().filter(|way| subject.can_be(**way)) {
-        let mut pairs = Vec::with_capacity(amount.pairs);
-        for _ in 0..amount.pairs {
-            pairs.push(pair(&mut logins, &running, way, size, amount).await?);
-        }
-        cases.push(Case {
+    running: Running,
+    logins: Logins,
+}
+
+impl Stand {
+    /// Starts it, in a directory of its own.
+    ///
+    /// # Errors
+    ///
+    /// If a process cannot be started.
+    pub async fn start(subject: Subject, start: Start<'_>) -> Result<Self> {
+        let directory = start
+            .directory
+            .join(subject.name().replace([' ', ','], "-"));
+        std::fs::create_dir(&directory)?;
+        let start = Start {
+            directory: &directory,
+            ..start
+        };
+        let running = subject.start(start).await?;
+        let mut logins = Logins::new(running.auth, CLIENTS);
+        logins.run(WARM_UP, LONGEST).await?;
+        Ok(Self {
             subject,
+            running,
+            logins,
+        })
+    }
+
+    /// Whether saturating it in this way tells anything.
+    pub const fn can_be(&self, way: Way) -> bool {
+        self.subject.can_be(way)
+    }
+
+    /// Saturates it in one way: as many pairs as there should be, or as are begun within `time`, one at least.
+    ///
+    /// # Errors
+    ///
+    /// If clients cannot be started.
+    pub async fn measure(
+        &mut self,
+        way: Way,
+        size: Size,
+        amount: Amount,
+        time: Duration,
+    ) -> Result<Case> {
+        let until = Instant::now() + time;
+        let mut pairs = Vec::with_capacity(amount.pairs);
+        while pairs.is_empty() || pairs.len() < amount.pairs && Instant::now() < until {
+            pairs.push(pair(&mut self.logins, &self.running, way, size, amount).await?);
+        }
+        Ok(Case {
+            subject: self.subject,
             way,
             pairs,
-        });
+        })
     }
-    Ok(cases)
 }
 
 async fn pair(
@@ -133,6 +167,11 @@ async fn recover(logins: &mut Logins) -> Result<()> {
 }
 
 impl Case {
+    /// How many pairs there are.
+    pub fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// The median over the pairs of a thousandth of the latencies, in microseconds: without and with saturated logs.
     pub fn per_mille(&self, thousandths: usize) -> [f64; 2] {
         let of = |seen: &Seen| micros(seen.latencies().per_mille(thousandths));

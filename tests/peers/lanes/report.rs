@@ -3,9 +3,11 @@
 use gw_tests::bench::table::Table;
 
 use super::latency::Case;
+use super::saturation::Way;
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "subject",
+    "pairs",
     "idle p50 µs",
     "idle p99 µs",
     "p50 µs",
@@ -18,20 +20,13 @@ const COLUMNS: [&str; 11] = [
     "held",
 ];
 
-/// One table for each way, with the subjects one below the other.
-pub fn render(cases: &[Case]) -> String {
-    let mut ways: Vec<_> = cases.iter().map(|case| case.way).collect();
-    ways.sort_by_key(|way| way.name());
-    ways.dedup();
-    let mut text = String::new();
-    for way in ways {
-        let mut table = Table::new(&COLUMNS);
-        for case in cases.iter().filter(|case| case.way == way) {
-            table.row(row(case));
-        }
-        text += &format!("{}\n{}\n", way.name(), table.render());
+/// The table of one way, with the subjects one below the other.
+pub fn render(way: Way, cases: &[Case]) -> String {
+    let mut table = Table::new(&COLUMNS);
+    for case in cases {
+        table.row(row(case));
     }
-    text
+    format!("{}\n{}\n", way.name(), table.render())
 }
 
 fn row(case: &Case) -> Vec<String> {
@@ -40,6 +35,7 @@ fn row(case: &Case) -> Vec<String> {
     let [_, asked] = case.refused();
     vec![
         case.subject.name().to_owned(),
+        case.pairs().to_string(),
         format!("{idle_p50:.0}"),
         format!("{idle_p99:.0}"),
         format!("{p50:.0}"),
