@@ -155,7 +155,7 @@ async fn measure(args: &Args) -> Result<bool> {
             cases.push(stand.measure(way, size, amount, time).await?);
         }
         print!("{}", report::render(way, &cases));
-        let ours = cases.iter().filter(|case| case.subject.is_ours());
+        let ours = cases.iter().filter(|case| case.subject.is_promised());
         for case in ours.filter(|case| !case.holds()) {
             println!("MISSED: {}\n", case.subject.name());
             holds = false;

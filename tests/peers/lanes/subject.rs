@@ -75,11 +75,8 @@ impl Subject {
     }
 
     /// Whether a promise is made about it.
-    pub const fn is_ours(self) -> bool {
-        !matches!(
-            self,
-            Self::App(Protection::Tower | Protection::TowerResilience)
-        )
+    pub const fn is_promised(self) -> bool {
+        matches!(self, Self::Gateway | Self::App(Protection::Gw))
     }
 
     /// Whether saturating it in this way tells anything.
@@ -89,8 +86,10 @@ impl Subject {
             (Self::Gateway | Self::GatewayOneListener, Way::BlockingHandlers) => false,
             // It is there for what comes before a request is in its lane.
             (Self::GatewayOneListener, way) => matches!(way, Way::Flood | Way::IdleConnections),
-            // Others do not count connections, so that there is nothing to compare.
-            (_, Way::IdleConnections) => self.is_ours(),
+            // They do not count connections, so that there is nothing to compare.
+            (Self::App(Protection::Tower | Protection::TowerResilience), Way::IdleConnections) => {
+                false
+            }
             _ => true,
         }
     }
