@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Result;
 
@@ -13,6 +13,46 @@ pub fn under(words: &[OsString], profile: &Path) -> Vec<OsString> {
     let mut wrapped = vec!["valgrind".into(), "--tool=callgrind".into(), out];
     wrapped.extend_from_slice(words);
     wrapped
+}
+
+/// The same with a profile for each thread, whose name ends in its number; see [`of_thread`].
+pub fn by_thread(words: &[OsString], profile: &Path) -> Vec<OsString> {
+    let mut wrapped = under(words, profile);
+    // Threads take turns there: without fairness the one that is busy keeps the turn.
+    let options = ["--separate-threads=yes", "--fair-sched=yes"];
+    wrapped.splice(2..2, options.map(OsString::from));
+    wrapped
+}
+
+/// The number of each thread of a running process whose name begins so. They are numbered as they were started, and keep
+/// their numbers as long as none has ended.
+///
+/// # Errors
+///
+/// If there is no such process.
+pub fn threads(pid: u32, name: &str) -> Result<Vec<usize>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let id: u32 = entry?.file_name().to_string_lossy().parse()?;
+        ids.push(id);
+    }
+    // Ids grow until they wrap round, which takes more threads than a measurement has.
+    ids.sort_unstable();
+    let mut numbers = Vec::new();
+    for (number, id) in (1..).zip(ids) {
+        let comm = fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"))?;
+        if comm.starts_with(name) {
+            numbers.push(number);
+        }
+    }
+    Ok(numbers)
+}
+
+/// The profile of one thread.
+pub fn of_thread(profile: &Path, number: usize) -> PathBuf {
+    let mut path = profile.as_os_str().to_owned();
+    path.push(format!("-{number:02}"));
+    path.into()
 }
 
 /// The same for what one function does, with all that it calls; its name may have stars in it. It must not be inlined.
@@ -44,6 +84,24 @@ fn total(profile: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_found_by_name() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (running, runs) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("found-by-name-1".to_owned())
+            .spawn(move || {
+                running.send(()).unwrap();
+                stopped.recv().unwrap_err();
+            });
+        runs.recv().unwrap();
+        let found = threads(std::process::id(), "found-by-name").unwrap();
+        assert!(found.len() == 1 && found[0] > 1, "{found:?}");
+        drop(stop);
+        thread.unwrap().join().unwrap();
+        assert!(threads(u32::MAX, "").is_err());
+    }
 
     #[test]
     fn the_total_is_found() {

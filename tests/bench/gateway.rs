@@ -64,6 +64,6 @@ impl Gateway {
 /// # Errors
 ///
 /// If the running program's path is not known.
-pub(super) fn beside_this_program() -> Result<PathBuf> {
+pub fn beside_this_program() -> Result<PathBuf> {
     Ok(env::current_exe()?.with_file_name("reference-gateway"))
 }

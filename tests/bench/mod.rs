@@ -17,7 +17,7 @@ pub mod process;
 pub mod program;
 pub mod roles;
 pub mod statistics;
-mod supervise;
+pub mod supervise;
 pub mod table;
 
 /// Whatever went wrong, for a person to read: a measurement that cannot be made has no other answer.

@@ -16,7 +16,7 @@ use super::Result;
     clippy::print_stderr,
     reason = "the caller is a program, and this is where its errors end"
 )]
-pub(super) fn status(ended: Result<bool>) -> ExitCode {
+pub fn status(ended: Result<bool>) -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -32,10 +32,7 @@ pub(super) fn status(ended: Result<bool>) -> ExitCode {
 /// # Errors
 ///
 /// The measurement's own, or that it was not done within `limit`, or was interrupted.
-pub(super) fn supervise(
-    limit: Duration,
-    measurement: impl Future<Output = Result<bool>>,
-) -> Result<bool> {
+pub fn supervise(limit: Duration, measurement: impl Future<Output = Result<bool>>) -> Result<bool> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;

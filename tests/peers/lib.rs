@@ -6,6 +6,7 @@ pub mod check;
 pub mod contended;
 pub mod instructions;
 pub mod keyed;
+pub mod lanes;
 pub mod layers;
 pub mod measure;
 pub mod program;

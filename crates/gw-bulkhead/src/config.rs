@@ -19,6 +19,17 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// The one of both that refuses less.
+    pub(crate) const fn milder(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Off, _) | (_, Self::Off) => Self::Off,
+            (Self::Shadow, _) | (_, Self::Shadow) => Self::Shadow,
+            (Self::Enforce, Self::Enforce) => Self::Enforce,
+        }
+    }
+}
+
 /// Lanes that cannot be built: which field, and the rule that is broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {

@@ -5,6 +5,7 @@ use gw_core::context::{Criticality, Lane};
 use gw_core::key::{AvailableIn, KeyExtractor};
 
 use crate::codel::Codel;
+use crate::config::Mode;
 use crate::per_key::{BeforeAuthentication, PerKey};
 
 /// What one lane is entitled to, and how it treats those that must wait.
@@ -40,6 +41,7 @@ pub struct LaneConfig {
     pub(crate) deadline_aware: bool,
     pub(crate) per_key: Option<PerKey>,
     pub(crate) sample: Sample,
+    pub(crate) mode: Mode,
 }
 
 /// Until when a request holds its place in the lane.
@@ -95,6 +97,7 @@ impl LaneConfig {
             deadline_aware: false,
             per_key: None,
             sample: Sample::default(),
+            mode: Mode::default(),
         }
     }
 
@@ -209,6 +212,16 @@ impl LaneConfig {
     #[must_use]
     pub const fn sample(mut self, sample: Sample) -> Self {
         self.sample = sample;
+        self
+    }
+
+    /// What this lane does, for as long as the bulkhead as a whole enforces: of the two modes the milder one holds.
+    ///
+    /// [`Mode::Shadow`] tries a lane out among others that enforce. What passes there has its place, so the others keep
+    /// their guarantees, and find less to borrow.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
     }
 

@@ -199,6 +199,11 @@ impl Lanes {
         self.0.mode()
     }
 
+    /// What holds for the requests of one lane: its own mode or that of all, whichever is milder.
+    pub(crate) fn mode_of(&self, lane: LaneId) -> Mode {
+        self.0.mode_of(lane)
+    }
+
     /// Changes what the lanes do, from now on. Unless it is [`Mode::Enforce`], all that wait are admitted.
     pub fn set_mode(&self, mode: Mode) {
         self.0.terms.mode.store(mode as u8, Ordering::Release);
@@ -238,14 +243,14 @@ impl Lanes {
 
     /// Counts, in a row per lane, at about this moment: requests go on while they are read.
     pub fn snapshot(&self) -> Snapshot {
-        let word = self.0.total.load();
+        let (word, mode) = (self.0.total.load(), self.mode());
         Snapshot {
-            mode: self.mode(),
+            mode,
             draining: word.is_draining(),
             total: self.total(),
             in_flight: word.in_flight(),
             load: self.0.pressure.load(),
-            lanes: self.0.lanes().map(LaneState::snapshot).collect(),
+            lanes: self.0.lanes().map(|lane| lane.snapshot(mode)).collect(),
         }
     }
 

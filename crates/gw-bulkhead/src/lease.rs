@@ -227,7 +227,7 @@ impl Place {
         request: &Request<B>,
     ) -> Self {
         match Instant::now().checked_add(limit) {
-            Some(until) if lanes.mode() == Mode::Enforce => Self::Timed(Box::new(Timed {
+            Some(until) if lanes.mode_of(lane) == Mode::Enforce => Self::Timed(Box::new(Timed {
                 permit: TimedPermit::new(owner.into_shared(), until),
                 lane,
                 sleep: None,

@@ -127,6 +127,9 @@ impl<S, X, R> Bulkhead<S, X, R> {
         self.shared.note(lane, request.extensions());
         // The clock is asked only where there is no place, or more than a place to ask for.
         let arrival = if lanes.is_curious(lane) {
+            if lanes.mode_of(lane) == Mode::Off {
+                return self.run(request, None);
+            }
             let arrival;
             (request, arrival) = self.shared.arrival(lane, request);
             arrival

@@ -199,6 +199,48 @@ async fn shadow_mode_lets_pass_and_counts() {
 }
 
 #[tokio::test]
+async fn one_lane_may_be_tried_out_while_the_others_enforce() {
+    let lane = |name| LaneConfig::new(name).cap(0.5);
+    let layer = BulkheadLayer::builder(places(2))
+        .lane(lane("core"))
+        .lane(lane("tried").mode(Mode::Shadow))
+        .lane(lane("off").mode(Mode::Off))
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let mut running = Vec::new();
+    for lane in ["core", "tried", "tried", "off", "off"] {
+        running.push(call(&mut service, request_in(lane)).await);
+    }
+    let refused = call(&mut service, request_in("core")).await.await.unwrap();
+    assert_eq!((refused.status().as_u16(), inner.calls()), (503, 5));
+    let seen: Vec<_> = handle
+        .snapshot()
+        .lanes
+        .iter()
+        .map(|lane| (lane.mode, lane.in_flight, lane.rejected.total()))
+        .collect();
+    let expected = [
+        (Mode::Enforce, 1, 1),
+        (Mode::Shadow, 2, 1),
+        (Mode::Off, 0, 0),
+    ];
+    assert_eq!(seen, expected);
+    // The milder one of both holds.
+    handle.set_mode(Mode::Shadow);
+    running.push(call(&mut service, request_in("core")).await);
+    running.push(call(&mut service, request_in("off")).await);
+    assert_eq!(handle.snapshot().in_flight, 4);
+    handle.set_mode(Mode::Off);
+    running.push(call(&mut service, request_in("tried")).await);
+    assert_eq!((in_flight(&handle), inner.calls()), (4, 8));
+    drop(running);
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
 async fn a_drain_refuses_newcomers_and_ends_with_the_last_body() {
     let layer = one_lane(2, LaneConfig::new("core"));
     let handle = layer.handle();

@@ -302,6 +302,19 @@ async fn a_drain_in_shadow_waits_until_places_are_taken_back_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_cut_in_a_lane_that_is_tried_out() {
+    let lane = LaneConfig::new("core").max_hold(SECOND).mode(Mode::Shadow);
+    let layer = one_lane(1, lane);
+    let (service, inner) = inner();
+    let mut running = tokio::spawn(call(&mut layer.layer(service), request()).await);
+    let call = inner.next_call().await;
+    assert!(timeout(10 * SECOND, &mut running).await.is_err());
+    call.respond(Response::new(Body::empty()));
+    assert_eq!(running.await.unwrap().unwrap().status(), 200);
+    assert_eq!(first_lane(&layer.handle()).rejected.max_hold, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_kill_switch_stops_refusing_waiting_and_cutting() {
     let lane = LaneConfig::new("core").max_hold(SECOND).queue(1);
     let layer = one_lane(1, lane);

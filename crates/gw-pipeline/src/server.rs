@@ -68,6 +68,8 @@ mod service;
 mod shutdown;
 mod stream;
 mod supervisor;
+#[cfg(feature = "metrics")]
+mod telemetry;
 mod workers;
 
 use std::convert::Infallible;
@@ -88,6 +90,8 @@ pub use self::closed::{CloseReason, Closed};
 pub use self::config::{ServerConfig, ServerConfigBuilder};
 pub use self::handle::{ListenerSnapshot, ServerHandle, Snapshot};
 pub use self::shutdown::Drained;
+#[cfg(feature = "metrics")]
+pub use self::telemetry::describe;
 pub use self::workers::Workers;
 
 use self::accept::{Backoff, backlog, is_about_one_connection, unless};

@@ -174,6 +174,48 @@ async fn what_has_no_route_is_refused_last() {
     assert_eq!(early.status(), StatusCode::NOT_FOUND);
 }
 
+#[tokio::test]
+async fn a_lanes_own_listener_has_its_routes_only() {
+    let logs = Lane::new("logs");
+    let table = RouteTable::builder()
+        .route(Route::prefix("logs", "/logs").lane(logs.clone()))
+        .route(Route::prefix("core", "/core").lane(Lane::new("core")))
+        .build()
+        .unwrap();
+    let (sender, lanes) = std::sync::mpsc::channel();
+    let note = tower::util::MapRequestLayer::new(move |request: Request<_>| {
+        let lane = request.extensions().get::<Lane>();
+        sender.send(lane.map(|it| it.as_str().to_owned())).unwrap();
+        request
+    });
+    let pipeline = Pipeline::builder()
+        .route_resolve(RouteResolveLayer::new(table).only_lane(logs))
+        .admit(plain(note))
+        .forward(service_fn(async |_: Request<_>| {
+            Ok::<_, Rejection>(Response::new(Body::empty()))
+        }))
+        .build();
+    for (path, status, route) in [
+        ("/logs/x", 200, Some(0)),
+        // Who calls what is not there takes a place of this lane, and none of another.
+        ("/core", 404, None),
+        ("/nowhere", 404, None),
+    ] {
+        let record = Record::default();
+        let mut request = request("GET", path);
+        request.extensions_mut().insert(record.clone());
+        let response = pipeline.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(lanes.try_recv().unwrap().as_deref(), Some("logs"), "{path}");
+        let found = record
+            .exchange()
+            .route
+            .as_ref()
+            .and_then(RouteMatch::ordinal);
+        assert_eq!(found, route, "{path}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_ends_an_exchange() {
     let never = service_fn(async |_| {

@@ -2,11 +2,13 @@
 //! traffic does.
 
 mod access;
+mod lanes;
 mod limits;
 mod logs;
 mod upstreams;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,14 +16,12 @@ use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use gw_bulkhead::{AdaptiveSnapshot, LaneSnapshot};
 use gw_observe::AccessLogHandle;
-use gw_pipeline::server::ServerHandle;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub use self::access::Token;
 use crate::assembly::{Controls, LimitControls};
-use crate::gateway::Metrics;
+use crate::gateway::{Addresses, Connections, Metrics};
 use crate::readiness::Readiness;
 
 /// What the admin listener shows.
@@ -35,8 +35,12 @@ pub struct Admin {
     pub log: AccessLogHandle,
     /// What is behind `/lanes`, `/limits`, `/upstreams` and `/logs`.
     pub controls: Controls,
-    /// The connections behind `/`.
-    pub server: ServerHandle,
+    /// The connections behind `/` and `/lanes`.
+    pub connections: Connections,
+    /// Where the gateway listens.
+    pub addresses: Addresses,
+    /// How many threads lanes have, those that have any.
+    pub lane_threads: Arc<BTreeMap<String, u32>>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -52,7 +56,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
     let router = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
-        .route("/lanes", get(lanes))
+        .route("/lanes", get(lanes::page))
         .route("/limits", get(limits::page))
         .route("/upstreams", get(upstreams::page))
         .route("/access-log", get(access_log))
@@ -65,10 +69,17 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
 }
 
 async fn index(State(admin): State<Admin>) -> Response {
-    let server = admin.server.snapshot();
+    let (mut active, mut accepted, mut listeners) = (0, 0, Map::new());
+    for listening in admin.connections.iter() {
+        let numbers = listening.handle.snapshot();
+        active += numbers.active;
+        accepted += numbers.accepted;
+        let numbers = json!({ "active": numbers.active, "accepted": numbers.accepted });
+        listeners.insert(listening.name.clone(), numbers);
+    }
     json_page(&json!({
         "phase": admin.readiness.phase().as_str(),
-        "connections": { "active": server.active, "accepted": server.accepted },
+        "connections": { "active": active, "accepted": accepted, "listeners": listeners },
         "pages": ["/metrics", "/lanes", "/limits", "/upstreams", "/logs", "/access-log"],
     }))
 }
@@ -80,6 +91,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .upstreams
         .iter()
         .for_each(|it| it.upstream.record_gauges());
+    admin
+        .connections
+        .iter()
+        .for_each(|listening| listening.handle.record_gauges(&listening.name));
     let limits = admin.controls.limits.iter();
     limits
         .flat_map(LimitControls::handles)
@@ -90,62 +105,6 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let text = admin.metrics.render();
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, format), NO_STORE], text).into_response()
-}
-
-async fn lanes(State(admin): State<Admin>) -> Response {
-    let snapshot = admin.controls.lanes.snapshot();
-    let lanes: Vec<_> = snapshot.lanes.iter().map(lane).collect();
-    let load = format!("{:?}", snapshot.load).to_lowercase();
-    json_page(&json!({
-        "total": snapshot.total,
-        "in_flight": snapshot.in_flight,
-        "load": load,
-        "lanes": lanes,
-    }))
-}
-
-fn lane(lane: &LaneSnapshot) -> Value {
-    let rejected = lane.rejected;
-    let per_key = lane.per_key.map(
-        |counted| json!({ "max": counted.max, "keys": counted.keys, "busiest": counted.busiest }),
-    );
-    json!({
-        "name": lane.name.as_str(),
-        "in_flight": lane.in_flight,
-        "limit": lane.limit,
-        "guaranteed": lane.guaranteed,
-        "adaptive": lane.adaptive.as_ref().map(adaptive),
-        "queued": lane.queued,
-        "admitted": lane.admitted,
-        "rejected": {
-            "lane_full": rejected.lane_full,
-            "queue_full": rejected.queue_full,
-            "queue_timeout": rejected.queue_timeout,
-            "draining": rejected.draining,
-            "max_hold": rejected.max_hold,
-            "per_key": rejected.per_key,
-            "pressure": rejected.pressure,
-        },
-        "per_key": per_key,
-    })
-}
-
-/// How a limit is found; times in milliseconds.
-fn adaptive(adaptive: &AdaptiveSnapshot) -> Value {
-    let report = adaptive.report;
-    let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
-    json!({
-        "algorithm": adaptive.algorithm,
-        "min": adaptive.min,
-        "max": adaptive.max,
-        "state": report.state,
-        "latency_ms": millis(report.latency),
-        "baseline_ms": millis(report.baseline),
-        "gradient_percent": report.gradient_percent,
-        "windows": adaptive.windows,
-        "answered": adaptive.answered,
-        "dropped": adaptive.dropped,
-    })
 }
 
 /// What has become of the line of each request that has ended. The entries but for `requests` add up to it.

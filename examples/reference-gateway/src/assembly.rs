@@ -11,10 +11,12 @@ pub mod observe;
 mod routes;
 mod upstreams;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use gw_bulkhead::BulkheadHandle;
 use gw_core::Respond;
+use gw_core::context::Lane;
 use gw_core::key::TrustedProxies;
 use gw_observe::{ObserveLayer, ResponseBody};
 use gw_pipeline::inbound::{
@@ -49,6 +51,15 @@ pub struct Controls {
     pub logs: Option<LogControls>,
 }
 
+/// What serves the listeners of a gateway. They are instances of one pipeline, with the same limits, lanes and upstreams.
+#[derive(Debug)]
+pub struct Services<S> {
+    /// For those of `[server]`: all routes.
+    pub all: S,
+    /// For those of lanes, by the lane's name: the lane's routes.
+    pub lanes: BTreeMap<String, S>,
+}
+
 /// A gateway's service: cheap to clone, once for each connection.
 pub trait Gateway:
     Service<
@@ -74,7 +85,7 @@ impl<S> Gateway for S where
 {
 }
 
-/// The service, with `observe` outermost, and its controls; `logs` is what routes with that service end in. Threads of
+/// The services, with `observe` outermost, and their controls; `logs` is what routes with that service end in. Threads of
 /// lanes are running when it returns.
 ///
 /// # Errors
@@ -82,9 +93,9 @@ impl<S> Gateway for S where
 /// If the configuration asks for what cannot be built, or for what must not be left out silently.
 pub fn assemble(
     config: &Config,
-    observe: ObserveLayer,
+    observe: &ObserveLayer,
     logs: Option<&Logs>,
-) -> Result<(impl Gateway + use<>, Controls), Fault> {
+) -> Result<(Services<impl Gateway + use<>>, Controls), Fault> {
     fault::refuse_unsupported(config)?;
     let server = &config.server;
     let proxies = TrustedProxies::new(server.trusted_proxies.iter().copied());
@@ -105,40 +116,51 @@ pub fn assemble(
         logs: logs.map(Logs::controls),
     };
 
-    let service = Pipeline::builder()
-        .observe(observe)
-        .answer(
-            AnswerLayer::new()
-                .on_reject(respond.clone())
-                .headers(response_headers(&config.response)),
-        )
-        .request_id(request_id(&server.request_id, &proxies))
-        .route_resolve(
-            RouteResolveLayer::new(routes)
-                .head_limits(head_limits(server))
-                .encoded_slash(encoded_slash(server.encoded_slash))
-                .max_body_bytes(server.max_body_bytes)
-                .body_timers(BodyTimers::new(
-                    server.body_idle_timeout,
-                    server.min_body_rate,
-                ))
-                .not_found(not_found(server.not_found))
-                .on_reject(respond.clone()),
-        )
-        .ip_filter(ip_filter(config, proxies).on_reject(respond.clone()))
-        .pre_auth_limit(limits)
-        .admit(lanes)
-        .authenticate(authenticate::authenticate(config)?.on_reject(respond.clone()))
-        .post_auth_limit(consumer_limits)
-        .authorize(authenticate::authorize(config).on_reject(respond.clone()))
-        .transform(IdentityHeadersLayer::new(identity_headers(config)))
-        .forward_keeping_deadline(dispatch::Dispatch::new(
-            forward,
-            logs.map(|logs| logs.intake(respond)),
-            config.auth.forward_credentials,
+    let resolve = RouteResolveLayer::new(routes)
+        .head_limits(head_limits(server))
+        .encoded_slash(encoded_slash(server.encoded_slash))
+        .max_body_bytes(server.max_body_bytes)
+        .body_timers(BodyTimers::new(
+            server.body_idle_timeout,
+            server.min_body_rate,
         ))
-        .build();
-    Ok((service, controls))
+        .not_found(not_found(server.not_found))
+        .on_reject(respond.clone());
+    let authenticate = authenticate::authenticate(config)?.on_reject(respond.clone());
+    // Layers keep their state when they are cloned, so what one service counts all of them know.
+    let service = |resolve| {
+        Pipeline::builder()
+            .observe(observe.clone())
+            .answer(
+                AnswerLayer::new()
+                    .on_reject(respond.clone())
+                    .headers(response_headers(&config.response)),
+            )
+            .request_id(request_id(&server.request_id, &proxies))
+            .route_resolve(resolve)
+            .ip_filter(ip_filter(config, proxies.clone()).on_reject(respond.clone()))
+            .pre_auth_limit(limits.clone())
+            .admit(lanes.clone())
+            .authenticate(authenticate.clone())
+            .post_auth_limit(consumer_limits.clone())
+            .authorize(authenticate::authorize(config).on_reject(respond.clone()))
+            .transform(IdentityHeadersLayer::new(identity_headers(config)))
+            .forward_keeping_deadline(dispatch::Dispatch::new(
+                forward.clone(),
+                logs.map(|logs| logs.intake(respond.clone())),
+                config.auth.forward_credentials,
+            ))
+            .build()
+    };
+    let of_lane = |name: &str| service(resolve.clone().only_lane(Lane::new(name)));
+    let own_listeners = config.lanes.own_listeners();
+    let services = Services {
+        lanes: own_listeners
+            .map(|(name, _)| (name.to_owned(), of_lane(name)))
+            .collect(),
+        all: service(resolve),
+    };
+    Ok((services, controls))
 }
 
 fn respond(response: &table::Response) -> Respond {

@@ -1,34 +1,41 @@
 //! A gateway's life: listeners, traffic, the end.
 //!
-//! The traffic has the configured number of threads, each with a runtime of its own, and one runtime that accepts. The health
-//! listener, the admin listener and the delivery of logs have a thread and a runtime each, so that they go on whatever the
+//! The traffic has the configured number of threads, each with a runtime of its own, and one runtime that accepts. A lane's
+//! own listeners have the same once more, as many threads as the lane, so that its clients reach nothing that the others
+//! use before they are admitted. The health listener, the admin listener and the delivery of logs have a thread and a runtime each, so that they go on whatever the
 //! traffic does. They are there before the traffic begins, and end after it: first the delivery, which nothing is added to
 //! then, and last the listeners, so that an operator sees all of it.
 
+mod front;
 mod listeners;
 mod metrics;
 mod own_thread;
 mod side;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::num::NonZeroUsize;
+use std::net::TcpListener;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
-use gw_pipeline::server::{Drained, Server, ServerConfig, Workers};
-use tokio::net::TcpListener;
+use gw_pipeline::server::{Drained, ServerConfig};
 use tokio::runtime::Builder;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 
+use self::front::{Apart, Front};
+pub use self::front::{Connections, Listening};
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 pub use self::metrics::Metrics;
 use self::own_thread::OwnThread;
 use crate::admin::{self, Admin, Token};
-use crate::assembly::{self, Controls, Fault, Gateway, Logs, assemble, close_stores, observe};
+use crate::assembly::{
+    self, Controls, Fault, Gateway, Logs, Services, assemble, close_stores, observe,
+};
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
@@ -49,8 +56,8 @@ pub struct Prepared<S> {
 #[derive(Debug)]
 struct Parts<S> {
     token: Option<Token>,
-    server: Server,
-    service: S,
+    server: ServerConfig,
+    services: Services<S>,
     controls: Controls,
     logs: Option<Logs>,
 }
@@ -64,7 +71,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     // The log may be one that another gateway is writing, so that it is not opened here.
     let log = observe::access_log(config).check();
     log.map_err(|error| observe::fault(&error))?;
-    build(config, observe::layer(config, None)?, Logs::plan(config)?).map(drop)
+    build(config, &observe::layer(config, None)?, Logs::plan(config)?).map(drop)
 }
 
 /// Builds a gateway, opens its listeners, then its access log and the queue of its log intake.
@@ -80,7 +87,7 @@ pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
     let log = observe::access_log(&config).start();
     let log = log.map_err(|error| observe::fault(&error))?;
     let logs = Logs::open(&config)?;
-    let parts = build(&config, observe::layer(&config, Some(&log))?, logs)?;
+    let parts = build(&config, &observe::layer(&config, Some(&log))?, logs)?;
     Ok(Prepared {
         config,
         log,
@@ -91,7 +98,7 @@ pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
 
 fn build(
     config: &Config,
-    observe: ObserveLayer,
+    observe: &ObserveLayer,
     logs: Option<Logs>,
 ) -> Result<Parts<impl Gateway + use<>>, Fault> {
     let token = match &config.admin.token_file {
@@ -100,12 +107,12 @@ fn build(
         ),
         None => None,
     };
-    let server = Server::new(server_config(&config.server)?);
-    let (service, controls) = assemble(config, observe, logs.as_ref())?;
+    let server = server_config(&config.server)?;
+    let (services, controls) = assemble(config, observe, logs.as_ref())?;
     Ok(Parts {
         token,
         server,
-        service,
+        services,
         controls,
         logs,
     })
@@ -140,11 +147,12 @@ impl<S: Gateway> Prepared<S> {
         let Parts {
             token,
             server,
-            service,
+            services,
             controls,
             logs,
         } = parts;
         let metrics = Metrics::installed();
+        let addresses = listeners.addresses().clone();
         let readiness = Readiness::default();
 
         let system =
@@ -155,16 +163,25 @@ impl<S: Gateway> Prepared<S> {
             // Here and not on the traffic's threads: they may be what has no time to look.
             runtime.spawn(controls.lanes.pressure().watch_memory(thresholds));
         }
-        let workers =
-            Workers::start("gw-traffic", threads(config.server.threads)).map_err(system)?;
-        let server = server.workers(workers);
         let limits = controls.limits.clone();
+        let shared = Front::new(
+            "gw-traffic",
+            threads(config.server.threads),
+            server.clone(),
+            services.all,
+            listeners.traffic,
+        );
+        let shared = shared.map_err(system)?;
+        let lanes = of_lanes(&config, &server, services.lanes, listeners.lanes)?;
+        let threads = front::threads(&shared, &lanes);
         let admin = Admin {
             readiness: readiness.clone(),
             metrics: metrics.clone(),
             log: log.handle(),
             controls,
-            server: server.handle(),
+            connections: Connections::of(&shared, &lanes),
+            addresses,
+            lane_threads: Arc::new(lane_threads(&config)),
         };
         let health = health::router(readiness.clone());
         // Dropped at the end, after the traffic: readiness and numbers can be read while requests drain.
@@ -180,20 +197,17 @@ impl<S: Gateway> Prepared<S> {
         });
         let delivery = delivery.transpose().map_err(system)?;
 
-        let drained = runtime.block_on(traffic(
-            &config,
-            &server,
-            listeners.traffic,
-            service,
-            &readiness,
-            stop,
-        ));
+        let lanes = lanes.into_iter().map(|(name, front)| {
+            let apart = front.serve_apart(&format!("gw-listen-{name}"));
+            apart.map_err(|error| refused_threads(&name, &error))
+        });
+        let lanes: Vec<Apart> = lanes.collect::<Result<_, _>>()?;
+        let drained = runtime.block_on(traffic(&config, shared, lanes, &readiness, stop));
         // Here, as connections to stores may be kept by the traffic's threads, which end below.
         runtime.block_on(close_stores(&limits, CLOSE_STORES));
         // Tasks that outlived the grace are not waited for.
         runtime.shutdown_background();
-        // With its threads the last of what they ran ends, and has its line.
-        drop(server);
+        drop(threads);
         // Waits until what was taken is stored, and the queue's directory is free.
         drop(delivery);
         // Writes what is left of the access log, and waits for it, but not for long.
@@ -203,37 +217,67 @@ impl<S: Gateway> Prepared<S> {
 }
 
 /// Serves all listeners until `stop`, then through delay and grace.
-async fn traffic(
+async fn traffic<S: Gateway>(
     config: &Config,
-    server: &Server,
-    listeners: Vec<std::net::TcpListener>,
-    service: impl Gateway,
+    shared: Front<S>,
+    mut lanes: Vec<Apart>,
     readiness: &Readiness,
     stop: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
-    let (close, closing) = watch::channel(());
-    let mut serving = JoinSet::new();
-    for listener in listeners {
-        let listener = TcpListener::from_std(listener)?;
-        let (server, service, mut closing) = (server.clone(), service.clone(), closing.clone());
-        serving.spawn(async move {
-            // An error means that the sender is gone, which is the same.
-            let closed = async move { drop(closing.changed().await) };
-            server.serve(listener, service, closed).await
-        });
-    }
+    let (close, closed) = oneshot::channel::<()>();
+    let shared = tokio::spawn(shared.serve(async { drop(closed.await) }));
     readiness.enter(Phase::Ready);
     stop.await;
     readiness.enter(Phase::Draining);
     tokio::time::sleep(config.server.drain_delay).await;
     drop(close);
-    let mut all = Drained::default();
-    while let Some(drained) = serving.join_next().await {
-        let drained = drained.map_err(io::Error::other)?;
-        all.connections_cut += drained.connections_cut;
-        all.requests_cut += drained.requests_cut;
+    lanes.iter_mut().for_each(Apart::close);
+    let mut all = shared.await.map_err(io::Error::other)??;
+    for lane in lanes {
+        front::add(&mut all, lane.drained().await?);
     }
     Ok(all)
+}
+
+/// The fronts of lanes that have listeners, by the lane's name.
+fn of_lanes<S: Gateway>(
+    config: &Config,
+    server: &ServerConfig,
+    mut services: BTreeMap<String, S>,
+    mut listeners: BTreeMap<String, Vec<TcpListener>>,
+) -> Result<Vec<(String, Front<S>)>, Fault> {
+    let mut fronts = Vec::new();
+    for (name, lane) in config.lanes.own_listeners() {
+        let (Some(service), Some(listeners)) = (services.remove(name), listeners.remove(name))
+        else {
+            continue;
+        };
+        let threads = lane.threads.map_or(1, NonZeroU32::get);
+        let threads = usize::try_from(threads).unwrap_or(usize::MAX);
+        let name = name.to_owned();
+        let front = Front::new(
+            &format!("gw-conn-{name}"),
+            threads,
+            server.clone(),
+            service,
+            listeners,
+        );
+        let front = front.map_err(|error| refused_threads(&name, &error))?;
+        fronts.push((name, front));
+    }
+    Ok(fronts)
+}
+
+fn lane_threads(config: &Config) -> BTreeMap<String, u32> {
+    let lanes = config.lanes.lane.iter();
+    lanes
+        .filter_map(|(name, lane)| Some((name.clone(), lane.threads?.get())))
+        .collect()
+}
+
+fn refused_threads(lane: &str, error: &io::Error) -> Fault {
+    let message = format!("the system refuses: {error}");
+    Fault::new(format!("lanes.lane.{lane}.threads"), message)
 }
 
 /// One thread per core, unless it is said how many.

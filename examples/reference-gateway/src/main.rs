@@ -73,6 +73,11 @@ fn serve(path: &Path) -> Result<(), String> {
     for address in &addresses.traffic {
         eprintln!("listening on http://{address}");
     }
+    for (lane, addresses) in &addresses.lanes {
+        for address in addresses {
+            eprintln!("lane {lane} on http://{address}");
+        }
+    }
     eprintln!(
         "health on http://{}, admin on http://{}",
         addresses.health, addresses.admin

@@ -78,14 +78,10 @@ fn limits(config: &Config, notes: &mut Notes) {
 }
 
 fn lanes(config: &Config, notes: &mut Notes) {
-    for (name, lane) in &config.lanes.lane {
-        let enforced = "is \"enforce\" in this version; `lanes.mode` switches all lanes";
-        notes.explain(
-            lane.mode != Mode::Enforce,
-            format!("lanes.lane.{name}.mode"),
-            enforced,
-        );
-        notes.note(!lane.listen.is_empty(), format!("lanes.lane.{name}.listen"));
+    let nobody = "no route is in this lane: every request is answered 404 there";
+    for (name, _) in config.lanes.own_listeners() {
+        let routed = config.routes.iter().any(|route| route.lane == *name);
+        notes.explain(!routed, format!("lanes.lane.{name}.listen"), nobody);
     }
 }
 

@@ -15,7 +15,7 @@ impl Lanes {
     ///
     /// It asks for no key and no deadline. In lanes that look at them, use [`Lanes::enter`] at once.
     pub fn try_admit(&self, lane: LaneId) -> Option<Permit> {
-        if self.0.sheds(lane, None) && self.0.mode() == Mode::Enforce {
+        if self.0.sheds(lane, None) && self.0.mode_of(lane) == Mode::Enforce {
             return None;
         }
         self.admit_plainly(lane)
@@ -35,7 +35,7 @@ impl Lanes {
     pub fn enter(&self, lane: LaneId, arrival: impl Into<Arrival>) -> Entry {
         let arrival = arrival.into();
         let inner = &self.0;
-        let mode = inner.mode();
+        let mode = inner.mode_of(lane);
         inner.reap(arrival.at);
         let (stake, barred) = inner.screen(lane, &arrival, mode);
         let entry = match (barred, mode) {
@@ -84,7 +84,7 @@ impl Lanes {
         if taken == Err(NoPlace::Draining) {
             return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
         }
-        let full = taken.is_err() && inner.mode() == Mode::Shadow;
+        let full = taken.is_err() && inner.mode_of(lane) == Mode::Shadow;
         if let Some(reason) = counted.or(full.then_some(Reason::LaneFull)) {
             inner.refuse(lane, reason, arrival.at);
         }

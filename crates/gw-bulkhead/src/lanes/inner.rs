@@ -80,6 +80,11 @@ impl Inner {
         }
     }
 
+    /// What holds for the requests of one lane.
+    pub(super) fn mode_of(&self, id: LaneId) -> Mode {
+        self.mode().milder(self.lane(id).config.mode)
+    }
+
     /// Takes a place, or does not. It is exact: no lane is above its cap for an instant, none is refused a place within
     /// its guarantee, and none borrows while `total` are in flight.
     ///

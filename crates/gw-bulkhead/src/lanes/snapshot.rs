@@ -10,7 +10,7 @@ use crate::pressure::Load;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// What the lanes do.
+    /// What the lanes do, unless one is milder.
     pub mode: Mode,
     /// Whether they refuse everybody, for good.
     pub draining: bool,
@@ -30,6 +30,8 @@ pub struct Snapshot {
 pub struct LaneSnapshot {
     /// Its name.
     pub name: Lane,
+    /// What it does: its own mode or that of all lanes, whichever is milder.
+    pub mode: Mode,
     /// How critical its requests are.
     pub criticality: Criticality,
     /// How many places are its own.

@@ -11,7 +11,7 @@ use super::lane_counter::LaneCounter;
 use super::limiter::{Bounds, Limiter, Run};
 use super::service_time::ServiceTime;
 use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
-use crate::config::Shares;
+use crate::config::{Mode, Shares};
 use crate::lane::{LaneConfig, Sample};
 use crate::limit::{Adaptive, Outcome};
 use crate::sync::{AtomicU64, Ordering, Padded};
@@ -120,7 +120,9 @@ impl LaneState {
             hot: Padded(Hot {
                 counter: LaneCounter::new(),
                 limits: AtomicU64::new(limits.pack()),
-                curious: config.deadline_aware || config.per_key.is_some(),
+                curious: config.deadline_aware
+                    || config.per_key.is_some()
+                    || config.mode != Mode::Enforce,
             }),
             shares,
             limiter,
@@ -229,7 +231,7 @@ impl LaneState {
         self.drain.wait_behind(self.hot.counter.load().waiting())
     }
 
-    pub(super) fn snapshot(&self) -> LaneSnapshot {
+    pub(super) fn snapshot(&self, mode: Mode) -> LaneSnapshot {
         let word = self.hot.counter.load();
         let limits = self.limits();
         let [
@@ -248,6 +250,7 @@ impl LaneState {
             .map(|tally| tally.load(std::sync::atomic::Ordering::Relaxed));
         LaneSnapshot {
             name: self.config.name.clone(),
+            mode: mode.milder(self.config.mode),
             criticality: self.config.criticality,
             guaranteed: limits.guaranteed,
             limit: limits.cap,

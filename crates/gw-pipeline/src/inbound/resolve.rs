@@ -1,7 +1,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gw_core::context::{Criticality, Deadline};
+use gw_core::context::{Criticality, Deadline, Lane};
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
@@ -37,6 +37,7 @@ pub struct RouteResolveLayer<R = Respond> {
     max_body_bytes: u64,
     body_timers: BodyTimers,
     not_found: NotFound,
+    only_lane: Option<Lane>,
     // Whether a terminal stands behind, which answers late refusals.
     in_pipeline: bool,
     on_reject: R,
@@ -67,6 +68,7 @@ impl RouteResolveLayer {
             max_body_bytes: 2 * 1024 * 1024,
             body_timers: BodyTimers::default(),
             not_found: NotFound::default(),
+            only_lane: None,
             in_pipeline: false,
             on_reject: Respond::new(),
         }
@@ -109,6 +111,16 @@ impl<R> RouteResolveLayer<R> {
         self
     }
 
+    /// Serves the routes of this lane only, as a listener of the lane's own does: a request for a route of another lane, or
+    /// of none, has no route here. What has no route is in this lane too, unless an earlier stage has chosen one.
+    ///
+    /// The route is found among all routes: one that another lane's more specific route covers does not become this one's.
+    #[must_use]
+    pub fn only_lane(mut self, lane: Lane) -> Self {
+        self.only_lane = Some(lane);
+        self
+    }
+
     /// Renders refusals with `on_reject`.
     #[must_use]
     pub fn on_reject<R2>(self, on_reject: R2) -> RouteResolveLayer<R2> {
@@ -119,6 +131,7 @@ impl<R> RouteResolveLayer<R> {
             max_body_bytes: self.max_body_bytes,
             body_timers: self.body_timers,
             not_found: self.not_found,
+            only_lane: self.only_lane,
             in_pipeline: self.in_pipeline,
             on_reject,
         }
@@ -127,7 +140,7 @@ impl<R> RouteResolveLayer<R> {
     fn resolve(&self, parts: &mut Parts) -> Result<u64, Rejection> {
         normalize_head(parts, self.limits, self.encoded_slash)?;
         let late = self.not_found == NotFound::AfterAuth && self.in_pipeline;
-        let (route_match, limit) = match self.table.find(parts) {
+        let (route_match, limit) = match self.table.find(parts, self.only_lane.as_ref()) {
             Found::Route(route) => {
                 let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
                 stamp(&mut parts.extensions, route);
@@ -139,6 +152,9 @@ impl<R> RouteResolveLayer<R> {
                     return Err(refused);
                 }
                 parts.extensions.insert(LateRefusal(refused));
+                if let Some(lane) = &self.only_lane {
+                    parts.extensions.get_or_insert_with(|| lane.clone());
+                }
                 let unmatched = self.table.unmatched();
                 parts.extensions.insert(unmatched.clone());
                 (unmatched, self.max_body_bytes)

@@ -49,6 +49,14 @@ impl ServerHandle {
         Self { registry }
     }
 
+    /// Sets the gauge of open connections to how many there are now, under this name of what the server listens on: one
+    /// out of few, since it is a label. To be called when metrics are read, or at intervals.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn record_gauges(&self, listener: &str) {
+        super::telemetry::connections(listener, self.registry.active());
+    }
+
     /// The numbers now. Takes the lock of the connection table for a moment.
     pub fn snapshot(&self) -> Snapshot {
         let counters = &self.registry.counters;

@@ -49,6 +49,7 @@ fn lane(name: &str, written: &table::Lane) -> LaneConfig {
         .queue(written.queue)
         .queue_timeout(written.queue_timeout)
         .hold(hold(written.hold))
+        .mode(mode(written.mode))
         .threads(threads);
     let lane = match written.max_hold {
         Some(limit) => lane.max_hold(limit),

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
@@ -8,6 +9,8 @@ use crate::config::Config;
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) traffic: Vec<TcpListener>,
+    /// Those of lanes, by the lane's name.
+    pub(super) lanes: BTreeMap<String, Vec<TcpListener>>,
     pub(super) health: TcpListener,
     pub(super) admin: TcpListener,
     addresses: Addresses,
@@ -17,30 +20,34 @@ pub(super) struct Listeners {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
     pub traffic: Vec<SocketAddr>,
+    /// By the name of a lane that has listeners of its own.
+    pub lanes: BTreeMap<String, Vec<SocketAddr>>,
     pub health: SocketAddr,
     pub admin: SocketAddr,
 }
 
 impl Listeners {
     pub(super) fn open(config: &Config) -> Result<Self, Fault> {
-        let listen = config.server.listen.iter().enumerate();
-        let traffic =
-            listen.map(|(index, &address)| open(address, || format!("server.listen[{index}]")));
-        let traffic: Vec<TcpListener> = traffic.collect::<Result<_, _>>()?;
+        let traffic = open_all(&config.server.listen, "server.listen")?;
         let health = open(config.health.listen, || "health.listen".to_owned())?;
         let admin = open(config.admin.listen, || "admin.listen".to_owned())?;
-        let local = |listener: &TcpListener| {
-            listener
-                .local_addr()
-                .map_err(|error| Fault::new("server.listen", error.to_string()))
-        };
+        let mut lanes = BTreeMap::new();
+        for (name, lane) in config.lanes.own_listeners() {
+            let opened = open_all(&lane.listen, &format!("lanes.lane.{name}.listen"))?;
+            lanes.insert(name.to_owned(), opened);
+        }
         let addresses = Addresses {
-            traffic: traffic.iter().map(local).collect::<Result<_, _>>()?,
+            traffic: local_all(&traffic)?,
+            lanes: lanes
+                .iter()
+                .map(|(name, listeners)| Ok((name.clone(), local_all(listeners)?)))
+                .collect::<Result<_, _>>()?,
             health: local(&health)?,
             admin: local(&admin)?,
         };
         Ok(Self {
             traffic,
+            lanes,
             health,
             admin,
             addresses,
@@ -50,6 +57,22 @@ impl Listeners {
     pub(super) const fn addresses(&self) -> &Addresses {
         &self.addresses
     }
+}
+
+fn open_all(addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, Fault> {
+    let addresses = addresses.iter().enumerate();
+    addresses
+        .map(|(index, &address)| open(address, || format!("{key}[{index}]")))
+        .collect()
+}
+
+fn local_all(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Fault> {
+    listeners.iter().map(local).collect()
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, Fault> {
+    let address = listener.local_addr();
+    address.map_err(|error| Fault::new("server.listen", error.to_string()))
 }
 
 fn open(address: SocketAddr, key: impl FnOnce() -> String) -> Result<TcpListener, Fault> {

@@ -40,6 +40,7 @@ impl Metrics {
         gw_observe::describe();
         gw_retry::describe();
         gw_logingest::describe();
+        gw_pipeline::server::describe();
         gw_pipeline::upstream::describe();
         metrics
     }

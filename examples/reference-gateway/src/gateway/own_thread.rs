@@ -41,10 +41,17 @@ impl OwnThread {
     }
 }
 
-impl Drop for OwnThread {
-    fn drop(&mut self) {
+impl OwnThread {
+    /// Tells it to end, and does not wait for that.
+    pub(super) fn stop(&mut self) {
         // Dropping the sender is the signal.
         self.stop = None;
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        self.stop();
         if let Some(thread) = self.thread.take() {
             // A panic over there has been printed, and must not become one here.
             _ = thread.join();

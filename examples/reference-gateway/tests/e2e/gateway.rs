@@ -208,6 +208,21 @@ impl Gateway {
         .await;
     }
 
+    /// The lane's first listener of its own.
+    pub(crate) fn listener_of(&self, lane: &str) -> SocketAddr {
+        let start = format!("lane {lane} on http://");
+        let mut lines = self.lines.seen.iter();
+        let address = lines.find_map(|line| line.strip_prefix(&start));
+        address.expect("a line for the lane").parse().unwrap()
+    }
+
+    /// What `/lanes` shows of this lane.
+    pub(crate) async fn lane(&self, name: &str) -> serde_json::Value {
+        let lanes = page(self.admin, "/lanes").await;
+        let found = entries(&lanes, "lanes").find(|entry| entry["name"] == name);
+        found.expect("the lane").clone()
+    }
+
     /// Waits until so many requests are in this lane.
     pub(crate) async fn lane_holds(&self, lane: &str, count: u64) {
         until(&format!("{count} requests in lane {lane}"), || async {

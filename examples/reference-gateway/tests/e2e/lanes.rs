@@ -4,7 +4,7 @@ use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Reply, Upstream, always, by_path};
 use gw_testkit::{Gate, within};
 
-use crate::gateway::{Gateway, all_to, config, route, upstream};
+use crate::gateway::{Gateway, all_to, check, config, route, upstream};
 use crate::http::{get, is_refusal, page, retry_after};
 
 /// A lane `slow` with two places and no queue, on threads of its own if asked, beside the default one.
@@ -172,4 +172,36 @@ async fn a_process_that_is_larger_than_it_may_be_refuses() {
     let gateway = Gateway::serve(&config(&off, &tables)).await;
     assert_eq!(get(gateway.traffic, "/").await.status(), 200);
     assert_eq!(page(gateway.admin, "/lanes").await["load"], "normal");
+}
+
+#[tokio::test]
+async fn a_lane_is_tried_out_while_another_enforces() {
+    let gate = Gate::new();
+    let lane = "mode = \"shadow\"\nthreads = 1";
+    let (gateway, upstream) = start(&gate, lane).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::connect(gateway.traffic).await;
+        client.get("/slow/head").await;
+        waiting.push(client);
+    }
+    upstream.arrived(3).await;
+    let slow = gateway.lane("slow").await;
+    assert_eq!(
+        (&slow["mode"], &slow["in_flight"], &slow["limit"]),
+        (&"shadow".into(), &3.into(), &2.into()),
+        "{slow}"
+    );
+    assert_eq!(slow["rejected"]["lane_full"], 1, "{slow}");
+    assert_eq!(gateway.lane("core").await["mode"], "enforce");
+    gate.open();
+    for client in &mut waiting {
+        assert_eq!(client.read_answer().await.text(), "late");
+    }
+    gateway.is_idle().await;
+
+    let tables = "[lanes.lane.core]\nguaranteed = 1.0\nmode = \"off\"\n".to_owned();
+    let said = check(&config("", &(tables + &all_to("http://127.0.0.1:1", "")))).await;
+    said.succeeded();
+    assert!(!said.err.contains("lanes"), "it has effect: {}", said.err);
 }

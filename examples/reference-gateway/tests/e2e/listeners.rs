@@ -14,14 +14,17 @@ async fn a_taken_address_is_told_with_its_line_and_key() {
         (1, "2:26", "server.listen[1]"),
         (2, "4:10", "health.listen"),
         (3, "6:10", "admin.listen"),
+        (4, "10:11", "lanes.lane.core.listen[0]"),
     ] {
         let pick = |index| if index == at { &address } else { &free };
         let text = format!(
-            "[server]\nlisten = [\"{}\", \"{}\"]\n[health]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n{}",
+            "[server]\nlisten = [\"{}\", \"{}\"]\n[health]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n\
+             [lanes.lane.core]\nguaranteed = 1.0\nthreads = 1\nlisten = [\"{}\"]\n{}",
             pick(0),
             pick(1),
             pick(2),
             pick(3),
+            pick(4),
             all_to("http://127.0.0.1:1", "")
         );
         let (_folder, file) = folder(&text);

@@ -20,6 +20,8 @@ mod faults;
 mod forwarding;
 mod gateway;
 mod http;
+mod isolation;
+mod lane_listeners;
 mod lanes;
 mod limits;
 mod listeners;

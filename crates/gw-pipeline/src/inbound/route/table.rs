@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use gw_core::context::RouteMatch;
+use gw_core::context::{Lane, RouteMatch};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, header};
 
@@ -72,10 +72,12 @@ impl RouteTable {
         &self.0.unmatched
     }
 
-    pub(in crate::inbound) fn find(&self, parts: &Parts) -> Found<'_> {
+    /// The route of a request, if it is one of the lane `only`, where one is given.
+    pub(in crate::inbound) fn find(&self, parts: &Parts, only: Option<&Lane>) -> Found<'_> {
         let mut search = Search {
             table: &self.0,
             parts,
+            only,
             methods: Vec::new(),
         };
         let path = parts.uri.path();
@@ -86,16 +88,24 @@ impl RouteTable {
         let segments = path.strip_prefix('/').unwrap_or(path).split('/');
         let whole = search.whole(&self.0.root, segments.clone());
         match whole.or_else(|| search.prefix(&self.0.root, segments)) {
-            Some(route) => Found::Route(route),
+            Some(route) if route.is_in(only) => Found::Route(route),
+            Some(_) => Found::Nothing,
             None if search.methods.is_empty() => Found::Nothing,
             None => Found::OtherMethods(search.methods),
         }
     }
 }
 
+impl RouteEntry {
+    fn is_in(&self, only: Option<&Lane>) -> bool {
+        only.is_none_or(|lane| self.policy.lane.as_ref() == Some(lane))
+    }
+}
+
 struct Search<'a, 'p> {
     table: &'a Table,
     parts: &'p Parts,
+    only: Option<&'p Lane>,
     /// The methods of routes that fit but for the method.
     methods: Vec<Method>,
 }
@@ -169,7 +179,7 @@ impl<'a> Search<'a, '_> {
             return false;
         }
         let method_fits = route.methods.is_empty() || route.methods.contains(&self.parts.method);
-        if !method_fits {
+        if !method_fits && route.is_in(self.only) {
             let unknown = route
                 .methods
                 .iter()

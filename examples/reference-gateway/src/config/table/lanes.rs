@@ -39,6 +39,12 @@ impl Lanes {
         self.lane.values().map(|lane| lane.guaranteed.get()).sum()
     }
 
+    /// The lanes that have listeners of their own.
+    pub(crate) fn own_listeners(&self) -> impl Iterator<Item = (&str, &Lane)> {
+        let lanes = self.lane.iter().map(|(name, lane)| (name.as_str(), lane));
+        lanes.filter(|(_, lane)| !lane.listen.is_empty())
+    }
+
     /// Whether the default lane is one that no table describes.
     pub(in crate::config) fn lacks_core(&self, default_lane: &str) -> bool {
         default_lane == Server::CORE_LANE && !self.lane.contains_key(default_lane)

@@ -8,7 +8,11 @@ fn table(routes: Vec<Route>) -> RouteTable {
 
 fn find(table: &RouteTable, request: http::request::Builder) -> String {
     let (parts, ()) = request.body(()).unwrap().into_parts();
-    match table.find(&parts) {
+    found(table.find(&parts, None))
+}
+
+fn found(found: Found<'_>) -> String {
+    match found {
         Found::Route(route) => route.route_match.name().to_owned(),
         Found::OtherMethods(methods) => format!("405 {methods:?}"),
         Found::Nothing => "404".to_owned(),
@@ -157,4 +161,37 @@ fn a_dot_at_the_end_of_a_host_changes_nothing() {
     }
     let request = Request::get("/").header("host", "shop.example..");
     assert_eq!(find(&table, request), "404");
+}
+
+#[test]
+fn only_the_routes_of_one_lane() {
+    let logs = Lane::new("logs");
+    let table = table(vec![
+        Route::prefix("logs", "/logs").lane(logs.clone()),
+        Route::path("upload", "/logs/upload")
+            .methods([Method::POST])
+            .lane(logs.clone()),
+        // More specific than the first one, which must not take its place.
+        Route::prefix("admin", "/logs/admin").lane(Lane::new("core")),
+        Route::path("other", "/other")
+            .methods([Method::POST])
+            .lane(Lane::new("core")),
+        Route::path("both", "/both")
+            .methods([Method::POST])
+            .lane(logs.clone()),
+        Route::path("both-put", "/both").methods([Method::PUT]),
+        Route::prefix("none", "/none"),
+    ]);
+    for (path, everywhere, in_lane) in [
+        ("/logs/x", "logs", "logs"),
+        ("/logs/upload", "logs", "logs"),
+        ("/logs/admin/users", "admin", "404"),
+        ("/other", "405 [POST]", "404"),
+        ("/both", "405 [POST, PUT]", "405 [POST]"),
+        ("/none", "none", "404"),
+    ] {
+        let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
+        assert_eq!(found(table.find(&parts, None)), everywhere, "{path}");
+        assert_eq!(found(table.find(&parts, Some(&logs))), in_lane, "{path}");
+    }
 }
