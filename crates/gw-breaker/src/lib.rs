@@ -14,9 +14,9 @@ mod handle;
 mod hub;
 mod late;
 mod layer;
-pub mod outlier;
 #[cfg(all(test, loom))]
 mod loom_tests;
+pub mod outlier;
 mod registry;
 mod rules;
 mod select;
