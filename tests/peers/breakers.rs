@@ -103,7 +103,7 @@ fn answer(body: Body) -> Answer {
     ready(Ok(response))
 }
 
-/// Its count window has no longer end than the history; its time window keeps all calls of its time, here 1 s.
+/// Its time window keeps each call and looks at all of them: a millisecond is about a thousand here.
 fn resilience(answer: fn(Request<()>) -> Answer) -> Result<Vec<Subject>> {
     let builder = || {
         CircuitBreakerLayer::builder()

@@ -47,6 +47,9 @@ pin_project! {
     }
 }
 
+/// An answer whose attempt is judged, or has its body to do so.
+type Judged<B, C, E> = Result<Response<ResponseBody<B, C>>, E>;
+
 /// How requests are judged and refused.
 #[derive(Debug, Clone)]
 pub(crate) struct Manner<C, R> {
@@ -160,7 +163,7 @@ impl<C: Classify + Clone, R> Manner<C, R> {
         &self,
         polled: Poll<Result<Response<B>, E>>,
         attempt: &mut Option<Attempt>,
-    ) -> Poll<Result<Response<ResponseBody<B, C>>, R::Error>>
+    ) -> Poll<Judged<B, C, R::Error>>
     where
         C: ClassifyError<E>,
         R: OnReject<Response<B>, E>,

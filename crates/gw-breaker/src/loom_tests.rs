@@ -134,12 +134,15 @@ fn what_comes_late_counts_for_no_other_generation() {
     loom::model(|| {
         let now = Instant::now();
         let window = Window::Calls(2);
-        let breaker = breaker(&config().window(window).min_calls(2).failure_rate(1.0));
+        let config = config().consecutive_failures(1).failure_rate(1.0);
+        let breaker = breaker(&config.window(window).min_calls(2));
         let late = breaker.admit(now).unwrap();
         let other = thread::spawn(move || ends(late, Outcome::Failure, now));
         breaker.reset(now);
         ends(breaker.admit(now).unwrap(), Outcome::Success, now);
         other.join().unwrap();
+        // It opened what was reset, or nothing.
+        assert_eq!(breaker.snapshot(now).state, State::Closed);
         let snapshot = breaker.snapshot(now);
         assert_eq!(
             (

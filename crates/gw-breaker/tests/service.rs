@@ -394,6 +394,19 @@ async fn a_stream_counts_when_its_last_frame_is_handed_out() {
     assert_eq!(world.snapshot().calls, 1);
 }
 
+/// A server that knows the length polls no more when each byte is there.
+#[tokio::test(start_paused = true)]
+async fn a_stream_counts_when_each_byte_was_given_though_it_did_not_say_that_it_ended() {
+    let world = World::new(judging_latency());
+    let script = ScriptedBody::script().data("data").claim_end(false);
+    world.inner.does(streamed(script.build().0));
+    let mut body = world.send().await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(world.snapshot().calls, 0);
+    drop(body);
+    assert_eq!(world.snapshot().calls, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_is_ready_though_the_inner_service_is_not() {
     let world = World::new(config());
