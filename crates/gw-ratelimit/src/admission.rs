@@ -78,21 +78,20 @@ impl Admission {
             return Ok(None);
         }
         let now = self.limiter.nanos(Instant::now());
-        let mut decision = Decision::default();
-        let mut bills = self.late.then(Bills::new);
-        match &mut bills {
-            Some(bills) => self
-                .limiter
-                .decide_with_bills(&charges, now, &mut decision, bills),
-            None => self.limiter.decide(&charges, now, &mut decision),
+        if !self.late {
+            let decision = self.limiter.decision(&charges, now);
+            self.tell(parts, slot, &decision, advert, || {
+                error::exceeded(&decision, &self.limiter)
+            })?;
+            return Ok(None);
         }
+        let (mut decision, mut bills) = (Decision::default(), Bills::new());
+        self.limiter
+            .decide_with_bills(&charges, now, &mut decision, &mut bills);
         self.tell(parts, slot, &decision, advert, || {
             error::exceeded(&decision, &self.limiter)
         })?;
-        match bills {
-            Some(bills) => Ok(self.late(parts, bills, decision)),
-            None => Ok(None),
-        }
+        Ok(self.late(parts, bills, decision))
     }
 
     /// Tells the observer what was decided, layers of this crate further in, and the answer.

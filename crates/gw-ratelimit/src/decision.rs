@@ -83,6 +83,19 @@ impl<A> Applied<A> {
 }
 
 impl Decision {
+    /// What one policy says.
+    #[inline]
+    pub(crate) fn of(only: Standing) -> Self {
+        let mut standings = SmallVec::new();
+        standings.push(only);
+        Self {
+            refused: only.refuses(),
+            limited: only.ruling != Ruling::Allowed,
+            binding: only.is_enforced().then_some(0),
+            standings,
+        }
+    }
+
     pub(crate) fn push(&mut self, standing: Standing) {
         self.refused |= standing.refuses();
         self.limited |= standing.ruling != Ruling::Allowed;

@@ -77,6 +77,14 @@ impl Gcra {
         }
     }
 
+    /// From what was checked before: the interval, and the burst in the low half of a word.
+    pub(crate) const fn of_words([interval, burst]: [u64; 2]) -> Self {
+        Self {
+            interval,
+            burst: burst as u32,
+        }
+    }
+
     /// The cost of one cell in nanoseconds.
     pub const fn interval(&self) -> u64 {
         self.interval

@@ -1,3 +1,4 @@
+mod brief;
 mod builder;
 mod change;
 mod decide;
@@ -15,6 +16,7 @@ use http::HeaderValue;
 use http::request::Parts;
 use tokio::time::Instant;
 
+use self::brief::Brief;
 pub use self::builder::LimiterBuilder;
 pub(crate) use self::builder::Spec;
 pub(crate) use self::late::Bill;
@@ -63,6 +65,8 @@ pub struct Limiter {
     /// What a quota change replaces. A decision holds it until what it may have to take back is taken back, so that it
     /// sees one set of quotas throughout, and a change can wait until none is under way that saw the old one.
     book: Striped<Book>,
+    /// By policy: what the book says of its own quota, for decisions on one key alone, which read it without a lock.
+    briefs: Box<[Brief]>,
     /// By policy, as numbers. Apart from the quotas: whether a policy applies is asked while foreign code runs.
     modes: Box<[AtomicU8]>,
     /// The tiers of each policy.
@@ -269,9 +273,7 @@ impl Limiter {
     /// was charged to the others is taken back; in between, these others are stricter than they should be. Charges
     /// made by another limiter are ignored if it has more policies than this one.
     pub fn check_all(&self, charges: &[Charge], now: Instant) -> Decision {
-        let mut decision = Decision::default();
-        self.decide(charges, self.nanos(now), &mut decision);
-        decision
+        self.decision(charges, self.nanos(now))
     }
 
     /// How `key` stands with `policy`, without charging anything. `None` for a policy of another limiter. A policy that is

@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 
 use tokio::time::Instant;
 
+use super::brief::Brief;
 use super::penalties::Slot;
 use super::refunds::Refunds;
 use super::{Book, Limiter, Terms};
@@ -240,6 +241,12 @@ impl Parts {
             all.map(|terms| terms.quota).collect()
         });
         let built = built.collect();
+        let briefs = self.terms.iter().zip(&self.slots).map(|(terms, slot)| {
+            let algorithm = terms.algorithm;
+            // What a request costs depends on more where there are penalties.
+            slot.map_or_else(|| Brief::new(algorithm), |_| Brief::withheld(algorithm))
+        });
+        let briefs = briefs.collect();
         let each = self.modes.len();
         let has_tiers = self.tier_terms.iter().any(|tiers| !tiers.is_empty());
         let has_penalties = self.slots.iter().any(Option::is_some);
@@ -255,6 +262,7 @@ impl Parts {
         };
         let limiter = Limiter {
             book: Striped::new(book, LimiterBuilder::copies()),
+            briefs,
             modes: self.modes.into(),
             tiers: self.tiers.into(),
             built,
