@@ -7,7 +7,7 @@ mod penalties;
 mod refunds;
 
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,7 +31,7 @@ use crate::handle::RateLimitHandle;
 use crate::memory::Memory;
 use crate::offenders::{KeyId, Offender, Sketch};
 use crate::quota::Quota;
-use crate::store::{InMemory, KeyHash, Store as _};
+use crate::store::{Hashing, InMemory, KeyHash, Store as _};
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::tier::{Tier, Tiers};
@@ -87,9 +87,9 @@ pub struct Limiter {
     memory: Memory,
     store: InMemory,
     /// Keyed at random, so that nobody can choose keys that share a state with another's.
-    hasher: RandomState,
+    hasher: Hashing,
     /// For those that have no key, so that none is the same as a key.
-    keyless_hasher: RandomState,
+    keyless_hasher: Hashing,
     /// Time 0 of all states.
     epoch: Instant,
 }

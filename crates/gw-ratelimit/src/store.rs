@@ -6,6 +6,7 @@
 
 mod compact;
 mod exact;
+mod hash;
 mod in_memory;
 mod notes;
 mod set;
@@ -14,6 +15,7 @@ mod word;
 
 pub(crate) use self::compact::Compact;
 pub(crate) use self::exact::Exact;
+pub(crate) use self::hash::Hashing;
 pub(crate) use self::in_memory::InMemory;
 use crate::algorithm::Algorithm;
 use crate::limiter::Terms;

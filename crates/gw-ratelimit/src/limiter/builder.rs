@@ -1,4 +1,3 @@
-use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
@@ -14,6 +13,7 @@ use crate::memory::Memory;
 use crate::offenders::Sketch;
 use crate::penalty::{Penalty, Strikes};
 use crate::quota::Quota;
+use crate::store::Hashing;
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::tier::{Tier, Tiers};
@@ -278,8 +278,8 @@ impl Parts {
             memory: self.memory,
             store: self.memory.store(each, Arc::clone(&tallies)),
             tallies,
-            hasher: RandomState::new(),
-            keyless_hasher: RandomState::new(),
+            hasher: Hashing::random(),
+            keyless_hasher: Hashing::random(),
             epoch: Instant::now(),
         };
         limiter

@@ -24,6 +24,7 @@ impl Word {
 
     /// Decides and charges in one step. `None` if other threads got in between each time: then the caller takes the
     /// lock that keeps them out, and uses [`Word::charge_alone`].
+    #[inline]
     pub(super) fn charge(&self, algorithm: &Algorithm, cost: u32, now: u64) -> Option<Verdict> {
         let mut seen = self.get();
         for _ in 0..Self::TRIES {
