@@ -192,14 +192,23 @@ impl Admission {
 }
 
 /// Tells the observer, if there is one. With several layers the least that any of them left is kept.
+#[inline]
 pub(crate) fn record(
     parts: &Parts,
     decision: Option<&Decision>,
     refused: Option<(&'static str, &Rejection)>,
 ) {
-    let Some(record) = Record::of(&parts.extensions) else {
-        return;
-    };
+    if let Some(record) = Record::of(&parts.extensions) {
+        write_down(record, decision, refused);
+    }
+}
+
+// Apart, so that asking whether there is one is short.
+fn write_down(
+    record: &Record,
+    decision: Option<&Decision>,
+    refused: Option<(&'static str, &Rejection)>,
+) {
     let standings = decision.into_iter().flat_map(Decision::standings);
     let enforced = standings.filter(|standing| standing.is_enforced());
     let least = enforced.map(Standing::remaining).min().map(u64::from);

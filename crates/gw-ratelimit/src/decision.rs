@@ -172,6 +172,7 @@ impl Decision {
 }
 
 impl Standing {
+    #[inline]
     pub(crate) const fn new(applied: Applied<&Algorithm>, verdict: Verdict, now: u64) -> Self {
         let Applied {
             policy,
@@ -266,6 +267,7 @@ impl Standing {
 
     /// The time that is after now by as large a part of [`Standing::burst_window`] as is spent of the burst. It can be
     /// compared between keys, and runs off as time goes by.
+    #[inline]
     pub(crate) fn filled_until(&self) -> u64 {
         if let Algorithm::Gcra(_) = self.algorithm {
             // Just so, without a division.

@@ -103,6 +103,7 @@ impl Gcra {
     /// Decides on a request of `cost` cells at `now` for a key with the state `tat`. A cost of 0 always passes.
     ///
     /// A clock that stands still or steps back is harmless: the debt is what counts, and it does not shrink.
+    #[inline]
     pub fn decide(&self, tat: u64, now: u64, cost: u32) -> Verdict {
         if cost == 0 {
             return Verdict::Allow { state: tat };

@@ -100,6 +100,7 @@ impl Tally {
     /// [`Standing::filled_until`](crate::Standing)), if none has for longer.
     ///
     /// Two threads that share a place may come in between each other; then the smaller one is noted, until the next.
+    #[inline]
     pub(crate) fn allowed(&self, tier: Option<Tier>, filled_until: u64) {
         if let Some(decisions) = self.count(|rulings| &rulings.allowed) {
             let filled = match tier {

@@ -69,10 +69,14 @@ impl Limiter {
     /// Takes note of what was decided on one key alone. No key came or went, so there is nothing to announce.
     #[inline]
     fn conclude_known(&self, charge: &Charge, standing: &Standing, now: u64) {
-        if standing.ruling() != Ruling::Allowed {
+        if standing.ruling() == Ruling::Allowed {
+            if let Some(tally) = self.tallies.get(charge.key.policy()) {
+                tally.allowed(None, standing.filled_until());
+            }
+        } else {
             self.note_offender(charge, now);
+            self.count_one(*standing, !standing.refuses());
         }
-        self.count_one(standing, !standing.refuses());
     }
 
     /// Decides into `decision`, which is empty: it is large.
@@ -266,13 +270,12 @@ impl Limiter {
 
     fn count(&self, decision: &Decision) {
         for standing in decision.standings() {
-            self.count_one(standing, decision.is_allowed());
+            self.count_one(*standing, decision.is_allowed());
         }
     }
 
     /// `passes`: whether the request may pass, whatever this policy said.
-    #[inline]
-    fn count_one(&self, standing: &Standing, passes: bool) {
+    fn count_one(&self, standing: Standing, passes: bool) {
         let Some(tally) = self.tallies.get(standing.policy().index()) else {
             return;
         };

@@ -97,6 +97,7 @@ impl Set {
     /// Decides and, if allowed, charges a key that has a slot of its own; `None` if it has none.
     ///
     /// All slots are looked at without asking which it is: a processor foresees that, and not where a key is.
+    #[inline]
     pub(super) fn charge_own(
         &self,
         fingerprint: u16,
