@@ -126,9 +126,98 @@ mod loom_tests {
 
     use super::*;
     use crate::quota::Quota;
+    use crate::store::{Compact, KeyHash, Store as _};
+    use crate::tally::Tally;
+    use crate::verdict::Verdict;
+
+    const NOW: u64 = 7_000;
+    const SECOND: u64 = 1_000_000_000;
 
     fn rate(cells: u32) -> Algorithm {
         Algorithm::new(Quota::per_second(cells).burst(cells)).unwrap()
+    }
+
+    fn second_each(burst: u32) -> Algorithm {
+        Algorithm::new(Quota::per_second(1).burst(burst)).unwrap()
+    }
+
+    /// A key of compact memory, which is charged under no lock.
+    struct Kept {
+        brief: Brief,
+        store: Compact,
+    }
+
+    impl Kept {
+        const KEY: KeyHash = KeyHash::new(0x100, 0);
+
+        fn with_debt(seconds: u32) -> Arc<Self> {
+            let tallies = [Tally::new("p".into())].into_iter().collect();
+            let kept = Self {
+                brief: Brief::new(second_each(10)),
+                store: Compact::new(1, tallies),
+            };
+            kept.store
+                .charge(Self::KEY, &second_each(10), seconds, NOW, &[]);
+            Arc::new(kept)
+        }
+
+        /// As the limiter does for one known key: whether it was charged.
+        fn pay(&self) -> bool {
+            let Some(terms) = self.brief.read() else {
+                return false;
+            };
+            let holds = || terms.holds();
+            let paid = self
+                .store
+                .charge_known(Self::KEY, &terms.algorithm, 1, NOW, holds);
+            if paid.is_some() && !terms.holds() {
+                self.store
+                    .lower(Self::KEY, &|tat| second_each(2).cut(tat, NOW));
+            }
+        }
+
+        /// As the limiter does: a smaller burst, then all debts cut to it.
+        fn shrink(&self) {
+            self.brief.change(second_each(2), || {});
+            let cut = |tat, now| second_each(2).cut(tat, now);
+            self.store.rewrite(0, &|| NOW, &cut);
+        }
+
+        fn debt(&self) -> u64 {
+            self.store.peek_own(Self::KEY) - NOW
+        }
+    }
+
+    /// The debt that is left, in each interleaving of a few pieces, by whether the key was charged.
+    fn model(debt: u32, expected: fn(bool) -> u64) {
+        let mut model = loom::model::Builder::new();
+        // There are too many otherwise, where both the charge and the cut go through.
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let kept = Kept::with_debt(debt);
+            let paying = {
+                let kept = Arc::clone(&kept);
+                thread::spawn(move || kept.pay())
+            };
+            kept.shrink();
+            let charged = paying.join().unwrap();
+            assert_eq!(kept.debt(), expected(charged) * SECOND);
+        });
+    }
+
+    /// Whether the charge comes before the cut or after it: the client is locked out for no longer than the new quota can
+    /// mean, and nothing of what it owes is forgiven.
+    #[test]
+    fn loom_no_charge_under_old_terms_outlasts_the_cut() {
+        model(5, |_| 2);
+        // So much that the charge after the change is refused, and that before is cut off.
+        model(2, |_| 2);
+    }
+
+    /// A change that cuts nothing of what there is loses no charge.
+    #[test]
+    fn loom_no_charge_is_lost_to_a_change() {
+        model(1, |charged| 1 + u64::from(charged));
     }
 
     /// Never one word of each.

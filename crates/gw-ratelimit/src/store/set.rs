@@ -393,6 +393,26 @@ mod loom_tests {
         });
     }
 
+    /// The same, where the key is charged as one that is known: if it has gone, nothing is charged.
+    #[test]
+    fn loom_no_known_key_is_charged_in_anothers_slot() {
+        loom::model(|| {
+            let shared = Shared::new();
+            for key in [1, 2, 2, 4, 4] {
+                assert!(shared.charge(key, 4).is_some());
+            }
+            let newcomer = spawn(&shared, |set| set.charge(3, 4));
+            let known = shared.set().charge_own(1, &gcra(4), 1, NOW);
+            let others = newcomer.join().unwrap().unwrap();
+            shared.keys();
+            // The newcomer began with what the other had just been charged as well, took another's place, or found that the
+            // charge had not been made.
+            let owed = if known.is_some() { 2 } else { 1 };
+            assert!(shared.set().peek(1) >= NOW + owed * SECOND);
+            assert_eq!(others, NOW + (owed + 1) * SECOND);
+        });
+    }
+
     /// What is taken back does not let a key that had to go come back with less than it owed.
     #[test]
     fn loom_taking_back_forgives_nobody() {
