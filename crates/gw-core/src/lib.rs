@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod attempt;
 pub mod body;
 pub mod classify;
 pub mod context;
+pub mod endpoint;
 pub mod key;
 pub mod on_reject;
 pub mod record;

@@ -241,6 +241,15 @@ impl LayerError<Infallible> {
     }
 }
 
+impl<E: Into<Rejection>> From<LayerError<E>> for Rejection {
+    fn from(error: LayerError<E>) -> Self {
+        match error {
+            LayerError::Rejected(rejection) => rejection,
+            LayerError::Inner(error) => error.into(),
+        }
+    }
+}
+
 impl<E> fmt::Display for LayerError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

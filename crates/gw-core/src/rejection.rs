@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::attempt::Failure;
 use crate::body::BoxError;
 use crate::retry_after::RetryAfter;
 
@@ -122,7 +123,7 @@ pub enum GrpcStatus {
 ///
 /// It is put into the extensions of the answer that renders it, so that outer layers count and log it without
 /// reading a body. It is an [`Error`] as well, for stacks that pass refusals as errors. Two are equal if a client
-/// cannot tell them apart: the cause does not count.
+/// cannot tell them apart: the cause does not count, nor how an attempt failed.
 ///
 /// # Examples
 ///
@@ -150,6 +151,7 @@ pub struct Rejection {
     // Boxed: few refusals have one.
     problem: Option<Box<Registered>>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
+    failure: Failure,
 }
 
 /// What a problem document says of a refusal that is of a registered type.
@@ -176,6 +178,7 @@ impl Rejection {
             fields: Vec::new(),
             problem: None,
             cause: None,
+            failure: Failure::Local,
         }
     }
 
@@ -247,6 +250,13 @@ impl Rejection {
         self
     }
 
+    /// Says how the attempt failed that this refusal reports. Without it: [`Failure::Local`], a refusal of the gateway's own.
+    #[must_use]
+    pub const fn failed(mut self, failure: Failure) -> Self {
+        self.failure = failure;
+        self
+    }
+
     /// The refusal that `error` stands for: the first one among it and its sources.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         std::iter::successors(Some(error), |&error| error.source()).find_map(|e| e.downcast_ref())
@@ -260,6 +270,11 @@ impl Rejection {
     /// When to come back, if that is known.
     pub const fn retry_after_hint(&self) -> Option<RetryAfter> {
         self.retry_after
+    }
+
+    /// How the attempt failed that this refusal reports.
+    pub const fn failure(&self) -> Failure {
+        self.failure
     }
 
     /// The details in the order in which their keys were added.

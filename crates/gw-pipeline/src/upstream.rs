@@ -3,6 +3,11 @@
 //! [`Forward`] is the service that ends a pipeline. It keeps the rules of HTTP for intermediaries and hands each
 //! request, with a permit of its own, to one [`Upstream`], which owns the connections to its endpoints.
 //!
+//! Layers that keep state for an upstream, such as a breaker or retries, stand in front of its connections, in the
+//! [slots](stack) of its builder; their order is a type, as that of the pipeline is. The attempt's timer is the upstream's
+//! own and stands behind them, so that a breaker sees it expire. A queue that is full is not the upstream's fault, and
+//! [`ErrorKind::failure`] says so to whoever judges.
+//!
 //! # Bounds
 //!
 //! An upstream has a hard cap on requests in flight and on sockets, idle ones included, over all of its clones and
@@ -24,7 +29,7 @@
 //! Every failure is a [`Rejection`](gw_core::Rejection) with an [`Error`] as its source. A fault of the client's own,
 //! told by [`ClientFault`](crate::inbound::ClientFault) or by the server's reader, is answered as such; another failure
 //! of the request's body is the gateway's own. A request is never sent twice here; trying again is for the layers in
-//! front, and [`ErrorKind`] tells them whether the upstream may have seen anything of it.
+//! front, and [`Rejection::failure`](gw_core::Rejection::failure) tells them whether the upstream may have seen anything of it.
 //!
 //! An HTTP/2 connection that is silent through a whole attempt is not used for others, and one in use that answers no
 //! ping is closed. A request that is still on its way when its answer has ended keeps slot and connection for five
@@ -45,6 +50,7 @@
 mod after;
 mod body;
 mod config;
+mod discard;
 mod error;
 mod exchange;
 mod forward;
@@ -59,13 +65,16 @@ mod lease;
 mod limits;
 mod permit;
 mod pool;
+mod report;
 mod slots;
 mod socket;
+pub mod stack;
 mod stated;
 mod target;
 mod tasks;
 mod telemetry;
 mod timer;
+mod transport;
 mod tunnel;
 mod upgrade;
 mod upload;
@@ -81,3 +90,4 @@ pub use self::permit::UpstreamPermit;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use self::telemetry::describe;
+pub use self::transport::Transport;

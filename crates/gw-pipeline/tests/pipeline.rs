@@ -536,3 +536,32 @@ async fn what_the_route_says_counts_and_what_it_leaves_open_stays() {
         assert_eq!(body, expected, "{target} {behind_another_route}");
     }
 }
+
+/// A layer further in reads the settings of the route that it serves.
+#[tokio::test]
+async fn a_route_gives_its_requests_what_layers_read() {
+    #[derive(Clone)]
+    struct Setting(&'static str);
+    let table = RouteTable::builder()
+        .route(
+            Route::path("set", "/set")
+                .extension(Setting("first"))
+                .extension(Setting("last")),
+        )
+        .route(Route::path("unset", "/unset"))
+        .build()
+        .unwrap();
+    let telling = service_fn(
+        async |request: Request<gw_pipeline::inbound::RequestBody<Body>>| {
+            let setting = request.extensions().get::<Setting>();
+            let setting = setting.map_or("none", |Setting(value)| value);
+            Ok::<_, Infallible>(Response::new(Body::from(setting.to_owned())))
+        },
+    );
+    let service = tower::Layer::layer(&RouteResolveLayer::new(table), telling);
+    for (target, expected) in [("/set", "last"), ("/unset", "none")] {
+        let response = service.clone().oneshot(request("GET", target)).await;
+        let body = response.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), expected, "{target}");
+    }
+}

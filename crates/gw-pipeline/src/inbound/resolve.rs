@@ -192,6 +192,9 @@ fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
     );
     let pass = policy.pass_error_bodies.then_some(&PassErrorBodies);
     put(extensions, pass, nested);
+    if !policy.extensions.is_empty() {
+        extensions.extend(policy.extensions.clone());
+    }
     if let Some(deadline) = policy
         .deadline
         .and_then(|limit| Deadline::after(Instant::now(), limit))

@@ -6,7 +6,7 @@ mod table;
 use std::time::Duration;
 
 use gw_core::context::{Criticality, Lane, UpstreamName};
-use http::{HeaderName, HeaderValue, Method};
+use http::{Extensions, HeaderName, HeaderValue, Method};
 
 use self::pattern::Pattern;
 pub(super) use self::table::{Found, RouteEntry};
@@ -47,6 +47,7 @@ pub(super) struct Policy {
     pub(super) timeouts: Option<Timeouts>,
     pub(super) max_body_bytes: Option<u64>,
     pub(super) pass_error_bodies: bool,
+    pub(super) extensions: Extensions,
 }
 
 impl Route {
@@ -136,6 +137,16 @@ impl Route {
     #[must_use]
     pub const fn max_body_bytes(mut self, limit: u64) -> Self {
         self.policy.max_body_bytes = Some(limit);
+        self
+    }
+
+    /// Puts a value into the extensions of the route's requests, for a layer that reads its settings there: a retry's
+    /// policy, say.
+    ///
+    /// One value of each type; a later one takes the place of an earlier one. It is cloned for each request.
+    #[must_use]
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.policy.extensions.insert(value);
         self
     }
 

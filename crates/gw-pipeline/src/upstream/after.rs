@@ -5,31 +5,34 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use super::body::UpstreamBody;
+use super::discard::discard;
 use super::hop_by_hop::strip;
-use super::upgrade::{Wanted, switch};
+use super::upgrade::Switched;
 use crate::codes;
 use crate::outbound::ReplaceBody;
 
 /// What an answer must go through on its way to the client.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct After {
-    pub(super) wanted: Option<Box<Wanted>>,
     pub(super) pass_error_bodies: bool,
 }
 
 impl After {
-    /// The answer for the client. To be called once.
-    pub(super) fn finish(
-        &mut self,
-        mut response: Response<UpstreamBody>,
-    ) -> Result<Response<UpstreamBody>, Rejection> {
-        let switched = switch(&mut response, self.wanted.take()).map_err(|e| e.refuse(None))?;
+    /// The answer for the client.
+    pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<B>
+    where
+        B: http_body::Body<Data = Bytes> + From<Bytes> + Send + 'static,
+    {
+        let switched = response.extensions_mut().remove();
         strip(response.headers_mut(), NOTHING);
-        if let Some(protocol) = switched {
+        if let Some(Switched(protocol)) = switched {
             let upgrade = HeaderValue::from_static("upgrade");
             response.headers_mut().insert(CONNECTION, upgrade);
             response.headers_mut().insert(UPGRADE, protocol);
+        }
+        // A layer on the way has refused the request: that is the gateway's own word.
+        if response.extensions().get::<Rejection>().is_some() {
+            return response;
         }
         if let Some(code) = own_failure(response.status())
             && !self.pass_error_bodies
@@ -37,12 +40,11 @@ impl After {
         {
             response.extensions_mut().insert(ReplaceBody(code));
             // Gone already here: where no answer stage puts the envelope in its place, nothing is safer than that.
-            let nothing = UpstreamBody::from(Bytes::new());
-            std::mem::replace(response.body_mut(), nothing).discard();
+            discard(std::mem::replace(response.body_mut(), Bytes::new().into()));
             // Its fields speak of the failure as well, but for one. What stages add on the way out stays.
             keep_only(response.headers_mut(), RETRY_AFTER);
         }
-        Ok(response)
+        response
     }
 }
 
@@ -85,17 +87,17 @@ mod tests {
     use http_body::Body as _;
 
     use super::*;
+    use crate::upstream::UpstreamBody;
 
     fn finish(status: u16, content_type: &str, pass: bool) -> Option<&'static str> {
         let response = Response::builder()
             .status(status)
             .header("content-type", content_type)
             .body(UpstreamBody::from(Bytes::from_static(b"at db-7")));
-        let mut after = After {
-            wanted: None,
+        let after = After {
             pass_error_bodies: pass,
         };
-        let finished = after.finish(response.unwrap()).unwrap();
+        let finished = after.finish(response.unwrap());
         let replaced = finished.extensions().get::<ReplaceBody>();
         // It speaks to nobody, whatever stands in front.
         assert_eq!(finished.body().is_end_stream(), replaced.is_some());

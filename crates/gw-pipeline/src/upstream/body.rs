@@ -1,19 +1,15 @@
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
-use super::pool::Connection;
 
 /// The body of an upstream's answer, or bytes at hand.
 ///
@@ -37,8 +33,7 @@ enum Content {
     Whole(Option<Bytes>),
     // Boxed: it is large, and a body is moved through many stages.
     Streaming(Box<Streaming>),
-    /// Nothing is left to read; a lease is only kept for a tunnel to take.
-    Ended(Option<Lease>),
+    Ended,
 }
 
 struct Streaming {
@@ -71,7 +66,7 @@ impl UpstreamBody {
     pub(super) fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
         if incoming.is_end_stream() {
             lease.finish(limits.deadline);
-            return Content::Ended(None).into();
+            return Content::Ended.into();
         }
         Content::Streaming(Box::new(Streaming {
             incoming,
@@ -81,69 +76,6 @@ impl UpstreamBody {
             begun: false,
         }))
         .into()
-    }
-
-    /// The body of an answer that switches protocols: there is none, and the exchange goes on.
-    pub(super) fn of_switch(lease: Lease) -> Self {
-        Content::Ended(Some(lease)).into()
-    }
-
-    /// Nobody wants what is left of the answer.
-    ///
-    /// If it is little and comes soon, it is read, so that the connection serves the next request.
-    pub(super) fn discard(self) {
-        let Content::Streaming(streaming) = self.content else {
-            return;
-        };
-        let Streaming {
-            incoming,
-            lease,
-            limits,
-            ..
-        } = *streaming;
-        let worth_it = lease.reusable && matches!(lease.connection, Connection::Http1(_));
-        if worth_it
-            && incoming.size_hint().lower() <= DRAINED_BYTES
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(drain(incoming, lease, limits.deadline));
-        }
-    }
-
-    /// The lease of an answer that switches protocols.
-    pub(super) fn take_lease(&mut self) -> Option<Lease> {
-        match &mut self.content {
-            Content::Ended(lease) => lease.take(),
-            Content::Whole(_) | Content::Streaming(_) => None,
-        }
-    }
-}
-
-/// An unwanted answer is read on for so many bytes,
-const DRAINED_BYTES: u64 = 64 * 1024;
-
-/// and for so long, in which it holds its slot.
-const DRAINED_FOR: Duration = Duration::from_millis(500);
-
-/// Reads an answer that nobody wants to its end, within bounds.
-async fn drain(mut incoming: Incoming, lease: Lease, deadline: Option<Instant>) {
-    let reading = async {
-        let mut left = DRAINED_BYTES;
-        loop {
-            let frame = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await;
-            let length = match frame {
-                None => return true,
-                Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
-                Some(Err(_)) => return false,
-            };
-            match left.checked_sub(length) {
-                Some(rest) => left = rest,
-                None => return false,
-            }
-        }
-    };
-    if timeout(DRAINED_FOR, reading).await == Ok(true) {
-        lease.finish(deadline);
     }
 }
 
@@ -164,7 +96,7 @@ impl fmt::Debug for UpstreamBody {
         let content = match self.content {
             Content::Whole(_) => "whole",
             Content::Streaming(_) => "stream",
-            Content::Ended(_) => "ended",
+            Content::Ended => "ended",
         };
         f.debug_tuple("UpstreamBody").field(&content).finish()
     }
@@ -183,7 +115,7 @@ impl http_body::Body for UpstreamBody {
             Content::Whole(bytes) => {
                 return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
             }
-            Content::Ended(_) => return Poll::Ready(None),
+            Content::Ended => return Poll::Ready(None),
             Content::Streaming(streaming) => streaming,
         };
         let frame = match Pin::new(&mut streaming.incoming).poll_frame(cx) {
@@ -210,7 +142,7 @@ impl http_body::Body for UpstreamBody {
             false => Some(Err(streaming.cut(ErrorKind::DeadlinePassed))),
         };
         if ends || matches!(frame, Some(Err(_))) {
-            let content = std::mem::replace(&mut this.content, Content::Ended(None));
+            let content = std::mem::replace(&mut this.content, Content::Ended);
             if let Content::Streaming(ended) = content
                 && !matches!(frame, Some(Err(_)))
             {
@@ -224,7 +156,7 @@ impl http_body::Body for UpstreamBody {
         match &self.content {
             Content::Whole(bytes) => bytes.is_none(),
             Content::Streaming(_) => false,
-            Content::Ended(_) => true,
+            Content::Ended => true,
         }
     }
 
@@ -234,7 +166,7 @@ impl http_body::Body for UpstreamBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Content::Streaming(streaming) => streaming.incoming.size_hint(),
-            Content::Ended(_) => SizeHint::with_exact(0),
+            Content::Ended => SizeHint::with_exact(0),
         }
     }
 }

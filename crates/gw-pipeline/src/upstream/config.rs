@@ -1,10 +1,19 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::context::UpstreamName;
+use gw_core::endpoint::EndpointHealth;
 use http::uri::{Authority, Scheme, Uri};
+use tower_layer::{Identity, Layer, Stack};
 
 use super::Upstream;
+use super::pool::Pool;
+use super::report::Watcher;
+use super::stack::{self, Front, InFrontOf};
 use super::target::Endpoint;
+use super::transport::Transport;
 use crate::config_error::ConfigError;
 
 /// The protocol spoken with an upstream.
@@ -66,12 +75,40 @@ impl Default for PoolConfig {
 }
 
 /// Builds an [`Upstream`]. See [`Upstream::builder`].
-#[derive(Debug, Clone)]
+///
+/// `Last` is the [slot](super::stack) filled last, `L` the layers so far. Each slot takes any layer whose error becomes a
+/// [`Rejection`](gw_core::Rejection); the compiler refuses to fill one twice, or behind a later one.
 #[must_use = "a builder does nothing until it builds"]
-pub struct UpstreamBuilder {
+pub struct UpstreamBuilder<Last = Front, L = Identity> {
     name: UpstreamName,
     endpoints: Vec<Uri>,
     settings: Settings,
+    watcher: Watcher,
+    layers: L,
+    last: PhantomData<fn() -> Last>,
+}
+
+impl<Last, L: Clone> Clone for UpstreamBuilder<Last, L> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            endpoints: self.endpoints.clone(),
+            settings: self.settings.clone(),
+            watcher: self.watcher.clone(),
+            layers: self.layers.clone(),
+            last: PhantomData,
+        }
+    }
+}
+
+impl<Last, L> fmt::Debug for UpstreamBuilder<Last, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamBuilder")
+            .field("name", &self.name)
+            .field("endpoints", &self.endpoints)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is set for an upstream besides its endpoints.
@@ -112,7 +149,71 @@ impl UpstreamBuilder {
             name,
             endpoints: Vec::new(),
             settings: Settings::default(),
+            watcher: Watcher::default(),
+            layers: Identity::new(),
+            last: PhantomData,
         }
+    }
+}
+
+impl<Last, L> UpstreamBuilder<Last, L> {
+    /// Fills the slot [`Cache`](stack::Cache).
+    pub fn cache<T>(self, layer: T) -> UpstreamBuilder<stack::Cache, Stack<T, L>>
+    where
+        Last: InFrontOf<stack::Cache>,
+    {
+        self.fill(layer)
+    }
+
+    /// Fills the slot [`Shadow`](stack::Shadow).
+    pub fn shadow<T>(self, layer: T) -> UpstreamBuilder<stack::Shadow, Stack<T, L>>
+    where
+        Last: InFrontOf<stack::Shadow>,
+    {
+        self.fill(layer)
+    }
+
+    /// Fills the slot [`Retry`](stack::Retry).
+    pub fn retry<T>(self, layer: T) -> UpstreamBuilder<stack::Retry, Stack<T, L>>
+    where
+        Last: InFrontOf<stack::Retry>,
+    {
+        self.fill(layer)
+    }
+
+    /// Fills the slot [`Hedge`](stack::Hedge).
+    pub fn hedge<T>(self, layer: T) -> UpstreamBuilder<stack::Hedge, Stack<T, L>>
+    where
+        Last: InFrontOf<stack::Hedge>,
+    {
+        self.fill(layer)
+    }
+
+    /// Fills the slot [`Breaker`](stack::Breaker).
+    pub fn breaker<T>(self, layer: T) -> UpstreamBuilder<stack::Breaker, Stack<T, L>>
+    where
+        Last: InFrontOf<stack::Breaker>,
+    {
+        self.fill(layer)
+    }
+
+    fn fill<Slot, T>(self, layer: T) -> UpstreamBuilder<Slot, Stack<T, L>> {
+        UpstreamBuilder {
+            name: self.name,
+            endpoints: self.endpoints,
+            settings: self.settings,
+            watcher: self.watcher,
+            layers: Stack::new(layer, self.layers),
+            last: PhantomData,
+        }
+    }
+
+    /// Asks `health` which endpoints may be picked, and tells it what came of each request. Without it: all, always.
+    ///
+    /// Endpoints are numbered in the order in which they were added. The outcome is judged by the head of the answer.
+    pub fn endpoint_health(mut self, health: Arc<dyn EndpointHealth>) -> Self {
+        self.watcher = Watcher(Some(health));
+        self
     }
 
     /// Adds an endpoint: `http://host:port`, nothing more. Several take turns.
@@ -122,13 +223,13 @@ impl UpstreamBuilder {
     }
 
     /// Sets the protocol. Without it: HTTP/1.1.
-    pub const fn protocol(mut self, protocol: Protocol) -> Self {
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.settings.protocol = protocol;
         self
     }
 
     /// Sets how long it may take to make a connection, name resolution included. Without it: 3 seconds.
-    pub const fn connect_timeout(mut self, limit: Duration) -> Self {
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.settings.connect_timeout = limit;
         self
     }
@@ -137,7 +238,7 @@ impl UpstreamBuilder {
     ///
     /// The time counts from the piece being handed to the connection to the connection having room for the next one. A
     /// body that waits for its client is not slow.
-    pub const fn send_timeout(mut self, limit: Duration) -> Self {
+    pub fn send_timeout(mut self, limit: Duration) -> Self {
         self.settings.send_timeout = limit;
         self
     }
@@ -147,13 +248,13 @@ impl UpstreamBuilder {
     ///
     /// A connection on which no request is under way is not asked. Many gRPC servers close connections that ask more
     /// than twice within five minutes of silence, which matters for streams that are silent for so long.
-    pub const fn ping_interval(mut self, interval: Duration) -> Self {
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.settings.ping_interval = interval;
         self
     }
 
     /// Sets how long that sign of life may take. Without it: 10 seconds. Then the connection is closed.
-    pub const fn ping_timeout(mut self, limit: Duration) -> Self {
+    pub fn ping_timeout(mut self, limit: Duration) -> Self {
         self.settings.ping_timeout = limit;
         self
     }
@@ -163,31 +264,31 @@ impl UpstreamBuilder {
     ///
     /// A tunnel holds its slot for as long as it lasts, so without a bound of their own tunnels would take the slots of
     /// all other requests.
-    pub const fn max_tunnels(mut self, tunnels: usize) -> Self {
+    pub fn max_tunnels(mut self, tunnels: usize) -> Self {
         self.settings.max_tunnels = Some(tunnels);
         self
     }
 
     /// Sets how long a tunnel may be silent in both directions. Without it: 5 minutes.
-    pub const fn tunnel_idle_timeout(mut self, limit: Duration) -> Self {
+    pub fn tunnel_idle_timeout(mut self, limit: Duration) -> Self {
         self.settings.tunnel_idle_timeout = limit;
         self
     }
 
     /// Sets how long a tunnel may last. Without it: 24 hours.
-    pub const fn tunnel_lifetime(mut self, limit: Duration) -> Self {
+    pub fn tunnel_lifetime(mut self, limit: Duration) -> Self {
         self.settings.tunnel_lifetime = limit;
         self
     }
 
     /// Sets what the upstream sees as the host. Without it: what the client asked for.
-    pub const fn host_header(mut self, host: HostHeader) -> Self {
+    pub fn host_header(mut self, host: HostHeader) -> Self {
         self.settings.host_header = host;
         self
     }
 
     /// Sets the bounds. Without it: [`PoolConfig::default`].
-    pub const fn pool(mut self, pool: PoolConfig) -> Self {
+    pub fn pool(mut self, pool: PoolConfig) -> Self {
         self.settings.pool = pool;
         self
     }
@@ -198,13 +299,21 @@ impl UpstreamBuilder {
     ///
     /// [`ConfigError`] if there is no endpoint, an endpoint is more or less than `http://host:port`, a timeout is
     /// zero, or `max_connections` is 0 or more than a semaphore can count.
-    pub fn build(self) -> Result<Upstream, ConfigError> {
+    pub fn build(self) -> Result<Upstream<L::Service>, ConfigError>
+    where
+        L: Layer<Transport>,
+    {
         if self.endpoints.is_empty() {
             return Err(ConfigError::new("endpoints", "there must be at least one"));
         }
         let endpoints: Result<Vec<_>, _> = self.endpoints.into_iter().map(endpoint).collect();
         self.settings.check()?;
-        Ok(Upstream::new(self.name, endpoints?, self.settings))
+        let pool = Pool::new(self.name, endpoints?, self.settings, self.watcher);
+        let pool = Arc::new(pool);
+        let transport = Transport {
+            pool: Arc::clone(&pool),
+        };
+        Ok(Upstream::new(pool, self.layers.layer(transport)))
     }
 }
 

@@ -2,6 +2,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use gw_core::attempt::Failure;
 use gw_core::{BoxError, Code, Rejection, RetryAfter};
 
 use crate::codes;
@@ -96,7 +97,12 @@ impl Error {
             503 | 504 => Rejection::new(code).retry_after(soon()),
             _ => Rejection::new(code),
         };
-        rejection.caused_by(self)
+        // A fault of the client's is not the upstream's, whatever it did to the exchange.
+        let failure = match fault {
+            Some(_) => Failure::Local,
+            None => self.kind.failure(),
+        };
+        rejection.failed(failure).caused_by(self)
     }
 }
 
@@ -163,6 +169,28 @@ impl ErrorKind {
                 | Self::FirstByteTimeout
                 | Self::SendTimeout
         )
+    }
+
+    /// Whether the upstream is to blame, and whether the request may have reached it.
+    pub const fn failure(self) -> Failure {
+        match self {
+            Self::QueueFull
+            | Self::QueueTimeout
+            | Self::QueueDeadline
+            | Self::TunnelsFull
+            | Self::Request
+            | Self::RequestBody
+            | Self::Setup => Failure::Local,
+            Self::Connect | Self::ConnectTimeout => Failure::NotSent,
+            Self::Unprocessed => Failure::Unprocessed,
+            Self::AttemptTimeout
+            | Self::DeadlinePassed
+            | Self::FirstByteTimeout
+            | Self::SendTimeout
+            | Self::IdleTimeout
+            | Self::Answer
+            | Self::UnrequestedUpgrade => Failure::Unknown,
+        }
     }
 
     pub(super) const fn code(self) -> &'static Code {
@@ -248,5 +276,18 @@ mod tests {
     fn a_fault_of_the_client_comes_first() {
         let refused = Error::new(ErrorKind::Answer).refuse(Some(Fault::TooLarge));
         assert_eq!(refused.code().name(), "BODY_TOO_LARGE");
+        assert_eq!(refused.failure(), Failure::Local);
+    }
+
+    #[test]
+    fn what_was_not_sent_may_be_sent_again() {
+        for (kind, failure) in [
+            (ErrorKind::QueueFull, Failure::Local),
+            (ErrorKind::Connect, Failure::NotSent),
+            (ErrorKind::Unprocessed, Failure::Unprocessed),
+            (ErrorKind::AttemptTimeout, Failure::Unknown),
+        ] {
+            assert_eq!(Error::new(kind).refuse(None).failure(), failure, "{kind:?}");
+        }
     }
 }

@@ -14,25 +14,27 @@ use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
 use super::framing::{frame, has_no_body, is_well_framed, states_one_length};
-use super::future::SendFuture;
+use super::future::TransportFuture;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, Pool};
+use super::report::Reported;
 use super::target::InvalidHost;
 use super::telemetry::Counted;
 use super::timer::Timer;
+use super::upgrade::{Switch, switch};
 use super::upload::{RequestBody, Upload};
 use crate::inbound::ClientFault;
 
 /// Sends `request`, and waits for the head of its answer.
-pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFuture {
-    let extensions = std::mem::take(request.extensions_mut());
+pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> TransportFuture {
+    let mut extensions = std::mem::take(request.extensions_mut());
+    let asked = extensions.remove::<Switch>();
     let record = Record::of(&extensions).cloned();
     let mut attempts = 0;
     if let Some(record) = &record {
@@ -53,10 +55,11 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> SendFutur
     };
     match aim(request, client, &pool, limits, now) {
         Ok(aimed) => {
-            let running = run(pool, aimed, record);
-            SendFuture::new(counted.watch(running), extensions)
+            let report = pool.watcher.watch(aimed.endpoint, now);
+            let running = Reported::new(run(pool, aimed, record, asked), report);
+            TransportFuture::new(counted.watch(running), extensions)
         }
-        Err(error) => SendFuture::new(counted.watch(ready(Err(error))), extensions),
+        Err(error) => TransportFuture::new(counted.watch(ready(Err(error))), extensions),
     }
 }
 
@@ -83,6 +86,7 @@ async fn run(
     pool: Arc<Pool>,
     mut aimed: Box<Aimed>,
     record: Option<Record>,
+    asked: Option<Switch>,
 ) -> Result<Response<UpstreamBody>, Error> {
     // Read anew only after a wait: a look at the clock costs as much as some hundred instructions.
     let mut now = aimed.began;
@@ -146,7 +150,7 @@ async fn run(
                     reusable: response.version() != Version::HTTP_10,
                     slot,
                 };
-                return receive(response, lease, aimed.limits, watch);
+                return receive(response, lease, aimed.limits, watch, asked);
             }
             // A connection that was idle turned out to be closed before a byte of the request went out. Sending it
             // again is sending it once, whatever its method. This ends: each round uses up a connection that was there
@@ -170,9 +174,10 @@ fn aim(
     now: Instant,
 ) -> Result<Box<Aimed>, Error> {
     if limits.attempt_end <= now {
-        return Err(Error::new(limits.attempt_kind));
+        // Nothing was sent, so nothing is said about the upstream.
+        return Err(Error::new(limits.queue_due(now).1));
     }
-    let (number, endpoint) = pool.endpoint()?;
+    let (number, endpoint) = pool.endpoint(now)?;
     let (mut parts, body) = request.into_parts();
     let policy = pool.settings.host_header;
     let aimed = if pool.is_http2() {
@@ -257,20 +262,20 @@ fn receive(
     mut lease: Lease,
     limits: Limits,
     watch: Stopwatch,
+    asked: Option<Switch>,
 ) -> Result<Response<UpstreamBody>, Error> {
     let (mut parts, incoming) = response.into_parts();
-    // What hyper noted about the connection and the reason phrase is not for the client.
-    let mut extensions = std::mem::take(&mut parts.extensions);
     parts.version = Version::HTTP_11;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         parts.headers.remove(CONTENT_LENGTH);
         lease.reusable = false;
-        if let Some(upgrade) = extensions.remove::<OnUpgrade>() {
-            parts.extensions.insert(upgrade);
-        }
-        let body = UpstreamBody::of_switch(lease);
-        return Ok(Response::from_parts(parts, body));
+        // There is no body, and the exchange goes on.
+        let mut response = Response::from_parts(parts, UpstreamBody::from(Bytes::new()));
+        switch(&mut response, lease, asked)?;
+        return Ok(response);
     }
+    // What hyper noted about the connection and the reason phrase is not for the client.
+    parts.extensions.clear();
     let ended = incoming.is_end_stream();
     if !(ended || is_well_framed(&parts.headers)) || !states_one_length(&mut parts.headers) {
         return Err(Error::because(

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use gw_core::context::{ClientAddr, RequestId, UpstreamName};
 use gw_core::key::{TrustedProxies, peer_addr};
-use gw_core::{BoxError, Rejection};
+use gw_core::{Body, BoxError, Rejection};
 use http::header::{ALLOW, TE};
 use http::request::Parts;
 use http::uri::Scheme;
@@ -14,14 +14,14 @@ use tower_service::Service;
 
 use super::Upstream;
 use super::after::{After, is_grpc};
-use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
 use super::forwarded::Hop;
 use super::future::ResponseFuture;
 use super::hop_by_hop::{accepts_trailers, strip};
 use super::permit::UpstreamPermit;
 use super::target::requested_host;
-use super::upgrade::Wanted;
+use super::transport::{Transport, erase};
+use super::upgrade::{Switch, Wanted};
 use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
 use crate::config_error::ConfigError;
@@ -44,7 +44,7 @@ use crate::timeouts::PassErrorBodies;
 /// extensions until it ends; how many there may be, for how long and how silent, is set at the
 /// [upstream](super::UpstreamBuilder::max_tunnels).
 ///
-/// Each request is sent to one upstream, once.
+/// Each request is sent to one upstream, once, unless a layer in front of that upstream tries again.
 ///
 /// # Examples
 ///
@@ -64,14 +64,14 @@ use crate::timeouts::PassErrorBodies;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
-pub struct Forward {
-    shared: Arc<Shared>,
+#[derive(Debug)]
+pub struct Forward<S = Transport> {
+    shared: Arc<Shared<S>>,
 }
 
 #[derive(Debug, Clone)]
-struct Shared {
-    upstreams: HashMap<UpstreamName, Upstream>,
+struct Shared<S> {
+    upstreams: HashMap<UpstreamName, Upstream<S>>,
     trusted: TrustedProxies,
     scheme: &'static str,
     pseudonym: Pseudonym,
@@ -80,13 +80,21 @@ struct Shared {
     upgrades: Vec<Box<str>>,
 }
 
-impl Forward {
+impl<S> Clone for Forward<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S: Clone> Forward<S> {
     /// Sends on to `upstreams`.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] if two of them have one name.
-    pub fn new(upstreams: impl IntoIterator<Item = Upstream>) -> Result<Self, ConfigError> {
+    pub fn new(upstreams: impl IntoIterator<Item = Upstream<S>>) -> Result<Self, ConfigError> {
         let mut by_name = HashMap::new();
         for upstream in upstreams {
             if let Some(twice) = by_name.insert(upstream.name().clone(), upstream) {
@@ -173,30 +181,32 @@ impl Forward {
         Ok(self)
     }
 
-    fn settings(&mut self) -> &mut Shared {
+    fn settings(&mut self) -> &mut Shared<S> {
         Arc::make_mut(&mut self.shared)
     }
 }
 
-impl<B> Service<Request<B>> for Forward
+impl<S, B, ResB> Service<Request<B>> for Forward<S>
 where
+    S: Service<Request<Body>, Response = Response<ResB>, Error: Into<Rejection>> + Clone,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
+    ResB: http_body::Body<Data = Bytes> + From<Bytes> + Send + 'static,
 {
-    type Response = Response<UpstreamBody>;
+    type Response = Response<ResB>;
     type Error = Rejection;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<S, ResB>;
 
     /// Always ready: who may be in flight is decided when the request is there.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         match self.shared.prepare(&mut parts, body.is_end_stream()) {
             Ok(Step::Send { upstream, after }) => {
-                let request = Request::from_parts(parts, body);
+                let request = Request::from_parts(parts, erase(body));
                 ResponseFuture::sending(upstream.send(UpstreamPermit::new(), request), after)
             }
             Ok(Step::Confirm) => ResponseFuture::decided(Ok(no_content())),
@@ -205,9 +215,9 @@ where
     }
 }
 
-enum Step<'a> {
+enum Step<'a, S> {
     Send {
-        upstream: &'a Upstream,
+        upstream: &'a Upstream<S>,
         after: After,
     },
     /// The request has come as far as it may, and learns that the gateway is here.
@@ -220,15 +230,15 @@ fn not_allowed() -> Rejection {
     Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow)
 }
 
-fn no_content() -> Response<UpstreamBody> {
-    let mut response = Response::new(UpstreamBody::from(Bytes::new()));
+fn no_content<B: From<Bytes>>() -> Response<B> {
+    let mut response = Response::new(B::from(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-impl Shared {
+impl<S> Shared<S> {
     /// Makes a client's request one of the gateway's own, or answers it.
-    fn prepare(&self, parts: &mut Parts, bodiless: bool) -> Result<Step<'_>, Rejection> {
+    fn prepare(&self, parts: &mut Parts, bodiless: bool) -> Result<Step<'_, S>, Rejection> {
         let upstream = self.upstream(parts)?;
         // TRACE would be reflected, with all credentials in it.
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
@@ -255,18 +265,16 @@ impl Shared {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(TE, trailers);
         }
-        if let Some(wanted) = &wanted {
+        if let Some(wanted) = wanted {
             wanted.ask(parts);
+            parts.extensions.insert(Switch::new(wanted));
         }
         let pass_error_bodies = parts.extensions.get::<PassErrorBodies>().is_some();
-        let after = After {
-            wanted: wanted.map(Box::new),
-            pass_error_bodies,
-        };
+        let after = After { pass_error_bodies };
         Ok(Step::Send { upstream, after })
     }
 
-    fn upstream(&self, parts: &Parts) -> Result<&Upstream, Rejection> {
+    fn upstream(&self, parts: &Parts) -> Result<&Upstream<S>, Rejection> {
         let name = parts.extensions.get::<UpstreamName>();
         let upstream = name.and_then(|name| self.upstreams.get(name));
         upstream.ok_or_else(|| {
@@ -301,7 +309,8 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::future::SendFuture;
+    use crate::upstream::UpstreamBody;
+    use crate::upstream::future::{SendFuture, TransportFuture};
 
     const fn is_shared<T: Clone + Send + Sync + Unpin + 'static>() {}
     const fn is_sent<T: Send + 'static>() {}
@@ -310,8 +319,9 @@ mod tests {
         is_shared::<Forward>();
         is_shared::<Upstream>();
         is_sent::<UpstreamBody>();
-        is_sent::<SendFuture>();
-        is_sent::<ResponseFuture>();
+        is_sent::<TransportFuture>();
+        is_sent::<SendFuture<Transport>>();
+        is_sent::<ResponseFuture<Transport, UpstreamBody>>();
     };
 
     #[test]
@@ -328,7 +338,7 @@ mod tests {
 
     #[test]
     fn settings_that_break_rules_are_refused() {
-        let forward = Forward::new([]).unwrap();
+        let forward = Forward::<Transport>::new([]).unwrap();
         assert_eq!(
             forward.clone().pseudonym("a b").unwrap_err().field(),
             "pseudonym"

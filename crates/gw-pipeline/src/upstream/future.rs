@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use gw_core::Rejection;
-use http::{Extensions, Response};
+use bytes::Bytes;
+use gw_core::{Body, Rejection};
+use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
+use tower_service::Service;
 
 use super::after::After;
 use super::body::UpstreamBody;
@@ -15,7 +17,7 @@ use crate::inbound::ClientFault;
 
 type Outcome = Result<Response<UpstreamBody>, Rejection>;
 
-/// The future of [`Upstream::send`](super::Upstream::send).
+/// The future of [`Transport`](super::Transport).
 ///
 /// It is one box around the whole exchange up to the head of the answer: hyper's own futures have no names.
 ///
@@ -23,13 +25,13 @@ type Outcome = Result<Response<UpstreamBody>, Rejection>;
 ///
 /// Dropping it cancels the upstream's work at once: the connection is closed, an HTTP/2 stream reset. A slot, a place
 /// in the queue and a connection that is being made are given back.
-pub struct SendFuture {
+pub struct TransportFuture {
     exchange: Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, Error>> + Send>>,
     /// The request's, which tell whose fault a failure is.
     extensions: Extensions,
 }
 
-impl SendFuture {
+impl TransportFuture {
     pub(super) fn new(
         exchange: impl Future<Output = Result<Response<UpstreamBody>, Error>> + Send + 'static,
         extensions: Extensions,
@@ -41,7 +43,7 @@ impl SendFuture {
     }
 }
 
-impl Future for SendFuture {
+impl Future for TransportFuture {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
@@ -53,7 +55,91 @@ impl Future for SendFuture {
     }
 }
 
-impl fmt::Debug for SendFuture {
+impl fmt::Debug for TransportFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportFuture").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of [`Upstream::send`](super::Upstream::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the future of the outermost layer. With no layer in front of the upstream, that is
+    /// [`TransportFuture`].
+    pub struct SendFuture<S: Service<Request<Body>>> {
+        #[pin]
+        state: Sending<S, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = SendingProj]
+    enum Sending<S, F> {
+        Called { #[pin] future: F },
+        // Boxed: a layer that is not ready at once is rare, and a request is large.
+        Waiting { call: Option<Box<(S, Request<Body>)>> },
+        Failed { rejection: Option<Box<Rejection>> },
+    }
+}
+
+impl<S: Service<Request<Body>, Error: Into<Rejection>>> SendFuture<S> {
+    pub(super) fn new(mut service: S, request: Request<Body>) -> Self {
+        // Most services are ready at once. One that is not is asked again with a waker that wakes.
+        let state = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Sending::Called {
+                future: service.call(request),
+            },
+            Poll::Ready(Err(error)) => Sending::Failed {
+                rejection: Some(Box::new(error.into())),
+            },
+            Poll::Pending => Sending::Waiting {
+                call: Some(Box::new((service, request))),
+            },
+        };
+        Self { state }
+    }
+}
+
+impl<S, B> Future for SendFuture<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<Rejection>>,
+{
+    type Output = Result<Response<B>, Rejection>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let call = match state.as_mut().project() {
+                SendingProj::Called { future } => return future.poll(cx).map_err(Into::into),
+                // Pending once taken, here and below: a future must not be polled after it was ready.
+                SendingProj::Failed { rejection } => {
+                    return match rejection.take() {
+                        Some(rejection) => Poll::Ready(Err(*rejection)),
+                        None => Poll::Pending,
+                    };
+                }
+                SendingProj::Waiting { call } => call,
+            };
+            let Some((service, _)) = call.as_deref_mut() else {
+                return Poll::Pending;
+            };
+            let ready = ready!(service.poll_ready(cx));
+            let Some(waiting) = call.take() else {
+                return Poll::Pending;
+            };
+            if let Err(error) = ready {
+                return Poll::Ready(Err(error.into()));
+            }
+            let (mut service, request) = *waiting;
+            let future = service.call(request);
+            state.set(Sending::Called { future });
+        }
+    }
+}
+
+impl<S: Service<Request<Body>>> fmt::Debug for SendFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendFuture").finish_non_exhaustive()
     }
@@ -65,31 +151,29 @@ pin_project! {
     /// # Cancel safety
     ///
     /// That of [`SendFuture`].
-    #[derive(Debug)]
-    pub struct ResponseFuture {
+    pub struct ResponseFuture<S: Service<Request<Body>>, B> {
         #[pin]
-        state: State,
+        state: State<SendFuture<S>, B>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    #[derive(Debug)]
-    enum State {
-        Sending { #[pin] exchange: SendFuture, after: After },
+    enum State<F, B> {
+        Sending { #[pin] sending: F, after: After },
         // Boxed: answers are large, futures are moved through many stages, and this one is the exception.
-        Decided { outcome: Option<Box<Outcome>> },
+        Decided { outcome: Option<Box<Result<Response<B>, Rejection>>> },
     }
 }
 
-impl ResponseFuture {
-    pub(super) const fn sending(exchange: SendFuture, after: After) -> Self {
+impl<S: Service<Request<Body>>, B> ResponseFuture<S, B> {
+    pub(super) const fn sending(sending: SendFuture<S>, after: After) -> Self {
         Self {
-            state: State::Sending { exchange, after },
+            state: State::Sending { sending, after },
         }
     }
 
-    pub(super) fn decided(outcome: Outcome) -> Self {
+    pub(super) fn decided(outcome: Result<Response<B>, Rejection>) -> Self {
         Self {
             state: State::Decided {
                 outcome: Some(Box::new(outcome)),
@@ -98,14 +182,18 @@ impl ResponseFuture {
     }
 }
 
-impl Future for ResponseFuture {
-    type Output = Outcome;
+impl<S, B> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<Rejection>>,
+    B: http_body::Body<Data = Bytes> + From<Bytes> + Send + 'static,
+{
+    type Output = Result<Response<B>, Rejection>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Sending { exchange, after } => {
-                let response = ready!(exchange.poll(cx));
-                Poll::Ready(response.and_then(|response| after.finish(response)))
+            StateProj::Sending { sending, after } => {
+                let response = ready!(sending.poll(cx));
+                Poll::Ready(response.map(|response| after.finish(response)))
             }
             // Pending once taken: a future must not be polled after it was ready.
             StateProj::Decided { outcome } => match outcome.take() {
@@ -113,5 +201,11 @@ impl Future for ResponseFuture {
                 None => Poll::Pending,
             },
         }
+    }
+}
+
+impl<S: Service<Request<Body>>, B> fmt::Debug for ResponseFuture<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -4,24 +4,26 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use gw_core::context::UpstreamName;
-use gw_core::{Body, BoxError};
-use http::Request;
+use gw_core::{Body, BoxError, Rejection};
+use http::{Request, Response};
+use tower_service::Service;
 
-use super::config::{Settings, UpstreamBuilder};
-use super::exchange::exchange;
+use super::config::UpstreamBuilder;
 use super::future::SendFuture;
 use super::permit::UpstreamPermit;
 use super::pool::Pool;
-use super::target::Endpoint;
+use super::transport::{Transport, erase};
 use super::tunnel::TunnelPlace;
 
-/// A service that requests are sent on to: its endpoints, and the connections to them.
+/// A service that requests are sent on to: its endpoints, the connections to them, and the layers in front of it.
 ///
 /// Clones are the same upstream, so one bound on connections and requests in flight holds for all of them, on whatever
 /// runtime they are used. Idle connections stay with the runtime that made them.
 #[derive(Clone)]
-pub struct Upstream {
+pub struct Upstream<S = Transport> {
     pool: Arc<Pool>,
+    /// The layers, and the transport behind them.
+    stack: S,
 }
 
 /// How an upstream is used at the moment.
@@ -47,10 +49,11 @@ impl Upstream {
     pub fn builder(name: UpstreamName) -> UpstreamBuilder {
         UpstreamBuilder::new(name)
     }
+}
 
-    pub(super) fn new(name: UpstreamName, endpoints: Vec<Endpoint>, settings: Settings) -> Self {
-        let pool = Arc::new(Pool::new(name, endpoints, settings));
-        Self { pool }
+impl<S> Upstream<S> {
+    pub(super) const fn new(pool: Arc<Pool>, stack: S) -> Self {
+        Self { pool, stack }
     }
 
     /// Its name.
@@ -87,36 +90,33 @@ impl Upstream {
         TunnelPlace::take(&self.pool)
     }
 
-    /// Sends one request to one of the endpoints, and waits for the head of its answer.
+    /// Sends one request, through the layers, to one of the endpoints, and waits for the head of its answer.
     ///
     /// Path and query go out byte for byte. The timers are those in the request's extensions
     /// ([`Timeouts`](crate::Timeouts), [`Deadline`](gw_core::context::Deadline)), or their defaults. Informational
     /// answers are read and left out; an answer 101 is handed out as it is.
     ///
-    /// Nothing is sent twice: a request is only put on another connection if not a byte of it went out on the first.
+    /// Without a layer that tries again nothing is sent twice: a request is only put on another connection if not a byte
+    /// of it went out on the first.
     ///
     /// # Errors
     ///
-    /// The future fails with a [`Rejection`](gw_core::Rejection) that has an [`Error`](super::Error) as its source:
+    /// The future fails with a [`Rejection`]: that of a layer, or one that has an [`Error`](super::Error) as its source:
     /// `OVERLOADED` if no slot came free, `GATEWAY_TIMEOUT` if a timer expired, `BAD_GATEWAY` if there was no
     /// connection or no valid answer, and the code of the client's [`Fault`](crate::inbound::Fault) if its body
     /// failed.
-    pub fn send<B>(&self, permit: UpstreamPermit, request: Request<B>) -> SendFuture
+    pub fn send<B, ResB>(&self, permit: UpstreamPermit, request: Request<B>) -> SendFuture<S>
     where
+        S: Service<Request<Body>, Response = Response<ResB>, Error: Into<Rejection>> + Clone,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         permit.use_up();
-        let request = request.map(|body| match body.is_end_stream() {
-            // Most requests have no body; then there is nothing to erase, and no box to make.
-            true => Body::empty(),
-            false => Body::new(body),
-        });
-        exchange(Arc::clone(&self.pool), request)
+        SendFuture::new(self.stack.clone(), request.map(erase))
     }
 }
 
-impl fmt::Debug for Upstream {
+impl<S> fmt::Debug for Upstream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
             .field("name", &self.pool.name.as_str())

@@ -17,6 +17,7 @@ use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, Origin};
 use super::http2::{Http2, Places, Shared};
 use super::limits::later;
+use super::report::Watcher;
 use super::slots::Slots;
 use super::socket::{Socket, SocketPermit, Sockets};
 use super::target::Endpoint;
@@ -41,6 +42,7 @@ pub(super) struct Pool {
     /// Requests that ask for a tunnel, and tunnels.
     pub(super) tunnels: AtomicUsize,
     pub(super) meters: Meters,
+    pub(super) watcher: Watcher,
     endpoints: Vec<Endpoint>,
     turn: AtomicUsize,
     idle: IdleList,
@@ -74,7 +76,12 @@ pub(super) struct Checkout {
 }
 
 impl Pool {
-    pub(super) fn new(name: UpstreamName, endpoints: Vec<Endpoint>, settings: Settings) -> Self {
+    pub(super) fn new(
+        name: UpstreamName,
+        endpoints: Vec<Endpoint>,
+        settings: Settings,
+        watcher: Watcher,
+    ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         // Finds peers that are gone without a word while an answer is awaited.
@@ -87,6 +94,7 @@ impl Pool {
             slots: Slots::new(settings.pool),
             sockets: Sockets::new(settings.pool.max_connections),
             tunnels: AtomicUsize::new(0),
+            watcher,
             endpoints,
             turn: AtomicUsize::new(0),
             idle: IdleList::new(settings.pool.max_idle),
@@ -109,11 +117,15 @@ impl Pool {
         }
     }
 
-    /// The next endpoint in turn, with its number.
-    pub(super) fn endpoint(&self) -> Result<(usize, &Endpoint), Error> {
+    /// The next endpoint in turn that is fit for use, with its number. The next in turn, if none is.
+    pub(super) fn endpoint(&self, now: Instant) -> Result<(usize, &Endpoint), Error> {
         // Relaxed: any order of turns is a fair one.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let number = turn.checked_rem(self.endpoints.len()).unwrap_or_default();
+        let count = self.endpoints.len();
+        let first = turn.checked_rem(count).unwrap_or_default();
+        let mut in_turn = (first..count).chain(0..first);
+        let usable = in_turn.find(|number| self.watcher.is_usable(*number, now));
+        let number = usable.unwrap_or(first);
         let endpoint = self.endpoints.get(number);
         // The builder refuses an upstream without endpoints.
         Ok((number, endpoint.ok_or(Error::new(ErrorKind::Setup))?))

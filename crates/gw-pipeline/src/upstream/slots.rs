@@ -114,6 +114,7 @@ mod tests {
     use super::super::config::Settings;
     use super::*;
     use crate::Timeouts;
+    use crate::upstream::report::Watcher;
 
     fn pool(max_connections: usize, queue: usize) -> Arc<Pool> {
         let settings = Settings {
@@ -124,7 +125,12 @@ mod tests {
             },
             ..Settings::default()
         };
-        Arc::new(Pool::new(UpstreamName::new("slots"), Vec::new(), settings))
+        Arc::new(Pool::new(
+            UpstreamName::new("slots"),
+            Vec::new(),
+            settings,
+            Watcher::default(),
+        ))
     }
 
     async fn acquire(pool: &Arc<Pool>, limits: Limits) -> Result<Slot, Error> {

@@ -1,14 +1,17 @@
 //! Switching protocols: which requests may ask for it, and what follows a 101.
 
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::{Extensions, Response, StatusCode, Version};
+use http::{Extensions, Response, Version};
 use hyper::upgrade::OnUpgrade;
 use tokio::runtime::Handle;
 
-use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
 use super::hop_by_hop::{has_option, options};
+use super::lease::Lease;
 use super::tunnel::{Tunnel, TunnelPlace};
 
 /// A request that asks for another protocol, and may.
@@ -75,17 +78,43 @@ fn is(protocol: &[u8], allowed: &str) -> bool {
     protocol.eq_ignore_ascii_case(allowed.as_bytes())
 }
 
-/// What follows from an answer's status: a 101 that was asked for becomes a tunnel, one that was not is an error.
-///
-/// The protocol that the answer names is returned, to be told to the client.
-pub(super) fn switch(
-    response: &mut Response<UpstreamBody>,
-    wanted: Option<Box<Wanted>>,
-) -> Result<Option<HeaderValue>, Error> {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(None);
+/// A [`Wanted`] on its way to the connection that may switch. Clones share it: each attempt may be the one.
+#[derive(Clone)]
+pub(super) struct Switch(Arc<Mutex<Option<Wanted>>>);
+
+impl Switch {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        Self(Arc::new(Mutex::new(Some(wanted))))
     }
+
+    fn take(&self) -> Option<Wanted> {
+        let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.take()
+    }
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switch").finish_non_exhaustive()
+    }
+}
+
+/// In the extensions of a 101 behind which there is a tunnel: the protocol that it names, to be told to the client.
+#[derive(Debug, Clone)]
+pub(super) struct Switched(pub(super) HeaderValue);
+
+/// What follows a 101: a tunnel, if it was asked for.
+///
+/// # Errors
+///
+/// It was not, or the answer names another protocol.
+pub(super) fn switch<B>(
+    response: &mut Response<B>,
+    lease: Lease,
+    asked: Option<Switch>,
+) -> Result<(), Error> {
     let unrequested = || Error::new(ErrorKind::UnrequestedUpgrade);
+    let wanted = asked.and_then(|asked| asked.take());
     let wanted = wanted.ok_or_else(unrequested)?;
     let mut named = response.headers().get_all(UPGRADE).iter();
     let (Some(protocol), None) = (named.next(), named.next()) else {
@@ -97,19 +126,16 @@ pub(super) fn switch(
     {
         return Err(unrequested());
     }
-    let protocol = protocol.clone();
+    let switched = Switched(protocol.clone());
     let upstream = response.extensions_mut().remove::<OnUpgrade>();
-    let lease = response.body_mut().take_lease();
-    let (Some(upstream), Some(lease)) = (upstream, lease) else {
-        return Err(unrequested());
-    };
+    let upstream = upstream.ok_or_else(unrequested)?;
     let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
     let Wanted {
         client,
         extensions,
         place,
         ..
-    } = *wanted;
+    } = wanted;
     let tunnel = Tunnel {
         client,
         upstream,
@@ -118,5 +144,6 @@ pub(super) fn switch(
         extensions,
     };
     handle.spawn(tunnel.run());
-    Ok(Some(protocol))
+    response.extensions_mut().insert(switched);
+    Ok(())
 }

@@ -18,6 +18,7 @@ mod http2_faults;
 mod metrics;
 mod pool;
 mod runtimes;
+mod stack;
 mod support;
 mod timers;
 mod upgrade;

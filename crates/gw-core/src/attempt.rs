@@ -1,0 +1,87 @@
+//! What a failed attempt says: of the upstream's health, and of sending the request once more.
+
+use std::convert::Infallible;
+
+use crate::classify::Outcome;
+use crate::on_reject::LayerError;
+use crate::rejection::Rejection;
+
+/// How an attempt failed that brought no answer.
+///
+/// Two questions hang on it: whether the upstream is to blame, which is a breaker's, and whether the request can have had
+/// an effect, which is a retry's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Failure {
+    /// By no doing of the upstream's: a refusal of the gateway's own, or the client's fault. The same request would meet
+    /// it again, and part of it may have been sent.
+    #[default]
+    Local,
+    /// The upstream could not be reached: not a byte of the request was sent.
+    NotSent,
+    /// The upstream says that it has done nothing with the request (RFC 9113 section 8.7).
+    Unprocessed,
+    /// The request was sent, or part of it, and what became of it is not known.
+    Unknown,
+}
+
+impl Failure {
+    /// What it says about the upstream's health.
+    ///
+    /// An upstream that leaves requests out asks for less: it is throttling.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Local => Outcome::Ignored,
+            Self::NotSent | Self::Unknown => Outcome::Failure,
+            Self::Unprocessed => Outcome::Throttled(None),
+        }
+    }
+
+    /// Whether the request has certainly had no effect, so that sending it again is safe whatever its method.
+    ///
+    /// [`Failure::Local`] does not count: nobody but the gateway has refused it.
+    pub const fn left_no_trace(self) -> bool {
+        matches!(self, Self::NotSent | Self::Unprocessed)
+    }
+}
+
+/// An error of a service that sends requests on.
+pub trait AttemptError {
+    /// How the attempt failed.
+    fn failure(&self) -> Failure;
+}
+
+impl AttemptError for Rejection {
+    fn failure(&self) -> Failure {
+        Self::failure(self)
+    }
+}
+
+impl<E: AttemptError> AttemptError for LayerError<E> {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Rejected(rejection) => rejection.failure(),
+            Self::Inner(error) => error.failure(),
+        }
+    }
+}
+
+impl AttemptError for Infallible {
+    fn failure(&self) -> Failure {
+        match *self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blame_and_trace() {
+        use Failure::{Local, NotSent, Unknown, Unprocessed};
+        let of = |failure: Failure| (failure.outcome(), failure.left_no_trace());
+        assert_eq!(of(Local), (Outcome::Ignored, false));
+        assert_eq!(of(NotSent), (Outcome::Failure, true));
+        assert_eq!(of(Unprocessed), (Outcome::Throttled(None), true));
+        assert_eq!(of(Unknown), (Outcome::Failure, false));
+    }
+}

@@ -1,0 +1,217 @@
+//! What stands in front of an upstream's connections: layers in their slots, and who watches the endpoints.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gw_core::classify::Outcome;
+use gw_core::context::UpstreamName;
+use gw_core::endpoint::EndpointHealth;
+use gw_core::{Fail, LayerError, OnReject as _, RejectContext, Rejection};
+use gw_pipeline::codes;
+use gw_pipeline::upstream::{Forward, Transport};
+use gw_testkit::Gate;
+use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
+use http::{Request, Response, Uri};
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+use tower::limit::ConcurrencyLimitLayer;
+use tower::util::MapRequestLayer;
+use tower::{Layer, Service, ServiceExt as _};
+
+use crate::support::*;
+
+/// Writes down that it was passed.
+fn noting<B: 'static>(
+    passed: &Arc<Mutex<Vec<&'static str>>>,
+    name: &'static str,
+) -> MapRequestLayer<impl Fn(Request<B>) -> Request<B> + Clone + Send + Sync + 'static> {
+    let passed = Arc::clone(passed);
+    MapRequestLayer::new(move |request| {
+        passed.lock().unwrap().push(name);
+        request
+    })
+}
+
+#[tokio::test]
+async fn layers_are_passed_in_the_order_of_their_slots() {
+    let upstream = Upstream::start(always(Reply::ok().body("done"))).await;
+    let passed = Arc::default();
+    let orders = builder(upstream.addr())
+        .retry(noting(&passed, "retry"))
+        .hedge(noting(&passed, "hedge"))
+        .breaker(noting(&passed, "breaker"))
+        .build()
+        .unwrap();
+    let forward = Forward::new([orders.clone()]).unwrap();
+    let response = forward.clone().oneshot(get("/")).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "done");
+    assert_eq!(*passed.lock().unwrap(), ["retry", "hedge", "breaker"]);
+    assert_eq!(orders.snapshot().in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_layer_that_is_not_ready_is_waited_for() {
+    let gate = Gate::new();
+    let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate))).await;
+    let orders = builder(upstream.addr())
+        .breaker(ConcurrencyLimitLayer::new(1))
+        .build()
+        .unwrap();
+    let forward = Forward::new([orders]).unwrap();
+    let first = tokio::spawn(forward.clone().oneshot(get("/1")));
+    gate.reached(1).await;
+    let second = tokio::spawn(forward.clone().oneshot(get("/2")));
+    // One that gives up while it waits leaves no trace.
+    let mut third = forward.clone();
+    let dropped = polled_once(third.call(get("/3")));
+    assert!(!dropped, "the place is taken");
+    gate.open();
+    for answer in [first, second] {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+/// Polls once, and drops.
+fn polled_once<F: Future>(future: F) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::pin!(future).poll(&mut context).is_ready()
+}
+
+/// Refuses all, by an error or by an answer.
+#[derive(Clone)]
+struct Refuse {
+    by_answer: bool,
+}
+
+impl<S> Layer<S> for Refuse {
+    type Service = Refusing;
+
+    fn layer(&self, _: S) -> Refusing {
+        Refusing(self.clone())
+    }
+}
+
+#[derive(Clone)]
+struct Refusing(Refuse);
+
+impl<B> Service<Request<B>> for Refusing {
+    type Response = Response<gw_core::Body>;
+    type Error = LayerError<Rejection>;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let context = RejectContext::of(&request);
+        let refused = Rejection::new(&codes::OVERLOADED);
+        std::future::ready(match self.0.by_answer {
+            true => Ok(gw_core::Respond::new()
+                .reject(refused, &context)
+                .unwrap_or_else(|never: std::convert::Infallible| match never {})),
+            false => Fail.reject(refused, &context),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_layers_refusal_reaches_the_client_as_it_is() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let refusing = |by_answer| {
+        let orders = builder(upstream.addr()).breaker(Refuse { by_answer });
+        Forward::new([orders.build().unwrap()]).unwrap()
+    };
+    let error = refusing(false).oneshot(get("/")).await.unwrap_err();
+    assert_eq!(error.code().name(), "OVERLOADED");
+    // Its body is the envelope, and no failure of the upstream's that has to be hidden.
+    let answer = refusing(true).oneshot(get("/")).await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("OVERLOADED"));
+    assert!(upstream.requests().is_empty());
+}
+
+/// Lets one endpoint be used, and writes down what is reported.
+struct Only {
+    endpoint: Option<usize>,
+    reports: Mutex<Vec<(usize, Outcome)>>,
+}
+
+impl EndpointHealth for Only {
+    fn is_usable(&self, endpoint: usize, _: Instant) -> bool {
+        self.endpoint == Some(endpoint)
+    }
+
+    fn report(&self, endpoint: usize, outcome: Outcome, _: Duration, _: Instant) {
+        self.reports.lock().unwrap().push((endpoint, outcome));
+    }
+}
+
+async fn watched(
+    endpoint: Option<usize>,
+    endpoints: [&Upstream; 2],
+) -> (Forward<Transport>, Arc<Only>) {
+    let health = Arc::new(Only {
+        endpoint,
+        reports: Mutex::default(),
+    });
+    let [first, second] = endpoints.map(Upstream::addr);
+    let orders = gw_pipeline::upstream::Upstream::builder(UpstreamName::new(NAME))
+        .endpoint(Uri::try_from(format!("http://{first}")).unwrap())
+        .endpoint(Uri::try_from(format!("http://{second}")).unwrap())
+        .endpoint_health(health.clone())
+        .build()
+        .unwrap();
+    (Forward::new([orders]).unwrap(), health)
+}
+
+#[tokio::test]
+async fn endpoints_that_are_not_fit_are_passed_over_unless_none_is() {
+    let first = Upstream::start(always(Reply::ok())).await;
+    let second = Upstream::start(always(Reply::ok())).await;
+    let (forward, _) = watched(Some(1), [&first, &second]).await;
+    for _ in 0..4 {
+        assert_eq!(fetch(&forward, get("/")).await.0, 200);
+    }
+    assert_eq!((first.requests().len(), second.requests().len()), (0, 4));
+    let (forward, _) = watched(None, [&first, &second]).await;
+    for _ in 0..4 {
+        assert_eq!(fetch(&forward, get("/")).await.0, 200);
+    }
+    assert_eq!((first.requests().len(), second.requests().len()), (2, 6));
+}
+
+#[tokio::test]
+async fn each_request_to_an_endpoint_is_reported_once() {
+    let replies = [Reply::ok(), Reply::status(500), Reply::status(404)];
+    let broken = Reply::ok().reset(At::Start);
+    let upstream = Upstream::start(in_order(
+        replies
+            .into_iter()
+            .chain([broken, Reply::ok().stall(At::Start)]),
+    ))
+    .await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    for _ in 0..4 {
+        _ = send(&forward, get("/")).await;
+    }
+    let left = tokio::spawn(forward.clone().oneshot(get("/")));
+    upstream.arrived(5).await;
+    left.abort();
+    _ = left.await;
+    let reports = health.reports.lock().unwrap().clone();
+    let expected = [
+        Outcome::Success,
+        Outcome::Failure,
+        Outcome::Success,
+        Outcome::Failure,
+        Outcome::Ignored,
+    ];
+    assert_eq!(reports, expected.map(|outcome| (0, outcome)));
+}
