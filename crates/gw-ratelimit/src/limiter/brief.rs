@@ -174,6 +174,7 @@ mod loom_tests {
                 self.store
                     .lower(Self::KEY, &|tat| second_each(2).cut(tat, NOW));
             }
+            matches!(paid, Some(Verdict::Allow { .. }))
         }
 
         /// As the limiter does: a smaller burst, then all debts cut to it.
