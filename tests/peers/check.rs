@@ -1,6 +1,7 @@
 //! Limiters without HTTP, each as its project means it to be used: one quota, one state a key.
 
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock, MonotonicClock};
@@ -128,6 +129,41 @@ impl<K: Hash> Check<K> for GwAt {
     fn check(&self, key: &K) -> bool {
         let Gw { limiter, policy } = &self.gw;
         limiter.check(*policy, key, 1, self.now).is_allowed()
+    }
+}
+
+/// What a check cannot do without, and no limiter: the clock, a keyed hash, and one changed word in an array that is as large
+/// as a limiter's memory.
+#[derive(Debug)]
+pub struct Array {
+    words: Box<[AtomicU64]>,
+    hashing: RandomState,
+    epoch: Instant,
+}
+
+impl Array {
+    /// With so many words.
+    pub fn new(words: u64) -> Self {
+        Self {
+            words: (0..words).map(AtomicU64::new).collect(),
+            hashing: RandomState::new(),
+            epoch: Instant::now(),
+        }
+    }
+}
+
+impl<K: Hash> Check<K> for Array {
+    fn check(&self, key: &K) -> bool {
+        let now = self.epoch.elapsed().subsec_nanos();
+        let hash = u128::from(self.hashing.hash_one(key));
+        let at = (hash * self.words.len() as u128) >> 64;
+        let Some(word) = self.words.get(at as usize) else {
+            return false;
+        };
+        let seen = word.load(Ordering::Relaxed);
+        let next = seen.wrapping_add(u64::from(now) | 1);
+        let changed = word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
+        changed.is_ok()
     }
 }
 

@@ -5,13 +5,15 @@ use std::hint::black_box;
 use allocation_counter::measure;
 use gw_tests::bench::Result;
 
-use crate::check::{Allowance, Check, Governor, Gw, GwAt, Key, Pingora};
+use crate::check::{Allowance, Array, Check, Governor, Gw, GwAt, Key, Pingora};
 use crate::subject::Subject;
 use crate::walk::{Text, Walk};
 
 pub(crate) const OURS: &str = "gw";
 pub(crate) const OURS_AT: &str = "gw, time given";
 pub(crate) const COMPACT: &str = "gw, compact";
+const ARRAY: &str = "an array of 24 bytes a key";
+const SMALL_ARRAY: &str = "an array of 8 bytes a key";
 pub(crate) const GOVERNOR: &str = "governor";
 pub(crate) const GOVERNOR_STD: &str = "governor, std clock";
 pub(crate) const PINGORA: &str = "pingora-limits (estimate)";
@@ -75,6 +77,8 @@ pub fn integers(keys: u64) -> Result<Vec<Subject>> {
         walked(OURS, keys, || Gw::new(MANY))?,
         walked(OURS_AT, keys, || GwAt::new(MANY))?,
         walked(COMPACT, keys, || Gw::compact(keys, MANY))?,
+        walked::<Array>(ARRAY, keys, || Ok(Array::new(keys * 3)))?,
+        walked::<Array>(SMALL_ARRAY, keys, || Ok(Array::new(keys)))?,
         walked(GOVERNOR, keys, || Governor::<u64>::new(MANY))?.beside(OURS),
         walked(GOVERNOR_STD, keys, || {
             Governor::<u64, _>::with_std_clock(MANY)

@@ -80,18 +80,19 @@ impl Admission {
             return Ok(None);
         }
         let now = self.limiter.nanos(Instant::now());
-        let mut decision = Decision::default();
-        let mut bills = self.late.then(Bills::new);
-        match &mut bills {
-            Some(bills) => self
-                .limiter
-                .decide_with_bills(&charges, now, &mut decision, bills),
-            None => self.limiter.decide(&charges, now, &mut decision),
+        if !self.late {
+            let decision = self.limiter.decision(&charges, now);
+            self.tell(parts, slot, &decision, advert, || {
+                error::exceeded(&decision, &self.limiter)
+            })?;
+            return Ok(None);
         }
+        let (mut decision, mut bills) = (Decision::default(), Bills::new());
+        self.limiter
+            .decide_with_bills(&charges, now, &mut decision, &mut bills);
         self.tell(parts, slot, &decision, advert, || {
             error::exceeded(&decision, &self.limiter)
         })?;
-        let Some(bills) = bills else { return Ok(None) };
         let bills = bills.into_iter().map(|bill| (*bill.charge(), bill));
         let account = |owed, outer| {
             let limiter = Arc::clone(&self.limiter);
@@ -206,14 +207,23 @@ impl Admission {
 }
 
 /// Tells the observer, if there is one. With several layers the least that any of them left is kept.
+#[inline]
 pub(crate) fn record(
     parts: &Parts,
     decision: Option<&Decision>,
     refused: Option<(&'static str, &Rejection)>,
 ) {
-    let Some(record) = Record::of(&parts.extensions) else {
-        return;
-    };
+    if let Some(record) = Record::of(&parts.extensions) {
+        write_down(record, decision, refused);
+    }
+}
+
+// Apart, so that asking whether there is one is short.
+fn write_down(
+    record: &Record,
+    decision: Option<&Decision>,
+    refused: Option<(&'static str, &Rejection)>,
+) {
     let standings = decision.into_iter().flat_map(Decision::standings);
     let enforced = standings.filter(|standing| standing.is_enforced());
     let least = enforced.map(Standing::remaining).min().map(u64::from);

@@ -28,6 +28,22 @@ impl Algorithm {
         Window::new(quota.cells(), quota.period()).map(Self::Window)
     }
 
+    /// In two words, which together say which algorithm it is.
+    pub(crate) const fn words(&self) -> [u64; 2] {
+        match self {
+            Self::Gcra(gcra) => [gcra.interval(), gcra.burst() as u64],
+            Self::Window(window) => window.words(),
+        }
+    }
+
+    /// The algorithm that was put into these words.
+    pub(crate) const fn of_words(words: [u64; 2]) -> Self {
+        match Window::of_words(words) {
+            Some(window) => Self::Window(window),
+            None => Self::Gcra(Gcra::of_words(words)),
+        }
+    }
+
     /// Decides on a request of `cost` cells at `now`. A cost of 0 always passes.
     pub(crate) fn decide(&self, state: u64, now: u64, cost: u32) -> Verdict {
         match self {

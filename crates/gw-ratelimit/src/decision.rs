@@ -83,6 +83,19 @@ impl<A> Applied<A> {
 }
 
 impl Decision {
+    /// What one policy says.
+    #[inline]
+    pub(crate) fn of(only: Standing) -> Self {
+        let mut standings = SmallVec::new();
+        standings.push(only);
+        Self {
+            refused: only.refuses(),
+            limited: only.ruling != Ruling::Allowed,
+            binding: only.is_enforced().then_some(0),
+            standings,
+        }
+    }
+
     pub(crate) fn push(&mut self, standing: Standing) {
         self.refused |= standing.refuses();
         self.limited |= standing.ruling != Ruling::Allowed;
@@ -159,6 +172,7 @@ impl Decision {
 }
 
 impl Standing {
+    #[inline]
     pub(crate) const fn new(applied: Applied<&Algorithm>, verdict: Verdict, now: u64) -> Self {
         let Applied {
             policy,
@@ -254,6 +268,7 @@ impl Standing {
     /// The time that is after now by as large a part of [`Standing::burst_window`] as is spent of the burst. It can be
     /// compared between keys, and runs off as time goes by. `now` is the limiter's: a window that was counted elsewhere is
     /// read by another time.
+    #[inline]
     pub(crate) fn filled_until(&self, now: u64) -> u64 {
         if let Algorithm::Gcra(_) = self.algorithm {
             // Just so, without a division.

@@ -64,10 +64,15 @@ struct Ours;
 
 impl Advert {
     /// `None` if there is nothing to tell: no policy is enforced here, or no fields are wanted.
+    #[inline]
     pub(crate) fn of(decision: &Decision, headers: Headers, limiter: &Limiter) -> Option<Self> {
         if headers == Headers::None {
             return None;
         }
+        Self::of_enforced(decision, headers, limiter)
+    }
+
+    fn of_enforced(decision: &Decision, headers: Headers, limiter: &Limiter) -> Option<Self> {
         let binding = decision.binding()?;
         let mut advert = Self {
             headers,

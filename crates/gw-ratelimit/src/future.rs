@@ -30,7 +30,13 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, R, T> {
+        // Most requests where no fields are wanted. Apart, so that what is not there is not moved about either.
         Passed {
+            #[pin]
+            response: F,
+            on_reject: R,
+        },
+        Told {
             #[pin]
             response: F,
             advert: Option<Advert>,
@@ -43,20 +49,27 @@ pin_project! {
 }
 
 impl<F, R, T> ResponseFuture<F, R, T> {
+    #[inline]
     pub(crate) fn passed(
         response: F,
         advert: Option<Advert>,
         late: Option<Box<Late>>,
         on_reject: R,
     ) -> Self {
-        Self {
-            state: State::Passed {
+        let state = if advert.is_none() && late.is_none() {
+            State::Passed {
+                response,
+                on_reject,
+            }
+        } else {
+            State::Told {
                 response,
                 advert,
                 late,
                 on_reject,
-            },
-        }
+            }
+        };
+        Self { state }
     }
 
     pub(crate) fn refused(outcome: T) -> Self {
@@ -78,6 +91,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Passed {
+                response,
+                on_reject,
+            } => response.poll(cx).map_err(|error| on_reject.inner(error)),
+            StateProjection::Told {
                 response,
                 advert,
                 late,

@@ -77,6 +77,14 @@ impl Gcra {
         }
     }
 
+    /// From what was checked before: the interval, and the burst in the low half of a word.
+    pub(crate) const fn of_words([interval, burst]: [u64; 2]) -> Self {
+        Self {
+            interval,
+            burst: burst as u32,
+        }
+    }
+
     /// The cost of one cell in nanoseconds.
     pub const fn interval(&self) -> u64 {
         self.interval
@@ -95,6 +103,7 @@ impl Gcra {
     /// Decides on a request of `cost` cells at `now` for a key with the state `tat`. A cost of 0 always passes.
     ///
     /// A clock that stands still or steps back is harmless: the debt is what counts, and it does not shrink.
+    #[inline]
     pub fn decide(&self, tat: u64, now: u64, cost: u32) -> Verdict {
         if cost == 0 {
             return Verdict::Allow { state: tat };

@@ -1,3 +1,4 @@
+mod brief;
 mod builder;
 mod change;
 mod decide;
@@ -7,7 +8,7 @@ mod penalties;
 mod refunds;
 
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,7 @@ use http::HeaderValue;
 use http::request::Parts;
 use tokio::time::Instant;
 
+use self::brief::Brief;
 pub use self::builder::LimiterBuilder;
 pub(crate) use self::builder::Spec;
 pub(crate) use self::late::Bill;
@@ -31,7 +33,7 @@ use crate::handle::RateLimitHandle;
 use crate::memory::Memory;
 use crate::offenders::{KeyId, Offender, Sketch};
 use crate::quota::Quota;
-use crate::store::{InMemory, KeyHash, Store as _};
+use crate::store::{Hashing, InMemory, KeyHash, Store as _};
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::tier::{Tier, Tiers};
@@ -65,6 +67,8 @@ pub struct Limiter {
     /// What a quota change replaces. A decision holds it until what it may have to take back is taken back, so that it
     /// sees one set of quotas throughout, and a change can wait until none is under way that saw the old one.
     book: Striped<Book>,
+    /// By policy: what the book says of its own quota, for decisions on one key alone, which read it without a lock.
+    briefs: Box<[Brief]>,
     /// By policy, as numbers. Apart from the quotas: whether a policy applies is asked while foreign code runs.
     modes: Box<[AtomicU8]>,
     /// The tiers of each policy.
@@ -84,9 +88,9 @@ pub struct Limiter {
     memory: Memory,
     store: InMemory,
     /// Keyed at random, so that nobody can choose keys that share a state with another's.
-    hasher: RandomState,
+    hasher: Hashing,
     /// For those that have no key, so that none is the same as a key.
-    keyless_hasher: RandomState,
+    keyless_hasher: Hashing,
     /// Time 0 of all states.
     epoch: Instant,
 }
@@ -277,9 +281,7 @@ impl Limiter {
     /// was charged to the others is taken back; in between, these others are stricter than they should be. Charges
     /// made by another limiter are ignored if it has more policies than this one.
     pub fn check_all(&self, charges: &[Charge], now: Instant) -> Decision {
-        let mut decision = Decision::default();
-        self.decide(charges, self.nanos(now), &mut decision);
-        decision
+        self.decision(charges, self.nanos(now))
     }
 
     /// How `key` stands with `policy`, without charging anything. `None` for a policy of another limiter. A policy that is

@@ -1,11 +1,12 @@
 //! Where the state of keys is kept.
 //!
 //! A store knows nothing of clients but a hash, and of policies their number and what they count with. It keeps one word
-//! per key, which only the policy's [`Algorithm`] can read, and has five operations; each is whole by itself, none waits
+//! per key, which only the policy's [`Algorithm`] can read, and has few operations; each is whole by itself, none waits
 //! for anything but a lock that is held for microseconds, and none calls back. What spans several keys (all or nothing, give back) is the limiter's business.
 
 mod compact;
 mod exact;
+mod hash;
 mod in_memory;
 mod notes;
 mod set;
@@ -14,6 +15,7 @@ mod word;
 
 pub(crate) use self::compact::Compact;
 pub(crate) use self::exact::Exact;
+pub(crate) use self::hash::Hashing;
 pub(crate) use self::in_memory::InMemory;
 use crate::algorithm::Algorithm;
 use crate::limiter::Terms;
@@ -76,6 +78,25 @@ pub(crate) trait Store {
         now: u64,
         terms: &[Terms],
     ) -> Verdict;
+
+    /// The same for a key that has a place of its own, without waiting. `None`, and nothing was charged, if it has none, if
+    /// others charge it so often that this one did not get in between, or if `holds` says that the algorithm is not in
+    /// force any more.
+    ///
+    /// Where that is said under no lock, the algorithm may have been changed by the time that it charges. So the caller
+    /// asks again: if it holds then, whoever rewrites states for the change sees the charge.
+    fn charge_known(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        holds: impl Fn() -> bool,
+    ) -> Option<Verdict>;
+
+    /// Lowers the state of a key to what `change` makes of it, as far as no other's debt may be part of it; says whether
+    /// the key is held. `change` runs when no further charge can come in between.
+    fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool;
 
     /// Takes a charge back, unless the key has been forgotten since; says whether it is held. `clock` is read when no
     /// further charge can come in between: what it says is not before any charge made since.

@@ -1,9 +1,10 @@
 //! What each request reads and an operator changes now and then.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
@@ -91,24 +92,73 @@ impl<T: fmt::Debug> fmt::Debug for Striped<T> {
     }
 }
 
-/// A number for this thread, from 0 on in the order in which threads ask.
+/// The number of this thread: the least that no other thread had when it asked first. It has it alone, until it ends; but
+/// for threads that are ending, which all have [`ENDING`].
+#[inline]
 pub(crate) fn of_thread() -> usize {
-    const UNKNOWN: usize = usize::MAX;
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+    match NUMBER.get() {
+        UNKNOWN => ask(),
+        number => number,
     }
-    NUMBER.with(|number| {
-        if number.get() == UNKNOWN {
-            number.set(THREADS.fetch_add(1, Ordering::Relaxed) & (UNKNOWN >> 1));
+}
+
+const UNKNOWN: usize = usize::MAX;
+/// Above all others.
+const ENDING: usize = usize::MAX - 1;
+
+thread_local! {
+    // Apart from what gives it back: nothing has to be done when a thread ends for this to be read.
+    static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static HOLDER: Holder = Holder(NUMBERS.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+static NUMBERS: std::sync::Mutex<Numbers> = std::sync::Mutex::new(Numbers {
+    next: 0,
+    free: BinaryHeap::new(),
+});
+
+/// Those that threads had which have ended, the least first. There are no more of them than there were threads at once.
+struct Numbers {
+    next: usize,
+    free: BinaryHeap<Reverse<usize>>,
+}
+
+/// A thread's number, which goes back when the thread ends.
+struct Holder(usize);
+
+#[cold]
+fn ask() -> usize {
+    let number = HOLDER.try_with(|holder| holder.0).unwrap_or(ENDING);
+    NUMBER.set(number);
+    number
+}
+
+impl Numbers {
+    fn take(&mut self) -> usize {
+        if let Some(Reverse(number)) = self.free.pop() {
+            return number;
         }
-        number.get()
-    })
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        NUMBER.set(ENDING);
+        let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.free.push(Reverse(self.0));
+    }
 }
 
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::{Barrier, mpsc};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -121,6 +171,48 @@ mod tests {
                 assert_eq!(*striped.copy(thread), 2);
             }
         }
+    }
+
+    #[test]
+    fn a_number_is_one_threads_alone() {
+        let numbers = Mutex::new(HashSet::new());
+        let together = Barrier::new(9);
+        thread::scope(|scope| {
+            for _ in 0..9 {
+                scope.spawn(|| {
+                    let number = of_thread();
+                    assert!(numbers.lock().unwrap().insert(number));
+                    together.wait();
+                    assert_eq!(of_thread(), number);
+                });
+            }
+        });
+        // As many threads at once, ever, as there are numbers: those that have ended leave theirs.
+        for _ in 0..1_000 {
+            let number = thread::spawn(of_thread).join().unwrap();
+            assert!(number < 900, "{number}");
+        }
+    }
+
+    /// What counts by number must be able to do so while a thread ends.
+    #[test]
+    fn a_thread_that_ends_shares_its_number() {
+        struct Late(mpsc::Sender<usize>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                self.0.send(of_thread()).unwrap();
+            }
+        }
+        thread_local! {
+            static LATE: Cell<Option<Late>> = const { Cell::new(None) };
+        }
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            // Made first, so it is dropped last.
+            LATE.set(Some(Late(sender)));
+            assert!(of_thread() < ENDING);
+        });
+        assert_eq!(receiver.recv().unwrap(), ENDING);
     }
 }
 

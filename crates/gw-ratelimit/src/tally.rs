@@ -36,11 +36,20 @@ pub(crate) struct Tally {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Decisions {
+    /// By the thread whose number it is, which is alone in counting here: what it counts it reads and writes, without a locked
+    /// operation.
+    own: Rulings,
+    /// By all threads with higher numbers whose place is the same.
+    shared: Rulings,
+    /// The latest time up to which the busiest key has filled its burst.
+    filled: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Rulings {
     allowed: AtomicU64,
     limited: AtomicU64,
     would_limit: AtomicU64,
-    /// The latest time up to which the busiest key has filled its burst.
-    filled: AtomicU64,
 }
 
 /// The numbers of a [`Tally`].
@@ -92,9 +101,9 @@ impl Tally {
     /// [`Standing::filled_until`](crate::Standing)), if none has for longer.
     ///
     /// Two threads that share a place may come in between each other; then the smaller one is noted, until the next.
+    #[inline]
     pub(crate) fn allowed(&self, tier: Option<Tier>, filled_until: u64) {
-        if let Some(decisions) = self.decisions() {
-            decisions.allowed.fetch_add(1, Ordering::Relaxed);
+        if let Some(decisions) = self.count(|rulings| &rulings.allowed) {
             let filled = match tier {
                 None => Some(&decisions.filled),
                 Some(tier) => self.tiers_filled.get(tier.index()),
@@ -109,12 +118,12 @@ impl Tally {
     }
 
     pub(crate) fn limited(&self) {
-        self.count(|decisions| &decisions.limited);
+        self.count(|rulings| &rulings.limited);
         self.metrics.limited();
     }
 
     pub(crate) fn would_limit(&self) {
-        self.count(|decisions| &decisions.would_limit);
+        self.count(|rulings| &rulings.would_limit);
         self.metrics.would_limit();
     }
 
@@ -195,9 +204,9 @@ impl Tally {
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
-            allowed: self.sum(|decisions| &decisions.allowed),
-            limited: self.sum(|decisions| &decisions.limited),
-            would_limit: self.sum(|decisions| &decisions.would_limit),
+            allowed: self.sum(|rulings| &rulings.allowed),
+            limited: self.sum(|rulings| &rulings.limited),
+            would_limit: self.sum(|rulings| &rulings.would_limit),
             skipped: self.skipped.load(Ordering::Relaxed),
             overflowed: self.overflowed.load(Ordering::Relaxed),
             late: self.late.load(Ordering::Relaxed),
@@ -206,19 +215,24 @@ impl Tally {
         }
     }
 
-    fn count(&self, counter: impl Fn(&Decisions) -> &AtomicU64) {
-        if let Some(decisions) = self.decisions() {
-            counter(decisions).fetch_add(1, Ordering::Relaxed);
+    /// Counts one, and says where.
+    #[inline]
+    fn count(&self, counter: impl Fn(&Rulings) -> &AtomicU64) -> Option<&Decisions> {
+        let thread = striped::of_thread();
+        if let Some(decisions) = self.decisions.get(thread) {
+            let counter = counter(&decisions.own);
+            let count = counter.load(Ordering::Relaxed);
+            counter.store(count + 1, Ordering::Relaxed);
+            return Some(decisions);
         }
+        let decisions = self.decisions.get(thread % Self::STRIPES)?;
+        counter(&decisions.shared).fetch_add(1, Ordering::Relaxed);
+        Some(decisions)
     }
 
-    fn decisions(&self) -> Option<&Decisions> {
-        self.decisions.get(striped::of_thread() % Self::STRIPES)
-    }
-
-    fn sum(&self, counter: impl Fn(&Decisions) -> &AtomicU64) -> u64 {
-        let load = |decisions| counter(decisions).load(Ordering::Relaxed);
-        self.decisions.iter().map(load).sum()
+    fn sum(&self, counter: impl Fn(&Rulings) -> &AtomicU64) -> u64 {
+        let rulings = self.decisions.iter().flat_map(|d| [&d.own, &d.shared]);
+        rulings.map(|r| counter(r).load(Ordering::Relaxed)).sum()
     }
 }
 

@@ -88,6 +88,24 @@ impl Window {
 
     pub(crate) const MICROSECOND: u64 = 1_000;
 
+    /// In two words: the length, and the number of bits above the limit. The number is not 0, which tells these words from
+    /// those of a rate.
+    pub(crate) const fn words(&self) -> [u64; 2] {
+        [self.length, (self.bits as u64) << 32 | self.limit as u64]
+    }
+
+    /// The window that was put into these words, if it was one.
+    pub(crate) const fn of_words([length, limit]: [u64; 2]) -> Option<Self> {
+        match (limit >> 32) as u32 {
+            0 => None,
+            bits => Some(Self {
+                length,
+                limit: limit as u32,
+                bits,
+            }),
+        }
+    }
+
     /// How many cells a window brings.
     pub const fn limit(&self) -> u32 {
         self.limit

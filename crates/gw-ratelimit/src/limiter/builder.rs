@@ -1,10 +1,10 @@
-use std::hash::RandomState;
 use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 
 use tokio::time::Instant;
 
+use super::brief::Brief;
 use super::lates::Lates;
 use super::penalties::Slot;
 use super::refunds::Refunds;
@@ -14,6 +14,7 @@ use crate::memory::Memory;
 use crate::offenders::Sketch;
 use crate::penalty::{Penalty, Strikes};
 use crate::quota::Quota;
+use crate::store::Hashing;
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::tier::{Tier, Tiers};
@@ -241,6 +242,12 @@ impl Parts {
             all.map(|terms| terms.quota).collect()
         });
         let built = built.collect();
+        let briefs = self.terms.iter().zip(&self.slots).map(|(terms, slot)| {
+            let algorithm = terms.algorithm;
+            // What a request costs depends on more where there are penalties.
+            slot.map_or_else(|| Brief::new(algorithm), |_| Brief::withheld(algorithm))
+        });
+        let briefs = briefs.collect();
         let each = self.modes.len();
         let has_tiers = self.tier_terms.iter().any(|tiers| !tiers.is_empty());
         let has_penalties = self.slots.iter().any(Option::is_some);
@@ -256,6 +263,7 @@ impl Parts {
         };
         let limiter = Limiter {
             book: Striped::new(book, LimiterBuilder::copies()),
+            briefs,
             modes: self.modes.into(),
             tiers: self.tiers.into(),
             built,
@@ -271,8 +279,8 @@ impl Parts {
             memory: self.memory,
             store: self.memory.store(each, Arc::clone(&tallies)),
             tallies,
-            hasher: RandomState::new(),
-            keyless_hasher: RandomState::new(),
+            hasher: Hashing::random(),
+            keyless_hasher: Hashing::random(),
             epoch: Instant::now(),
         };
         limiter

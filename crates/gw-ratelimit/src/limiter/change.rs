@@ -12,7 +12,7 @@ use crate::config::{ConfigError, Mode};
 use crate::decision::PolicyId;
 use crate::fields::PolicyLine;
 use crate::quota::Quota;
-use crate::store::Store as _;
+use crate::store::{KeyHash, Store as _};
 use crate::telemetry;
 use crate::tier::Tier;
 
@@ -44,7 +44,8 @@ impl Limiter {
     /// burst became smaller in time, debts above it are cut to it, or a client would be locked out for longer than the new
     /// quota can mean.
     ///
-    /// The cut comes when no decision is under way any more that saw the old quota. All that are then charge, and take
+    /// The cut comes when no decision is under way any more that saw the old quota, but for those on one key alone, which take
+    /// nothing back, and cut what they charged if it came too late (see `pay_known`). All that are then charge, and take
     /// back, under the new one, which leaves no debt above what is cut to: nothing is charged, and nothing taken back,
     /// that the cut could be in the way of.
     ///
@@ -81,18 +82,21 @@ impl Limiter {
             if changed.is_unreadable() || changed.is_tighter() {
                 self.revise(policy);
             }
-            if changed.is_unreadable() {
+            let translate = || {
                 let before = changed.before;
                 let translate = |state, now| algorithm.translate(&before, state, now);
-                self.store.rewrite(policy.index(), &clock, &translate);
+                if changed.is_unreadable() {
+                    self.store.rewrite(policy.index(), &clock, &translate);
+                }
+            };
+            match (tier, self.briefs.get(policy.index())) {
+                (None, Some(brief)) => brief.change(algorithm, translate),
+                _ => translate(),
             }
         });
         let changed = changed.map_err(|error: ConfigError| error.of_policy(name))?;
         if changed.is_tighter() {
-            let mut most = changed.roomiest_after;
-            if cutting.is_late(policy.index()) {
-                most = most.with_double_burst();
-            }
+            let most = cutting.most_debt(policy.index(), changed.roomiest_after);
             let cut = |state, now| most.cut(state, now);
             self.store.rewrite(policy.index(), &clock, &cut);
         }
@@ -104,6 +108,21 @@ impl Limiter {
             telemetry::quota_changed(name, tier_name, quota);
         }
         Ok(())
+    }
+
+    /// Does for one key what a change of quotas did for all of the policy: for who has charged it under what was in force
+    /// before. Waits until that change is made and all debts are cut.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn cut_one(&self, policy: PolicyId, key: KeyHash, now: u64) {
+        // Before the book, as a change does.
+        let cutting = self.lates.cutting();
+        let roomiest = self.book.read().roomiest(policy.index());
+        if let Some(roomiest) = roomiest {
+            let most = cutting.most_debt(policy.index(), roomiest);
+            let clock = || now.max(self.nanos(Instant::now()));
+            self.store.lower(key, &|state| most.cut(state, clock()));
+        }
     }
 
     /// Frees a key of its debt and its strikes.

@@ -14,6 +14,71 @@ use crate::verdict::Verdict;
 type Payments = SmallVec<[Paid; 4]>;
 
 impl Limiter {
+    /// Decides.
+    #[inline]
+    pub(crate) fn decision(&self, charges: &[Charge], now: u64) -> Decision {
+        if let [charge] = charges
+            && let Some(standing) = self.pay_known(charge, now)
+        {
+            self.conclude_known(charge, &standing, now);
+            return Decision::of(standing);
+        }
+        self.decision_under_guard(charges, now)
+    }
+
+    // Apart, so that what is decided above is written to where the caller wants it.
+    #[inline(never)]
+    fn decision_under_guard(&self, charges: &[Charge], now: u64) -> Decision {
+        let mut decision = Decision::default();
+        self.decide(charges, now, &mut decision);
+        decision
+    }
+
+    /// Charges one policy, as most requests do that are charged to only one: a key that is known, under the policy's own
+    /// quota. `None`, and nothing was charged, if more than that is to be done.
+    ///
+    /// Nothing is taken back here, so there is no need to keep a change of quotas away as long as this goes on. If there was
+    /// one meanwhile, the debts may have been cut before the key was charged: then its debt is cut again. So the charge
+    /// was made before the change, or as if.
+    #[inline]
+    fn pay_known(&self, charge: &Charge, now: u64) -> Option<Standing> {
+        let policy = charge.policy()?;
+        let mode = self.mode(policy);
+        if charge.cost == 0 || charge.tier.is_some() || mode == Mode::Off {
+            return None;
+        }
+        let terms = self.briefs.get(policy.index())?.read()?;
+        let (key, cost) = (charge.key, charge.cost);
+        let holds = || terms.holds();
+        let verdict = self
+            .store
+            .charge_known(key, &terms.algorithm, cost, now, holds)?;
+        if !terms.holds() {
+            self.cut_one(policy, key, now);
+        }
+        let applied = Applied {
+            policy,
+            mode,
+            tier: None,
+            algorithm: &terms.algorithm,
+            penalized: false,
+        };
+        Some(Standing::new(applied, verdict, now))
+    }
+
+    /// Takes note of what was decided on one key alone. No key came or went, so there is nothing to announce.
+    #[inline]
+    fn conclude_known(&self, charge: &Charge, standing: &Standing, now: u64) {
+        if standing.ruling() == Ruling::Allowed {
+            if let Some(tally) = self.tallies.get(charge.key.policy()) {
+                tally.allowed(None, standing.filled_until(now));
+            }
+        } else {
+            self.note_offender(charge, now);
+            self.count_one(*standing, !standing.refuses(), now);
+        }
+    }
+
     /// Decides into `decision`, which is empty: it is large.
     pub(crate) fn decide(&self, charges: &[Charge], now: u64, decision: &mut Decision) {
         {
@@ -212,18 +277,23 @@ impl Limiter {
 
     fn count(&self, decision: &Decision, now: u64) {
         for standing in decision.standings() {
-            let Some(tally) = self.tallies.get(standing.policy().index()) else {
-                continue;
-            };
-            match standing.ruling() {
-                Ruling::Allowed if decision.is_allowed() => {
-                    tally.allowed(standing.tier(), standing.filled_until(now));
-                }
-                // Some other policy refused: it was neither charged nor limited here.
-                Ruling::Allowed => {}
-                Ruling::Limited | Ruling::TooCostly if standing.is_enforced() => tally.limited(),
-                Ruling::Limited | Ruling::TooCostly => tally.would_limit(),
+            self.count_one(*standing, decision.is_allowed(), now);
+        }
+    }
+
+    /// `passes`: whether the request may pass, whatever this policy said.
+    fn count_one(&self, standing: Standing, passes: bool, now: u64) {
+        let Some(tally) = self.tallies.get(standing.policy().index()) else {
+            return;
+        };
+        match standing.ruling() {
+            Ruling::Allowed if passes => {
+                tally.allowed(standing.tier(), standing.filled_until(now));
             }
+            // Some other policy refused: it was neither charged nor limited here.
+            Ruling::Allowed => {}
+            Ruling::Limited | Ruling::TooCostly if standing.is_enforced() => tally.limited(),
+            Ruling::Limited | Ruling::TooCostly => tally.would_limit(),
         }
     }
 

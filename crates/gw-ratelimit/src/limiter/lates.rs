@@ -1,3 +1,4 @@
+use crate::algorithm::Algorithm;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 
 /// Which policies were ever charged late, so that debts may be above a burst.
@@ -54,8 +55,18 @@ impl Lates {
 }
 
 impl Cutting<'_> {
+    /// The algorithm whose burst is the most that a key may owe, where `roomiest` is what leaves the most room for requests
+    /// that are asked for.
+    pub(super) fn most_debt(&self, policy: usize, roomiest: Algorithm) -> Algorithm {
+        if self.is_late(policy) {
+            roomiest.with_double_burst()
+        } else {
+            roomiest
+        }
+    }
+
     /// Whether a policy was ever charged late.
-    pub(super) fn is_late(&self, policy: usize) -> bool {
+    fn is_late(&self, policy: usize) -> bool {
         let known = self.lates.policies.get(policy);
         known.is_some_and(|known| known.load(Ordering::Acquire))
     }

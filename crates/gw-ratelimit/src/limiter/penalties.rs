@@ -80,6 +80,15 @@ impl Limiter {
         }
     }
 
+    /// Notes who was refused by a policy without a penalty, for the list of top offenders.
+    #[cold]
+    pub(super) fn note_offender(&self, charge: &Charge, now: u64) {
+        // As above.
+        if let Ok(mut offenders) = self.offenders.try_lock() {
+            offenders.note(charge.key.bits(), now);
+        }
+    }
+
     /// Adds strikes to a key; `false` if the policy has no penalty.
     pub(crate) fn penalize(&self, charge: &Charge, strikes: u32, now: Instant) -> bool {
         let now = self.nanos(now);

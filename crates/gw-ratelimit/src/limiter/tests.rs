@@ -1,6 +1,7 @@
 mod model;
 mod tiers;
 
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -503,6 +504,53 @@ fn a_key_is_not_freed_between_a_charge_and_taking_it_back() {
         assert!(operator.join().unwrap());
     });
     assert_eq!(remaining(&limiter, "p", "k", now), 9);
+}
+
+/// Threads charge a key while its quota is changed: when all is done it owes no more than the last quota can mean, and all
+/// that passed was counted.
+#[test]
+fn quotas_change_while_a_key_is_charged() {
+    let quotas = [
+        Quota::per_minute(1).burst(100_000),
+        Quota::per_minute(1).burst(2),
+    ];
+    let windows = [
+        Quota::sliding_window(100_000, Duration::from_secs(600)),
+        Quota::per_minute(2).burst(7),
+    ];
+    for (memory, quotas) in [
+        (Memory::exact(100), quotas),
+        (Memory::compact(100), quotas),
+        (Memory::exact(100), windows),
+    ] {
+        let builder = Limiter::builder().policy("p", quotas[0]);
+        let limiter = builder.memory(memory).build().unwrap();
+        let (p, now) = (id(&limiter, "p"), fixed());
+        let done = AtomicBool::new(false);
+        let passed: u64 = thread::scope(|scope| {
+            let work = || {
+                let mut passed = 0;
+                while !done.load(Ordering::Relaxed) {
+                    passed += u64::from(limiter.check(p, "k", 1, now).is_allowed());
+                }
+                passed
+            };
+            let workers = [(); 2].map(|()| scope.spawn(work));
+            for round in 1..=60 {
+                limiter.change_quota(p, quotas[round % 2], now).unwrap();
+                thread::yield_now();
+            }
+            limiter.change_quota(p, quotas[1], now).unwrap();
+            done.store(true, Ordering::Relaxed);
+            workers.map(|worker| worker.join().unwrap()).iter().sum()
+        });
+        let standing = limiter.peek(p, "k", now).unwrap();
+        // The cut reads the clock, which has gone on a little.
+        let most = standing.burst_window() + Duration::from_secs(60);
+        assert!(standing.reset_after() <= most, "{standing:?}");
+        assert_eq!(limiter.tallies()[0].counts().allowed, passed);
+        assert!(passed > 0);
+    }
 }
 
 proptest! {

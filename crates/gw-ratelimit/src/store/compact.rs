@@ -30,7 +30,6 @@ struct Lock(Mutex<()>);
 #[derive(Debug, Clone, Copy)]
 struct Spot<'a> {
     set: &'a Set,
-    /// Not 0, which free slots have.
     fingerprint: u16,
     lock: &'a Mutex<()>,
 }
@@ -61,21 +60,31 @@ impl Compact {
         spot.map_or(0, |spot| spot.set.peek_own(spot.fingerprint))
     }
 
-    /// The set is chosen by high bits, the fingerprint is made of low ones.
     fn spot(&self, key: KeyHash) -> Option<Spot<'_>> {
+        let (set, index) = self.set(key)?;
+        Some(Spot {
+            set,
+            fingerprint: fingerprint(key),
+            lock: self.lock(index)?,
+        })
+    }
+
+    /// The set is chosen by high bits, the fingerprint is made of low ones.
+    fn set(&self, key: KeyHash) -> Option<(&Set, usize)> {
         let sets = self.tables.get(key.policy())?;
         let index = (u128::from(key.bits()) * sets.len() as u128) >> 64;
         let index = index as usize;
-        Some(Spot {
-            set: sets.get(index)?,
-            fingerprint: (key.spread() as u16).max(1),
-            lock: self.lock(index)?,
-        })
+        Some((sets.get(index)?, index))
     }
 
     fn lock(&self, set: usize) -> Option<&Mutex<()>> {
         self.locks.get(set % Self::LOCKS).map(|lock| &lock.0)
     }
+}
+
+/// Not 0, which free slots have.
+fn fingerprint(key: KeyHash) -> u16 {
+    (key.spread() as u16).max(1)
 }
 
 impl Store for Compact {
@@ -107,11 +116,32 @@ impl Store for Compact {
         verdict
     }
 
+    fn charge_known(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        holds: impl Fn() -> bool,
+    ) -> Option<Verdict> {
+        let Algorithm::Gcra(gcra) = algorithm else {
+            return None;
+        };
+        let (set, _) = self.set(key)?;
+        if !holds() {
+            return None;
+        }
+        set.charge_own(fingerprint(key), gcra, cost, now)
+    }
+
+    fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
+        let lower = |spot: Spot<'_>| spot.set.lower(spot.fingerprint, spot.lock, change);
+        self.spot(key).is_some_and(lower)
+    }
+
     fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
         let Receipt { key, after, cost } = receipt;
-        let take_back = |tat| algorithm.take_back(tat, after, cost, clock());
-        let lower = |spot: Spot<'_>| spot.set.lower(spot.fingerprint, spot.lock, take_back);
-        self.spot(key).is_some_and(lower)
+        self.lower(key, &|tat| algorithm.take_back(tat, after, cost, clock()))
     }
 
     fn reset(&self, key: KeyHash) -> bool {

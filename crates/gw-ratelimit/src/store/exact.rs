@@ -221,18 +221,36 @@ impl Store for Exact {
         self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms)
     }
 
-    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
-        let Receipt { key, after, cost } = receipt;
+    fn charge_known(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        holds: impl Fn() -> bool,
+    ) -> Option<Verdict> {
+        let shard = read(self.shard(key)?);
+        // Asked under the lock, which whoever rewrites the states has to take after this or had before.
+        let word = shard.table.get(key).filter(|_| holds())?;
+        word.charge(algorithm, cost, now)
+    }
+
+    fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
         let Some(shard) = self.shard(key) else {
             return false;
         };
         let mut shard = write(shard);
-        let latest = clock();
+        let word = shard.table.get_mut(key);
+        word.map(|word| word.set(change(word.get()))).is_some()
+    }
+
+    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
+        let Receipt { key, after, cost } = receipt;
         // What a key owed that has been forgotten since may be another's by now, so nothing is taken off the floor. If the
         // key has come back, it began no lower than what it owed.
-        let word = shard.table.get_mut(key);
-        word.map(|word| word.set(algorithm.take_back(word.get(), after, cost, latest)))
-            .is_some()
+        self.lower(key, &|state| {
+            algorithm.take_back(state, after, cost, clock())
+        })
     }
 
     fn reset(&self, key: KeyHash) -> bool {

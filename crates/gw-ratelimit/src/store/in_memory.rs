@@ -52,6 +52,21 @@ impl Store for InMemory {
         of_either!(self, store => store.charge(key, algorithm, cost, now, terms))
     }
 
+    fn charge_known(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        holds: impl Fn() -> bool,
+    ) -> Option<Verdict> {
+        of_either!(self, store => store.charge_known(key, algorithm, cost, now, holds))
+    }
+
+    fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
+        of_either!(self, store => store.lower(key, change))
+    }
+
     fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
         of_either!(self, store => store.undo(receipt, algorithm, clock))
     }

@@ -1,21 +1,28 @@
 use super::KeyHash;
 use super::word::Word;
 
-/// Keys with their states: open addressing, linear probing, two words a place.
+/// Keys with their states: open addressing by cache lines of four places, two words a place.
 ///
 /// A map from a library would do but for two things: a sweep must be able to go on where it left off, and taking keys
 /// out for ever must not leave marks behind that force a rehash in the middle of a request. Here a hit is one cache
-/// line, a sweep is a walk through memory, and removal closes the gap. Keys are hashes already, so nobody can choose
+/// line mostly, a sweep is a walk through memory, and removal closes the gap. Keys are hashes already, so nobody can choose
 /// where they land.
+///
+/// A key is in its home line, or if that was full in the next one that was not: all lines from its home to just before its
+/// own are full.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    places: Box<[Place]>,
+    lines: Box<[Line]>,
     len: usize,
-    /// Where the sweep goes on.
+    /// The place where the sweep goes on.
     cursor: usize,
     /// From which cache line it goes to which: so many further, see [`Table::swept_next`].
     stride: usize,
 }
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([Place; Line::PLACES]);
 
 #[derive(Debug)]
 struct Place {
@@ -26,8 +33,8 @@ struct Place {
 
 const EMPTY: u64 = 0;
 
-impl Place {
-    fn empty() -> Self {
+impl Default for Place {
+    fn default() -> Self {
         Self {
             key: EMPTY,
             word: Word::new(0),
@@ -35,36 +42,58 @@ impl Place {
     }
 }
 
+impl Line {
+    const PLACES: usize = 4;
+
+    /// The first place with this key, or the first empty one. All are looked at without asking which it is: a processor
+    /// foresees that, and not where a key is.
+    #[inline]
+    fn position(&self, key: u64) -> Option<usize> {
+        let places = self.0.iter().enumerate();
+        let found = places.fold(0u32, |found, (at, place)| {
+            found | u32::from(place.key == key) << at
+        });
+        (found != 0).then_some(found.trailing_zeros() as usize)
+    }
+
+    fn is_full(&self) -> bool {
+        self.position(EMPTY).is_none()
+    }
+}
+
 impl Table {
-    /// Places to a cache line.
-    const LINE: usize = 4;
+    /// As few as are ever allocated.
+    const MIN_LINES: usize = 4;
 
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
+    #[inline]
     pub(super) fn get(&self, key: KeyHash) -> Option<&Word> {
-        let (before, from) = self.places.split_at_checked(self.home(key.bits()))?;
-        for place in from.iter().chain(before) {
-            if place.key == key.bits() {
-                return Some(&place.word);
+        let mut at = self.home(key.bits());
+        // Ends: the table is never more than three quarters full.
+        loop {
+            let line = self.lines.get(at)?;
+            if let Some(place) = line.position(key.bits()) {
+                return line.0.get(place).map(|place| &place.word);
             }
-            if place.key == EMPTY {
+            if !line.is_full() {
                 return None;
             }
+            at = self.next(at);
         }
-        None
     }
 
     pub(super) fn get_mut(&mut self, key: KeyHash) -> Option<&mut Word> {
         let at = self.find(key)?;
-        self.places.get_mut(at).map(|place| &mut place.word)
+        self.place_mut(at).map(|place| &mut place.word)
     }
 
     /// Takes in a key that is not there yet. `most` is how many there will ever be; it bounds how far the table
     /// grows.
     pub(super) fn insert(&mut self, key: KeyHash, state: u64, most: usize) {
-        if (self.len + 1) * 4 > self.places.len() * 3 {
+        if (self.len + 1) * 4 > self.places() * 3 {
             self.grow(most);
         }
         self.put(key.bits(), Word::new(state));
@@ -84,7 +113,7 @@ impl Table {
         may_go: impl FnOnce(KeyHash, u64) -> bool,
     ) -> Option<(KeyHash, u64)> {
         let at = self.cursor;
-        let Some(place) = self.places.get(at) else {
+        let Some(place) = self.place(at) else {
             self.cursor = 0;
             return None;
         };
@@ -103,21 +132,35 @@ impl Table {
     pub(super) fn of_policy(&mut self, policy: usize) -> impl Iterator<Item = &mut Word> {
         let taken =
             move |place: &&mut Place| place.key != EMPTY && KeyHash(place.key).policy() == policy;
-        self.places
-            .iter_mut()
-            .filter(taken)
-            .map(|place| &mut place.word)
+        let places = self.lines.iter_mut().flat_map(|line| &mut line.0);
+        places.filter(taken).map(|place| &mut place.word)
     }
 
-    /// Where a key would like to be: its high bits, scaled to the number of places.
+    const fn places(&self) -> usize {
+        self.lines.len() * Line::PLACES
+    }
+
+    fn place(&self, at: usize) -> Option<&Place> {
+        let line = self.lines.get(at / Line::PLACES)?;
+        line.0.get(at % Line::PLACES)
+    }
+
+    fn place_mut(&mut self, at: usize) -> Option<&mut Place> {
+        let line = self.lines.get_mut(at / Line::PLACES)?;
+        line.0.get_mut(at % Line::PLACES)
+    }
+
+    /// The line where a key would like to be: its high bits, scaled to the number of lines.
+    #[inline]
     fn home(&self, key: u64) -> usize {
-        let scaled = (u128::from(key) * self.places.len() as u128) >> 64;
+        let scaled = (u128::from(key) * self.lines.len() as u128) >> 64;
         scaled as usize
     }
 
-    fn next(&self, at: usize) -> usize {
-        if at + 1 < self.places.len() {
-            at + 1
+    #[inline]
+    const fn next(&self, line: usize) -> usize {
+        if line + 1 < self.lines.len() {
+            line + 1
         } else {
             0
         }
@@ -128,86 +171,111 @@ impl Table {
     /// ahead full, and nothing would be found there in a few steps.
     fn swept_next(&self, at: usize) -> usize {
         let next = at + 1;
-        if !next.is_multiple_of(Self::LINE) && next < self.places.len() {
+        if !next.is_multiple_of(Line::PLACES) {
             return next;
         }
-        let lines = self.places.len().div_ceil(Self::LINE);
-        let line = (at / Self::LINE + self.stride).checked_rem(lines);
-        line.unwrap_or(0) * Self::LINE
+        let line = (at / Line::PLACES + self.stride).checked_rem(self.lines.len());
+        line.unwrap_or(0) * Line::PLACES
     }
 
-    /// How many steps lead from one place forward to another.
-    fn steps(&self, from: usize, to: usize) -> usize {
+    /// How many steps lead from one line forward to another.
+    const fn steps(&self, from: usize, to: usize) -> usize {
         if to >= from {
             to - from
         } else {
-            to + self.places.len() - from
+            to + self.lines.len() - from
         }
     }
 
-    fn key_at(&self, at: usize) -> u64 {
-        self.places.get(at).map_or(EMPTY, |place| place.key)
-    }
-
+    /// The place of a key.
     fn find(&self, key: KeyHash) -> Option<usize> {
         let mut at = self.home(key.bits());
-        for _ in 0..self.places.len() {
-            match self.key_at(at) {
-                found if found == key.bits() => return Some(at),
-                EMPTY => return None,
-                _ => at = self.next(at),
+        loop {
+            let line = self.lines.get(at)?;
+            if let Some(place) = line.position(key.bits()) {
+                return Some(at * Line::PLACES + place);
             }
+            if !line.is_full() {
+                return None;
+            }
+            at = self.next(at);
         }
-        None
     }
 
     fn put(&mut self, key: u64, word: Word) {
         let mut at = self.home(key);
         // Ends: the table is never more than three quarters full.
-        while self.key_at(at) != EMPTY {
+        while let Some(line) = self.lines.get_mut(at) {
+            let gap = line.position(EMPTY);
+            if let Some(place) = gap.and_then(|gap| line.0.get_mut(gap)) {
+                *place = Place { key, word };
+                self.len += 1;
+                return;
+            }
             at = self.next(at);
-        }
-        if let Some(place) = self.places.get_mut(at) {
-            *place = Place { key, word };
-            self.len += 1;
         }
     }
 
-    /// Empties a place, and moves those after it back that would not be found any more.
+    /// Empties a place. If its line was full, a key that came by it moves back to it, whose place is then emptied in turn.
     fn remove_at(&mut self, at: usize) {
         let mut gap = at;
-        let mut at = self.next(gap);
         loop {
-            let key = self.key_at(at);
-            if key == EMPTY {
-                break;
+            let was_full = self
+                .lines
+                .get(gap / Line::PLACES)
+                .is_some_and(Line::is_full);
+            let mover = if was_full { self.mover(gap) } else { None };
+            let moved = mover.and_then(|from| self.place_mut(from));
+            // What it leaves behind is emptied in the next turn.
+            let moved = moved.map(|place| Place {
+                key: place.key,
+                word: Word::new(place.word.get()),
+            });
+            let filled = moved.is_some();
+            if let Some(place) = self.place_mut(gap) {
+                *place = moved.unwrap_or_default();
             }
-            if self.steps(self.home(key), at) >= self.steps(gap, at) {
-                self.places.swap(gap, at);
-                gap = at;
+            match mover {
+                Some(from) if filled => gap = from,
+                _ => break,
+            }
+        }
+        self.len -= 1;
+    }
+
+    /// The first key behind a place in a full line that would rather be in that line.
+    fn mover(&self, gap: usize) -> Option<usize> {
+        let home = gap / Line::PLACES;
+        let mut at = self.next(home);
+        while at != home {
+            let line = self.lines.get(at)?;
+            let came_by = |place: &Place| {
+                place.key != EMPTY && self.steps(self.home(place.key), at) >= self.steps(home, at)
+            };
+            if let Some(place) = line.0.iter().position(came_by) {
+                return Some(at * Line::PLACES + place);
+            }
+            if !line.is_full() {
+                return None;
             }
             at = self.next(at);
         }
-        if let Some(place) = self.places.get_mut(gap) {
-            *place = Place::empty();
-            self.len -= 1;
-        }
+        None
     }
 
     /// Doubles, but not beyond what `most` keys need.
     fn grow(&mut self, most: usize) {
-        let enough = (most * 4).div_ceil(3) + 1;
-        let places = (self.places.len() * 2).clamp(16, enough.max(16));
-        let grown = (0..places).map(|_| Place::empty()).collect();
-        let old = std::mem::replace(&mut self.places, grown);
+        let enough = ((most * 4).div_ceil(3) + 1).div_ceil(Line::PLACES);
+        let lines = (self.lines.len() * 2).clamp(Self::MIN_LINES, enough.max(Self::MIN_LINES));
+        let grown = (0..lines).map(|_| Line::default()).collect();
+        let old = std::mem::replace(&mut self.lines, grown);
         self.len = 0;
         self.cursor = 0;
         // Near the golden section, and such that all lines are gone through.
-        let lines = places.div_ceil(Self::LINE);
         self.stride = ((lines * 382 / 1_000).max(1)..lines)
             .find(|stride| gcd(*stride, lines) == 1)
             .unwrap_or(1);
-        for place in old {
+        for place in old.into_iter().flat_map(|line| line.0) {
             if place.key != EMPTY {
                 self.put(place.key, place.word);
             }
@@ -283,7 +351,7 @@ mod tests {
                     prop_assert_eq!(table.get(KeyHash(*key)).map(Word::get), Some(*word));
                 }
             }
-            prop_assert!(table.places.len() <= 72 * 4 / 3 + 1);
+            prop_assert!(table.places() <= 72 * 4 / 3 + Line::PLACES);
         }
     }
 
@@ -294,7 +362,7 @@ mod tests {
             table.insert(KeyHash(n << 56), n % 2, 50);
         }
         // Twice, since a key may move to where the sweep has been.
-        let swept = (0..table.places.len() * 2 + 25)
+        let swept = (0..table.places() * 2 + 25)
             .filter(|_| table.sweep_one(|_, word| word == 0).is_some())
             .count();
         assert_eq!((swept, table.len()), (25, 25));
@@ -313,15 +381,17 @@ mod tests {
             }
             table.insert(key(n), n, MOST as usize);
         }
-        let away = |at: usize| table.steps(table.home(table.key_at(at)), at);
-        let taken = (0..table.places.len()).filter(|at| table.key_at(*at) != EMPTY);
-        let steps: usize = taken.map(away).sum();
+        let places = (0..table.places()).map(|at| (at / Line::PLACES, table.place(at).unwrap()));
+        let taken = places.filter(|(_, place)| place.key != EMPTY);
+        let away = taken.map(|(line, place)| table.steps(table.home(place.key), line));
         assert_eq!(table.len(), MOST as usize);
-        assert!(steps < table.len() * 4, "{steps}");
+        // In lines: as good as all are at home.
+        let steps: usize = away.sum();
+        assert!(steps < table.len() / 3, "{steps}");
     }
 
     #[test]
-    fn a_place_is_two_words() {
-        assert_eq!(size_of::<Place>(), 16);
+    fn a_line_is_a_cache_line() {
+        assert_eq!((size_of::<Line>(), align_of::<Line>()), (64, 64));
     }
 }

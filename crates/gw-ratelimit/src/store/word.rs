@@ -1,6 +1,7 @@
 use crate::algorithm::Algorithm;
 use crate::sync::{AtomicU64, Ordering};
 use crate::verdict::Verdict;
+use crate::window::Window;
 
 /// The state of one key, shared by all threads that charge it.
 ///
@@ -24,10 +25,25 @@ impl Word {
 
     /// Decides and charges in one step. `None` if other threads got in between each time: then the caller takes the
     /// lock that keeps them out, and uses [`Word::charge_alone`].
+    #[inline]
     pub(super) fn charge(&self, algorithm: &Algorithm, cost: u32, now: u64) -> Option<Verdict> {
+        match algorithm {
+            Algorithm::Gcra(gcra) => self.charge_by(|seen| gcra.decide(seen, now, cost)),
+            Algorithm::Window(window) => self.charge_window(window, cost, now),
+        }
+    }
+
+    // Apart: it is long, and most policies are rates.
+    #[inline(never)]
+    fn charge_window(&self, window: &Window, cost: u32, now: u64) -> Option<Verdict> {
+        self.charge_by(|seen| window.decide(seen, now, cost))
+    }
+
+    #[inline]
+    fn charge_by(&self, decide: impl Fn(u64) -> Verdict) -> Option<Verdict> {
         let mut seen = self.get();
         for _ in 0..Self::TRIES {
-            let state = match algorithm.decide(seen, now, cost) {
+            let state = match decide(seen) {
                 Verdict::Allow { state } => state,
                 denied => return Some(denied),
             };

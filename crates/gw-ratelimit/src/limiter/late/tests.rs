@@ -59,6 +59,26 @@ fn a_late_charge_is_not_refused_and_has_a_bound() {
     assert_eq!(remaining(&limiter, later), 9);
 }
 
+/// A request alone may come to be charged under a quota that has just been changed: its key is cut to what all others were
+/// cut to, which is more where keys are charged late.
+#[test]
+fn a_key_that_is_cut_alone_is_cut_as_all_are() {
+    let now = fixed();
+    let old = Algorithm::new(Quota::per_second(1).burst(100)).unwrap();
+    for (is_late, secs) in [(false, 1), (true, 11)] {
+        let limiter = limiter(Quota::per_second(1).burst(10));
+        let charge = limiter.charge(p(&limiter), "k", 1);
+        if is_late {
+            let other = limiter.charge(p(&limiter), "another", 1);
+            limiter.charge_late(other, now).unwrap();
+        }
+        let nanos = limiter.nanos(now);
+        limiter.store.charge(charge.key, &old, 50, nanos, &[]);
+        limiter.cut_one(p(&limiter), charge.key, nanos);
+        assert_eq!(wait(&limiter, now), Some(Duration::from_secs(secs)));
+    }
+}
+
 #[test]
 fn a_window_takes_late_charges_up_to_twice_its_limit() {
     let limiter = limiter(Quota::sliding_window(10, Duration::from_secs(60)));
