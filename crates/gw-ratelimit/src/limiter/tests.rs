@@ -1,6 +1,7 @@
 mod model;
 mod tiers;
 
+use std::sync::Barrier;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
@@ -527,15 +528,19 @@ fn quotas_change_while_a_key_is_charged() {
         let limiter = builder.memory(memory).build().unwrap();
         let (p, now) = (id(&limiter, "p"), fixed());
         let done = AtomicBool::new(false);
+        let begun = Barrier::new(3);
         let passed: u64 = thread::scope(|scope| {
             let work = || {
-                let mut passed = 0;
+                let check = || u64::from(limiter.check(p, "k", 1, now).is_allowed());
+                let mut passed = check();
+                begun.wait();
                 while !done.load(Ordering::Relaxed) {
-                    passed += u64::from(limiter.check(p, "k", 1, now).is_allowed());
+                    passed += check();
                 }
                 passed
             };
             let workers = [(); 2].map(|()| scope.spawn(work));
+            begun.wait();
             for round in 1..=60 {
                 limiter.change_quota(p, quotas[round % 2], now).unwrap();
                 thread::yield_now();
