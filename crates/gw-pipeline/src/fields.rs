@@ -56,6 +56,7 @@ impl Names {
         }
     }
 
+    #[cfg(feature = "upstream")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &HeaderName> {
         self.by_length.iter().flatten()
     }
