@@ -1,0 +1,285 @@
+//! How much extra load retries and hedges may make.
+//!
+//! A retry is a bet that the failure was this request's alone. When the upstream itself is failing, every retry makes it
+//! worse; so what may be sent again is a part of what is sent at all. The decision is taken before the backoff, since
+//! retries that wait are on their way as well, and what was decided and then not sent is given back.
+
+mod active;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod ratio;
+#[cfg(feature = "tower")]
+mod tower;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gw_core::context::UpstreamName;
+use tokio::time::Instant;
+
+use self::active::ActiveShare;
+pub use self::ratio::RatioBudget;
+use crate::backoff::nanos;
+use crate::config::{ConfigError, Ratio};
+use crate::sync::{AtomicU64, Ordering};
+use crate::telemetry::{self, BudgetMetrics};
+
+/// A budget for retries and hedges, shared by all that are given a clone of it: make one for each upstream.
+///
+/// It is a [`RatioBudget`], a share of the requests that are on their way, or both; then a retry must fit into both.
+/// What asks is what may be retried: requests that are sent once whatever happens neither add to it nor take from it.
+///
+/// # Examples
+///
+/// ```
+/// use gw_retry::Budget;
+/// use tokio::time::Instant;
+///
+/// let budget = Budget::builder("orders").ratio(0.2).min_per_second(0).build()?;
+/// let now = Instant::now();
+/// let requests: Vec<_> = (0..10).map(|_| budget.deposit(now)).collect();
+/// let mut first = budget.withdraw(now).expect("a fifth of ten is two");
+/// let second = budget.withdraw(now).expect("a fifth of ten is two");
+/// assert!(budget.withdraw(now).is_none());
+/// first.sent();
+/// drop(second); // not sent: given back
+/// assert!(budget.withdraw(now).is_some());
+/// # drop(requests);
+/// # Ok::<(), gw_retry::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Budget(Arc<Shared>);
+
+struct Shared {
+    upstream: UpstreamName,
+    ratio: Option<RatioBudget>,
+    active: Option<ActiveShare>,
+    metrics: BudgetMetrics,
+    /// When the last event was logged, in nanoseconds since `origin` and one more; 0 for never.
+    logged: AtomicU64,
+    origin: Instant,
+}
+
+/// Builds a [`Budget`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct BudgetBuilder {
+    upstream: UpstreamName,
+    ratio: Option<f64>,
+    ttl: Duration,
+    min_per_second: u32,
+    active: Option<(f64, u32)>,
+}
+
+/// At most one event in this time for each budget: it is a change of state, not a line for each request.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Budget {
+    /// A budget for the upstream of this name, which is a label of metrics: it must come from configuration.
+    ///
+    /// Without further settings: a fifth of the requests of the last ten seconds, and ten a second in any case.
+    pub fn builder(upstream: impl Into<Arc<str>>) -> BudgetBuilder {
+        BudgetBuilder {
+            upstream: UpstreamName::new(upstream),
+            ratio: None,
+            ttl: RatioBudget::TTL,
+            min_per_second: RatioBudget::MIN_PER_SECOND,
+            active: None,
+        }
+    }
+
+    /// Counts a request that is sent for the first time at `now`. Hold what it returns for as long as the request is on its
+    /// way.
+    #[inline]
+    pub fn deposit(&self, now: Instant) -> Deposit {
+        if let Some(ratio) = &self.0.ratio {
+            ratio.deposit(now);
+        }
+        let active = self.0.active.as_ref().map(|active| {
+            active.enter();
+            self.clone()
+        });
+        Deposit { active }
+    }
+
+    /// Takes one retry or hedge out at `now`. Ask when it is decided on, before it waits.
+    #[inline]
+    pub fn withdraw(&self, now: Instant) -> Option<Ticket> {
+        let taken = match &self.0.ratio {
+            None => 0,
+            Some(ratio) => ratio.withdraw(now)?,
+        };
+        if let Some(active) = &self.0.active
+            && !active.begin_retry()
+        {
+            if let Some(ratio) = &self.0.ratio {
+                ratio.give_back(taken);
+            }
+            return None;
+        }
+        Some(Ticket {
+            budget: self.clone(),
+            taken,
+            sent: false,
+        })
+    }
+
+    /// The name of the upstream.
+    pub fn upstream(&self) -> &UpstreamName {
+        &self.0.upstream
+    }
+
+    /// Whether nothing can ever be taken out. Building such a budget is logged as a warning: failures that a retry would
+    /// have hidden come through, and nothing else tells why.
+    pub fn is_zero(&self) -> bool {
+        let ratio = self.0.ratio.as_ref().is_some_and(RatioBudget::is_zero);
+        ratio || self.0.active.as_ref().is_some_and(ActiveShare::is_zero)
+    }
+
+    /// How many retries could be taken out at `now`.
+    pub fn available(&self, now: Instant) -> u64 {
+        let ratio = self.0.ratio.as_ref().map(|ratio| ratio.available(now));
+        let active = self.0.active.as_ref().map(ActiveShare::available);
+        ratio.unwrap_or(u64::MAX).min(active.unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn metrics(&self) -> &BudgetMetrics {
+        &self.0.metrics
+    }
+
+    /// Whether an event that the budget is used up is due at `now`: the first one in a second.
+    pub(crate) fn is_news(&self, now: Instant) -> bool {
+        let now = nanos(now.saturating_duration_since(self.0.origin)).saturating_add(1);
+        let last = self.0.logged.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= nanos(QUIET);
+        due && (self.0.logged)
+            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+impl BudgetBuilder {
+    /// Retries may be this part of the requests of the last [`ttl`](Self::ttl): 0.2 without further settings, 0 to 10.
+    pub const fn ratio(mut self, ratio: f64) -> Self {
+        self.ratio = Some(ratio);
+        self
+    }
+
+    /// For how long a request allows for retries: 10 s unless set, 1 s to an hour. It is cut into ten slots.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Retries that may be sent however few requests there are, on average over the ttl: 10 unless set. They can be taken
+    /// out at once: with a ttl of 10 s, a hundred.
+    pub const fn min_per_second(mut self, min: u32) -> Self {
+        self.min_per_second = min;
+        self
+    }
+
+    /// Retries on their way may be this part, 0 to 1, of all requests on their way, but always `min` of them. In addition to
+    /// the ratio if one is set; in place of it if none is.
+    pub const fn share_of_active(mut self, share: f64, min: u32) -> Self {
+        self.active = Some((share, min));
+        self
+    }
+
+    /// The budget.
+    ///
+    /// # Errors
+    ///
+    /// If a share or the ttl is out of its range.
+    pub fn build(self) -> Result<Budget, ConfigError> {
+        let ratio = match (self.ratio, self.active) {
+            (None, Some(_)) => None,
+            (ratio, _) => Some(RatioBudget::new(
+                ratio.unwrap_or(RatioBudget::RATIO),
+                self.ttl,
+                self.min_per_second,
+            )?),
+        };
+        let active = match self.active {
+            None => None,
+            Some((share, min)) => {
+                let share = Ratio::new(share, 1.0)
+                    .ok_or(ConfigError::new("share_of_active", "must be from 0 to 1"))?;
+                Some(ActiveShare::new(share, min))
+            }
+        };
+        let budget = Budget(Arc::new(Shared {
+            metrics: BudgetMetrics::new(&self.upstream),
+            upstream: self.upstream,
+            ratio,
+            active,
+            logged: AtomicU64::new(0),
+            origin: Instant::now(),
+        }));
+        if budget.is_zero() {
+            telemetry::zero_budget(&budget);
+        }
+        Ok(budget)
+    }
+}
+
+/// A request on its way, as its [`Budget`] counts it. Dropping it says that the request has ended.
+#[derive(Debug)]
+#[must_use = "the request counts as ended at once"]
+pub struct Deposit {
+    /// Only for a budget that counts them.
+    active: Option<Budget>,
+}
+
+impl Drop for Deposit {
+    fn drop(&mut self) {
+        if let Some(active) = self.active.as_ref().and_then(|b| b.0.active.as_ref()) {
+            active.leave();
+        }
+    }
+}
+
+/// A retry or hedge that was taken out of a [`Budget`].
+///
+/// Dropped before it was [`sent`](Self::sent), it goes back. Otherwise hold it for as long as what was sent is on its way.
+#[derive(Debug)]
+#[must_use = "a ticket that is dropped goes back"]
+pub struct Ticket {
+    budget: Budget,
+    /// When it was taken out, as the ratio counts time.
+    taken: u64,
+    sent: bool,
+}
+
+impl Ticket {
+    /// What it was taken out for has been sent: now it is spent.
+    pub fn sent(&mut self) {
+        self.sent = true;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Shared { ratio, active, .. } = &*self.budget.0;
+        if let Some(ratio) = ratio.as_ref().filter(|_| !self.sent) {
+            ratio.give_back(self.taken);
+        }
+        if let Some(active) = active {
+            active.end_retry();
+        }
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("upstream", &self.0.upstream.as_str())
+            .field("ratio", &self.0.ratio)
+            .field("active", &self.0.active)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -1,0 +1,73 @@
+use crate::config::Ratio;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Retries on their way as a share of the requests on their way: both in one word, so that one CAS decides.
+///
+/// The upper half counts requests, the lower half retries.
+#[derive(Debug)]
+pub(super) struct ActiveShare {
+    word: AtomicU64,
+    share: Ratio,
+    min: u32,
+}
+
+const REQUEST: u64 = 1 << 32;
+
+impl ActiveShare {
+    pub(super) fn new(share: Ratio, min: u32) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            share,
+            min,
+        }
+    }
+
+    pub(super) fn enter(&self) {
+        self.word.fetch_add(REQUEST, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.word.fetch_sub(REQUEST, Ordering::Relaxed);
+    }
+
+    /// Whether one more retry fits.
+    pub(super) fn begin_retry(&self) -> bool {
+        // Relaxed throughout: the word is all there is, and nothing is published with it.
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let (requests, retries) = split(word);
+            if retries >= self.most(requests) {
+                return false;
+            }
+            let next = word + 1;
+            match self
+                .word
+                .compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    pub(super) fn end_retry(&self) {
+        self.word.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn available(&self) -> u64 {
+        let (requests, retries) = split(self.word.load(Ordering::Relaxed));
+        u64::from(self.most(requests).saturating_sub(retries))
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.min == 0 && self.share.millionths() == 0
+    }
+
+    fn most(&self, requests: u32) -> u32 {
+        self.share.of(requests).max(self.min)
+    }
+}
+
+const fn split(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}

@@ -1,0 +1,86 @@
+//! All interleavings of those who share a budget. Run with `RUSTFLAGS="--cfg loom"`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::thread;
+
+use super::*;
+
+/// One retry for each request and none without.
+fn one_for_one() -> Arc<RatioBudget> {
+    Arc::new(RatioBudget::new(1.0, Duration::from_secs(10), 0).unwrap())
+}
+
+#[test]
+fn one_retry_is_taken_once() {
+    loom::model(|| {
+        let budget = one_for_one();
+        let now = budget.slot_start(0);
+        budget.deposit(now);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.withdraw(now).is_some())
+        };
+        let mine = budget.withdraw(now).is_some();
+        let theirs = other.join().unwrap();
+        assert!(mine ^ theirs, "taken {}", u8::from(mine) + u8::from(theirs));
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
+fn what_is_given_back_is_there_once() {
+    loom::model(|| {
+        let budget = one_for_one();
+        let now = budget.slot_start(0);
+        budget.deposit(now);
+        let taken = budget.withdraw(now).unwrap();
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.give_back(taken))
+        };
+        let taken = budget.withdraw(now).is_some();
+        other.join().unwrap();
+        assert_eq!(budget.available(now), u64::from(!taken));
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
+fn slots_are_emptied_once_and_nothing_is_lost_or_made() {
+    loom::model(|| {
+        let budget = one_for_one();
+        budget.deposit(budget.slot_start(0));
+        let later = budget.slot_start(10);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.deposit(later))
+        };
+        // The first request is forgotten; whether the second is there yet is a matter of who comes first. One that sees the
+        // slots half turned may still find the first.
+        let taken = budget.withdraw(later).is_some();
+        other.join().unwrap();
+        assert!(budget.is_balanced());
+        let left = budget.available(later);
+        assert!(left + u64::from(taken) <= 1, "{left} left, {taken} taken");
+    });
+}
+
+#[test]
+fn a_share_of_what_is_on_its_way_is_not_exceeded() {
+    loom::model(|| {
+        let active = Arc::new(ActiveShare::new(Ratio::new(1.0, 1.0).unwrap(), 0));
+        active.enter();
+        let other = {
+            let active = Arc::clone(&active);
+            thread::spawn(move || active.begin_retry())
+        };
+        let mine = active.begin_retry();
+        let theirs = other.join().unwrap();
+        assert!(mine ^ theirs);
+        active.end_retry();
+        active.leave();
+        assert_eq!(active.available(), 0);
+    });
+}

@@ -1,0 +1,86 @@
+//! What of a request goes along to its later attempts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use gw_core::context::{
+    ClientAddr, Criticality, Deadline, Identity, Lane, PeerAddr, RequestId, RouteMatch,
+    TraceContext, UpstreamName,
+};
+use gw_core::record::Record;
+use http::Extensions;
+
+use crate::timeout::AttemptTimeouts;
+
+/// Copies further extensions of a request to its later attempts.
+///
+/// Only the types of `gw_core` go along by themselves: what else is in the extensions need not bear to be there twice.
+/// hyper's `OnUpgrade` is a connection that can be taken over once.
+pub(crate) type CopyExtensions = Arc<dyn Fn(&Extensions, &mut Extensions) + Send + Sync>;
+
+macro_rules! known {
+    ($($field:ident: $type:ty,)*) => {
+        /// The values themselves and not a map of them: nearly all requests are sent once, and this does not allocate.
+        #[derive(Default)]
+        pub(crate) struct Known {
+            $($field: Option<$type>,)*
+            more: Option<Extensions>,
+        }
+
+        impl Known {
+            pub(crate) fn of(from: &Extensions, copy: Option<&CopyExtensions>) -> Self {
+                if from.is_empty() {
+                    return Self::default();
+                }
+                Self {
+                    $($field: from.get::<$type>().cloned(),)*
+                    more: copy.map(|copy| {
+                        let mut more = Extensions::new();
+                        copy(from, &mut more);
+                        more
+                    }),
+                }
+            }
+
+            /// The extensions of an attempt.
+            pub(crate) fn extensions(&self) -> Extensions {
+                let mut to = self.more.clone().unwrap_or_default();
+                $(if let Some(value) = &self.$field {
+                    to.insert(value.clone());
+                })*
+                to
+            }
+        }
+    };
+}
+
+known! {
+    record: Record,
+    deadline: Deadline,
+    route: RouteMatch,
+    upstream: UpstreamName,
+    identity: Identity,
+    client: ClientAddr,
+    peer: PeerAddr,
+    request_id: RequestId,
+    trace: TraceContext,
+    lane: Lane,
+    criticality: Criticality,
+    timeouts: AttemptTimeouts,
+}
+
+impl Known {
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    pub(crate) fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
+    }
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").finish_non_exhaustive()
+    }
+}

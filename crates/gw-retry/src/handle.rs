@@ -1,0 +1,53 @@
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::budget::Budget;
+use crate::config::Mode;
+use crate::layer::Shared;
+use crate::telemetry;
+
+/// Reads and changes a running [`RetryLayer`](crate::RetryLayer). Clones are the same handle.
+#[derive(Debug, Clone)]
+pub struct RetryHandle {
+    shared: Arc<Shared>,
+}
+
+/// What a [`RetryHandle`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetrySnapshot {
+    /// What the layer does.
+    pub mode: Mode,
+    /// How many retries its budget has left.
+    pub budget_available: u64,
+    /// How many bytes of request bodies its pool holds.
+    pub replay_bytes: u64,
+}
+
+impl RetryHandle {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// How things stand.
+    pub fn snapshot(&self) -> RetrySnapshot {
+        RetrySnapshot {
+            mode: self.shared.mode.get(),
+            budget_available: self.shared.budget.available(Instant::now()),
+            replay_bytes: self.shared.pool.used(),
+        }
+    }
+
+    /// What the layer does from now on. A retry that is waiting is sent all the same.
+    pub fn set_mode(&self, mode: Mode) {
+        if self.shared.mode.set(mode) {
+            telemetry::mode_changed("retry", mode);
+        }
+    }
+
+    /// The layer's budget.
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
+    }
+}

@@ -1,0 +1,75 @@
+use http::Response;
+
+/// What the retry layer did for an answer.
+///
+/// It is in the extensions of answers to requests that were sent more than once, or that failed and were not sent again. An
+/// answer without one was the first attempt's, and there was nothing to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryInfo {
+    /// How often the request was sent.
+    pub attempts: u32,
+    /// Why it was not sent once more.
+    pub stopped_because: Stopped,
+}
+
+/// Why a request is not sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// It was answered, by whatever was no failure.
+    Answered,
+    /// It was sent as often as its policy allows.
+    Attempts,
+    /// The budget is used up.
+    Budget,
+    /// A retry would not have ended before the deadline.
+    Deadline,
+    /// The upstream asks not to, or for a longer wait than is allowed.
+    Pushback,
+    /// Its body was too large to be kept, or had not been read to its end.
+    Body,
+    /// The inner service was not ready for it.
+    NotReady,
+    /// It may have had an effect, and is not known to be one that can be had twice.
+    Unsafe,
+    /// It failed by no doing of the upstream's: a refusal of a layer inside, or the client's body.
+    Local,
+    /// The layer is in shadow mode; it would have been sent again.
+    Shadow,
+}
+
+impl Stopped {
+    /// The word for logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Attempts => "attempts",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::Pushback => "pushback",
+            Self::Body => "body",
+            Self::NotReady => "not_ready",
+            Self::Unsafe => "unsafe",
+            Self::Local => "local",
+            Self::Shadow => "shadow",
+        }
+    }
+
+    /// Whether layers further out are to be told not to try again either: they would do what this one has just done, or
+    /// has been kept from doing.
+    pub(crate) const fn concerns_others(self) -> bool {
+        matches!(self, Self::Attempts | Self::Budget | Self::Pushback)
+    }
+}
+
+impl RetryInfo {
+    /// What was done for `response`.
+    pub fn of<B>(response: &Response<B>) -> Self {
+        let once = Self {
+            attempts: 1,
+            stopped_because: Stopped::Answered,
+        };
+        response.extensions().get().copied().unwrap_or(once)
+    }
+}

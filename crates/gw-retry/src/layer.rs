@@ -1,0 +1,181 @@
+use std::fmt;
+use std::sync::Arc;
+
+use gw_core::stage::{FactSet, Stage};
+use http::{Extensions, HeaderName};
+use tower_layer::Layer;
+
+use crate::budget::Budget;
+use crate::config::{Mode, Ratio, SharedMode};
+use crate::context::CopyExtensions;
+use crate::handle::RetryHandle;
+use crate::latency::Latency;
+use crate::policy::RetryPolicy;
+use crate::replay::ReplayPool;
+use crate::service::Retry;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Applies a [`Retry`]. All services made by it and its clones share budget, pool and mode.
+#[derive(Debug, Clone)]
+pub struct RetryLayer {
+    shared: Arc<Shared>,
+}
+
+/// Builds a [`RetryLayer`].
+#[must_use = "a builder does nothing until it is built"]
+pub struct RetryBuilder {
+    shared: Shared,
+}
+
+/// What all services of a layer share.
+pub(crate) struct Shared {
+    pub(crate) policy: RetryPolicy,
+    pub(crate) budget: Budget,
+    pub(crate) pool: ReplayPool,
+    pub(crate) mode: SharedMode,
+    pub(crate) attempt_field: HeaderName,
+    pub(crate) no_retry_field: HeaderName,
+    pub(crate) copy: Option<CopyExtensions>,
+    /// How long attempts take that succeed.
+    pub(crate) latency: Latency,
+    seed: Option<AtomicU64>,
+}
+
+impl RetryLayer {
+    /// The field that tells an upstream which attempt it sees: `x-gw-attempt: 2`. First attempts do not carry it.
+    pub const ATTEMPT: HeaderName = HeaderName::from_static("x-gw-attempt");
+    /// The field of an answer that asks not to try again: `x-gw-should-retry: false`.
+    pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-gw-should-retry");
+
+    /// Retries within `budget`, by the default [`RetryPolicy`].
+    ///
+    /// A [`Budget`] or a [`RetryPolicy`] in a request's extensions takes the place of the layer's.
+    pub fn builder(budget: Budget) -> RetryBuilder {
+        // Fewer samples than this tell little of how long an attempt takes.
+        const MIN_SAMPLES: u64 = 20;
+        RetryBuilder {
+            shared: Shared {
+                policy: RetryPolicy::default(),
+                budget,
+                pool: ReplayPool::default(),
+                mode: SharedMode::default(),
+                attempt_field: Self::ATTEMPT,
+                no_retry_field: Self::SHOULD_RETRY,
+                copy: None,
+                latency: Latency::new(Ratio::HALF, MIN_SAMPLES),
+                seed: None,
+            },
+        }
+    }
+
+    /// What an operator may read and change while requests run.
+    pub fn handle(&self) -> RetryHandle {
+        RetryHandle::new(Arc::clone(&self.shared))
+    }
+}
+
+impl RetryBuilder {
+    /// What is sent again, for requests that carry no policy of their own.
+    pub fn policy(mut self, policy: RetryPolicy) -> Self {
+        self.shared.policy = policy;
+        self
+    }
+
+    /// The bound on the bodies kept by this layer and all others with a clone of the pool. 64 MiB for this layer alone
+    /// unless set.
+    pub fn replay_pool(mut self, pool: ReplayPool) -> Self {
+        self.shared.pool = pool;
+        self
+    }
+
+    /// What the layer does at first.
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.shared.mode = SharedMode::new(mode);
+        self
+    }
+
+    /// The field that tells an upstream which attempt it sees, in place of [`RetryLayer::ATTEMPT`]; Envoy's users know
+    /// `x-envoy-attempt-count`.
+    ///
+    /// A request that comes in with it at 2 or more was sent again by a layer further out, and is not sent again by this one.
+    pub fn attempt_field(mut self, name: HeaderName) -> Self {
+        self.shared.attempt_field = name;
+        self
+    }
+
+    /// The field of an answer that asks not to try again by saying `false`, in place of [`RetryLayer::SHOULD_RETRY`]. It is
+    /// heeded in an upstream's answers, and set in the answers to requests that this layer has given up on.
+    pub fn should_retry_field(mut self, name: HeaderName) -> Self {
+        self.shared.no_retry_field = name;
+        self
+    }
+
+    /// Copies more of a request's extensions to its later attempts than the types of `gw_core::context` and the `Record`.
+    ///
+    /// It runs for each request that may be sent again. What stands for a connection must not be copied.
+    pub fn copy_extensions<F>(mut self, copy: F) -> Self
+    where
+        F: Fn(&Extensions, &mut Extensions) + Send + Sync + 'static,
+    {
+        self.shared.copy = Some(Arc::new(copy));
+        self
+    }
+
+    /// Makes the waits of the layer repeat themselves from run to run, for tests and simulations.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.shared.seed = Some(AtomicU64::new(seed));
+        self
+    }
+
+    /// The layer.
+    pub fn build(self) -> RetryLayer {
+        RetryLayer {
+            shared: Arc::new(self.shared),
+        }
+    }
+}
+
+impl Shared {
+    /// For the wait before one retry.
+    pub(crate) fn random(&self) -> fastrand::Rng {
+        match &self.seed {
+            None => fastrand::Rng::new(),
+            Some(seed) => fastrand::Rng::with_seed(seed.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Retry<S> {
+        Retry::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+/// Needs nothing.
+impl<F: FactSet> Stage<F> for RetryLayer {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("policy", &self.policy)
+            .field("budget", &self.budget)
+            .field("pool", &self.pool)
+            .field("mode", &self.mode.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RetryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RetryBuilder").field(&self.shared).finish()
+    }
+}

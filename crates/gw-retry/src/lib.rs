@@ -1,0 +1,36 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod backoff;
+mod budget;
+mod config;
+mod context;
+mod decide;
+pub mod future;
+mod handle;
+mod head;
+mod info;
+mod latency;
+mod layer;
+mod plan;
+mod policy;
+mod replay;
+mod service;
+mod sync;
+mod telemetry;
+pub mod timeout;
+
+pub use gw_core::attempt::{AttemptError, Failure};
+
+pub use self::backoff::{Backoff, Jitter};
+pub use self::budget::{Budget, BudgetBuilder, Deposit, RatioBudget, Ticket};
+pub use self::config::{ConfigError, Mode};
+pub use self::decide::Reason;
+pub use self::handle::{RetryHandle, RetrySnapshot};
+pub use self::info::{RetryInfo, Stopped};
+pub use self::layer::{RetryBuilder, RetryLayer};
+pub use self::policy::{RetryPolicy, RetryPolicyBuilder};
+pub use self::replay::{ReplayBody, ReplayPool};
+pub use self::service::Retry;
+#[cfg(feature = "metrics")]
+pub use self::telemetry::describe;

@@ -1,0 +1,408 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::backoff::Backoff;
+use crate::config::ConfigError;
+use crate::decide::Eligibility;
+
+/// What may be sent again, how often and when: the settings of a route.
+///
+/// The layer has one for all requests; one in a request's extensions, where a stage that knows the route puts it, takes
+/// its place. A clone is a shared pointer.
+///
+/// Without further settings: three attempts; GET, HEAD, OPTIONS and QUERY, and any method of which the upstream has
+/// certainly seen nothing; on 502, 503 and 504, a connection that broke before the head, gRPC's UNAVAILABLE, and 429 or
+/// RESOURCE_EXHAUSTED if the upstream says when to come back.
+///
+/// # Examples
+///
+/// ```
+/// use gw_retry::RetryPolicy;
+/// use http::Method;
+///
+/// // A route to create orders: only with a key, and only once more.
+/// let orders = RetryPolicy::builder().max_attempts(2).keyed_methods([Method::POST]).build()?;
+/// # let mut request = http::Request::new(());
+/// request.extensions_mut().insert(orders);
+/// # Ok::<(), gw_retry::ConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct RetryPolicy(Arc<Settings>);
+
+/// Builds a [`RetryPolicy`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct RetryPolicyBuilder {
+    settings: Settings,
+    rejected: Option<ConfigError>,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    max_attempts: u32,
+    methods: Methods,
+    keyed: Methods,
+    unsent: bool,
+    statuses: Vec<StatusCode>,
+    throttled: bool,
+    idempotent_grpc: bool,
+    backoff: Backoff,
+    pushback_within: Duration,
+    replay_max: usize,
+}
+
+impl RetryPolicy {
+    /// The most attempts a policy can allow.
+    pub const MAX_ATTEMPTS: u32 = 10;
+
+    /// The settings above, to be changed.
+    pub fn builder() -> RetryPolicyBuilder {
+        RetryPolicyBuilder {
+            settings: Settings {
+                max_attempts: 3,
+                methods: Methods::SAFE,
+                keyed: Methods(0),
+                unsent: true,
+                statuses: vec![
+                    StatusCode::BAD_GATEWAY,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    StatusCode::GATEWAY_TIMEOUT,
+                ],
+                throttled: true,
+                idempotent_grpc: false,
+                backoff: Backoff::default(),
+                pushback_within: Duration::from_secs(5),
+                replay_max: 64 * 1024,
+            },
+            rejected: None,
+        }
+    }
+
+    /// Sends everything once.
+    pub fn none() -> Self {
+        let mut settings = Self::builder().settings;
+        settings.max_attempts = 1;
+        Self(Arc::new(settings))
+    }
+
+    /// How often a request is sent at most.
+    #[inline]
+    pub fn max_attempts(&self) -> u32 {
+        self.0.max_attempts
+    }
+
+    /// How long to wait before a retry.
+    pub fn backoff(&self) -> &Backoff {
+        &self.0.backoff
+    }
+
+    /// How far off an upstream may ask a retry to be.
+    pub fn pushback_within(&self) -> Duration {
+        self.0.pushback_within
+    }
+
+    /// How many bytes of a request's body are kept.
+    pub fn replay_max(&self) -> usize {
+        self.0.replay_max
+    }
+
+    /// After which failures a request with this head may be sent again.
+    #[inline]
+    pub(crate) fn eligibility(&self, method: &Method, headers: &HeaderMap) -> Eligibility {
+        let settings = &*self.0;
+        if settings.max_attempts <= 1 {
+            return Eligibility::Never;
+        }
+        let bit = Methods::bit(method);
+        let whatever_happened = settings.methods.has(bit)
+            || settings.keyed.has(bit) && has_key(headers)
+            || settings.idempotent_grpc && is_grpc(headers);
+        if whatever_happened {
+            Eligibility::Always
+        } else if settings.unsent {
+            Eligibility::Untouched
+        } else {
+            Eligibility::Never
+        }
+    }
+
+    pub(crate) fn retries_status(&self, status: StatusCode) -> bool {
+        self.0.statuses.contains(&status)
+    }
+
+    pub(crate) fn retries_throttled(&self) -> bool {
+        self.0.throttled
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self(Arc::new(Self::builder().settings))
+    }
+}
+
+impl RetryPolicyBuilder {
+    /// How often a request is sent at most, the first time included: 1 to [`RetryPolicy::MAX_ATTEMPTS`].
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.settings.max_attempts = attempts;
+        self
+    }
+
+    /// The methods whose requests may be sent again whatever became of the first: those of the default, and PUT, DELETE
+    /// and TRACE, which say of themselves that doing them twice is doing them once (RFC 9110 section 9.2.2). Replaces the
+    /// default.
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        let (methods, rest) = Methods::of(methods);
+        if rest || methods.0 & !Methods::IDEMPOTENT.0 != 0 {
+            self.reject("methods", "must be idempotent methods");
+        }
+        self.settings.methods = methods;
+        self
+    }
+
+    /// The methods whose requests may be sent again if they carry an `Idempotency-Key`: POST and PATCH, for routes whose
+    /// upstream keeps the keys. None unless set.
+    pub fn keyed_methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        let (methods, rest) = Methods::of(methods);
+        if rest {
+            self.reject("keyed_methods", "must be standard methods");
+        }
+        self.settings.keyed = methods;
+        self
+    }
+
+    /// Whether a request that has left no trace may be sent again whatever its method: the connection could not be made, or
+    /// the upstream says that it did nothing with it (RFC 9113 section 8.7). Yes unless set.
+    pub const fn unsent(mut self, unsent: bool) -> Self {
+        self.settings.unsent = unsent;
+        self
+    }
+
+    /// Whether gRPC calls of this route may be sent again whatever became of the first. All of them are POST, so it is for
+    /// the route to say. No unless set.
+    pub const fn idempotent_grpc(mut self, idempotent: bool) -> Self {
+        self.settings.idempotent_grpc = idempotent;
+        self
+    }
+
+    /// The statuses that are worth another try: 5xx, without 501 and 505, which would be the same again. Replaces the
+    /// default.
+    pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.settings.statuses = statuses.into_iter().collect();
+        let transient = |status: &StatusCode| {
+            status.is_server_error()
+                && *status != StatusCode::NOT_IMPLEMENTED
+                && *status != StatusCode::HTTP_VERSION_NOT_SUPPORTED
+        };
+        if !self.settings.statuses.iter().all(transient) {
+            self.reject("statuses", "must be 5xx, and neither 501 nor 505");
+        }
+        self
+    }
+
+    /// Whether 429 and gRPC's RESOURCE_EXHAUSTED are worth another try if the upstream says when. Yes unless set.
+    pub const fn throttled(mut self, throttled: bool) -> Self {
+        self.settings.throttled = throttled;
+        self
+    }
+
+    /// How long to wait before a retry.
+    pub const fn backoff(mut self, backoff: Backoff) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+
+    /// How far off an upstream may ask a retry to be, by `Retry-After` or `grpc-retry-pushback-ms`: 5 s unless set. If it
+    /// asks for more the request is not sent again, and its wish is passed on.
+    pub const fn pushback_within(mut self, within: Duration) -> Self {
+        self.settings.pushback_within = within;
+        self
+    }
+
+    /// How many bytes of a request's body are kept to be sent again: 64 KiB unless set. A longer body is streamed on, and
+    /// its request sent once. A frame counts as 64 bytes at least.
+    pub const fn replay_max(mut self, bytes: usize) -> Self {
+        self.settings.replay_max = bytes;
+        self
+    }
+
+    /// The policy.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that breaks its rule.
+    pub fn build(self) -> Result<RetryPolicy, ConfigError> {
+        if let Some(rejected) = self.rejected {
+            return Err(rejected);
+        }
+        if !(1..=RetryPolicy::MAX_ATTEMPTS).contains(&self.settings.max_attempts) {
+            return Err(ConfigError::new("max_attempts", "must be from 1 to 10"));
+        }
+        Ok(RetryPolicy(Arc::new(self.settings)))
+    }
+
+    fn reject(&mut self, field: &'static str, rule: &'static str) {
+        self.rejected = self.rejected.take().or(Some(ConfigError::new(field, rule)));
+    }
+}
+
+/// A set of standard methods, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Methods(u16);
+
+impl Methods {
+    /// GET, HEAD, OPTIONS and QUERY: they change nothing.
+    pub(crate) const SAFE: Self = Self(0b1111);
+    /// Those, and PUT, DELETE and TRACE.
+    const IDEMPOTENT: Self = Self(0b111_1111);
+
+    #[inline]
+    pub(crate) fn bit(method: &Method) -> u16 {
+        match *method {
+            Method::GET => 1,
+            Method::HEAD => 1 << 1,
+            Method::OPTIONS => 1 << 2,
+            Method::QUERY => 1 << 3,
+            Method::PUT => 1 << 4,
+            Method::DELETE => 1 << 5,
+            Method::TRACE => 1 << 6,
+            Method::POST => 1 << 7,
+            Method::PATCH => 1 << 8,
+            _ => 0,
+        }
+    }
+
+    /// And whether there were others.
+    fn of(methods: impl IntoIterator<Item = Method>) -> (Self, bool) {
+        let bits = methods.into_iter().map(|method| Self::bit(&method));
+        bits.fold((Self(0), false), |(Self(set), rest), bit| {
+            (Self(set | bit), rest || bit == 0)
+        })
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, bit: u16) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// One key that is not empty (draft-ietf-httpapi-idempotency-key-header). With two of them nobody knows which one counts.
+fn has_key(headers: &HeaderMap) -> bool {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    keys.next().is_some_and(|key| !key.is_empty()) && keys.next().is_none()
+}
+
+/// `application/grpc`, with or without a message format.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(http::header::CONTENT_TYPE) else {
+        return false;
+    };
+    let prefix = b"application/grpc";
+    match value.as_bytes().split_at_checked(prefix.len()) {
+        Some((start, rest)) => {
+            start.eq_ignore_ascii_case(prefix)
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn judge(policy: &RetryPolicy, method: Method, fields: &[(&'static str, &str)]) -> Eligibility {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        policy.eligibility(&method, &headers)
+    }
+
+    #[test]
+    fn safe_by_default() {
+        let policy = RetryPolicy::default();
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::QUERY] {
+            assert_eq!(judge(&policy, method, &[]), Eligibility::Always);
+        }
+        let other = Method::from_bytes(b"PURGE").unwrap();
+        for method in [
+            Method::POST,
+            Method::PATCH,
+            Method::PUT,
+            Method::DELETE,
+            Method::TRACE,
+            other,
+        ] {
+            let key = [("idempotency-key", "\"k\"")];
+            assert_eq!(judge(&policy, method, &key), Eligibility::Untouched);
+        }
+    }
+
+    #[test]
+    fn a_route_opts_in() {
+        let policy = RetryPolicy::builder()
+            .methods([Method::GET, Method::PUT, Method::DELETE])
+            .keyed_methods([Method::POST])
+            .unsent(false)
+            .build()
+            .unwrap();
+        assert_eq!(judge(&policy, Method::PUT, &[]), Eligibility::Always);
+        assert_eq!(judge(&policy, Method::HEAD, &[]), Eligibility::Never);
+        let key = ("idempotency-key", "\"k\"");
+        assert_eq!(judge(&policy, Method::POST, &[key]), Eligibility::Always);
+        assert_eq!(judge(&policy, Method::PATCH, &[key]), Eligibility::Never);
+        assert_eq!(judge(&policy, Method::POST, &[]), Eligibility::Never);
+        assert_eq!(
+            judge(&policy, Method::POST, &[key, key]),
+            Eligibility::Never
+        );
+        let empty = [("idempotency-key", "")];
+        assert_eq!(judge(&policy, Method::POST, &empty), Eligibility::Never);
+    }
+
+    #[test]
+    fn grpc_calls_where_the_route_says_so() {
+        let grpc = [("content-type", "application/grpc+proto")];
+        let policy = RetryPolicy::default();
+        assert_eq!(judge(&policy, Method::POST, &grpc), Eligibility::Untouched);
+        let policy = RetryPolicy::builder().idempotent_grpc(true);
+        let policy = policy.build().unwrap();
+        assert_eq!(judge(&policy, Method::POST, &grpc), Eligibility::Always);
+        let json = [("content-type", "application/json")];
+        assert_eq!(judge(&policy, Method::POST, &json), Eligibility::Untouched);
+        let web = [("content-type", "application/grpc-web")];
+        assert_eq!(judge(&policy, Method::POST, &web), Eligibility::Untouched);
+    }
+
+    #[test]
+    fn none_is_none() {
+        let policy = RetryPolicy::none();
+        assert_eq!(judge(&policy, Method::GET, &[]), Eligibility::Never);
+    }
+
+    #[test]
+    fn what_cannot_be() {
+        let builder = RetryPolicy::builder;
+        let field = |builder: RetryPolicyBuilder| builder.build().unwrap_err().field();
+        assert_eq!(field(builder().max_attempts(0)), "max_attempts");
+        assert_eq!(field(builder().max_attempts(11)), "max_attempts");
+        assert_eq!(field(builder().methods([Method::POST])), "methods");
+        assert_eq!(field(builder().methods([Method::CONNECT])), "methods");
+        let keyed = [Method::CONNECT];
+        assert_eq!(field(builder().keyed_methods(keyed)), "keyed_methods");
+        for status in [400, 404, 429, 501, 505, 200] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(field(builder().statuses([status])), "statuses");
+        }
+        assert!(
+            builder()
+                .statuses([StatusCode::INTERNAL_SERVER_ERROR])
+                .build()
+                .is_ok()
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! Timers: a deadline for the exchange, and limits for an attempt.
+//!
+//! [`DeadlineLayer`] stands outside everything and ends the exchange: with 504 before the head, with a cut body after it.
+//! [`AttemptTimeoutLayer`] stands inside the retry layer and ends an attempt: its expiry is a failure of the upstream's that
+//! a breaker and the retry layer see, never a silent drop.
+//!
+//! Whatever is ready together with a timer wins over it. An answer never tells which timer it was; log and metric do, and so
+//! does the [`TimedOut`] that is the refusal's source.
+
+mod attempt;
+mod body;
+mod deadline;
+mod error;
+mod field;
+pub mod future;
+mod limit;
+
+pub use self::attempt::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeouts};
+pub use self::body::TimedBody;
+pub use self::deadline::{DeadlineLayer, InTime};
+pub use self::error::{GATEWAY_TIMEOUT, TimedOut, Timer};

@@ -1,0 +1,225 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use gw_core::attempt::Failure;
+use gw_core::context::Deadline;
+use gw_core::stage::{FactSet, Stage};
+use gw_core::{OnReject, RejectContext, Respond};
+use http::{HeaderName, Request, Response};
+use http_body::Body;
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::body::TimedBody;
+use super::error::Timer;
+use super::field::TimeFields;
+use super::future::{ResponseFuture, Timing};
+use super::limit::Limit;
+
+/// The limits of an attempt. Those in a request's extensions, where a stage that knows the route puts them, take the place of
+/// the layer's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AttemptTimeouts {
+    attempt: Option<Duration>,
+    first_byte: Option<Duration>,
+    idle: Option<Duration>,
+}
+
+impl AttemptTimeouts {
+    /// No limits but the deadline's.
+    pub const fn new() -> Self {
+        Self {
+            attempt: None,
+            first_byte: None,
+            idle: None,
+        }
+    }
+
+    /// The most an attempt may take up to the head of its answer, the upload included.
+    #[must_use]
+    pub const fn attempt(mut self, limit: Duration) -> Self {
+        self.attempt = Some(limit);
+        self
+    }
+
+    /// The most the head of the answer may take once the request is handed over. It is for requests without a body: when the
+    /// last byte of an upload has gone out is known to the connection alone.
+    #[must_use]
+    pub const fn first_byte(mut self, limit: Duration) -> Self {
+        self.first_byte = Some(limit);
+        self
+    }
+
+    /// The longest gap between two frames of the answer.
+    #[must_use]
+    pub const fn idle(mut self, limit: Duration) -> Self {
+        self.idle = Some(limit);
+        self
+    }
+}
+
+/// Ends attempts that take too long, and tells the upstream how much time is left.
+///
+/// An attempt ends at the earliest of its limits and the request's [`Deadline`]. The refusal is 504 and carries
+/// [`Failure::Unknown`], so a breaker counts it against the upstream and a retry layer may send the request again. One that
+/// begins after the deadline is refused with [`Failure::Local`]: nothing was sent.
+///
+/// It stands inside the retry layer and the breaker. The upstream of a gw pipeline has these timers itself; this layer is for
+/// other stacks.
+#[derive(Debug, Clone)]
+pub struct AttemptTimeoutLayer<R = Respond> {
+    shared: Arc<Settings>,
+    on_reject: R,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    timeouts: AttemptTimeouts,
+    fields: TimeFields,
+    margin: Duration,
+}
+
+impl AttemptTimeoutLayer {
+    /// With these limits for requests that carry none of their own.
+    pub fn new(timeouts: AttemptTimeouts) -> Self {
+        Self {
+            shared: Arc::new(Settings {
+                timeouts,
+                fields: TimeFields::default(),
+                margin: Duration::ZERO,
+            }),
+            on_reject: Respond::new(),
+        }
+    }
+}
+
+impl<R> AttemptTimeoutLayer<R> {
+    /// Tells gRPC upstreams how much time the attempt has, in `grpc-timeout`, in place of what the client said.
+    #[must_use]
+    pub fn propagate_grpc_timeout(mut self) -> Self {
+        Arc::make_mut(&mut self.shared).fields.grpc = true;
+        self
+    }
+
+    /// Tells upstreams how much time the attempt has, in whole milliseconds in this field.
+    #[must_use]
+    pub fn propagate_field(mut self, name: HeaderName) -> Self {
+        Arc::make_mut(&mut self.shared).fields.millis = Some(name);
+        self
+    }
+
+    /// What upstreams are told is less by this much, for the way there and back. Nothing unless set.
+    #[must_use]
+    pub fn margin(mut self, margin: Duration) -> Self {
+        Arc::make_mut(&mut self.shared).margin = margin;
+        self
+    }
+
+    /// Renders refusals with `renderer`, which is given the inner service's body type.
+    pub fn on_reject<T>(self, renderer: T) -> AttemptTimeoutLayer<T> {
+        AttemptTimeoutLayer {
+            shared: self.shared,
+            on_reject: renderer,
+        }
+    }
+}
+
+impl<S, R: Clone> Layer<S> for AttemptTimeoutLayer<R> {
+    type Service = AttemptTimeout<S, R>;
+
+    fn layer(&self, inner: S) -> AttemptTimeout<S, R> {
+        AttemptTimeout {
+            inner,
+            shared: Arc::clone(&self.shared),
+            on_reject: self.on_reject.clone(),
+        }
+    }
+}
+
+/// Needs nothing.
+impl<F: FactSet, R> Stage<F> for AttemptTimeoutLayer<R> {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+/// Ends attempts that take too long. Made by an [`AttemptTimeoutLayer`].
+#[derive(Debug, Clone)]
+pub struct AttemptTimeout<S, R = Respond> {
+    inner: S,
+    shared: Arc<Settings>,
+    on_reject: R,
+}
+
+impl<S, R> AttemptTimeout<S, R> {
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, R, B, ResB> Service<Request<B>> for AttemptTimeout<S, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    R: OnReject<Response<ResB>, S::Error> + Clone,
+    B: Body,
+{
+    type Response = Response<TimedBody<ResB>>;
+    type Error = R::Error;
+    type Future = ResponseFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.on_reject.inner(error))
+    }
+
+    #[inline]
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let now = Instant::now();
+        let extensions = request.extensions();
+        let timeouts = extensions.get().copied().unwrap_or(self.shared.timeouts);
+        let deadline = extensions.get::<Deadline>().copied();
+        let whole = deadline.map(Limit::of_deadline);
+        let first_byte = timeouts
+            .first_byte
+            .filter(|_| request.body().is_end_stream());
+        let head = Limit::earliest([
+            whole,
+            Limit::after(now, timeouts.attempt, Timer::Attempt),
+            Limit::after(now, first_byte, Timer::FirstByte),
+        ]);
+        let timing = Timing {
+            head,
+            whole: None,
+            idle: timeouts.idle,
+            failure: Failure::Unknown,
+            context: RejectContext::of(&request),
+            record: None,
+        };
+        if whole.is_some_and(|whole| whole.has_passed(now)) {
+            return ResponseFuture::late(Timer::Deadline, timing, self.on_reject.clone());
+        }
+        if let Some(head) = head {
+            let left = head.due.saturating_duration_since(now);
+            let left = left.saturating_sub(self.shared.margin);
+            self.shared.fields.write(request.headers_mut(), left);
+        }
+        ResponseFuture::running(self.inner.call(request), timing, self.on_reject.clone())
+    }
+}

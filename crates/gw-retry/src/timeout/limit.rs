@@ -1,0 +1,37 @@
+use std::time::Duration;
+
+use gw_core::context::Deadline;
+use tokio::time::Instant;
+
+use super::error::Timer;
+
+/// When something ends, and by which timer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    pub(super) due: Instant,
+    pub(super) timer: Timer,
+}
+
+impl Limit {
+    pub(super) const fn of_deadline(deadline: Deadline) -> Self {
+        Self {
+            due: deadline.instant(),
+            timer: Timer::Deadline,
+        }
+    }
+
+    /// So long after `now`; none if that is beyond what an instant can say.
+    pub(super) fn after(now: Instant, limit: Option<Duration>, timer: Timer) -> Option<Self> {
+        let due = now.checked_add(limit?)?;
+        Some(Self { due, timer })
+    }
+
+    /// The earliest; of those due together the first.
+    pub(super) fn earliest(limits: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
+        limits.into_iter().flatten().min_by_key(|limit| limit.due)
+    }
+
+    pub(super) fn has_passed(self, now: Instant) -> bool {
+        self.due <= now
+    }
+}

@@ -1,0 +1,475 @@
+//! What is sent again, how often, and what the answer tells of it.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use gw_core::context::{Attempt, Deadline, Lane, RequestId, RouteMatch};
+use gw_core::record::Record;
+use gw_core::{Code, GrpcStatus, Rejection};
+use gw_retry::{Backoff, Budget, Failure, Mode, RetryInfo, RetryLayer, RetryPolicy, Stopped};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use support::{
+    Answer, Failed, ample, at_once, call, inner, layer, poll, request, response, run, with_body,
+};
+use tokio::time::{Instant, sleep};
+use tower::Layer as _;
+
+fn stopped(answer: &Answer) -> Stopped {
+    RetryInfo::of(answer.as_ref().unwrap()).stopped_because
+}
+
+fn failed(failure: Failure) -> Answer {
+    Err(Failed(failure))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_read_is_hidden() {
+    let layer = layer(at_once());
+    for failure in [Failure::NotSent, Failure::Unprocessed, Failure::Unknown] {
+        let answers = [failed(failure), Ok(response(503)), Ok(response(200))];
+        let (answer, attempts) = run(&layer, request(Method::GET), answers).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.status(), attempts), (StatusCode::OK, 3));
+        let info = RetryInfo::of(&answer);
+        assert_eq!(
+            (info.attempts, info.stopped_because),
+            (3, Stopped::Answered)
+        );
+        assert!(!answer.headers().contains_key(RetryLayer::SHOULD_RETRY));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_succeeds_at_first_is_left_as_it_is() {
+    let layer = layer(at_once());
+    let (answer, attempts) = run(&layer, request(Method::GET), [Ok(response(200))]).await;
+    assert_eq!(attempts, 1);
+    assert!(answer.unwrap().extensions().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_not_doubled() {
+    let layer = layer(at_once());
+    for method in [Method::POST, Method::PATCH, Method::PUT, Method::DELETE] {
+        let sent = request(method.clone());
+        let (answer, attempts) = run(&layer, sent, [Ok(response(503))]).await;
+        assert_eq!(
+            (attempts, stopped(&answer)),
+            (1, Stopped::Unsafe),
+            "{method}"
+        );
+        let sent = request(method.clone());
+        let (answer, attempts) = run(&layer, sent, [failed(Failure::Unknown)]).await;
+        assert_eq!((answer.is_err(), attempts), (true, 1), "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_left_no_trace_is_sent_again() {
+    let layer = layer(at_once());
+    for failure in [Failure::NotSent, Failure::Unprocessed] {
+        let answers = [failed(failure), Ok(response(201))];
+        let (answer, attempts) = run(&layer, request(Method::POST), answers).await;
+        assert_eq!(
+            (answer.unwrap().status(), attempts),
+            (StatusCode::CREATED, 2)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_own_refusals_stand() {
+    const FULL: Code = Code::new(
+        "OVERLOADED",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Full.",
+        GrpcStatus::Unavailable,
+    );
+    let layer = layer(at_once());
+    let mut refusal = response(503);
+    refusal.extensions_mut().insert(Rejection::new(&FULL));
+    let (answer, attempts) = run(&layer, request(Method::GET), [Ok(refusal)]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Local));
+    let (answer, attempts) = run(&layer, request(Method::GET), [failed(Failure::Local)]).await;
+    assert_eq!((answer.is_err(), attempts), (true, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_fault_is_the_answer() {
+    let layer = layer(at_once());
+    for status in [400, 401, 404, 408, 409, 425, 429, 500, 501] {
+        let (answer, attempts) = run(&layer, request(Method::GET), [Ok(response(status))]).await;
+        assert_eq!((answer.unwrap().status().as_u16(), attempts), (status, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_after_so_many_attempts_and_says_so() {
+    let layer = layer(at_once().max_attempts(2));
+    let answers = [Ok(response(503)), Ok(response(502))];
+    let (answer, attempts) = run(&layer, request(Method::GET), answers).await;
+    let answer = answer.unwrap();
+    assert_eq!((answer.status().as_u16(), attempts), (502, 2));
+    assert_eq!(RetryInfo::of(&answer).stopped_because, Stopped::Attempts);
+    // Layers further out are told, so that they do not multiply it.
+    assert_eq!(answer.headers()[RetryLayer::SHOULD_RETRY], "false");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_again_further_out_is_sent_once_here() {
+    let layer = layer(at_once());
+    let mut again = request(Method::GET);
+    again
+        .headers_mut()
+        .insert(RetryLayer::ATTEMPT, HeaderValue::from(2));
+    let (answer, attempts) = run(&layer, again, [Ok(response(503))]).await;
+    assert_eq!((answer.unwrap().status().as_u16(), attempts), (503, 1));
+    let mut first = request(Method::GET);
+    first
+        .headers_mut()
+        .insert(RetryLayer::ATTEMPT, HeaderValue::from(1));
+    let (_, attempts) = run(&layer, first, [Ok(response(503)), Ok(response(200))]).await;
+    assert_eq!(attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_a_connection_over_is_sent_once() {
+    let layer = layer(at_once());
+    let mut upgrade = request(Method::GET);
+    upgrade
+        .headers_mut()
+        .insert("upgrade", "websocket".parse().unwrap());
+    for sent in [upgrade, request(Method::CONNECT)] {
+        let (_, attempts) = run(&layer, sent, [failed(Failure::NotSent)]).await;
+        assert_eq!(attempts, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_carries_the_head_and_what_is_known_of_the_request() {
+    let envoys = HeaderName::from_static("x-envoy-attempt-count");
+    let layer = RetryLayer::builder(ample())
+        .policy(at_once().build().unwrap())
+        .attempt_field(envoys.clone())
+        .copy_extensions(|from, to| {
+            if let Some(text) = from.get::<&'static str>() {
+                to.insert(*text);
+            }
+        })
+        .build();
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut sent = request(Method::GET);
+    *sent.uri_mut() = "/orders?page=2".parse().unwrap();
+    *sent.version_mut() = http::Version::HTTP_2;
+    sent.headers_mut().append("accept", "a/b".parse().unwrap());
+    sent.headers_mut().append("accept", "c/d".parse().unwrap());
+    let record = Record::default();
+    let route = RouteMatch::new(3, "orders", "/orders");
+    let extensions = sent.extensions_mut();
+    extensions.insert(record.clone());
+    extensions.insert(route.clone());
+    extensions.insert(Lane::new("core"));
+    extensions.insert(RequestId::from_u128(7));
+    extensions.insert("of the user's");
+    // Not known, so not copied: it could stand for a connection.
+    extensions.insert(7u8);
+    let mut answer = call(&mut service, sent).await;
+    assert!(poll(&mut answer).is_pending());
+    let first = handle.next_call().await;
+    assert!(!first.request().headers().contains_key(&envoys));
+    assert_eq!(first.request().extensions().get::<u8>(), Some(&7));
+    first.respond(response(502));
+    assert!(poll(&mut answer).is_pending());
+    let second = handle.next_call().await;
+    let (parts, _) = second.into_parts().0.into_parts();
+    assert_eq!(parts.uri, "/orders?page=2");
+    assert_eq!(parts.version, http::Version::HTTP_2);
+    let accepts: Vec<_> = parts.headers.get_all("accept").iter().collect();
+    assert_eq!(accepts, ["a/b", "c/d"]);
+    assert_eq!(parts.headers[&envoys], "2");
+    assert_eq!(parts.extensions.get::<RouteMatch>(), Some(&route));
+    assert_eq!(parts.extensions.get::<Lane>().unwrap().as_str(), "core");
+    assert!(parts.extensions.get::<RequestId>().is_some());
+    assert_eq!(parts.extensions.get(), Some(&"of the user's"));
+    assert_eq!(parts.extensions.get::<u8>(), None);
+    let two = Attempt(NonZeroU32::new(2).unwrap());
+    assert_eq!(parts.extensions.get(), Some(&two));
+    // The record is shared with the observer, not a copy of it.
+    parts
+        .extensions
+        .get::<Record>()
+        .unwrap()
+        .update(|e| e.attempts = 9);
+    assert_eq!(record.exchange().attempts, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_call_tells_how_many_went_before() {
+    let layer = layer(at_once().idempotent_grpc(true));
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut sent = request(Method::POST);
+    sent.headers_mut()
+        .insert("content-type", "application/grpc".parse().unwrap());
+    let mut answer = call(&mut service, sent).await;
+    assert!(poll(&mut answer).is_pending());
+    let mut unavailable = response(200);
+    unavailable
+        .headers_mut()
+        .insert("grpc-status", "14".parse().unwrap());
+    handle.next_call().await.respond(unavailable);
+    assert!(poll(&mut answer).is_pending());
+    let second = handle.next_call().await;
+    let fields = second.request().headers();
+    assert_eq!(fields["grpc-previous-rpc-attempts"], "1");
+    second.respond(response(200));
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_attempt_uses_the_ready_instance_and_the_next_a_clone() {
+    let layer = layer(at_once());
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut answer = call(&mut service, request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    let first = handle.next_call().await;
+    assert_eq!(first.instance(), 0);
+    first.respond(response(503));
+    assert!(poll(&mut answer).is_pending());
+    let second = handle.next_call().await;
+    assert_ne!(second.instance(), 0);
+    second.respond(response(200));
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert!(handle.violations().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_ready_is_not_waited_for() {
+    let budget = Budget::builder("orders").min_per_second(1).build().unwrap();
+    let layer = RetryLayer::builder(budget.clone());
+    let layer = layer.policy(at_once().build().unwrap()).build();
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut answer = call(&mut service, request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    let left = budget.available(Instant::now());
+    handle.set_not_ready();
+    let mut failure = response(503);
+    failure
+        .headers_mut()
+        .insert("x-of", "the first".parse().unwrap());
+    handle.next_call().await.respond(failure);
+    let answer = answer.await;
+    assert_eq!(stopped(&answer), Stopped::NotReady);
+    assert_eq!(answer.unwrap().headers()["x-of"], "the first");
+    assert_eq!(handle.calls(), 1);
+    // It was not sent, so it cost nothing.
+    assert_eq!(budget.available(Instant::now()), left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_answer_is_dropped_before_the_next_attempt() {
+    // Story: with a pool of one connection the retry waited for the connection that the answer it replaced still held.
+    let layer = layer(at_once());
+    let (script, body) = gw_testkit::body::ScriptedBody::script().hold().build();
+    let (service, handle) =
+        gw_testkit::service::ControlledService::<support::Sent, _, Failed>::new();
+    let mut service = layer.layer(service);
+    let mut answer = call(&mut service, request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    let mut failure = http::Response::new(Some(script));
+    *failure.status_mut() = StatusCode::BAD_GATEWAY;
+    let seen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let dropped = std::sync::Arc::clone(&seen);
+    let first = handle.next_call().await;
+    handle.answer_with(move |_| {
+        seen.store(body.is_dropped(), std::sync::atomic::Ordering::SeqCst);
+        Ok(http::Response::new(None))
+    });
+    first.respond(failure);
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert!(dropped.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_between_attempts() {
+    let wait = Duration::from_millis(100);
+    let policy = RetryPolicy::builder().backoff(Backoff::exponential(wait, Duration::from_secs(1)));
+    let layer = layer(policy);
+    let start = Instant::now();
+    let answers = [Ok(response(503)), Ok(response(503)), Ok(response(200))];
+    let (_, attempts) = run(&layer, request(Method::GET), answers).await;
+    assert_eq!((attempts, start.elapsed().as_millis()), (3, 300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_says_when() {
+    let layer = layer(at_once());
+    let asks = |status, seconds: &'static str| {
+        let mut response = response(status);
+        let field = HeaderValue::from_static(seconds);
+        response.headers_mut().insert("retry-after", field);
+        Ok(response)
+    };
+    for status in [429, 503] {
+        let start = Instant::now();
+        let answers = [asks(status, "3"), Ok(response(200))];
+        let (_, attempts) = run(&layer, request(Method::GET), answers).await;
+        assert_eq!((attempts, start.elapsed().as_secs()), (2, 3));
+        let (answer, attempts) = run(&layer, request(Method::GET), [asks(status, "60")]).await;
+        assert_eq!((attempts, stopped(&answer)), (1, Stopped::Pushback));
+        // The client hears it.
+        assert_eq!(answer.unwrap().headers()["retry-after"], "60");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_cannot_end_in_time_is_not_started() {
+    let second = Duration::from_secs(1);
+    let policy = RetryPolicy::builder().backoff(Backoff::exponential(second, second));
+    let layer = layer(policy);
+    let due_in = |limit| {
+        let mut request = request(Method::GET);
+        let deadline = Deadline::after(Instant::now(), limit).unwrap();
+        request.extensions_mut().insert(deadline);
+        request
+    };
+    let (answer, attempts) = run(&layer, due_in(second), [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Deadline));
+    let answers = || [Ok(response(503)), Ok(response(200))];
+    let (_, attempts) = run(&layer, due_in(2 * second), answers()).await;
+    assert_eq!(attempts, 2);
+    // From now on attempts are known to take three seconds.
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    for _ in 0..20 {
+        let mut answers = Vec::new();
+        for _ in 0..5 {
+            answers.push(tokio::spawn(call(&mut service, due_in(60 * second)).await));
+        }
+        handle.flying(5).await;
+        sleep(3 * second).await;
+        for answer in answers {
+            handle.next_call().await.respond(response(200));
+            assert!(answer.await.unwrap().is_ok());
+        }
+    }
+    let (answer, attempts) = run(&layer, due_in(2 * second), [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Deadline));
+    let (_, attempts) = run(&layer, due_in(6 * second), answers()).await;
+    assert_eq!(attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_ends_it_and_is_shared_by_sixteen() {
+    let budget = Budget::builder("orders").ratio(0.0).min_per_second(1);
+    let layer = RetryLayer::builder(budget.build().unwrap());
+    let layer = layer
+        .policy(at_once().max_attempts(2).build().unwrap())
+        .build();
+    let mut retries = 0;
+    for n in 0..16 {
+        let (service, handle) = inner();
+        handle.answer_with(|_| Ok(response(503)));
+        let answer = call(&mut layer.layer(service), request(Method::GET))
+            .await
+            .await;
+        retries += handle.calls() - 1;
+        let expected = if n < 10 {
+            Stopped::Attempts
+        } else {
+            Stopped::Budget
+        };
+        assert_eq!(stopped(&answer), expected);
+        assert_eq!(answer.unwrap().headers()[RetryLayer::SHOULD_RETRY], "false");
+    }
+    assert_eq!(retries, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_brings_its_own_policy_and_budget() {
+    let layer = layer(at_once());
+    let none = Budget::builder("payments").ratio(0.0).min_per_second(0);
+    let mut sent = request(Method::GET);
+    sent.extensions_mut().insert(none.build().unwrap());
+    let (answer, attempts) = run(&layer, sent, [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Budget));
+    let mut sent = request(Method::GET);
+    sent.extensions_mut().insert(RetryPolicy::none());
+    let (_, attempts) = run(&layer, sent, [Ok(response(503))]).await;
+    assert_eq!(attempts, 1);
+    let keyed = at_once().keyed_methods([Method::POST]).build().unwrap();
+    let mut sent = request(Method::POST);
+    sent.extensions_mut().insert(keyed);
+    sent.headers_mut()
+        .insert("idempotency-key", "\"k\"".parse().unwrap());
+    let (_, attempts) = run(&layer, sent, [Ok(response(503)), Ok(response(200))]).await;
+    assert_eq!(attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn modes() {
+    let layer = layer(at_once());
+    let handle = layer.handle();
+    let before = handle.snapshot().budget_available;
+    handle.set_mode(Mode::Shadow);
+    let (answer, attempts) = run(&layer, request(Method::GET), [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Shadow));
+    assert_eq!(handle.snapshot().budget_available, before - 1);
+    handle.set_mode(Mode::Off);
+    let (answer, attempts) = run(&layer, request(Method::GET), [Ok(response(503))]).await;
+    assert_eq!(attempts, 1);
+    assert!(answer.unwrap().extensions().is_empty());
+    handle.set_mode(Mode::Enforce);
+    let answers = [Ok(response(503)), Ok(response(200))];
+    let (_, attempts) = run(&layer, request(Method::GET), answers).await;
+    assert_eq!((attempts, handle.snapshot().mode), (2, Mode::Enforce));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_repeats_the_waits() {
+    let elapsed = async |seed| {
+        let layer = RetryLayer::builder(ample()).seed(seed).build();
+        let start = Instant::now();
+        let answers = [Ok(response(503)), Ok(response(503)), Ok(response(200))];
+        let (answer, _) = run(&layer, request(Method::GET), answers).await;
+        assert!(answer.is_ok());
+        start.elapsed()
+    };
+    assert_eq!(elapsed(1).await, elapsed(1).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_sent_again() {
+    let layer = layer(at_once().methods([Method::PUT]));
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut answer = call(&mut service, with_body(Method::PUT, "some data")).await;
+    for status in [503, 200] {
+        assert!(poll(&mut answer).is_pending());
+        let (sent, responder) = handle.next_call().await.into_parts();
+        assert_eq!(http_body::Body::size_hint(sent.body()).exact(), Some(9));
+        assert_eq!(support::read(sent).await, "some data");
+        responder.respond(response(status));
+    }
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_half_a_request_is_the_answer() {
+    let layer = layer(at_once().methods([Method::PUT]));
+    let sent = || with_body(Method::PUT, "some data");
+    // Not one byte of the body was read.
+    let (answer, attempts) = run(&layer, sent(), [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Body));
+    // A failure is no answer.
+    let not_sent = || failed(Failure::NotSent);
+    let answers = [not_sent(), failed(Failure::Unknown), Ok(response(200))];
+    let (_, attempts) = run(&layer, sent(), answers).await;
+    assert_eq!(attempts, 3);
+}
