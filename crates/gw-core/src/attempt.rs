@@ -56,6 +56,7 @@ impl AttemptError for Rejection {
     }
 }
 
+/// A refusal speaks for itself, and an error of the inner service for itself.
 impl<E: AttemptError> AttemptError for LayerError<E> {
     fn failure(&self) -> Failure {
         match self {
@@ -73,7 +74,28 @@ impl AttemptError for Infallible {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
+    use crate::rejection::{Code, GrpcStatus};
+
+    #[test]
+    fn an_error_of_a_layer_is_the_refusal_or_the_inner_one() {
+        const CODE: Code = Code::new(
+            "X",
+            StatusCode::GATEWAY_TIMEOUT,
+            "",
+            GrpcStatus::Unavailable,
+        );
+        let refusal = || Rejection::new(&CODE).failed(Failure::Unknown);
+        let rejected: LayerError<Rejection> = LayerError::Rejected(refusal());
+        assert_eq!(rejected.failure(), Failure::Unknown);
+        assert_eq!(LayerError::Inner(refusal()).failure(), Failure::Unknown);
+        assert_eq!(
+            LayerError::Inner(Rejection::new(&CODE)).failure(),
+            Failure::Local
+        );
+    }
 
     #[test]
     fn blame_and_trace() {

@@ -9,6 +9,7 @@ mod decide;
 pub mod future;
 mod handle;
 mod head;
+pub mod hedge;
 mod info;
 mod latency;
 mod layer;

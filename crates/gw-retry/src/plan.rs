@@ -40,7 +40,7 @@ pub(crate) struct Plan<S, B: Body, Res, E> {
     attempts: u32,
     /// How long the last retry waited.
     waited: Duration,
-    waiting: Option<Box<Waiting<Result<Response<Res>, E>>>>,
+    waiting: Option<Box<Waiting<Outcome<Res, E>>>>,
     /// That of the retry on its way.
     _ticket: Option<Ticket>,
     _deposit: Deposit,

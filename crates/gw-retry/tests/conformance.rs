@@ -36,3 +36,12 @@ mod attempt_timeout {
         },
     }
 }
+
+mod hedge {
+    use gw_retry::hedge::HedgeLayer;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_on_reject| HedgeLayer::builder("orders").build().unwrap(),
+    }
+}

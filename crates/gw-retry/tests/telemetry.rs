@@ -1,1 +1,84 @@
-//! Metrics and log lines.
+//! Metrics.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::time::Duration;
+
+use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts};
+use gw_retry::{Budget, Failure, Mode, RetryLayer};
+use gw_testkit::metrics_capture::MetricsCapture;
+use http::Method;
+use support::{Failed, at_once, call, layer, request, response, run};
+use tower::Layer as _;
+
+const RETRIES: &str = "gateway_retries_total";
+const EXHAUSTED: &str = "gateway_retry_budget_exhausted_total";
+
+#[tokio::test(start_paused = true)]
+async fn what_is_counted() {
+    let retries = layer(at_once().max_attempts(4).idempotent_grpc(true));
+    // Installed after the layer was built.
+    let capture = MetricsCapture::new();
+    capture.run(gw_retry::describe);
+    let of = |reason| [("upstream", "orders"), ("reason", reason)];
+    capture
+        .scope(async {
+            let failures = [Failure::NotSent, Failure::Unprocessed, Failure::Unknown];
+            let [a, b, c] = failures.map(|failure| Err(Failed(failure)));
+            let answers = [a, b, c, Ok(response(200))];
+            assert_eq!(run(&retries, request(Method::GET), answers).await.1, 4);
+            let mut throttled = response(429);
+            throttled
+                .headers_mut()
+                .insert("retry-after", "1".parse().unwrap());
+            let mut grpc = response(200);
+            grpc.headers_mut()
+                .insert("grpc-status", "14".parse().unwrap());
+            let answers = [
+                Ok(response(503)),
+                Ok(throttled),
+                Ok(grpc),
+                Ok(response(200)),
+            ];
+            assert_eq!(run(&retries, request(Method::GET), answers).await.1, 4);
+            retries.handle().set_mode(Mode::Shadow);
+            run(&retries, request(Method::GET), [Ok(response(503))])
+                .await
+                .0
+                .unwrap();
+            let none = Budget::builder("none").ratio(0.0).min_per_second(0);
+            let none = RetryLayer::builder(none.build().unwrap()).build();
+            run(&none, request(Method::GET), [Ok(response(503))])
+                .await
+                .0
+                .unwrap();
+            let (service, _handle) = support::inner();
+            let limit = AttemptTimeouts::new().attempt(Duration::from_secs(1));
+            let layer = AttemptTimeoutLayer::new(limit);
+            let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
+            call(&mut layer.layer(service), sent).await.await.unwrap();
+        })
+        .await;
+    for reason in [
+        "not_sent",
+        "unprocessed",
+        "unknown",
+        "status",
+        "throttled",
+        "grpc",
+        "shadow",
+    ] {
+        capture.assert_counter(RETRIES, &of(reason), 1);
+    }
+    assert_eq!(capture.counter_sum(RETRIES), 7);
+    capture.assert_counter(EXHAUSTED, &[("upstream", "none")], 1);
+    capture.assert_counter("gateway_timeouts_total", &[("timer", "attempt")], 1);
+    for series in capture.series() {
+        assert!(
+            capture.description(&series.name).is_some(),
+            "{}",
+            series.name
+        );
+    }
+}

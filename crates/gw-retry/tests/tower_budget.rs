@@ -22,7 +22,6 @@ impl Policy<(), (), ()> for Within {
     }
 
     fn clone_request(&mut self, (): &()) -> Option<()> {
-        Budget::deposit(&*self.0);
         Some(())
     }
 }
@@ -30,9 +29,11 @@ impl Policy<(), (), ()> for Within {
 #[tokio::test(start_paused = true)]
 async fn ends_the_retries_of_towers_layer() {
     let budget = RatioBudget::new(0.5, Duration::from_secs(10), 0).unwrap();
-    let layer = RetryLayer::new(Within(Arc::new(budget)));
+    let budget = Arc::new(budget);
+    let layer = RetryLayer::new(Within(Arc::clone(&budget)));
     let calls = AtomicUsize::new(0);
     for _ in 0..10 {
+        Budget::deposit(&*budget);
         let service = service_fn(|()| {
             calls.fetch_add(1, Ordering::Relaxed);
             ready(Err::<(), ()>(()))

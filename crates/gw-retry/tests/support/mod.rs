@@ -96,13 +96,7 @@ pub(crate) async fn run<const N: usize>(
             .into_iter()
             .collect::<std::collections::VecDeque<_>>(),
     );
-    handle.answer_with(move |_| {
-        answers
-            .lock()
-            .unwrap()
-            .pop_front()
-            .expect("one attempt too many")
-    });
+    handle.answer_with(move |_| answers.lock().unwrap().pop_front().unwrap());
     let outcome = call(&mut service, request).await.await;
     assert!(handle.violations().is_empty(), "{:?}", handle.violations());
     (outcome, handle.calls())

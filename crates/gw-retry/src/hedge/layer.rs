@@ -1,0 +1,287 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gw_core::context::UpstreamName;
+use gw_core::stage::{FactSet, Stage};
+use http::{Extensions, HeaderName};
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use super::gate::{HedgeGate, Quiet};
+use super::service::Hedge;
+use crate::RetryLayer;
+use crate::budget::{Budget, RatioBudget, Ticket};
+use crate::config::{ConfigError, Mode, Ratio, SharedMode};
+use crate::context::CopyExtensions;
+use crate::latency::Latency;
+use crate::telemetry::{self, BudgetMetrics};
+
+/// Applies a [`Hedge`]. All services made by it and its clones share latencies, cap and mode: make one for each route or
+/// upstream whose requests take alike.
+#[derive(Debug, Clone)]
+pub struct HedgeLayer {
+    shared: Arc<Shared>,
+}
+
+/// Builds a [`HedgeLayer`].
+#[must_use = "a builder does nothing until it is built"]
+pub struct HedgeBuilder {
+    upstream: UpstreamName,
+    percentile: f64,
+    max_extra_load: f64,
+    min_samples: u32,
+    min_delay: Duration,
+    budget: Option<Budget>,
+    gate: Option<Arc<dyn HedgeGate>>,
+    attempt_field: HeaderName,
+    copy: Option<CopyExtensions>,
+    mode: Mode,
+}
+
+/// What all services of a layer share.
+pub(super) struct Shared {
+    pub(super) latency: Latency,
+    pub(super) extra: RatioBudget,
+    pub(super) quiet: Quiet,
+    pub(super) metrics: BudgetMetrics,
+    pub(super) min_delay: Duration,
+    pub(super) attempt_field: HeaderName,
+    pub(super) copy: Option<CopyExtensions>,
+    pub(super) mode: SharedMode,
+    budget: Option<Budget>,
+    gate: Option<Arc<dyn HedgeGate>>,
+}
+
+/// Reads and changes a running [`HedgeLayer`]. Clones are the same handle.
+#[derive(Debug, Clone)]
+pub struct HedgeHandle {
+    shared: Arc<Shared>,
+}
+
+impl HedgeLayer {
+    /// For the upstream of this name, which is a label of metrics: it must come from configuration.
+    pub fn builder(upstream: impl Into<Arc<str>>) -> HedgeBuilder {
+        HedgeBuilder {
+            upstream: UpstreamName::new(upstream),
+            percentile: 0.99,
+            max_extra_load: 0.01,
+            min_samples: 100,
+            min_delay: Duration::from_millis(1),
+            budget: None,
+            gate: None,
+            attempt_field: RetryLayer::ATTEMPT,
+            copy: None,
+            mode: Mode::default(),
+        }
+    }
+
+    /// What an operator may read and change while requests run.
+    pub fn handle(&self) -> HedgeHandle {
+        HedgeHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl HedgeBuilder {
+    /// A request is hedged once it takes longer than this part of them: 0.99 unless set, 0.5 to 0.9999.
+    pub const fn percentile(mut self, percentile: f64) -> Self {
+        self.percentile = percentile;
+        self
+    }
+
+    /// Hedges are at most this part of the requests of the last ten seconds: 0.01 unless set, up to 1.
+    pub const fn max_extra_load(mut self, ratio: f64) -> Self {
+        self.max_extra_load = ratio;
+        self
+    }
+
+    /// Nothing is hedged before so many answers have told how long they take: 100 unless set. What is known halves every 22
+    /// seconds, so a layer with few requests never hedges.
+    pub const fn min_samples(mut self, samples: u32) -> Self {
+        self.min_samples = samples;
+        self
+    }
+
+    /// Nothing is hedged earlier than this: 1 ms unless set.
+    pub const fn min_delay(mut self, delay: Duration) -> Self {
+        self.min_delay = delay;
+        self
+    }
+
+    /// Takes each hedge out of this budget as well: that of the retry layer further out, which fills it.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Asks before a hedge is sent.
+    pub fn gate(mut self, gate: impl HedgeGate + 'static) -> Self {
+        self.gate = Some(Arc::new(gate));
+        self
+    }
+
+    /// The field that tells an upstream that it sees a second copy, in place of [`RetryLayer::ATTEMPT`]. What comes in with it
+    /// at 2 or more is a retry already, and is not hedged.
+    pub fn attempt_field(mut self, name: HeaderName) -> Self {
+        self.attempt_field = name;
+        self
+    }
+
+    /// Copies more of a request's extensions to its second copy, as
+    /// [`RetryBuilder::copy_extensions`](crate::RetryBuilder::copy_extensions) does.
+    pub fn copy_extensions<F>(mut self, copy: F) -> Self
+    where
+        F: Fn(&Extensions, &mut Extensions) + Send + Sync + 'static,
+    {
+        self.copy = Some(Arc::new(copy));
+        self
+    }
+
+    /// What the layer does at first.
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// If a part is out of its range.
+    pub fn build(self) -> Result<HedgeLayer, ConfigError> {
+        let percentile = Ratio::new(self.percentile, 0.9999)
+            .filter(|ratio| *ratio >= Ratio::HALF)
+            .ok_or(ConfigError::new("percentile", "must be from 0.5 to 0.9999"))?;
+        let extra = Some(self.max_extra_load)
+            .filter(|ratio| (0.0..=1.0).contains(ratio))
+            .ok_or(ConfigError::new("max_extra_load", "must be from 0 to 1"))?;
+        let shared = Shared {
+            latency: Latency::new(percentile, self.min_samples.into()),
+            extra: RatioBudget::new(extra, RatioBudget::TTL, 0)?,
+            quiet: Quiet::new(),
+            metrics: BudgetMetrics::new(&self.upstream),
+            min_delay: self.min_delay,
+            attempt_field: self.attempt_field,
+            copy: self.copy,
+            mode: SharedMode::new(self.mode),
+            budget: self.budget,
+            gate: self.gate,
+        };
+        Ok(HedgeLayer {
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+/// A hedge that may be sent. Dropped before it was, all of it goes back.
+pub(super) struct Permit {
+    shared: Arc<Shared>,
+    taken: u64,
+    ticket: Option<Ticket>,
+    sent: bool,
+}
+
+impl Permit {
+    pub(super) fn sent(&mut self) {
+        self.sent = true;
+        if let Some(ticket) = &mut self.ticket {
+            ticket.sent();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.shared.extra.give_back(self.taken);
+        }
+    }
+}
+
+impl Shared {
+    /// Whether a hedge makes sense now.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.quiet.is_over(now) && self.gate.as_ref().is_none_or(|gate| gate.allows())
+    }
+
+    /// One hedge, if cap and budget allow for it.
+    pub(super) fn permit(self: &Arc<Self>, now: Instant) -> Option<Permit> {
+        let taken = self.extra.withdraw(now)?;
+        let mut permit = Permit {
+            shared: Arc::clone(self),
+            taken,
+            ticket: None,
+            sent: false,
+        };
+        if let Some(budget) = &self.budget {
+            let Some(ticket) = budget.withdraw(now) else {
+                telemetry::exhausted(budget, None, now);
+                return None;
+            };
+            permit.ticket = Some(ticket);
+        }
+        Some(permit)
+    }
+}
+
+impl HedgeHandle {
+    /// After how long a request is hedged now; `None` while too few answers tell.
+    pub fn delay(&self) -> Option<Duration> {
+        let shared = &self.shared;
+        let percentile = shared.latency.quantile();
+        percentile.map(|delay| delay.max(shared.min_delay))
+    }
+
+    /// What the layer does.
+    pub fn mode(&self) -> Mode {
+        self.shared.mode.get()
+    }
+
+    /// What the layer does from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        if self.shared.mode.set(mode) {
+            telemetry::mode_changed("hedge", mode);
+        }
+    }
+}
+
+impl<S> Layer<S> for HedgeLayer {
+    type Service = Hedge<S>;
+
+    fn layer(&self, inner: S) -> Hedge<S> {
+        Hedge::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+/// Needs nothing.
+impl<F: FactSet> Stage<F> for HedgeLayer {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("latency", &self.latency)
+            .field("extra", &self.extra)
+            .field("budget", &self.budget)
+            .field("mode", &self.mode.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HedgeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HedgeBuilder")
+            .field("upstream", &self.upstream.as_str())
+            .field("percentile", &self.percentile)
+            .field("max_extra_load", &self.max_extra_load)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! When a second copy is sent, and what is learned from the answers.
+
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use gw_core::classify::{Classify as _, GrpcClassifier, Outcome};
+use gw_core::context::Attempt;
+use http::{HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_service::Service;
+
+use super::layer::{Permit, Shared};
+use crate::config::Mode;
+use crate::decide::Asked;
+use crate::head::Head;
+use crate::policy::is_grpc;
+use crate::telemetry::Hedged;
+
+/// A request that may be hedged.
+pub(super) struct Plan<S> {
+    service: S,
+    head: Head,
+    pub(super) shared: Arc<Shared>,
+    started: Instant,
+    /// When the second copy is due; `None` if there will be none.
+    due: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+pin_project! {
+    /// The second copy on its way.
+    pub(super) struct Second<F> {
+        #[pin]
+        future: F,
+        started: Instant,
+        // Held for as long as it is.
+        permit: Permit,
+    }
+}
+
+impl<F: Future> Second<F> {
+    pub(super) fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
+impl<S> Plan<S> {
+    pub(super) fn new(service: S, head: Head, shared: Arc<Shared>, now: Instant) -> Self {
+        let delay = shared.latency.quantile();
+        let due = delay.and_then(|delay| now.checked_add(delay.max(shared.min_delay)));
+        Self {
+            service,
+            head,
+            shared,
+            started: now,
+            due,
+            sleep: None,
+        }
+    }
+
+    /// The second copy, once it is due and may be sent. Pending for good if it may not.
+    pub(super) fn poll_second<B: Default, F>(&mut self, cx: &mut Context<'_>) -> Poll<Second<F>>
+    where
+        S: Service<Request<B>, Future = F>,
+    {
+        let Some(due) = self.due else {
+            return Poll::Pending;
+        };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        ready!(sleep.as_mut().poll(cx));
+        self.due = None;
+        self.sleep = None;
+        match self.send(cx) {
+            Ok(second) => Poll::Ready(second),
+            Err(why) => {
+                self.shared.metrics.hedged(why);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn send<B: Default, F>(&mut self, cx: &mut Context<'_>) -> Result<Second<F>, Hedged>
+    where
+        S: Service<Request<B>, Future = F>,
+    {
+        let now = Instant::now();
+        if !self.shared.is_open(now) {
+            return Err(Hedged::Refused);
+        }
+        let mut permit = self.shared.permit(now).ok_or(Hedged::Refused)?;
+        if self.shared.mode.get() == Mode::Shadow {
+            permit.sent();
+            return Err(Hedged::Shadow);
+        }
+        // Polled once: a copy that waits in line is no help to anybody.
+        if !matches!(self.service.poll_ready(cx), Poll::Ready(Ok(()))) {
+            return Err(Hedged::Refused);
+        }
+        permit.sent();
+        let mut parts = self.head.again();
+        let two = NonZeroU32::MIN.saturating_add(1);
+        parts.extensions.insert(Attempt(two));
+        let field = self.shared.attempt_field.clone();
+        parts.headers.insert(field, HeaderValue::from(two.get()));
+        if is_grpc(&parts.headers) {
+            let one = HeaderValue::from_static("1");
+            parts.headers.insert("grpc-previous-rpc-attempts", one);
+        }
+        let request = Request::from_parts(parts, B::default());
+        Ok(Second {
+            future: self.service.call(request),
+            started: now,
+            permit,
+        })
+    }
+
+    /// Whether this is an answer and not a failure. What it asks for is heeded.
+    pub(super) fn is_good<ResB, E>(&self, outcome: &Result<Response<ResB>, E>) -> bool {
+        let Ok(response) = outcome else {
+            return false;
+        };
+        let judged = GrpcClassifier.head(response);
+        let headers = response.headers();
+        let asked = match judged {
+            None | Some(Outcome::Success) => return true,
+            Some(Outcome::Throttled(wait)) => Some(wait.unwrap_or_default()),
+            Some(_) => match (Asked::by_http(headers), Asked::by_grpc(headers)) {
+                (_, Asked::Never) => Some(Duration::MAX),
+                (Asked::Wait(wait), _) | (_, Asked::Wait(wait)) => Some(wait),
+                _ => None,
+            },
+        };
+        if let Some(wait) = asked {
+            self.shared.quiet.ask(wait, Instant::now());
+        }
+        false
+    }
+
+    /// The first copy has answered, or was given up for the second: so long it took at least.
+    pub(super) fn first_took(&self) {
+        self.took(self.started);
+    }
+
+    pub(super) fn second_took<F>(&self, second: &Second<F>) {
+        self.took(second.started);
+    }
+
+    fn took(&self, started: Instant) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(started);
+        self.shared.latency.record(took, now);
+    }
+}

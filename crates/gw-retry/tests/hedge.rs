@@ -1,0 +1,291 @@
+//! The second copy of a slow read.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gw_core::Body;
+use gw_core::context::{Attempt, Lane};
+use gw_retry::hedge::{HedgeBuilder, HedgeLayer};
+use gw_retry::{Budget, Failure, Mode, RetryLayer};
+use gw_testkit::service::{Call, ControlledService, ServiceHandle};
+use http::{HeaderValue, Method, Request, Response};
+use support::{Failed, ResBody, call, poll, request, response, with_body};
+use tokio::time::{Instant, advance, sleep};
+use tower::Layer as _;
+
+type Inner = ControlledService<Body, ResBody, Failed>;
+type Handle = ServiceHandle<Body, ResBody, Failed>;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn builder() -> HedgeBuilder {
+    HedgeLayer::builder("orders").min_samples(50)
+}
+
+/// A layer that knows that answers take 10 ms, and has counted 300 requests.
+async fn warm(builder: HedgeBuilder) -> HedgeLayer {
+    let layer = builder.build().unwrap();
+    for _ in 0..3 {
+        let (service, handle) = inner();
+        let mut service = layer.layer(service);
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            answers.push(tokio::spawn(call(&mut service, request(Method::GET)).await));
+        }
+        handle.flying(100).await;
+        sleep(10 * MS).await;
+        for answer in answers {
+            handle.next_call().await.respond(response(200));
+            answer.await.unwrap().unwrap();
+        }
+        sleep(1000 * MS).await;
+    }
+    let delay = layer.handle().delay().unwrap();
+    assert!(delay >= 10 * MS && delay <= 13 * MS, "{delay:?}");
+    layer
+}
+
+fn inner() -> (Inner, Handle) {
+    ControlledService::new()
+}
+
+/// A request whose first copy hangs, and the second copy if there is one.
+async fn slow(
+    layer: &HedgeLayer,
+    sent: Request<Body>,
+) -> (
+    impl Future<Output = support::Answer> + Unpin + use<>,
+    Call<Body, ResBody, Failed>,
+    Option<Call<Body, ResBody, Failed>>,
+    Handle,
+) {
+    let (service, handle) = inner();
+    let mut answer = call(&mut layer.layer(service), sent).await;
+    assert!(poll(&mut answer).is_pending());
+    let first = handle.next_call().await;
+    advance(9 * MS).await;
+    assert!(poll(&mut answer).is_pending());
+    assert_eq!(handle.calls(), 1, "too early");
+    advance(5 * MS).await;
+    assert!(poll(&mut answer).is_pending());
+    let second = match handle.calls() {
+        1 => None,
+        _ => Some(handle.next_call().await),
+    };
+    assert!(handle.violations().is_empty());
+    (answer, first, second, handle)
+}
+
+async fn is_hedged(layer: &HedgeLayer, sent: Request<Body>) -> bool {
+    slow(layer, sent).await.2.is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_copy_wins_and_the_first_is_dropped_before() {
+    let layer = warm(builder()).await;
+    let mut sent = request(Method::GET);
+    sent.extensions_mut().insert(Lane::new("core"));
+    let (answer, first, second, handle) = slow(&layer, sent).await;
+    let second = second.unwrap();
+    assert_ne!(first.instance(), second.instance());
+    assert_eq!(second.request().headers()[RetryLayer::ATTEMPT], "2");
+    let extensions = second.request().extensions();
+    assert_eq!(extensions.get::<Attempt>().unwrap().0.get(), 2);
+    assert!(extensions.get::<Lane>().is_some());
+    second.respond(response(200));
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert!(first.is_abandoned());
+    assert_eq!(handle.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_copy_wins() {
+    let layer = warm(builder()).await;
+    let (answer, first, second, handle) = slow(&layer, request(Method::GET)).await;
+    first.respond(response(404));
+    assert_eq!(answer.await.unwrap().status(), 404);
+    assert!(second.unwrap().is_abandoned());
+    assert_eq!(handle.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_not_the_answer_while_the_other_copy_may_be() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    let (mut answer, first, second, _) = slow(&layer, request(Method::GET)).await;
+    first.fail(Failed(Failure::Unknown));
+    assert!(poll(&mut answer).is_pending());
+    second.unwrap().respond(response(200));
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let (mut answer, first, second, _) = slow(&layer, request(Method::GET)).await;
+    second.unwrap().respond(response(500));
+    assert!(poll(&mut answer).is_pending());
+    first.respond(response(200));
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let (mut answer, first, second, _) = slow(&layer, request(Method::GET)).await;
+    first.fail(Failed(Failure::Unknown));
+    assert!(poll(&mut answer).is_pending());
+    second.unwrap().respond(response(502));
+    assert_eq!(answer.await.unwrap().status(), 502);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_reads_without_a_body() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::QUERY] {
+        assert!(is_hedged(&layer, request(method)).await);
+    }
+    for method in [
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+        Method::CONNECT,
+    ] {
+        assert!(!is_hedged(&layer, request(method)).await);
+    }
+    assert!(!is_hedged(&layer, with_body(Method::QUERY, "select")).await);
+    let mut upgrade = request(Method::GET);
+    upgrade
+        .headers_mut()
+        .insert("upgrade", "websocket".parse().unwrap());
+    assert!(!is_hedged(&layer, upgrade).await);
+    let mut retry = request(Method::GET);
+    retry
+        .headers_mut()
+        .insert(RetryLayer::ATTEMPT, HeaderValue::from(2));
+    assert!(!is_hedged(&layer, retry).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_on_extra_load_that_sixteen_share() {
+    let layer = warm(builder().max_extra_load(0.01)).await;
+    let mut hedged = 0;
+    for _ in 0..16 {
+        hedged += usize::from(is_hedged(&layer, request(Method::GET)).await);
+    }
+    // Of 300 requests before, and these.
+    assert_eq!(hedged, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_of_retries_is_shared() {
+    let budget = Budget::builder("orders").min_per_second(1).build().unwrap();
+    let layer = warm(builder().max_extra_load(1.0).budget(budget.clone())).await;
+    let now = Instant::now();
+    let mut held: Vec<_> = std::iter::from_fn(|| budget.withdraw(now)).collect();
+    assert_eq!(held.len(), 10);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    held.pop();
+    let (answer, _first, second, _) = slow(&layer, request(Method::GET)).await;
+    assert!(second.is_some());
+    drop(answer);
+    // It was sent, so it is spent.
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_while_an_upstream_asks_for_less() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    let (answer, first, second, _) = slow(&layer, request(Method::POST)).await;
+    assert!(second.is_none());
+    drop((answer, first));
+    let (service, handle) = inner();
+    let mut throttled = response(429);
+    throttled
+        .headers_mut()
+        .insert("retry-after", "5".parse().unwrap());
+    let answer = call(&mut layer.layer(service), request(Method::GET)).await;
+    let answer = tokio::spawn(answer);
+    handle.next_call().await.respond(throttled);
+    assert_eq!(answer.await.unwrap().unwrap().status(), 429);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    sleep(4900 * MS).await;
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    sleep(100 * MS).await;
+    assert!(is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_while_the_gate_is_shut() {
+    let closed = Arc::new(AtomicBool::new(false));
+    let breaker = Arc::clone(&closed);
+    let layer = builder()
+        .max_extra_load(1.0)
+        .gate(move || breaker.load(Ordering::SeqCst));
+    let layer = warm(layer).await;
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    closed.store(true, Ordering::SeqCst);
+    assert!(is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_before_enough_is_known() {
+    let layer = builder().build().unwrap();
+    assert_eq!(layer.handle().delay(), None);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_ready_is_not_sent_a_copy_and_it_costs_nothing() {
+    let budget = Budget::builder("orders").min_per_second(1).build().unwrap();
+    let layer = warm(builder().max_extra_load(0.004).budget(budget.clone())).await;
+    let (service, handle) = inner();
+    let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    handle.set_not_ready();
+    advance(20 * MS).await;
+    assert!(poll(&mut answer).is_pending());
+    assert_eq!(handle.calls(), 1);
+    assert_eq!(budget.available(Instant::now()), 10);
+    handle.next_call().await.respond(response(200));
+    assert!(answer.await.is_ok());
+    // The one that the cap allows for is still there.
+    assert!(is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn modes() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    let handle = layer.handle();
+    for mode in [Mode::Shadow, Mode::Off] {
+        handle.set_mode(mode);
+        assert_eq!(handle.mode(), mode);
+        assert!(!is_hedged(&layer, request(Method::GET)).await);
+    }
+    handle.set_mode(Mode::Enforce);
+    assert!(is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_it_drops_both() {
+    let layer = warm(builder()).await;
+    let (answer, first, second, handle) = slow(&layer, request(Method::GET)).await;
+    drop(answer);
+    assert!(first.is_abandoned() && second.unwrap().is_abandoned());
+    assert_eq!(handle.in_flight(), 0);
+}
+
+#[test]
+fn what_cannot_be() {
+    let field = |builder: HedgeBuilder| builder.build().unwrap_err().field();
+    for percentile in [0.4, 1.0, f64::NAN] {
+        assert_eq!(field(builder().percentile(percentile)), "percentile");
+    }
+    for load in [-0.1, 1.1, f64::NAN] {
+        assert_eq!(field(builder().max_extra_load(load)), "max_extra_load");
+    }
+}
+
+#[allow(dead_code, reason = "it is enough that it compiles")]
+fn takes_any_default_body(layer: &HedgeLayer) {
+    let service = tower::service_fn(|_: Request<gw_retry::ReplayBody<Body>>| {
+        std::future::ready(Ok::<_, Failed>(Response::new(())))
+    });
+    let hedged = layer.layer(service);
+    let retried = RetryLayer::builder(support::ample()).build().layer(hedged);
+    let _ = tower::ServiceExt::<Request<Body>>::oneshot(retried, request(Method::GET));
+}
