@@ -56,7 +56,6 @@ impl AttemptError for Rejection {
     }
 }
 
-/// A refusal speaks for itself, and an error of the inner service for itself.
 impl<E: AttemptError> AttemptError for LayerError<E> {
     fn failure(&self) -> Failure {
         match self {

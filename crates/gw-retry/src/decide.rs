@@ -88,28 +88,30 @@ impl Verdict {
     pub(crate) fn of_response<B>(
         response: &Response<B>,
         policy: &RetryPolicy,
-        eligibility: Eligibility,
+        (eligibility, grpc): (Eligibility, bool),
         no_retry: &HeaderName,
     ) -> Self {
-        let status = response.status();
-        // Nearly all answers: nothing else is looked at.
-        if status.is_success() && !response.headers().contains_key(GRPC_STATUS) {
+        // Nearly all answers: nothing else is looked at. A field of an answer that is not gRPC says nothing.
+        let succeeded = response.status().is_success();
+        if succeeded && (!grpc || !response.headers().contains_key(GRPC_STATUS)) {
             return Self::Answer;
         }
-        Self::of_unusual(response, policy, eligibility, no_retry)
+        Self::of_unusual(response, policy, (eligibility, grpc), no_retry)
     }
 
+    #[cold]
     fn of_unusual<B>(
         response: &Response<B>,
         policy: &RetryPolicy,
-        eligibility: Eligibility,
+        (eligibility, grpc): (Eligibility, bool),
         no_retry: &HeaderName,
     ) -> Self {
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             return Self::of_failure(rejection.failure(), eligibility);
         }
         let (status, headers) = (response.status(), response.headers());
-        let grpc = headers.get(GRPC_STATUS).map(|status| status.as_bytes());
+        let grpc = headers.get(GRPC_STATUS).filter(|_| grpc);
+        let grpc = grpc.map(|status| status.as_bytes());
         let (reason, asked) = match (status, grpc) {
             (StatusCode::OK, Some(b"14")) => (Reason::Grpc, Asked::by_grpc(headers)),
             (StatusCode::OK, Some(b"8")) => (Reason::Throttled, Asked::by_grpc(headers)),
@@ -210,7 +212,7 @@ mod tests {
         Verdict::of_response(
             response,
             &RetryPolicy::default(),
-            Eligibility::Always,
+            (Eligibility::Always, true),
             &FIELD,
         )
     }
@@ -241,7 +243,8 @@ mod tests {
         assert_eq!(retry_after(429, "soon"), Verdict::Answer);
         let never = RetryPolicy::builder().throttled(false).build().unwrap();
         let throttled = response(429, &[("retry-after", "1")]);
-        let verdict = Verdict::of_response(&throttled, &never, Eligibility::Always, &FIELD);
+        let verdict =
+            Verdict::of_response(&throttled, &never, (Eligibility::Always, false), &FIELD);
         assert_eq!(verdict, Verdict::Answer);
     }
 
@@ -278,6 +281,15 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_grpcs_says_nothing_to_others() {
+        let unavailable = response(200, &[("grpc-status", "14")]);
+        let policy = RetryPolicy::default();
+        let request = (Eligibility::Always, false);
+        let verdict = Verdict::of_response(&unavailable, &policy, request, &FIELD);
+        assert_eq!(verdict, Verdict::Answer);
+    }
+
+    #[test]
     fn a_field_that_says_no() {
         let with = |value| judge(&response(503, &[("x-gw-should-retry", value)]));
         assert_eq!(with("false"), Verdict::Final(Not::Pushback));
@@ -311,7 +323,7 @@ mod tests {
             let verdict = Verdict::of_response(
                 &response(status, &[]),
                 &policy,
-                Eligibility::Untouched,
+                (Eligibility::Untouched, false),
                 &FIELD,
             );
             assert_eq!(verdict, Verdict::Final(Not::Unsafe));

@@ -16,6 +16,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    #[inline]
     pub(crate) fn of<B>(request: &Request<B>, copy: Option<&CopyExtensions>) -> Self {
         let headers = request.headers();
         let mut fields = Vec::with_capacity(headers.len());

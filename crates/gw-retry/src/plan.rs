@@ -20,7 +20,7 @@ use crate::decide::{Eligibility, NO, Not, Reason, Verdict};
 use crate::head::Head;
 use crate::info::{RetryInfo, Stopped};
 use crate::layer::Shared;
-use crate::policy::{RetryPolicy, is_grpc};
+use crate::policy::RetryPolicy;
 use crate::replay::{ReplayBody, Replayable, Slot};
 use crate::telemetry;
 
@@ -35,6 +35,7 @@ pub(crate) struct Plan<S, B: Body, Res, E> {
     policy: Option<RetryPolicy>,
     budget: Option<Budget>,
     eligibility: Eligibility,
+    grpc: bool,
     /// When the attempt that is on its way was sent.
     started: Instant,
     attempts: u32,
@@ -68,11 +69,12 @@ impl<S, B, Res, E> Plan<S, B, Res, E>
 where
     B: Body<Data = Bytes>,
 {
+    #[inline]
     pub(crate) fn new(
         (service, head, slot): (S, Head, Option<Arc<Slot<B>>>),
         shared: Arc<Shared>,
         (policy, budget, deposit): (Option<RetryPolicy>, Option<Budget>, Deposit),
-        eligibility: Eligibility,
+        (eligibility, grpc): (Eligibility, bool),
         now: Instant,
     ) -> Self {
         Self {
@@ -83,6 +85,7 @@ where
             policy,
             budget,
             eligibility,
+            grpc,
             started: now,
             attempts: 1,
             waited: Duration::ZERO,
@@ -102,7 +105,8 @@ where
         let verdict = match &outcome {
             Ok(response) => {
                 let field = &self.shared.no_retry_field;
-                Verdict::of_response(response, policy, self.eligibility, field)
+                let request = (self.eligibility, self.grpc);
+                Verdict::of_response(response, policy, request, field)
             }
             Err(error) => Verdict::of_failure(error.failure(), self.eligibility),
         };
@@ -236,7 +240,7 @@ where
         parts
             .headers
             .insert(field, HeaderValue::from(self.attempts));
-        if is_grpc(&parts.headers) {
+        if self.grpc {
             // gRPC proposal A6: how many went before.
             let before = HeaderValue::from(self.attempts - 1);
             parts.headers.insert("grpc-previous-rpc-attempts", before);

@@ -314,6 +314,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "shorter where it is called")]
     fn judge(policy: &RetryPolicy, method: Method, fields: &[(&'static str, &str)]) -> Eligibility {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {

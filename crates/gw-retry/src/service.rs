@@ -15,7 +15,7 @@ use crate::future::ResponseFuture;
 use crate::head::Head;
 use crate::layer::Shared;
 use crate::plan::Plan;
-use crate::policy::RetryPolicy;
+use crate::policy::{RetryPolicy, is_grpc};
 use crate::replay::{ReplayBody, Slot, Source};
 
 /// Sends requests again that failed. Made by a [`RetryLayer`](crate::RetryLayer).
@@ -76,6 +76,7 @@ where
 }
 
 impl<S> Retry<S> {
+    #[inline]
     fn call_replayable<B, ResB>(
         &mut self,
         request: Request<B>,
@@ -91,6 +92,8 @@ impl<S> Retry<S> {
         let policy = extensions.get::<RetryPolicy>().cloned();
         let budget = extensions.get::<Budget>().cloned();
         let deposit = budget.as_ref().unwrap_or(&shared.budget).deposit(now);
+        // All gRPC calls are POST.
+        let grpc = request.method() == Method::POST && is_grpc(request.headers());
         let head = Head::of(&request, shared.copy.as_ref());
         let (request, slot) = if request.body().is_end_stream() {
             (request.map(|_| ReplayBody::nothing()), None)
@@ -107,7 +110,7 @@ impl<S> Retry<S> {
             (self.inner.clone(), head, slot),
             Arc::clone(shared),
             (policy, budget, deposit),
-            eligibility,
+            (eligibility, grpc),
             now,
         );
         ResponseFuture::replayable(self.inner.call(request), Box::new(plan))

@@ -133,6 +133,50 @@ async fn a_write_is_not_whatever_the_point() {
     }
 }
 
+/// Wherever the upstream breaks off, on a connection of its own and on one that has served a request before: its own record
+/// says how often it saw the request.
+#[tokio::test]
+async fn resets_at_every_byte() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndata";
+    let head = ANSWER.find("data").unwrap();
+    let layer = layer(RetryPolicy::builder());
+    for position in 0..ANSWER.len() {
+        let upstream = Upstream::start(move |received: &Received| {
+            let reply = Reply::raw(ANSWER);
+            match received.header("x-gw-attempt") {
+                None if received.path() == "/" => reply.reset(At::Body(position)),
+                _ => Reply::ok().body("whole"),
+            }
+        })
+        .await;
+        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
+            for reused in [false, true] {
+                let mut service = layer.layer(proxy(upstream.addr()));
+                if reused {
+                    let mut warm = request(Method::GET, "");
+                    *warm.uri_mut() = "/warm".parse().unwrap();
+                    let answer = service.call(warm).await.unwrap();
+                    answer.into_body().collect().await.unwrap();
+                }
+                let before = upstream.requests().len();
+                let body = if method == Method::GET { "" } else { "data" };
+                let answer = service.call(request(method.clone(), body)).await;
+                let seen = upstream.requests().len() - before;
+                if method == Method::GET {
+                    // With the head on its way it depends on whether it is read before the reset arrives.
+                    assert!(answer.is_ok(), "{position}");
+                    assert!(
+                        seen == 2 || seen == 1 && position >= head,
+                        "{position}: {seen}"
+                    );
+                } else {
+                    assert_eq!(seen, 1, "{method} {position} {reused}");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_write_with_a_key_is() {
     let upstream = resets(At::Head(0)).await;

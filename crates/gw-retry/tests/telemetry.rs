@@ -41,7 +41,10 @@ async fn what_is_counted() {
                 Ok(grpc),
                 Ok(response(200)),
             ];
-            assert_eq!(run(&retries, request(Method::GET), answers).await.1, 4);
+            let mut sent = request(Method::POST);
+            let content = "application/grpc".parse().unwrap();
+            sent.headers_mut().insert("content-type", content);
+            assert_eq!(run(&retries, sent, answers).await.1, 4);
             retries.handle().set_mode(Mode::Shadow);
             run(&retries, request(Method::GET), [Ok(response(503))])
                 .await

@@ -13,8 +13,9 @@ use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 /// last ttl plus `min_per_second` × ttl. What a request brings is spent once.
 ///
 /// What requests bring and retries take is kept in a ring of ten slots; the sum over the ring is one word, from which a
-/// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. Parts are
-/// counted in millionths.
+/// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. Nobody waits for
+/// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
+/// millionths.
 #[derive(Debug)]
 pub struct RatioBudget {
     /// The sum over all slots; a retry needs it and the reserve to be worth one.

@@ -4,9 +4,8 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use gw_core::classify::{Classify as _, GrpcClassifier, Outcome};
+use gw_core::classify::{Classify as _, HttpClassifier, Outcome};
 use gw_core::context::Attempt;
 use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
@@ -17,7 +16,6 @@ use super::layer::{Permit, Shared};
 use crate::config::Mode;
 use crate::decide::Asked;
 use crate::head::Head;
-use crate::policy::is_grpc;
 use crate::telemetry::Hedged;
 
 /// A request that may be hedged.
@@ -106,10 +104,6 @@ impl<S> Plan<S> {
         parts.extensions.insert(Attempt(two));
         let field = self.shared.attempt_field.clone();
         parts.headers.insert(field, HeaderValue::from(two.get()));
-        if is_grpc(&parts.headers) {
-            let one = HeaderValue::from_static("1");
-            parts.headers.insert("grpc-previous-rpc-attempts", one);
-        }
         let request = Request::from_parts(parts, B::default());
         Ok(Second {
             future: self.service.call(request),
@@ -123,15 +117,13 @@ impl<S> Plan<S> {
         let Ok(response) = outcome else {
             return false;
         };
-        let judged = GrpcClassifier.head(response);
-        let headers = response.headers();
-        let asked = match judged {
+        // Reads are not gRPC, whose calls are all POST.
+        let asked = match HttpClassifier.head(response) {
             None | Some(Outcome::Success) => return true,
             Some(Outcome::Throttled(wait)) => Some(wait.unwrap_or_default()),
-            Some(_) => match (Asked::by_http(headers), Asked::by_grpc(headers)) {
-                (_, Asked::Never) => Some(Duration::MAX),
-                (Asked::Wait(wait), _) | (_, Asked::Wait(wait)) => Some(wait),
-                _ => None,
+            Some(_) => match Asked::by_http(response.headers()) {
+                Asked::Wait(wait) => Some(wait),
+                Asked::Nothing | Asked::Never => None,
             },
         };
         if let Some(wait) = asked {

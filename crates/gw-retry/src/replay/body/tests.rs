@@ -233,6 +233,13 @@ fn says_how_much_is_to_come() {
     // Known at the last frame, not at the poll after it: who sends it need not poll again.
     assert!(again.is_end_stream());
     assert_eq!(case.slot.replayable(true), Replayable::Yes);
+    // The same for one that comes out of what was kept alone.
+    let mut third = case.again();
+    assert_eq!(data(&mut third), "abc");
+    assert_eq!(case.slot.replayable(true), Replayable::No);
+    assert_eq!(data(&mut third), "de");
+    assert!(third.is_end_stream());
+    assert_eq!(case.slot.replayable(true), Replayable::Yes);
 }
 
 #[test]
