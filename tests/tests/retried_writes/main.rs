@@ -207,8 +207,8 @@ async fn judge(
             }
         }
     }
-    println!("{protocol:?}: {exchanges} exchanges");
-    assert!(exchanges > 10_000, "the points have got lost: {exchanges}");
+    let few = exchanges < 800 * calls.len();
+    assert!(!few, "the points have got lost: {exchanges}");
 }
 
 /// Whether the answer that was written ahead of the end says that nothing was done.

@@ -23,7 +23,7 @@ pub(crate) fn all() -> Vec<(&'static str, Figure)> {
 fn amplification(tell: bool) -> Figure {
     let panel = |count: u32, title, top| Panel {
         title,
-        unit: "sent over offered",
+        unit: "sent over offered, by the share of attempts that fail",
         top,
         curves: (BUDGETS.iter())
             .map(|(class, allowed)| {
@@ -54,7 +54,7 @@ fn amplification(tell: bool) -> Figure {
         axis: Axis {
             from: 0.0,
             to: 100.0,
-            unit: " % fail",
+            unit: " %",
         },
         panels: vec![
             panel(1, "one tier", tops[0]),
