@@ -7,26 +7,32 @@ mod simulation;
 use std::path::Path;
 
 use simulation::Allowed;
-use simulation::amplification::{ATTEMPTS, Tiers};
+use simulation::amplification::{ATTEMPTS, Fails, Tiers};
 use simulation::outage::{self, BREAKS, ENDS, MENDED, OFFERED};
 
 const ALL: [Allowed; 3] = [Allowed::Anything, Allowed::ShareOfActive, Allowed::Ratio];
+const WAYS: [(bool, Fails); 3] = [
+    (true, Fails::Answered),
+    (true, Fails::Broken),
+    (false, Fails::Answered),
+];
 
 #[test]
 fn no_budget_is_exceeded_whatever_fails() {
     for count in 1..=3 {
-        for (allowed, tell) in ALL.into_iter().flat_map(|it| [(it, true), (it, false)]) {
+        for (allowed, (tell, fails)) in ALL.into_iter().flat_map(|it| WAYS.map(|way| (it, way))) {
             let tiers = Tiers {
                 count,
                 allowed,
                 tell,
+                fails,
             };
             let curve: Vec<f64> = (0..=100)
                 .step_by(10)
                 .map(|percent| tiers.amplification(percent))
                 .collect();
             println!(
-                "{count} {allowed:?} {tell}: {curve:.2?}, at most {:.2}",
+                "{count} {allowed:?} {tell} {fails:?}: {curve:.2?}, at most {:.2}",
                 tiers.bound()
             );
             assert!(curve[0] == 1.0, "nothing fails, nothing is sent again");
@@ -52,6 +58,7 @@ fn gateways_that_do_not_know_of_each_other_multiply() {
             count,
             allowed: Allowed::Anything,
             tell: false,
+            fails: Fails::Answered,
         };
         let near = |sent: f64, expected: u32| (sent / f64::from(expected) - 1.0).abs() < 0.01;
         assert!(near(tiers.amplification(100), ATTEMPTS.pow(count)));
@@ -60,6 +67,12 @@ fn gateways_that_do_not_know_of_each_other_multiply() {
             ..tiers
         };
         assert!(near(told.amplification(100), ATTEMPTS));
+        let broken = Tiers {
+            fails: Fails::Broken,
+            ..told
+        };
+        let sum = 1 + count.min(2) * (ATTEMPTS - 1);
+        assert!(near(broken.amplification(100), sum));
     }
 }
 

@@ -35,6 +35,16 @@ pub(crate) struct Tiers {
     pub(crate) allowed: Allowed,
     /// Whether they know each other's fields: which attempt it is, and whether to try again.
     pub(crate) tell: bool,
+    pub(crate) fails: Fails,
+}
+
+/// What becomes of an attempt that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fails {
+    /// It is answered, by a 503.
+    Answered,
+    /// Its connection breaks. The gateway next to it makes that a 502, outside of its retries.
+    Broken,
 }
 
 struct Upstream {
@@ -62,11 +72,13 @@ impl Tiers {
                 1.0 + (SHARE / (1.0 - SHARE)).max(min)
             }
         };
-        // What one has given up on, or sent again, the others leave alone.
-        if self.tell {
-            one
-        } else {
-            one.powi(i32::try_from(self.count).unwrap())
+        match (self.tell, self.fails) {
+            // What the innermost has given up on, the others leave alone.
+            (true, Fails::Answered) => one,
+            // The one that sees the break, and the next, for which it is an answer. What that one sends again, the other
+            // leaves alone: a sum.
+            (true, Fails::Broken) => 1.0 + f64::from(self.count.min(2)) * (one - 1.0),
+            (false, _) => one.powi(i32::try_from(self.count).unwrap()),
         }
     }
 
@@ -78,10 +90,13 @@ impl Tiers {
             random: Rng::with_seed(u64::from(percent)),
         }));
         let seen = Arc::clone(&upstream);
-        let inner = service_fn(move |_: Request<Body>| attempt(Arc::clone(&seen), percent));
+        let inner =
+            service_fn(move |_: Request<Body>| attempt(Arc::clone(&seen), percent, self.fails));
         let mut tiers: Gateway = BoxCloneService::new(inner);
         for tier in 0..self.count {
-            tiers = gateway(self.layer(tier), tiers);
+            let answered =
+                |outcome: Result<_, Lost>| Ok(outcome.unwrap_or_else(|Lost| bad_gateway()));
+            tiers = BoxCloneService::new(gateway(self.layer(tier), tiers).map_result(answered));
         }
         for request in 0..OFFERED * TO {
             sleep_until(start + every(OFFERED) * request).await;
@@ -105,14 +120,28 @@ impl Tiers {
     }
 }
 
-async fn attempt(upstream: Arc<Mutex<Upstream>>, percent: u8) -> Result<Response<()>, Lost> {
-    let fails = upstream.lock().unwrap().arrived(percent);
+async fn attempt(
+    upstream: Arc<Mutex<Upstream>>,
+    percent: u8,
+    fails: Fails,
+) -> Result<Response<()>, Lost> {
+    let failed = upstream.lock().unwrap().arrived(percent);
     sleep(LATENCY).await;
-    let mut response = Response::new(());
-    if fails {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    match (failed, fails) {
+        (false, _) => Ok(Response::new(())),
+        (true, Fails::Answered) => Ok(answer(StatusCode::SERVICE_UNAVAILABLE)),
+        (true, Fails::Broken) => Err(Lost),
     }
-    Ok(response)
+}
+
+fn bad_gateway() -> Response<()> {
+    answer(StatusCode::BAD_GATEWAY)
+}
+
+fn answer(status: StatusCode) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    response
 }
 
 impl Upstream {

@@ -1,7 +1,7 @@
 //! The plots of `docs/retries.md`.
 
 use super::Allowed;
-use super::amplification::Tiers;
+use super::amplification::{Fails, Tiers};
 use super::outage::{self, CAPACITY, ENDS};
 use super::plot::{Axis, Curve, Figure, Panel};
 
@@ -14,13 +14,17 @@ const BUDGETS: &[(&str, Allowed)] = &[
 /// All of them, by name.
 pub(crate) fn all() -> Vec<(&'static str, Figure)> {
     vec![
-        ("amplification", amplification(true)),
-        ("amplification-untold", amplification(false)),
+        ("amplification", amplification(true, Fails::Answered)),
+        ("amplification-broken", amplification(true, Fails::Broken)),
+        (
+            "amplification-untold",
+            amplification(false, Fails::Answered),
+        ),
         ("outage", outage()),
     ]
 }
 
-fn amplification(tell: bool) -> Figure {
+fn amplification(tell: bool, fails: Fails) -> Figure {
     let panel = |count: u32, title, top| Panel {
         title,
         unit: "sent over offered, by the share of attempts that fail",
@@ -31,6 +35,7 @@ fn amplification(tell: bool) -> Figure {
                     count,
                     allowed: *allowed,
                     tell,
+                    fails,
                 };
                 let percents = (0..=100).step_by(10);
                 Curve {
@@ -40,11 +45,16 @@ fn amplification(tell: bool) -> Figure {
             })
             .collect(),
     };
-    let tops = if tell { [4.0; 3] } else { [4.0, 12.0, 28.0] };
+    let tops = match (tell, fails) {
+        (true, Fails::Answered) => [4.0; 3],
+        (true, Fails::Broken) => [4.0, 8.0, 8.0],
+        (false, _) => [4.0, 12.0, 28.0],
+    };
     Figure {
-        title: match tell {
-            true => "Gateways that heed each other's fields",
-            false => "Gateways that do not know of each other",
+        title: match (tell, fails) {
+            (true, Fails::Answered) => "Gateways that heed each other's fields",
+            (true, Fails::Broken) => "The same, with connections that break",
+            (false, _) => "Gateways that do not know of each other",
         },
         legend: &[
             ("none", "no budget"),
