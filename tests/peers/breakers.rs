@@ -204,7 +204,10 @@ impl<C: failsafe::CircuitBreaker + Send + Sync> Asked for Failsafe<C> {
     }
 }
 
-fn all() -> Result<Vec<(&'static str, Option<&'static str>, Arc<dyn Asked>)>> {
+/// A name, what it is compared with, and the breaker.
+type Named = (&'static str, Option<&'static str>, Arc<dyn Asked>);
+
+fn all() -> Result<Vec<Named>> {
     let mut all: Vec<(_, _, Arc<dyn Asked>)> = vec![("nothing", None, Arc::new(Nothing))];
     for (name, config) in configs() {
         if !name.ends_with("slow") {

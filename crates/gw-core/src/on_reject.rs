@@ -37,6 +37,11 @@ pub trait OnReject<Res, E> {
 
     /// The outcome for an error of the inner service.
     fn inner(&self, error: E) -> Self::Error;
+
+    /// The same by the type alone, so that a future which waits for the inner service need not keep the renderer.
+    fn pass_on(error: E) -> Self::Error
+    where
+        Self: Sized;
 }
 
 /// Where the documentation of codes is: the base of `documentation_url` in answers, ready to be followed by a page.
@@ -113,6 +118,10 @@ impl<B: From<Bytes>, E> OnReject<Response<B>, E> for Respond {
     fn inner(&self, error: E) -> E {
         error
     }
+
+    fn pass_on(error: E) -> E {
+        error
+    }
 }
 
 /// Answers like [`Respond`], with a body made by a function: for tonic's body, boxed bodies and the like.
@@ -162,6 +171,10 @@ impl<B, E> OnReject<Response<B>, E> for RespondWith<B> {
     fn inner(&self, error: E) -> E {
         error
     }
+
+    fn pass_on(error: E) -> E {
+        error
+    }
 }
 
 /// Answers with a problem document (RFC 9457) of type `application/problem+json`.
@@ -204,6 +217,10 @@ impl<B: From<Bytes>, E> OnReject<Response<B>, E> for Problem {
     fn inner(&self, error: E) -> E {
         error
     }
+
+    fn pass_on(error: E) -> E {
+        error
+    }
 }
 
 /// Passes refusals on as [`LayerError::Rejected`], for stacks that render them elsewhere.
@@ -218,6 +235,10 @@ impl<Res, E> OnReject<Res, E> for Fail {
     }
 
     fn inner(&self, error: E) -> LayerError<E> {
+        LayerError::Inner(error)
+    }
+
+    fn pass_on(error: E) -> LayerError<E> {
         LayerError::Inner(error)
     }
 }

@@ -42,7 +42,7 @@ impl<S> Observe<S> {
     }
 
     /// Puts trace and record into the request, and begins to observe it.
-    fn begin<B>(&self, mut request: Request<B>) -> (Request<RequestBody<B>>, Box<Observation>) {
+    fn begin<B>(&self, request: &mut Request<B>) -> (Record, Box<Observation>) {
         let shared = &self.shared;
         let trusted = shared.trust.includes(request.extensions());
         let trace = trace::receive(request.headers_mut(), trusted, shared.sample);
@@ -63,10 +63,7 @@ impl<S> Observe<S> {
             request.version(),
             asked,
         );
-        (
-            request.map(|body| RequestBody::new(body, record)),
-            Box::new(observation),
-        )
+        (record, Box::new(observation))
     }
 }
 
@@ -85,8 +82,9 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (request, mut observation) = self.begin(request);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let (record, mut observation) = self.begin(&mut request);
+        let request = request.map(|body| RequestBody::new(body, record));
         let inner = observation.run(|| self.inner.call(request));
         observation.called();
         ResponseFuture::new(inner, observation)

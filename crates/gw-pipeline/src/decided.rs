@@ -17,14 +17,14 @@ pin_project! {
         R: OnReject<Response<B>, E>,
     {
         #[pin]
-        state: State<Fut, R, Result<Response<B>, R::Error>>,
+        state: State<Fut, Result<Response<B>, R::Error>>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<Fut, R, T> {
-        Inner { #[pin] future: Fut, on_reject: R },
+    enum State<Fut, T> {
+        Inner { #[pin] future: Fut },
         // Boxed: answers are large, futures are moved through many stages, and this one is the exception.
         Refused { answer: Option<Box<T>> },
     }
@@ -34,10 +34,10 @@ impl<Fut, R, B, E> Decided<Fut, R, B, E>
 where
     R: OnReject<Response<B>, E>,
 {
-    /// Lets the request pass: waits for the inner service, whose error `on_reject` turns into the stage's own.
-    pub const fn inner(future: Fut, on_reject: R) -> Self {
+    /// Lets the request pass: waits for the inner service, whose error `R` turns into the stage's own.
+    pub const fn inner(future: Fut) -> Self {
         Self {
-            state: State::Inner { future, on_reject },
+            state: State::Inner { future },
         }
     }
 
@@ -60,9 +60,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Inner { future, on_reject } => future
-                .poll(cx)
-                .map(|result| result.map_err(|error| on_reject.inner(error))),
+            StateProj::Inner { future } => future.poll(cx).map(|result| result.map_err(R::pass_on)),
             // Pending once taken: a future must not be polled after it was ready.
             StateProj::Refused { answer } => match answer.take() {
                 Some(answer) => Poll::Ready(*answer),

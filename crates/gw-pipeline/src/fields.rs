@@ -11,29 +11,59 @@ pub(crate) fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -
     }
 }
 
+/// Whether a name has an underscore.
+///
+/// Eight bytes at a time: names are too short for a search to be worth its while.
+pub(crate) fn has_underscore(name: &HeaderName) -> bool {
+    const UNDERSCORES: u64 = u64::from_ne_bytes([b'_'; 8]);
+    let (words, rest) = name.as_str().as_bytes().as_chunks();
+    words
+        .iter()
+        .any(|word| has_zero(u64::from_ne_bytes(*word) ^ UNDERSCORES))
+        || rest.contains(&b'_')
+}
+
+/// Whether one of the bytes is zero: only such a byte borrows, and has its highest bit set by that alone.
+const fn has_zero(bytes: u64) -> bool {
+    const LOWEST: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = LOWEST << 7;
+    bytes.wrapping_sub(LOWEST) & !bytes & HIGHEST != 0
+}
+
 /// A few names that fields are looked up in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Names {
-    names: Vec<HeaderName>,
-    /// The lengths that occur, a bit each: most other names differ in that, and need no closer look.
-    lengths: u64,
+    /// By their lengths: most other names differ in that, and need no closer look. Lengths from [`LONG`] on share a place.
+    by_length: Vec<Vec<HeaderName>>,
 }
+
+const LONG: usize = 63;
 
 impl Names {
     pub(crate) const fn new() -> Self {
         Self {
-            names: Vec::new(),
-            lengths: 0,
+            by_length: Vec::new(),
         }
     }
 
     pub(crate) fn push(&mut self, name: HeaderName) {
-        self.lengths |= bit(&name);
-        self.names.push(name);
+        let place = place(&name);
+        if self.by_length.len() <= place {
+            self.by_length.resize_with(place + 1, Vec::new);
+        }
+        if let Some(names) = self.by_length.get_mut(place) {
+            names.push(name);
+        }
+    }
+
+    #[cfg(feature = "upstream")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &HeaderName> {
+        self.by_length.iter().flatten()
     }
 
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
-        self.lengths & bit(name) != 0 && self.names.contains(name)
+        let names = self.by_length.get(place(name));
+        names.is_some_and(|names| names.contains(name))
     }
 }
 
@@ -45,9 +75,8 @@ impl FromIterator<HeaderName> for Names {
     }
 }
 
-/// Lengths from 63 on share a bit.
-fn bit(name: &HeaderName) -> u64 {
-    1 << name.as_str().len().min(63)
+fn place(name: &HeaderName) -> usize {
+    name.as_str().len().min(LONG)
 }
 
 #[cfg(test)]
@@ -65,6 +94,19 @@ mod tests {
         remove_where(&mut headers, |name| matches!(name.as_str(), "x-a" | "te"));
         assert_eq!(headers.len(), 2);
         assert!(headers.contains_key("x-b") && headers.contains_key("host"));
+    }
+
+    #[test]
+    fn an_underscore_is_seen_wherever_it_is() {
+        for length in 1..20 {
+            let plain = "~".repeat(length);
+            assert!(!has_underscore(&plain.parse().unwrap()));
+            for place in 0..length {
+                let mut name = plain.clone();
+                name.replace_range(place..=place, "_");
+                assert!(has_underscore(&name.parse().unwrap()), "{name}");
+            }
+        }
     }
 
     #[test]

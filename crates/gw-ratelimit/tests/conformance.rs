@@ -84,6 +84,10 @@ mod that_refuses_and_charges_bodies {
         fn inner(&self, error: E) -> R::Error {
             self.0.inner(error)
         }
+
+        fn pass_on(error: E) -> R::Error {
+            R::pass_on(error)
+        }
     }
 
     gw_testkit::conformance! {

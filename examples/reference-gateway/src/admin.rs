@@ -17,7 +17,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use gw_observe::AccessLogHandle;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 pub use self::access::Token;
 use crate::assembly::{Controls, LimitControls};

@@ -199,9 +199,7 @@ where
     type Future = Decided<S::Future, R, ResB, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.layer.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::pass_on)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
@@ -225,6 +223,6 @@ where
             parts.extensions.insert(identity);
         }
         let future = self.inner.call(Request::from_parts(parts, body));
-        Decided::inner(future, self.layer.on_reject.clone())
+        Decided::inner(future)
     }
 }

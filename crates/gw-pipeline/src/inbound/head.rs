@@ -3,14 +3,14 @@
 use std::net::Ipv6Addr;
 
 use gw_core::{Code, Rejection};
-use http::header::{ALLOW, HOST, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::path::{EncodedSlash, normalize};
 use crate::codes;
-use crate::fields::remove_where;
+use crate::fields::{has_underscore, remove_where};
 
 /// The largest head that is let through.
 ///
@@ -54,42 +54,91 @@ impl Default for HeadLimits {
 /// After it there is exactly one valid `Host` field, which the authority of an absolute target has replaced; the
 /// target is a path in normal form and a query; and no field's name has an underscore, since many upstreams read
 /// `X_A` and `X-A` as the same field.
+///
+/// Returns the length that the head declares for the body.
 pub(super) fn normalize_head(
     parts: &mut Parts,
     limits: HeadLimits,
     slash: EncodedSlash,
-) -> Result<(), Rejection> {
-    let underscored = check_size(parts, limits)?;
+) -> Result<Option<u64>, Rejection> {
+    check_target_size(&parts.uri, limits)?;
+    let seen = look(&parts.headers, limits)?;
+    let (underscored, length) = (seen.underscored, seen.length());
     check_method(parts)?;
-    check_coding(parts)?;
-    set_host(parts)?;
+    check_coding(seen.coding)?;
+    if let Some(host) = find_host(parts, seen.host)? {
+        parts.headers.insert(HOST, host);
+    }
     set_target(parts, slash)?;
     if underscored {
         remove_where(&mut parts.headers, has_underscore);
     }
+    Ok(length)
+}
+
+fn check_target_size(target: &Uri, limits: HeadLimits) -> Result<(), Rejection> {
+    let bytes = target.path().len() + target.query().map_or(0, |query| query.len() + 1);
+    if bytes > limits.uri_bytes {
+        return Err(Rejection::new(&codes::URI_TOO_LONG).detail("limit", limits.uri_bytes as u64));
+    }
     Ok(())
 }
 
-/// Returns whether the name of a field has an underscore, for all of them are looked at here.
-fn check_size(parts: &Parts, limits: HeadLimits) -> Result<bool, Rejection> {
-    let target = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
-    if target > limits.uri_bytes {
-        return Err(Rejection::new(&codes::URI_TOO_LONG).detail("limit", limits.uri_bytes as u64));
+/// What one look at all fields tells. It costs less than to look each field up that must be known here.
+#[derive(Debug, Default)]
+struct Seen<'a> {
+    /// The name of a field has an underscore.
+    underscored: bool,
+    host: Lines<'a>,
+    coding: Lines<'a>,
+    length: Lines<'a>,
+}
+
+/// The lines of one field, as far as they matter where there should be one.
+#[derive(Debug, Default, Clone, Copy)]
+struct Lines<'a> {
+    first: Option<&'a HeaderValue>,
+    is_alone: bool,
+}
+
+impl<'a> Lines<'a> {
+    const fn add(&mut self, line: &'a HeaderValue) {
+        self.is_alone = self.first.is_none();
+        if self.is_alone {
+            self.first = Some(line);
+        }
     }
-    if parts.headers.len() > limits.fields {
+}
+
+impl Seen<'_> {
+    /// Of several, the first; one that is not a number is none.
+    fn length(&self) -> Option<u64> {
+        self.length.first?.to_str().ok()?.parse().ok()
+    }
+}
+
+fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> {
+    if headers.len() > limits.fields {
         return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit", limits.fields as u64));
     }
     let mut bytes = 0;
-    let mut underscored = false;
-    for (name, value) in &parts.headers {
+    let mut seen = Seen::default();
+    for (name, value) in headers {
         bytes += name.as_str().len() + value.len();
-        underscored |= has_underscore(name);
+        seen.underscored |= has_underscore(name);
+        if *name == HOST {
+            seen.host.add(value);
+        } else if *name == CONTENT_LENGTH {
+            seen.length.add(value);
+        } else if *name == TRANSFER_ENCODING {
+            seen.coding.add(value);
+        }
     }
     if bytes > limits.field_bytes {
         let limit = limits.field_bytes as u64;
         return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit_bytes", limit));
     }
-    Ok(underscored)
+    Ok(seen)
 }
 
 /// CONNECT would make a tunnel of the gateway, TRACE would show a client what the gateway added.
@@ -103,30 +152,27 @@ fn check_method(parts: &Parts) -> Result<(), Rejection> {
 
 /// `chunked` is the one transfer coding that is undone before a stage sees the body. Any other one would go upstream as
 /// plain content, since the field that names it ends here.
-fn check_coding(parts: &Parts) -> Result<(), Rejection> {
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+fn check_coding(codings: Lines<'_>) -> Result<(), Rejection> {
     let chunked = |coding: &HeaderValue| {
         coding
             .as_bytes()
             .trim_ascii()
             .eq_ignore_ascii_case(b"chunked")
     };
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(only), None) if chunked(only) => Ok(()),
-        _ => Err(malformed("transfer-encoding", "not chunked alone")),
+    match codings.first {
+        None => Ok(()),
+        Some(only) if codings.is_alone && chunked(only) => Ok(()),
+        Some(_) => Err(malformed("transfer-encoding", "not chunked alone")),
     }
 }
 
-/// RFC 9112 section 3.2, RFC 9113 section 8.3.1.
-fn set_host(parts: &mut Parts) -> Result<(), Rejection> {
+/// The host that must replace the field's (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<HeaderValue>, Rejection> {
     const MALFORMED: &Code = &codes::MALFORMED_REQUEST;
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
+    if hosts.first.is_some() && !hosts.is_alone {
         return Err(malformed("host", "duplicate"));
     }
-    match (parts.uri.authority(), host) {
+    match (parts.uri.authority(), hosts.first) {
         (Some(authority), host) => {
             if !is_host(authority.as_str()) {
                 return Err(malformed("host", "invalid"));
@@ -140,8 +186,8 @@ fn set_host(parts: &mut Parts) -> Result<(), Rejection> {
             if parts.version >= Version::HTTP_2 && host.is_some_and(disagree) {
                 return Err(malformed("host", "contradicts :authority"));
             }
-            let value = HeaderValue::from_str(authority.as_str()).map_err(|_| MALFORMED)?;
-            parts.headers.insert(HOST, value);
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| MALFORMED)?;
+            return Ok(Some(host));
         }
         (None, Some(host)) => {
             if !host.to_str().is_ok_and(is_host) {
@@ -151,7 +197,7 @@ fn set_host(parts: &mut Parts) -> Result<(), Rejection> {
         (None, None) if parts.version == Version::HTTP_10 || parts.version == Version::HTTP_09 => {}
         (None, None) => return Err(malformed("host", "missing")),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port.
@@ -199,11 +245,6 @@ fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn has_underscore(name: &HeaderName) -> bool {
-    // Names are short: a plain look at each byte is faster than a search.
-    name.as_str().bytes().any(|byte| byte == b'_')
-}
-
 fn malformed(part: &'static str, fault: &'static str) -> Rejection {
     Rejection::new(&codes::MALFORMED_REQUEST).detail(part, fault)
 }
@@ -218,7 +259,7 @@ mod tests {
         build: impl FnOnce(http::request::Builder) -> http::request::Builder,
     ) -> Result<Parts, Rejection> {
         let (mut parts, ()) = build(Request::builder()).body(()).unwrap().into_parts();
-        normalize_head(&mut parts, HeadLimits::default(), EncodedSlash::Reject).map(|()| parts)
+        normalize_head(&mut parts, HeadLimits::default(), EncodedSlash::Reject).map(|_| parts)
     }
 
     fn code(result: Result<Parts, Rejection>) -> &'static str {

@@ -136,9 +136,7 @@ where
     type Future = Decided<S::Future, R, ResB, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.layer.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::pass_on)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
@@ -146,7 +144,7 @@ where
             Ok(client) => {
                 request.extensions_mut().insert(client);
                 let future = self.inner.call(request);
-                Decided::inner(future, self.layer.on_reject.clone())
+                Decided::inner(future)
             }
             Err(refused) => {
                 if let Some(record) = Record::of(request.extensions()) {

@@ -44,13 +44,27 @@ fn is_normal(path: &[u8]) -> bool {
     let fits = path.iter().all(|&byte| {
         let strange = after_slash && matches!(byte, b'/' | b'.');
         after_slash = byte == b'/';
-        !strange && is_plain(byte)
+        !strange && PLAIN.get(usize::from(byte)) == Some(&true)
     });
     fits && path.first() == Some(&b'/')
 }
 
-/// Whether a byte stands for itself wherever it is.
-fn is_plain(byte: u8) -> bool {
+/// Whether a byte stands for itself wherever it is. A table: each byte of each path is asked about.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which refuses an index out of bounds"
+)]
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < plain.len() {
+        plain[byte] = is_plain(byte as u8);
+        byte += 1;
+    }
+    plain
+};
+
+const fn is_plain(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~')
         || matches!(
             byte,

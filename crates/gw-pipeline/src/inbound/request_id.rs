@@ -63,10 +63,6 @@ impl RequestIdLayer {
     }
 
     fn accepted<B>(&self, request: &Request<B>) -> Option<RequestId> {
-        let mut sent = request.headers().get_all(&self.header).iter();
-        let (only, None) = (sent.next()?, sent.next()) else {
-            return None;
-        };
         let believed = match &*self.accept {
             AcceptId::Always => true,
             AcceptId::Never => false,
@@ -74,7 +70,14 @@ impl RequestIdLayer {
                 peer_addr(request.extensions()).is_ok_and(|peer| proxies.contains(peer.ip()))
             }
         };
-        believed.then(|| RequestId::new(only.clone())).flatten()
+        if !believed {
+            return None;
+        }
+        let mut sent = request.headers().get_all(&self.header).iter();
+        let (only, None) = (sent.next()?, sent.next()) else {
+            return None;
+        };
+        RequestId::new(only.clone())
     }
 }
 

@@ -1,12 +1,12 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gw_core::context::{Criticality, Deadline, Lane};
+use gw_core::context::{Deadline, Lane};
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{BoxError, OnReject, RejectContext, Rejection, Respond};
-use http::header::{ALLOW, CONTENT_LENGTH};
+use http::header::ALLOW;
 use http::request::Parts;
 use http::{Extensions, HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
@@ -138,7 +138,7 @@ impl<R> RouteResolveLayer<R> {
     }
 
     fn resolve(&self, parts: &mut Parts) -> Result<u64, Rejection> {
-        normalize_head(parts, self.limits, self.encoded_slash)?;
+        let declared = normalize_head(parts, self.limits, self.encoded_slash)?;
         let late = self.not_found == NotFound::AfterAuth && self.in_pipeline;
         let (route_match, limit) = match self.table.find(parts, self.only_lane.as_ref()) {
             Found::Route(route) => {
@@ -165,10 +165,6 @@ impl<R> RouteResolveLayer<R> {
         }
         // A declared length is refused before a byte is read; the body's own count is kept all the same. The answer tells
         // that there is such a route, so it comes no earlier than a 404.
-        let declared = parts
-            .headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if declared.is_some_and(|length| length > limit) {
             let refused = Rejection::new(&codes::BODY_TOO_LARGE).detail("limit_bytes", limit);
             if !late {
@@ -197,15 +193,8 @@ fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
     let nested = extensions.insert(route.route_match.clone()).is_some();
     put(extensions, policy.lane.as_ref(), nested);
     put(extensions, policy.upstream.as_ref(), nested);
-    put(extensions, policy.timeouts.as_ref(), nested);
-    // Where there is none, the default holds.
-    let common = Criticality::default();
-    let criticality = policy.criticality.as_ref().filter(|it| **it != common);
-    put(
-        extensions,
-        criticality,
-        nested || policy.criticality.is_some(),
-    );
+    put_unless_common(extensions, policy.timeouts.as_ref(), nested);
+    put_unless_common(extensions, policy.criticality.as_ref(), nested);
     let pass = policy.pass_error_bodies.then_some(&PassErrorBodies);
     put(extensions, pass, nested);
     if !policy.extensions.is_empty() {
@@ -217,6 +206,15 @@ fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
     {
         extensions.insert(deadline);
     }
+}
+
+/// Stamps a fact, or removes an earlier one if the fact says what holds without any.
+fn put_unless_common<T>(extensions: &mut Extensions, fact: Option<&T>, replaced: bool)
+where
+    T: Clone + Default + PartialEq + Send + Sync + 'static,
+{
+    let rare = fact.filter(|fact| **fact != T::default());
+    put(extensions, rare, replaced || fact.is_some());
 }
 
 /// Stamps a fact. If there is none, an earlier one stays unless it is `replaced` all the same.
@@ -285,9 +283,7 @@ where
     type Future = Decided<S::Future, R, ResB, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.layer.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::pass_on)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
@@ -302,7 +298,7 @@ where
                     }
                 };
                 let future = self.inner.call(Request::from_parts(parts, body));
-                Decided::inner(future, self.layer.on_reject.clone())
+                Decided::inner(future)
             }
             Err(refused) => {
                 if let Some(record) = Record::of(&parts.extensions) {

@@ -100,15 +100,13 @@ where
     type Future = Decided<S::Future, R, ResB, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.layer.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::pass_on)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.layer.allows(request.extensions()) {
             let future = self.inner.call(request);
-            return Decided::inner(future, self.layer.on_reject.clone());
+            return Decided::inner(future);
         }
         let refused = Rejection::new(&codes::FORBIDDEN);
         if let Some(record) = Record::of(request.extensions()) {

@@ -25,19 +25,36 @@ use crate::codes;
 /// - Fields are removed and added as [`ResponseHeaders`] says.
 ///
 /// The layered service cannot fail, and its answers have the body type [`Body`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AnswerLayer<R = Respond> {
+    // One reference for all: it is counted twice for each request, by all threads.
+    rules: Arc<Rules<R>>,
+}
+
+#[derive(Debug, Clone)]
+struct Rules<R> {
     on_reject: R,
-    headers: Arc<ResponseHeaders>,
+    headers: ResponseHeaders,
+}
+
+// By hand: a derive would ask for a renderer that can be cloned.
+impl<R> Clone for AnswerLayer<R> {
+    fn clone(&self) -> Self {
+        Self {
+            rules: Arc::clone(&self.rules),
+        }
+    }
 }
 
 impl AnswerLayer {
     /// Answers with the JSON envelope and the [recommended](ResponseHeaders::recommended) header fields.
     pub fn new() -> Self {
-        let headers = Arc::new(ResponseHeaders::recommended());
-        Self {
+        let rules = Rules {
             on_reject: Respond::new(),
-            headers,
+            headers: ResponseHeaders::recommended(),
+        };
+        Self {
+            rules: Arc::new(rules),
         }
     }
 }
@@ -52,21 +69,24 @@ impl<R> AnswerLayer<R> {
     /// Renders refusals with `on_reject`.
     #[must_use]
     pub fn on_reject<R2>(self, on_reject: R2) -> AnswerLayer<R2> {
+        let headers = self.rules.headers.clone();
         AnswerLayer {
-            on_reject,
-            headers: self.headers,
+            rules: Arc::new(Rules { on_reject, headers }),
         }
     }
 
     /// Treats the header fields of all answers with `headers`.
     #[must_use]
-    pub fn headers(mut self, headers: ResponseHeaders) -> Self {
-        self.headers = Arc::new(headers);
+    pub fn headers(mut self, headers: ResponseHeaders) -> Self
+    where
+        R: Clone,
+    {
+        Arc::make_mut(&mut self.rules).headers = headers;
         self
     }
 }
 
-impl<S, R: Clone> Layer<S> for AnswerLayer<R> {
+impl<S, R> Layer<S> for AnswerLayer<R> {
     type Service = Answer<S, R>;
 
     fn layer(&self, inner: S) -> Answer<S, R> {
@@ -88,7 +108,7 @@ pub struct Answer<S, R = Respond> {
 }
 
 // By hand: a clone has not been polled, so it has no reason to be unready.
-impl<S: Clone, R: Clone> Clone for Answer<S, R> {
+impl<S: Clone, R> Clone for Answer<S, R> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
@@ -104,7 +124,7 @@ where
     S::Error: Into<BoxError>,
     ResB: http_body::Body<Data = Bytes> + Send + 'static,
     ResB::Error: Into<BoxError>,
-    R: OnReject<Response<Body>, Infallible, Error = Infallible> + Clone,
+    R: OnReject<Response<Body>, Infallible, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -124,14 +144,21 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let context = RejectContext::of(&request);
         let record = Record::of(request.extensions()).cloned();
-        let mut state = State::Failed { error: None };
+        let mut answer = AnswerFuture {
+            state: State::Failed { error: None },
+            finish: Finish {
+                layer: self.layer.clone(),
+                context,
+                record,
+            },
+        };
         let failure = match self.unready.take() {
             Some(error) => Some(error),
             None => {
                 // In its place: what is returned from there is copied several times, and a future is large.
                 let call = || {
                     let future = self.inner.call(request);
-                    state = State::Calling { future };
+                    answer.state = State::Calling { future };
                 };
                 // Unwind safe: a request that panics is answered with 500, and what it shares with others (limits,
                 // counts) is guarded by values that are given back when they are dropped.
@@ -140,16 +167,9 @@ where
             }
         };
         if failure.is_some() {
-            state = State::Failed { error: failure };
+            answer.state = State::Failed { error: failure };
         }
-        AnswerFuture {
-            state,
-            finish: Finish {
-                layer: self.layer.clone(),
-                context,
-                record,
-            },
-        }
+        answer
     }
 }
 
@@ -292,14 +312,14 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
     }
 
     fn render(&self, rejection: Rejection) -> Response<Body> {
-        match self.layer.on_reject.reject(rejection, &self.context) {
+        match self.layer.rules.on_reject.reject(rejection, &self.context) {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
 
     fn finish(&self, response: &mut Response<Body>, replaced: bool) {
-        self.layer.headers.apply(response.headers_mut());
+        self.layer.rules.headers.apply(response.headers_mut());
         let is_ours = replaced || response.extensions().get::<Rejection>().is_some();
         if is_ours && asks_to_come_back(response.status()) {
             // A refusal that knows better has said so; without any, clients come back all at once.

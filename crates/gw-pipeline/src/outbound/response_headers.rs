@@ -10,6 +10,8 @@ use crate::fields::{Names, remove_where};
 pub struct ResponseHeaders {
     removed: Names,
     added: Vec<(HeaderName, HeaderValue)>,
+    /// The names of both.
+    concerned: Names,
 }
 
 impl ResponseHeaders {
@@ -18,6 +20,7 @@ impl ResponseHeaders {
         Self {
             removed: Names::new(),
             added: Vec::new(),
+            concerned: Names::new(),
         }
     }
 
@@ -40,18 +43,29 @@ impl ResponseHeaders {
     /// Removes the field `name` from every answer.
     #[must_use]
     pub fn remove(mut self, name: HeaderName) -> Self {
+        self.concerned.push(name.clone());
         self.removed.push(name);
         self
     }
 
-    /// Adds the field `name` to every answer that has none.
+    /// Adds the field `name` to every answer that has none. Of two values for one name, the first counts.
     #[must_use]
     pub fn add(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.added.push((name, value));
+        if !self.added.iter().any(|(added, _)| *added == name) {
+            self.concerned.push(name.clone());
+            self.added.push((name, value));
+        }
         self
     }
 
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        // One look at all names tells that most answers have none of them.
+        if !headers.keys().any(|name| self.concerned.contains(name)) {
+            for (name, value) in &self.added {
+                headers.insert(name, value.clone());
+            }
+            return;
+        }
         remove_where(headers, |name| self.removed.contains(name));
         for (name, value) in &self.added {
             headers.entry(name).or_insert_with(|| value.clone());
@@ -72,5 +86,15 @@ mod tests {
         assert!(!headers.contains_key(SERVER));
         assert_eq!(headers[X_FRAME_OPTIONS], "SAMEORIGIN");
         assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+
+    #[test]
+    fn an_answer_without_any_of_them_gets_what_is_added_once() {
+        let mut headers = HeaderMap::new();
+        ResponseHeaders::recommended()
+            .add(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"))
+            .apply(&mut headers);
+        assert_eq!(headers.len(), 3);
+        assert_eq!(headers[X_FRAME_OPTIONS], "DENY");
     }
 }

@@ -96,12 +96,13 @@ impl Activity {
         self.blocked.get_or_insert(now);
     }
 
-    /// The client's side took bytes.
-    pub(super) const fn wrote(&mut self, now: Instant) {
-        self.blocked = None;
-        // What is left of an answer may be sent long after its body was handed over.
-        if matches!(self.phase, Phase::Idle { .. }) {
-            self.phase = Phase::Idle { since: now };
+    /// The client's side took bytes. The clock is only looked at where it matters, since each answer comes through here.
+    pub(super) fn wrote(&mut self, now: impl FnOnce() -> Instant) {
+        // What is left of an answer may be sent long after its body was handed over. Without a wait it is sent at once,
+        // but for HTTP/2, where the client's windows are waited for as well.
+        let late = self.blocked.take().is_some() || self.multiplexed;
+        if late && matches!(self.phase, Phase::Idle { .. }) {
+            self.phase = Phase::Idle { since: now() };
         }
     }
 
@@ -259,7 +260,7 @@ mod tests {
         activity.write_blocked(clock.at(1));
         activity.write_blocked(clock.at(9));
         assert_eq!(due(&clock, &activity), Some((16, CloseReason::WriteStall)));
-        activity.wrote(clock.at(12));
+        activity.wrote(|| clock.at(12));
         assert_eq!(due(&clock, &activity), None);
         activity.write_blocked(clock.at(12));
         assert_eq!(due(&clock, &activity), Some((27, CloseReason::WriteStall)));
@@ -275,10 +276,17 @@ mod tests {
         activity.ended(clock.at(1));
         assert_eq!(activity.quiet_since(), None);
         assert_eq!(due(&clock, &activity), Some((16, CloseReason::WriteStall)));
-        activity.wrote(clock.at(15));
+        activity.wrote(|| clock.at(15));
         assert_eq!(
             due(&clock, &activity),
             Some((75, CloseReason::KeepAliveTimeout))
+        );
+        activity.wrote(|| unreachable!("nothing waited"));
+        activity.multiplex();
+        activity.wrote(|| clock.at(16));
+        assert_eq!(
+            due(&clock, &activity),
+            Some((76, CloseReason::KeepAliveTimeout))
         );
     }
 

@@ -25,6 +25,10 @@ impl Open {
         link.started(bodiless, upgradable);
         Self(Arc::clone(link))
     }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.0
+    }
 }
 
 impl Drop for Open {

@@ -260,8 +260,7 @@ impl Link {
     }
 
     pub(super) fn wrote(&self) {
-        let now = Instant::now();
-        self.lock().activity.wrote(now);
+        self.lock().activity.wrote(Instant::now);
     }
 
     pub(super) fn may_be_tunnel(&self) -> bool {

@@ -120,13 +120,7 @@ where
                     .unwrap_or_else(|panic| State::Panicked { panic: Some(panic) }),
             }
         };
-        let link = Arc::clone(&self.link);
-        Answering {
-            state,
-            link,
-            turns,
-            open,
-        }
+        Answering { state, turns, open }
     }
 }
 
@@ -135,8 +129,8 @@ pin_project! {
     pub(super) struct Answering<S: Service<Request<Incoming>>> {
         #[pin]
         state: State<S>,
-        link: Arc<Link>,
         turns: Option<Arc<Turns>>,
+        // Until the answer has it.
         open: Option<Open>,
     }
 }
@@ -192,16 +186,18 @@ where
                 response
             }
         };
-        let http1 = this.turns.is_none();
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Already here: who takes the upgraded socket may be done with it before the connection's task is.
-            this.link.close_as(CloseReason::Done);
-        } else if http1 && this.link.is_leaving() {
-            // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`.
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
         let (turns, open) = (this.turns.take(), this.open.take());
+        let http1 = turns.is_none();
+        if let Some(link) = open.as_ref().map(Open::link) {
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // Already here: who takes the upgraded socket may be done with it before the connection's task is.
+                link.close_as(CloseReason::Done);
+            } else if http1 && link.is_leaving() {
+                // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+        }
         Poll::Ready(Ok(response.map(|body| AnswerBody::new(body, turns, open))))
     }
 }

@@ -65,7 +65,7 @@ impl UpstreamBody {
     /// The body of an answer whose head has just arrived.
     pub(super) fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
         if incoming.is_end_stream() {
-            lease.finish(limits.deadline);
+            lease.finish(limits.deadline, watch.heard());
             return Content::Ended.into();
         }
         Content::Streaming(Box::new(Streaming {
@@ -147,7 +147,9 @@ impl http_body::Body for UpstreamBody {
             if let Content::Streaming(ended) = content
                 && !matches!(frame, Some(Err(_)))
             {
-                ended.lease.finish(ended.limits.deadline);
+                ended
+                    .lease
+                    .finish(ended.limits.deadline, ended.watch.heard());
             }
         }
         Poll::Ready(frame)

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
-use super::framing::{frame, has_no_body, is_well_framed, states_one_length};
+use super::framing::{frame, has_no_body, is_plain, is_well_framed, states_one_length};
 use super::future::TransportFuture;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
@@ -277,7 +277,9 @@ fn receive(
     // What hyper noted about the connection and the reason phrase is not for the client.
     parts.extensions.clear();
     let ended = incoming.is_end_stream();
-    if !(ended || is_well_framed(&parts.headers)) || !states_one_length(&mut parts.headers) {
+    if !is_plain(&parts.headers)
+        && (!(ended || is_well_framed(&parts.headers)) || !states_one_length(&mut parts.headers))
+    {
         return Err(Error::because(
             ErrorKind::Answer,
             "the answer tells its length in two ways, or has a transfer coding that nobody asked for",

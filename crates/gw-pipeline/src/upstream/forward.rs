@@ -1,5 +1,5 @@
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use gw_core::classify::is_grpc;
 use gw_core::context::{ClientAddr, RequestId, UpstreamName};
 use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::{Body, BoxError, Rejection};
-use http::header::{ALLOW, TE};
+use http::header::{ALLOW, TE, VIA};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -16,9 +16,9 @@ use tower_service::Service;
 use super::Upstream;
 use super::after::After;
 use super::error::{Error, ErrorKind};
-use super::forwarded::Hop;
+use super::forwarded::{self, Hop};
 use super::future::ResponseFuture;
-use super::hop_by_hop::{accepts_trailers, strip};
+use super::hop_by_hop::{self, accepts_trailers, strip};
 use super::permit::UpstreamPermit;
 use super::target::requested_host;
 use super::transport::{Transport, erase};
@@ -26,6 +26,7 @@ use super::upgrade::{Switch, Wanted};
 use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
 use crate::config_error::ConfigError;
+use crate::fields::Names;
 use crate::timeouts::PassErrorBodies;
 
 /// The end of a pipeline: sends each request on to the upstream that its [`UpstreamName`] names, and does what an HTTP
@@ -72,7 +73,7 @@ pub struct Forward<S = Transport> {
 
 #[derive(Debug, Clone)]
 struct Shared<S> {
-    upstreams: HashMap<UpstreamName, Upstream<S>>,
+    upstreams: BTreeMap<UpstreamName, Upstream<S>>,
     trusted: TrustedProxies,
     scheme: &'static str,
     pseudonym: Pseudonym,
@@ -96,7 +97,7 @@ impl<S: Clone> Forward<S> {
     ///
     /// [`ConfigError`] if two of them have one name.
     pub fn new(upstreams: impl IntoIterator<Item = Upstream<S>>) -> Result<Self, ConfigError> {
-        let mut by_name = HashMap::new();
+        let mut by_name = BTreeMap::new();
         for upstream in upstreams {
             if let Some(twice) = by_name.insert(upstream.name().clone(), upstream) {
                 let field = format!("upstreams.{}", twice.name());
@@ -208,13 +209,21 @@ where
         match self.shared.prepare(&mut parts, body.is_end_stream()) {
             Ok(Step::Send { upstream, after }) => {
                 let request = Request::from_parts(parts, erase(body));
-                ResponseFuture::sending(upstream.send(UpstreamPermit::new(), request), after)
+                ResponseFuture::sending(upstream.send_erased(UpstreamPermit::new(), request), after)
             }
             Ok(Step::Confirm) => ResponseFuture::decided(Ok(no_content())),
             Err(rejection) => ResponseFuture::decided(Err(rejection)),
         }
     }
 }
+
+/// The fields that a request must be treated for before it goes on: what is for the client's connection (an upgrade that
+/// is asked for, and whether trailers are taken, among it), what proxies on the way have said, and where it has passed.
+static SPECIAL: LazyLock<Names> = LazyLock::new(|| {
+    let names = hop_by_hop::ALWAYS.iter();
+    let names = names.chain(forwarded::SAID_BY_PROXIES.iter()).cloned();
+    names.chain([VIA]).collect()
+});
 
 enum Step<'a, S> {
     Send {
@@ -245,8 +254,10 @@ impl<S> Shared<S> {
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(not_allowed());
         }
+        // One look at all names tells that most requests have no field that anything of what follows is about.
+        let special = parts.headers.keys().any(|name| SPECIAL.contains(name));
         // Before fields are removed: `Connection: via` must not hide a loop.
-        if self.pseudonym.is_in(&parts.headers) {
+        if special && self.pseudonym.is_in(&parts.headers) {
             return Err(Rejection::new(&codes::LOOP_DETECTED));
         }
         match count_down(&parts.method, &mut parts.headers) {
@@ -254,14 +265,17 @@ impl<S> Shared<S> {
             Some(Reach::Here) => return Ok(Step::Confirm),
             None => return Err(Rejection::new(&codes::MALFORMED_REQUEST)),
         }
-        let wanted = match upstream.is_http2() {
-            true => None,
-            false => Wanted::of(parts, bodiless, &self.upgrades, || upstream.tunnel())
+        let http2 = upstream.is_http2();
+        let wanted = match special && !http2 {
+            false => None,
+            true => Wanted::of(parts, bodiless, &self.upgrades, || upstream.tunnel())
                 .map_err(|full| full.refuse(None))?,
         };
-        let trailers = upstream.is_http2() && accepts_trailers(&parts.headers);
-        strip(&mut parts.headers, &self.protected);
-        self.add_own_fields(parts)?;
+        let trailers = special && http2 && accepts_trailers(&parts.headers);
+        if special {
+            strip(&mut parts.headers, &self.protected);
+        }
+        self.add_own_fields(parts, special)?;
         if trailers && is_grpc(&parts.headers) {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(TE, trailers);
@@ -287,7 +301,8 @@ impl<S> Shared<S> {
         })
     }
 
-    fn add_own_fields(&self, parts: &mut Parts) -> Result<(), Rejection> {
+    /// `special` is false if no proxy on the way has said anything.
+    fn add_own_fields(&self, parts: &mut Parts, special: bool) -> Result<(), Rejection> {
         self.pseudonym.add_to(&mut parts.headers, parts.version);
         let host = requested_host(parts).map_err(|_| Rejection::new(&codes::MALFORMED_REQUEST))?;
         let peer = peer_addr(&parts.extensions).ok().map(|peer| peer.ip());
@@ -298,6 +313,9 @@ impl<S> Shared<S> {
             scheme: self.scheme,
             host: host.as_ref(),
         };
+        if special {
+            hop.forget_others(&mut parts.headers);
+        }
         hop.add_to(&mut parts.headers);
         if let Some(id) = parts.extensions.get::<RequestId>() {
             let id = id.header_value().clone();

@@ -15,7 +15,7 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What only a trusted proxy may say, and `X-Real-IP`, which is dropped whoever sent it: it is not a list, so it cannot
 /// be appended to, and an upstream that reads it reads another address than the one that was counted and checked.
-static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
+pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
     [
         FORWARDED,
         FOR,
@@ -44,15 +44,20 @@ pub(super) struct Hop<'a> {
 }
 
 impl Hop<'_> {
-    /// Adds this hop, exactly once, to what trusted proxies said; what others said is dropped first.
-    ///
-    /// `Forwarded` is continued if a trusted proxy began it, and never begun: an upstream reads one of the two.
-    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+    /// Drops what nobody who is trusted said.
+    pub(super) fn forget_others(&self, headers: &mut HeaderMap) {
         let said = &*SAID_BY_PROXIES;
         remove_where(headers, |name| match self.trusted {
             true => *name == X_REAL_IP,
             false => said.contains(name),
         });
+    }
+
+    /// Adds this hop, exactly once, to what trusted proxies said. What others said must have been
+    /// [forgotten](Self::forget_others).
+    ///
+    /// `Forwarded` is continued if a trusted proxy began it, and never begun: an upstream reads one of the two.
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         let from = self.from.map(|from| text(from.to_canonical()));
         if !self.trusted {
             // Nothing of it is left, so there is nothing to look for.
@@ -158,6 +163,7 @@ mod tests {
         for (name, value) in said {
             headers.append(*name, value.parse().unwrap());
         }
+        hop.forget_others(&mut headers);
         hop.add_to(&mut headers);
         headers
     }

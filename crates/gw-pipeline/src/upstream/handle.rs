@@ -111,8 +111,20 @@ impl<S> Upstream<S> {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        self.send_erased(permit, request.map(erase))
+    }
+
+    /// [`send`](Self::send) for a request whose body has its one type: one move of a large thing less.
+    pub(super) fn send_erased<ResB>(
+        &self,
+        permit: UpstreamPermit,
+        request: Request<Body>,
+    ) -> SendFuture<S>
+    where
+        S: Service<Request<Body>, Response = Response<ResB>, Error: Into<Rejection>> + Clone,
+    {
         permit.use_up();
-        SendFuture::new(self.stack.clone(), request.map(erase))
+        SendFuture::new(self.stack.clone(), request)
     }
 }
 

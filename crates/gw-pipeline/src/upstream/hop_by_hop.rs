@@ -11,7 +11,7 @@ use http::header::{
 use crate::fields::{Names, remove_where};
 
 /// Removed even if `Connection` does not name them. `Trailer` is kept: trailers are passed on.
-static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
+pub(super) static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
     [
         CONNECTION,
         HeaderName::from_static("keep-alive"),

@@ -37,9 +37,11 @@ impl Lease {
     ///
     /// A request that is still on its way keeps all of this until it has been sent, for the grace or until the
     /// exchange's `deadline`; then it is cut, and an HTTP/1 connection closed.
-    pub(super) fn finish(self, deadline: Option<Instant>) {
+    ///
+    /// The connection has been idle since `heard`, when the end of the answer came.
+    pub(super) fn finish(self, deadline: Option<Instant>, heard: Instant) {
         match self.upload.ended() {
-            Some(Ended::Sent) => self.release(),
+            Some(Ended::Sent) => self.release(heard),
             None if self.reusable => {
                 let grace = later(Instant::now(), UPLOAD_GRACE);
                 let end = deadline.map_or(grace, |deadline| deadline.min(grace));
@@ -55,12 +57,12 @@ impl Lease {
     async fn linger(self, end: Instant) {
         let ended = timeout_at(end, poll_fn(|cx| self.upload.poll_ended(cx))).await;
         if ended == Ok(Ended::Sent) {
-            self.release();
+            self.release(Instant::now());
         }
     }
 
     /// Request and answer have ended: the connection may serve another exchange.
-    fn release(self) {
+    fn release(self, now: Instant) {
         let Self {
             connection,
             reusable,
@@ -70,7 +72,7 @@ impl Lease {
         if let Connection::Http1(http1) = connection
             && reusable
         {
-            slot.pool.give_back(http1);
+            slot.pool.give_back(http1, now);
         }
         drop(slot);
     }
@@ -85,6 +87,8 @@ pub(super) struct Stopwatch {
     /// None until the upstream was waited for at all.
     waited: Option<Duration>,
     since: Option<Instant>,
+    /// When something came that was waited for.
+    heard: Option<Instant>,
 }
 
 impl Stopwatch {
@@ -93,6 +97,7 @@ impl Stopwatch {
             record,
             waited: None,
             since: None,
+            heard: None,
         }
     }
 
@@ -115,11 +120,17 @@ impl Stopwatch {
 
     /// Something came.
     pub(super) fn stop(&mut self) {
-        if let Some(since) = self.since.take()
-            && self.record.is_some()
-        {
-            self.waited = Some(self.waited.unwrap_or_default() + since.elapsed());
+        if let Some(since) = self.since.take() {
+            let now = Instant::now();
+            let waited = now.saturating_duration_since(since);
+            self.waited = Some(self.waited.unwrap_or_default() + waited);
+            self.heard = Some(now);
         }
+    }
+
+    /// When the upstream was heard of last, as far as it was waited for: no look at the clock is worth more.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard.unwrap_or_else(Instant::now)
     }
 }
 

@@ -119,6 +119,10 @@ impl Pool {
 
     /// The next endpoint in turn that is fit for use, with its number. The next in turn, if none is.
     pub(super) fn endpoint(&self, now: Instant) -> Result<(usize, &Endpoint), Error> {
+        // There is no turn to take, which all threads would count.
+        if let [only] = &*self.endpoints {
+            return Ok((0, only));
+        }
         // Relaxed: any order of turns is a fair one.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.endpoints.len();
@@ -312,10 +316,10 @@ impl Pool {
         }
     }
 
-    /// Takes back a connection whose exchange has come to its end.
-    pub(super) fn give_back(&self, connection: Box<Http1>) {
+    /// Takes back a connection whose exchange has come to its end, `now` or a moment ago.
+    pub(super) fn give_back(&self, connection: Box<Http1>, now: Instant) {
         if !connection.sender.is_closed() {
-            self.idle.park(connection, Instant::now());
+            self.idle.park(connection, now);
         }
     }
 }

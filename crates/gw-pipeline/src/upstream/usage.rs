@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,13 +15,16 @@ use crate::waker::{remember, wake};
 
 /// How many exchanges use a connection, and since when none does.
 #[derive(Debug)]
-pub(super) struct Usage(Mutex<State>);
+pub(super) struct Usage {
+    state: Mutex<State>,
+    /// Only ever rises, and under the lock. For the driver, which asks each time it is polled.
+    given_up: AtomicBool,
+}
 
 #[derive(Debug)]
 struct State {
     users: usize,
     idle_since: Instant,
-    given_up: bool,
     /// Nobody new comes, and who is there is the last.
     retired: bool,
     driver: Option<Waker>,
@@ -29,13 +33,15 @@ struct State {
 impl Usage {
     /// In use by one exchange.
     pub(super) fn new(now: Instant) -> Self {
-        Self(Mutex::new(State {
-            users: 1,
-            idle_since: now,
-            given_up: false,
-            retired: false,
-            driver: None,
-        }))
+        Self {
+            state: Mutex::new(State {
+                users: 1,
+                idle_since: now,
+                retired: false,
+                driver: None,
+            }),
+            given_up: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn enter(&self) {
@@ -54,7 +60,7 @@ impl Usage {
 
     fn enter_if(&self, fits: impl Fn(&State) -> bool) -> bool {
         let mut state = self.lock();
-        let fits = !state.given_up && fits(&state);
+        let fits = !self.is_given_up() && fits(&state);
         state.users += usize::from(fits);
         fits
     }
@@ -65,7 +71,7 @@ impl Usage {
             state.users = state.users.saturating_sub(1);
             state.idle_since = now;
             let last = state.retired && state.users == 0;
-            state.give_up_if(last)
+            self.give_up_if(last, &mut state)
         };
         wake(driver);
     }
@@ -76,7 +82,7 @@ impl Usage {
             let mut state = self.lock();
             state.retired = true;
             let unused = state.users == 0;
-            state.give_up_if(unused)
+            self.give_up_if(unused, &mut state)
         };
         wake(driver);
     }
@@ -85,25 +91,43 @@ impl Usage {
     ///
     /// hyper would first flush what it has buffered: for an upstream that does not read, that is never.
     pub(super) fn give_up(&self) {
-        let driver = self.lock().give_up_if(true);
+        let driver = self.give_up_if(true, &mut self.lock());
         wake(driver);
     }
 
-    /// Waits until it is given up.
+    /// Waits until it is given up. For the one task that drives the connection.
     pub(super) async fn given_up(&self) {
-        poll_fn(|cx| self.poll_given_up(cx)).await;
+        let mut woken = None;
+        poll_fn(|cx| self.poll_given_up(&mut woken, cx)).await;
     }
 
-    fn poll_given_up(&self, cx: &Context<'_>) -> Poll<()> {
-        let replaced = {
-            let mut state = self.lock();
-            if state.given_up {
-                return Poll::Ready(());
-            }
-            remember(&mut state.driver, cx)
-        };
-        drop(replaced);
-        Poll::Pending
+    /// `woken` is whom the last call has left to be woken: while that is who asks, a look is all it takes.
+    fn poll_given_up(&self, woken: &mut Option<Waker>, cx: &Context<'_>) -> Poll<()> {
+        if !woken.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            let replaced = remember(&mut self.lock().driver, cx);
+            drop(replaced);
+            *woken = Some(cx.waker().clone());
+        }
+        // After the waker is there: who gives up from now on wakes it.
+        match self.is_given_up() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Whom to wake then.
+    #[must_use]
+    fn give_up_if(&self, so: bool, state: &mut State) -> Option<Waker> {
+        if !so {
+            return None;
+        }
+        // Release: who sees it sees what came before.
+        self.given_up.store(true, Ordering::Release);
+        state.driver.take()
     }
 
     pub(super) fn idle_since(&self) -> Option<Instant> {
@@ -112,19 +136,7 @@ impl Usage {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Whom to wake then.
-    #[must_use]
-    const fn give_up_if(&mut self, so: bool) -> Option<Waker> {
-        if !so {
-            return None;
-        }
-        self.given_up = true;
-        self.driver.take()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,8 +147,10 @@ impl State {
 pub(super) async fn drive<C: Future>(connection: C, usage: &Usage, idle_timeout: Duration) {
     let mut connection = pin!(connection);
     let mut timer = Alarm::at(later(Instant::now(), idle_timeout));
+    let mut woken = None;
     poll_fn(|cx| {
-        if usage.poll_given_up(cx).is_ready() || connection.as_mut().poll(cx).is_ready() {
+        if usage.poll_given_up(&mut woken, cx).is_ready() || connection.as_mut().poll(cx).is_ready()
+        {
             return Poll::Ready(());
         }
         while timer.is_due(cx) {
@@ -236,7 +250,7 @@ mod tests {
 
     impl Drop for Looking {
         fn drop(&mut self) {
-            let locked = self.usage.0.try_lock().is_err();
+            let locked = self.usage.state.try_lock().is_err();
             self.locked.fetch_or(locked, Ordering::SeqCst);
         }
     }
@@ -251,13 +265,13 @@ mod tests {
         }));
         assert!(
             usage
-                .poll_given_up(&Context::from_waker(&first))
+                .poll_given_up(&mut None, &Context::from_waker(&first))
                 .is_pending()
         );
         drop(first);
         assert!(
             usage
-                .poll_given_up(&Context::from_waker(Waker::noop()))
+                .poll_given_up(&mut None, &Context::from_waker(Waker::noop()))
                 .is_pending()
         );
         assert!(!locked.load(Ordering::SeqCst));

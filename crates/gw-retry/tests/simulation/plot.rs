@@ -1,0 +1,141 @@
+use std::fmt::Write as _;
+
+/// Panels one below the other, over the same axis.
+pub(crate) struct Figure {
+    pub(crate) title: &'static str,
+    /// Classes of curves and their names.
+    pub(crate) legend: &'static [(&'static str, &'static str)],
+    pub(crate) axis: Axis,
+    pub(crate) panels: Vec<Panel>,
+}
+
+/// What is on the lower edge.
+#[derive(Clone, Copy)]
+pub(crate) struct Axis {
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) unit: &'static str,
+}
+
+pub(crate) struct Panel {
+    pub(crate) title: &'static str,
+    pub(crate) unit: &'static str,
+    /// The value at the upper edge. What is above it is drawn there.
+    pub(crate) top: f64,
+    pub(crate) curves: Vec<Curve>,
+}
+
+pub(crate) struct Curve {
+    pub(crate) class: &'static str,
+    /// Values at even distances.
+    pub(crate) points: Vec<f64>,
+}
+
+const WIDTH: f64 = 760.0;
+const LEFT: f64 = 64.0;
+const PLOT: f64 = WIDTH - LEFT - 16.0;
+const HEIGHT: f64 = 130.0;
+const FIRST: f64 = 84.0;
+const STEP: f64 = HEIGHT + 42.0;
+
+const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#222}.small{font-size:11px;fill:#555}\
+.title{font-weight:600}.end{text-anchor:end}.middle{text-anchor:middle}.paper{fill:#fff}\
+.grid{stroke:#ccc;stroke-width:.5}.line{fill:none;stroke-width:1.6;stroke-linejoin:round}\
+.ratio{stroke:#1668b0}.active{stroke:#2e8540}.none{stroke:#c8322b}\
+@media(prefers-color-scheme:dark){text{fill:#eee}.small{fill:#aaa}.paper{fill:#16191d}.grid{stroke:#444}\
+.ratio{stroke:#63b3ff}.active{stroke:#7fd48f}.none{stroke:#ff7a6e}}";
+
+impl Figure {
+    pub(crate) fn to_svg(&self) -> String {
+        let height = FIRST + STEP * self.panels.len() as f64;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
+             aria-label=\"{title}\">\n<style>{STYLE}</style>\n\
+             <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
+             <text class=\"title\" x=\"{LEFT}\" y=\"24\">{title}</text>\n",
+            title = self.title,
+        );
+        for (n, (class, name)) in self.legend.iter().enumerate() {
+            let x = LEFT + 230.0 * n as f64;
+            line(
+                &mut svg,
+                &format!(
+                    "<line class=\"line {class}\" x1=\"{x}\" x2=\"{}\" y1=\"44\" y2=\"44\"/>\
+                     <text x=\"{}\" y=\"48\">{name}</text>",
+                    x + 24.0,
+                    x + 30.0
+                ),
+            );
+        }
+        for (n, panel) in self.panels.iter().enumerate() {
+            panel.draw(&mut svg, FIRST + STEP * n as f64, self.axis);
+        }
+        svg.push_str("</svg>\n");
+        svg
+    }
+}
+
+impl Panel {
+    fn draw(&self, svg: &mut String, y: f64, axis: Axis) {
+        let bottom = y + HEIGHT;
+        line(
+            svg,
+            &format!(
+                "<text class=\"title\" x=\"{LEFT}\" y=\"{}\">{}<tspan class=\"small\" dx=\"6\">{}</tspan></text>",
+                y - 8.0,
+                self.title,
+                self.unit
+            ),
+        );
+        for quarter in 0..=4 {
+            let share = f64::from(quarter) / 4.0;
+            let (at, right) = (bottom - HEIGHT * share, LEFT + PLOT);
+            line(
+                svg,
+                &format!(
+                    "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at}\" y2=\"{at}\"/>\
+                     <text class=\"small end\" x=\"{}\" y=\"{}\">{}</text>",
+                    LEFT - 6.0,
+                    at + 4.0,
+                    self.top * share
+                ),
+            );
+            let x = LEFT + PLOT * share;
+            line(
+                svg,
+                &format!(
+                    "<text class=\"small middle\" x=\"{x}\" y=\"{}\">{}{}</text>",
+                    bottom + 14.0,
+                    axis.from + (axis.to - axis.from) * share,
+                    axis.unit
+                ),
+            );
+        }
+        for curve in &self.curves {
+            curve.draw(svg, bottom, self.top);
+        }
+    }
+}
+
+impl Curve {
+    fn draw(&self, svg: &mut String, bottom: f64, top: f64) {
+        let step = PLOT / (self.points.len() - 1).max(1) as f64;
+        let mut path = String::new();
+        for (n, value) in self.points.iter().enumerate() {
+            let x = LEFT + step * n as f64;
+            let y = bottom - HEIGHT * (value / top).clamp(0.0, 1.0);
+            let verb = if n == 0 { 'M' } else { 'L' };
+            // To a string, which does not fail.
+            _ = write!(path, "{verb}{x:.1} {y:.1}");
+        }
+        line(
+            svg,
+            &format!("<path class=\"line {}\" d=\"{path}\"/>", self.class),
+        );
+    }
+}
+
+fn line(svg: &mut String, line: &str) {
+    svg.push_str(line);
+    svg.push('\n');
+}
