@@ -19,12 +19,13 @@ pub const TIMES: u64 = 20_000;
 pub fn of(case: &Case, subject: &str, keys: u64, directory: &Path) -> Result<f64> {
     let name = format!("{} {subject}.callgrind", case.name);
     let profile = directory.join(name.replace([' ', ','], "-"));
-    let words: [OsString; 6] = [
+    let words: [OsString; 7] = [
         std::env::current_exe()?.into(),
+        "--keys".into(),
+        keys.to_string().into(),
         "count".into(),
         case.name.into(),
         subject.into(),
-        keys.to_string().into(),
         TIMES.to_string().into(),
     ];
     let words = callgrind::within(&words, &profile, "*counted*");
