@@ -255,13 +255,17 @@ where
     #[inline]
     fn answered(&self) {
         // Only a deadline asks how long attempts take. Once that is known, an eighth of them says it as well, and a look at
-        // the clock is dear.
+        // the clock is dear. Each of them counts for eight: else what is known would be forgotten faster than learned.
         let latency = &self.shared.latency;
+        let samples = match latency.quantile() {
+            None => 1,
+            Some(_) => 8,
+        };
         if self.head.known.deadline().is_some()
-            && (latency.quantile().is_none() || fastrand::u8(..).is_multiple_of(8))
+            && (samples == 1 || fastrand::u8(..).is_multiple_of(8))
         {
             let now = Instant::now();
-            latency.record(now.saturating_duration_since(self.started), now);
+            latency.record_for(samples, now.saturating_duration_since(self.started), now);
         }
     }
 
