@@ -12,8 +12,8 @@ use crate::rules::nanos;
 /// Follows an admitted request until it is judged. However it ends, the breaker hears of it once.
 ///
 /// If nobody waits for it any more, that says nothing, with two exceptions, both only while it is the upstream that is
-/// waited for: after the time from which on a call is slow it was slow, and when the request's deadline has passed it was
-/// our own timer that gave up, and the attempt has failed.
+/// waited for: after the time from which on a call is slow it was slow, unless it is a stream that may be quiet; and when
+/// the request's deadline has passed it was our own timer that gave up, and the attempt has failed.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     admission: Option<Admission>,
@@ -68,13 +68,14 @@ impl Attempt {
         }
     }
 
-    /// The body has nothing to give: from now on it is the upstream that is waited for.
+    /// The body has nothing to give: from now on it is the upstream that is waited for. It is slow only where the length is
+    /// known: a stream of events may be quiet for as long as it likes.
     #[inline]
-    pub(crate) fn waits(&mut self) {
+    pub(crate) fn waits(&mut self, length_is_known: impl FnOnce() -> bool) {
         let Some(admission) = &self.admission else {
             return;
         };
-        if !self.owed && admission.judges_latency() {
+        if !self.owed && admission.judges_latency() && length_is_known() {
             self.since = Some(Instant::now());
         }
         self.owed = true;
@@ -94,6 +95,21 @@ impl Attempt {
         if let Some(admission) = self.admission.take() {
             admission.end(ended.slow(self.slow), Instant::now);
         }
+    }
+
+    /// The body has failed, and `outcome` is what its error says. When the request's deadline has passed while it was not
+    /// the upstream that was waited for, a slow reader's answer was cut by our own timer.
+    #[cold]
+    pub(crate) fn breaks_off(&mut self, outcome: Outcome) {
+        let late = || {
+            self.deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+        };
+        let outcome = match outcome {
+            Outcome::Failure if !self.owed && late() => Outcome::Ignored,
+            outcome => outcome,
+        };
+        self.end(Ended::with(outcome));
     }
 
     #[cold]

@@ -18,8 +18,8 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it before its end says nothing about the upstream, unless the upstream was waited for: for as long as
-    /// makes a call slow, or until the request's deadline passed.
+    /// Dropping it before its end says nothing about the upstream, unless the upstream was waited for: until the
+    /// request's deadline passed, or for as long as makes a call slow where the length of the body is known.
     #[derive(Debug)]
     pub struct ResponseBody<B, C> {
         #[pin]
@@ -123,7 +123,7 @@ where
             Poll::Ready(Some(Err(error))) => {
                 let error = error.into();
                 if let Some(mut judged) = this.judged.take() {
-                    judged.attempt.end(Ended::with(of_body(&error)));
+                    judged.attempt.breaks_off(of_body(&error));
                 }
                 Poll::Ready(Some(Err(error)))
             }
@@ -134,7 +134,8 @@ where
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                judged.attempt.waits();
+                let inner = this.inner.as_ref();
+                judged.attempt.waits(|| inner.size_hint().exact().is_some());
                 Poll::Pending
             }
         }

@@ -111,12 +111,26 @@ impl Breaker {
     pub fn new(upstream: impl Into<Arc<str>>, config: &BreakerConfig) -> Result<Self, ConfigError> {
         let upstream = UpstreamName::new(upstream);
         let metrics = BreakerMetrics::new(upstream.clone(), true);
-        Ok(Self::of(upstream, metrics, Rules::new(config)?))
+        let rules = Rules::new(config)?;
+        Ok(Self::of(upstream, metrics, rules, Mode::Enforce))
     }
 
-    pub(crate) fn of(upstream: UpstreamName, metrics: BreakerMetrics, rules: Rules) -> Self {
-        let hub = Arc::new(Hub::new(upstream, metrics, Word::FIRST));
-        let core = Arc::new(Core::new(rules, Word::FIRST, Instant::now(), hub));
+    pub(crate) fn of(
+        upstream: UpstreamName,
+        metrics: BreakerMetrics,
+        rules: Rules,
+        mode: Mode,
+    ) -> Self {
+        let word = match mode {
+            Mode::Off => Word {
+                phase: Phase::Disabled,
+                ..Word::FIRST
+            },
+            Mode::Enforce | Mode::Shadow => Word::FIRST,
+        };
+        let hub = Hub::new(upstream, metrics, word);
+        hub.set_shadow(mode);
+        let core = Arc::new(Core::new(rules, word, Instant::now(), Arc::new(hub)));
         Self {
             slot: Arc::new(Slot {
                 current: RwLock::new(Arc::clone(&core)),

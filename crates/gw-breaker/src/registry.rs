@@ -112,8 +112,8 @@ impl Registry {
             return self.shared.clone();
         }
         let metrics = BreakerMetrics::new(upstream.clone(), alone);
-        let breaker = Breaker::of(upstream, metrics, table.rules.clone());
-        let mode = table.mode;
+        // In its mode before anybody finds it, so that no change of mode misses it.
+        let breaker = Breaker::of(upstream, metrics, table.rules.clone(), table.mode);
         let place = table.entries.len();
         table.places.insert(key, place);
         table.entries.push(Entry {
@@ -124,9 +124,6 @@ impl Registry {
         });
         let count = table.entries.len();
         drop(table);
-        if mode != Mode::Enforce {
-            breaker.set_mode(mode, now);
-        }
         telemetry::breakers(self.shared.upstream().as_str(), count);
         breaker
     }

@@ -277,7 +277,7 @@ impl Rules {
     /// What a breaker that these rules take over begins with: the state, but nothing that was counted under others.
     pub(crate) fn taken_over(word: Word, now: u64) -> Word {
         match word.phase {
-            Phase::Closed | Phase::Ramping => word.followed_by(Phase::Closed, now),
+            Phase::Closed => word.followed_by(Phase::Closed, now),
             Phase::HalfOpen => word.followed_by(Phase::HalfOpen, now),
             _ => word,
         }

@@ -600,7 +600,7 @@ impl Both {
                 self.configured += 1;
                 self.model.setup = *setup;
                 match self.model.doing {
-                    Doing::Closed | Doing::Ramping => self.model.begin(Doing::Closed, self.now),
+                    Doing::Closed => self.model.begin(Doing::Closed, self.now),
                     Doing::HalfOpen(_) => {
                         self.model
                             .begin(Doing::HalfOpen(Probing::default()), self.now);

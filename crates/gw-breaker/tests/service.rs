@@ -16,7 +16,7 @@ use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::record::Record;
 use gw_testkit::gw_core::{Body, Code, GrpcStatus, LayerError, Rejection};
 use http::{Request, Response, StatusCode};
-use http_body::Body as _;
+use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
 use support::{Act, Inner, SECOND, World, answer, config, is_refused};
 use tokio::time::{Instant, advance, timeout};
@@ -378,6 +378,54 @@ async fn our_own_deadline_is_a_failure() {
     assert_eq!(world.snapshot().consecutive_failures, failures);
 }
 
+/// Story: an answer was cut at the deadline because its client read it slowly. It counted as the upstream's failure, so
+/// five slow readers opened the breaker for everybody.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_slow_reader_is_not_the_upstreams_failure() {
+    let world = World::new(config());
+    for (reads_late, failures) in [(true, 0), (false, 1)] {
+        let mut request = Request::new(());
+        let deadline = Instant::now() + 5 * SECOND;
+        request.extensions_mut().insert(Deadline::at(deadline));
+        let script = ScriptedBody::script()
+            .data("data")
+            .claim_size(SizeHint::new());
+        let script = match reads_late {
+            true => script,
+            // The upstream is waited for.
+            false => script.hold(),
+        };
+        let (body, control) = script.error("the deadline has passed").build();
+        world.inner.does(streamed(body));
+        let mut body = world.send_this(request).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        if !reads_late {
+            assert!(timeout(SECOND, body.frame()).await.is_err());
+        }
+        advance(10 * SECOND).await;
+        control.resume();
+        body.frame().await.unwrap().unwrap_err();
+        assert_eq!(world.snapshot().consecutive_failures, failures);
+    }
+}
+
+/// Story: browsers that left a stream of events while it was quiet each left a slow call, and nothing else was counted:
+/// twenty of them opened the breaker of a healthy upstream.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_events_may_be_quiet() {
+    let world = World::new(judging_latency());
+    for _ in 0..4 {
+        let events = ScriptedBody::script().data("data").hold().data("more");
+        let events = events.claim_size(SizeHint::new()).build().0;
+        world.inner.does(streamed(events));
+        let mut body = world.send().await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        assert!(timeout(60 * SECOND, body.frame()).await.is_err());
+    }
+    let snapshot = world.snapshot();
+    assert_eq!((snapshot.state, snapshot.slow), (State::Closed, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_counts_when_its_last_frame_is_handed_out() {
     let world = World::new(judging_latency());
@@ -533,6 +581,36 @@ async fn it_is_configured_while_it_runs() {
     assert_eq!(world.snapshot().state, State::Closed);
     drop(streaming);
     assert_eq!(world.snapshot().state, State::Closed);
+}
+
+/// Story: a reload of the configuration just after the upstream was back let everybody through at once, and who had
+/// subscribed was never told.
+#[tokio::test(start_paused = true)]
+async fn a_ramp_outlives_a_new_configuration() {
+    let config = config().ramp(100 * SECOND);
+    let world = World::new(config);
+    world.fails(3).await;
+    advance(10 * SECOND).await;
+    for _ in 0..2 {
+        assert_eq!(world.answers(200).await, 200);
+    }
+    assert_eq!(world.snapshot().state, State::Ramping);
+    world.handle.reconfigure(&config).unwrap();
+    assert_eq!(world.snapshot().state, State::Ramping);
+    assert_eq!(world.handle.subscribe().state(), State::Ramping);
+    let mut passed = 0;
+    for _ in 0..100 {
+        passed += u32::from(world.answers(200).await == 200);
+    }
+    assert!((5..=15).contains(&passed), "{passed}");
+    // Without a ramp there is none to finish.
+    world
+        .handle
+        .reconfigure(&config.ramp(Duration::ZERO))
+        .unwrap();
+    assert_eq!(world.answers(200).await, 200);
+    assert_eq!(world.snapshot().state, State::Closed);
+    assert_eq!(world.handle.subscribe().state(), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 
+use http::{HeaderName, HeaderValue};
+
 use crate::classify::Outcome;
 use crate::on_reject::LayerError;
 use crate::rejection::Rejection;
@@ -48,11 +50,25 @@ impl Failure {
 pub trait AttemptError {
     /// How the attempt failed.
     fn failure(&self) -> Failure;
+
+    /// Adds a field to the answer that the error becomes. One that becomes none forgets it.
+    #[must_use]
+    fn with_field(self, name: HeaderName, value: HeaderValue) -> Self
+    where
+        Self: Sized,
+    {
+        let _ = (name, value);
+        self
+    }
 }
 
 impl AttemptError for Rejection {
     fn failure(&self) -> Failure {
         Self::failure(self)
+    }
+
+    fn with_field(self, name: HeaderName, value: HeaderValue) -> Self {
+        self.field(name, value)
     }
 }
 
@@ -62,6 +78,13 @@ impl<E: AttemptError> AttemptError for LayerError<E> {
         match self {
             Self::Rejected(rejection) => rejection.failure(),
             Self::Inner(error) => error.failure(),
+        }
+    }
+
+    fn with_field(self, name: HeaderName, value: HeaderValue) -> Self {
+        match self {
+            Self::Rejected(rejection) => Self::Rejected(rejection.with_field(name, value)),
+            Self::Inner(error) => Self::Inner(error.with_field(name, value)),
         }
     }
 }
@@ -91,6 +114,15 @@ mod tests {
         let rejected: LayerError<Rejection> = LayerError::Rejected(refusal());
         assert_eq!(rejected.failure(), Failure::Unknown);
         assert_eq!(LayerError::Inner(refusal()).failure(), Failure::Unknown);
+        for error in [
+            LayerError::Rejected(refusal()),
+            LayerError::Inner(refusal()),
+        ] {
+            let field = (http::header::ALLOW, HeaderValue::from_static("GET"));
+            let (LayerError::Rejected(told) | LayerError::Inner(told)) =
+                error.with_field(field.0.clone(), field.1.clone());
+            assert_eq!(told.fields(), [field]);
+        }
         assert_eq!(
             LayerError::Inner(Rejection::new(&CODE)).failure(),
             Failure::Local

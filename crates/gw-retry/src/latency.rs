@@ -59,8 +59,13 @@ impl Latency {
     }
 
     pub(crate) fn record(&self, took: Duration, now: Instant) {
+        self.record_for(1, took, now);
+    }
+
+    /// Records one of so many, which stands for all of them.
+    pub(crate) fn record_for(&self, samples: u32, took: Duration, now: Instant) {
         if let Some(bucket) = self.buckets.get(bucket(took)) {
-            bucket.fetch_add(SAMPLE, Ordering::Relaxed);
+            bucket.fetch_add(SAMPLE * u64::from(samples), Ordering::Relaxed);
         }
         let second = now.saturating_duration_since(self.origin).as_secs();
         if second > self.second.load(Ordering::Relaxed) {

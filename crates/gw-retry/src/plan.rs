@@ -43,7 +43,7 @@ pub(crate) struct Plan<S, B: Body, Res, E> {
     waited: Duration,
     waiting: Option<Box<Waiting<Outcome<Res, E>>>>,
     /// That of the retry on its way.
-    _ticket: Option<Ticket>,
+    ticket: Option<Ticket>,
     _deposit: Deposit,
 }
 
@@ -90,7 +90,7 @@ where
             attempts: 1,
             waited: Duration::ZERO,
             waiting: None,
-            _ticket: None,
+            ticket: None,
             _deposit: deposit,
         }
     }
@@ -101,6 +101,8 @@ where
     where
         E: AttemptError,
     {
+        // It has ended, and is not on its way when the next one is asked for.
+        self.ticket = None;
         let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
         let verdict = match &outcome {
             Ok(response) => {
@@ -186,6 +188,7 @@ where
     ) -> Poll<Result<S::Future, Outcome<Res, E>>>
     where
         S: Service<Request<ReplayBody<B>>, Response = Response<Res>, Error = E>,
+        E: AttemptError,
     {
         let Some(waiting) = &mut self.waiting else {
             // Never: it is called while a retry waits.
@@ -215,7 +218,7 @@ where
         ticket.sent();
         let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
         budget.metrics().retried(reason);
-        self._ticket = Some(ticket);
+        self.ticket = Some(ticket);
         self.started = Instant::now();
         let request = self.request(body);
         Poll::Ready(Ok(self.service.call(request)))
@@ -252,26 +255,44 @@ where
     #[inline]
     fn answered(&self) {
         // Only a deadline asks how long attempts take. Once that is known, an eighth of them says it as well, and a look at
-        // the clock is dear.
+        // the clock is dear. Each of them counts for eight: else what is known would be forgotten faster than learned.
         let latency = &self.shared.latency;
+        let samples = match latency.quantile() {
+            None => 1,
+            Some(_) => 8,
+        };
         if self.head.known.deadline().is_some()
-            && (latency.quantile().is_none() || fastrand::u8(..).is_multiple_of(8))
+            && (samples == 1 || fastrand::u8(..).is_multiple_of(8))
         {
             let now = Instant::now();
-            latency.record(now.saturating_duration_since(self.started), now);
+            latency.record_for(samples, now.saturating_duration_since(self.started), now);
         }
     }
 
-    fn finish(&self, outcome: Outcome<Res, E>, stopped: Stopped) -> Outcome<Res, E> {
-        let mut response = outcome?;
+    fn finish(&self, outcome: Outcome<Res, E>, stopped: Stopped) -> Outcome<Res, E>
+    where
+        E: AttemptError,
+    {
+        let no = || {
+            let name = self.shared.no_retry_field.clone();
+            (name, HeaderValue::from_static(NO))
+        };
+        let no = stopped.concerns_others().then(no);
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                return Err(match no {
+                    Some((name, value)) => error.with_field(name, value),
+                    None => error,
+                });
+            }
+        };
         response.extensions_mut().insert(RetryInfo {
             attempts: self.attempts,
             stopped_because: stopped,
         });
-        if stopped.concerns_others() {
-            let field = self.shared.no_retry_field.clone();
-            let no = HeaderValue::from_static(NO);
-            response.headers_mut().insert(field, no);
+        if let Some((name, value)) = no {
+            response.headers_mut().insert(name, value);
         }
         Ok(response)
     }

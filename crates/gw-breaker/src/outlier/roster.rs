@@ -115,9 +115,16 @@ impl Roster {
         self.settle(now, changes);
         // One that has left the set in the meantime is nobody's concern.
         let same = |member: &Member| Arc::ptr_eq(&member.record, record);
-        if let Some(place) = self.members.iter().position(same)
-            && self.room(now) > 0
+        let Some(place) = self.members.iter().position(same) else {
+            return;
+        };
+        if let Some(member) = self.members.get(place)
+            && !member.is_in(now)
         {
+            // It went while this failure was being counted. The next one is to be the last of a row again.
+            let one_less = self.settings.consecutive.saturating_sub(1);
+            member.record.set_streak(one_less);
+        } else if self.room(now) > 0 {
             self.eject(place, Reason::Consecutive, now, changes);
         }
     }

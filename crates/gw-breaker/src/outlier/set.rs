@@ -225,6 +225,14 @@ impl EndpointSet {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
+
+    /// A failure of which was seen that it counts before the endpoint was ejected.
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub(super) fn fails_late(&self, endpoint: usize, now: Instant) {
+        let record = &self.records[endpoint];
+        self.shared.failed(record, self.shared.nanos(now));
+    }
 }
 
 /// A number that is not in the set is usable, and reports of it count for nobody.
@@ -256,12 +264,7 @@ impl EndpointHealth for EndpointSet {
         }
         match outcome {
             Outcome::Success => record.succeeded(latency),
-            Outcome::Failure => {
-                // Equal, not more: of those that fail at the same time one trips it.
-                if record.failed() == shared.consecutive.load(Ordering::Relaxed) {
-                    shared.trip(record, now);
-                }
-            }
+            Outcome::Failure => shared.failed(record, now),
             Outcome::Throttled(_) => record.throttled(),
             Outcome::Ignored => {}
         }
@@ -300,6 +303,14 @@ impl Shared {
             self.change(now, |roster, changes| {
                 roster.end_interval(now, elapsed, changes);
             });
+        }
+    }
+
+    #[inline]
+    fn failed(&self, record: &Arc<Record>, now: u64) {
+        // Equal, not more: of those that fail at the same time one trips it.
+        if record.failed() == self.consecutive.load(Ordering::Relaxed) {
+            self.trip(record, now);
         }
     }
 

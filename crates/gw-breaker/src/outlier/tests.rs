@@ -483,3 +483,19 @@ async fn times_out_of_order_and_at_the_ends_of_time_do_no_harm() {
     assert!(!world.set.is_usable(1, world.now) || world.usable().len() == 3);
     assert!(world.set.is_usable(1, far));
 }
+
+/// Story: a failure that was under way when another thread ejected the endpoint was counted after the row had been set to
+/// one less than it takes. So the first failure after the return was one too many to be the last of a row, and the endpoint
+/// stayed in until the interval ended.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_comes_late_does_not_spoil_the_return() {
+    let mut world = world(4, OutlierConfig::new().base(SECOND));
+    world.fail(1, 5);
+    assert!(!world.set.is_usable(1, world.now));
+    // It had looked before it was ejected.
+    world.set.fails_late(1, world.now);
+    world.pass(2 * SECOND).await;
+    assert!(world.set.is_usable(1, world.now));
+    world.fail(1, 1);
+    assert!(!world.set.is_usable(1, world.now));
+}

@@ -37,7 +37,7 @@ pub(super) enum End {
 
 /// What is kept of the frames that were read.
 pub(super) struct Kept {
-    /// Shared with those who read them: the bytes themselves are not copied.
+    /// Shared with those who read them: the bytes themselves are not copied, but for many small ones.
     pub(super) frames: Vec<Bytes>,
     /// What they count in the pool.
     reserved: u64,
@@ -50,6 +50,13 @@ pub(super) struct Kept {
 /// What a frame counts at least, so that a body in tiny frames cannot cost many times its bytes.
 const FRAME_MIN: u64 = 64;
 
+/// A frame smaller than this is copied,
+const COPIED_BELOW: usize = 4096;
+
+/// once there are so many before it. A server reads what trickles in into a new buffer for each frame as long as the one
+/// before is kept, and a byte would hold on to all of its own, which are 8 KiB with hyper.
+const SHARED: usize = 4;
+
 impl Kept {
     /// Keeps a frame, or gives up on all of them if that would be too much.
     pub(super) fn push(&mut self, frame: &Bytes) {
@@ -59,7 +66,12 @@ impl Kept {
         let size = (frame.len() as u64).max(FRAME_MIN);
         if self.reserved.saturating_add(size) <= self.max && self.pool.reserve(size) {
             self.reserved += size;
-            self.frames.push(frame.clone());
+            self.frames.push(
+                match self.frames.len() >= SHARED && frame.len() < COPIED_BELOW {
+                    true => Bytes::copy_from_slice(frame),
+                    false => frame.clone(),
+                },
+            );
         } else {
             self.lose();
         }

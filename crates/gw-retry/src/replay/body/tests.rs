@@ -310,3 +310,35 @@ proptest! {
 }
 
 static_assertions::assert_impl_all!(ReplayBody<http_body_util::Full<Bytes>>: Send, Sync, Unpin);
+
+/// A buffer of a connection, of which a frame is a part.
+struct Buffer {
+    _held: Arc<()>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &[0; 8192]
+    }
+}
+
+#[test]
+fn frames_that_trickle_in_do_not_keep_their_buffers() {
+    // Story: hyper reads each frame into a buffer of 8 KiB as long as those before are kept. A client that sends a byte at
+    // a time made the pool of 64 MiB hold 8 GiB.
+    let buffers = Arc::new(());
+    let frame = || {
+        let _held = Arc::clone(&buffers);
+        Some(Bytes::from_owner(Buffer { _held }).slice(..1))
+    };
+    let mut frames = Frames::of([]);
+    frames.frames = std::iter::repeat_with(frame).take(1000).collect();
+    let (mut body, case) = tee(frames, 1 << 20);
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..1000 {
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_ready());
+    }
+    assert_eq!(case.pool.used(), 64_000);
+    let held = Arc::strong_count(&buffers) - 1;
+    assert!(held <= 4, "{held} buffers are held");
+}

@@ -1,0 +1,45 @@
+//! Log lines. Alone in its binary, see `outlier_logs.rs`.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use gw_breaker::{BreakerLayer, Mode, State, UpstreamName};
+use gw_testkit::log_capture::LogCapture;
+use http::Request;
+use support::Inner;
+use tower::{Layer as _, ServiceExt as _};
+
+/// Story: a new breaker was put into the layer's mode after others could find it, and by the same way as an operator does.
+/// Each new key of a layer that was off logged two lines; and a mode that was set between the two steps was undone for
+/// this breaker, so that the kill switch missed it.
+#[test]
+fn a_new_breaker_is_born_in_the_layers_mode() {
+    for (mode, state) in [
+        (Mode::Off, State::Disabled),
+        (Mode::Shadow, State::Closed),
+        (Mode::Enforce, State::Closed),
+    ] {
+        let layer = BreakerLayer::builder("other").mode(mode).per_upstream();
+        let layer = layer.build().unwrap();
+        let capture = LogCapture::new();
+        capture.run(|| {
+            let inner = Inner::new();
+            inner.status(200);
+            let mut request = Request::new(());
+            request.extensions_mut().insert(UpstreamName::new("orders"));
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let answer = runtime
+                .unwrap()
+                .block_on(layer.layer(inner).oneshot(request));
+            assert_eq!(answer.unwrap().status(), 200);
+        });
+        assert_eq!(capture.events().len(), 0, "{mode:?}");
+        let orders = layer.handle().upstream("orders").unwrap();
+        assert_eq!((orders.mode(), orders.snapshot().state), (mode, state));
+        assert_eq!(orders.subscribe().state(), state);
+        // What is off finds it closed when it is on again.
+        layer.handle().set_mode(Mode::Enforce);
+        let now = (orders.mode(), orders.snapshot().state);
+        assert_eq!(now, (Mode::Enforce, State::Closed));
+    }
+}
