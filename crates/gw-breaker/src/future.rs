@@ -150,8 +150,12 @@ impl<C: Classify + Clone, R> Manner<C, R> {
         R: OnReject<Response<ResB>, E>,
     {
         if let Some(mut attempt) = attempt {
-            attempt.head();
-            attempt.end(Ended::with(self.classifier.error(&error)));
+            let outcome = self.classifier.error(&error);
+            // What says nothing about the upstream says nothing of how fast it is.
+            if outcome != Outcome::Ignored {
+                attempt.head();
+            }
+            attempt.end(Ended::with(outcome));
         }
         self.on_reject.inner(error)
     }
@@ -184,8 +188,11 @@ impl<C: Classify + Clone, R> Manner<C, R> {
         let Some(mut attempt) = attempt else {
             return response.map(ResponseBody::new);
         };
-        attempt.head();
         let head = at_head(&self.classifier, &response);
+        // As in `failed`.
+        if head != Some(Outcome::Ignored) {
+            attempt.head();
+        }
         let outcome = match head {
             Some(Outcome::Success) | None if response.body().is_end_stream() => {
                 head.unwrap_or_else(|| self.classifier.end(None))

@@ -318,6 +318,34 @@ async fn a_client_that_leaves_a_slow_call_leaves_a_slow_call() {
     assert_eq!((snapshot.calls, snapshot.slow, snapshot.failed), (3, 3, 0));
 }
 
+/// Story: requests waited for a place in the gateway's own pool for longer than makes a call slow, and were refused. They
+/// counted as slow calls, and the breaker opened for want of room in the gateway.
+#[tokio::test(start_paused = true)]
+async fn our_own_refusal_is_not_slow_however_long_it_took() {
+    for rendered in [false, true] {
+        let layer = BreakerLayer::builder("orders").config(judging_latency());
+        let layer = layer.build().unwrap();
+        let queue = tower::service_fn(move |_: Request<()>| async move {
+            tokio::time::sleep(2 * SECOND).await;
+            let full = Rejection::new(&ANY).failed(Failure::Local);
+            match rendered {
+                false => Err(full),
+                true => {
+                    let mut answer = answer(502);
+                    answer.extensions_mut().insert(full);
+                    Ok(answer)
+                }
+            }
+        });
+        for _ in 0..4 {
+            let answer = tower::ServiceExt::oneshot(layer.layer(queue), Request::new(())).await;
+            assert_eq!(answer.is_ok(), rendered);
+        }
+        let snapshot = layer.handle().snapshot();
+        assert_eq!((snapshot.state, snapshot.calls), (State::Closed, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn slow_is_the_time_to_the_head() {
     let world = World::new(judging_latency());

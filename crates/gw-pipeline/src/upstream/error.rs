@@ -38,6 +38,9 @@ pub enum ErrorKind {
     AttemptTimeout,
     /// The time of the whole exchange was over.
     DeadlinePassed,
+    /// The attempt's time or the exchange's was over, and it was the client that was waited for: the rest of its request
+    /// had not come.
+    UploadTimeout,
     /// The head of the answer did not come in time after the request was sent.
     FirstByteTimeout,
     /// The upstream stopped reading the request's body.
@@ -117,7 +120,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 impl ErrorKind {
     /// All of them, in their order.
     #[cfg(feature = "metrics")]
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::QueueFull,
         Self::QueueTimeout,
         Self::QueueDeadline,
@@ -126,6 +129,7 @@ impl ErrorKind {
         Self::ConnectTimeout,
         Self::AttemptTimeout,
         Self::DeadlinePassed,
+        Self::UploadTimeout,
         Self::FirstByteTimeout,
         Self::SendTimeout,
         Self::IdleTimeout,
@@ -148,6 +152,7 @@ impl ErrorKind {
             Self::ConnectTimeout => "connect_timeout",
             Self::AttemptTimeout => "attempt_timeout",
             Self::DeadlinePassed => "deadline_passed",
+            Self::UploadTimeout => "upload_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::SendTimeout => "send_timeout",
             Self::IdleTimeout => "idle_timeout",
@@ -166,6 +171,7 @@ impl ErrorKind {
             self,
             Self::AttemptTimeout
                 | Self::DeadlinePassed
+                | Self::UploadTimeout
                 | Self::FirstByteTimeout
                 | Self::SendTimeout
         )
@@ -178,6 +184,7 @@ impl ErrorKind {
             | Self::QueueTimeout
             | Self::QueueDeadline
             | Self::TunnelsFull
+            | Self::UploadTimeout
             | Self::Request
             | Self::RequestBody
             | Self::Setup => Failure::Local,
@@ -206,6 +213,7 @@ impl ErrorKind {
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
+            Self::UploadTimeout => &codes::CLIENT_TIMEOUT,
             Self::Request => &codes::MALFORMED_REQUEST,
             Self::RequestBody | Self::Setup => &codes::INTERNAL,
         }
@@ -228,6 +236,7 @@ impl fmt::Display for Error {
             ErrorKind::ConnectTimeout => "connecting to the upstream took too long",
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
+            ErrorKind::UploadTimeout => "the rest of the request did not come in time",
             ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",
             ErrorKind::SendTimeout => "the upstream stopped reading the request",
             ErrorKind::IdleTimeout => "the upstream paused too long within its answer",

@@ -66,10 +66,11 @@ impl Limits {
             // Nothing is overdue. A piece handed over from now on is not before that instant.
             Progress::Waiting => (later(now, self.send), ErrorKind::SendTimeout),
         };
-        if self.attempt_end <= due {
-            (self.attempt_end, self.attempt_kind)
-        } else {
-            (due, kind)
+        match progress {
+            _ if due < self.attempt_end => (due, kind),
+            // The upstream waits for the client as well.
+            Progress::Waiting => (self.attempt_end, ErrorKind::UploadTimeout),
+            Progress::Sent(_) | Progress::Unread(_) => (self.attempt_end, self.attempt_kind),
         }
     }
 
@@ -130,6 +131,10 @@ mod tests {
             (start + 2 * SECOND, ErrorKind::SendTimeout)
         );
         assert_eq!(due(Progress::Waiting).0, now + 2 * SECOND);
+        assert_eq!(
+            limits.head_due(Progress::Waiting, start + 9 * SECOND),
+            (start + 10 * SECOND, ErrorKind::UploadTimeout)
+        );
         // Sent late: what is left of the attempt is less than the wait for the first byte.
         assert_eq!(
             due(Progress::Sent(start + 8 * SECOND)),

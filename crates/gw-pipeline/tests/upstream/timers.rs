@@ -48,6 +48,33 @@ async fn the_attempt() {
     assert_eq!(kind, ErrorKind::AttemptTimeout);
 }
 
+/// Story: the attempts of clients that sent their bodies slowly ended as failures of the upstream. Five of them opened its
+/// breaker, and left its endpoints out.
+#[tokio::test]
+async fn the_attempt_of_a_client_that_sends_slowly() {
+    let upstream = Upstream::start(always(Reply::ok().read_body(ReadBody::First))).await;
+    let gateway = builder(upstream.addr()).build().unwrap();
+    let timeouts = Timeouts {
+        attempt: 4 * SHORT,
+        ..Timeouts::default()
+    };
+    for of_the_exchange in [false, true] {
+        let body = ScriptedBody::script().data("slow").hold().data("ly");
+        let mut request = post(body.build().0);
+        if of_the_exchange {
+            let deadline = Deadline::at(Instant::now() + timeouts.attempt);
+            request.extensions_mut().insert(deadline);
+        } else {
+            request.extensions_mut().insert(timeouts);
+        }
+        let rejection = send(&forward(&gateway), request).await.unwrap_err();
+        assert_eq!(rejection.code().name(), "CLIENT_TIMEOUT");
+        assert_eq!(kind(&rejection), ErrorKind::UploadTimeout);
+        assert_eq!(rejection.failure(), gw_core::attempt::Failure::Local);
+        is_quiet(&gateway).await;
+    }
+}
+
 #[tokio::test]
 async fn the_first_byte() {
     let timeouts = Timeouts {
