@@ -91,12 +91,13 @@ pub(super) fn hedges(
         .collect()
 }
 
-/// Whether the upstream is not known to be in trouble.
+/// Whether the upstream is not known to be in trouble. A breaker that only watches changes nothing.
 fn is_well(breaker: &Breaker) -> bool {
-    matches!(
-        breaker.state(Instant::now()),
-        State::Closed | State::ForcedClosed | State::Disabled
-    )
+    breaker.mode() != gw_breaker::Mode::Enforce
+        || matches!(
+            breaker.state(Instant::now()),
+            State::Closed | State::ForcedClosed | State::Disabled
+        )
 }
 
 fn fault(table: &str, error: &ConfigError) -> Fault {
