@@ -1,9 +1,10 @@
 //! What is sent again, and what never is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gw_testkit::upstream::{At, Received, Reply, Upstream, always};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::gateway::{Gateway, check, config, route, upstream, without_breakers};
 use crate::http::{get, is_refusal, page, send};
