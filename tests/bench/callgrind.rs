@@ -40,8 +40,9 @@ pub fn threads(pid: u32, name: &str) -> Result<Vec<usize>> {
     ids.sort_unstable();
     let mut numbers = Vec::new();
     for (number, id) in (1..).zip(ids) {
-        let comm = fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"))?;
-        if comm.starts_with(name) {
+        // A thread may end between the listing and this, and has no name then.
+        let comm = fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"));
+        if comm.is_ok_and(|comm| comm.starts_with(name)) {
             numbers.push(number);
         }
     }
