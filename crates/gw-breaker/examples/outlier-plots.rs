@@ -7,15 +7,12 @@
 #[path = "../tests/fleet/mod.rs"]
 mod fleet;
 
-#[path = "outlier-plots/plot.rs"]
-mod plot;
-
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use fleet::{Scenario, Second, Trace};
 use gw_breaker::outlier::OutlierConfig;
-use plot::{Curve, Figure, Panel};
+use gw_testkit::plot::{Axis, Colour, Curve, Figure, Kind, Panel};
 
 const DAY: f64 = 86_400.0;
 const BEGIN: f64 = 63.0;
@@ -57,7 +54,18 @@ fn curve(class: &'static str, trace: &Trace, over: usize, value: impl Fn(&Second
     Curve { class, points }
 }
 
-const LEGEND: &[(&str, &str)] = &[("ours", "with ejection"), ("theirs", "without")];
+const LEGEND: &[Kind] = &[
+    Kind {
+        class: "ours",
+        name: "with ejection",
+        colour: Colour::BLUE,
+    },
+    Kind {
+        class: "theirs",
+        name: "without",
+        colour: Colour::RED,
+    },
+];
 
 fn share(second: &Second) -> f64 {
     100.0 * f64::from(second.first) / f64::from(second.requests.max(1))
@@ -75,7 +83,7 @@ fn errors() -> Figure {
     Figure {
         title: "One of ten fails a fifth of its requests, from the 10th to the 40th minute",
         legend: LEGEND,
-        minutes: 60.0,
+        axis: Axis::minutes(60.0),
         panels: vec![
             Panel {
                 title: "failures",
@@ -110,7 +118,7 @@ fn latency() -> Figure {
     Figure {
         title: "One of ten takes five times as long, from the 10th to the 40th minute",
         legend: LEGEND,
-        minutes: 60.0,
+        axis: Axis::minutes(60.0),
         panels: vec![
             Panel {
                 title: "latency",
@@ -149,10 +157,18 @@ fn noise() -> Figure {
     Figure {
         title: "A hundred healthy endpoints for an hour, 0.5 % of requests fail",
         legend: &[
-            ("ours", "here"),
-            ("theirs", "below the mean minus 1.9 standard deviations"),
+            Kind {
+                class: "ours",
+                name: "here",
+                colour: Colour::BLUE,
+            },
+            Kind {
+                class: "theirs",
+                name: "below the mean minus 1.9 standard deviations",
+                colour: Colour::RED,
+            },
         ],
-        minutes: 60.0,
+        axis: Axis::minutes(60.0),
         panels: vec![Panel {
             title: "ejections",
             unit: "in total",

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use gw_core::OnReject;
 use gw_core::classify::{Classify, Outcome};
+use gw_core::late::LateFuture;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -16,7 +17,6 @@ use crate::breaker::Ended;
 use crate::classify::{ClassifyError, asked_for, at_head};
 use crate::config::JudgeAt;
 use crate::error::Rejected;
-use crate::late::Late;
 
 pin_project! {
     /// The future of a [`BreakerService`](crate::BreakerService).
@@ -30,7 +30,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S::Future, Late<S, Request<B>, S::Future>>,
+        state: State<S::Future, LateFuture<S, Request<B>, S::Future>>,
         attempt: Option<Attempt>,
         manner: Manner<C, R>,
     }
@@ -81,7 +81,7 @@ where
         attempt: Option<Attempt>,
         manner: Manner<C, R>,
     ) -> Self {
-        let future = Box::pin(Late::new(service, request));
+        let future = Box::pin(LateFuture::new(service, request));
         Self {
             state: State::Late { future },
             attempt,
@@ -157,7 +157,7 @@ impl<C: Classify + Clone, R> Manner<C, R> {
             }
             attempt.end(Ended::with(outcome));
         }
-        self.on_reject.inner(error)
+        R::inner(error)
     }
 
     /// Not where requests run that are not late, so that only theirs is inlined there.

@@ -12,7 +12,6 @@ mod error;
 mod future;
 mod handle;
 mod hub;
-mod late;
 mod layer;
 #[cfg(all(test, loom))]
 mod loom_tests;

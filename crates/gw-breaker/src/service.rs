@@ -89,7 +89,7 @@ where
         self.readiness = Readiness::Asked;
         let ready = ready!(self.inner.poll_ready(cx));
         self.readiness = Readiness::Ready;
-        Poll::Ready(ready.map_err(|error| self.manner.on_reject.inner(error)))
+        Poll::Ready(ready.map_err(R::inner))
     }
 
     #[inline]

@@ -6,14 +6,11 @@
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 
-#[path = "adaptive-plots/plot.rs"]
-mod plot;
-
 use std::error::Error;
 use std::path::PathBuf;
 
 use gw_bulkhead::limit::Limit;
-use plot::{Curve, Figure, Panel};
+use gw_testkit::plot::{Axis, Colour, Curve, Figure, Kind, Panel};
 use simulation::published::ShutToMeasure;
 use simulation::scenarios::{self, gradient2, published};
 use simulation::trace::{Second, Trace};
@@ -40,9 +37,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const LEGEND: &[(&str, &str)] = &[
-    ("ours", "Gradient2 here"),
-    ("theirs", "Gradient2 as published"),
+const LEGEND: &[Kind] = &[
+    Kind {
+        class: "ours",
+        name: "Gradient2 here",
+        colour: Colour::BLUE,
+    },
+    Kind {
+        class: "theirs",
+        name: "Gradient2 as published",
+        colour: Colour::RED,
+    },
 ];
 
 /// Both in the same scenario.
@@ -99,7 +104,7 @@ fn overload() -> Figure {
     Figure {
         title: "Twice what can be served, for four hours",
         legend: LEGEND,
-        minutes: 240.0,
+        axis: Axis::minutes(240.0),
         panels: beside(&scenario, 60, [2000.0, 5000.0, 500.0]),
     }
 }
@@ -109,7 +114,7 @@ fn capacity() -> Figure {
     Figure {
         title: "40 workers, then 10, then 60",
         legend: LEGEND,
-        minutes: 15.0,
+        axis: Axis::minutes(15.0),
         panels: beside(&scenario, 3, [400.0, 3000.0, 800.0]),
     }
 }
@@ -121,7 +126,7 @@ fn slow() -> Figure {
     Figure {
         title: "Ten times as long for each request from the fifth minute on; calm from the 30th to the 60th",
         legend: LEGEND,
-        minutes: 90.0,
+        axis: Axis::minutes(90.0),
         panels: beside(&scenario, 20, [200.0, 4000.0, 80.0]),
     }
 }
@@ -132,7 +137,7 @@ fn shared() -> Figure {
     Figure {
         title: "Four lanes (or gateways) that share the server, for four hours",
         legend: LEGEND,
-        minutes: 240.0,
+        axis: Axis::minutes(240.0),
         panels: beside(&scenario, 60, [2000.0, 5000.0, 500.0]),
     }
 }
@@ -144,7 +149,7 @@ fn start() -> Figure {
     Figure {
         title: "A start with ten times what can be served in flight",
         legend: LEGEND,
-        minutes: 5.0,
+        axis: Axis::minutes(5.0),
         panels: panels(&ours, &theirs, 1, [800.0, 2500.0, 500.0]),
     }
 }
@@ -158,10 +163,18 @@ fn hang() -> Figure {
     Figure {
         title: "A server that hangs for 200 s, and a timeout of one second",
         legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "Gradient2 as published, without drops"),
+            Kind {
+                class: "ours",
+                name: "Gradient2 here",
+                colour: Colour::BLUE,
+            },
+            Kind {
+                class: "theirs",
+                name: "Gradient2 as published, without drops",
+                colour: Colour::RED,
+            },
         ],
-        minutes: 10.0,
+        axis: Axis::minutes(10.0),
         panels: panels(&ours, &theirs, 2, [800.0, 1500.0, 500.0]),
     }
 }
@@ -171,7 +184,7 @@ fn bursts() -> Figure {
     Figure {
         title: "Three times what can be served for ten seconds of each minute",
         legend: LEGEND,
-        minutes: 10.0,
+        axis: Axis::minutes(10.0),
         panels: beside(&scenario, 1, [300.0, 600.0, 500.0]),
     }
 }
@@ -183,10 +196,18 @@ fn probe() -> Figure {
     Figure {
         title: "What it costs to look for the baseline",
         legend: &[
-            ("ours", "Gradient2 here"),
-            ("theirs", "a limit of 3 each minute, 50 requests long"),
+            Kind {
+                class: "ours",
+                name: "Gradient2 here",
+                colour: Colour::BLUE,
+            },
+            Kind {
+                class: "theirs",
+                name: "a limit of 3 each minute, 50 requests long",
+                colour: Colour::RED,
+            },
         ],
-        minutes: 10.0,
+        axis: Axis::minutes(10.0),
         panels: panels(&ours, &theirs, 1, [100.0, 300.0, 500.0]),
     }
 }

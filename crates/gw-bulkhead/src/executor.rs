@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use gw_core::late::LateFuture;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -12,7 +13,6 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::error::Rejected;
 use crate::lanes::{Lanes, Permit};
-use crate::late::LateFuture;
 use crate::lease::Lease;
 
 /// Runs requests where they come from. The default: no task, no thread, no allocation.

@@ -179,7 +179,7 @@ where
     B: From<ResponseBody<ResB>>,
 {
     match why {
-        Failed::Inner(error) => Err(on_reject.inner(error)),
+        Failed::Inner(error) => Err(R::inner(error)),
         Failed::Rejected(rejected) => {
             let Rejected { rejection, context } = *rejected;
             let response = on_reject.reject(rejection, &context)?;

@@ -10,7 +10,6 @@ mod future;
 mod handle;
 mod lane;
 mod lanes;
-mod late;
 mod layer;
 mod lease;
 pub mod limit;

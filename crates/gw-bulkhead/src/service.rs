@@ -64,9 +64,7 @@ where
     type Future = ResponseFuture<S, B, ResB, X, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::inner)
     }
 
     #[inline]

@@ -7,6 +7,7 @@ pub mod classify;
 pub mod context;
 pub mod endpoint;
 pub mod key;
+pub mod late;
 pub mod on_reject;
 pub mod record;
 pub mod rejection;

@@ -35,11 +35,9 @@ pub trait OnReject<Res, E> {
     /// The outcome for a refused request.
     fn reject(&self, rejection: Rejection, context: &RejectContext) -> Result<Res, Self::Error>;
 
-    /// The outcome for an error of the inner service.
-    fn inner(&self, error: E) -> Self::Error;
-
-    /// The same by the type alone, so that a future which waits for the inner service need not keep the renderer.
-    fn pass_on(error: E) -> Self::Error
+    /// The error of the layered service for an error of the inner one. The type alone knows it, so that a future which waits
+    /// for the inner service need not keep the renderer.
+    fn inner(error: E) -> Self::Error
     where
         Self: Sized;
 }
@@ -115,11 +113,7 @@ impl<B: From<Bytes>, E> OnReject<Response<B>, E> for Respond {
         ))
     }
 
-    fn inner(&self, error: E) -> E {
-        error
-    }
-
-    fn pass_on(error: E) -> E {
+    fn inner(error: E) -> E {
         error
     }
 }
@@ -168,11 +162,7 @@ impl<B, E> OnReject<Response<B>, E> for RespondWith<B> {
         ))
     }
 
-    fn inner(&self, error: E) -> E {
-        error
-    }
-
-    fn pass_on(error: E) -> E {
+    fn inner(error: E) -> E {
         error
     }
 }
@@ -214,11 +204,7 @@ impl<B: From<Bytes>, E> OnReject<Response<B>, E> for Problem {
         ))
     }
 
-    fn inner(&self, error: E) -> E {
-        error
-    }
-
-    fn pass_on(error: E) -> E {
+    fn inner(error: E) -> E {
         error
     }
 }
@@ -234,11 +220,7 @@ impl<Res, E> OnReject<Res, E> for Fail {
         Err(LayerError::Rejected(rejection))
     }
 
-    fn inner(&self, error: E) -> LayerError<E> {
-        LayerError::Inner(error)
-    }
-
-    fn pass_on(error: E) -> LayerError<E> {
+    fn inner(error: E) -> LayerError<E> {
         LayerError::Inner(error)
     }
 }

@@ -60,7 +60,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Inner { future } => future.poll(cx).map(|result| result.map_err(R::pass_on)),
+            StateProj::Inner { future } => future.poll(cx).map(|result| result.map_err(R::inner)),
             // Pending once taken: a future must not be polled after it was ready.
             StateProj::Refused { answer } => match answer.take() {
                 Some(answer) => Poll::Ready(*answer),

@@ -1,6 +1,7 @@
 //! The future of the service.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -23,25 +24,25 @@ pin_project! {
     /// admitted. What the head of its answer would have changed is not changed.
     pub struct ResponseFuture<F, R, T> {
         #[pin]
-        state: State<F, R, T>,
+        state: State<F, T>,
+        // It was asked for a refusal already, and errors need its type alone.
+        on_reject: PhantomData<fn() -> R>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<F, R, T> {
+    enum State<F, T> {
         // Most requests where no fields are wanted. Apart, so that what is not there is not moved about either.
         Passed {
             #[pin]
             response: F,
-            on_reject: R,
         },
         Told {
             #[pin]
             response: F,
             advert: Option<Advert>,
             late: Option<Box<Late>>,
-            on_reject: R,
         },
         // Boxed: answers are large, futures are moved through many stages, and this one is the exception.
         Refused { outcome: Option<Box<T>> },
@@ -50,26 +51,20 @@ pin_project! {
 
 impl<F, R, T> ResponseFuture<F, R, T> {
     #[inline]
-    pub(crate) fn passed(
-        response: F,
-        advert: Option<Advert>,
-        late: Option<Box<Late>>,
-        on_reject: R,
-    ) -> Self {
+    pub(crate) fn passed(response: F, advert: Option<Advert>, late: Option<Box<Late>>) -> Self {
         let state = if advert.is_none() && late.is_none() {
-            State::Passed {
-                response,
-                on_reject,
-            }
+            State::Passed { response }
         } else {
             State::Told {
                 response,
                 advert,
                 late,
-                on_reject,
             }
         };
-        Self { state }
+        Self {
+            state,
+            on_reject: PhantomData,
+        }
     }
 
     pub(crate) fn refused(outcome: T) -> Self {
@@ -77,6 +72,7 @@ impl<F, R, T> ResponseFuture<F, R, T> {
             state: State::Refused {
                 outcome: Some(Box::new(outcome)),
             },
+            on_reject: PhantomData,
         }
     }
 }
@@ -90,15 +86,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Passed {
-                response,
-                on_reject,
-            } => response.poll(cx).map_err(|error| on_reject.inner(error)),
+            StateProjection::Passed { response } => response.poll(cx).map_err(R::inner),
             StateProjection::Told {
                 response,
                 advert,
                 late,
-                on_reject,
             } => Poll::Ready(match ready!(response.poll(cx)) {
                 Ok(mut response) => {
                     if let Some(late) = late.take() {
@@ -109,7 +101,7 @@ where
                     }
                     Ok(response)
                 }
-                Err(error) => Err(on_reject.inner(error)),
+                Err(error) => Err(R::inner(error)),
             }),
             // Pending once taken: a future must not be polled after it was ready.
             StateProjection::Refused { outcome } => match outcome.take() {

@@ -71,9 +71,7 @@ where
     type Future = ResponseFuture<S::Future, R, Result<Response<ResB>, R::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::inner)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
@@ -83,7 +81,7 @@ where
             Ok(late) => {
                 // Decided without waiting, so the instance that is ready can be called in place.
                 let response = self.inner.call(Request::from_parts(parts, body));
-                ResponseFuture::passed(response, advert, late, self.on_reject.clone())
+                ResponseFuture::passed(response, advert, late)
             }
             Err(rejection) => {
                 let context = RejectContext::of_parts(&parts);

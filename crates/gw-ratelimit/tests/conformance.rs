@@ -81,12 +81,8 @@ mod that_refuses_and_charges_bodies {
             Ok(answer.map(ChargedBody::new))
         }
 
-        fn inner(&self, error: E) -> R::Error {
-            self.0.inner(error)
-        }
-
-        fn pass_on(error: E) -> R::Error {
-            R::pass_on(error)
+        fn inner(error: E) -> R::Error {
+            R::inner(error)
         }
     }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::classify::is_grpc;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::backoff::Backoff;
@@ -292,21 +293,6 @@ impl Methods {
 fn has_key(headers: &HeaderMap) -> bool {
     let mut keys = headers.get_all("idempotency-key").iter();
     keys.next().is_some_and(|key| !key.is_empty()) && keys.next().is_none()
-}
-
-/// `application/grpc`, with or without a message format.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(http::header::CONTENT_TYPE) else {
-        return false;
-    };
-    let prefix = b"application/grpc";
-    match value.as_bytes().split_at_checked(prefix.len()) {
-        Some((start, rest)) => {
-            start.eq_ignore_ascii_case(prefix)
-                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        }
-        None => false,
-    }
 }
 
 #[cfg(test)]

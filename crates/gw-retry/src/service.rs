@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gw_core::attempt::AttemptError;
+use gw_core::classify::is_grpc;
 use http::{Method, Request, Response, header};
 use http_body::Body;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use crate::future::ResponseFuture;
 use crate::head::Head;
 use crate::layer::Shared;
 use crate::plan::Plan;
-use crate::policy::{RetryPolicy, is_grpc};
+use crate::policy::RetryPolicy;
 use crate::replay::{ReplayBody, Slot, Source};
 
 /// Sends requests again that failed. Made by a [`RetryLayer`](crate::RetryLayer).

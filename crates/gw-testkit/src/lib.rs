@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod elasticsearch;
 pub mod log_capture;
 pub mod metrics_capture;
+pub mod plot;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod service;

@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use gw_core::late::LateFuture;
 use gw_core::record::Record;
 use gw_core::{BoxError, RejectContext};
 use http::{Request, Response};
@@ -17,7 +18,6 @@ use super::task::{Head, LaneSide, LaneTask, Source, serve};
 use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
 use crate::lanes::{Lanes, Permit};
-use crate::late::LateFuture;
 use crate::lease::Lease;
 use crate::telemetry;
 

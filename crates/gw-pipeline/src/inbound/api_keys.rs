@@ -199,7 +199,7 @@ where
     type Future = Decided<S::Future, R, ResB, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner.poll_ready(cx).map_err(R::pass_on)
+        self.inner.poll_ready(cx).map_err(R::inner)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {

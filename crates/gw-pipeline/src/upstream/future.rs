@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use gw_core::late::LateFuture;
 use gw_core::{Body, Rejection};
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
@@ -79,7 +80,7 @@ pin_project! {
     enum Sending<S, F> {
         Called { #[pin] future: F },
         // Boxed: a layer that is not ready at once is rare, and a request is large.
-        Waiting { call: Option<Box<(S, Request<Body>)>> },
+        Late { future: Pin<Box<LateFuture<S, Request<Body>, F>>> },
         Failed { rejection: Option<Box<Rejection>> },
     }
 }
@@ -94,8 +95,8 @@ impl<S: Service<Request<Body>, Error: Into<Rejection>>> SendFuture<S> {
             Poll::Ready(Err(error)) => Sending::Failed {
                 rejection: Some(Box::new(error.into())),
             },
-            Poll::Pending => Sending::Waiting {
-                call: Some(Box::new((service, request))),
+            Poll::Pending => Sending::Late {
+                future: Box::pin(LateFuture::new(service, request)),
             },
         };
         Self { state }
@@ -109,32 +110,14 @@ where
     type Output = Result<Response<B>, Rejection>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            let call = match state.as_mut().project() {
-                SendingProj::Called { future } => return future.poll(cx).map_err(Into::into),
-                // Pending once taken, here and below: a future must not be polled after it was ready.
-                SendingProj::Failed { rejection } => {
-                    return match rejection.take() {
-                        Some(rejection) => Poll::Ready(Err(*rejection)),
-                        None => Poll::Pending,
-                    };
-                }
-                SendingProj::Waiting { call } => call,
-            };
-            let Some((service, _)) = call.as_deref_mut() else {
-                return Poll::Pending;
-            };
-            let ready = ready!(service.poll_ready(cx));
-            let Some(waiting) = call.take() else {
-                return Poll::Pending;
-            };
-            if let Err(error) = ready {
-                return Poll::Ready(Err(error.into()));
-            }
-            let (mut service, request) = *waiting;
-            let future = service.call(request);
-            state.set(Sending::Called { future });
+        match self.project().state.project() {
+            SendingProj::Called { future } => future.poll(cx).map_err(Into::into),
+            SendingProj::Late { future } => future.as_mut().poll(cx).map_err(Into::into),
+            // Pending once taken: a future must not be polled after it was ready.
+            SendingProj::Failed { rejection } => match rejection.take() {
+                Some(rejection) => Poll::Ready(Err(*rejection)),
+                None => Poll::Pending,
+            },
         }
     }
 }

@@ -66,9 +66,7 @@ where
     type Future = ResponseFuture<S, S::Future, B, R, Result<Response<ResB>, R::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::inner)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
@@ -115,7 +113,7 @@ where
     match decided {
         Ok(late) => {
             let response = inner.call(Request::from_parts(parts, body));
-            future::ResponseFuture::passed(response, advert, late, on_reject.clone())
+            future::ResponseFuture::passed(response, advert, late)
         }
         Err(rejection) => {
             let context = RejectContext::of_parts(&parts);

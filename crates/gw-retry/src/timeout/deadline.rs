@@ -141,9 +141,7 @@ where
     type Future = ResponseFuture<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), R::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.on_reject.inner(error))
+        self.inner.poll_ready(cx).map_err(R::inner)
     }
 
     #[inline]

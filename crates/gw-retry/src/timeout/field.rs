@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use gw_core::classify::is_grpc;
 use http::{HeaderMap, HeaderName, HeaderValue};
-
-use crate::policy::is_grpc;
 
 /// gRPC's own field: up to eight digits and a unit.
 const GRPC_TIMEOUT: &str = "grpc-timeout";

@@ -113,7 +113,7 @@ where
                         Ok(response) => {
                             Ok(response.map(|body| TimedBody::timed(body, whole, idle)))
                         }
-                        Err(error) => Err(this.on_reject.inner(error)),
+                        Err(error) => Err(R::inner(error)),
                     });
                 }
                 Poll::Pending => {

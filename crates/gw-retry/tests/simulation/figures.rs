@@ -1,9 +1,28 @@
 //! The plots of `docs/retries.md`.
 
+use gw_testkit::plot::{Axis, Colour, Curve, Figure, Kind, Panel};
+
 use super::Allowed;
 use super::amplification::{Fails, Tiers};
 use super::outage::{self, CAPACITY, ENDS};
-use super::plot::{Axis, Curve, Figure, Panel};
+
+const LEGEND: &[Kind] = &[
+    Kind {
+        class: "none",
+        name: "no budget",
+        colour: Colour::RED,
+    },
+    Kind {
+        class: "active",
+        name: "a fifth of what is on its way",
+        colour: Colour::GREEN,
+    },
+    Kind {
+        class: "ratio",
+        name: "a fifth of the requests",
+        colour: Colour::BLUE,
+    },
+];
 
 const BUDGETS: &[(&str, Allowed)] = &[
     ("none", Allowed::Anything),
@@ -56,11 +75,7 @@ fn amplification(tell: bool, fails: Fails) -> Figure {
             (true, Fails::Broken) => "The same, with connections that break",
             (false, _) => "Gateways that do not know of each other",
         },
-        legend: &[
-            ("none", "no budget"),
-            ("active", "a fifth of what is on its way"),
-            ("ratio", "a fifth of the requests"),
-        ],
+        legend: LEGEND,
         axis: Axis {
             from: 0.0,
             to: 100.0,
@@ -93,11 +108,7 @@ fn outage() -> Figure {
     };
     Figure {
         title: "An upstream that hangs from second 10 to 40, at four fifths of its capacity",
-        legend: &[
-            ("none", "no budget"),
-            ("active", "a fifth of what is on its way"),
-            ("ratio", "a fifth of the requests"),
-        ],
+        legend: LEGEND,
         axis: Axis {
             from: 0.0,
             to: ENDS as f64,

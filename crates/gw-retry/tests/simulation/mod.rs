@@ -5,7 +5,6 @@
 pub(crate) mod amplification;
 pub(crate) mod figures;
 pub(crate) mod outage;
-mod plot;
 
 use std::time::Duration;
 

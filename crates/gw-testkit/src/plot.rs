@@ -1,34 +1,86 @@
+//! Curves as SVG, for the pages in `docs` that show what a simulation did. The same figure is the same text.
+
 use std::fmt::Write as _;
 
 /// Panels one below the other, over the same axis.
-pub(crate) struct Figure {
-    pub(crate) title: &'static str,
-    /// Classes of curves and their names.
-    pub(crate) legend: &'static [(&'static str, &'static str)],
-    pub(crate) axis: Axis,
-    pub(crate) panels: Vec<Panel>,
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// What it shows, in a line.
+    pub title: &'static str,
+    /// The kinds of curves.
+    pub legend: &'static [Kind],
+    /// What is on the lower edge.
+    pub axis: Axis,
+    /// From top to bottom.
+    pub panels: Vec<Panel>,
+}
+
+/// A kind of curve.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// By which a [`Curve`] says that it is of this kind.
+    pub class: &'static str,
+    /// What readers know it as.
+    pub name: &'static str,
+    /// How it is drawn.
+    pub colour: Colour,
+}
+
+/// A colour on white paper, and one on dark.
+#[derive(Debug, Clone, Copy)]
+pub struct Colour(&'static str, &'static str);
+
+impl Colour {
+    /// For what is proposed.
+    pub const BLUE: Self = Self("#1668b0", "#63b3ff");
+    /// For what it is compared with.
+    pub const RED: Self = Self("#c8322b", "#ff7a6e");
+    /// For a third one.
+    pub const GREEN: Self = Self("#2e8540", "#7fd48f");
 }
 
 /// What is on the lower edge.
-#[derive(Clone, Copy)]
-pub(crate) struct Axis {
-    pub(crate) from: f64,
-    pub(crate) to: f64,
-    pub(crate) unit: &'static str,
+#[derive(Debug, Clone, Copy)]
+pub struct Axis {
+    /// On the left.
+    pub from: f64,
+    /// On the right.
+    pub to: f64,
+    /// Behind each number.
+    pub unit: &'static str,
 }
 
-pub(crate) struct Panel {
-    pub(crate) title: &'static str,
-    pub(crate) unit: &'static str,
+impl Axis {
+    /// From 0 to so many minutes.
+    pub const fn minutes(to: f64) -> Self {
+        Self {
+            from: 0.0,
+            to,
+            unit: " min",
+        }
+    }
+}
+
+/// One diagram.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// What it shows.
+    pub title: &'static str,
+    /// In what.
+    pub unit: &'static str,
     /// The value at the upper edge. What is above it is drawn there.
-    pub(crate) top: f64,
-    pub(crate) curves: Vec<Curve>,
+    pub top: f64,
+    /// In the order in which they are drawn.
+    pub curves: Vec<Curve>,
 }
 
-pub(crate) struct Curve {
-    pub(crate) class: &'static str,
+/// Values, one beside the other.
+#[derive(Debug, Clone)]
+pub struct Curve {
+    /// Of which [`Kind`] it is.
+    pub class: &'static str,
     /// Values at even distances.
-    pub(crate) points: Vec<f64>,
+    pub points: Vec<f64>,
 }
 
 const WIDTH: f64 = 760.0;
@@ -40,23 +92,26 @@ const STEP: f64 = HEIGHT + 42.0;
 
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#222}.small{font-size:11px;fill:#555}\
 .title{font-weight:600}.end{text-anchor:end}.middle{text-anchor:middle}.paper{fill:#fff}\
-.grid{stroke:#ccc;stroke-width:.5}.line{fill:none;stroke-width:1.6;stroke-linejoin:round}\
-.ratio{stroke:#1668b0}.active{stroke:#2e8540}.none{stroke:#c8322b}\
-@media(prefers-color-scheme:dark){text{fill:#eee}.small{fill:#aaa}.paper{fill:#16191d}.grid{stroke:#444}\
-.ratio{stroke:#63b3ff}.active{stroke:#7fd48f}.none{stroke:#ff7a6e}}";
+.grid{stroke:#ccc;stroke-width:.5}.line{fill:none;stroke-width:1.6;stroke-linejoin:round}";
+
+const DARK: &str = "text{fill:#eee}.small{fill:#aaa}.paper{fill:#16191d}.grid{stroke:#444}";
 
 impl Figure {
-    pub(crate) fn to_svg(&self) -> String {
+    /// The figure as a document.
+    pub fn to_svg(&self) -> String {
         let height = FIRST + STEP * self.panels.len() as f64;
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-             aria-label=\"{title}\">\n<style>{STYLE}</style>\n\
+             aria-label=\"{title}\">\n<style>{style}</style>\n\
              <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
              <text class=\"title\" x=\"{LEFT}\" y=\"24\">{title}</text>\n",
             title = self.title,
+            style = self.style(),
         );
-        for (n, (class, name)) in self.legend.iter().enumerate() {
-            let x = LEFT + 230.0 * n as f64;
+        // Two names may be longer than three.
+        let width = if self.legend.len() > 2 { 230.0 } else { 250.0 };
+        for (n, Kind { class, name, .. }) in self.legend.iter().enumerate() {
+            let x = LEFT + width * n as f64;
             line(
                 &mut svg,
                 &format!(
@@ -72,6 +127,17 @@ impl Figure {
         }
         svg.push_str("</svg>\n");
         svg
+    }
+
+    fn style(&self) -> String {
+        let (mut light, mut dark) = (String::new(), String::new());
+        for Kind { class, colour, .. } in self.legend {
+            let Colour(on_white, on_dark) = colour;
+            // To strings, which does not fail.
+            _ = write!(light, ".{class}{{stroke:{on_white}}}");
+            _ = write!(dark, ".{class}{{stroke:{on_dark}}}");
+        }
+        format!("{STYLE}{light}@media(prefers-color-scheme:dark){{{DARK}{dark}}}")
     }
 }
 
