@@ -38,9 +38,12 @@ pub enum ErrorKind {
     AttemptTimeout,
     /// The time of the whole exchange was over.
     DeadlinePassed,
-    /// The attempt's time or the exchange's was over, and it was the client that was waited for: the rest of its request
-    /// had not come.
+    /// A timer of the attempt, the exchange or the answer's body was over, and it was the client that was waited for: the
+    /// rest of its request had not come.
     UploadTimeout,
+    /// The time of the whole exchange was over within the answer, and the client had taken more of it than the upstream:
+    /// it read slowly.
+    DownloadTimeout,
     /// The head of the answer did not come in time after the request was sent.
     FirstByteTimeout,
     /// The upstream stopped reading the request's body.
@@ -84,6 +87,15 @@ impl Error {
         Self::because(kind, error)
     }
 
+    /// For an answer's body that ends by no doing of the upstream's: whoever judges the body finds the refusal among its
+    /// sources, and learns so. Returns what the client would have been told, too.
+    pub(super) fn within_the_answer(self, fault: Option<Fault>) -> (Self, &'static Code) {
+        let kind = self.kind;
+        let refused = self.refuse(fault);
+        let code = refused.code();
+        (Self::because(kind, refused), code)
+    }
+
     /// What happened.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
@@ -120,7 +132,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 impl ErrorKind {
     /// All of them, in their order.
     #[cfg(feature = "metrics")]
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::QueueFull,
         Self::QueueTimeout,
         Self::QueueDeadline,
@@ -130,6 +142,7 @@ impl ErrorKind {
         Self::AttemptTimeout,
         Self::DeadlinePassed,
         Self::UploadTimeout,
+        Self::DownloadTimeout,
         Self::FirstByteTimeout,
         Self::SendTimeout,
         Self::IdleTimeout,
@@ -153,6 +166,7 @@ impl ErrorKind {
             Self::AttemptTimeout => "attempt_timeout",
             Self::DeadlinePassed => "deadline_passed",
             Self::UploadTimeout => "upload_timeout",
+            Self::DownloadTimeout => "download_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::SendTimeout => "send_timeout",
             Self::IdleTimeout => "idle_timeout",
@@ -185,6 +199,7 @@ impl ErrorKind {
             | Self::QueueDeadline
             | Self::TunnelsFull
             | Self::UploadTimeout
+            | Self::DownloadTimeout
             | Self::Request
             | Self::RequestBody
             | Self::Setup => Failure::Local,
@@ -213,7 +228,7 @@ impl ErrorKind {
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
-            Self::UploadTimeout => &codes::CLIENT_TIMEOUT,
+            Self::UploadTimeout | Self::DownloadTimeout => &codes::CLIENT_TIMEOUT,
             Self::Request => &codes::MALFORMED_REQUEST,
             Self::RequestBody | Self::Setup => &codes::INTERNAL,
         }
@@ -237,6 +252,7 @@ impl fmt::Display for Error {
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
             ErrorKind::UploadTimeout => "the rest of the request did not come in time",
+            ErrorKind::DownloadTimeout => "the client did not read the answer in time",
             ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",
             ErrorKind::SendTimeout => "the upstream stopped reading the request",
             ErrorKind::IdleTimeout => "the upstream paused too long within its answer",
