@@ -19,6 +19,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -33,6 +34,9 @@ use self::status::Shared;
 use crate::dead_letter::DeadLetters;
 use crate::queue::{Leased, Queue};
 use crate::sink::Sink;
+
+/// How often the consumer looks at its queue, so that the metrics of one without a thread are true while nothing moves.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Delivers from a queue to a sink. See the [module](self).
 pub struct Consumer<Q, S, D> {
@@ -71,17 +75,23 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
         // Kept over the rounds of the loop, so that no round throws away what the queue has begun to read.
         let mut leasing = pin!(None);
         let mut drained = false;
+        let mut look_at = Instant::now() + LOOK;
         let mut desk = Desk::new(self.sink, self.dead_letters, self.settings, self.shared);
         loop {
             let now = Instant::now();
             desk.start_what_may(now);
+            if look_at <= now {
+                let _ = self.queue.status();
+                look_at = now + LOOK;
+            }
             if drained && desk.is_idle() {
                 break;
             }
             if leasing.is_none() && !drained {
                 leasing.set(desk.wants().map(|want| self.queue.lease(want)));
             }
-            let mut wake = pin!(desk.next_time(now).map(sleep_until));
+            let wake_at = desk.next_time(now).unwrap_or(look_at).min(look_at);
+            let mut wake = pin!(sleep_until(wake_at));
             let next = poll_fn(|cx| {
                 if shutdown.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Next::Shutdown);
@@ -95,10 +105,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
                 {
                     return Poll::Ready(Next::Leased(leased));
                 }
-                match wake.as_mut().as_pin_mut() {
-                    Some(wake) => wake.poll(cx).map(|()| Next::Time),
-                    None => Poll::Pending,
-                }
+                wake.as_mut().poll(cx).map(|()| Next::Time)
             });
             match next.await {
                 Next::Shutdown => break,

@@ -55,7 +55,7 @@ pub trait Queue: Send + Sync + 'static {
     /// If the future is dropped, nothing is taken.
     fn lease(&self, want: Want) -> impl Future<Output = Vec<Leased>> + Send;
 
-    /// How it stands.
+    /// How it stands. An engine without a thread of its own brings its metrics up to date with it.
     fn status(&self) -> QueueStatus;
 
     /// Takes no more batches. Those that are in go on being leased.

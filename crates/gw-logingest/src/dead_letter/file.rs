@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::{DeadLetter, DeadLetters, KeepError};
+use crate::fs::RealFs;
 use crate::sink::SharedLines;
 
 /// Appends dead letters to a file, one JSON object a line ([`DeadLetter::to_json`]), synced before they count as kept.
@@ -18,7 +19,7 @@ impl DeadLetterFile {
     /// Appends to this file, up to `max_bytes`. It and its directory are made when they are needed.
     pub fn new(path: impl Into<PathBuf>, max_bytes: u64) -> Self {
         Self {
-            file: SharedLines::new(path),
+            file: SharedLines::new(RealFs::PRIVATE, path),
             max_bytes,
         }
     }

@@ -165,6 +165,13 @@ impl<T: Clone> Index<T> {
         self.clients.release(&owner, bytes);
     }
 
+    /// Nobody is left to keep a promise: nothing waits for one any more, and their room is free.
+    pub(super) const fn abandon_promises(&mut self) {
+        self.live = self.live.saturating_sub(self.promised_bytes);
+        self.promised = 0;
+        self.promised_bytes = 0;
+    }
+
     const fn redeem(&mut self, bytes: u64) {
         self.promised = self.promised.saturating_sub(1);
         self.promised_bytes = self.promised_bytes.saturating_sub(bytes);

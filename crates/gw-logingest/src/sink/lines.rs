@@ -28,8 +28,8 @@ pub(crate) struct LinesFile<F: Fs = RealFs> {
 pub(crate) struct SharedLines(Arc<Mutex<LinesFile>>);
 
 impl SharedLines {
-    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Mutex::new(LinesFile::with(RealFs, path))))
+    pub(crate) fn new(fs: RealFs, path: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Mutex::new(LinesFile::with(fs, path))))
     }
 
     /// Does this with the file where blocking is allowed. If the future is dropped, it is done all the same.
@@ -135,20 +135,25 @@ mod tests {
     fn what_is_not_a_whole_line_is_removed_before_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/lines");
-        let mut lines = LinesFile::with(RealFs, &path);
+        let mut lines = LinesFile::with(RealFs::PRIVATE, &path);
         assert_eq!(lines.append(b"one\ntwo\n").unwrap(), 8);
         assert_eq!(lines.append(b"three\n").unwrap(), 14);
         // A process that died in the middle of a long line.
         let torn = "x".repeat(200_000);
         fs::write(&path, format!("one\ntwo\nthree\n{torn}")).unwrap();
-        let mut lines = LinesFile::with(RealFs, &path);
+        let mut lines = LinesFile::with(RealFs::PRIVATE, &path);
         assert_eq!(lines.append(b"four\n").unwrap(), 19);
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "one\ntwo\nthree\nfour\n"
         );
         fs::write(&path, &torn).unwrap();
-        assert_eq!(LinesFile::with(RealFs, &path).append(b"five\n").unwrap(), 5);
+        assert_eq!(
+            LinesFile::with(RealFs::PRIVATE, &path)
+                .append(b"five\n")
+                .unwrap(),
+            5
+        );
     }
 
     #[test]
@@ -156,7 +161,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
         let path = dir.path().join("file/lines");
-        let mut lines = LinesFile::with(RealFs, &path);
+        let mut lines = LinesFile::with(RealFs::PRIVATE, &path);
         assert!(lines.append(b"one\n").is_err());
         fs::remove_file(dir.path().join("file")).unwrap();
         assert_eq!(lines.append(b"one\n").unwrap(), 4);
