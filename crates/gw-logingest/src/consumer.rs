@@ -2,13 +2,15 @@
 //!
 //! A batch is acknowledged only when all of its events are in the sink or durably among the dead letters. What the sink
 //! refuses for now is tried again alone, without its neighbours. When the sink takes nothing, one request at a time probes
-//! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing.
+//! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing. A client
+//! whose dead letters take all that one client may is left alone for a while, and tried again; its batches are in the queue.
 
 mod backlog;
 mod backoff;
 mod builder;
 mod concurrency;
 mod desk;
+mod held;
 mod judge;
 mod pace;
 mod status;
@@ -30,6 +32,7 @@ pub use self::status::{ConsumerHandle, ConsumerState, ConsumerStatus};
 
 use self::builder::Settings;
 use self::desk::{Desk, Ended};
+use self::held::Held;
 use self::status::Shared;
 use crate::dead_letter::DeadLetters;
 use crate::queue::{Leased, Queue};
@@ -77,8 +80,14 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
         let mut drained = false;
         let mut look_at = Instant::now() + LOOK;
         let mut desk = Desk::new(self.sink, self.dead_letters, self.settings, self.shared);
+        let mut held = Held::new(&self.queue);
         loop {
             let now = Instant::now();
+            held.release(now);
+            for client in desk.take_over_share() {
+                held.hold(client, now + desk.pause());
+            }
+            desk.held_clients(held.len());
             desk.start_what_may(now);
             if look_at <= now {
                 let _ = self.queue.status();
@@ -90,7 +99,8 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
             if leasing.is_none() && !drained {
                 leasing.set(desk.wants().map(|want| self.queue.lease(want)));
             }
-            let wake_at = desk.next_time(now).unwrap_or(look_at).min(look_at);
+            let times = [desk.next_time(now), held.next_time()];
+            let wake_at = times.into_iter().flatten().fold(look_at, Instant::min);
             let mut wake = pin!(sleep_until(wake_at));
             let next = poll_fn(|cx| {
                 if shutdown.as_mut().poll(cx).is_ready() {

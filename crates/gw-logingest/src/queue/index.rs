@@ -184,7 +184,7 @@ impl<T: Clone> Index<T> {
             .partition_point(|other| other.ticket < entry.ticket);
         account.waiting.insert(place, entry);
         self.waiting += 1;
-        if !account.in_ring {
+        if !account.in_ring && !account.on_hold {
             account.in_ring = true;
             self.ring.push_back(owner);
         }
@@ -200,7 +200,8 @@ impl<T: Clone> Index<T> {
                 self.end_turn(false);
                 continue;
             };
-            let Some(first) = account.waiting.front() else {
+            let first = account.waiting.front().filter(|_| !account.on_hold);
+            let Some(first) = first else {
                 self.clients.left_ring(&owner);
                 self.end_turn(false);
                 continue;
@@ -233,6 +234,27 @@ impl<T: Clone> Index<T> {
             self.leased.insert(entry.ticket, (owner, entry));
         }
         taken
+    }
+
+    /// Leases nothing of this client's account, if it has one. One without a batch has nothing to hold.
+    pub(super) fn hold(&mut self, client: &ClientId) {
+        let owner = self.clients.owner(client);
+        if let Some(account) = self.clients.get_mut(&owner) {
+            // Its place in the ring is taken away when its turn comes.
+            account.on_hold = true;
+        }
+    }
+
+    /// Leases from this client's account again.
+    pub(super) fn release(&mut self, client: &ClientId) {
+        let owner = self.clients.owner(client);
+        if let Some(account) = self.clients.get_mut(&owner) {
+            account.on_hold = false;
+            if !account.in_ring && !account.waiting.is_empty() {
+                account.in_ring = true;
+                self.ring.push_back(owner);
+            }
+        }
     }
 
     /// The turn of the first in the ring is over; it goes to the end, or out.

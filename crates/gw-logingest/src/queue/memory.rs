@@ -13,7 +13,7 @@ use super::telemetry::QueueMetrics;
 use super::{
     AppendError, Durability, Leased, Outcome, Queue, QueueState, QueueStatus, Settle, Want,
 };
-use crate::batch::Batch;
+use crate::batch::{Batch, ClientId};
 use crate::config::ConfigError;
 
 /// What a batch takes beside its bytes; rather too much than too little.
@@ -200,6 +200,15 @@ impl Queue for MemoryQueue {
         let status = self.shared.state().status();
         self.shared.metrics.status(&status);
         status
+    }
+
+    fn hold(&self, client: &ClientId) {
+        self.shared.state().index.hold(client);
+    }
+
+    fn release(&self, client: &ClientId) {
+        self.shared.state().index.release(client);
+        self.shared.changed.notify_waiters();
     }
 
     fn close(&self) {

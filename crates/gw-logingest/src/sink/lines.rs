@@ -56,11 +56,31 @@ impl<F: Fs> LinesFile<F> {
         }
     }
 
-    /// Where the durable lines end.
-    pub(crate) fn len(&mut self) -> io::Result<u64> {
+    /// Gives each of the durable lines to `found`, with its line break.
+    pub(crate) fn read(&mut self, mut found: impl FnMut(&[u8])) -> io::Result<()> {
         let (file, end) = self.open()?;
+        let mut block = vec![0; BLOCK];
+        let mut begun = Vec::new();
+        let mut at = 0;
+        while at < end {
+            let wanted = (end - at).min(BLOCK as u64) as usize;
+            let buffer = block.get_mut(..wanted).unwrap_or_default();
+            let read = read_full(&file, buffer, at)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            at += read as u64;
+            let pieces = buffer.get(..read).unwrap_or_default();
+            for piece in pieces.split_inclusive(|byte| *byte == b'\n') {
+                begun.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    found(&begun);
+                    begun.clear();
+                }
+            }
+        }
         self.file = Some(file);
-        Ok(end)
+        Ok(())
     }
 
     /// Appends whole lines and returns the new length once they are durable. After an error none of them is there, or
@@ -154,6 +174,22 @@ mod tests {
                 .unwrap(),
             5
         );
+    }
+
+    #[test]
+    fn lines_are_read_one_by_one() {
+        let fs = SimFs::default();
+        let mut lines = LinesFile::with(fs.clone(), "dir/lines");
+        let mut written = Vec::new();
+        for length in [0, 1, BLOCK - 4, BLOCK, 3 * BLOCK, 5] {
+            written.push([&vec![b'x'; length][..], b"\n"].concat());
+        }
+        lines.append(&written.concat()).unwrap();
+        for mut lines in [lines, LinesFile::with(fs, "dir/lines")] {
+            let mut found = Vec::new();
+            lines.read(|line| found.push(line.to_vec())).unwrap();
+            assert_eq!(found, written);
+        }
     }
 
     #[test]

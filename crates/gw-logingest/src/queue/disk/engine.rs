@@ -17,7 +17,7 @@ use super::log::{Gone, Unreadable};
 use super::reader::{self, Job, Request};
 use super::record::{Place, room};
 use super::recovery;
-use crate::batch::Batch;
+use crate::batch::{Batch, ClientId};
 use crate::fs::Fs;
 use crate::queue::index::{Entry, Index, Promise};
 use crate::queue::telemetry::{self, QueueMetrics};
@@ -261,6 +261,15 @@ impl<F: Fs> Engine<F> {
 
     pub(super) fn status(&self) -> QueueStatus {
         self.shared.state().status()
+    }
+
+    pub(super) fn hold(&self, client: &ClientId) {
+        self.shared.state().index.hold(client);
+    }
+
+    pub(super) fn release(&self, client: &ClientId) {
+        self.shared.state().index.release(client);
+        self.shared.changed.notify_waiters();
     }
 
     pub(super) fn close(&self) {
