@@ -301,7 +301,7 @@ impl Pool {
         let connecting = self.connector.clone().call(endpoint.uri.clone());
         match connecting.await {
             Ok(io) => Ok(Socket::new(io, permit)),
-            Err(error) => Err(Error::because(ErrorKind::Connect, error)),
+            Err(error) => Err(Error::of_connecting(error)),
         }
     }
 
