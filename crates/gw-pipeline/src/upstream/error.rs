@@ -1,5 +1,6 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
@@ -34,6 +35,8 @@ pub enum ErrorKind {
     Connect,
     /// Nothing was sent: the connection took too long to be made.
     ConnectTimeout,
+    /// Nothing was sent: the process or the system has no file descriptor left for a connection.
+    NoDescriptors,
     /// The attempt's time was over before the head of the answer was there.
     AttemptTimeout,
     /// The time of the whole exchange was over.
@@ -75,6 +78,19 @@ impl Error {
             kind,
             source: Some(source.into()),
         }
+    }
+
+    /// Why there is no connection.
+    ///
+    /// Running out of descriptors is the gateway's own fault, and comes over all upstreams at once: counted as theirs, it would
+    /// open all breakers.
+    pub(super) fn of_connecting(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        let kind = match is_for_want_of_descriptors(error.as_ref()) {
+            true => ErrorKind::NoDescriptors,
+            false => ErrorKind::Connect,
+        };
+        Self::because(kind, error)
     }
 
     /// What hyper says of a request that has gone out, or begun to.
@@ -121,6 +137,16 @@ impl Error {
     }
 }
 
+/// Whether the process (`EMFILE`) or the system (`ENFILE`) has as many descriptors as it may. Neither has a kind of its own in
+/// the standard library; the numbers are the same on all Unixes.
+fn is_for_want_of_descriptors(error: &(dyn StdError + 'static)) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let number = causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    cfg!(unix) && matches!(number, Some(ENFILE | EMFILE))
+}
+
 /// The peer refused the stream, or left it out when it went away (RFC 9113 section 8.7).
 ///
 /// Streams that it did not leave out fail otherwise, with the connection.
@@ -139,6 +165,7 @@ impl ErrorKind {
         Self::TunnelsFull,
         Self::Connect,
         Self::ConnectTimeout,
+        Self::NoDescriptors,
         Self::AttemptTimeout,
         Self::DeadlinePassed,
         Self::UploadTimeout,
@@ -163,6 +190,7 @@ impl ErrorKind {
             Self::TunnelsFull => "tunnels_full",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::NoDescriptors => "no_descriptors",
             Self::AttemptTimeout => "attempt_timeout",
             Self::DeadlinePassed => "deadline_passed",
             Self::UploadTimeout => "upload_timeout",
@@ -198,6 +226,7 @@ impl ErrorKind {
             | Self::QueueTimeout
             | Self::QueueDeadline
             | Self::TunnelsFull
+            | Self::NoDescriptors
             | Self::UploadTimeout
             | Self::DownloadTimeout
             | Self::Request
@@ -217,7 +246,9 @@ impl ErrorKind {
 
     pub(super) const fn code(self) -> &'static Code {
         match self {
-            Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull => &codes::OVERLOADED,
+            Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull | Self::NoDescriptors => {
+                &codes::OVERLOADED
+            }
             Self::Connect | Self::Unprocessed | Self::Answer | Self::UnrequestedUpgrade => {
                 &codes::BAD_GATEWAY
             }
@@ -249,6 +280,7 @@ impl fmt::Display for Error {
             ErrorKind::TunnelsFull => "the upstream has as many tunnels as it may",
             ErrorKind::Connect => "no connection to the upstream",
             ErrorKind::ConnectTimeout => "connecting to the upstream took too long",
+            ErrorKind::NoDescriptors => "no file descriptor is left for a connection",
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
             ErrorKind::UploadTimeout => "the rest of the request did not come in time",
@@ -282,6 +314,7 @@ mod tests {
     fn the_client_learns_the_code_and_when_to_come_back() {
         for (kind, code, wait) in [
             (ErrorKind::QueueFull, "OVERLOADED", true),
+            (ErrorKind::NoDescriptors, "OVERLOADED", true),
             (ErrorKind::Connect, "BAD_GATEWAY", false),
             (ErrorKind::ConnectTimeout, "GATEWAY_TIMEOUT", true),
             (ErrorKind::QueueDeadline, "GATEWAY_TIMEOUT", true),
@@ -302,6 +335,23 @@ mod tests {
         let refused = Error::new(ErrorKind::Answer).refuse(Some(Fault::TooLarge));
         assert_eq!(refused.code().name(), "BODY_TOO_LARGE");
         assert_eq!(refused.failure(), Failure::Local);
+    }
+
+    #[test]
+    fn a_connection_that_fails_for_want_of_descriptors_is_not_the_upstreams_fault() {
+        for (number, kind, failure) in [
+            (23, ErrorKind::NoDescriptors, Failure::Local),
+            (24, ErrorKind::NoDescriptors, Failure::Local),
+            (111, ErrorKind::Connect, Failure::NotSent),
+        ] {
+            // As a connector would say it: with an error of its own around the system's.
+            let cause = Error::because(ErrorKind::Setup, io::Error::from_raw_os_error(number));
+            let error = Error::of_connecting(cause);
+            assert_eq!(error.kind(), kind, "{number}");
+            assert_eq!(error.refuse(None).failure(), failure, "{number}");
+        }
+        let unknown = Error::of_connecting("no system had a part in it");
+        assert_eq!(unknown.kind(), ErrorKind::Connect);
     }
 
     #[test]
