@@ -252,6 +252,10 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// What it was taken out for has been sent: now it is spent.
     pub fn sent(&mut self) {
         self.sent = true;

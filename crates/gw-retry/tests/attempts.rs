@@ -12,12 +12,13 @@ use gw_core::{Code, GrpcStatus, Rejection};
 use gw_retry::{Backoff, Budget, Failure, Mode, RetryInfo, RetryLayer, RetryPolicy, Stopped};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use support::{
-    Answer, Failed, ample, at_once, call, inner, layer, poll, request, response, run, with_body,
+    Answer, Failed, Outcome, ample, at_once, call, inner, layer, poll, request, response, run,
+    with_body,
 };
 use tokio::time::{Instant, sleep};
 use tower::Layer as _;
 
-fn stopped(answer: &Answer) -> Stopped {
+fn stopped(answer: &Outcome) -> Stopped {
     RetryInfo::of(answer.as_ref().unwrap()).stopped_because
 }
 
@@ -282,14 +283,15 @@ async fn an_unused_answer_is_dropped_before_the_next_attempt() {
     let mut service = layer.layer(service);
     let mut answer = call(&mut service, request(Method::GET)).await;
     assert!(poll(&mut answer).is_pending());
-    let mut failure = http::Response::new(Some(script));
+    let mut failure = http::Response::new(script);
     *failure.status_mut() = StatusCode::BAD_GATEWAY;
     let seen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let dropped = std::sync::Arc::clone(&seen);
     let first = handle.next_call().await;
     handle.answer_with(move |_| {
         seen.store(body.is_dropped(), std::sync::atomic::Ordering::SeqCst);
-        Ok(http::Response::new(None))
+        let empty = gw_testkit::body::ScriptedBody::script().build();
+        Ok(http::Response::new(empty.0))
     });
     first.respond(failure);
     assert_eq!(answer.await.unwrap().status(), 200);

@@ -288,7 +288,7 @@ fn what_cannot_be() {
 #[allow(dead_code, reason = "it is enough that it compiles")]
 fn takes_any_default_body(layer: &HedgeLayer) {
     let service = tower::service_fn(|_: Request<gw_retry::ReplayBody<Body>>| {
-        std::future::ready(Ok::<_, Failed>(Response::new(())))
+        std::future::ready(Ok::<_, Failed>(Response::new(Body::empty())))
     });
     let hedged = layer.layer(service);
     let retried = RetryLayer::builder(support::ample()).build().layer(hedged);
