@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use gw_core::attempt::Failure;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -49,7 +50,12 @@ impl Streaming {
     /// A timer of the gateway's ends the answer.
     fn cut(&self, kind: ErrorKind) -> Error {
         self.watch.cut(kind.code());
-        Error::new(kind)
+        let error = Error::new(kind);
+        match kind.failure() {
+            // Whoever judges the answer learns that it is not the upstream that breaks it off.
+            Failure::Local => Error::because(kind, error.refuse(None)),
+            _ => error,
+        }
     }
 
     /// For answers that are always there when they are asked for, such as those that a client reads slowly: no wait for
@@ -140,7 +146,7 @@ impl http_body::Body for UpstreamBody {
         };
         let frame = match ends || !streaming.is_late() {
             true => frame,
-            false => Some(Err(streaming.cut(ErrorKind::DeadlinePassed))),
+            false => Some(Err(streaming.cut(streaming.limits.deadline_kind))),
         };
         if ends || matches!(frame, Some(Err(_))) {
             let content = std::mem::replace(&mut this.content, Content::Ended);

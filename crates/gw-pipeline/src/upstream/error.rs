@@ -38,6 +38,8 @@ pub enum ErrorKind {
     AttemptTimeout,
     /// The time of the whole exchange was over.
     DeadlinePassed,
+    /// The time that the client itself gave the exchange was over.
+    ClientDeadline,
     /// The attempt's time or the exchange's was over, and it was the client that was waited for: the rest of its request
     /// had not come.
     UploadTimeout,
@@ -120,7 +122,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 impl ErrorKind {
     /// All of them, in their order.
     #[cfg(feature = "metrics")]
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::QueueFull,
         Self::QueueTimeout,
         Self::QueueDeadline,
@@ -129,6 +131,7 @@ impl ErrorKind {
         Self::ConnectTimeout,
         Self::AttemptTimeout,
         Self::DeadlinePassed,
+        Self::ClientDeadline,
         Self::UploadTimeout,
         Self::FirstByteTimeout,
         Self::SendTimeout,
@@ -152,6 +155,7 @@ impl ErrorKind {
             Self::ConnectTimeout => "connect_timeout",
             Self::AttemptTimeout => "attempt_timeout",
             Self::DeadlinePassed => "deadline_passed",
+            Self::ClientDeadline => "client_deadline",
             Self::UploadTimeout => "upload_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::SendTimeout => "send_timeout",
@@ -171,6 +175,7 @@ impl ErrorKind {
             self,
             Self::AttemptTimeout
                 | Self::DeadlinePassed
+                | Self::ClientDeadline
                 | Self::UploadTimeout
                 | Self::FirstByteTimeout
                 | Self::SendTimeout
@@ -185,6 +190,7 @@ impl ErrorKind {
             | Self::QueueDeadline
             | Self::TunnelsFull
             | Self::UploadTimeout
+            | Self::ClientDeadline
             | Self::Request
             | Self::RequestBody
             | Self::Setup => Failure::Local,
@@ -210,6 +216,7 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::AttemptTimeout
             | Self::DeadlinePassed
+            | Self::ClientDeadline
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
@@ -236,6 +243,7 @@ impl fmt::Display for Error {
             ErrorKind::ConnectTimeout => "connecting to the upstream took too long",
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
+            ErrorKind::ClientDeadline => "the time that the client gave was over",
             ErrorKind::UploadTimeout => "the rest of the request did not come in time",
             ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",
             ErrorKind::SendTimeout => "the upstream stopped reading the request",
