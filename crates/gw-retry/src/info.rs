@@ -37,7 +37,7 @@ pub enum Stopped {
     Unsafe,
     /// It failed by no doing of the upstream's: a refusal of a layer inside, or the client's body.
     Local,
-    /// The layer is in shadow mode; it would have been sent again.
+    /// The layer or the policy is in shadow mode; it would have been sent again.
     Shadow,
 }
 

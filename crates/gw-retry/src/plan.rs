@@ -25,7 +25,6 @@ use crate::info::{RetryInfo, Stopped};
 use crate::layer::Shared;
 use crate::policy::RetryPolicy;
 use crate::replay::{ReplayBody, Replayable, Slot};
-use crate::telemetry;
 
 /// A request that may be sent again. Boxed: it is large, and the one allocation of a request that is sent once.
 pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
@@ -227,12 +226,14 @@ where
             }
         }
         let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
-        let Some(mut ticket) = budget.withdraw(now) else {
-            telemetry::exhausted(budget, self.head.known.trace(), now);
+        let Some(mut ticket) = budget.spend(self.head.known.trace(), now) else {
             return Err(Stopped::Budget);
         };
-        if self.shared.mode.get() == Mode::Shadow {
-            ticket.sent();
+        let shadow = self.shared.mode.get() == Mode::Shadow;
+        if shadow || policy.is_shadow() {
+            if shadow {
+                ticket.sent();
+            }
             budget.metrics().shadowed();
             return Err(Stopped::Shadow);
         }

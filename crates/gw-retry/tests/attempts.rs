@@ -437,6 +437,41 @@ async fn modes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_can_be_tried_out_beside_others() {
+    let layer = layer(at_once());
+    let before = layer.handle().snapshot().budget_available;
+    let shadow = at_once().shadow(true).build().unwrap();
+    let mut sent = request(Method::GET);
+    sent.extensions_mut().insert(shadow);
+    let (answer, attempts) = run(&layer, sent, [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Shadow));
+    // The others' budget is left alone.
+    assert_eq!(layer.handle().snapshot().budget_available, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_does_not_enforce() {
+    let budget = Budget::builder("orders").ratio(0.0).min_per_second(0);
+    let budget = budget.share_of_active(0.0, 0).mode(Mode::Shadow);
+    let budget = budget.build().unwrap();
+    assert!(!budget.is_zero());
+    let layer = RetryLayer::builder(budget.clone());
+    let layer = layer.policy(at_once().build().unwrap()).build();
+    for mode in [Mode::Shadow, Mode::Off] {
+        budget.set_mode(mode);
+        let answers = [Ok(response(503)), Ok(response(503)), Ok(response(200))];
+        let (answer, attempts) = run(&layer, request(Method::GET), answers).await;
+        assert_eq!((attempts, stopped(&answer)), (3, Stopped::Answered));
+        assert!(!budget.withdraw(Instant::now()).unwrap().is_within());
+    }
+    budget.set_mode(Mode::Enforce);
+    let (answer, attempts) = run(&layer, request(Method::GET), [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Budget));
+    // Nothing was taken, so nothing came back.
+    assert_eq!(budget.available(Instant::now()), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_seed_repeats_the_waits() {
     let elapsed = async |seed| {
         let layer = RetryLayer::builder(ample()).seed(seed).build();

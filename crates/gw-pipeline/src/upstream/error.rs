@@ -41,6 +41,8 @@ pub enum ErrorKind {
     AttemptTimeout,
     /// The time of the whole exchange was over.
     DeadlinePassed,
+    /// The time that the client itself gave the exchange was over.
+    ClientDeadline,
     /// A timer of the attempt, the exchange or the answer's body was over, and it was the client that was waited for: the
     /// rest of its request had not come.
     UploadTimeout,
@@ -158,7 +160,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 impl ErrorKind {
     /// All of them, in their order.
     #[cfg(feature = "metrics")]
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::QueueFull,
         Self::QueueTimeout,
         Self::QueueDeadline,
@@ -168,6 +170,7 @@ impl ErrorKind {
         Self::NoDescriptors,
         Self::AttemptTimeout,
         Self::DeadlinePassed,
+        Self::ClientDeadline,
         Self::UploadTimeout,
         Self::DownloadTimeout,
         Self::FirstByteTimeout,
@@ -193,6 +196,7 @@ impl ErrorKind {
             Self::NoDescriptors => "no_descriptors",
             Self::AttemptTimeout => "attempt_timeout",
             Self::DeadlinePassed => "deadline_passed",
+            Self::ClientDeadline => "client_deadline",
             Self::UploadTimeout => "upload_timeout",
             Self::DownloadTimeout => "download_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
@@ -213,6 +217,7 @@ impl ErrorKind {
             self,
             Self::AttemptTimeout
                 | Self::DeadlinePassed
+                | Self::ClientDeadline
                 | Self::UploadTimeout
                 | Self::FirstByteTimeout
                 | Self::SendTimeout
@@ -229,6 +234,7 @@ impl ErrorKind {
             | Self::NoDescriptors
             | Self::UploadTimeout
             | Self::DownloadTimeout
+            | Self::ClientDeadline
             | Self::Request
             | Self::RequestBody
             | Self::Setup => Failure::Local,
@@ -256,6 +262,7 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::AttemptTimeout
             | Self::DeadlinePassed
+            | Self::ClientDeadline
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
@@ -283,6 +290,7 @@ impl fmt::Display for Error {
             ErrorKind::NoDescriptors => "no file descriptor is left for a connection",
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
+            ErrorKind::ClientDeadline => "the time that the client gave was over",
             ErrorKind::UploadTimeout => "the rest of the request did not come in time",
             ErrorKind::DownloadTimeout => "the client did not read the answer in time",
             ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",
