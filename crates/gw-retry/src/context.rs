@@ -21,7 +21,6 @@ pub(crate) type CopyExtensions = Arc<dyn Fn(&Extensions, &mut Extensions) + Send
 macro_rules! known {
     ($($field:ident: $type:ty,)*) => {
         /// The values themselves and not a map of them: nearly all requests are sent once, and this does not allocate.
-        #[derive(Default)]
         pub(crate) struct Known {
             $($field: Option<$type>,)*
             more: Option<Extensions>,
@@ -29,9 +28,6 @@ macro_rules! known {
 
         impl Known {
             pub(crate) fn of(from: &Extensions, copy: Option<&CopyExtensions>) -> Self {
-                if from.is_empty() {
-                    return Self::default();
-                }
                 Self {
                     $($field: from.get::<$type>().cloned(),)*
                     more: copy.map(|copy| {
@@ -74,7 +70,6 @@ impl Known {
         self.deadline
     }
 
-    /// What a layer has noted of its refusal does not come true.
     pub(crate) fn forget_refusal(&self) {
         if let Some(record) = &self.record {
             record.update(|exchange| {

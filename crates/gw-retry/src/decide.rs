@@ -91,12 +91,16 @@ impl Verdict {
         (eligibility, grpc): (Eligibility, bool),
         no_retry: &HeaderName,
     ) -> Self {
-        // Nearly all answers: nothing else is looked at. A field of an answer that is not gRPC says nothing.
-        let succeeded = response.status().is_success();
-        if succeeded && (!grpc || !response.headers().contains_key(GRPC_STATUS)) {
+        if Self::is_success(response, grpc) {
             return Self::Answer;
         }
         Self::of_unusual(response, policy, (eligibility, grpc), no_retry)
+    }
+
+    /// Nearly all answers: nothing else is looked at. A field of an answer that is not gRPC says nothing.
+    #[inline]
+    pub(crate) fn is_success<B>(response: &Response<B>, grpc: bool) -> bool {
+        response.status().is_success() && (!grpc || !response.headers().contains_key(GRPC_STATUS))
     }
 
     #[cold]

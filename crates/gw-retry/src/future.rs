@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
-use crate::plan::{Next, Plan};
+use crate::plan::{Next, Plan, passed};
 use crate::replay::ReplayBody;
 
 pin_project! {
@@ -88,10 +88,13 @@ where
                     let outcome = ready!(attempt.poll(cx));
                     // The attempt is dropped before anything else: what it has of the body comes back then.
                     this.state.set(State::Done);
-                    let Some(plan) = this.plan else {
-                        return Poll::Ready(outcome.map(|it| it.map(ResponseBody::passed)));
-                    };
-                    plan.after(outcome)
+                    match this.plan {
+                        Some(plan) if !plan.has_succeeded(&outcome) => plan.after(outcome),
+                        _ => {
+                            *this.plan = None;
+                            return Poll::Ready(passed(outcome));
+                        }
+                    }
                 }
                 StateProj::Waiting => match this.plan {
                     Some(plan) => ready!(plan.poll_again(cx)),

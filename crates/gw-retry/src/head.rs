@@ -1,5 +1,6 @@
 //! The head of a request, kept to be sent again.
 
+use gw_core::context::{Deadline, TraceContext};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
 use crate::context::{CopyExtensions, Known};
@@ -12,7 +13,8 @@ pub(crate) struct Head {
     version: Version,
     /// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone.
     fields: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) known: Known,
+    /// None if nothing is known, as where there is no gateway around.
+    known: Option<Known>,
 }
 
 impl Head {
@@ -30,7 +32,25 @@ impl Head {
             uri: request.uri().clone(),
             version: request.version(),
             fields,
-            known: Known::of(request.extensions(), copy),
+            known: match request.extensions().is_empty() {
+                true => None,
+                false => Some(Known::of(request.extensions(), copy)),
+            },
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.known.as_ref().and_then(Known::deadline)
+    }
+
+    pub(crate) fn trace(&self) -> Option<&TraceContext> {
+        self.known.as_ref().and_then(Known::trace)
+    }
+
+    /// What a layer has noted of its refusal does not come true.
+    pub(crate) fn forget_refusal(&self) {
+        if let Some(known) = &self.known {
+            known.forget_refusal();
         }
     }
 
@@ -44,7 +64,9 @@ impl Head {
         for (name, value) in &self.fields {
             parts.headers.append(name.clone(), value.clone());
         }
-        parts.extensions = self.known.extensions();
+        if let Some(known) = &self.known {
+            parts.extensions = known.extensions();
+        }
         parts
     }
 }

@@ -28,28 +28,28 @@ use crate::replay::{ReplayBody, Replayable, Slot};
 
 /// A request that may be sent again. Boxed: it is large, and the one allocation of a request that is sent once.
 pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
-    service: S,
-    head: Head,
+    pub(crate) service: S,
+    pub(crate) head: Head,
     /// None for a request without a body.
-    slot: Option<Arc<Slot<B>>>,
-    shared: Arc<Shared>,
+    pub(crate) slot: Option<Arc<Slot<B>>>,
+    pub(crate) shared: Arc<Shared>,
     /// The route's own, in place of the layer's.
-    policy: Option<RetryPolicy>,
-    budget: Option<Budget>,
-    eligibility: Eligibility,
-    grpc: bool,
+    pub(crate) policy: Option<RetryPolicy>,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) eligibility: Eligibility,
+    pub(crate) grpc: bool,
     /// When the attempt that is on its way was sent.
-    started: Instant,
-    attempts: u32,
+    pub(crate) started: Instant,
+    pub(crate) attempts: u32,
     /// How long the last retry waited.
-    waited: Duration,
+    pub(crate) waited: Duration,
     /// The retry that waits, or is on its way.
-    retry: Option<Box<Retry<ResB, E>>>,
-    _deposit: Deposit,
+    pub(crate) retry: Option<Box<Retry<ResB, E>>>,
+    pub(crate) _deposit: Deposit,
 }
 
 /// A retry, from the decision to its end.
-struct Retry<ResB: Body, E> {
+pub(crate) struct Retry<ResB: Body, E> {
     /// What to answer if it is not sent after all.
     aside: Aside<ResB, E>,
     /// Until when a body that is set aside is read.
@@ -96,33 +96,19 @@ where
     B: Body<Data = Bytes>,
     ResB: Body,
 {
+    /// Whether the first attempt has succeeded, as nearly all do: then there is nothing to decide, and nothing to move about.
     #[inline]
-    pub(crate) fn new(
-        (service, head, slot): (S, Head, Option<Arc<Slot<B>>>),
-        shared: Arc<Shared>,
-        (policy, budget, deposit): (Option<RetryPolicy>, Option<Budget>, Deposit),
-        (eligibility, grpc): (Eligibility, bool),
-        now: Instant,
-    ) -> Self {
-        Self {
-            service,
-            head,
-            slot,
-            shared,
-            policy,
-            budget,
-            eligibility,
-            grpc,
-            started: now,
-            attempts: 1,
-            waited: Duration::ZERO,
-            retry: None,
-            _deposit: deposit,
+    pub(crate) fn has_succeeded(&self, outcome: &Outcome<ResB, E>) -> bool {
+        let succeeded = self.attempts == 1
+            && (outcome.as_ref()).is_ok_and(|response| Verdict::is_success(response, self.grpc));
+        if succeeded {
+            self.answered();
         }
+        succeeded
     }
 
     /// Looks at what an attempt came to. Its future must be gone by then, so that the body is back.
-    #[inline]
+    #[cold]
     pub(crate) fn after(&mut self, outcome: Outcome<ResB, E>) -> Next<S::Future, Answer<ResB, E>>
     where
         S: Service<Request<ReplayBody<B>>>,
@@ -195,7 +181,7 @@ where
         }
         retry.charge.sent = false;
         self.attempts -= 1;
-        self.head.known.forget_refusal();
+        self.head.forget_refusal();
         Some(self.finish(retry.aside.outcome(), Stopped::Refused))
     }
 
@@ -219,14 +205,14 @@ where
         let backoff = policy.backoff();
         let wait = backoff.delay(self.attempts - 1, self.waited, &mut random);
         let wait = wait.max(asked);
-        if let Some(deadline) = self.head.known.deadline() {
+        if let Some(deadline) = self.head.deadline() {
             let takes = self.shared.latency.quantile().unwrap_or_default();
             if wait.saturating_add(takes) >= deadline.remaining(now) {
                 return Err(Stopped::Deadline);
             }
         }
         let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
-        let Some(mut ticket) = budget.spend(self.head.known.trace(), now) else {
+        let Some(mut ticket) = budget.spend(self.head.trace(), now) else {
             return Err(Stopped::Budget);
         };
         let shadow = self.shared.mode.get() == Mode::Shadow;
@@ -317,9 +303,7 @@ where
             None => 1,
             Some(_) => 8,
         };
-        if self.head.known.deadline().is_some()
-            && (samples == 1 || fastrand::u8(..).is_multiple_of(8))
-        {
+        if self.head.deadline().is_some() && (samples == 1 || fastrand::u8(..).is_multiple_of(8)) {
             let now = Instant::now();
             latency.record_for(samples, now.saturating_duration_since(self.started), now);
         }
@@ -378,6 +362,6 @@ fn poll_until(timer: &mut Option<Pin<Box<Sleep>>>, due: Instant, cx: &mut Contex
 }
 
 #[inline]
-fn passed<ResB: Body, E>(outcome: Outcome<ResB, E>) -> Answer<ResB, E> {
+pub(crate) fn passed<ResB: Body, E>(outcome: Outcome<ResB, E>) -> Answer<ResB, E> {
     outcome.map(|response| response.map(ResponseBody::passed))
 }

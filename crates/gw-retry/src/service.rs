@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::attempt::AttemptError;
@@ -98,26 +99,36 @@ impl<S> Retry<S> {
         let deposit = budget.as_ref().unwrap_or(&shared.budget).deposit(now);
         // All gRPC calls are POST.
         let grpc = request.method() == Method::POST && is_grpc(request.headers());
-        let head = Head::of(&request, shared.copy.as_ref());
-        let (request, slot) = if request.body().is_end_stream() {
-            (request.map(|_| ReplayBody::nothing()), None)
-        } else {
-            let slot = Slot::empty();
-            let max = policy.as_ref().unwrap_or(&shared.policy).replay_max();
-            let replayable = |body| {
-                let source = Source::new(body, max, shared.pool.clone());
-                ReplayBody::tee(source, Arc::clone(&slot))
-            };
-            (request.map(replayable), Some(slot))
+        // Made in its place: it is large, and each move of it costs.
+        let place = Box::new_uninit();
+        let slot = match request.body().is_end_stream() {
+            true => None,
+            false => Some(Slot::empty()),
         };
-        let plan = Plan::new(
-            (self.inner.clone(), head, slot),
-            Arc::clone(shared),
-            (policy, budget, deposit),
-            (eligibility, grpc),
-            now,
+        let max = policy.as_ref().unwrap_or(&shared.policy).replay_max();
+        let plan = Box::write(
+            place,
+            Plan {
+                service: self.inner.clone(),
+                head: Head::of(&request, shared.copy.as_ref()),
+                slot: slot.clone(),
+                shared: Arc::clone(shared),
+                policy,
+                budget,
+                eligibility,
+                grpc,
+                started: now,
+                attempts: 1,
+                waited: Duration::ZERO,
+                retry: None,
+                _deposit: deposit,
+            },
         );
-        ResponseFuture::replayable(self.inner.call(request), Box::new(plan))
+        let request = request.map(|body| match slot {
+            None => ReplayBody::nothing(),
+            Some(slot) => ReplayBody::tee(Source::new(body, max, shared.pool.clone()), slot),
+        });
+        ResponseFuture::replayable(self.inner.call(request), plan)
     }
 }
 

@@ -109,7 +109,7 @@ impl<S> Plan<S> {
         if !self.shared.is_open(now) {
             return Err(Refused);
         }
-        let trace = self.head.known.trace();
+        let trace = self.head.trace();
         let mut permit = self.shared.permit(trace, now).ok_or(Refused)?;
         if self.shared.mode.get() == Mode::Shadow {
             permit.sent();
