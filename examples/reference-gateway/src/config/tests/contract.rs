@@ -6,7 +6,7 @@ mod routes;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 
 use super::{CONTRACT, valid};
 use crate::config::table::*;

@@ -1,5 +1,7 @@
 //! What the contract comments out.
 
+use std::path::PathBuf;
+
 use http::HeaderValue;
 
 use super::super::{CONTRACT, valid};

@@ -1,5 +1,7 @@
 //! Upstreams, and the routes to them.
 
+use std::path::PathBuf;
+
 use http::Method;
 
 use super::super::{CONTRACT, valid};

@@ -1,7 +1,7 @@
 //! What routes refer to: keys, limits, lanes, upstreams, the log intake.
 
 use super::super::{Case, case};
-use super::{NAME, PAIR, STORE};
+use super::{PAIR, STORE};
 
 pub(super) const CASES: &[Case] = &[
     // Authentication.
