@@ -84,7 +84,7 @@ impl<C: Classify> Judged<C> {
             Some(outcome) => outcome,
             None => self.classifier.end(trailers),
         };
-        self.attempt.end(Ended::with(outcome));
+        self.attempt.end(Ended::with(outcome), None);
     }
 }
 

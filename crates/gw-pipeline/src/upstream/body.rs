@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::error::{Error, ErrorKind};
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
+use super::report::Report;
 
 /// The body of an upstream's answer, or bytes at hand.
 ///
@@ -43,6 +44,8 @@ struct Streaming {
     watch: Stopwatch,
     /// A piece has been handed out.
     begun: bool,
+    /// What waits for the end to know the outcome.
+    report: Option<Report>,
 }
 
 impl Streaming {
@@ -74,8 +77,17 @@ impl UpstreamBody {
             limits,
             watch,
             begun: false,
+            report: None,
         }))
         .into()
+    }
+
+    /// Its end says what came of the request. If it is dropped before, nothing does.
+    pub(super) fn judged_at_end(&mut self, report: Report) {
+        match &mut self.content {
+            Content::Streaming(streaming) => streaming.report = Some(report),
+            Content::Whole(_) | Content::Ended => report.ended(None),
+        }
     }
 }
 
@@ -138,6 +150,14 @@ impl http_body::Body for UpstreamBody {
             Some(Ok(frame)) => frame.is_trailers() || streaming.incoming.is_end_stream(),
             Some(Err(_)) | None => true,
         };
+        if ends && let Some(report) = streaming.report.take() {
+            match &frame {
+                Some(Ok(last)) => report.ended(last.trailers_ref()),
+                Some(Err(error)) => report.failed(error),
+                None => report.ended(None),
+            }
+        }
+        // Here it is the client that was slow, so the upstream is not judged.
         let frame = match ends || !streaming.is_late() {
             true => frame,
             false => Some(Err(streaming.cut(ErrorKind::DeadlinePassed))),

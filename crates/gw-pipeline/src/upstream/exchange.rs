@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use gw_core::Body;
+use gw_core::awaited::Awaited;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
 use http::header::CONTENT_LENGTH;
@@ -53,9 +54,12 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
         true => None,
         false => extensions.get::<ClientFault>().cloned(),
     };
-    match aim(request, client, &pool, limits, now) {
+    let asked_to_tell = Awaited::take(&mut extensions);
+    let awaited = pool.watcher.awaited(asked_to_tell, now);
+    match aim(request, client, awaited, &pool, limits, now) {
         Ok(aimed) => {
-            let report = pool.watcher.watch(aimed.endpoint, now);
+            let awaited = aimed.awaited.as_ref();
+            let report = pool.watcher.watch(aimed.endpoint, awaited, now);
             let running = Reported::new(run(pool, aimed, record, asked), report);
             TransportFuture::new(counted.watch(running), extensions)
         }
@@ -72,6 +76,17 @@ struct Aimed {
     limits: Limits,
     /// When the exchange began.
     began: Instant,
+    /// Says whom it waits for, if anybody wants to know.
+    awaited: Option<Awaited>,
+}
+
+impl Aimed {
+    /// It is the upstream that is waited for, from `now` on.
+    fn awaits_upstream(&self, now: Instant) {
+        if let Some(awaited) = &self.awaited {
+            awaited.starts(now);
+        }
+    }
 }
 
 /// Has the exchange.
@@ -101,6 +116,7 @@ async fn run(
     if let Some(record) = &record {
         record.update(|exchange| exchange.attempts += 1);
     }
+    aimed.awaits_upstream(now);
     let mut watch = Stopwatch::new(record);
     loop {
         let checkout = match pool.try_checkout(aimed.endpoint, now)? {
@@ -124,6 +140,8 @@ async fn run(
             return Err(Error::new(ErrorKind::Setup));
         };
         watch.start_at(now);
+        // The upload says so as well, each time that it has handed something over.
+        aimed.awaits_upstream(now);
         let outcome = match &mut connection {
             Connection::Http1(it) => {
                 let sending = pin!(it.sender.try_send_request(request));
@@ -169,6 +187,7 @@ async fn run(
 fn aim(
     request: Request<Body>,
     client: Option<ClientFault>,
+    awaited: Option<Awaited>,
     pool: &Pool,
     limits: Limits,
     now: Instant,
@@ -192,13 +211,14 @@ fn aim(
         &body.size_hint(),
         pool.is_http2(),
     );
-    let (body, upload) = RequestBody::new(body, now, stated, client);
+    let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
     Ok(Box::new(Aimed {
         request: Some(Request::from_parts(parts, body)),
         upload,
         endpoint: number,
         limits,
         began: now,
+        awaited,
     }))
 }
 
