@@ -26,6 +26,8 @@ pub(crate) struct Attempt {
     /// Whether each byte of the answer was given, though its stream has not said that it ended.
     complete: bool,
     slow: bool,
+    /// Whether the head of the answer was good. If it was not looked at yet or did not tell, trailers may.
+    good: bool,
 }
 
 /// Since when the upstream is waited for.
@@ -84,6 +86,7 @@ impl Attempt {
             owed: true,
             complete: false,
             slow: false,
+            good: false,
             admission: Some(admission),
         }
     }
@@ -113,9 +116,10 @@ impl Attempt {
         admission.is_some_and(|admission| admission.core().is_slow(took))
     }
 
-    /// The verdict comes with the end of the stream.
+    /// The verdict comes with the end of the stream; the head was `good`, or has not told.
     #[inline]
-    pub(crate) fn streams(&mut self) {
+    pub(crate) fn streams(&mut self, good: bool) {
+        self.good = good;
         if let Some(admission) = &mut self.admission {
             if self.slow {
                 // A slow answer cannot turn out well any more for a probe: it is told now.
@@ -139,6 +143,12 @@ impl Attempt {
             self.clock = Clock::Since(Instant::now());
         }
         self.owed = true;
+    }
+
+    /// Whether the head of the answer has told that it is good.
+    #[inline]
+    pub(crate) const fn is_good(&self) -> bool {
+        self.good
     }
 
     /// The body has given something, and each byte if it is `complete`: a server that knows the length polls no more then.

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use gw_core::OnReject;
 use gw_core::classify::{Classify, Outcome};
@@ -48,9 +48,6 @@ pin_project! {
         Done,
     }
 }
-
-/// An answer whose attempt is judged, or has its body to do so.
-type Judged<B, C, E> = Result<Response<ResponseBody<B, C>>, E>;
 
 /// How answers and errors are judged.
 #[derive(Debug, Clone)]
@@ -113,23 +110,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (attempt, judge) = (this.attempt, &*this.judge);
-        // Straight from where it comes to where it goes: an answer is some 150 bytes, and moving it costs more than all that
-        // is decided here.
         let answer = match this.state.as_mut().project() {
-            StateProj::Running { future } => match future.poll(cx) {
-                Poll::Ready(Ok(response)) => {
-                    Poll::Ready(Ok(judge.answer(attempt.take(), response)))
-                }
-                Poll::Ready(Err(error)) => {
-                    judge.error(attempt.take(), &error);
-                    Poll::Ready(Err(R::inner(error)))
-                }
-                Poll::Pending => return Poll::Pending,
-            },
-            StateProj::Late { future } => {
-                let polled = judge.late(future.as_mut().poll(cx), attempt);
-                polled.map(|answer| answer.map_err(R::inner))
-            }
+            StateProj::Running { future } => ready!(future.poll(cx)),
+            StateProj::Late { future } => ready!(poll_late(future.as_mut(), cx)),
             StateProj::Rejected { rejected } => match rejected.take() {
                 Some(rejected) => {
                     let (Rejected { rejection, context }, on_reject) = *rejected;
@@ -141,21 +124,33 @@ where
             // A future must not be polled again.
             StateProj::Done => return Poll::Pending,
         };
-        if answer.is_ready() {
-            // What ran is dropped now, not when somebody gets round to dropping this.
-            this.state.set(State::Done);
+        // What ran is dropped now, not when somebody gets round to dropping this. And before the answer is put together, so that
+        // it is moved once: it is some 150 bytes, and moving it costs more than all that is decided here.
+        this.state.set(State::Done);
+        match answer {
+            Ok(response) => Poll::Ready(Ok(judge.answer(attempt, response))),
+            Err(error) => {
+                judge.error(attempt, &error);
+                Poll::Ready(Err(R::inner(error)))
+            }
         }
-        answer
     }
+}
+
+/// Not inlined, so that only what runs at once is.
+#[cold]
+#[inline(never)]
+fn poll_late<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    future.poll(cx)
 }
 
 impl<C: Classify + Clone> Judge<C> {
     #[cold]
-    fn error<E>(&self, attempt: Option<Attempt>, error: &E)
+    fn error<E>(&self, attempt: &mut Option<Attempt>, error: &E)
     where
         C: ClassifyError<E>,
     {
-        if let Some(mut attempt) = attempt {
+        if let Some(attempt) = attempt {
             let outcome = self.classifier.error(error);
             // What says nothing about the upstream says nothing of how fast it is.
             let now = match outcome {
@@ -166,34 +161,15 @@ impl<C: Classify + Clone> Judge<C> {
         }
     }
 
-    /// Not where requests run that are not late, so that only theirs is inlined there.
-    #[cold]
-    #[inline(never)]
-    fn late<B: Body, E>(
-        &self,
-        polled: Poll<Result<Response<B>, E>>,
-        attempt: &mut Option<Attempt>,
-    ) -> Poll<Judged<B, C, E>>
-    where
-        C: ClassifyError<E>,
-    {
-        polled.map(|answer| match answer {
-            Ok(response) => Ok(self.answer(attempt.take(), response)),
-            Err(error) => {
-                self.error(attempt.take(), &error);
-                Err(error)
-            }
-        })
-    }
-
     /// Tells the breaker how the attempt ended, or has its body do so.
     #[inline(always)]
     fn answer<B: Body>(
         &self,
-        attempt: Option<Attempt>,
+        waiting: &mut Option<Attempt>,
         response: Response<B>,
     ) -> Response<ResponseBody<B, C>> {
-        let Some(mut attempt) = attempt else {
+        // In its place: most are not needed any more when this is done.
+        let Some(attempt) = waiting else {
             return response.map(ResponseBody::new);
         };
         let head = at_head(&self.classifier, &response);
@@ -207,9 +183,10 @@ impl<C: Classify + Clone> Judge<C> {
                 head.unwrap_or_else(|| self.classifier.end(None))
             }
             Some(Outcome::Success) | None if self.judge_at == JudgeAt::End => {
-                attempt.streams();
+                attempt.streams(head.is_some());
+                let attempt = waiting.take();
                 let classifier = self.classifier.clone();
-                return response.map(|body| ResponseBody::judged(body, attempt, classifier, head));
+                return response.map(|body| ResponseBody::judged(body, attempt, classifier));
             }
             Some(outcome) => outcome,
             None => Outcome::Success,
