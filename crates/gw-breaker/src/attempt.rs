@@ -162,8 +162,13 @@ impl Attempt {
     /// The verdict, at `now` if the clock was looked at.
     #[inline]
     pub(crate) fn end(&mut self, ended: Ended, now: Option<Instant>) {
-        if let Some(admission) = self.admission.take() {
-            admission.end(ended.slow(self.slow), || now.unwrap_or_else(Instant::now));
+        let Some(admission) = self.admission.take() else {
+            return;
+        };
+        let now = || now.unwrap_or_else(Instant::now);
+        match ended.outcome {
+            Outcome::Success if !self.slow => admission.succeed_at_once(now),
+            _ => admission.end(ended.slow(self.slow), now),
         }
     }
 

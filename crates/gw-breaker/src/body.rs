@@ -30,9 +30,9 @@ pin_project! {
 
 /// What is still to be judged. Small, since it is moved with the answer.
 #[derive(Debug)]
-struct Judged<C> {
-    attempt: Attempt,
-    classifier: C,
+pub(crate) struct Judged<C> {
+    pub(crate) attempt: Attempt,
+    pub(crate) classifier: C,
 }
 
 impl<B, C> ResponseBody<B, C> {
@@ -44,11 +44,7 @@ impl<B, C> ResponseBody<B, C> {
         }
     }
 
-    pub(crate) fn judged(inner: B, attempt: Option<Attempt>, classifier: C) -> Self {
-        let judged = attempt.map(|attempt| Judged {
-            attempt,
-            classifier,
-        });
+    pub(crate) const fn judged(inner: B, judged: Option<Judged<C>>) -> Self {
         Self { inner, judged }
     }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use gw_core::OnReject;
 use gw_core::classify::{Classify, Outcome};
@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::attempt::Attempt;
-use crate::body::ResponseBody;
+use crate::body::{Judged, ResponseBody};
 use crate::breaker::Ended;
 use crate::classify::{ClassifyError, asked_for, at_head};
 use crate::config::JudgeAt;
@@ -110,9 +110,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (attempt, judge) = (this.attempt, &*this.judge);
-        let answer = match this.state.as_mut().project() {
-            StateProj::Running { future } => ready!(future.poll(cx)),
-            StateProj::Late { future } => ready!(poll_late(future.as_mut(), cx)),
+        let polled = match this.state.as_mut().project() {
+            StateProj::Running { future } => future.poll(cx),
+            StateProj::Late { future } => poll_late(future.as_mut(), cx),
             StateProj::Rejected { rejected } => match rejected.take() {
                 Some(rejected) => {
                     let (Rejected { rejection, context }, on_reject) = *rejected;
@@ -124,16 +124,21 @@ where
             // A future must not be polled again.
             StateProj::Done => return Poll::Pending,
         };
-        // What ran is dropped now, not when somebody gets round to dropping this. And before the answer is put together, so that
-        // it is moved once: it is some 150 bytes, and moving it costs more than all that is decided here.
-        this.state.set(State::Done);
-        match answer {
-            Ok(response) => Poll::Ready(Ok(judge.answer(attempt, response))),
-            Err(error) => {
-                judge.error(attempt, &error);
-                Poll::Ready(Err(R::inner(error)))
+        let judged = match &polled {
+            Poll::Ready(Ok(response)) => judge.answer(attempt, response),
+            Poll::Ready(Err(error)) => {
+                judge.error(attempt, error);
+                None
             }
-        }
+            Poll::Pending => return Poll::Pending,
+        };
+        // What ran is dropped now, not when somebody gets round to dropping this.
+        this.state.set(State::Done);
+        // In one place, since an answer is some 150 bytes: moving it costs more than all that is decided here.
+        polled.map(|answer| match answer {
+            Ok(response) => Ok(response.map(|body| ResponseBody::judged(body, judged))),
+            Err(error) => Err(R::inner(error)),
+        })
     }
 }
 
@@ -161,18 +166,16 @@ impl<C: Classify + Clone> Judge<C> {
         }
     }
 
-    /// Tells the breaker how the attempt ended, or has its body do so.
+    /// Tells the breaker how the attempt ended, or has the body of the answer do so.
     #[inline(always)]
     fn answer<B: Body>(
         &self,
         waiting: &mut Option<Attempt>,
-        response: Response<B>,
-    ) -> Response<ResponseBody<B, C>> {
+        response: &Response<B>,
+    ) -> Option<Judged<C>> {
         // In its place: most are not needed any more when this is done.
-        let Some(attempt) = waiting else {
-            return response.map(ResponseBody::new);
-        };
-        let head = at_head(&self.classifier, &response);
+        let attempt = waiting.as_mut()?;
+        let head = at_head(&self.classifier, response);
         // As in `error`.
         let now = match head {
             Some(Outcome::Ignored) => None,
@@ -184,21 +187,22 @@ impl<C: Classify + Clone> Judge<C> {
             }
             Some(Outcome::Success) | None if self.judge_at == JudgeAt::End => {
                 attempt.streams(head.is_some());
-                let attempt = waiting.take();
-                let classifier = self.classifier.clone();
-                return response.map(|body| ResponseBody::judged(body, attempt, classifier));
+                return Some(Judged {
+                    attempt: waiting.take()?,
+                    classifier: self.classifier.clone(),
+                });
             }
             Some(outcome) => outcome,
             None => Outcome::Success,
         };
         let mut ended = Ended::with(outcome);
         if outcome == Outcome::Failure
-            && let Some(wait) = asked_for(&response)
+            && let Some(wait) = asked_for(response)
         {
             ended = ended.retry_after(wait);
         }
         attempt.end(ended, now);
-        response.map(ResponseBody::new)
+        None
     }
 }
 
