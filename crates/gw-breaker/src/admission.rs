@@ -76,6 +76,15 @@ impl Admission {
         &self.core
     }
 
+    /// As [`Admission::succeed`], written out where a request passes: most calls end so.
+    #[inline(always)]
+    pub(crate) fn succeed_at_once(self, now: impl Fn() -> Instant) {
+        match self.kind {
+            Kind::Counted(generation) => self.core.count_good(generation, now),
+            _ => self.end(Ended::with(Outcome::Success), now),
+        }
+    }
+
     /// As [`Admission::record`]; the clock is asked only if that matters.
     #[inline]
     pub(crate) fn end(mut self, ended: Ended, now: impl Fn() -> Instant) {

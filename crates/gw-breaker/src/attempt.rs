@@ -1,5 +1,6 @@
 //! One request to the upstream, as a breaker sees it.
 
+use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
 use gw_core::context::Deadline;
 use http::Extensions;
@@ -7,60 +8,123 @@ use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::breaker::{Ended, Slow};
+use crate::config::LatencyFrom;
 use crate::rules::nanos;
 
 /// Follows an admitted request until it is judged. However it ends, the breaker hears of it once.
 ///
 /// If nobody waits for it any more, that says nothing, with two exceptions, both only while it is the upstream that is
-/// waited for: after the time from which on a call is slow it was slow, unless it is a stream that may be quiet; and when
-/// the request's deadline has passed it was our own timer that gave up, and the attempt has failed, unless it is the client
-/// that gave it no more time.
+/// waited for, and not the gateway's own queue nor the client: after the time from which on a call is slow it was slow,
+/// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
+/// and the attempt has failed, unless it is the client that gave it no more time.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     admission: Option<Admission>,
-    /// Since when the upstream is waited for, if latency matters.
-    since: Option<Instant>,
+    clock: Clock,
     deadline: Option<Deadline>,
-    /// Whether it is the upstream that is waited for.
+    /// Whether it is the upstream that is waited for, as far as the clock does not know better.
     owed: bool,
     /// Whether each byte of the answer was given, though its stream has not said that it ended.
     complete: bool,
     slow: bool,
+    /// Whether the head of the answer was good. If it was not looked at yet or did not tell, trailers may.
+    good: bool,
+}
+
+/// Since when the upstream is waited for.
+#[derive(Debug)]
+enum Clock {
+    /// Latency does not matter, or is known.
+    Stopped,
+    Since(Instant),
+    /// Who sends the request says.
+    Told(Awaited),
+}
+
+impl Clock {
+    /// It is asked only where latency matters.
+    fn start(latency_from: LatencyFrom, extensions: &mut Extensions) -> Self {
+        let now = Instant::now();
+        match latency_from {
+            LatencyFrom::Call => Self::Since(now),
+            LatencyFrom::Sent => {
+                let awaited = Awaited::new(now);
+                extensions.insert(awaited.clone());
+                Self::Told(awaited)
+            }
+        }
+    }
+
+    fn since(&self) -> Option<Instant> {
+        match self {
+            Self::Stopped => None,
+            Self::Since(since) => Some(*since),
+            Self::Told(awaited) => awaited.since(),
+        }
+    }
+
+    /// Whether somebody says that it is not the upstream that is waited for.
+    fn is_paused(&self) -> bool {
+        matches!(self, Self::Told(awaited) if awaited.since().is_none())
+    }
 }
 
 impl Attempt {
-    /// The clock is asked only where latency matters.
     #[inline]
-    pub(crate) fn begin(admission: Admission, extensions: &Extensions) -> Self {
-        let since = admission.judges_latency().then(Instant::now);
+    pub(crate) fn begin(
+        admission: Admission,
+        latency_from: LatencyFrom,
+        extensions: &mut Extensions,
+    ) -> Self {
+        let clock = match admission.judges_latency() {
+            true => Clock::start(latency_from, extensions),
+            false => Clock::Stopped,
+        };
         Self {
-            since,
+            clock,
             deadline: extensions.get().copied(),
             owed: true,
             complete: false,
             slow: false,
+            good: false,
             admission: Some(admission),
         }
     }
 
-    /// The head of the answer, or an error in its place, is there: the latency is known.
+    /// The head of the answer, or an error in its place, is there: the latency is known. Returns the time, if it was looked
+    /// at.
     #[inline]
-    pub(crate) fn head(&mut self) {
+    pub(crate) fn head(&mut self) -> Option<Instant> {
         self.owed = false;
-        if let (Some(since), Some(admission)) = (self.since.take(), &self.admission) {
-            let latency = nanos(since.elapsed());
-            self.slow = admission.core().is_slow(Slow::Took(latency));
+        match self.clock {
+            Clock::Stopped => None,
+            Clock::Since(_) | Clock::Told(_) => Some(self.measure()),
         }
     }
 
-    /// The verdict comes with the end of the stream.
+    fn measure(&mut self) -> Instant {
+        let now = Instant::now();
+        // An answer that comes before the request was sent took no time at all.
+        let since = std::mem::replace(&mut self.clock, Clock::Stopped).since();
+        self.slow = since.is_some_and(|since| self.is_slow(since, now));
+        now
+    }
+
+    fn is_slow(&self, since: Instant, now: Instant) -> bool {
+        let took = Slow::Took(nanos(now.saturating_duration_since(since)));
+        let admission = self.admission.as_ref();
+        admission.is_some_and(|admission| admission.core().is_slow(took))
+    }
+
+    /// The verdict comes with the end of the stream; the head was `good`, or has not told.
     #[inline]
-    pub(crate) fn streams(&mut self) {
+    pub(crate) fn streams(&mut self, good: bool) {
+        self.good = good;
         if let Some(admission) = &mut self.admission {
             if self.slow {
                 // A slow answer cannot turn out well any more for a probe: it is told now.
                 if admission.is_probe() {
-                    self.end(Ended::with(Outcome::Ignored));
+                    self.end(Ended::with(Outcome::Ignored), None);
                 }
             } else {
                 admission.answered();
@@ -76,24 +140,35 @@ impl Attempt {
             return;
         };
         if !self.owed && admission.judges_latency() && length_is_known() {
-            self.since = Some(Instant::now());
+            self.clock = Clock::Since(Instant::now());
         }
         self.owed = true;
+    }
+
+    /// Whether the head of the answer has told that it is good.
+    #[inline]
+    pub(crate) const fn is_good(&self) -> bool {
+        self.good
     }
 
     /// The body has given something, and each byte if it is `complete`: a server that knows the length polls no more then.
     #[inline]
     pub(crate) fn goes_on(&mut self, complete: bool) {
         self.owed = false;
-        self.since = None;
+        self.clock = Clock::Stopped;
         self.complete = complete;
     }
 
-    /// The verdict.
+    /// The verdict, at `now` if the clock was looked at.
     #[inline]
-    pub(crate) fn end(&mut self, ended: Ended) {
-        if let Some(admission) = self.admission.take() {
-            admission.end(ended.slow(self.slow), Instant::now);
+    pub(crate) fn end(&mut self, ended: Ended, now: Option<Instant>) {
+        let Some(admission) = self.admission.take() else {
+            return;
+        };
+        let now = || now.unwrap_or_else(Instant::now);
+        match ended.outcome {
+            Outcome::Success if !self.slow => admission.succeed_at_once(now),
+            _ => admission.end(ended.slow(self.slow), now),
         }
     }
 
@@ -109,7 +184,7 @@ impl Attempt {
             }
             outcome => outcome,
         };
-        self.end(Ended::with(outcome));
+        self.end(Ended::with(outcome), None);
     }
 
     fn is_late(&self, now: Instant) -> bool {
@@ -117,34 +192,33 @@ impl Attempt {
     }
 
     #[cold]
-    fn abandon(&mut self, admission: Admission) {
-        if self.since.is_none() && self.deadline.is_none() {
+    fn abandon(&mut self) {
+        let since = self.clock.since();
+        if self.clock.is_paused() || since.is_none() && self.deadline.is_none() {
             return;
         }
         let now = Instant::now();
-        let waited = self.since.map(|since| now.saturating_duration_since(since));
-        let slow = self.slow
-            || waited.is_some_and(|waited| admission.core().is_slow(Slow::Took(nanos(waited))));
+        let slow = self.slow || since.is_some_and(|since| self.is_slow(since, now));
         let by_client = self.deadline.is_some_and(Deadline::is_by_client);
         let outcome = match self.is_late(now) && !by_client {
             true => Outcome::Failure,
             false => Outcome::Ignored,
         };
-        admission.end(Ended::with(outcome).slow(slow), || now);
+        self.slow = slow;
+        self.end(Ended::with(outcome), Some(now));
     }
 }
 
 impl Drop for Attempt {
     #[inline]
     fn drop(&mut self) {
-        let Some(admission) = self.admission.take() else {
+        if self.admission.is_none() {
             return;
-        };
+        }
         if self.complete {
-            let ended = Ended::with(Outcome::Success).slow(self.slow);
-            admission.end(ended, Instant::now);
+            self.end(Ended::with(Outcome::Success), None);
         } else if self.owed {
-            self.abandon(admission);
+            self.abandon();
         }
     }
 }

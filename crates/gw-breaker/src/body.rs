@@ -28,13 +28,11 @@ pin_project! {
     }
 }
 
-/// What is still to be judged.
+/// What is still to be judged. Small, since it is moved with the answer.
 #[derive(Debug)]
-struct Judged<C> {
-    attempt: Attempt,
-    classifier: C,
-    /// What the head said; nothing if only the trailers tell.
-    head: Option<Outcome>,
+pub(crate) struct Judged<C> {
+    pub(crate) attempt: Attempt,
+    pub(crate) classifier: C,
 }
 
 impl<B, C> ResponseBody<B, C> {
@@ -46,17 +44,7 @@ impl<B, C> ResponseBody<B, C> {
         }
     }
 
-    pub(crate) const fn judged(
-        inner: B,
-        attempt: Attempt,
-        classifier: C,
-        head: Option<Outcome>,
-    ) -> Self {
-        let judged = Some(Judged {
-            attempt,
-            classifier,
-            head,
-        });
+    pub(crate) const fn judged(inner: B, judged: Option<Judged<C>>) -> Self {
         Self { inner, judged }
     }
 
@@ -80,11 +68,11 @@ impl<B: From<Bytes>, C> From<Bytes> for ResponseBody<B, C> {
 impl<C: Classify> Judged<C> {
     #[inline]
     fn end(mut self, trailers: Option<&http::HeaderMap>) {
-        let outcome = match self.head {
-            Some(outcome) => outcome,
-            None => self.classifier.end(trailers),
+        let outcome = match self.attempt.is_good() {
+            true => Outcome::Success,
+            false => self.classifier.end(trailers),
         };
-        self.attempt.end(Ended::with(outcome));
+        self.attempt.end(Ended::with(outcome), None);
     }
 }
 
@@ -115,7 +103,7 @@ where
                 } else {
                     // Where the head has not told, trailers may.
                     let complete =
-                        judged.head.is_some() && this.inner.size_hint().exact() == Some(0);
+                        judged.attempt.is_good() && this.inner.size_hint().exact() == Some(0);
                     judged.attempt.goes_on(complete);
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -28,6 +28,23 @@ pub enum JudgeAt {
     End,
 }
 
+/// From when on a call takes time, where slow calls matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LatencyFrom {
+    /// From the call on. What the client takes to send its request is part of it, and what the service inside waits for by
+    /// itself, such as a place in its pool. The default: it needs nobody's help, and allocates nothing.
+    #[default]
+    Call,
+    /// From when the request was sent whole, or from when it went out if it has no body. A wait for the client or in the
+    /// gateway's own queue is no latency, and whoever leaves then, or has its deadline pass, leaves nothing behind.
+    ///
+    /// The service inside says when that is, by the [`Awaited`](gw_core::awaited::Awaited) in the request's extensions, which
+    /// is allocated for each call. The upstreams of gw-pipeline say it; in front of any other service
+    /// [`UploadLayer`](crate::upload::UploadLayer) says it for the body. If nobody does, it is as [`LatencyFrom::Call`].
+    Sent,
+}
+
 /// What a throttled call (429, RESOURCE_EXHAUSTED) is for the failure rate. It never counts for consecutive failures, and
 /// always fails a probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

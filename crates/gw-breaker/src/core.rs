@@ -151,21 +151,30 @@ impl Core {
     /// success of a call whose window is a number of calls.
     #[inline]
     pub(crate) fn count(&self, generation: u64, ended: Ended, now: impl Fn() -> Instant) {
-        let word = self.word.0.load(Ordering::Relaxed);
-        if word::generation(word) != generation {
-            return;
-        }
         let slow = self.is_slow(ended.slow);
         if let (Outcome::Success, false) = (ended.outcome, slow) {
+            self.count_good(generation, now);
+        } else if self.is_in(generation) {
+            self.count_bad(generation, ended, slow, now());
+        }
+    }
+
+    /// Counts the success of a call that was not slow, as [`count`](Self::count) does.
+    #[inline]
+    pub(crate) fn count_good(&self, generation: u64, now: impl Fn() -> Instant) {
+        if self.is_in(generation) {
             let call = Call {
                 failed: false,
                 slow: false,
             };
             self.in_a_row.clear(generation);
             self.windows.add(generation, || self.millis(now()), call);
-        } else {
-            self.count_bad(generation, ended, slow, now());
         }
+    }
+
+    #[inline]
+    fn is_in(&self, generation: u64) -> bool {
+        word::generation(self.word.0.load(Ordering::Relaxed)) == generation
     }
 
     #[cold]

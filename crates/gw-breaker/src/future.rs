@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::attempt::Attempt;
-use crate::body::ResponseBody;
+use crate::body::{Judged, ResponseBody};
 use crate::breaker::Ended;
 use crate::classify::{ClassifyError, asked_for, at_head};
 use crate::config::JudgeAt;
@@ -29,33 +29,31 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        #[pin]
-        state: State<S::Future, LateFuture<S, Request<B>, S::Future>>,
+        // Before the state, which is dropped after it: once the inner future is gone, nobody knows any more whether it was the
+        // client that was waited for.
         attempt: Option<Attempt>,
-        manner: Manner<C, R>,
+        #[pin]
+        state: State<S::Future, LateFuture<S, Request<B>, S::Future>, R>,
+        judge: Judge<C>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, L> {
+    enum State<F, L, R> {
         Running { #[pin] future: F },
         // Boxed: it is large, and a breaker that is not closed is not in a hurry.
         Late { future: Pin<Box<L>> },
-        Rejected { rejected: Option<Box<Rejected>> },
+        Rejected { rejected: Option<Box<(Rejected, R)>> },
         Done,
     }
 }
 
-/// An answer whose attempt is judged, or has its body to do so.
-type Judged<B, C, E> = Result<Response<ResponseBody<B, C>>, E>;
-
-/// How requests are judged and refused.
+/// How answers and errors are judged.
 #[derive(Debug, Clone)]
-pub(crate) struct Manner<C, R> {
+pub(crate) struct Judge<C> {
     pub(crate) classifier: C,
     pub(crate) judge_at: JudgeAt,
-    pub(crate) on_reject: R,
 }
 
 impl<S, B, C, R> ResponseFuture<S, B, C, R>
@@ -66,12 +64,12 @@ where
     pub(crate) const fn running(
         future: S::Future,
         attempt: Option<Attempt>,
-        manner: Manner<C, R>,
+        judge: Judge<C>,
     ) -> Self {
         Self {
             state: State::Running { future },
             attempt,
-            manner,
+            judge,
         }
     }
 
@@ -79,22 +77,22 @@ where
         service: S,
         request: Request<B>,
         attempt: Option<Attempt>,
-        manner: Manner<C, R>,
+        judge: Judge<C>,
     ) -> Self {
         let future = Box::pin(LateFuture::new(service, request));
         Self {
             state: State::Late { future },
             attempt,
-            manner,
+            judge,
         }
     }
 
-    pub(crate) fn rejected(rejected: Rejected, manner: Manner<C, R>) -> Self {
-        let rejected = Some(Box::new(rejected));
+    pub(crate) fn rejected(rejected: Rejected, on_reject: R, judge: Judge<C>) -> Self {
+        let rejected = Some(Box::new((rejected, on_reject)));
         Self {
             state: State::Rejected { rejected },
             attempt: None,
-            manner,
+            judge,
         }
     }
 }
@@ -111,22 +109,14 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let (attempt, manner) = (this.attempt, &*this.manner);
-        // Straight from where it comes to where it goes: an answer is some 150 bytes, and moving it costs more than all that
-        // is decided here.
-        let answer = match this.state.as_mut().project() {
-            StateProj::Running { future } => match future.poll(cx) {
-                Poll::Ready(Ok(response)) => {
-                    Poll::Ready(Ok(manner.judge(attempt.take(), response)))
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(manner.failed(attempt.take(), error))),
-                Poll::Pending => return Poll::Pending,
-            },
-            StateProj::Late { future } => manner.late(future.as_mut().poll(cx), attempt),
+        let (attempt, judge) = (this.attempt, &*this.judge);
+        let polled = match this.state.as_mut().project() {
+            StateProj::Running { future } => future.poll(cx),
+            StateProj::Late { future } => poll_late(future.as_mut(), cx),
             StateProj::Rejected { rejected } => match rejected.take() {
                 Some(rejected) => {
-                    let Rejected { rejection, context } = *rejected;
-                    let answer = manner.on_reject.reject(rejection, &context);
+                    let (Rejected { rejection, context }, on_reject) = *rejected;
+                    let answer = on_reject.reject(rejection, &context);
                     return Poll::Ready(answer.map(|answer| answer.map(ResponseBody::new)));
                 }
                 None => return Poll::Pending,
@@ -134,85 +124,85 @@ where
             // A future must not be polled again.
             StateProj::Done => return Poll::Pending,
         };
-        if answer.is_ready() {
-            // What ran is dropped now, not when somebody gets round to dropping this.
-            this.state.set(State::Done);
-        }
-        answer
+        let judged = match &polled {
+            Poll::Ready(Ok(response)) => judge.answer(attempt, response),
+            Poll::Ready(Err(error)) => {
+                judge.error(attempt, error);
+                None
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        // What ran is dropped now, not when somebody gets round to dropping this.
+        this.state.set(State::Done);
+        // In one place, since an answer is some 150 bytes: moving it costs more than all that is decided here.
+        polled.map(|answer| match answer {
+            Ok(response) => Ok(response.map(|body| ResponseBody::judged(body, judged))),
+            Err(error) => Err(R::inner(error)),
+        })
     }
 }
 
-impl<C: Classify + Clone, R> Manner<C, R> {
+/// Not inlined, so that only what runs at once is.
+#[cold]
+#[inline(never)]
+fn poll_late<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    future.poll(cx)
+}
+
+impl<C: Classify + Clone> Judge<C> {
     #[cold]
-    fn failed<ResB, E>(&self, attempt: Option<Attempt>, error: E) -> R::Error
+    fn error<E>(&self, attempt: &mut Option<Attempt>, error: &E)
     where
         C: ClassifyError<E>,
-        R: OnReject<Response<ResB>, E>,
     {
-        if let Some(mut attempt) = attempt {
-            let outcome = self.classifier.error(&error);
+        if let Some(attempt) = attempt {
+            let outcome = self.classifier.error(error);
             // What says nothing about the upstream says nothing of how fast it is.
-            if outcome != Outcome::Ignored {
-                attempt.head();
-            }
-            attempt.end(Ended::with(outcome));
+            let now = match outcome {
+                Outcome::Ignored => None,
+                _ => attempt.head(),
+            };
+            attempt.end(Ended::with(outcome), now);
         }
-        R::inner(error)
     }
 
-    /// Not where requests run that are not late, so that only theirs is inlined there.
-    #[cold]
-    #[inline(never)]
-    fn late<B: Body, E>(
-        &self,
-        polled: Poll<Result<Response<B>, E>>,
-        attempt: &mut Option<Attempt>,
-    ) -> Poll<Judged<B, C, R::Error>>
-    where
-        C: ClassifyError<E>,
-        R: OnReject<Response<B>, E>,
-    {
-        polled.map(|answer| match answer {
-            Ok(response) => Ok(self.judge(attempt.take(), response)),
-            Err(error) => Err(self.failed(attempt.take(), error)),
-        })
-    }
-
-    /// Tells the breaker how the attempt ended, or has its body do so.
+    /// Tells the breaker how the attempt ended, or has the body of the answer do so.
     #[inline(always)]
-    fn judge<B: Body>(
+    fn answer<B: Body>(
         &self,
-        attempt: Option<Attempt>,
-        response: Response<B>,
-    ) -> Response<ResponseBody<B, C>> {
-        let Some(mut attempt) = attempt else {
-            return response.map(ResponseBody::new);
+        waiting: &mut Option<Attempt>,
+        response: &Response<B>,
+    ) -> Option<Judged<C>> {
+        // In its place: most are not needed any more when this is done.
+        let attempt = waiting.as_mut()?;
+        let head = at_head(&self.classifier, response);
+        // As in `error`.
+        let now = match head {
+            Some(Outcome::Ignored) => None,
+            _ => attempt.head(),
         };
-        let head = at_head(&self.classifier, &response);
-        // As in `failed`.
-        if head != Some(Outcome::Ignored) {
-            attempt.head();
-        }
         let outcome = match head {
             Some(Outcome::Success) | None if response.body().is_end_stream() => {
                 head.unwrap_or_else(|| self.classifier.end(None))
             }
             Some(Outcome::Success) | None if self.judge_at == JudgeAt::End => {
-                attempt.streams();
-                let classifier = self.classifier.clone();
-                return response.map(|body| ResponseBody::judged(body, attempt, classifier, head));
+                attempt.streams(head.is_some());
+                return Some(Judged {
+                    attempt: waiting.take()?,
+                    classifier: self.classifier.clone(),
+                });
             }
             Some(outcome) => outcome,
             None => Outcome::Success,
         };
         let mut ended = Ended::with(outcome);
         if outcome == Outcome::Failure
-            && let Some(wait) = asked_for(&response)
+            && let Some(wait) = asked_for(response)
         {
             ended = ended.retry_after(wait);
         }
-        attempt.end(ended);
-        response.map(ResponseBody::new)
+        attempt.end(ended, now);
+        None
     }
 }
 

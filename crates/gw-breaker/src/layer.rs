@@ -12,13 +12,13 @@ use tower_layer::Layer;
 
 use crate::HttpClassifier;
 use crate::breaker::Breaker;
-use crate::config::{BreakerConfig, ConfigError, JudgeAt, Mode};
-use crate::future::Manner;
+use crate::config::{BreakerConfig, ConfigError, JudgeAt, LatencyFrom, Mode};
+use crate::future::Judge;
 use crate::handle::{BreakerHandle, BreakersHandle};
 use crate::registry::Registry;
 use crate::rules::Rules;
 use crate::select::{ByUpstream, Keyed, Select, Single};
-use crate::service::BreakerService;
+use crate::service::{BreakerService, Manner};
 
 /// Applies a [`BreakerService`]. All services made by it and its clones share the same breakers.
 ///
@@ -38,6 +38,7 @@ pub struct BreakerBuilder<M = OneForAll> {
     config: BreakerConfig,
     mode: Mode,
     judge_at: JudgeAt,
+    latency_from: LatencyFrom,
     keys: M,
 }
 
@@ -63,6 +64,7 @@ impl BreakerLayer {
             config: BreakerConfig::new(),
             mode: Mode::Enforce,
             judge_at: JudgeAt::End,
+            latency_from: LatencyFrom::Call,
             keys: OneForAll(()),
         }
     }
@@ -71,7 +73,7 @@ impl BreakerLayer {
     pub fn of(breaker: Breaker) -> Self {
         Self {
             select: Single(breaker),
-            manner: Manner::new(JudgeAt::End),
+            manner: Manner::new(JudgeAt::End, LatencyFrom::Call),
         }
     }
 }
@@ -82,8 +84,11 @@ impl<K, C, R> BreakerLayer<K, C, R> {
         BreakerLayer {
             select: self.select,
             manner: Manner {
-                classifier,
-                judge_at: self.manner.judge_at,
+                judge: Judge {
+                    classifier,
+                    judge_at: self.manner.judge.judge_at,
+                },
+                latency_from: self.manner.latency_from,
                 on_reject: self.manner.on_reject,
             },
         }
@@ -94,8 +99,8 @@ impl<K, C, R> BreakerLayer<K, C, R> {
         BreakerLayer {
             select: self.select,
             manner: Manner {
-                classifier: self.manner.classifier,
-                judge_at: self.manner.judge_at,
+                judge: self.manner.judge,
+                latency_from: self.manner.latency_from,
                 on_reject: renderer,
             },
         }
@@ -135,6 +140,12 @@ impl<M> BreakerBuilder<M> {
         self
     }
 
+    /// From when on calls take time. In front of an upstream of gw-pipeline, set [`LatencyFrom::Sent`].
+    pub const fn latency_from(mut self, latency_from: LatencyFrom) -> Self {
+        self.latency_from = latency_from;
+        self
+    }
+
     fn breaker(&self) -> Result<Breaker, ConfigError> {
         let breaker = Breaker::new(Arc::clone(&self.upstream), &self.config)?;
         if self.mode != Mode::Enforce {
@@ -165,6 +176,7 @@ impl BreakerBuilder {
             config: self.config,
             mode: self.mode,
             judge_at: self.judge_at,
+            latency_from: self.latency_from,
             keys: OneForEach {
                 extractor,
                 name,
@@ -181,7 +193,7 @@ impl BreakerBuilder {
     /// If the configuration breaks a rule, see [`BreakerConfig`].
     pub fn build(self) -> Result<BreakerLayer, ConfigError> {
         let select = Single(self.breaker()?);
-        let manner = Manner::new(self.judge_at);
+        let manner = Manner::new(self.judge_at, self.latency_from);
         Ok(BreakerLayer { select, manner })
     }
 }
@@ -228,16 +240,19 @@ impl<E> BreakerBuilder<OneForEach<E>> {
             extractor: Arc::new(extractor),
             name,
         };
-        let manner = Manner::new(self.judge_at);
+        let manner = Manner::new(self.judge_at, self.latency_from);
         Ok(BreakerLayer { select, manner })
     }
 }
 
 impl Manner<HttpClassifier, Respond> {
-    fn new(judge_at: JudgeAt) -> Self {
+    fn new(judge_at: JudgeAt, latency_from: LatencyFrom) -> Self {
         Self {
-            classifier: HttpClassifier,
-            judge_at,
+            judge: Judge {
+                classifier: HttpClassifier,
+                judge_at,
+            },
+            latency_from,
             on_reject: Respond::new(),
         }
     }

@@ -23,6 +23,7 @@ mod service;
 mod state;
 mod sync;
 mod telemetry;
+pub mod upload;
 mod window;
 mod word;
 
@@ -37,7 +38,8 @@ pub use self::body::ResponseBody;
 pub use self::breaker::{Breaker, Ended};
 pub use self::classify::{ClassifyError, ErrorsBy, errors_by};
 pub use self::config::{
-    BreakerConfig, ConfigError, HalfOpen, Jitter, JudgeAt, Mode, OpenTime, Throttling, Window,
+    BreakerConfig, ConfigError, HalfOpen, Jitter, JudgeAt, LatencyFrom, Mode, OpenTime, Throttling,
+    Window,
 };
 pub use self::error::CIRCUIT_OPEN;
 pub use self::future::ResponseFuture;

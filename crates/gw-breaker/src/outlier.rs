@@ -37,8 +37,9 @@
 //!   by what matters (`latency_factor`) and by what is unusual in this set.
 //!
 //! The last two need three endpoints with `min_requests` in an interval. An interval with fewer neither clears nor charges an
-//! endpoint. Only successes have a latency, since failures may be fast. Throttled requests are counted apart, ignored ones not
-//! at all.
+//! endpoint. Successes have a latency; failures have none, since they may be fast. A request that is given up when the endpoint
+//! has been waited for longer than was usual when that was last known took at least so long, and counts as that slow; one that is
+//! given up earlier says nothing. Throttled requests are counted apart, and other ignored ones not at all.
 //!
 //! # How it comes back
 //!

@@ -12,8 +12,9 @@ use crate::HttpClassifier;
 use crate::attempt::Attempt;
 use crate::body::ResponseBody;
 use crate::classify::ClassifyError;
+use crate::config::LatencyFrom;
 use crate::error::Rejected;
-use crate::future::{Manner, ResponseFuture};
+use crate::future::{Judge, ResponseFuture};
 use crate::select::{Select, Single};
 
 /// Keeps requests from an upstream that is broken. Made by a [`BreakerLayer`](crate::BreakerLayer).
@@ -23,6 +24,14 @@ pub struct BreakerService<S, K = Single, C = HttpClassifier, R = Respond> {
     select: K,
     manner: Manner<C, R>,
     readiness: Readiness,
+}
+
+/// How requests are judged and refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Manner<C, R> {
+    pub(crate) judge: Judge<C>,
+    pub(crate) latency_from: LatencyFrom,
+    pub(crate) on_reject: R,
 }
 
 /// What is known of the inner service since it was last called.
@@ -108,25 +117,37 @@ where
                     breaker.core().hub.metrics.rejected();
                     drop(breaker);
                     let rejected = Rejected::new(refused, &request);
-                    self.release();
-                    return ResponseFuture::rejected(rejected, self.manner.clone());
+                    return self.rejected(rejected);
                 }
             },
         };
         drop(breaker);
-        let attempt = admission.map(|admission| Attempt::begin(admission, request.extensions()));
+        let from = self.manner.latency_from;
+        let attempt =
+            admission.map(|admission| Attempt::begin(admission, from, request.extensions_mut()));
         if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Ready {
             return self.late(request, attempt);
         }
         let future = self.inner.call(request);
-        ResponseFuture::running(future, attempt, self.manner.clone())
+        ResponseFuture::running(future, attempt, self.manner.judge.clone())
     }
 }
 
 impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
+    #[cold]
+    fn rejected<B>(&mut self, rejected: Rejected) -> ResponseFuture<S, B, C, R>
+    where
+        S: Service<Request<B>>,
+    {
+        self.release();
+        let Manner {
+            judge, on_reject, ..
+        } = &self.manner;
+        ResponseFuture::rejected(rejected, on_reject.clone(), judge.clone())
+    }
+
     /// What the inner service has reserved for a request that is refused is not kept for the next one, which may never
     /// come.
-    #[cold]
     fn release(&mut self) {
         self.select.refresh();
         if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Unknown {
@@ -147,6 +168,6 @@ impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
         self.select.refresh();
         let spare = self.inner.clone();
         let service = mem::replace(&mut self.inner, spare);
-        ResponseFuture::late(service, request, attempt, self.manner.clone())
+        ResponseFuture::late(service, request, attempt, self.manner.judge.clone())
     }
 }

@@ -61,6 +61,10 @@ impl Classify for HttpClassifier {
 /// Failures are UNKNOWN (2), DEADLINE_EXCEEDED (4), INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15); RESOURCE_EXHAUSTED
 /// (8) is throttling; CANCELLED (1) is ignored; a stream that ends without a status has failed.
 ///
+/// UNKNOWN is what servers answer for an error that nobody gave a status, and is HTTP's 500; DEADLINE_EXCEEDED is what one
+/// answers that is too slow, and is 504. Both have clients in the game: a client may send a `grpc-timeout` that nobody can
+/// keep. Who does not trust its clients replaces that field, or brings a [`Classify`] of its own.
+///
 /// An answer with another HTTP status than 200 is not gRPC, and is judged as [`HttpClassifier`] does. A 200 whose content
 /// is not gRPC, such as a proxy's error page, has no status in its head or trailers; so it is a failure, which only the end
 /// of its stream tells.
@@ -211,10 +215,21 @@ mod tests {
         for (status, outcome) in [
             ("0", Outcome::Success),
             ("1", Outcome::Ignored),
+            ("2", Outcome::Failure),
+            ("3", Outcome::Success),
+            ("4", Outcome::Failure),
             ("5", Outcome::Success),
+            ("6", Outcome::Success),
+            ("7", Outcome::Success),
             ("8", Outcome::Throttled(None)),
+            ("9", Outcome::Success),
+            ("10", Outcome::Success),
+            ("11", Outcome::Success),
             ("12", Outcome::Success),
+            ("13", Outcome::Failure),
             ("14", Outcome::Failure),
+            ("15", Outcome::Failure),
+            ("16", Outcome::Success),
             ("x", Outcome::Failure),
         ] {
             let fields = [("grpc-status", status)];

@@ -14,8 +14,23 @@ pub trait EndpointHealth: Send + Sync {
     /// Whether endpoint `endpoint` may be picked now. If no endpoint may be, a balancer picks among all of them.
     fn is_usable(&self, endpoint: usize, now: Instant) -> bool;
 
-    /// A request to `endpoint` ended with `outcome` after `latency`, at `now`.
+    /// A request to `endpoint` ended with `outcome` at `now`, having waited `latency` for it.
     ///
-    /// A request that was dropped before it ended is reported as [`Outcome::Ignored`], with the time it had.
+    /// A request that was dropped before it ended is reported as [`Outcome::Ignored`], with the time that the endpoint had
+    /// been waited for.
     fn report(&self, endpoint: usize, outcome: Outcome, latency: Duration, now: Instant);
+
+    /// The same for a request that was sent to the endpoint at `sent`, which may be longer ago than `latency`: it was
+    /// uploaded for long, or its outcome came with the end of a stream. Without an implementation `sent` does not matter.
+    fn report_sent(
+        &self,
+        endpoint: usize,
+        outcome: Outcome,
+        sent: Instant,
+        latency: Duration,
+        now: Instant,
+    ) {
+        let _ = sent;
+        self.report(endpoint, outcome, latency, now);
+    }
 }

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod attempt;
+pub mod awaited;
 pub mod body;
 pub mod classify;
 pub mod context;

@@ -96,7 +96,8 @@ impl OutlierConfig {
 
     /// How many times the median latency of the set an endpoint must take, for it to matter; 3 unless set, from 1.5 to 1000.
     ///
-    /// An endpoint's latency is the geometric mean of its successes. Endpoints that differ by design, such as one far away,
+    /// An endpoint's latency is the geometric mean of its successes, and of what was given up when it had been waited for
+    /// longer than is usual. Endpoints that differ by design, such as one far away,
     /// need a factor above that difference.
     #[must_use]
     pub fn latency_factor(mut self, factor: f64) -> Self {

@@ -8,7 +8,9 @@ pub(super) struct Sample {
     pub(super) successes: u64,
     pub(super) failures: u64,
     pub(super) throttled: u64,
-    /// The sum of the logarithms of the latencies of those that succeeded.
+    /// Neither succeeded nor failed, but were waited for longer than is usual.
+    pub(super) given_up: u64,
+    /// The sum of the logarithms of the latencies of those that succeeded or were given up.
     pub(super) log_sum: u64,
 }
 
@@ -45,6 +47,11 @@ impl Sample {
         self.successes.saturating_add(self.failures)
     }
 
+    /// How many have a latency, if only one that is at least so long.
+    pub(super) const fn timed(&self) -> u64 {
+        self.successes.saturating_add(self.given_up)
+    }
+
     /// The share that failed, in millionths.
     pub(super) fn failure_rate(&self) -> u64 {
         // At most one, whatever the counts are.
@@ -56,7 +63,7 @@ impl Sample {
 
     /// The mean of the logarithms of the latencies: that of their geometric mean, which a few slow ones hardly move.
     pub(super) fn mean_log(&self) -> Option<u64> {
-        (self.log_sum * FINE).checked_div(self.successes)
+        (self.log_sum * FINE).checked_div(self.timed())
     }
 }
 
@@ -70,7 +77,7 @@ impl Rules {
     pub(super) fn latency(&self, sample: &Sample) -> Option<u64> {
         sample
             .mean_log()
-            .filter(|_| sample.successes >= self.min_requests)
+            .filter(|_| sample.timed() >= self.min_requests)
     }
 
     pub(super) fn usual_failure_rate(&self, rates: &mut [u64]) -> Option<Usual> {
@@ -114,6 +121,11 @@ impl Usual {
             median: center,
             hurdle: gap.max(spread.saturating_mul(deviations) / 1000),
         })
+    }
+
+    /// The median.
+    pub(super) const fn center(self) -> u64 {
+        self.median
     }
 
     /// Only upwards: nobody is ejected for being better than the others.

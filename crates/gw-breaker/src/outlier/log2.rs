@@ -28,6 +28,11 @@ pub(super) fn of_factor(thousandths: u64) -> u64 {
 
 /// The latency whose logarithm this is, to a few percent.
 pub(super) fn to_duration(log: u64) -> Duration {
+    Duration::from_nanos(to_nanos(log))
+}
+
+/// The least number of nanoseconds whose logarithm is at least this.
+pub(super) fn to_nanos(log: u64) -> u64 {
     let (mut low, mut high) = (1, u64::MAX);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -37,7 +42,7 @@ pub(super) fn to_duration(log: u64) -> Duration {
             high = middle;
         }
     }
-    Duration::from_nanos(low)
+    low
 }
 
 #[cfg(test)]

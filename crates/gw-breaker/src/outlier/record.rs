@@ -15,6 +15,8 @@ pub(super) struct Record {
     /// How many succeeded, in the high 26 bits, and the sum of the logarithms of their latencies: one addition each. The
     /// difference of two readings is right unless more than 67 million succeed in between.
     successes: AtomicU64,
+    /// The same of those that were given up when the endpoint had been waited for longer than is usual.
+    given_up: AtomicU64,
     failures: AtomicU64,
     throttled: AtomicU64,
     /// Failures in a row.
@@ -25,6 +27,7 @@ pub(super) struct Record {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
     successes: u64,
+    given_up: u64,
     failures: u64,
     throttled: u64,
 }
@@ -46,6 +49,7 @@ impl Record {
         Self {
             out_until: AtomicU64::new(0),
             successes: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             streak: AtomicU32::new(0),
@@ -64,12 +68,16 @@ impl Record {
     }
 
     pub(super) fn succeeded(&self, latency: u64) {
-        let one = (1 << SUM_BITS) | log2::of_nanos(latency);
-        self.successes.fetch_add(one, Ordering::Relaxed);
+        self.successes.fetch_add(timed(latency), Ordering::Relaxed);
         // Mostly it is 0 already, and a line that is only read stays with all who read it.
         if self.streak.load(Ordering::Relaxed) != 0 {
             self.streak.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Neither a success nor a failure: only its latency says something.
+    pub(super) fn given_up(&self, latency: u64) {
+        self.given_up.fetch_add(timed(latency), Ordering::Relaxed);
     }
 
     /// Returns how many failed in a row with this one.
@@ -97,6 +105,7 @@ impl Record {
     pub(super) fn read(&self) -> Reading {
         Reading {
             successes: self.successes.load(Ordering::Relaxed),
+            given_up: self.given_up.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             throttled: self.throttled.load(Ordering::Relaxed),
         }
@@ -107,13 +116,20 @@ impl Reading {
     /// What came in since `earlier`.
     pub(super) fn since(self, earlier: Self) -> Sample {
         let successes = self.successes.wrapping_sub(earlier.successes);
+        let given_up = self.given_up.wrapping_sub(earlier.given_up);
         Sample {
             successes: successes >> SUM_BITS,
-            log_sum: successes & SUM,
+            given_up: given_up >> SUM_BITS,
+            log_sum: (successes & SUM) + (given_up & SUM),
             failures: self.failures.wrapping_sub(earlier.failures),
             throttled: self.throttled.wrapping_sub(earlier.throttled),
         }
     }
+}
+
+/// One more, with the logarithm of its latency.
+fn timed(latency: u64) -> u64 {
+    (1 << SUM_BITS) | log2::of_nanos(latency)
 }
 
 #[cfg(test)]
@@ -127,19 +143,26 @@ mod tests {
     fn a_difference_survives_that_counters_wrap() {
         let record = Record::new();
         record.successes.store(u64::MAX - 1, Ordering::Relaxed);
+        record.given_up.store(u64::MAX - 1, Ordering::Relaxed);
         record.failures.store(u64::MAX, Ordering::Relaxed);
         let before = record.read();
         for _ in 0..1000 {
             record.succeeded(u64::MAX);
         }
+        record.given_up(u64::MAX);
         record.failed();
         record.throttled();
         let sample = record.read().since(before);
         assert_eq!(
-            (sample.successes, sample.failures, sample.throttled),
-            (1000, 1, 1)
+            (
+                sample.successes,
+                sample.given_up,
+                sample.failures,
+                sample.throttled
+            ),
+            (1000, 1, 1, 1)
         );
-        assert_eq!(sample.log_sum, 1000 * log2::MAX_LOG);
+        assert_eq!(sample.log_sum, 1001 * log2::MAX_LOG);
     }
 
     proptest! {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use super::config::Settings;
+use super::judge::{FINE, Usual};
+use super::log2;
 use super::member::Member;
 use super::record::{LAST, Record, UNHEALTHY};
 use super::snapshot::Reason;
@@ -129,14 +131,20 @@ impl Roster {
         }
     }
 
-    /// Compares the endpoints at the end of an interval, `elapsed` intervals after the last one ended.
-    pub(super) fn end_interval(&mut self, now: u64, elapsed: u64, changes: &mut Vec<Change>) {
+    /// Compares the endpoints at the end of an interval, `elapsed` intervals after the last one ended. Returns the latency that
+    /// was usual, in nanoseconds, if that is known.
+    pub(super) fn end_interval(
+        &mut self,
+        now: u64,
+        elapsed: u64,
+        changes: &mut Vec<Change>,
+    ) -> Option<u64> {
         self.settle(now, changes);
         self.members.iter_mut().for_each(Member::end_interval);
         if self.mode == Mode::Off {
-            return;
+            return None;
         }
-        self.find_suspects(now);
+        let usual = self.find_suspects(now);
         let began = now.saturating_sub(elapsed.saturating_mul(self.settings.interval));
         let calm = u32::try_from(elapsed).unwrap_or(u32::MAX);
         for member in &mut self.members {
@@ -155,9 +163,11 @@ impl Roster {
             room -= usize::from(self.eject(place, reason, now, changes));
             next += 1;
         }
+        usual.map(|usual| log2::to_nanos(usual.center() / FINE))
     }
 
-    fn find_suspects(&mut self, now: u64) {
+    /// Returns what latency is usual.
+    fn find_suspects(&mut self, now: u64) -> Option<Usual> {
         let (rules, values) = (&self.settings.rules, &mut self.scratch);
         let judged = || self.members.iter().filter(|member| member.is_in(now));
         values.clear();
@@ -205,6 +215,7 @@ impl Roster {
                 });
             }
         }
+        latencies
     }
 
     /// How many more may be ejected.

@@ -6,6 +6,7 @@ use gw_core::endpoint::EndpointHealth;
 use tokio::time::Instant;
 
 use super::config::OutlierConfig;
+use super::judge::FINE;
 use super::log2;
 use super::member::Member;
 use super::record::{LAST, Record};
@@ -35,6 +36,9 @@ struct Shared {
     interval_end: AtomicU64,
     interval: AtomicU64,
     panic_until: AtomicU64,
+    /// From which latency on a request that was given up counts as that slow: what was usual in the last interval
+    /// that could tell.
+    usual_latency: AtomicU64,
     consecutive: AtomicU32,
     off: AtomicU8,
     start: Instant,
@@ -59,6 +63,7 @@ impl Outliers {
             interval_end: AtomicU64::new(settings.interval),
             interval: AtomicU64::new(settings.interval),
             panic_until: AtomicU64::new(0),
+            usual_latency: AtomicU64::new(NOT_KNOWN),
             consecutive: AtomicU32::new(settings.consecutive),
             off: AtomicU8::new(0),
             start: Instant::now(),
@@ -249,6 +254,19 @@ impl EndpointHealth for EndpointSet {
 
     #[inline]
     fn report(&self, endpoint: usize, outcome: Outcome, latency: Duration, now: Instant) {
+        let sent = now.checked_sub(latency).unwrap_or(self.shared.start);
+        self.report_sent(endpoint, outcome, sent, latency, now);
+    }
+
+    #[inline]
+    fn report_sent(
+        &self,
+        endpoint: usize,
+        outcome: Outcome,
+        sent: Instant,
+        latency: Duration,
+        now: Instant,
+    ) {
         let shared = &*self.shared;
         let off = shared.off.load(Ordering::Relaxed) != 0;
         let Some(record) = self.records.get(endpoint).filter(|_| !off) else {
@@ -258,15 +276,20 @@ impl EndpointHealth for EndpointSet {
         if now >= shared.interval_end.load(Ordering::Relaxed) {
             shared.end_interval(now);
         }
-        let latency = nanos(latency);
-        if record.was_out(now.saturating_sub(latency)) {
+        if record.was_out(shared.nanos(sent)) {
             return;
         }
+        let latency = nanos(latency);
         match outcome {
             Outcome::Success => record.succeeded(latency),
             Outcome::Failure => shared.failed(record, now),
             Outcome::Throttled(_) => record.throttled(),
-            Outcome::Ignored => {}
+            // It would have taken longer still. Who leaves before what is usual says nothing.
+            Outcome::Ignored => {
+                if latency >= shared.usual_latency.load(Ordering::Relaxed) {
+                    record.given_up(latency);
+                }
+            }
         }
     }
 }
@@ -300,9 +323,13 @@ impl Shared {
                 .compare_exchange(end, next, Ordering::Relaxed, Ordering::Relaxed);
         if won.is_ok() {
             self.metrics.register();
-            self.change(now, |roster, changes| {
-                roster.end_interval(now, elapsed, changes);
+            let usual = self.change(now, |roster, changes| {
+                roster.end_interval(now, elapsed, changes)
             });
+            // Else it is what it was: where too many are given up to tell, that is what is to be seen.
+            if let Some(usual) = usual {
+                self.usual_latency.store(usual, Ordering::Relaxed);
+            }
         }
     }
 
@@ -361,10 +388,13 @@ impl Shared {
             requests: last.requests(),
             failures: last.failures,
             throttled: last.throttled,
-            latency: (last.successes > 0).then(|| log2::to_duration(last.log_sum / last.successes)),
+            latency: last.mean_log().map(|log| log2::to_duration(log / FINE)),
         }
     }
 }
+
+/// Longer than any latency.
+const NOT_KNOWN: u64 = u64::MAX;
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).map_or(LAST, |nanos| nanos.min(LAST))

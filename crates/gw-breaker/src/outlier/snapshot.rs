@@ -74,7 +74,8 @@ pub struct EndpointSnapshot {
     pub failures: u64,
     /// Requests in the last whole interval to which it answered that it wants less.
     pub throttled: u64,
-    /// The geometric mean of the latencies of the last interval's successes, to a few percent; `None` without any.
+    /// The geometric mean of the latencies of the last interval's successes, and of those that were given up later than is
+    /// usual, to a few percent; `None` without any.
     pub latency: Option<Duration>,
 }
 

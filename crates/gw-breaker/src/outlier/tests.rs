@@ -282,6 +282,56 @@ async fn what_was_sent_before_it_came_back_is_not_counted() {
     assert_eq!(world.usable().len(), 3);
 }
 
+/// Story: requests that a second copy overtook were dropped, and counted for nothing. So an endpoint that answered none of its
+/// requests was as good as the others, as long as hedges covered for it.
+#[tokio::test(start_paused = true)]
+async fn who_is_always_given_up_is_slow() {
+    let mut world = world(3, config());
+    let overtaken = async |world: &mut World, after| {
+        for _ in 0..200 {
+            world.set.report(1, Outcome::Ignored, after, world.now);
+            for other in [0, 2] {
+                world.set.report(other, Outcome::Success, MS, world.now);
+            }
+        }
+        world.pass(10 * SECOND).await;
+        world.report(0, Outcome::Success, 1);
+    };
+    world.interval(200, 1, 0, MS);
+    world.pass(10 * SECOND).await;
+    // Who leaves before what is usual says nothing, however many do.
+    for _ in 0..3 {
+        overtaken(&mut world, MS / 2).await;
+    }
+    let known = world.outliers.snapshot().endpoints[1].clone();
+    assert_eq!((known.requests, known.latency), (0, None));
+    overtaken(&mut world, 10 * MS).await;
+    assert_eq!(world.usable().len(), 3);
+    let latency = world.outliers.snapshot().endpoints[1].latency.unwrap();
+    assert!(latency.abs_diff(10 * MS) < MS, "{latency:?}");
+    overtaken(&mut world, 10 * MS).await;
+    assert_eq!(world.reason(1), Some(Reason::Latency));
+}
+
+/// Story: a stream that was judged at its end, and an answer to a long upload, seemed to have been sent as long ago as the
+/// head had taken. So what had been sent before an endpoint was ejected counted as news of how it was since.
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_long_before_its_latency_began_is_told_apart() {
+    let mut world = world(4, config());
+    world.fail(1, 5);
+    let sent = world.now;
+    let left = world.left(1);
+    world.pass(left + SECOND).await;
+    for _ in 0..5 {
+        world
+            .set
+            .report_sent(1, Outcome::Failure, sent, MS, world.now);
+    }
+    assert_eq!(world.usable().len(), 4);
+    world.fail(1, 1);
+    assert_eq!(world.usable().len(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_more_than_the_share_are_out_and_the_worst_go_first() {
     let mut world = world(10, config().max_percent(20).panic_below(0.0));

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::error::{Error, ErrorKind};
 use super::lease::{Lease, Stopwatch};
 use super::limits::{Limits, deadline_kind};
+use super::report::Report;
 
 /// The body of an upstream's answer, or bytes at hand.
 ///
@@ -49,6 +50,8 @@ struct Streaming {
     head: (Instant, Duration),
     /// A piece has been handed out.
     begun: bool,
+    /// What waits for the end to know the outcome.
+    report: Option<Report>,
 }
 
 impl Streaming {
@@ -61,6 +64,7 @@ impl Streaming {
             head: (came, watch.waited(came)),
             watch,
             begun: false,
+            report: None,
         }
     }
 
@@ -110,6 +114,14 @@ impl UpstreamBody {
             return Content::Ended.into();
         }
         Content::Streaming(Box::new(Streaming::new(incoming, lease, limits, watch))).into()
+    }
+
+    /// Its end says what came of the request. If it is dropped before, nothing does.
+    pub(super) fn judged_at_end(&mut self, report: Report) {
+        match &mut self.content {
+            Content::Streaming(streaming) => streaming.report = Some(report),
+            Content::Whole(_) | Content::Ended => report.ended(None),
+        }
     }
 }
 
@@ -173,6 +185,14 @@ impl http_body::Body for UpstreamBody {
             Some(Ok(frame)) => frame.is_trailers() || streaming.incoming.is_end_stream(),
             Some(Err(_)) | None => true,
         };
+        if ends && let Some(report) = streaming.report.take() {
+            match &frame {
+                Some(Ok(last)) => report.ended(last.trailers_ref()),
+                Some(Err(error)) => report.failed(error),
+                None => report.ended(None),
+            }
+        }
+        // Here it is the client that was slow, so the upstream is not judged.
         let frame = match ends || !streaming.is_late() {
             true => frame,
             false => Some(Err(streaming.cut(streaming.limits.deadline_kind))),

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use gw_core::Body;
+use gw_core::awaited::Awaited;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
 use http::header::{CONTENT_LENGTH, UPGRADE};
@@ -34,7 +35,7 @@ use crate::inbound::ClientFault;
 
 /// Sends `request`, and waits for the head of its answer.
 pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> TransportFuture {
-    let extensions = std::mem::take(request.extensions_mut());
+    let mut extensions = std::mem::take(request.extensions_mut());
     let timeouts = extensions.get().copied().unwrap_or_default();
     let deadline = extensions.get::<Deadline>().copied();
     let now = Instant::now();
@@ -44,7 +45,9 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
         true => None,
         false => extensions.get::<ClientFault>().cloned(),
     };
-    let aimed = aim(request, client, &pool, limits, now);
+    let asked_to_tell = Awaited::take(&mut extensions);
+    let awaited = pool.watcher.awaited(asked_to_tell, now);
+    let aimed = aim(request, client, awaited, &pool, limits, now);
     let slot = aimed.as_ref().ok().and_then(|_| pool.try_slot());
     let record = Record::of(&extensions).cloned();
     let mut attempts = 0;
@@ -59,7 +62,8 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     let counted = Counted::new(&pool, attempts);
     match aimed {
         Ok(aimed) => {
-            let report = pool.watcher.watch(aimed.endpoint, now);
+            let awaited = aimed.awaited.as_ref();
+            let report = pool.watcher.watch(aimed.endpoint, awaited, now);
             let running = Reported::new(run(pool, aimed, record, slot), report);
             TransportFuture::new(counted.watch(running), extensions)
         }
@@ -78,6 +82,17 @@ struct Aimed {
     limits: Limits,
     /// When the exchange began.
     began: Instant,
+    /// Says whom it waits for, if anybody wants to know.
+    awaited: Option<Awaited>,
+}
+
+impl Aimed {
+    /// It is the upstream that is waited for, from `now` on.
+    fn awaits_upstream(&self, now: Instant) {
+        if let Some(awaited) = &self.awaited {
+            awaited.starts(now);
+        }
+    }
 }
 
 /// An answer's head over HTTP/1 and the interim answers before it may have so many bytes together.
@@ -113,6 +128,7 @@ async fn run(
             slot
         }
     };
+    aimed.awaits_upstream(now);
     let mut watch = Stopwatch::new(record);
     loop {
         let checkout = match pool.try_checkout(aimed.endpoint, now)? {
@@ -137,6 +153,8 @@ async fn run(
             return Err(Error::new(ErrorKind::Setup));
         };
         watch.start_at(now);
+        // The upload says so as well, each time that it has handed something over.
+        aimed.awaits_upstream(now);
         let outcome = match &mut connection {
             Connection::Http1(it) => {
                 it.heard.limit(MAX_BEFORE_THE_ANSWER);
@@ -185,6 +203,7 @@ async fn run(
 fn aim(
     request: Request<Body>,
     client: Option<ClientFault>,
+    awaited: Option<Awaited>,
     pool: &Pool,
     limits: Limits,
     now: Instant,
@@ -209,7 +228,7 @@ fn aim(
         pool.is_http2(),
     );
     let asked = parts.headers.get(UPGRADE).cloned();
-    let (body, upload) = RequestBody::new(body, now, stated, client);
+    let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
     Ok(Box::new(Aimed {
         request: Some(Request::from_parts(parts, body)),
         upload,
@@ -217,6 +236,7 @@ fn aim(
         endpoint: number,
         limits,
         began: now,
+        awaited,
     }))
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use gw_core::awaited::Awaited;
 use gw_core::{Body, BoxError};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
@@ -58,6 +59,8 @@ struct Shared {
     state: Mutex<State>,
     /// Tells whether a failure is the client's.
     client: Option<ClientFault>,
+    /// Is told whom the exchange waits for.
+    awaited: Option<Awaited>,
 }
 
 #[derive(Debug)]
@@ -74,12 +77,13 @@ impl RequestBody {
     /// Wraps `body`; both sides count from `now`.
     ///
     /// `stated` is the length that the request's fields state where the body does not tell its own; `client` is asked
-    /// whose fault a failure is.
+    /// whose fault a failure is, and `awaited` is told whether it is the client that is waited for.
     pub(super) fn new(
         body: Body,
         now: Instant,
         stated: Option<u64>,
         client: Option<ClientFault>,
+        awaited: Option<Awaited>,
     ) -> (Self, Upload) {
         let shared = (!body.is_end_stream()).then(|| {
             let state = Mutex::new(State {
@@ -90,7 +94,11 @@ impl RequestBody {
                 connection: None,
                 exchange: None,
             });
-            Arc::new(Shared { state, client })
+            Arc::new(Shared {
+                state,
+                client,
+                awaited,
+            })
         });
         let upload = Upload(shared.clone());
         let stated = stated.map(|length| Box::new(Stated::new(length)));
@@ -186,13 +194,26 @@ impl Shared {
 
     fn asked_for_more(&self) {
         let mut state = self.lock();
-        if let Progress::Unread(since) = state.progress {
-            state.progress = Progress::Waiting(since);
+        match state.progress {
+            Progress::Unread(since) => state.progress = Progress::Waiting(since),
+            Progress::Waiting(_) => {}
+            Progress::Sent(_) => return,
+        }
+        if let Some(awaited) = &self.awaited {
+            awaited.pauses();
         }
     }
 
     fn handed_over(&self) {
-        self.lock().progress = Progress::Unread(Instant::now());
+        let now = Instant::now();
+        self.lock().progress = Progress::Unread(now);
+        self.awaits_upstream(now);
+    }
+
+    fn awaits_upstream(&self, now: Instant) {
+        if let Some(awaited) = &self.awaited {
+            awaited.starts(now);
+        }
     }
 
     fn ended(&self) {
@@ -201,7 +222,9 @@ impl Shared {
             if matches!(state.progress, Progress::Sent(_)) {
                 return;
             }
-            state.progress = Progress::Sent(Instant::now());
+            let now = Instant::now();
+            state.progress = Progress::Sent(now);
+            self.awaits_upstream(now);
             state.exchange.take()
         };
         wake(waker);
@@ -331,7 +354,7 @@ mod tests {
     use super::*;
 
     fn wrap(body: ScriptedBody, now: Instant) -> (RequestBody, Upload) {
-        RequestBody::new(Body::new(body), now, None, None)
+        RequestBody::new(Body::new(body), now, None, None, None)
     }
 
     fn no_waker() -> Context<'static> {
@@ -390,7 +413,7 @@ mod tests {
     #[test]
     fn an_ended_body_is_sent_at_once() {
         let start = Instant::now();
-        let (body, upload) = RequestBody::new(Body::empty(), start, None, None);
+        let (body, upload) = RequestBody::new(Body::empty(), start, None, None, None);
         assert!(body.is_end_stream());
         assert_eq!(upload.progress(start), Progress::Sent(start));
         assert!(upload.poll_fault(&no_waker()).is_none());

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
 use gw_core::context::UpstreamName;
 use gw_core::endpoint::EndpointHealth;
 use gw_core::{Fail, LayerError, OnReject as _, RejectContext, Rejection};
 use gw_pipeline::codes;
-use gw_pipeline::upstream::{Forward, Transport};
+use gw_pipeline::upstream::{Forward, PoolConfig, Transport};
 use gw_testkit::Gate;
+use gw_testkit::body::ScriptedBody;
 use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt as _;
@@ -214,4 +216,104 @@ async fn each_request_to_an_endpoint_is_reported_once() {
         Outcome::Ignored,
     ];
     assert_eq!(reports, expected.map(|outcome| (0, outcome)));
+}
+
+/// Story: an endpoint that answered each gRPC call with 200 and UNAVAILABLE in its trailers was taken for a healthy one,
+/// while the breaker in front of it counted failures.
+#[tokio::test]
+async fn grpc_is_reported_by_its_end() {
+    let grpc = || Reply::ok().header("content-type", "application/grpc");
+    let call = |status| grpc().chunks(["data"]).trailer("grpc-status", status);
+    let replies = [
+        call("0"),
+        call("14"),
+        call("5"),
+        call("8"),
+        // Ends without a status, or not as it should.
+        grpc().chunks(["data"]),
+        grpc().chunks(["data"]).reset(At::End),
+        grpc().header("grpc-status", "13"),
+        grpc(),
+    ];
+    let upstream = Upstream::start(in_order(replies)).await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    for number in 0..8 {
+        let answer = send(&forward, get("/")).await.unwrap();
+        if number < 6 {
+            // Nothing is known before the end.
+            assert_eq!(health.reports.lock().unwrap().len(), number);
+        }
+        let body = gw_testkit::within("the end of an answer", answer.into_body().collect());
+        _ = body.await;
+        assert_eq!(health.reports.lock().unwrap().len(), number + 1);
+    }
+    let outcomes = health.reports.lock().unwrap().clone();
+    let expected = [
+        Outcome::Success,
+        Outcome::Failure,
+        Outcome::Success,
+        Outcome::Throttled(None),
+        Outcome::Failure,
+        Outcome::Failure,
+        Outcome::Failure,
+        Outcome::Failure,
+    ];
+    assert_eq!(outcomes, expected.map(|outcome| (0, outcome)));
+}
+
+/// Story: a request that had waited long for a place, in the gateway's own queue, seemed to have waited for the upstream. So
+/// breakers opened, and endpoints were ejected, because the gateway was busy.
+#[tokio::test]
+async fn the_queue_for_a_slot_is_no_wait_for_the_upstream() {
+    let gate = Gate::new();
+    let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate))).await;
+    let one = PoolConfig {
+        max_connections: 1,
+        ..PoolConfig::default()
+    };
+    let orders = pooled(&upstream, one);
+    let forward = forward(&orders);
+    let told = || {
+        let mut request = get("/");
+        let awaited = Awaited::new(Instant::now());
+        request.extensions_mut().insert(awaited.clone());
+        (awaited, tokio::spawn(forward.clone().oneshot(request)))
+    };
+    let (first, first_answer) = told();
+    gate.reached(1).await;
+    assert!(first.since().is_some());
+    let (second, second_answer) = told();
+    until("the second to be queued", &orders, |it| {
+        it.snapshot().queued == 1
+    })
+    .await;
+    assert_eq!(second.since(), None);
+    gate.open();
+    for answer in [first_answer, second_answer] {
+        let answer = answer.await.unwrap().unwrap();
+        text(answer).await;
+    }
+    assert!(second.since() > first.since());
+}
+
+/// Story: a client that sent its request slowly made the upstream look slow.
+#[tokio::test]
+async fn the_client_is_not_the_upstream() {
+    let gate = Gate::new();
+    let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate))).await;
+    let forward = forward(&plain(&upstream));
+    let (body, control) = ScriptedBody::script().data("a").hold().data("b").build();
+    let mut request = post(body);
+    let begun = Instant::now();
+    let awaited = Awaited::new(begun);
+    request.extensions_mut().insert(awaited.clone());
+    let answer = tokio::spawn(forward.clone().oneshot(request));
+    control.held().await;
+    assert_eq!(awaited.since(), None);
+    let resumed = Instant::now();
+    control.resume();
+    gate.reached(1).await;
+    assert!(awaited.since().unwrap() >= resumed);
+    gate.open();
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
 }

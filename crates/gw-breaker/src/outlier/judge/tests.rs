@@ -172,13 +172,13 @@ fn chance_is_below_one_in_a_million() {
 proptest! {
     #[test]
     fn nothing_overflows(
-        samples in proptest::collection::vec((0u64.., 0u64.., 0u64..1 << 38), 0..20),
+        samples in proptest::collection::vec((0u64.., 0u64.., 0u64.., 0u64..1 << 39), 0..20),
         deviations in 0u64..1_000_000_000,
     ) {
         let rules = Rules { deviations, ..rules() };
         let samples: Vec<_> = samples
             .into_iter()
-            .map(|(successes, failures, log_sum)| Sample { successes, failures, throttled: 0, log_sum })
+            .map(|(successes, failures, given_up, log_sum)| Sample { successes, failures, throttled: 0, given_up, log_sum })
             .collect();
         let mut rates: Vec<_> = samples.iter().filter_map(|s| rules.failure_rate(s)).collect();
         let mut latencies: Vec<_> = samples.iter().filter_map(|s| rules.latency(s)).collect();

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use gw_breaker::outlier::{OutlierConfig, Outliers};
 use gw_breaker::{
-    BreakerConfig, BreakerLayer, ContentClassifier, Fail, HalfOpen, Mode, OpenTime, Single, Window,
+    BreakerConfig, BreakerLayer, ContentClassifier, Fail, HalfOpen, LatencyFrom, Mode, OpenTime,
+    Single, Window,
 };
 
 use super::super::Fault;
@@ -27,6 +28,8 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
         ));
     let layer = BreakerLayer::builder(name)
         .config(config)
+        // Neither a slow client nor the gateway's own queue is a slow upstream.
+        .latency_from(LatencyFrom::Sent)
         .mode(mode(written.mode))
         .build()
         .map_err(|error| {

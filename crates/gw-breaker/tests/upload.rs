@@ -1,0 +1,188 @@
+//! Whose time it is that a call takes: the client's or the upstream's.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use gw_breaker::upload::UploadLayer;
+use gw_breaker::{BreakerHandle, BreakerLayer, HttpClassifier, LatencyFrom, Snapshot};
+use gw_testkit::body::ScriptedBody;
+use gw_testkit::gw_core::Body;
+use gw_testkit::gw_core::awaited::Awaited;
+use gw_testkit::gw_core::context::Deadline;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use support::{SECOND, config};
+use tokio::time::{Instant, sleep, timeout};
+use tower::{Layer as _, ServiceExt as _};
+
+fn layer(latency_from: LatencyFrom) -> (BreakerLayer, BreakerHandle) {
+    let layer = BreakerLayer::builder("orders")
+        .config(config().slow_rate(0.5, SECOND).min_calls(100))
+        .latency_from(latency_from)
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    (layer, handle)
+}
+
+/// What is left behind by a request to a handler that reads all of the body and then works for so long, whose client leaves
+/// when its patience is over.
+async fn after(
+    latency_from: LatencyFrom,
+    body: Body,
+    work: Duration,
+    patience: Duration,
+) -> Snapshot {
+    let (layer, handle) = layer(latency_from);
+    let handler = tower::service_fn(move |request: Request<_>| async move {
+        assert!(request.extensions().get::<Awaited>().is_none());
+        let body: gw_breaker::upload::RequestBody<Body> = request.into_body();
+        body.collect().await.unwrap();
+        sleep(work).await;
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let mut request = Request::new(body);
+    let deadline = Deadline::at(Instant::now() + 10 * SECOND);
+    request.extensions_mut().insert(deadline);
+    let service = layer.layer(UploadLayer.layer(handler));
+    let answer = timeout(patience, service.oneshot(request)).await;
+    drop(answer);
+    handle.snapshot()
+}
+
+/// It comes in two parts, so long apart.
+fn uploaded_in(time: Duration) -> Body {
+    let (body, control) = ScriptedBody::script()
+        .data("slow")
+        .hold()
+        .data("ly")
+        .build();
+    tokio::spawn(async move {
+        sleep(time).await;
+        control.resume();
+    });
+    Body::new(body)
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Story: clients that uploaded slowly made slow calls of theirs, and a few of them opened the breaker for everybody.
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_is_not_the_upstreams() {
+    let moment = SECOND / 10;
+    let done = after(LatencyFrom::Sent, uploaded_in(5 * SECOND), moment, HOUR).await;
+    assert_eq!((done.calls, done.slow), (1, 0));
+    let done = after(LatencyFrom::Sent, uploaded_in(5 * SECOND), SECOND, HOUR).await;
+    assert_eq!((done.calls, done.slow), (1, 1));
+    // Without a body there is nothing to wait for.
+    let done = after(LatencyFrom::Sent, Body::empty(), SECOND, HOUR).await;
+    assert_eq!((done.calls, done.slow), (1, 1));
+    // Nor does it take any help to measure the whole of it.
+    let done = after(LatencyFrom::Call, uploaded_in(5 * SECOND), moment, HOUR).await;
+    assert_eq!((done.calls, done.slow), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_its_upload_leaves_nothing() {
+    // Not even when the deadline has passed meanwhile: it was the client that was waited for.
+    for patience in [5, 11] {
+        let left = after(
+            LatencyFrom::Sent,
+            uploaded_in(HOUR),
+            SECOND,
+            patience * SECOND,
+        )
+        .await;
+        assert_eq!((left.calls, left.consecutive_failures), (0, 0));
+    }
+    let left = after(LatencyFrom::Sent, uploaded_in(5 * SECOND), HOUR, 7 * SECOND).await;
+    assert_eq!(
+        (left.calls, left.slow, left.consecutive_failures),
+        (1, 1, 0)
+    );
+    let late = after(
+        LatencyFrom::Sent,
+        uploaded_in(5 * SECOND),
+        HOUR,
+        11 * SECOND,
+    )
+    .await;
+    assert_eq!(
+        (late.calls, late.slow, late.consecutive_failures),
+        (1, 1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_wants_is_not_waited_for() {
+    let (layer, handle) = layer(LatencyFrom::Sent);
+    let handler = tower::service_fn(async |request: Request<_>| {
+        let mut body: gw_breaker::upload::RequestBody<Body> = request.into_body();
+        body.frame().await.unwrap().unwrap();
+        assert!(timeout(SECOND / 10, body.frame()).await.is_err());
+        drop(body);
+        sleep(SECOND).await;
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let service = layer.layer(UploadLayer.layer(handler));
+    let request = Request::new(uploaded_in(HOUR));
+    service.oneshot(request).await.unwrap();
+    assert_eq!(handle.snapshot().slow, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_says_whom_it_waits_for() {
+    for (in_queue, slow) in [(true, 0), (false, 1)] {
+        let (layer, handle) = layer(LatencyFrom::Sent);
+        let pool = tower::service_fn(move |mut request: Request<()>| async move {
+            let awaited = Awaited::take(request.extensions_mut()).unwrap();
+            if in_queue {
+                awaited.pauses();
+            }
+            sleep(5 * SECOND).await;
+            if in_queue {
+                awaited.starts(Instant::now());
+            }
+            sleep(SECOND / 2).await;
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let request = || Request::new(());
+        layer.layer(pool).oneshot(request()).await.unwrap();
+        assert_eq!(handle.snapshot().slow, slow);
+        // Whoever leaves the queue leaves nothing.
+        let waits = layer.layer(pool).oneshot(request());
+        assert!(timeout(3 * SECOND, waits).await.is_err());
+        assert_eq!(handle.snapshot().slow, 2 * slow);
+    }
+}
+
+/// Where nobody measures, nothing is in the way.
+#[tokio::test(start_paused = true)]
+async fn requests_pass_as_they_are() {
+    let script = ScriptedBody::script()
+        .data("a")
+        .hold()
+        .trailers([("x-checksum", "1")]);
+    let (body, control) = script.build();
+    control.resume();
+    let echo =
+        tower::service_fn(async |request: Request<_>| Ok::<_, Infallible>(request.into_body()));
+    let upload = UploadLayer.layer(echo);
+    let body: gw_breaker::upload::RequestBody<_> =
+        upload.oneshot(Request::new(body)).await.unwrap();
+    let collected = body.collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["x-checksum"], "1");
+    assert_eq!(collected.to_bytes(), "a");
+}
+
+#[test]
+fn auto_traits() {
+    use static_assertions::assert_impl_all;
+    assert_impl_all!(UploadLayer: Clone, Send, Sync);
+    assert_impl_all!(gw_breaker::upload::Upload<()>: Clone, Send, Sync);
+    assert_impl_all!(gw_breaker::upload::RequestBody<Body>: Send);
+    assert_impl_all!(BreakerLayer<gw_breaker::Single, HttpClassifier>: Clone, Send, Sync);
+}
