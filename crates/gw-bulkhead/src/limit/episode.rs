@@ -8,6 +8,8 @@ use super::baseline::Mean;
 #[derive(Debug, Clone)]
 pub(super) struct Episode {
     /// Where it began.
+    top: f64,
+    /// Where it was last seen that going down helps, or where it began.
     limit: f64,
     /// The latency there.
     high: Mean,
@@ -40,6 +42,7 @@ impl Episode {
 
     pub(super) fn new(limit: f64) -> Self {
         Self {
+            top: limit,
             limit,
             high: Mean::default(),
             low: Mean::default(),
@@ -51,6 +54,11 @@ impl Episode {
     /// The limit does not go below.
     pub(super) fn floor(&self) -> f64 {
         self.limit / 2.0
+    }
+
+    /// Where it began.
+    pub(super) const fn top(&self) -> f64 {
+        self.top
     }
 
     pub(super) const fn is_futile(&self) -> bool {
@@ -79,7 +87,11 @@ impl Episode {
             .zip(self.low.value())
             .is_none_or(|(high, low)| (high / low).log2() >= Self::FALL);
         if fell {
-            *self = Self::new(limit);
+            let top = self.top;
+            *self = Self {
+                top,
+                ..Self::new(limit)
+            };
             return Verdict::Shrink;
         }
         self.futile = true;

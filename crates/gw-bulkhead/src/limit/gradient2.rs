@@ -20,8 +20,9 @@ use crate::config::ConfigError;
 ///   A degradation is not taken for normal faster than that, and not at all while the lane is full.
 /// - A baseline that was learnt from a queue is put right by probes: the first one begins a second or so after the lane is
 ///   full, the others every [`Gradient2::probe_every`].
-/// - A latency that does not depend on the number of requests halves the limit. It does not collapse: less would only be
-///   less. Drops may bring it down to its least.
+/// - A latency that does not depend on the number of requests halves the limit at most. It does not collapse: less would only be
+///   less. What was so given up is taken back, by a doubling in [`Gradient2::doubling`] at most and to where it began, while
+///   answers take no longer than a probe saw them take where nobody queues. Drops may bring the limit down to its least.
 #[derive(Debug, Clone)]
 pub struct Gradient2 {
     tolerance: f64,
@@ -42,6 +43,8 @@ pub struct Gradient2 {
     ground: Option<Ground>,
     next_probe: Duration,
     interval: Duration,
+    /// When the last window with too long answers ended.
+    recovered: Duration,
 }
 
 impl Default for Gradient2 {
@@ -61,6 +64,7 @@ impl Default for Gradient2 {
             ground: None,
             next_probe: Duration::ZERO,
             interval: Self::FIRST_PROBE,
+            recovered: Duration::ZERO,
         }
     }
 }
@@ -72,6 +76,10 @@ impl Gradient2 {
     const GROWTH: f64 = 4.0;
     /// How many samples the moving mean of the latency reaches back.
     const RECENT: f64 = 100.0;
+    /// So many times the latency where nobody queues is no longer than that.
+    const NO_LONGER: f64 = 1.1;
+    /// What passed without a look at the latency counts as no more time than this.
+    const LONGEST: Duration = Duration::from_secs(10);
 
     /// How many times its baseline an answer may take before the limit goes down: from 1.1 to 10, 1.5 by default.
     #[must_use]
@@ -171,6 +179,7 @@ impl Gradient2 {
 
     fn shrink(&mut self, gradient: f64, latency: f64, window: &Window) -> bool {
         self.first_rise = false;
+        self.recover(window);
         let free = self
             .ground
             .filter(|ground| latency <= self.tolerance * ground.latency)
@@ -193,6 +202,25 @@ impl Gradient2 {
                 false
             }
             Verdict::Measure | Verdict::Hold => false,
+        }
+    }
+
+    /// Takes back, slowly, what was given up for nothing: no more than there was when answers began to take too long, and while
+    /// they take no longer than they do where a probe saw that nobody queues. Who shares a backend sees the others' queue there,
+    /// so it is for what was had before that this asks, and not for more.
+    fn recover(&mut self, window: &Window) {
+        let since = std::mem::replace(&mut self.recovered, window.at);
+        if let (Some(episode), Some(ground), Some(recent)) =
+            (&self.episode, &mut self.ground, self.recent)
+            && window.drops() == 0.0
+            && self.exact <= ground.limit
+            && self.exact < episode.top()
+            && recent <= Self::NO_LONGER * ground.latency
+        {
+            let passed = window.at.saturating_sub(since).min(Self::LONGEST);
+            let factor = (passed.as_secs_f64() / self.doubling.as_secs_f64()).exp2();
+            self.exact = (self.exact * factor).min(episode.top());
+            ground.limit = ground.limit.max(self.exact);
         }
     }
 

@@ -24,7 +24,8 @@ pub(super) struct Probe {
     steps: u32,
 }
 
-/// Where nobody queued when it was last looked at: as many as this in flight, and answers that took this long.
+/// Where nobody queued when it was last looked at: as many as this in flight, and answers that took this long. Above what a
+/// probe saw itself it is what Little's law makes of it, or what was tried since.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ground {
     pub(super) limit: f64,
@@ -135,22 +136,26 @@ impl Probe {
     pub(super) fn ground(&self, latency: f64) -> Ground {
         // If even the first step changed nothing, there was no queue before it either.
         let limit = if self.found_queue() {
-            self.limit
+            self.without_queue(latency)
         } else {
             self.before
         };
         Ground { limit, latency }
     }
 
-    /// The limit to go on from, now that the ground was reached with this latency. What is answered without a queue is
-    /// what was answered before, times how long that takes; above it there is the room that a limit may have.
+    /// The limit to go on from, now that the ground was reached with this latency: above what is answered without a queue there
+    /// is the room that a limit may have.
     pub(super) fn after(&self, ground: f64, tolerance: f64) -> f64 {
         if self.found_queue() {
-            let without_queue = self.before * ground / self.crowded;
-            self.before.min(without_queue * tolerance)
+            self.before.min(self.without_queue(ground) * tolerance)
         } else {
             self.before
         }
+    }
+
+    /// How many are in flight where as much is answered as before, and nobody queues (Little's law).
+    fn without_queue(&self, ground: f64) -> f64 {
+        self.before * (ground / self.crowded).min(1.0)
     }
 }
 
@@ -188,6 +193,16 @@ mod tests {
             let after = probe.after(1.0, 1.5);
             assert!((after - 150.0_f64.min(limit)).abs() < 1e-9, "{after}");
         }
+    }
+
+    #[test]
+    fn nobody_queues_where_as_much_is_answered_without_a_queue() {
+        for limit in [150.0, 400.0, 2000.0] {
+            let ground = probed(limit).ground(1.0);
+            assert!((ground.limit - 100.0).abs() < 1e-9, "{ground:?}");
+        }
+        // A latency above what it was says that something else has changed.
+        assert_eq!(probed(150.0).ground(9.0).limit, 150.0);
     }
 
     #[test]
