@@ -310,6 +310,7 @@ impl Debtor {
 // A panic under these locks cannot leave a shard half changed in a way that matters (nothing in there calls foreign
 // code), and a limiter that is poisoned would take the gateway down: go on.
 
+#[inline(always)]
 fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
     shard.read().unwrap_or_else(PoisonError::into_inner)
 }

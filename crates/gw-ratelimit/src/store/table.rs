@@ -69,7 +69,7 @@ impl Table {
         self.len
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, key: KeyHash) -> Option<&Word> {
         let mut at = self.home(key.bits());
         // Ends: the table is never more than three quarters full.

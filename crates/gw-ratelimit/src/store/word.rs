@@ -25,7 +25,7 @@ impl Word {
 
     /// Decides and charges in one step. `None` if other threads got in between each time: then the caller takes the
     /// lock that keeps them out, and uses [`Word::charge_alone`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn charge(&self, algorithm: &Algorithm, cost: u32, now: u64) -> Option<Verdict> {
         match algorithm {
             Algorithm::Gcra(gcra) => self.charge_by(|seen| gcra.decide(seen, now, cost)),
@@ -39,7 +39,7 @@ impl Word {
         self.charge_by(|seen| window.decide(seen, now, cost))
     }
 
-    #[inline]
+    #[inline(always)]
     fn charge_by(&self, decide: impl Fn(u64) -> Verdict) -> Option<Verdict> {
         let mut seen = self.get();
         for _ in 0..Self::TRIES {
