@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use gw_core::context::PeerAddr;
-use http::{Extensions, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -33,9 +33,7 @@ pub(super) struct Requests<S> {
     // threads count. Borrowed only within `call`, which does not call itself.
     service: RefCell<S>,
     link: Arc<Link>,
-    /// What holds for each request of the connection, and room for what the stages put beside it: a clone of it becomes
-    /// the request's extensions.
-    facts: Extensions,
+    peer: PeerAddr,
     protocol: Protocol,
     /// Checked here for HTTP/2 only: for HTTP/1, hyper does it while it reads.
     max_headers: usize,
@@ -49,12 +47,10 @@ impl<S> Requests<S> {
         protocol: Protocol,
         max_headers: usize,
     ) -> Self {
-        let mut facts = roomy();
-        facts.insert(PeerAddr(peer));
         Self {
             service: RefCell::new(service),
             link,
-            facts,
+            peer: PeerAddr(peer),
             protocol,
             max_headers,
         }
@@ -111,8 +107,9 @@ where
             State::Refused
         } else {
             let extensions = request.extensions_mut();
-            let earlier = mem::replace(extensions, self.facts.clone());
+            let earlier = mem::replace(extensions, roomy());
             extensions.extend(earlier);
+            extensions.insert(self.peer);
             match self.protocol {
                 Protocol::Http1 => self.start(request),
                 // hyper calls on the connection's task. A panic there would end all streams; it belongs to this one's.

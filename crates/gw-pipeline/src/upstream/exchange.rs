@@ -24,6 +24,7 @@ use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, MAX_HEAD, Pool};
 use super::report::Reported;
+use super::slots::Slot;
 use super::target::InvalidHost;
 use super::telemetry::Counted;
 use super::timer::Timer;
@@ -34,28 +35,32 @@ use crate::inbound::ClientFault;
 /// Sends `request`, and waits for the head of its answer.
 pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> TransportFuture {
     let extensions = std::mem::take(request.extensions_mut());
-    let record = Record::of(&extensions).cloned();
-    let mut attempts = 0;
-    if let Some(record) = &record {
-        record.update(|exchange| {
-            exchange.upstream = Some(pool.name.clone());
-            attempts = exchange.attempts;
-        });
-    }
     let timeouts = extensions.get().copied().unwrap_or_default();
     let deadline = extensions.get::<Deadline>().copied();
     let now = Instant::now();
     let limits = Limits::new(now, timeouts, deadline, pool.settings.send_timeout);
-    let counted = Counted::new(&pool, attempts);
     // Nobody asks about a body that is not there.
     let client = match request.body().is_end_stream() {
         true => None,
         false => extensions.get::<ClientFault>().cloned(),
     };
-    match aim(request, client, &pool, limits, now) {
+    let aimed = aim(request, client, &pool, limits, now);
+    let slot = aimed.as_ref().ok().and_then(|_| pool.try_slot());
+    let record = Record::of(&extensions).cloned();
+    let mut attempts = 0;
+    if let Some(record) = &record {
+        // At once where there is a slot: each look at the record takes its lock.
+        record.update(|exchange| {
+            exchange.upstream = Some(pool.name.clone());
+            attempts = exchange.attempts;
+            exchange.attempts += u32::from(slot.is_some());
+        });
+    }
+    let counted = Counted::new(&pool, attempts);
+    match aimed {
         Ok(aimed) => {
             let report = pool.watcher.watch(aimed.endpoint, now);
-            let running = Reported::new(run(pool, aimed, record), report);
+            let running = Reported::new(run(pool, aimed, record, slot), report);
             TransportFuture::new(counted.watch(running), extensions)
         }
         Err(error) => TransportFuture::new(counted.watch(ready(Err(error))), extensions),
@@ -81,7 +86,7 @@ struct Aimed {
 /// until the attempt's time is over. Over HTTP/2 they cannot be seen from here, and that time is the only bound.
 const MAX_BEFORE_THE_ANSWER: u64 = 2 * MAX_HEAD as u64;
 
-/// Has the exchange.
+/// Has the exchange. The first `slot` that is free is taken by the caller, if there is one.
 ///
 /// The future is allocated for each request, so it must not be large: what is large and must be moved is boxed, and so
 /// is all that only those need who have to wait for a place or a connection.
@@ -93,20 +98,21 @@ async fn run(
     pool: Arc<Pool>,
     mut aimed: Box<Aimed>,
     record: Option<Record>,
+    slot: Option<Slot>,
 ) -> Result<Response<UpstreamBody>, Error> {
     // Read anew only after a wait: a look at the clock costs as much as some hundred instructions.
     let mut now = aimed.began;
-    let slot = match pool.try_slot() {
+    let slot = match slot {
         Some(slot) => slot,
         None => {
             let slot = Box::pin(pool.slot(&aimed.limits)).await?;
             now = Instant::now();
+            if let Some(record) = &record {
+                record.update(|exchange| exchange.attempts += 1);
+            }
             slot
         }
     };
-    if let Some(record) = &record {
-        record.update(|exchange| exchange.attempts += 1);
-    }
     let mut watch = Stopwatch::new(record);
     loop {
         let checkout = match pool.try_checkout(aimed.endpoint, now)? {

@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::Upstream;
 use super::after::After;
 use super::error::{Error, ErrorKind};
-use super::forwarded::{self, Hop};
+use super::forwarded::{self, Hop, LastFrom};
 use super::future::ResponseFuture;
 use super::hop_by_hop::{self, accepts_trailers, strip};
 use super::permit::UpstreamPermit;
@@ -69,11 +69,21 @@ use crate::timeouts::PassErrorBodies;
 #[derive(Debug)]
 pub struct Forward<S = Transport> {
     shared: Arc<Shared<S>>,
+    last: Last<S>,
+}
+
+/// What an instance keeps of its last request. An instance serves the requests of one connection, which are much alike.
+#[derive(Debug)]
+struct Last<S> {
+    /// The way through the layers in front of the upstream with this number.
+    stack: Option<(usize, S)>,
+    from: LastFrom,
 }
 
 #[derive(Debug, Clone)]
 struct Shared<S> {
-    upstreams: BTreeMap<UpstreamName, Upstream<S>>,
+    /// In the order of their names.
+    upstreams: Vec<Upstream<S>>,
     trusted: TrustedProxies,
     scheme: &'static str,
     pseudonym: Pseudonym,
@@ -82,10 +92,22 @@ struct Shared<S> {
     upgrades: Vec<Box<str>>,
 }
 
+// By hand: a clone is for other requests than those before.
 impl<S> Clone for Forward<S> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            last: Last::default(),
+        }
+    }
+}
+
+// By hand: a derive would ask for a default of the layers.
+impl<S> Default for Last<S> {
+    fn default() -> Self {
+        Self {
+            stack: None,
+            from: LastFrom::default(),
         }
     }
 }
@@ -105,8 +127,9 @@ impl<S: Clone> Forward<S> {
             }
         }
         Ok(Self {
+            last: Last::default(),
             shared: Arc::new(Shared {
-                upstreams: by_name,
+                upstreams: by_name.into_values().collect(),
                 trusted: TrustedProxies::none(),
                 scheme: "http",
                 pseudonym: Pseudonym::random(),
@@ -206,10 +229,19 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        match self.shared.prepare(&mut parts, body.is_end_stream()) {
-            Ok(Step::Send { upstream, after }) => {
+        let Self { shared, last } = self;
+        match shared.prepare(&mut parts, body.is_end_stream(), &mut last.from) {
+            Ok(Step::Send {
+                number,
+                upstream,
+                after,
+            }) => {
                 let request = Request::from_parts(parts, erase(body));
-                ResponseFuture::sending(upstream.send_erased(UpstreamPermit::new(), request), after)
+                let same = last.stack.take().filter(|(of, _)| *of == number);
+                let mut stack = same.map(|(_, stack)| stack);
+                let sending = upstream.send_erased(UpstreamPermit::new(), &mut stack, request);
+                last.stack = stack.map(|stack| (number, stack));
+                ResponseFuture::sending(sending, after)
             }
             Ok(Step::Confirm) => ResponseFuture::decided(Ok(no_content())),
             Err(rejection) => ResponseFuture::decided(Err(rejection)),
@@ -227,6 +259,7 @@ static SPECIAL: LazyLock<Names> = LazyLock::new(|| {
 
 enum Step<'a, S> {
     Send {
+        number: usize,
         upstream: &'a Upstream<S>,
         after: After,
     },
@@ -248,8 +281,13 @@ fn no_content<B: From<Bytes>>() -> Response<B> {
 
 impl<S> Shared<S> {
     /// Makes a client's request one of the gateway's own, or answers it.
-    fn prepare(&self, parts: &mut Parts, bodiless: bool) -> Result<Step<'_, S>, Rejection> {
-        let upstream = self.upstream(parts)?;
+    fn prepare(
+        &self,
+        parts: &mut Parts,
+        bodiless: bool,
+        last: &mut LastFrom,
+    ) -> Result<Step<'_, S>, Rejection> {
+        let (number, upstream) = self.upstream(parts)?;
         // TRACE would be reflected, with all credentials in it.
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(not_allowed());
@@ -275,7 +313,7 @@ impl<S> Shared<S> {
         if special {
             strip(&mut parts.headers, &self.protected);
         }
-        self.add_own_fields(parts, special)?;
+        self.add_own_fields(parts, special, last)?;
         if trailers && is_grpc(&parts.headers) {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(TE, trailers);
@@ -288,13 +326,21 @@ impl<S> Shared<S> {
             pass_error_bodies,
             wanted: wanted.map(Box::new),
         };
-        Ok(Step::Send { upstream, after })
+        Ok(Step::Send {
+            number,
+            upstream,
+            after,
+        })
     }
 
-    fn upstream(&self, parts: &Parts) -> Result<&Upstream<S>, Rejection> {
+    fn upstream(&self, parts: &Parts) -> Result<(usize, &Upstream<S>), Rejection> {
         let name = parts.extensions.get::<UpstreamName>();
-        let upstream = name.and_then(|name| self.upstreams.get(name));
-        upstream.ok_or_else(|| {
+        let numbered = name.and_then(|name| {
+            let number = self.upstreams.binary_search_by(|it| it.name().cmp(name));
+            let number = number.ok()?;
+            Some((number, self.upstreams.get(number)?))
+        });
+        numbered.ok_or_else(|| {
             let cause = match name {
                 Some(name) => format!("there is no upstream `{name}`"),
                 None => "no stage has named an upstream".to_owned(),
@@ -304,7 +350,12 @@ impl<S> Shared<S> {
     }
 
     /// `special` is false if no proxy on the way has said anything.
-    fn add_own_fields(&self, parts: &mut Parts, special: bool) -> Result<(), Rejection> {
+    fn add_own_fields(
+        &self,
+        parts: &mut Parts,
+        special: bool,
+        last: &mut LastFrom,
+    ) -> Result<(), Rejection> {
         self.pseudonym.add_to(&mut parts.headers, parts.version);
         let host = requested_host(parts).map_err(|_| Rejection::new(&codes::MALFORMED_REQUEST))?;
         let peer = peer_addr(&parts.extensions).ok().map(|peer| peer.ip());
@@ -318,7 +369,7 @@ impl<S> Shared<S> {
         if special {
             hop.forget_others(&mut parts.headers);
         }
-        hop.add_to(&mut parts.headers);
+        hop.add_to(&mut parts.headers, last);
         if let Some(id) = parts.extensions.get::<RequestId>() {
             let id = id.header_value().clone();
             parts.headers.insert(&self.request_id, id);

@@ -57,12 +57,11 @@ impl Hop<'_> {
     /// [forgotten](Self::forget_others).
     ///
     /// `Forwarded` is continued if a trusted proxy began it, and never begun: an upstream reads one of the two.
-    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
-        let from = self.from.map(|from| text(from.to_canonical()));
+    pub(super) fn add_to(&self, headers: &mut HeaderMap, last: &mut LastFrom) {
         if !self.trusted {
             // Nothing of it is left, so there is nothing to look for.
-            if let Some(value) = from.and_then(|from| value(from.into_bytes())) {
-                headers.insert(FOR, value);
+            if let Some(line) = self.from.and_then(|from| last.line(from)) {
+                headers.insert(FOR, line);
             }
             headers.insert(PROTO, HeaderValue::from_static(self.scheme));
             if let Some(host) = self.host {
@@ -70,8 +69,8 @@ impl Hop<'_> {
             }
             return;
         }
-        if let Some(from) = from {
-            append(headers, FOR, &from);
+        if let Some(from) = self.from {
+            append(headers, FOR, &text(from.to_canonical()));
         }
         if headers.contains_key(FORWARDED) {
             append(headers, FORWARDED, &self.element());
@@ -98,6 +97,23 @@ impl Hop<'_> {
         }
         _ = write!(element, ";proto={}", self.scheme);
         element
+    }
+}
+
+/// Who called last, and the line that says so: on one connection it is always the same.
+#[derive(Debug, Default)]
+pub(super) struct LastFrom(Option<(IpAddr, HeaderValue)>);
+
+impl LastFrom {
+    fn line(&mut self, from: IpAddr) -> Option<HeaderValue> {
+        if let Some((last, line)) = &self.0
+            && *last == from
+        {
+            return Some(line.clone());
+        }
+        let line = value(text(from.to_canonical()).into_bytes())?;
+        self.0 = Some((from, line.clone()));
+        Some(line)
     }
 }
 
@@ -164,7 +180,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         hop.forget_others(&mut headers);
-        hop.add_to(&mut headers);
+        hop.add_to(&mut headers, &mut LastFrom::default());
         headers
     }
 
@@ -207,6 +223,22 @@ mod tests {
         assert_eq!(headers["x-forwarded-host"], "first.example");
         assert!(!headers.contains_key("x-real-ip"));
         assert!(!pass(&hop, &[]).contains_key("forwarded"));
+    }
+
+    #[test]
+    fn the_line_is_that_of_who_called_now() {
+        let mut last = LastFrom::default();
+        for from in ["203.0.113.9", "203.0.113.9", "2001:db8::1", "203.0.113.9"] {
+            let hop = Hop {
+                from: Some(from.parse().unwrap()),
+                trusted: false,
+                scheme: "http",
+                host: None,
+            };
+            let mut headers = HeaderMap::new();
+            hop.add_to(&mut headers, &mut last);
+            assert_eq!(headers["x-forwarded-for"], from);
+        }
     }
 
     #[test]

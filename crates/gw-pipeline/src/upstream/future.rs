@@ -56,6 +56,13 @@ impl Future for TransportFuture {
     }
 }
 
+#[cfg(feature = "server")]
+impl Drop for TransportFuture {
+    fn drop(&mut self) {
+        crate::room::give_back(std::mem::take(&mut self.extensions));
+    }
+}
+
 impl fmt::Debug for TransportFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransportFuture").finish_non_exhaustive()
@@ -86,12 +93,21 @@ pin_project! {
 }
 
 impl<S: Service<Request<Body>, Error: Into<Rejection>>> SendFuture<S> {
-    pub(super) fn new(mut service: S, request: Request<Body>) -> Self {
-        // Most services are ready at once. One that is not is asked again with a waker that wakes.
+    /// Sends by the service in `place`, or a fresh one, and leaves it there if it can take another request.
+    pub(super) fn new(
+        place: &mut Option<S>,
+        fresh: impl FnOnce() -> S,
+        request: Request<Body>,
+    ) -> Self {
+        let mut service = place.take().unwrap_or_else(fresh);
+        // Most services are ready at once. One that is not goes with its request, which asks it again with a waker that
+        // wakes.
         let state = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Sending::Called {
-                future: service.call(request),
-            },
+            Poll::Ready(Ok(())) => {
+                let future = service.call(request);
+                *place = Some(service);
+                Sending::Called { future }
+            }
             Poll::Ready(Err(error)) => Sending::Failed {
                 rejection: Some(Box::new(error.into())),
             },

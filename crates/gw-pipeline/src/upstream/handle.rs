@@ -111,20 +111,24 @@ impl<S> Upstream<S> {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.send_erased(permit, request.map(erase))
+        self.send_erased(permit, &mut None, request.map(erase))
     }
 
     /// [`send`](Self::send) for a request whose body has its one type: one move of a large thing less.
+    ///
+    /// `stack` is what is left of an earlier request's way through the layers, and serves this one if it can: to clone it
+    /// is to count references that all threads count.
     pub(super) fn send_erased<ResB>(
         &self,
         permit: UpstreamPermit,
+        stack: &mut Option<S>,
         request: Request<Body>,
     ) -> SendFuture<S>
     where
         S: Service<Request<Body>, Response = Response<ResB>, Error: Into<Rejection>> + Clone,
     {
         permit.use_up();
-        SendFuture::new(self.stack.clone(), request)
+        SendFuture::new(stack, || self.stack.clone(), request)
     }
 }
 
