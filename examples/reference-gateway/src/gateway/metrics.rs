@@ -2,19 +2,21 @@
 
 mod counting;
 mod histogram;
+mod scalar;
+mod shards;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use self::counting::{Counting, Histograms};
+use self::counting::{Counted, Counting};
 
 /// The registry of this process, which the layers count into.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     exporter: PrometheusHandle,
-    histograms: Arc<Histograms>,
+    counted: Arc<Counted>,
 }
 
 impl Metrics {
@@ -26,13 +28,13 @@ impl Metrics {
 
     fn install() -> Self {
         let exporter = PrometheusBuilder::new().build_recorder();
-        let histograms = Arc::new(Histograms::new(&gw_observe::HISTOGRAM_BUCKETS));
+        let counted = Arc::new(Counted::new(&gw_observe::HISTOGRAM_BUCKETS));
         let metrics = Self {
             exporter: exporter.handle(),
-            histograms: Arc::clone(&histograms),
+            counted: Arc::clone(&counted),
         };
         // If someone else's recorder counts already, the page stays empty, and the gateway serves all the same.
-        _ = metrics::set_global_recorder(Counting::new(exporter, histograms));
+        _ = metrics::set_global_recorder(Counting::new(exporter, counted));
         gw_ratelimit::describe();
         gw_bulkhead::describe();
         gw_breaker::describe();
@@ -48,7 +50,7 @@ impl Metrics {
     /// All that is counted, in the text format of Prometheus.
     pub fn render(&self) -> String {
         let mut page = self.exporter.render();
-        self.histograms.render(&mut page);
+        self.counted.render(&mut page);
         page
     }
 }

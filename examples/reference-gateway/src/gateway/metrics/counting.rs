@@ -1,41 +1,53 @@
 //! Why not the exporter alone: it keeps each sample of a histogram, with the time at which it came, until somebody sorts it
 //! into its bucket. With four samples a request that is a clock to read, a list to append to, and memory to hand to another
-//! thread, four times. Here a sample is counted in its bucket at once. What has no known buckets is the exporter's, and so are
-//! counters and gauges.
+//! thread, four times. Here a sample is counted in its bucket at once. Its counters and gauges also note each change, for series
+//! that are to be forgotten after a while, and all threads count in one place; here each has a place of its own. What has no
+//! known buckets is the exporter's.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::{Counter, Gauge, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::formatting::{
     write_help_line, write_metric_line, write_type_line,
 };
 use metrics_exporter_prometheus::{LabelSet, PrometheusRecorder};
 
 use super::histogram::Histogram;
+use super::scalar::{Counter, Gauge};
 
-/// A recorder that counts the samples of some histograms itself, and leaves everything else to the exporter's.
+/// A recorder that counts nearly all itself, and leaves histograms whose buckets it does not know to the exporter's.
 pub(super) struct Counting {
     exporter: PrometheusRecorder,
-    histograms: Arc<Histograms>,
+    counted: Arc<Counted>,
 }
 
-/// Histograms whose buckets are known.
+/// What is counted here.
 #[derive(Debug)]
-pub(super) struct Histograms {
+pub(super) struct Counted {
     buckets: &'static [(&'static str, &'static [f64])],
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Those with the same name are neighbours.
-    series: BTreeMap<Key, Arc<Histogram>>,
+    counters: Series<Counter>,
+    gauges: Series<Gauge>,
+    histograms: Series<Histogram>,
     help: BTreeMap<String, SharedString>,
 }
 
-impl Histograms {
-    /// Those with these names and the upper bounds of their buckets.
+/// Those with the same name are neighbours.
+type Series<T> = BTreeMap<Key, Arc<T>>;
+
+fn register<T>(series: &mut Series<T>, key: &Key, new: impl FnOnce() -> T) -> Arc<T> {
+    let series = series.entry(key.to_retained());
+    Arc::clone(series.or_insert_with(|| Arc::new(new())))
+}
+
+impl Counted {
+    /// With histograms of these names and upper bounds of their buckets.
     pub(super) fn new(buckets: &'static [(&'static str, &'static [f64])]) -> Self {
         let known = Mutex::default();
         Self { buckets, known }
@@ -46,26 +58,21 @@ impl Histograms {
         buckets.find_map(|(known, bounds)| (*known == name).then_some(*bounds))
     }
 
-    fn register(&self, key: &Key, bounds: &'static [f64]) -> Arc<Histogram> {
-        let mut known = self.lock();
-        let series = known.series.entry(key.to_retained());
-        Arc::clone(series.or_insert_with(|| Arc::new(Histogram::new(bounds))))
+    fn describe(&self, key: &KeyName, description: SharedString) {
+        let help = &mut self.lock().help;
+        help.insert(key.as_str().to_owned(), description);
     }
 
-    /// Appends them in the text format of Prometheus.
+    /// Appends all of it in the text format of Prometheus.
     pub(super) fn render(&self, page: &mut String) {
         let known = self.lock();
-        let mut last = None;
-        for (key, histogram) in &known.series {
-            let name = key.name();
-            if last.replace(name) != Some(name) {
-                if let Some(help) = known.help.get(name) {
-                    write_help_line(page, name, None, None, help);
-                }
-                write_type_line(page, name, None, None, "histogram");
-            }
-            write(page, key, histogram);
-        }
+        known.families(page, "counter", &known.counters, |page, key, counter| {
+            line(page, key, None, None, counter.value());
+        });
+        known.families(page, "gauge", &known.gauges, |page, key, gauge| {
+            line(page, key, None, None, gauge.value());
+        });
+        known.families(page, "histogram", &known.histograms, write);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -74,76 +81,89 @@ impl Histograms {
     }
 }
 
+impl Known {
+    fn families<T>(
+        &self,
+        page: &mut String,
+        kind: &str,
+        series: &Series<T>,
+        write: impl Fn(&mut String, &Key, &T),
+    ) {
+        let mut last = None;
+        for (key, it) in series {
+            let name = key.name();
+            if last.replace(name) != Some(name) {
+                if let Some(help) = self.help.get(name) {
+                    write_help_line(page, name, None, None, help);
+                }
+                write_type_line(page, name, None, None, kind);
+            }
+            write(page, key, it);
+        }
+    }
+}
+
 fn write(page: &mut String, key: &Key, histogram: &Histogram) {
-    let labels = LabelSet::from_key_and_global(key, &Default::default());
     let mut count = 0;
     for (bound, up_to) in histogram.up_to() {
         let bound = match bound.is_finite() {
             true => bound.to_string(),
             false => "+Inf".to_owned(),
         };
-        let bound = Some(("le", bound));
-        write_metric_line(
-            page,
-            key.name(),
-            Some("bucket"),
-            &labels,
-            bound,
-            up_to,
-            None,
-        );
+        line(page, key, Some("bucket"), Some(("le", bound)), up_to);
         count = up_to;
     }
-    let none = None::<(_, &str)>;
-    write_metric_line(
-        page,
-        key.name(),
-        Some("sum"),
-        &labels,
-        none,
-        histogram.sum(),
-        None,
-    );
-    write_metric_line(page, key.name(), Some("count"), &labels, none, count, None);
+    line(page, key, Some("sum"), None, histogram.sum());
+    line(page, key, Some("count"), None, count);
+}
+
+fn line(
+    page: &mut String,
+    key: &Key,
+    suffix: Option<&'static str>,
+    label: Option<(&'static str, String)>,
+    value: impl Display,
+) {
+    let labels = LabelSet::from_key_and_global(key, &Default::default());
+    write_metric_line(page, key.name(), suffix, &labels, label, value, None);
 }
 
 impl Counting {
-    pub(super) const fn new(exporter: PrometheusRecorder, histograms: Arc<Histograms>) -> Self {
-        Self {
-            exporter,
-            histograms,
-        }
+    pub(super) const fn new(exporter: PrometheusRecorder, counted: Arc<Counted>) -> Self {
+        Self { exporter, counted }
     }
 }
 
 impl Recorder for Counting {
-    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.exporter.describe_counter(key, unit, description);
+    fn describe_counter(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.counted.describe(&key, description);
     }
 
-    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.exporter.describe_gauge(key, unit, description);
+    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.counted.describe(&key, description);
     }
 
     fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        if self.histograms.bounds(key.as_str()).is_none() {
-            return self.exporter.describe_histogram(key, unit, description);
+        match self.counted.bounds(key.as_str()) {
+            Some(_) => self.counted.describe(&key, description),
+            None => self.exporter.describe_histogram(key, unit, description),
         }
-        let help = &mut self.histograms.lock().help;
-        help.insert(key.as_str().to_owned(), description);
     }
 
-    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        self.exporter.register_counter(key, metadata)
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> metrics::Counter {
+        register(&mut self.counted.lock().counters, key, Counter::new).into()
     }
 
-    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        self.exporter.register_gauge(key, metadata)
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> metrics::Gauge {
+        register(&mut self.counted.lock().gauges, key, Gauge::new).into()
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> metrics::Histogram {
-        match self.histograms.bounds(key.name()) {
-            Some(bounds) => self.histograms.register(key, bounds).into(),
+        match self.counted.bounds(key.name()) {
+            Some(bounds) => {
+                let new = || Histogram::new(bounds);
+                register(&mut self.counted.lock().histograms, key, new).into()
+            }
             None => self.exporter.register_histogram(key, metadata),
         }
     }
@@ -179,11 +199,14 @@ mod tests {
                 }
             }
         }
-        let name = Key::from_name("requests_total");
-        recorder.register_counter(&name, &metadata).increment(7);
+        for (route, count) in [("a", 7), ("b\"\\\n", 11)] {
+            let labels = vec![metrics::Label::new("route", route)];
+            let key = Key::from_parts("requests_total", labels);
+            recorder.register_counter(&key, &metadata).increment(count);
+        }
         recorder
             .register_gauge(&Key::from_name("active"), &metadata)
-            .set(3.0);
+            .set(3.5);
         recorder.describe_counter("requests_total".into(), None, "Requests.".into());
         recorder.describe_gauge("active".into(), None, "Active ones.".into());
     }
@@ -208,10 +231,10 @@ mod tests {
 
         let exporter = PrometheusBuilder::new().build_recorder();
         let handle = exporter.handle();
-        let histograms = Arc::new(Histograms::new(&BUCKETS));
-        record(&Counting::new(exporter, Arc::clone(&histograms)));
+        let counted = Arc::new(Counted::new(&BUCKETS));
+        record(&Counting::new(exporter, Arc::clone(&counted)));
         let mut page = handle.render();
-        histograms.render(&mut page);
+        counted.render(&mut page);
         assert_eq!(sorted(&page), sorted(&expected), "{page}");
         let first = page.find("wait_seconds_bucket").unwrap();
         assert!(page.find("# TYPE wait_seconds ").unwrap() < first);

@@ -1,40 +1,43 @@
 //! A histogram that counts in place.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use metrics::HistogramFn;
+
+use super::shards::{Shards, add, sum};
 
 /// How many samples there were in each bucket, and their sum.
 #[derive(Debug)]
 pub(super) struct Histogram {
     /// The upper bounds of the buckets, which belong to them.
     bounds: &'static [f64],
-    /// One for each bucket, and one for what is over the last bound.
-    counts: Box<[AtomicU64]>,
-    /// The bits of a number.
-    sum: AtomicU64,
+    /// One number for each bucket, one for what is over the last bound, and the sum.
+    numbers: Shards,
 }
 
 impl Histogram {
     pub(super) fn new(bounds: &'static [f64]) -> Self {
         Self {
             bounds,
-            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0f64.to_bits()),
+            numbers: Shards::new(bounds.len() + 2),
         }
     }
 
     /// How many samples there were up to each bound, the last of which is infinity: that many there were in all.
     pub(super) fn up_to(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
-        bounds.zip(&self.counts).scan(0, |total, (bound, count)| {
-            *total += count.load(Ordering::Relaxed);
+        let numbered = bounds.enumerate();
+        numbered.scan(0, |total, (bucket, bound)| {
+            let shares = self.numbers.all(bucket);
+            *total += shares
+                .map(|count| count.load(Ordering::Relaxed))
+                .sum::<u64>();
             Some((bound, *total))
         })
     }
 
     pub(super) fn sum(&self) -> f64 {
-        f64::from_bits(self.sum.load(Ordering::Relaxed))
+        sum(self.numbers.all(self.bounds.len() + 1))
     }
 }
 
@@ -44,14 +47,12 @@ impl HistogramFn for Histogram {
         // Most samples are in one of the first buckets.
         let bucket = self.bounds.iter().position(|bound| value <= *bound);
         let bucket = bucket.unwrap_or(self.bounds.len());
-        if let Some(count) = self.counts.get(bucket) {
+        if let Some(count) = self.numbers.own(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let add = |bits| Some((f64::from_bits(bits) + value).to_bits());
-        // Never fails: there is always a new value.
-        _ = self
-            .sum
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        if let Some(sum) = self.numbers.own(self.bounds.len() + 1) {
+            add(sum, value);
+        }
     }
 }
 
