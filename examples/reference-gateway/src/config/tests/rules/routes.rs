@@ -1,0 +1,149 @@
+//! Routes: who may call, who answers, and what else is asked of a request.
+
+use super::super::{Case, case};
+use super::{EARLY, NAME, TIMER, TWICE, UNSAID};
+
+pub(super) const CASES: &[Case] = &[
+    // Routes: who may call, who answers.
+    case(
+        "»[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"",
+        "routes[0]",
+        UNSAID,
+    ),
+    case(
+        "»[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = false\nauth = []",
+        "routes[0]",
+        UNSAID,
+    ),
+    case(
+        "[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true\nauth = »[\"k\"]",
+        "routes[0].auth",
+        "contradicts `public = true`: a route has one or the other",
+    ),
+    case(
+        "»[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true",
+        "routes[0]",
+        "who answers must be written out: `upstream` or `service`",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nservice = »\"log-ingest\"",
+        "routes[0].service",
+        "contradicts `upstream`: a route has one or the other",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"\nretry = »{}",
+        "routes[0].retry",
+        "only goes with `upstream`: a service answers in the gateway",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nscopes = »[\"read\"]",
+        "routes[0].scopes",
+        "needs to know the caller: add `auth`, or leave this out",
+    ),
+    case(
+        "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nconsumer_limits = »[\"x\"]",
+        "routes[0].consumer_limits",
+        "needs to know the caller: add `auth`, or leave this out",
+    ),
+    // Routes: names.
+    case(
+        "[[routes]]\nname = »\"a/b\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"",
+        "routes[0].name",
+        NAME,
+    ),
+    case(
+        "[upstreams.orders]\nendpoints = [\"http://h\"]\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = »\"ordrs\"",
+        "routes[0].upstream",
+        "names nothing in [upstreams]; did you mean \"orders\"?",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nlane = »\"logs\"",
+        "routes[0].lane",
+        "names nothing in [lanes.lane]; define it, or name another",
+    ),
+    case(
+        "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nlimits = [\"x\", »\"y\"]",
+        "routes[0].limits[1]",
+        "names nothing in [limits]; did you mean \"x\"?",
+    ),
+    case(
+        "[limits.x]\nkey = \"consumer\"\nrate = \"1/s\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nlimits = [»\"x\"]",
+        "routes[0].limits[0]",
+        EARLY,
+    ),
+    case(
+        "[auth.api_keys.keys]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [»\"kyes\"]",
+        "routes[0].auth[0]",
+        "names nothing in [auth.jwt] or [auth.api_keys]; did you mean \"keys\"?",
+    ),
+    case(
+        "[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [»\"per_consumer\"]",
+        "routes[0].consumer_limits[0]",
+        "names nothing in [limits]; define it, or name another",
+    ),
+    case(
+        "[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nscopes = [»\"read write\"]",
+        "routes[0].scopes[0]",
+        "must be one word: a token's scopes are separated by spaces",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\ncanary = { upstream = »\"next\" }",
+        "routes[0].canary.upstream",
+        "names nothing in [upstreams]; define it, or name another",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nshadow = { upstream = »\"a\" }",
+        "routes[0].shadow.upstream",
+        "must be another one than the route's",
+    ),
+    // Routes: policies and timers.
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nretry = { methods = »[] }",
+        "routes[0].retry.methods",
+        "must hold at least one, or leave `retry` out",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nretry = { methods = [\"GET\", »\"POST\"] }",
+        "routes[0].retry.methods[1]",
+        TWICE,
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nretry = { methods = [»\"PATCH\"] }",
+        "routes[0].retry.methods[0]",
+        TWICE,
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nretry = { backoff = { base = »\"3s\" } }",
+        "routes[0].retry.backoff.base",
+        "must not be longer than `max`",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\ntimeouts = { request = \"1s\", attempt = »\"2s\" }",
+        "routes[0].timeouts.attempt",
+        TIMER,
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\ntimeouts = { idle = »\"31s\" }",
+        "routes[0].timeouts.idle",
+        TIMER,
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\ntimeouts = { attempt = \"1s\", first_byte = »\"2s\" }",
+        "routes[0].timeouts.first_byte",
+        "is longer than the attempt it is part of: make it shorter",
+    ),
+];
+
+/// Each behind [`LEAST`], whose route is `routes[0]`.
+pub(super) const SECOND_ROUTES: &[Case] = &[
+    case(
+        "[[routes]]\nname = »\"all\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"",
+        "routes[1].name",
+        "is the name of routes[0] already: each route needs its own",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = »{ prefix = \"/\" }\npublic = true\nupstream = \"a\"",
+        "routes[1].match",
+        "is the same as in routes[0]: this route is never reached",
+    ),
+];

@@ -1,0 +1,85 @@
+//! Names, listeners, and the server.
+
+use super::super::{Case, case};
+use super::{EARLY, NAME, OPEN_ADMIN};
+
+pub(super) const CASES: &[Case] = &[
+    // Names.
+    case(
+        "[upstreams.»\"a b\"]\nendpoints = [\"http://h\"]",
+        "upstreams.\"a b\"",
+        NAME,
+    ),
+    case(
+        "[lanes.lane.»\"\"]\nguaranteed = 0.1",
+        "lanes.lane.\"\"",
+        NAME,
+    ),
+    // Listeners.
+    case(
+        "[server]\nlisten = »[]",
+        "server.listen",
+        "must hold at least one address, such as [\"127.0.0.1:8080\"]",
+    ),
+    case(
+        "[server]\nlisten = [\"127.0.0.1:80\", »\"127.0.0.1:80\"]",
+        "server.listen[1]",
+        "is taken by server.listen[0]: choose another port",
+    ),
+    case(
+        "[server]\nlisten = [\"0.0.0.0:80\"]\n[health]\nlisten = »\"127.0.0.1:80\"",
+        "health.listen",
+        "is taken by server.listen[0]: choose another port",
+    ),
+    case(
+        "[admin]\nlisten = »\"127.0.0.1:9902\"",
+        "admin.listen",
+        "is taken by health.listen: choose another port",
+    ),
+    case(
+        "[lanes.lane.x]\nguaranteed = 0.1\nthreads = 1\nlisten = [»\"127.0.0.1:8080\"]",
+        "lanes.lane.x.listen[0]",
+        "is taken by server.listen[0]: choose another port",
+    ),
+    case(
+        "[admin]\nlisten = »\"0.0.0.0:9901\"",
+        "admin.listen",
+        OPEN_ADMIN,
+    ),
+    case(
+        "[admin]\nlisten = »\"[::]:9901\"",
+        "admin.listen",
+        OPEN_ADMIN,
+    ),
+    case(
+        "[admin]\nlisten = »\"10.0.0.1:9901\"",
+        "admin.listen",
+        OPEN_ADMIN,
+    ),
+    // Server.
+    case(
+        "[server]\ndefault_auth = [»\"main\"]",
+        "server.default_auth[0]",
+        "names nothing in [auth.jwt] or [auth.api_keys]; define it, or name another",
+    ),
+    case(
+        "[server]\ndefault_limits = [»\"per_ip\"]",
+        "server.default_limits[0]",
+        "names nothing in [limits]; define it, or name another",
+    ),
+    case(
+        "[server]\ndefault_limits = [»\"x\"]\n[limits.x]\nkey = \"user\"\nrate = \"1/s\"",
+        "server.default_limits[0]",
+        EARLY,
+    ),
+    case(
+        "[server]\ndefault_lane = »\"cor\"\n[lanes.lane.core]\nguaranteed = 0.1",
+        "server.default_lane",
+        "names nothing in [lanes.lane]; did you mean \"core\"?",
+    ),
+    case(
+        "[server]\nmemory = { shed_at = »0.9, refuse_at = 0.9 }",
+        "server.memory.shed_at",
+        "must be below `refuse_at`: what is sheddable goes first",
+    ),
+];
