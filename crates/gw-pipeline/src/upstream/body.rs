@@ -175,7 +175,7 @@ impl http_body::Body for UpstreamBody {
         };
         let frame = match ends || !streaming.is_late() {
             true => frame,
-            false => Some(Err(streaming.cut(ErrorKind::DeadlinePassed))),
+            false => Some(Err(streaming.cut(streaming.limits.deadline_kind))),
         };
         if ends || matches!(frame, Some(Err(_))) {
             let content = std::mem::replace(&mut this.content, Content::Ended);

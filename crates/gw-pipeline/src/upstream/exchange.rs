@@ -274,6 +274,9 @@ async fn head(
     .await
 }
 
+/// The last of the server errors.
+const LAST_STATUS: u16 = 599;
+
 /// The answer as it leaves this module.
 fn receive(
     response: Response<Incoming>,
@@ -292,6 +295,10 @@ fn receive(
         let offer = Offer::of(&mut response, lease, asked)?;
         response.extensions_mut().insert(offer);
         return Ok(response);
+    }
+    // There is no such class (RFC 9110 section 15): it would pass for a success, and tell the client what a 5xx must not.
+    if parts.status.as_u16() > LAST_STATUS {
+        return Err(Error::because(ErrorKind::Answer, "a status beyond 599"));
     }
     // What hyper noted about the connection and the reason phrase is not for the client.
     parts.extensions.clear();

@@ -18,6 +18,8 @@ pub(super) struct Limits {
     pub(super) attempt_kind: ErrorKind,
     /// The end of the answer must be there.
     pub(super) deadline: Option<Instant>,
+    /// What it is that has passed then.
+    pub(super) deadline_kind: ErrorKind,
     first_byte: Duration,
     send: Duration,
     idle: Duration,
@@ -31,15 +33,20 @@ impl Limits {
         send: Duration,
     ) -> Self {
         let attempt_end = later(now, timeouts.attempt);
+        let deadline_kind = match deadline {
+            Some(deadline) if deadline.is_by_client() => ErrorKind::ClientDeadline,
+            _ => ErrorKind::DeadlinePassed,
+        };
         let deadline = deadline.map(Deadline::instant);
         let (attempt_end, attempt_kind) = match deadline {
-            Some(deadline) if deadline < attempt_end => (deadline, ErrorKind::DeadlinePassed),
+            Some(deadline) if deadline < attempt_end => (deadline, deadline_kind),
             _ => (attempt_end, ErrorKind::AttemptTimeout),
         };
         Self {
             attempt_end,
             attempt_kind,
             deadline,
+            deadline_kind,
             first_byte: timeouts.first_byte,
             send,
             idle: timeouts.idle,
@@ -50,7 +57,9 @@ impl Limits {
     pub(super) fn queue_due(&self, queue_end: Instant) -> (Instant, ErrorKind) {
         match self.attempt_kind {
             // The time is the client's: there is no use in its coming back with the same.
-            ErrorKind::DeadlinePassed if self.attempt_end <= queue_end => {
+            ErrorKind::DeadlinePassed | ErrorKind::ClientDeadline
+                if self.attempt_end <= queue_end =>
+            {
                 (self.attempt_end, ErrorKind::QueueDeadline)
             }
             // No attempt has been made yet, so nothing is said about the upstream.
@@ -95,7 +104,7 @@ impl Limits {
         let due = later(since.max(moved), self.idle);
         match self.deadline {
             Some(deadline) if deadline <= due => {
-                (deadline, blamed.unwrap_or(ErrorKind::DeadlinePassed))
+                (deadline, blamed.unwrap_or(self.deadline_kind))
             }
             _ => (due, blamed.unwrap_or(ErrorKind::IdleTimeout)),
         }
@@ -118,6 +127,8 @@ pub(super) fn later(now: Instant, wait: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use gw_core::attempt::Failure;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -142,6 +153,24 @@ mod tests {
         let limits = self::limits(now, Some(60 * SECOND));
         assert_eq!(limits.attempt_kind, ErrorKind::AttemptTimeout);
         assert_eq!(limits.connect_kind(), ErrorKind::ConnectTimeout);
+    }
+
+    #[test]
+    fn a_client_that_gives_little_time_does_not_blame_the_upstream() {
+        let now = Instant::now();
+        let timeouts = Timeouts {
+            attempt: 10 * SECOND,
+            first_byte: 8 * SECOND,
+            idle: 9 * SECOND,
+        };
+        let deadline = Deadline::at(now + SECOND).by_client();
+        let limits = Limits::new(now, timeouts, Some(deadline), 2 * SECOND);
+        let due = (now + SECOND, ErrorKind::ClientDeadline);
+        assert_eq!(limits.head_due(Progress::Sent(now), now), due);
+        assert_eq!(limits.body_due(now, Progress::Sent(now)), due);
+        assert_eq!(due.1.failure(), Failure::Local);
+        let queued = limits.queue_due(now + 2 * SECOND);
+        assert_eq!(queued.1, ErrorKind::QueueDeadline);
     }
 
     #[test]

@@ -315,7 +315,7 @@ impl Pool {
         let connecting = self.connector.clone().call(endpoint.uri.clone());
         match connecting.await {
             Ok(io) => Ok(Socket::new(io.into_inner(), permit)),
-            Err(error) => Err(Error::because(ErrorKind::Connect, error)),
+            Err(error) => Err(Error::of_connecting(error)),
         }
     }
 

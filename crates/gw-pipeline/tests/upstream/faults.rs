@@ -51,6 +51,14 @@ fn bad_heads() -> Vec<(&'static str, Reply)> {
             "a bad status",
             Reply::raw("HTTP/1.1 2000 OK\r\ncontent-length: 0\r\n\r\n"),
         ),
+        (
+            "a status of no class",
+            Reply::raw("HTTP/1.1 600 OK\r\ncontent-length: 6\r\n\r\nsecret"),
+        ),
+        (
+            "the last status",
+            Reply::raw("HTTP/1.1 999 OK\r\ncontent-length: 6\r\n\r\nsecret"),
+        ),
         ("http/2", Reply::raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")),
     ]
 }
