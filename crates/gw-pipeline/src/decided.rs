@@ -2,9 +2,13 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use gw_core::OnReject;
+use gw_core::record::Record;
+use gw_core::{OnReject, RejectContext, Rejection};
 use http::Response;
+use http::request::Parts;
 use pin_project_lite::pin_project;
+
+use crate::pipeline::slot::Slot;
 
 pin_project! {
     /// The future of a stage that decides at once: a refusal at hand, or the inner service's future.
@@ -48,6 +52,17 @@ where
                 answer: Some(Box::new(answer)),
             },
         }
+    }
+
+    /// [`refused`](Self::refused) by the stage in the slot `S`, as `on_reject` tells the caller and the record tells the
+    /// observer.
+    #[cold]
+    pub(crate) fn refuse<S: Slot>(on_reject: &R, refused: Rejection, parts: &Parts) -> Self {
+        if let Some(record) = Record::of(&parts.extensions) {
+            record.refused(S::NAME, refused.code());
+        }
+        let context = RejectContext::of_parts(parts);
+        Self::refused(on_reject.reject(refused, &context))
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use gw_core::context::Identity;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{OnReject, RejectContext, Rejection, Respond};
+use gw_core::{OnReject, Rejection, Respond};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
 use tower_layer::Layer;
@@ -21,7 +21,7 @@ use self::keys::Credential;
 pub use self::keys::{ApiKey, ApiKeys, ApiKeysBuilder};
 use crate::codes;
 use crate::decided::Decided;
-use crate::pipeline::slot::{self, Slot as _};
+use crate::pipeline::slot;
 
 /// Establishes who calls by the API key that a request carries, as [`Identity`].
 ///
@@ -208,11 +208,8 @@ where
         let caller = match rules.caller(&parts) {
             Ok(caller) => caller,
             Err(refused) => {
-                if let Some(record) = Record::of(&parts.extensions) {
-                    record.refused(slot::Authenticate::NAME, refused.code());
-                }
-                let context = RejectContext::of_parts(&parts);
-                return Decided::refused(self.layer.on_reject.reject(refused, &context));
+                let on_reject = &self.layer.on_reject;
+                return Decided::refuse::<slot::Authenticate>(on_reject, refused, &parts);
             }
         };
         rules.settle_credentials(&mut parts.headers);

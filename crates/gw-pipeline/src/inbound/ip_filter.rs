@@ -6,7 +6,7 @@ use gw_core::context::ClientAddr;
 use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{OnReject, RejectContext, Rejection, Respond};
+use gw_core::{OnReject, Rejection, Respond};
 use http::{Request, Response};
 use ipnet::IpNet;
 use tower_layer::Layer;
@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::codes;
 use crate::decided::Decided;
-use crate::pipeline::slot::{self, Slot as _};
+use crate::pipeline::slot;
 
 /// Establishes the client's address, and lets it pass or not.
 ///
@@ -147,11 +147,8 @@ where
                 Decided::inner(future)
             }
             Err(refused) => {
-                if let Some(record) = Record::of(request.extensions()) {
-                    record.refused(slot::IpFilter::NAME, refused.code());
-                }
-                let context = RejectContext::of(&request);
-                Decided::refused(self.layer.on_reject.reject(refused, &context))
+                let (parts, _) = request.into_parts();
+                Decided::refuse::<slot::IpFilter>(&self.layer.on_reject, refused, &parts)
             }
         }
     }

@@ -19,7 +19,7 @@ use super::request_body::{BodyTimers, RequestBody};
 use super::route::{Found, RouteEntry, RouteTable};
 use crate::codes;
 use crate::decided::Decided;
-use crate::pipeline::slot::{self, Slot as _};
+use crate::pipeline::slot;
 use crate::timeouts::PassErrorBodies;
 
 /// Brings the request's head into its one form, finds its route, and stamps what holds for it.
@@ -301,11 +301,7 @@ where
                 Decided::inner(future)
             }
             Err(refused) => {
-                if let Some(record) = Record::of(&parts.extensions) {
-                    record.refused(slot::RouteResolve::NAME, refused.code());
-                }
-                let context = RejectContext::of_parts(&parts);
-                Decided::refused(self.layer.on_reject.reject(refused, &context))
+                Decided::refuse::<slot::RouteResolve>(&self.layer.on_reject, refused, &parts)
             }
         }
     }

@@ -2,16 +2,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use gw_core::context::{Identity, RouteMatch};
-use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasIdentity, HasRoute, Stage};
-use gw_core::{OnReject, RejectContext, Rejection, Respond};
+use gw_core::{OnReject, Rejection, Respond};
 use http::{Extensions, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::codes;
 use crate::decided::Decided;
-use crate::pipeline::slot::{self, Slot as _};
+use crate::pipeline::slot;
 
 /// Refuses callers who lack a scope that the route asks for, with 403 `FORBIDDEN`.
 ///
@@ -109,11 +108,8 @@ where
             return Decided::inner(future);
         }
         let refused = Rejection::new(&codes::FORBIDDEN);
-        if let Some(record) = Record::of(request.extensions()) {
-            record.refused(slot::Authorize::NAME, refused.code());
-        }
-        let context = RejectContext::of(&request);
-        Decided::refused(self.layer.on_reject.reject(refused, &context))
+        let (parts, _) = request.into_parts();
+        Decided::refuse::<slot::Authorize>(&self.layer.on_reject, refused, &parts)
     }
 }
 

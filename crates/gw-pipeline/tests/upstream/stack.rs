@@ -1,5 +1,6 @@
 //! What stands in front of an upstream's connections: layers in their slots, and who watches the endpoints.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -316,4 +317,127 @@ async fn the_client_is_not_the_upstream() {
     assert!(awaited.since().unwrap() >= resumed);
     gate.open();
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+}
+
+/// Counts its clones, and answers itself with the name it was given.
+#[derive(Debug)]
+struct Named {
+    name: &'static str,
+    clones: Arc<AtomicUsize>,
+}
+
+impl Clone for Named {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self {
+            name: self.name,
+            clones: Arc::clone(&self.clones),
+        }
+    }
+}
+
+impl<S> Layer<S> for Named {
+    type Service = Self;
+
+    fn layer(&self, _: S) -> Self {
+        self.clone()
+    }
+}
+
+impl Service<Request<gw_core::Body>> for Named {
+    type Response = Response<gw_core::Body>;
+    type Error = Rejection;
+    type Future = std::future::Ready<Result<Self::Response, Rejection>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Rejection>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<gw_core::Body>) -> Self::Future {
+        std::future::ready(Ok(Response::new(self.name.to_owned().into())))
+    }
+}
+
+#[tokio::test]
+async fn an_instance_keeps_the_layers_of_the_upstream_that_it_sent_to_last() {
+    let clones = Arc::new(AtomicUsize::new(0));
+    let upstreams = ["b", "c", "a"].map(|name| {
+        let named = Named {
+            name,
+            clones: Arc::clone(&clones),
+        };
+        gw_pipeline::upstream::Upstream::builder(UpstreamName::new(name))
+            .endpoint(Uri::from_static("http://127.0.0.1:1"))
+            .breaker(named)
+            .build()
+            .unwrap()
+    });
+    let mut forward = Forward::new(upstreams).unwrap();
+    let built = clones.load(Ordering::Relaxed);
+    let taken = || clones.load(Ordering::Relaxed) - built;
+    // Each goes to its own, and there is a clone whenever another one's turn comes.
+    for (to, expected) in [("a", 1), ("a", 1), ("c", 2), ("b", 3), ("b", 3), ("a", 4)] {
+        let mut request = get("/");
+        request.extensions_mut().insert(UpstreamName::new(to));
+        let answer = forward.call(request).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((&*body, taken()), (to.as_bytes(), expected));
+    }
+    // A clone of the instance begins anew.
+    let mut request = get("/");
+    request.extensions_mut().insert(UpstreamName::new("a"));
+    forward.clone().call(request).await.unwrap();
+    assert_eq!(taken(), 5);
+    let mut unknown = get("/");
+    unknown.extensions_mut().insert(UpstreamName::new("d"));
+    let refused = forward.call(unknown).await.unwrap_err();
+    assert_eq!(refused.code().name(), "INTERNAL");
+}
+
+#[tokio::test]
+async fn a_layer_that_fails_is_not_asked_again() {
+    /// Ready once.
+    #[derive(Clone)]
+    struct Once {
+        used: bool,
+    }
+    impl<S> Layer<S> for Once {
+        type Service = Self;
+
+        fn layer(&self, _: S) -> Self {
+            self.clone()
+        }
+    }
+    impl Service<Request<gw_core::Body>> for Once {
+        type Response = Response<gw_core::Body>;
+        type Error = Rejection;
+        type Future = std::future::Ready<Result<Self::Response, Rejection>>;
+
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Rejection>> {
+            std::task::Poll::Ready(match self.used {
+                false => Ok(()),
+                true => Err(Rejection::new(&codes::OVERLOADED)),
+            })
+        }
+
+        fn call(&mut self, _: Request<gw_core::Body>) -> Self::Future {
+            self.used = true;
+            std::future::ready(Ok(Response::new("once".to_owned().into())))
+        }
+    }
+    let orders = gw_pipeline::upstream::Upstream::builder(UpstreamName::new(NAME))
+        .endpoint(Uri::from_static("http://127.0.0.1:1"))
+        .breaker(Once { used: false })
+        .build()
+        .unwrap();
+    let mut forward = Forward::new([orders]).unwrap();
+    for well in [true, false, true, false] {
+        assert_eq!(forward.call(get("/")).await.is_ok(), well);
+    }
 }
