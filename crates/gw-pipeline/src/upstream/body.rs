@@ -46,22 +46,36 @@ struct Streaming {
     lease: Lease,
     limits: Limits,
     watch: Stopwatch,
-    /// When the head came, and how long it had been waited for.
-    head: (Instant, Duration),
+    head: Head,
     /// A piece has been handed out.
     begun: bool,
     /// What waits for the end to know the outcome.
     report: Option<Report>,
 }
 
+/// How the wait for the head of an answer was.
+struct Head {
+    /// When it came.
+    came: Instant,
+    /// How long it had been waited for.
+    waited: Duration,
+    /// How much of that the client took, which sent its request slowly.
+    by_client: Duration,
+}
+
 impl Streaming {
     fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
         let came = watch.heard();
+        let head = Head {
+            came,
+            waited: watch.waited(came),
+            by_client: lease.upload.waited_for_client(came),
+        };
         Self {
             incoming,
             lease,
             limits,
-            head: (came, watch.waited(came)),
+            head,
             watch,
             begun: false,
             report: None,
@@ -90,11 +104,12 @@ impl Streaming {
 
     fn deadline_kind(&self) -> ErrorKind {
         let now = Instant::now();
-        let (came, before) = self.head;
-        let upstream = self.watch.waited(now);
-        let within = now.saturating_duration_since(came);
-        let client = within.saturating_sub(upstream.saturating_sub(before));
-        deadline_kind(upstream, client)
+        let head = &self.head;
+        let waited = self.watch.waited(now);
+        let within = now.saturating_duration_since(head.came);
+        let reading = within.saturating_sub(waited.saturating_sub(head.waited));
+        let upstream = waited.saturating_sub(head.by_client);
+        deadline_kind(upstream, reading.saturating_add(head.by_client))
     }
 
     /// For answers that are always there when they are asked for, such as those that a client reads slowly: no wait for

@@ -47,7 +47,7 @@ pub enum ErrorKind {
     /// rest of its request had not come.
     UploadTimeout,
     /// The time of the whole exchange was over within the answer, and the client had taken more of it than the upstream:
-    /// it read slowly.
+    /// it sent or read slowly.
     DownloadTimeout,
     /// The head of the answer did not come in time after the request was sent.
     FirstByteTimeout,
@@ -211,14 +211,14 @@ impl ErrorKind {
         }
     }
 
-    /// Whether a timer has ended the wait for the head of an answer.
-    pub(super) const fn is_of_a_head_that_did_not_come(self) -> bool {
+    /// Whether a timer has ended the wait for the head of an answer that the upstream owed.
+    ///
+    /// Those that end by the client's doing say nothing: one client could cost a new connection with each request.
+    pub(super) const fn is_of_a_silent_upstream(self) -> bool {
         matches!(
             self,
             Self::AttemptTimeout
                 | Self::DeadlinePassed
-                | Self::ClientDeadline
-                | Self::UploadTimeout
                 | Self::FirstByteTimeout
                 | Self::SendTimeout
         )

@@ -15,7 +15,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
@@ -135,11 +135,7 @@ async fn run(
             Some(checkout) => checkout,
             None => {
                 let checkout = pool.checkout(aimed.endpoint, &aimed.limits);
-                let checkout = timeout_at(aimed.limits.attempt_end, checkout);
-                let checkout = match Box::pin(checkout).await {
-                    Ok(checkout) => checkout?,
-                    Err(_) => return Err(Error::new(aimed.limits.connect_kind())),
-                };
+                let checkout = Box::pin(checkout).await?;
                 now = Instant::now();
                 checkout
             }
@@ -153,6 +149,7 @@ async fn run(
             return Err(Error::new(ErrorKind::Setup));
         };
         watch.start_at(now);
+        aimed.upload.begin(now);
         // The upload says so as well, each time that it has handed something over.
         aimed.awaits_upstream(now);
         let outcome = match &mut connection {
@@ -168,7 +165,7 @@ async fn run(
                 let sending = pin!(it.sender.try_send_request(request));
                 let outcome = head(sending, &aimed.upload, &aimed.limits, now, &mut it.timer).await;
                 if let Outcome::Failed(error) = &outcome
-                    && error.kind().is_of_a_head_that_did_not_come()
+                    && error.kind().is_of_a_silent_upstream()
                 {
                     it.retire_if_silent(heard);
                 }

@@ -191,7 +191,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Sending { sending, after } => {
-                let response = ready!(sending.poll(cx))?;
+                let sent = ready!(sending.poll(cx));
+                // Nobody can switch any more. Who keeps a finished future must not keep a tunnel's place with it.
+                let response = sent.inspect_err(|_| after.wanted = None)?;
                 Poll::Ready(after.finish(response).map_err(|error| error.refuse(None)))
             }
             // Pending once taken: a future must not be polled after it was ready.

@@ -94,7 +94,9 @@ impl<S> Upstream<S> {
     ///
     /// Path and query go out byte for byte. The timers are those in the request's extensions
     /// ([`Timeouts`](crate::Timeouts), [`Deadline`](gw_core::context::Deadline)), or their defaults. Informational
-    /// answers are read and left out; an answer 101 is handed out as it is.
+    /// answers are read and left out. An answer 101 to what the request's `Upgrade` field asks for carries the upstream's side
+    /// of the tunnel, which only [`Forward`](super::Forward) can open: dropped elsewhere, it closes its connection. Any other
+    /// 101 is an error.
     ///
     /// Without a layer that tries again nothing is sent twice: a request is only put on another connection if not a byte
     /// of it went out on the first.

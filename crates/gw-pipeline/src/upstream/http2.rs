@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::client::conn::http2::SendRequest;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::error::Error;
 use super::http1::Origin;
+use super::limits::Limits;
 use super::socket::{Heard, Sockets};
 use super::timer::Timer;
 use super::upload::RequestBody;
@@ -85,20 +87,24 @@ impl Place {
 
     /// A share in the connection that is there, else in the one that `connect` makes.
     ///
-    /// One that is retired is still shared while there is no room for another: it may be slow, and no more than that.
+    /// One that is retired is still shared while there is no room for another: it may be slow, and no more than that. Who
+    /// waits for what another one is making waits in a queue, until the `limits` end it.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops what `connect` has begun, and the next in line begins anew.
-    pub(super) async fn share<F, E>(
+    pub(super) async fn share<F>(
         &self,
         sockets: &Sockets,
+        limits: &Limits,
         connect: impl FnOnce() -> F,
-    ) -> Result<(Http2, bool), E>
+    ) -> Result<(Http2, bool), Error>
     where
-        F: Future<Output = Result<Shared, E>>,
+        F: Future<Output = Result<Shared, Error>>,
     {
-        let mut current = self.current.lock().await;
+        let (end, kind) = limits.queue_due(limits.attempt_end);
+        let current = timeout_at(end, self.current.lock()).await;
+        let mut current = current.map_err(|_| Error::new(kind))?;
         if let Some(shared) = &*current {
             let full = || !sockets.has_room();
             if let Some(share) = shared.try_share().or_else(|| shared.share_retired(full)) {

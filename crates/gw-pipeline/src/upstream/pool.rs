@@ -9,7 +9,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service as _;
 
 use super::config::{Protocol, Settings};
@@ -155,6 +155,8 @@ impl Pool {
 
     /// A connection to the endpoint on the current runtime. The caller has a slot.
     ///
+    /// Each wait of it ends with the attempt at the latest. Only the making of a connection says something about the upstream.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future closes what it has opened so far.
@@ -167,7 +169,7 @@ impl Pool {
         if self.is_http2() {
             let place = self.places.of(origin);
             let (share, reused) = place
-                .share(&self.sockets, || {
+                .share(&self.sockets, limits, || {
                     self.connect_http2(&handle, endpoint, limits)
                 })
                 .await?;
@@ -203,8 +205,10 @@ impl Pool {
                 None => {
                     // Mostly a matter of microseconds: the answer has ended, the connection's task has not noticed yet.
                     if let Some(mut unfinished) = self.idle.take_any(origin, Instant::now()) {
-                        match timeout(UNFINISHED, unfinished.sender.ready()).await {
+                        let (end, kind) = limits.queue_due(later(Instant::now(), UNFINISHED));
+                        match timeout_at(end, unfinished.sender.ready()).await {
                             Ok(Ok(())) => return Ok((unfinished, true)),
+                            Err(_) if limits.attempt_end <= end => return Err(Error::new(kind)),
                             Ok(Err(_)) | Err(_) => continue,
                         }
                     }
@@ -212,7 +216,8 @@ impl Pool {
                     self.socket_permit(limits).await?
                 }
             };
-            let connection = self.connect_http1(handle, origin, permit).await?;
+            let connecting = self.connect_http1(handle, origin, permit, limits);
+            let connection = connecting.await?;
             return Ok((connection, false));
         }
     }
@@ -231,6 +236,7 @@ impl Pool {
         handle: &Handle,
         origin: Origin,
         permit: SocketPermit,
+        limits: &Limits,
     ) -> Result<Box<Http1>, Error> {
         let connecting = async {
             let socket = self.connect(origin.endpoint, permit).await?;
@@ -240,7 +246,7 @@ impl Pool {
                 Err(error) => Err(Error::because(ErrorKind::Connect, error)),
             }
         };
-        let (sender, connection, doubt, heard) = self.in_time(connecting).await?;
+        let (sender, connection, doubt, heard) = self.in_time(connecting, limits).await?;
         let now = Instant::now();
         let usage = Arc::new(Usage::new(now));
         let idle_timeout = self.settings.pool.idle_timeout;
@@ -280,7 +286,7 @@ impl Pool {
                 Err(error) => Err(Error::because(ErrorKind::Connect, error)),
             }
         };
-        let (sender, connection, heard) = self.in_time(connecting).await?;
+        let (sender, connection, heard) = self.in_time(connecting, limits).await?;
         let usage = Arc::new(Usage::new(Instant::now()));
         let idle_timeout = self.settings.pool.idle_timeout;
         let driven = Arc::clone(&usage);
@@ -322,11 +328,16 @@ impl Pool {
     async fn in_time<T>(
         &self,
         connecting: impl Future<Output = Result<T, Error>>,
+        limits: &Limits,
     ) -> Result<T, Error> {
         let end = later(Instant::now(), self.settings.connect_timeout);
+        let (end, kind) = match limits.attempt_end < end {
+            true => (limits.attempt_end, limits.connect_kind()),
+            false => (end, ErrorKind::ConnectTimeout),
+        };
         match timeout_at(end, connecting).await {
             Ok(connected) => connected,
-            Err(_) => Err(Error::new(ErrorKind::ConnectTimeout)),
+            Err(_) => Err(Error::new(kind)),
         }
     }
 
@@ -347,9 +358,10 @@ fn origin(endpoint: usize) -> Result<(Handle, Origin), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::timeouts::Timeouts;
+    use gw_core::context::Deadline;
 
     use super::*;
+    use crate::timeouts::Timeouts;
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_room_to_connect_does_not_blame_the_upstream() {
@@ -369,5 +381,36 @@ mod tests {
         let error = pool.socket_permit(&limits).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::QueueTimeout);
         assert_eq!(begun.elapsed(), attempt);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_anothers_connection_does_not_blame_the_upstream() {
+        // Story: those behind the one that waited for a socket timed out as if they had tried to connect.
+        let settings = Settings {
+            protocol: Protocol::Http2,
+            ..Settings::default()
+        };
+        let name = UpstreamName::new("full");
+        let pool = Arc::new(Pool::new(name, Vec::new(), settings, Watcher::default()));
+        let _held: Vec<_> = std::iter::from_fn(|| pool.sockets.try_permit()).collect();
+        let begun = Instant::now();
+        let limits = |attempt, deadline| {
+            let timeouts = Timeouts {
+                attempt,
+                ..Timeouts::default()
+            };
+            Limits::new(begun, timeouts, deadline, Duration::from_secs(10))
+        };
+        let short = Duration::from_millis(10);
+        let (patient, hasty) = (limits(2 * short, None), limits(short, None));
+        let late = limits(2 * short, Some(Deadline::at(begun + short)));
+        let behind = async |limits: &Limits| {
+            let error = pool.checkout(0, limits).await.unwrap_err();
+            (error.kind(), begun.elapsed())
+        };
+        let (first, second, third) = tokio::join!(behind(&patient), behind(&hasty), behind(&late));
+        assert_eq!(first, (ErrorKind::QueueTimeout, 2 * short));
+        assert_eq!(second, (ErrorKind::QueueTimeout, short));
+        assert_eq!(third, (ErrorKind::QueueDeadline, short));
     }
 }

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::awaited::Awaited;
@@ -39,9 +40,9 @@ pub(super) struct Upload(Option<Arc<Shared>>);
 pub(super) enum Progress {
     /// The connection has all of it, since then.
     Sent(Instant),
-    /// The connection has had no room for more since then.
+    /// The connection has not asked for more since then.
     Unread(Instant),
-    /// The connection has room, and the client has not sent more since it sent what was handed over then.
+    /// The connection has asked for more since then, and the client has not sent it.
     Waiting(Instant),
 }
 
@@ -66,6 +67,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     progress: Progress,
+    /// For how long the connection asked for pieces that have come by now.
+    waited: Duration,
     fault: Option<Error>,
     failed: bool,
     given_up: bool,
@@ -74,7 +77,7 @@ struct State {
 }
 
 impl RequestBody {
-    /// Wraps `body`; both sides count from `now`.
+    /// Wraps `body`; both sides count from `now`, or from when a connection [begins](Upload::begin).
     ///
     /// `stated` is the length that the request's fields state where the body does not tell its own; `client` is asked
     /// whose fault a failure is, and `awaited` is told whether it is the client that is waited for.
@@ -88,6 +91,7 @@ impl RequestBody {
         let shared = (!body.is_end_stream()).then(|| {
             let state = Mutex::new(State {
                 progress: Progress::Unread(now),
+                waited: Duration::ZERO,
                 fault: None,
                 failed: false,
                 given_up: false,
@@ -112,6 +116,22 @@ impl RequestBody {
 }
 
 impl Upload {
+    /// A connection gets the request `now`: it is not answerable for the time before.
+    pub(super) fn begin(&self, now: Instant) {
+        if let Some(shared) = &self.0 {
+            let mut state = shared.lock();
+            if matches!(state.progress, Progress::Unread(_)) {
+                state.progress = Progress::Unread(now);
+            }
+        }
+    }
+
+    /// For how long the client has been waited for until `now`.
+    pub(super) fn waited_for_client(&self, now: Instant) -> Duration {
+        let shared = self.0.as_deref();
+        shared.map_or(Duration::ZERO, |shared| shared.lock().waited_until(now))
+    }
+
     /// How far the body has come; a request without one was sent at `start`.
     pub(super) fn progress(&self, start: Instant) -> Progress {
         match &self.0 {
@@ -177,6 +197,21 @@ impl Drop for Upload {
 }
 
 impl State {
+    /// It goes on to `progress`, `now`.
+    fn advance(&mut self, progress: Progress, now: Instant) {
+        self.waited = self.waited_until(now);
+        self.progress = progress;
+    }
+
+    /// For how long the connection has asked for what had not come.
+    fn waited_until(&self, now: Instant) -> Duration {
+        let current = match self.progress {
+            Progress::Waiting(since) => now.saturating_duration_since(since),
+            Progress::Sent(_) | Progress::Unread(_) => Duration::ZERO,
+        };
+        self.waited.saturating_add(current)
+    }
+
     const fn ended(&self) -> Option<Ended> {
         match self.progress {
             _ if self.failed => Some(Ended::Failed),
@@ -188,14 +223,15 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change is one assignment, so a poisoned state is whole.
+        // Nothing panics between the assignments of a change, so a poisoned state is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn asked_for_more(&self) {
         let mut state = self.lock();
         match state.progress {
-            Progress::Unread(since) => state.progress = Progress::Waiting(since),
+            // Not since the last piece was handed over: how long that took to be read is the upstream's affair.
+            Progress::Unread(_) => state.progress = Progress::Waiting(Instant::now()),
             Progress::Waiting(_) => {}
             Progress::Sent(_) => return,
         }
@@ -206,7 +242,7 @@ impl Shared {
 
     fn handed_over(&self) {
         let now = Instant::now();
-        self.lock().progress = Progress::Unread(now);
+        self.lock().advance(Progress::Unread(now), now);
         self.awaits_upstream(now);
     }
 
@@ -223,7 +259,7 @@ impl Shared {
                 return;
             }
             let now = Instant::now();
-            state.progress = Progress::Sent(now);
+            state.advance(Progress::Sent(now), now);
             self.awaits_upstream(now);
             state.exchange.take()
         };
@@ -346,12 +382,13 @@ impl Drop for RequestBody {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Wake;
-    use std::time::Duration;
 
     use gw_testkit::body::ScriptedBody;
     use http_body_util::BodyExt as _;
 
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn wrap(body: ScriptedBody, now: Instant) -> (RequestBody, Upload) {
         RequestBody::new(Body::new(body), now, None, None, None)
@@ -369,15 +406,37 @@ mod tests {
         assert_eq!(upload.progress(start), Progress::Unread(start));
         body.frame().await.unwrap().unwrap();
         assert_eq!(upload.progress(start), Progress::Unread(start));
-        // The upstream has read what it was given and asks for more: now the client is waited for.
+        // The upstream has read what it was given and asks for more: now the client is waited for, and was not before.
+        tokio::time::advance(2 * SECOND).await;
         assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(upload.progress(start), Progress::Waiting(start));
+        let asked = Instant::now();
+        tokio::time::advance(SECOND).await;
+        assert_eq!(upload.progress(start), Progress::Waiting(asked));
+        assert_eq!(upload.waited_for_client(Instant::now()), SECOND);
         handle.resume();
         body.frame().await.unwrap().unwrap();
         assert_eq!(upload.progress(start), Progress::Unread(Instant::now()));
+        tokio::time::advance(SECOND).await;
         drop(body);
         assert_eq!(upload.progress(start), Progress::Sent(Instant::now()));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(upload.waited_for_client(Instant::now()), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_upstream_is_not_answerable_for_the_time_before_it_has_the_request() {
+        let start = Instant::now();
+        let (body, _handle) = ScriptedBody::script().data("a").hold().build();
+        let (mut body, upload) = wrap(body, start);
+        tokio::time::advance(SECOND).await;
+        let begun = Instant::now();
+        upload.begin(begun);
+        assert_eq!(upload.progress(start), Progress::Unread(begun));
+        body.frame().await.unwrap().unwrap();
+        assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
+        // What goes on already has begun.
+        upload.begin(begun + SECOND);
+        assert_eq!(upload.progress(start), Progress::Waiting(begun));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gw_core::Body;
+use gw_core::context::Deadline;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig, Protocol, Upstream, UpstreamBuilder};
+use gw_testkit::body::ScriptedBody;
 use gw_testkit::client::Client;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -15,6 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::support::*;
 
@@ -138,16 +141,17 @@ async fn an_answer_that_cannot_have_a_body_states_no_length() {
     assert_eq!(answer.header("content-length"), None);
 }
 
-/// A server that answers at once, and one for `/slow` whose body never ends.
+/// A server that answers at once, for `/slow` with a body that never ends, and for `/never` not at all.
 async fn alive() -> Server {
     Server::start(|stream| async move {
         let service = hyper::service::service_fn(|request: http::Request<_>| async move {
             let request: http::Request<hyper::body::Incoming> = request;
             let body = match request.uri().path() {
                 "/slow" => {
-                    let script = gw_testkit::body::ScriptedBody::script();
+                    let script = ScriptedBody::script();
                     Body::new(script.data("first").hold().build().0)
                 }
+                "/never" => std::future::pending().await,
                 _ => Body::from("ok"),
             };
             Ok::<_, std::convert::Infallible>(http::Response::new(body))
@@ -218,6 +222,31 @@ async fn a_connection_that_is_silent_through_an_attempt_is_not_used_again() {
         it.snapshot().open_connections == 1
     })
     .await;
+}
+
+/// Story: one client with a deadline of a millisecond, or one that sent its body slowly, had each of its requests cost a
+/// connection.
+#[tokio::test]
+async fn a_client_that_is_in_a_hurry_or_slow_does_not_use_up_connections() {
+    let server = alive().await;
+    let gateway = http2(server.addr).build().unwrap();
+    let forward = forward(&gateway);
+    assert_eq!(fetch(&forward, get("/")).await.0, 200);
+    let mut hurried = get("/never");
+    let deadline = Deadline::at(Instant::now() + SHORT).by_client();
+    hurried.extensions_mut().insert(deadline);
+    let refusal = refused(&forward, hurried).await;
+    assert_eq!(refusal, ("GATEWAY_TIMEOUT", ErrorKind::ClientDeadline));
+    let script = ScriptedBody::script().data("slow").hold().data("ly");
+    let mut slow = request("POST", "/never", Body::new(script.build().0));
+    slow.extensions_mut().insert(Timeouts {
+        attempt: SHORT,
+        ..Timeouts::default()
+    });
+    let refusal = refused(&forward, slow).await;
+    assert_eq!(refusal, ("CLIENT_TIMEOUT", ErrorKind::UploadTimeout));
+    assert_eq!(fetch(&forward, get("/")).await, (200, "ok".to_owned()));
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]

@@ -10,16 +10,34 @@ use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_pipeline::Timeouts;
-use gw_pipeline::upstream::{ErrorKind, Upstream as Gateway, UpstreamBuilder};
+use gw_pipeline::upstream::{ErrorKind, PoolConfig, Upstream as Gateway, UpstreamBuilder};
+use gw_testkit::Gate;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::upstream::{At, ReadBody, Reply, Upstream, always};
 use http_body_util::BodyExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
+use tower::ServiceExt as _;
 
 use crate::support::*;
 
 const SHORT: Duration = Duration::from_millis(30);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Ends nothing in a test that lets hours pass.
+const PATIENT: Timeouts = Timeouts {
+    attempt: Duration::from_secs(36_000),
+    first_byte: Duration::from_secs(36_000),
+    idle: Duration::from_secs(36_000),
+};
+
+/// Lets time pass at once. What the machine takes is little beside it, so nothing hangs on how fast that is.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
 
 async fn times_out(
     reply: Reply,
@@ -257,19 +275,84 @@ async fn the_deadline_of_a_client_that_reads_slowly() {
     let upstream = Upstream::start(always(Reply::ok().chunks(["a"; 8]))).await;
     let gateway = plain(&upstream);
     let mut request = get("/");
-    let deadline = Deadline::after(Instant::now(), 20 * SHORT).unwrap();
-    request.extensions_mut().insert(deadline);
+    request
+        .extensions_mut()
+        .insert(Deadline::at(Instant::now() + HOUR));
     let record = Record::default();
     request.extensions_mut().insert(record.clone());
     let response = send(&forward(&gateway), request).await.unwrap();
     let mut body = response.into_body();
     body.frame().await.unwrap().unwrap();
-    sleep_until(deadline.instant()).await;
+    pass(HOUR).await;
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DownloadTimeout);
     assert_eq!(blamed(&error), Some(Failure::Local));
     assert_eq!(record.exchange().code.unwrap().name(), "CLIENT_TIMEOUT");
     is_quiet(&gateway).await;
+}
+
+/// Story: the time that a client took to send its request counted as the upstream's. Who then read slowly as well had the upstream
+/// blamed for it.
+#[tokio::test]
+async fn the_deadline_of_a_client_that_sends_and_reads_slowly() {
+    let reply = Reply::ok().read_body(ReadBody::First).chunks(["a"; 8]);
+    let upstream = Upstream::start(always(reply)).await;
+    let gateway = plain(&upstream);
+    let (body, sender) = ScriptedBody::script()
+        .data("slow")
+        .hold()
+        .data("ly")
+        .build();
+    let mut request = post(body);
+    request.extensions_mut().insert(PATIENT);
+    request
+        .extensions_mut()
+        .insert(Deadline::at(Instant::now() + HOUR));
+    let answer = tokio::spawn(forward(&gateway).oneshot(request));
+    sender.held().await;
+    pass(HOUR * 6 / 10).await;
+    sender.resume();
+    let response = gw_testkit::within("the head of an answer", answer).await;
+    let mut body = response.unwrap().unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    pass(HOUR * 4 / 10).await;
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DownloadTimeout);
+    assert_eq!(blamed(&error), Some(Failure::Local));
+    is_quiet(&gateway).await;
+}
+
+/// Story: a request that had waited for a slot for longer than an upstream may stop reading was given up before a byte of it
+/// was written, and the upstream was blamed.
+#[tokio::test]
+async fn an_upstream_has_its_time_to_read_from_when_it_has_the_request() {
+    let gate = Gate::new();
+    let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate).body("ok"))).await;
+    let pool = PoolConfig {
+        max_connections: 1,
+        queue_timeout: 10 * HOUR,
+        ..PoolConfig::default()
+    };
+    let gateway = builder(upstream.addr()).pool(pool).send_timeout(HOUR);
+    let gateway = gateway.build().unwrap();
+    let post = || {
+        let mut request = post("body".to_owned());
+        request.extensions_mut().insert(PATIENT);
+        forward(&gateway).oneshot(request)
+    };
+    let first = tokio::spawn(post());
+    gate.reached(1).await;
+    let second = tokio::spawn(post());
+    until("the second to wait", &gateway, |it| {
+        it.snapshot().queued == 1
+    })
+    .await;
+    pass(2 * HOUR).await;
+    gate.open();
+    for answer in [first, second] {
+        let answer = gw_testkit::within("the head of an answer", answer).await;
+        assert_eq!(text(answer.unwrap().unwrap()).await, "ok");
+    }
 }
 
 #[tokio::test]

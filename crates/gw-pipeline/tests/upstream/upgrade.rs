@@ -8,7 +8,7 @@ use std::time::Duration;
 use gw_core::{Body, Rejection};
 use gw_pipeline::upstream::{ErrorKind, Forward, PoolConfig, UpstreamBody, copy_extensions};
 use gw_testkit::client::Client;
-use gw_testkit::upstream::{Reply, Upstream, always, in_order};
+use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
@@ -218,6 +218,31 @@ async fn a_request_that_is_declined_gives_its_place_back() {
         assert_eq!(client.read_answer().await.status(), 403);
     }
     assert_eq!(gateway.snapshot().tunnels, 0);
+}
+
+/// Story: a request that failed kept its place until its finished future was dropped.
+#[tokio::test]
+async fn a_request_that_fails_gives_its_place_back_at_once() {
+    let replies = [Reply::upgrade("irc"), Reply::ok().cut(At::Start)];
+    let upstream = Upstream::start(in_order(replies)).await;
+    let gateway = builder(upstream.addr()).max_tunnels(1).build().unwrap();
+    let mut forward = forward(&gateway);
+    for _ in 0..2 {
+        let mut request = get("/chat");
+        for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket")] {
+            request
+                .headers_mut()
+                .insert(name, http::HeaderValue::from_static(value));
+        }
+        let client = hyper::upgrade::on(Request::new(()));
+        request.extensions_mut().insert(client);
+        let mut failing = std::pin::pin!(forward.call(request));
+        assert_eq!(gateway.snapshot().tunnels, 1);
+        let failed = gw_testkit::within("the request to fail", failing.as_mut()).await;
+        assert_eq!(failed.unwrap_err().code().name(), "BAD_GATEWAY");
+        // The future is still there.
+        assert_eq!(gateway.snapshot().tunnels, 0);
+    }
 }
 
 /// Sends each request twice, one after the other, and answers with the second answer.
