@@ -41,9 +41,14 @@ pub enum ErrorKind {
     AttemptTimeout,
     /// The time of the whole exchange was over.
     DeadlinePassed,
-    /// The attempt's time or the exchange's was over, and it was the client that was waited for: the rest of its request
-    /// had not come.
+    /// The time that the client itself gave the exchange was over.
+    ClientDeadline,
+    /// A timer of the attempt, the exchange or the answer's body was over, and it was the client that was waited for: the
+    /// rest of its request had not come.
     UploadTimeout,
+    /// The time of the whole exchange was over within the answer, and the client had taken more of it than the upstream:
+    /// it read slowly.
+    DownloadTimeout,
     /// The head of the answer did not come in time after the request was sent.
     FirstByteTimeout,
     /// The upstream stopped reading the request's body.
@@ -100,6 +105,15 @@ impl Error {
         Self::because(kind, error)
     }
 
+    /// For an answer's body that ends by no doing of the upstream's: whoever judges the body finds the refusal among its
+    /// sources, and learns so. Returns what the client would have been told, too.
+    pub(super) fn within_the_answer(self, fault: Option<Fault>) -> (Self, &'static Code) {
+        let kind = self.kind;
+        let refused = self.refuse(fault);
+        let code = refused.code();
+        (Self::because(kind, refused), code)
+    }
+
     /// What happened.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
@@ -146,7 +160,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 impl ErrorKind {
     /// All of them, in their order.
     #[cfg(feature = "metrics")]
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::QueueFull,
         Self::QueueTimeout,
         Self::QueueDeadline,
@@ -156,7 +170,9 @@ impl ErrorKind {
         Self::NoDescriptors,
         Self::AttemptTimeout,
         Self::DeadlinePassed,
+        Self::ClientDeadline,
         Self::UploadTimeout,
+        Self::DownloadTimeout,
         Self::FirstByteTimeout,
         Self::SendTimeout,
         Self::IdleTimeout,
@@ -180,7 +196,9 @@ impl ErrorKind {
             Self::NoDescriptors => "no_descriptors",
             Self::AttemptTimeout => "attempt_timeout",
             Self::DeadlinePassed => "deadline_passed",
+            Self::ClientDeadline => "client_deadline",
             Self::UploadTimeout => "upload_timeout",
+            Self::DownloadTimeout => "download_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::SendTimeout => "send_timeout",
             Self::IdleTimeout => "idle_timeout",
@@ -199,6 +217,7 @@ impl ErrorKind {
             self,
             Self::AttemptTimeout
                 | Self::DeadlinePassed
+                | Self::ClientDeadline
                 | Self::UploadTimeout
                 | Self::FirstByteTimeout
                 | Self::SendTimeout
@@ -214,6 +233,8 @@ impl ErrorKind {
             | Self::TunnelsFull
             | Self::NoDescriptors
             | Self::UploadTimeout
+            | Self::DownloadTimeout
+            | Self::ClientDeadline
             | Self::Request
             | Self::RequestBody
             | Self::Setup => Failure::Local,
@@ -241,10 +262,11 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::AttemptTimeout
             | Self::DeadlinePassed
+            | Self::ClientDeadline
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
-            Self::UploadTimeout => &codes::CLIENT_TIMEOUT,
+            Self::UploadTimeout | Self::DownloadTimeout => &codes::CLIENT_TIMEOUT,
             Self::Request => &codes::MALFORMED_REQUEST,
             Self::RequestBody | Self::Setup => &codes::INTERNAL,
         }
@@ -268,7 +290,9 @@ impl fmt::Display for Error {
             ErrorKind::NoDescriptors => "no file descriptor is left for a connection",
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
+            ErrorKind::ClientDeadline => "the time that the client gave was over",
             ErrorKind::UploadTimeout => "the rest of the request did not come in time",
+            ErrorKind::DownloadTimeout => "the client did not read the answer in time",
             ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",
             ErrorKind::SendTimeout => "the upstream stopped reading the request",
             ErrorKind::IdleTimeout => "the upstream paused too long within its answer",

@@ -22,7 +22,7 @@ use super::hop_by_hop::{self, accepts_trailers, strip};
 use super::permit::UpstreamPermit;
 use super::target::requested_host;
 use super::transport::{Transport, erase};
-use super::upgrade::{Switch, Wanted};
+use super::upgrade::Wanted;
 use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
 use crate::config_error::ConfigError;
@@ -282,12 +282,14 @@ impl<S> Shared<S> {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(TE, trailers);
         }
-        if let Some(wanted) = wanted {
+        if let Some(wanted) = &wanted {
             wanted.ask(parts);
-            parts.extensions.insert(Switch::new(wanted));
         }
         let pass_error_bodies = parts.extensions.get::<PassErrorBodies>().is_some();
-        let after = After { pass_error_bodies };
+        let after = After {
+            pass_error_bodies,
+            wanted: wanted.map(Box::new),
+        };
         Ok(Step::Send { upstream, after })
     }
 

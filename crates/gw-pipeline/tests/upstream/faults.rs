@@ -189,6 +189,29 @@ async fn interim_answers_are_left_out() {
     );
 }
 
+/// Story: an upstream that never came to its answer could have the gateway read interim answers until the attempt's time was
+/// over, as fast as they came.
+#[tokio::test]
+async fn interim_answers_are_bounded() {
+    let early = |count| {
+        let link = [("link", "</style.css>; rel=preload")];
+        Reply::ok().body("ok").interims(count, 103, link)
+    };
+    let upstream = Upstream::start(always(early(10_000))).await;
+    let gateway = plain(&upstream);
+    let refusal = refused(&forward(&gateway), get("/")).await;
+    assert_eq!(refusal, ("BAD_GATEWAY", ErrorKind::Answer));
+    is_quiet(&gateway).await;
+    // The bound is anew for each request, and does not count what comes behind the head.
+    let some = early(200).large_head(48).body(vec![b'x'; 1 << 20]);
+    let upstream = Upstream::start(always(some)).await;
+    let forward = forward(&plain(&upstream));
+    for _ in 0..3 {
+        assert_eq!(fetch(&forward, get("/")).await.1.len(), 1 << 20);
+    }
+    assert_eq!(upstream.connections().total, 1);
+}
+
 #[tokio::test]
 async fn a_length_that_is_stated_twice_reaches_the_client_once() {
     for length in [

@@ -117,6 +117,43 @@ async fn a_budget_bounds_what_is_sent_on_top() {
     );
 }
 
+/// Tried out before it is relied on: what would be sent again, and what would be too much of it, is counted.
+#[tokio::test]
+async fn what_is_in_shadow_mode_is_counted_and_not_done() {
+    let count = async |gateway: &Gateway, series: &str| {
+        let metrics = get(gateway.admin, "/metrics").await;
+        let text = metrics.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map(|count| count.trim().to_owned())
+    };
+    let watched = "gateway_retries_total{upstream=\"up\",reason=\"shadow\"}";
+    let exhausted = "gateway_retry_budget_exhausted_total{upstream=\"up\"}";
+    let least = "retry_budget = { ratio = 0.0, min_per_second = 0, mode = \"MODE\" }";
+    for (retry, budget, sent, counted) in [
+        ("shadow", "off", 5, (Some("5"), None)),
+        ("enforce", "shadow", 15, (None, Some("10"))),
+        ("enforce", "off", 15, (None, None)),
+        ("enforce", "enforce", 5, (None, Some("5"))),
+    ] {
+        let upstream = Upstream::start(always(Reply::status(503))).await;
+        let keys = format!("retry = {{ max_attempts = 3, mode = \"{retry}\", {SOON} }}");
+        let text = retried(&upstream, &least.replace("MODE", budget), &keys);
+        let said = check(&text).await;
+        assert!(!said.err.contains(".mode"), "{}", said.err);
+        let gateway = Gateway::serve(&text).await;
+        for _ in 0..5 {
+            assert_eq!(get(gateway.traffic, "/").await.status(), 503);
+        }
+        assert_eq!(upstream.requests().len(), sent, "{retry} {budget}");
+        let found = (
+            count(&gateway, watched).await,
+            count(&gateway, exhausted).await,
+        );
+        let counted = (counted.0.map(str::to_owned), counted.1.map(str::to_owned));
+        assert_eq!(found, counted, "{retry} {budget}");
+    }
+}
+
 /// Nothing else tells why failures come through that a retry would have hidden.
 #[tokio::test]
 async fn a_budget_of_nothing_is_told() {
