@@ -14,6 +14,8 @@ use super::ports;
 pub struct Gateway {
     /// Where it takes requests.
     pub addr: SocketAddr,
+    /// Where it shows how it stands.
+    pub admin: SocketAddr,
     /// The command line.
     pub words: Vec<OsString>,
 }
@@ -55,7 +57,7 @@ impl Gateway {
             "--config".into(),
             file.into(),
         ];
-        Ok(Self { addr, words })
+        Ok(Self { addr, admin, words })
     }
 }
 

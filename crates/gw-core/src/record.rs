@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Extensions;
+use tokio::time::Instant;
 
 use crate::context::{ClientAddr, Identity, Lane, RequestId, RouteMatch, UpstreamName};
 use crate::rejection::Code;
@@ -36,6 +37,11 @@ pub struct Exchange {
     pub attempts: u32,
     /// The time spent waiting for the upstream: from the first byte sent to the last one received.
     pub upstream_time: Option<Duration>,
+    /// Since when an attempt has been under way whose wait is not in `upstream_time` yet.
+    ///
+    /// Where a request runs on a thread of its own, it may outlive its observer by a moment: when the client leaves, this is
+    /// all that is known of the wait.
+    pub upstream_since: Option<Instant>,
     /// The least that any rate-limit policy left to the caller.
     pub rate_limit_remaining: Option<u64>,
     /// How many bytes of the request's body have been read.
@@ -50,6 +56,7 @@ pub struct Exchange {
 
 impl Record {
     /// The record in a request's extensions, if an observer put one there.
+    #[inline]
     pub fn of(extensions: &Extensions) -> Option<&Self> {
         extensions.get()
     }

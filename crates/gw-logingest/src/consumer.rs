@@ -2,13 +2,15 @@
 //!
 //! A batch is acknowledged only when all of its events are in the sink or durably among the dead letters. What the sink
 //! refuses for now is tried again alone, without its neighbours. When the sink takes nothing, one request at a time probes
-//! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing.
+//! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing. A client
+//! whose dead letters take all that one client may is left alone for a while, and tried again; its batches are in the queue.
 
 mod backlog;
 mod backoff;
 mod builder;
 mod concurrency;
 mod desk;
+mod held;
 mod judge;
 mod pace;
 mod status;
@@ -19,6 +21,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -29,10 +32,14 @@ pub use self::status::{ConsumerHandle, ConsumerState, ConsumerStatus};
 
 use self::builder::Settings;
 use self::desk::{Desk, Ended};
+use self::held::Held;
 use self::status::Shared;
 use crate::dead_letter::DeadLetters;
 use crate::queue::{Leased, Queue};
 use crate::sink::Sink;
+
+/// How often the consumer looks at its queue, so that the metrics of one without a thread are true while nothing moves.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Delivers from a queue to a sink. See the [module](self).
 pub struct Consumer<Q, S, D> {
@@ -71,17 +78,30 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
         // Kept over the rounds of the loop, so that no round throws away what the queue has begun to read.
         let mut leasing = pin!(None);
         let mut drained = false;
+        let mut look_at = Instant::now() + LOOK;
         let mut desk = Desk::new(self.sink, self.dead_letters, self.settings, self.shared);
+        let mut held = Held::new(&self.queue);
         loop {
             let now = Instant::now();
+            held.release(now);
+            for client in desk.take_over_share() {
+                held.hold(client, now + desk.pause());
+            }
+            desk.held_clients(held.len());
             desk.start_what_may(now);
+            if look_at <= now {
+                let _ = self.queue.status();
+                look_at = now + LOOK;
+            }
             if drained && desk.is_idle() {
                 break;
             }
             if leasing.is_none() && !drained {
                 leasing.set(desk.wants().map(|want| self.queue.lease(want)));
             }
-            let mut wake = pin!(desk.next_time(now).map(sleep_until));
+            let times = [desk.next_time(now), held.next_time()];
+            let wake_at = times.into_iter().flatten().fold(look_at, Instant::min);
+            let mut wake = pin!(sleep_until(wake_at));
             let next = poll_fn(|cx| {
                 if shutdown.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Next::Shutdown);
@@ -95,10 +115,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
                 {
                     return Poll::Ready(Next::Leased(leased));
                 }
-                match wake.as_mut().as_pin_mut() {
-                    Some(wake) => wake.poll(cx).map(|()| Next::Time),
-                    None => Poll::Pending,
-                }
+                wake.as_mut().poll(cx).map(|()| Next::Time)
             });
             match next.await {
                 Next::Shutdown => break,

@@ -1,8 +1,11 @@
 //! Where events go that the sink will never take.
 //!
-//! A store is bounded. At its bound it keeps nothing more, and the consumer pauses: the events stay in the queue, the queue
-//! fills, and the intake says so. Nothing is lost silently, and somebody has to look at the letters.
+//! A store is bounded, and so is what one client may take of it: as much as is free, as in a queue. At a client's bound the
+//! client's batches wait in the queue and the others go on; at the bound of the store the consumer pauses. Either way the
+//! events stay in the queue, it fills, and the intake says so, to that client or to all. Nothing is lost silently, and somebody
+//! has to look at the letters.
 
+mod accounts;
 mod file;
 mod queue;
 
@@ -20,16 +23,18 @@ use crate::sink::Reason;
 
 /// Keeps dead letters so that they survive what the queue survives.
 pub trait DeadLetters: Send + Sync + 'static {
-    /// Keeps all of these, and returns once they are durable.
+    /// Keeps those of these that it can, and returns what became of each, in their order, once what is kept is durable.
+    /// Letters without an entry count as not kept.
     ///
-    /// # Errors
-    ///
-    /// If they are not kept. Some of them may be, and will come again: a store may hold a letter twice.
+    /// A letter that is not kept comes again, and may have been kept all the same: a store may hold it twice.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, any of the letters may have been kept; they will come again.
-    fn keep(&self, letters: &[DeadLetter]) -> impl Future<Output = Result<(), KeepError>> + Send;
+    fn keep(
+        &self,
+        letters: &[DeadLetter],
+    ) -> impl Future<Output = Vec<Result<(), KeepError>>> + Send;
 }
 
 /// An event that the sink will never take, and why.
@@ -39,14 +44,17 @@ pub struct DeadLetter {
     reason: Reason,
 }
 
-/// Dead letters were not kept.
-#[derive(Debug)]
+/// Why a dead letter was not kept.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum KeepError {
-    /// The store holds as much as it may.
+    /// The store holds as much as it may. Nothing is delivered until there is room.
     Full,
-    /// The store cannot write.
-    Failed(io::Error),
+    /// The store holds as much of this client's letters as it may, or the letter is larger than what it ever takes. Nothing
+    /// of this client is delivered until there is room; the others go on.
+    OverShare,
+    /// The store cannot write. Nothing is delivered until it can.
+    Failed(Arc<io::Error>),
 }
 
 impl DeadLetter {
@@ -94,6 +102,9 @@ impl fmt::Display for KeepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("the dead letters fill their store"),
+            Self::OverShare => {
+                f.write_str("the client's dead letters fill its share of their store")
+            }
             Self::Failed(_) => f.write_str("the store of the dead letters cannot write"),
         }
     }
@@ -102,14 +113,17 @@ impl fmt::Display for KeepError {
 impl Error for KeepError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Full => None,
-            Self::Failed(error) => Some(error),
+            Self::Full | Self::OverShare => None,
+            Self::Failed(error) => Some(&**error),
         }
     }
 }
 
 impl<D: DeadLetters> DeadLetters for Arc<D> {
-    fn keep(&self, letters: &[DeadLetter]) -> impl Future<Output = Result<(), KeepError>> + Send {
+    fn keep(
+        &self,
+        letters: &[DeadLetter],
+    ) -> impl Future<Output = Vec<Result<(), KeepError>>> + Send {
         D::keep(self, letters)
     }
 }

@@ -1,6 +1,6 @@
 //! The queue between intake and consumer: the trait, and two engines behind it.
 
-mod clients;
+pub(crate) mod clients;
 mod disk;
 mod drain;
 mod index;
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use self::disk::{DiskQueue, DiskQueueBuilder, OpenError};
 pub use self::memory::{MemoryQueue, MemoryQueueBuilder};
 pub use self::status::{QueueState, QueueStatus};
-use crate::batch::Batch;
+use crate::batch::{Batch, ClientId};
 
 /// What a stored batch outlives; the strongest is the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,8 +55,16 @@ pub trait Queue: Send + Sync + 'static {
     /// If the future is dropped, nothing is taken.
     fn lease(&self, want: Want) -> impl Future<Output = Vec<Leased>> + Send;
 
-    /// How it stands.
+    /// How it stands. An engine without a thread of its own brings its metrics up to date with it.
     fn status(&self) -> QueueStatus;
+
+    /// Leases nothing of this client until it is [released](Self::release). Its batches keep their places and count as
+    /// before, so that a client that goes on sending meets its share. An engine may hold clients together that share an
+    /// account.
+    fn hold(&self, client: &ClientId);
+
+    /// Leases from this client again.
+    fn release(&self, client: &ClientId);
 
     /// Takes no more batches. Those that are in go on being leased.
     fn close(&self);
@@ -156,6 +164,14 @@ impl<Q: Queue> Queue for Arc<Q> {
 
     fn status(&self) -> QueueStatus {
         Q::status(self)
+    }
+
+    fn hold(&self, client: &ClientId) {
+        Q::hold(self, client);
+    }
+
+    fn release(&self, client: &ClientId) {
+        Q::release(self, client);
     }
 
     fn close(&self) {

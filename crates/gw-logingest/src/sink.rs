@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::file::FileSink;
-pub(crate) use self::lines::SharedLines;
+pub(crate) use self::lines::{LinesFile, SharedLines};
 pub use self::reason::Reason;
 
 use crate::batch::Event;

@@ -18,11 +18,11 @@ use std::time::Duration;
 use gw_logingest::consumer::{Consumer, ConsumerState};
 use gw_logingest::queue::{AppendError, Durability, Leased, Outcome, Settle, Want};
 use gw_logingest::sink::{Delivery, Fault, Item, Reason};
-use gw_logingest::{Batch, Event, MemoryQueue, Pressure, Queue};
+use gw_logingest::{Batch, ClientId, Event, MemoryQueue, Pressure, Queue};
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::consumer_support::{Letters, Scripted, all, batch_of, consumer, fill, queue};
+use self::consumer_support::{Letters, Scripted, all, batch_by, batch_of, consumer, fill, queue};
 
 const INSTANT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(3_600);
@@ -323,6 +323,98 @@ async fn full_dead_letters_stop_delivery_and_lose_nothing() {
     assert!(pressure.sink_healthy());
 }
 
+/// Of the client `poison` the sink takes every other event, of all others all.
+fn poisoned(_: usize, events: &[Event]) -> Delivery {
+    let item = |event: &Event| match event.client().as_str() {
+        "poison" if event.id().ends_with('x') => rejected(),
+        _ => Item::Delivered,
+    };
+    Delivery::Items(events.iter().map(item).collect())
+}
+
+/// Batches of ten events, half of which the sink will never take.
+async fn poison(queue: &MemoryQueue, batches: std::ops::Range<usize>) {
+    for batch in batches {
+        let name = |n: usize| format!("p{batch}-{n}{}", if n.is_multiple_of(2) { "x" } else { "" });
+        let events: Vec<_> = (0..10).map(|n| (name(n), 10)).collect();
+        queue.append(batch_by("poison", &events)).await.unwrap();
+    }
+}
+
+/// One client's poison filled the store, and then nobody's events were delivered.
+#[tokio::test(start_paused = true)]
+async fn a_client_over_its_share_of_dead_letters_waits_alone() {
+    let (queue, letters) = (queue(), Letters::bounded(1_000));
+    letters.share(12);
+    let pressure = Pressure::new();
+    let (sink, seen) = Scripted::new(INSTANT, poisoned);
+    let running = consumer(queue.clone(), sink, &letters)
+        .max_events(50)
+        .pressure(pressure.clone())
+        .build()
+        .unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    poison(&queue, 0..20).await;
+    for n in 0..30 {
+        fill(&queue, n * 10..n * 10 + 10, 10).await;
+        sleep(Duration::from_secs(20)).await;
+        let status = handle.status();
+        assert_eq!(status.state, ConsumerState::Delivering);
+        assert_eq!(status.imbalance(), 0, "{status:?}");
+        assert!(pressure.sink_healthy());
+    }
+    // All others were delivered as they came; the rest of the poison is in the queue.
+    let status = handle.status();
+    assert_eq!(
+        (status.dead, status.held_clients, status.in_hand),
+        (12, 1, 0)
+    );
+    let offers = seen.offers();
+    assert!((0..300).all(|id| offers[&id.to_string()] == 1));
+    assert!(
+        (16..=18).contains(&queue.status().batches),
+        "{:?}",
+        queue.status()
+    );
+    // It was tried again each minute for ten minutes, a few requests at a time.
+    let of_poison = |request: &consumer_support::Request| request.ids[0].starts_with('p');
+    let tried = seen.requests().iter().filter(|it| of_poison(it)).count();
+    assert!((10..=60).contains(&tried), "{tried}");
+
+    // Somebody has looked at the letters.
+    letters.share(1_000);
+    queue.close();
+    running.await.unwrap();
+    let status = handle.status();
+    assert_eq!((status.held_clients, status.imbalance()), (0, 0));
+    // The batch at the bound was kept in part, and came again whole.
+    assert!((100..110).contains(&status.dead), "{status:?}");
+    assert_eq!(queue.status().batches, 0);
+    let ids: std::collections::HashSet<_> = letters.ids().into_iter().collect();
+    assert_eq!(ids.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_ends_holds_nobody() {
+    for dropped in [false, true] {
+        let (queue, letters) = (queue(), Letters::bounded(1_000));
+        let (sink, _) = Scripted::new(INSTANT, poisoned);
+        poison(&queue, 0..3).await;
+        let running = consumer(queue.clone(), sink, &letters).build().unwrap();
+        let handle = running.handle();
+        let stop = sleep(Duration::from_secs(if dropped { 3_600 } else { 20 }));
+        let stopped = timeout(Duration::from_secs(30), running.run(stop)).await;
+        assert_eq!(stopped.is_err(), dropped);
+        assert_eq!(handle.status().imbalance(), 0);
+        assert_eq!(queue.status().batches, 3);
+        letters.share(1_000);
+        let (sink, _) = Scripted::new(INSTANT, poisoned);
+        let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
+        assert_eq!((status.dead, status.delivered), (15, 15));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn shutdown_waits_for_what_runs_and_gives_the_rest_back() {
     let (queue, letters) = (queue(), Letters::default());
@@ -573,6 +665,10 @@ impl Queue for Auditor {
     fn status(&self) -> gw_logingest::QueueStatus {
         gw_logingest::QueueStatus::default()
     }
+
+    fn hold(&self, _: &ClientId) {}
+
+    fn release(&self, _: &ClientId) {}
 
     fn close(&self) {}
 }

@@ -14,16 +14,17 @@ use std::fs;
 use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use gw_logingest::consumer::Consumer;
 use gw_logingest::dead_letter::{
     DeadLetter, DeadLetterFile, DeadLetterQueue, DeadLetters, KeepError,
 };
 use gw_logingest::sink::{Delivery, Fault, FileSink, Item, Reason, Sink};
-use gw_logingest::{MemoryQueue, Queue, Want};
+use gw_logingest::{Batch, BatchId, Class, ClientId, MemoryQueue, Queue, Want};
 use serde_json::Value;
 
-use self::consumer_support::{Scripted, all, batch_of, fill, queue};
+use self::consumer_support::{Scripted, all, batch_by, batch_of, fill, queue};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
@@ -33,10 +34,20 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 fn letters(count: usize) -> Vec<DeadLetter> {
+    letters_of("client", count)
+}
+
+/// Which are over their client's share.
+fn over_share(kept: &[Result<(), KeepError>]) -> Vec<bool> {
+    let over = |kept: &_| matches!(kept, Err(KeepError::OverShare));
+    kept.iter().map(over).collect()
+}
+
+fn letters_of(client: &str, count: usize) -> Vec<DeadLetter> {
     let events: Vec<_> = (0..count).map(|id| (id.to_string(), 10)).collect();
     let reason =
         Reason::new("document_parsing_exception", "line\nbreak \"quoted\"").with_status(400);
-    batch_of(&events)
+    batch_by(client, &events)
         .events()
         .map(|event| DeadLetter::new(event, reason.clone()))
         .collect()
@@ -114,31 +125,100 @@ async fn rejected_events_end_in_the_file() {
 async fn the_file_has_a_bound_that_outlives_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead.jsonl");
-    let letters = letters(10);
-    let size: usize = letters
-        .iter()
-        .map(|letter| letter.to_json().len() + 1)
-        .sum();
-    for _ in 0..2 {
-        let file = DeadLetterFile::new(&path, size as u64 * 2 - 1);
-        let _kept_the_first_time = file.keep(&letters).await;
+    let size = |letters: &[DeadLetter]| -> usize {
+        let size = |letter: &DeadLetter| letter.to_json().len() + 1;
+        letters.iter().map(size).sum()
+    };
+    let (first, second, third) = (letters_of("a", 10), letters_of("b", 5), letters_of("c", 6));
+    // What is free after each halves what comes next.
+    let bound = (size(&first) * 2) as u64;
+    for attempt in 0..3 {
+        // Each in a process of its own; one client gets no more the second time.
+        let file = DeadLetterFile::new(&path, bound);
+        let kept = file.keep(&first).await;
+        assert_eq!(kept.iter().all(Result::is_ok), attempt == 0, "{kept:?}");
+        assert!(attempt == 0 || over_share(&kept).iter().all(|over| *over));
     }
-    let file = DeadLetterFile::new(&path, size as u64 * 2 - 1);
-    assert!(matches!(file.keep(&letters).await, Err(KeepError::Full)));
-    assert_eq!(lines(&path).len(), 10);
-    assert!(file.keep(&letters[..9]).await.is_ok());
-    assert_eq!(lines(&path).len(), 19);
+    let file = DeadLetterFile::new(&path, bound);
+    assert!(file.keep(&second).await.iter().all(Result::is_ok));
+    assert_eq!(lines(&path).len(), 15);
+    // Some of these fit, and are kept.
+    let kept = DeadLetterFile::new(&path, bound).keep(&third).await;
+    let kept = kept.iter().take_while(|kept| kept.is_ok()).count();
+    assert!((1..6).contains(&kept), "{kept}");
+    assert_eq!(lines(&path).len(), 15 + kept);
     assert_eq!(
         lines(&path)[0]["reason"]["message"],
         "line\nbreak \"quoted\""
     );
 }
 
+/// One letter that was too large for the file kept all others out, and so stopped delivery.
+#[tokio::test]
+async fn one_letter_that_does_not_fit_keeps_no_other_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dead.jsonl");
+    let mut letters = letters_of("a", 3);
+    let mut huge = Batch::builder(
+        BatchId::from_u128(9),
+        ClientId::new("b").unwrap(),
+        UNIX_EPOCH,
+    );
+    huge.push(
+        None,
+        Class::Normal,
+        format!("\"{}\"", "x".repeat(20_000)).as_bytes(),
+    );
+    let huge = huge.finish().events().next().unwrap();
+    letters.insert(1, DeadLetter::new(huge, Reason::new("k", "m")));
+    let file = DeadLetterFile::new(&path, 10_000);
+    let kept = file.keep(&letters).await;
+    assert_eq!(over_share(&kept), [false, true, false, false]);
+    assert_eq!(lines(&path).len(), 3);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_keeps_nothing_and_later_all() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("out"), "").unwrap();
+    let file = DeadLetterFile::new(dir.path().join("out/dead.jsonl"), 10_000);
+    let kept = file.keep(&letters(2)).await;
+    assert!(
+        matches!(
+            &kept[..],
+            [Err(KeepError::Failed(_)), Err(KeepError::Failed(_))]
+        ),
+        "{kept:?}"
+    );
+    fs::remove_file(dir.path().join("out")).unwrap();
+    assert!(file.keep(&letters(2)).await.iter().all(Result::is_ok));
+}
+
+/// The file holds what clients sent, and was made with whatever the umask left.
+#[cfg(unix)]
+#[tokio::test]
+async fn dead_letters_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dead/letters.jsonl");
+    let kept = DeadLetterFile::new(&path, 10_000).keep(&letters(1)).await;
+    assert!(kept.iter().all(Result::is_ok));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    // What others are to read is not.
+    let (out, beside) = (dir.path().join("out/events"), dir.path().join("beside"));
+    let events: Vec<_> = batch_of(&[("1".to_owned(), 1)]).events().collect();
+    FileSink::new(&out).deliver(&events).await;
+    fs::write(&beside, "").unwrap();
+    assert_eq!(mode(&out), mode(&beside));
+}
+
 #[tokio::test]
 async fn a_queue_keeps_letters_as_events() {
     let queue = Arc::new(queue());
     let store = DeadLetterQueue::new(queue.clone());
-    store.keep(&letters(3)).await.unwrap();
+    assert!(store.keep(&letters(3)).await.iter().all(Result::is_ok));
     let leased = queue
         .lease(Want {
             bytes: usize::MAX,
@@ -160,9 +240,45 @@ async fn a_full_queue_is_a_full_store() {
         .max_bytes(4_096)
         .client_share(1_000.0);
     let store = DeadLetterQueue::new(small.build().unwrap());
-    let mut outcome = Ok(());
+    let mut outcome = Vec::new();
     for _ in 0..20 {
         outcome = store.keep(&letters(1)).await;
     }
-    assert!(matches!(outcome, Err(KeepError::Full)), "{outcome:?}");
+    assert!(
+        matches!(&outcome[..], [Err(KeepError::Full)]),
+        "{outcome:?}"
+    );
+}
+
+/// One client's letters were taken for a store that is full for all.
+#[tokio::test]
+async fn a_queue_keeps_the_letters_of_others() {
+    let small = MemoryQueue::builder().max_bytes(8_192).client_floor(0);
+    let store = DeadLetterQueue::new(small.build().unwrap());
+    let noisy = letters_of("noisy", 1);
+    while store.keep(&noisy).await.iter().all(Result::is_ok) {}
+    let mixed = [letters_of("a", 1), noisy.clone(), letters_of("b", 1), noisy].concat();
+    let kept = store.keep(&mixed).await;
+    assert_eq!(over_share(&kept), [false, true, false, true], "{kept:?}");
+    assert!(kept[0].is_ok() && kept[2].is_ok());
+    // One that no queue of this size takes is split off from those that it came with.
+    let small = MemoryQueue::builder()
+        .max_bytes(2_048)
+        .client_share(1_000.0);
+    let store = DeadLetterQueue::new(small.build().unwrap());
+    let mut letters = letters_of("a", 2);
+    let mut huge = Batch::builder(
+        BatchId::from_u128(9),
+        ClientId::new("a").unwrap(),
+        UNIX_EPOCH,
+    );
+    huge.push(
+        None,
+        Class::Normal,
+        format!("\"{}\"", "x".repeat(4_000)).as_bytes(),
+    );
+    let huge = huge.finish().events().next().unwrap();
+    letters.insert(1, DeadLetter::new(huge, Reason::new("k", "m")));
+    let kept = store.keep(&letters).await;
+    assert_eq!(over_share(&kept), [false, true, false], "{kept:?}");
 }

@@ -68,3 +68,36 @@ async fn numbers_and_changes_of_state_are_told() {
         .collect();
     assert_eq!(states, ["backing_off", "blocked", "delivering", "stopped"]);
 }
+
+/// An alert on the age of the oldest batch saw nothing of a queue in memory.
+#[tokio::test(start_paused = true)]
+async fn a_queue_in_memory_is_measured_like_one_on_disk() {
+    let queue = queue();
+    let metrics = MetricsCapture::new();
+    let down = |_, _: &[gw_logingest::Event]| Delivery::Retry {
+        after: None,
+        fault: Fault::Unavailable,
+    };
+    let (sink, _) = Scripted::new(Duration::from_millis(1), down);
+    let consumer = consumer(queue.clone(), sink, &Letters::default());
+    let delivering = consumer.build().unwrap();
+    let scenario = async {
+        fill(&queue, 0..25, 10).await;
+        // Nothing comes, nothing goes, and nobody asks.
+        let stop = tokio::time::sleep(Duration::from_secs(6));
+        delivering.run(stop).await;
+    };
+    metrics.scope(scenario).await;
+    let gauge = |name: &str| format!("gateway_logingest_queue_{name}");
+    metrics.assert_gauge(&gauge("events"), &[], 25.0);
+    let status = queue.status();
+    metrics.assert_gauge(&gauge("bytes"), &[], status.bytes as f64);
+    let ratio = status.bytes as f64 / status.capacity as f64;
+    metrics.assert_gauge(&gauge("capacity_ratio"), &[], ratio);
+    metrics.assert_gauge(&gauge("serving"), &[], 1.0);
+    let age = metrics.gauge(&gauge("oldest_age_seconds"), &[]);
+    assert!(age > 0.0, "{age}");
+    queue.close();
+    metrics.scope(async { queue.status() }).await;
+    metrics.assert_gauge(&gauge("serving"), &[], 0.0);
+}

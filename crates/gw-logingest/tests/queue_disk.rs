@@ -386,3 +386,33 @@ async fn senders_and_consumers_at_once_lose_and_repeat_nothing() {
 
 static_assertions::assert_impl_all!(DiskQueue: Queue, Clone, Send, Sync);
 static_assertions::assert_impl_all!(OpenError: std::error::Error, Send, Sync);
+
+/// Queues hold what clients sent, and were made with whatever the umask left: readable by everybody in most places.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_and_directory_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let root = TempDir::new().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let dir = root.path().join("above/queue");
+    let queue = builder(&dir).open().unwrap();
+    queue.append(batch(1, 10)).await.unwrap();
+    queue.append(batch(2, 10)).await.unwrap();
+    // A record of what is done is a file, too.
+    queue.lease(ALL).await.remove(0).acknowledge();
+    queue.shutdown().await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    // It holds nothing of ours, and others may have to pass.
+    let sibling = root.path().join("sibling");
+    fs::create_dir(&sibling).unwrap();
+    assert_eq!(mode(&root.path().join("above")), mode(&sibling));
+    let files: Vec<_> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}

@@ -175,6 +175,10 @@ impl Drop for Observation {
         // Whoever still holds the record has nothing to add that anybody would read.
         self.record
             .update(|filled| exchange = std::mem::take(filled));
+        // Not told yet by an attempt that ends on another thread.
+        if let Some(since) = exchange.upstream_since.take() {
+            *exchange.upstream_time.get_or_insert_default() += end.saturating_duration_since(since);
+        }
         if let Some(since) = self.handed_out {
             self.client_wait += end.saturating_duration_since(since);
         }

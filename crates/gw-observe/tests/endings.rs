@@ -9,7 +9,7 @@
 mod support;
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -27,6 +27,7 @@ use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use support::{Pipe, every_request, flushed};
+use tokio::time::Instant;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 type Sent = Request<RequestBody<Body>>;
@@ -165,6 +166,33 @@ async fn a_whole_exchange_with_all_its_fields() {
     });
     assert_eq!(Value::Object(said), expected);
     assert!(!observed.pipe.text().contains("secret"));
+}
+
+/// On a lane with threads of its own the attempt is dropped, and tells how long it took, only after the client's leaving was
+/// observed: the line had no `upstream_latency_ms`, and the upstream's metrics no request.
+#[tokio::test(start_paused = true)]
+async fn the_upstreams_time_is_known_of_a_client_that_left() {
+    let observed = Observed::new();
+    let inner = service_fn(async |request: Sent| {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let waiting = Some(Instant::now());
+        note(&request, |exchange| {
+            exchange.attempts = 2;
+            // The first attempt has ended, the second one has not.
+            exchange.upstream_time = Some(Duration::from_millis(5));
+            exchange.upstream_since = waiting;
+        });
+        pending::<Result<Response<Body>, Infallible>>().await
+    });
+    let mut call = Box::pin(observed.layer.layer(inner).oneshot(request("/")));
+    assert!(poll(call.as_mut()).is_pending());
+    tokio::time::advance(Duration::from_millis(10)).await;
+    assert!(poll(call.as_mut()).is_pending());
+    tokio::time::advance(Duration::from_millis(40)).await;
+    drop(call);
+    observed.says(&json!({
+        "latency_ms": 50, "upstream_latency_ms": 45, "gateway_ms": 5, "ended_by": "client",
+    }));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::batch::Event;
+use crate::batch::{ClientId, Event};
 use crate::queue::Leased;
 
 /// What an event costs in a request besides its text: its id and an action.
@@ -187,6 +187,31 @@ impl Backlog {
             self.open_bytes -= open.leased.batch().encoded().len();
             open.leased.acknowledge();
         }
+    }
+
+    /// Whether the batch of this event is still in hand.
+    pub(super) fn is_open(&self, tag: Tag) -> bool {
+        self.open.contains_key(&tag.batch)
+    }
+
+    /// Gives all batches of a client back to the queue, with whatever is left to do for them; returns the number of events
+    /// that were not settled.
+    pub(super) fn give_back(&mut self, client: &ClientId) -> usize {
+        let of_client = |open: &Open| open.leased.batch().client() == client;
+        let given: Vec<_> = self.open.extract_if(|_, open| of_client(open)).collect();
+        let of_open = |work: &Work| self.open.contains_key(&work.tag.batch);
+        self.ready.retain(of_open);
+        self.ready_bytes = self.ready.iter().map(Work::bytes).sum();
+        if self.ready.is_empty() {
+            self.due = None;
+        }
+        self.later.retain(|_, works| {
+            works.retain(of_open);
+            !works.is_empty()
+        });
+        let bytes = |open: &Open| open.leased.batch().encoded().len();
+        self.open_bytes -= given.iter().map(|(_, open)| bytes(open)).sum::<usize>();
+        given.iter().map(|(_, open)| open.unsettled).sum()
     }
 
     /// The events that are not settled.

@@ -97,7 +97,8 @@ impl<Q, S, D> ConsumerBuilder<Q, S, D> {
         self
     }
 
-    /// The longest wait when the sink needs another configuration; the shortest is half of it. One minute by default.
+    /// The longest wait when the sink needs another configuration; the shortest is half of it. So long a client is left alone,
+    /// too, whose dead letters take all that they may. One minute by default.
     pub const fn pause(mut self, time: Duration) -> Self {
         self.settings.pause = time;
         self

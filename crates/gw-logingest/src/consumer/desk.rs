@@ -1,9 +1,10 @@
 //! The consumer's work in progress.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{io, iter};
 
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use super::judge::{Lesson, Letter, Verdict};
 use super::pace::{Pace, Stamp};
 use super::status::{ConsumerState, Shared};
 use super::telemetry;
+use crate::batch::ClientId;
 use crate::dead_letter::{DeadLetter, DeadLetters, KeepError};
 use crate::queue::{Leased, Want};
 use crate::sink::{Delivery, Fault, Reason, Sink};
@@ -33,6 +35,8 @@ pub(super) struct Desk<S, D> {
     /// Requests under way.
     running: usize,
     letters: Letters,
+    /// Clients whose letters are over their share, and whose batches went back. The queue has yet to be told.
+    over_share: Vec<ClientId>,
     blocked: Option<Reason>,
     down: bool,
     stopping: bool,
@@ -56,7 +60,7 @@ enum Errand {
 /// What a task has done.
 pub(super) enum Done {
     Delivered(Delivery),
-    Kept(Result<(), KeepError>),
+    Kept(Vec<Result<(), KeepError>>),
 }
 
 /// A task that has ended; without an outcome if it panicked.
@@ -94,6 +98,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             errands: HashMap::new(),
             running: 0,
             letters: Letters::default(),
+            over_share: Vec::new(),
             blocked: None,
             down: false,
             stopping: false,
@@ -208,9 +213,8 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             Some(Errand::Keep { letters }) => {
                 let kept = match ended.done {
                     Some(Done::Kept(kept)) => kept,
-                    _ => Err(KeepError::Failed(std::io::Error::other(
-                        "the store panicked",
-                    ))),
+                    // It panicked.
+                    _ => Vec::new(),
                 };
                 self.kept(letters, kept, now);
             }
@@ -222,7 +226,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
     fn delivered(&mut self, load: &Load, stamp: Stamp, delivery: Delivery, now: Instant) {
         self.metrics.request(telemetry::class(&delivery));
         self.metrics.round_trip(stamp.elapsed(now));
-        let verdict = Verdict::new(load, delivery);
+        let verdict = Verdict::new(load, delivery).of(|tag| self.backlog.is_open(tag));
         let settled = [&verdict.delivered, &verdict.duplicates, &verdict.redirected];
         for tag in settled.into_iter().flatten() {
             self.backlog.settle(*tag);
@@ -283,32 +287,84 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         self.metrics.items(Item::Retried, retried);
     }
 
-    fn kept(&mut self, letters: Vec<Letter>, kept: Result<(), KeepError>, now: Instant) {
+    fn kept(&mut self, letters: Vec<Letter>, outcomes: Vec<Result<(), KeepError>>, now: Instant) {
         self.letters.under_way = false;
-        if let Err(error) = kept {
-            if self.letters.failures == 0 {
-                telemetry::letters_stuck(&error);
+        let silent = || Err(KeepError::Failed(Arc::new(io::Error::other("no answer"))));
+        let outcomes = outcomes.into_iter().chain(iter::repeat_with(silent));
+        let mut dead = 0;
+        let mut stuck = None;
+        let mut over_share = HashSet::new();
+        for (letter, outcome) in letters.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => {
+                    dead += 1;
+                    self.metrics.dead(letter.class, 1);
+                    self.backlog.settle(letter.tag);
+                }
+                Err(KeepError::OverShare) => {
+                    over_share.insert(letter.letter.event().client().clone());
+                }
+                Err(error) => {
+                    stuck.get_or_insert(error);
+                    self.letters.waiting.push(letter);
+                }
             }
-            let wait = self
-                .settings
-                .backoff
-                .wait(self.letters.failures, None, &mut self.random);
-            self.letters.failures = self.letters.failures.saturating_add(1);
-            self.letters.not_before = Some(now + wait);
-            self.letters.waiting.extend(letters);
-            return;
         }
-        self.letters.failures = 0;
-        self.letters.not_before = None;
-        let dead = letters.len() as u64;
         self.metrics.items(Item::Dead, dead);
-        for letter in letters {
-            self.metrics.dead(letter.class, 1);
-            self.backlog.settle(letter.tag);
-        }
+        let returned: usize = over_share
+            .iter()
+            .map(|client| self.backlog.give_back(client))
+            .sum();
+        let backlog = &self.backlog;
+        self.letters
+            .waiting
+            .retain(|letter| backlog.is_open(letter.tag));
+        self.over_share.extend(over_share);
         let mut status = self.shared.status();
         status.dead += dead;
+        status.returned += returned as u64;
         status.in_hand = self.backlog.unsettled() as u64;
+        drop(status);
+        self.letters_stuck(stuck.as_ref(), now);
+    }
+
+    /// Whether the store keeps what is not over a share.
+    fn letters_stuck(&mut self, error: Option<&KeepError>, now: Instant) {
+        let Some(error) = error else {
+            self.letters.failures = 0;
+            self.letters.not_before = None;
+            return;
+        };
+        if self.letters.failures == 0 {
+            telemetry::letters_stuck(error);
+        }
+        let wait = self
+            .settings
+            .backoff
+            .wait(self.letters.failures, None, &mut self.random);
+        self.letters.failures = self.letters.failures.saturating_add(1);
+        self.letters.not_before = Some(now + wait);
+    }
+
+    /// The clients whose batches went back since the last call, because the store keeps no more of their letters.
+    pub(super) fn take_over_share(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.over_share)
+    }
+
+    /// How long such a client waits.
+    pub(super) const fn pause(&self) -> Duration {
+        self.settings.pause
+    }
+
+    /// So many clients wait.
+    pub(super) fn held_clients(&self, clients: usize) {
+        self.metrics.held_clients(clients);
+        let mut status = self.shared.status();
+        let before = std::mem::replace(&mut status.held_clients, clients);
+        drop(status);
+        if (before == 0) != (clients == 0) {
+            telemetry::clients_held(clients > 0);
+        }
     }
 
     /// Starts no more requests; returns how long to wait for those under way.

@@ -54,6 +54,22 @@ impl Verdict {
         }
     }
 
+    /// Without the events whose batches are no longer in hand: what becomes of them is found out anew.
+    pub(super) fn of(mut self, in_hand: impl Fn(Tag) -> bool) -> Self {
+        for tags in [
+            &mut self.delivered,
+            &mut self.duplicates,
+            &mut self.redirected,
+        ] {
+            tags.retain(|tag| in_hand(*tag));
+        }
+        self.letters.retain(|letter| in_hand(letter.tag));
+        for works in [&mut self.later, &mut self.back] {
+            works.retain(|work| in_hand(work.tag));
+        }
+        self
+    }
+
     fn all_back(load: &Load, lesson: Lesson) -> Self {
         Self {
             back: load.works().collect(),

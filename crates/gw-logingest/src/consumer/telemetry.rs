@@ -43,6 +43,19 @@ pub(super) fn letters_stuck(error: &KeepError) {
     let _ = error;
 }
 
+/// There are clients whose dead letters take all that they may, or there are none any more.
+pub(super) fn clients_held(any: bool) {
+    #[cfg(feature = "tracing")]
+    if any {
+        tracing::warn!(
+            "log delivery: dead letters of a client fill its share, its batches stay in the queue"
+        );
+    } else {
+        tracing::info!("log delivery: no client is held for its dead letters any more");
+    }
+    let _ = any;
+}
+
 pub(super) fn limit_learned(max_bytes: usize) {
     #[cfg(feature = "tracing")]
     tracing::warn!(

@@ -1,12 +1,13 @@
-use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::{io, iter};
 
 use super::{DeadLetter, DeadLetters, KeepError};
 use crate::batch::{Batch, BatchId, ClientId};
 use crate::queue::{AppendError, Queue};
 
-/// Keeps dead letters in a queue of their own, usually a queue on disk in another directory. Its bound is the queue's.
+/// Keeps dead letters in a queue of their own, usually a queue on disk in another directory. Its bound is the queue's, and so
+/// is each client's share.
 ///
 /// Each letter becomes an event whose JSON text is [`DeadLetter::to_json`], under the id and class of the dead event and
 /// the client that sent it; a consumer of that queue can look at the letters or deliver them again. It should be at least
@@ -39,24 +40,28 @@ impl<Q> Clone for DeadLetterQueue<Q> {
 }
 
 impl<Q: Queue> DeadLetters for DeadLetterQueue<Q> {
-    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), KeepError> {
+    async fn keep(&self, letters: &[DeadLetter]) -> Vec<Result<(), KeepError>> {
         let same_client = |a: &DeadLetter, b: &DeadLetter| a.event().client() == b.event().client();
-        let mut runs: Vec<&[DeadLetter]> = letters.chunk_by(same_client).collect();
+        // The next one last.
+        let mut runs: Vec<&[DeadLetter]> = letters.chunk_by(same_client).rev().collect();
+        let mut kept = Vec::with_capacity(letters.len());
         while let Some(run) = runs.pop() {
             let Some(first) = run.first() else {
                 continue;
             };
             let batch = batch(first.event().client().clone(), run);
             match self.queue.append(batch).await {
-                Ok(_) => {}
                 Err(AppendError::TooLarge { .. }) if run.len() > 1 => {
                     let (left, right) = run.split_at(run.len() / 2);
-                    runs.extend([left, right]);
+                    runs.extend([right, left]);
                 }
-                Err(error) => return Err(keep_error(error)),
+                stored => {
+                    let outcome = stored.map(drop).map_err(keep_error);
+                    kept.extend(iter::repeat_n(outcome, run.len()));
+                }
             }
         }
-        Ok(())
+        kept
     }
 }
 
@@ -73,7 +78,8 @@ fn batch(client: ClientId, letters: &[DeadLetter]) -> Batch {
 
 fn keep_error(error: AppendError) -> KeepError {
     match error {
-        AppendError::Full { .. } | AppendError::OverShare { .. } => KeepError::Full,
-        error => KeepError::Failed(io::Error::other(error)),
+        AppendError::Full { .. } => KeepError::Full,
+        AppendError::OverShare { .. } | AppendError::TooLarge { .. } => KeepError::OverShare,
+        error => KeepError::Failed(Arc::new(io::Error::other(error))),
     }
 }

@@ -14,7 +14,42 @@ const LOCK: &str = "lock";
 
 /// The file system of the host.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RealFs;
+pub(crate) struct RealFs {
+    /// What it makes is for this process's user alone, whatever the umask.
+    private: bool,
+}
+
+impl RealFs {
+    /// For what clients sent: nobody else on the host can read the files, or list the directory.
+    pub(crate) const PRIVATE: Self = Self { private: true };
+    /// For what is made for others to read: the umask decides.
+    pub(crate) const SHARED: Self = Self { private: false };
+
+    /// For reading and writing; the mode holds for files that are made, not for those that are there.
+    fn options(self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        #[cfg(unix)]
+        if self.private {
+            use std::os::unix::fs::OpenOptionsExt as _;
+
+            options.mode(0o600);
+        }
+        options
+    }
+
+    /// Makes one directory. Those above the one that was asked for hold nothing of ours, and may hold what others read.
+    fn make_dir(self, made: &Path, asked: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        if self.private && made == asked {
+            use std::os::unix::fs::DirBuilderExt as _;
+
+            return fs::DirBuilder::new().mode(0o700).create(made);
+        }
+        let _ = asked;
+        fs::create_dir(made)
+    }
+}
 
 impl Fs for RealFs {
     type File = fs::File;
@@ -40,7 +75,7 @@ impl Fs for RealFs {
         }
         // From the top, each synced before the next is made: so only the last that is there can be in doubt.
         for made in missing.iter().rev() {
-            match fs::create_dir(made) {
+            match self.make_dir(made, dir) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => other?,
             }
@@ -50,10 +85,10 @@ impl Fs for RealFs {
     }
 
     fn lock(&self, dir: &Path) -> io::Result<fs::File> {
-        let file = OpenOptions::new()
+        let file = self
+            .options()
             .create(true)
             .truncate(false)
-            .write(true)
             .open(dir.join(LOCK))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
@@ -74,15 +109,11 @@ impl Fs for RealFs {
     }
 
     fn create(&self, path: &Path) -> io::Result<fs::File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
+        self.options().create_new(true).open(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<fs::File> {
-        OpenOptions::new().read(true).write(true).open(path)
+        self.options().open(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

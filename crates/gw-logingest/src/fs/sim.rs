@@ -1,11 +1,16 @@
 //! A file system in memory that forgets what was not synced, for tests.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test support")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "test support"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{File, Fs};
 
@@ -72,6 +77,8 @@ struct Disk {
     /// After so many calls that change something, the power is off.
     cut: Option<usize>,
     faults: Vec<Fault>,
+    /// The next call of this kind is the end of its thread.
+    panic: Option<Op>,
     space: Option<usize>,
     short_writes: bool,
 }
@@ -100,7 +107,8 @@ struct Fault {
 
 impl SimFs {
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap()
+        // A call that was told to panic leaves the disk as it was.
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The power goes after so many more calls that change something, unless it is off already.
@@ -114,6 +122,11 @@ impl SimFs {
     /// Of the calls of this kind, so many succeed and then so many fail.
     pub(crate) fn fail(&self, op: Op, skip: usize, times: usize) {
         self.disk().faults.push(Fault { op, skip, times });
+    }
+
+    /// The next call of this kind panics.
+    pub(crate) fn panic(&self, op: Op) {
+        self.disk().panic = Some(op);
     }
 
     /// No more faults.
@@ -268,6 +281,9 @@ impl Disk {
     /// Counts the call, and fails it if the power is off or a fault is due.
     fn enter(&mut self, op: Op) -> io::Result<()> {
         self.powered()?;
+        if self.panic.take_if(|at| *at == op).is_some() {
+            panic!("{op:?} panics");
+        }
         if op != Op::Read {
             self.trace.push(op);
         }

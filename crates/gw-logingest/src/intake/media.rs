@@ -73,13 +73,19 @@ pub(super) fn hops(headers: &HeaderMap) -> u32 {
         .unwrap_or(u32::MAX)
 }
 
-/// Whether the query asks for all or nothing; `Err` for a value that is neither `true` nor `false`.
+/// Whether the query asks for all or nothing.
+///
+/// `Err` unless it says `true` or `false`, and says it once: who asks for all or nothing in a way that is not understood must
+/// not get a part.
 pub(super) fn atomic(query: Option<&str>) -> Result<bool, ()> {
-    let mut pairs = query.unwrap_or_default().split('&');
-    match pairs.find_map(|pair| pair.strip_prefix("atomic=")) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(()),
+    let pairs = query.unwrap_or_default().split('&');
+    let mut values = pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter_map(|(name, value)| (name == "atomic").then_some(value));
+    match (values.next(), values.next()) {
+        (None, _) | (Some("false"), None) => Ok(false),
+        (Some("true"), None) => Ok(true),
+        _ => Err(()),
     }
 }
 
@@ -157,6 +163,13 @@ mod tests {
             (Some("a=b&atomic=false"), Ok(false)),
             (Some("atomic=1"), Err(())),
             (Some("atomic="), Err(())),
+            // A flag without a value was taken for no wish at all, and of two the first one counted.
+            (Some("atomic"), Err(())),
+            (Some("a=b&atomic&c"), Err(())),
+            (Some("atomic=false&atomic=true"), Err(())),
+            (Some("atomic=true&atomic=true"), Err(())),
+            (Some("atomic==true"), Err(())),
+            (Some("atomics=true&anatomic=yes&=atomic&"), Ok(false)),
         ] {
             assert_eq!(atomic(query), expected, "{query:?}");
         }

@@ -18,19 +18,19 @@ pub(super) struct Shares {
 
 /// How many bytes there are, and how they are shared.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// The bytes of all clients together.
-    pub(super) capacity: u64,
+    pub(crate) capacity: u64,
     /// A client may hold so many thousandths of what is free.
     pub(super) share: u64,
     /// A client may hold so many bytes however little is free.
     pub(super) floor: u64,
     /// The most clients with an account of their own.
-    pub(super) clients: usize,
+    pub(crate) clients: usize,
 }
 
 /// Whose account: a client's own, or the one of all clients for whom there was no room (`None`).
-pub(super) type Owner = Option<ClientId>;
+pub(crate) type Owner = Option<ClientId>;
 
 /// One account of the queue.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(super) struct Account<E> {
     pub(super) deficit: u64,
     /// Whether it stands in the ring of those that have something waiting.
     pub(super) in_ring: bool,
+    /// Nothing of it is leased for now.
+    pub(super) on_hold: bool,
 }
 
 /// The accounts, at most [`Limits::clients`] and one more.
@@ -91,9 +93,19 @@ impl Shares {
 }
 
 impl Limits {
+    /// Clients share so many bytes as they share a queue unless it is told otherwise.
+    pub(crate) const fn usual(capacity: u64) -> Self {
+        Self {
+            capacity,
+            share: 1000,
+            floor: capacity / 64,
+            clients: Shares::DEFAULT.clients,
+        }
+    }
+
     /// What one client may hold when so many bytes are free. The fuller the queue, the less, so that the client that
     /// holds most meets its limit first.
-    pub(super) const fn allowance(&self, free: u64) -> u64 {
+    pub(crate) const fn allowance(&self, free: u64) -> u64 {
         let shared = (free as u128 * self.share as u128) / 1000;
         if shared < self.floor as u128 {
             self.floor
@@ -113,6 +125,7 @@ impl<E> Default for Account<E> {
             waiting: VecDeque::new(),
             deficit: 0,
             in_ring: false,
+            on_hold: false,
         }
     }
 }

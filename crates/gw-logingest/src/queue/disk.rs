@@ -18,7 +18,7 @@ use self::config::Config;
 pub use self::config::{DiskQueueBuilder, OpenError};
 use self::engine::{Engine, Owner};
 use super::{AppendError, Durability, Leased, Queue, QueueStatus, Want};
-use crate::batch::Batch;
+use crate::batch::{Batch, ClientId};
 use crate::fs::RealFs;
 
 /// A queue in a directory. A batch is confirmed once it survives a loss of power.
@@ -69,6 +69,14 @@ impl Queue for DiskQueue {
 
     fn status(&self) -> QueueStatus {
         self.engine.status()
+    }
+
+    fn hold(&self, client: &ClientId) {
+        self.engine.hold(client);
+    }
+
+    fn release(&self, client: &ClientId) {
+        self.engine.release(client);
     }
 
     fn close(&self) {

@@ -165,6 +165,13 @@ impl<T: Clone> Index<T> {
         self.clients.release(&owner, bytes);
     }
 
+    /// Nobody is left to keep a promise: nothing waits for one any more, and their room is free.
+    pub(super) const fn abandon_promises(&mut self) {
+        self.live = self.live.saturating_sub(self.promised_bytes);
+        self.promised = 0;
+        self.promised_bytes = 0;
+    }
+
     const fn redeem(&mut self, bytes: u64) {
         self.promised = self.promised.saturating_sub(1);
         self.promised_bytes = self.promised_bytes.saturating_sub(bytes);
@@ -177,7 +184,7 @@ impl<T: Clone> Index<T> {
             .partition_point(|other| other.ticket < entry.ticket);
         account.waiting.insert(place, entry);
         self.waiting += 1;
-        if !account.in_ring {
+        if !account.in_ring && !account.on_hold {
             account.in_ring = true;
             self.ring.push_back(owner);
         }
@@ -193,7 +200,8 @@ impl<T: Clone> Index<T> {
                 self.end_turn(false);
                 continue;
             };
-            let Some(first) = account.waiting.front() else {
+            let first = account.waiting.front().filter(|_| !account.on_hold);
+            let Some(first) = first else {
                 self.clients.left_ring(&owner);
                 self.end_turn(false);
                 continue;
@@ -226,6 +234,27 @@ impl<T: Clone> Index<T> {
             self.leased.insert(entry.ticket, (owner, entry));
         }
         taken
+    }
+
+    /// Leases nothing of this client's account, if it has one. One without a batch has nothing to hold.
+    pub(super) fn hold(&mut self, client: &ClientId) {
+        let owner = self.clients.owner(client);
+        if let Some(account) = self.clients.get_mut(&owner) {
+            // Its place in the ring is taken away when its turn comes.
+            account.on_hold = true;
+        }
+    }
+
+    /// Leases from this client's account again.
+    pub(super) fn release(&mut self, client: &ClientId) {
+        let owner = self.clients.owner(client);
+        if let Some(account) = self.clients.get_mut(&owner) {
+            account.on_hold = false;
+            if !account.in_ring && !account.waiting.is_empty() {
+                account.in_ring = true;
+                self.ring.push_back(owner);
+            }
+        }
     }
 
     /// The turn of the first in the ring is over; it goes to the end, or out.

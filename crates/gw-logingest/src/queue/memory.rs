@@ -9,16 +9,20 @@ use tokio::time::Instant;
 
 use super::clients::Shares;
 use super::index::Index;
+use super::telemetry::QueueMetrics;
 use super::{
     AppendError, Durability, Leased, Outcome, Queue, QueueState, QueueStatus, Settle, Want,
 };
-use crate::batch::Batch;
+use crate::batch::{Batch, ClientId};
 use crate::config::ConfigError;
 
 /// What a batch takes beside its bytes; rather too much than too little.
 const BOOKKEEPING: usize = 256;
 
 /// A queue in memory, for tests and for logs that may be lost. Clones share the batches.
+///
+/// It has no thread of its own: its metrics are as fresh as the last look at its [status](Queue::status). An intake looks with
+/// each request, and a consumer every five seconds.
 #[derive(Debug, Clone)]
 pub struct MemoryQueue {
     shared: Arc<Shared>,
@@ -34,6 +38,7 @@ pub struct MemoryQueueBuilder {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    metrics: QueueMetrics,
     /// Those who wait in `lease`.
     changed: Notify,
 }
@@ -98,11 +103,22 @@ impl MemoryQueueBuilder {
         };
         let shared = Shared {
             state: Mutex::new(state),
+            metrics: QueueMetrics::default(),
             changed: Notify::new(),
         };
         Ok(MemoryQueue {
             shared: Arc::new(shared),
         })
+    }
+}
+
+impl State {
+    fn status(&self) -> QueueStatus {
+        let mut status = self.index.status(SystemTime::now(), Instant::now());
+        if self.closed {
+            status.state = QueueState::Closed;
+        }
+        status
     }
 }
 
@@ -181,12 +197,18 @@ impl Queue for MemoryQueue {
     }
 
     fn status(&self) -> QueueStatus {
-        let state = self.shared.state();
-        let mut status = state.index.status(SystemTime::now(), Instant::now());
-        if state.closed {
-            status.state = QueueState::Closed;
-        }
+        let status = self.shared.state().status();
+        self.shared.metrics.status(&status);
         status
+    }
+
+    fn hold(&self, client: &ClientId) {
+        self.shared.state().index.hold(client);
+    }
+
+    fn release(&self, client: &ClientId) {
+        self.shared.state().index.release(client);
+        self.shared.changed.notify_waiters();
     }
 
     fn close(&self) {

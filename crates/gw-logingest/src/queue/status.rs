@@ -8,7 +8,8 @@ pub enum QueueState {
     /// It does.
     #[default]
     Serving,
-    /// The device does not store; it is tried again from time to time.
+    /// Nothing can be stored. A device that does not store is tried again from time to time. If the thread that writes has
+    /// panicked, this lasts until the queue is opened anew; what is stored can still be leased.
     Failing,
     /// It was closed.
     Closed,

@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use super::QueueStatus;
+use super::{QueueState, QueueStatus};
 use crate::telemetry::meter::{Count, Level, Spread};
 
 const BYTES: &str = "gateway_logingest_queue_bytes";
 const EVENTS: &str = "gateway_logingest_queue_events";
 const OLDEST: &str = "gateway_logingest_queue_oldest_age_seconds";
 const USED: &str = "gateway_logingest_queue_capacity_ratio";
+const SERVING: &str = "gateway_logingest_queue_serving";
 const COMMIT_SECONDS: &str = "gateway_logingest_commit_duration_seconds";
 const COMMIT_SIZE: &str = "gateway_logingest_commit_group_size";
 const FAILURES: &str = "gateway_logingest_storage_failures_total";
@@ -40,6 +41,11 @@ pub(crate) fn describe() {
         Unit::Count,
         "The part of the queue that is in use, 0 to 1."
     );
+    describe_gauge!(
+        SERVING,
+        Unit::Count,
+        "1 while the queue takes batches, 0 while it cannot store and once it is closed."
+    );
     describe_histogram!(
         COMMIT_SECONDS,
         Unit::Seconds,
@@ -49,7 +55,7 @@ pub(crate) fn describe() {
     describe_counter!(
         FAILURES,
         Unit::Count,
-        "Writes and syncs that failed; each ends the use of a segment."
+        "Writes and syncs that failed, each of which ends the use of a segment, and panics of the thread that writes."
     );
     describe_counter!(
         BROKEN,
@@ -85,6 +91,7 @@ pub(crate) struct QueueMetrics {
     events: Level,
     oldest: Level,
     used: Level,
+    serving: Level,
     commit_seconds: Spread,
     commit_size: Spread,
     failures: Count,
@@ -102,6 +109,7 @@ impl Default for QueueMetrics {
             events: Level::new(EVENTS, &[]),
             oldest: Level::new(OLDEST, &[]),
             used: Level::new(USED, &[]),
+            serving: Level::new(SERVING, &[]),
             commit_seconds: Spread::new(COMMIT_SECONDS, &[]),
             commit_size: Spread::new(COMMIT_SIZE, &[]),
             failures: Count::new(FAILURES, &[]),
@@ -128,6 +136,17 @@ impl QueueMetrics {
             .set(status.oldest.unwrap_or_default().as_secs_f64());
         self.used
             .set(status.bytes as f64 / status.capacity.max(1) as f64);
+        let serving = status.state == QueueState::Serving;
+        self.serving.set(f64::from(u8::from(serving)));
+    }
+
+    /// Nothing is stored any more.
+    pub(crate) fn committer_panicked(&self) {
+        self.failures.add(1);
+        #[cfg(feature = "tracing")]
+        tracing::error!(
+            "log queue: the thread that writes has panicked, batches are refused until the queue is opened anew"
+        );
     }
 
     pub(crate) fn committed(&self, took: Duration, batches: usize) {

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use super::{Delivery, Fault, Item, SharedLines, Sink};
 use crate::batch::Event;
+use crate::fs::RealFs;
 use crate::json::write_string;
 
 /// Appends events to a file, one JSON object a line: `{"_id":"..","_source":{..}}`. A delivery is over once the lines are
@@ -10,6 +11,8 @@ use crate::json::write_string;
 /// It does not look for ids that it wrote before: an event that is delivered twice stands there twice. The file is not
 /// rotated. After a loss of power in the middle of a delivery, lines of that delivery may be damaged; those of earlier ones
 /// are not.
+///
+/// The file is made with the permissions that the process's umask leaves: it is there for others to read.
 #[derive(Debug, Clone)]
 pub struct FileSink {
     file: SharedLines,
@@ -19,7 +22,7 @@ impl FileSink {
     /// Appends to this file; it and its directory are made at the first delivery.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
-            file: SharedLines::new(path),
+            file: SharedLines::new(RealFs::SHARED, path),
         }
     }
 }

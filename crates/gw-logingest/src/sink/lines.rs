@@ -28,8 +28,8 @@ pub(crate) struct LinesFile<F: Fs = RealFs> {
 pub(crate) struct SharedLines(Arc<Mutex<LinesFile>>);
 
 impl SharedLines {
-    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Mutex::new(LinesFile::with(RealFs, path))))
+    pub(crate) fn new(fs: RealFs, path: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Mutex::new(LinesFile::with(fs, path))))
     }
 
     /// Does this with the file where blocking is allowed. If the future is dropped, it is done all the same.
@@ -56,11 +56,31 @@ impl<F: Fs> LinesFile<F> {
         }
     }
 
-    /// Where the durable lines end.
-    pub(crate) fn len(&mut self) -> io::Result<u64> {
+    /// Gives each of the durable lines to `found`, with its line break.
+    pub(crate) fn read(&mut self, mut found: impl FnMut(&[u8])) -> io::Result<()> {
         let (file, end) = self.open()?;
+        let mut block = vec![0; BLOCK];
+        let mut begun = Vec::new();
+        let mut at = 0;
+        while at < end {
+            let wanted = (end - at).min(BLOCK as u64) as usize;
+            let buffer = block.get_mut(..wanted).unwrap_or_default();
+            let read = read_full(&file, buffer, at)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            at += read as u64;
+            let pieces = buffer.get(..read).unwrap_or_default();
+            for piece in pieces.split_inclusive(|byte| *byte == b'\n') {
+                begun.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    found(&begun);
+                    begun.clear();
+                }
+            }
+        }
         self.file = Some(file);
-        Ok(end)
+        Ok(())
     }
 
     /// Appends whole lines and returns the new length once they are durable. After an error none of them is there, or
@@ -135,20 +155,41 @@ mod tests {
     fn what_is_not_a_whole_line_is_removed_before_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/lines");
-        let mut lines = LinesFile::with(RealFs, &path);
+        let mut lines = LinesFile::with(RealFs::PRIVATE, &path);
         assert_eq!(lines.append(b"one\ntwo\n").unwrap(), 8);
         assert_eq!(lines.append(b"three\n").unwrap(), 14);
         // A process that died in the middle of a long line.
         let torn = "x".repeat(200_000);
         fs::write(&path, format!("one\ntwo\nthree\n{torn}")).unwrap();
-        let mut lines = LinesFile::with(RealFs, &path);
+        let mut lines = LinesFile::with(RealFs::PRIVATE, &path);
         assert_eq!(lines.append(b"four\n").unwrap(), 19);
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "one\ntwo\nthree\nfour\n"
         );
         fs::write(&path, &torn).unwrap();
-        assert_eq!(LinesFile::with(RealFs, &path).append(b"five\n").unwrap(), 5);
+        assert_eq!(
+            LinesFile::with(RealFs::PRIVATE, &path)
+                .append(b"five\n")
+                .unwrap(),
+            5
+        );
+    }
+
+    #[test]
+    fn lines_are_read_one_by_one() {
+        let fs = SimFs::default();
+        let mut lines = LinesFile::with(fs.clone(), "dir/lines");
+        let mut written = Vec::new();
+        for length in [0, 1, BLOCK - 4, BLOCK, 3 * BLOCK, 5] {
+            written.push([&vec![b'x'; length][..], b"\n"].concat());
+        }
+        lines.append(&written.concat()).unwrap();
+        for mut lines in [lines, LinesFile::with(fs, "dir/lines")] {
+            let mut found = Vec::new();
+            lines.read(|line| found.push(line.to_vec())).unwrap();
+            assert_eq!(found, written);
+        }
     }
 
     #[test]
@@ -156,7 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
         let path = dir.path().join("file/lines");
-        let mut lines = LinesFile::with(RealFs, &path);
+        let mut lines = LinesFile::with(RealFs::PRIVATE, &path);
         assert!(lines.append(b"one\n").is_err());
         fs::remove_file(dir.path().join("file")).unwrap();
         assert_eq!(lines.append(b"one\n").unwrap(), 4);

@@ -8,6 +8,7 @@ const ROUND_TRIP: &str = "gateway_logingest_sink_rtt_seconds";
 const CONCURRENCY: &str = "gateway_logingest_sink_concurrency_limit";
 const PAUSED: &str = "gateway_logingest_sink_paused";
 const DEAD: &str = "gateway_logingest_dlq_events_total";
+const HELD: &str = "gateway_logingest_dlq_held_clients";
 
 #[cfg(feature = "metrics")]
 pub(super) fn describe() {
@@ -43,6 +44,11 @@ pub(super) fn describe() {
         Unit::Count,
         "Events put aside as dead letters, by reason."
     );
+    describe_gauge!(
+        HELD,
+        Unit::Count,
+        "Clients of which nothing is delivered, because their dead letters take all that they may."
+    );
 }
 
 /// What became of an event that was sent to the sink.
@@ -71,6 +77,7 @@ pub(crate) struct SinkMetrics {
     concurrency: Level,
     paused: Level,
     dead: [Count; REASONS.len()],
+    held: Level,
 }
 
 impl Default for SinkMetrics {
@@ -82,6 +89,7 @@ impl Default for SinkMetrics {
             concurrency: Level::new(CONCURRENCY, &[]),
             paused: Level::new(PAUSED, &[]),
             dead: REASONS.map(|reason| Count::new(DEAD, &[("reason", reason)])),
+            held: Level::new(HELD, &[]),
         }
     }
 }
@@ -110,6 +118,11 @@ impl SinkMetrics {
     /// Whether delivery is paused.
     pub(crate) fn paused(&self, paused: bool) {
         self.paused.set(f64::from(u8::from(paused)));
+    }
+
+    /// How many clients wait because of their dead letters.
+    pub(crate) fn held_clients(&self, clients: usize) {
+        self.held.set(clients as f64);
     }
 
     /// Some events were put aside.

@@ -5,6 +5,7 @@
 )]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -21,8 +22,13 @@ pub fn queue() -> MemoryQueue {
 
 /// A batch of events with these ids and sizes.
 pub fn batch_of(events: &[(String, usize)]) -> Batch {
+    batch_by("client", events)
+}
+
+/// The same of this client.
+pub fn batch_by(client: &str, events: &[(String, usize)]) -> Batch {
     let now = SystemTime::now();
-    let mut builder = Batch::builder(BatchId::new(now), ClientId::new("client").unwrap(), now);
+    let mut builder = Batch::builder(BatchId::new(now), ClientId::new(client).unwrap(), now);
     for (id, size) in events {
         let json = format!(
             "{{\"@timestamp\":\"2026-11-21T07:00:00.000Z\",\"message\":\"{}\"}}",
@@ -115,9 +121,9 @@ pub fn all(item: Item) -> impl Fn(&[Event]) -> Delivery {
     move |events| Delivery::Items(vec![item.clone(); events.len()])
 }
 
-/// Dead letters in memory, with a bound that can be moved.
+/// Dead letters in memory, with a bound that can be moved, and one for the client `poison`.
 #[derive(Clone, Default)]
-pub struct Letters(Arc<Mutex<(Vec<DeadLetter>, usize)>>);
+pub struct Letters(Arc<Mutex<(Vec<DeadLetter>, usize)>>, Arc<AtomicUsize>);
 
 impl Letters {
     pub fn bounded(bound: usize) -> Self {
@@ -128,6 +134,11 @@ impl Letters {
 
     pub fn bound(&self, bound: usize) {
         self.0.lock().unwrap().1 = bound;
+    }
+
+    /// How many the client `poison` may have.
+    pub fn share(&self, share: usize) {
+        self.1.store(share, Ordering::Relaxed);
     }
 
     pub fn all(&self) -> Vec<DeadLetter> {
@@ -141,13 +152,23 @@ impl Letters {
 }
 
 impl DeadLetters for Letters {
-    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), KeepError> {
+    async fn keep(&self, letters: &[DeadLetter]) -> Vec<Result<(), KeepError>> {
         let (kept, bound) = &mut *self.0.lock().unwrap();
         if kept.len() + letters.len() > *bound {
-            return Err(KeepError::Full);
+            return vec![Err(KeepError::Full); letters.len()];
         }
-        kept.extend_from_slice(letters);
-        Ok(())
+        let mut outcomes = Vec::new();
+        for letter in letters {
+            let poison = |letter: &&DeadLetter| letter.event().client().as_str() == "poison";
+            let share = self.1.load(Ordering::Relaxed);
+            if poison(&letter) && kept.iter().filter(poison).count() >= share {
+                outcomes.push(Err(KeepError::OverShare));
+            } else {
+                kept.push(letter.clone());
+                outcomes.push(Ok(()));
+            }
+        }
+        outcomes
     }
 }
 

@@ -17,7 +17,7 @@ use gw_core::Body;
 use gw_core::context::PeerAddr;
 use gw_logingest::intake::LogIngestBuilder;
 use gw_logingest::queue::{AppendError, Durability, Leased, Queue, QueueState, QueueStatus, Want};
-use gw_logingest::{Batch, Class, LogIngest};
+use gw_logingest::{Batch, Class, ClientId, LogIngest};
 use gw_testkit::Gate;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -138,6 +138,10 @@ impl Queue for FakeQueue {
     fn status(&self) -> QueueStatus {
         self.0.lock().unwrap().status
     }
+
+    fn hold(&self, _: &ClientId) {}
+
+    fn release(&self, _: &ClientId) {}
 
     fn close(&self) {
         self.state(QueueState::Closed);

@@ -107,8 +107,12 @@ impl Stopwatch {
     }
 
     /// The upstream is waited for from `now` on.
-    pub(super) const fn start_at(&mut self, now: Instant) {
+    pub(super) fn start_at(&mut self, now: Instant) {
         self.since = Some(now);
+        // The observer may read the record before this is dropped, if that happens on another thread.
+        if let Some(record) = &self.record {
+            record.update(|exchange| exchange.upstream_since = Some(now));
+        }
     }
 
     /// Writes into the record why the gateway cuts the answer: it is not the upstream that breaks it off.
@@ -116,6 +120,12 @@ impl Stopwatch {
         if let Some(record) = &self.record {
             record.update(|exchange| exchange.code = Some(code));
         }
+    }
+
+    /// For how long the upstream was waited for until `now`.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        let current = self.since.map(|since| now.saturating_duration_since(since));
+        self.waited.unwrap_or_default() + current.unwrap_or_default()
     }
 
     /// Something came.
@@ -141,6 +151,7 @@ impl Drop for Stopwatch {
             record.update(|exchange| {
                 let before = exchange.upstream_time.unwrap_or_default();
                 exchange.upstream_time = Some(before + waited);
+                exchange.upstream_since = None;
             });
         }
     }
@@ -149,6 +160,26 @@ impl Drop for Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A lane with threads of its own drops the exchange later than the client's leaving is observed.
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_known_while_it_lasts() {
+        let record = Record::default();
+        let mut watch = Stopwatch::new(Some(record.clone()));
+        assert_eq!(record.exchange().upstream_since, None);
+        let began = Instant::now();
+        watch.start_at(began);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let seen = record.exchange();
+        assert_eq!(
+            (seen.upstream_since, seen.upstream_time),
+            (Some(began), None)
+        );
+        drop(watch);
+        let seen = record.exchange();
+        let second = Some(Duration::from_secs(1));
+        assert_eq!((seen.upstream_since, seen.upstream_time), (None, second));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn only_waiting_counts_and_attempts_add_up() {
@@ -161,8 +192,10 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
             watch.start();
             tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(watch.waited(Instant::now()), Duration::from_secs(2));
             watch.stop();
             tokio::time::advance(Duration::from_secs(60)).await;
+            assert_eq!(watch.waited(Instant::now()), Duration::from_secs(2));
         }
         let waited = record.exchange().upstream_time;
         assert_eq!(waited, Some(Duration::from_secs(4)));

@@ -79,6 +79,7 @@ fn consumer(status: &ConsumerStatus) -> Value {
         "dead": status.dead,
         "returned": status.returned,
         "in_hand": status.in_hand,
+        "held_clients": status.held_clients,
         "retried": status.retried,
         "requests": status.requests,
         "imbalance": status.imbalance() as i64,

@@ -86,6 +86,36 @@ async fn what_is_not_done_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_given_back_is_nowhere_any_more() {
+    let mut world = World::new();
+    world.take_in(1, &[1, 1, 1, 1]);
+    let load = world.backlog.cut(1_000_000, 2, world.now).unwrap();
+    let mut works: Vec<_> = load.works().collect();
+    let later = world.now + Duration::from_secs(5);
+    world.backlog.put_off(vec![works.remove(1)], later);
+    world.backlog.settle(load.tags[0]);
+    let other = ClientId::new("d").unwrap();
+    assert_eq!(world.backlog.give_back(&other), 0);
+    assert!(world.backlog.is_open(load.tags[0]));
+    assert_eq!(world.backlog.give_back(&ClientId::new("c").unwrap()), 3);
+    assert_eq!(world.settled(), [(1, Outcome::Returned)]);
+    assert!(world.backlog.is_empty() && !world.backlog.is_open(load.tags[0]));
+    assert_eq!(
+        (world.backlog.open_bytes(), world.backlog.unsettled()),
+        (0, 0)
+    );
+    assert_eq!(world.backlog.next_time(world.now), None);
+    world.backlog.wake(later);
+    assert!(world.backlog.cut(1, 1, later).is_none());
+    // Whoever still has an event of it learns nothing more.
+    world.backlog.settle(load.tags[1]);
+    assert_eq!(world.settled().len(), 1);
+    world.take_in(2, &[1]);
+    let again = world.backlog.cut(1_000_000, 1, later).unwrap();
+    assert_eq!(ids(&again), ["2.0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_batch_is_done_at_once() {
     let mut world = World::new();
     world.take_in(1, &[]);

@@ -368,10 +368,19 @@ impl<F: Fs> Drop for Stopped<F> {
         state.closed = true;
         state.stopped = true;
         state.gone = Vec::new();
-        // Without an answer, those who wait learn that the queue is closed.
+        state.panicked = std::thread::panicking();
+        // What was with a committer that panicked is nowhere: who leases must not wait for it.
+        state.index.abandon_promises();
         let waiting = std::mem::take(&mut state.pending);
+        let status = state.status();
+        let panicked = state.panicked;
         drop(state);
+        // Without an answer, those who wait learn that nothing is stored.
         drop(waiting);
         self.0.changed.notify_waiters();
+        self.0.metrics.status(&status);
+        if panicked {
+            self.0.metrics.committer_panicked();
+        }
     }
 }

@@ -113,7 +113,7 @@ impl DiskQueueBuilder {
     /// See [`OpenError`]. A full disk is no error here: what is stored can be delivered, and storing begins when there
     /// is space.
     pub fn open(self) -> Result<DiskQueue, OpenError> {
-        DiskQueue::open(RealFs, self.check()?)
+        DiskQueue::open(RealFs::PRIVATE, self.check()?)
     }
 
     pub(super) fn check(self) -> Result<Config, ConfigError> {

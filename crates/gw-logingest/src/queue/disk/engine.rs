@@ -17,7 +17,7 @@ use super::log::{Gone, Unreadable};
 use super::reader::{self, Job, Request};
 use super::record::{Place, room};
 use super::recovery;
-use crate::batch::Batch;
+use crate::batch::{Batch, ClientId};
 use crate::fs::Fs;
 use crate::queue::index::{Entry, Index, Promise};
 use crate::queue::telemetry::{self, QueueMetrics};
@@ -66,6 +66,7 @@ pub(super) struct Shared<F: Fs> {
     pub(super) work: Condvar,
     /// Those who wait in `lease` and `shutdown`.
     pub(super) changed: Notify,
+    pub(super) metrics: Arc<QueueMetrics>,
     reader: mpsc::Sender<Request<F>>,
     longest_batch: usize,
     most_pending: u64,
@@ -86,6 +87,8 @@ pub(super) struct State<F: Fs> {
     pub(super) stop: bool,
     /// The committer has ended and the directory is free.
     pub(super) stopped: bool,
+    /// It has ended by a panic.
+    pub(super) panicked: bool,
 }
 
 /// A batch that waits to be made durable.
@@ -130,7 +133,8 @@ impl<F: Fs> Engine<F> {
     pub(super) fn prepare(fs: F, config: &Config) -> Result<Parts<F>, OpenError> {
         let mut index = Index::new(config.limits, Instant::now());
         let mut recovered = Vec::new();
-        let log = recovery::open(fs, config, QueueMetrics::default(), |found| {
+        let metrics = Arc::new(QueueMetrics::default());
+        let log = recovery::open(fs, config, Arc::clone(&metrics), |found| {
             let batch = found.batch;
             let entry = Entry {
                 ticket: found.ticket,
@@ -159,11 +163,13 @@ impl<F: Fs> Engine<F> {
             closed: false,
             stop: false,
             stopped: false,
+            panicked: false,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             changed: Notify::new(),
+            metrics,
             reader,
             longest_batch: config.longest_batch(),
             most_pending: config.most_pending(),
@@ -180,7 +186,7 @@ impl<F: Fs> Engine<F> {
         self.shared.submit(batch, done)?;
         self.shared.work.notify_one();
         // The committer answers each batch; it is gone without an answer only if it panicked.
-        confirmed.await.unwrap_or(Err(AppendError::Closed))
+        confirmed.await.unwrap_or(Err(FAILING))
     }
 
     pub(super) async fn lease(&self, want: Want) -> Vec<Leased> {
@@ -257,6 +263,15 @@ impl<F: Fs> Engine<F> {
         self.shared.state().status()
     }
 
+    pub(super) fn hold(&self, client: &ClientId) {
+        self.shared.state().index.hold(client);
+    }
+
+    pub(super) fn release(&self, client: &ClientId) {
+        self.shared.state().index.release(client);
+        self.shared.changed.notify_waiters();
+    }
+
     pub(super) fn close(&self) {
         self.shared.state().closed = true;
         self.shared.changed.notify_waiters();
@@ -292,9 +307,10 @@ impl<F: Fs> Drop for Owner<F> {
 impl<F: Fs> State<F> {
     pub(super) fn status(&self) -> QueueStatus {
         let mut status = self.index.status(SystemTime::now(), Instant::now());
-        if self.closed {
+        // A panic closes the queue, but nobody meant to.
+        if self.closed && !self.panicked {
             status.state = QueueState::Closed;
-        } else if self.failing {
+        } else if self.failing || self.panicked {
             status.state = QueueState::Failing;
         }
         status
@@ -320,11 +336,11 @@ impl<F: Fs> Shared<F> {
             });
         }
         let mut state = self.state();
+        if state.failing || state.panicked {
+            return Err(FAILING);
+        }
         if state.closed {
             return Err(AppendError::Closed);
-        }
-        if state.failing {
-            return Err(FAILING);
         }
         // These are in memory, also those whose clients have given up: a disk that hangs must not fill it.
         let pending = state.index.promised_bytes();

@@ -33,7 +33,7 @@ pub(super) struct Log<F: Fs> {
     /// The next ticket. Tickets are given out in order of acceptance and never twice.
     pub(super) next_ticket: u64,
     pub(super) acks: AckLog<F>,
-    pub(super) metrics: QueueMetrics,
+    pub(super) metrics: Arc<QueueMetrics>,
     pub(super) buf: Vec<u8>,
     /// Dropped last: the directory is free when nothing of the log is left.
     pub(super) _lock: F::Lock,

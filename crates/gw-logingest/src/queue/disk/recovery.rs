@@ -43,7 +43,7 @@ struct Survey<'a, F: Fs> {
 pub(super) fn open<F: Fs>(
     fs: F,
     config: &Config,
-    metrics: QueueMetrics,
+    metrics: Arc<QueueMetrics>,
     mut found: impl FnMut(Recovered),
 ) -> Result<Log<F>, OpenError> {
     let started = Instant::now();

@@ -39,6 +39,44 @@ fn add(index: &mut Index<usize>, name: usize, bytes: u64, ticket: u64) -> Result
 }
 
 #[test]
+fn a_client_on_hold_keeps_its_batches_and_nobody_elses() {
+    let mut index = roomy();
+    let tickets = |taken: Vec<(u64, usize)>| -> Vec<u64> {
+        taken.into_iter().map(|(ticket, _)| ticket).collect()
+    };
+    // Nothing to hold: what comes later is leased.
+    index.hold(&client(1));
+    for ticket in 0..3 {
+        add(&mut index, 1, 100, ticket).unwrap();
+        add(&mut index, 2, 100, 10 + ticket).unwrap();
+    }
+    let one = Want {
+        bytes: 0,
+        events: 0,
+    };
+    assert_eq!(tickets(index.lease(one)), [0]);
+    index.hold(&client(1));
+    index.hold(&client(1));
+    // What comes and what comes back waits with the rest.
+    add(&mut index, 1, 100, 3).unwrap();
+    assert_eq!(tickets(index.lease(ALL)), [10, 11, 12]);
+    assert!(index.give_back(0));
+    assert!(index.lease(ALL).is_empty());
+    assert!(!index.is_empty());
+    assert_eq!(index.status(UNIX_EPOCH, Instant::now()).batches, 7);
+    index.release(&client(1));
+    index.release(&client(1));
+    assert_eq!(tickets(index.lease(ALL)), [0, 1, 2, 3]);
+    // A client that is on hold and has gone leaves nothing behind.
+    index.hold(&client(1));
+    for ticket in 0..4 {
+        assert!(index.acknowledge(ticket, Instant::now()).is_some());
+    }
+    add(&mut index, 1, 100, 4).unwrap();
+    assert_eq!(tickets(index.lease(ALL)), [4]);
+}
+
+#[test]
 fn clients_take_turns_by_bytes() {
     let mut index = roomy();
     // One client has large batches and many of them, the other small ones.

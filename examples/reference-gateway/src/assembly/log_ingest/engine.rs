@@ -1,6 +1,7 @@
 use gw_logingest::queue::OpenError;
 use gw_logingest::{
-    AppendError, Batch, DiskQueue, Durability, Leased, MemoryQueue, Queue, QueueStatus, Want,
+    AppendError, Batch, ClientId, DiskQueue, Durability, Leased, MemoryQueue, Queue, QueueStatus,
+    Want,
 };
 
 use crate::assembly::Fault;
@@ -118,6 +119,20 @@ impl Queue for Engine {
         match self {
             Self::Memory(queue) => queue.status(),
             Self::Disk(queue) => queue.status(),
+        }
+    }
+
+    fn hold(&self, client: &ClientId) {
+        match self {
+            Self::Memory(queue) => queue.hold(client),
+            Self::Disk(queue) => queue.hold(client),
+        }
+    }
+
+    fn release(&self, client: &ClientId) {
+        match self {
+            Self::Memory(queue) => queue.release(client),
+            Self::Disk(queue) => queue.release(client),
         }
     }
 
