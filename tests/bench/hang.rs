@@ -1,4 +1,4 @@
-//! Clients of a route that does not answer.
+//! Clients of a route that does not answer, or fails.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::Result;
 use super::connection::Connection;
 
-/// Clients that each wait for an answer which does not come. One that is refused with a 503 asks again after a pause, on
+/// Clients that each wait for an answer which does not come. One that gets one, a refusal say, asks again after a pause, on
 /// the same connection if it may. They run on a thread of their own, so that reading refusals delays no measured client.
 ///
 /// Dropping it closes their connections.
@@ -26,10 +26,43 @@ pub struct Hang {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What such clients have been answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// 200.
+    pub answered: usize,
+    /// 503: the gateway did not ask the upstream.
+    pub refused: usize,
+    /// 500, 502 or 504: it did, in vain.
+    pub failed: usize,
+    /// Any other status, and connections that ended.
+    pub unexpected: usize,
+}
+
+impl Answers {
+    /// All of them.
+    pub const fn all(self) -> usize {
+        self.answered + self.refused + self.failed + self.unexpected
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
+    answered: AtomicUsize,
     refused: AtomicUsize,
+    failed: AtomicUsize,
     unexpected: AtomicUsize,
+}
+
+impl Counts {
+    fn of(&self, answer: &Result<u16>) -> &AtomicUsize {
+        match answer {
+            Ok(200) => &self.answered,
+            Ok(503) => &self.refused,
+            Ok(500 | 502 | 504) => &self.failed,
+            Ok(_) | Err(_) => &self.unexpected,
+        }
+    }
 }
 
 impl Hang {
@@ -72,14 +105,15 @@ impl Hang {
         })
     }
 
-    /// Refusals so far.
-    pub fn refused(&self) -> usize {
-        self.counts.refused.load(Ordering::Relaxed)
-    }
-
-    /// Answers other than refusals, and connections that ended, so far.
-    pub fn unexpected(&self) -> usize {
-        self.counts.unexpected.load(Ordering::Relaxed)
+    /// What they have been answered so far.
+    pub fn answers(&self) -> Answers {
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        Answers {
+            answered: read(&self.counts.answered),
+            refused: read(&self.counts.refused),
+            failed: read(&self.counts.failed),
+            unexpected: read(&self.counts.unexpected),
+        }
     }
 }
 
@@ -96,10 +130,8 @@ impl Drop for Hang {
 async fn wait_in_vain(addr: SocketAddr, request: &[u8], pause: Duration, counts: &Counts) {
     let mut open = None;
     loop {
-        match ask(&mut open, addr, request).await {
-            Ok(503) => counts.refused.fetch_add(1, Ordering::Relaxed),
-            Ok(_) | Err(_) => counts.unexpected.fetch_add(1, Ordering::Relaxed),
-        };
+        let answer = ask(&mut open, addr, request).await;
+        counts.of(&answer).fetch_add(1, Ordering::Relaxed);
         sleep(pause).await;
     }
 }

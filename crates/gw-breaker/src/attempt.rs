@@ -13,13 +13,14 @@ use crate::rules::nanos;
 ///
 /// If nobody waits for it any more, that says nothing, with two exceptions, both only while it is the upstream that is
 /// waited for: after the time from which on a call is slow it was slow, unless it is a stream that may be quiet; and when
-/// the request's deadline has passed it was our own timer that gave up, and the attempt has failed.
+/// the request's deadline has passed it was our own timer that gave up, and the attempt has failed, unless it is the client
+/// that gave it no more time.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     admission: Option<Admission>,
     /// Since when the upstream is waited for, if latency matters.
     since: Option<Instant>,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     /// Whether it is the upstream that is waited for.
     owed: bool,
     /// Whether each byte of the answer was given, though its stream has not said that it ended.
@@ -32,10 +33,9 @@ impl Attempt {
     #[inline]
     pub(crate) fn begin(admission: Admission, extensions: &Extensions) -> Self {
         let since = admission.judges_latency().then(Instant::now);
-        let deadline = extensions.get::<Deadline>();
         Self {
             since,
-            deadline: deadline.map(|deadline| deadline.instant()),
+            deadline: extensions.get().copied(),
             owed: true,
             complete: false,
             slow: false,
@@ -98,18 +98,22 @@ impl Attempt {
     }
 
     /// The body has failed, and `outcome` is what its error says. When the request's deadline has passed while it was not
-    /// the upstream that was waited for, a slow reader's answer was cut by our own timer.
+    /// the upstream that was waited for, a slow reader's answer was cut by our own timer; and when the client gave it no more
+    /// time, it was cut for that.
     #[cold]
     pub(crate) fn breaks_off(&mut self, outcome: Outcome) {
-        let late = || {
-            self.deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
-        };
+        let by_client = self.deadline.is_some_and(Deadline::is_by_client);
         let outcome = match outcome {
-            Outcome::Failure if !self.owed && late() => Outcome::Ignored,
+            Outcome::Failure if (!self.owed || by_client) && self.is_late(Instant::now()) => {
+                Outcome::Ignored
+            }
             outcome => outcome,
         };
         self.end(Ended::with(outcome));
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        (self.deadline).is_some_and(|deadline| deadline.instant() <= now)
     }
 
     #[cold]
@@ -121,7 +125,8 @@ impl Attempt {
         let waited = self.since.map(|since| now.saturating_duration_since(since));
         let slow = self.slow
             || waited.is_some_and(|waited| admission.core().is_slow(Slow::Took(nanos(waited))));
-        let outcome = match self.deadline.is_some_and(|deadline| now >= deadline) {
+        let by_client = self.deadline.is_some_and(Deadline::is_by_client);
+        let outcome = match self.is_late(now) && !by_client {
             true => Outcome::Failure,
             false => Outcome::Ignored,
         };

@@ -68,6 +68,17 @@ pub(crate) enum Slow {
     Known(bool),
 }
 
+/// What a breaker knows, as far as that matters to who would forget it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Knowledge {
+    /// It is closed, and nothing speaks against the upstream: one that is made anew would do the same.
+    Clean,
+    /// It is closed, but calls have failed or were slow, and are counted still.
+    Suspect,
+    /// It keeps calls away, or was told what to do.
+    NotClosed,
+}
+
 impl Ended {
     /// With an outcome. What a throttled one asks for is heard.
     pub const fn with(outcome: Outcome) -> Self {
@@ -170,11 +181,11 @@ impl Breaker {
 
     /// Whether calls pass freely: the breaker is closed, or is told to let everything pass.
     pub(crate) fn is_closed(&self) -> bool {
-        self.core.closed().is_some()
-            || matches!(
-                self.current().word().phase,
-                Phase::Closed | Phase::ForcedClosed | Phase::Disabled
-            )
+        let phase = match self.core.word().phase {
+            Phase::Replaced => self.current().word().phase,
+            phase => phase,
+        };
+        matches!(phase, Phase::Closed | Phase::ForcedClosed | Phase::Disabled)
     }
 
     /// What was current at the last look.
@@ -182,11 +193,25 @@ impl Breaker {
         &self.core
     }
 
-    /// Looks up what is current now, for who keeps a breaker for long.
-    pub(crate) fn refresh(&mut self) {
-        if self.core.word().phase == Phase::Replaced {
-            self.core = self.current();
+    /// Catches up with a new configuration. A clone from before [`Breaker::reconfigure`] obeys it in any case, but has to
+    /// look it up under a lock with each call until this is called. It costs one load where there is nothing to catch up
+    /// with.
+    #[inline]
+    pub fn refresh(&mut self) {
+        if self.is_replaced() {
+            self.catch_up();
         }
+    }
+
+    #[cold]
+    fn catch_up(&mut self) {
+        self.core = self.current();
+    }
+
+    /// Whether there is a newer configuration than this clone knows.
+    #[inline]
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.core.is_replaced()
     }
 
     fn current(&self) -> Arc<Core> {
@@ -284,10 +309,16 @@ impl Breaker {
         self.core.hub.subscribe()
     }
 
-    /// Whether it may be forgotten at `now` without anybody noticing: it is closed, and nothing speaks against the
-    /// upstream.
-    pub(crate) fn is_forgettable(&self, now: Instant) -> bool {
-        self.snapshot(now).state == State::Closed
+    /// How much would be lost at `now` if it were forgotten.
+    pub(crate) fn knowledge(&self, now: Instant) -> Knowledge {
+        let known = self.snapshot(now);
+        if known.state != State::Closed {
+            return Knowledge::NotClosed;
+        }
+        match known.consecutive_failures > 0 || known.failed > 0 || known.slow > 0 {
+            true => Knowledge::Suspect,
+            false => Knowledge::Clean,
+        }
     }
 }
 

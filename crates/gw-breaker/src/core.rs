@@ -62,6 +62,12 @@ impl Core {
         word::is_closed(word).then(|| word::generation(word))
     }
 
+    /// Whether another configuration has taken over.
+    #[inline]
+    pub(crate) fn is_replaced(&self) -> bool {
+        word::is_replaced(self.word.0.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn word(&self) -> Word {
         Word::unpack(self.word.0.load(Ordering::Relaxed))
     }

@@ -193,8 +193,9 @@ const CAPACITY: NonZeroU32 = match NonZeroU32::new(1024) {
 const IDLE: Duration = Duration::from_secs(600);
 
 impl<E> BreakerBuilder<OneForEach<E>> {
-    /// How many breakers there may be; 1024 unless it is said otherwise. Without room a closed one is forgotten, and if
-    /// none is closed the newcomer shares the breaker of requests without a key.
+    /// How many breakers there may be; 1024 unless it is said otherwise. Without room one is forgotten that is closed and
+    /// has no failed or slow call in its counts, and if there is none the newcomer shares the breaker of requests without a
+    /// key.
     pub const fn capacity(mut self, capacity: NonZeroU32) -> Self {
         self.keys.capacity = capacity;
         self

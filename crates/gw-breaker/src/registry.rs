@@ -10,7 +10,7 @@ use std::time::Duration;
 use gw_core::context::UpstreamName;
 use tokio::time::Instant;
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Knowledge};
 use crate::config::{BreakerConfig, ConfigError, Mode};
 use crate::rules::Rules;
 use crate::sync::{Ordering, RwLock, read, write};
@@ -19,12 +19,14 @@ use crate::telemetry::{self, BreakerMetrics};
 /// The breakers of a keyed layer.
 ///
 /// Keys are kept as hashes of 64 bits under a secret. When there is no room for a newcomer, a breaker is forgotten that is
-/// closed, one that was not asked for lately if there is one. If there is none among those looked at, the newcomer shares
-/// one breaker with all others that found no room: a breaker that keeps calls from a broken upstream is never forgotten for
-/// one that does not.
+/// closed and was idle for long, else one that is closed and has nothing against its upstream, and of these one that was
+/// not asked for lately if there is one. If there is none among those looked at, the newcomer shares one breaker with all
+/// others that found no room. So who invents keys cannot have it forgotten that an upstream is broken, nor that it has begun
+/// to fail.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    pub(crate) shared: Breaker,
+    /// The name of the shared breaker, and of those that have none of their own.
+    name: UpstreamName,
     random: RandomState,
     capacity: usize,
     idle: Duration,
@@ -33,6 +35,8 @@ pub(crate) struct Registry {
 
 #[derive(Debug)]
 struct Table {
+    /// Of requests without a key, and of newcomers without room.
+    shared: Breaker,
     rules: Rules,
     mode: Mode,
     places: HashMap<u64, usize, BuildHasherDefault<Same>>,
@@ -63,11 +67,12 @@ impl Registry {
         idle: Duration,
     ) -> Self {
         Self {
-            shared,
+            name: shared.upstream().clone(),
             random: RandomState::new(),
             capacity: capacity.get() as usize,
             idle,
             table: RwLock::new(Table {
+                shared,
                 rules,
                 mode,
                 places: HashMap::default(),
@@ -89,7 +94,33 @@ impl Registry {
         if !entry.asked_for.load(Ordering::Relaxed) {
             entry.asked_for.store(true, Ordering::Relaxed);
         }
-        Some(entry.breaker.clone())
+        if !entry.breaker.is_replaced() {
+            return Some(entry.breaker.clone());
+        }
+        drop(table);
+        self.caught_up(|table| {
+            let place = *table.places.get(&key)?;
+            Some(&mut table.entries.get_mut(place)?.breaker)
+        })
+    }
+
+    /// The breaker of requests without a key.
+    pub(crate) fn shared(&self) -> Breaker {
+        let shared = read(&self.table).shared.clone();
+        if !shared.is_replaced() {
+            return shared;
+        }
+        self.caught_up(|table| Some(&mut table.shared))
+            .unwrap_or(shared)
+    }
+
+    /// Has what is kept catch up with a new configuration, so that the next ones find it so.
+    #[cold]
+    fn caught_up(&self, kept: impl FnOnce(&mut Table) -> Option<&mut Breaker>) -> Option<Breaker> {
+        let mut table = write(&self.table);
+        let kept = kept(&mut table)?;
+        kept.refresh();
+        Some(kept.clone())
     }
 
     /// The breaker of `key`, made if there is none; `upstream` is its name, if it has one of its own.
@@ -97,7 +128,7 @@ impl Registry {
     pub(crate) fn make(&self, key: u64, upstream: Option<UpstreamName>) -> Breaker {
         let now = Instant::now();
         let alone = upstream.is_some();
-        let upstream = upstream.unwrap_or_else(|| self.shared.upstream().clone());
+        let upstream = upstream.unwrap_or_else(|| self.name.clone());
         let mut table = write(&self.table);
         // Another thread may have been faster.
         let found = table
@@ -109,7 +140,7 @@ impl Registry {
         }
         table.make_room(now, self.idle, self.capacity);
         if table.entries.len() >= self.capacity {
-            return self.shared.clone();
+            return table.shared.clone();
         }
         let metrics = BreakerMetrics::new(upstream.clone(), alone);
         // In its mode before anybody finds it, so that no change of mode misses it.
@@ -124,14 +155,14 @@ impl Registry {
         });
         let count = table.entries.len();
         drop(table);
-        telemetry::breakers(self.shared.upstream().as_str(), count);
+        telemetry::breakers(self.name.as_str(), count);
         breaker
     }
 
     pub(crate) fn all(&self) -> Vec<Breaker> {
         let table = read(&self.table);
         let known = table.entries.iter().map(|entry| entry.breaker.clone());
-        known.chain([self.shared.clone()]).collect()
+        known.chain([table.shared.clone()]).collect()
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -160,9 +191,9 @@ impl Registry {
 }
 
 impl Table {
-    /// Forgets who has been idle among a few, and if that makes no room, one of them that is closed.
+    /// Forgets who is closed and has been idle among a few, and if that makes no room, one of them that is clean.
     fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) {
-        let mut closed = None;
+        let mut clean = None;
         for _ in 0..LOOKS.min(self.entries.len()) {
             if self.hand >= self.entries.len() {
                 self.hand = 0;
@@ -174,26 +205,25 @@ impl Table {
             if asked_for {
                 entry.seen = now;
             }
-            if !entry.breaker.is_forgettable(now) {
-                self.hand += 1;
-                continue;
-            }
-            if now.saturating_duration_since(entry.seen) >= idle {
+            let knowledge = entry.breaker.knowledge(now);
+            let is_idle = now.saturating_duration_since(entry.seen) >= idle;
+            if is_idle && knowledge != Knowledge::NotClosed {
                 // The last one takes its place, and is looked at next.
                 self.forget(self.hand);
                 continue;
             }
             // One that was asked for is the second choice.
-            match closed {
+            match clean {
+                _ if knowledge != Knowledge::Clean => {}
                 Some((_, false)) => {}
-                _ if !asked_for => closed = Some((entry.key, false)),
-                None => closed = Some((entry.key, true)),
+                _ if !asked_for => clean = Some((entry.key, false)),
+                None => clean = Some((entry.key, true)),
                 Some(_) => {}
             }
             self.hand += 1;
         }
         if self.entries.len() >= capacity
-            && let Some((key, _)) = closed
+            && let Some((key, _)) = clean
             && let Some(place) = self.places.get(&key)
         {
             self.forget(*place);

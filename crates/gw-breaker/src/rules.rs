@@ -216,6 +216,8 @@ impl Rules {
         Some(word.with_probes(Probes {
             waiting: probes.waiting.saturating_sub(1),
             streaming: probes.streaming + 1,
+            // It says what the lost one could not.
+            lost: false,
             ..probes
         }))
     }

@@ -18,9 +18,9 @@ pub trait Select: Clone + sealed::Sealed {
     #[doc(hidden)]
     fn find<B>(&self, request: &mut Request<B>) -> Found<'_>;
 
-    /// Whether all requests pass, as far as is known before there is one.
+    /// Whether all requests pass, as far as is known before there is one. Catches up with a new configuration.
     #[doc(hidden)]
-    fn passes(&self) -> bool;
+    fn passes(&mut self) -> bool;
 
     #[doc(hidden)]
     fn refresh(&mut self);
@@ -63,7 +63,9 @@ impl Select for Single {
     }
 
     #[inline]
-    fn passes(&self) -> bool {
+    fn passes(&mut self) -> bool {
+        // Here and not in the call: a service that is asked again and again must not look it up each time.
+        self.0.refresh();
         self.0.is_closed() || self.0.core().hub.is_shadow()
     }
 
@@ -104,7 +106,7 @@ impl<E: KeyExtractor> Select for Keyed<E> {
                 let make = || self.registry.make(key, (self.name)(&parts));
                 self.registry.find(key).unwrap_or_else(make)
             }
-            Err(MissingKey { .. }) => self.registry.shared.clone(),
+            Err(MissingKey { .. }) => self.registry.shared(),
         };
         put_back(parts, request);
         Found::OfMany(found)
@@ -112,7 +114,7 @@ impl<E: KeyExtractor> Select for Keyed<E> {
 
     /// The inner service is asked: it serves more upstreams than one, and is not dead because one of them is.
     #[inline]
-    fn passes(&self) -> bool {
+    fn passes(&mut self) -> bool {
         true
     }
 
@@ -169,3 +171,24 @@ impl KeyExtractor for ByUpstream {
 
 /// Where no name is known, requests share the layer's own breaker.
 impl<F> AvailableIn<F> for ByUpstream {}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use crate::config::BreakerConfig;
+
+    /// Story: a service that was made before a new configuration looked it up under a lock with each request, for good.
+    #[test]
+    fn a_service_catches_up_when_it_is_asked_whether_it_is_ready() {
+        let breaker = Breaker::new("orders", &BreakerConfig::new()).unwrap();
+        let mut single = Single(breaker.clone());
+        let config = BreakerConfig::new().consecutive_failures(1);
+        breaker
+            .reconfigure(&config, tokio::time::Instant::now())
+            .unwrap();
+        assert!(single.0.is_replaced());
+        assert!(single.passes());
+        assert!(!single.0.is_replaced());
+    }
+}

@@ -116,6 +116,12 @@ pub(crate) const fn is_closed(word: u64) -> bool {
     word & 7 == Phase::Closed as u64
 }
 
+/// Whether the state in `word` is [`Phase::Replaced`].
+#[inline]
+pub(crate) const fn is_replaced(word: u64) -> bool {
+    word & 7 == Phase::Replaced as u64
+}
+
 /// The generation of the state in `word`.
 #[inline]
 pub(crate) const fn generation(word: u64) -> u64 {
@@ -131,7 +137,7 @@ pub(crate) struct Probes {
     pub(crate) streaming: u8,
     /// Ended well.
     pub(crate) succeeded: u8,
-    /// One was given up without a verdict, and none has succeeded since.
+    /// One was given up without a verdict, and none has succeeded or been answered well since.
     pub(crate) lost: bool,
 }
 
@@ -178,6 +184,7 @@ mod tests {
         fn a_word_is_put_together_as_it_was(word in any_word()) {
             prop_assert_eq!(Word::unpack(word).pack(), word);
             prop_assert_eq!(is_closed(word), Word::unpack(word).phase == Phase::Closed);
+            prop_assert_eq!(is_replaced(word), Word::unpack(word).phase == Phase::Replaced);
             prop_assert_eq!(generation(word), Word::unpack(word).since);
         }
 

@@ -271,6 +271,38 @@ async fn a_probe_that_streams_on_is_a_success() {
     assert_eq!(world.snapshot().state, State::Closed);
 }
 
+/// Story: the client of one probe left. The next probe was answered and streamed on, and all the same the breaker opened
+/// again when the half-open state had lasted for long, because one had been lost.
+#[test]
+fn a_probe_that_is_answered_makes_up_for_one_that_was_lost() {
+    let mut now = begin();
+    let breaker = opened(config().half_open(HalfOpen::probes(1).successes(1)), now);
+    now += 10 * SECOND;
+    drop(breaker.admit(now).unwrap());
+    let mut streaming = breaker.admit(now).unwrap();
+    streaming.answered();
+    now += 10 * SECOND;
+    assert_eq!(breaker.state(now), State::Closed);
+    drop(streaming);
+}
+
+/// Story: what was cloned before a new configuration looked it up under a lock with each call, for good.
+#[test]
+fn a_clone_catches_up_with_a_new_configuration() {
+    let (breaker, now) = (breaker(config()), begin());
+    let mut clone = breaker.clone();
+    breaker
+        .reconfigure(&config().consecutive_failures(1), now)
+        .unwrap();
+    // It obeys before it has caught up.
+    assert!(clone.admit_if_closed().is_none());
+    ends(&clone, now, Outcome::Failure);
+    assert_eq!(breaker.state(now), State::Open);
+    breaker.reset(now);
+    clone.refresh();
+    assert!(clone.admit_if_closed().is_some());
+}
+
 /// Story: a breaker that opened and closed all the time waited equally short each time.
 #[test]
 fn flapping_doubles_the_open_time_until_it_stays_closed_for_long() {

@@ -542,6 +542,7 @@ impl Both {
                         if let (true, Doing::HalfOpen(probing)) = (counts, &mut self.model.doing) {
                             probing.waiting -= 1;
                             probing.streaming += 1;
+                            probing.lost = false;
                         }
                     }
                     self.flying.push(flying);

@@ -86,6 +86,53 @@ async fn without_room_newcomers_share_one() {
     assert!(upstreams.handle().upstream("broken").is_none());
 }
 
+/// Story: a closed breaker was forgotten for a newcomer whatever had failed already. Who sent requests with new keys, one
+/// after each failure, had it forgotten each time, and the breaker of a broken upstream never opened.
+#[tokio::test(start_paused = true)]
+async fn new_keys_do_not_wash_a_breaker_clean() {
+    let upstreams = Upstreams::new(2);
+    for failure in 0..3 {
+        assert_eq!(upstreams.send("failing", 500).await, 500);
+        for newcomer in 0..20 {
+            let newcomer = format!("{failure} {newcomer}");
+            assert_eq!(upstreams.send(&newcomer, 200).await, 200);
+            assert_eq!(upstreams.handle().all().len(), 3);
+        }
+    }
+    assert_eq!(upstreams.send("failing", 200).await, 503);
+    // Nor do they where all of them have something against them: they share one then.
+    let upstreams = Upstreams::new(2);
+    for name in ["a", "b", "c", "d"] {
+        upstreams.send(name, 500).await;
+    }
+    let failures = |snapshot: &gw_breaker::Snapshot| snapshot.consecutive_failures;
+    let counted: Vec<_> = upstreams.handle().snapshot().iter().map(failures).collect();
+    assert_eq!(counted, [1, 1, 2]);
+    // What nobody has asked for in long goes all the same, so that a few failures do not hold a place for ever.
+    upstreams.send("e", 200).await;
+    advance(61 * SECOND).await;
+    upstreams.send("f", 200).await;
+    assert!(upstreams.handle().upstream("f").is_some());
+}
+
+/// Story: what a keyed layer kept from before a new configuration was handed out as it was, so each request looked the new
+/// one up under a second lock, for good.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_catches_up_with_a_new_configuration() {
+    let upstreams = Upstreams::new(10);
+    upstreams.send("orders", 200).await;
+    let handle = upstreams.handle().upstream("orders").unwrap();
+    upstreams.handle().reconfigure(&config()).unwrap();
+    // The clone that the handle has knows nothing of it, and one that is found anew does.
+    assert!(handle.breaker().admit_if_closed().is_none());
+    let found = upstreams.handle().upstream("orders").unwrap();
+    assert!(found.breaker().admit_if_closed().is_some());
+    // One that is configured by itself is found so as well.
+    found.reconfigure(&config()).unwrap();
+    let found = upstreams.handle().upstream("orders").unwrap();
+    assert!(found.breaker().admit_if_closed().is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_asked_for_stays_and_who_is_not_goes() {
     let upstreams = Upstreams::new(4);

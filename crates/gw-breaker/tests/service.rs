@@ -406,6 +406,26 @@ async fn our_own_deadline_is_a_failure() {
     assert_eq!(world.snapshot().consecutive_failures, failures);
 }
 
+/// Story: who sent a few calls with a deadline of a millisecond opened the breaker of whoever they were for.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_of_the_clients_is_not_the_upstreams_failure() {
+    let world = World::new(config());
+    for by_client in [true, false] {
+        let mut request = Request::new(());
+        let deadline = Deadline::at(Instant::now() + 5 * SECOND);
+        let deadline = match by_client {
+            true => deadline.by_client(),
+            false => deadline,
+        };
+        request.extensions_mut().insert(deadline);
+        world.inner.does(Act::Hang);
+        let sent = world.send_this(request);
+        assert!(timeout(5 * SECOND, sent).await.is_err());
+        let failures = world.snapshot().consecutive_failures;
+        assert_eq!(failures, u32::from(!by_client));
+    }
+}
+
 /// Story: an answer was cut at the deadline because its client read it slowly. It counted as the upstream's failure, so
 /// five slow readers opened the breaker for everybody.
 #[tokio::test(start_paused = true)]

@@ -51,20 +51,22 @@ impl<B> ResponseBody<B> {
 
 impl<B: Body> ResponseBody<B> {
     /// The answer with a body that holds what the lane wants it to hold.
-    // Always inlined, since answers are large to hand on.
-    #[inline(always)]
-    pub(crate) fn hold(mut response: Response<B>, mut lease: Option<Lease>) -> Response<Self> {
+    // Never inlined: so it writes the answer, which is large, to where the future's poll returns it.
+    #[inline(never)]
+    pub(crate) fn hold(mut response: Response<B>, lease: &mut Option<Lease>) -> Response<Self> {
         let ended = response.body().is_end_stream();
-        if let Some(held) = &mut lease
+        if let Some(held) = lease
             && !held.outlasts_head(&mut response, ended)
         {
-            lease = None;
+            *lease = None;
         }
-        response.map(|inner| Self {
+        let (head, inner) = response.into_parts();
+        let body = Self {
             inner,
-            lease,
+            lease: lease.take(),
             cut: false,
-        })
+        };
+        Response::from_parts(head, body)
     }
 }
 

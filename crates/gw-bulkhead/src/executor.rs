@@ -26,8 +26,8 @@ where
 {
     /// The body of the answers.
     type Body: From<ResponseBody<ResB>>;
-    /// What a request has of its lane while it runs.
-    type Hold;
+    /// What goes along to where a request runs, if that is somewhere else.
+    type Side: Default;
     /// Runs one request.
     type Future: PollAnswer<Self::Body, S::Error>;
     /// Runs one request that has waited.
@@ -35,14 +35,16 @@ where
 
     /// What `request` has with its place. Apart from [`Execute::execute`], so that this one may change the request where it
     /// lies, and that one only hands it on.
-    fn hold(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Self::Hold;
+    fn lease(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>)
+    -> (Lease, Self::Side);
 
-    /// Runs `request` on the readied `service`; without a place it passes through untouched.
+    /// Runs `request` on the readied `service`. The lease stays where it is, unless it is needed with what runs elsewhere.
     fn execute(
         &self,
         service: &mut S,
         request: Request<B>,
-        hold: Option<Self::Hold>,
+        side: Self::Side,
+        lease: &mut Option<Lease>,
     ) -> Self::Future;
 
     /// Runs `request` on a service that is not ready yet.
@@ -50,8 +52,8 @@ where
         &self,
         service: S,
         request: Request<B>,
-        lanes: &Lanes,
-        permit: Permit,
+        side: Self::Side,
+        lease: &mut Option<Lease>,
     ) -> Self::Late;
 }
 
@@ -61,6 +63,7 @@ pub trait PollAnswer<B, E> {
     /// The answer, or what `failed` makes of there being none. Says in `ended` that there will be no other.
     fn poll_answer<T>(
         self: Pin<&mut Self>,
+        lease: &mut Option<Lease>,
         cx: &mut Context<'_>,
         ended: &mut bool,
         failed: impl FnOnce(Failed<E>) -> Result<Response<B>, T>,
@@ -82,34 +85,37 @@ where
     ResB: Body,
 {
     type Body = ResponseBody<ResB>;
-    type Hold = Lease;
+    type Side = ();
     type Future = InlineFuture<S::Future>;
     type Late = InlineFuture<LateFuture<S, Request<B>, S::Future>>;
 
     #[inline]
-    fn hold(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Lease {
-        Lease::new(lanes, permit, request)
+    fn lease(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> (Lease, ()) {
+        (Lease::new(lanes, permit, request), ())
     }
 
     #[inline]
-    fn execute(&self, service: &mut S, request: Request<B>, lease: Option<Lease>) -> Self::Future {
+    fn execute(
+        &self,
+        service: &mut S,
+        request: Request<B>,
+        (): (),
+        _: &mut Option<Lease>,
+    ) -> Self::Future {
         InlineFuture {
             future: service.call(request),
-            lease,
         }
     }
 
     fn execute_late(
         &self,
         service: S,
-        mut request: Request<B>,
-        lanes: &Lanes,
-        permit: Permit,
+        request: Request<B>,
+        (): (),
+        _: &mut Option<Lease>,
     ) -> Self::Late {
-        let lease = Some(Lease::new(lanes, permit, &mut request));
         InlineFuture {
             future: LateFuture::new(service, request),
-            lease,
         }
     }
 }
@@ -118,10 +124,8 @@ pin_project! {
     /// A request that runs where it is polled.
     #[derive(Debug)]
     pub struct InlineFuture<F> {
-        // Dropped before the lease: while a place is taken for it, and not longer.
         #[pin]
         future: F,
-        lease: Option<Lease>,
     }
 }
 
@@ -133,21 +137,21 @@ where
     #[inline]
     fn poll_answer<T>(
         self: Pin<&mut Self>,
+        lease: &mut Option<Lease>,
         cx: &mut Context<'_>,
         ended: &mut bool,
         failed: impl FnOnce(Failed<E>) -> Result<Response<ResponseBody<ResB>>, T>,
     ) -> Poll<Result<Response<ResponseBody<ResB>>, T>> {
-        let this = self.project();
-        match this.future.poll(cx) {
+        match self.project().future.poll(cx) {
             Poll::Ready(Ok(response)) => {
                 *ended = true;
-                Poll::Ready(Ok(ResponseBody::hold(response, this.lease.take())))
+                Poll::Ready(Ok(ResponseBody::hold(response, lease)))
             }
             Poll::Ready(Err(error)) => {
                 *ended = true;
                 Poll::Ready(failed(Failed::Inner(error)))
             }
-            Poll::Pending => match this.lease.as_mut().map(|lease| lease.poll_cut(cx)) {
+            Poll::Pending => match lease.as_mut().map(|lease| lease.poll_cut(cx)) {
                 Some(Poll::Ready(rejected)) => {
                     *ended = true;
                     Poll::Ready(failed(Failed::Rejected(Box::new(rejected))))

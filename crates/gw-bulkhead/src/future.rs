@@ -14,6 +14,7 @@ use crate::body::ResponseBody;
 use crate::error::Rejected;
 use crate::executor::{Execute, Failed, PollAnswer as _};
 use crate::lanes::{Lanes, Permit, Reaper, Refusal, Wait};
+use crate::lease::Lease;
 
 pin_project! {
     /// The future of a [`Bulkhead`](crate::Bulkhead): waits for a place if it must, then runs the request.
@@ -26,8 +27,11 @@ pin_project! {
         S: Service<Request<B>, Response = Response<ResB>>,
         X: Execute<S, B, ResB>,
     {
+        // Dropped before the lease: while a place is taken for it, and not longer.
         #[pin]
         state: State<S, B, X, X::Future, X::Late>,
+        // Of a request that runs.
+        lease: Option<Lease>,
         on_reject: R,
     }
 }
@@ -63,9 +67,10 @@ where
 {
     /// Runs at once.
     #[inline]
-    pub(crate) const fn running(future: X::Future, on_reject: R) -> Self {
+    pub(crate) const fn running(future: X::Future, lease: Option<Lease>, on_reject: R) -> Self {
         Self {
             state: State::Running { future },
+            lease,
             on_reject,
         }
     }
@@ -75,6 +80,7 @@ where
         let rejected = Some(Box::new(rejected));
         Self {
             state: State::Rejected { rejected },
+            lease: None,
             on_reject,
         }
     }
@@ -98,6 +104,7 @@ where
         }));
         Self {
             state: State::Queued { queued },
+            lease: None,
             on_reject,
         }
     }
@@ -118,6 +125,7 @@ impl<S, B, X> Queued<S, B, X> {
     fn leave<ResB>(
         self,
         fate: Option<Result<Permit, Refusal>>,
+        held: &mut Option<Lease>,
     ) -> State<S, B, X, X::Future, X::Late>
     where
         S: Service<Request<B>, Response = Response<ResB>>,
@@ -128,14 +136,17 @@ impl<S, B, X> Queued<S, B, X> {
             context,
             lanes,
             service,
-            request,
+            mut request,
             executor,
             ..
         } = self;
         match fate.unwrap_or_else(|| wait.give_up(Instant::now())) {
-            Ok(permit) => State::Late {
-                future: Box::pin(executor.execute_late(service, request, &lanes, permit)),
-            },
+            Ok(permit) => {
+                let (lease, side) = executor.lease(&lanes, permit, &mut request);
+                *held = Some(lease);
+                let future = Box::pin(executor.execute_late(service, request, side, held));
+                State::Late { future }
+            }
             Err(refusal) => {
                 let record = Record::of(request.extensions());
                 let rejected = Rejected::new(refusal, record, context);
@@ -161,11 +172,13 @@ where
         let on_reject = &*this.on_reject;
         let mut running = Running {
             state: this.state,
+            lease: this.lease,
             ended: false,
         };
         // The way of most requests stands apart, so that the answer is written to where it is returned.
         if let StateProj::Running { future } = running.state.as_mut().project() {
-            return future.poll_answer(cx, &mut running.ended, |why| failed(on_reject, why));
+            let failed = |why| failed(on_reject, why);
+            return future.poll_answer(running.lease, cx, &mut running.ended, failed);
         }
         running.poll_otherwise(cx, on_reject)
     }
@@ -193,6 +206,7 @@ where
 /// When this is dropped, so that the answer is written to where it is returned and not moved from there.
 struct Running<'a, S, B, X, F, L> {
     state: Pin<&'a mut State<S, B, X, F, L>>,
+    lease: &'a mut Option<Lease>,
     ended: bool,
 }
 
@@ -222,13 +236,14 @@ where
                     let Some(queued) = queued.take() else {
                         return Poll::Pending;
                     };
-                    self.state.set(queued.leave(fate));
+                    self.state.set(queued.leave(fate, self.lease));
                 }
                 StateProj::Running { future } => {
-                    return future.poll_answer(cx, &mut self.ended, failed);
+                    return future.poll_answer(self.lease, cx, &mut self.ended, failed);
                 }
                 StateProj::Late { future } => {
-                    return future.as_mut().poll_answer(cx, &mut self.ended, failed);
+                    let future = future.as_mut();
+                    return future.poll_answer(self.lease, cx, &mut self.ended, failed);
                 }
                 StateProj::Rejected { rejected } => {
                     return match rejected.take() {
@@ -248,6 +263,9 @@ impl<S, B, X, F, L> Drop for Running<'_, S, B, X, F, L> {
     fn drop(&mut self) {
         if self.ended {
             self.state.set(State::Done);
+            if self.lease.is_some() {
+                *self.lease = None;
+            }
         }
     }
 }

@@ -195,6 +195,7 @@ impl Lanes {
     }
 
     /// What the lanes do.
+    #[inline]
     pub fn mode(&self) -> Mode {
         self.0.mode()
     }
@@ -258,6 +259,12 @@ impl Lanes {
     #[inline]
     pub(crate) fn is_curious(&self, lane: LaneId) -> bool {
         self.0.lane(lane).curious || !self.0.pressure.is_normal()
+    }
+
+    /// Whether there is but one lane.
+    #[inline]
+    pub(crate) fn is_one(&self) -> bool {
+        self.0.rest.is_empty()
     }
 
     /// What makes keys of these lanes.

@@ -1,11 +1,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use gw_core::RejectContext;
 use gw_core::record::Record;
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Mode;
@@ -20,26 +19,34 @@ use crate::upgrade::Upgrade;
 #[derive(Debug)]
 pub struct Lease {
     place: Place,
-    hold: Hold,
-    sample: Sample,
-    upgrade: Option<Upgrade>,
     /// Runs until it is known how the request ended.
     timing: Timing,
 }
 
 #[derive(Debug)]
 enum Place {
-    Unlimited(Owner),
-    Timed(Box<Timed>),
-    /// It was handed over to an upgraded connection.
-    Gone,
+    /// What most requests have, and all that they have.
+    Sole(Permit),
+    /// Boxed, so that the others' are small: each is moved several times.
+    Special(Box<Special>),
+}
+
+/// What a request has that shares its place, may not keep it for as long as it likes, or asks for an upgrade.
+#[derive(Debug)]
+struct Special {
+    place: Kept,
+    upgrade: Option<Upgrade>,
+    hold: Hold,
+    sample: Sample,
 }
 
 #[derive(Debug)]
-enum Owner {
-    Sole(Permit),
+enum Kept {
     /// With the task on the lane's own thread, or with the connection if the upgrade is granted.
-    Shared(Arc<Permit>),
+    Unlimited(Arc<Permit>),
+    Timed(Timed),
+    /// It was handed over to an upgraded connection.
+    Gone,
 }
 
 /// A place for a limited time.
@@ -56,39 +63,41 @@ struct Timed {
 impl Lease {
     /// For a request that has just been admitted. Does not allocate unless the lane limits the time or the request
     /// asks for an upgrade.
+    #[inline]
     pub(crate) fn new<B>(lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Self {
-        let lane = permit.lane();
-        Self::with(lanes, lane, Owner::Sole(permit), request)
+        if !permit.minds_time() && (permit.hold() == Hold::Head || !Upgrade::is_asked(request)) {
+            return Self {
+                place: Place::Sole(permit),
+                timing: Timing::NONE,
+            };
+        }
+        Self::looked_after(lanes, permit, request)
     }
 
     /// For a request that shares its place: it is free when both have given it back.
     #[cfg(feature = "threads")]
     pub(crate) fn shared<B>(lanes: &Lanes, permit: Arc<Permit>, request: &mut Request<B>) -> Self {
         let lane = permit.lane();
-        Self::with(lanes, lane, Owner::Shared(permit), request)
-    }
-
-    #[inline]
-    fn with<B>(lanes: &Lanes, lane: LaneId, owner: Owner, request: &mut Request<B>) -> Self {
-        let config = lanes.config(lane);
-        let hold = config.hold;
         let timing = Timing::begin(lanes, lane, request.extensions());
-        let upgrade = match hold {
-            Hold::Body => Upgrade::asked(request),
-            Hold::Head => None,
-        };
-        let place = match config.max_hold {
-            None if upgrade.is_some() => Place::Unlimited(Owner::Shared(owner.into_shared())),
-            None => Place::Unlimited(owner),
-            Some(limit) => Place::limited(lanes, lane, owner, limit, request),
-        };
+        let upgrade = upgrade(permit.hold(), request);
         Self {
-            place,
-            hold,
-            sample: config.sample,
-            upgrade,
+            place: Place::special(lanes, permit, upgrade, request),
             timing,
         }
+    }
+
+    /// For a request that is measured, limited, or wants more than an answer.
+    #[inline(never)]
+    fn looked_after<B>(lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Self {
+        let lane = permit.lane();
+        let timing = Timing::begin(lanes, lane, request.extensions());
+        let upgrade = upgrade(permit.hold(), request);
+        let place = if upgrade.is_none() && lanes.config(lane).max_hold.is_none() {
+            Place::Sole(permit)
+        } else {
+            Place::special(lanes, Arc::new(permit), upgrade, request)
+        };
+        Self { place, timing }
     }
 
     /// Whether the body of `response` goes on to hold it; `ended` says that its head is all there is.
@@ -97,13 +106,16 @@ impl Lease {
         if self.timing.is_running() {
             self.judge_head(response, ended);
         }
-        match self.upgrade.take() {
-            Some(upgrade) if upgrade.is_granted(response) => {
-                self.hand_over(upgrade, response.extensions_mut());
-                false
+        let hold = match &mut self.place {
+            Place::Sole(permit) => permit.hold(),
+            Place::Special(special) => {
+                if special.hand_over(response) {
+                    return false;
+                }
+                special.hold
             }
-            Some(_) | None => self.hold == Hold::Body && !ended,
-        }
+        };
+        hold == Hold::Body && !ended
     }
 
     /// Gives the place back after a body that has ended as it should.
@@ -120,11 +132,13 @@ impl Lease {
     /// Takes the head for the end, unless the body is what is measured.
     #[cold]
     fn judge_head<B>(&mut self, response: &Response<B>, ended: bool) {
-        let granted = |upgrade: &Upgrade| upgrade.is_granted(response);
-        let upgraded = self.upgrade.as_ref().is_some_and(granted);
-        let outlasts = !upgraded && self.hold == Hold::Body && !ended;
+        let (hold, sample, upgraded) = match &self.place {
+            Place::Sole(permit) => (permit.hold(), permit.sample(), false),
+            Place::Special(special) => (special.hold, special.sample, special.grants(response)),
+        };
+        let outlasts = !upgraded && hold == Hold::Body && !ended;
         match timing::outcome(response) {
-            Some(Outcome::Answered) if outlasts && self.sample == Sample::Body => {}
+            Some(Outcome::Answered) if outlasts && sample == Sample::Body => {}
             Some(outcome) => self.ended(outcome),
             None => self.timing = Timing::NONE,
         }
@@ -133,53 +147,47 @@ impl Lease {
     /// Notes how the request ended, if that was not known yet. It must still have its place.
     #[inline(never)]
     fn ended(&mut self, outcome: Outcome) {
+        let timing = &mut self.timing;
         match &self.place {
-            Place::Unlimited(owner) => {
-                let permit = owner.permit();
-                if let Some(run) = self.timing.stop(|| permit.nanos(Instant::now())) {
-                    permit.ended(run, outcome);
+            Place::Sole(permit) => note(permit, timing, outcome),
+            Place::Special(special) => match &special.place {
+                Kept::Unlimited(permit) => note(permit, timing, outcome),
+                Kept::Timed(Timed { permit, lane, .. }) => {
+                    if let Some(run) = timing.stop(|| permit.nanos(Instant::now())) {
+                        permit.ended(*lane, run, outcome);
+                    }
                 }
-            }
-            Place::Timed(timed) => {
-                let permit = &timed.permit;
-                if let Some(run) = self.timing.stop(|| permit.nanos(Instant::now())) {
-                    permit.ended(timed.lane, run, outcome);
-                }
-            }
-            Place::Gone => {}
-        }
-    }
-
-    /// Gives the place to the upgraded connection.
-    #[cold]
-    fn hand_over(&mut self, upgrade: Upgrade, extensions: &mut Extensions) {
-        let place = match std::mem::replace(&mut self.place, Place::Gone) {
-            Place::Timed(timed) => timed.permit.unlimited(),
-            Place::Unlimited(owner) => Some(owner.into_shared()),
-            Place::Gone => None,
-        };
-        if let Some(place) = place {
-            upgrade.hand_over(place, extensions);
+                Kept::Gone => {}
+            },
         }
     }
 
     /// Cuts the request if its time is over. A place without a limit asks no clock.
+    #[inline]
     pub(crate) fn cut_if_over(&mut self) -> Option<Rejected> {
-        let rejected = match &self.place {
-            Place::Timed(timed) if timed.is_over() => Some(timed.cut()),
-            Place::Timed(_) | Place::Unlimited(_) | Place::Gone => None,
+        let rejected = match &mut self.place {
+            Place::Sole(_) => return None,
+            Place::Special(special) => {
+                let timed = special.timed()?;
+                if !timed.is_over() {
+                    return None;
+                }
+                timed.cut()
+            }
         };
-        if rejected.is_some() {
-            self.ended(Outcome::Dropped);
-        }
-        rejected
+        self.ended(Outcome::Dropped);
+        Some(rejected)
     }
 
     /// Cuts the request when its time is over.
+    #[inline]
     pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {
         let rejected = match &mut self.place {
-            Place::Timed(timed) => ready!(timed.poll_over(cx).map(|()| timed.cut())),
-            Place::Unlimited(_) | Place::Gone => return Poll::Pending,
+            Place::Sole(_) => return Poll::Pending,
+            Place::Special(special) => match special.timed() {
+                Some(timed) => ready!(timed.poll_over(cx).map(|()| timed.cut())),
+                None => return Poll::Pending,
+            },
         };
         self.ended(Outcome::Dropped);
         Poll::Ready(rejected)
@@ -189,12 +197,12 @@ impl Lease {
     #[cold]
     fn abandon(&mut self) {
         let late = match &self.place {
-            Place::Unlimited(owner) => {
-                let permit = owner.permit();
-                self.timing.is_late(|| permit.nanos(Instant::now()))
-            }
-            Place::Timed(timed) => self.timing.is_late(|| timed.permit.nanos(Instant::now())),
-            Place::Gone => false,
+            Place::Sole(permit) => self.timing.is_late(|| permit.nanos(Instant::now())),
+            Place::Special(special) => match &special.place {
+                Kept::Unlimited(permit) => self.timing.is_late(|| permit.nanos(Instant::now())),
+                Kept::Timed(timed) => self.timing.is_late(|| timed.permit.nanos(Instant::now())),
+                Kept::Gone => false,
+            },
         };
         if late {
             self.ended(Outcome::Dropped);
@@ -205,36 +213,97 @@ impl Lease {
     #[cfg(feature = "threads")]
     pub(crate) fn until(&self) -> Option<Instant> {
         match &self.place {
-            Place::Timed(timed) => Some(timed.permit.until()),
-            Place::Unlimited(_) | Place::Gone => None,
+            Place::Sole(_) => None,
+            Place::Special(special) => match &special.place {
+                Kept::Timed(timed) => Some(timed.permit.until()),
+                Kept::Unlimited(_) | Kept::Gone => None,
+            },
         }
     }
 
     /// Until when the place is held.
     #[cfg(feature = "threads")]
     pub(crate) const fn hold(&self) -> Hold {
-        self.hold
+        match &self.place {
+            Place::Sole(permit) => permit.hold(),
+            Place::Special(special) => special.hold,
+        }
+    }
+}
+
+/// What a request asks for beside an answer, where it holds its place for long enough to get it.
+fn upgrade<B>(hold: Hold, request: &mut Request<B>) -> Option<Upgrade> {
+    match hold {
+        Hold::Body => Upgrade::asked(request),
+        Hold::Head => None,
+    }
+}
+
+fn note(permit: &Permit, timing: &mut Timing, outcome: Outcome) {
+    if let Some(run) = timing.stop(|| permit.nanos(Instant::now())) {
+        permit.ended(run, outcome);
     }
 }
 
 impl Place {
-    /// The place of a request in a lane that limits the time.
-    fn limited<B>(
+    /// The place of a request that shares it, may keep it for a limited time only, or asks for an upgrade.
+    fn special<B>(
         lanes: &Lanes,
-        lane: LaneId,
-        owner: Owner,
-        limit: Duration,
+        permit: Arc<Permit>,
+        upgrade: Option<Upgrade>,
         request: &Request<B>,
     ) -> Self {
-        match Instant::now().checked_add(limit) {
-            Some(until) if lanes.mode_of(lane) == Mode::Enforce => Self::Timed(Box::new(Timed {
-                permit: TimedPermit::new(owner.into_shared(), until),
+        let (lane, hold, sample) = (permit.lane(), permit.hold(), permit.sample());
+        let limit = lanes.config(lane).max_hold;
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let place = match until {
+            Some(until) if lanes.mode_of(lane) == Mode::Enforce => Kept::Timed(Timed {
+                permit: TimedPermit::new(permit, until),
                 lane,
                 sleep: None,
                 context: RejectContext::of(request),
                 record: Record::of(request.extensions()).cloned(),
-            })),
-            _ => Self::Unlimited(owner),
+            }),
+            _ => Kept::Unlimited(permit),
+        };
+        Self::Special(Box::new(Special {
+            place,
+            upgrade,
+            hold,
+            sample,
+        }))
+    }
+}
+
+impl Special {
+    fn grants<B>(&self, response: &Response<B>) -> bool {
+        let granted = |upgrade: &Upgrade| upgrade.is_granted(response);
+        self.upgrade.as_ref().is_some_and(granted)
+    }
+
+    /// Gives the place to the upgraded connection, if `response` grants one; whether it does.
+    #[inline(never)]
+    fn hand_over<B>(&mut self, response: &mut Response<B>) -> bool {
+        let granted = |upgrade: &mut Upgrade| upgrade.is_granted(response);
+        let Some(upgrade) = self.upgrade.take_if(granted) else {
+            return false;
+        };
+        let place = match std::mem::replace(&mut self.place, Kept::Gone) {
+            Kept::Timed(timed) => timed.permit.unlimited(),
+            Kept::Unlimited(permit) => Some(permit),
+            Kept::Gone => None,
+        };
+        if let Some(place) = place {
+            upgrade.hand_over(place, response.extensions_mut());
+        }
+        true
+    }
+
+    /// The place, if its time is limited.
+    const fn timed(&mut self) -> Option<&mut Timed> {
+        match &mut self.place {
+            Kept::Timed(timed) => Some(timed),
+            Kept::Unlimited(_) | Kept::Gone => None,
         }
     }
 }
@@ -245,22 +314,6 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.timing.is_running() {
             self.abandon();
-        }
-    }
-}
-
-impl Owner {
-    fn permit(&self) -> &Permit {
-        match self {
-            Self::Sole(permit) => permit,
-            Self::Shared(permit) => permit,
-        }
-    }
-
-    fn into_shared(self) -> Arc<Permit> {
-        match self {
-            Self::Sole(permit) => Arc::new(permit),
-            Self::Shared(permit) => permit,
         }
     }
 }

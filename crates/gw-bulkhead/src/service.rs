@@ -73,10 +73,12 @@ where
         // else there is to ask costs more than admitting them.
         match self.shared.admit_plainly(request.extensions()) {
             Some(permit) => {
-                let hold = self.executor.hold(&self.shared.lanes, permit, &mut request);
+                let executor = &self.executor;
                 let on_reject = self.on_reject.clone();
-                let future = self.executor.execute(&mut self.inner, request, Some(hold));
-                ResponseFuture::running(future, on_reject)
+                let (lease, side) = executor.lease(&self.shared.lanes, permit, &mut request);
+                let mut lease = Some(lease);
+                let future = executor.execute(&mut self.inner, request, side, &mut lease);
+                ResponseFuture::running(future, lease, on_reject)
             }
             None => self.look_closer(request),
         }
@@ -95,9 +97,15 @@ impl<S, X, R> Bulkhead<S, X, R> {
         R: Clone,
     {
         let (executor, lanes) = (&self.executor, &self.shared.lanes);
-        let hold = permit.map(|permit| executor.hold(lanes, permit, &mut request));
-        let future = executor.execute(&mut self.inner, request, hold);
-        ResponseFuture::running(future, self.on_reject.clone())
+        let (mut lease, side) = match permit {
+            Some(permit) => {
+                let (lease, side) = executor.lease(lanes, permit, &mut request);
+                (Some(lease), side)
+            }
+            None => (None, X::Side::default()),
+        };
+        let future = executor.execute(&mut self.inner, request, side, &mut lease);
+        ResponseFuture::running(future, lease, self.on_reject.clone())
     }
 
     /// For requests that are not admitted by counting alone.
@@ -190,12 +198,7 @@ impl Shared {
             return None;
         }
         let lane = self.named_in(extensions).unwrap_or(self.default);
-        if lanes.is_curious(lane) {
-            return None;
-        }
-        let permit = lanes.admit_plainly(lane)?;
-        self.note(lane, extensions);
-        Some(permit)
+        lanes.admit_unasked(lane, || self.note(lane, extensions))
     }
 
     /// Tells the observer, if there is one, in which lane a request is.
@@ -231,8 +234,12 @@ impl Shared {
         (Request::from_parts(parts, body), arrival)
     }
 
-    /// The lane that an earlier stage has chosen, if it exists.
+    /// The lane that an earlier stage has chosen, if it exists. Where there is but one it is the default.
+    #[inline]
     fn named_in(&self, extensions: &Extensions) -> Option<LaneId> {
+        if self.lanes.is_one() {
+            return None;
+        }
         self.lanes.find(extensions.get::<Lane>()?.as_str())
     }
 }

@@ -32,7 +32,8 @@ impl Timing {
     pub(crate) fn begin(lanes: &Lanes, lane: LaneId, extensions: &Extensions) -> Self {
         if lanes.is_measured(lane) {
             let now = Instant::now();
-            let deadline = extensions.get::<Deadline>();
+            // The client's own says nothing about who serves it.
+            let deadline = extensions.get::<Deadline>().filter(|it| !it.is_by_client());
             Self::since(
                 lanes.nanos(now),
                 deadline.map(|deadline| deadline.remaining(now)),

@@ -1,6 +1,6 @@
 use std::sync::{Arc, OnceLock};
 
-use http::{Extensions, Method, Request, Response, StatusCode, header};
+use http::{Extensions, Method, Request, Response, StatusCode, Version, header};
 
 use crate::lanes::Permit;
 
@@ -49,9 +49,13 @@ struct Asked {
 pub(crate) struct Upgrade(UpgradePermit);
 
 impl Upgrade {
-    /// Whether `request` asks for one.
+    /// Whether `request` asks for one. Only HTTP/1.1 has the field (RFC 9110, section 7.8): in other versions it is not even
+    /// looked for.
+    #[inline]
     pub(crate) fn is_asked<B>(request: &Request<B>) -> bool {
-        request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE)
+        request.method() == Method::CONNECT
+            || request.version() == Version::HTTP_11
+                && request.headers().contains_key(header::UPGRADE)
     }
 
     /// What `request` asks for; the value for whoever serves it is in its extensions then.

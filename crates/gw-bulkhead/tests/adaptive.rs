@@ -141,6 +141,16 @@ async fn clients_that_leave_say_nothing_and_our_own_timers_do() {
         advance(SECOND).await;
     }
     assert_eq!(seen(&handle), NOTHING);
+    // It gave no more time than that, and leaves at its end.
+    for _ in 0..10 {
+        let mut request = request();
+        let deadline = Deadline::at(Instant::now() + SECOND).by_client();
+        request.extensions_mut().insert(deadline);
+        let mut future = call(&mut service, request).await;
+        assert!(poll(&mut future).is_pending());
+        advance(SECOND).await;
+    }
+    assert_eq!(seen(&handle), NOTHING);
     // A timer outside of the layer drops the future at the request's deadline.
     for _ in 0..10 {
         let mut request = request();
@@ -157,7 +167,7 @@ async fn clients_that_leave_say_nothing_and_our_own_timers_do() {
         assert_eq!(future.await.unwrap().status(), 504);
     }
     assert_eq!(seen(&handle), (2, 0, 20, 6));
-    assert_eq!(inner.calls(), 30);
+    assert_eq!(inner.calls(), 40);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use gw_bulkhead::{Fail, Hold, LaneConfig, UpgradePermit};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use support::{call, first_lane, in_flight, inner, one_lane, poll, request};
@@ -164,6 +164,24 @@ async fn whoever_is_outside_may_hold_the_upgraded_connection_too() {
     assert_eq!(in_flight(&handle), 1);
     drop(permit);
     assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn other_versions_have_no_such_field() {
+    for version in [Version::HTTP_10, Version::HTTP_2] {
+        let layer = one_lane(1, LaneConfig::new("core"));
+        let handle = layer.handle();
+        let (service, inner) = inner();
+        let mut request = upgrade_request();
+        *request.version_mut() = version;
+        let future = tokio::spawn(call(&mut layer.layer(service), request).await);
+        let answering = inner.next_call().await;
+        let extensions = answering.request().extensions();
+        assert!(extensions.get::<UpgradePermit>().is_none(), "{version:?}");
+        answering.respond(status(StatusCode::OK));
+        drop(future.await.unwrap().unwrap());
+        assert_eq!(in_flight(&handle), 0);
+    }
 }
 
 #[tokio::test]

@@ -347,27 +347,48 @@ pub enum Criticality {
 
 /// When the whole exchange must have ended. Set by the route stage; each later stage may only shorten it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(Instant);
+pub struct Deadline {
+    at: Instant,
+    by_client: bool,
+}
 
 impl Deadline {
     /// Ends at `at`.
     pub const fn at(at: Instant) -> Self {
-        Self(at)
+        Self {
+            at,
+            by_client: false,
+        }
     }
 
     /// Ends `limit` after `now`, or never if that instant cannot be represented.
     pub fn after(now: Instant, limit: Duration) -> Option<Self> {
-        now.checked_add(limit).map(Self)
+        now.checked_add(limit).map(Self::at)
+    }
+
+    /// The same, as the client asks for it. What it does not wait for says nothing about the upstream: whoever can say so in a
+    /// field could else make any upstream look broken.
+    #[must_use]
+    pub const fn by_client(self) -> Self {
+        Self {
+            by_client: true,
+            ..self
+        }
+    }
+
+    /// Whether it is the client's wish. Of two that end together the gateway's own is the earlier.
+    pub const fn is_by_client(self) -> bool {
+        self.by_client
     }
 
     /// The instant of the end.
     pub const fn instant(self) -> Instant {
-        self.0
+        self.at
     }
 
     /// The time left, zero once it has passed.
     pub fn remaining(self, now: Instant) -> Duration {
-        self.0.saturating_duration_since(now)
+        self.at.saturating_duration_since(now)
     }
 }
 

@@ -56,6 +56,7 @@ pub struct Exchange {
 
 impl Record {
     /// The record in a request's extensions, if an observer put one there.
+    #[inline]
     pub fn of(extensions: &Extensions) -> Option<&Self> {
         extensions.get()
     }

@@ -21,8 +21,15 @@
 //!
 //! The attempt's timer covers everything up to the head of the answer, and is cut to the deadline of the exchange.
 //! Within it run those for the queue, the connection, an upstream that stops reading the request, and the first byte
-//! after the request is sent. The answer's body has one for its gaps. Whatever is ready together with a timer wins
-//! over it.
+//! after the request is sent. The answer's body has one for its gaps, which each piece of a request that is still on its
+//! way breaks as well. Whatever is ready together with a timer wins over it.
+//!
+//! A timer that expires while it is the client that is waited for, because the rest of its request has not come or because
+//! it has taken more of the time to read the answer than the upstream to send it, says nothing about the upstream: the
+//! refusal is `CLIENT_TIMEOUT`, and the error of a body that was cut has it among its sources.
+//!
+//! Interim answers (1xx) are left out. Over HTTP/1 they and the head of the answer may have 128 KiB; over HTTP/2 the attempt's
+//! timer is their only bound.
 //!
 //! # Failures
 //!

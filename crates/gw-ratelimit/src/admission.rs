@@ -1,6 +1,8 @@
+use std::slice;
 use std::sync::Arc;
 
 use gw_core::Rejection;
+use gw_core::key::MissingKey;
 use gw_core::record::Record;
 use http::request::Parts;
 use http::response;
@@ -65,7 +67,71 @@ impl Admission {
     /// # Errors
     ///
     /// The refusal, if it may not pass.
+    #[inline]
     pub(crate) fn admit(
+        self: &Arc<Self>,
+        parts: &mut Parts,
+        slot: &'static str,
+        advert: &mut Option<Advert>,
+    ) -> Result<Option<Box<Late>>, Rejection> {
+        if let ([rule], false) = (&*self.rules, self.late) {
+            self.admit_by_one(rule, parts, slot, advert)?;
+            return Ok(None);
+        }
+        self.admit_by_all(parts, slot, advert)
+    }
+
+    /// The same where there is one policy, as in many layers, and nothing is charged late: no list of charges, and where
+    /// nobody is to be told, no record of how the request stands.
+    // Apart, so that it is there once, and not for each service.
+    #[inline(never)]
+    fn admit_by_one(
+        &self,
+        rule: &Rule,
+        parts: &mut Parts,
+        slot: &'static str,
+        advert: &mut Option<Advert>,
+    ) -> Result<(), Rejection> {
+        let policy = PolicyId(0);
+        let mode = self.limiter.mode(policy);
+        if mode == Mode::Off || !rule.applies(parts) {
+            return Ok(());
+        }
+        // By its parts all the way: put together and taken apart again, it would go through memory, and that stalls.
+        let Charge { key, cost, tier } = match rule.key(&self.limiter, policy, parts) {
+            Ok(key) => rule.charge(key, parts),
+            Err(missing) => match self.keyless_charge(policy, rule, parts, mode, missing) {
+                Ok(Some(charge)) => charge,
+                Ok(None) => return Ok(()),
+                Err(rejection) => return Err(refused(parts, slot, rejection)),
+            },
+        };
+        let now = self.limiter.nanos(Instant::now());
+        if tier.is_none()
+            && let Some(known) = self.limiter.decide_known(key, cost, now)
+        {
+            if !known.passes() {
+                let decision = Decision::of(known.standing());
+                return self.tell(parts, slot, &decision, advert);
+            }
+            if self.headers != Headers::None {
+                let standing = known.standing();
+                let binding = Some(&standing).filter(|standing| standing.is_enforced());
+                self.advertise(slice::from_ref(&standing), binding, parts, advert);
+            }
+            if let Some(record) = Record::of(&parts.extensions) {
+                write_down(record, &[known.standing()], None);
+            }
+            return Ok(());
+        }
+        let charge = Charge { key, cost, tier };
+        let decision = self.limiter.decision_under_guard(&[charge], now);
+        self.tell(parts, slot, &decision, advert)
+    }
+
+    // Apart, so that what is kept of many policies takes no room where there is one.
+    #[inline(never)]
+    fn admit_by_all(
         self: &Arc<Self>,
         parts: &mut Parts,
         slot: &'static str,
@@ -73,8 +139,7 @@ impl Admission {
     ) -> Result<Option<Box<Late>>, Rejection> {
         let mut charges = Charges::new();
         if let Err(rejection) = self.charges(parts, &mut charges) {
-            record(parts, None, Some((slot, &rejection)));
-            return Err(rejection);
+            return Err(refused(parts, slot, rejection));
         }
         if charges.is_empty() && !self.open {
             return Ok(None);
@@ -82,17 +147,13 @@ impl Admission {
         let now = self.limiter.nanos(Instant::now());
         if !self.late {
             let decision = self.limiter.decision(&charges, now);
-            self.tell(parts, slot, &decision, advert, || {
-                error::exceeded(&decision, &self.limiter)
-            })?;
+            self.tell(parts, slot, &decision, advert)?;
             return Ok(None);
         }
         let (mut decision, mut bills) = (Decision::default(), Bills::new());
         self.limiter
             .decide_with_bills(&charges, now, &mut decision, &mut bills);
-        self.tell(parts, slot, &decision, advert, || {
-            error::exceeded(&decision, &self.limiter)
-        })?;
+        self.tell(parts, slot, &decision, advert)?;
         let bills = bills.into_iter().map(|bill| (*bill.charge(), bill));
         let account = |owed, outer| {
             let limiter = Arc::clone(&self.limiter);
@@ -106,7 +167,23 @@ impl Admission {
     /// # Errors
     ///
     /// The refusal, if the request may not pass.
-    pub(crate) fn tell(
+    fn tell(
+        &self,
+        parts: &mut Parts,
+        slot: &'static str,
+        decision: &Decision,
+        advert: &mut Option<Advert>,
+    ) -> Result<(), Rejection> {
+        let refusal = || error::exceeded(decision, &self.limiter);
+        self.tell_with(parts, slot, decision, advert, refusal)
+    }
+
+    /// The same with another refusal.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, if the request may not pass.
+    pub(crate) fn tell_with(
         &self,
         parts: &mut Parts,
         slot: &'static str,
@@ -114,17 +191,31 @@ impl Admission {
         advert: &mut Option<Advert>,
         refusal: impl FnOnce() -> Rejection,
     ) -> Result<(), Rejection> {
-        if let Some(mut told) = Advert::of(decision, self.headers, &self.limiter) {
-            told.mark(&mut parts.extensions);
-            *advert = Some(told);
+        let standings = decision.standings();
+        if self.headers != Headers::None {
+            self.advertise(standings, decision.binding(), parts, advert);
         }
         if decision.is_allowed() {
-            record(parts, Some(decision), None);
+            record(parts, standings, None);
             return Ok(());
         }
         let rejection = refusal();
-        record(parts, Some(decision), Some((slot, &rejection)));
+        record(parts, standings, Some((slot, &rejection)));
         Err(rejection)
+    }
+
+    /// Puts into `advert` what the answer is to tell, if it is to tell anything, and tells layers of this crate further in.
+    fn advertise(
+        &self,
+        standings: &[Standing],
+        binding: Option<&Standing>,
+        parts: &mut Parts,
+        advert: &mut Option<Advert>,
+    ) {
+        Advert::put(advert, standings, binding, self.headers, &self.limiter);
+        if let Some(told) = advert {
+            told.mark(&mut parts.extensions);
+        }
     }
 
     #[cfg(feature = "redis")]
@@ -155,7 +246,7 @@ impl Admission {
     ) -> Option<Box<Late>> {
         let mut owed = Owed::new();
         for (charge, bill) in bills {
-            let policy = charge.policy()?;
+            let policy = charge.policy();
             let rule = self.rules.get(policy.index())?;
             if rule.is_late() {
                 owed.push((policy, rule.is_open(), bill));
@@ -177,55 +268,86 @@ impl Admission {
     /// What the request is to pay. Nothing is charged yet, so a policy that refuses here costs nothing elsewhere.
     pub(crate) fn charges(&self, parts: &Parts, charges: &mut Charges) -> Result<(), Rejection> {
         let policies = (0..=u8::MAX).map(PolicyId);
-        for ((policy, rule), tally) in policies.zip(&self.rules).zip(self.limiter.tallies()) {
-            let mode = self.limiter.mode(policy);
-            if mode == Mode::Off || !rule.applies(parts) {
-                continue;
-            }
-            let missing = match rule.charge(&self.limiter, policy, parts) {
-                Ok(charge) => {
-                    charges.push(charge);
-                    continue;
-                }
-                Err(missing) => missing,
-            };
-            tally.key_missing(missing);
-            match rule.on_missing_key() {
-                OnMissingKey::SharedBucket => {
-                    charges.push(rule.keyless_charge(&self.limiter, policy, parts));
-                }
-                OnMissingKey::Skip => tally.skipped(),
-                OnMissingKey::Deny if mode == Mode::Enforce => {
-                    tally.limited();
-                    return Err(error::missing_key());
-                }
-                OnMissingKey::Deny => tally.would_limit(),
-            }
+        for (policy, rule) in policies.zip(&self.rules) {
+            charges.extend(self.charge(policy, rule, parts)?);
         }
         Ok(())
     }
+
+    /// What it is to pay under one policy, if that applies.
+    #[inline]
+    fn charge(
+        &self,
+        policy: PolicyId,
+        rule: &Rule,
+        parts: &Parts,
+    ) -> Result<Option<Charge>, Rejection> {
+        let mode = self.limiter.mode(policy);
+        if mode == Mode::Off || !rule.applies(parts) {
+            return Ok(None);
+        }
+        match rule.key(&self.limiter, policy, parts) {
+            Ok(key) => Ok(Some(rule.charge(key, parts))),
+            Err(missing) => self.keyless_charge(policy, rule, parts, mode, missing),
+        }
+    }
+
+    /// The same for a request that lacks what the policy counts by.
+    #[cold]
+    fn keyless_charge(
+        &self,
+        policy: PolicyId,
+        rule: &Rule,
+        parts: &Parts,
+        mode: Mode,
+        missing: MissingKey,
+    ) -> Result<Option<Charge>, Rejection> {
+        let Some(tally) = self.limiter.tallies().get(policy.index()) else {
+            return Ok(None);
+        };
+        tally.key_missing(missing);
+        match rule.on_missing_key() {
+            OnMissingKey::SharedBucket => {
+                return Ok(Some(rule.charge(self.limiter.keyless(policy), parts)));
+            }
+            OnMissingKey::Skip => tally.skipped(),
+            OnMissingKey::Deny if mode == Mode::Enforce => {
+                tally.limited();
+                return Err(error::missing_key());
+            }
+            OnMissingKey::Deny => tally.would_limit(),
+        }
+        Ok(None)
+    }
+}
+
+/// Tells the observer that a request was refused before anything was decided.
+#[cold]
+fn refused(parts: &Parts, slot: &'static str, rejection: Rejection) -> Rejection {
+    record(parts, &[], Some((slot, &rejection)));
+    rejection
 }
 
 /// Tells the observer, if there is one. With several layers the least that any of them left is kept.
 #[inline]
 pub(crate) fn record(
     parts: &Parts,
-    decision: Option<&Decision>,
+    standings: &[Standing],
     refused: Option<(&'static str, &Rejection)>,
 ) {
     if let Some(record) = Record::of(&parts.extensions) {
-        write_down(record, decision, refused);
+        write_down(record, standings, refused);
     }
 }
 
 // Apart, so that asking whether there is one is short.
+#[inline(never)]
 fn write_down(
     record: &Record,
-    decision: Option<&Decision>,
+    standings: &[Standing],
     refused: Option<(&'static str, &Rejection)>,
 ) {
-    let standings = decision.into_iter().flat_map(Decision::standings);
-    let enforced = standings.filter(|standing| standing.is_enforced());
+    let enforced = standings.iter().filter(|standing| standing.is_enforced());
     let least = enforced.map(Standing::remaining).min().map(u64::from);
     record.update(|exchange| {
         let known = exchange.rate_limit_remaining;

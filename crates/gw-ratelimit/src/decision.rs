@@ -25,7 +25,6 @@ pub struct Decision {
     refused: bool,
     /// Whether some policy did not allow it, if only in shadow mode.
     limited: bool,
-    binding: Option<usize>,
     // Up to four policies are kept inline, so that deciding on them does not allocate.
     standings: SmallVec<[Standing; 4]>,
 }
@@ -91,7 +90,6 @@ impl Decision {
         Self {
             refused: only.refuses(),
             limited: only.ruling != Ruling::Allowed,
-            binding: only.is_enforced().then_some(0),
             standings,
         }
     }
@@ -133,22 +131,6 @@ impl Decision {
         self.limited
     }
 
-    /// Finds the policy that matters most, once all have been heard.
-    pub(crate) fn bind(&mut self) {
-        if let [only] = &*self.standings {
-            self.binding = only.is_enforced().then_some(0);
-            return;
-        }
-        let mut binding: Option<(usize, &Standing)> = None;
-        for (index, standing) in self.standings.iter().enumerate() {
-            let candidate = standing.is_enforced() && standing.refuses() == self.refused;
-            if candidate && binding.is_none_or(|(_, best)| standing.binds_before(best)) {
-                binding = Some((index, standing));
-            }
-        }
-        self.binding = binding.map(|(index, _)| index);
-    }
-
     /// Whether the request may pass.
     pub const fn is_allowed(&self) -> bool {
         !self.refused
@@ -160,9 +142,17 @@ impl Decision {
     }
 
     /// The enforced policy that matters most: of those that refuse the one with the longest wait, or if all allow, the
-    /// one with the least of its burst left. `None` if no enforced policy applies.
+    /// one with the least of its burst left. `None` if no enforced policy applies. Found out each time that it is asked.
     pub fn binding(&self) -> Option<&Standing> {
-        self.standings.get(self.binding?)
+        let candidates = self.standings.iter();
+        let candidates = candidates.filter(|s| s.is_enforced() && s.refuses() == self.refused);
+        candidates.reduce(|best, standing| {
+            if standing.binds_before(best) {
+                standing
+            } else {
+                best
+            }
+        })
     }
 
     /// All policies that apply and are not off, in the order of the charges.
@@ -258,6 +248,11 @@ impl Standing {
         } = self.balance();
         let window = Duration::from_nanos(window);
         (remaining, self.retry_after().unwrap_or(window))
+    }
+
+    /// When it was decided, on the limiter's clock.
+    pub(crate) const fn now(&self) -> u64 {
+        self.now
     }
 
     /// The time until the whole burst is back.

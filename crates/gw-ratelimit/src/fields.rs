@@ -7,7 +7,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::algorithm::Algorithm;
 use crate::config::{Headers, MAX_NAME};
-use crate::decision::{Decision, PolicyId, Standing};
+use crate::decision::{PolicyId, Standing};
 use crate::error::seconds;
 use crate::limiter::Limiter;
 
@@ -63,55 +63,65 @@ struct Around;
 struct Ours;
 
 impl Advert {
-    /// `None` if there is nothing to tell: no policy is enforced here, or no fields are wanted.
-    #[inline]
-    pub(crate) fn of(decision: &Decision, headers: Headers, limiter: &Limiter) -> Option<Self> {
-        if headers == Headers::None {
-            return None;
-        }
-        Self::of_enforced(decision, headers, limiter)
-    }
-
-    fn of_enforced(decision: &Decision, headers: Headers, limiter: &Limiter) -> Option<Self> {
-        let binding = decision.binding()?;
-        let mut advert = Self {
+    /// Puts into `advert` what is to be told of how a request stands, and of the policy that matters most: `None` if there is
+    /// nothing to tell, because no policy is enforced here or no fields are wanted.
+    // Written to where it stays: values that were just made stall the processor when they are moved.
+    pub(crate) fn put(
+        advert: &mut Option<Self>,
+        standings: &[Standing],
+        binding: Option<&Standing>,
+        headers: Headers,
+        limiter: &Limiter,
+    ) {
+        let Some(binding) = binding.filter(|_| headers != Headers::None) else {
+            *advert = None;
+            return;
+        };
+        let advert = advert.insert(Self {
             headers,
             within_another: false,
             policies: Lines::default(),
             limits: Lines::default(),
             exhausted: false,
             binding: headers.legacy().then(|| Binding::of(binding)),
-        };
+        });
         if headers.draft() {
-            advert.write_down(decision, limiter);
+            advert.write_down(standings, limiter);
         }
-        Some(advert)
     }
 
     /// The values of the draft's fields. In its terms `t` is the effective window.
-    fn write_down(&mut self, decision: &Decision, limiter: &Limiter) {
-        let told = || decision.standings().iter().filter(|s| s.is_enforced());
+    fn write_down(&mut self, standings: &[Standing], limiter: &Limiter) {
+        let told = || standings.iter().filter(|s| s.is_enforced());
         // What is written down is told to those who are in no tier.
         if told().all(|standing| standing.tier().is_none()) {
-            self.policies.first = limiter.policy_line(told().map(Standing::policy));
+            let policies = told().map(Standing::policy);
+            limiter.with_policy_line(policies, |line| self.policies.first = Some(line.clone()));
         }
-        let known = self.policies.first.is_some();
-        let (mut policies, mut limits) = (Line::new(), Line::new());
+        if self.policies.first.is_none() {
+            self.write_down_policies(standings, limiter);
+        }
+        let mut line = Line::new();
         for standing in told() {
             let name = limiter.name(standing.policy()).unwrap_or_default();
-            if !known {
-                let quota = quota(standing.burst(), standing.burst_window());
-                policies.member(name, quota, &mut self.policies);
-            }
             let (remaining, window) = standing.remaining_in_window();
             self.exhausted |= remaining == 0;
             let limit = [(";r=", remaining), (";t=", seconds(window))];
-            limits.member(name, limit, &mut self.limits);
+            line.member(name, limit, &mut self.limits);
         }
-        if !known {
-            self.policies.extend(policies.value());
+        self.limits.extend(line.value());
+    }
+
+    // Apart: it is written down already for most requests.
+    #[inline(never)]
+    fn write_down_policies(&mut self, standings: &[Standing], limiter: &Limiter) {
+        let mut line = Line::new();
+        for standing in standings.iter().filter(|s| s.is_enforced()) {
+            let name = limiter.name(standing.policy()).unwrap_or_default();
+            let quota = quota(standing.burst(), standing.burst_window());
+            line.member(name, quota, &mut self.policies);
         }
-        self.limits.extend(limits.value());
+        self.policies.extend(line.value());
     }
 
     /// Learns from a request's extensions whether there is a layer around this one, and marks them for those within.
@@ -152,6 +162,7 @@ impl Advert {
 }
 
 impl Lines {
+    #[inline]
     fn extend(&mut self, line: Option<HeaderValue>) {
         if self.first.is_none() {
             self.first = line;
@@ -161,16 +172,24 @@ impl Lines {
     }
 
     /// Replaces what there is, or adds to it.
+    #[inline]
     fn write(&mut self, headers: &mut HeaderMap, name: HeaderName, add: bool) {
+        let rest = self.rest.take().map(|rest| (rest, name.clone()));
+        // The name goes in as it is: one that is lent would be counted again.
         match self.first.take() {
-            Some(first) if add => _ = headers.append(&name, first),
-            Some(first) => _ = headers.insert(&name, first),
+            Some(first) if add => _ = headers.append(name, first),
+            Some(first) => _ = headers.insert(name, first),
             None if add => {}
-            None => _ = headers.remove(&name),
+            None => _ = headers.remove(name),
         }
-        if let Some(mut rest) = self.rest.take() {
-            rest.write(headers, name, true);
+        if let Some((mut rest, name)) = rest {
+            rest.write_more(headers, name);
         }
+    }
+
+    #[cold]
+    fn write_more(&mut self, headers: &mut HeaderMap, name: HeaderName) {
+        self.write(headers, name, true);
     }
 }
 
@@ -219,9 +238,9 @@ impl PolicyLine {
         self.policies.iter().copied().eq(policies)
     }
 
-    /// What it tells. Shared, not copied.
-    pub(crate) fn value(&self) -> HeaderValue {
-        self.value.clone()
+    /// What it tells. A clone of it shares the text.
+    pub(crate) const fn value(&self) -> &HeaderValue {
+        &self.value
     }
 }
 
@@ -274,6 +293,7 @@ impl Line {
     }
 
     /// What does not fit is left out; there is room for a member, or the line would not have been asked.
+    #[inline]
     fn push(&mut self, text: &str) {
         let end = self.len + text.len();
         if let Some(place) = self.text.get_mut(self.len..end) {

@@ -50,19 +50,26 @@ pin_project! {
 }
 
 impl<F, R, T> ResponseFuture<F, R, T> {
+    /// The answer of `call`, with what it is to be told. Called in here, and not before, so that the future is written to where
+    /// it stays: it may be large.
     #[inline]
-    pub(crate) fn passed(response: F, advert: Option<Advert>, late: Option<Box<Late>>) -> Self {
-        let state = if advert.is_none() && late.is_none() {
-            State::Passed { response }
-        } else {
-            State::Told {
-                response,
+    pub(crate) fn passed(
+        call: impl FnOnce() -> F,
+        advert: Option<Advert>,
+        late: Option<Box<Late>>,
+    ) -> Self {
+        if advert.is_none() && late.is_none() {
+            return Self {
+                state: State::Passed { response: call() },
+                on_reject: PhantomData,
+            };
+        }
+        Self {
+            state: State::Told {
+                response: call(),
                 advert,
                 late,
-            }
-        };
-        Self {
-            state,
+            },
             on_reject: PhantomData,
         }
     }
@@ -91,18 +98,17 @@ where
                 response,
                 advert,
                 late,
-            } => Poll::Ready(match ready!(response.poll(cx)) {
-                Ok(mut response) => {
-                    if let Some(late) = late.take() {
-                        response = settle(*late, response, advert);
-                    }
-                    if let Some(advert) = advert {
-                        advert.write(&mut response);
-                    }
-                    Ok(response)
+            } => {
+                // Changed where it lies: an answer is large.
+                let mut outcome = ready!(response.poll(cx)).map_err(R::inner);
+                if let Some(late) = late.take() {
+                    outcome = outcome.map(|response| settle(*late, response, advert));
                 }
-                Err(error) => Err(R::inner(error)),
-            }),
+                if let (Ok(response), Some(advert)) = (&mut outcome, advert) {
+                    advert.write(response);
+                }
+                Poll::Ready(outcome)
+            }
             // Pending once taken: a future must not be polled after it was ready.
             StateProjection::Refused { outcome } => match outcome.take() {
                 Some(outcome) => Poll::Ready(*outcome),

@@ -54,8 +54,11 @@ impl Late {
                 self.decision.replace(policy, standing);
             }
         }
-        self.decision.bind();
-        Advert::of(&self.decision, self.admission.headers(), limiter)
+        let (decision, headers) = (&self.decision, self.admission.headers());
+        let (standings, binding) = (decision.standings(), decision.binding());
+        let mut anew = None;
+        Advert::put(&mut anew, standings, binding, headers, limiter);
+        anew
     }
 }
 

@@ -128,8 +128,8 @@ impl Charge {
         self
     }
 
-    pub(crate) fn policy(&self) -> Option<PolicyId> {
-        u8::try_from(self.key.policy()).ok().map(PolicyId)
+    pub(crate) const fn policy(&self) -> PolicyId {
+        self.key.policy_id()
     }
 }
 
@@ -301,7 +301,7 @@ impl Limiter {
     }
 
     pub(crate) fn standing(&self, charge: &Charge, now: u64) -> Option<Standing> {
-        let policy = charge.policy()?;
+        let policy = charge.policy();
         self.name(policy)?;
         let book = self.book.read();
         let terms = book.terms(charge)?;
@@ -379,14 +379,17 @@ impl Limiter {
         }
     }
 
-    /// What is told of the quotas of these policies, if it is written down.
-    pub(crate) fn policy_line(
+    /// Shows what is told of the quotas of these policies, if it is written down. `show` runs under a guard, and must be
+    /// short.
+    pub(crate) fn with_policy_line(
         &self,
         policies: impl Iterator<Item = PolicyId>,
-    ) -> Option<HeaderValue> {
+        show: impl FnOnce(&HeaderValue),
+    ) {
         let book = self.book.read();
-        let line = book.line.as_ref()?;
-        line.is_of(policies).then(|| line.value())
+        if let Some(line) = book.line.as_ref().filter(|line| line.is_of(policies)) {
+            show(line.value());
+        }
     }
 
     /// Those of the policies.

@@ -304,14 +304,24 @@ impl Rule {
         adjust.map_or(Adjust::Nothing, |adjust| adjust(answer))
     }
 
-    pub(crate) fn charge(
+    /// The key of a request, where it has one.
+    #[inline]
+    pub(crate) fn key(
         &self,
         limiter: &Limiter,
         policy: PolicyId,
         parts: &Parts,
-    ) -> Result<Charge, MissingKey> {
-        let key = self.key.hash_key(limiter, policy, parts)?;
-        Ok(self.charge_for(key, parts))
+    ) -> Result<KeyHash, MissingKey> {
+        self.key.hash_key(limiter, policy, parts)
+    }
+
+    /// What is to be charged to a key.
+    #[inline]
+    pub(crate) fn charge(&self, key: KeyHash, parts: &Parts) -> Charge {
+        let cost = self.cost.as_ref().map_or(1, |cost| cost(parts));
+        let tier_of = self.tier_of.as_ref();
+        let tier = tier_of.and_then(|tier_of| tier_of(parts, &self.tiers));
+        Charge { key, cost, tier }
     }
 
     /// The charge in a shared store for one that this rule made.
@@ -323,23 +333,6 @@ impl Rule {
         parts: &Parts,
     ) -> SharedCharge {
         self.key.share(limiter, charge, parts)
-    }
-
-    /// The same for a request that lacks the key.
-    pub(crate) fn keyless_charge(
-        &self,
-        limiter: &Limiter,
-        policy: PolicyId,
-        parts: &Parts,
-    ) -> Charge {
-        self.charge_for(limiter.keyless(policy), parts)
-    }
-
-    fn charge_for(&self, key: KeyHash, parts: &Parts) -> Charge {
-        let cost = self.cost.as_ref().map_or(1, |cost| cost(parts));
-        let tier_of = self.tier_of.as_ref();
-        let tier = tier_of.and_then(|tier_of| tier_of(parts, &self.tiers));
-        Charge { key, cost, tier }
     }
 }
 

@@ -80,8 +80,8 @@ where
         match self.admission.admit(&mut parts, self.slot, &mut advert) {
             Ok(late) => {
                 // Decided without waiting, so the instance that is ready can be called in place.
-                let response = self.inner.call(Request::from_parts(parts, body));
-                ResponseFuture::passed(response, advert, late)
+                let call = || self.inner.call(Request::from_parts(parts, body));
+                ResponseFuture::passed(call, advert, late)
             }
             Err(rejection) => {
                 let context = RejectContext::of_parts(&parts);

@@ -18,6 +18,7 @@ pub(crate) use self::exact::Exact;
 pub(crate) use self::hash::Hashing;
 pub(crate) use self::in_memory::InMemory;
 use crate::algorithm::Algorithm;
+use crate::decision::PolicyId;
 use crate::limiter::Terms;
 use crate::verdict::Verdict;
 
@@ -38,6 +39,10 @@ impl KeyHash {
 
     pub(crate) const fn policy(self) -> usize {
         (self.0 & 0xff) as usize
+    }
+
+    pub(crate) const fn policy_id(self) -> PolicyId {
+        PolicyId((self.0 & 0xff) as u8)
     }
 
     pub(crate) const fn bits(self) -> u64 {

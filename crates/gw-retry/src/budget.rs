@@ -15,13 +15,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gw_core::context::UpstreamName;
+use gw_core::context::{TraceContext, UpstreamName};
 use tokio::time::Instant;
 
 use self::active::ActiveShare;
 pub use self::ratio::RatioBudget;
 use crate::backoff::nanos;
-use crate::config::{ConfigError, Ratio};
+use crate::config::{ConfigError, Mode, Ratio, SharedMode};
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::{self, BudgetMetrics};
 
@@ -55,6 +55,7 @@ struct Shared {
     upstream: UpstreamName,
     ratio: Option<RatioBudget>,
     active: Option<ActiveShare>,
+    mode: SharedMode,
     metrics: BudgetMetrics,
     /// When the last event was logged, in nanoseconds since `origin` and one more; 0 for never.
     logged: AtomicU64,
@@ -70,6 +71,7 @@ pub struct BudgetBuilder {
     ttl: Duration,
     min_per_second: u32,
     active: Option<(f64, u32)>,
+    mode: Mode,
 }
 
 /// At most one event in this time for each budget: it is a change of state, not a line for each request.
@@ -86,6 +88,7 @@ impl Budget {
             ttl: RatioBudget::TTL,
             min_per_second: RatioBudget::MIN_PER_SECOND,
             active: None,
+            mode: Mode::default(),
         }
     }
 
@@ -104,18 +107,12 @@ impl Budget {
     }
 
     /// Takes one retry or hedge out at `now`. Ask when it is decided on, before it waits.
+    ///
+    /// In [`Mode::Shadow`] and [`Mode::Off`] there is always one; see [`Ticket::is_within`].
     #[inline]
     pub fn withdraw(&self, now: Instant) -> Option<Ticket> {
-        let taken = match &self.0.ratio {
-            None => 0,
-            Some(ratio) => ratio.withdraw(now)?,
-        };
-        if let Some(active) = &self.0.active
-            && !active.begin_retry()
-        {
-            if let Some(ratio) = &self.0.ratio {
-                ratio.give_back(taken);
-            }
+        let taken = self.take(now);
+        if taken.is_none() && self.mode() == Mode::Enforce {
             return None;
         }
         Some(Ticket {
@@ -125,14 +122,57 @@ impl Budget {
         })
     }
 
+    /// One, if there is one; when, as the ratio counts time.
+    fn take(&self, now: Instant) -> Option<u64> {
+        let taken = match &self.0.ratio {
+            None => 0,
+            Some(ratio) => ratio.withdraw(now)?,
+        };
+        match &self.0.active {
+            Some(active) if !active.begin_retry() => {
+                if let Some(ratio) = &self.0.ratio {
+                    ratio.give_back(taken);
+                }
+                None
+            }
+            _ => Some(taken),
+        }
+    }
+
+    /// As [`withdraw`](Self::withdraw), and whoever operates this hears of one that is not there.
+    pub(crate) fn spend(&self, trace: Option<&TraceContext>, now: Instant) -> Option<Ticket> {
+        let ticket = self.withdraw(now);
+        let within = ticket.as_ref().is_some_and(Ticket::is_within);
+        if !within && self.mode() != Mode::Off {
+            telemetry::exhausted(self, trace, now);
+        }
+        ticket
+    }
+
+    /// What it does.
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        self.0.mode.get()
+    }
+
+    /// What it does from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        if self.0.mode.set(mode) {
+            telemetry::mode_changed("retry_budget", mode);
+        }
+    }
+
     /// The name of the upstream.
     pub fn upstream(&self) -> &UpstreamName {
         &self.0.upstream
     }
 
     /// Whether nothing can ever be taken out. Building such a budget is logged as a warning: failures that a retry would
-    /// have hidden come through, and nothing else tells why.
+    /// have hidden come through, and nothing else tells why. One that does not enforce is none.
     pub fn is_zero(&self) -> bool {
+        if self.mode() != Mode::Enforce {
+            return false;
+        }
         let ratio = self.0.ratio.as_ref().is_some_and(RatioBudget::is_zero);
         ratio || self.0.active.as_ref().is_some_and(ActiveShare::is_zero)
     }
@@ -186,6 +226,13 @@ impl BudgetBuilder {
         self
     }
 
+    /// What it does at first. In shadow mode it counts what it would not have allowed for, and allows for it; when it is off
+    /// nothing bounds what is sent again but the number of attempts.
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// The budget.
     ///
     /// # Errors
@@ -213,6 +260,7 @@ impl BudgetBuilder {
             upstream: self.upstream,
             ratio,
             active,
+            mode: SharedMode::new(self.mode),
             logged: AtomicU64::new(0),
             origin: Instant::now(),
         }));
@@ -246,12 +294,21 @@ impl Drop for Deposit {
 #[must_use = "a ticket that is dropped goes back"]
 pub struct Ticket {
     budget: Budget,
-    /// When it was taken out, as the ratio counts time.
-    taken: u64,
+    /// When it was taken out, as the ratio counts time; none if there was nothing to take.
+    taken: Option<u64>,
     sent: bool,
 }
 
 impl Ticket {
+    /// Whether the budget allowed for it, whatever its mode.
+    pub const fn is_within(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// What it was taken out for has been sent: now it is spent.
     pub fn sent(&mut self) {
         self.sent = true;
@@ -260,9 +317,12 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let Some(taken) = self.taken else {
+            return;
+        };
         let Shared { ratio, active, .. } = &*self.budget.0;
         if let Some(ratio) = ratio.as_ref().filter(|_| !self.sent) {
-            ratio.give_back(self.taken);
+            ratio.give_back(taken);
         }
         if let Some(active) = active {
             active.end_retry();
@@ -276,6 +336,7 @@ impl fmt::Debug for Budget {
             .field("upstream", &self.0.upstream.as_str())
             .field("ratio", &self.0.ratio)
             .field("active", &self.0.active)
+            .field("mode", &self.mode())
             .finish()
     }
 }

@@ -1,15 +1,16 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What a layer does. It can be changed while requests run, see [`RetryHandle`](crate::RetryHandle) and
-/// [`HedgeHandle`](crate::hedge::HedgeHandle).
+/// What a layer does. It can be changed while requests run, see [`RetryHandle`](crate::RetryHandle),
+/// [`HedgeHandle`](crate::hedge::HedgeHandle), [`TimeoutHandle`](crate::timeout::TimeoutHandle) and
+/// [`Budget::set_mode`](crate::Budget::set_mode).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mode {
-    /// Decides, and sends requests again.
+    /// Decides, and does it: sends requests again, ends what is late, refuses retries that are too many.
     #[default]
     Enforce,
-    /// Decides and counts, and sends nothing a second time. The budget is charged as if it had.
+    /// Decides and counts, and does none of it. The budget of a layer that sends requests again is charged as if it had.
     Shadow,
     /// Passes everything on untouched and uncounted.
     Off,

@@ -74,6 +74,16 @@ impl Known {
         self.deadline
     }
 
+    /// What a layer has noted of its refusal does not come true.
+    pub(crate) fn forget_refusal(&self) {
+        if let Some(record) = &self.record {
+            record.update(|exchange| {
+                exchange.refused_by = None;
+                exchange.code = None;
+            });
+        }
+    }
+
     pub(crate) fn trace(&self) -> Option<&TraceContext> {
         self.trace.as_ref()
     }

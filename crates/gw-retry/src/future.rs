@@ -12,6 +12,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use crate::body::ResponseBody;
 use crate::plan::{Next, Plan};
 use crate::replay::ReplayBody;
 
@@ -26,6 +27,7 @@ pin_project! {
     where
         S: Service<Request<ReplayBody<B>>>,
         B: Body,
+        ResB: Body,
     {
         #[pin]
         state: State<S::Future>,
@@ -47,6 +49,7 @@ impl<S, B, ResB> ResponseFuture<S, B, ResB>
 where
     S: Service<Request<ReplayBody<B>>>,
     B: Body,
+    ResB: Body,
 {
     #[inline]
     pub(crate) const fn once(attempt: S::Future) -> Self {
@@ -72,45 +75,40 @@ where
     S: Service<Request<ReplayBody<B>>, Response = Response<ResB>>,
     S::Error: AttemptError,
     B: Body<Data = Bytes>,
+    ResB: Body,
 {
-    type Output = Result<Response<ResB>, S::Error>;
+    type Output = Result<Response<ResponseBody<ResB>>, S::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            match this.state.as_mut().project() {
+            let next = match this.state.as_mut().project() {
                 StateProj::Trying { attempt } => {
                     let outcome = ready!(attempt.poll(cx));
                     // The attempt is dropped before anything else: what it has of the body comes back then.
                     this.state.set(State::Done);
                     let Some(plan) = this.plan else {
-                        return Poll::Ready(outcome);
+                        return Poll::Ready(outcome.map(|it| it.map(ResponseBody::passed)));
                     };
-                    match plan.after(outcome) {
-                        Next::Answer(outcome) => {
-                            // What it holds is given back now, not when somebody gets round to dropping this.
-                            *this.plan = None;
-                            return Poll::Ready(outcome);
-                        }
-                        Next::Wait => this.state.set(State::Waiting),
-                    }
+                    plan.after(outcome)
                 }
-                StateProj::Waiting => {
-                    let Some(plan) = this.plan else {
-                        return Poll::Pending;
-                    };
-                    match ready!(plan.poll_again(cx)) {
-                        Ok(attempt) => this.state.set(State::Trying { attempt }),
-                        Err(outcome) => {
-                            this.state.set(State::Done);
-                            *this.plan = None;
-                            return Poll::Ready(outcome);
-                        }
-                    }
-                }
+                StateProj::Waiting => match this.plan {
+                    Some(plan) => ready!(plan.poll_again(cx)),
+                    None => return Poll::Pending,
+                },
                 // A future must not be polled again.
                 StateProj::Done => return Poll::Pending,
+            };
+            match next {
+                Next::Wait => this.state.set(State::Waiting),
+                Next::Try(attempt) => this.state.set(State::Trying { attempt }),
+                Next::Answer(answer) => {
+                    this.state.set(State::Done);
+                    // What it holds is given back now, not when somebody gets round to dropping this.
+                    *this.plan = None;
+                    return Poll::Ready(answer);
+                }
             }
         }
     }
@@ -120,6 +118,7 @@ impl<S, B, ResB> fmt::Debug for ResponseFuture<S, B, ResB>
 where
     S: Service<Request<ReplayBody<B>>>,
     B: Body,
+    ResB: Body,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {

@@ -31,11 +31,13 @@ pub enum Stopped {
     Body,
     /// The inner service was not ready for it.
     NotReady,
+    /// A layer further in refused it before it was sent: a breaker that has opened, a full pool.
+    Refused,
     /// It may have had an effect, and is not known to be one that can be had twice.
     Unsafe,
     /// It failed by no doing of the upstream's: a refusal of a layer inside, or the client's body.
     Local,
-    /// The layer is in shadow mode; it would have been sent again.
+    /// The layer or the policy is in shadow mode; it would have been sent again.
     Shadow,
 }
 
@@ -50,6 +52,7 @@ impl Stopped {
             Self::Pushback => "pushback",
             Self::Body => "body",
             Self::NotReady => "not_ready",
+            Self::Refused => "refused",
             Self::Unsafe => "unsafe",
             Self::Local => "local",
             Self::Shadow => "shadow",

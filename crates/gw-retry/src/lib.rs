@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod aside;
 mod backoff;
+mod body;
 mod budget;
 mod config;
 mod context;
@@ -24,6 +26,7 @@ pub mod timeout;
 pub use gw_core::attempt::{AttemptError, Failure};
 
 pub use self::backoff::{Backoff, Jitter};
+pub use self::body::ResponseBody;
 pub use self::budget::{Budget, BudgetBuilder, Deposit, RatioBudget, Ticket};
 pub use self::config::{ConfigError, Mode};
 pub use self::decide::Reason;

@@ -7,13 +7,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gw_core::attempt::AttemptError;
+use gw_core::Rejection;
+use gw_core::attempt::{AttemptError, Failure};
 use gw_core::context::Attempt;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
+use crate::aside::Aside;
+use crate::body::ResponseBody;
 use crate::budget::{Budget, Deposit, Ticket};
 use crate::config::Mode;
 use crate::decide::{Eligibility, NO, Not, Reason, Verdict};
@@ -22,10 +25,9 @@ use crate::info::{RetryInfo, Stopped};
 use crate::layer::Shared;
 use crate::policy::RetryPolicy;
 use crate::replay::{ReplayBody, Replayable, Slot};
-use crate::telemetry;
 
 /// A request that may be sent again. Boxed: it is large, and the one allocation of a request that is sent once.
-pub(crate) struct Plan<S, B: Body, Res, E> {
+pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     service: S,
     head: Head,
     /// None for a request without a body.
@@ -41,33 +43,58 @@ pub(crate) struct Plan<S, B: Body, Res, E> {
     attempts: u32,
     /// How long the last retry waited.
     waited: Duration,
-    waiting: Option<Box<Waiting<Outcome<Res, E>>>>,
-    /// That of the retry on its way.
-    ticket: Option<Ticket>,
+    /// The retry that waits, or is on its way.
+    retry: Option<Box<Retry<ResB, E>>>,
     _deposit: Deposit,
 }
 
-/// A retry that is decided and not sent yet.
-struct Waiting<R> {
-    /// What to answer if it cannot be sent.
-    outcome: R,
-    reason: Reason,
+/// A retry, from the decision to its end.
+struct Retry<ResB: Body, E> {
+    /// What to answer if it is not sent after all.
+    aside: Aside<ResB, E>,
+    /// Until when a body that is set aside is read.
+    read_until: Instant,
+    /// When it is to be sent; none if it need not wait.
+    due: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    charge: Charge,
+}
+
+/// What a retry costs. It is counted when it has ended, since only then it is known whether it was sent.
+struct Charge {
     ticket: Ticket,
-    /// None if it need not wait.
-    sleep: Option<Pin<Box<Sleep>>>,
+    reason: Reason,
+    sent: bool,
 }
 
-/// What follows an attempt.
-pub(crate) enum Next<R> {
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.sent {
+            self.ticket.sent();
+            self.ticket.budget().metrics().retried(self.reason);
+        }
+    }
+}
+
+/// What follows an attempt, or the wait after one.
+pub(crate) enum Next<F, R> {
+    /// This is the answer.
     Answer(R),
+    /// A retry waits.
     Wait,
+    /// A retry is on its way.
+    Try(F),
 }
 
-type Outcome<Res, E> = Result<Response<Res>, E>;
+/// Of an attempt.
+type Outcome<ResB, E> = Result<Response<ResB>, E>;
+/// Of the request.
+type Answer<ResB, E> = Outcome<ResponseBody<ResB>, E>;
 
-impl<S, B, Res, E> Plan<S, B, Res, E>
+impl<S, B, ResB, E> Plan<S, B, ResB, E>
 where
     B: Body<Data = Bytes>,
+    ResB: Body,
 {
     #[inline]
     pub(crate) fn new(
@@ -89,20 +116,23 @@ where
             started: now,
             attempts: 1,
             waited: Duration::ZERO,
-            waiting: None,
-            ticket: None,
+            retry: None,
             _deposit: deposit,
         }
     }
 
     /// Looks at what an attempt came to. Its future must be gone by then, so that the body is back.
     #[inline]
-    pub(crate) fn after(&mut self, outcome: Outcome<Res, E>) -> Next<Outcome<Res, E>>
+    pub(crate) fn after(&mut self, outcome: Outcome<ResB, E>) -> Next<S::Future, Answer<ResB, E>>
     where
+        S: Service<Request<ReplayBody<B>>>,
         E: AttemptError,
     {
-        // It has ended, and is not on its way when the next one is asked for.
-        self.ticket = None;
+        if let Some(retry) = self.retry.take()
+            && let Some(instead) = self.unsent(*retry, &outcome)
+        {
+            return Next::Answer(instead);
+        }
         let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
         let verdict = match &outcome {
             Ok(response) => {
@@ -116,7 +146,7 @@ where
             Verdict::Answer => {
                 self.answered();
                 if self.attempts == 1 {
-                    return Next::Answer(outcome);
+                    return Next::Answer(passed(outcome));
                 }
                 Stopped::Answered
             }
@@ -125,25 +155,52 @@ where
             Verdict::Final(Not::Pushback) => Stopped::Pushback,
             Verdict::Again(reason, asked) => match self.decide(reason, asked) {
                 Err(stopped) => stopped,
-                Ok((ticket, wait)) => {
+                Ok((charge, wait)) => {
                     self.waited = wait;
-                    let until = |wait| Instant::now().checked_add(wait);
-                    let sleep = Some(wait).filter(|wait| !wait.is_zero()).and_then(until);
-                    self.waiting = Some(Box::new(Waiting {
-                        outcome,
-                        reason,
-                        ticket,
-                        sleep: sleep.map(|until| Box::pin(sleep_until(until))),
+                    let now = Instant::now();
+                    self.retry = Some(Box::new(Retry {
+                        aside: Aside::new(outcome),
+                        read_until: now + Aside::<ResB, E>::READ_FOR,
+                        due: Some(wait)
+                            .filter(|wait| !wait.is_zero())
+                            .and_then(|wait| now.checked_add(wait)),
+                        timer: None,
+                        charge,
                     }));
                     return Next::Wait;
                 }
             },
         };
-        Next::Answer(self.finish(outcome, stopped))
+        Next::Answer(self.finish(passed(outcome), stopped))
+    }
+
+    /// The retry that has ended so was never sent: a layer further in refused it. Then it cost nothing, and what it was to
+    /// replace is the answer.
+    fn unsent(
+        &mut self,
+        mut retry: Retry<ResB, E>,
+        outcome: &Outcome<ResB, E>,
+    ) -> Option<Answer<ResB, E>>
+    where
+        E: AttemptError,
+    {
+        let failure = match outcome {
+            Ok(response) => (response.extensions().get()).map(Rejection::failure),
+            Err(error) => Some(error.failure()),
+        };
+        // It may be the client that has failed, but only if somebody has asked for its body.
+        let asked = self.slot.as_ref().is_some_and(|slot| slot.was_read());
+        if failure != Some(Failure::Local) || asked {
+            return None;
+        }
+        retry.charge.sent = false;
+        self.attempts -= 1;
+        self.head.known.forget_refusal();
+        Some(self.finish(retry.aside.outcome(), Stopped::Refused))
     }
 
     /// Takes a retry out of the budget, if all else allows for one; with the wait before it.
-    fn decide(&self, reason: Reason, asked: Duration) -> Result<(Ticket, Duration), Stopped> {
+    fn decide(&self, reason: Reason, asked: Duration) -> Result<(Charge, Duration), Stopped> {
         let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
         if self.attempts >= policy.max_attempts() {
             return Err(Stopped::Attempts);
@@ -169,59 +226,58 @@ where
             }
         }
         let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
-        let Some(mut ticket) = budget.withdraw(now) else {
-            telemetry::exhausted(budget, self.head.known.trace(), now);
+        let Some(mut ticket) = budget.spend(self.head.known.trace(), now) else {
             return Err(Stopped::Budget);
         };
-        if self.shared.mode.get() == Mode::Shadow {
-            ticket.sent();
+        let shadow = self.shared.mode.get() == Mode::Shadow;
+        if shadow || policy.is_shadow() {
+            if shadow {
+                ticket.sent();
+            }
             budget.metrics().shadowed();
             return Err(Stopped::Shadow);
         }
-        Ok((ticket, wait))
+        let charge = Charge {
+            ticket,
+            reason,
+            sent: false,
+        };
+        Ok((charge, wait))
     }
 
     /// Sends the request again once its wait is over, or answers with what the attempt before came to.
     pub(crate) fn poll_again(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<S::Future, Outcome<Res, E>>>
+    ) -> Poll<Next<S::Future, Answer<ResB, E>>>
     where
-        S: Service<Request<ReplayBody<B>>, Response = Response<Res>, Error = E>,
+        S: Service<Request<ReplayBody<B>>, Response = Response<ResB>, Error = E>,
         E: AttemptError,
     {
-        let Some(waiting) = &mut self.waiting else {
+        let Some(retry) = &mut self.retry else {
             // Never: it is called while a retry waits.
             return Poll::Pending;
         };
-        if let Some(sleep) = &mut waiting.sleep {
-            ready!(sleep.as_mut().poll(cx));
-        }
+        ready!(retry.poll_due(cx));
         let ready = matches!(self.service.poll_ready(cx), Poll::Ready(Ok(())));
-        let Some(waiting) = self.waiting.take() else {
+        let body = ready.then(|| self.body_again()).flatten();
+        let Some(mut retry) = self.retry.take() else {
             return Poll::Pending;
         };
-        let Waiting {
-            outcome,
-            reason,
-            mut ticket,
-            ..
-        } = *waiting;
-        let body = self.body_again();
-        let Some(body) = body.filter(|_| ready) else {
-            drop(ticket);
-            return Poll::Ready(Err(self.finish(outcome, Stopped::NotReady)));
+        let Some(body) = body else {
+            let Retry { aside, charge, .. } = *retry;
+            // First: who sees the answer sees the budget as it is.
+            drop(charge);
+            let answer = self.finish(aside.outcome(), Stopped::NotReady);
+            return Poll::Ready(Next::Answer(answer));
         };
-        // The answer that is not used gives back what it holds, before the new attempt asks for the same.
-        drop(outcome);
+        retry.charge.sent = true;
+        retry.timer = None;
+        self.retry = Some(retry);
         self.attempts += 1;
-        ticket.sent();
-        let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
-        budget.metrics().retried(reason);
-        self.ticket = Some(ticket);
         self.started = Instant::now();
         let request = self.request(body);
-        Poll::Ready(Ok(self.service.call(request)))
+        Poll::Ready(Next::Try(self.service.call(request)))
     }
 
     fn body_again(&self) -> Option<ReplayBody<B>> {
@@ -269,7 +325,7 @@ where
         }
     }
 
-    fn finish(&self, outcome: Outcome<Res, E>, stopped: Stopped) -> Outcome<Res, E>
+    fn finish(&self, outcome: Answer<ResB, E>, stopped: Stopped) -> Answer<ResB, E>
     where
         E: AttemptError,
     {
@@ -296,4 +352,32 @@ where
         }
         Ok(response)
     }
+}
+
+impl<ResB: Body, E> Retry<ResB, E> {
+    /// Ready when it is time to send it, and nothing of the attempt before is held any more.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.aside.poll_read(cx).is_pending() {
+            ready!(poll_until(&mut self.timer, self.read_until, cx));
+            self.aside.give_up();
+        }
+        match self.due {
+            Some(due) => poll_until(&mut self.timer, due, cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+/// Ready once `due` has passed.
+fn poll_until(timer: &mut Option<Pin<Box<Sleep>>>, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+    if timer.deadline() != due {
+        timer.as_mut().reset(due);
+    }
+    timer.as_mut().poll(cx)
+}
+
+#[inline]
+fn passed<ResB: Body, E>(outcome: Outcome<ResB, E>) -> Answer<ResB, E> {
+    outcome.map(|response| response.map(ResponseBody::passed))
 }

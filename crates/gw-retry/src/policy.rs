@@ -52,6 +52,7 @@ struct Settings {
     backoff: Backoff,
     pushback_within: Duration,
     replay_max: usize,
+    shadow: bool,
 }
 
 impl RetryPolicy {
@@ -76,6 +77,7 @@ impl RetryPolicy {
                 backoff: Backoff::default(),
                 pushback_within: Duration::from_secs(5),
                 replay_max: 64 * 1024,
+                shadow: false,
             },
             rejected: None,
         }
@@ -131,6 +133,10 @@ impl RetryPolicy {
 
     pub(crate) fn retries_status(&self, status: StatusCode) -> bool {
         self.0.statuses.contains(&status)
+    }
+
+    pub(crate) fn is_shadow(&self) -> bool {
+        self.0.shadow
     }
 
     pub(crate) fn retries_throttled(&self) -> bool {
@@ -219,6 +225,13 @@ impl RetryPolicyBuilder {
     /// asks for more the request is not sent again, and its wish is passed on.
     pub const fn pushback_within(mut self, within: Duration) -> Self {
         self.settings.pushback_within = within;
+        self
+    }
+
+    /// Whether what would be sent again is only counted: for a route that is tried out beside others. What it would take out
+    /// of the budget, which is theirs as well, stays there. No unless set.
+    pub const fn shadow(mut self, shadow: bool) -> Self {
+        self.settings.shadow = shadow;
         self
     }
 

@@ -9,6 +9,7 @@ use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use crate::body::ResponseBody;
 use crate::budget::Budget;
 use crate::config::Mode;
 use crate::decide::Eligibility;
@@ -55,8 +56,9 @@ where
     S: Service<Request<ReplayBody<B>>, Response = Response<ResB>> + Clone,
     S::Error: AttemptError,
     B: Body<Data = Bytes>,
+    ResB: Body,
 {
-    type Response = Response<ResB>;
+    type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;
     type Future = ResponseFuture<S, B, ResB>;
 
@@ -86,6 +88,7 @@ impl<S> Retry<S> {
     where
         S: Service<Request<ReplayBody<B>>, Response = Response<ResB>> + Clone,
         B: Body<Data = Bytes>,
+        ResB: Body,
     {
         let now = Instant::now();
         let shared = &self.shared;

@@ -1,6 +1,10 @@
 //! The primitives of what threads share; loom's own in its models.
 
 #[cfg(all(test, loom))]
+pub(crate) use loom::sync::Mutex;
+#[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+#[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::Mutex;
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

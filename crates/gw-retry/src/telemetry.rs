@@ -11,7 +11,7 @@ use tokio::time::Instant;
 pub(crate) use self::metering::BudgetMetrics;
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
-pub(crate) use self::metering::timed_out;
+use self::metering::timed_out;
 use crate::budget::Budget;
 use crate::config::Mode;
 use crate::timeout::Timer;
@@ -23,6 +23,8 @@ pub(crate) enum Hedged {
     Won,
     /// The first copy answered first, or both failed.
     Lost,
+    /// Whoever asked left before it was known.
+    Left,
     /// It was due, and the cap on extra load or the budget did not allow it.
     Refused,
     /// It was due, and the layer is in shadow mode.
@@ -30,12 +32,19 @@ pub(crate) enum Hedged {
 }
 
 impl Hedged {
-    const ALL: [Self; 4] = [Self::Won, Self::Lost, Self::Refused, Self::Shadow];
+    const ALL: [Self; 5] = [
+        Self::Won,
+        Self::Lost,
+        Self::Left,
+        Self::Refused,
+        Self::Shadow,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Won => "won",
             Self::Lost => "lost",
+            Self::Left => "left",
             Self::Refused => "refused",
             Self::Shadow => "shadow",
         }
@@ -51,7 +60,6 @@ mod metering {
 
     use super::Hedged;
     use crate::decide::Reason;
-    use crate::timeout::Timer;
 
     const RETRIES: &str = "gateway_retries_total";
     const EXHAUSTED: &str = "gateway_retry_budget_exhausted_total";
@@ -73,12 +81,12 @@ mod metering {
         metrics::describe_counter!(
             HEDGES,
             Unit::Count,
-            "Second copies of slow requests, by what became of them (won, lost, refused, shadow)."
+            "Second copies of slow requests, by what became of them (won, lost, left, refused, shadow)."
         );
         metrics::describe_counter!(
             TIMEOUTS,
             Unit::Count,
-            "Requests and answers cut by a timer (deadline, attempt, first_byte, idle)."
+            "Requests and answers cut by a timer (deadline, attempt, first_byte, idle); shadow for those that would have been."
         );
     }
 
@@ -139,8 +147,8 @@ mod metering {
     }
 
     /// A timer has cut a request or an answer: rare enough to look the counter up.
-    pub(crate) fn timed_out(timer: Timer) {
-        metrics::counter!(TIMEOUTS, "timer" => timer.as_str()).increment(1);
+    pub(super) fn timed_out(timer: &'static str) {
+        metrics::counter!(TIMEOUTS, "timer" => timer).increment(1);
     }
 }
 
@@ -150,7 +158,6 @@ mod metering {
 
     use super::Hedged;
     use crate::decide::Reason;
-    use crate::timeout::Timer;
 
     pub(crate) struct BudgetMetrics;
 
@@ -170,7 +177,7 @@ mod metering {
         }
     }
 
-    pub(crate) fn timed_out(_: Timer) {}
+    pub(super) fn timed_out(_: &'static str) {}
 }
 
 /// A retry or hedge was not sent because the budget is used up. Each is counted; one a second is logged.
@@ -209,7 +216,15 @@ pub(crate) fn mode_changed(layer: &'static str, mode: Mode) {
 
 /// A timer has fired. Told per request at debug: it is the request's fate, and the counter has the sum.
 pub(crate) fn timer_fired(timer: Timer) {
-    timed_out(timer);
+    timed_out(timer.as_str());
     #[cfg(feature = "tracing")]
     tracing::debug!(timer = timer.as_str(), "retry: a timer expired");
+}
+
+/// A timer would have fired, in shadow mode.
+pub(crate) fn timer_shadowed(timer: Timer) {
+    timed_out("shadow");
+    #[cfg(feature = "tracing")]
+    tracing::debug!(timer = timer.as_str(), "retry: a timer would have expired");
+    let _ = timer;
 }

@@ -13,9 +13,11 @@ mod deadline;
 mod error;
 mod field;
 pub mod future;
+mod handle;
 mod limit;
 
 pub use self::attempt::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeouts};
 pub use self::body::TimedBody;
 pub use self::deadline::{DeadlineLayer, InTime};
 pub use self::error::{GATEWAY_TIMEOUT, TimedOut, Timer};
+pub use self::handle::TimeoutHandle;

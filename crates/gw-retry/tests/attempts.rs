@@ -12,12 +12,13 @@ use gw_core::{Code, GrpcStatus, Rejection};
 use gw_retry::{Backoff, Budget, Failure, Mode, RetryInfo, RetryLayer, RetryPolicy, Stopped};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use support::{
-    Answer, Failed, ample, at_once, call, inner, layer, poll, request, response, run, with_body,
+    Answer, Failed, Outcome, ample, at_once, call, inner, layer, poll, request, response, run,
+    with_body,
 };
 use tokio::time::{Instant, sleep};
 use tower::Layer as _;
 
-fn stopped(answer: &Answer) -> Stopped {
+fn stopped(answer: &Outcome) -> Stopped {
     RetryInfo::of(answer.as_ref().unwrap()).stopped_because
 }
 
@@ -282,14 +283,15 @@ async fn an_unused_answer_is_dropped_before_the_next_attempt() {
     let mut service = layer.layer(service);
     let mut answer = call(&mut service, request(Method::GET)).await;
     assert!(poll(&mut answer).is_pending());
-    let mut failure = http::Response::new(Some(script));
+    let mut failure = http::Response::new(script);
     *failure.status_mut() = StatusCode::BAD_GATEWAY;
     let seen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let dropped = std::sync::Arc::clone(&seen);
     let first = handle.next_call().await;
     handle.answer_with(move |_| {
         seen.store(body.is_dropped(), std::sync::atomic::Ordering::SeqCst);
-        Ok(http::Response::new(None))
+        let empty = gw_testkit::body::ScriptedBody::script().build();
+        Ok(http::Response::new(empty.0))
     });
     first.respond(failure);
     assert_eq!(answer.await.unwrap().status(), 200);
@@ -432,6 +434,41 @@ async fn modes() {
     let answers = [Ok(response(503)), Ok(response(200))];
     let (_, attempts) = run(&layer, request(Method::GET), answers).await;
     assert_eq!((attempts, handle.snapshot().mode), (2, Mode::Enforce));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_can_be_tried_out_beside_others() {
+    let layer = layer(at_once());
+    let before = layer.handle().snapshot().budget_available;
+    let shadow = at_once().shadow(true).build().unwrap();
+    let mut sent = request(Method::GET);
+    sent.extensions_mut().insert(shadow);
+    let (answer, attempts) = run(&layer, sent, [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Shadow));
+    // The others' budget is left alone.
+    assert_eq!(layer.handle().snapshot().budget_available, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_does_not_enforce() {
+    let budget = Budget::builder("orders").ratio(0.0).min_per_second(0);
+    let budget = budget.share_of_active(0.0, 0).mode(Mode::Shadow);
+    let budget = budget.build().unwrap();
+    assert!(!budget.is_zero());
+    let layer = RetryLayer::builder(budget.clone());
+    let layer = layer.policy(at_once().build().unwrap()).build();
+    for mode in [Mode::Shadow, Mode::Off] {
+        budget.set_mode(mode);
+        let answers = [Ok(response(503)), Ok(response(503)), Ok(response(200))];
+        let (answer, attempts) = run(&layer, request(Method::GET), answers).await;
+        assert_eq!((attempts, stopped(&answer)), (3, Stopped::Answered));
+        assert!(!budget.withdraw(Instant::now()).unwrap().is_within());
+    }
+    budget.set_mode(Mode::Enforce);
+    let (answer, attempts) = run(&layer, request(Method::GET), [Ok(response(503))]).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Budget));
+    // Nothing was taken, so nothing came back.
+    assert_eq!(budget.available(Instant::now()), 0);
 }
 
 #[tokio::test(start_paused = true)]

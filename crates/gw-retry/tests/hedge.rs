@@ -193,6 +193,20 @@ async fn the_budget_of_retries_is_shared() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_no_retry_layer_counts_fills_the_budget_here() {
+    // Story: hedged requests of a route without retries lived on the least that a budget always allows for.
+    for (fills, allowed) in [(false, 0), (true, 3)] {
+        let budget = Budget::builder("orders").ratio(0.01).min_per_second(0);
+        let budget = budget.build().unwrap();
+        let layer = builder().budget(budget.clone()).fills_budget(fills);
+        let layer = warm(layer).await;
+        assert_eq!(budget.available(Instant::now()), allowed);
+        let hedged = is_hedged(&layer, request(Method::GET)).await;
+        assert_eq!(hedged, fills);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_while_an_upstream_asks_for_less() {
     let layer = warm(builder().max_extra_load(1.0)).await;
     let (answer, first, second, _) = slow(&layer, request(Method::POST)).await;
@@ -288,7 +302,7 @@ fn what_cannot_be() {
 #[allow(dead_code, reason = "it is enough that it compiles")]
 fn takes_any_default_body(layer: &HedgeLayer) {
     let service = tower::service_fn(|_: Request<gw_retry::ReplayBody<Body>>| {
-        std::future::ready(Ok::<_, Failed>(Response::new(())))
+        std::future::ready(Ok::<_, Failed>(Response::new(Body::empty())))
     });
     let hedged = layer.layer(service);
     let retried = RetryLayer::builder(support::ample()).build().layer(hedged);

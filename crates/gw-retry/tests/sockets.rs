@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use gw_retry::{
-    AttemptError, Budget, Failure, ReplayBody, RetryInfo, RetryLayer, RetryPolicy, Stopped,
+    AttemptError, Budget, Failure, ReplayBody, ResponseBody, RetryInfo, RetryLayer, RetryPolicy,
+    Stopped,
 };
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Received, Reply, Upstream};
@@ -88,7 +89,7 @@ async fn send(
     layer: &RetryLayer,
     upstream: SocketAddr,
     sent: Request<Body>,
-) -> Result<Response<Incoming>, SendFailed> {
+) -> Result<Response<ResponseBody<Incoming>>, SendFailed> {
     layer.layer(proxy(upstream)).oneshot(sent).await
 }
 

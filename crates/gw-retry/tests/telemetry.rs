@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use gw_retry::hedge::HedgeLayer;
 use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts};
 use gw_retry::{Budget, Failure, Mode, RetryLayer};
 use gw_testkit::metrics_capture::MetricsCapture;
@@ -14,6 +15,47 @@ use tower::Layer as _;
 
 const RETRIES: &str = "gateway_retries_total";
 const EXHAUSTED: &str = "gateway_retry_budget_exhausted_total";
+
+/// One of each kind of end.
+async fn hedges() {
+    let layer = HedgeLayer::builder("orders").min_samples(1);
+    let layer = layer.max_extra_load(1.0).build().unwrap();
+    let answered = async || {
+        let (service, handle) = support::inner();
+        handle.answer_with(|_| Ok(response(200)));
+        let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
+        call(&mut layer.layer(service), sent).await.await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    answered().await;
+    answered().await;
+    for outcome in ["won", "lost", "left", "shadow"] {
+        if outcome == "shadow" {
+            layer.handle().set_mode(Mode::Shadow);
+        }
+        let (service, handle) = support::inner();
+        let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
+        let mut answer = call(&mut layer.layer(service), sent).await;
+        assert!(support::poll(&mut answer).is_pending());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(support::poll(&mut answer).is_pending());
+        let first = handle.next_call().await;
+        match outcome {
+            "won" => handle.next_call().await.respond(response(200)),
+            "lost" => first.respond(response(200)),
+            "left" => {
+                // Story: those whose callers left were sent, and counted nowhere.
+                assert_eq!(handle.calls(), 2);
+                continue;
+            }
+            _ => {
+                assert_eq!(handle.calls(), 1);
+                continue;
+            }
+        }
+        answer.await.unwrap();
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_is_counted() {
@@ -61,6 +103,22 @@ async fn what_is_counted() {
             let layer = AttemptTimeoutLayer::new(limit);
             let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
             call(&mut layer.layer(service), sent).await.await.unwrap();
+            // One that would have been cut, and whose caller leaves.
+            layer.handle().set_mode(Mode::Shadow);
+            let (service, _handle) = support::inner();
+            let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
+            let mut answer = call(&mut layer.layer(service), sent).await;
+            assert!(support::poll(&mut answer).is_pending());
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(support::poll(&mut answer).is_pending());
+            drop(answer);
+            let more = Budget::builder("more").ratio(0.0).min_per_second(0);
+            let more = more.mode(Mode::Shadow).build().unwrap();
+            let more = RetryLayer::builder(more).policy(at_once().build().unwrap());
+            let answers = [Ok(response(503)), Ok(response(200))];
+            let sent = run(&more.build(), request(Method::GET), answers).await;
+            assert_eq!(sent.1, 2);
+            hedges().await;
         })
         .await;
     for reason in [
@@ -74,7 +132,15 @@ async fn what_is_counted() {
     ] {
         capture.assert_counter(RETRIES, &of(reason), 1);
     }
-    assert_eq!(capture.counter_sum(RETRIES), 7);
+    let more = [("upstream", "more"), ("reason", "status")];
+    capture.assert_counter(RETRIES, &more, 1);
+    assert_eq!(capture.counter_sum(RETRIES), 8);
+    capture.assert_counter(EXHAUSTED, &[("upstream", "more")], 1);
+    capture.assert_counter("gateway_timeouts_total", &[("timer", "shadow")], 1);
+    for (outcome, count) in [("won", 1), ("lost", 1), ("left", 1), ("shadow", 1)] {
+        let of = [("upstream", "orders"), ("outcome", outcome)];
+        capture.assert_counter("gateway_hedges_total", &of, count);
+    }
     capture.assert_counter(EXHAUSTED, &[("upstream", "none")], 1);
     capture.assert_counter("gateway_timeouts_total", &[("timer", "attempt")], 1);
     for series in capture.series() {

@@ -11,7 +11,7 @@ use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_core::{Body, Rejection, Respond};
 use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, TimedOut, Timer};
-use gw_retry::{Budget, Failure, RetryInfo, RetryLayer};
+use gw_retry::{Budget, Failure, Mode, RetryInfo, RetryLayer};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceHandle};
 use http::{HeaderName, Method, Request, Response};
@@ -109,6 +109,76 @@ async fn a_client_may_ask_for_less() {
             "{name}: {value}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_does_not_wait_for_is_not_the_upstreams_failure() {
+    // Story: who sent a few calls with `grpc-timeout: 1m` opened the breaker of whoever they were for.
+    let limit = AttemptTimeouts::new().attempt(2 * SECOND);
+    for (own, clients, expected) in [
+        (9, "1S", (Failure::Local, Timer::Deadline)),
+        // Its own time is over first, or at once with the client's.
+        (1, "5S", (Failure::Unknown, Timer::Deadline)),
+        (1, "1S", (Failure::Unknown, Timer::Deadline)),
+        (9, "5S", (Failure::Unknown, Timer::Attempt)),
+    ] {
+        let (service, handle) = inner();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let noted = std::sync::Arc::clone(&seen);
+        let mut sent = request(Method::GET);
+        sent.headers_mut()
+            .insert("grpc-timeout", clients.parse().unwrap());
+        let deadline = DeadlineLayer::new().limit(own * SECOND);
+        let between = tower::util::MapResponseLayer::new(
+            move |answer: Response<gw_retry::timeout::TimedBody<Body>>| {
+                let rejection = answer.extensions().get::<Rejection>().unwrap();
+                let TimedOut(timer) = *cause(rejection).unwrap();
+                *noted.lock().unwrap() = Some((rejection.failure(), timer));
+                answer
+            },
+        );
+        let inside = between.layer(attempts(limit).layer(service));
+        let mut service = deadline.client_grpc_timeout().layer(inside);
+        let answer = call(&mut service, sent).await.await.unwrap();
+        assert_eq!((answer.status().as_u16(), handle.in_flight()), (504, 0));
+        assert_eq!(*seen.lock().unwrap(), Some(expected), "{own} {clients}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn modes() {
+    let deadline = DeadlineLayer::new().limit(SECOND);
+    let attempt = attempts(AttemptTimeouts::new().attempt(SECOND).idle(SECOND))
+        .propagate_field(HeaderName::from_static("x-timeout-ms"));
+    let handles = [deadline.handle(), attempt.handle()];
+    let (service, handle) = inner();
+    // Built before: a switch is for all there is.
+    let mut service = deadline.layer(attempt.layer(service));
+    for mode in [Mode::Shadow, Mode::Off] {
+        for handle in &handles {
+            handle.set_mode(mode);
+            assert_eq!(handle.mode(), mode);
+        }
+        let mut answer = call(&mut service, request(Method::GET)).await;
+        assert!(poll(&mut answer).is_pending());
+        sleep(3 * SECOND).await;
+        assert!(poll(&mut answer).is_pending());
+        let (sent, responder) = handle.next_call().await.into_parts();
+        assert!(sent.extensions().get::<Deadline>().is_none());
+        assert!(sent.headers().is_empty());
+        let (script, body) = ScriptedBody::script().data("a").hold().data("b").build();
+        responder.respond(Response::new(Body::new(script)));
+        let mut answer = answer.await.unwrap().into_body();
+        assert!(answer.frame().await.unwrap().is_ok());
+        assert!(poll(&mut answer.frame()).is_pending());
+        sleep(3 * SECOND).await;
+        assert!(poll(&mut answer.frame()).is_pending());
+        body.resume();
+        assert!(answer.frame().await.unwrap().is_ok());
+    }
+    handles[0].set_mode(Mode::Enforce);
+    let answer = call(&mut service, request(Method::GET)).await.await;
+    assert_eq!(answer.unwrap().status(), 504);
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,11 +89,6 @@ fn upstreams(config: &Config, notes: &mut Notes) {
     for (name, upstream) in &config.upstreams {
         let key = |part: &str| format!("upstreams.{name}.{part}");
         notes.note(upstream.health.is_some(), key("health"));
-        notes.explain(
-            upstream.retry_budget.mode != Mode::Enforce,
-            key("retry_budget.mode"),
-            "is \"enforce\" in this version",
-        );
         let balanced = !matches!(
             upstream.balance,
             Balance::RoundRobin | Balance::LeastRequest
@@ -111,12 +106,11 @@ fn routes(config: &Config, notes: &mut Notes) {
         match &route.target {
             Target::Upstream(forward) => {
                 let retry = forward.retry.as_ref();
-                let watched = retry.is_some_and(|retry| retry.mode == Mode::Shadow);
-                notes.explain(watched, key("retry.mode"), "is \"off\" in this version");
                 // The failures that a retry would have hidden come through, and nothing else tells why.
                 let budget = config.upstreams.get(&forward.upstream);
                 let zero = budget
                     .map(|it| &it.retry_budget)
+                    .filter(|budget| budget.mode == Mode::Enforce)
                     .is_some_and(|budget| budget.ratio.get() == 0.0 && budget.min_per_second == 0);
                 let never = "never sends anything again: the retry budget of the upstream is zero";
                 notes.explain(zero && retry.is_some(), key("retry"), never);

@@ -1,6 +1,7 @@
 //! The small servers of a measurement. Each runs as a process of its own, started from the measuring program itself.
 
 mod commit;
+mod failing;
 mod hanging;
 mod proxy;
 mod server;
@@ -15,6 +16,7 @@ use clap::Subcommand;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+pub use self::failing::Failure;
 pub use self::hanging::held;
 
 use super::Result;
@@ -33,6 +35,15 @@ pub enum Role {
         /// Where it listens.
         #[arg(long)]
         listen: SocketAddr,
+    },
+    /// Fails.
+    FailingUpstream {
+        /// Where it listens.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// How it fails.
+        #[arg(long)]
+        failure: Failure,
     },
     /// Takes what is posted to it and answers 202 once it is durable in the directory that it is started in.
     Commit {
@@ -69,6 +80,10 @@ impl Role {
             Self::HangingUpstream { listen } => {
                 block_on(&mut Builder::new_current_thread(), hanging::serve(listen))
             }
+            Self::FailingUpstream { listen, failure } => block_on(
+                &mut Builder::new_current_thread(),
+                failing::serve(listen, failure),
+            ),
             // As many as a gateway of one thread and a lane of one thread.
             Self::Commit { listen } => block_on(
                 Builder::new_multi_thread().worker_threads(2),
@@ -94,6 +109,9 @@ impl Role {
         let arguments = match self {
             Self::Upstream { listen } => format!("upstream --listen {listen}"),
             Self::HangingUpstream { listen } => format!("hanging-upstream --listen {listen}"),
+            Self::FailingUpstream { listen, failure } => {
+                format!("failing-upstream --listen {listen} --failure {failure}")
+            }
             Self::Commit { listen } => format!("commit --listen {listen}"),
             Self::Proxy {
                 listen,
@@ -126,7 +144,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::bench::hang::Hang;
+    use crate::bench::hang::{Answers, Hang};
     use crate::bench::load::{self, Load};
     use crate::bench::ports;
 
@@ -143,6 +161,18 @@ mod tests {
         for role in [
             Role::Upstream { listen },
             Role::HangingUpstream { listen },
+            Role::FailingUpstream {
+                listen,
+                failure: Failure::Hang,
+            },
+            Role::FailingUpstream {
+                listen,
+                failure: Failure::Reset,
+            },
+            Role::FailingUpstream {
+                listen,
+                failure: Failure::Half,
+            },
             Role::Commit { listen },
             Role::Proxy {
                 listen,
@@ -200,8 +230,39 @@ mod tests {
         .unwrap();
         let hang = Hang::start(listen, 7, &load::get("/slow"), Duration::from_millis(1)).unwrap();
         until_held(slow, 7).await;
-        assert_eq!((hang.refused(), hang.unexpected()), (0, 0));
+        assert_eq!(hang.answers(), Answers::default());
         drop(hang);
         until_held(slow, 0).await;
+    }
+
+    /// Until the clients of a failing upstream, behind the bare proxy, have seen what they are to see.
+    async fn until_clients_see(failure: Failure, seen: impl Fn(Answers) -> bool) {
+        let [listen, upstream] = ports::free().unwrap();
+        tokio::spawn(failing::serve(upstream, failure));
+        tokio::spawn(proxy::serve(listen, upstream));
+        timeout(Duration::from_secs(10), async {
+            tokio::join!(accepts(listen), accepts(upstream))
+        })
+        .await
+        .unwrap();
+        let pause = Duration::from_millis(1);
+        let clients = Hang::start(listen, 3, &load::get("/failing"), pause).unwrap();
+        let wait = async {
+            while !seen(clients.answers()) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.unwrap();
+        assert_eq!(clients.answers().refused, 0);
+    }
+
+    #[tokio::test]
+    async fn upstreams_fail_as_they_are_told() {
+        // The proxy makes a 502 of a reset.
+        until_clients_see(Failure::Reset, |answers| answers.failed > 9).await;
+        until_clients_see(Failure::Half, |answers| {
+            answers.failed > 9 && answers.answered > 9
+        })
+        .await;
     }
 }

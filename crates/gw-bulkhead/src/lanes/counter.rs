@@ -34,6 +34,7 @@ impl Word {
     }
 
     /// Nobody waits for anything: neither a request for a place nor somebody for the end.
+    #[inline]
     pub(super) const fn is_quiet(self) -> bool {
         self.0 < WAITER
     }
@@ -49,6 +50,7 @@ impl Counter {
         Self(AtomicU64::new(0))
     }
 
+    #[inline]
     pub(super) fn load(&self) -> Word {
         Word(self.0.load(Ordering::Acquire))
     }
@@ -68,11 +70,13 @@ impl Counter {
     }
 
     /// One more in flight; what it was before.
+    #[inline]
     pub(super) fn raise(&self) -> Word {
         Word(self.0.fetch_add(IN_FLIGHT, Ordering::AcqRel))
     }
 
     /// One less in flight; what it was before.
+    #[inline]
     pub(super) fn lower(&self) -> Word {
         Word(self.0.fetch_sub(IN_FLIGHT, Ordering::AcqRel))
     }

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::inner::{NoPlace, Turn};
 use super::permit::{Stake, Ticks};
+use super::state::LaneState;
 use super::{Arrival, Entry, LaneId, Lanes, Permit, Reason, Wait, wake_all};
 use crate::config::Mode;
 use crate::sync::lock;
@@ -24,8 +25,25 @@ impl Lanes {
     /// As [`Lanes::try_admit`], for a lane that is not [curious](Self::is_curious).
     #[inline]
     pub(crate) fn admit_plainly(&self, lane: LaneId) -> Option<Permit> {
-        self.0.take(lane, Turn::Arriving).ok()?;
-        Some(self.permit(lane, Stake::default()))
+        self.admit_in(lane, self.0.lane(lane))
+    }
+
+    /// The same for any lane, but nothing if there is more to ask of the request. What is to be done for a request that may
+    /// be admitted so comes before it is known whether there is a place: the permit goes to where it stays at once.
+    #[inline]
+    pub(crate) fn admit_unasked(&self, lane: LaneId, before: impl FnOnce()) -> Option<Permit> {
+        let state = self.0.lane(lane);
+        if state.curious || !self.0.pressure.is_normal() {
+            return None;
+        }
+        before();
+        self.admit_in(lane, state)
+    }
+
+    #[inline]
+    fn admit_in(&self, lane: LaneId, state: &LaneState) -> Option<Permit> {
+        self.0.take_in(state, lane, Turn::Arriving).ok()?;
+        Some(Permit::new(&self.0, lane, state, Stake::default()))
     }
 
     /// Admits, queues or refuses a request, and counts it if it is refused.
@@ -143,7 +161,8 @@ impl Lanes {
         }
     }
 
+    #[inline]
     fn permit(&self, lane: LaneId, stake: Stake) -> Permit {
-        Permit::new(Arc::clone(&self.0), lane, stake)
+        Permit::new(&self.0, lane, self.0.lane(lane), stake)
     }
 }

@@ -62,6 +62,7 @@ impl Inner {
         std::iter::once(&self.first).chain(&self.rest)
     }
 
+    #[inline]
     pub(super) fn lane(&self, id: LaneId) -> &LaneState {
         // The first lane stands for an id of other lanes.
         let after_first = usize::from(id.0).checked_sub(1);
@@ -70,6 +71,7 @@ impl Inner {
             .unwrap_or(&self.first)
     }
 
+    #[inline]
     pub(super) fn mode(&self) -> Mode {
         const SHADOW: u8 = Mode::Shadow as u8;
         const OFF: u8 = Mode::Off as u8;
@@ -91,7 +93,12 @@ impl Inner {
     /// The one thing that is not told apart is a place that two want to borrow at once and that one of them, having
     /// reserved it, cannot use because its lane changed meanwhile. It counts as taken for that moment.
     pub(super) fn take(&self, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
-        let lane = self.lane(id);
+        self.take_in(self.lane(id), id, turn)
+    }
+
+    /// The same where the lane is at hand.
+    #[inline]
+    pub(super) fn take_in(&self, lane: &LaneState, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
         loop {
             let seen = lane.counter.load();
             if turn == Turn::Arriving && seen.waiting() > 0 {
@@ -118,6 +125,7 @@ impl Inner {
     }
 
     /// Counts a place within a guarantee into the total, unless the lanes drain.
+    #[inline]
     fn count_guaranteed(&self, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
         let before = self.total.raise();
         if before.is_draining() && turn == Turn::Arriving {
@@ -195,6 +203,7 @@ impl Inner {
     }
 
     /// Gives a place back.
+    #[inline]
     pub(super) fn release(&self, id: LaneId) {
         // The lane first: the total's word is where those who wait look last, and they must see both.
         self.lane(id).counter.lower();
@@ -210,6 +219,7 @@ impl Inner {
         self.settle_unless_quiet(before);
     }
 
+    #[inline]
     fn settle_unless_quiet(&self, before: Word) {
         if !before.is_quiet() {
             self.settle();

@@ -29,10 +29,12 @@ const ADMITTED: u64 = 1 << 52;
 const BLOCK: u64 = 1 << 11;
 
 impl LaneWord {
+    #[inline]
     pub(super) const fn in_flight(self) -> u32 {
         (self.0 & 0xffff_ffff) as u32
     }
 
+    #[inline]
     pub(super) const fn waiting(self) -> u32 {
         ((self.0 % ADMITTED) >> 32) as u32
     }
@@ -43,6 +45,7 @@ impl LaneWord {
     }
 
     /// Whether the next one ends a block.
+    #[inline]
     const fn ends_block(self) -> bool {
         self.admitted() % BLOCK == BLOCK - 1
     }
@@ -56,6 +59,7 @@ impl LaneCounter {
         }
     }
 
+    #[inline]
     pub(super) fn load(&self) -> LaneWord {
         LaneWord(self.word.load(Ordering::Acquire))
     }

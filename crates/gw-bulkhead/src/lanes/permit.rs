@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::limiter::Run;
+use super::state::LaneState;
 use super::{Inner, LaneId, LaneKey};
+use crate::lane::{Hold, Sample};
 use crate::limit::Outcome;
 
 /// A place in a lane. Dropping it gives the place back and lets the next one that waits have it.
@@ -16,6 +18,9 @@ pub struct Permit {
     // Not as one value: in a row the fields are no larger than a key, and a permit is moved several times a request.
     key: Option<LaneKey>,
     since: Ticks,
+    /// What the lane says of it, since this is at hand where the lane is not.
+    hold: Hold,
+    minds_time: bool,
 }
 
 /// What a request has of its lane beside its place. Whoever has one gives it back, see [`Inner::give_back`].
@@ -54,15 +59,19 @@ impl Ticks {
 }
 
 impl Permit {
-    /// For a place that has just been taken in `lane`.
-    pub(super) fn new(lanes: Arc<Inner>, lane: LaneId, stake: Stake) -> Self {
-        lanes.lane(lane).entered();
+    /// For a place that has just been taken in `lane`, which is `state`.
+    #[inline]
+    pub(super) fn new(lanes: &Arc<Inner>, lane: LaneId, state: &LaneState, stake: Stake) -> Self {
+        state.entered();
         let Stake { key, since } = stake;
+        let (hold, minds_time) = (state.hold, state.minds_time);
         Self {
-            lanes,
+            lanes: Arc::clone(lanes),
             lane,
             key,
             since,
+            hold,
+            minds_time,
         }
     }
 
@@ -76,6 +85,21 @@ impl Permit {
         self.lanes.ended(self.lane, run, outcome);
     }
 
+    /// What its lane's limit is found by.
+    pub(crate) fn sample(&self) -> Sample {
+        self.lanes.lane(self.lane).config.sample
+    }
+
+    /// Until when its request holds it.
+    pub(crate) const fn hold(&self) -> Hold {
+        self.hold
+    }
+
+    /// Whether how long its request takes changes anything: there is a limit to it, or one is found by it.
+    pub(crate) const fn minds_time(&self) -> bool {
+        self.minds_time
+    }
+
     /// The lane.
     pub const fn lane(&self) -> LaneId {
         self.lane
@@ -83,6 +107,7 @@ impl Permit {
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         self.lanes.lane(self.lane).left();
         if self.key.is_some() || !self.since.is_none() {

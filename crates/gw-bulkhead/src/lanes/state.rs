@@ -12,7 +12,7 @@ use super::limiter::{Bounds, Limiter, Run};
 use super::service_time::ServiceTime;
 use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
 use crate::config::{Mode, Shares};
-use crate::lane::{LaneConfig, Sample};
+use crate::lane::{Hold, LaneConfig, Sample};
 use crate::limit::{Adaptive, Outcome};
 use crate::sync::{AtomicU64, Ordering, Padded};
 use crate::telemetry::{self, LaneMetrics};
@@ -41,6 +41,9 @@ pub(super) struct Hot {
     limits: AtomicU64,
     /// Whether a request must say more than that it is there. In here because this is at hand.
     pub(super) curious: bool,
+    /// Whether how long a request takes changes anything: there is a limit to it, or one is found by it.
+    pub(super) minds_time: bool,
+    pub(super) hold: Hold,
 }
 
 /// What the lane's shares come to.
@@ -123,6 +126,8 @@ impl LaneState {
                 curious: config.deadline_aware
                     || config.per_key.is_some()
                     || config.mode != Mode::Enforce,
+                minds_time: config.max_hold.is_some() || limiter.is_some(),
+                hold: config.hold,
             }),
             shares,
             limiter,
@@ -139,6 +144,7 @@ impl LaneState {
         }
     }
 
+    #[inline]
     pub(super) fn limits(&self) -> Limits {
         Limits::unpack(self.hot.limits.load(Ordering::Acquire))
     }
@@ -292,6 +298,7 @@ impl LaneState {
 impl std::ops::Deref for LaneState {
     type Target = Hot;
 
+    #[inline]
     fn deref(&self) -> &Hot {
         &self.hot
     }

@@ -107,7 +107,8 @@ impl Wait {
         if !stake.since.is_none() {
             stake.since = self.lanes.ticks(Instant::now());
         }
-        Permit::new(Arc::clone(&self.lanes), self.lane, stake)
+        let state = self.lanes.lane(self.lane);
+        Permit::new(&self.lanes, self.lane, state, stake)
     }
 
     fn refusal(&mut self, reason: Reason, now: Instant) -> Refusal {

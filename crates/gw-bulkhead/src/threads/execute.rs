@@ -32,39 +32,44 @@ where
     ResB::Error: Into<BoxError>,
 {
     type Body = ResponseBody<ResB>;
-    type Hold = Held;
+    type Side = Option<LaneSide>;
     type Future = ThreadsFuture<S::Future, ResB::Data, S::Error>;
     type Late = ThreadsFuture<LateFuture<S, Request<B>, S::Future>, ResB::Data, S::Error>;
 
-    fn hold(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Held {
+    fn lease(
+        &self,
+        lanes: &Lanes,
+        permit: Permit,
+        request: &mut Request<B>,
+    ) -> (Lease, Option<LaneSide>) {
         if !self.has_threads(permit.lane()) {
-            return Held {
-                lease: Lease::new(lanes, permit, request),
-                side: None,
-            };
+            return (Lease::new(lanes, permit, request), None);
         }
         let place = Arc::new(permit);
         let lease = Lease::shared(lanes, Arc::clone(&place), request);
-        let side = Some(LaneSide {
+        let side = LaneSide {
             place: Some(place),
             lanes: lanes.clone(),
             hold: lease.hold(),
             until: lease.until(),
-        });
-        Held { lease, side }
+        };
+        (lease, Some(side))
     }
 
-    fn execute(&self, service: &mut S, request: Request<B>, held: Option<Held>) -> Self::Future {
-        let Some(Held { lease, side }) = held else {
-            return ThreadsFuture::inline(Inline.execute(service, request, None));
-        };
+    fn execute(
+        &self,
+        service: &mut S,
+        request: Request<B>,
+        side: Option<LaneSide>,
+        lease: &mut Option<Lease>,
+    ) -> Self::Future {
         let lane = |side: &LaneSide| side.place.as_ref().map(|place| place.lane());
         let thread = side
             .as_ref()
             .and_then(lane)
             .and_then(|lane| self.thread(lane));
         let (Some(side), Some(thread)) = (side, thread) else {
-            return ThreadsFuture::inline(Inline.execute(service, request, Some(lease)));
+            return ThreadsFuture::inline(Inline.execute(service, request, (), lease));
         };
         let context = RejectContext::of(&request);
         let record = Record::of(request.extensions()).cloned();
@@ -77,7 +82,7 @@ where
         ThreadsFuture::remote(Call {
             head: Some(head),
             task,
-            lease,
+            lease: lease.take(),
             context,
         })
     }
@@ -85,21 +90,13 @@ where
     fn execute_late(
         &self,
         service: S,
-        mut request: Request<B>,
-        lanes: &Lanes,
-        permit: Permit,
+        request: Request<B>,
+        side: Option<LaneSide>,
+        lease: &mut Option<Lease>,
     ) -> Self::Late {
-        let held = Execute::<S, B, ResB>::hold(self, lanes, permit, &mut request);
         // On the lane's thread it is driven to be ready as well.
-        self.execute(&mut Late(service), request, Some(held))
+        self.execute(&mut Late(service), request, side, lease)
     }
-}
-
-/// What a request has of its lane, and what goes over to the lane's own threads if it has some.
-#[derive(Debug)]
-pub struct Held {
-    lease: Lease,
-    side: Option<LaneSide>,
 }
 
 /// Calls a service that nobody has polled ready.
@@ -147,7 +144,7 @@ struct Call<D, E> {
     head: Option<oneshot::Receiver<Result<Head<D>, E>>>,
     // Dropped before the lease: the caller's share of the place outlives the order to end.
     task: LaneTask,
-    lease: Lease,
+    lease: Option<Lease>,
     context: RejectContext,
 }
 
@@ -174,13 +171,14 @@ where
 {
     fn poll_answer<T>(
         self: Pin<&mut Self>,
+        lease: &mut Option<Lease>,
         cx: &mut Context<'_>,
         ended: &mut bool,
         failed: impl FnOnce(Failed<E>) -> Result<Response<ResponseBody<ResB>>, T>,
     ) -> Poll<Result<Response<ResponseBody<ResB>>, T>> {
         let call = match self.project().kind.project() {
             KindProj::Inline { future } => {
-                let answer = ready!(future.poll_answer(cx, ended, Err));
+                let answer = ready!(future.poll_answer(lease, cx, ended, Err));
                 return Poll::Ready(match answer {
                     Ok(response) => Ok(response.map(ResponseBody::from)),
                     Err(error) => failed(error),
@@ -217,7 +215,10 @@ impl<D, E> Call<D, E> {
                 self.poll_lost(cx)
             }
             Poll::Pending => {
-                let cut = self.lease.poll_cut(cx);
+                let Some(lease) = &mut self.lease else {
+                    return Poll::Pending;
+                };
+                let cut = lease.poll_cut(cx);
                 cut.map(|rejected| Err(Failed::Rejected(Box::new(rejected))))
             }
         }
@@ -226,13 +227,17 @@ impl<D, E> Call<D, E> {
     /// The task has ended without a head: it panicked, its time was over there, or its thread was stopped.
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head<D>, Failed<E>>> {
         ready!(self.task.poll_lost(cx));
-        let rejected = self.lease.cut_if_over().unwrap_or_else(|| {
-            self.task.note_stopped();
-            Rejected {
-                rejection: error::stopped(),
-                context: self.context.clone(),
-            }
-        });
+        let rejected = self
+            .lease
+            .as_mut()
+            .and_then(Lease::cut_if_over)
+            .unwrap_or_else(|| {
+                self.task.note_stopped();
+                Rejected {
+                    rejection: error::stopped(),
+                    context: self.context.clone(),
+                }
+            });
         Poll::Ready(Err(Failed::Rejected(Box::new(rejected))))
     }
 
@@ -252,8 +257,7 @@ impl<D, E> Call<D, E> {
             task.finish();
         }
         let ended = matches!(source, Source::Ended);
-        let held = lease.outlasts_head(&mut response, ended);
-        let lease = held.then_some(lease);
+        let lease = lease.take_if(|lease| lease.outlasts_head(&mut response, ended));
         response.map(|()| ResponseBody::remote(Remote::new(source, size, task, lease)))
     }
 }

@@ -109,7 +109,7 @@ impl Drop for LaneTask {
 
 /// What a request has on the lane's side: its place there, and the time limit of it.
 #[derive(Debug)]
-pub(super) struct LaneSide {
+pub struct LaneSide {
     pub(super) place: Option<Arc<Permit>>,
     pub(super) lanes: Lanes,
     pub(super) hold: Hold,

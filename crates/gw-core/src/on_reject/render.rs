@@ -114,10 +114,15 @@ fn percent_encode(message: &str) -> String {
 }
 
 fn to_json(document: &impl Serialize) -> Bytes {
+    /// Most documents fit, so that they are written without moving to where there is more room.
+    const ROOM: usize = 256;
+
+    let mut text = Vec::with_capacity(ROOM);
     // Only static text, integers and checked strings are serialised, and none of these fails.
-    serde_json::to_vec(document)
-        .map(Bytes::from)
-        .unwrap_or_default()
+    match serde_json::to_writer(&mut text, document) {
+        Ok(()) => text.into(),
+        Err(_) => Bytes::new(),
+    }
 }
 
 struct Document<'a> {
@@ -132,6 +137,8 @@ impl Document<'_> {
     }
 
     fn documentation_url(&self) -> Option<String> {
+        // Before a page is made up that nobody asks for.
+        self.documentation.0.as_ref()?;
         match self.code().documentation() {
             Some(page) => self.documentation.url(page),
             None => {

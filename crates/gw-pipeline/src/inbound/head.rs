@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 
 use gw_core::{Code, Rejection};
-use http::header::{ALLOW, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{PathAndQuery, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::path::{EncodedSlash, normalize};
@@ -48,6 +48,9 @@ impl Default for HeadLimits {
         }
     }
 }
+
+/// The longest method that is passed on, in bytes. The longest one registered is `UPDATEREDIRECTREF`.
+const MAX_METHOD: usize = 32;
 
 /// Brings the head into its one form, or refuses it.
 ///
@@ -141,8 +144,12 @@ fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> 
     Ok(seen)
 }
 
-/// CONNECT would make a tunnel of the gateway, TRACE would show a client what the gateway added.
+/// CONNECT would make a tunnel of the gateway, TRACE would show a client what the gateway added. A method that is longer than
+/// any that is registered goes nowhere: it would be in the upstream's logs as it is.
 fn check_method(parts: &Parts) -> Result<(), Rejection> {
+    if parts.method.as_str().len() > MAX_METHOD {
+        return Err(malformed("method", "too long"));
+    }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         return Err(Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow));
@@ -152,6 +159,9 @@ fn check_method(parts: &Parts) -> Result<(), Rejection> {
 
 /// `chunked` is the one transfer coding that is undone before a stage sees the body. Any other one would go upstream as
 /// plain content, since the field that names it ends here.
+///
+/// The refusal ends the connection (RFC 9112 section 6.3): who reads the field in another way sees another end of the body, and
+/// takes what follows for something else.
 fn check_coding(codings: Lines<'_>) -> Result<(), Rejection> {
     let chunked = |coding: &HeaderValue| {
         coding
@@ -162,7 +172,10 @@ fn check_coding(codings: Lines<'_>) -> Result<(), Rejection> {
     match codings.first {
         None => Ok(()),
         Some(only) if codings.is_alone && chunked(only) => Ok(()),
-        Some(_) => Err(malformed("transfer-encoding", "not chunked alone")),
+        Some(_) => {
+            let refused = malformed("transfer-encoding", "not chunked alone");
+            Err(refused.field(CONNECTION, HeaderValue::from_static("close")))
+        }
     }
 }
 
@@ -224,6 +237,13 @@ pub(super) fn is_host(text: &str) -> bool {
 }
 
 fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
+    // What is to be fetched by another protocol is not here, whatever its path.
+    if let Some(scheme) = parts.uri.scheme()
+        && *scheme != Scheme::HTTP
+        && *scheme != Scheme::HTTPS
+    {
+        return Err(malformed("target", "not http or https"));
+    }
     // The asterisk is a target of its own, for OPTIONS only (RFC 9112 section 3.2.4).
     if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
         return Ok(());
@@ -335,6 +355,22 @@ mod tests {
             code(head(|r| r.method("OPTIONS").uri("*").header(HOST, "a"))),
             "ok"
         );
+        for (target, expected) in [
+            ("https://a/b", "ok"),
+            ("HTTP://a/b", "ok"),
+            ("ftp://a/b", "MALFORMED_REQUEST"),
+        ] {
+            assert_eq!(
+                code(head(|r| r.uri(target).header(HOST, "a"))),
+                expected,
+                "{target}"
+            );
+        }
+        for (length, expected) in [(32, "ok"), (33, "MALFORMED_REQUEST")] {
+            let method = "M".repeat(length);
+            let refused = head(|r| r.method(method.as_str()).uri("/").header(HOST, "a"));
+            assert_eq!(code(refused), expected, "{length}");
+        }
         for method in ["CONNECT", "TRACE"] {
             let refused = head(|r| r.method(method).uri("/").header(HOST, "a")).unwrap_err();
             assert_eq!(refused.code(), &codes::METHOD_NOT_ALLOWED);
@@ -354,6 +390,12 @@ mod tests {
             }))
         };
         assert_eq!(coded(&["Chunked"]), "ok");
+        let twice = head(|r| {
+            r.uri("/")
+                .header(HOST, "a")
+                .header(TRANSFER_ENCODING, "gzip, chunked")
+        });
+        assert_eq!(twice.unwrap_err().fields()[0].0, CONNECTION);
         for lines in [
             &["gzip, chunked"][..],
             &["chunked", "chunked"],

@@ -5,33 +5,41 @@ use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, 
 use http::{Response, StatusCode};
 
 use super::discard::discard;
+use super::error::Error;
 use super::hop_by_hop::strip;
-use super::upgrade::Switched;
+use super::upgrade::{Wanted, switch};
 use crate::codes;
 use crate::outbound::ReplaceBody;
 
 /// What an answer must go through on its way to the client.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct After {
     pub(super) pass_error_bodies: bool,
+    /// The client's side of a switch that it has asked for.
+    pub(super) wanted: Option<Box<Wanted>>,
 }
 
 impl After {
-    /// The answer for the client.
-    pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<B>
+    /// The answer for the client. To be called once.
+    ///
+    /// # Errors
+    ///
+    /// It switches protocols, and cannot.
+    pub(super) fn finish<B>(&mut self, mut response: Response<B>) -> Result<Response<B>, Error>
     where
         B: http_body::Body<Data = Bytes> + From<Bytes> + Send + 'static,
     {
-        let switched = response.extensions_mut().remove();
+        let wanted = self.wanted.take();
         strip(response.headers_mut(), NOTHING);
-        if let Some(Switched(protocol)) = switched {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let protocol = switch(wanted, response.extensions_mut().remove())?;
             let upgrade = HeaderValue::from_static("upgrade");
             response.headers_mut().insert(CONNECTION, upgrade);
             response.headers_mut().insert(UPGRADE, protocol);
         }
         // A layer on the way has refused the request: that is the gateway's own word.
         if response.extensions().get::<Rejection>().is_some() {
-            return response;
+            return Ok(response);
         }
         if let Some(code) = own_failure(response.status())
             && !self.pass_error_bodies
@@ -43,7 +51,7 @@ impl After {
             // Its fields speak of the failure as well, but for those that say when to come back. What stages add on the way out stays.
             keep_only(response.headers_mut(), [RETRY_AFTER, SHOULD_RETRY]);
         }
-        response
+        Ok(response)
     }
 }
 
@@ -74,17 +82,18 @@ mod tests {
     use http_body::Body as _;
 
     use super::*;
-    use crate::upstream::UpstreamBody;
+    use crate::upstream::{ErrorKind, UpstreamBody};
 
     fn finish(status: u16, content_type: &str, pass: bool) -> Option<&'static str> {
         let response = Response::builder()
             .status(status)
             .header("content-type", content_type)
             .body(UpstreamBody::from(Bytes::from_static(b"at db-7")));
-        let after = After {
+        let mut after = After {
             pass_error_bodies: pass,
+            wanted: None,
         };
-        let finished = after.finish(response.unwrap());
+        let finished = after.finish(response.unwrap()).unwrap();
         let replaced = finished.extensions().get::<ReplaceBody>();
         // It speaks to nobody, whatever stands in front.
         assert_eq!(finished.body().is_end_stream(), replaced.is_some());
@@ -108,5 +117,17 @@ mod tests {
         for status in [200, 304, 404, 429] {
             assert_eq!(finish(status, "text/html", false), None, "{status}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_a_layer_makes_up_cannot_switch() {
+        let mut response = Response::new(UpstreamBody::from(Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let mut after = After {
+            pass_error_bodies: false,
+            wanted: None,
+        };
+        let kind = after.finish(response).unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::UnrequestedUpgrade);
     }
 }

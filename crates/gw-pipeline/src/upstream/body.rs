@@ -1,15 +1,17 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::attempt::Failure;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
 use super::lease::{Lease, Stopwatch};
-use super::limits::Limits;
+use super::limits::{Limits, deadline_kind};
 
 /// The body of an upstream's answer, or bytes at hand.
 ///
@@ -19,8 +21,10 @@ use super::limits::Limits;
 /// past the deadline; then the request is cut.
 ///
 /// An answer that breaks off, pauses for too long or passes the deadline of its exchange ends with an [`Error`], and so
-/// does one that is waited for when the request's own body fails, so that the server breaks its own answer off: a client never takes a part for the whole. Size hint and trailers are
-/// those that the upstream sent.
+/// does one that is waited for when the request's own body fails, so that the server breaks its own answer off: a client
+/// never takes a part for the whole. Where it was the client that was waited for, because it did not send the rest of its
+/// request or read slowly, the error says so, and has a [`Rejection`](gw_core::Rejection) among its sources that blames
+/// nobody else. Size hint and trailers are those that the upstream sent.
 ///
 /// # Cancel safety
 ///
@@ -41,15 +45,52 @@ struct Streaming {
     lease: Lease,
     limits: Limits,
     watch: Stopwatch,
+    /// When the head came, and how long it had been waited for.
+    head: (Instant, Duration),
     /// A piece has been handed out.
     begun: bool,
 }
 
 impl Streaming {
+    fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
+        let came = watch.heard();
+        Self {
+            incoming,
+            lease,
+            limits,
+            head: (came, watch.waited(came)),
+            watch,
+            begun: false,
+        }
+    }
+
     /// A timer of the gateway's ends the answer.
     fn cut(&self, kind: ErrorKind) -> Error {
-        self.watch.cut(kind.code());
-        Error::new(kind)
+        let error = match kind {
+            ErrorKind::DeadlinePassed => Error::new(self.deadline_kind()),
+            _ => Error::new(kind),
+        };
+        if error.kind().failure() == Failure::Local {
+            return self.cut_by_the_client(error);
+        }
+        self.watch.cut(error.kind().code());
+        error
+    }
+
+    /// The answer ends by no fault of the upstream's.
+    fn cut_by_the_client(&self, error: Error) -> Error {
+        let (error, code) = error.within_the_answer(self.lease.upload.client_fault());
+        self.watch.cut(code);
+        error
+    }
+
+    fn deadline_kind(&self) -> ErrorKind {
+        let now = Instant::now();
+        let (came, before) = self.head;
+        let upstream = self.watch.waited(now);
+        let within = now.saturating_duration_since(came);
+        let client = within.saturating_sub(upstream.saturating_sub(before));
+        deadline_kind(upstream, client)
     }
 
     /// For answers that are always there when they are asked for, such as those that a client reads slowly: no wait for
@@ -68,14 +109,7 @@ impl UpstreamBody {
             lease.finish(limits.deadline, watch.heard());
             return Content::Ended.into();
         }
-        Content::Streaming(Box::new(Streaming {
-            incoming,
-            lease,
-            limits,
-            watch,
-            begun: false,
-        }))
-        .into()
+        Content::Streaming(Box::new(Streaming::new(incoming, lease, limits, watch))).into()
     }
 }
 
@@ -125,10 +159,11 @@ impl http_body::Body for UpstreamBody {
             }
             Poll::Pending => match streaming.lease.upload.poll_fault(cx) {
                 // The upstream gets no more of the request, and may wait for it for as long as it likes.
-                // Whoever judges the answer learns that it is not the upstream that breaks it off.
-                Some(fault) => Some(Err(Error::because(fault.kind(), fault.refuse(None)))),
+                Some(fault) => Some(Err(streaming.cut_by_the_client(fault))),
                 None => {
-                    let (due, kind) = streaming.limits.body_due(streaming.watch.start());
+                    let since = streaming.watch.start();
+                    let progress = streaming.lease.upload.progress(since);
+                    let (due, kind) = streaming.limits.body_due(since, progress);
                     ready!(streaming.lease.connection.timer().poll_at(due, cx));
                     Some(Err(streaming.cut(kind)))
                 }
@@ -140,7 +175,7 @@ impl http_body::Body for UpstreamBody {
         };
         let frame = match ends || !streaming.is_late() {
             true => frame,
-            false => Some(Err(streaming.cut(ErrorKind::DeadlinePassed))),
+            false => Some(Err(streaming.cut(streaming.limits.deadline_kind))),
         };
         if ends || matches!(frame, Some(Err(_))) {
             let content = std::mem::replace(&mut this.content, Content::Ended);

@@ -1,5 +1,6 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
@@ -34,13 +35,20 @@ pub enum ErrorKind {
     Connect,
     /// Nothing was sent: the connection took too long to be made.
     ConnectTimeout,
+    /// Nothing was sent: the process or the system has no file descriptor left for a connection.
+    NoDescriptors,
     /// The attempt's time was over before the head of the answer was there.
     AttemptTimeout,
     /// The time of the whole exchange was over.
     DeadlinePassed,
-    /// The attempt's time or the exchange's was over, and it was the client that was waited for: the rest of its request
-    /// had not come.
+    /// The time that the client itself gave the exchange was over.
+    ClientDeadline,
+    /// A timer of the attempt, the exchange or the answer's body was over, and it was the client that was waited for: the
+    /// rest of its request had not come.
     UploadTimeout,
+    /// The time of the whole exchange was over within the answer, and the client had taken more of it than the upstream:
+    /// it read slowly.
+    DownloadTimeout,
     /// The head of the answer did not come in time after the request was sent.
     FirstByteTimeout,
     /// The upstream stopped reading the request's body.
@@ -74,6 +82,19 @@ impl Error {
         }
     }
 
+    /// Why there is no connection.
+    ///
+    /// Running out of descriptors is the gateway's own fault, and comes over all upstreams at once: counted as theirs, it would
+    /// open all breakers.
+    pub(super) fn of_connecting(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        let kind = match is_for_want_of_descriptors(error.as_ref()) {
+            true => ErrorKind::NoDescriptors,
+            false => ErrorKind::Connect,
+        };
+        Self::because(kind, error)
+    }
+
     /// What hyper says of a request that has gone out, or begun to.
     pub(super) fn of_hyper(error: hyper::Error) -> Self {
         let cause = StdError::source(&error).and_then(|cause| cause.downcast_ref::<h2::Error>());
@@ -82,6 +103,15 @@ impl Error {
             _ => ErrorKind::Answer,
         };
         Self::because(kind, error)
+    }
+
+    /// For an answer's body that ends by no doing of the upstream's: whoever judges the body finds the refusal among its
+    /// sources, and learns so. Returns what the client would have been told, too.
+    pub(super) fn within_the_answer(self, fault: Option<Fault>) -> (Self, &'static Code) {
+        let kind = self.kind;
+        let refused = self.refuse(fault);
+        let code = refused.code();
+        (Self::because(kind, refused), code)
     }
 
     /// What happened.
@@ -109,6 +139,16 @@ impl Error {
     }
 }
 
+/// Whether the process (`EMFILE`) or the system (`ENFILE`) has as many descriptors as it may. Neither has a kind of its own in
+/// the standard library; the numbers are the same on all Unixes.
+fn is_for_want_of_descriptors(error: &(dyn StdError + 'static)) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let number = causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    cfg!(unix) && matches!(number, Some(ENFILE | EMFILE))
+}
+
 /// The peer refused the stream, or left it out when it went away (RFC 9113 section 8.7).
 ///
 /// Streams that it did not leave out fail otherwise, with the connection.
@@ -120,16 +160,19 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 impl ErrorKind {
     /// All of them, in their order.
     #[cfg(feature = "metrics")]
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::QueueFull,
         Self::QueueTimeout,
         Self::QueueDeadline,
         Self::TunnelsFull,
         Self::Connect,
         Self::ConnectTimeout,
+        Self::NoDescriptors,
         Self::AttemptTimeout,
         Self::DeadlinePassed,
+        Self::ClientDeadline,
         Self::UploadTimeout,
+        Self::DownloadTimeout,
         Self::FirstByteTimeout,
         Self::SendTimeout,
         Self::IdleTimeout,
@@ -150,9 +193,12 @@ impl ErrorKind {
             Self::TunnelsFull => "tunnels_full",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::NoDescriptors => "no_descriptors",
             Self::AttemptTimeout => "attempt_timeout",
             Self::DeadlinePassed => "deadline_passed",
+            Self::ClientDeadline => "client_deadline",
             Self::UploadTimeout => "upload_timeout",
+            Self::DownloadTimeout => "download_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::SendTimeout => "send_timeout",
             Self::IdleTimeout => "idle_timeout",
@@ -171,6 +217,7 @@ impl ErrorKind {
             self,
             Self::AttemptTimeout
                 | Self::DeadlinePassed
+                | Self::ClientDeadline
                 | Self::UploadTimeout
                 | Self::FirstByteTimeout
                 | Self::SendTimeout
@@ -184,7 +231,10 @@ impl ErrorKind {
             | Self::QueueTimeout
             | Self::QueueDeadline
             | Self::TunnelsFull
+            | Self::NoDescriptors
             | Self::UploadTimeout
+            | Self::DownloadTimeout
+            | Self::ClientDeadline
             | Self::Request
             | Self::RequestBody
             | Self::Setup => Failure::Local,
@@ -202,7 +252,9 @@ impl ErrorKind {
 
     pub(super) const fn code(self) -> &'static Code {
         match self {
-            Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull => &codes::OVERLOADED,
+            Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull | Self::NoDescriptors => {
+                &codes::OVERLOADED
+            }
             Self::Connect | Self::Unprocessed | Self::Answer | Self::UnrequestedUpgrade => {
                 &codes::BAD_GATEWAY
             }
@@ -210,10 +262,11 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::AttemptTimeout
             | Self::DeadlinePassed
+            | Self::ClientDeadline
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
-            Self::UploadTimeout => &codes::CLIENT_TIMEOUT,
+            Self::UploadTimeout | Self::DownloadTimeout => &codes::CLIENT_TIMEOUT,
             Self::Request => &codes::MALFORMED_REQUEST,
             Self::RequestBody | Self::Setup => &codes::INTERNAL,
         }
@@ -234,9 +287,12 @@ impl fmt::Display for Error {
             ErrorKind::TunnelsFull => "the upstream has as many tunnels as it may",
             ErrorKind::Connect => "no connection to the upstream",
             ErrorKind::ConnectTimeout => "connecting to the upstream took too long",
+            ErrorKind::NoDescriptors => "no file descriptor is left for a connection",
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
+            ErrorKind::ClientDeadline => "the time that the client gave was over",
             ErrorKind::UploadTimeout => "the rest of the request did not come in time",
+            ErrorKind::DownloadTimeout => "the client did not read the answer in time",
             ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",
             ErrorKind::SendTimeout => "the upstream stopped reading the request",
             ErrorKind::IdleTimeout => "the upstream paused too long within its answer",
@@ -266,6 +322,7 @@ mod tests {
     fn the_client_learns_the_code_and_when_to_come_back() {
         for (kind, code, wait) in [
             (ErrorKind::QueueFull, "OVERLOADED", true),
+            (ErrorKind::NoDescriptors, "OVERLOADED", true),
             (ErrorKind::Connect, "BAD_GATEWAY", false),
             (ErrorKind::ConnectTimeout, "GATEWAY_TIMEOUT", true),
             (ErrorKind::QueueDeadline, "GATEWAY_TIMEOUT", true),
@@ -286,6 +343,23 @@ mod tests {
         let refused = Error::new(ErrorKind::Answer).refuse(Some(Fault::TooLarge));
         assert_eq!(refused.code().name(), "BODY_TOO_LARGE");
         assert_eq!(refused.failure(), Failure::Local);
+    }
+
+    #[test]
+    fn a_connection_that_fails_for_want_of_descriptors_is_not_the_upstreams_fault() {
+        for (number, kind, failure) in [
+            (23, ErrorKind::NoDescriptors, Failure::Local),
+            (24, ErrorKind::NoDescriptors, Failure::Local),
+            (111, ErrorKind::Connect, Failure::NotSent),
+        ] {
+            // As a connector would say it: with an error of its own around the system's.
+            let cause = Error::because(ErrorKind::Setup, io::Error::from_raw_os_error(number));
+            let error = Error::of_connecting(cause);
+            assert_eq!(error.kind(), kind, "{number}");
+            assert_eq!(error.refuse(None).failure(), failure, "{number}");
+        }
+        let unknown = Error::of_connecting("no system had a part in it");
+        assert_eq!(unknown.kind(), ErrorKind::Connect);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use gw_core::Body;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
-use http::header::CONTENT_LENGTH;
-use http::{Request, Response, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -22,19 +22,18 @@ use super::framing::{frame, has_no_body, is_plain, is_well_framed, states_one_le
 use super::future::TransportFuture;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
-use super::pool::{Checkout, Connection, Pool};
+use super::pool::{Checkout, Connection, MAX_HEAD, Pool};
 use super::report::Reported;
 use super::target::InvalidHost;
 use super::telemetry::Counted;
 use super::timer::Timer;
-use super::upgrade::{Switch, switch};
+use super::upgrade::Offer;
 use super::upload::{RequestBody, Upload};
 use crate::inbound::ClientFault;
 
 /// Sends `request`, and waits for the head of its answer.
 pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> TransportFuture {
-    let mut extensions = std::mem::take(request.extensions_mut());
-    let asked = extensions.remove::<Switch>();
+    let extensions = std::mem::take(request.extensions_mut());
     let record = Record::of(&extensions).cloned();
     let mut attempts = 0;
     if let Some(record) = &record {
@@ -56,7 +55,7 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     match aim(request, client, &pool, limits, now) {
         Ok(aimed) => {
             let report = pool.watcher.watch(aimed.endpoint, now);
-            let running = Reported::new(run(pool, aimed, record, asked), report);
+            let running = Reported::new(run(pool, aimed, record), report);
             TransportFuture::new(counted.watch(running), extensions)
         }
         Err(error) => TransportFuture::new(counted.watch(ready(Err(error))), extensions),
@@ -68,11 +67,19 @@ struct Aimed {
     /// None while a connection has it.
     request: Option<Request<RequestBody>>,
     upload: Upload,
+    /// The protocol that is asked for: what the client said of it has been removed before.
+    asked: Option<HeaderValue>,
     endpoint: usize,
     limits: Limits,
     /// When the exchange began.
     began: Instant,
 }
+
+/// An answer's head over HTTP/1 and the interim answers before it may have so many bytes together.
+///
+/// Interim answers go no further, and hyper reads as many as come: without a bound an upstream could have the gateway do so
+/// until the attempt's time is over. Over HTTP/2 they cannot be seen from here, and that time is the only bound.
+const MAX_BEFORE_THE_ANSWER: u64 = 2 * MAX_HEAD as u64;
 
 /// Has the exchange.
 ///
@@ -86,7 +93,6 @@ async fn run(
     pool: Arc<Pool>,
     mut aimed: Box<Aimed>,
     record: Option<Record>,
-    asked: Option<Switch>,
 ) -> Result<Response<UpstreamBody>, Error> {
     // Read anew only after a wait: a look at the clock costs as much as some hundred instructions.
     let mut now = aimed.began;
@@ -106,10 +112,11 @@ async fn run(
         let checkout = match pool.try_checkout(aimed.endpoint, now)? {
             Some(checkout) => checkout,
             None => {
-                let checkout = timeout_at(aimed.limits.attempt_end, pool.checkout(aimed.endpoint));
+                let checkout = pool.checkout(aimed.endpoint, &aimed.limits);
+                let checkout = timeout_at(aimed.limits.attempt_end, checkout);
                 let checkout = match Box::pin(checkout).await {
                     Ok(checkout) => checkout?,
-                    Err(_) => return Err(Error::new(aimed.limits.attempt_kind)),
+                    Err(_) => return Err(Error::new(aimed.limits.connect_kind())),
                 };
                 now = Instant::now();
                 checkout
@@ -126,8 +133,11 @@ async fn run(
         watch.start_at(now);
         let outcome = match &mut connection {
             Connection::Http1(it) => {
+                it.heard.limit(MAX_BEFORE_THE_ANSWER);
                 let sending = pin!(it.sender.try_send_request(request));
-                head(sending, &aimed.upload, &aimed.limits, now, &mut it.timer).await
+                let outcome = head(sending, &aimed.upload, &aimed.limits, now, &mut it.timer).await;
+                it.heard.lift();
+                outcome
             }
             Connection::Http2(it) => {
                 let heard = it.heard();
@@ -150,7 +160,7 @@ async fn run(
                     reusable: response.version() != Version::HTTP_10,
                     slot,
                 };
-                return receive(response, lease, aimed.limits, watch, asked);
+                return receive(response, lease, aimed.limits, watch, aimed.asked.as_ref());
             }
             // A connection that was idle turned out to be closed before a byte of the request went out. Sending it
             // again is sending it once, whatever its method. This ends: each round uses up a connection that was there
@@ -192,10 +202,12 @@ fn aim(
         &body.size_hint(),
         pool.is_http2(),
     );
+    let asked = parts.headers.get(UPGRADE).cloned();
     let (body, upload) = RequestBody::new(body, now, stated, client);
     Ok(Box::new(Aimed {
         request: Some(Request::from_parts(parts, body)),
         upload,
+        asked,
         endpoint: number,
         limits,
         began: now,
@@ -256,13 +268,16 @@ async fn head(
     .await
 }
 
+/// The last of the server errors.
+const LAST_STATUS: u16 = 599;
+
 /// The answer as it leaves this module.
 fn receive(
     response: Response<Incoming>,
     mut lease: Lease,
     limits: Limits,
     watch: Stopwatch,
-    asked: Option<Switch>,
+    asked: Option<&HeaderValue>,
 ) -> Result<Response<UpstreamBody>, Error> {
     let (mut parts, incoming) = response.into_parts();
     parts.version = Version::HTTP_11;
@@ -271,8 +286,13 @@ fn receive(
         lease.reusable = false;
         // There is no body, and the exchange goes on.
         let mut response = Response::from_parts(parts, UpstreamBody::from(Bytes::new()));
-        switch(&mut response, lease, asked)?;
+        let offer = Offer::of(&mut response, lease, asked)?;
+        response.extensions_mut().insert(offer);
         return Ok(response);
+    }
+    // There is no such class (RFC 9110 section 15): it would pass for a success, and tell the client what a 5xx must not.
+    if parts.status.as_u16() > LAST_STATUS {
+        return Err(Error::because(ErrorKind::Answer, "a status beyond 599"));
     }
     // What hyper noted about the connection and the reason phrase is not for the client.
     parts.extensions.clear();

@@ -22,7 +22,7 @@ use super::hop_by_hop::{self, accepts_trailers, strip};
 use super::permit::UpstreamPermit;
 use super::target::requested_host;
 use super::transport::{Transport, erase};
-use super::upgrade::{Switch, Wanted};
+use super::upgrade::Wanted;
 use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
 use crate::config_error::ConfigError;
@@ -34,7 +34,9 @@ use crate::timeouts::PassErrorBodies;
 ///
 /// On the way in it removes what was for the client's connection, then adds what is its own: `Via`,
 /// `X-Forwarded-For`, `-Proto` and `-Host`, the request's id, and `TE: trailers` for gRPC callers over HTTP/2. What
-/// clients say in forwarding fields is dropped unless they are [trusted proxies](Self::trusted_proxies). A request
+/// clients say in forwarding fields is dropped unless they are [trusted proxies](Self::trusted_proxies). Fields that hold
+/// one address (`X-Real-IP`, `True-Client-IP` and their like) or another target (`X-Original-URL`, `X-Rewrite-URL`) are
+/// dropped whoever sent them. A request
 /// that has passed here before is refused with `LOOP_DETECTED`, CONNECT and TRACE with `METHOD_NOT_ALLOWED`;
 /// `Max-Forwards` is heeded.
 ///
@@ -280,12 +282,14 @@ impl<S> Shared<S> {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(TE, trailers);
         }
-        if let Some(wanted) = wanted {
+        if let Some(wanted) = &wanted {
             wanted.ask(parts);
-            parts.extensions.insert(Switch::new(wanted));
         }
         let pass_error_bodies = parts.extensions.get::<PassErrorBodies>().is_some();
-        let after = After { pass_error_bodies };
+        let after = After {
+            pass_error_bodies,
+            wanted: wanted.map(Box::new),
+        };
         Ok(Step::Send { upstream, after })
     }
 

@@ -13,8 +13,7 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// What only a trusted proxy may say, and `X-Real-IP`, which is dropped whoever sent it: it is not a list, so it cannot
-/// be appended to, and an upstream that reads it reads another address than the one that was counted and checked.
+/// What only a trusted proxy may say, and what is dropped whoever says it.
 pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
     [
         FORWARDED,
@@ -23,12 +22,32 @@ pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
         HOST,
         HeaderName::from_static("x-forwarded-port"),
         HeaderName::from_static("x-forwarded-prefix"),
-        X_REAL_IP,
     ]
+    .into_iter()
+    .chain(UNCHECKED.iter().cloned())
+    .collect()
+});
+
+/// Dropped whoever sent them: an upstream that reads them reads something else than the gateway has counted and checked.
+///
+/// The first ones are an address that is not a list, so that it cannot be appended to. The last two are a target, in place of
+/// the one that was routed, limited and authorized.
+static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
+    [
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "fastly-client-ip",
+        "x-original-url",
+        "x-rewrite-url",
+    ]
+    .map(HeaderName::from_static)
     .into_iter()
     .collect()
 });
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The hop from the one who called to this gateway.
 #[derive(Debug)]
@@ -46,9 +65,9 @@ pub(super) struct Hop<'a> {
 impl Hop<'_> {
     /// Drops what nobody who is trusted said.
     pub(super) fn forget_others(&self, headers: &mut HeaderMap) {
-        let said = &*SAID_BY_PROXIES;
+        let (said, unchecked) = (&*SAID_BY_PROXIES, &*UNCHECKED);
         remove_where(headers, |name| match self.trusted {
-            true => *name == X_REAL_IP,
+            true => unchecked.contains(name),
             false => said.contains(name),
         });
     }
@@ -147,7 +166,7 @@ fn value(bytes: Vec<u8>) -> Option<HeaderValue> {
 mod tests {
     use super::*;
 
-    const SAID: [(&str, &str); 8] = [
+    const SAID: [(&str, &str); 10] = [
         ("forwarded", "for=192.0.2.1"),
         ("x-forwarded-for", "192.0.2.1"),
         ("x-forwarded-for", "192.0.2.2"),
@@ -156,6 +175,8 @@ mod tests {
         ("x-forwarded-port", "443"),
         ("x-forwarded-prefix", "/x"),
         ("x-real-ip", "192.0.2.1"),
+        ("true-client-ip", "192.0.2.1"),
+        ("x-original-url", "/admin"),
     ];
 
     fn pass(hop: &Hop<'_>, said: &[(&'static str, &str)]) -> HeaderMap {
@@ -205,7 +226,9 @@ mod tests {
         assert_eq!(headers["forwarded"], format!("for=192.0.2.1, {element}"));
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "first.example");
-        assert!(!headers.contains_key("x-real-ip"));
+        for name in UNCHECKED.iter() {
+            assert!(!headers.contains_key(name), "{name}");
+        }
         assert!(!pass(&hop, &[]).contains_key("forwarded"));
     }
 

@@ -175,8 +175,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Sending { sending, after } => {
-                let response = ready!(sending.poll(cx));
-                Poll::Ready(response.map(|response| after.finish(response)))
+                let response = ready!(sending.poll(cx))?;
+                Poll::Ready(after.finish(response).map_err(|error| error.refuse(None)))
             }
             // Pending once taken: a future must not be polled after it was ready.
             StateProj::Decided { outcome } => match outcome.take() {

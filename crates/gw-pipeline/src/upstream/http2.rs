@@ -134,13 +134,13 @@ impl Shared {
 
 impl Http2 {
     /// To be compared with later: see [`retire_if_silent`](Self::retire_if_silent).
-    pub(super) fn heard(&self) -> u32 {
+    pub(super) fn heard(&self) -> u64 {
         self.heard.count()
     }
 
     /// An exchange has waited in vain: if nothing at all has come since, the peer may be gone without a word, and the
     /// next exchange gets another connection.
-    pub(super) fn retire_if_silent(&self, since: u32) {
+    pub(super) fn retire_if_silent(&self, since: u64) {
         if self.heard.count() == since {
             self.usage.retire();
         }

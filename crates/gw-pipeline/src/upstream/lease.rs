@@ -122,6 +122,12 @@ impl Stopwatch {
         }
     }
 
+    /// For how long the upstream was waited for until `now`.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        let current = self.since.map(|since| now.saturating_duration_since(since));
+        self.waited.unwrap_or_default() + current.unwrap_or_default()
+    }
+
     /// Something came.
     pub(super) fn stop(&mut self) {
         if let Some(since) = self.since.take() {
@@ -186,8 +192,10 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
             watch.start();
             tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(watch.waited(Instant::now()), Duration::from_secs(2));
             watch.stop();
             tokio::time::advance(Duration::from_secs(60)).await;
+            assert_eq!(watch.waited(Instant::now()), Duration::from_secs(2));
         }
         let waited = record.exchange().upstream_time;
         assert_eq!(waited, Some(Duration::from_secs(4)));

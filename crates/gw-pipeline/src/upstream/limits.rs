@@ -18,6 +18,8 @@ pub(super) struct Limits {
     pub(super) attempt_kind: ErrorKind,
     /// The end of the answer must be there.
     pub(super) deadline: Option<Instant>,
+    /// What it is that has passed then.
+    pub(super) deadline_kind: ErrorKind,
     first_byte: Duration,
     send: Duration,
     idle: Duration,
@@ -31,15 +33,20 @@ impl Limits {
         send: Duration,
     ) -> Self {
         let attempt_end = later(now, timeouts.attempt);
+        let deadline_kind = match deadline {
+            Some(deadline) if deadline.is_by_client() => ErrorKind::ClientDeadline,
+            _ => ErrorKind::DeadlinePassed,
+        };
         let deadline = deadline.map(Deadline::instant);
         let (attempt_end, attempt_kind) = match deadline {
-            Some(deadline) if deadline < attempt_end => (deadline, ErrorKind::DeadlinePassed),
+            Some(deadline) if deadline < attempt_end => (deadline, deadline_kind),
             _ => (attempt_end, ErrorKind::AttemptTimeout),
         };
         Self {
             attempt_end,
             attempt_kind,
             deadline,
+            deadline_kind,
             first_byte: timeouts.first_byte,
             send,
             idle: timeouts.idle,
@@ -50,11 +57,21 @@ impl Limits {
     pub(super) fn queue_due(&self, queue_end: Instant) -> (Instant, ErrorKind) {
         match self.attempt_kind {
             // The time is the client's: there is no use in its coming back with the same.
-            ErrorKind::DeadlinePassed if self.attempt_end <= queue_end => {
+            ErrorKind::DeadlinePassed | ErrorKind::ClientDeadline
+                if self.attempt_end <= queue_end =>
+            {
                 (self.attempt_end, ErrorKind::QueueDeadline)
             }
             // No attempt has been made yet, so nothing is said about the upstream.
             _ => (self.attempt_end.min(queue_end), ErrorKind::QueueTimeout),
+        }
+    }
+
+    /// What it is called that the time is over before there is a connection. Nothing has been sent by then.
+    pub(super) fn connect_kind(&self) -> ErrorKind {
+        match self.attempt_kind {
+            ErrorKind::AttemptTimeout => ErrorKind::ConnectTimeout,
+            kind => kind,
         }
     }
 
@@ -64,23 +81,41 @@ impl Limits {
             Progress::Sent(at) => (later(at, self.first_byte), ErrorKind::FirstByteTimeout),
             Progress::Unread(since) => (later(since, self.send), ErrorKind::SendTimeout),
             // Nothing is overdue. A piece handed over from now on is not before that instant.
-            Progress::Waiting => (later(now, self.send), ErrorKind::SendTimeout),
+            Progress::Waiting(_) => (later(now, self.send), ErrorKind::SendTimeout),
         };
         match progress {
             _ if due < self.attempt_end => (due, kind),
             // The upstream waits for the client as well.
-            Progress::Waiting => (self.attempt_end, ErrorKind::UploadTimeout),
+            Progress::Waiting(_) => (self.attempt_end, ErrorKind::UploadTimeout),
             Progress::Sent(_) | Progress::Unread(_) => (self.attempt_end, self.attempt_kind),
         }
     }
 
     /// When a body that has been waited for since `since` is overdue, and why.
-    pub(super) fn body_due(&self, since: Instant) -> (Instant, ErrorKind) {
-        let due = later(since, self.idle);
+    ///
+    /// An upstream that answers while it reads cannot go on before the client does. So a request that is still on its way
+    /// breaks the gap with each piece, and while the client is waited for it is the client that is late. That an upstream
+    /// could have answered without the rest cannot be told from here: it gets the benefit of the doubt.
+    pub(super) fn body_due(&self, since: Instant, progress: Progress) -> (Instant, ErrorKind) {
+        let (moved, blamed) = match progress {
+            Progress::Waiting(at) => (at, Some(ErrorKind::UploadTimeout)),
+            Progress::Sent(at) | Progress::Unread(at) => (at, None),
+        };
+        let due = later(since.max(moved), self.idle);
         match self.deadline {
-            Some(deadline) if deadline <= due => (deadline, ErrorKind::DeadlinePassed),
-            _ => (due, ErrorKind::IdleTimeout),
+            Some(deadline) if deadline <= due => {
+                (deadline, blamed.unwrap_or(self.deadline_kind))
+            }
+            _ => (due, blamed.unwrap_or(ErrorKind::IdleTimeout)),
         }
+    }
+}
+
+/// What it is called that the deadline has passed within an answer: whoever was waited for longer has used up the time.
+pub(super) fn deadline_kind(upstream: Duration, client: Duration) -> ErrorKind {
+    match client > upstream {
+        true => ErrorKind::DownloadTimeout,
+        false => ErrorKind::DeadlinePassed,
     }
 }
 
@@ -92,6 +127,8 @@ pub(super) fn later(now: Instant, wait: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use gw_core::attempt::Failure;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -112,8 +149,28 @@ mod tests {
         let limits = limits(now, Some(6 * SECOND));
         assert_eq!(limits.attempt_end, now + 6 * SECOND);
         assert_eq!(limits.attempt_kind, ErrorKind::DeadlinePassed);
+        assert_eq!(limits.connect_kind(), ErrorKind::DeadlinePassed);
         let limits = self::limits(now, Some(60 * SECOND));
         assert_eq!(limits.attempt_kind, ErrorKind::AttemptTimeout);
+        assert_eq!(limits.connect_kind(), ErrorKind::ConnectTimeout);
+    }
+
+    #[test]
+    fn a_client_that_gives_little_time_does_not_blame_the_upstream() {
+        let now = Instant::now();
+        let timeouts = Timeouts {
+            attempt: 10 * SECOND,
+            first_byte: 8 * SECOND,
+            idle: 9 * SECOND,
+        };
+        let deadline = Deadline::at(now + SECOND).by_client();
+        let limits = Limits::new(now, timeouts, Some(deadline), 2 * SECOND);
+        let due = (now + SECOND, ErrorKind::ClientDeadline);
+        assert_eq!(limits.head_due(Progress::Sent(now), now), due);
+        assert_eq!(limits.body_due(now, Progress::Sent(now)), due);
+        assert_eq!(due.1.failure(), Failure::Local);
+        let queued = limits.queue_due(now + 2 * SECOND);
+        assert_eq!(queued.1, ErrorKind::QueueDeadline);
     }
 
     #[test]
@@ -130,9 +187,9 @@ mod tests {
             due(Progress::Unread(start)),
             (start + 2 * SECOND, ErrorKind::SendTimeout)
         );
-        assert_eq!(due(Progress::Waiting).0, now + 2 * SECOND);
+        assert_eq!(due(Progress::Waiting(start)).0, now + 2 * SECOND);
         assert_eq!(
-            limits.head_due(Progress::Waiting, start + 9 * SECOND),
+            limits.head_due(Progress::Waiting(start), start + 9 * SECOND),
             (start + 10 * SECOND, ErrorKind::UploadTimeout)
         );
         // Sent late: what is left of the attempt is less than the wait for the first byte.
@@ -159,14 +216,35 @@ mod tests {
     fn a_body_ends_with_its_exchange() {
         let now = Instant::now();
         let limits = limits(now, Some(5 * SECOND));
-        assert_eq!(
-            limits.body_due(now),
-            (now + 3 * SECOND, ErrorKind::IdleTimeout)
-        );
-        assert_eq!(
-            limits.body_due(now + 4 * SECOND),
-            (now + 5 * SECOND, ErrorKind::DeadlinePassed)
-        );
+        let due = |since| limits.body_due(since, Progress::Sent(now));
+        assert_eq!(due(now), (now + 3 * SECOND, ErrorKind::IdleTimeout));
+        let end = (now + 5 * SECOND, ErrorKind::DeadlinePassed);
+        assert_eq!(due(now + 4 * SECOND), end);
+    }
+
+    #[test]
+    fn a_gap_while_the_request_comes_is_not_the_upstreams() {
+        let now = Instant::now();
+        let limits = limits(now, Some(20 * SECOND));
+        let due = |progress| limits.body_due(now + SECOND, progress);
+        let idle = |after| (now + after * SECOND, ErrorKind::IdleTimeout);
+        assert_eq!(due(Progress::Unread(now)), idle(4));
+        // Each piece of the request breaks the gap,
+        assert_eq!(due(Progress::Unread(now + 6 * SECOND)), idle(9));
+        assert_eq!(due(Progress::Sent(now + 7 * SECOND)), idle(10));
+        // and what is missing is the client's.
+        let upload = |after| (now + after * SECOND, ErrorKind::UploadTimeout);
+        assert_eq!(due(Progress::Waiting(now)), upload(4));
+        assert_eq!(due(Progress::Waiting(now + 6 * SECOND)), upload(9));
+        assert_eq!(due(Progress::Waiting(now + 19 * SECOND)), upload(20));
+    }
+
+    #[test]
+    fn who_took_longer_has_used_up_the_time() {
+        let kind = |upstream, client| deadline_kind(upstream * SECOND, client * SECOND);
+        assert_eq!(kind(1, 29), ErrorKind::DownloadTimeout);
+        assert_eq!(kind(29, 1), ErrorKind::DeadlinePassed);
+        assert_eq!(kind(15, 15), ErrorKind::DeadlinePassed);
     }
 
     #[test]

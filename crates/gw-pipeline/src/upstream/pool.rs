@@ -7,7 +7,7 @@ use std::time::Duration;
 use gw_core::context::UpstreamName;
 use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service as _;
@@ -16,7 +16,7 @@ use super::config::{Protocol, Settings};
 use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, Origin};
 use super::http2::{Http2, Places, Shared};
-use super::limits::later;
+use super::limits::{Limits, later};
 use super::report::Watcher;
 use super::slots::Slots;
 use super::socket::{Socket, SocketPermit, Sockets};
@@ -27,7 +27,7 @@ use super::timer::Timer;
 use super::usage::{Usage, drive};
 
 /// The head of an answer may have so many bytes, its fields together over HTTP/2.
-const MAX_HEAD: u32 = 64 * 1024;
+pub(super) const MAX_HEAD: u32 = 64 * 1024;
 
 /// How long an exchange that finds no other connection waits for one whose last request is still on its way.
 const UNFINISHED: Duration = Duration::from_millis(100);
@@ -158,19 +158,25 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Dropping the future closes what it has opened so far.
-    pub(super) async fn checkout(self: &Arc<Self>, endpoint: usize) -> Result<Checkout, Error> {
+    pub(super) async fn checkout(
+        self: &Arc<Self>,
+        endpoint: usize,
+        limits: &Limits,
+    ) -> Result<Checkout, Error> {
         let (handle, origin) = origin(endpoint)?;
         if self.is_http2() {
             let place = self.places.of(origin);
             let (share, reused) = place
-                .share(&self.sockets, || self.connect_http2(&handle, endpoint))
+                .share(&self.sockets, || {
+                    self.connect_http2(&handle, endpoint, limits)
+                })
                 .await?;
             return Ok(Checkout {
                 connection: Connection::Http2(share),
                 reused,
             });
         }
-        let (connection, reused) = self.wait_http1(&handle, origin).await?;
+        let (connection, reused) = self.wait_http1(&handle, origin, limits).await?;
         Ok(Checkout {
             connection: Connection::Http1(connection),
             reused,
@@ -186,6 +192,7 @@ impl Pool {
         self: &Arc<Self>,
         handle: &Handle,
         origin: Origin,
+        limits: &Limits,
     ) -> Result<(Box<Http1>, bool), Error> {
         loop {
             if let Some(ready) = self.idle.take_ready(origin, Instant::now()) {
@@ -202,7 +209,7 @@ impl Pool {
                         }
                     }
                     self.idle.close_oldest();
-                    self.socket_permit().await?
+                    self.socket_permit(limits).await?
                 }
             };
             let connection = self.connect_http1(handle, origin, permit).await?;
@@ -210,11 +217,12 @@ impl Pool {
         }
     }
 
-    async fn socket_permit(&self) -> Result<SocketPermit, Error> {
-        let end = later(Instant::now(), self.settings.pool.queue_timeout);
+    /// The wait for room is one in the queue: whatever ends it says nothing about the upstream.
+    async fn socket_permit(&self, limits: &Limits) -> Result<SocketPermit, Error> {
+        let (end, kind) = limits.queue_due(later(Instant::now(), self.settings.pool.queue_timeout));
         match timeout_at(end, self.sockets.permit()).await {
             Ok(permit) => permit.map_err(|closed| Error::because(ErrorKind::Setup, closed)),
-            Err(_) => Err(Error::new(ErrorKind::QueueTimeout)),
+            Err(_) => Err(Error::new(kind)),
         }
     }
 
@@ -226,13 +234,13 @@ impl Pool {
     ) -> Result<Box<Http1>, Error> {
         let connecting = async {
             let socket = self.connect(origin.endpoint, permit).await?;
-            let doubt = socket.doubt();
-            match self.http1.handshake(socket).await {
-                Ok((sender, connection)) => Ok((sender, connection, doubt)),
+            let (doubt, heard) = (socket.doubt(), socket.heard());
+            match self.http1.handshake(TokioIo::new(socket)).await {
+                Ok((sender, connection)) => Ok((sender, connection, doubt, heard)),
                 Err(error) => Err(Error::because(ErrorKind::Connect, error)),
             }
         };
-        let (sender, connection, doubt) = self.in_time(connecting).await?;
+        let (sender, connection, doubt, heard) = self.in_time(connecting).await?;
         let now = Instant::now();
         let usage = Arc::new(Usage::new(now));
         let idle_timeout = self.settings.pool.idle_timeout;
@@ -248,20 +256,26 @@ impl Pool {
             origin,
             usage,
             doubt,
+            heard,
             timer: Timer::default(),
             served: 0,
             idle_since: now,
         }))
     }
 
-    async fn connect_http2(&self, handle: &Handle, endpoint: usize) -> Result<Shared, Error> {
-        let permit = self.socket_permit().await?;
+    async fn connect_http2(
+        &self,
+        handle: &Handle,
+        endpoint: usize,
+        limits: &Limits,
+    ) -> Result<Shared, Error> {
+        let permit = self.socket_permit(limits).await?;
         let tasks = Tasks::default();
         let connecting = async {
             let socket = self.connect(endpoint, permit).await?;
             let heard = socket.heard();
-            let handshake = self.http2(tasks.clone()).handshake(socket).await;
-            match handshake {
+            let http2 = self.http2(tasks.clone());
+            match http2.handshake(TokioIo::new(socket)).await {
                 Ok((sender, connection)) => Ok((sender, connection, heard)),
                 Err(error) => Err(Error::because(ErrorKind::Connect, error)),
             }
@@ -300,8 +314,8 @@ impl Pool {
         // The connector is always ready; a clone is a reference count.
         let connecting = self.connector.clone().call(endpoint.uri.clone());
         match connecting.await {
-            Ok(io) => Ok(Socket::new(io, permit)),
-            Err(error) => Err(Error::because(ErrorKind::Connect, error)),
+            Ok(io) => Ok(Socket::new(io.into_inner(), permit)),
+            Err(error) => Err(Error::of_connecting(error)),
         }
     }
 
@@ -329,4 +343,31 @@ fn origin(endpoint: usize) -> Result<(Handle, Origin), Error> {
     let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
     let runtime = handle.id();
     Ok((handle, Origin { runtime, endpoint }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::timeouts::Timeouts;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_to_connect_does_not_blame_the_upstream() {
+        // Story: an attempt whose time was over before a socket came free counted as a failure of the upstream's.
+        let name = UpstreamName::new("full");
+        let settings = Settings::default();
+        let pool = Pool::new(name, Vec::new(), settings, Watcher::default());
+        let held: Vec<_> = std::iter::from_fn(|| pool.sockets.try_permit()).collect();
+        assert_eq!(held.len(), pool.settings.pool.max_connections);
+        let begun = Instant::now();
+        let attempt = Duration::from_millis(10);
+        let timeouts = Timeouts {
+            attempt,
+            ..Timeouts::default()
+        };
+        let limits = Limits::new(begun, timeouts, None, Duration::from_secs(10));
+        let error = pool.socket_permit(&limits).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QueueTimeout);
+        assert_eq!(begun.elapsed(), attempt);
+    }
 }

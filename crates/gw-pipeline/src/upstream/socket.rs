@@ -4,12 +4,11 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
@@ -32,7 +31,7 @@ pub(super) struct SocketPermit {
 #[derive(Debug)]
 pub(super) struct Socket {
     // Declared before the permit, so that the socket is closed when the next one may be opened.
-    io: TokioIo<TcpStream>,
+    io: TcpStream,
     doubt: Doubt,
     heard: Heard,
     _permit: SocketPermit,
@@ -59,20 +58,50 @@ impl Doubt {
     }
 }
 
-/// How often something has come from the peer, whatever it was. Clones are the same count.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Heard(Arc<AtomicU32>);
+/// How many bytes have come from the peer, and how many may. Clones are the same count.
+#[derive(Debug, Clone)]
+pub(super) struct Heard(Arc<Bytes>);
+
+/// Relaxed all through, and no read-modify-write: only the socket counts, and only who has the connection sets the bound. A
+/// request goes to the connection's task through a channel, and its answer comes back through one, which orders the two.
+#[derive(Debug)]
+struct Bytes {
+    come: AtomicU64,
+    most: AtomicU64,
+}
 
 impl Heard {
-    /// The count so far. It wraps; two that are equal tell that nothing came in between.
-    pub(super) fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+    fn new() -> Self {
+        Self(Arc::new(Bytes {
+            come: AtomicU64::new(0),
+            most: AtomicU64::new(u64::MAX),
+        }))
     }
 
-    /// Relaxed, and no read-modify-write: only the socket counts.
-    fn note(&self) {
-        self.0
-            .store(self.count().wrapping_add(1), Ordering::Relaxed);
+    /// The count so far. Two that are equal tell that nothing came in between.
+    pub(super) fn count(&self) -> u64 {
+        self.0.come.load(Ordering::Relaxed)
+    }
+
+    /// From now on no more is read than `bytes` and what comes together with the last of them: more than that is an error.
+    pub(super) fn limit(&self, bytes: u64) {
+        let most = self.count().saturating_add(bytes);
+        self.0.most.store(most, Ordering::Relaxed);
+    }
+
+    /// As much may come as likes.
+    pub(super) fn lift(&self) {
+        self.0.most.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.count() >= self.0.most.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let come = self.count().wrapping_add(bytes);
+        self.0.come.store(come, Ordering::Relaxed);
     }
 }
 
@@ -105,11 +134,11 @@ impl Sockets {
 }
 
 impl Socket {
-    pub(super) fn new(io: TokioIo<TcpStream>, permit: SocketPermit) -> Self {
+    pub(super) fn new(io: TcpStream, permit: SocketPermit) -> Self {
         Self {
             io,
             doubt: Doubt::default(),
-            heard: Heard::default(),
+            heard: Heard::new(),
             _permit: permit,
         }
     }
@@ -124,20 +153,25 @@ impl Socket {
 
     /// Whether the peer has closed, or sent something unasked. Asks the system without taking anything from the socket.
     fn is_spoilt(&self) -> bool {
-        let peeked = SockRef::from(self.io.inner()).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = SockRef::from(&self.io).peek(&mut [MaybeUninit::uninit()]);
         !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
-impl Read for Socket {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.heard.is_too_much() {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "too much before the answer");
+            return Poll::Ready(Err(error));
+        }
+        let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() {
-            self.heard.note();
+            self.heard.note(buf.filled().len().saturating_sub(before));
         } else if self.doubt.settle() && self.is_spoilt() {
             // Nothing was put into the buffer: the end of file.
             return Poll::Ready(Ok(()));
@@ -146,7 +180,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,6 +206,6 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_write_pieces(self.io.inner_mut(), cx, bufs)
+        poll_write_pieces(&mut self.io, cx, bufs)
     }
 }

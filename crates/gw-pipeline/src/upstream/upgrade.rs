@@ -78,64 +78,88 @@ fn is(protocol: &[u8], allowed: &str) -> bool {
     protocol.eq_ignore_ascii_case(allowed.as_bytes())
 }
 
-/// A [`Wanted`] on its way to the connection that may switch. Clones share it: each attempt may be the one.
+/// The upstream's side of a switch, on its way back to the request that asked for it.
+///
+/// It is in the extensions of a 101. The client's side stays with [`Forward`](super::Forward), which joins the two: of the
+/// requests that layers make of one, copies to look at and attempts that come too late among them, only the one whose answer
+/// goes to the client can switch. Where an answer ends otherwise, its connection is closed with it.
 #[derive(Clone)]
-pub(super) struct Switch(Arc<Mutex<Option<Wanted>>>);
+pub(super) struct Offer(Arc<Mutex<Option<Offered>>>);
 
-impl Switch {
-    pub(super) fn new(wanted: Wanted) -> Self {
-        Self(Arc::new(Mutex::new(Some(wanted))))
+struct Offered {
+    upstream: OnUpgrade,
+    lease: Lease,
+    protocol: HeaderValue,
+}
+
+impl Offer {
+    /// What a 101 offers, behind which hyper has its connection.
+    ///
+    /// # Errors
+    ///
+    /// The request has not `asked`, or for another protocol than the answer names.
+    pub(super) fn of<B>(
+        response: &mut Response<B>,
+        lease: Lease,
+        asked: Option<&HeaderValue>,
+    ) -> Result<Self, Error> {
+        let mut named = response.headers().get_all(UPGRADE).iter();
+        let (Some(asked), Some(protocol), None) = (asked, named.next(), named.next()) else {
+            return Err(unrequested());
+        };
+        if !is_same(protocol, asked) {
+            return Err(unrequested());
+        }
+        let protocol = protocol.clone();
+        let upstream = response.extensions_mut().remove::<OnUpgrade>();
+        let offered = Offered {
+            upstream: upstream.ok_or_else(unrequested)?,
+            lease,
+            protocol,
+        };
+        Ok(Self(Arc::new(Mutex::new(Some(offered)))))
     }
 
-    fn take(&self) -> Option<Wanted> {
-        let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.take()
+    fn take(&self) -> Option<Offered> {
+        let mut offered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        offered.take()
     }
 }
 
-impl fmt::Debug for Switch {
+impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switch").finish_non_exhaustive()
+        f.debug_struct("Offer").finish_non_exhaustive()
     }
 }
 
-/// In the extensions of a 101 behind which there is a tunnel: the protocol that it names, to be told to the client.
-#[derive(Debug, Clone)]
-pub(super) struct Switched(pub(super) HeaderValue);
-
-/// What follows a 101: a tunnel, if it was asked for.
+/// Opens the tunnel behind a 101. Returns the protocol that it speaks, for the client.
 ///
 /// # Errors
 ///
-/// It was not, or the answer names another protocol.
-pub(super) fn switch<B>(
-    response: &mut Response<B>,
-    lease: Lease,
-    asked: Option<Switch>,
-) -> Result<(), Error> {
-    let unrequested = || Error::new(ErrorKind::UnrequestedUpgrade);
-    let wanted = asked.and_then(|asked| asked.take());
-    let wanted = wanted.ok_or_else(unrequested)?;
-    let mut named = response.headers().get_all(UPGRADE).iter();
-    let (Some(protocol), None) = (named.next(), named.next()) else {
+/// Nobody asked for it, or nobody has offered it: a layer on the way has changed the request or made the answer up.
+pub(super) fn switch(
+    wanted: Option<Box<Wanted>>,
+    offer: Option<Offer>,
+) -> Result<HeaderValue, Error> {
+    let offered = offer.and_then(|offer| offer.take());
+    let (Some(wanted), Some(offered)) = (wanted, offered) else {
         return Err(unrequested());
     };
-    if !protocol
-        .as_bytes()
-        .eq_ignore_ascii_case(wanted.protocol.as_bytes())
-    {
+    if !is_same(&offered.protocol, &wanted.protocol) {
         return Err(unrequested());
     }
-    let switched = Switched(protocol.clone());
-    let upstream = response.extensions_mut().remove::<OnUpgrade>();
-    let upstream = upstream.ok_or_else(unrequested)?;
     let handle = Handle::try_current().map_err(|e| Error::because(ErrorKind::Setup, e))?;
     let Wanted {
         client,
         extensions,
         place,
         ..
-    } = wanted;
+    } = *wanted;
+    let Offered {
+        upstream,
+        lease,
+        protocol,
+    } = offered;
     let tunnel = Tunnel {
         client,
         upstream,
@@ -144,6 +168,13 @@ pub(super) fn switch<B>(
         extensions,
     };
     handle.spawn(tunnel.run());
-    response.extensions_mut().insert(switched);
-    Ok(())
+    Ok(protocol)
+}
+
+fn is_same(protocol: &HeaderValue, other: &HeaderValue) -> bool {
+    protocol.as_bytes().eq_ignore_ascii_case(other.as_bytes())
+}
+
+const fn unrequested() -> Error {
+    Error::new(ErrorKind::UnrequestedUpgrade)
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
 use super::stated::Stated;
-use crate::inbound::ClientFault;
+use crate::inbound::{ClientFault, Fault};
 use crate::waker::{remember, wake};
 
 /// The body of a request as the connection sees it.
@@ -40,8 +40,8 @@ pub(super) enum Progress {
     Sent(Instant),
     /// The connection has had no room for more since then.
     Unread(Instant),
-    /// The connection has room, the client has not sent more.
-    Waiting,
+    /// The connection has room, and the client has not sent more since it sent what was handed over then.
+    Waiting(Instant),
 }
 
 /// How the upload of a body has ended.
@@ -125,6 +125,11 @@ impl Upload {
         fault
     }
 
+    /// What was noted of the client's fault in a body that has failed.
+    pub(super) fn client_fault(&self) -> Option<Fault> {
+        self.0.as_deref()?.client_fault()
+    }
+
     /// How it has ended, if it has.
     pub(super) fn ended(&self) -> Option<Ended> {
         match &self.0 {
@@ -168,7 +173,7 @@ impl State {
         match self.progress {
             _ if self.failed => Some(Ended::Failed),
             Progress::Sent(_) => Some(Ended::Sent),
-            Progress::Unread(_) | Progress::Waiting => None,
+            Progress::Unread(_) | Progress::Waiting(_) => None,
         }
     }
 }
@@ -181,8 +186,8 @@ impl Shared {
 
     fn asked_for_more(&self) {
         let mut state = self.lock();
-        if !matches!(state.progress, Progress::Sent(_)) {
-            state.progress = Progress::Waiting;
+        if let Progress::Unread(since) = state.progress {
+            state.progress = Progress::Waiting(since);
         }
     }
 
@@ -203,8 +208,7 @@ impl Shared {
     }
 
     fn fail(&self, error: BoxError) {
-        let noted = self.client.as_ref().and_then(ClientFault::get);
-        let kind = if noted.is_some() || is_from_the_client(&*error) {
+        let kind = if self.client_fault().is_some() || is_from_the_client(&*error) {
             ErrorKind::Request
         } else {
             ErrorKind::RequestBody
@@ -216,6 +220,10 @@ impl Shared {
             state.exchange.take()
         };
         wake(waker);
+    }
+
+    fn client_fault(&self) -> Option<Fault> {
+        self.client.as_ref()?.get()
     }
 
     fn has_failed(&self) -> bool {
@@ -340,9 +348,9 @@ mod tests {
         assert_eq!(upload.progress(start), Progress::Unread(start));
         // The upstream has read what it was given and asks for more: now the client is waited for.
         assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
-        assert_eq!(upload.progress(start), Progress::Waiting);
-        handle.resume();
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(upload.progress(start), Progress::Waiting(start));
+        handle.resume();
         body.frame().await.unwrap().unwrap();
         assert_eq!(upload.progress(start), Progress::Unread(Instant::now()));
         drop(body);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
+use gw_core::record::Record;
 use gw_pipeline::Timeouts;
 use gw_pipeline::inbound::{ClientFault, Fault};
 use gw_pipeline::upstream::ErrorKind;
@@ -134,9 +136,9 @@ async fn a_body_that_fails_within_its_answer_ends_the_answer() {
         idle: Duration::from_secs(3600),
         ..Timeouts::default()
     };
-    for (fault, kind) in [
-        (Some(Fault::TooSlow), ErrorKind::Request),
-        (None, ErrorKind::RequestBody),
+    for (fault, kind, code) in [
+        (Some(Fault::TooSlow), ErrorKind::Request, "CLIENT_TIMEOUT"),
+        (None, ErrorKind::RequestBody, "INTERNAL"),
     ] {
         let gate = Gate::new();
         let reply = Reply::ok()
@@ -150,6 +152,8 @@ async fn a_body_that_fails_within_its_answer_ends_the_answer() {
         let note = ClientFault::default();
         faulty.extensions_mut().insert(note.clone());
         faulty.extensions_mut().insert(patient);
+        let record = Record::default();
+        faulty.extensions_mut().insert(record.clone());
         let response = send(&forward(&gateway), faulty).await.unwrap();
         handle.held().await;
         if let Some(fault) = fault {
@@ -157,7 +161,9 @@ async fn a_body_that_fails_within_its_answer_ends_the_answer() {
         }
         handle.resume();
         let collecting = gw_testkit::within("the answer to end", response.into_body().collect());
-        assert_eq!(collecting.await.unwrap_err().kind(), kind);
+        let error = collecting.await.unwrap_err();
+        assert_eq!((error.kind(), blamed(&error)), (kind, Some(Failure::Local)));
+        assert_eq!(record.exchange().code.unwrap().name(), code);
         // The connection is of no use any more: the request on it never ends.
         is_quiet(&gateway).await;
         upstream.ended(1).await;

@@ -51,6 +51,14 @@ fn bad_heads() -> Vec<(&'static str, Reply)> {
             "a bad status",
             Reply::raw("HTTP/1.1 2000 OK\r\ncontent-length: 0\r\n\r\n"),
         ),
+        (
+            "a status of no class",
+            Reply::raw("HTTP/1.1 600 OK\r\ncontent-length: 6\r\n\r\nsecret"),
+        ),
+        (
+            "the last status",
+            Reply::raw("HTTP/1.1 999 OK\r\ncontent-length: 6\r\n\r\nsecret"),
+        ),
         ("http/2", Reply::raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")),
     ]
 }
@@ -179,6 +187,29 @@ async fn interim_answers_are_left_out() {
         fetch(&forward(&plain(&upstream)), get("/")).await,
         (200, "ok".to_owned())
     );
+}
+
+/// Story: an upstream that never came to its answer could have the gateway read interim answers until the attempt's time was
+/// over, as fast as they came.
+#[tokio::test]
+async fn interim_answers_are_bounded() {
+    let early = |count| {
+        let link = [("link", "</style.css>; rel=preload")];
+        Reply::ok().body("ok").interims(count, 103, link)
+    };
+    let upstream = Upstream::start(always(early(10_000))).await;
+    let gateway = plain(&upstream);
+    let refusal = refused(&forward(&gateway), get("/")).await;
+    assert_eq!(refusal, ("BAD_GATEWAY", ErrorKind::Answer));
+    is_quiet(&gateway).await;
+    // The bound is anew for each request, and does not count what comes behind the head.
+    let some = early(200).large_head(48).body(vec![b'x'; 1 << 20]);
+    let upstream = Upstream::start(always(some)).await;
+    let forward = forward(&plain(&upstream));
+    for _ in 0..3 {
+        assert_eq!(fetch(&forward, get("/")).await.1.len(), 1 << 20);
+    }
+    assert_eq!(upstream.connections().total, 1);
 }
 
 #[tokio::test]

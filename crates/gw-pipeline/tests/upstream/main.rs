@@ -10,6 +10,7 @@
 )]
 
 mod bodies;
+mod descriptors;
 mod faults;
 mod fields;
 mod http2;

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use gw_core::attempt::Failure;
 use gw_core::context::{PeerAddr, UpstreamName};
 use gw_core::{Body, BoxError, Rejection};
 use gw_pipeline::outbound::AnswerLayer;
@@ -18,7 +19,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tower::{Layer as _, Service as _, ServiceExt as _};
+use tower::{Layer as _, Service, ServiceExt as _};
 
 pub(crate) const NAME: &str = "orders";
 
@@ -102,8 +103,24 @@ pub(crate) fn kind(rejection: &Rejection) -> ErrorKind {
         .kind()
 }
 
+/// Whom an error in a body blames: the failure of the refusal among its sources, if there is one.
+pub(crate) fn blamed(error: &Error) -> Option<Failure> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(rejection) = error.downcast_ref::<Rejection>() {
+            return Some(rejection.failure());
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Waits until a condition over an upstream's snapshot holds. It is no part of what a test measures.
-pub(crate) async fn until(what: &str, upstream: &Upstream, so: impl Fn(&Upstream) -> bool) {
+pub(crate) async fn until<S>(
+    what: &str,
+    upstream: &Upstream<S>,
+    so: impl Fn(&Upstream<S>) -> bool,
+) {
     let polling = async {
         while !so(upstream) {
             tokio::task::yield_now().await;
@@ -120,6 +137,25 @@ pub(crate) async fn is_quiet(upstream: &Upstream) {
     .await;
 }
 
+/// An upstream's layers, as a server needs them.
+pub(crate) trait Stack:
+    Service<Request<Body>, Response = Response<UpstreamBody>, Error = Rejection, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Stack for S where
+    S: Service<Request<Body>, Response = Response<UpstreamBody>, Error = Rejection, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// A hyper server with the answer stage in front of a `Forward`, as a gateway has it.
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -128,13 +164,13 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn start(forward: Forward) -> Self {
+    pub(crate) async fn start(forward: Forward<impl Stack>) -> Self {
         Self::start_with(forward, |_| {}).await
     }
 
     /// With `stage` applied to each request.
     pub(crate) async fn start_with(
-        forward: Forward,
+        forward: Forward<impl Stack>,
         stage: impl Fn(&mut Request<Incoming>) + Clone + Send + Sync + 'static,
     ) -> Self {
         Self::serve(
@@ -146,7 +182,7 @@ impl Front {
 
     pub(crate) fn serve(
         listener: TcpListener,
-        forward: Forward,
+        forward: Forward<impl Stack>,
         stage: impl Fn(&mut Request<Incoming>) + Clone + Send + Sync + 'static,
     ) -> Self {
         let addr = listener.local_addr().unwrap();

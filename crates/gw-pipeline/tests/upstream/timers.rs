@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_pipeline::Timeouts;
@@ -70,7 +71,7 @@ async fn the_attempt_of_a_client_that_sends_slowly() {
         let rejection = send(&forward(&gateway), request).await.unwrap_err();
         assert_eq!(rejection.code().name(), "CLIENT_TIMEOUT");
         assert_eq!(kind(&rejection), ErrorKind::UploadTimeout);
-        assert_eq!(rejection.failure(), gw_core::attempt::Failure::Local);
+        assert_eq!(rejection.failure(), Failure::Local);
         is_quiet(&gateway).await;
     }
 }
@@ -129,6 +130,17 @@ async fn a_connection_that_is_not_made() {
     let refusal = refused(&forward(&gateway), get("/")).await;
     assert_eq!(refusal, ("GATEWAY_TIMEOUT", ErrorKind::ConnectTimeout));
     is_quiet(&gateway).await;
+    // Story: when it was the attempt that ended first, the request counted as one that might have been sent.
+    let gateway = builder(addr).build().unwrap();
+    let mut hasty = get("/");
+    hasty.extensions_mut().insert(Timeouts {
+        attempt: SHORT,
+        ..Timeouts::default()
+    });
+    let rejection = send(&forward(&gateway), hasty).await.unwrap_err();
+    assert_eq!(kind(&rejection), ErrorKind::ConnectTimeout);
+    assert_eq!(rejection.failure(), Failure::NotSent);
+    is_quiet(&gateway).await;
 }
 
 #[tokio::test]
@@ -159,12 +171,12 @@ async fn an_answer_that_is_there_beats_a_timer_that_fires_with_it() {
     assert_eq!(text(sending.await.unwrap()).await, "ok");
 }
 
-/// The error that the body ends with.
+/// The error that the body ends with, the code that an observer learns, and whom the error blames but the upstream.
 async fn body_error(
     gateway: &Gateway,
     idle: Duration,
     mut request: http::Request<gw_core::Body>,
-) -> ErrorKind {
+) -> (ErrorKind, &'static str, Option<Failure>) {
     let timeouts = Timeouts {
         idle,
         ..Timeouts::default()
@@ -178,16 +190,50 @@ async fn body_error(
     is_quiet(gateway).await;
     // An observer sees that it was not the upstream that broke the answer off.
     let code = record.exchange().code.unwrap();
-    assert_eq!(code.name(), "GATEWAY_TIMEOUT");
-    error.kind()
+    (error.kind(), code.name(), blamed(&error))
 }
+
+const IDLE: (ErrorKind, &str, Option<Failure>) = (ErrorKind::IdleTimeout, "GATEWAY_TIMEOUT", None);
+const DEADLINE: (ErrorKind, &str, Option<Failure>) =
+    (ErrorKind::DeadlinePassed, "GATEWAY_TIMEOUT", None);
+const UPLOAD: (ErrorKind, &str, Option<Failure>) = (
+    ErrorKind::UploadTimeout,
+    "CLIENT_TIMEOUT",
+    Some(Failure::Local),
+);
 
 #[tokio::test]
 async fn a_gap_in_the_body() {
     let stalled = Reply::ok().body("0123456789").stall(At::Body(3));
     let upstream = Upstream::start(always(stalled)).await;
-    let kind = body_error(&plain(&upstream), SHORT, get("/")).await;
-    assert_eq!(kind, ErrorKind::IdleTimeout);
+    let ended = body_error(&plain(&upstream), SHORT, get("/")).await;
+    assert_eq!(ended, IDLE);
+    // A request that has come whole is not waited for.
+    let whole = post("whole".to_owned());
+    let ended = body_error(&plain(&upstream), SHORT, whole).await;
+    assert_eq!(ended, IDLE);
+}
+
+/// Story: an upstream had sent the head of its answer and waited for the rest of the request. The timers of the answer
+/// blamed the upstream, and clients that sent slowly opened its breaker.
+#[tokio::test]
+async fn an_answer_that_waits_for_a_client_that_sends_slowly() {
+    let waiting = Reply::ok()
+        .body("hello")
+        .read_body(ReadBody::After)
+        .stall(At::Body(2));
+    let upstream = Upstream::start(always(waiting)).await;
+    let slow = || {
+        let body = ScriptedBody::script().data("slow").hold().data("ly");
+        post(body.build().0)
+    };
+    let gateway = plain(&upstream);
+    assert_eq!(body_error(&gateway, SHORT, slow()).await, UPLOAD);
+    let mut request = slow();
+    let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
+    request.extensions_mut().insert(deadline);
+    let patient = Duration::from_secs(3600);
+    assert_eq!(body_error(&gateway, patient, request).await, UPLOAD);
 }
 
 #[tokio::test]
@@ -200,25 +246,29 @@ async fn the_deadline_within_the_body() {
     let mut request = get("/");
     let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
     request.extensions_mut().insert(deadline);
-    let kind = body_error(&plain(&upstream), Duration::from_secs(10), request).await;
-    assert_eq!(kind, ErrorKind::DeadlinePassed);
+    let ended = body_error(&plain(&upstream), Duration::from_secs(10), request).await;
+    assert_eq!(ended, DEADLINE);
 }
 
 /// Story: the deadline was looked at only while there was nothing to read. A client that read a fast upstream's answer
-/// slowly held its slot for as long as it liked.
+/// slowly held its slot for as long as it liked. Then it was looked at, and such clients counted as failures of the upstream's.
 #[tokio::test]
 async fn the_deadline_of_a_client_that_reads_slowly() {
     let upstream = Upstream::start(always(Reply::ok().chunks(["a"; 8]))).await;
     let gateway = plain(&upstream);
     let mut request = get("/");
-    let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
+    let deadline = Deadline::after(Instant::now(), 20 * SHORT).unwrap();
     request.extensions_mut().insert(deadline);
+    let record = Record::default();
+    request.extensions_mut().insert(record.clone());
     let response = send(&forward(&gateway), request).await.unwrap();
     let mut body = response.into_body();
     body.frame().await.unwrap().unwrap();
     sleep_until(deadline.instant()).await;
     let error = body.frame().await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::DeadlinePassed);
+    assert_eq!(error.kind(), ErrorKind::DownloadTimeout);
+    assert_eq!(blamed(&error), Some(Failure::Local));
+    assert_eq!(record.exchange().code.unwrap().name(), "CLIENT_TIMEOUT");
     is_quiet(&gateway).await;
 }
 

@@ -1,12 +1,16 @@
 //! Switching protocols.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gw_pipeline::upstream::{ErrorKind, PoolConfig};
+use gw_core::{Body, Rejection};
+use gw_pipeline::upstream::{ErrorKind, Forward, PoolConfig, UpstreamBody, copy_extensions};
 use gw_testkit::client::Client;
-use gw_testkit::upstream::{Reply, Upstream, always};
+use gw_testkit::upstream::{Reply, Upstream, always, in_order};
+use http::{Request, Response};
+use tower::{Layer, Service};
 
 use crate::support::*;
 
@@ -214,4 +218,107 @@ async fn a_request_that_is_declined_gives_its_place_back() {
         assert_eq!(client.read_answer().await.status(), 403);
     }
     assert_eq!(gateway.snapshot().tunnels, 0);
+}
+
+/// Sends each request twice, one after the other, and answers with the second answer.
+#[derive(Clone, Copy)]
+enum Twice {
+    /// A copy goes first, to be looked at.
+    Shadow,
+    /// The copy is the second attempt.
+    Retry,
+}
+
+impl<S> Layer<S> for Twice {
+    type Service = Sending<S>;
+
+    fn layer(&self, inner: S) -> Sending<S> {
+        Sending { inner, how: *self }
+    }
+}
+
+#[derive(Clone)]
+struct Sending<S> {
+    inner: S,
+    how: Twice,
+}
+
+impl<S> Service<Request<Body>> for Sending<S>
+where
+    S: Service<Request<Body>, Response = Response<UpstreamBody>, Error = Rejection>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<UpstreamBody>;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Rejection>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Rejection>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut copy = Request::new(Body::empty());
+        *copy.uri_mut() = request.uri().clone();
+        *copy.headers_mut() = request.headers().clone();
+        copy_extensions(request.extensions(), copy.extensions_mut());
+        let (first, second) = match self.how {
+            Twice::Shadow => (copy, request),
+            Twice::Retry => (request, copy),
+        };
+        let mut service = self.inner.clone();
+        Box::pin(async move {
+            let _first = service.call(first).await;
+            service.call(second).await
+        })
+    }
+}
+
+/// Story: whichever answer came first took the client's connection, a shadow's as well, and the client got a 502.
+#[tokio::test]
+async fn the_answer_that_goes_to_the_client_has_the_tunnel() {
+    let switching = || Reply::upgrade("websocket");
+    for (how, replies) in [
+        (Twice::Shadow, [switching(), switching()]),
+        (Twice::Shadow, [Reply::status(503), switching()]),
+        (Twice::Retry, [Reply::status(503), switching()]),
+    ] {
+        let upstream = Upstream::start(in_order(replies)).await;
+        let orders = builder(upstream.addr()).retry(how).build().unwrap();
+        let front = Front::start(Forward::new([orders.clone()]).unwrap()).await;
+        let mut client = Client::connect(front.addr).await;
+        client.send(&asking("websocket")).await;
+        assert_eq!(client.read_head().await.status(), 101);
+        client.send("hello").await;
+        assert_eq!(client.read_exact(5).await, "hello");
+        let snapshot = orders.snapshot();
+        assert_eq!((snapshot.in_flight, snapshot.tunnels), (1, 1));
+        assert_eq!(upstream.requests().len(), 2);
+        drop(client);
+        until("the tunnel to close", &orders, |it| {
+            let now = it.snapshot();
+            (now.in_flight, now.tunnels) == (0, 0)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_offer_that_nobody_takes_up_closes_its_connection() {
+    let replies = [Reply::upgrade("websocket"), Reply::status(403).body("no")];
+    let upstream = Upstream::start(in_order(replies)).await;
+    let orders = builder(upstream.addr())
+        .shadow(Twice::Shadow)
+        .build()
+        .unwrap();
+    let front = Front::start(Forward::new([orders.clone()]).unwrap()).await;
+    let mut client = Client::connect(front.addr).await;
+    client.send(&asking("websocket")).await;
+    assert_eq!(client.read_answer().await.status(), 403);
+    upstream.open_connections(1).await;
+    let snapshot = orders.snapshot();
+    assert_eq!((snapshot.in_flight, snapshot.tunnels), (0, 0));
 }

@@ -25,7 +25,11 @@ fn advert(limiter: &Arc<Limiter>, headers: Headers, costs: &[(&str, u32)]) -> Op
         .collect();
     // Ahead of the clock, and the same each time.
     let now = Instant::now() + Duration::from_secs(3_600);
-    Advert::of(&limiter.check_all(&charges, now), headers, limiter)
+    let decision = limiter.check_all(&charges, now);
+    let (standings, binding) = (decision.standings(), decision.binding());
+    let mut advert = None;
+    Advert::put(&mut advert, standings, binding, headers, limiter);
+    advert
 }
 
 fn response() -> Response<()> {

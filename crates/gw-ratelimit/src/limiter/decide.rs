@@ -2,53 +2,130 @@
 
 use smallvec::SmallVec;
 
-use super::late::{Bill, Paid};
+use super::late::{Bill, Mark, Paid};
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::config::Mode;
-use crate::decision::{Applied, Decision, Ruling, Standing};
-use crate::store::{Receipt, Store as _};
+use crate::decision::{Applied, Decision, PolicyId, Ruling, Standing};
+use crate::store::{KeyHash, Receipt, Store as _};
 use crate::verdict::Verdict;
 
-/// What was charged.
-type Payments = SmallVec<[Paid; 4]>;
+/// What was charged, in the order of the charges.
+type Payments = SmallVec<[Payment; 4]>;
+
+/// What was charged, by a policy whose quota does not change as long as this is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Payment {
+    /// Which of the charges.
+    at: usize,
+    pub(super) receipt: Receipt,
+    pub(super) mark: Mark,
+}
+
+/// What came of a charge to one key alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    policy: PolicyId,
+    mode: Mode,
+    algorithm: Algorithm,
+    verdict: Verdict,
+    now: u64,
+}
+
+impl Known {
+    /// Whether the request may pass, whatever the policy said.
+    #[inline]
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self.verdict, Verdict::Allow { .. }) || self.mode != Mode::Enforce
+    }
+
+    /// How the request stands.
+    #[inline]
+    pub(crate) const fn standing(&self) -> Standing {
+        let applied = Applied {
+            policy: self.policy,
+            mode: self.mode,
+            tier: None,
+            algorithm: &self.algorithm,
+            penalized: false,
+        };
+        Standing::new(applied, self.verdict, self.now)
+    }
+
+    /// As [`Standing::filled_until`], for the state that a charge led to.
+    #[inline]
+    fn filled_until(&self, state: u64) -> u64 {
+        match self.algorithm {
+            Algorithm::Gcra(_) => state,
+            Algorithm::Window(_) => self.standing().filled_until(self.now),
+        }
+    }
+}
+
+impl Payment {
+    /// The same with what was in force.
+    pub(super) const fn under(&self, algorithm: Algorithm) -> Paid {
+        Paid {
+            receipt: self.receipt,
+            algorithm,
+            mark: self.mark,
+        }
+    }
+}
 
 impl Limiter {
     /// Decides.
     #[inline]
     pub(crate) fn decision(&self, charges: &[Charge], now: u64) -> Decision {
-        if let [charge] = charges
-            && let Some(standing) = self.pay_known(charge, now)
+        if let [Charge { key, cost, tier }] = *charges
+            && tier.is_none()
+            && let Some(known) = self.decide_known(key, cost, now)
         {
-            self.conclude_known(charge, &standing, now);
-            return Decision::of(standing);
+            return Decision::of(known.standing());
         }
         self.decision_under_guard(charges, now)
     }
 
     // Apart, so that what is decided above is written to where the caller wants it.
     #[inline(never)]
-    fn decision_under_guard(&self, charges: &[Charge], now: u64) -> Decision {
+    pub(crate) fn decision_under_guard(&self, charges: &[Charge], now: u64) -> Decision {
         let mut decision = Decision::default();
         self.decide(charges, now, &mut decision);
         decision
     }
 
-    /// Charges one policy, as most requests do that are charged to only one: a key that is known, under the policy's own
+    /// Decides on one key, as most requests ask for that are charged to only one: one that is known, under the policy's own
     /// quota. `None`, and nothing was charged, if more than that is to be done.
+    ///
+    /// No key comes or goes here, so there is nothing to announce.
+    // Where it is called, so that what came of it is not written to memory and read from there.
+    #[inline(always)]
+    pub(crate) fn decide_known(&self, key: KeyHash, cost: u32, now: u64) -> Option<Known> {
+        let known = self.pay_known(key, cost, now)?;
+        match known.verdict {
+            Verdict::Allow { state } => {
+                if let Some(tally) = self.tallies.get(key.policy()) {
+                    tally.allowed(None, known.filled_until(state));
+                }
+            }
+            _ => self.note_refused(key, &known.standing()),
+        }
+        Some(known)
+    }
+
+    /// Charges it.
     ///
     /// Nothing is taken back here, so there is no need to keep a change of quotas away as long as this goes on. If there was
     /// one meanwhile, the debts may have been cut before the key was charged: then its debt is cut again. So the charge
     /// was made before the change, or as if.
-    #[inline]
-    fn pay_known(&self, charge: &Charge, now: u64) -> Option<Standing> {
-        let policy = charge.policy()?;
+    #[inline(always)]
+    fn pay_known(&self, key: KeyHash, cost: u32, now: u64) -> Option<Known> {
+        let policy = key.policy_id();
         let mode = self.mode(policy);
-        if charge.cost == 0 || charge.tier.is_some() || mode == Mode::Off {
+        if cost == 0 || mode == Mode::Off {
             return None;
         }
         let terms = self.briefs.get(policy.index())?.read()?;
-        let (key, cost) = (charge.key, charge.cost);
         let holds = || terms.holds();
         let verdict = self
             .store
@@ -56,27 +133,21 @@ impl Limiter {
         if !terms.holds() {
             self.cut_one(policy, key, now);
         }
-        let applied = Applied {
+        Some(Known {
             policy,
             mode,
-            tier: None,
-            algorithm: &terms.algorithm,
-            penalized: false,
-        };
-        Some(Standing::new(applied, verdict, now))
+            algorithm: terms.algorithm,
+            verdict,
+            now,
+        })
     }
 
-    /// Takes note of what was decided on one key alone. No key came or went, so there is nothing to announce.
-    #[inline]
-    fn conclude_known(&self, charge: &Charge, standing: &Standing, now: u64) {
-        if standing.ruling() == Ruling::Allowed {
-            if let Some(tally) = self.tallies.get(charge.key.policy()) {
-                tally.allowed(None, standing.filled_until(now));
-            }
-        } else {
-            self.note_offender(charge, now);
-            self.count_one(*standing, !standing.refuses(), now);
-        }
+    /// Takes note of a refusal of one key alone.
+    #[cold]
+    fn note_refused(&self, key: KeyHash, standing: &Standing) {
+        let now = standing.now();
+        self.note_offender(key, now);
+        self.count_one(standing, !standing.refuses(), now);
     }
 
     /// Decides into `decision`, which is empty: it is large.
@@ -108,11 +179,10 @@ impl Limiter {
             let mut payments = Payments::new();
             self.survey_and_pay(&book, charges, now, decision, &mut payments);
             if decision.is_allowed() {
-                let applying = charges.iter();
-                let applying = applying.filter(|charge| self.applied(&book, charge).is_some());
-                bills.extend(applying.map(|charge| {
-                    let paid = payments.iter().find(|paid| paid.receipt.key == charge.key);
-                    Bill::new(*charge, paid)
+                bills.extend(charges.iter().enumerate().filter_map(|(at, charge)| {
+                    let algorithm = *self.applied(&book, charge)?.algorithm;
+                    let paid = payments.iter().find(|paid| paid.at == at);
+                    Some(Bill::new(*charge, paid.map(|paid| paid.under(algorithm))))
                 }));
             }
             if decision.is_limited() {
@@ -122,7 +192,7 @@ impl Limiter {
         self.settle(decision, now);
     }
 
-    /// Looks first. Charging at once and taking back would do as well if it were not for the moment in between: a client
+    /// Looks first, at no more than whether all would let it pass: how it stands is said of it once. Charging at once and taking back would do as well if it were not for the moment in between: a client
     /// that keeps running into one policy would keep taking cells from the others, and their clients would be refused for
     /// it.
     fn survey_and_pay(
@@ -133,17 +203,36 @@ impl Limiter {
         decision: &mut Decision,
         payments: &mut Payments,
     ) {
-        self.survey(book, charges, now, None, decision);
-        if decision.is_allowed() {
+        if !self.all_willing(book, charges, now) {
+            self.survey(book, charges, now, None, decision);
+            if !decision.is_allowed() {
+                return;
+            }
+            // Time has passed, or an operator has changed a mode.
             decision.clear();
-            self.pay_all(book, charges, now, decision, payments);
         }
+        self.pay_all(book, charges, now, decision, payments);
     }
 
-    /// Finds the binding policy of a decision, counts it, and tells recorder and log. Foreign code may run, so there must
-    /// be no lock.
-    pub(crate) fn settle(&self, decision: &mut Decision, now: u64) {
-        decision.bind();
+    /// Whether no policy would refuse the request.
+    fn all_willing(&self, book: &Book, charges: &[Charge], now: u64) -> bool {
+        charges.iter().all(|charge| {
+            let Some(Applied {
+                mode: Mode::Enforce,
+                algorithm,
+                ..
+            }) = self.applied(book, charge)
+            else {
+                return true;
+            };
+            let cost = self.cost(charge, algorithm, now);
+            let state = self.store.peek(charge.key, algorithm);
+            matches!(algorithm.decide(state, now, cost), Verdict::Allow { .. })
+        })
+    }
+
+    /// Counts a decision, and tells recorder and log. Foreign code may run, so there must be no lock.
+    pub(crate) fn settle(&self, decision: &Decision, now: u64) {
         self.count(decision, now);
         self.announce();
     }
@@ -175,7 +264,7 @@ impl Limiter {
             algorithm: *algorithm,
             mark,
         };
-        Bill::new(*charge, Some(&paid))
+        Bill::new(*charge, Some(paid))
     }
 
     /// Takes note of a decision of a shared store, over these charges.
@@ -194,7 +283,7 @@ impl Limiter {
         charge: &Charge,
         now: u64,
         decision: &mut Decision,
-    ) -> Option<(Receipt, Algorithm)> {
+    ) -> Option<Receipt> {
         let mut applied = self.applied(book, charge)?;
         let (key, algorithm) = (charge.key, applied.algorithm);
         let cost = self.cost(charge, algorithm, now);
@@ -208,9 +297,7 @@ impl Limiter {
         };
         decision.push(Standing::new(applied, verdict, now));
         match verdict {
-            Verdict::Allow { state: after } if cost > 0 => {
-                Some((Receipt { key, after, cost }, *algorithm))
-            }
+            Verdict::Allow { state: after } if cost > 0 => Some(Receipt { key, after, cost }),
             _ => None,
         }
     }
@@ -225,19 +312,18 @@ impl Limiter {
         decision: &mut Decision,
         payments: &mut Payments,
     ) {
-        for (index, charge) in charges.iter().enumerate() {
+        for (at, charge) in charges.iter().enumerate() {
             let mark = self.mark(charge);
             let paid = self.pay(book, charge, now, decision);
-            payments.extend(paid.map(|(receipt, algorithm)| Paid {
-                receipt,
-                algorithm,
-                mark,
-            }));
+            payments.extend(paid.map(|receipt| Payment { at, receipt, mark }));
             if !decision.is_allowed() {
                 let standing = decision.standings().last().copied();
-                let refused = standing.map(|standing| (index, standing));
+                let refused = standing.map(|standing| (at, standing));
                 for paid in payments.drain(..) {
-                    self.take_back(paid.receipt, &paid.algorithm, paid.mark, now);
+                    if let Some(terms) = charges.get(paid.at).and_then(|charge| book.terms(charge))
+                    {
+                        self.take_back(paid.receipt, &terms.algorithm, paid.mark, now);
+                    }
                 }
                 decision.clear();
                 return self.survey(book, charges, now, refused, decision);
@@ -277,12 +363,12 @@ impl Limiter {
 
     fn count(&self, decision: &Decision, now: u64) {
         for standing in decision.standings() {
-            self.count_one(*standing, decision.is_allowed(), now);
+            self.count_one(standing, decision.is_allowed(), now);
         }
     }
 
     /// `passes`: whether the request may pass, whatever this policy said.
-    fn count_one(&self, standing: Standing, passes: bool, now: u64) {
+    fn count_one(&self, standing: &Standing, passes: bool, now: u64) {
         let Some(tally) = self.tallies.get(standing.policy().index()) else {
             return;
         };
@@ -303,7 +389,7 @@ impl Limiter {
         book: &'a Book,
         charge: &Charge,
     ) -> Option<Applied<&'a Algorithm>> {
-        let policy = charge.policy()?;
+        let policy = charge.policy();
         let mode = self.mode(policy);
         let terms = book.terms(charge).filter(|_| mode != Mode::Off)?;
         Some(Applied {

@@ -43,8 +43,7 @@ impl Bill {
     }
 
     /// What was charged when the request was admitted.
-    pub(super) fn new(charge: Charge, paid: Option<&Paid>) -> Self {
-        let paid = paid.copied();
+    pub(super) const fn new(charge: Charge, paid: Option<Paid>) -> Self {
         Self { charge, paid }
     }
 

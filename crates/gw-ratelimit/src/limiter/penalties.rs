@@ -63,7 +63,7 @@ impl Limiter {
         // In the order of the charges, of which those to policies that are off have no standing.
         let mut standings = decision.standings_mut().peekable();
         for charge in charges {
-            let Some(standing) = standings.next_if(|s| Some(s.policy()) == charge.policy()) else {
+            let Some(standing) = standings.next_if(|s| s.policy() == charge.policy()) else {
                 continue;
             };
             if standing.ruling() == Ruling::Allowed {
@@ -81,11 +81,10 @@ impl Limiter {
     }
 
     /// Notes who was refused by a policy without a penalty, for the list of top offenders.
-    #[cold]
-    pub(super) fn note_offender(&self, charge: &Charge, now: u64) {
+    pub(super) fn note_offender(&self, key: KeyHash, now: u64) {
         // As above.
         if let Ok(mut offenders) = self.offenders.try_lock() {
-            offenders.note(charge.key.bits(), now);
+            offenders.note(key.bits(), now);
         }
     }
 

@@ -48,7 +48,7 @@ impl SharedAdmission {
     ) -> Asked {
         let mut charges = Charges::new();
         if let Err(rejection) = self.admission.charges(parts, &mut charges) {
-            record(parts, None, Some((slot, &rejection)));
+            record(parts, &[], Some((slot, &rejection)));
             return Asked::Decided(Err(rejection));
         }
         if charges.is_empty() && !self.admission.is_open() {
@@ -82,7 +82,7 @@ impl SharedAdmission {
             None => error::unavailable(),
         };
         self.admission
-            .tell(parts, slot, &decision, advert, rejection)?;
+            .tell_with(parts, slot, &decision, advert, rejection)?;
         if !self.admission.is_late() {
             return Ok(None);
         }

@@ -40,9 +40,10 @@ impl Held {
         self.spent.clear();
     }
 
-    /// The same, at the end.
-    pub(super) fn keep(mut self) {
-        self.spend();
+    /// The same, at the end, for those keys that were charged. A policy that only watches may have been limited: then its
+    /// key was not.
+    pub(super) fn keep(mut self, charged: impl Fn(u128) -> bool) {
+        self.spent.retain(|(digest, _)| !charged(*digest));
     }
 }
 

@@ -57,7 +57,7 @@ type Bills = Owed<SharedBill>;
 /// ```
 #[derive(Debug, Clone)]
 pub struct SharedLimiter {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A key of one policy and what it is to pay. Made by [`SharedLimiter::charge`].

@@ -112,8 +112,8 @@ where
 {
     match decided {
         Ok(late) => {
-            let response = inner.call(Request::from_parts(parts, body));
-            future::ResponseFuture::passed(response, advert, late)
+            let call = || inner.call(Request::from_parts(parts, body));
+            future::ResponseFuture::passed(call, advert, late)
         }
         Err(rejection) => {
             let context = RejectContext::of_parts(&parts);

@@ -103,7 +103,10 @@ impl Asking {
         };
         shared.hear(&mut items, &answers, sent);
         if !items.iter().any(Item::refuses) {
-            held.keep();
+            held.keep(|digest| {
+                let mut charged = items.iter().filter(|item| item.is_allowed());
+                charged.any(|item| item.charge.digest == digest)
+            });
         }
         shared.conclude(&items, Source::Store, billed)
     }

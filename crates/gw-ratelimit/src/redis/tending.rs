@@ -67,8 +67,7 @@ impl Shared {
 
     /// Sees to it that cells which nobody spends are given back, for as long as there are any.
     pub(super) fn tend(self: &Arc<Self>) {
-        // Nothing else is read by it.
-        if self.tended.swap(true, Ordering::Relaxed) {
+        if self.is_tended() {
             return;
         }
         let tending = Tending(Arc::downgrade(self));
@@ -80,12 +79,32 @@ impl Shared {
                 };
                 let now = shared.now();
                 shared.give_back(|lease| lease.is_stale(now)).await;
-                let holdings = shared.leases.as_ref();
-                if holdings.is_none_or(|holdings| holdings.held(shared.now()) == 0) {
-                    return;
+                if !shared.is_to_be_tended() {
+                    return tending.cease();
                 }
             }
         });
+    }
+
+    /// Whether somebody tends; if not, the caller does from here on.
+    fn is_tended(&self) -> bool {
+        // Acquires and releases: see below.
+        self.tended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the caller, who tends, has to go on.
+    fn is_to_be_tended(&self) -> bool {
+        let is_holding = || {
+            let holdings = self.holdings();
+            holdings.is_some_and(|holdings| holdings.held(self.now()) > 0)
+        };
+        if is_holding() {
+            return true;
+        }
+        // Who was told of cells before this has found somebody tending, and left it to the caller. What was there to be found
+        // then is seen after this; and who comes later finds nobody.
+        self.tended.swap(false, Ordering::AcqRel);
+        is_holding() && !self.is_tended()
     }
 
     /// Gives back the cells of such leases, as far as possible: of how many that was so.
@@ -143,10 +162,17 @@ impl Shared {
     }
 }
 
+impl Tending {
+    /// Without a word: another task may tend by now.
+    fn cease(mut self) {
+        self.0 = Weak::new();
+    }
+}
+
 impl Drop for Tending {
     fn drop(&mut self) {
         if let Some(shared) = self.0.upgrade() {
-            shared.tended.store(false, Ordering::Relaxed);
+            shared.tended.store(false, Ordering::Release);
         }
     }
 }
@@ -165,5 +191,52 @@ impl Holdings {
         let mut fetching = false;
         self.table.each(|_, entry| fetching |= entry.fetching);
         fetching
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gcra::Gcra;
+    use crate::limiter::Limiter;
+    use crate::quota::Quota;
+    use crate::redis::lease::{Grant, Origin};
+    use crate::redis::{Leases, RedisStore};
+
+    /// Who stops says so, before somebody else relies on it; and who goes on does not.
+    #[tokio::test(start_paused = true)]
+    async fn who_tends_goes_on_as_long_as_there_are_cells() {
+        let quota = Quota::per_second(1).burst(100);
+        let store = RedisStore::new("redis://127.0.0.1:1", "tending", b"a secret of some length")
+            .leases(Leases::up_to(20));
+        let limiter = Limiter::builder().policy("p", quota);
+        let limiter = limiter.build_shared(&store).unwrap();
+        let shared = &limiter.shared;
+        assert!(!shared.is_tended() && shared.is_tended());
+        assert!(!shared.is_to_be_tended());
+        assert!(!shared.is_tended(), "free for the next");
+
+        let (gcra, now) = (Gcra::new(quota).unwrap(), shared.now());
+        let leased = shared
+            .holdings()
+            .unwrap()
+            .table
+            .place((7, 0), now, |entry| {
+                let grant = Grant {
+                    debt: 5 * gcra.interval(),
+                    leased: 5,
+                    clock: 0,
+                    limited: false,
+                    origin: Origin::default(),
+                };
+                entry.lease.told(&gcra, grant, 5, now, now);
+            });
+        assert_eq!(leased, Some(()));
+        assert!(shared.is_to_be_tended());
+        assert!(shared.is_tended(), "somebody does");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        // They have run off.
+        assert!(!shared.is_to_be_tended());
+        assert!(!shared.is_tended());
     }
 }

@@ -221,6 +221,8 @@ impl Store for Exact {
         self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms)
     }
 
+    // Where it is called: what it decides is not written to memory then.
+    #[inline(always)]
     fn charge_known(
         &self,
         key: KeyHash,

@@ -52,6 +52,7 @@ impl Store for InMemory {
         of_either!(self, store => store.charge(key, algorithm, cost, now, terms))
     }
 
+    #[inline(always)]
     fn charge_known(
         &self,
         key: KeyHash,

@@ -66,10 +66,10 @@ impl<'a> Found<'a> {
 
     /// Where a charge at `now` was made that found this.
     const fn seat(&self, now: u64) -> Seat {
-        match (self.own, self.tat()) {
+        match (self.own, self.word) {
             (true, _) => Seat::Own,
             (false, 0) => Seat::Free,
-            (false, tat) if tat <= now => Seat::Idle,
+            (false, word) if tat(word) <= now => Seat::Idle,
             (false, _) => Seat::Indebted,
         }
     }

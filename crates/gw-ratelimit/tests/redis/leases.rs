@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use gw_ratelimit::redis::{Leases, OnFailure, SharedLimiter};
-use gw_ratelimit::{Limiter, Quota};
+use gw_ratelimit::{Limiter, Mode, Quota, Ruling};
 use gw_testkit::within;
 use proptest::prelude::*;
 use tokio::task::JoinSet;
@@ -130,6 +130,36 @@ async fn a_refused_request_costs_nothing_on_what_is_leased() {
     // A lease that was on its way when others were given back keeps these from being so.
     let rest = allowed(&other, "k", 2_000).await;
     assert!((995 - 8..=995).contains(&rest), "{rest}");
+}
+
+/// Story: a policy that only watches refused a request that was too dear for it. The cells that were leased were spent all the
+/// same.
+#[tokio::test]
+async fn what_a_watching_policy_refuses_costs_nothing_on_what_is_leased() {
+    let server = Server::start();
+    let instances = [(); 2].map(|()| {
+        let quota = Quota::per_hour(1).burst(20);
+        let limits = Limiter::builder().policy_in("p", quota, Mode::Shadow);
+        let store = server.store("test").leases(Leases::up_to(8));
+        limits.build_shared(&store).unwrap()
+    });
+    let [one, other] = &instances;
+    let ruling = async |limiter: &SharedLimiter, cost| {
+        let policy = limiter.policy("p").unwrap();
+        let decision = limiter.check(policy, "k", cost).await;
+        assert!(decision.is_allowed());
+        decision.standings()[0].ruling()
+    };
+    for _ in 0..10 {
+        assert_eq!(ruling(one, 1).await, Ruling::Allowed);
+    }
+    leased(one).await;
+    // Takes what is left.
+    while ruling(other, 1).await == Ruling::Allowed {}
+    let asked = one.store().asked;
+    assert_eq!(ruling(one, 9).await, Ruling::Limited);
+    assert!(one.store().asked > asked, "it could not know");
+    assert_eq!(ruling(one, 1).await, Ruling::Allowed);
 }
 
 #[tokio::test]

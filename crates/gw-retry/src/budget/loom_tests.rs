@@ -48,6 +48,27 @@ fn what_is_given_back_is_there_once() {
 }
 
 #[test]
+fn what_has_come_back_by_itself_is_not_given_back() {
+    // Story: its slot was emptied between the look at the time and the gift, and then it was there for nothing.
+    loom::model(|| {
+        let budget = one_for_one();
+        let now = budget.slot_start(0);
+        budget.deposit(now);
+        let taken = budget.withdraw(now).unwrap();
+        let later = budget.slot_start(10);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.give_back(taken))
+        };
+        // Turns, unless the gift is just being made.
+        budget.available(later);
+        other.join().unwrap();
+        assert_eq!(budget.available(later), 0);
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
 fn slots_are_emptied_once_and_nothing_is_lost_or_made() {
     loom::model(|| {
         let budget = one_for_one();

@@ -1,10 +1,11 @@
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::backoff::nanos;
 use crate::config::{ConfigError, Ratio};
-use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 
 /// Retries as a part of the requests of the last while, and some in any case. The pure core of a
 /// [`Budget`](crate::Budget), for use without HTTP.
@@ -23,8 +24,9 @@ pub struct RatioBudget {
     /// The number of the current slot since the start. Deposits and withdrawals go to its place in the ring.
     current: AtomicU64,
     slots: [AtomicI64; SLOTS],
-    /// Held while slots are emptied: whoever does not get it goes on in the slot before.
-    turning: AtomicBool,
+    /// Held while slots are emptied, and while a retry is given back to one that must not be emptied meanwhile. Who wants to
+    /// empty them and does not get it goes on in the slot before.
+    turning: Mutex<()>,
     slot_nanos: u64,
     /// What a request brings.
     income: i64,
@@ -62,7 +64,7 @@ impl RatioBudget {
             balance: AtomicI64::new(0),
             current: AtomicU64::new(0),
             slots: std::array::from_fn(|_| AtomicI64::new(0)),
-            turning: AtomicBool::new(false),
+            turning: Mutex::new(()),
             slot_nanos: nanos(ttl) / SLOTS as u64,
             income: i64::from(ratio.millionths()),
             reserve: i64::try_from(reserve).unwrap_or(i64::MAX).min(i64::MAX / 4),
@@ -106,6 +108,9 @@ impl RatioBudget {
     /// Gives back a retry that was not sent, taken out when [`withdraw`](Self::withdraw) says. Once its time is over it has
     /// come back by itself, and nothing happens.
     pub fn give_back(&self, taken: u64) {
+        // Were the slot emptied between the look and what follows, the retry would have come back by itself and be given back
+        // a second time. Waiting for that takes some nanoseconds, and few retries are not sent. A panic leaves numbers whole.
+        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load(Ordering::Relaxed);
         if current.saturating_sub(taken) < SLOTS as u64 {
             self.slot(taken).fetch_add(RETRY, Ordering::Relaxed);
@@ -139,12 +144,10 @@ impl RatioBudget {
 
     #[cold]
     fn turn_to(&self, target: u64) -> u64 {
-        // Acquire and Release: who turns next must see the slots as they were left.
-        let taken = (self.turning)
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok();
+        // Who turns next sees the slots as they were left.
+        let turning = self.turning.try_lock();
         let current = self.current.load(Ordering::Relaxed);
-        if !taken {
+        if matches!(turning, Err(TryLockError::WouldBlock)) {
             return current;
         }
         let first = current + 1;
@@ -156,7 +159,6 @@ impl RatioBudget {
         // Only now, so that nobody uses a slot that is about to be emptied.
         let target = target.max(current);
         self.current.store(target, Ordering::Relaxed);
-        self.turning.store(false, Ordering::Release);
         target
     }
 

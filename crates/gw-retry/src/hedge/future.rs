@@ -79,8 +79,8 @@ where
                         }
                         // The one that fails first is not the answer while the other may still be one.
                         if good || this.second.is_none() {
-                            if this.second.take().is_some() {
-                                plan.shared.metrics.hedged(Hedged::Lost);
+                            if let Some(mut second) = this.second.take() {
+                                second.as_mut().ended(Hedged::Lost);
                             }
                             *this.plan = None;
                             return Poll::Ready(outcome);
@@ -111,7 +111,7 @@ where
                 }
             }
             let won = if good { Hedged::Won } else { Hedged::Lost };
-            plan.shared.metrics.hedged(won);
+            second.as_mut().ended(won);
             *this.second = None;
             if first_runs && !good {
                 return Poll::Pending;

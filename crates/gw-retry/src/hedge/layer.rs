@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gw_core::context::UpstreamName;
+use gw_core::context::{TraceContext, UpstreamName};
 use gw_core::stage::{FactSet, Stage};
 use http::{Extensions, HeaderName};
 use tokio::time::Instant;
@@ -11,11 +11,11 @@ use tower_layer::Layer;
 use super::gate::{HedgeGate, Quiet};
 use super::service::Hedge;
 use crate::RetryLayer;
-use crate::budget::{Budget, RatioBudget, Ticket};
+use crate::budget::{Budget, Deposit, RatioBudget, Ticket};
 use crate::config::{ConfigError, Mode, Ratio, SharedMode};
 use crate::context::CopyExtensions;
 use crate::latency::Latency;
-use crate::telemetry::{self, BudgetMetrics};
+use crate::telemetry::{self, BudgetMetrics, Hedged};
 
 /// Applies a [`Hedge`]. All services made by it and its clones share latencies, cap and mode: make one for each route or
 /// upstream whose requests take alike.
@@ -33,6 +33,7 @@ pub struct HedgeBuilder {
     min_samples: u32,
     min_delay: Duration,
     budget: Option<Budget>,
+    fills_budget: bool,
     gate: Option<Arc<dyn HedgeGate>>,
     attempt_field: HeaderName,
     copy: Option<CopyExtensions>,
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) copy: Option<CopyExtensions>,
     pub(super) mode: SharedMode,
     budget: Option<Budget>,
+    fills_budget: bool,
     gate: Option<Arc<dyn HedgeGate>>,
 }
 
@@ -69,6 +71,7 @@ impl HedgeLayer {
             min_samples: 100,
             min_delay: Duration::from_millis(1),
             budget: None,
+            fills_budget: false,
             gate: None,
             attempt_field: RetryLayer::ATTEMPT,
             copy: None,
@@ -110,9 +113,17 @@ impl HedgeBuilder {
         self
     }
 
-    /// Takes each hedge out of this budget as well: that of the retry layer further out, which fills it.
+    /// Takes each hedge out of this budget as well: that of the retry layer further out, which fills it with the requests that
+    /// it may send again. See [`fills_budget`](Self::fills_budget) for those that it does not.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
+        self
+    }
+
+    /// Counts the requests of this layer in the budget: where no retry layer further out does, because there is none or it
+    /// sends these requests once. No unless set.
+    pub const fn fills_budget(mut self, fills: bool) -> Self {
+        self.fills_budget = fills;
         self
     }
 
@@ -167,6 +178,7 @@ impl HedgeBuilder {
             copy: self.copy,
             mode: SharedMode::new(self.mode),
             budget: self.budget,
+            fills_budget: self.fills_budget,
             gate: self.gate,
         };
         Ok(HedgeLayer {
@@ -180,22 +192,30 @@ pub(super) struct Permit {
     shared: Arc<Shared>,
     taken: u64,
     ticket: Option<Ticket>,
-    sent: bool,
+    /// What has become of it, once it is sent.
+    outcome: Option<Hedged>,
 }
 
 impl Permit {
+    /// It is sent. Unless more is heard of it, whoever asked has left.
     pub(super) fn sent(&mut self) {
-        self.sent = true;
+        self.outcome = Some(Hedged::Left);
         if let Some(ticket) = &mut self.ticket {
             ticket.sent();
         }
+    }
+
+    /// What became of it after all.
+    pub(super) const fn ended(&mut self, outcome: Hedged) {
+        self.outcome = Some(outcome);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.sent {
-            self.shared.extra.give_back(self.taken);
+        match self.outcome {
+            None => self.shared.extra.give_back(self.taken),
+            Some(outcome) => self.shared.metrics.hedged(outcome),
         }
     }
 }
@@ -206,21 +226,29 @@ impl Shared {
         self.quiet.is_over(now) && self.gate.as_ref().is_none_or(|gate| gate.allows())
     }
 
+    /// Counts a request that may be hedged.
+    #[inline]
+    pub(super) fn deposit(&self, now: Instant) -> Option<Deposit> {
+        self.extra.deposit(now);
+        let budget = self.budget.as_ref().filter(|_| self.fills_budget);
+        budget.map(|budget| budget.deposit(now))
+    }
+
     /// One hedge, if cap and budget allow for it.
-    pub(super) fn permit(self: &Arc<Self>, now: Instant) -> Option<Permit> {
+    pub(super) fn permit(
+        self: &Arc<Self>,
+        trace: Option<&TraceContext>,
+        now: Instant,
+    ) -> Option<Permit> {
         let taken = self.extra.withdraw(now)?;
         let mut permit = Permit {
             shared: Arc::clone(self),
             taken,
             ticket: None,
-            sent: false,
+            outcome: None,
         };
         if let Some(budget) = &self.budget {
-            let Some(ticket) = budget.withdraw(now) else {
-                telemetry::exhausted(budget, None, now);
-                return None;
-            };
-            permit.ticket = Some(ticket);
+            permit.ticket = Some(budget.spend(trace, now)?);
         }
         Some(permit)
     }

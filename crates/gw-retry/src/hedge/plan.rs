@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::layer::{Permit, Shared};
+use crate::budget::Deposit;
 use crate::config::Mode;
 use crate::decide::Asked;
 use crate::head::Head;
@@ -27,6 +28,7 @@ pub(super) struct Plan<S> {
     /// When the second copy is due; `None` if there will be none.
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    _deposit: Option<Deposit>,
 }
 
 pin_project! {
@@ -40,6 +42,16 @@ pin_project! {
     }
 }
 
+/// It is due, and is not sent.
+struct Refused;
+
+impl<F> Second<F> {
+    /// What became of it. It is counted when it is dropped.
+    pub(super) fn ended(self: Pin<&mut Self>, outcome: Hedged) {
+        self.project().permit.ended(outcome);
+    }
+}
+
 impl<F: Future> Second<F> {
     pub(super) fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.project().future.poll(cx)
@@ -47,7 +59,12 @@ impl<F: Future> Second<F> {
 }
 
 impl<S> Plan<S> {
-    pub(super) fn new(service: S, head: Head, shared: Arc<Shared>, now: Instant) -> Self {
+    pub(super) fn new(
+        service: S,
+        head: Head,
+        shared: Arc<Shared>,
+        (deposit, now): (Option<Deposit>, Instant),
+    ) -> Self {
         let delay = shared.latency.quantile();
         let due = delay.and_then(|delay| now.checked_add(delay.max(shared.min_delay)));
         Self {
@@ -57,6 +74,7 @@ impl<S> Plan<S> {
             started: now,
             due,
             sleep: None,
+            _deposit: deposit,
         }
     }
 
@@ -73,30 +91,34 @@ impl<S> Plan<S> {
         self.due = None;
         self.sleep = None;
         match self.send(cx) {
-            Ok(second) => Poll::Ready(second),
-            Err(why) => {
-                self.shared.metrics.hedged(why);
+            Ok(Some(second)) => Poll::Ready(second),
+            Ok(None) => Poll::Pending,
+            Err(Refused) => {
+                self.shared.metrics.hedged(Hedged::Refused);
                 Poll::Pending
             }
         }
     }
 
-    fn send<B: Default, F>(&mut self, cx: &mut Context<'_>) -> Result<Second<F>, Hedged>
+    /// None in shadow mode.
+    fn send<B: Default, F>(&mut self, cx: &mut Context<'_>) -> Result<Option<Second<F>>, Refused>
     where
         S: Service<Request<B>, Future = F>,
     {
         let now = Instant::now();
         if !self.shared.is_open(now) {
-            return Err(Hedged::Refused);
+            return Err(Refused);
         }
-        let mut permit = self.shared.permit(now).ok_or(Hedged::Refused)?;
+        let trace = self.head.known.trace();
+        let mut permit = self.shared.permit(trace, now).ok_or(Refused)?;
         if self.shared.mode.get() == Mode::Shadow {
             permit.sent();
-            return Err(Hedged::Shadow);
+            permit.ended(Hedged::Shadow);
+            return Ok(None);
         }
         // Polled once: a copy that waits in line is no help to anybody.
         if !matches!(self.service.poll_ready(cx), Poll::Ready(Ok(()))) {
-            return Err(Hedged::Refused);
+            return Err(Refused);
         }
         permit.sent();
         let mut parts = self.head.again();
@@ -105,11 +127,11 @@ impl<S> Plan<S> {
         let field = self.shared.attempt_field.clone();
         parts.headers.insert(field, HeaderValue::from(two.get()));
         let request = Request::from_parts(parts, B::default());
-        Ok(Second {
+        Ok(Some(Second {
             future: self.service.call(request),
             started: now,
             permit,
-        })
+        }))
     }
 
     /// Whether this is an answer and not a failure. What it asks for is heeded.

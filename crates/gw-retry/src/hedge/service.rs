@@ -61,10 +61,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let plan = self.shared.is_hedged(&request).then(|| {
             let now = Instant::now();
-            self.shared.extra.deposit(now);
+            let deposit = self.shared.deposit(now);
             let head = Head::of(&request, self.shared.copy.as_ref());
             let shared = Arc::clone(&self.shared);
-            Box::new(Plan::new(self.inner.clone(), head, shared, now))
+            Box::new(Plan::new(self.inner.clone(), head, shared, (deposit, now)))
         });
         ResponseFuture::new(self.inner.call(request), plan)
     }

@@ -16,7 +16,9 @@ use super::body::TimedBody;
 use super::error::Timer;
 use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
+use super::handle::TimeoutHandle;
 use super::limit::Limit;
+use crate::config::{Mode, SharedMode};
 
 /// The limits of an attempt. Those in a request's extensions, where a stage that knows the route puts them, take the place of
 /// the layer's.
@@ -63,8 +65,8 @@ impl AttemptTimeouts {
 /// Ends attempts that take too long, and tells the upstream how much time is left.
 ///
 /// An attempt ends at the earliest of its limits and the request's [`Deadline`]. The refusal is 504 and carries
-/// [`Failure::Unknown`], so a breaker counts it against the upstream and a retry layer may send the request again. One that
-/// begins after the deadline is refused with [`Failure::Local`]: nothing was sent.
+/// [`Failure::Unknown`], so a breaker counts it against the upstream and a retry layer may send the request again; but
+/// [`Failure::Local`] if it is the client that asked for no more time ([`Deadline::is_by_client`]). One that begins after the deadline is refused with [`Failure::Local`]: nothing was sent.
 ///
 /// It stands inside the retry layer and the breaker. The upstream of a gw pipeline has these timers itself; this layer is for
 /// other stacks.
@@ -79,6 +81,7 @@ struct Settings {
     timeouts: AttemptTimeouts,
     fields: TimeFields,
     margin: Duration,
+    mode: Arc<SharedMode>,
 }
 
 impl AttemptTimeoutLayer {
@@ -89,6 +92,7 @@ impl AttemptTimeoutLayer {
                 timeouts,
                 fields: TimeFields::default(),
                 margin: Duration::ZERO,
+                mode: Arc::default(),
             }),
             on_reject: Respond::new(),
         }
@@ -123,6 +127,18 @@ impl<R> AttemptTimeoutLayer<R> {
             shared: self.shared,
             on_reject: renderer,
         }
+    }
+
+    /// What the layer does at first. All its clones change with it.
+    #[must_use]
+    pub fn mode(self, mode: Mode) -> Self {
+        self.shared.mode.set(mode);
+        self
+    }
+
+    /// What an operator may read and change while requests run.
+    pub fn handle(&self) -> TimeoutHandle {
+        TimeoutHandle::new("attempt_timeout", Arc::clone(&self.shared.mode))
     }
 }
 
@@ -189,6 +205,11 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mode = self.shared.mode.get();
+        if mode == Mode::Off {
+            let future = self.inner.call(request);
+            return ResponseFuture::running(future, Timing::default(), self.on_reject.clone());
+        }
         let now = Instant::now();
         let extensions = request.extensions();
         let timeouts = extensions.get().copied().unwrap_or(self.shared.timeouts);
@@ -206,14 +227,18 @@ where
             head,
             whole: None,
             idle: timeouts.idle,
-            failure: Failure::Unknown,
+            failure: match head {
+                Some(head) if head.by_client => Failure::Local,
+                _ => Failure::Unknown,
+            },
             context: RejectContext::of(&request),
             record: None,
+            shadow: mode == Mode::Shadow,
         };
-        if whole.is_some_and(|whole| whole.has_passed(now)) {
+        if !timing.shadow && whole.is_some_and(|whole| whole.has_passed(now)) {
             return ResponseFuture::late(Timer::Deadline, timing, self.on_reject.clone());
         }
-        if let Some(head) = head {
+        if let Some(head) = head.filter(|_| !timing.shadow) {
             let left = head.due.saturating_duration_since(now);
             let left = left.saturating_sub(self.shared.margin);
             self.shared.fields.write(request.headers_mut(), left);

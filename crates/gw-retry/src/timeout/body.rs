@@ -29,16 +29,22 @@ pin_project! {
         // When the gap that lasts now is too long.
         gap: Option<Limit>,
         cut: bool,
+        shadow: bool,
     }
 }
 
 impl<B> TimedBody<B> {
     /// A body without timers, for renderers and tests.
     pub const fn new(inner: B) -> Self {
-        Self::timed(inner, None, None)
+        Self::timed(inner, None, None, false)
     }
 
-    pub(super) const fn timed(inner: B, deadline: Option<Limit>, idle: Option<Duration>) -> Self {
+    pub(super) const fn timed(
+        inner: B,
+        deadline: Option<Limit>,
+        idle: Option<Duration>,
+        shadow: bool,
+    ) -> Self {
         Self {
             inner,
             deadline,
@@ -46,6 +52,7 @@ impl<B> TimedBody<B> {
             sleep: None,
             gap: None,
             cut: false,
+            shadow,
         }
     }
 
@@ -87,6 +94,14 @@ where
             .deadline
             .filter(|limit| limit.has_passed(Instant::now()));
         let polled = this.inner.as_mut().poll_frame(cx);
+        if *this.shadow
+            && !matches!(polled, Poll::Ready(None))
+            && let Some(limit) = over
+        {
+            limit.timer.shadowed();
+            *this.deadline = None;
+        }
+        let over = over.filter(|_| !*this.shadow);
         let fired = match (polled, over) {
             // The last frame beats the timer.
             (Poll::Ready(Some(Ok(frame))), Some(_))
@@ -118,6 +133,12 @@ where
                 }
             }
         };
+        if *this.shadow {
+            // Once: what comes is not timed any more.
+            fired.shadowed();
+            (*this.deadline, *this.idle, *this.gap, *this.sleep) = (None, None, None, None);
+            return Poll::Pending;
+        }
         *this.cut = true;
         telemetry::timer_fired(fired);
         Poll::Ready(Some(Err(TimedOut(fired).into())))

@@ -16,9 +16,13 @@ use super::body::TimedBody;
 use super::error::Timer;
 use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
+use super::handle::TimeoutHandle;
 use super::limit::Limit;
+use crate::config::{Mode, SharedMode};
 
 /// Gives each request a [`Deadline`] and ends the exchange at it.
+///
+/// A deadline that the client asks for says so ([`Deadline::is_by_client`]): that it passes says nothing about the upstream.
 ///
 /// The deadline is the earliest of the layer's limit, what the client says it will wait, and one that an earlier stage has
 /// set. Layers inside read it from the request's extensions; [`AttemptTimeoutLayer`](super::AttemptTimeoutLayer) tells the
@@ -27,18 +31,27 @@ use super::limit::Limit;
 /// A gw pipeline has a timer of its own at its end; this layer is for other stacks.
 #[derive(Debug, Clone)]
 pub struct DeadlineLayer<R = Respond> {
-    limit: Option<Duration>,
     // Shared: a name may own its text, and a clone is made for each connection.
-    fields: Arc<TimeFields>,
+    shared: Arc<Settings>,
     on_reject: R,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    limit: Option<Duration>,
+    fields: TimeFields,
+    mode: Arc<SharedMode>,
 }
 
 impl DeadlineLayer {
     /// A layer without a limit of its own: it ends what an earlier stage or the client has set a deadline for.
     pub fn new() -> Self {
         Self {
-            limit: None,
-            fields: Arc::default(),
+            shared: Arc::new(Settings {
+                limit: None,
+                fields: TimeFields::default(),
+                mode: Arc::default(),
+            }),
             on_reject: Respond::new(),
         }
     }
@@ -53,32 +66,43 @@ impl Default for DeadlineLayer {
 impl<R> DeadlineLayer<R> {
     /// The most an exchange may take, from the head of the request to the last byte of the answer.
     #[must_use]
-    pub const fn limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
+    pub fn limit(mut self, limit: Duration) -> Self {
+        Arc::make_mut(&mut self.shared).limit = Some(limit);
         self
     }
 
     /// Believes `grpc-timeout`.
     #[must_use]
     pub fn client_grpc_timeout(mut self) -> Self {
-        Arc::make_mut(&mut self.fields).grpc = true;
+        Arc::make_mut(&mut self.shared).fields.grpc = true;
         self
     }
 
     /// Believes a field of whole milliseconds. What cannot be read is ignored.
     #[must_use]
     pub fn client_field(mut self, name: HeaderName) -> Self {
-        Arc::make_mut(&mut self.fields).millis = Some(name);
+        Arc::make_mut(&mut self.shared).fields.millis = Some(name);
         self
     }
 
     /// Renders refusals with `renderer`, which is given the inner service's body type.
     pub fn on_reject<T>(self, renderer: T) -> DeadlineLayer<T> {
         DeadlineLayer {
-            limit: self.limit,
-            fields: self.fields,
+            shared: self.shared,
             on_reject: renderer,
         }
+    }
+
+    /// What the layer does at first. All its clones change with it.
+    #[must_use]
+    pub fn mode(self, mode: Mode) -> Self {
+        self.shared.mode.set(mode);
+        self
+    }
+
+    /// What an operator may read and change while requests run.
+    pub fn handle(&self) -> TimeoutHandle {
+        TimeoutHandle::new("deadline", Arc::clone(&self.shared.mode))
     }
 }
 
@@ -88,8 +112,7 @@ impl<S, R: Clone> Layer<S> for DeadlineLayer<R> {
     fn layer(&self, inner: S) -> InTime<S, R> {
         InTime {
             inner,
-            limit: self.limit,
-            fields: Arc::clone(&self.fields),
+            shared: Arc::clone(&self.shared),
             on_reject: self.on_reject.clone(),
         }
     }
@@ -109,8 +132,7 @@ impl<F: FactSet, R> Stage<F> for DeadlineLayer<R> {
 #[derive(Debug, Clone)]
 pub struct InTime<S, R = Respond> {
     inner: S,
-    limit: Option<Duration>,
-    fields: Arc<TimeFields>,
+    shared: Arc<Settings>,
     on_reject: R,
 }
 
@@ -129,6 +151,16 @@ impl<S, R> InTime<S, R> {
     pub fn into_inner(self) -> S {
         self.inner
     }
+
+    /// Without a timer.
+    fn pass<B>(&mut self, request: Request<B>) -> ResponseFuture<S::Future, R>
+    where
+        S: Service<Request<B>>,
+        R: Clone,
+    {
+        let future = self.inner.call(request);
+        ResponseFuture::running(future, Timing::default(), self.on_reject.clone())
+    }
 }
 
 impl<S, R, B, ResB> Service<Request<B>> for InTime<S, R>
@@ -146,15 +178,18 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mode = self.shared.mode.get();
+        if mode == Mode::Off {
+            return self.pass(request);
+        }
         let now = Instant::now();
-        let hint = self.fields.read(request.headers());
-        let own = [self.limit, hint].into_iter().flatten().min();
-        let own = own.and_then(|limit| Deadline::after(now, limit));
+        let hint = self.shared.fields.read(request.headers());
+        let after = |limit| Deadline::after(now, limit);
+        let own = self.shared.limit.and_then(after);
+        let hint = hint.and_then(after).map(Deadline::by_client);
         let earlier = request.extensions().get::<Deadline>().copied();
-        let Some(deadline) = [own, earlier].into_iter().flatten().min() else {
-            let timing = Timing::default();
-            let future = self.inner.call(request);
-            return ResponseFuture::running(future, timing, self.on_reject.clone());
+        let Some(deadline) = [own, hint, earlier].into_iter().flatten().min() else {
+            return self.pass(request);
         };
         let limit = Limit::of_deadline(deadline);
         let timing = Timing {
@@ -164,7 +199,16 @@ where
             failure: Failure::Local,
             context: RejectContext::of(&request),
             record: Record::of(request.extensions()).cloned(),
+            shadow: mode == Mode::Shadow,
         };
+        if timing.shadow {
+            // Nobody inside is told: it would be heeded.
+            return ResponseFuture::running(
+                self.inner.call(request),
+                timing,
+                self.on_reject.clone(),
+            );
+        }
         if limit.has_passed(now) {
             return ResponseFuture::late(Timer::Deadline, timing, self.on_reject.clone());
         }

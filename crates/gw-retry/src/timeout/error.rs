@@ -41,6 +41,12 @@ impl Timer {
         }
     }
 
+    /// It would have ended something.
+    #[cold]
+    pub(super) fn shadowed(self) {
+        telemetry::timer_shadowed(self);
+    }
+
     /// The refusal of what it ends, counted.
     #[cold]
     pub(super) fn fired(self, failure: Failure) -> Rejection {

@@ -57,6 +57,8 @@ pub(super) struct Timing {
     pub(super) context: RejectContext,
     /// Who is told that the exchange was refused; nobody is told of an attempt, which may be followed by another.
     pub(super) record: Option<Record>,
+    /// Whether what is late is only counted.
+    pub(super) shadow: bool,
 }
 
 impl<F, R> ResponseFuture<F, R> {
@@ -108,10 +110,10 @@ where
                 Poll::Ready(outcome) => {
                     this.inner.set(Inner::Ended);
                     this.sleep.set(None);
-                    let (whole, idle) = (timing.whole, timing.idle);
+                    let (whole, idle, shadow) = (timing.whole, timing.idle, timing.shadow);
                     return Poll::Ready(match outcome {
                         Ok(response) => {
-                            Ok(response.map(|body| TimedBody::timed(body, whole, idle)))
+                            Ok(response.map(|body| TimedBody::timed(body, whole, idle, shadow)))
                         }
                         Err(error) => Err(R::inner(error)),
                     });
@@ -120,7 +122,14 @@ where
                     let Some(limit) = timing.head else {
                         return Poll::Pending;
                     };
-                    if poll_until(this.sleep, limit.due, cx).is_pending() {
+                    if poll_until(this.sleep.as_mut(), limit.due, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if timing.shadow {
+                        // Once: nothing else is timed then.
+                        limit.timer.shadowed();
+                        (timing.head, timing.whole) = (None, None);
+                        this.sleep.set(None);
                         return Poll::Pending;
                     }
                     timing.refuse(limit.timer, timing.failure)

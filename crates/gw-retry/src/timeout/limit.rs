@@ -10,6 +10,8 @@ use super::error::Timer;
 pub(super) struct Limit {
     pub(super) due: Instant,
     pub(super) timer: Timer,
+    /// It is the client that asks for no more.
+    pub(super) by_client: bool,
 }
 
 impl Limit {
@@ -17,13 +19,18 @@ impl Limit {
         Self {
             due: deadline.instant(),
             timer: Timer::Deadline,
+            by_client: deadline.is_by_client(),
         }
     }
 
     /// So long after `now`; none if that is beyond what an instant can say.
     pub(super) fn after(now: Instant, limit: Option<Duration>, timer: Timer) -> Option<Self> {
         let due = now.checked_add(limit?)?;
-        Some(Self { due, timer })
+        Some(Self {
+            due,
+            timer,
+            by_client: false,
+        })
     }
 
     /// The earliest; of those due together the first.

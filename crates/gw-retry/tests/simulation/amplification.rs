@@ -124,22 +124,22 @@ async fn attempt(
     upstream: Arc<Mutex<Upstream>>,
     percent: u8,
     fails: Fails,
-) -> Result<Response<()>, Lost> {
+) -> Result<Response<Body>, Lost> {
     let failed = upstream.lock().unwrap().arrived(percent);
     sleep(LATENCY).await;
     match (failed, fails) {
-        (false, _) => Ok(Response::new(())),
+        (false, _) => Ok(Response::new(Body::new())),
         (true, Fails::Answered) => Ok(answer(StatusCode::SERVICE_UNAVAILABLE)),
         (true, Fails::Broken) => Err(Lost),
     }
 }
 
-fn bad_gateway() -> Response<()> {
+fn bad_gateway() -> Response<Body> {
     answer(StatusCode::BAD_GATEWAY)
 }
 
-fn answer(status: StatusCode) -> Response<()> {
-    let mut response = Response::new(());
+fn answer(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::new());
     *response.status_mut() = status;
     response
 }

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_retry::{
-    AttemptError, Budget, BudgetBuilder, Failure, ReplayBody, RetryBuilder, RetryLayer,
+    AttemptError, Budget, BudgetBuilder, Failure, ReplayBody, ResponseBody, RetryBuilder,
+    RetryLayer,
 };
 use http::{Request, Response};
 use http_body_util::Empty;
 use tower::util::BoxCloneService;
-use tower::{Layer as _, Service, ServiceExt as _};
+use tower::{Layer as _, Service, ServiceExt};
 
 pub(crate) type Body = Empty<Bytes>;
-pub(crate) type Gateway = BoxCloneService<Request<Body>, Response<()>, Lost>;
+pub(crate) type Gateway = BoxCloneService<Request<Body>, Response<Body>, Lost>;
 
 /// An attempt that brought no answer in time.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +64,14 @@ impl Allowed {
 /// A gateway that retries, in front of what `inner` is.
 pub(crate) fn gateway<S>(layer: RetryBuilder, inner: S) -> Gateway
 where
-    S: Service<Request<Body>, Response = Response<()>, Error = Lost> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Lost> + Clone + Send + 'static,
     S::Future: Send,
 {
     let again = |request: Request<ReplayBody<Body>>| request.map(|_| Empty::new());
     let layer: RetryLayer = layer.build();
-    BoxCloneService::new(layer.layer(inner.map_request(again)))
+    let answer = |response: Response<ResponseBody<Body>>| response.map(|_| Empty::new());
+    let retried = layer.layer(inner.map_request(again));
+    BoxCloneService::new(ServiceExt::<Request<Body>>::map_response(retried, answer))
 }
 
 pub(crate) fn get() -> Request<Body> {

@@ -84,17 +84,17 @@ fn count(seconds: &Mutex<Vec<u32>>, start: Instant) {
 
 impl Upstream {
     /// An attempt, as the gateway sees it: it stops waiting, and the upstream does not learn of that.
-    async fn attempt(self: Arc<Self>) -> Result<Response<()>, Lost> {
+    async fn attempt(self: Arc<Self>) -> Result<Response<Body>, Lost> {
         count(&self.sent, self.start);
         if self.inside.fetch_add(1, Ordering::Relaxed) >= QUEUE {
             self.inside.fetch_sub(1, Ordering::Relaxed);
-            let mut full = Response::new(());
+            let mut full = Response::new(Body::new());
             *full.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return Ok(full);
         }
         let served = tokio::spawn(self.serve());
         match timeout(PATIENCE, served).await {
-            Ok(_) => Ok(Response::new(())),
+            Ok(_) => Ok(Response::new(Body::new())),
             Err(_) => Err(Lost),
         }
     }

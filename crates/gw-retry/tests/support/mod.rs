@@ -28,7 +28,10 @@ pub(crate) type Sent = ReplayBody<Body>;
 pub(crate) type Inner = ControlledService<Sent, ResBody, Failed>;
 pub(crate) type Handle = ServiceHandle<Sent, ResBody, Failed>;
 pub(crate) type Sending = Call<Sent, ResBody, Failed>;
+/// What an attempt comes to.
 pub(crate) type Answer = Result<Response<ResBody>, Failed>;
+/// What the layer makes of it.
+pub(crate) type Outcome = Result<Response<gw_retry::ResponseBody<ResBody>>, Failed>;
 
 pub(crate) fn inner() -> (Inner, Handle) {
     ControlledService::new()
@@ -88,7 +91,7 @@ pub(crate) async fn run<const N: usize>(
     layer: &RetryLayer,
     request: Request<Body>,
     answers: [Answer; N],
-) -> (Answer, usize) {
+) -> (Outcome, usize) {
     let (service, handle) = inner();
     let mut service = layer.layer(service);
     let answers = std::sync::Mutex::new(

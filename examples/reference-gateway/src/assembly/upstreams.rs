@@ -25,7 +25,8 @@ pub(super) type UpstreamStack =
     Retry<Hedging<BreakerService<Transport, Single, ContentClassifier, Fail>>>;
 
 /// What its answers are made of.
-pub(super) type UpstreamAnswer = ResponseBody<UpstreamBody, ContentClassifier>;
+pub(super) type UpstreamAnswer =
+    gw_retry::ResponseBody<ResponseBody<UpstreamBody, ContentClassifier>>;
 
 /// What an operator reads and changes of one upstream.
 #[derive(Debug, Clone)]

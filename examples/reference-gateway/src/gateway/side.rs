@@ -11,6 +11,11 @@ use super::own_thread::OwnThread;
 /// For requests of operators that are under way when the traffic has ended.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The most connections at a time, and those of them from one address. These listeners are for the machine's own tools and for
+/// balancers, which need few: descriptors are the traffic's, and a health listener may be where others reach it.
+const CONNECTIONS: usize = 256;
+const CONNECTIONS_PER_IP: usize = 64;
+
 /// Serves `router` on a thread called `name`, which also keeps `metrics` tidy if it is given them.
 pub(super) fn serve(
     name: &str,
@@ -20,6 +25,8 @@ pub(super) fn serve(
 ) -> io::Result<OwnThread> {
     let config = ServerConfig::builder()
         .shutdown_grace(GRACE)
+        .max_connections(CONNECTIONS)
+        .max_connections_per_ip(CONNECTIONS_PER_IP)
         .build()
         .map_err(io::Error::other)?;
     OwnThread::start(name, |stopped| {
@@ -28,7 +35,6 @@ pub(super) fn serve(
             if let Some(metrics) = metrics {
                 tokio::spawn(upkeep(metrics));
             }
-            // These listeners are for the machine's own tools, which need few connections and little time.
             let server = Server::new(config);
             let _drained = server
                 .serve(listener, router, async { drop(stopped.await) })

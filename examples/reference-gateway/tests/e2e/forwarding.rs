@@ -16,7 +16,8 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
         "POST /a/../b//%63?x=%2F&y=1 HTTP/1.1\r\nHost: api.example:8080\r\nContent-Length: 4\r\n\
          X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n\
          X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\n\
-         X-Real-IP: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nX-Request-Id: made-up-by-the-client\r\n\
+         X-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\nCF-Connecting-IP: 6.6.6.6\r\nX-Client-IP: 6.6.6.6\r\n\
+         X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX_Forwarded_For: 6.6.6.6\r\nX-Request-Id: made-up-by-the-client\r\n\
          X-Consumer-Id: admin\r\nX-User-Id: admin\r\nX-Scopes: all\r\nX_User_Id: admin\r\n\
          Connection: keep-alive, X-Hop, X-Consumer-Id\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
          Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nTE: trailers\r\n\
@@ -54,6 +55,11 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
     for name in [
         "forwarded",
         "x-real-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "x-client-ip",
+        "x-original-url",
+        "x-rewrite-url",
         "x-forwarded-port",
         "x-forwarded-prefix",
         "x_forwarded_for",

@@ -1,8 +1,10 @@
-//! Addresses that cannot be listened on.
+//! Addresses that cannot be listened on, and what listeners take.
 
 use std::net::TcpListener;
 
-use crate::gateway::{all_to, command, folder};
+use gw_testkit::client::Client;
+
+use crate::gateway::{Gateway, all_to, command, config, folder};
 
 #[tokio::test]
 async fn a_taken_address_is_told_with_its_line_and_key() {
@@ -59,4 +61,27 @@ async fn an_address_of_another_machine_is_told() {
         told.contains(":2:11: server.listen[0]: cannot listen on 192.0.2.1:8080"),
         "{told}"
     );
+}
+
+/// Story: the health listener took ten thousand connections, as many as the traffic may have, out of the same descriptors.
+#[tokio::test]
+async fn listeners_for_operators_take_few_connections() {
+    let gateway = Gateway::serve(&config("", &all_to("http://127.0.0.1:1", ""))).await;
+    for (address, page) in [(gateway.health, "/healthz"), (gateway.admin, "/lanes")] {
+        let mut first = Client::connect(address).await;
+        first.get(page).await;
+        assert_eq!(first.read_answer().await.status(), 200);
+        let mut others = Vec::new();
+        for _ in 0..63 {
+            others.push(Client::connect(address).await);
+        }
+        let mut beyond = Client::connect(address).await;
+        let request = format!("GET {page} HTTP/1.1\r\nhost: a\r\n\r\n");
+        // It may be closed already.
+        _ = beyond.try_send(&request).await;
+        let answer = beyond.read_answer().await;
+        assert!(answer.head.is_none(), "{page}: {answer:?}");
+        first.get(page).await;
+        assert_eq!(first.read_answer().await.status(), 200, "{page}");
+    }
 }

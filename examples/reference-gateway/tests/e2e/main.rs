@@ -18,6 +18,7 @@ mod consumer_limits;
 mod demo;
 mod faults;
 mod forwarding;
+mod framing;
 mod gateway;
 mod http;
 mod isolation;

@@ -117,6 +117,43 @@ async fn a_budget_bounds_what_is_sent_on_top() {
     );
 }
 
+/// Tried out before it is relied on: what would be sent again, and what would be too much of it, is counted.
+#[tokio::test]
+async fn what_is_in_shadow_mode_is_counted_and_not_done() {
+    let count = async |gateway: &Gateway, series: &str| {
+        let metrics = get(gateway.admin, "/metrics").await;
+        let text = metrics.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map(|count| count.trim().to_owned())
+    };
+    let watched = "gateway_retries_total{upstream=\"up\",reason=\"shadow\"}";
+    let exhausted = "gateway_retry_budget_exhausted_total{upstream=\"up\"}";
+    let least = "retry_budget = { ratio = 0.0, min_per_second = 0, mode = \"MODE\" }";
+    for (retry, budget, sent, counted) in [
+        ("shadow", "off", 5, (Some("5"), None)),
+        ("enforce", "shadow", 15, (None, Some("10"))),
+        ("enforce", "off", 15, (None, None)),
+        ("enforce", "enforce", 5, (None, Some("5"))),
+    ] {
+        let upstream = Upstream::start(always(Reply::status(503))).await;
+        let keys = format!("retry = {{ max_attempts = 3, mode = \"{retry}\", {SOON} }}");
+        let text = retried(&upstream, &least.replace("MODE", budget), &keys);
+        let said = check(&text).await;
+        assert!(!said.err.contains(".mode"), "{}", said.err);
+        let gateway = Gateway::serve(&text).await;
+        for _ in 0..5 {
+            assert_eq!(get(gateway.traffic, "/").await.status(), 503);
+        }
+        assert_eq!(upstream.requests().len(), sent, "{retry} {budget}");
+        let found = (
+            count(&gateway, watched).await,
+            count(&gateway, exhausted).await,
+        );
+        let counted = (counted.0.map(str::to_owned), counted.1.map(str::to_owned));
+        assert_eq!(found, counted, "{retry} {budget}");
+    }
+}
+
 /// Nothing else tells why failures come through that a retry would have hidden.
 #[tokio::test]
 async fn a_budget_of_nothing_is_told() {
@@ -139,13 +176,17 @@ async fn a_read_that_takes_longer_than_others_is_asked_a_second_time() {
     .await;
     // On a busy machine many requests take longer than most: none must be without a second copy for that.
     let keys = "hedge = { percentile = 0.99, max_extra_load = 1.0 }";
-    let gateway = Gateway::serve(&retried(&upstream, "", keys)).await;
-    let begun = Instant::now();
+    let budget = "retry_budget = { ratio = 1.0, min_per_second = 1000 }";
+    let gateway = Gateway::serve(&retried(&upstream, budget, keys)).await;
     let mut sent = 1;
-    // How long they take is worked out once a second, from a hundred of them at least.
-    while sent <= 150 || begun.elapsed() < Duration::from_millis(1200) {
+    let mut enough = None;
+    // How long they take is worked out once a second, from a hundred of them at least, however long these took.
+    while enough.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(1200)) {
         assert_eq!(get(gateway.traffic, "/").await.status(), 200);
         sent += 1;
+        if sent > 150 {
+            enough.get_or_insert_with(Instant::now);
+        }
     }
     assert_eq!(get(gateway.traffic, "/slow").await.status(), 200);
     let received = upstream.requests().len();

@@ -291,6 +291,7 @@ fn what_is_taken_back_a_moment_later_knows_of_refunds_since() {
         &mut decision,
         &mut payments,
     );
+    let algorithm = book.terms(&charge).unwrap().algorithm;
     drop(book);
     limiter.credit(&mut other, 4, now);
     // A second later the charge has run off, and this one counts from there on.
@@ -298,12 +299,8 @@ fn what_is_taken_back_a_moment_later_knows_of_refunds_since() {
     assert!(limiter.check(p(&limiter), "k", 1, later).is_allowed());
     assert_eq!(remaining(&limiter, later), 9);
     for paid in payments {
-        limiter.take_back(
-            paid.receipt,
-            &paid.algorithm,
-            paid.mark,
-            limiter.nanos(later),
-        );
+        let Paid { receipt, mark, .. } = paid.under(algorithm);
+        limiter.take_back(receipt, &algorithm, mark, limiter.nanos(later));
     }
     assert_eq!(remaining(&limiter, later), 9);
 }

@@ -65,6 +65,9 @@ impl Answers {
                     _ => return None,
                 };
                 let seen = Seen::read(*numbers, &question.algorithm)?;
+                if seen.leased() > question.extra {
+                    return None;
+                }
                 Some(Answer { ruling, seen })
             })
             .collect();
@@ -140,4 +143,33 @@ fn split(numbers: &[i64], asked: usize) -> Option<(u64, &[[i64; 5]])> {
     let micros = u64::try_from(micros).ok()?.checked_mul(1000)?;
     let clock = clock.checked_add(micros)?;
     (answers.len() == asked).then_some((clock, answers))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+    use crate::quota::Quota;
+    use crate::redis::script::Place;
+
+    #[test]
+    fn more_cells_than_were_asked_for_make_no_sense() {
+        let question = Question {
+            place: Place {
+                policy: 0,
+                digest: 1,
+            },
+            algorithm: Algorithm::new(Quota::per_second(10).burst(100)).unwrap(),
+            cost: 1,
+            extra: 4,
+            enforced: true,
+        };
+        let read = |leased| {
+            let numbers = [1_767_225_600, 5, 0, 500_000, leased, 1, 0];
+            Answers::read(&numbers, slice::from_ref(&question))
+        };
+        assert!([0, 4].map(read).iter().all(Option::is_some));
+        assert_eq!([5, -1, i64::MAX].map(read), [None, None, None]);
+    }
 }

@@ -37,6 +37,34 @@ fn a_set_is_a_cache_line() {
     assert!(store.tables.iter().all(|sets| sets.len() == 125_001));
 }
 
+/// Story: a key whose charge was taken back within the limiter's first microsecond had a place that looked free. Who took
+/// it was counted beside the key that was gone.
+#[test]
+fn a_key_without_debt_is_no_free_place() {
+    let store = Compact::new(8, tallies(1));
+    let gcra = rate(10, 5);
+    // One place stays free: no debt is forgiven beyond the least one there is.
+    let receipts = [1, 2, 3, 4, 5, 6, 7].map(|n| {
+        let key = key(n, 0);
+        let Verdict::Allow { state: after } = charge(&store, key, &gcra, 1, 0) else {
+            panic!("there is room");
+        };
+        Receipt {
+            key,
+            after,
+            cost: 1,
+        }
+    });
+    for receipt in receipts {
+        assert!(store.undo(receipt, &Algorithm::Gcra(gcra), &|| 0));
+    }
+    assert_eq!(counts(&store), (7, 0));
+    for n in 9..=20 {
+        assert!(allowed(&store, key(n, 0), &gcra, 0));
+    }
+    assert_eq!(counts(&store).0, 8);
+}
+
 /// Eight slots by the book: who is in none takes the first with the least TAT, and begins with it.
 #[derive(Default)]
 struct Model([(u16, u64); 8]);

@@ -15,6 +15,7 @@ pub(super) fn budget(name: &str, written: &table::RetryBudget) -> Result<Budget,
     Budget::builder(name)
         .ratio(written.ratio.get())
         .min_per_second(written.min_per_second)
+        .mode(mode(written.mode))
         .build()
         .map_err(|error| fault(&format!("upstreams.{name}.retry_budget"), &error))
 }
@@ -30,12 +31,13 @@ pub(super) fn retries(budget: Budget, pool: ReplayPool) -> RetryLayer {
 
 /// The policy that goes along with a route's requests.
 pub(crate) fn policy(route: usize, written: &table::Retry) -> Result<Option<RetryPolicy>, Fault> {
-    if written.mode != table::Mode::Enforce {
+    if written.mode == table::Mode::Off {
         return Ok(None);
     }
     let methods = written.methods.iter().cloned();
     let policy = RetryPolicy::builder()
         .max_attempts(written.max_attempts.get())
+        .shadow(written.mode == table::Mode::Shadow)
         .backoff(Backoff::full_jitter(
             written.backoff.base,
             written.backoff.max,
@@ -69,19 +71,22 @@ pub(super) fn hedges(
         .iter()
         .enumerate()
         .filter_map(|(route, it)| match &it.target {
-            table::Target::Upstream(forward) if forward.upstream == name => {
-                Some((route, forward.hedge.as_ref()?))
-            }
+            table::Target::Upstream(forward) if forward.upstream == name => Some((
+                route,
+                forward.hedge.as_ref()?,
+                is_retried(forward.retry.as_ref()),
+            )),
             _ => None,
         });
     hedged
-        .map(|(route, written)| {
+        .map(|(route, written, retried)| {
             let breaker = breaker.clone();
             let layer = HedgeLayer::builder(name)
                 .percentile(written.percentile.get())
                 .max_extra_load(written.max_extra_load.get())
                 .mode(mode(written.mode))
                 .budget(budget.clone())
+                .fills_budget(!retried)
                 .gate(move || is_well(&breaker))
                 .copy_extensions(copy_extensions)
                 .build()
@@ -89,6 +94,11 @@ pub(super) fn hedges(
             Ok((route, layer))
         })
         .collect()
+}
+
+/// Whether the retry layer counts the requests of a route in the budget.
+fn is_retried(written: Option<&table::Retry>) -> bool {
+    written.is_some_and(|retry| retry.mode != table::Mode::Off && retry.max_attempts.get() > 1)
 }
 
 /// Whether the upstream is not known to be in trouble. A breaker that only watches changes nothing.

@@ -1,0 +1,96 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::vec;
+
+use bytes::{Buf as _, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// The body of an answer: the inner service's, passed through, or what was kept of one that a retry was to replace and
+    /// did not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the body inside or the frames that were kept, and nothing else.
+    pub struct ResponseBody<B: Body> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<B: Body> {
+        Passed { #[pin] body: B },
+        Kept { frames: vec::IntoIter<Frame<B::Data>> },
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
+    #[inline]
+    pub(crate) const fn passed(body: B) -> Self {
+        Self {
+            kind: Kind::Passed { body },
+        }
+    }
+
+    pub(crate) fn kept(frames: Vec<Frame<B::Data>>) -> Self {
+        let frames = frames.into_iter();
+        Self {
+            kind: Kind::Kept { frames },
+        }
+    }
+}
+
+impl<B: Body + From<Bytes>> From<Bytes> for ResponseBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        Self::passed(B::from(bytes))
+    }
+}
+
+impl<B: Body> Body for ResponseBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    #[inline]
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match self.project().kind.project() {
+            KindProj::Passed { body } => body.poll_frame(cx),
+            KindProj::Kept { frames } => Poll::Ready(frames.next().map(Ok)),
+        }
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Passed { body } => body.is_end_stream(),
+            Kind::Kept { frames } => frames.len() == 0,
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Passed { body } => body.size_hint(),
+            Kind::Kept { frames } => {
+                let data = frames.as_slice().iter().filter_map(Frame::data_ref);
+                SizeHint::with_exact(data.map(|data| data.remaining() as u64).sum())
+            }
+        }
+    }
+}
+
+impl<B: Body> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Passed { .. } => "passed",
+            Kind::Kept { .. } => "kept",
+        };
+        f.debug_tuple("ResponseBody").field(&kind).finish()
+    }
+}
