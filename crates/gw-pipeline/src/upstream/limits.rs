@@ -103,9 +103,7 @@ impl Limits {
         };
         let due = later(since.max(moved), self.idle);
         match self.deadline {
-            Some(deadline) if deadline <= due => {
-                (deadline, blamed.unwrap_or(self.deadline_kind))
-            }
+            Some(deadline) if deadline <= due => (deadline, blamed.unwrap_or(self.deadline_kind)),
             _ => (due, blamed.unwrap_or(ErrorKind::IdleTimeout)),
         }
     }
