@@ -358,8 +358,12 @@ fn origin(endpoint: usize) -> Result<(Handle, Origin), Error> {
 
 #[cfg(test)]
 mod tests {
+    use gw_core::Body;
     use gw_core::context::Deadline;
+    use gw_testkit::upstream::{At, Reply, Upstream, always};
 
+    use super::super::config::PoolConfig;
+    use super::super::upload::RequestBody;
     use super::*;
     use crate::timeouts::Timeouts;
 
@@ -412,5 +416,40 @@ mod tests {
         assert_eq!(first, (ErrorKind::QueueTimeout, 2 * short));
         assert_eq!(second, (ErrorKind::QueueTimeout, short));
         assert_eq!(third, (ErrorKind::QueueDeadline, short));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_connection_that_is_not_free_yet_does_not_blame_the_upstream() {
+        let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
+        let authority = upstream.addr().to_string().parse().unwrap();
+        let settings = Settings {
+            pool: PoolConfig {
+                max_connections: 1,
+                ..PoolConfig::default()
+            },
+            ..Settings::default()
+        };
+        let name = UpstreamName::new("full");
+        let endpoints = vec![Endpoint::new(authority).unwrap()];
+        let pool = Arc::new(Pool::new(name, endpoints, settings, Watcher::default()));
+        let limits = |attempt| {
+            let timeouts = Timeouts {
+                attempt,
+                ..Timeouts::default()
+            };
+            Limits::new(Instant::now(), timeouts, None, Duration::from_secs(10))
+        };
+        let first = pool.checkout(0, &limits(Duration::from_secs(60))).await;
+        let Connection::Http1(mut http1) = first.unwrap().connection else {
+            panic!("the upstream speaks HTTP/1");
+        };
+        http1.sender.ready().await.unwrap();
+        let now = Instant::now();
+        let (body, _upload) = RequestBody::new(Body::empty(), now, None, None, None);
+        let _answer = http1.sender.try_send_request(http::Request::new(body));
+        pool.give_back(http1, now);
+        let hasty = limits(UNFINISHED / 2);
+        let error = pool.checkout(0, &hasty).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QueueTimeout);
     }
 }
