@@ -187,6 +187,11 @@ impl Attempt {
         self.end(Ended::with(outcome), None);
     }
 
+    /// Whether the time that the client itself gave is over.
+    pub(crate) fn is_beyond_the_clients_time(&self) -> bool {
+        self.deadline.is_some_and(Deadline::is_by_client) && self.is_late(Instant::now())
+    }
+
     fn is_late(&self, now: Instant) -> bool {
         (self.deadline).is_some_and(|deadline| deadline.instant() <= now)
     }

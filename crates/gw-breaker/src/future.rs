@@ -151,12 +151,17 @@ fn poll_late<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Ou
 
 impl<C: Classify + Clone> Judge<C> {
     #[cold]
-    fn error<E>(&self, attempt: &mut Option<Attempt>, error: &E)
+    fn error<E>(&self, waiting: &mut Option<Attempt>, error: &E)
     where
         C: ClassifyError<E>,
     {
-        if let Some(attempt) = attempt {
+        if let Some(attempt) = waiting {
             let outcome = self.classifier.error(error);
+            if outcome == Outcome::Ignored && attempt.is_beyond_the_clients_time() {
+                // Dropped as if the client had left: how long the upstream was waited for says something.
+                *waiting = None;
+                return;
+            }
             // What says nothing about the upstream says nothing of how fast it is.
             let now = match outcome {
                 Outcome::Ignored => None,
@@ -177,6 +182,10 @@ impl<C: Classify + Clone> Judge<C> {
         let attempt = waiting.as_mut()?;
         let head = at_head(&self.classifier, response);
         // As in `error`.
+        if head == Some(Outcome::Ignored) && attempt.is_beyond_the_clients_time() {
+            *waiting = None;
+            return None;
+        }
         let now = match head {
             Some(Outcome::Ignored) => None,
             _ => attempt.head(),

@@ -426,6 +426,37 @@ async fn a_deadline_of_the_clients_is_not_the_upstreams_failure() {
     }
 }
 
+/// Story: all clients gave little time, so an upstream that hung was never seen to: each attempt ended by their deadline, and
+/// said nothing.
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_hangs_is_slow_though_clients_give_up_by_deadline() {
+    for rendered in [false, true] {
+        let layer = BreakerLayer::builder("orders").config(judging_latency());
+        let layer = layer.build().unwrap();
+        let hangs = tower::service_fn(move |request: Request<()>| async move {
+            let deadline = request.extensions().get::<Deadline>().unwrap().instant();
+            tokio::time::sleep_until(deadline).await;
+            let over = Rejection::new(&ANY).failed(Failure::Local);
+            match rendered {
+                false => Err(over),
+                true => {
+                    let mut answer = answer(504);
+                    answer.extensions_mut().insert(over);
+                    Ok(answer)
+                }
+            }
+        });
+        for _ in 0..4 {
+            let mut request = Request::new(());
+            let deadline = Deadline::at(Instant::now() + 2 * SECOND).by_client();
+            request.extensions_mut().insert(deadline);
+            let answer = tower::ServiceExt::oneshot(layer.layer(hangs), request).await;
+            assert_eq!(answer.is_ok(), rendered);
+        }
+        assert_eq!(layer.handle().snapshot().state, State::Open);
+    }
+}
+
 /// Story: an answer was cut at the deadline because its client read it slowly. It counted as the upstream's failure, so
 /// five slow readers opened the breaker for everybody.
 #[tokio::test(start_paused = true)]

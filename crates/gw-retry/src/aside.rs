@@ -28,8 +28,8 @@ pub(crate) struct Aside<ResB: Body, E> {
 /// The most that is kept of an answer: a sentence or two, as failures have.
 const KEPT: usize = 4096;
 
-/// What a frame counts at least, so that a body in tiny frames cannot cost many times its bytes.
-const FRAME_MIN: usize = 64;
+/// What a frame counts at least. A tiny one may be a slice of a read buffer of some KiB, which it keeps alive.
+const FRAME_MIN: usize = 1024;
 
 impl<ResB: Body, E> Aside<ResB, E> {
     /// How long a body is waited for. What is there follows its head within a round trip through the connection's own task; an

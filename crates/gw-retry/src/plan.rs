@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gw_core::Rejection;
 use gw_core::attempt::{AttemptError, Failure};
-use gw_core::context::Attempt;
+use gw_core::context::{Attempt, Deadline};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -174,9 +174,11 @@ where
             Ok(response) => (response.extensions().get()).map(Rejection::failure),
             Err(error) => Some(error.failure()),
         };
-        // It may be the client that has failed, but only if somebody has asked for its body.
+        // It may be the client that has failed, but only if somebody has asked for its body, or if the time that it gave is
+        // over: then the retry was on its way.
         let asked = self.slot.as_ref().is_some_and(|slot| slot.was_read());
-        if failure != Some(Failure::Local) || asked {
+        let over = |it: Deadline| it.is_by_client() && it.instant() <= Instant::now();
+        if failure != Some(Failure::Local) || asked || self.head.deadline().is_some_and(over) {
             return None;
         }
         retry.charge.sent = false;

@@ -7,7 +7,7 @@ mod support;
 use std::pin::Pin;
 use std::time::Duration;
 
-use gw_core::context::Lane;
+use gw_core::context::{Deadline, Lane};
 use gw_core::record::Record;
 use gw_core::{Body, Code, GrpcStatus, Rejection};
 use gw_retry::{Budget, Failure, ResponseBody, RetryInfo, RetryLayer, RetryPolicyBuilder, Stopped};
@@ -212,6 +212,27 @@ async fn a_retry_that_is_refused_further_in_was_never_sent() {
         assert_eq!((noted.refused_by, noted.code), (None, None));
         assert_eq!(case.available(), before, "it cost nothing");
     }
+}
+
+/// Story: clients that gave little time had their retries for nothing. The retry reached the upstream, which hung, and since
+/// it was their own time that was over it counted as one that was never sent.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_runs_out_of_the_clients_time_was_sent() {
+    let case = Case::new(at_once());
+    let before = case.available();
+    let mut sent = request(Method::GET);
+    let deadline = Deadline::at(Instant::now() + 100 * MS).by_client();
+    sent.extensions_mut().insert(deadline);
+    let (mut answer, handle) = case.send(sent).await;
+    let failed = Response::builder().status(503);
+    let failed = failed.body(script().build().0).unwrap();
+    handle.next_call().await.respond(failed);
+    assert!(poll(&mut answer).is_pending());
+    let second = handle.next_call().await;
+    sleep(100 * MS).await;
+    second.fail(Failed(Failure::Local));
+    assert_eq!(answer.await.unwrap_err(), Failed(Failure::Local));
+    assert_eq!(case.available(), before - 1, "it was paid for");
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,8 +94,14 @@ where
             .deadline
             .filter(|limit| limit.has_passed(Instant::now()));
         let polled = this.inner.as_mut().poll_frame(cx);
+        // As below: the end, an error, and the last frame beat the timer.
+        let goes_on = match &polled {
+            Poll::Pending => true,
+            Poll::Ready(Some(Ok(frame))) => !frame.is_trailers() && !this.inner.is_end_stream(),
+            Poll::Ready(_) => false,
+        };
         if *this.shadow
-            && !matches!(polled, Poll::Ready(None))
+            && goes_on
             && let Some(limit) = over
         {
             limit.timer.shadowed();
