@@ -150,6 +150,12 @@ fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
     if lane.threads > LaneConfig::MAX_THREADS {
         return wrong("threads", "must be at most 256");
     }
+    if lane.nice > LaneConfig::MAX_NICE {
+        return wrong("nice", "must be at most 19");
+    }
+    if lane.nice > 0 && lane.threads == 0 {
+        return wrong("nice", "needs threads");
+    }
     Ok(Shares { guaranteed, cap })
 }
 

@@ -37,6 +37,7 @@ pub struct LaneConfig {
     pub(crate) hold: Hold,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) threads: usize,
+    pub(crate) nice: u8,
     pub(crate) codel: Option<Codel>,
     pub(crate) deadline_aware: bool,
     pub(crate) per_key: Option<PerKey>,
@@ -78,6 +79,8 @@ impl LaneConfig {
     pub const MAX_MAX_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
     /// The most threads of a lane.
     pub const MAX_THREADS: usize = 256;
+    /// The highest niceness of a lane's threads.
+    pub const MAX_NICE: u8 = 19;
 
     /// A lane that is guaranteed one place, may borrow all that is idle, and does not queue.
     ///
@@ -93,6 +96,7 @@ impl LaneConfig {
             hold: Hold::default(),
             max_hold: None,
             threads: 0,
+            nice: 0,
             codel: None,
             deadline_aware: false,
             per_key: None,
@@ -231,6 +235,22 @@ impl LaneConfig {
     #[must_use]
     pub const fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// How much niceness the lane's threads have on top of what the process has, up to [`LaneConfig::MAX_NICE`], where it
+    /// ends in any case; 0 by default. Needs [threads](LaneConfig::threads).
+    ///
+    /// When more threads want to run than there are processors, the kernel gives a nice one less time: at 10 about a tenth
+    /// of what a thread at 0 has. While the others sleep it has all the time that
+    /// it wants. So this is for lanes whose requests may be late so that others are not.
+    ///
+    /// Holds for all that these threads start, too. It takes no privilege. A system that refuses it is told of in the log, and
+    /// the lane runs as it would without. Linux only: elsewhere niceness is the process's, and this does nothing.
+    #[cfg(feature = "threads")]
+    #[must_use]
+    pub const fn nice(mut self, nice: u8) -> Self {
+        self.nice = nice;
         self
     }
 

@@ -215,6 +215,18 @@ pub(crate) fn draining() {
     tracing::info!("bulkhead: draining, new requests are refused");
 }
 
+/// Called by each thread of a lane that could not be made nicer.
+#[cfg(all(feature = "threads", target_os = "linux"))]
+pub(crate) fn nice_refused(lane: &str, refused: rustix::io::Errno) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        lane,
+        %refused,
+        "bulkhead: the system refuses a thread of a lane its niceness"
+    );
+    let _ = (lane, refused);
+}
+
 /// `future` in the span of the caller, which would otherwise end where the thread changes.
 #[cfg(all(feature = "threads", feature = "tracing"))]
 pub(crate) fn in_current_span<F: Future>(future: F) -> tracing::instrument::Instrumented<F> {

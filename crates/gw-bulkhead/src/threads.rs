@@ -16,10 +16,12 @@
 //!   with [`Hold::Head`](crate::Hold::Head), have ended. Nothing waits for them.
 //! - The lane's threads are tokio runtimes with timers and I/O, so connections to upstreams that a request opens there
 //!   live there.
+//! - On Linux they can give way to other threads when processors are short: [`LaneConfig::nice`](crate::LaneConfig::nice).
 
 mod body;
 mod crew;
 mod execute;
+mod niceness;
 mod task;
 
 pub use self::body::{LaneTaskLost, ResponseBody};

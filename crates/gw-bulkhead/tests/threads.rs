@@ -612,6 +612,56 @@ fn what_cannot_work_is_not_built() {
         .build()
         .unwrap_err();
     assert_eq!(error.to_string(), "lanes.logs.threads: must be at most 256");
+    for (lane, message) in [
+        (logs().nice(1), "lanes.logs.nice: needs threads"),
+        (
+            logs().threads(1).nice(20),
+            "lanes.logs.nice: must be at most 19",
+        ),
+        (logs().nice(20), "lanes.logs.nice: must be at most 19"),
+    ] {
+        let builder = BulkheadLayer::builder(places(1)).lane(lane).with_threads();
+        assert_eq!(builder.build().unwrap_err().to_string(), message);
+    }
+    let nicest = logs().threads(1).nice(LaneConfig::MAX_NICE);
+    let builder = BulkheadLayer::builder(places(1)).lane(nicest);
+    assert!(builder.with_threads().build().is_ok());
+}
+
+/// Each request says how nice the thread is that it runs on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_lane_is_as_nice_as_it_shall_be() {
+    fn niceness() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+    let layer = BulkheadLayer::builder(places(100))
+        .lane(LaneConfig::new("core"))
+        .lane(LaneConfig::new("plain").threads(1))
+        .lane(LaneConfig::new("logs").threads(2).nice(7))
+        .lane(LaneConfig::new("last").threads(1).nice(19))
+        .with_threads()
+        .build()
+        .unwrap();
+    // Of whoever starts the test, most often 0.
+    let own = niceness();
+    let mut service = layer.layer(service_fn(|_: Request<()>| async {
+        Ok::<_, Infallible>(response(niceness().to_string()))
+    }));
+    for (lane, above) in [
+        ("core", 0),
+        ("plain", 0),
+        // Both threads.
+        ("logs", 7),
+        ("logs", 7),
+        ("last", 19),
+    ] {
+        let answer = call(&mut service, request_in(lane)).await.await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let expected = (own + above).min(19).to_string();
+        assert_eq!(body, expected, "{lane}");
+    }
+    assert_eq!(niceness(), own, "the other threads stay as they were");
 }
 
 #[test]

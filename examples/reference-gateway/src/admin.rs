@@ -8,6 +8,7 @@ mod logs;
 mod upstreams;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Router;
@@ -39,8 +40,16 @@ pub struct Admin {
     pub connections: Connections,
     /// Where the gateway listens.
     pub addresses: Addresses,
-    /// How many threads lanes have, those that have any.
-    pub lane_threads: Arc<BTreeMap<String, u32>>,
+    /// The threads of lanes, those that have any.
+    pub lane_threads: Arc<BTreeMap<String, OwnThreads>>,
+}
+
+/// Threads of a lane's own.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnThreads {
+    pub number: NonZeroU32,
+    /// How nice they are.
+    pub nice: u8,
 }
 
 impl std::fmt::Debug for Admin {

@@ -22,7 +22,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
-use gw_pipeline::server::{Drained, ServerConfig};
+use gw_pipeline::server::{Drained, ServerConfig, Workers};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
@@ -32,7 +32,7 @@ pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 pub use self::metrics::Metrics;
 use self::own_thread::OwnThread;
-use crate::admin::{self, Admin, Token};
+use crate::admin::{self, Admin, OwnThreads, Token};
 use crate::assembly::{
     self, Controls, Fault, Gateway, Logs, Services, assemble, close_stores, observe,
 };
@@ -164,14 +164,9 @@ impl<S: Gateway> Prepared<S> {
             runtime.spawn(controls.lanes.pressure().watch_memory(thresholds));
         }
         let limits = controls.limits.clone();
-        let shared = Front::new(
-            "gw-traffic",
-            threads(config.server.threads),
-            server.clone(),
-            services.all,
-            listeners.traffic,
-        );
-        let shared = shared.map_err(system)?;
+        let workers = Workers::start("gw-traffic", threads(config.server.threads));
+        let workers = workers.map_err(system)?;
+        let shared = Front::new(workers, server.clone(), services.all, listeners.traffic);
         let lanes = of_lanes(&config, &server, services.lanes, listeners.lanes)?;
         let threads = front::threads(&shared, &lanes);
         let admin = Admin {
@@ -254,24 +249,24 @@ fn of_lanes<S: Gateway>(
         };
         let threads = lane.threads.map_or(1, NonZeroU32::get);
         let threads = usize::try_from(threads).unwrap_or(usize::MAX);
-        let name = name.to_owned();
-        let front = Front::new(
-            &format!("gw-conn-{name}"),
-            threads,
-            server.clone(),
-            service,
-            listeners,
-        );
-        let front = front.map_err(|error| refused_threads(&name, &error))?;
-        fronts.push((name, front));
+        let workers = Workers::start_nice(&format!("gw-conn-{name}"), threads, lane.niceness());
+        let workers = workers.map_err(|error| refused_threads(name, &error))?;
+        let front = Front::new(workers, server.clone(), service, listeners);
+        fronts.push((name.to_owned(), front));
     }
     Ok(fronts)
 }
 
-fn lane_threads(config: &Config) -> BTreeMap<String, u32> {
+fn lane_threads(config: &Config) -> BTreeMap<String, OwnThreads> {
+    let threads = |lane: &table::Lane| {
+        Some(OwnThreads {
+            number: lane.threads?,
+            nice: lane.niceness(),
+        })
+    };
     let lanes = config.lanes.lane.iter();
     lanes
-        .filter_map(|(name, lane)| Some((name.clone(), lane.threads?.get())))
+        .filter_map(|(name, lane)| Some((name.clone(), threads(lane)?)))
         .collect()
 }
 

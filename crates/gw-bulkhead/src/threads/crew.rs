@@ -10,6 +10,7 @@ use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::niceness;
 use crate::config::ConfigError;
 use crate::lane::LaneConfig;
 use crate::lanes::{LaneId, Lanes};
@@ -93,9 +94,13 @@ impl LaneThreads {
                 // that nobody is left who could.
                 _ = idle.wait_for(|tasks| *tasks == 0).await;
             };
+            let (name, nice) = (lane.name.clone(), lane.nice);
             thread::Builder::new()
                 .name(format!("gw-lane-{}-{number}", lane.name()))
-                .spawn(move || run(runtime, stop, done))
+                .spawn(move || {
+                    niceness::raise(name.as_str(), nice);
+                    run(runtime, stop, done);
+                })
                 .map_err(refused)?;
         }
         Ok(threads)

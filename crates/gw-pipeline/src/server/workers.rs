@@ -51,12 +51,36 @@ pub(super) struct Assigned {
 }
 
 impl Workers {
+    /// The highest niceness of threads.
+    pub const MAX_NICE: u8 = 19;
+
     /// Starts so many threads, at least one, named `name-0`, `name-1` and so on.
     ///
     /// # Errors
     ///
     /// If the system refuses threads or what their runtimes need.
     pub fn start(name: &str, threads: usize) -> io::Result<Self> {
+        Self::start_nice(name, threads, 0)
+    }
+
+    /// As [`start`](Self::start), with so much niceness on top of what the process has, up to [`Workers::MAX_NICE`], where
+    /// it ends in any case.
+    ///
+    /// When more threads want to run than there are processors, the kernel gives a nice one less time: at 10 about a tenth
+    /// of what a thread at 0 has. While the others sleep it has all the time that it wants. So this is for listeners whose clients may wait
+    /// so that those of others need not.
+    ///
+    /// It takes no privilege, and where the system refuses it nonetheless, the threads run without. Linux only: elsewhere
+    /// niceness is the process's, and this is as [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and [`InvalidInput`](io::ErrorKind::InvalidInput) for more niceness than there is.
+    pub fn start_nice(name: &str, threads: usize, nice: u8) -> io::Result<Self> {
+        if nice > Self::MAX_NICE {
+            let rule = "nice: must be at most 19";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, rule));
+        }
         let (stop, stopping) = watch::channel(());
         let mut crew = Crew {
             workers: Vec::new(),
@@ -69,6 +93,7 @@ impl Workers {
             let (running, ended) = mpsc::channel();
             let thread = thread::Builder::new().name(format!("{name}-{number}"));
             let thread = thread.spawn(move || {
+                raise_niceness(nice);
                 // An error: the sender is gone.
                 runtime.block_on(async { while stopping.changed().await.is_ok() {} });
                 // All tasks are dropped here. Threads for blocking work may be busy for long, and are not waited for.
@@ -99,6 +124,19 @@ impl Workers {
         })
     }
 }
+
+/// Makes the calling thread nicer: relative to what it inherits, since only going up takes no privilege.
+#[cfg(target_os = "linux")]
+fn raise_niceness(by: u8) {
+    if by > 0 {
+        // Of this thread alone: contrary to POSIX, Linux has one niceness for each. If the system refuses, then it is only
+        // a priority that is missing.
+        _ = rustix::process::nice(i32::from(by));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn raise_niceness(_by: u8) {}
 
 impl Drop for Assigned {
     fn drop(&mut self) {
@@ -143,6 +181,40 @@ mod tests {
         assigned.retain(|worker| worker.handle.id() == a);
         let next: Vec<_> = (0..2).filter_map(|_| workers.assign()).collect();
         assert_eq!(ids(&next), [b, b]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_are_as_nice_as_they_shall_be() {
+        fn niceness() -> i32 {
+            rustix::process::getpriority_process(None).unwrap()
+        }
+        // Of whoever starts the test, most often 0.
+        let own = niceness();
+        for (nice, threads) in [(0, 1), (7, 2), (Workers::MAX_NICE, 1)] {
+            let workers = Workers::start_nice("test", threads, nice).unwrap();
+            let (sender, receiver) = mpsc::channel();
+            let assigned: Vec<_> = (0..threads).filter_map(|_| workers.assign()).collect();
+            for worker in &assigned {
+                let sender = sender.clone();
+                worker.handle.spawn(async move {
+                    _ = sender.send((thread::current().id(), niceness()));
+                });
+            }
+            drop(sender);
+            let said: std::collections::HashMap<_, _> = receiver.iter().collect();
+            assert_eq!(said.len(), threads);
+            let expected = (own + i32::from(nice)).min(19);
+            assert!(said.values().all(|nice| *nice == expected), "{said:?}");
+        }
+        assert_eq!(niceness(), own, "the other threads stay as they were");
+    }
+
+    #[test]
+    fn no_thread_is_nicer_than_possible() {
+        let refused = Workers::start_nice("test", 1, 20).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(refused.to_string(), "nice: must be at most 19");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) async fn page(State(admin): State<Admin>) -> Response {
 fn lane(lane: &LaneSnapshot, admin: &Admin) -> Value {
     let rejected = lane.rejected;
     let name = lane.name.as_str();
+    let threads = admin.lane_threads.get(name);
     json!({
         "name": name,
         "mode": mode(lane.mode),
@@ -53,7 +54,8 @@ fn lane(lane: &LaneSnapshot, admin: &Admin) -> Value {
         },
         "per_key": lane.per_key.map(per_key),
         "time_needed_ms": lane.time_needed.map(millis),
-        "threads": admin.lane_threads.get(name),
+        "threads": threads.map(|own| own.number),
+        "nice": threads.map(|own| own.nice),
         "listener": listener(name, admin),
     })
 }

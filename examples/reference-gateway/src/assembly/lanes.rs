@@ -50,7 +50,8 @@ fn lane(name: &str, written: &table::Lane) -> LaneConfig {
         .queue_timeout(written.queue_timeout)
         .hold(hold(written.hold))
         .mode(mode(written.mode))
-        .threads(threads);
+        .threads(threads)
+        .nice(written.niceness());
     let lane = match written.max_hold {
         Some(limit) => lane.max_hold(limit),
         None => lane,

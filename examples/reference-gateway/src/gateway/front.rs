@@ -23,19 +23,18 @@ pub(super) struct Front<S> {
 }
 
 impl<S: Gateway> Front<S> {
-    /// Connections will be served by so many threads, called `name-0` and so on.
+    /// Connections will be served by `workers`.
     pub(super) fn new(
-        name: &str,
-        threads: usize,
+        workers: Workers,
         config: ServerConfig,
         service: S,
         listeners: Vec<TcpListener>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            server: Server::new(config).workers(Workers::start(name, threads)?),
+    ) -> Self {
+        Self {
+            server: Server::new(config).workers(workers),
             service,
             listeners,
-        })
+        }
     }
 
     /// Keeps its threads running.

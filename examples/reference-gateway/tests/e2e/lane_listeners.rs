@@ -1,6 +1,12 @@
 //! Listeners of a lane's own.
 
+#[cfg(target_os = "linux")]
+use std::collections::BTreeMap;
+#[cfg(target_os = "linux")]
+use std::fs;
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 
 use gw_testkit::Gate;
 use gw_testkit::client::Client;
@@ -67,12 +73,12 @@ async fn operators_see_it() {
     });
     assert_eq!(logs["listener"], expected);
     assert_eq!(
-        (&logs["threads"], &logs["criticality"]),
-        (&1.into(), &"critical".into())
+        (&logs["threads"], &logs["nice"], &logs["criticality"]),
+        (&1.into(), &0.into(), &"critical".into())
     );
     let core = gateway.lane("core").await;
     assert!(
-        core["listener"].is_null() && core["threads"].is_null(),
+        ["listener", "threads", "nice"].map(|key| core[key].is_null()) == [true; 3],
         "{core}"
     );
     let index = page(gateway.admin, "/").await;
@@ -87,6 +93,51 @@ async fn operators_see_it() {
         let found = metrics.text().lines().any(|line| line == sample);
         assert!(found, "{sample} in\n{}", metrics.text());
     }
+}
+
+/// The niceness of threads, by their names.
+#[cfg(target_os = "linux")]
+fn niceness(process: u32) -> BTreeMap<String, i32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    // One that ends meanwhile is not of interest.
+    let read = |thread: PathBuf| {
+        let name = fs::read_to_string(thread.join("comm")).ok()?;
+        let stat = fs::read_to_string(thread.join("stat")).ok()?;
+        // proc(5): the 19th field. The second one, in parentheses, may have spaces.
+        let nice = stat.rsplit_once(") ")?.1.split(' ').nth(16)?;
+        Some((name.trim_end().to_owned(), nice.parse().ok()?))
+    };
+    threads
+        .filter_map(|thread| read(thread.unwrap().path()))
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn its_threads_are_as_nice_as_the_lanes() {
+    let listening = "threads = 1\nlisten = [\"127.0.0.1:0\"]\n";
+    let tables = format!(
+        "[lanes]\ntotal = 10\n\
+         [lanes.lane.a]\nguaranteed = 0.1\ncriticality = \"critical-plus\"\n{listening}\
+         [lanes.lane.b]\nguaranteed = 0.1\ncriticality = \"sheddable\"\n{listening}\
+         [lanes.lane.c]\nguaranteed = 0.1\ncriticality = \"sheddable\"\nnice = 3\n{listening}{}",
+        crate::gateway::all_to("http://127.0.0.1:1", "")
+    );
+    let gateway = Gateway::serve(&config("threads = 1", &tables)).await;
+    // Each thread sees to its own, and may only just have begun.
+    until("threads to be as nice as configured", || async {
+        let found = niceness(gateway.pid());
+        let own = found.get("gw-traffic-0")?;
+        let expected = [("a", 0), ("b", 10), ("c", 3)].map(|(lane, nice)| {
+            let nice = Some((own + nice).min(19));
+            ["lane", "conn"].map(|kind| (format!("gw-{kind}-{lane}-0"), nice))
+        });
+        let as_expected = |(name, nice): &(String, _)| found.get(name).copied() == *nice;
+        expected.iter().flatten().all(as_expected).then_some(())
+    })
+    .await;
+    let nice = &gateway.lane("b").await["nice"];
+    assert_eq!(nice, 10, "as operators see it");
 }
 
 #[tokio::test]

@@ -163,6 +163,9 @@ pub struct Lane {
     /// Threads of a runtime of its own. `None`: runs where the server runs.
     #[serde(default)]
     pub threads: Option<NonZeroU32>,
+    /// Niceness of its threads; only with `threads`. `None`: by criticality, see [`Lane::niceness`].
+    #[serde(default)]
+    pub nice: Option<u8>,
     /// Listeners of its own; only with `threads`.
     #[serde(default, deserialize_with = "list")]
     pub listen: Vec<SocketAddr>,
@@ -183,8 +186,20 @@ impl Lane {
             max_hold: None,
             per_key: None,
             threads: None,
+            nice: None,
             listen: Vec::new(),
             mode: Mode::default(),
+        }
+    }
+
+    /// How nice its threads are, if it has any, those of its listeners included: as it is written, or else those of what is
+    /// sheddable give way to the others, as its requests do.
+    pub(crate) const fn niceness(&self) -> u8 {
+        match (self.nice, self.threads, self.criticality) {
+            (Some(nice), ..) => nice,
+            (None, Some(_), Criticality::SheddablePlus) => 5,
+            (None, Some(_), Criticality::Sheddable) => 10,
+            (None, None, _) | (None, _, Criticality::CriticalPlus | Criticality::Critical) => 0,
         }
     }
 }

@@ -197,6 +197,7 @@ fn lanes() {
         max_hold: None,
         per_key: None,
         threads: None,
+        nice: None,
         listen: Vec::new(),
         mode: Mode::Enforce,
     };

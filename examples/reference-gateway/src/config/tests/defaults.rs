@@ -52,6 +52,23 @@ fn a_timer_left_out_fits_into_the_written_ones() {
 }
 
 #[test]
+fn threads_of_what_is_sheddable_are_nice() {
+    for (written, nice) in [
+        ("threads = 1", 0),
+        ("threads = 1\ncriticality = \"critical-plus\"", 0),
+        ("threads = 1\ncriticality = \"sheddable-plus\"", 5),
+        ("threads = 1\ncriticality = \"sheddable\"", 10),
+        ("threads = 1\ncriticality = \"sheddable\"\nnice = 0", 0),
+        ("threads = 1\nnice = 19", 19),
+        // It runs on the server's threads.
+        ("criticality = \"sheddable\"", 0),
+    ] {
+        let text = format!("[lanes.lane.x]\nguaranteed = 0.1\n{written}\n{LEAST}");
+        assert_eq!(valid(&text).lanes.lane["x"].niceness(), nice, "{written}");
+    }
+}
+
+#[test]
 fn a_route_without_policies_has_none() {
     let route = valid(LEAST).routes.remove(0);
     let Target::Upstream(forward) = route.target else {

@@ -98,6 +98,16 @@ pub(super) const CASES: &[Case] = &[
         "only goes with `threads`: a listener isolates nothing on a shared runtime",
     ),
     case(
+        "[lanes.lane.x]\nguaranteed = 0.1\nthreads = 1\nnice = »20",
+        "lanes.lane.x.nice",
+        "must be from 0 to 19",
+    ),
+    case(
+        "[lanes.lane.x]\nguaranteed = 0.1\nnice = »0",
+        "lanes.lane.x.nice",
+        "only goes with `threads`: the server's are there for all lanes",
+    ),
+    case(
         "[lanes.lane.x]\nguaranteed = 0.1\nper_key = { key = »\"consumer\", max = 8 }",
         "lanes.lane.x.per_key.key",
         "must be known before authentication: use \"ip\" or \"header:NAME\"",
