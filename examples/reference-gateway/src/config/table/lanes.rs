@@ -163,7 +163,7 @@ pub struct Lane {
     /// Threads of a runtime of its own. `None`: runs where the server runs.
     #[serde(default)]
     pub threads: Option<NonZeroU32>,
-    /// Niceness of its threads; only with `threads`. `None`: by criticality, see [`Lane::niceness`].
+    /// Niceness of its threads; only with `threads`. `None`: by criticality, see `Lane::niceness`.
     #[serde(default)]
     pub nice: Option<u8>,
     /// Listeners of its own; only with `threads`.
