@@ -2,7 +2,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::accounts::Accounts;
 use super::{DeadLetter, DeadLetters, KeepError};
@@ -25,12 +25,6 @@ pub struct DeadLetterFile {
     max_bytes: u64,
     /// None until the file was read. Locked only while the file is.
     accounts: Arc<Mutex<Option<Accounts>>>,
-}
-
-/// What must be known of a letter that an earlier process wrote.
-#[derive(Deserialize)]
-struct Written<'a> {
-    client: &'a str,
 }
 
 /// A letter with its room.
@@ -89,8 +83,9 @@ fn read<F: Fs>(file: &mut LinesFile<F>, max_bytes: u64) -> io::Result<Accounts> 
     let mut accounts = Accounts::new(max_bytes);
     file.read(|line| {
         let bytes = line.len() as u64;
-        let written = serde_json::from_slice(line).ok();
-        match written.and_then(|Written { client }| ClientId::new(client).ok()) {
+        let letter: Option<Value> = serde_json::from_slice(line).ok();
+        let client = letter.as_ref().and_then(|it| it.get("client")?.as_str());
+        match client.and_then(|client| ClientId::new(client).ok()) {
             Some(client) => accounts.count(&client, bytes),
             // Somebody else wrote it, but it is there.
             None => accounts.count_foreign(bytes),
