@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::instrument::WithSubscriber;
@@ -21,6 +21,12 @@ pub struct LogCapture {
     events: Arc<Mutex<Vec<LogEvent>>>,
     dispatch: Dispatch,
 }
+
+/// A subscriber that is always there beside the captures.
+///
+/// While there is but one, tracing asks the thread that comes first to a place in the code whether anybody wants its
+/// events, and keeps the answer: a test without a capture would silence that place for the test beside it.
+static BYSTANDER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
 
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +87,7 @@ struct Collected(Fields);
 impl LogCapture {
     /// An empty capture.
     pub fn new() -> Self {
+        LazyLock::force(&BYSTANDER);
         let events = Arc::default();
         let layer = CaptureLayer {
             events: Arc::clone(&events),
