@@ -161,12 +161,6 @@ impl Shared {
 /// Whether the server's own reader of requests found the fault: the client broke off, or broke the rules. A pipeline
 /// without the stage that notes it is told so by the error only.
 fn is_from_the_client(error: &(dyn StdError + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<hyper::Error>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.any(|cause| cause.is::<hyper::Error>())
 }
