@@ -55,7 +55,7 @@ pub(crate) fn describe() {
     describe_counter!(
         FAILURES,
         Unit::Count,
-        "Writes and syncs that failed, each of which ends the use of a segment, and panics of the thread that writes."
+        "Writes and syncs that failed, each of which ends the use of a segment, and panics of the threads that write and read."
     );
     describe_counter!(
         BROKEN,
@@ -147,6 +147,11 @@ impl QueueMetrics {
         tracing::error!(
             "log queue: the thread that writes has panicked, batches are refused until the queue is opened anew"
         );
+    }
+
+    /// A record could not be read for it. What becomes of the record is told when it is known; the panic has spoken for itself.
+    pub(crate) fn reader_panicked(&self) {
+        self.failures.add(1);
     }
 
     pub(crate) fn committed(&self, took: Duration, batches: usize) {

@@ -117,7 +117,8 @@ impl<F: Fs> Engine<F> {
         } = Self::prepare(fs, &config)?;
         let threads = || -> io::Result<()> {
             let builder = |name: &str| thread::Builder::new().name(name.to_owned());
-            builder("gw-log-reader").spawn(move || reader::run(&requests))?;
+            let metrics = Arc::clone(&engine.shared.metrics);
+            builder("gw-log-reader").spawn(move || reader::run(&requests, &metrics))?;
             builder("gw-log-commit").spawn(move || committer.run())?;
             Ok(())
         };
@@ -242,7 +243,7 @@ impl<F: Fs> Engine<F> {
     async fn read(&self, taken: Vec<(Claim, Job<F>)>, given_up: bool) -> Option<Vec<Leased>> {
         let (claims, jobs): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         let (done, read) = oneshot::channel();
-        // The reader lives for as long as `shared`; if it panicked, the claims give everything back.
+        // The reader lives for as long as `shared`. Without an answer, the claims give everything back.
         drop(self.shared.reader.send(Request { jobs, done }));
         let batches = read.await.unwrap_or_default();
         let nothing = |batch: &_| matches!(batch, Err(Unreadable::Device));
@@ -425,6 +426,11 @@ impl<F: Fs> Engine<F> {
         done: oneshot::Sender<Result<Durability, AppendError>>,
     ) -> Result<(), AppendError> {
         self.shared.submit(batch, done)
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn metrics(&self) -> Arc<QueueMetrics> {
+        Arc::clone(&self.shared.metrics)
     }
 
     pub(super) fn take_work(&self, committer: &Committer<F>) -> Option<Work> {
