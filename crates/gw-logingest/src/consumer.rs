@@ -13,6 +13,7 @@ mod desk;
 mod held;
 mod judge;
 mod pace;
+mod size;
 mod status;
 mod telemetry;
 
