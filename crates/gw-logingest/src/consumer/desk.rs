@@ -19,6 +19,7 @@ use crate::batch::ClientId;
 use crate::dead_letter::{DeadLetter, DeadLetters, KeepError};
 use crate::queue::{Leased, Want};
 use crate::sink::{Delivery, Fault, Reason, Sink};
+use crate::telemetry::meter::QueueLabel;
 use crate::telemetry::{Item, SinkMetrics};
 
 pub(super) struct Desk<S, D> {
@@ -75,6 +76,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         dead_letters: Arc<D>,
         settings: Settings,
         shared: Arc<Shared>,
+        queue: &QueueLabel,
     ) -> Self {
         let random = settings
             .seed
@@ -90,7 +92,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             dead_letters,
             settings,
             shared,
-            metrics: SinkMetrics::default(),
+            metrics: SinkMetrics::new(queue),
             random,
             backlog: Backlog::default(),
             pace,

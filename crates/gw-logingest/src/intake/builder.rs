@@ -16,7 +16,7 @@ use super::watermarks::{Regime, Watermarks};
 use crate::config::ConfigError;
 use crate::event::{EventLimits, Validator};
 use crate::queue::Queue;
-use crate::telemetry;
+use crate::telemetry::{self, meter::QueueLabel};
 
 /// What is done with an event that does not meet the schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -228,6 +228,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
         }
         let mode = ModeSwitch::default();
         mode.set(self.mode);
+        let measured = QueueLabel::named(self.queue.name());
         Ok(LogIngest::new(Shared {
             queue: self.queue,
             config: Arc::new(Config {
@@ -246,7 +247,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
             }),
             clients: Arc::new(Clients::new(self.clients)?),
             guards: Guards::new(),
-            ledger: Arc::default(),
+            ledger: Arc::new(Ledger::new(&measured)),
             mode: Arc::new(mode),
             last_regime: LastRegime::default(),
         }))

@@ -24,6 +24,7 @@ use crate::queue::telemetry::{self, QueueMetrics};
 use crate::queue::{
     AppendError, Claim, Durability, Leased, Outcome, QueueState, QueueStatus, Settle, Want,
 };
+use crate::telemetry::meter::QueueLabel;
 
 /// What a client is told to wait while the device does not store.
 pub(super) const FAILING: AppendError = AppendError::Failing {
@@ -134,7 +135,8 @@ impl<F: Fs> Engine<F> {
     pub(super) fn prepare(fs: F, config: &Config) -> Result<Parts<F>, OpenError> {
         let mut index = Index::new(config.limits, Instant::now());
         let mut recovered = Vec::new();
-        let metrics = Arc::new(QueueMetrics::default());
+        let measured = QueueLabel::named(config.name.as_deref());
+        let metrics = Arc::new(QueueMetrics::new(measured));
         let log = recovery::open(fs, config, Arc::clone(&metrics), |found| {
             let batch = found.batch;
             let entry = Entry {
@@ -262,6 +264,10 @@ impl<F: Fs> Engine<F> {
 
     pub(super) fn status(&self) -> QueueStatus {
         self.shared.state().status()
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.shared.metrics.name()
     }
 
     pub(super) fn hold(&self, client: &ClientId) {
