@@ -29,6 +29,11 @@ fn builder() -> HedgeBuilder {
 /// A layer that knows that answers take 10 ms, and has counted 300 requests.
 async fn warm(builder: HedgeBuilder) -> HedgeLayer {
     let layer = builder.build().unwrap();
+    warm_up(&layer).await;
+    layer
+}
+
+async fn warm_up(layer: &HedgeLayer) {
     for _ in 0..3 {
         let (service, handle) = inner();
         let mut service = layer.layer(service);
@@ -46,7 +51,6 @@ async fn warm(builder: HedgeBuilder) -> HedgeLayer {
     }
     let delay = layer.handle().delay().unwrap();
     assert!(delay >= 10 * MS && delay <= 13 * MS, "{delay:?}");
-    layer
 }
 
 fn inner() -> (Inner, Handle) {
@@ -204,6 +208,25 @@ async fn what_no_retry_layer_counts_fills_the_budget_here() {
         let hedged = is_hedged(&layer, request(Method::GET)).await;
         assert_eq!(hedged, fills);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_fills_the_budget_may_change_while_requests_run() {
+    // Story: a retry layer that was switched off left hedges with the least that a budget always allows for.
+    let budget = Budget::builder("orders").ratio(0.01).min_per_second(0);
+    let budget = budget.build().unwrap();
+    let layer = warm(builder().budget(budget.clone())).await;
+    let handle = layer.handle();
+    assert!(!handle.fills_budget());
+    assert_eq!(budget.available(Instant::now()), 0);
+    handle.set_fills_budget(true);
+    warm_up(&layer).await;
+    assert!(handle.fills_budget());
+    assert_eq!(budget.available(Instant::now()), 3);
+    // And back, when the retry layer counts again.
+    handle.set_fills_budget(false);
+    warm_up(&layer).await;
+    assert_eq!(budget.available(Instant::now()), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use super::split::SplitLimits;
 use super::watermarks::{Regime, Watermarks};
 use crate::event::{EventLimits, Validator};
 use crate::queue::Queue;
-use crate::telemetry;
+use crate::telemetry::{self, meter::QueueLabel};
 
 /// What is done with an event that does not meet the schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -228,6 +228,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
                 "must be 1 to 256 bytes",
             ));
         }
+        let measured = QueueLabel::named(self.queue.name());
         Ok(LogIngest::new(Shared {
             queue: self.queue,
             config: Arc::new(Config {
@@ -246,7 +247,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
             }),
             clients: Arc::new(Clients::new(self.clients)?),
             guards: Guards::new(),
-            ledger: Arc::default(),
+            ledger: Arc::new(Ledger::new(&measured)),
             mode: Arc::new(SharedMode::new(self.mode)),
             last_regime: LastRegime::default(),
         }))
