@@ -290,7 +290,7 @@ async fn dropping_it_drops_both() {
 
 #[test]
 fn what_cannot_be() {
-    let field = |builder: HedgeBuilder| builder.build().unwrap_err().field();
+    let field = |builder: HedgeBuilder| builder.build().unwrap_err().field().to_owned();
     for percentile in [0.4, 1.0, f64::NAN] {
         assert_eq!(field(builder().percentile(percentile)), "percentile");
     }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use gw_core::classify::Outcome;
 use gw_core::endpoint::EndpointHealth;
+use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use super::config::OutlierConfig;
@@ -14,7 +15,6 @@ use super::roster::{Change, Roster};
 use super::snapshot::{EndpointSnapshot, EndpointState, OutlierSnapshot};
 use super::sync::{AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use super::telemetry::{self, Metrics};
-use crate::config::{ConfigError, Mode};
 
 /// The endpoints of one upstream, who of them is out, and what an operator may read and change. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -4,12 +4,12 @@ mod model;
 
 use std::time::Duration;
 
+use gw_core::Mode;
 use gw_core::classify::Outcome;
 use gw_core::endpoint::EndpointHealth as _;
 use tokio::time::Instant;
 
 use super::*;
-use crate::Mode;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,11 +2,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::Consumer;
 use super::backoff::Backoff;
 use super::pace::Pace;
 use super::status::Shared;
-use crate::config::ConfigError;
 use crate::dead_letter::DeadLetters;
 use crate::intake::Pressure;
 use crate::queue::Queue;

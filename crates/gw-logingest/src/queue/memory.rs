@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use gw_core::ConfigError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -14,7 +15,6 @@ use super::{
     AppendError, Durability, Leased, Outcome, Queue, QueueState, QueueStatus, Settle, Want,
 };
 use crate::batch::{Batch, ClientId};
-use crate::config::ConfigError;
 
 /// What a batch takes beside its bytes; rather too much than too little.
 const BOOKKEEPING: usize = 256;

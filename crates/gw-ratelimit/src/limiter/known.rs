@@ -1,8 +1,9 @@
 //! The decision on one key that is known, as most requests ask for: without a lock of the quotas.
 
+use gw_core::Mode;
+
 use super::Limiter;
 use crate::algorithm::Algorithm;
-use crate::config::Mode;
 use crate::decision::{Applied, PolicyId, Standing};
 use crate::store::KeyHash;
 use crate::verdict::Verdict;

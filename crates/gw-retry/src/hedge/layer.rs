@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::context::{TraceContext, UpstreamName};
+use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
+use gw_core::{ConfigError, Mode};
 use http::{Extensions, HeaderName};
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -12,9 +14,9 @@ use super::gate::{HedgeGate, Quiet};
 use super::service::Hedge;
 use crate::RetryLayer;
 use crate::budget::{Budget, Deposit, RatioBudget, Ticket};
-use crate::config::{ConfigError, Mode, Ratio, SharedMode};
 use crate::context::CopyExtensions;
 use crate::latency::Latency;
+use crate::ratio::Ratio;
 use crate::telemetry::{self, BudgetMetrics, Hedged};
 
 /// Applies a [`Hedge`]. All services made by it and its clones share latencies, cap and mode: make one for each route or

@@ -3,9 +3,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::DiskQueue;
 use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, room};
-use crate::config::ConfigError;
 use crate::fs::RealFs;
 use crate::queue::clients::{Limits, Shares};
 

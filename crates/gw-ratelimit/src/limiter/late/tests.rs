@@ -3,10 +3,10 @@ mod model;
 use std::thread;
 use std::time::Duration;
 
+use gw_core::Mode;
 use smallvec::SmallVec;
 
 use super::*;
-use crate::config::Mode;
 use crate::decision::Decision;
 use crate::quota::Quota;
 
