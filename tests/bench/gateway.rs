@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::Result;
-use super::ports;
+use super::process::Process;
+use super::{Result, ports};
 
 /// How a gateway is started.
 #[derive(Debug, Clone)]
@@ -58,6 +59,17 @@ impl Gateway {
             file.into(),
         ];
         Ok(Self { addr, admin, words })
+    }
+
+    /// Starts it in `directory`, and waits until it accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up within `patience`.
+    pub async fn start(&self, directory: &Path, patience: Duration) -> Result<Process> {
+        let mut process = Process::start("gateway", &self.words, directory)?;
+        process.accepts(self.addr, patience).await?;
+        Ok(process)
     }
 }
 

@@ -23,7 +23,6 @@ use gw_tests::bench::Result;
 use gw_tests::bench::connection::Connection;
 use gw_tests::bench::gateway::Gateway;
 use gw_tests::bench::load;
-use gw_tests::bench::process::Process;
 use gw_tests::bench::program::Program;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -84,8 +83,7 @@ async fn crashes(args: &Args) -> Result<bool> {
         // In every third one nothing is delivered, so that the next begins with a backlog.
         let gateway = configured(&program, directory, !life.is_multiple_of(3))?;
         let started = Instant::now();
-        let mut process = Process::start("gateway", &gateway.words, directory)?;
-        process.accepts(gateway.addr, PATIENCE).await?;
+        let process = gateway.start(directory, PATIENCE).await?;
         slowest = slowest.max(started.elapsed());
         let clients: Vec<_> = (0..CONNECTIONS)
             .map(|client| {
@@ -194,8 +192,7 @@ fn scribble(queue: &Path, random: &mut fastrand::Rng) -> Result<()> {
 /// A last life, in which all that is left is delivered.
 async fn drain(program: &Path, directory: &Path) -> Result<()> {
     let gateway = configured(program, directory, true)?;
-    let mut process = Process::start("gateway", &gateway.words, directory)?;
-    process.accepts(gateway.addr, PATIENCE).await?;
+    let process = gateway.start(directory, PATIENCE).await?;
     let mut admin = Connection::open(gateway.admin).await?;
     let deadline = Instant::now() + PATIENCE;
     // The admin listener answers to names of this machine alone.

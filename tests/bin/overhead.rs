@@ -108,8 +108,7 @@ async fn measure(args: &Args) -> Result<bool> {
     let upstream = Role::Upstream {
         listen: upstream_addr,
     };
-    let mut upstream = Process::start("upstream", &upstream.words()?, scratch.path())?;
-    upstream.accepts(upstream_addr, PATIENCE).await?;
+    let _upstream = upstream.start("upstream", scratch.path()).await?;
 
     let threads = args.threads.map_or_else(available_parallelism, Ok)?;
     let bare = Role::Proxy {

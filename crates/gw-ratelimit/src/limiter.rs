@@ -2,6 +2,7 @@ mod brief;
 mod builder;
 mod change;
 mod decide;
+mod known;
 mod late;
 mod lates;
 mod penalties;
@@ -34,7 +35,7 @@ use crate::handle::RateLimitHandle;
 use crate::memory::Memory;
 use crate::offenders::{KeyId, Offender, Sketch};
 use crate::quota::Quota;
-use crate::store::{Hashing, InMemory, KeyHash, Store as _};
+use crate::store::{Hashing, InMemory, KeyHash};
 use crate::striped::Striped;
 use crate::tally::Tally;
 use crate::tier::{Tier, Tiers};
@@ -313,7 +314,7 @@ impl Limiter {
             algorithm: &terms.algorithm,
             penalized: false,
         };
-        let state = self.store.peek(charge.key, &terms.algorithm);
+        let state = self.store.peek(charge.key);
         Some(Standing::new(applied, Verdict::Allow { state }, now))
     }
 

@@ -11,6 +11,7 @@ use std::env;
 use std::ffi::OsString;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use clap::Subcommand;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ pub use self::failing::Failure;
 pub use self::hanging::held;
 
 use super::Result;
+use super::process::{PATIENCE, Process};
 
 /// A server that the measuring program starts as a child.
 #[derive(Debug, Clone, Subcommand)]
@@ -97,6 +99,27 @@ impl Role {
                 Builder::new_multi_thread().worker_threads(threads),
                 proxy::serve(listen, upstream),
             ),
+        }
+    }
+
+    /// Starts it as a process of its own, in `directory`, and waits until it accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn start(&self, name: &'static str, directory: &Path) -> Result<Process> {
+        let mut process = Process::start(name, &self.words()?, directory)?;
+        process.accepts(self.listens_on(), PATIENCE).await?;
+        Ok(process)
+    }
+
+    const fn listens_on(&self) -> SocketAddr {
+        match *self {
+            Self::Upstream { listen }
+            | Self::HangingUpstream { listen }
+            | Self::FailingUpstream { listen, .. }
+            | Self::Commit { listen }
+            | Self::Proxy { listen, .. } => listen,
         }
     }
 
@@ -185,10 +208,16 @@ mod tests {
         }
     }
 
-    async fn accepts(addr: SocketAddr) {
-        while tokio::net::TcpStream::connect(addr).await.is_err() {
-            sleep(Duration::from_millis(1)).await;
-        }
+    /// Until there is somebody at each.
+    async fn until_accepted(addrs: [SocketAddr; 2]) {
+        let wait = async {
+            for addr in addrs {
+                while tokio::net::TcpStream::connect(addr).await.is_err() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        timeout(PATIENCE, wait).await.unwrap();
     }
 
     async fn until_held(addr: SocketAddr, wanted: usize) {
@@ -197,7 +226,7 @@ mod tests {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(Duration::from_secs(10), wait).await.unwrap();
+        timeout(PATIENCE, wait).await.unwrap();
     }
 
     #[tokio::test]
@@ -205,11 +234,7 @@ mod tests {
         let [listen, upstream] = ports::free().unwrap();
         tokio::spawn(upstream::serve(upstream));
         tokio::spawn(proxy::serve(listen, upstream));
-        timeout(Duration::from_secs(10), async {
-            tokio::join!(accepts(listen), accepts(upstream))
-        })
-        .await
-        .unwrap();
+        until_accepted([listen, upstream]).await;
         let mut load = Load::open(listen, 3, load::get("/x?y=z")).await.unwrap();
         for requests in [2, 100] {
             let run = load.run(requests).await.unwrap();
@@ -223,11 +248,7 @@ mod tests {
         let [listen, slow] = ports::free().unwrap();
         tokio::spawn(hanging::serve(slow));
         tokio::spawn(proxy::serve(listen, slow));
-        timeout(Duration::from_secs(10), async {
-            tokio::join!(accepts(listen), accepts(slow))
-        })
-        .await
-        .unwrap();
+        until_accepted([listen, slow]).await;
         let hang = Hang::start(listen, 7, &load::get("/slow"), Duration::from_millis(1)).unwrap();
         until_held(slow, 7).await;
         assert_eq!(hang.answers(), Answers::default());
@@ -240,11 +261,7 @@ mod tests {
         let [listen, upstream] = ports::free().unwrap();
         tokio::spawn(failing::serve(upstream, failure));
         tokio::spawn(proxy::serve(listen, upstream));
-        timeout(Duration::from_secs(10), async {
-            tokio::join!(accepts(listen), accepts(upstream))
-        })
-        .await
-        .unwrap();
+        until_accepted([listen, upstream]).await;
         let pause = Duration::from_millis(1);
         let clients = Hang::start(listen, 3, &load::get("/failing"), pause).unwrap();
         let wait = async {
@@ -252,7 +269,7 @@ mod tests {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(Duration::from_secs(10), wait).await.unwrap();
+        timeout(PATIENCE, wait).await.unwrap();
         assert_eq!(clients.answers().refused, 0);
     }
 

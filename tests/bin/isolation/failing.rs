@@ -93,7 +93,7 @@ impl Stage {
     async fn set(args: &Args, program: &Path, scratch: &Path, kind: Kind) -> Result<Self> {
         let [well_addr, failing_addr] = ports::free()?;
         let well = Role::Upstream { listen: well_addr };
-        let well = started("well", &well, well_addr, scratch).await?;
+        let well = well.start("well", scratch).await?;
         let mut processes = vec![well];
         let first = match kind {
             Kind::Fails(failure) => Some(failure),
@@ -106,8 +106,7 @@ impl Stage {
 
         let tables = tables(well_addr, failing_addr);
         let configured = Gateway::configured(program, scratch, args.threads()?, &tables)?;
-        let mut gateway = Process::start("gateway", &configured.words, scratch)?;
-        gateway.accepts(configured.addr, PATIENCE).await?;
+        let gateway = configured.start(scratch, PATIENCE).await?;
 
         if matches!(kind, Kind::Recovers) {
             // Dropped, the one that fails is gone; its address is taken by one that works.
@@ -117,7 +116,7 @@ impl Stage {
             let recovered = Role::Upstream {
                 listen: failing_addr,
             };
-            processes.push(started("recovered", &recovered, failing_addr, scratch).await?);
+            processes.push(recovered.start("recovered", scratch).await?);
             // Until the first one is let through to see.
             wait_for(args, configured.addr, |answers| answers.answered > 0).await?;
         }
@@ -177,18 +176,7 @@ async fn fails(addr: SocketAddr, failure: Failure, scratch: &Path) -> Result<Pro
         listen: addr,
         failure,
     };
-    started("failing", &role, addr, scratch).await
-}
-
-async fn started(
-    name: &'static str,
-    role: &Role,
-    addr: SocketAddr,
-    scratch: &Path,
-) -> Result<Process> {
-    let mut process = Process::start(name, &role.words()?, scratch)?;
-    process.accepts(addr, PATIENCE).await?;
-    Ok(process)
+    role.start("failing", scratch).await
 }
 
 /// Lanes, upstream and route as in the configuration's contract (`orders`, `orders-read`, `login`), without limits and

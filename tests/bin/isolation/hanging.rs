@@ -77,17 +77,14 @@ impl Stage {
     async fn set(args: &Args, program: &Path, scratch: &Path, scenario: Scenario) -> Result<Self> {
         let [fast_addr, slow_addr] = ports::free()?;
         let fast = Role::Upstream { listen: fast_addr };
-        let mut fast = Process::start("fast-upstream", &fast.words()?, scratch)?;
-        fast.accepts(fast_addr, PATIENCE).await?;
+        let fast = fast.start("fast-upstream", scratch).await?;
         let slow = Role::HangingUpstream { listen: slow_addr };
-        let mut slow = Process::start("slow-upstream", &slow.words()?, scratch)?;
-        slow.accepts(slow_addr, PATIENCE).await?;
+        let slow = slow.start("slow-upstream", scratch).await?;
 
         let tables = tables(fast_addr, slow_addr, scenario.cap);
         let configured = Gateway::configured(program, scratch, args.threads()?, &tables)?;
         let gateway_addr = configured.addr;
-        let mut gateway = Process::start("gateway", &configured.words, scratch)?;
-        gateway.accepts(gateway_addr, PATIENCE).await?;
+        let gateway = configured.start(scratch, PATIENCE).await?;
 
         let mut load = Load::open(gateway_addr, CONNECTIONS, load::get("/fast")).await?;
         load.run(WARM_UP).await?;

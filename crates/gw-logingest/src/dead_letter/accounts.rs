@@ -62,8 +62,8 @@ impl Accounts {
 
     fn owner(&self, client: &ClientId) -> Owner {
         let own = Some(client.clone());
-        let full = self.held.len() >= self.limits.clients;
-        own.filter(|_| !full || self.held.contains_key(&Some(client.clone())))
+        let has_account = self.held.contains_key(&own);
+        own.filter(|_| has_account || self.held.len() < self.limits.clients)
     }
 }
 

@@ -126,7 +126,7 @@ mod loom_tests {
 
     use super::*;
     use crate::quota::Quota;
-    use crate::store::{Compact, KeyHash, Store as _};
+    use crate::store::{Compact, KeyHash};
     use crate::tally::Tally;
     use crate::verdict::Verdict;
 
@@ -156,8 +156,7 @@ mod loom_tests {
                 brief: Brief::new(second_each(10)),
                 store: Compact::new(1, tallies),
             };
-            kept.store
-                .charge(Self::KEY, &second_each(10), seconds, NOW, &[]);
+            kept.store.charge(Self::KEY, &second_each(10), seconds, NOW);
             Arc::new(kept)
         }
 

@@ -12,7 +12,7 @@ use crate::config::ConfigError;
 use crate::decision::PolicyId;
 use crate::fields::PolicyLine;
 use crate::quota::Quota;
-use crate::store::{KeyHash, Store as _};
+use crate::store::KeyHash;
 use crate::telemetry;
 use crate::tier::Tier;
 

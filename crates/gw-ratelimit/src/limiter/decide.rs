@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use super::late::{Bill, Mark, Paid};
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
-use crate::decision::{Applied, Decision, PolicyId, Ruling, Standing};
-use crate::store::{KeyHash, Receipt, Store as _};
+use crate::decision::{Applied, Decision, Ruling, Standing};
+use crate::store::Receipt;
 use crate::verdict::Verdict;
 
 /// What was charged, in the order of the charges.
@@ -20,46 +20,6 @@ pub(super) struct Payment {
     at: usize,
     pub(super) receipt: Receipt,
     pub(super) mark: Mark,
-}
-
-/// What came of a charge to one key alone.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Known {
-    policy: PolicyId,
-    mode: Mode,
-    algorithm: Algorithm,
-    verdict: Verdict,
-    now: u64,
-}
-
-impl Known {
-    /// Whether the request may pass, whatever the policy said.
-    #[inline]
-    pub(crate) fn passes(&self) -> bool {
-        matches!(self.verdict, Verdict::Allow { .. }) || self.mode != Mode::Enforce
-    }
-
-    /// How the request stands.
-    #[inline]
-    pub(crate) const fn standing(&self) -> Standing {
-        let applied = Applied {
-            policy: self.policy,
-            mode: self.mode,
-            tier: None,
-            algorithm: &self.algorithm,
-            penalized: false,
-        };
-        Standing::new(applied, self.verdict, self.now)
-    }
-
-    /// As [`Standing::filled_until`], for the state that a charge led to.
-    #[inline]
-    fn filled_until(&self, state: u64) -> u64 {
-        match self.algorithm {
-            Algorithm::Gcra(_) => state,
-            Algorithm::Window(_) => self.standing().filled_until(self.now),
-        }
-    }
 }
 
 impl Payment {
@@ -92,62 +52,6 @@ impl Limiter {
         let mut decision = Decision::default();
         self.decide(charges, now, &mut decision);
         decision
-    }
-
-    /// Decides on one key, as most requests ask for that are charged to only one: one that is known, under the policy's own
-    /// quota. `None`, and nothing was charged, if more than that is to be done.
-    ///
-    /// No key comes or goes here, so there is nothing to announce.
-    // Where it is called, so that what came of it is not written to memory and read from there.
-    #[inline(always)]
-    pub(crate) fn decide_known(&self, key: KeyHash, cost: u32, now: u64) -> Option<Known> {
-        let known = self.pay_known(key, cost, now)?;
-        match known.verdict {
-            Verdict::Allow { state } => {
-                if let Some(tally) = self.tallies.get(key.policy()) {
-                    tally.allowed(None, known.filled_until(state));
-                }
-            }
-            _ => self.note_refused(key, &known.standing()),
-        }
-        Some(known)
-    }
-
-    /// Charges it.
-    ///
-    /// Nothing is taken back here, so there is no need to keep a change of quotas away as long as this goes on. If there was
-    /// one meanwhile, the debts may have been cut before the key was charged: then its debt is cut again. So the charge
-    /// was made before the change, or as if.
-    #[inline(always)]
-    fn pay_known(&self, key: KeyHash, cost: u32, now: u64) -> Option<Known> {
-        let policy = key.policy_id();
-        let mode = self.mode(policy);
-        if cost == 0 || mode == Mode::Off {
-            return None;
-        }
-        let terms = self.briefs.get(policy.index())?.read()?;
-        let holds = || terms.holds();
-        let verdict = self
-            .store
-            .charge_known(key, &terms.algorithm, cost, now, holds)?;
-        if !terms.holds() {
-            self.cut_one(policy, key, now);
-        }
-        Some(Known {
-            policy,
-            mode,
-            algorithm: terms.algorithm,
-            verdict,
-            now,
-        })
-    }
-
-    /// Takes note of a refusal of one key alone.
-    #[cold]
-    fn note_refused(&self, key: KeyHash, standing: &Standing) {
-        let now = standing.now();
-        self.note_offender(key, now);
-        self.count_one(standing, !standing.refuses(), now);
     }
 
     /// Decides into `decision`, which is empty: it is large.
@@ -192,9 +96,9 @@ impl Limiter {
         self.settle(decision, now);
     }
 
-    /// Looks first, at no more than whether all would let it pass: how it stands is said of it once. Charging at once and taking back would do as well if it were not for the moment in between: a client
-    /// that keeps running into one policy would keep taking cells from the others, and their clients would be refused for
-    /// it.
+    /// Looks first, at no more than whether all would let it pass: how it stands is said of it once. Charging at once and
+    /// taking back would do as well if it were not for the moment in between: a client that keeps running into one policy
+    /// would keep taking cells from the others, and their clients would be refused for it.
     fn survey_and_pay(
         &self,
         book: &Book,
@@ -226,7 +130,7 @@ impl Limiter {
                 return true;
             };
             let cost = self.cost(charge, algorithm, now);
-            let state = self.store.peek(charge.key, algorithm);
+            let state = self.store.peek(charge.key);
             matches!(algorithm.decide(state, now, cost), Verdict::Allow { .. })
         })
     }
@@ -241,9 +145,7 @@ impl Limiter {
     #[cfg(feature = "redis")]
     pub(crate) fn apply(&self, charge: &Charge, now: u64) -> Option<(Applied<Algorithm>, u32)> {
         let book = self.book.read();
-        let mut applied = self.applied(&book, charge)?;
-        let cost = self.cost(charge, applied.algorithm, now);
-        applied.penalized = cost > charge.cost;
+        let (applied, cost) = self.priced(&book, charge, now)?;
         Some((applied.with(*applied.algorithm), cost))
     }
 
@@ -284,13 +186,11 @@ impl Limiter {
         now: u64,
         decision: &mut Decision,
     ) -> Option<Receipt> {
-        let mut applied = self.applied(book, charge)?;
+        let (applied, cost) = self.priced(book, charge, now)?;
         let (key, algorithm) = (charge.key, applied.algorithm);
-        let cost = self.cost(charge, algorithm, now);
-        applied.penalized = cost > charge.cost;
         let verdict = if cost == 0 {
             // Free of charge, and no reason to remember the key.
-            let state = self.store.peek(key, algorithm);
+            let state = self.store.peek(key);
             Verdict::Allow { state }
         } else {
             self.store.charge(key, algorithm, cost, now, &book.terms)
@@ -346,12 +246,10 @@ impl Limiter {
                 decision.push(refused);
                 continue;
             }
-            let Some(mut applied) = self.applied(book, charge) else {
+            let Some((applied, cost)) = self.priced(book, charge, now) else {
                 continue;
             };
-            let cost = self.cost(charge, applied.algorithm, now);
-            applied.penalized = cost > charge.cost;
-            let state = self.store.peek(charge.key, applied.algorithm);
+            let state = self.store.peek(charge.key);
             let verdict = match applied.algorithm.decide(state, now, cost) {
                 // Not charged, so what it has is what it had.
                 Verdict::Allow { .. } => Verdict::Allow { state },
@@ -368,7 +266,7 @@ impl Limiter {
     }
 
     /// `passes`: whether the request may pass, whatever this policy said.
-    fn count_one(&self, standing: &Standing, passes: bool, now: u64) {
+    pub(super) fn count_one(&self, standing: &Standing, passes: bool, now: u64) {
         let Some(tally) = self.tallies.get(standing.policy().index()) else {
             return;
         };
@@ -381,6 +279,19 @@ impl Limiter {
             Ruling::Limited | Ruling::TooCostly if standing.is_enforced() => tally.limited(),
             Ruling::Limited | Ruling::TooCostly => tally.would_limit(),
         }
+    }
+
+    /// The policy of a charge as it applies, unless it is off, and what the request pays.
+    fn priced<'a>(
+        &self,
+        book: &'a Book,
+        charge: &Charge,
+        now: u64,
+    ) -> Option<(Applied<&'a Algorithm>, u32)> {
+        let mut applied = self.applied(book, charge)?;
+        let cost = self.cost(charge, applied.algorithm, now);
+        applied.penalized = cost > charge.cost;
+        Some((applied, cost))
     }
 
     /// The policy of a charge as it applies, unless it is off.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::decision::{PolicyId, Standing};
-use crate::store::{Receipt, Store as _};
+use crate::store::Receipt;
 use crate::tally::Tally;
 use crate::verdict::Verdict;
 
@@ -83,7 +83,7 @@ impl Limiter {
         let book = self.book.read();
         let algorithm = book.terms(charge)?.algorithm;
         let mark = self.mark(charge);
-        let state = self.store.peek(charge.key, &algorithm);
+        let state = self.store.peek(charge.key);
         let receipt = Receipt {
             key: charge.key,
             after: state,

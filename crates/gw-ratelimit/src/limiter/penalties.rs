@@ -6,7 +6,7 @@ use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::decision::{Decision, PolicyId, Ruling};
 use crate::penalty::Strikes;
-use crate::store::{KeyHash, Store as _};
+use crate::store::KeyHash;
 
 /// What a policy with a penalty keeps of strikes: in the store, as if it were a policy of its own.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +130,7 @@ impl Limiter {
 
     /// The strikes of a key itself, not of those whose place it would take.
     fn word(&self, slot: &Slot, charge: &Charge) -> u64 {
-        self.store.peek_own(slot.key(charge.key), &slot.algorithm)
+        self.store.peek_own(slot.key(charge.key))
     }
 
     /// One more, if it makes a difference.

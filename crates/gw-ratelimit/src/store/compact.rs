@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
+use super::KeyHash;
 use super::notes::Notes;
 use super::set::{Seat, Set, TICK};
-use super::{KeyHash, Receipt, Store};
 use crate::algorithm::Algorithm;
-use crate::limiter::Terms;
 use crate::sync::Mutex;
 use crate::tally::Tally;
 use crate::verdict::Verdict;
@@ -60,6 +59,80 @@ impl Compact {
         spot.map_or(0, |spot| spot.set.peek_own(spot.fingerprint))
     }
 
+    pub(crate) fn peek(&self, key: KeyHash) -> u64 {
+        self.spot(key)
+            .map_or(0, |spot| spot.set.peek(spot.fingerprint))
+    }
+
+    pub(crate) fn charge(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+    ) -> Verdict {
+        let (Algorithm::Gcra(gcra), Some(spot)) = (algorithm, self.spot(key)) else {
+            // Not reached: each policy has sets, and counts by rate.
+            return Verdict::DenyForever { state: 0 };
+        };
+        let (verdict, seat) = spot
+            .set
+            .charge(spot.fingerprint, gcra, cost, now, spot.lock);
+        match seat {
+            Some(Seat::Own | Seat::Idle) | None => {}
+            Some(Seat::Free) => self.notes.take(key, Tally::key_added),
+            Some(Seat::Indebted) => self.notes.take(key, Tally::overflowed),
+        }
+        verdict
+    }
+
+    pub(crate) fn charge_known(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        holds: impl Fn() -> bool,
+    ) -> Option<Verdict> {
+        let Algorithm::Gcra(gcra) = algorithm else {
+            return None;
+        };
+        let (set, _) = self.set(key)?;
+        if !holds() {
+            return None;
+        }
+        set.charge_own(fingerprint(key), gcra, cost, now)
+    }
+
+    pub(crate) fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
+        let lower = |spot: Spot<'_>| spot.set.lower(spot.fingerprint, spot.lock, change);
+        self.spot(key).is_some_and(lower)
+    }
+
+    pub(crate) fn reset(&self, key: KeyHash) -> bool {
+        let removed = self
+            .spot(key)
+            .and_then(|spot| spot.set.remove(spot.fingerprint, spot.lock));
+        if removed == Some(true) {
+            self.notes.take(key, Tally::key_removed);
+        }
+        removed.is_some()
+    }
+
+    pub(crate) fn rewrite(
+        &self,
+        policy: usize,
+        clock: &dyn Fn() -> u64,
+        change: &dyn Fn(u64, u64) -> u64,
+    ) {
+        let sets = self.tables.get(policy).into_iter().flatten();
+        for (index, set) in sets.enumerate() {
+            if let Some(lock) = self.lock(index) {
+                set.rewrite(lock, clock, change);
+            }
+        }
+    }
+
     fn spot(&self, key: KeyHash) -> Option<Spot<'_>> {
         let (set, index) = self.set(key)?;
         Some(Spot {
@@ -85,83 +158,6 @@ impl Compact {
 /// Not 0, which free slots have.
 fn fingerprint(key: KeyHash) -> u16 {
     (key.spread() as u16).max(1)
-}
-
-impl Store for Compact {
-    fn peek(&self, key: KeyHash, _: &Algorithm) -> u64 {
-        self.spot(key)
-            .map_or(0, |spot| spot.set.peek(spot.fingerprint))
-    }
-
-    fn charge(
-        &self,
-        key: KeyHash,
-        algorithm: &Algorithm,
-        cost: u32,
-        now: u64,
-        _: &[Terms],
-    ) -> Verdict {
-        let (Algorithm::Gcra(gcra), Some(spot)) = (algorithm, self.spot(key)) else {
-            // Not reached: each policy has sets, and counts by rate.
-            return Verdict::DenyForever { state: 0 };
-        };
-        let (verdict, seat) = spot
-            .set
-            .charge(spot.fingerprint, gcra, cost, now, spot.lock);
-        match seat {
-            Some(Seat::Own | Seat::Idle) | None => {}
-            Some(Seat::Free) => self.notes.take(key, Tally::key_added),
-            Some(Seat::Indebted) => self.notes.take(key, Tally::overflowed),
-        }
-        verdict
-    }
-
-    fn charge_known(
-        &self,
-        key: KeyHash,
-        algorithm: &Algorithm,
-        cost: u32,
-        now: u64,
-        holds: impl Fn() -> bool,
-    ) -> Option<Verdict> {
-        let Algorithm::Gcra(gcra) = algorithm else {
-            return None;
-        };
-        let (set, _) = self.set(key)?;
-        if !holds() {
-            return None;
-        }
-        set.charge_own(fingerprint(key), gcra, cost, now)
-    }
-
-    fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
-        let lower = |spot: Spot<'_>| spot.set.lower(spot.fingerprint, spot.lock, change);
-        self.spot(key).is_some_and(lower)
-    }
-
-    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
-        let Receipt { key, after, cost } = receipt;
-        self.lower(key, &|tat| algorithm.take_back(tat, after, cost, clock()))
-    }
-
-    fn reset(&self, key: KeyHash) -> bool {
-        let removed = self
-            .spot(key)
-            .and_then(|spot| spot.set.remove(spot.fingerprint, spot.lock));
-        if removed == Some(true) {
-            self.notes.take(key, Tally::key_removed);
-        }
-        removed.is_some()
-    }
-
-    fn rewrite(&self, policy: usize, clock: &dyn Fn() -> u64, change: &dyn Fn(u64, u64) -> u64) {
-        let sets = self.tables.get(policy).into_iter().flatten();
-        for (index, set) in sets.enumerate() {
-            if let Some(lock) = self.lock(index) {
-                set.rewrite(lock, clock, change);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

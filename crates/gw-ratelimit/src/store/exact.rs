@@ -1,9 +1,9 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::available_parallelism;
 
+use super::KeyHash;
 use super::notes::Notes;
 use super::table::Table;
-use super::{KeyHash, Receipt, Store};
 use crate::algorithm::Algorithm;
 use crate::limiter::Terms;
 use crate::tally::Tally;
@@ -87,6 +87,99 @@ impl Exact {
             shards,
             notes: Notes::new(tallies),
         }
+    }
+
+    pub(crate) fn peek(&self, key: KeyHash) -> u64 {
+        let Some(shard) = self.shard(key) else {
+            return 0;
+        };
+        let shard = read(shard);
+        match shard.table.get(key) {
+            Some(word) => word.get(),
+            None => shard.unknown(key),
+        }
+    }
+
+    pub(crate) fn charge(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        terms: &[Terms],
+    ) -> Verdict {
+        let Some(shard) = self.shard(key) else {
+            // Not reached: there is at least one shard, and their number is a power of two.
+            return Verdict::DenyForever { state: 0 };
+        };
+        {
+            let shard = read(shard);
+            let word = shard.table.get(key);
+            if let Some(verdict) = word.and_then(|word| word.charge(algorithm, cost, now)) {
+                return verdict;
+            }
+        }
+        // First sight, or so much coming and going that this thread never got in between.
+        self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms)
+    }
+
+    // Where it is called: what it decides is not written to memory then.
+    #[inline(always)]
+    pub(crate) fn charge_known(
+        &self,
+        key: KeyHash,
+        algorithm: &Algorithm,
+        cost: u32,
+        now: u64,
+        holds: impl Fn() -> bool,
+    ) -> Option<Verdict> {
+        let shard = read(self.shard(key)?);
+        // Asked under the lock, which whoever rewrites the states has to take after this or had before.
+        let word = shard.table.get(key).filter(|_| holds())?;
+        word.charge(algorithm, cost, now)
+    }
+
+    pub(crate) fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
+        let Some(shard) = self.shard(key) else {
+            return false;
+        };
+        let mut shard = write(shard);
+        let word = shard.table.get_mut(key);
+        word.map(|word| word.set(change(word.get()))).is_some()
+    }
+
+    pub(crate) fn reset(&self, key: KeyHash) -> bool {
+        let Some(shard) = self.shard(key) else {
+            return false;
+        };
+        let held = write(shard).table.remove(key);
+        // Without the lock by now, as nobody else counts this key out.
+        if held {
+            self.notes.take(key, Tally::key_removed);
+        }
+        held
+    }
+
+    pub(crate) fn rewrite(
+        &self,
+        policy: usize,
+        clock: &dyn Fn() -> u64,
+        change: &dyn Fn(u64, u64) -> u64,
+    ) {
+        for shard in &self.shards {
+            let mut shard = write(&shard.0);
+            let now = clock();
+            for word in shard.table.of_policy(policy) {
+                word.set(change(word.get(), now));
+            }
+            if let Some(floor) = shard.floors.get_mut(policy) {
+                *floor = change(*floor, now);
+            }
+        }
+    }
+
+    pub(crate) fn take_changed(&self) -> bool {
+        self.notes.take_changed()
     }
 
     /// A power of two: enough for the processors and for short pauses, not so many that few keys spread unevenly.
@@ -178,105 +271,6 @@ impl Exact {
         }
         if debtor.idle_at > now {
             self.notes.take(debtor.key, Tally::overflowed);
-        }
-    }
-
-    pub(crate) fn take_changed(&self) -> bool {
-        self.notes.take_changed()
-    }
-}
-
-impl Store for Exact {
-    fn peek(&self, key: KeyHash, _: &Algorithm) -> u64 {
-        let Some(shard) = self.shard(key) else {
-            return 0;
-        };
-        let shard = read(shard);
-        match shard.table.get(key) {
-            Some(word) => word.get(),
-            None => shard.unknown(key),
-        }
-    }
-
-    fn charge(
-        &self,
-        key: KeyHash,
-        algorithm: &Algorithm,
-        cost: u32,
-        now: u64,
-        terms: &[Terms],
-    ) -> Verdict {
-        let Some(shard) = self.shard(key) else {
-            // Not reached: there is at least one shard, and their number is a power of two.
-            return Verdict::DenyForever { state: 0 };
-        };
-        {
-            let shard = read(shard);
-            let word = shard.table.get(key);
-            if let Some(verdict) = word.and_then(|word| word.charge(algorithm, cost, now)) {
-                return verdict;
-            }
-        }
-        // First sight, or so much coming and going that this thread never got in between.
-        self.charge_alone(&mut write(shard), key, algorithm, cost, now, terms)
-    }
-
-    // Where it is called: what it decides is not written to memory then.
-    #[inline(always)]
-    fn charge_known(
-        &self,
-        key: KeyHash,
-        algorithm: &Algorithm,
-        cost: u32,
-        now: u64,
-        holds: impl Fn() -> bool,
-    ) -> Option<Verdict> {
-        let shard = read(self.shard(key)?);
-        // Asked under the lock, which whoever rewrites the states has to take after this or had before.
-        let word = shard.table.get(key).filter(|_| holds())?;
-        word.charge(algorithm, cost, now)
-    }
-
-    fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
-        let Some(shard) = self.shard(key) else {
-            return false;
-        };
-        let mut shard = write(shard);
-        let word = shard.table.get_mut(key);
-        word.map(|word| word.set(change(word.get()))).is_some()
-    }
-
-    fn undo(&self, receipt: Receipt, algorithm: &Algorithm, clock: &dyn Fn() -> u64) -> bool {
-        let Receipt { key, after, cost } = receipt;
-        // What a key owed that has been forgotten since may be another's by now, so nothing is taken off the floor. If the
-        // key has come back, it began no lower than what it owed.
-        self.lower(key, &|state| {
-            algorithm.take_back(state, after, cost, clock())
-        })
-    }
-
-    fn reset(&self, key: KeyHash) -> bool {
-        let Some(shard) = self.shard(key) else {
-            return false;
-        };
-        let held = write(shard).table.remove(key);
-        // Without the lock by now, as nobody else counts this key out.
-        if held {
-            self.notes.take(key, Tally::key_removed);
-        }
-        held
-    }
-
-    fn rewrite(&self, policy: usize, clock: &dyn Fn() -> u64, change: &dyn Fn(u64, u64) -> u64) {
-        for shard in &self.shards {
-            let mut shard = write(&shard.0);
-            let now = clock();
-            for word in shard.table.of_policy(policy) {
-                word.set(change(word.get(), now));
-            }
-            if let Some(floor) = shard.floors.get_mut(policy) {
-                *floor = change(*floor, now);
-            }
         }
     }
 }

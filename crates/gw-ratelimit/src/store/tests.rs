@@ -6,9 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limiter::Terms;
 use crate::memory::Memory;
 use crate::quota::Quota;
 use crate::tally::Tally;
+use crate::verdict::Verdict;
 
 /// A key as a hash would make it: all bits depend on `n`.
 pub(super) fn key(n: u64, policy: u8) -> KeyHash {

@@ -7,9 +7,11 @@
     reason = "tests"
 )]
 
+mod changes;
 mod cluster;
 mod decisions;
 mod failures;
+mod kept;
 mod late;
 mod layer;
 mod leases;

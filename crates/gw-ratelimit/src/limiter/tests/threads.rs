@@ -110,7 +110,7 @@ fn a_key_is_not_freed_between_a_charge_and_taking_it_back() {
         for _ in 0..10_000 {
             let charge = limiter.charge(p, "k", 0);
             let algorithm = deciding.terms(&charge).unwrap().algorithm;
-            let state = limiter.store.peek(charge.key, &algorithm);
+            let state = limiter.store.peek(charge.key);
             assert_eq!(algorithm.used(state, limiter.nanos(now)), 5);
             thread::yield_now();
         }

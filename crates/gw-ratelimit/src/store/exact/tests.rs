@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::gcra::Gcra;
 use crate::quota::Quota;
+use crate::store::Receipt;
 use crate::store::tests::{key, tallies};
 
 fn store(max_keys: usize, policies: usize) -> Exact {
@@ -28,8 +29,11 @@ fn allowed(store: &Exact, key: KeyHash, gcra: &Gcra, now: u64) -> bool {
     matches!(charge(store, key, gcra, 1, now), Verdict::Allow { .. })
 }
 
-fn peek(store: &Exact, key: KeyHash, gcra: &Gcra) -> u64 {
-    store.peek(key, &Algorithm::Gcra(*gcra))
+/// As the memory of either kind does.
+fn undo(store: &Exact, receipt: Receipt, gcra: &Gcra) {
+    store.lower(receipt.key, &|tat| {
+        receipt.undone(tat, &Algorithm::Gcra(*gcra), 0)
+    });
 }
 
 fn held(store: &Exact) -> u64 {
@@ -122,15 +126,15 @@ fn the_least_debt_gives_way() {
     charge(&store, key(10, 0), &gcra, 2, 0);
     assert_eq!((held(&store), overflowed(&store)), (10, 1));
     for n in [7, 11] {
-        assert_eq!(peek(&store, key(n, 0), &gcra), gcra.interval());
+        assert_eq!(store.peek(key(n, 0)), gcra.interval());
     }
     // The other policy's newcomers have lost nobody yet.
-    assert_eq!(peek(&store, key(7, 1), &gcra), 0);
+    assert_eq!(store.peek(key(7, 1)), 0);
     // This one owes the least itself.
     assert!(allowed(&store, key(20, 1), &gcra, 0));
     assert_eq!((held(&store), overflowed(&store)), (10, 2));
     assert_eq!(store.notes.tallies()[1].counts().keys, 0);
-    assert_eq!(peek(&store, key(20, 1), &gcra), gcra.interval());
+    assert_eq!(store.peek(key(20, 1)), gcra.interval());
 }
 
 #[test]
@@ -160,10 +164,10 @@ fn strikes_are_not_held_against_newcomers() {
         charge(&store, key(n, policy), &gcra, cost, 0);
     }
     // The last was forgotten at once, the others one by one.
-    assert_eq!(peek(&store, key(3, 0), &gcra), gcra.tolerance());
+    assert_eq!(store.peek(key(3, 0)), gcra.tolerance());
     assert_eq!((held(&store), overflowed(&store)), (1, 3));
     for n in 1..6 {
-        assert_eq!(peek(&store, key(n, 1), &gcra), 0);
+        assert_eq!(store.peek(key(n, 1)), 0);
     }
 }
 
@@ -203,7 +207,7 @@ proptest! {
             prop_assert!(held(&store) <= max_keys as u64);
             for (key, known) in &mut known {
                 let algorithm = &terms[key.policy()].algorithm;
-                let state = store.peek(*key, algorithm);
+                let state = store.peek(*key);
                 prop_assert_eq!(algorithm.later(state, *known), state);
                 *known = state;
             }
@@ -214,7 +218,6 @@ proptest! {
 #[test]
 fn what_a_forgotten_key_was_charged_is_not_taken_back() {
     let (store, gcra) = (store(1, 1), slow(4));
-    let rate = Algorithm::Gcra(gcra);
     let receipt = |n: u64, cost: u32| match charge(&store, key(n, 0), &gcra, cost, 0) {
         Verdict::Allow { state: after } => Receipt {
             key: key(n, 0),
@@ -225,14 +228,14 @@ fn what_a_forgotten_key_was_charged_is_not_taken_back() {
     };
     let own = receipt(1, 2);
     let forgotten = receipt(2, 1);
-    store.undo(forgotten, &rate, &|| 0);
-    assert_eq!(peek(&store, key(2, 0), &gcra), gcra.interval());
-    store.undo(own, &rate, &|| 0);
-    assert_eq!(peek(&store, key(1, 0), &gcra), 0);
+    undo(&store, forgotten, &gcra);
+    assert_eq!(store.peek(key(2, 0)), gcra.interval());
+    undo(&store, own, &gcra);
+    assert_eq!(store.peek(key(1, 0)), 0);
     // It comes back, with the floor below it: what it was charged before is taken back, and no more.
     receipt(2, 1);
-    store.undo(forgotten, &rate, &|| 0);
-    assert_eq!(peek(&store, key(2, 0), &gcra), gcra.interval());
+    undo(&store, forgotten, &gcra);
+    assert_eq!(store.peek(key(2, 0)), gcra.interval());
 }
 
 #[test]
@@ -244,8 +247,8 @@ fn a_smaller_burst_cuts_long_debts() {
     }
     store.rewrite(0, &|| 7, &|state, now| state.min(now));
     store.rewrite(1, &|| 8, &|state, now| state.min(now));
-    assert_eq!(peek(&store, key(1, 0), &gcra), 7);
-    assert_eq!(peek(&store, key(1, 1), &gcra), 8);
+    assert_eq!(store.peek(key(1, 0)), 7);
+    assert_eq!(store.peek(key(1, 1)), 8);
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Events that the sink will never take.
+
+use std::future::pending;
+use std::time::Duration;
+
+use gw_logingest::consumer::ConsumerState;
+use gw_logingest::sink::{Delivery, Item};
+use gw_logingest::{Event, MemoryQueue, Pressure, Queue as _};
+use tokio::time::{sleep, timeout};
+
+use super::consumer_support::{
+    Letters, Request, Scripted, all, batch_by, batch_of, consumer, fill, queue,
+};
+use super::{INSTANT, drain, ok, rejected};
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_large_alone_becomes_a_letter() {
+    let (queue, letters) = (queue(), Letters::bounded(10));
+    let sizes = [10, 10, 60_000, 10];
+    let events: Vec<_> = sizes
+        .iter()
+        .enumerate()
+        .map(|(id, size)| (id.to_string(), *size))
+        .collect();
+    queue.append(batch_of(&events)).await.unwrap();
+    let (sink, _) = Scripted::new(INSTANT, |_, events| {
+        let bytes: usize = events.iter().map(|event| event.json().len()).sum();
+        if bytes > 50_000 {
+            Delivery::TooLarge
+        } else {
+            ok(events)
+        }
+    });
+    let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
+    assert_eq!((status.delivered, status.dead), (3, 1));
+    assert_eq!(letters.ids(), ["2"]);
+    assert_eq!(letters.all()[0].reason().status(), Some(413));
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_dead_letters_stop_delivery_and_lose_nothing() {
+    let (queue, letters) = (queue(), Letters::bounded(5));
+    fill(&queue, 0..10, 10).await;
+    let pressure = Pressure::new();
+    let (sink, seen) = Scripted::new(INSTANT, |_, events| all(rejected())(events));
+    let running = consumer(queue.clone(), sink, &letters).pressure(pressure.clone());
+    let running = running.build().unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    sleep(Duration::from_secs(60)).await;
+    fill(&queue, 10..20, 10).await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(handle.status().state, ConsumerState::DeadLettersStuck);
+    assert!(!pressure.sink_healthy());
+    assert_eq!(seen.requests().len(), 1, "nothing is sent meanwhile");
+    assert_eq!(queue.status().batches, 2);
+
+    letters.bound(100);
+    queue.close();
+    running.await.unwrap();
+    assert_eq!((handle.status().dead, letters.all().len()), (20, 20));
+    assert!(pressure.sink_healthy());
+}
+
+/// Of the client `poison` the sink takes every other event, of all others all.
+fn poisoned(_: usize, events: &[Event]) -> Delivery {
+    let item = |event: &Event| match event.client().as_str() {
+        "poison" if event.id().ends_with('x') => rejected(),
+        _ => Item::Delivered,
+    };
+    Delivery::Items(events.iter().map(item).collect())
+}
+
+/// Batches of ten events, half of which the sink will never take.
+async fn poison(queue: &MemoryQueue, batches: std::ops::Range<usize>) {
+    for batch in batches {
+        let name = |n: usize| format!("p{batch}-{n}{}", if n.is_multiple_of(2) { "x" } else { "" });
+        let events: Vec<_> = (0..10).map(|n| (name(n), 10)).collect();
+        queue.append(batch_by("poison", &events)).await.unwrap();
+    }
+}
+
+/// One client's poison filled the store, and then nobody's events were delivered.
+#[tokio::test(start_paused = true)]
+async fn a_client_over_its_share_of_dead_letters_waits_alone() {
+    let (queue, letters) = (queue(), Letters::bounded(1_000));
+    letters.share(12);
+    let pressure = Pressure::new();
+    let (sink, seen) = Scripted::new(INSTANT, poisoned);
+    let running = consumer(queue.clone(), sink, &letters)
+        .max_events(50)
+        .pressure(pressure.clone())
+        .build()
+        .unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    poison(&queue, 0..20).await;
+    for n in 0..30 {
+        fill(&queue, n * 10..n * 10 + 10, 10).await;
+        sleep(Duration::from_secs(20)).await;
+        let status = handle.status();
+        assert_eq!(status.state, ConsumerState::Delivering);
+        assert_eq!(status.imbalance(), 0, "{status:?}");
+        assert!(pressure.sink_healthy());
+    }
+    // All others were delivered as they came; the rest of the poison is in the queue.
+    let status = handle.status();
+    assert_eq!(
+        (status.dead, status.held_clients, status.in_hand),
+        (12, 1, 0)
+    );
+    let offers = seen.offers();
+    assert!((0..300).all(|id| offers[&id.to_string()] == 1));
+    assert!(
+        (16..=18).contains(&queue.status().batches),
+        "{:?}",
+        queue.status()
+    );
+    // It was tried again each minute for ten minutes, a few requests at a time.
+    let of_poison = |request: &Request| request.ids[0].starts_with('p');
+    let tried = seen.requests().iter().filter(|it| of_poison(it)).count();
+    assert!((10..=60).contains(&tried), "{tried}");
+
+    // Somebody has looked at the letters.
+    letters.share(1_000);
+    queue.close();
+    running.await.unwrap();
+    let status = handle.status();
+    assert_eq!((status.held_clients, status.imbalance()), (0, 0));
+    // The batch at the bound was kept in part, and came again whole.
+    assert!((100..110).contains(&status.dead), "{status:?}");
+    assert_eq!(queue.status().batches, 0);
+    let ids: std::collections::HashSet<_> = letters.ids().into_iter().collect();
+    assert_eq!(ids.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_ends_holds_nobody() {
+    for dropped in [false, true] {
+        let (queue, letters) = (queue(), Letters::bounded(1_000));
+        let (sink, _) = Scripted::new(INSTANT, poisoned);
+        poison(&queue, 0..3).await;
+        let running = consumer(queue.clone(), sink, &letters).build().unwrap();
+        let handle = running.handle();
+        let stop = sleep(Duration::from_secs(if dropped { 3_600 } else { 20 }));
+        let stopped = timeout(Duration::from_secs(30), running.run(stop)).await;
+        assert_eq!(stopped.is_err(), dropped);
+        assert_eq!(handle.status().imbalance(), 0);
+        assert_eq!(queue.status().batches, 3);
+        letters.share(1_000);
+        let (sink, _) = Scripted::new(INSTANT, poisoned);
+        let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
+        assert_eq!((status.dead, status.delivered), (15, 15));
+    }
+}
