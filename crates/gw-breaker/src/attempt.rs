@@ -21,7 +21,10 @@ use crate::rules::nanos;
 pub(crate) struct Attempt {
     admission: Option<Admission>,
     clock: Clock,
-    deadline: Option<Deadline>,
+    /// When the request is to have ended, and whether it is the client that says so. Not as one value: an attempt is moved
+    /// several times a request.
+    deadline: Option<Instant>,
+    by_client: bool,
     /// Whether it is the upstream that is waited for, as far as the clock does not know better.
     owed: bool,
     /// Whether each byte of the answer was given, though its stream has not said that it ended.
@@ -80,9 +83,11 @@ impl Attempt {
             true => Clock::start(latency_from, extensions),
             false => Clock::Stopped,
         };
+        let deadline = extensions.get::<Deadline>();
         Self {
             clock,
-            deadline: extensions.get().copied(),
+            deadline: deadline.map(|deadline| deadline.instant()),
+            by_client: deadline.is_some_and(|deadline| deadline.is_by_client()),
             owed: true,
             complete: false,
             slow: false,
@@ -160,15 +165,19 @@ impl Attempt {
     }
 
     /// The verdict, at `now` if the clock was looked at.
-    #[inline]
     pub(crate) fn end(&mut self, ended: Ended, now: Option<Instant>) {
-        let Some(admission) = self.admission.take() else {
-            return;
-        };
-        let now = || now.unwrap_or_else(Instant::now);
-        match ended.outcome {
-            Outcome::Success if !self.slow => admission.succeed_at_once(now),
-            _ => admission.end(ended.slow(self.slow), now),
+        if let Some(admission) = self.admission.take() {
+            let now = || now.unwrap_or_else(Instant::now);
+            admission.end(ended.slow(self.slow), now);
+        }
+    }
+
+    /// As [`Attempt::end`] with a success: most calls end so.
+    pub(crate) fn succeed(&mut self, now: Option<Instant>) {
+        if self.slow {
+            self.end(Ended::with(Outcome::Success), now);
+        } else if let Some(admission) = self.admission.take() {
+            admission.succeed_at_once(|| now.unwrap_or_else(Instant::now));
         }
     }
 
@@ -177,11 +186,9 @@ impl Attempt {
     /// time, it was cut for that.
     #[cold]
     pub(crate) fn breaks_off(&mut self, outcome: Outcome) {
-        let by_client = self.deadline.is_some_and(Deadline::is_by_client);
+        let excused = !self.owed || self.by_client;
         let outcome = match outcome {
-            Outcome::Failure if (!self.owed || by_client) && self.is_late(Instant::now()) => {
-                Outcome::Ignored
-            }
+            Outcome::Failure if excused && self.is_late(Instant::now()) => Outcome::Ignored,
             outcome => outcome,
         };
         self.end(Ended::with(outcome), None);
@@ -189,11 +196,21 @@ impl Attempt {
 
     /// Whether the time that the client itself gave is over.
     pub(crate) fn is_beyond_the_clients_time(&self) -> bool {
-        self.deadline.is_some_and(Deadline::is_by_client) && self.is_late(Instant::now())
+        self.by_client && self.is_late(Instant::now())
     }
 
     fn is_late(&self, now: Instant) -> bool {
-        (self.deadline).is_some_and(|deadline| deadline.instant() <= now)
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// It is dropped, and nobody has said how it ended. Apart from the drop, which is a look and no more for nearly all.
+    #[inline(never)]
+    fn dropped(&mut self) {
+        if self.complete {
+            self.succeed(None);
+        } else if self.owed {
+            self.abandon();
+        }
     }
 
     #[cold]
@@ -204,8 +221,7 @@ impl Attempt {
         }
         let now = Instant::now();
         let slow = self.slow || since.is_some_and(|since| self.is_slow(since, now));
-        let by_client = self.deadline.is_some_and(Deadline::is_by_client);
-        let outcome = match self.is_late(now) && !by_client {
+        let outcome = match self.is_late(now) && !self.by_client {
             true => Outcome::Failure,
             false => Outcome::Ignored,
         };
@@ -215,15 +231,10 @@ impl Attempt {
 }
 
 impl Drop for Attempt {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.admission.is_none() {
-            return;
-        }
-        if self.complete {
-            self.end(Ended::with(Outcome::Success), None);
-        } else if self.owed {
-            self.abandon();
+        if self.admission.is_some() {
+            self.dropped();
         }
     }
 }

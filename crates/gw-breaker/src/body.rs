@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gw_core::BoxError;
-use gw_core::classify::{Classify, Outcome};
+use gw_core::classify::Classify;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -30,9 +30,9 @@ pin_project! {
 
 /// What is still to be judged. Small, since it is moved with the answer.
 #[derive(Debug)]
-pub(crate) struct Judged<C> {
-    pub(crate) attempt: Attempt,
-    pub(crate) classifier: C,
+struct Judged<C> {
+    attempt: Attempt,
+    classifier: C,
 }
 
 impl<B, C> ResponseBody<B, C> {
@@ -44,7 +44,12 @@ impl<B, C> ResponseBody<B, C> {
         }
     }
 
-    pub(crate) const fn judged(inner: B, judged: Option<Judged<C>>) -> Self {
+    /// A body of whose end the breaker hears.
+    pub(crate) fn judged(inner: B, attempt: Option<Attempt>, classifier: C) -> Self {
+        let judged = attempt.map(|attempt| Judged {
+            attempt,
+            classifier,
+        });
         Self { inner, judged }
     }
 
@@ -68,11 +73,12 @@ impl<B: From<Bytes>, C> From<Bytes> for ResponseBody<B, C> {
 impl<C: Classify> Judged<C> {
     #[inline]
     fn end(mut self, trailers: Option<&http::HeaderMap>) {
-        let outcome = match self.attempt.is_good() {
-            true => Outcome::Success,
-            false => self.classifier.end(trailers),
-        };
-        self.attempt.end(Ended::with(outcome), None);
+        if self.attempt.is_good() {
+            self.attempt.succeed(None);
+        } else {
+            let outcome = self.classifier.end(trailers);
+            self.attempt.end(Ended::with(outcome), None);
+        }
     }
 }
 

@@ -180,6 +180,12 @@ impl Breaker {
         }
     }
 
+    /// Whether the breaker is closed, as far as one look tells, and nothing has replaced its configuration.
+    #[inline]
+    pub(crate) fn is_simply_closed(&self) -> bool {
+        self.core.closed().is_some()
+    }
+
     /// Whether calls pass freely: the breaker is closed, or is told to let everything pass.
     pub(crate) fn is_closed(&self) -> bool {
         let phase = match self.core.word().phase {

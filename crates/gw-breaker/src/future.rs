@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::attempt::Attempt;
-use crate::body::{Judged, ResponseBody};
+use crate::body::ResponseBody;
 use crate::breaker::Ended;
 use crate::classify::{ClassifyError, asked_for, at_head};
 use crate::config::JudgeAt;
@@ -128,7 +128,7 @@ where
             Poll::Ready(Ok(response)) => judge.answer(attempt, response),
             Poll::Ready(Err(error)) => {
                 judge.error(attempt, error);
-                None
+                true
             }
             Poll::Pending => return Poll::Pending,
         };
@@ -136,7 +136,10 @@ where
         this.state.set(State::Done);
         // In one place, since an answer is some 150 bytes: moving it costs more than all that is decided here.
         polled.map(|answer| match answer {
-            Ok(response) => Ok(response.map(|body| ResponseBody::judged(body, judged))),
+            Ok(response) => Ok(response.map(|body| match judged {
+                true => ResponseBody::new(body),
+                false => ResponseBody::judged(body, attempt.take(), judge.classifier.clone()),
+            })),
             Err(error) => Err(R::inner(error)),
         })
     }
@@ -171,20 +174,18 @@ impl<C: Classify + Clone> Judge<C> {
         }
     }
 
-    /// Tells the breaker how the attempt ended, or has the body of the answer do so.
+    /// Tells the breaker how the attempt ended, unless the body of the answer is to do so; whether it did.
     #[inline(always)]
-    fn answer<B: Body>(
-        &self,
-        waiting: &mut Option<Attempt>,
-        response: &Response<B>,
-    ) -> Option<Judged<C>> {
+    fn answer<B: Body>(&self, waiting: &mut Option<Attempt>, response: &Response<B>) -> bool {
         // In its place: most are not needed any more when this is done.
-        let attempt = waiting.as_mut()?;
+        let Some(attempt) = waiting else {
+            return true;
+        };
         let head = at_head(&self.classifier, response);
         // As in `error`.
         if head == Some(Outcome::Ignored) && attempt.is_beyond_the_clients_time() {
             *waiting = None;
-            return None;
+            return true;
         }
         let now = match head {
             Some(Outcome::Ignored) => None,
@@ -196,14 +197,15 @@ impl<C: Classify + Clone> Judge<C> {
             }
             Some(Outcome::Success) | None if self.judge_at == JudgeAt::End => {
                 attempt.streams(head.is_some());
-                return Some(Judged {
-                    attempt: waiting.take()?,
-                    classifier: self.classifier.clone(),
-                });
+                return false;
             }
             Some(outcome) => outcome,
             None => Outcome::Success,
         };
+        if outcome == Outcome::Success {
+            attempt.succeed(now);
+            return true;
+        }
         let mut ended = Ended::with(outcome);
         if outcome == Outcome::Failure
             && let Some(wait) = asked_for(response)
@@ -211,7 +213,7 @@ impl<C: Classify + Clone> Judge<C> {
             ended = ended.retry_after(wait);
         }
         attempt.end(ended, now);
-        None
+        true
     }
 }
 

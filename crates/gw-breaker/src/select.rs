@@ -64,9 +64,7 @@ impl Select for Single {
 
     #[inline]
     fn passes(&mut self) -> bool {
-        // Here and not in the call: a service that is asked again and again must not look it up each time.
-        self.0.refresh();
-        self.0.is_closed() || self.0.core().hub.is_shadow()
+        self.0.is_simply_closed() || self.passes_otherwise()
     }
 
     fn refresh(&mut self) {
@@ -95,6 +93,15 @@ impl<E> Clone for Keyed<E> {
 }
 
 impl<E> sealed::Sealed for Keyed<E> {}
+
+impl Single {
+    #[cold]
+    fn passes_otherwise(&mut self) -> bool {
+        // Here and not in the call: a service that is asked again and again must not look it up each time.
+        self.0.refresh();
+        self.0.is_closed() || self.0.core().hub.is_shadow()
+    }
+}
 
 impl<E: KeyExtractor> Select for Keyed<E> {
     fn find<B>(&self, request: &mut Request<B>) -> Found<'_> {

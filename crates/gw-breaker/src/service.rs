@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::HttpClassifier;
+use crate::admission::{Admission, Refused};
 use crate::attempt::Attempt;
 use crate::body::ResponseBody;
+use crate::breaker::Breaker;
 use crate::classify::ClassifyError;
 use crate::config::LatencyFrom;
 use crate::error::Rejected;
@@ -107,14 +109,9 @@ where
         breaker.core().hub.seen();
         let admission = match breaker.admit_if_closed() {
             Some(admission) => Some(admission),
-            None => match breaker.admit(Instant::now()) {
-                Ok(admission) => Some(admission),
-                Err(_) if breaker.core().hub.is_shadow() => {
-                    breaker.core().hub.metrics.would_reject();
-                    None
-                }
+            None => match admit(&breaker) {
+                Ok(admission) => admission,
                 Err(refused) => {
-                    breaker.core().hub.metrics.rejected();
                     drop(breaker);
                     let rejected = Rejected::new(refused, &request);
                     return self.rejected(rejected);
@@ -128,8 +125,25 @@ where
         if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Ready {
             return self.late(request, attempt);
         }
-        let future = self.inner.call(request);
-        ResponseFuture::running(future, attempt, self.manner.judge.clone())
+        let judge = self.manner.judge.clone();
+        ResponseFuture::running(self.inner.call(request), attempt, judge)
+    }
+}
+
+/// Where the breaker is not simply closed. Nothing is admitted, and the request passes, if it only would have been refused.
+#[cold]
+fn admit(breaker: &Breaker) -> Result<Option<Admission>, Refused> {
+    let hub = &breaker.core().hub;
+    match breaker.admit(Instant::now()) {
+        Ok(admission) => Ok(Some(admission)),
+        Err(_) if hub.is_shadow() => {
+            hub.metrics.would_reject();
+            Ok(None)
+        }
+        Err(refused) => {
+            hub.metrics.rejected();
+            Err(refused)
+        }
     }
 }
 

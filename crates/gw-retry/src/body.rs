@@ -24,7 +24,8 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B: Body> {
         Passed { #[pin] body: B },
-        Kept { frames: vec::IntoIter<Frame<B::Data>> },
+        // Boxed, so that what passes is as small as it was: each answer is moved several times.
+        Kept { frames: Box<vec::IntoIter<Frame<B::Data>>> },
     }
 }
 
@@ -37,7 +38,7 @@ impl<B: Body> ResponseBody<B> {
     }
 
     pub(crate) fn kept(frames: Vec<Frame<B::Data>>) -> Self {
-        let frames = frames.into_iter();
+        let frames = Box::new(frames.into_iter());
         Self {
             kind: Kind::Kept { frames },
         }

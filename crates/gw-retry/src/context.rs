@@ -27,6 +27,7 @@ macro_rules! known {
         }
 
         impl Known {
+            #[inline(never)]
             pub(crate) fn of(from: &Extensions, copy: Option<&CopyExtensions>) -> Self {
                 Self {
                     $($field: from.get::<$type>().cloned(),)*

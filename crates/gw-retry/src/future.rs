@@ -59,6 +59,7 @@ where
         }
     }
 
+    #[inline]
     pub(crate) const fn replayable(
         attempt: S::Future,
         plan: Box<Plan<S, B, ResB, S::Error>>,

@@ -1,7 +1,9 @@
 //! The head of a request, kept to be sent again.
 
 use gw_core::context::{Deadline, TraceContext};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request,
+};
 
 use crate::context::{CopyExtensions, Known};
 
@@ -18,8 +20,9 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Without what is in the extensions, see [`Head::learn`].
     #[inline]
-    pub(crate) fn of<B>(request: &Request<B>, copy: Option<&CopyExtensions>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
         let mut fields = Vec::with_capacity(headers.len());
         fields.extend(
@@ -32,10 +35,15 @@ impl Head {
             uri: request.uri().clone(),
             version: request.version(),
             fields,
-            known: match request.extensions().is_empty() {
-                true => None,
-                false => Some(Known::of(request.extensions(), copy)),
-            },
+            known: None,
+        }
+    }
+
+    /// Takes what goes along out of the request's extensions. Where the head is to stay: what is known is most of its size.
+    #[inline]
+    pub(crate) fn learn(&mut self, extensions: &Extensions, copy: Option<&CopyExtensions>) {
+        if !extensions.is_empty() {
+            self.known = Some(Known::of(extensions, copy));
         }
     }
 

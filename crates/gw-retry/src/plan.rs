@@ -23,7 +23,7 @@ use crate::head::Head;
 use crate::info::{RetryInfo, Stopped};
 use crate::layer::Shared;
 use crate::policy::RetryPolicy;
-use crate::replay::{ReplayBody, Replayable, Slot};
+use crate::replay::{ReplayBody, Replayable, Slot, Source};
 
 /// A request that may be sent again. Boxed: it is large, and the one allocation of a request that is sent once.
 pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
@@ -104,6 +104,17 @@ where
             self.answered();
         }
         succeeded
+    }
+
+    /// Makes the body of the first attempt one that is kept as it is read, if there is any of it.
+    #[inline]
+    pub(crate) fn tee(&self) -> Option<impl FnOnce(B) -> ReplayBody<B>> {
+        let slot = self.slot.as_ref()?;
+        let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
+        Some(|body| {
+            let source = Source::new(body, policy.replay_max(), self.shared.pool.clone());
+            ReplayBody::tee(source, Arc::clone(slot))
+        })
     }
 
     /// Looks at what an attempt came to. Its future must be gone by then, so that the body is back.

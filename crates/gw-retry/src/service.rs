@@ -19,7 +19,7 @@ use crate::head::Head;
 use crate::layer::Shared;
 use crate::plan::Plan;
 use crate::policy::RetryPolicy;
-use crate::replay::{ReplayBody, Slot, Source};
+use crate::replay::{ReplayBody, Slot};
 
 /// Sends requests again that failed. Made by a [`RetryLayer`](crate::RetryLayer).
 ///
@@ -69,77 +69,75 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.shared.eligibility(&request) {
-            // Called where it is: the instance that was polled ready.
-            Eligibility::Never => {
-                ResponseFuture::once(self.inner.call(request.map(ReplayBody::once)))
-            }
-            eligibility => self.call_replayable(request, eligibility),
+        let policy = request.extensions().get::<RetryPolicy>();
+        // Called where it is: the instance that was polled ready. A request is some 250 bytes and an answer 150, so each goes to its
+        // place in one move.
+        let eligibility = self.shared.eligibility(&request, policy);
+        if eligibility == Eligibility::Never {
+            return ResponseFuture::once(self.inner.call(request.map(ReplayBody::once)));
         }
+        let plan = self.plan(&request, policy, eligibility);
+        let attempt = match plan.tee() {
+            None => self.inner.call(request.map(ReplayBody::once)),
+            Some(tee) => self.inner.call(request.map(tee)),
+        };
+        ResponseFuture::replayable(attempt, plan)
     }
 }
 
-impl<S> Retry<S> {
+impl<S: Clone> Retry<S> {
     #[inline]
-    fn call_replayable<B, ResB>(
-        &mut self,
-        request: Request<B>,
+    fn plan<B, ResB, E>(
+        &self,
+        request: &Request<B>,
+        policy: Option<&RetryPolicy>,
         eligibility: Eligibility,
-    ) -> ResponseFuture<S, B, ResB>
+    ) -> Box<Plan<S, B, ResB, E>>
     where
-        S: Service<Request<ReplayBody<B>>, Response = Response<ResB>> + Clone,
         B: Body<Data = Bytes>,
         ResB: Body,
     {
         let now = Instant::now();
         let shared = &self.shared;
         let extensions = request.extensions();
-        let policy = extensions.get::<RetryPolicy>().cloned();
         let budget = extensions.get::<Budget>().cloned();
         let deposit = budget.as_ref().unwrap_or(&shared.budget).deposit(now);
-        // All gRPC calls are POST.
-        let grpc = request.method() == Method::POST && is_grpc(request.headers());
         // Made in its place: it is large, and each move of it costs.
-        let place = Box::new_uninit();
-        let slot = match request.body().is_end_stream() {
-            true => None,
-            false => Some(Slot::empty()),
-        };
-        let max = policy.as_ref().unwrap_or(&shared.policy).replay_max();
-        let plan = Box::write(
-            place,
+        let mut plan = Box::write(
+            Box::new_uninit(),
             Plan {
                 service: self.inner.clone(),
-                head: Head::of(&request, shared.copy.as_ref()),
-                slot: slot.clone(),
+                slot: match request.body().is_end_stream() {
+                    true => None,
+                    false => Some(Slot::empty()),
+                },
                 shared: Arc::clone(shared),
-                policy,
+                policy: policy.cloned(),
                 budget,
                 eligibility,
-                grpc,
+                // All gRPC calls are POST.
+                grpc: request.method() == Method::POST && is_grpc(request.headers()),
                 started: now,
                 attempts: 1,
                 waited: Duration::ZERO,
                 retry: None,
                 _deposit: deposit,
+                // Last: what cannot be dropped before it is in its place is made there.
+                head: Head::of(request),
             },
         );
-        let request = request.map(|body| match slot {
-            None => ReplayBody::nothing(),
-            Some(slot) => ReplayBody::tee(Source::new(body, max, shared.pool.clone()), slot),
-        });
-        ResponseFuture::replayable(self.inner.call(request), plan)
+        plan.head.learn(extensions, shared.copy.as_ref());
+        plan
     }
 }
 
 impl Shared {
     /// After which failures this request may be sent again.
     #[inline]
-    fn eligibility<B>(&self, request: &Request<B>) -> Eligibility {
+    fn eligibility<B>(&self, request: &Request<B>, policy: Option<&RetryPolicy>) -> Eligibility {
         if self.mode.get() == Mode::Off {
             return Eligibility::Never;
         }
-        let policy = request.extensions().get::<RetryPolicy>();
         let (method, headers) = (request.method(), request.headers());
         let eligibility = policy.unwrap_or(&self.policy).eligibility(method, headers);
         if eligibility == Eligibility::Never || headers.is_empty() && method != Method::CONNECT {

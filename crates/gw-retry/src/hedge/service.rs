@@ -62,7 +62,8 @@ where
         let plan = self.shared.is_hedged(&request).then(|| {
             let now = Instant::now();
             let deposit = self.shared.deposit(now);
-            let head = Head::of(&request, self.shared.copy.as_ref());
+            let mut head = Head::of(&request);
+            head.learn(request.extensions(), self.shared.copy.as_ref());
             let shared = Arc::clone(&self.shared);
             Box::new(Plan::new(self.inner.clone(), head, shared, (deposit, now)))
         });

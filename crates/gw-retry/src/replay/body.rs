@@ -212,6 +212,8 @@ impl<B: Body<Data = Bytes>> Tee<B> {
 }
 
 impl<B: Body> Tee<B> {
+    /// Not inlined: what drops a body that is sent once is small then.
+    #[inline(never)]
     fn give_back(&mut self) {
         if let Some(source) = self.source.take() {
             self.slot.put(source);
