@@ -116,14 +116,7 @@ pub(crate) fn kind(rejection: &Rejection) -> ErrorKind {
 
 /// Whom an error in a body blames: the failure of the refusal among its sources, if there is one.
 pub(crate) fn blamed(error: &Error) -> Option<Failure> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(rejection) = error.downcast_ref::<Rejection>() {
-            return Some(rejection.failure());
-        }
-        cause = error.source();
-    }
-    None
+    Rejection::find(error).map(Rejection::failure)
 }
 
 /// Waits until a condition over an upstream's snapshot holds. It is no part of what a test measures.
