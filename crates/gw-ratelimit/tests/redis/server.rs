@@ -7,6 +7,7 @@ use std::time::Duration;
 use gw_ratelimit::redis::RedisStore;
 use gw_testkit::PATIENCE;
 use gw_testkit::redis as testkit;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
 pub(crate) const SECRET: &[u8] = b"the tests' own secret";
@@ -64,7 +65,12 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url()).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        // By itself it gives up after half a second.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let connecting = client.get_multiplexed_async_connection_with_config(&patient);
+        connecting.await.unwrap()
     }
 
     pub(crate) async fn keys(&self) -> Vec<String> {
