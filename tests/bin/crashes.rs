@@ -198,8 +198,10 @@ async fn drain(program: &Path, directory: &Path) -> Result<()> {
     process.accepts(gateway.addr, PATIENCE).await?;
     let mut admin = Connection::open(gateway.admin).await?;
     let deadline = Instant::now() + PATIENCE;
+    // The admin listener answers to names of this machine alone.
+    let request = format!("GET /logs HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.admin);
     loop {
-        let head = admin.exchange(&load::get("/logs")).await?;
+        let head = admin.exchange(request.as_bytes()).await?;
         let page: Value = serde_json::from_slice(admin.body(head))?;
         if page.pointer("/queue/batches") == Some(&Value::from(0)) {
             break;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use gw_core::classify::Outcome;
 use gw_core::context::UpstreamName;
+use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Refused};
-use crate::config::{BreakerConfig, ConfigError, Mode};
+use crate::config::BreakerConfig;
 use crate::core::{Answer, Core};
 use crate::hub::{Changes, Hub};
 use crate::rules::{Rules, nanos};

@@ -1,21 +1,8 @@
-use std::fmt;
 use std::time::Duration;
 
-use crate::word::MOST_PROBES;
+use gw_core::ConfigError;
 
-/// What a layer or a breaker does. It can be changed while requests run, see [`BreakerHandle`](crate::BreakerHandle).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Decides and refuses.
-    #[default]
-    Enforce,
-    /// Decides, counts what it would have refused, and lets everything pass. What it would have refused is not counted
-    /// for its decisions.
-    Shadow,
-    /// Does nothing, and forgets what it knew. It is the kill switch.
-    Off,
-}
+use crate::word::MOST_PROBES;
 
 /// Where an answer is judged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -418,37 +405,6 @@ impl Default for BreakerConfig {
 pub(crate) fn millionths(share: f64) -> u32 {
     (share * 1e6).round() as u32
 }
-
-/// A breaker that cannot be built: which field, and the rule that it breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConfigError {
-    field: &'static str,
-    rule: &'static str,
-}
-
-impl ConfigError {
-    pub(crate) const fn new(field: &'static str, rule: &'static str) -> Self {
-        Self { field, rule }
-    }
-
-    /// The field that is wrong.
-    pub const fn field(&self) -> &'static str {
-        self.field
-    }
-
-    /// The rule that it breaks.
-    pub const fn rule(&self) -> &'static str {
-        self.rule
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.field, self.rule)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 #[cfg(not(loom))]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::Mode;
 use gw_core::classify::Outcome;
 use tokio::time::Instant;
 
 use crate::admission::{Kind, Refused};
 use crate::breaker::{Ended, Slow};
-use crate::config::{Mode, Throttling};
+use crate::config::Throttling;
 use crate::hub::Hub;
 use crate::rules::{ProbeEnd, Rules, Verdict};
 use crate::state::{Snapshot, State};

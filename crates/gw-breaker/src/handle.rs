@@ -1,10 +1,11 @@
 use std::hash::{Hash, Hasher};
 
 use gw_core::context::UpstreamName;
+use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use crate::breaker::Breaker;
-use crate::config::{BreakerConfig, ConfigError, Mode};
+use crate::config::BreakerConfig;
 use crate::hub::Changes;
 use crate::registry::SharedRegistry;
 use crate::state::Snapshot;

@@ -1,9 +1,9 @@
 //! Who hears of changes of state.
 
+use gw_core::Mode;
 use gw_core::context::UpstreamName;
 use tokio::sync::watch;
 
-use crate::config::Mode;
 use crate::state::State;
 use crate::sync::{AtomicU8, Ordering};
 use crate::telemetry::{self, BreakerMetrics};

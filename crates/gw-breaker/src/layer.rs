@@ -2,17 +2,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gw_core::Respond;
 use gw_core::context::UpstreamName;
 use gw_core::key::{AvailableIn, KeyExtractor};
 use gw_core::stage::{FactSet, Stage};
+use gw_core::{ConfigError, Mode, Respond};
 use http::request::Parts;
 use tokio::time::Instant;
 use tower_layer::Layer;
 
 use crate::HttpClassifier;
 use crate::breaker::Breaker;
-use crate::config::{BreakerConfig, ConfigError, JudgeAt, LatencyFrom, Mode};
+use crate::config::{BreakerConfig, JudgeAt, LatencyFrom};
 use crate::future::Judge;
 use crate::handle::{BreakerHandle, BreakersHandle};
 use crate::registry::Registry;
@@ -128,7 +128,8 @@ impl<M> BreakerBuilder<M> {
         self
     }
 
-    /// What breakers do at first.
+    /// What breakers do at first. In shadow mode, what they would have refused is not counted for their decisions. Off they forget
+    /// what they knew.
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self

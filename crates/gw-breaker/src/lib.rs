@@ -31,15 +31,14 @@ pub use gw_core::attempt::{AttemptError, Failure};
 pub use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
 pub use gw_core::context::UpstreamName;
 pub use gw_core::key;
-pub use gw_core::{Fail, OnReject, Problem, Respond, RespondWith};
+pub use gw_core::{ConfigError, Fail, Mode, OnReject, Problem, Respond, RespondWith};
 
 pub use self::admission::{Admission, Refused};
 pub use self::body::ResponseBody;
 pub use self::breaker::{Breaker, Ended};
 pub use self::classify::{ClassifyError, ErrorsBy, errors_by};
 pub use self::config::{
-    BreakerConfig, ConfigError, HalfOpen, Jitter, JudgeAt, LatencyFrom, Mode, OpenTime, Throttling,
-    Window,
+    BreakerConfig, HalfOpen, Jitter, JudgeAt, LatencyFrom, OpenTime, Throttling, Window,
 };
 pub use self::error::CIRCUIT_OPEN;
 pub use self::future::ResponseFuture;

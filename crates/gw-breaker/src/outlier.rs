@@ -61,7 +61,6 @@ mod record;
 mod roster;
 mod set;
 mod snapshot;
-mod sync;
 mod telemetry;
 
 pub use self::config::OutlierConfig;

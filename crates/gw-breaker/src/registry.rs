@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gw_core::context::UpstreamName;
+use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use crate::breaker::{Breaker, Knowledge};
-use crate::config::{BreakerConfig, ConfigError, Mode};
+use crate::config::BreakerConfig;
 use crate::rules::Rules;
 use crate::sync::{Ordering, RwLock, read, write};
 use crate::telemetry::{self, BreakerMetrics};

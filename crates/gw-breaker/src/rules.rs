@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::{BreakerConfig, ConfigError, Jitter, Throttling, millionths};
+use gw_core::ConfigError;
+
+use crate::config::{BreakerConfig, Jitter, Throttling, millionths};
 use crate::word::{LAST_STEP, Phase, Probes, Word};
 
 /// A checked configuration, in the units that it is decided in.

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
+use gw_core::Mode;
 use gw_core::context::UpstreamName;
 
-use crate::config::Mode;
 use crate::word::Phase;
 
 /// What a breaker does with calls.

@@ -5,21 +5,26 @@ use std::sync::PoisonError;
 
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::{
-    RwLock, RwLockReadGuard, RwLockWriteGuard,
+    Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::{
-    RwLock, RwLockReadGuard, RwLockWriteGuard,
+    Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Locks `lock` for reading. No foreign code runs under a lock of this crate, so what a poisoned one guards is whole.
+/// Locks `mutex`. No foreign code runs under a lock of this crate, so what a poisoned one guards is whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks `lock` for reading, as [`lock()`] does.
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks `lock` for writing, as [`read`] does for reading.
+/// Locks `lock` for writing, as [`lock()`] does.
 pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,10 +5,11 @@
     reason = "the one place where metrics are named"
 )]
 
+use gw_core::Mode;
+
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
 pub(crate) use self::metering::{BreakerMetrics, breakers};
-use crate::config::Mode;
 use crate::state::State;
 
 #[cfg(feature = "metrics")]

@@ -25,6 +25,12 @@ fn breaker(config: BreakerConfig) -> Breaker {
     Breaker::new("orders", &config).unwrap()
 }
 
+/// Opens if half of what the window holds failed, from 20 calls on.
+fn rated(window: Window) -> Breaker {
+    let config = BreakerConfig::without_policies().window(window);
+    breaker(config.min_calls(20).failure_rate(0.5))
+}
+
 fn ends(breaker: &Breaker, now: Instant, outcome: Outcome) {
     breaker
         .admit(now)
@@ -44,16 +50,8 @@ fn opened(config: BreakerConfig, now: Instant) -> Breaker {
 /// Story: a count window that only grew needed as many failures in a row as there had been successes since the start.
 #[test]
 fn a_count_window_evicts() {
-    for window in [Window::Calls(100), Window::Calls(1_000)] {
-        let Window::Calls(length) = window else {
-            unreachable!()
-        };
-        let config = BreakerConfig::without_policies()
-            .window(window)
-            .min_calls(20)
-            .failure_rate(0.5);
-        let breaker = breaker(config);
-        let now = begin();
+    for length in [100, 1_000] {
+        let (breaker, now) = (rated(Window::Calls(length)), begin());
         for _ in 0..10_000 {
             ends(&breaker, now, Outcome::Success);
         }
@@ -69,12 +67,7 @@ fn a_count_window_evicts() {
 #[test]
 fn a_rate_means_something_from_the_least_number_of_calls_on_and_not_before() {
     for window in [Window::Calls(100), Window::Time(10 * SECOND)] {
-        let config = BreakerConfig::without_policies()
-            .window(window)
-            .min_calls(20)
-            .failure_rate(0.5);
-        let breaker = breaker(config);
-        let now = begin();
+        let (breaker, now) = (rated(window), begin());
         for calls in 0..20 {
             assert_eq!(breaker.state(now), State::Closed, "after {calls}");
             ends(&breaker, now, Outcome::Failure);

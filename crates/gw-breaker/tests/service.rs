@@ -11,7 +11,7 @@ use gw_breaker::{
     BreakerConfig, BreakerLayer, CIRCUIT_OPEN, Fail, Failure, GrpcClassifier, HalfOpen, JudgeAt,
     Mode, OpenTime, State, UpstreamName, errors_by,
 };
-use gw_testkit::body::ScriptedBody;
+use gw_testkit::body::{BodyScript, ScriptedBody};
 use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::record::Record;
 use gw_testkit::gw_core::{Body, Code, GrpcStatus, LayerError, Rejection};
@@ -28,6 +28,25 @@ const ANY: Code = Code::new(
     "A test.",
     GrpcStatus::Unavailable,
 );
+
+fn refusal(failure: Failure) -> Rejection {
+    Rejection::new(&ANY).failed(failure)
+}
+
+/// The answer that a stage inside makes of it.
+fn rendered(failure: Failure) -> Response<Body> {
+    let mut answer = answer(502);
+    answer.extensions_mut().insert(refusal(failure));
+    answer
+}
+
+/// A stage inside refuses by no fault of the upstream's, with an answer or an error.
+fn refused_within(answers: bool) -> Result<Response<Body>, Rejection> {
+    match answers {
+        true => Ok(rendered(Failure::Local)),
+        false => Err(refusal(Failure::Local)),
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn opens_refuses_probes_and_closes() {
@@ -95,9 +114,7 @@ async fn errors_are_judged_by_how_the_attempt_failed() {
     ] {
         world.handle.reset();
         for _ in 0..3 {
-            world
-                .inner
-                .does(Act::Fail(Rejection::new(&ANY).failed(failure)));
+            world.inner.does(Act::Fail(refusal(failure)));
             world.send().await.unwrap_err();
         }
         assert_eq!(world.snapshot().state, state, "{failure:?}");
@@ -112,11 +129,7 @@ async fn answers_given_in_the_upstreams_place_are_judged_as_errors_are() {
         (Failure::Unknown, State::Open),
     ] {
         for _ in 0..3 {
-            let mut answer = answer(502);
-            answer
-                .extensions_mut()
-                .insert(Rejection::new(&ANY).failed(failure));
-            world.inner.does(Act::Answer(answer));
+            world.inner.does(Act::Answer(rendered(failure)));
             world.send().await.unwrap();
         }
         assert_eq!(world.snapshot().state, state, "{failure:?}");
@@ -193,17 +206,28 @@ async fn what_a_failing_upstream_asks_for_is_heard_up_to_a_cap() {
     assert_eq!(world.snapshot().open_for, Some(30 * SECOND));
 }
 
-fn streamed(script: ScriptedBody) -> Act {
-    Act::Answer(Response::new(Body::new(script)))
+fn streamed(script: BodyScript) -> Act {
+    streamed_as(script.build().0)
+}
+
+fn streamed_as(body: ScriptedBody) -> Act {
+    Act::Answer(Response::new(Body::new(body)))
+}
+
+fn broken_off() -> Act {
+    streamed(ScriptedBody::script().data("da").error("reset"))
+}
+
+/// Pauses for good after its first piece.
+fn paused() -> Act {
+    streamed(ScriptedBody::script().data("data").hold().data("more"))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_is_a_failure() {
     let world = World::new(config());
     for _ in 0..3 {
-        world.inner.does(streamed(
-            ScriptedBody::script().data("da").error("reset").build().0,
-        ));
+        world.inner.does(broken_off());
         let answer = world.send().await.unwrap();
         answer.into_body().collect().await.unwrap_err();
     }
@@ -218,9 +242,7 @@ async fn at_the_head_it_would_not_have_been_seen() {
     let layer = layer.build().unwrap();
     let inner = Inner::new();
     for _ in 0..3 {
-        inner.does(streamed(
-            ScriptedBody::script().data("da").error("reset").build().0,
-        ));
+        inner.does(broken_off());
         let answer = tower::ServiceExt::oneshot(layer.layer(inner.clone()), Request::new(())).await;
         answer.unwrap().into_body().collect().await.unwrap_err();
     }
@@ -231,8 +253,7 @@ async fn at_the_head_it_would_not_have_been_seen() {
 async fn a_body_cut_by_a_stage_inside_is_not_the_upstreams_fault() {
     let world = World::new(config());
     let body = || {
-        let cut = Rejection::new(&ANY).failed(Failure::Local);
-        let frame = Err::<http_body::Frame<bytes::Bytes>, _>(cut);
+        let frame = Err::<http_body::Frame<bytes::Bytes>, _>(refusal(Failure::Local));
         Body::new(http_body_util::StreamBody::new(Once(Some(frame))))
     };
     for _ in 0..3 {
@@ -280,7 +301,7 @@ async fn grpc_is_judged_by_its_trailers() {
         let script = ScriptedBody::script()
             .data("data")
             .trailers([("grpc-status", status)]);
-        inner.does(streamed(script.build().0));
+        inner.does(streamed(script));
         let answer = tower::ServiceExt::oneshot(layer.layer(inner.clone()), Request::new(())).await;
         let collected = answer.unwrap().into_body().collect().await.unwrap();
         assert_eq!(collected.trailers().unwrap()["grpc-status"], status);
@@ -327,15 +348,7 @@ async fn our_own_refusal_is_not_slow_however_long_it_took() {
         let layer = layer.build().unwrap();
         let queue = tower::service_fn(move |_: Request<()>| async move {
             tokio::time::sleep(2 * SECOND).await;
-            let full = Rejection::new(&ANY).failed(Failure::Local);
-            match rendered {
-                false => Err(full),
-                true => {
-                    let mut answer = answer(502);
-                    answer.extensions_mut().insert(full);
-                    Ok(answer)
-                }
-            }
+            refused_within(rendered)
         });
         for _ in 0..4 {
             let answer = tower::ServiceExt::oneshot(layer.layer(queue), Request::new(())).await;
@@ -349,14 +362,7 @@ async fn our_own_refusal_is_not_slow_however_long_it_took() {
 #[tokio::test(start_paused = true)]
 async fn slow_is_the_time_to_the_head() {
     let world = World::new(judging_latency());
-    world.inner.does(streamed(
-        ScriptedBody::script()
-            .data("data")
-            .hold()
-            .data("more")
-            .build()
-            .0,
-    ));
+    world.inner.does(paused());
     let answer = world.send().await.unwrap();
     let mut body = answer.into_body();
     // A client that reads slowly does not make the upstream slow.
@@ -371,14 +377,7 @@ async fn slow_is_the_time_to_the_head() {
 async fn a_stream_that_was_waited_for_too_long_is_slow() {
     let world = World::new(judging_latency());
     for (patience, slow) in [(SECOND / 2, 0), (2 * SECOND, 1)] {
-        world.inner.does(streamed(
-            ScriptedBody::script()
-                .data("data")
-                .hold()
-                .data("more")
-                .build()
-                .0,
-        ));
+        world.inner.does(paused());
         let mut body = world.send().await.unwrap().into_body();
         body.frame().await.unwrap().unwrap();
         assert!(timeout(patience, body.frame()).await.is_err());
@@ -436,15 +435,7 @@ async fn an_upstream_that_hangs_is_slow_though_clients_give_up_by_deadline() {
         let hangs = tower::service_fn(move |request: Request<()>| async move {
             let deadline = request.extensions().get::<Deadline>().unwrap().instant();
             tokio::time::sleep_until(deadline).await;
-            let over = Rejection::new(&ANY).failed(Failure::Local);
-            match rendered {
-                false => Err(over),
-                true => {
-                    let mut answer = answer(504);
-                    answer.extensions_mut().insert(over);
-                    Ok(answer)
-                }
-            }
+            refused_within(rendered)
         });
         for _ in 0..4 {
             let mut request = Request::new(());
@@ -475,7 +466,7 @@ async fn the_deadline_of_a_slow_reader_is_not_the_upstreams_failure() {
             false => script.hold(),
         };
         let (body, control) = script.error("the deadline has passed").build();
-        world.inner.does(streamed(body));
+        world.inner.does(streamed_as(body));
         let mut body = world.send_this(request).await.unwrap().into_body();
         body.frame().await.unwrap().unwrap();
         if !reads_late {
@@ -495,7 +486,7 @@ async fn a_stream_of_events_may_be_quiet() {
     let world = World::new(judging_latency());
     for _ in 0..4 {
         let events = ScriptedBody::script().data("data").hold().data("more");
-        let events = events.claim_size(SizeHint::new()).build().0;
+        let events = events.claim_size(SizeHint::new());
         world.inner.does(streamed(events));
         let mut body = world.send().await.unwrap().into_body();
         body.frame().await.unwrap().unwrap();
@@ -510,7 +501,7 @@ async fn a_stream_counts_when_its_last_frame_is_handed_out() {
     let world = World::new(judging_latency());
     world
         .inner
-        .does(streamed(ScriptedBody::script().data("data").build().0));
+        .does(streamed(ScriptedBody::script().data("data")));
     let mut body = world.send().await.unwrap().into_body();
     assert_eq!(world.snapshot().calls, 0);
     body.frame().await.unwrap().unwrap();
@@ -526,7 +517,7 @@ async fn a_stream_counts_when_its_last_frame_is_handed_out() {
 async fn a_stream_counts_when_each_byte_was_given_though_it_did_not_say_that_it_ended() {
     let world = World::new(judging_latency());
     let script = ScriptedBody::script().data("data").claim_end(false);
-    world.inner.does(streamed(script.build().0));
+    world.inner.does(streamed(script));
     let mut body = world.send().await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     assert_eq!(world.snapshot().calls, 0);
@@ -643,9 +634,9 @@ async fn it_is_configured_while_it_runs() {
     assert_eq!(world.answers(200).await, 200);
     assert_eq!(world.snapshot().state, State::HalfOpen);
     // A probe of the former configuration counts for nothing, and holds no slot.
-    world.inner.does(streamed(
-        ScriptedBody::script().data("data").hold().build().0,
-    ));
+    world
+        .inner
+        .does(streamed(ScriptedBody::script().data("data").hold()));
     let streaming = world.send().await.unwrap();
     assert_eq!(world.snapshot().probes, 1);
     world

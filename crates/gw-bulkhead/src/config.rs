@@ -1,72 +1,10 @@
-use std::fmt;
 use std::time::Duration;
+
+use gw_core::ConfigError;
 
 use crate::codel::Codel;
 use crate::lane::LaneConfig;
 use crate::share::Share;
-
-/// What the bulkhead does. It can be changed while requests run, see
-/// [`BulkheadHandle::set_mode`](crate::BulkheadHandle::set_mode).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Decides and refuses.
-    #[default]
-    Enforce,
-    /// Counts the requests that found no place, and lets everything pass. Nobody waits and nothing is cut.
-    Shadow,
-    /// Passes everything on untouched and uncounted, where it came from: not on a lane's own threads either.
-    Off,
-}
-
-impl Mode {
-    /// The one of both that refuses less.
-    pub(crate) const fn milder(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Off, _) | (_, Self::Off) => Self::Off,
-            (Self::Shadow, _) | (_, Self::Shadow) => Self::Shadow,
-            (Self::Enforce, Self::Enforce) => Self::Enforce,
-        }
-    }
-}
-
-/// Lanes that cannot be built: which field, and the rule that is broken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    field: String,
-    rule: &'static str,
-}
-
-impl ConfigError {
-    pub(crate) fn new(field: impl Into<String>, rule: &'static str) -> Self {
-        Self {
-            field: field.into(),
-            rule,
-        }
-    }
-
-    pub(crate) fn of_lane(lane: &LaneConfig, field: &str, rule: &'static str) -> Self {
-        Self::new(format!("lanes.{}.{field}", lane.name()), rule)
-    }
-
-    /// The path of the field, such as `lanes.logs.cap`.
-    pub fn field(&self) -> &str {
-        &self.field
-    }
-
-    /// The rule.
-    pub const fn rule(&self) -> &'static str {
-        self.rule
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.rule)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// The shares of a lane, once checked.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +30,7 @@ pub(crate) fn check(lanes: &[LaneConfig]) -> Result<Vec<Shares>, ConfigError> {
             .take(place)
             .any(|other| other.name == lane.name)
         {
-            return Err(ConfigError::of_lane(lane, "name", "must not be used twice"));
+            return Err(of_lane(lane, "name", "must not be used twice"));
         }
         guaranteed += shares.guaranteed.millionths();
         checked.push(shares);
@@ -107,7 +45,7 @@ pub(crate) fn check(lanes: &[LaneConfig]) -> Result<Vec<Shares>, ConfigError> {
 }
 
 fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
-    let wrong = |field, rule| Err(ConfigError::of_lane(lane, field, rule));
+    let wrong = |field, rule| Err(of_lane(lane, field, rule));
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     if !(1..=64).contains(&lane.name().len()) || !lane.name().bytes().all(plain) {
         return wrong("name", "must be 1 to 64 characters out of A-Z a-z 0-9 _ -");
@@ -157,6 +95,10 @@ fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
         return wrong("nice", "needs threads");
     }
     Ok(Shares { guaranteed, cap })
+}
+
+pub(crate) fn of_lane(lane: &LaneConfig, field: &str, rule: &'static str) -> ConfigError {
+    ConfigError::new(format!("lanes.{}.{field}", lane.name()), rule)
 }
 
 fn within(duration: Duration, longest: Duration) -> bool {

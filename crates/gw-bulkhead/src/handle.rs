@@ -1,6 +1,7 @@
 use std::num::NonZeroU32;
 
-use crate::config::Mode;
+use gw_core::Mode;
+
 use crate::lanes::{Drained, Lanes, Snapshot};
 use crate::pressure::Pressure;
 

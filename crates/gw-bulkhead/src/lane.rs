@@ -1,11 +1,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use gw_core::Mode;
 use gw_core::context::{Criticality, Lane};
 use gw_core::key::{AvailableIn, KeyExtractor};
 
 use crate::codel::Codel;
-use crate::config::Mode;
 use crate::per_key::{BeforeAuthentication, PerKey};
 
 /// What one lane is entitled to, and how it treats those that must wait.

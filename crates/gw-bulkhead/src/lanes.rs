@@ -39,6 +39,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::Waker;
 
+use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 pub use self::arrival::Arrival;
@@ -57,7 +58,7 @@ pub(crate) use self::reaper::Reaper;
 pub use self::snapshot::{AdaptiveSnapshot, KeySnapshot, LaneSnapshot, Rejections, Snapshot};
 use self::state::LaneState;
 pub use self::wait::Wait;
-use crate::config::{self, ConfigError, Mode};
+use crate::config;
 use crate::lane::LaneConfig;
 use crate::limit::{Limit, Outcome};
 use crate::pressure::Pressure;

@@ -2,12 +2,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use gw_core::Respond;
 use gw_core::stage::{FactSet, Stage};
+use gw_core::{ConfigError, Mode, Respond};
 use http::request::Parts;
 use tower_layer::Layer;
 
-use crate::config::{ConfigError, Mode};
+use crate::config;
 use crate::executor::Inline;
 use crate::handle::BulkheadHandle;
 use crate::lane::LaneConfig;
@@ -99,7 +99,8 @@ impl<X> BulkheadBuilder<X> {
         self
     }
 
-    /// What the bulkhead does at first.
+    /// What the bulkhead does at first. In shadow mode nobody waits and nothing is cut. Off it passes requests on where they came
+    /// from, uncounted: not on a lane's own threads either.
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -146,7 +147,7 @@ impl BulkheadBuilder<Inline> {
     /// If the lanes cannot be built, see [`Lanes::new`], the default lane does not exist, or a lane wants threads.
     pub fn build(self) -> Result<BulkheadLayer<Inline>, ConfigError> {
         if let Some(lane) = self.lanes.iter().find(|lane| lane.threads > 0) {
-            return Err(ConfigError::of_lane(
+            return Err(config::of_lane(
                 lane,
                 "threads",
                 "needs a bulkhead built `with_threads`",

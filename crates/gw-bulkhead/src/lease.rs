@@ -2,12 +2,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use gw_core::RejectContext;
 use gw_core::record::Record;
+use gw_core::{Mode, RejectContext};
 use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::Mode;
 use crate::error::Rejected;
 use crate::lane::{Hold, Sample};
 use crate::lanes::{LaneId, Lanes, Permit, TimedPermit};

@@ -26,11 +26,10 @@ mod upgrade;
 
 pub use gw_core::context::{Criticality, Lane};
 pub use gw_core::key;
-pub use gw_core::{Fail, OnReject, Problem, Respond, RespondWith};
+pub use gw_core::{ConfigError, Fail, Mode, OnReject, Problem, Respond, RespondWith};
 
 pub use self::body::ResponseBody;
 pub use self::codel::Codel;
-pub use self::config::{ConfigError, Mode};
 pub use self::error::{
     GATEWAY_TIMEOUT, HeldTooLong, OVERLOADED, RATE_LIMIT_EXCEEDED, SHUTTING_DOWN,
 };

@@ -4,12 +4,11 @@ use std::task::{Context, Poll};
 
 use gw_core::context::{Criticality, Deadline, Lane};
 use gw_core::record::Record;
-use gw_core::{OnReject, RejectContext, Respond};
+use gw_core::{Mode, OnReject, RejectContext, Respond};
 use http::{Extensions, Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::config::Mode;
 use crate::error::Rejected;
 use crate::executor::{Execute, Inline};
 use crate::future::ResponseFuture;

@@ -7,12 +7,12 @@
 
 use std::num::NonZeroU32;
 
+use gw_core::Mode;
+use gw_core::key::MissingKey;
+
 pub(crate) use self::metering::LaneMetrics;
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
-use gw_core::key::MissingKey;
-
-use crate::config::Mode;
 use crate::lanes::Reason;
 use crate::pressure::{Load, Signal};
 

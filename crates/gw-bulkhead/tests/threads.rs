@@ -64,6 +64,35 @@ async fn settles_at(handle: &BulkheadHandle, expected: u32) {
     .await;
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Lets time pass at once on the test's own thread. What the machine takes is little beside an hour.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Answers one request with this body, and lets time on its thread pass as soon as there is nothing else to do.
+fn answers_and_lets_time_pass(
+    body: ScriptedBody,
+) -> impl tower::Service<
+    Request<()>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future = std::future::Ready<Result<Response<Body>, Infallible>>,
+> + Clone
++ Send
++ 'static {
+    let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
+    service_fn(move |_: Request<()>| {
+        // Of the lane's own runtime.
+        tokio::time::pause();
+        let body = body.lock().unwrap().take().unwrap();
+        std::future::ready(Ok(response(Body::new(body))))
+    })
+}
+
 fn response(body: impl Into<Body>) -> Response<Body> {
     Response::new(body.into())
 }
@@ -387,16 +416,16 @@ async fn a_drain_does_not_cut_a_body_that_gave_its_place_back() {
 #[tokio::test]
 async fn a_body_that_ends_early_fails() {
     // Its time was over on the lane's side, and the kill switch came before the caller found out.
-    let layer = two_lanes(logs().max_hold(Duration::from_millis(20)));
+    let layer = two_lanes(logs().max_hold(HOUR));
     let handle = layer.handle();
-    let (mut service, inner) = controlled(&layer);
     let (script, body) = ScriptedBody::script().data("a").hold().build();
+    let mut service = layer.layer(answers_and_lets_time_pass(script));
     let (request, record) = recorded(request_in("logs"));
     let future = tokio::spawn(call(&mut service, request).await);
-    inner.next_call().await.respond(response(Body::new(script)));
     let mut received = pin!(future.await.unwrap().unwrap().into_body());
     body.dropped().await;
     handle.set_mode(Mode::Off);
+    pass(HOUR).await;
     assert!(received.frame().await.unwrap().is_ok());
     let error = received.frame().await.unwrap().unwrap_err();
     assert!(error.downcast_ref::<LaneTaskLost>().is_some(), "{error}");
@@ -406,12 +435,12 @@ async fn a_body_that_ends_early_fails() {
 
 #[tokio::test]
 async fn time_runs_out_on_both_sides() {
-    let limit = Duration::from_millis(20);
-    let layer = two_lanes(logs().max_hold(limit));
+    let layer = two_lanes(logs().max_hold(HOUR));
     let handle = layer.handle();
     let (mut service, inner) = controlled(&layer);
     let future = tokio::spawn(call(&mut service, request_in("logs")).await);
     let mut running = inner.next_call().await;
+    pass(HOUR).await;
     assert_eq!(future.await.unwrap().unwrap().status(), 504);
     running.abandoned().await;
 
@@ -424,10 +453,11 @@ async fn time_runs_out_on_both_sides() {
         .data("e")
         .build();
     let (request, record) = recorded(request_in("logs"));
-    let future = tokio::spawn(call(&mut service, request).await);
-    inner.next_call().await.respond(response(Body::new(script)));
+    let mut unread = layer.layer(answers_and_lets_time_pass(script));
+    let future = tokio::spawn(call(&mut unread, request).await);
     let mut abandoned = pin!(future.await.unwrap().unwrap().into_body());
     body.dropped().await;
+    pass(HOUR).await;
     let _held = [
         call(&mut service, request_in("logs")).await,
         call(&mut service, request_in("logs")).await,

@@ -5,10 +5,12 @@ pub mod attempt;
 pub mod awaited;
 pub mod body;
 pub mod classify;
+pub mod config;
 pub mod context;
 pub mod endpoint;
 pub mod key;
 pub mod late;
+pub mod mode;
 pub mod on_reject;
 pub mod record;
 pub mod rejection;
@@ -16,6 +18,8 @@ pub mod retry_after;
 pub mod stage;
 
 pub use self::body::{Body, BoxError};
+pub use self::config::ConfigError;
+pub use self::mode::Mode;
 pub use self::on_reject::{
     Fail, LayerError, OnReject, Problem, RejectContext, Respond, RespondWith,
 };

@@ -13,6 +13,7 @@ mod desk;
 mod held;
 mod judge;
 mod pace;
+mod size;
 mod status;
 mod telemetry;
 
@@ -37,6 +38,7 @@ use self::status::Shared;
 use crate::dead_letter::DeadLetters;
 use crate::queue::{Leased, Queue};
 use crate::sink::Sink;
+use crate::telemetry::meter::QueueLabel;
 
 /// How often the consumer looks at its queue, so that the metrics of one without a thread are true while nothing moves.
 const LOOK: Duration = Duration::from_secs(5);
@@ -79,7 +81,14 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
         let mut leasing = pin!(None);
         let mut drained = false;
         let mut look_at = Instant::now() + LOOK;
-        let mut desk = Desk::new(self.sink, self.dead_letters, self.settings, self.shared);
+        let measured = QueueLabel::named(self.queue.name());
+        let mut desk = Desk::new(
+            self.sink,
+            self.dead_letters,
+            self.settings,
+            self.shared,
+            &measured,
+        );
         let mut held = Held::new(&self.queue);
         loop {
             let now = Instant::now();

@@ -20,12 +20,14 @@ mod split;
 mod sweep;
 mod watermarks;
 
+pub use gw_core::Mode;
+
 pub use self::builder::{LogIngestBuilder, OnInvalid};
 pub use self::classify::Classifier;
 pub use self::client::{ByClient, ClientKey};
 pub use self::counts::Counts;
 pub use self::guard::{AmplificationGuard, Verdict};
-pub use self::handle::{IngestHandle, IngestSnapshot, Mode};
+pub use self::handle::{IngestHandle, IngestSnapshot};
 pub use self::limits::{ClassLimit, Scope};
 pub use self::pressure::Pressure;
 pub use self::service::LogIngest;

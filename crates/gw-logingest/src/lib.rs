@@ -2,7 +2,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
-mod config;
 pub mod consumer;
 pub mod dead_letter;
 pub mod event;
@@ -14,12 +13,13 @@ pub mod queue;
 pub mod sink;
 mod telemetry;
 
+pub use gw_core::{ConfigError, Mode};
+
 pub use self::batch::{
     Batch, BatchBuilder, BatchId, Class, ClientId, Corrupt, Event, Events, InvalidClientId,
 };
-pub use self::config::ConfigError;
 pub use self::event::EventLimits;
-pub use self::intake::{IngestHandle, LogIngest, Mode, Pressure};
+pub use self::intake::{IngestHandle, LogIngest, Pressure};
 pub use self::layer::{Ingest, IngestLayer, ResponseBody, ResponseFuture};
 pub use self::queue::{
     AppendError, DiskQueue, Durability, Leased, MemoryQueue, OpenError, Queue, QueueState,

@@ -68,6 +68,12 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Takes no more batches. Those that are in go on being leased.
     fn close(&self);
+
+    /// The label `queue` of all that is measured of it, of its intake and of its consumer. None unless it has a name: then there is
+    /// no such label.
+    fn name(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// How much to lease. The first batch is leased whatever its size.
@@ -176,6 +182,10 @@ impl<Q: Queue> Queue for Arc<Q> {
 
     fn close(&self) {
         Q::close(self);
+    }
+
+    fn name(&self) -> Option<&str> {
+        Q::name(self)
     }
 }
 

@@ -529,23 +529,21 @@ fn settings_are_checked() {
         let builder = Consumer::builder(queue(), gw_logingest::sink::FileSink::new("unused"));
         let builder: gw_logingest::consumer::ConsumerBuilder<_, _, _> =
             set(builder.dead_letters(Letters::default()));
-        builder.build().err().map(|error| error.field())
+        let error = builder.build().err();
+        error.map_or_else(String::new, |error| error.field().to_owned())
     };
-    assert_eq!(field(|builder| builder), None);
-    assert_eq!(field(|builder| builder.max_bytes(8_191)), Some("max_bytes"));
-    assert_eq!(field(|builder| builder.max_events(0)), Some("max_events"));
+    assert_eq!(field(|builder| builder), "");
+    assert_eq!(field(|builder| builder.max_bytes(8_191)), "max_bytes");
+    assert_eq!(field(|builder| builder.max_events(0)), "max_events");
     assert_eq!(
         field(|builder| builder.max_concurrency(0)),
-        Some("max_concurrency")
+        "max_concurrency"
     );
     assert_eq!(
         field(|builder| builder.backoff(Duration::ZERO, LONG)),
-        Some("backoff")
+        "backoff"
     );
-    assert_eq!(
-        field(|builder| builder.pause(Duration::ZERO)),
-        Some("pause")
-    );
+    assert_eq!(field(|builder| builder.pause(Duration::ZERO)), "pause");
 }
 
 proptest! {

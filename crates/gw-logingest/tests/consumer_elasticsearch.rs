@@ -20,7 +20,7 @@ use gw_logingest::{Event, MemoryQueue, Pressure, Queue};
 use gw_testkit::elasticsearch::{
     Behaviour, Config, Elasticsearch, Field, Garble, ItemFault, Mapping,
 };
-use gw_testkit::within;
+use gw_testkit::{PATIENCE, within};
 use http::{HeaderValue, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -28,7 +28,7 @@ use tokio::time::sleep;
 use self::consumer_support::{Letters, batch_of, consumer, fill, queue};
 
 const INDEX: &str = "logs-gw-test";
-/// Longer than a healthy simulator takes on a busy machine, and short enough to wait for.
+/// Where an answer is not to come, or may be given up: short enough to wait for.
 const SHORT: Duration = Duration::from_millis(500);
 
 fn sink_to(cluster: &Elasticsearch) -> ElasticsearchSinkBuilder {
@@ -54,6 +54,14 @@ impl World {
     /// Starts delivering so many events.
     async fn start(config: Config, behaviour: Behaviour, count: usize, size: usize) -> Self {
         let cluster = Elasticsearch::start(config).await;
+        cluster.behave(behaviour);
+        let sink = sink_to(&cluster).request_timeout(PATIENCE);
+        Self::with(cluster, sink, count, size, |builder| builder).await
+    }
+
+    /// Starts delivering so many events to a cluster whose answers are given up soon.
+    async fn impatient(behaviour: Behaviour, count: usize, size: usize) -> Self {
+        let cluster = Elasticsearch::start(Config::elasticsearch()).await;
         cluster.behave(behaviour);
         let sink = sink_to(&cluster).request_timeout(SHORT);
         Self::with(cluster, sink, count, size, |builder| builder).await
@@ -147,7 +155,7 @@ async fn a_data_stream_of_opensearch_takes_them_too() {
 
 #[tokio::test]
 async fn a_hung_cluster_costs_nothing_but_time() {
-    let world = World::start(Config::elasticsearch(), Behaviour::hung(), 200, 10).await;
+    let world = World::impatient(Behaviour::hung(), 200, 10).await;
     world
         .until("the first timeout", |status| {
             status.state == ConsumerState::BackingOff
@@ -267,7 +275,7 @@ async fn answers_that_are_lost_or_spoilt_lead_to_duplicates_that_are_recognised(
 #[tokio::test]
 async fn answers_that_come_too_late_do_so_as_well() {
     let behaviour = Behaviour::slow(Duration::from_secs(3_600));
-    let world = World::start(Config::elasticsearch(), behaviour, 100, 10).await;
+    let world = World::impatient(behaviour, 100, 10).await;
     world.until("a timeout", |status| status.requests > 0).await;
     world.cluster.behave(Behaviour::healthy());
     let (_, status) = world.ends_with_all(100).await;
@@ -332,7 +340,8 @@ async fn credentials_are_sent() {
 #[tokio::test]
 async fn each_answer_means_what_the_rules_say() {
     let cluster = Elasticsearch::start(Config::elasticsearch()).await;
-    let sink = sink_to(&cluster).request_timeout(SHORT).build().unwrap();
+    let sink = |limit| sink_to(&cluster).request_timeout(limit).build().unwrap();
+    let (patient, impatient) = (sink(PATIENCE), sink(SHORT));
     let events = events(0..3);
     let busy = Behaviour::refusing(StatusCode::TOO_MANY_REQUESTS);
     let retry = |after, fault| Delivery::Retry { after, fault };
@@ -377,10 +386,13 @@ async fn each_answer_means_what_the_rules_say() {
         ),
     ] {
         cluster.script([behaviour.clone()]);
+        let hangs = meaning == retry(None, Fault::Timeout);
+        let sink = if hangs { &impatient } else { &patient };
         assert_eq!(sink.deliver(&events).await, meaning, "{behaviour:?}");
     }
     cluster.go_down().await;
-    assert_eq!(sink.deliver(&events).await, retry(None, Fault::Connection));
+    let delivery = patient.deliver(&events).await;
+    assert_eq!(delivery, retry(None, Fault::Connection));
 }
 
 #[tokio::test]

@@ -723,6 +723,7 @@ fn settings_out_of_bounds_are_refused_by_name() {
             .build()
             .unwrap_err()
             .field()
+            .to_owned()
     };
     assert_eq!(field(|b| b.max_body_bytes(0)), "max_body_bytes");
     assert_eq!(field(|b| b.max_body_bytes(u64::MAX)), "max_body_bytes");

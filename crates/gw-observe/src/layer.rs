@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
+use gw_core::ConfigError;
 use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::stage::{FactSet, Stage};
 use http::Extensions;
 use tower_layer::Layer;
 
 use crate::access_log::{self, AccessLog};
-use crate::config::{ConfigError, Ratio};
+use crate::ratio::Ratio;
 use crate::service::Observe;
 use crate::telemetry::RequestMetrics;
 

@@ -3,11 +3,11 @@
 
 pub mod access_log;
 mod body;
-mod config;
 mod error;
 mod future;
 mod layer;
 mod observation;
+mod ratio;
 mod request_body;
 mod service;
 mod telemetry;
@@ -17,9 +17,10 @@ mod vocabulary;
 
 pub use gw_core::key::TrustedProxies;
 
+pub use gw_core::ConfigError;
+
 pub use self::access_log::{AccessLog, AccessLogHandle};
 pub use self::body::ResponseBody;
-pub use self::config::ConfigError;
 pub use self::error::INTERNAL;
 pub use self::future::ResponseFuture;
 pub use self::layer::{ObserveBuilder, ObserveLayer, Trust};

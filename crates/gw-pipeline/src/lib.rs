@@ -4,7 +4,6 @@
 #[cfg(any(feature = "server", feature = "upstream"))]
 mod alarm;
 pub mod codes;
-mod config_error;
 mod decided;
 mod fields;
 pub mod inbound;
@@ -23,9 +22,8 @@ pub mod upstream;
 mod waker;
 
 pub use gw_core::stage::{FactSet, HasClientAddr, HasIdentity, HasRoute, NoFacts, Stage};
-pub use gw_core::{Body, BoxError, Rejection};
+pub use gw_core::{Body, BoxError, ConfigError, Rejection};
 
-pub use self::config_error::ConfigError;
 pub use self::decided::Decided;
 pub use self::pipeline::{Builder, Description, Pipeline, PipelineLayer, plain};
 pub use self::timeouts::{PassErrorBodies, Timeouts};

@@ -1,16 +1,16 @@
 use std::slice;
 use std::sync::Arc;
 
-use gw_core::Rejection;
 use gw_core::key::MissingKey;
 use gw_core::record::Record;
+use gw_core::{Mode, Rejection};
 use http::request::Parts;
 use http::response;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::charged::{Charged, LocalAccount};
-use crate::config::{Headers, Mode, OnMissingKey};
+use crate::config::{Headers, OnMissingKey};
 use crate::decision::{Decision, PolicyId, Standing};
 use crate::error;
 use crate::fields::Advert;

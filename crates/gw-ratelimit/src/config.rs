@@ -1,18 +1,5 @@
 use std::fmt;
 
-/// What a policy does. It can be changed while requests run, see [`RateLimitHandle`](crate::RateLimitHandle).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Decides and refuses.
-    #[default]
-    Enforce,
-    /// Decides, counts what it would have refused, and lets everything pass. Clients are not told of it.
-    Shadow,
-    /// Does nothing, and charges nobody.
-    Off,
-}
-
 /// What a policy does with a request that has nothing to make its key from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
+use gw_core::Mode;
 use smallvec::SmallVec;
 
 use crate::algorithm::Algorithm;
-use crate::config::Mode;
 use crate::tier::Tier;
 use crate::verdict::{Balance, Verdict};
 

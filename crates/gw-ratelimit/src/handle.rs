@@ -1,9 +1,10 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
-use crate::config::{ConfigError, Mode};
+use crate::config::ConfigError;
 use crate::decision::{PolicyId, Standing};
 use crate::limiter::{Charge, Limiter};
 use crate::offenders::{KeyId, Offender};

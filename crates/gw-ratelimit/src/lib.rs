@@ -33,11 +33,11 @@ mod verdict;
 pub mod window;
 
 pub use gw_core::key;
-pub use gw_core::{Fail, OnReject, Problem, Respond, RespondWith};
+pub use gw_core::{Fail, Mode, OnReject, Problem, Respond, RespondWith};
 
 pub use self::charge_body::{ChargeBody, ChargeBodyLayer, ChargedBody};
 pub use self::charged::Charged;
-pub use self::config::{ConfigError, Headers, Mode, OnMissingKey};
+pub use self::config::{ConfigError, Headers, OnMissingKey};
 pub use self::decision::{Decision, PolicyId, Ruling, Standing};
 pub use self::handle::{PolicySnapshot, RateLimitHandle};
 pub use self::layer::{RateLimitBuilder, RateLimitLayer};

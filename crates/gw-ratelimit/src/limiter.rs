@@ -9,10 +9,12 @@ mod refunds;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gw_core::Mode;
 use gw_core::key::{KeyExtractor, MissingKey};
+use gw_core::mode::SharedMode;
 use http::HeaderValue;
 use http::request::Parts;
 use tokio::time::Instant;
@@ -25,7 +27,6 @@ use self::lates::Lates;
 use self::penalties::Slot;
 use self::refunds::Refunds;
 use crate::algorithm::Algorithm;
-use crate::config::Mode;
 use crate::decision::{Applied, Decision, PolicyId, Standing};
 use crate::fields::PolicyLine;
 use crate::gcra::nanos;
@@ -69,8 +70,8 @@ pub struct Limiter {
     book: Striped<Book>,
     /// By policy: what the book says of its own quota, for decisions on one key alone, which read it without a lock.
     briefs: Box<[Brief]>,
-    /// By policy, as numbers. Apart from the quotas: whether a policy applies is asked while foreign code runs.
-    modes: Box<[AtomicU8]>,
+    /// By policy. Apart from the quotas: whether a policy applies is asked while foreign code runs.
+    modes: Box<[SharedMode]>,
     /// The tiers of each policy.
     tiers: Box<[Tiers]>,
     /// What the limiter was built with: the quota of each policy, and those of its tiers.
@@ -365,18 +366,8 @@ impl Limiter {
 
     /// The mode in force. A policy of another limiter is off.
     pub(crate) fn mode(&self, policy: PolicyId) -> Mode {
-        const ENFORCE: u8 = Mode::Enforce as u8;
-        const SHADOW: u8 = Mode::Shadow as u8;
-        // Nothing else is read by it.
-        match self
-            .modes
-            .get(policy.index())
-            .map(|mode| mode.load(Ordering::Relaxed))
-        {
-            Some(ENFORCE) => Mode::Enforce,
-            Some(SHADOW) => Mode::Shadow,
-            _ => Mode::Off,
-        }
+        let mode = self.modes.get(policy.index());
+        mode.map_or(Mode::Off, SharedMode::get)
     }
 
     /// Shows what is told of the quotas of these policies, if it is written down. `show` runs under a guard, and must be

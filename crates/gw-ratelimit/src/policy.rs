@@ -1,11 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use gw_core::Mode;
 use gw_core::key::{Global, KeyExtractor, MissingKey};
 use http::request::Parts;
 use http::response;
 
-use crate::config::{Mode, OnMissingKey};
+use crate::config::OnMissingKey;
 use crate::decision::PolicyId;
 use crate::limiter::{Charge, Limiter, Spec};
 use crate::penalty::Penalty;
@@ -216,7 +217,7 @@ impl<K> Policy<K> {
         self
     }
 
-    /// Whether to enforce the policy, only to watch, or neither.
+    /// Whether to enforce the policy, only to watch, or neither. Off it charges nobody.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;

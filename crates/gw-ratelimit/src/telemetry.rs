@@ -7,12 +7,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gw_core::Mode;
 use gw_core::key::MissingKey;
 
 pub(crate) use self::metering::PolicyMetrics;
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
-use crate::config::Mode;
 use crate::quota::Quota;
 
 #[cfg(feature = "metrics")]

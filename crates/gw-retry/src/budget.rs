@@ -16,12 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::context::{TraceContext, UpstreamName};
+use gw_core::mode::SharedMode;
+use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use self::active::ActiveShare;
 pub use self::ratio::RatioBudget;
 use crate::backoff::nanos;
-use crate::config::{ConfigError, Mode, Ratio, SharedMode};
+use crate::ratio::Ratio;
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::{self, BudgetMetrics};
 

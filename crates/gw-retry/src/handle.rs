@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
-use crate::config::Mode;
 use crate::layer::Shared;
 use crate::telemetry;
 

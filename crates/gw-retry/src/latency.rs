@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::backoff::nanos;
-use crate::config::Ratio;
+use crate::ratio::Ratio;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// A histogram of fixed size that forgets: each second a thirty-second part of what it holds, so that half of what a

@@ -1,16 +1,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use gw_core::Mode;
+use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
 use http::{Extensions, HeaderName};
 use tower_layer::Layer;
 
 use crate::budget::Budget;
-use crate::config::{Mode, Ratio, SharedMode};
 use crate::context::CopyExtensions;
 use crate::handle::RetryHandle;
 use crate::latency::Latency;
 use crate::policy::RetryPolicy;
+use crate::ratio::Ratio;
 use crate::replay::ReplayPool;
 use crate::service::Retry;
 use crate::sync::{AtomicU64, Ordering};
@@ -88,7 +90,7 @@ impl RetryBuilder {
         self
     }
 
-    /// What the layer does at first.
+    /// What the layer does at first. In shadow mode the budget is charged as if requests had been sent again.
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.shared.mode = SharedMode::new(mode);
         self

@@ -5,7 +5,6 @@ mod aside;
 mod backoff;
 mod body;
 mod budget;
-mod config;
 mod context;
 mod decide;
 pub mod future;
@@ -17,6 +16,7 @@ mod latency;
 mod layer;
 mod plan;
 mod policy;
+mod ratio;
 mod replay;
 mod service;
 mod sync;
@@ -24,11 +24,11 @@ mod telemetry;
 pub mod timeout;
 
 pub use gw_core::attempt::{AttemptError, Failure};
+pub use gw_core::{ConfigError, Mode};
 
 pub use self::backoff::{Backoff, Jitter};
 pub use self::body::ResponseBody;
 pub use self::budget::{Budget, BudgetBuilder, Deposit, RatioBudget, Ticket};
-pub use self::config::{ConfigError, Mode};
 pub use self::decide::Reason;
 pub use self::handle::{RetryHandle, RetrySnapshot};
 pub use self::info::{RetryInfo, Stopped};

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gw_core::Rejection;
 use gw_core::attempt::{AttemptError, Failure};
 use gw_core::context::{Attempt, Deadline};
+use gw_core::{Mode, Rejection};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -18,7 +18,6 @@ use tower_service::Service;
 use crate::aside::Aside;
 use crate::body::ResponseBody;
 use crate::budget::{Budget, Deposit, Ticket};
-use crate::config::Mode;
 use crate::decide::{Eligibility, NO, Not, Reason, Verdict};
 use crate::head::Head;
 use crate::info::{RetryInfo, Stopped};

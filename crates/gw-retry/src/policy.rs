@@ -1,11 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::ConfigError;
 use gw_core::classify::is_grpc;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::backoff::Backoff;
-use crate::config::ConfigError;
 use crate::decide::Eligibility;
 
 /// What may be sent again, how often and when: the settings of a route.
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn what_cannot_be() {
         let builder = RetryPolicy::builder;
-        let field = |builder: RetryPolicyBuilder| builder.build().unwrap_err().field();
+        let field = |builder: RetryPolicyBuilder| builder.build().unwrap_err().field().to_owned();
         assert_eq!(field(builder().max_attempts(0)), "max_attempts");
         assert_eq!(field(builder().max_attempts(11)), "max_attempts");
         assert_eq!(field(builder().methods([Method::POST])), "methods");

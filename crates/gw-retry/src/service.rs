@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::Mode;
 use gw_core::attempt::AttemptError;
 use gw_core::classify::is_grpc;
 use http::{Method, Request, Response, header};
@@ -12,7 +13,6 @@ use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::budget::Budget;
-use crate::config::Mode;
 use crate::decide::Eligibility;
 use crate::future::ResponseFuture;
 use crate::head::Head;

@@ -5,6 +5,7 @@
     reason = "the one place where metrics are named"
 )]
 
+use gw_core::Mode;
 use gw_core::context::TraceContext;
 use tokio::time::Instant;
 
@@ -13,7 +14,6 @@ pub(crate) use self::metering::BudgetMetrics;
 pub use self::metering::describe;
 use self::metering::timed_out;
 use crate::budget::Budget;
-use crate::config::Mode;
 use crate::timeout::Timer;
 
 /// What became of a hedge.

@@ -29,6 +29,11 @@ fn builder() -> HedgeBuilder {
 /// A layer that knows that answers take 10 ms, and has counted 300 requests.
 async fn warm(builder: HedgeBuilder) -> HedgeLayer {
     let layer = builder.build().unwrap();
+    warm_up(&layer).await;
+    layer
+}
+
+async fn warm_up(layer: &HedgeLayer) {
     for _ in 0..3 {
         let (service, handle) = inner();
         let mut service = layer.layer(service);
@@ -46,7 +51,6 @@ async fn warm(builder: HedgeBuilder) -> HedgeLayer {
     }
     let delay = layer.handle().delay().unwrap();
     assert!(delay >= 10 * MS && delay <= 13 * MS, "{delay:?}");
-    layer
 }
 
 fn inner() -> (Inner, Handle) {
@@ -207,6 +211,25 @@ async fn what_no_retry_layer_counts_fills_the_budget_here() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_fills_the_budget_may_change_while_requests_run() {
+    // Story: a retry layer that was switched off left hedges with the least that a budget always allows for.
+    let budget = Budget::builder("orders").ratio(0.01).min_per_second(0);
+    let budget = budget.build().unwrap();
+    let layer = warm(builder().budget(budget.clone())).await;
+    let handle = layer.handle();
+    assert!(!handle.fills_budget());
+    assert_eq!(budget.available(Instant::now()), 0);
+    handle.set_fills_budget(true);
+    warm_up(&layer).await;
+    assert!(handle.fills_budget());
+    assert_eq!(budget.available(Instant::now()), 3);
+    // And back, when the retry layer counts again.
+    handle.set_fills_budget(false);
+    warm_up(&layer).await;
+    assert_eq!(budget.available(Instant::now()), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_while_an_upstream_asks_for_less() {
     let layer = warm(builder().max_extra_load(1.0)).await;
     let (answer, first, second, _) = slow(&layer, request(Method::POST)).await;
@@ -290,7 +313,7 @@ async fn dropping_it_drops_both() {
 
 #[test]
 fn what_cannot_be() {
-    let field = |builder: HedgeBuilder| builder.build().unwrap_err().field();
+    let field = |builder: HedgeBuilder| builder.build().unwrap_err().field().to_owned();
     for percentile in [0.4, 1.0, f64::NAN] {
         assert_eq!(field(builder().percentile(percentile)), "percentile");
     }

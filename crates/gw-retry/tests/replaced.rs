@@ -54,6 +54,21 @@ impl Case {
         (answer, handle)
     }
 
+    /// The first attempt has failed with this body, and asks to be left alone for three seconds. Its retry waits.
+    async fn fails(&self, sent: Request<Body>, body: BodyScript) -> (Answer, Handle, BodyHandle) {
+        let (mut answer, handle) = self.send(sent).await;
+        let (body, control) = body.build();
+        let failure = Response::builder()
+            .status(503)
+            .header("retry-after", "3")
+            .header("content-type", "text/plain")
+            .header("etag", "\"a\"")
+            .body(body);
+        handle.next_call().await.respond(failure.unwrap());
+        assert!(poll(&mut answer).is_pending());
+        (answer, handle, control)
+    }
+
     fn available(&self) -> u64 {
         self.budget.available(Instant::now())
     }
@@ -61,18 +76,6 @@ impl Case {
 
 fn script() -> BodyScript {
     ScriptedBody::script()
-}
-
-/// A failure that asks to be left alone for three seconds.
-fn failure(body: BodyScript) -> (Response<ScriptedBody>, BodyHandle) {
-    let (body, handle) = body.build();
-    let response = Response::builder()
-        .status(503)
-        .header("retry-after", "3")
-        .header("content-type", "text/plain")
-        .header("etag", "\"a\"")
-        .body(body);
-    (response.unwrap(), handle)
 }
 
 fn refusal() -> Response<ScriptedBody> {
@@ -106,10 +109,8 @@ async fn a_body_is_read_before_the_wait_and_its_end_lets_go_of_all_it_held() {
     // Story: with a pool of one connection, the failure that was to be replaced after three seconds kept everybody else out
     // for as long.
     let case = Case::new(at_once());
-    let (mut answer, handle) = case.send(request(Method::GET)).await;
-    let (failed, body) = failure(script().data("half").data("whole"));
-    handle.next_call().await.respond(failed);
-    assert!(poll(&mut answer).is_pending());
+    let failure = script().data("half").data("whole");
+    let (answer, handle, body) = case.fails(request(Method::GET), failure).await;
     assert_eq!((body.frames(), body.is_dropped()), (2, true));
     let start = Instant::now();
     handle.answer_with(|_| Ok(Response::new(script().data("good").build().0)));
@@ -128,10 +129,8 @@ async fn a_body_that_is_late_or_large_is_dropped() {
         (false, script().data("half").error("cut")),
     ] {
         let case = Case::new(at_once());
-        let (mut answer, handle) = case.send(request(Method::GET)).await;
-        let (failed, body) = failure(body.claim_size(http_body::SizeHint::default()));
-        handle.next_call().await.respond(failed);
-        assert!(poll(&mut answer).is_pending());
+        let failure = body.claim_size(http_body::SizeHint::default());
+        let (mut answer, handle, body) = case.fails(request(Method::GET), failure).await;
         if late {
             assert!(!body.is_dropped());
             sleep(20 * MS).await;
@@ -150,10 +149,8 @@ async fn a_body_that_is_late_or_large_is_dropped() {
     }
     // One that says that it is large is not read at all.
     let case = Case::new(at_once());
-    let (mut answer, handle) = case.send(request(Method::GET)).await;
-    let (failed, body) = failure(script().data("x".repeat(5000)));
-    handle.next_call().await.respond(failed);
-    assert!(poll(&mut answer).is_pending());
+    let failure = script().data("x".repeat(5000));
+    let (_answer, _, body) = case.fails(request(Method::GET), failure).await;
     assert!(body.is_dropped());
     assert_eq!(body.frames(), 0);
 }
@@ -161,11 +158,9 @@ async fn a_body_that_is_late_or_large_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn who_is_not_ready_leaves_the_answer_as_it_was() {
     let case = Case::new(at_once());
-    let (mut answer, handle) = case.send(request(Method::GET)).await;
     let trailers = [("x-checked", "yes")];
-    let (failed, _) = failure(script().data("half").data("whole").trailers(trailers));
-    handle.next_call().await.respond(failed);
-    assert!(poll(&mut answer).is_pending());
+    let failure = script().data("half").data("whole").trailers(trailers);
+    let (answer, handle, _) = case.fails(request(Method::GET), failure).await;
     handle.set_not_ready();
     let (status, fields, bytes) = content(answer.await.unwrap()).await;
     assert_eq!((status, bytes), (503, b"halfwhole".to_vec()));
@@ -189,10 +184,8 @@ async fn a_retry_that_is_refused_further_in_was_never_sent() {
         let record = Record::default();
         sent.extensions_mut().insert(record.clone());
         sent.extensions_mut().insert(Lane::new("core"));
-        let (mut answer, handle) = case.send(sent).await;
-        let (failed, _) = failure(script().data("of the upstream"));
-        handle.next_call().await.respond(failed);
-        assert!(poll(&mut answer).is_pending());
+        let failure = script().data("of the upstream");
+        let (mut answer, handle, _) = case.fails(sent, failure).await;
         assert_eq!(case.available(), before - 1);
         sleep(3000 * MS).await;
         assert!(poll(&mut answer).is_pending());

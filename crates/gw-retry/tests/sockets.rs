@@ -197,9 +197,10 @@ async fn a_write_with_a_key_is() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Bound, so that nobody else listens there, and not listening itself.
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = bound.local_addr().unwrap();
     let layer = layer(RetryPolicy::builder());
     // Not a byte was sent: that is tried again, and then it is the answer.
     let before = layer.handle().snapshot().budget_available;

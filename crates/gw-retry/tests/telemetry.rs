@@ -9,12 +9,19 @@ use gw_retry::hedge::HedgeLayer;
 use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts};
 use gw_retry::{Budget, Failure, Mode, RetryLayer};
 use gw_testkit::metrics_capture::MetricsCapture;
-use http::Method;
-use support::{Failed, at_once, call, layer, request, response, run};
+use http::{Method, Request};
+use support::{Failed, Sent, at_once, call, layer, poll, request, response, run};
+use tokio::time::sleep;
 use tower::Layer as _;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 const RETRIES: &str = "gateway_retries_total";
 const EXHAUSTED: &str = "gateway_retry_budget_exhausted_total";
+
+fn get() -> Request<Sent> {
+    request(Method::GET).map(|_| Sent::default())
+}
 
 /// One of each kind of end.
 async fn hedges() {
@@ -23,38 +30,44 @@ async fn hedges() {
     let answered = async || {
         let (service, handle) = support::inner();
         handle.answer_with(|_| Ok(response(200)));
-        let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
-        call(&mut layer.layer(service), sent).await.await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        call(&mut layer.layer(service), get()).await.await.unwrap();
+        sleep(SECOND).await;
     };
     answered().await;
     answered().await;
     for outcome in ["won", "lost", "left", "shadow"] {
-        if outcome == "shadow" {
+        let shadow = outcome == "shadow";
+        if shadow {
             layer.handle().set_mode(Mode::Shadow);
         }
         let (service, handle) = support::inner();
-        let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
-        let mut answer = call(&mut layer.layer(service), sent).await;
-        assert!(support::poll(&mut answer).is_pending());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(support::poll(&mut answer).is_pending());
+        let mut answer = call(&mut layer.layer(service), get()).await;
+        assert!(poll(&mut answer).is_pending());
+        sleep(SECOND / 100).await;
+        assert!(poll(&mut answer).is_pending());
+        assert_eq!(handle.calls(), if shadow { 1 } else { 2 });
         let first = handle.next_call().await;
         match outcome {
             "won" => handle.next_call().await.respond(response(200)),
             "lost" => first.respond(response(200)),
-            "left" => {
-                // Story: those whose callers left were sent, and counted nowhere.
-                assert_eq!(handle.calls(), 2);
-                continue;
-            }
-            _ => {
-                assert_eq!(handle.calls(), 1);
-                continue;
-            }
+            // Story: those whose callers left were sent, and counted nowhere.
+            _ => continue,
         }
         answer.await.unwrap();
     }
+}
+
+/// One that is ended, and one that would have been and whose caller leaves.
+async fn timeouts() {
+    let layer = AttemptTimeoutLayer::new(AttemptTimeouts::new().attempt(SECOND));
+    let (service, _handle) = support::inner();
+    let mut service = layer.layer(service);
+    call(&mut service, get()).await.await.unwrap();
+    layer.handle().set_mode(Mode::Shadow);
+    let mut answer = call(&mut service, get()).await;
+    assert!(poll(&mut answer).is_pending());
+    sleep(2 * SECOND).await;
+    assert!(poll(&mut answer).is_pending());
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,20 +111,7 @@ async fn what_is_counted() {
                 .await
                 .0
                 .unwrap();
-            let (service, _handle) = support::inner();
-            let limit = AttemptTimeouts::new().attempt(Duration::from_secs(1));
-            let layer = AttemptTimeoutLayer::new(limit);
-            let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
-            call(&mut layer.layer(service), sent).await.await.unwrap();
-            // One that would have been cut, and whose caller leaves.
-            layer.handle().set_mode(Mode::Shadow);
-            let (service, _handle) = support::inner();
-            let sent = request(Method::GET).map(|_| gw_retry::ReplayBody::default());
-            let mut answer = call(&mut layer.layer(service), sent).await;
-            assert!(support::poll(&mut answer).is_pending());
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            assert!(support::poll(&mut answer).is_pending());
-            drop(answer);
+            timeouts().await;
             let more = Budget::builder("more").ratio(0.0).min_per_second(0);
             let more = more.mode(Mode::Shadow).build().unwrap();
             let more = RetryLayer::builder(more).policy(at_once().build().unwrap());

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    #[should_panic(expected = "waited 5s in vain for 1 at the gate, asked for at")]
+    #[should_panic(expected = "waited 30s in vain for 1 at the gate, asked for at")]
     async fn waiting_in_vain_fails_loudly() {
         Gate::new().reached(1).await;
     }

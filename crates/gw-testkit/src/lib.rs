@@ -21,6 +21,7 @@ pub mod redis;
 pub mod service;
 pub mod upstream;
 
+mod descriptors;
 mod gate;
 mod patience;
 mod signal;
@@ -31,6 +32,7 @@ mod wire;
 #[doc(hidden)]
 pub use gw_core;
 
+pub use crate::descriptors::with_few_descriptors;
 pub use crate::gate::Gate;
 pub use crate::patience::{PATIENCE, within};
 pub use crate::wire::RawHeaders;

@@ -3,11 +3,16 @@
 //! It needs `redis-server` and `kill` on the path. Nothing is kept on disk: a server that is started again has forgotten
 //! everything.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
+
+/// Where looking for a port begins, above those of well-known services.
+const FIRST: u32 = 10_000;
 
 /// A server on a port of its own on 127.0.0.1. Dropping it ends it.
 ///
@@ -38,7 +43,7 @@ impl Server {
     pub fn with(arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
-        // Another program may take the port in between.
+        // Another program that looks for ports in the same way may take the port in between.
         for _ in 0..20 {
             let port = free_port();
             if let Some(child) = run(port, &arguments, &home) {
@@ -103,10 +108,35 @@ impl Drop for Server {
     }
 }
 
-/// A port on 127.0.0.1 on which nobody listened a moment ago.
+/// A port on 127.0.0.1 on which nobody listens at this moment, and another one with each call.
+///
+/// It lies below the ports that the kernel gives to clients and to whoever listens on port 0. One of those could be taken by
+/// another test before the server listens, or while it is stopped; and a client that asks for a stopped server may be
+/// connected to itself.
+///
+/// # Panics
+///
+/// If there is none.
 pub fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    free.local_addr().expect("a bound socket").port()
+    // A server of a cluster also takes the port that is so much above its own.
+    const TO_THE_BUS: u32 = 10_000;
+    static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let below = range.split_ascii_whitespace().next();
+    // What Linux begins with unless it is told otherwise.
+    let below = below.map_or(32_768, |first| first.parse().expect("a port"));
+    let candidates = below - TO_THE_BUS - FIRST;
+    // Odd, and no round number: process ids that follow each other spread over the range.
+    let begin = std::process::id().wrapping_mul(7_919);
+    let candidate = || {
+        let offset = begin.wrapping_add(HANDED_OUT.fetch_add(1, Ordering::Relaxed)) % candidates;
+        u16::try_from(FIRST + offset).expect("below the kernel's")
+    };
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (0..candidates)
+        .map(|_| candidate())
+        .find(free)
+        .expect("a free port")
 }
 
 /// `None` if it ends instead of being ready.

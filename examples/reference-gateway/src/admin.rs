@@ -2,6 +2,7 @@
 //! traffic does.
 
 mod access;
+mod host;
 mod lanes;
 mod limits;
 mod logs;
@@ -60,7 +61,8 @@ impl std::fmt::Debug for Admin {
     }
 }
 
-/// The pages of the admin listener. With a `token`, each request must carry it.
+/// The pages of the admin listener. With a `token`, each request must carry it; without one, each must name this machine as its
+/// host, since web pages in a browser on the machine reach the listener, too.
 pub fn router(admin: Admin, token: Option<Token>) -> Router {
     let router = Router::new()
         .route("/", get(index))
@@ -73,7 +75,7 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .with_state(admin);
     match token {
         Some(token) => router.layer(middleware::from_fn_with_state(token, access::require)),
-        None => router,
+        None => router.layer(middleware::from_fn(host::require)),
     }
 }
 

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use gw_bulkhead::BulkheadHandle;
-use gw_core::Respond;
 use gw_core::context::Lane;
 use gw_core::key::TrustedProxies;
+use gw_core::{Mode, Respond};
 use gw_observe::{ObserveLayer, ResponseBody};
 use gw_pipeline::inbound::{
     AcceptId, BodyTimers, EncodedSlash, HeadLimits, IdentityHeaders, IdentityHeadersLayer,
@@ -235,10 +235,10 @@ const fn not_found(written: table::NotFound) -> NotFound {
 fn ip_filter(config: &Config, proxies: TrustedProxies) -> IpFilterLayer {
     let filter = IpFilterLayer::new(proxies);
     match config.ip.mode {
-        table::Mode::Enforce => filter
+        Mode::Enforce => filter
             .allow(config.ip.allow.iter().copied())
             .deny(config.ip.deny.iter().copied()),
-        table::Mode::Shadow | table::Mode::Off => filter,
+        Mode::Shadow | Mode::Off => filter,
     }
 }
 

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeSet;
 
+use gw_core::Mode;
+
 use crate::assembly::log_ingest;
 use crate::config::Config;
-use crate::config::table::{Durability, LogQueue, LogSchema, LogSink, Mode, Protocol, Target};
+use crate::config::table::{Durability, LogQueue, LogSchema, LogSink, Protocol, Target};
 use crate::config::value::{Balance, Key};
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::judge::{self, Rules};
-use crate::config::ConfigError;
 
 /// When an endpoint is ejected, for how long, and how many may be.
 ///

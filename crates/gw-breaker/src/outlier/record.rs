@@ -1,6 +1,6 @@
 use super::judge::Sample;
 use super::log2;
-use super::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// What the path of requests reads and writes of one endpoint. Alone on its cache lines: two, since processors fetch them
 /// in pairs.

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fastrand::Rng;
+use gw_core::Mode;
 
 use super::config::Settings;
 use super::judge::{FINE, Usual};
@@ -9,7 +10,6 @@ use super::log2;
 use super::member::Member;
 use super::record::{LAST, Record, UNHEALTHY};
 use super::snapshot::Reason;
-use crate::config::Mode;
 
 /// Who is in the set and who is out. Behind a lock that nobody needs who only asks or counts: it is taken when an interval
 /// ends, when an endpoint has failed so often in a row that it goes, and by operators.

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use gw_core::classify::Outcome;
 use gw_core::endpoint::EndpointHealth;
+use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use super::config::OutlierConfig;
@@ -12,9 +13,8 @@ use super::member::Member;
 use super::record::{LAST, Record};
 use super::roster::{Change, Roster};
 use super::snapshot::{EndpointSnapshot, EndpointState, OutlierSnapshot};
-use super::sync::{AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use super::telemetry::{self, Metrics};
-use crate::config::{ConfigError, Mode};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 
 /// The endpoints of one upstream, who of them is out, and what an operator may read and change. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -5,21 +5,21 @@
     reason = "the one place where these metrics are named"
 )]
 
+use gw_core::Mode;
+
 pub(super) use self::metering::Metrics;
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
-
 use super::roster::Change;
-use crate::config::Mode;
 
 #[cfg(feature = "metrics")]
 mod metering {
     use std::fmt;
     use std::sync::{Arc, OnceLock};
 
+    use gw_core::Mode;
     use metrics::{Counter, Gauge, Unit};
 
-    use crate::config::Mode;
     use crate::outlier::roster::Census;
     use crate::outlier::snapshot::Reason;
 
@@ -139,7 +139,8 @@ mod metering {
 mod metering {
     use std::sync::Arc;
 
-    use crate::config::Mode;
+    use gw_core::Mode;
+
     use crate::outlier::roster::Census;
     use crate::outlier::snapshot::Reason;
 

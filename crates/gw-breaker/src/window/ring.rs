@@ -84,42 +84,30 @@ mod tests {
 
     use super::*;
 
+    /// Each a number below 20, of which a test makes what it likes, and whether the call failed and was slow.
+    fn calls() -> impl Strategy<Value = Vec<(u8, bool, bool)>> {
+        proptest::collection::vec((0..20_u8, any::<bool>(), any::<bool>()), 0..200)
+    }
+
     proptest! {
         #[test]
-        fn counts_what_a_list_of_the_last_calls_counts(
-            length in 1..20_usize,
-            calls in proptest::collection::vec((0..20_u8, any::<bool>(), any::<bool>()), 0..200),
-        ) {
+        fn what_comes_late_makes_no_more_of_the_calls(length in 1..20_usize, calls in calls()) {
             let ring = Ring::new(length as u32);
             let mut generation = 1;
-            let mut list = VecDeque::new();
             for (kind, failed, slow) in calls {
-                if kind == 0 {
-                    generation += 1;
-                    list.clear();
-                }
-                if kind == 1 {
-                    // Late: of the generation before. At a place where the present one has been, it changes nothing;
-                    // elsewhere it takes a place that counts for nobody.
-                    ring.add(generation - 1, Call { failed, slow });
-                    prop_assert!(ring.tally(generation).calls as usize <= length);
-                    continue;
-                }
-                ring.add(generation, Call { failed, slow });
-                list.push_back((failed, slow));
-                if list.len() > length {
-                    list.pop_front();
-                }
+                generation += u64::from(kind == 0);
+                // Late: of the generation before. At a place where the present one has been, it changes nothing; elsewhere
+                // it takes a place that counts for nobody.
+                let late = u64::from(kind == 1);
+                ring.add(generation - late, Call { failed, slow });
+                let tally = ring.tally(generation);
+                prop_assert!(tally.calls as usize <= length);
+                prop_assert!(tally.failed <= tally.calls && tally.slow <= tally.calls);
             }
-            let tally = ring.tally(generation);
-            prop_assert!(tally.failed <= tally.calls && tally.slow <= tally.calls);
         }
 
         #[test]
-        fn counts_exactly_where_nothing_comes_late(
-            length in 1..20_usize,
-            calls in proptest::collection::vec((0..20_u8, any::<bool>(), any::<bool>()), 0..200),
-        ) {
+        fn counts_what_a_list_of_the_last_calls_counts(length in 1..20_usize, calls in calls()) {
             let ring = Ring::new(length as u32);
             let mut generation = 1;
             let mut list = VecDeque::new();

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
 use super::inner::{NoPlace, Turn};
 use super::permit::{Stake, Ticks};
 use super::state::LaneState;
 use super::{Arrival, Entry, LaneId, Lanes, Permit, Reason, Wait, wake_all};
-use crate::config::Mode;
 use crate::sync::lock;
 
 /// How a request gets in.

@@ -3,11 +3,11 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::task::Waker;
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
 use super::limiter::Run;
 use super::{Inner, LaneId, Permit, Reason, Refusal, wake_all};
-use crate::Mode;
 use crate::limit::Outcome;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 

@@ -1,5 +1,6 @@
 use std::task::Waker;
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
 use super::counter::{Counter, Word};
@@ -9,7 +10,6 @@ use super::limiter::Run;
 use super::line::Line;
 use super::state::{LaneState, Limits};
 use super::{LaneId, Reason, Refusal, wake_all};
-use crate::config::Mode;
 use crate::limit::Outcome;
 use crate::pressure::Pressure;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};

@@ -1,3 +1,4 @@
+use gw_core::Mode;
 use gw_core::context::Criticality;
 use tokio::time::Instant;
 
@@ -5,7 +6,6 @@ use super::inner::Inner;
 use super::permit::{Stake, Ticks};
 use super::wait::Term;
 use super::{Arrival, LaneId, Reason};
-use crate::config::Mode;
 
 /// Who may not come in whatever places there are, and for how long waiting is any use.
 impl Inner {

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
+use gw_core::Mode;
 use gw_core::context::{Criticality, Lane};
 
-use crate::config::Mode;
 use crate::limit::Report;
 use crate::pressure::Load;
 

@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64 as Tally;
 use std::time::Duration;
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
 use super::drain_rate::{DrainRate, Observed};
@@ -11,7 +12,7 @@ use super::lane_counter::LaneCounter;
 use super::limiter::{Bounds, Limiter, Run};
 use super::service_time::ServiceTime;
 use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
-use crate::config::{Mode, Shares};
+use crate::config::Shares;
 use crate::lane::{Hold, LaneConfig, Sample};
 use crate::limit::{Adaptive, Outcome};
 use crate::sync::{AtomicU64, Ordering, Padded};

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::{Algorithm, Next, Report, Window};
-use crate::config::ConfigError;
 
 /// One more while all goes well, a tenth less when it does not: additive increase, multiplicative decrease.
 ///

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::ConfigError;
+use gw_core::ConfigError;
 
 /// Finds a lane's limit, a window of samples at a time. Plain data that decides: it is called with a lock held, and must
 /// neither block nor call the lanes.

@@ -2,8 +2,9 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::Algorithm;
-use crate::config::ConfigError;
 
 /// How many places lanes share: fixed, or found while running.
 ///

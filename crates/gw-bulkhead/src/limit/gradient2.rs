@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::baseline::Baseline;
 use super::episode::{Episode, Verdict};
 use super::probe::{Found, Ground, Probe, seconds};
 use super::{Algorithm, Next, Report, Window};
-use crate::config::ConfigError;
 
 /// Follows the latency: the limit goes down as answers take longer than they do where nobody queues, and up while they
 /// do not.

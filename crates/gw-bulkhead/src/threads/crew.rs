@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread;
 
+use gw_core::ConfigError;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::niceness;
-use crate::config::ConfigError;
+use crate::config;
 use crate::lane::LaneConfig;
 use crate::lanes::{LaneId, Lanes};
 
@@ -75,7 +76,7 @@ impl LaneThreads {
     fn start(lane: &LaneConfig, lanes: &Lanes) -> Result<Self, ConfigError> {
         let mut threads = Self::default();
         for number in 0..lane.threads {
-            let refused = |_| ConfigError::of_lane(lane, "threads", "the system refused a thread");
+            let refused = |_| config::of_lane(lane, "threads", "the system refused a thread");
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

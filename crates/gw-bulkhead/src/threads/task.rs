@@ -3,8 +3,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use gw_core::BoxError;
 use gw_core::record::Record;
+use gw_core::{BoxError, Mode};
 use http::{Request, Response, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +13,6 @@ use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
 use super::crew::Crew;
-use crate::Mode;
 use crate::error;
 use crate::lane::Hold;
 use crate::lanes::{Lanes, Permit};

@@ -33,6 +33,8 @@ pub(super) struct Load {
     pub(super) events: Vec<Event>,
     pub(super) tags: Vec<Tag>,
     pub(super) bytes: usize,
+    /// The next event did not go with these for its size.
+    pub(super) full: bool,
 }
 
 /// Leased batches until each of their events is settled. Dropping it gives the rest back to the queue.
@@ -123,8 +125,12 @@ impl Backlog {
         while let Some(work) = self.ready.front() {
             let bytes = work.bytes();
             // One event goes out however large it is: only the sink knows what is too large.
-            let fits = load.bytes + bytes <= max_bytes && load.events.len() < max_events;
-            if !fits && !load.events.is_empty() {
+            let (room, place) = (
+                load.bytes + bytes <= max_bytes,
+                load.events.len() < max_events,
+            );
+            if !(room && place || load.events.is_empty()) {
+                load.full = !room;
                 break;
             }
             let Some(work) = self.ready.pop_front() else {

@@ -2,11 +2,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::Consumer;
 use super::backoff::Backoff;
-use super::pace::Pace;
+use super::size::Size;
 use super::status::Shared;
-use crate::config::ConfigError;
 use crate::dead_letter::DeadLetters;
 use crate::intake::Pressure;
 use crate::queue::Queue;
@@ -67,7 +68,8 @@ impl<Q, S> ConsumerBuilder<Q, S, ()> {
 }
 
 impl<Q, S, D> ConsumerBuilder<Q, S, D> {
-    /// The most bytes of a request, roughly. 5 MiB by default. The consumer learns if the sink takes less.
+    /// The most bytes of a request, roughly. 5 MiB by default. The consumer learns if the sink takes less, and looks from time to
+    /// time whether it takes more by now.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_bytes = bytes;
         self
@@ -131,7 +133,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
     /// If a limit is zero or too small, or a wait is zero.
     pub fn build(self) -> Result<Consumer<Q, S, D>, ConfigError> {
         let settings = self.settings;
-        if settings.max_bytes < Pace::SMALL {
+        if settings.max_bytes < Size::SMALL {
             return Err(ConfigError::new("max_bytes", "must be at least 8 KiB"));
         }
         if settings.max_events == 0 {

@@ -19,6 +19,7 @@ use crate::batch::ClientId;
 use crate::dead_letter::{DeadLetter, DeadLetters, KeepError};
 use crate::queue::{Leased, Want};
 use crate::sink::{Delivery, Fault, Reason, Sink};
+use crate::telemetry::meter::QueueLabel;
 use crate::telemetry::{Item, SinkMetrics};
 
 pub(super) struct Desk<S, D> {
@@ -75,6 +76,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         dead_letters: Arc<D>,
         settings: Settings,
         shared: Arc<Shared>,
+        queue: &QueueLabel,
     ) -> Self {
         let random = settings
             .seed
@@ -90,7 +92,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             dead_letters,
             settings,
             shared,
-            metrics: SinkMetrics::default(),
+            metrics: SinkMetrics::new(queue),
             random,
             backlog: Backlog::default(),
             pace,
@@ -151,9 +153,9 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         while self.pace.may_start(self.running, now)
             && let Some(load) =
                 self.backlog
-                    .cut(self.pace.max_bytes(), self.settings.max_events, now)
+                    .cut(self.pace.next_bytes(), self.settings.max_events, now)
         {
-            let stamp = self.pace.stamp(self.running, now);
+            let stamp = self.pace.stamp(self.running, load.bytes, now);
             let load = Arc::new(load);
             let (sink, events) = (self.sink.clone(), load.clone());
             let task = async move { Done::Delivered(sink.deliver(&events.events).await) };
@@ -226,13 +228,16 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
     fn delivered(&mut self, load: &Load, stamp: Stamp, delivery: Delivery, now: Instant) {
         self.metrics.request(telemetry::class(&delivery));
         self.metrics.round_trip(stamp.elapsed(now));
+        if matches!(delivery, Delivery::Items(_)) {
+            self.pace.fitted(stamp, load.full);
+        }
         let verdict = Verdict::new(load, delivery).of(|tag| self.backlog.is_open(tag));
         let settled = [&verdict.delivered, &verdict.duplicates, &verdict.redirected];
         for tag in settled.into_iter().flatten() {
             self.backlog.settle(*tag);
         }
         self.count(&verdict);
-        self.learn(load, stamp, verdict.lesson, now);
+        self.learn(stamp, verdict.lesson, now);
         let failures = verdict.later.iter().map(|work| work.tag.failures).max();
         let wait = self
             .pace
@@ -242,11 +247,12 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         self.letters.waiting.extend(verdict.letters);
     }
 
-    fn learn(&mut self, load: &Load, stamp: Stamp, lesson: Lesson, now: Instant) {
+    fn learn(&mut self, stamp: Stamp, lesson: Lesson, now: Instant) {
         match lesson {
             Lesson::Smaller => {
-                self.pace.too_large(load.bytes);
-                telemetry::limit_learned(self.pace.max_bytes());
+                if self.pace.too_large(stamp) {
+                    telemetry::limit_learned(self.pace.max_bytes());
+                }
             }
             Lesson::Works | Lesson::Overloaded => {
                 if self

@@ -1,7 +1,7 @@
 //! What becomes of the events of one request, as a pure decision.
 
 use super::backlog::{Load, Tag, Work};
-use super::pace::Pace;
+use super::size::Size;
 use crate::dead_letter::DeadLetter;
 use crate::sink::{Delivery, Item, Reason};
 
@@ -113,7 +113,7 @@ impl Verdict {
     }
 
     fn of_too_large(load: &Load) -> Self {
-        if load.bytes <= Pace::SMALL {
+        if load.bytes <= Size::SMALL {
             // No sink of logs is meant to be so; dead-lettering would go on through the whole queue.
             let reason = Reason::new(
                 "too_large",

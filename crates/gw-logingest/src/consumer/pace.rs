@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::concurrency::Concurrency;
+use super::size::{Sent, Size};
 
 /// What a consumer has learned about its sink. Pure: time and randomness are passed in.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(super) struct Pace {
     /// Whole failures in a row. While there are any, one request at a time probes the sink.
     failures: u32,
     not_before: Option<Instant>,
-    max_bytes: usize,
+    size: Size,
     /// Requests started before the last failure say nothing new when they fail too.
     round: u64,
 }
@@ -30,6 +31,7 @@ pub(super) struct Stamp {
     round: u64,
     /// Whether it took the last free place.
     last: bool,
+    sent: Sent,
 }
 
 impl Stamp {
@@ -39,9 +41,6 @@ impl Stamp {
 }
 
 impl Pace {
-    /// A request at most this large that is refused as too large tells of a wrong configuration, not of a large event.
-    pub(super) const SMALL: usize = 8 * 1024;
-
     pub(super) fn new(
         backoff: Backoff,
         pause: Duration,
@@ -54,14 +53,19 @@ impl Pace {
             concurrency: Concurrency::new(concurrency),
             failures: 0,
             not_before: None,
-            max_bytes,
+            size: Size::new(max_bytes),
             round: 0,
         }
     }
 
-    /// The most bytes of a request.
+    /// The most bytes of a request, as far as is known.
     pub(super) const fn max_bytes(&self) -> usize {
-        self.max_bytes
+        self.size.limit()
+    }
+
+    /// The most bytes of the next request.
+    pub(super) fn next_bytes(&self) -> usize {
+        self.size.next()
     }
 
     pub(super) const fn concurrency(&self) -> usize {
@@ -83,13 +87,14 @@ impl Pace {
         running < limit && self.rests_until(now).is_none()
     }
 
-    /// A request starts, while so many run already.
-    pub(super) const fn stamp(&self, running: usize, now: Instant) -> Stamp {
+    /// A request of so many bytes starts, while so many run already.
+    pub(super) fn stamp(&mut self, running: usize, bytes: usize, now: Instant) -> Stamp {
         Stamp {
             started: now,
             concurrency: self.concurrency.round(),
             round: self.round,
             last: running + 1 >= self.concurrency.limit(),
+            sent: self.size.sent(bytes),
         }
     }
 
@@ -136,9 +141,15 @@ impl Pace {
         self.rest(now + self.pause.mul_f64(0.5 + random.f64() / 2.0));
     }
 
-    /// A request of so many bytes was too large for the sink.
-    pub(super) fn too_large(&mut self, bytes: usize) {
-        self.max_bytes = self.max_bytes.min((bytes / 2).max(Self::SMALL));
+    /// The sink took the request, whatever became of its events. `full` says whether its size was what kept more from going
+    /// with it.
+    pub(super) fn fitted(&mut self, stamp: Stamp, full: bool) {
+        self.size.taken(stamp.sent, full);
+    }
+
+    /// The request was too large for the sink. Returns whether they are smaller from now on.
+    pub(super) fn too_large(&mut self, stamp: Stamp) -> bool {
+        self.size.too_large(stamp.sent)
     }
 
     /// How long a single event waits after so many failures of its own.
@@ -166,7 +177,7 @@ mod tests {
     /// Succeeds until several requests may run.
     fn warm(pace: &mut Pace, now: Instant) {
         while pace.concurrency() < 8 {
-            let stamp = pace.stamp(pace.concurrency() - 1, now);
+            let stamp = pace.stamp(pace.concurrency() - 1, 1, now);
             pace.succeeded(stamp, false, now);
         }
     }
@@ -176,7 +187,7 @@ mod tests {
         let (mut pace, now) = (pace(), Instant::now());
         let mut random = fastrand::Rng::with_seed(1);
         warm(&mut pace, now);
-        let stamps: Vec<_> = (0..8).map(|running| pace.stamp(running, now)).collect();
+        let stamps: Vec<_> = (0..8).map(|running| pace.stamp(running, 1, now)).collect();
         for stamp in stamps {
             pace.failed(stamp, None, now, &mut random);
         }
@@ -186,7 +197,7 @@ mod tests {
         assert!(!pace.may_start(0, now));
         assert!(pace.may_start(0, until));
         assert!(!pace.may_start(1, until));
-        let stamp = pace.stamp(0, until);
+        let stamp = pace.stamp(0, 1, until);
         pace.succeeded(stamp, false, until);
         assert!(pace.may_start(4, until));
     }
@@ -195,7 +206,7 @@ mod tests {
     async fn a_wait_that_the_sink_asks_for_is_kept() {
         let (mut pace, now) = (pace(), Instant::now());
         let mut random = fastrand::Rng::with_seed(1);
-        let (first, second) = (pace.stamp(0, now), pace.stamp(1, now));
+        let (first, second) = (pace.stamp(0, 1, now), pace.stamp(1, 1, now));
         let floor = Duration::from_secs(7);
         pace.failed(first, None, now, &mut random);
         pace.failed(second, Some(floor), now, &mut random);
@@ -206,13 +217,13 @@ mod tests {
     async fn an_old_success_does_not_end_a_wait() {
         let (mut pace, now) = (pace(), Instant::now());
         let mut random = fastrand::Rng::with_seed(1);
-        let (first, second) = (pace.stamp(0, now), pace.stamp(1, now));
+        let (first, second) = (pace.stamp(0, 1, now), pace.stamp(1, 1, now));
         let floor = Duration::from_secs(7);
         pace.failed(first, Some(floor), now, &mut random);
         assert!(!pace.succeeded(second, false, now));
         assert_eq!(pace.rests_until(now), Some(now + floor));
         let later = now + floor;
-        let probe = pace.stamp(0, later);
+        let probe = pace.stamp(0, 1, later);
         assert!(pace.succeeded(probe, false, later));
         assert_eq!(pace.rests_until(later), None);
     }
@@ -224,16 +235,5 @@ mod tests {
         pace.blocked(now, &mut random);
         let until = pace.rests_until(now).unwrap();
         assert!((now + PAUSE / 2..=now + PAUSE).contains(&until));
-    }
-
-    #[test]
-    fn the_limit_of_the_sink_is_learned_by_halving() {
-        let mut pace = pace();
-        pace.too_large(600_000);
-        assert_eq!(pace.max_bytes(), 300_000);
-        pace.too_large(800_000);
-        assert_eq!(pace.max_bytes(), 300_000);
-        pace.too_large(10_000);
-        assert_eq!(pace.max_bytes(), Pace::SMALL);
     }
 }

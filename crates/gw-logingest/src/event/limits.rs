@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::config::ConfigError;
+use gw_core::ConfigError;
 
 /// What one event may measure. All sizes are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

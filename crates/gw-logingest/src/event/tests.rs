@@ -353,7 +353,7 @@ fn the_report_of_collapsed_events_is_json() {
 
 #[test]
 fn limits_out_of_bounds_are_refused_by_name() {
-    let wrong = |limits| Validator::new(limits).unwrap_err().field();
+    let wrong = |limits| Validator::new(limits).unwrap_err().field().to_owned();
     let limits = EventLimits::default();
     assert_eq!(
         wrong(EventLimits {

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::str;
 use std::time::SystemTime;
 
+use gw_core::ConfigError;
 use serde::de::{DeserializeSeed as _, IgnoredAny};
 
 use super::level::Level;
@@ -10,7 +11,6 @@ use super::members::Members;
 use super::time;
 use super::violation::{Violation, ViolationCode};
 use super::walk::{Root, Walk};
-use crate::config::ConfigError;
 use crate::json::write_string;
 
 /// Checks events against the schema and writes them in their normalised form. Pure: the time is passed in.

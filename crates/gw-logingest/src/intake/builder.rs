@@ -3,20 +3,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use gw_core::mode::SharedMode;
+use gw_core::{ConfigError, Mode};
+
 use super::classify::Classifier;
 use super::client::{ClientKey, Clients};
 use super::counts::Ledger;
 use super::guard::Guards;
-use super::handle::{Mode, ModeSwitch};
 use super::pressure::Pressure;
 use super::reading::Patience;
 use super::service::LogIngest;
 use super::split::SplitLimits;
 use super::watermarks::{Regime, Watermarks};
-use crate::config::ConfigError;
 use crate::event::{EventLimits, Validator};
 use crate::queue::Queue;
-use crate::telemetry;
+use crate::telemetry::{self, meter::QueueLabel};
 
 /// What is done with an event that does not meet the schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub(super) struct Shared<Q> {
     pub(super) clients: Arc<Clients>,
     pub(super) guards: Arc<Guards>,
     pub(super) ledger: Arc<Ledger>,
-    pub(super) mode: Arc<ModeSwitch>,
+    pub(super) mode: Arc<SharedMode>,
     pub(super) last_regime: LastRegime,
 }
 
@@ -184,7 +185,8 @@ impl<Q: Queue> LogIngestBuilder<Q> {
         self
     }
 
-    /// What the protective rules do at first. Default: enforce.
+    /// What the protective rules do at first: suppression, shedding, the mark above which only audit records pass, and the guard
+    /// against amplification. Limits on sizes and the queue's own bounds hold in every mode. Default: enforce.
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -226,8 +228,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
                 "must be 1 to 256 bytes",
             ));
         }
-        let mode = ModeSwitch::default();
-        mode.set(self.mode);
+        let measured = QueueLabel::named(self.queue.name());
         Ok(LogIngest::new(Shared {
             queue: self.queue,
             config: Arc::new(Config {
@@ -246,8 +247,8 @@ impl<Q: Queue> LogIngestBuilder<Q> {
             }),
             clients: Arc::new(Clients::new(self.clients)?),
             guards: Guards::new(),
-            ledger: Arc::default(),
-            mode: Arc::new(mode),
+            ledger: Arc::new(Ledger::new(&measured)),
+            mode: Arc::new(SharedMode::new(self.mode)),
             last_regime: LastRegime::default(),
         }))
     }

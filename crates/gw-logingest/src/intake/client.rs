@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gw_core::ConfigError;
 use gw_core::key::{ClientIp, Consumer, Header, KeyExtractor, MissingKey};
 use http::request::Parts;
 use tokio::time::Instant;
 
 use super::sweep::Sweep;
 use crate::batch::ClientId;
-use crate::config::ConfigError;
 use crate::telemetry;
 
 /// How a client is told from the others. Its share of the queue and its guard go by that.

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::Class;
 use crate::event::ViolationCode;
+use crate::telemetry::meter::QueueLabel;
 use crate::telemetry::{IntakeMetrics, Outcome};
 
 /// What became of all events that the intake has seen. Each one received is in exactly one of the others, `reports` aside.
@@ -66,13 +67,21 @@ impl ByClass {
 }
 
 /// The counts of all requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     counts: Mutex<Counts>,
     metrics: IntakeMetrics,
 }
 
 impl Ledger {
+    /// Of the intake of this queue.
+    pub(super) fn new(queue: &QueueLabel) -> Self {
+        Self {
+            counts: Mutex::default(),
+            metrics: IntakeMetrics::new(queue),
+        }
+    }
+
     pub(super) fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }

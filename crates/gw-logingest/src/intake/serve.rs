@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gw_core::record::Record;
-use gw_core::{Body, OnReject, RejectContext, Rejection};
+use gw_core::{Body, Mode, OnReject, RejectContext, Rejection};
 use http::{HeaderValue, Method, Request, Response, request::Parts};
 use tokio::time::Instant;
 
 use super::builder::Shared;
 use super::counts::Tally;
 use super::guard::{Ticket, Verdict};
-use super::handle::Mode;
 use super::limits::{ClassLimit, Scope};
 use super::receipt::Receipt;
 use super::session::{Collected, Session, Terms};

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use gw_core::Mode;
+
 use super::builder::{Config, OnInvalid};
 use super::counts::{ByClass, Settled, Tally};
-use super::handle::Mode;
 use super::receipt::{EventError, Receipt};
 use super::split::{Format, Malformed, Piece, SplitFault, Splitter, Take};
 use super::watermarks::Regime;

@@ -1,4 +1,5 @@
-use crate::config::ConfigError;
+use gw_core::ConfigError;
+
 use crate::queue::{QueueState, QueueStatus};
 
 /// From how full a queue on which events are held back, in percent of its bytes.

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use gw_core::ConfigError;
+
 use crate::batch::ClientId;
-use crate::config::ConfigError;
 
 /// How clients share a queue, as the builders of both engines take it.
 #[derive(Debug, Clone, Copy)]

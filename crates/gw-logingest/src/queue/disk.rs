@@ -82,6 +82,10 @@ impl Queue for DiskQueue {
     fn close(&self) {
         self.engine.close();
     }
+
+    fn name(&self) -> Option<&str> {
+        self.engine.name()
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use gw_core::ConfigError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -14,7 +15,7 @@ use super::{
     AppendError, Durability, Leased, Outcome, Queue, QueueState, QueueStatus, Settle, Want,
 };
 use crate::batch::{Batch, ClientId};
-use crate::config::ConfigError;
+use crate::telemetry::meter::QueueLabel;
 
 /// What a batch takes beside its bytes; rather too much than too little.
 const BOOKKEEPING: usize = 256;
@@ -31,6 +32,7 @@ pub struct MemoryQueue {
 /// Settings of a [`MemoryQueue`].
 #[derive(Debug, Clone)]
 pub struct MemoryQueueBuilder {
+    name: Option<Arc<str>>,
     max_bytes: u64,
     shares: Shares,
 }
@@ -54,6 +56,7 @@ impl MemoryQueue {
     /// The settings, with defaults.
     pub const fn builder() -> MemoryQueueBuilder {
         MemoryQueueBuilder {
+            name: None,
             max_bytes: 64 << 20,
             shares: Shares::DEFAULT,
         }
@@ -61,6 +64,13 @@ impl MemoryQueue {
 }
 
 impl MemoryQueueBuilder {
+    /// A name, which is the label `queue` of all metrics of the queue, its intake and its consumer. Without names the gauges of several
+    /// queues in one process are one, and show whichever was measured last. None by default.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// The most bytes of all batches, 256 for each batch itself included. 64 MiB by default.
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
@@ -92,6 +102,9 @@ impl MemoryQueueBuilder {
     ///
     /// Names the setting that cannot be used.
     pub fn build(self) -> Result<MemoryQueue, ConfigError> {
+        if self.name.as_deref().is_some_and(str::is_empty) {
+            return Err(ConfigError::new("name", "must not be empty"));
+        }
         if self.max_bytes == 0 {
             return Err(ConfigError::new("max_bytes", "must be above zero"));
         }
@@ -103,7 +116,7 @@ impl MemoryQueueBuilder {
         };
         let shared = Shared {
             state: Mutex::new(state),
-            metrics: QueueMetrics::default(),
+            metrics: QueueMetrics::new(QueueLabel::named(self.name.as_deref())),
             changed: Notify::new(),
         };
         Ok(MemoryQueue {
@@ -214,5 +227,9 @@ impl Queue for MemoryQueue {
     fn close(&self) {
         self.shared.state().closed = true;
         self.shared.changed.notify_waiters();
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.shared.metrics.name()
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::{QueueState, QueueStatus};
-use crate::telemetry::meter::{Count, Level, Spread};
+use crate::telemetry::meter::{Count, Level, QueueLabel, Spread};
 
 const BYTES: &str = "gateway_logingest_queue_bytes";
 const EVENTS: &str = "gateway_logingest_queue_events";
@@ -55,7 +55,7 @@ pub(crate) fn describe() {
     describe_counter!(
         FAILURES,
         Unit::Count,
-        "Writes and syncs that failed, each of which ends the use of a segment, and panics of the thread that writes."
+        "Writes and syncs that failed, each of which ends the use of a segment, and panics of the threads that write and read."
     );
     describe_counter!(
         BROKEN,
@@ -87,6 +87,7 @@ pub(crate) fn describe() {
 /// The meters of one queue.
 #[derive(Debug)]
 pub(crate) struct QueueMetrics {
+    queue: QueueLabel,
     bytes: Level,
     events: Level,
     oldest: Level,
@@ -102,26 +103,6 @@ pub(crate) struct QueueMetrics {
     recovery_torn: Count,
 }
 
-impl Default for QueueMetrics {
-    fn default() -> Self {
-        Self {
-            bytes: Level::new(BYTES, &[]),
-            events: Level::new(EVENTS, &[]),
-            oldest: Level::new(OLDEST, &[]),
-            used: Level::new(USED, &[]),
-            serving: Level::new(SERVING, &[]),
-            commit_seconds: Spread::new(COMMIT_SECONDS, &[]),
-            commit_size: Spread::new(COMMIT_SIZE, &[]),
-            failures: Count::new(FAILURES, &[]),
-            broken: Count::new(BROKEN, &[]),
-            unreadable: Count::new(UNREADABLE, &[]),
-            moved: Count::new(MOVED, &[]),
-            recovery_seconds: Level::new(RECOVERY_SECONDS, &[]),
-            recovery_torn: Count::new(RECOVERY_TORN, &[]),
-        }
-    }
-}
-
 /// The device gives nothing of what was stored.
 pub(crate) fn nothing_can_be_read() {
     #[cfg(feature = "tracing")]
@@ -129,6 +110,30 @@ pub(crate) fn nothing_can_be_read() {
 }
 
 impl QueueMetrics {
+    pub(crate) fn new(queue: QueueLabel) -> Self {
+        Self {
+            bytes: Level::new(BYTES, &[], &queue),
+            events: Level::new(EVENTS, &[], &queue),
+            oldest: Level::new(OLDEST, &[], &queue),
+            used: Level::new(USED, &[], &queue),
+            serving: Level::new(SERVING, &[], &queue),
+            commit_seconds: Spread::new(COMMIT_SECONDS, &[], &queue),
+            commit_size: Spread::new(COMMIT_SIZE, &[], &queue),
+            failures: Count::new(FAILURES, &[], &queue),
+            broken: Count::new(BROKEN, &[], &queue),
+            unreadable: Count::new(UNREADABLE, &[], &queue),
+            moved: Count::new(MOVED, &[], &queue),
+            recovery_seconds: Level::new(RECOVERY_SECONDS, &[], &queue),
+            recovery_torn: Count::new(RECOVERY_TORN, &[], &queue),
+            queue,
+        }
+    }
+
+    /// The queue's name, if it has one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.queue.name()
+    }
+
     pub(crate) fn status(&self, status: &QueueStatus) {
         self.bytes.set(status.bytes as f64);
         self.events.set(status.events as f64);
@@ -147,6 +152,11 @@ impl QueueMetrics {
         tracing::error!(
             "log queue: the thread that writes has panicked, batches are refused until the queue is opened anew"
         );
+    }
+
+    /// A record could not be read for it. What becomes of the record is told when it is known; the panic has spoken for itself.
+    pub(crate) fn reader_panicked(&self) {
+        self.failures.add(1);
     }
 
     pub(crate) fn committed(&self, took: Duration, batches: usize) {

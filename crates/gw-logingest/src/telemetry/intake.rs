@@ -1,4 +1,4 @@
-use super::meter::{Count, Level};
+use super::meter::{Count, Level, QueueLabel};
 use super::{add, place};
 use crate::batch::Class;
 use crate::event::ViolationCode;
@@ -109,34 +109,33 @@ pub(crate) struct IntakeMetrics {
     loops: Count,
 }
 
-impl Default for IntakeMetrics {
-    fn default() -> Self {
+impl IntakeMetrics {
+    /// Of the intake of this queue.
+    pub(crate) fn new(queue: &QueueLabel) -> Self {
         let pairs = |name, (first, firsts): (_, &[_]), (second, seconds): (_, &[_])| {
             let mut counts = Vec::with_capacity(firsts.len() * seconds.len());
             for &a in firsts {
                 for &b in seconds {
-                    counts.push(Count::new(name, &[(first, a), (second, b)]));
+                    counts.push(Count::new(name, &[(first, a), (second, b)], queue));
                 }
             }
             counts
         };
-        let rule = |rule| Count::new(SHADOWED, &[("rule", rule)]);
+        let rule = |rule| Count::new(SHADOWED, &[("rule", rule)], queue);
         Self {
             requests: pairs(REQUESTS, ("code", &CODES), ("format", &FORMATS)),
             events: pairs(EVENTS, ("outcome", &OUTCOMES), ("class", &CLASSES)),
             shadowed: RULES.map(rule).into(),
             rejects: ViolationCode::ALL
                 .iter()
-                .map(|code| Count::new(REJECTS, &[("code", code.as_str())]))
+                .map(|code| Count::new(REJECTS, &[("code", code.as_str())], queue))
                 .collect(),
-            imbalance: Level::new(IMBALANCE, &[]),
-            bytes: Count::new(BYTES, &[]),
-            loops: Count::new(LOOPS, &[]),
+            imbalance: Level::new(IMBALANCE, &[], queue),
+            bytes: Count::new(BYTES, &[], queue),
+            loops: Count::new(LOOPS, &[], queue),
         }
     }
-}
 
-impl IntakeMetrics {
     /// A request was answered.
     pub(crate) fn request(&self, code: &'static str, format: Option<Format>) {
         let code = place(&CODES, code);

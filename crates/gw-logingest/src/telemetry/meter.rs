@@ -5,12 +5,30 @@
     reason = "the one place where metrics are registered; their names are constants of the modules beside it"
 )]
 
+use std::sync::Arc;
+
+/// The queue that something is measured of, where it has a name: a label then tells it from others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct QueueLabel(Option<Arc<str>>);
+
+impl QueueLabel {
+    pub(crate) fn named(name: Option<&str>) -> Self {
+        Self(name.map(Arc::from))
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
 #[cfg(feature = "metrics")]
 mod registered {
     use std::fmt;
-    use std::sync::OnceLock;
+    use std::sync::{Arc, OnceLock};
 
     use metrics::{Counter, Gauge, Histogram, Label};
+
+    use super::QueueLabel;
 
     macro_rules! meter {
         ($(#[$doc:meta])* $name:ident $kind:ident $register:ident) => {
@@ -18,14 +36,20 @@ mod registered {
             pub(crate) struct $name {
                 name: &'static str,
                 labels: Vec<(&'static str, &'static str)>,
+                queue: QueueLabel,
                 handle: OnceLock<$kind>,
             }
 
             impl $name {
-                pub(crate) fn new(name: &'static str, labels: &[(&'static str, &'static str)]) -> Self {
+                pub(crate) fn new(
+                    name: &'static str,
+                    labels: &[(&'static str, &'static str)],
+                    queue: &QueueLabel,
+                ) -> Self {
                     Self {
                         name,
                         labels: labels.to_vec(),
+                        queue: queue.clone(),
                         handle: OnceLock::new(),
                     }
                 }
@@ -35,7 +59,8 @@ mod registered {
                         let label = |&(name, value): &(&'static str, &'static str)| {
                             Label::from_static_parts(name, value)
                         };
-                        let labels: Vec<Label> = self.labels.iter().map(label).collect();
+                        let queue = self.queue.0.as_ref().map(|name| Label::new("queue", Arc::clone(name)));
+                        let labels: Vec<Label> = self.labels.iter().map(label).chain(queue).collect();
                         metrics::$register!(self.name, labels)
                     })
                 }
@@ -88,6 +113,8 @@ mod registered {
 
 #[cfg(not(feature = "metrics"))]
 mod registered {
+    use super::QueueLabel;
+
     /// A counter that counts nothing.
     #[derive(Debug)]
     pub(crate) struct Count;
@@ -101,7 +128,11 @@ mod registered {
     pub(crate) struct Spread;
 
     impl Count {
-        pub(crate) fn new(_: &'static str, _: &[(&'static str, &'static str)]) -> Self {
+        pub(crate) fn new(
+            _: &'static str,
+            _: &[(&'static str, &'static str)],
+            _: &QueueLabel,
+        ) -> Self {
             Self
         }
 
@@ -109,7 +140,11 @@ mod registered {
     }
 
     impl Level {
-        pub(crate) fn new(_: &'static str, _: &[(&'static str, &'static str)]) -> Self {
+        pub(crate) fn new(
+            _: &'static str,
+            _: &[(&'static str, &'static str)],
+            _: &QueueLabel,
+        ) -> Self {
             Self
         }
 
@@ -117,7 +152,11 @@ mod registered {
     }
 
     impl Spread {
-        pub(crate) fn new(_: &'static str, _: &[(&'static str, &'static str)]) -> Self {
+        pub(crate) fn new(
+            _: &'static str,
+            _: &[(&'static str, &'static str)],
+            _: &QueueLabel,
+        ) -> Self {
             Self
         }
 

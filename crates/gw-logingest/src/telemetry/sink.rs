@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::meter::{Count, Level, Spread};
+use super::meter::{Count, Level, QueueLabel, Spread};
 
 const REQUESTS: &str = "gateway_logingest_sink_requests_total";
 const ITEMS: &str = "gateway_logingest_sink_items_total";
@@ -80,21 +80,20 @@ pub(crate) struct SinkMetrics {
     held: Level,
 }
 
-impl Default for SinkMetrics {
-    fn default() -> Self {
+impl SinkMetrics {
+    /// Of the consumer of this queue.
+    pub(crate) fn new(queue: &QueueLabel) -> Self {
         Self {
-            requests: ANSWERS.map(|code| Count::new(REQUESTS, &[("code", code)])),
-            items: OUTCOMES.map(|outcome| Count::new(ITEMS, &[("outcome", outcome)])),
-            round_trip: Spread::new(ROUND_TRIP, &[]),
-            concurrency: Level::new(CONCURRENCY, &[]),
-            paused: Level::new(PAUSED, &[]),
-            dead: REASONS.map(|reason| Count::new(DEAD, &[("reason", reason)])),
-            held: Level::new(HELD, &[]),
+            requests: ANSWERS.map(|code| Count::new(REQUESTS, &[("code", code)], queue)),
+            items: OUTCOMES.map(|outcome| Count::new(ITEMS, &[("outcome", outcome)], queue)),
+            round_trip: Spread::new(ROUND_TRIP, &[], queue),
+            concurrency: Level::new(CONCURRENCY, &[], queue),
+            paused: Level::new(PAUSED, &[], queue),
+            dead: REASONS.map(|reason| Count::new(DEAD, &[("reason", reason)], queue)),
+            held: Level::new(HELD, &[], queue),
         }
     }
-}
 
-impl SinkMetrics {
     /// The sink answered, or failed to.
     pub(crate) fn request(&self, code: &'static str) {
         super::add(&self.requests, super::place(&ANSWERS, code), 1);

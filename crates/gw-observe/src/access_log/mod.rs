@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use gw_core::ConfigError;
 use tokio::time::Instant;
 
 use self::counts::Counts;
@@ -27,8 +28,8 @@ use self::line::MAX_LINE;
 use self::queue::{Queue, Refused};
 use self::sampling::{Decision, Sampling, checked_budget};
 use self::writer::Target;
-use crate::config::{ConfigError, Ratio};
 use crate::observation::Observed;
+use crate::ratio::Ratio;
 use crate::vocabulary::Class;
 
 /// An access log that is being written.

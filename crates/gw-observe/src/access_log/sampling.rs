@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use gw_core::ConfigError;
 use gw_core::context::TraceId;
 
-use crate::config::{ConfigError, Ratio};
+use crate::ratio::Ratio;
 use crate::vocabulary::Class;
 
 /// What is decided about one request.

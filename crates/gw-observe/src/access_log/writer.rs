@@ -212,7 +212,7 @@ mod tests {
     use super::super::queue::Queue;
     use super::super::sampling::Sampling;
     use super::*;
-    use crate::config::Ratio;
+    use crate::ratio::Ratio;
 
     /// Story: each second, the summary of lost lines was lost with them for as long as writing failed.
     #[test]

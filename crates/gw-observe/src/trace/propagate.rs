@@ -3,7 +3,7 @@ use gw_core::context::{SpanId, TraceContext, TraceId};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Flags, TraceParent, Tracestate, tracestate};
-use crate::config::Ratio;
+use crate::ratio::Ratio;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

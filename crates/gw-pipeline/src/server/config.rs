@@ -1,7 +1,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::ConfigError;
+use gw_core::ConfigError;
 
 /// Checked limits and timers of a [`Server`](super::Server).
 ///

@@ -3,6 +3,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::ConfigError;
 use gw_core::context::UpstreamName;
 use gw_core::endpoint::EndpointHealth;
 use http::uri::{Authority, Scheme, Uri};
@@ -14,7 +15,6 @@ use super::report::Watcher;
 use super::stack::{self, Front, InFrontOf};
 use super::target::Endpoint;
 use super::transport::Transport;
-use crate::config_error::ConfigError;
 
 /// The protocol spoken with an upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

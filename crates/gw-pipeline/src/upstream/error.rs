@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gw_core::attempt::Failure;
 use gw_core::{BoxError, Code, Rejection, RetryAfter};
+use socket2::{Domain, Socket, Type};
 
 use crate::codes;
 use crate::inbound::Fault;
@@ -35,7 +36,8 @@ pub enum ErrorKind {
     Connect,
     /// Nothing was sent: the connection took too long to be made.
     ConnectTimeout,
-    /// Nothing was sent: the process or the system has no file descriptor left for a connection.
+    /// Nothing was sent: the process or the system has no file descriptor left for a connection, or for
+    /// finding its address.
     NoDescriptors,
     /// The attempt's time was over before the head of the answer was there.
     AttemptTimeout,
@@ -86,11 +88,17 @@ impl Error {
     ///
     /// Running out of descriptors is the gateway's own fault, and comes over all upstreams at once: counted as theirs, it would
     /// open all breakers.
+    ///
+    /// Resolving a name takes descriptors as well, and the C library may answer that there is no such name when there is none for
+    /// its files or its sockets. So where the error has no number of the system's, the system is asked for a descriptor: without
+    /// one there would have been no connection, whatever the name. If there is one again by then, the upstream gets the blame.
     pub(super) fn of_connecting(error: impl Into<BoxError>) -> Self {
         let error = error.into();
-        let kind = match is_for_want_of_descriptors(error.as_ref()) {
-            true => ErrorKind::NoDescriptors,
-            false => ErrorKind::Connect,
+        let number = system_error(error.as_ref())
+            .or_else(|| system_error(&Socket::new(Domain::IPV4, Type::DGRAM, None).err()?));
+        let kind = match number {
+            Some(number) if is_for_want_of_descriptors(number) => ErrorKind::NoDescriptors,
+            _ => ErrorKind::Connect,
         };
         Self::because(kind, error)
     }
@@ -139,14 +147,18 @@ impl Error {
     }
 }
 
+/// The number that the system gave, if it had a part in the error.
+fn system_error(error: &(dyn StdError + 'static)) -> Option<i32> {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+}
+
 /// Whether the process (`EMFILE`) or the system (`ENFILE`) has as many descriptors as it may. Neither has a kind of its own in
 /// the standard library; the numbers are the same on all Unixes.
-fn is_for_want_of_descriptors(error: &(dyn StdError + 'static)) -> bool {
+fn is_for_want_of_descriptors(number: i32) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    let mut causes = std::iter::successors(Some(error), |&error| error.source());
-    let number = causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
-    cfg!(unix) && matches!(number, Some(ENFILE | EMFILE))
+    cfg!(unix) && matches!(number, ENFILE | EMFILE)
 }
 
 /// The peer refused the stream, or left it out when it went away (RFC 9113 section 8.7).

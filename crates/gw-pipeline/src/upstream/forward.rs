@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gw_core::classify::is_grpc;
 use gw_core::context::{ClientAddr, RequestId, UpstreamName};
 use gw_core::key::{TrustedProxies, peer_addr};
-use gw_core::{Body, BoxError, Rejection};
+use gw_core::{Body, BoxError, ConfigError, Rejection};
 use http::header::{ALLOW, TE, VIA};
 use http::request::Parts;
 use http::uri::Scheme;
@@ -25,7 +25,6 @@ use super::transport::{Transport, erase};
 use super::upgrade::Wanted;
 use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
-use crate::config_error::ConfigError;
 use crate::fields::Names;
 use crate::timeouts::PassErrorBodies;
 

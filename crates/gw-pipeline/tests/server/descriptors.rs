@@ -2,39 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
 
-use gw_testkit::within;
+use gw_testkit::with_few_descriptors;
 
 use crate::support::{Running, echo_path};
 
-const CHILD: &str = "GW_TEST_WITH_FEW_DESCRIPTORS";
-
-/// The limit is the process's, so the test runs itself again in a process of its own.
 #[test]
 fn the_server_lives_through_it_and_recovers() {
-    if std::env::var_os(CHILD).is_some() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        return runtime.block_on(within("the server to recover", run_out()));
-    }
-    let output = Command::new("sh")
-        .args([
-            "-c",
-            r#"ulimit -n 64 && exec "$0" --exact "$1" --nocapture"#,
-        ])
-        .arg(std::env::current_exe().unwrap())
-        .arg("descriptors::the_server_lives_through_it_and_recovers")
-        .env(CHILD, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let failed = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{failed}"
+    with_few_descriptors(
+        "descriptors::the_server_lives_through_it_and_recovers",
+        run_out(),
     );
 }
 

@@ -45,11 +45,20 @@ async fn a_connection_stays_on_its_thread() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_has_the_grace_and_is_cut_then() {
-    let mut running = start(|b| b.shutdown_grace(Duration::from_millis(500))).await;
+async fn what_is_in_flight_has_the_grace() {
+    let mut running = start(|b| b.shutdown_grace(Duration::from_secs(3600))).await;
     let mut quick = Client::connect(running.addr).await;
     quick.get("/").await;
     let call = running.service.next_call().await;
+    running.stop();
+    call.respond(ok("finished"));
+    assert_eq!(quick.read_answer().await.text(), "finished");
+    assert!(running.stopped().await.is_clean());
+}
+
+#[tokio::test]
+async fn what_outlasts_the_grace_is_cut() {
+    let mut running = start(|b| b.shutdown_grace(Duration::from_millis(100))).await;
     let mut streaming = Client::connect(running.addr).await;
     streaming.get("/").await;
     let (body, handle) = ScriptedBody::script().data("a").hold().data("b").build();
@@ -61,8 +70,6 @@ async fn what_is_in_flight_has_the_grace_and_is_cut_then() {
     let mut doomed = running.service.next_call().await;
 
     running.stop();
-    call.respond(ok("finished"));
-    assert_eq!(quick.read_answer().await.text(), "finished");
     let drained = running.stopped().await;
     assert_eq!((drained.connections_cut, drained.requests_cut), (2, 2));
     handle.dropped().await;

@@ -246,10 +246,13 @@ async fn an_upload_after_its_answer_ends_with_the_exchange() {
         .claim_size(SizeHint::with_exact(10))
         .build();
     let mut endless = post(body);
-    let deadline = Deadline::after(Instant::now(), Duration::from_millis(200)).unwrap();
+    let deadline = Deadline::after(Instant::now(), HOUR).unwrap();
     endless.extensions_mut().insert(deadline);
+    endless.extensions_mut().insert(PATIENT);
     let answer = fetch(&forward(&gateway), endless).await;
     assert_eq!(answer, (200, "ok".to_owned()));
+    assert!(!handle.is_dropped());
+    pass(HOUR).await;
     handle.dropped().await;
     until("the slot to be free", &gateway, |it| {
         it.snapshot().in_flight == 0

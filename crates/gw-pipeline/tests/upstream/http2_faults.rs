@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tower::ServiceExt as _;
 
 use crate::support::*;
 
@@ -232,19 +233,25 @@ async fn a_client_that_is_in_a_hurry_or_slow_does_not_use_up_connections() {
     let gateway = http2(server.addr).build().unwrap();
     let forward = forward(&gateway);
     assert_eq!(fetch(&forward, get("/")).await.0, 200);
+    let refusal = async |mut request: http::Request<Body>, timeouts| {
+        request.extensions_mut().insert(timeouts);
+        let answer = in_time(forward.clone().oneshot(request)).await;
+        let rejection = answer.unwrap_err();
+        (rejection.code().name(), kind(&rejection))
+    };
     let mut hurried = get("/never");
-    let deadline = Deadline::at(Instant::now() + SHORT).by_client();
+    let deadline = Deadline::at(Instant::now() + HOUR).by_client();
     hurried.extensions_mut().insert(deadline);
-    let refusal = refused(&forward, hurried).await;
-    assert_eq!(refusal, ("GATEWAY_TIMEOUT", ErrorKind::ClientDeadline));
+    let expected = ("GATEWAY_TIMEOUT", ErrorKind::ClientDeadline);
+    assert_eq!(refusal(hurried, PATIENT).await, expected);
     let script = ScriptedBody::script().data("slow").hold().data("ly");
-    let mut slow = request("POST", "/never", Body::new(script.build().0));
-    slow.extensions_mut().insert(Timeouts {
-        attempt: SHORT,
-        ..Timeouts::default()
-    });
-    let refusal = refused(&forward, slow).await;
-    assert_eq!(refusal, ("CLIENT_TIMEOUT", ErrorKind::UploadTimeout));
+    let slow = request("POST", "/never", Body::new(script.build().0));
+    let timeouts = Timeouts {
+        attempt: HOUR,
+        ..PATIENT
+    };
+    let expected = ("CLIENT_TIMEOUT", ErrorKind::UploadTimeout);
+    assert_eq!(refusal(slow, timeouts).await, expected);
     assert_eq!(fetch(&forward, get("/")).await, (200, "ok".to_owned()));
     assert_eq!(server.connections(), 1);
 }
@@ -294,19 +301,16 @@ async fn a_connection_in_use_that_gives_no_sign_of_life_is_closed() {
     let alive = alive().await;
     let path = Path::to(alive.addr).await;
     let gateway: Upstream = http2(path.server.addr)
-        .ping_interval(SHORT)
-        .ping_timeout(SHORT)
+        .ping_interval(HOUR)
+        .ping_timeout(HOUR)
         .build()
         .unwrap();
     let mut slow = get("/slow");
-    slow.extensions_mut().insert(Timeouts {
-        idle: Duration::from_secs(3600),
-        ..Timeouts::default()
-    });
+    slow.extensions_mut().insert(PATIENT);
     let response = send(&forward(&gateway), slow).await.unwrap();
     path.fall_silent();
-    let collecting = gw_testkit::within("the answer to end", response.into_body().collect());
-    assert_eq!(collecting.await.unwrap_err().kind(), ErrorKind::Answer);
+    let error = in_time(response.into_body().collect()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Answer);
     is_quiet(&gateway).await;
 }
 

@@ -9,8 +9,10 @@
     reason = "tests: a broken expectation must stop the test at once"
 )]
 
+mod awaited;
 mod bodies;
 mod descriptors;
+mod endpoint_health;
 mod faults;
 mod fields;
 mod http2;

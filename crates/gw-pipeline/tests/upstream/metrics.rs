@@ -1,13 +1,11 @@
 //! What is counted, and what the gauges say.
 
-use std::time::Duration;
-
 use gw_core::record::Record;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{PoolConfig, describe};
-use gw_testkit::Gate;
 use gw_testkit::metrics_capture::MetricsCapture;
 use gw_testkit::upstream::{At, Reply, Upstream, by_path};
+use gw_testkit::{Gate, PATIENCE};
 
 use crate::support::*;
 
@@ -67,10 +65,21 @@ async fn requests_are_counted_by_outcome_and_gauges_on_demand() {
         let mut retried = get("/stalled");
         retried.extensions_mut().insert(record);
         retried.extensions_mut().insert(Timeouts {
-            attempt: Duration::from_millis(20),
-            ..Timeouts::default()
+            // Before the test's patience ends.
+            attempt: PATIENCE / 2,
+            ..PATIENT
         });
-        refused(&forward, retried).await;
+        let arrived = upstream.requests().len();
+        let mut stalled = Box::pin(refused(&forward, retried));
+        tokio::select! {
+            biased;
+            _ = &mut stalled => panic!("there is no answer"),
+            () = upstream.arrived(arrived + 1) => {}
+        }
+        // All that is left to come is the end of the time.
+        tokio::time::pause();
+        stalled.await;
+        tokio::time::resume();
     };
     capture.scope(sending).await;
     for (outcome, attempt, count) in [

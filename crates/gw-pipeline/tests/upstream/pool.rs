@@ -10,6 +10,7 @@ use gw_testkit::upstream::{At, Progress, Reply, Upstream, always, in_order};
 use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tower::ServiceExt as _;
 
 use crate::support::*;
 
@@ -121,18 +122,23 @@ async fn the_queue_has_a_time_limit_and_is_not_the_upstreams_fault() {
 #[tokio::test]
 async fn a_deadline_that_passes_in_the_queue_is_a_timeout() {
     let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
-    let gateway = pooled(&upstream, cap(1, 8));
+    let pool = PoolConfig {
+        queue_timeout: 10 * HOUR,
+        ..cap(1, 8)
+    };
+    let gateway = pooled(&upstream, pool);
     let forward = forward(&gateway);
-    let holding = tokio::spawn({
-        let forward = forward.clone();
-        async move { send(&forward, get("/")).await }
-    });
+    let mut first = get("/");
+    first.extensions_mut().insert(PATIENT);
+    let holding = tokio::spawn(forward.clone().oneshot(first));
     upstream.arrived(1).await;
     let mut hurried = get("/");
-    let deadline = Deadline::after(Instant::now(), Duration::from_millis(20)).unwrap();
+    let deadline = Deadline::after(Instant::now(), HOUR).unwrap();
     hurried.extensions_mut().insert(deadline);
+    hurried.extensions_mut().insert(PATIENT);
+    let rejection = in_time(forward.oneshot(hurried)).await.unwrap_err();
     assert_eq!(
-        refused(&forward, hurried).await,
+        (rejection.code().name(), kind(&rejection)),
         ("GATEWAY_TIMEOUT", ErrorKind::QueueDeadline)
     );
     assert_eq!(upstream.requests().len(), 1);

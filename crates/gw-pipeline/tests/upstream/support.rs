@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::attempt::Failure;
 use gw_core::context::{PeerAddr, UpstreamName};
 use gw_core::{Body, BoxError, Rejection};
+use gw_pipeline::Timeouts;
 use gw_pipeline::outbound::AnswerLayer;
 use gw_pipeline::upstream::{
     Error, ErrorKind, Forward, PoolConfig, Upstream, UpstreamBody, UpstreamBuilder,
@@ -22,6 +24,15 @@ use tokio::task::JoinHandle;
 use tower::{Layer as _, Service, ServiceExt as _};
 
 pub(crate) const NAME: &str = "orders";
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// Ends nothing in a test that lets hours pass.
+pub(crate) const PATIENT: Timeouts = Timeouts {
+    attempt: Duration::from_secs(36_000),
+    first_byte: Duration::from_secs(36_000),
+    idle: Duration::from_secs(36_000),
+};
 
 pub(crate) const PEER: &str = "192.0.2.44:1234";
 
@@ -105,14 +116,7 @@ pub(crate) fn kind(rejection: &Rejection) -> ErrorKind {
 
 /// Whom an error in a body blames: the failure of the refusal among its sources, if there is one.
 pub(crate) fn blamed(error: &Error) -> Option<Failure> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(rejection) = error.downcast_ref::<Rejection>() {
-            return Some(rejection.failure());
-        }
-        cause = error.source();
-    }
-    None
+    Rejection::find(error).map(Rejection::failure)
 }
 
 /// Waits until a condition over an upstream's snapshot holds. It is no part of what a test measures.
@@ -135,6 +139,25 @@ pub(crate) async fn is_quiet(upstream: &Upstream) {
         it.snapshot().open_connections == 0
     })
     .await;
+}
+
+/// Lets time pass at once. What the machine takes is little beside hours, so nothing hangs on how fast it is.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// What a future ends with that waits for nothing but time from now on. It passes as in [`pass`].
+pub(crate) async fn in_time<F>(ends: F) -> F::Output
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let task = tokio::spawn(ends);
+    tokio::time::pause();
+    let ended = tokio::time::timeout(100 * HOUR, task).await;
+    tokio::time::resume();
+    ended.expect("it ends in time").unwrap()
 }
 
 /// An upstream's layers, as a server needs them.

@@ -23,22 +23,7 @@ use crate::support::*;
 
 const SHORT: Duration = Duration::from_millis(30);
 
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// Ends nothing in a test that lets hours pass.
-const PATIENT: Timeouts = Timeouts {
-    attempt: Duration::from_secs(36_000),
-    first_byte: Duration::from_secs(36_000),
-    idle: Duration::from_secs(36_000),
-};
-
-/// Lets time pass at once. What the machine takes is little beside it, so nothing hangs on how fast that is.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
-
+/// What an exchange ends with that waits for nothing but time once the upstream has the request.
 async fn times_out(
     reply: Reply,
     timeouts: Timeouts,
@@ -49,7 +34,9 @@ async fn times_out(
     let gateway = set(builder(upstream.addr())).build().unwrap();
     let mut request = request;
     request.extensions_mut().insert(timeouts);
-    let rejection = send(&forward(&gateway), request).await.unwrap_err();
+    let sending = tokio::spawn(forward(&gateway).oneshot(request));
+    upstream.arrived(1).await;
+    let rejection = in_time(sending).await.unwrap().unwrap_err();
     assert_eq!(rejection.code().name(), "GATEWAY_TIMEOUT");
     assert!(rejection.retry_after_hint().is_some());
     is_quiet(&gateway).await;
@@ -59,8 +46,8 @@ async fn times_out(
 #[tokio::test]
 async fn the_attempt() {
     let timeouts = Timeouts {
-        attempt: SHORT,
-        ..Timeouts::default()
+        attempt: HOUR,
+        ..PATIENT
     };
     let stalled = Reply::ok().stall(At::Start);
     let kind = times_out(stalled, timeouts, |it| it, get("/")).await;
@@ -73,20 +60,21 @@ async fn the_attempt() {
 async fn the_attempt_of_a_client_that_sends_slowly() {
     let upstream = Upstream::start(always(Reply::ok().read_body(ReadBody::First))).await;
     let gateway = builder(upstream.addr()).build().unwrap();
-    let timeouts = Timeouts {
-        attempt: 4 * SHORT,
-        ..Timeouts::default()
-    };
     for of_the_exchange in [false, true] {
         let body = ScriptedBody::script().data("slow").hold().data("ly");
-        let mut request = post(body.build().0);
+        let (body, sender) = body.build();
+        let mut request = post(body);
+        let mut timeouts = PATIENT;
         if of_the_exchange {
-            let deadline = Deadline::at(Instant::now() + timeouts.attempt);
+            let deadline = Deadline::at(Instant::now() + HOUR);
             request.extensions_mut().insert(deadline);
         } else {
-            request.extensions_mut().insert(timeouts);
+            timeouts.attempt = HOUR;
         }
-        let rejection = send(&forward(&gateway), request).await.unwrap_err();
+        request.extensions_mut().insert(timeouts);
+        let sending = tokio::spawn(forward(&gateway).oneshot(request));
+        sender.held().await;
+        let rejection = in_time(sending).await.unwrap().unwrap_err();
         assert_eq!(rejection.code().name(), "CLIENT_TIMEOUT");
         assert_eq!(kind(&rejection), ErrorKind::UploadTimeout);
         assert_eq!(rejection.failure(), Failure::Local);
@@ -97,8 +85,8 @@ async fn the_attempt_of_a_client_that_sends_slowly() {
 #[tokio::test]
 async fn the_first_byte() {
     let timeouts = Timeouts {
-        first_byte: SHORT,
-        ..Timeouts::default()
+        first_byte: HOUR,
+        ..PATIENT
     };
     let stalled = Reply::ok().stall(At::Head(5));
     let kind = times_out(stalled, timeouts, |it| it, post("body".to_owned())).await;
@@ -108,10 +96,10 @@ async fn the_first_byte() {
 #[tokio::test]
 async fn the_deadline_before_the_head() {
     let mut request = get("/");
-    let deadline = Deadline::after(Instant::now(), SHORT).unwrap();
+    let deadline = Deadline::after(Instant::now(), HOUR).unwrap();
     request.extensions_mut().insert(deadline);
     let stalled = Reply::ok().stall(At::Start);
-    let kind = times_out(stalled, Timeouts::default(), |it| it, request).await;
+    let kind = times_out(stalled, PATIENT, |it| it, request).await;
     assert_eq!(kind, ErrorKind::DeadlinePassed);
 }
 
@@ -124,8 +112,8 @@ async fn an_upstream_that_stops_reading() {
         script = script.data(piece.clone());
     }
     let stalled = Reply::ok().read_body(ReadBody::After).stall(At::Start);
-    let set = |it: UpstreamBuilder| it.send_timeout(SHORT);
-    let kind = times_out(stalled, Timeouts::default(), set, post(script.build().0)).await;
+    let set = |it: UpstreamBuilder| it.send_timeout(HOUR);
+    let kind = times_out(stalled, PATIENT, set, post(script.build().0)).await;
     assert_eq!(kind, ErrorKind::SendTimeout);
 }
 
@@ -195,16 +183,12 @@ async fn body_error(
     idle: Duration,
     mut request: http::Request<gw_core::Body>,
 ) -> (ErrorKind, &'static str, Option<Failure>) {
-    let timeouts = Timeouts {
-        idle,
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { idle, ..PATIENT };
     request.extensions_mut().insert(timeouts);
     let record = Record::default();
     request.extensions_mut().insert(record.clone());
     let response = send(&forward(gateway), request).await.unwrap();
-    let collecting = gw_testkit::within("the end of the body", response.into_body().collect());
-    let error = collecting.await.unwrap_err();
+    let error = in_time(response.into_body().collect()).await.unwrap_err();
     is_quiet(gateway).await;
     // An observer sees that it was not the upstream that broke the answer off.
     let code = record.exchange().code.unwrap();
@@ -224,11 +208,11 @@ const UPLOAD: (ErrorKind, &str, Option<Failure>) = (
 async fn a_gap_in_the_body() {
     let stalled = Reply::ok().body("0123456789").stall(At::Body(3));
     let upstream = Upstream::start(always(stalled)).await;
-    let ended = body_error(&plain(&upstream), SHORT, get("/")).await;
+    let ended = body_error(&plain(&upstream), HOUR, get("/")).await;
     assert_eq!(ended, IDLE);
     // A request that has come whole is not waited for.
     let whole = post("whole".to_owned());
-    let ended = body_error(&plain(&upstream), SHORT, whole).await;
+    let ended = body_error(&plain(&upstream), HOUR, whole).await;
     assert_eq!(ended, IDLE);
 }
 
@@ -246,25 +230,22 @@ async fn an_answer_that_waits_for_a_client_that_sends_slowly() {
         post(body.build().0)
     };
     let gateway = plain(&upstream);
-    assert_eq!(body_error(&gateway, SHORT, slow()).await, UPLOAD);
+    assert_eq!(body_error(&gateway, HOUR, slow()).await, UPLOAD);
     let mut request = slow();
-    let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
+    let deadline = Deadline::after(Instant::now(), HOUR).unwrap();
     request.extensions_mut().insert(deadline);
-    let patient = Duration::from_secs(3600);
-    assert_eq!(body_error(&gateway, patient, request).await, UPLOAD);
+    assert_eq!(body_error(&gateway, PATIENT.idle, request).await, UPLOAD);
 }
 
 #[tokio::test]
 async fn the_deadline_within_the_body() {
     // It never pauses for long, and never ends.
-    let dripping = Reply::ok()
-        .body(vec![b'a'; 3000])
-        .drip(1, Duration::from_millis(1));
+    let dripping = Reply::ok().body(vec![b'a'; 3000]).drip(1, HOUR / 60);
     let upstream = Upstream::start(always(dripping)).await;
     let mut request = get("/");
-    let deadline = Deadline::after(Instant::now(), 10 * SHORT).unwrap();
+    let deadline = Deadline::after(Instant::now(), HOUR).unwrap();
     request.extensions_mut().insert(deadline);
-    let ended = body_error(&plain(&upstream), Duration::from_secs(10), request).await;
+    let ended = body_error(&plain(&upstream), PATIENT.idle, request).await;
     assert_eq!(ended, DEADLINE);
 }
 
@@ -357,18 +338,17 @@ async fn an_upstream_has_its_time_to_read_from_when_it_has_the_request() {
 
 #[tokio::test]
 async fn steady_progress_is_never_idle() {
-    let dripping = Reply::ok()
-        .body(vec![b'a'; 40])
-        .drip(1, Duration::from_millis(20));
+    let dripping = Reply::ok().body(vec![b'a'; 40]).drip(1, HOUR / 10);
     let upstream = Upstream::start(always(dripping)).await;
     let mut request = get("/");
     let timeouts = Timeouts {
-        idle: Duration::from_millis(500),
-        ..Timeouts::default()
+        idle: HOUR,
+        ..PATIENT
     };
     request.extensions_mut().insert(timeouts);
-    let (_, body) = fetch(&forward(&plain(&upstream)), request).await;
-    assert_eq!(body.len(), 40);
+    let response = send(&forward(&plain(&upstream)), request).await.unwrap();
+    let body = in_time(response.into_body().collect()).await.unwrap();
+    assert_eq!(body.to_bytes().len(), 40);
 }
 
 #[tokio::test]
@@ -376,13 +356,13 @@ async fn a_client_that_reads_late_is_not_the_upstreams_gap() {
     let upstream = Upstream::start(always(Reply::ok().chunks(["a", "b"]))).await;
     let mut request = get("/");
     let timeouts = Timeouts {
-        idle: 5 * SHORT,
-        ..Timeouts::default()
+        idle: HOUR,
+        ..PATIENT
     };
     request.extensions_mut().insert(timeouts);
     let response = send(&forward(&plain(&upstream)), request).await.unwrap();
     upstream.ended(1).await;
     // The client is late: by twice the time that the upstream may pause for.
-    tokio::time::sleep(10 * SHORT).await;
+    pass(2 * HOUR).await;
     assert_eq!(text(response).await, "ab");
 }

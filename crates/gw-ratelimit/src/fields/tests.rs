@@ -1,11 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::Mode;
 use http::StatusCode;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::Mode;
 use crate::quota::Quota;
 
 fn limiter(policies: &[(&str, Quota, Mode)]) -> Arc<Limiter> {

@@ -1,7 +1,9 @@
-use std::sync::atomic::{AtomicU8, AtomicU32};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 
+use gw_core::Mode;
+use gw_core::mode::SharedMode;
 use tokio::time::Instant;
 
 use super::brief::Brief;
@@ -9,7 +11,7 @@ use super::lates::Lates;
 use super::penalties::Slot;
 use super::refunds::Refunds;
 use super::{Book, Limiter, Terms};
-use crate::config::{ConfigError, Mode, check_name};
+use crate::config::{ConfigError, check_name};
 use crate::memory::Memory;
 use crate::offenders::Sketch;
 use crate::penalty::{Penalty, Strikes};
@@ -158,7 +160,7 @@ struct Parts {
     memory: Memory,
     terms: Vec<Terms>,
     tallies: Vec<Tally>,
-    modes: Vec<AtomicU8>,
+    modes: Vec<SharedMode>,
     tiers: Vec<Tiers>,
     tier_terms: Vec<Box<[Terms]>>,
     slots: Vec<Option<Slot>>,
@@ -171,7 +173,7 @@ impl Parts {
         let terms = self.terms(spec.quota)?;
         self.add_tiers(&terms, &spec.tiers)?;
         self.terms.push(terms);
-        self.modes.push(AtomicU8::new(spec.mode as u8));
+        self.modes.push(SharedMode::new(spec.mode));
         self.slots.push(None);
         let tally = Tally::new(Arc::clone(&spec.name)).with_tiers(spec.tiers.len());
         self.tallies.push(tally);

@@ -1,14 +1,14 @@
 //! What an operator changes while requests are decided.
 
 use std::hash::Hash;
-use std::sync::atomic::Ordering;
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
 use super::builder::unlike;
 use super::{Book, Limiter, Terms};
 use crate::algorithm::Algorithm;
-use crate::config::{ConfigError, Mode};
+use crate::config::ConfigError;
 use crate::decision::PolicyId;
 use crate::fields::PolicyLine;
 use crate::quota::Quota;
@@ -18,11 +18,11 @@ use crate::tier::Tier;
 
 impl Limiter {
     pub(crate) fn change_mode(&self, policy: PolicyId, mode: Mode) {
-        let (Some(cell), Some(name)) = (self.modes.get(policy.index()), self.name(policy)) else {
+        let (Some(current), Some(name)) = (self.modes.get(policy.index()), self.name(policy))
+        else {
             return;
         };
-        let before = cell.swap(mode as u8, Ordering::Relaxed);
-        if before != mode as u8 {
+        if current.set(mode) {
             self.book.change(|book| self.write_line(book), |()| {});
             telemetry::mode_changed(name, mode);
         }

@@ -1,11 +1,11 @@
 //! The decision over several policies: all are charged or none.
 
+use gw_core::Mode;
 use smallvec::SmallVec;
 
 use super::late::{Bill, Mark, Paid};
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
-use crate::config::Mode;
 use crate::decision::{Applied, Decision, PolicyId, Ruling, Standing};
 use crate::store::{KeyHash, Receipt, Store as _};
 use crate::verdict::Verdict;

@@ -1,12 +1,12 @@
 //! One policy of a request that is being decided.
 
+use gw_core::Mode;
 use smallvec::SmallVec;
 
 use super::limiter::SharedCharge;
 use super::receipt::{Paid, Receipts};
 use super::script::{Answer, Place, Question, Seen};
 use crate::algorithm::Algorithm;
-use crate::config::Mode;
 use crate::decision::{Applied, Ruling, Standing};
 use crate::gcra::Gcra;
 use crate::verdict::Verdict;

@@ -346,12 +346,13 @@ impl SharedLimiter {
     ///
     /// What was not given back when it is dropped is lost, and runs off.
     pub async fn give_back(&self) -> usize {
-        self.shared.give_back(|_| true).await
+        self.shared.give_back(self.shared.timeout, |_| true).await
     }
 
     /// For when the instance ends: leases nothing from here on, gives back what is leased, as far as that is possible, and
     /// tells Redis of late charges and refunds that it was not told of yet. Ends when that is done, and after `within` at
-    /// the latest. Says how often cells were given back.
+    /// the latest: to take leased cells back, Redis has all of that time, not only as much as a request may wait. Says how
+    /// often cells were given back.
     ///
     /// The limiter goes on deciding: Redis is asked about each request. Without this call, when the last clone is dropped,
     /// leased cells run off by themselves and what Redis was not told of is lost.

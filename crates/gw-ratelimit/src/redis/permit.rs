@@ -1,6 +1,7 @@
 //! Leave to ask Redis.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -24,16 +25,26 @@ impl Permit {
         })
     }
 
-    /// Waits for the answer, and no longer than is allowed.
+    /// Waits for the answer, and no longer than a request may.
     pub(super) async fn ask<T>(
+        self,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Option<T> {
+        let limit = self.shared.timeout;
+        self.ask_within(limit, answer).await
+    }
+
+    /// Waits for the answer, and no longer than `limit`.
+    pub(super) async fn ask_within<T>(
         mut self,
+        limit: Duration,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Option<T> {
         let shared = Arc::clone(&self.shared);
         let tally = &shared.tally;
         tally.asked();
         let sent = Instant::now();
-        let answer = tokio::time::timeout(shared.timeout, answer).await;
+        let answer = tokio::time::timeout(limit, answer).await;
         let took = sent.elapsed();
         let answer = answer.unwrap_or(Err(Failure::Timeout));
         let leave = self.leave.take()?;

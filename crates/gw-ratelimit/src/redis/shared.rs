@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gw_core::Mode;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -22,7 +23,6 @@ use super::script::{Answer, Answers, Place, Seen};
 use super::settings::OnFailure;
 use super::table::{Entry, Table};
 use super::telemetry::{Source, StoreTally};
-use crate::config::Mode;
 use crate::decision::{Decision, Ruling};
 use crate::limiter::{Bill, Charge, Limiter};
 use crate::verdict::Verdict;

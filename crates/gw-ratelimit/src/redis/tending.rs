@@ -78,7 +78,8 @@ impl Shared {
                     return;
                 };
                 let now = shared.now();
-                shared.give_back(|lease| lease.is_stale(now)).await;
+                let limit = shared.timeout;
+                shared.give_back(limit, |lease| lease.is_stale(now)).await;
                 if !shared.is_to_be_tended() {
                     return tending.cease();
                 }
@@ -107,8 +108,13 @@ impl Shared {
         is_holding() && !self.is_tended()
     }
 
-    /// Gives back the cells of such leases, as far as possible: of how many that was so.
-    pub(super) async fn give_back(self: &Arc<Self>, which: impl Fn(&Lease) -> bool) -> usize {
+    /// Gives back the cells of such leases, as far as possible: of how many that was so. Each call has as much time as
+    /// `limit`; cells of one that gets no answer have to run off.
+    pub(super) async fn give_back(
+        self: &Arc<Self>,
+        limit: Duration,
+        which: impl Fn(&Lease) -> bool,
+    ) -> usize {
         let Some(holdings) = &self.leases else {
             return 0;
         };
@@ -135,7 +141,8 @@ impl Shared {
             let Some(permit) = Permit::of(self) else {
                 break;
             };
-            given += permit.ask(self.link.give_back(cells)).await.unwrap_or(0);
+            let answer = permit.ask_within(limit, self.link.give_back(cells));
+            given += answer.await.unwrap_or(0);
         }
         given
     }
@@ -151,7 +158,8 @@ impl Shared {
         loop {
             // Asked first: what is fetched is there then.
             let is_fetching = self.holdings().is_some_and(Holdings::is_fetching);
-            let returned = self.give_back(|_| true).await;
+            // No request waits for it, so its time is the caller's.
+            let returned = self.give_back(Duration::MAX, |_| true).await;
             given.fetch_add(returned, Ordering::Relaxed);
             if !is_fetching && self.courier.waiting() == 0 {
                 return;

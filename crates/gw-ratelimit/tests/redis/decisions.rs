@@ -1,9 +1,12 @@
 //! What Redis decides.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gw_ratelimit::redis::{Leases, SharedLimiter};
 use gw_ratelimit::{Decision, Limiter, Mode, Quota, Ruling};
+use gw_testkit::within;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -60,22 +63,26 @@ async fn the_rate_holds_over_two_instances() {
     let quota = Quota::per_second(100).burst(10);
     let instances = [(); 2].map(|()| limiter(&server, &[("p", quota)]));
     let begin = Instant::now();
+    let allowed = Arc::new(AtomicU32::new(0));
     let mut load = JoinSet::new();
     for task in 0..4 {
-        let limiter = instances[task % 2].clone();
+        let (limiter, allowed) = (instances[task % 2].clone(), Arc::clone(&allowed));
         load.spawn(async move {
-            let mut allowed = 0;
-            while begin.elapsed() < Duration::from_millis(600) {
-                allowed += u32::from(check(&limiter, "p", "k", 1).await.is_allowed());
+            // And until some have come back, however slow the machine is.
+            while begin.elapsed() < Duration::from_millis(600)
+                || allowed.load(Ordering::SeqCst) <= 10
+            {
+                if check(&limiter, "p", "k", 1).await.is_allowed() {
+                    allowed.fetch_add(1, Ordering::SeqCst);
+                }
             }
-            allowed
         });
     }
-    let allowed: u32 = load.join_all().await.iter().sum();
+    within("some to come back", load.join_all()).await;
+    let allowed = allowed.load(Ordering::SeqCst);
     // Rounded up: what takes longer than it was meant to may have had more.
     let most = 10.0 + 100.0 * begin.elapsed().as_secs_f64();
     assert!(f64::from(allowed) <= most, "{allowed} of {most}");
-    assert!(allowed > 10, "some came back");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedLimiter};
 use gw_ratelimit::{Limiter, Quota};
 use gw_testkit::within;
 
-use crate::server::{SECRET, Server};
+use crate::server::{SECRET, Server, UNANSWERED, unanswered};
 
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -44,15 +44,12 @@ async fn recovered(limiter: &SharedLimiter) {
 async fn frozen(rule: OnFailure) -> (usize, SharedLimiter, Server) {
     let server = Server::start();
     let store = server.store("test").on_failure(rule);
-    let limiter = build(
-        &store.timeout(Duration::from_millis(250)).probe_after(NEVER),
-        5,
-    );
+    let limiter = build(&store.timeout(UNANSWERED).probe_after(NEVER), 5);
     assert!(limiter.connect().await);
     assert_eq!(allowed(&limiter, 3).await, 3);
     assert_eq!(limiter.store().by_store, 3);
     server.freeze();
-    let passed = allowed(&limiter, 10).await;
+    let passed = unanswered(allowed(&limiter, 10)).await;
     (passed, limiter, server)
 }
 
@@ -109,12 +106,12 @@ async fn a_server_that_is_not_there() {
         (OnFailure::Open, 10),
         (OnFailure::Closed, 0),
     ] {
-        // Nobody listens on a port that was just free.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("redis://{}", port.local_addr().unwrap());
-        drop(port);
+        // Bound, so that nobody else listens there, and not listening itself.
+        let bound = tokio::net::TcpSocket::new_v4().unwrap();
+        bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("redis://{}", bound.local_addr().unwrap());
         let store = RedisStore::new(url, "test", SECRET).on_failure(rule);
-        let limiter = build(&store.timeout(Duration::from_secs(5)).probe_after(NEVER), 5);
+        let limiter = build(&store.timeout(UNANSWERED).probe_after(NEVER), 5);
         assert_eq!(allowed(&limiter, 10).await, expected, "{rule:?}");
         assert!(!limiter.connect().await);
         let counts = limiter.store();
@@ -141,11 +138,11 @@ async fn a_server_that_is_stopped_and_started_again_is_found_by_a_probe() {
 async fn a_server_that_thaws_is_found_by_a_probe_and_still_knows_its_debts() {
     let server = Server::start();
     let store = server.store("test").probe_after(Duration::from_millis(5));
-    let limiter = build(&store.timeout(Duration::from_millis(250)), 5);
+    let limiter = build(&store.timeout(UNANSWERED), 5);
     assert!(limiter.connect().await);
     assert_eq!(allowed(&limiter, 3).await, 3);
     server.freeze();
-    assert_eq!(allowed(&limiter, 10).await, 2);
+    assert_eq!(unanswered(allowed(&limiter, 10)).await, 2);
     assert!(!limiter.store().is_asked);
     server.thaw();
     recovered(&limiter).await;
@@ -197,11 +194,11 @@ async fn a_dropped_question_is_charged_at_most_once_and_leaves_nothing_behind() 
 async fn a_probe_that_is_dropped_is_followed_by_another() {
     let server = Server::start();
     let store = server.store("test").failures(1);
-    let store = store.timeout(Duration::from_millis(50));
+    let store = store.timeout(UNANSWERED);
     let limiter = build(&store.probe_after(Duration::from_millis(1)), 5);
     let policy = limiter.policy("p").unwrap();
     server.freeze();
-    allowed(&limiter, 1).await;
+    unanswered(allowed(&limiter, 1)).await;
     assert!(!limiter.store().is_asked);
     let dropped = async {
         loop {

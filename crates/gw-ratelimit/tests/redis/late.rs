@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceExt as _};
 
-use crate::server::Server;
+use crate::server::{Server, UNANSWERED, stand_still, unanswered};
 
 type Inner = BoxCloneService<Request<()>, Response<Full<Bytes>>, Infallible>;
 type Limits = SharedRateLimitLayer<(Header, ())>;
@@ -150,7 +150,7 @@ async fn what_is_charged_and_given_back_is_as_in_memory() {
 
 #[tokio::test]
 async fn requests_out_of_a_lease_are_charged_and_get_back_what_they_paid() {
-    let server = Server::start();
+    let (server, still) = (Server::start(), stand_still());
     let store = server.store("test").leases(Leases::up_to(8));
     let limits = build(per_client(400).cost(|_| 1).late_charges(), &store);
     let limiter = limits.limiter();
@@ -160,6 +160,7 @@ async fn requests_out_of_a_lease_are_charged_and_get_back_what_they_paid() {
     }
     assert!(limiter.store().by_lease > 20, "{:?}", limiter.store());
     assert_eq!(all[9].charge("p", 40), Some(40));
+    still.go_on();
     limiter.close(LONG).await;
     let before = left(limiter, "ann").await;
     // What was leased and could not be given back has to run off.
@@ -304,7 +305,7 @@ async fn what_cannot_be_told_is_counted_and_this_instance_knows() {
     for (rule, passes) in [(OnFailure::LocalFallback, false), (OnFailure::Open, true)] {
         let server = Server::start();
         let store = server.store("test").on_failure(rule).failures(1);
-        let store = store.timeout(Duration::from_millis(200)).probe_after(LONG);
+        let store = store.timeout(UNANSWERED).probe_after(LONG);
         let limits = build(per_client(10).cost(|_| 1).late_charges(), &store);
         let (first, second) = (
             admitted(&limits, "ann").await,
@@ -312,7 +313,12 @@ async fn what_cannot_be_told_is_counted_and_this_instance_knows() {
         );
         server.freeze();
         assert_eq!(first.charge("p", 15), Some(15));
-        told(limits.limiter()).await;
+        let telling = async {
+            while limits.limiter().store().late_waiting > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        unanswered(telling).await;
         let snapshot = limits.limiter().store();
         assert_eq!((snapshot.late_lost, snapshot.late_waiting), (15, 0));
         assert!(!snapshot.is_asked);

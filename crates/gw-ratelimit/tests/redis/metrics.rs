@@ -7,7 +7,7 @@ use gw_ratelimit::redis::Leases;
 use gw_ratelimit::{Limiter, Quota};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
-use crate::server::Server;
+use crate::server::{Server, stand_still};
 
 #[test]
 fn what_happens_with_the_store_is_counted() {
@@ -20,7 +20,7 @@ fn what_happens_with_the_store_is_counted() {
     metrics::with_local_recorder(&recorder, || {
         gw_ratelimit::describe();
         runtime.block_on(async {
-            let mut server = Server::start();
+            let (mut server, _still) = (Server::start(), stand_still());
             let store = server.store("api").leases(Leases::up_to(1));
             let limiter = Limiter::builder()
                 .policy("p", Quota::per_hour(1).burst(100))

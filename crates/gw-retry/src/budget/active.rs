@@ -1,4 +1,4 @@
-use crate::config::Ratio;
+use crate::ratio::Ratio;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Retries on their way as a share of the requests on their way: both in one word, so that one CAS decides.

@@ -1,10 +1,11 @@
 use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
+use gw_core::ConfigError;
 use tokio::time::Instant;
 
 use crate::backoff::nanos;
-use crate::config::{ConfigError, Ratio};
+use crate::ratio::Ratio;
 use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 
 /// Retries as a part of the requests of the last while, and some in any case. The pure core of a

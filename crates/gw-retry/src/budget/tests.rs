@@ -103,7 +103,7 @@ async fn a_zero_budget_is_known_as_one() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be() {
     let builder = || Budget::builder("orders");
-    let field = |builder: BudgetBuilder| builder.build().unwrap_err().field();
+    let field = |builder: BudgetBuilder| builder.build().unwrap_err().field().to_owned();
     for ratio in [f64::NAN, f64::INFINITY, -0.1, 10.1] {
         assert_eq!(field(builder().ratio(ratio)), "ratio");
         assert_eq!(

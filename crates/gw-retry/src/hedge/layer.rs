@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::context::{TraceContext, UpstreamName};
+use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
+use gw_core::{ConfigError, Mode};
 use http::{Extensions, HeaderName};
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -12,9 +14,10 @@ use super::gate::{HedgeGate, Quiet};
 use super::service::Hedge;
 use crate::RetryLayer;
 use crate::budget::{Budget, Deposit, RatioBudget, Ticket};
-use crate::config::{ConfigError, Mode, Ratio, SharedMode};
 use crate::context::CopyExtensions;
 use crate::latency::Latency;
+use crate::ratio::Ratio;
+use crate::sync::{AtomicBool, Ordering};
 use crate::telemetry::{self, BudgetMetrics, Hedged};
 
 /// Applies a [`Hedge`]. All services made by it and its clones share latencies, cap and mode: make one for each route or
@@ -51,7 +54,7 @@ pub(super) struct Shared {
     pub(super) copy: Option<CopyExtensions>,
     pub(super) mode: SharedMode,
     budget: Option<Budget>,
-    fills_budget: bool,
+    fills_budget: AtomicBool,
     gate: Option<Arc<dyn HedgeGate>>,
 }
 
@@ -178,7 +181,7 @@ impl HedgeBuilder {
             copy: self.copy,
             mode: SharedMode::new(self.mode),
             budget: self.budget,
-            fills_budget: self.fills_budget,
+            fills_budget: AtomicBool::new(self.fills_budget),
             gate: self.gate,
         };
         Ok(HedgeLayer {
@@ -230,7 +233,9 @@ impl Shared {
     #[inline]
     pub(super) fn deposit(&self, now: Instant) -> Option<Deposit> {
         self.extra.deposit(now);
-        let budget = self.budget.as_ref().filter(|_| self.fills_budget);
+        // Relaxed: which of two requests is the first to be counted otherwise is nobody's matter.
+        let fills = |_: &&Budget| self.fills_budget.load(Ordering::Relaxed);
+        let budget = self.budget.as_ref().filter(fills);
         budget.map(|budget| budget.deposit(now))
     }
 
@@ -272,6 +277,18 @@ impl HedgeHandle {
         if self.shared.mode.set(mode) {
             telemetry::mode_changed("hedge", mode);
         }
+    }
+
+    /// Whether the layer's requests are counted in its budget, see [`HedgeBuilder::fills_budget`].
+    pub fn fills_budget(&self) -> bool {
+        self.shared.fills_budget.load(Ordering::Relaxed)
+    }
+
+    /// Whether they are from now on. To go with [`RetryHandle::set_mode`](crate::RetryHandle::set_mode): a retry layer that is off
+    /// counts no requests, so that hedges would soon have but the budget's minimum; one that is on counts them, and they must
+    /// not be counted twice.
+    pub fn set_fills_budget(&self, fills: bool) {
+        self.shared.fills_budget.store(fills, Ordering::Relaxed);
     }
 }
 

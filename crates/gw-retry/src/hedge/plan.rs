@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use gw_core::Mode;
 use gw_core::classify::{Classify as _, HttpClassifier, Outcome};
 use gw_core::context::Attempt;
 use http::{HeaderValue, Request, Response};
@@ -14,7 +15,6 @@ use tower_service::Service;
 
 use super::layer::{Permit, Shared};
 use crate::budget::Deposit;
-use crate::config::Mode;
 use crate::decide::Asked;
 use crate::head::Head;
 use crate::telemetry::Hedged;

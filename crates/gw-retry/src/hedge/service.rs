@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::Mode;
 use http::{Request, Response, header};
 use http_body::Body;
 use tokio::time::Instant;
@@ -9,7 +10,6 @@ use tower_service::Service;
 use super::future::ResponseFuture;
 use super::layer::Shared;
 use super::plan::Plan;
-use crate::config::Mode;
 use crate::head::Head;
 use crate::policy::Methods;
 

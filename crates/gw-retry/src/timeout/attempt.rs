@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
+use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{OnReject, RejectContext, Respond};
+use gw_core::{Mode, OnReject, RejectContext, Respond};
 use http::{HeaderName, Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
@@ -18,7 +19,6 @@ use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
 use super::handle::TimeoutHandle;
 use super::limit::Limit;
-use crate::config::{Mode, SharedMode};
 
 /// The limits of an attempt. Those in a request's extensions, where a stage that knows the route puts them, take the place of
 /// the layer's.

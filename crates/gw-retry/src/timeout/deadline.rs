@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
+use gw_core::mode::SharedMode;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{OnReject, RejectContext, Respond};
+use gw_core::{Mode, OnReject, RejectContext, Respond};
 use http::{HeaderName, Request, Response};
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -18,7 +19,6 @@ use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
 use super::handle::TimeoutHandle;
 use super::limit::Limit;
-use crate::config::{Mode, SharedMode};
 
 /// Gives each request a [`Deadline`] and ends the exchange at it.
 ///

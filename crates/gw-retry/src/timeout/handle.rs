@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use crate::config::{Mode, SharedMode};
+use gw_core::Mode;
+use gw_core::mode::SharedMode;
+
 use crate::telemetry;
 
 /// Reads and changes a running [`DeadlineLayer`](super::DeadlineLayer) or

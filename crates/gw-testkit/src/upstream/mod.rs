@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::ledger::Connections;
@@ -141,7 +141,8 @@ impl Upstream {
         self.until(&format!("{count} open connections"), open)
     }
 
-    /// Closes the listener and all connections; later attempts to connect are refused.
+    /// Closes the listener and all connections; later attempts to connect are refused, until the process ends: nobody else
+    /// is given the port.
     ///
     /// # Panics
     ///
@@ -151,6 +152,7 @@ impl Upstream {
         // The task ends with "cancelled"; awaiting it makes sure that the listener is closed. It aborts the
         // connections as it goes, which end a little later.
         let _cancelled = (&mut self.accepting).await;
+        keep(self.addr);
         self.open_connections(0).await;
     }
 
@@ -180,6 +182,16 @@ impl fmt::Debug for Upstream {
             .field("counts", &self.ledger.counts())
             .finish_non_exhaustive()
     }
+}
+
+/// Binds without listening, for the rest of the process: the port was one that the kernel hands out to whoever asks for any,
+/// and might be the next test's.
+fn keep(addr: SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // Closed connections of the same port may linger.
+    socket.set_reuseaddr(true).expect("a socket option");
+    socket.bind(addr).expect("the port that was free just now");
+    std::mem::forget(socket);
 }
 
 /// Accepts until it is aborted, which drops the set and with it all connections.

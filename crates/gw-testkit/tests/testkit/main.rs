@@ -9,6 +9,7 @@
 mod auto_traits;
 mod body;
 mod client;
+mod descriptors;
 mod logs;
 mod metrics;
 mod service;

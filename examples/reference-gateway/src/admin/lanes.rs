@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use gw_bulkhead::{AdaptiveSnapshot, Criticality, KeySnapshot, LaneSnapshot, Mode};
+use gw_bulkhead::{AdaptiveSnapshot, Criticality, KeySnapshot, LaneSnapshot};
 use serde_json::{Value, json};
 
 use super::{Admin, json_page};
@@ -18,7 +18,7 @@ pub(super) async fn page(State(admin): State<Admin>) -> Response {
         .collect();
     let load = format!("{:?}", snapshot.load).to_lowercase();
     json_page(&json!({
-        "mode": mode(snapshot.mode),
+        "mode": snapshot.mode.as_str(),
         "draining": snapshot.draining,
         "total": snapshot.total,
         "in_flight": snapshot.in_flight,
@@ -33,7 +33,7 @@ fn lane(lane: &LaneSnapshot, admin: &Admin) -> Value {
     let threads = admin.lane_threads.get(name);
     json!({
         "name": name,
-        "mode": mode(lane.mode),
+        "mode": lane.mode.as_str(),
         "criticality": criticality(lane.criticality),
         "in_flight": lane.in_flight,
         "limit": lane.limit,
@@ -97,14 +97,6 @@ fn adaptive(adaptive: &AdaptiveSnapshot) -> Value {
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-const fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "enforce",
-        Mode::Shadow => "shadow",
-        _ => "off",
-    }
 }
 
 const fn criticality(criticality: Criticality) -> &'static str {

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use gw_ratelimit::{Mode, PolicySnapshot};
+use gw_ratelimit::PolicySnapshot;
 use serde_json::{Map, Value, json};
 
 use super::{Admin, json_page};
@@ -70,11 +70,7 @@ pub(super) fn limit(policy: &PolicySnapshot) -> Map<String, Value> {
             "period_seconds": quota.period().as_secs_f64(),
             "burst": quota.max_burst(),
         },
-        "mode": match policy.mode {
-            Mode::Enforce => "enforce",
-            Mode::Shadow => "shadow",
-            _ => "off",
-        },
+        "mode": policy.mode.as_str(),
         "keys": policy.keys,
         "fill": policy.fill,
         "allowed": policy.allowed,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use gw_breaker::Snapshot;
 use gw_breaker::outlier::{EndpointSnapshot, EndpointState, OutlierSnapshot};
-use gw_breaker::{Mode, Snapshot};
 use gw_retry::RetrySnapshot;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ fn upstream(controls: &UpstreamControls) -> Value {
 fn breaker(breaker: &Snapshot) -> Value {
     json!({
         "state": breaker.state.as_str(),
-        "mode": mode(breaker.mode),
+        "mode": breaker.mode.as_str(),
         "lasted_ms": millis(breaker.lasted),
         "open_for_ms": breaker.open_for.map(millis),
         "opened_again": breaker.opened,
@@ -61,7 +61,7 @@ fn retry(retry: &RetrySnapshot) -> Value {
 fn eject(outliers: &OutlierSnapshot) -> Value {
     let endpoints: Vec<_> = outliers.endpoints.iter().map(endpoint).collect();
     json!({
-        "mode": mode(outliers.mode),
+        "mode": outliers.mode.as_str(),
         "panicking": outliers.panicking,
         "endpoints": endpoints,
     })
@@ -91,16 +91,6 @@ fn endpoint(endpoint: &EndpointSnapshot) -> Value {
         "throttled": endpoint.throttled,
         "latency_ms": endpoint.latency.map(|latency| latency.as_secs_f64() * 1e3),
     })
-}
-
-const fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "enforce",
-        Mode::Shadow => "shadow",
-        Mode::Off => "off",
-        // A mode of a later version.
-        _ => "unknown",
-    }
 }
 
 fn millis(time: Duration) -> u128 {

@@ -18,7 +18,7 @@ pub(super) fn lanes(config: &Config) -> Result<BulkheadLayer<Threads>, ConfigErr
         .iter()
         .map(|(name, written)| lane(name, written));
     let builder = lanes.fold(builder, |builder, lane| builder.lane(lane));
-    builder.mode(mode(config.lanes.mode)).with_threads().build()
+    builder.mode(config.lanes.mode).with_threads().build()
 }
 
 fn limit(written: &table::Total) -> Limit {
@@ -49,7 +49,7 @@ fn lane(name: &str, written: &table::Lane) -> LaneConfig {
         .queue(written.queue)
         .queue_timeout(written.queue_timeout)
         .hold(hold(written.hold))
-        .mode(mode(written.mode))
+        .mode(written.mode)
         .threads(threads)
         .nice(written.niceness());
     let lane = match written.max_hold {
@@ -81,20 +81,12 @@ pub(crate) fn memory(written: &table::Memory) -> Option<MemoryThresholds> {
     let thresholds = MemoryThresholds::at(shed, shed, refuse)
         .exhausted(refuse)
         .process_limit(written.limit);
-    (written.mode == table::Mode::Enforce).then_some(thresholds)
+    (written.mode == Mode::Enforce).then_some(thresholds)
 }
 
 const fn hold(written: table::Hold) -> Hold {
     match written {
         table::Hold::Head => Hold::Head,
         table::Hold::Body => Hold::Body,
-    }
-}
-
-const fn mode(written: table::Mode) -> Mode {
-    match written {
-        table::Mode::Enforce => Mode::Enforce,
-        table::Mode::Shadow => Mode::Shadow,
-        table::Mode::Off => Mode::Off,
     }
 }

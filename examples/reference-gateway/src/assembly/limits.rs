@@ -10,7 +10,7 @@ use gw_core::Respond;
 use gw_core::key::KeyExtractor;
 use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_ratelimit::redis::{Leases, OnFailure, RedisStore};
-use gw_ratelimit::{ConfigError, Mode, Policy, Quota, RateLimitLayer};
+use gw_ratelimit::{ConfigError, Policy, Quota, RateLimitLayer};
 
 pub(crate) use self::controls::close_stores;
 pub use self::controls::{LimitControls, StoreControls};
@@ -63,7 +63,7 @@ struct Limit<'c, K> {
 impl<'c, K: KeyExtractor> Limit<'c, K> {
     fn asked(name: &'c str, limit: &'c table::Limit, key: K, asked: Asked) -> Option<Self> {
         let quota = Quota::per(limit.rate.per, limit.rate.count.get()).burst(limit.burst.get());
-        let policy = Policy::new(name, quota).key(key).mode(mode(limit.mode));
+        let policy = Policy::new(name, quota).key(key).mode(limit.mode);
         asked.is_anybody().then(|| Self {
             name,
             store: limit.store.as_ref(),
@@ -137,13 +137,5 @@ fn of_store(error: &ConfigError, names: &[&str]) -> Fault {
     match (error.policy(), names) {
         (None, [first, ..]) => Fault::new(format!("limits.{first}.store"), error.rule()),
         _ => Fault::of_limits(error),
-    }
-}
-
-pub(super) const fn mode(written: table::Mode) -> Mode {
-    match written {
-        table::Mode::Enforce => Mode::Enforce,
-        table::Mode::Shadow => Mode::Shadow,
-        table::Mode::Off => Mode::Off,
     }
 }

@@ -20,7 +20,6 @@ pub use self::engine::Engine;
 use self::letters::Letters;
 use self::outlet::Outlet;
 use super::Fault;
-use super::limits::mode;
 use crate::config::value::Key;
 use crate::config::{Config, table};
 
@@ -235,7 +234,7 @@ fn per_client(
     let quota = Quota::per(written.rate.per, written.rate.count.get()).burst(written.burst.get());
     let policy = Policy::new(PER_CLIENT, quota)
         .key(ingest.by_client())
-        .mode(mode(written.mode));
+        .mode(written.mode);
     RateLimitLayer::builder()
         .policy(policy)
         .build()

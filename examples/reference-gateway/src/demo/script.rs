@@ -52,7 +52,7 @@ fn tries(addresses: &Addresses, folder: &Path) -> Vec<Try> {
         },
         Try {
             what: "More than 20 orders at once from one address: 200, then 429 with Retry-After.",
-            command: format!("curl {status} '{gateway}/api/orders/[1-25]'"),
+            command: format!("curl {status} '{gateway}/api/orders/[1-50]'"),
         },
         Try {
             what: "The old log service hangs. Its lane has 4 places: of 8 uploads, 4 hang for 10 s (504), 4 are refused at once (503).",

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::command::until;
 use crate::gateway::{
-    Gateway, Lines, all_to, check, command, config, folder, route, upstream, without_breakers,
+    Gateway, Lines, PATIENT, all_to, check, command, config, folder, route, upstream,
+    without_breakers,
 };
 use crate::http::{get, is_refusal, page, send};
 use crate::log_lines::{FILE, in_file, requests, to_file};
@@ -155,8 +156,8 @@ async fn by_default_errors_and_slow_requests_are_kept_and_a_tenth_of_the_rest() 
     ))
     .await;
     let mut tables = to_file("") + &without_breakers(&self::upstream("up", &upstream.url()));
-    for name in ["normal", "slow", "broken"] {
-        tables += &route(name, &format!("/{name}"), "up", "");
+    for (name, keys) in [("normal", ""), ("slow", PATIENT), ("broken", "")] {
+        tables += &route(name, &format!("/{name}"), "up", keys);
     }
     let gateway = Gateway::serve(&config("", &tables)).await;
     let mut slow = Client::connect(gateway.traffic).await;

@@ -219,7 +219,7 @@ async fn pages_that_are_not_there_and_methods_that_change_are_refused() {
     for (address, path) in [(gateway.admin, "/lanes"), (gateway.health, "/readyz")] {
         let answer = send(
             address,
-            format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"),
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"),
         )
         .await;
         assert_eq!(answer.status(), 405, "{path}");
@@ -233,6 +233,51 @@ async fn pages_that_are_not_there_and_methods_that_change_are_refused() {
             "{path}: goes to the upstream, which is not there"
         );
     }
+}
+
+/// Story: a web page whose name resolved to 127.0.0.1 could read all pages of a listener without a token.
+#[tokio::test]
+async fn without_a_token_it_answers_for_this_machine_alone() {
+    let gateway = Gateway::serve(&config("", &all_to("http://127.0.0.1:1", ""))).await;
+    let port = gateway.admin.port();
+    for host in [
+        format!("host: 127.0.0.1:{port}\r\n"),
+        format!("Host: localhost:{port}\r\n"),
+        "host: LOCALHOST\r\n".to_owned(),
+        "host: [::1]:1\r\n".to_owned(),
+    ] {
+        let answer = send(gateway.admin, format!("GET /lanes HTTP/1.1\r\n{host}\r\n")).await;
+        assert_eq!(answer.status(), 200, "{host}");
+    }
+    for (path, host) in [
+        ("/", format!("host: rebound.example:{port}\r\n")),
+        ("/metrics", "host: rebound.example\r\n".to_owned()),
+        (
+            "/lanes",
+            format!("host: localhost.rebound.example:{port}\r\n"),
+        ),
+        (
+            "/limits",
+            "host: rebound.example\r\nhost: localhost\r\n".to_owned(),
+        ),
+        (
+            "http://rebound.example/logs",
+            "host: localhost\r\n".to_owned(),
+        ),
+        ("/upstreams", String::new()),
+        ("/nothing", "host: rebound.example\r\n".to_owned()),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\n{host}\r\n");
+        let answer = send(gateway.admin, request).await;
+        assert_eq!(answer.status(), 403, "{path} {host}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["error"]["code"], "FORBIDDEN", "{path} {host}");
+    }
+    // Whoever balances may name the health listener as they like: it says nothing but that it is there.
+    let request = "GET /healthz HTTP/1.1\r\nhost: rebound.example\r\n\r\n";
+    assert_eq!(send(gateway.health, request).await.status(), 200);
 }
 
 #[tokio::test]

@@ -51,6 +51,10 @@ pub(crate) fn route(name: &str, prefix: &str, upstream: &str, keys: &str) -> Str
     )
 }
 
+/// Keys of a route whose answers come when the test lets them: longer than anything that it does before, on a busy machine
+/// as well.
+pub(crate) const PATIENT: &str = "timeouts = { request = \"10m\", first_byte = \"10m\" }";
+
 /// A folder with a file `gateway.toml`.
 pub(crate) fn folder(text: &str) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();

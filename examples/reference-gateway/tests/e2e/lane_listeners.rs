@@ -185,7 +185,7 @@ async fn what_is_cut_on_it_is_counted() {
 #[tokio::test]
 async fn the_servers_limits_hold_there_and_for_each_listener_alone() {
     let upstream = Upstream::start(always(Reply::ok().body("up"))).await;
-    let server = "max_connections = 2\nheader_timeout = \"200ms\"";
+    let server = "max_connections = 2\nheader_timeout = \"1s\"";
     let (gateway, lane) = start(server, &upstream).await;
     let mut elsewhere = Client::connect(gateway.traffic).await;
     elsewhere.get("/core").await;

@@ -4,7 +4,7 @@ use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Reply, Upstream, always, by_path};
 use gw_testkit::{Gate, within};
 
-use crate::gateway::{Gateway, all_to, check, config, route, upstream};
+use crate::gateway::{Gateway, PATIENT, all_to, check, config, route, upstream};
 use crate::http::{get, is_refusal, page, retry_after};
 
 /// A lane `slow` with two places and no queue, on threads of its own if asked, beside the default one.
@@ -24,7 +24,12 @@ async fn start(gate: &Gate, lane: &str) -> (Gateway, Upstream) {
         "[lanes]\ntotal = 10\n[lanes.lane.core]\nguaranteed = 0.5\n\
          [lanes.lane.slow]\nguaranteed = 0.1\ncap = 0.2\nqueue = 0\n{lane}\n{}{}{}",
         self::upstream("up", &upstream.url()),
-        route("slow", "/slow", "up", "lane = \"slow\""),
+        route(
+            "slow",
+            "/slow",
+            "up",
+            &format!("lane = \"slow\"\n{PATIENT}")
+        ),
         route("fast", "/fast", "up", "")
     );
     (Gateway::serve(&config("", &tables)).await, upstream)
@@ -84,7 +89,7 @@ async fn a_queued_request_is_served_when_a_place_comes_free() {
     .await;
     let tables = format!(
         "[lanes]\ntotal = 1\n[lanes.lane.core]\nguaranteed = 1.0\nqueue = 1\nqueue_timeout = \"1m\"\n{}",
-        crate::gateway::all_to(&upstream.url(), "")
+        all_to(&upstream.url(), PATIENT)
     );
     let gateway = Gateway::serve(&config("", &tables)).await;
     let mut first = Client::connect(gateway.traffic).await;

@@ -379,12 +379,7 @@ async fn a_client_that_asks_before_it_sends_is_refused_without_a_100() {
 
 #[tokio::test]
 async fn a_request_that_comes_back_to_the_gateway_is_a_loop() {
-    // A port that is free now; the gateway takes it at once.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = gw_testkit::redis::free_port();
     let text = config(
         "",
         &crate::gateway::all_to(&format!("http://127.0.0.1:{port}"), ""),

@@ -32,15 +32,18 @@ async fn third_time_lucky(failure: Reply) -> Upstream {
 
 #[tokio::test]
 async fn a_read_that_fails_is_hidden() {
-    for failure in [
-        Reply::status(503).body("no"),
-        Reply::ok().reset(At::Start),
-        Reply::ok().cut(At::Head(10)),
-        Reply::ok().stall(At::Start),
+    for (failure, timeouts) in [
+        (Reply::status(503).body("no"), ""),
+        (Reply::ok().reset(At::Start), ""),
+        (Reply::ok().cut(At::Head(10)), ""),
+        // Long enough for the attempt that is answered, on a busy machine as well.
+        (
+            Reply::ok().stall(At::Start),
+            "timeouts = { attempt = \"1s\" }",
+        ),
     ] {
         let upstream = third_time_lucky(failure).await;
-        let keys =
-            format!("retry = {{ max_attempts = 3, {SOON} }}\ntimeouts = {{ attempt = \"200ms\" }}");
+        let keys = format!("retry = {{ max_attempts = 3, {SOON} }}\n{timeouts}");
         let gateway = Gateway::serve(&retried(&upstream, "", &keys)).await;
         let answer = get(gateway.traffic, "/").await;
         assert_eq!((answer.status(), &*answer.body), (200, &b"done"[..]));

@@ -34,7 +34,7 @@ async fn a_body_that_stops_coming_is_408() {
 #[tokio::test]
 async fn a_head_that_does_not_come_is_closed() {
     let upstream = Upstream::start(always(Reply::ok())).await;
-    let server = "header_timeout = \"200ms\"\nkeep_alive_timeout = \"200ms\"";
+    let server = "header_timeout = \"1s\"\nkeep_alive_timeout = \"200ms\"";
     let gateway = Gateway::serve(&config(server, &all_to(&upstream.url(), ""))).await;
     let mut half = Client::connect(gateway.traffic).await;
     half.send("GET / HTTP/1.1\r\nhos").await;

@@ -8,7 +8,7 @@ use gw_testkit::upstream::{At, Received, Reply, Upstream, always, in_order};
 use serde_json::Value;
 
 use crate::command::until;
-use crate::gateway::{Gateway, config, route, upstream};
+use crate::gateway::{Gateway, PATIENT, config, route, upstream};
 use crate::http::{get, is_refusal, page, retry_after};
 
 /// Two upstreams, `bad` with this breaker below `/bad` and `good` below `/good`.
@@ -124,7 +124,7 @@ async fn one_that_recovers_is_asked_by_one_request_at_a_time() {
     };
     let bad = Upstream::start(script).await;
     let soon = "{ consecutive = 2, open = \"100ms\", open_max = \"100ms\" }";
-    let gateway = Gateway::serve(&beside_each_other(&bad.url(), soon, "", &good)).await;
+    let gateway = Gateway::serve(&beside_each_other(&bad.url(), soon, PATIENT, &good)).await;
     for _ in 0..2 {
         assert_eq!(get(gateway.traffic, "/bad").await.status(), 500);
     }

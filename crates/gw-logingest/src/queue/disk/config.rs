@@ -1,11 +1,13 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use gw_core::ConfigError;
 
 use super::DiskQueue;
 use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, room};
-use crate::config::ConfigError;
 use crate::fs::RealFs;
 use crate::queue::clients::{Limits, Shares};
 
@@ -13,6 +15,7 @@ use crate::queue::clients::{Limits, Shares};
 #[derive(Debug, Clone)]
 pub struct DiskQueueBuilder {
     dir: PathBuf,
+    name: Option<Arc<str>>,
     max_bytes: u64,
     segment_bytes: u64,
     max_delay: Duration,
@@ -23,6 +26,7 @@ pub struct DiskQueueBuilder {
 #[derive(Debug, Clone)]
 pub(super) struct Config {
     pub(super) dir: PathBuf,
+    pub(super) name: Option<Arc<str>>,
     pub(super) segment_bytes: u64,
     pub(super) max_delay: Duration,
     pub(super) limits: Limits,
@@ -58,11 +62,19 @@ impl DiskQueueBuilder {
     pub(super) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
+            name: None,
             max_bytes: 1 << 30,
             segment_bytes: 64 << 20,
             max_delay: Duration::ZERO,
             shares: Shares::DEFAULT,
         }
+    }
+
+    /// A name, which is the label `queue` of all metrics of the queue, its intake and its consumer. Without names the gauges of several
+    /// queues in one process are one, and show whichever was measured last. None by default.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// The most bytes of all files. 1 GiB by default. Two segments of it are set aside for the space that is reserved
@@ -117,6 +129,9 @@ impl DiskQueueBuilder {
     }
 
     pub(super) fn check(self) -> Result<Config, ConfigError> {
+        if self.name.as_deref().is_some_and(str::is_empty) {
+            return Err(ConfigError::new("name", "must not be empty"));
+        }
         if !Self::SEGMENT.contains(&self.segment_bytes) {
             return Err(ConfigError::new(
                 "segment_bytes",
@@ -133,6 +148,7 @@ impl DiskQueueBuilder {
         let capacity = self.max_bytes - 2 * self.segment_bytes;
         Ok(Config {
             dir: self.dir,
+            name: self.name,
             segment_bytes: self.segment_bytes,
             max_delay: self.max_delay,
             limits: self.shares.limits(capacity)?,

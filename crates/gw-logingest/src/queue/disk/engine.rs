@@ -24,6 +24,7 @@ use crate::queue::telemetry::{self, QueueMetrics};
 use crate::queue::{
     AppendError, Claim, Durability, Leased, Outcome, QueueState, QueueStatus, Settle, Want,
 };
+use crate::telemetry::meter::QueueLabel;
 
 /// What a client is told to wait while the device does not store.
 pub(super) const FAILING: AppendError = AppendError::Failing {
@@ -117,7 +118,8 @@ impl<F: Fs> Engine<F> {
         } = Self::prepare(fs, &config)?;
         let threads = || -> io::Result<()> {
             let builder = |name: &str| thread::Builder::new().name(name.to_owned());
-            builder("gw-log-reader").spawn(move || reader::run(&requests))?;
+            let metrics = Arc::clone(&engine.shared.metrics);
+            builder("gw-log-reader").spawn(move || reader::run(&requests, &metrics))?;
             builder("gw-log-commit").spawn(move || committer.run())?;
             Ok(())
         };
@@ -133,7 +135,8 @@ impl<F: Fs> Engine<F> {
     pub(super) fn prepare(fs: F, config: &Config) -> Result<Parts<F>, OpenError> {
         let mut index = Index::new(config.limits, Instant::now());
         let mut recovered = Vec::new();
-        let metrics = Arc::new(QueueMetrics::default());
+        let measured = QueueLabel::named(config.name.as_deref());
+        let metrics = Arc::new(QueueMetrics::new(measured));
         let log = recovery::open(fs, config, Arc::clone(&metrics), |found| {
             let batch = found.batch;
             let entry = Entry {
@@ -242,7 +245,7 @@ impl<F: Fs> Engine<F> {
     async fn read(&self, taken: Vec<(Claim, Job<F>)>, given_up: bool) -> Option<Vec<Leased>> {
         let (claims, jobs): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         let (done, read) = oneshot::channel();
-        // The reader lives for as long as `shared`; if it panicked, the claims give everything back.
+        // The reader lives for as long as `shared`. Without an answer, the claims give everything back.
         drop(self.shared.reader.send(Request { jobs, done }));
         let batches = read.await.unwrap_or_default();
         let nothing = |batch: &_| matches!(batch, Err(Unreadable::Device));
@@ -261,6 +264,10 @@ impl<F: Fs> Engine<F> {
 
     pub(super) fn status(&self) -> QueueStatus {
         self.shared.state().status()
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.shared.metrics.name()
     }
 
     pub(super) fn hold(&self, client: &ClientId) {
@@ -425,6 +432,11 @@ impl<F: Fs> Engine<F> {
         done: oneshot::Sender<Result<Durability, AppendError>>,
     ) -> Result<(), AppendError> {
         self.shared.submit(batch, done)
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn metrics(&self) -> Arc<QueueMetrics> {
+        Arc::clone(&self.shared.metrics)
     }
 
     pub(super) fn take_work(&self, committer: &Committer<F>) -> Option<Work> {

@@ -1,5 +1,6 @@
 //! The thread that reads what was leased.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -9,6 +10,7 @@ use super::log::{Unreadable, read_record};
 use super::record::Place;
 use crate::batch::Batch;
 use crate::fs::Fs;
+use crate::queue::telemetry::QueueMetrics;
 
 /// How often a read is tried.
 const TRIES: usize = 3;
@@ -30,13 +32,29 @@ pub(super) struct Job<F: Fs> {
 }
 
 /// Reads until nobody can ask any more.
-pub(super) fn run<F: Fs>(requests: &Receiver<Request<F>>) {
-    while let Ok(Request { jobs, done }) = requests.recv() {
-        // Whoever asked may have lost interest.
-        if !done.is_closed() {
-            drop(done.send(jobs.iter().map(read).collect()));
-        }
+pub(super) fn run<F: Fs>(requests: &Receiver<Request<F>>, metrics: &QueueMetrics) {
+    while let Ok(request) = requests.recv() {
+        answer(request, metrics);
     }
+}
+
+pub(super) fn answer<F: Fs>(request: Request<F>, metrics: &QueueMetrics) {
+    let Request { jobs, done } = request;
+    // Whoever asked may have lost interest.
+    if !done.is_closed() {
+        let batches = jobs.iter().map(|job| read_in_any_case(job, metrics));
+        drop(done.send(batches.collect()));
+    }
+}
+
+/// A panic is over with the record: between two of them the reader has nothing that could be left half changed. Such a record
+/// counts as one that the device does not give. It is not damaged as far as anybody knows, so the next start tries again, which
+/// may be of a version that can read it.
+fn read_in_any_case<F: Fs>(job: &Job<F>, metrics: &QueueMetrics) -> Result<Batch, Unreadable> {
+    catch_unwind(AssertUnwindSafe(|| read(job))).unwrap_or_else(|_| {
+        metrics.reader_panicked();
+        Err(Unreadable::Device)
+    })
 }
 
 pub(super) fn read<F: Fs>(job: &Job<F>) -> Result<Batch, Unreadable> {

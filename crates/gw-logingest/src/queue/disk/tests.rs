@@ -2,5 +2,7 @@
 
 mod crash;
 mod faults;
+#[cfg(feature = "metrics")]
+mod measures;
 mod panics;
 mod world;

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use gw_core::ConfigError;
 use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -7,7 +8,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::ElasticsearchSink;
 use super::nodes::{Node, Nodes};
-use crate::config::ConfigError;
 
 /// An idle connection is closed before a load balancer in between is likely to do so.
 const IDLE: Duration = Duration::from_secs(30);
@@ -162,19 +162,20 @@ fn is_index(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn field(builder: ElasticsearchSinkBuilder) -> Option<&'static str> {
-        builder.build().err().map(|error| error.field())
+    fn field(builder: ElasticsearchSinkBuilder) -> String {
+        let error = builder.build().err();
+        error.map_or_else(String::new, |error| error.field().to_owned())
     }
 
     #[test]
     fn settings_are_checked() {
         let good =
             || ElasticsearchSink::builder("logs-gw-default").node("http://127.0.0.1:9200/es/");
-        assert_eq!(field(good()), None);
-        assert_eq!(field(ElasticsearchSink::builder("logs")), Some("nodes"));
+        assert_eq!(field(good()), "");
+        assert_eq!(field(ElasticsearchSink::builder("logs")), "nodes");
         for name in ["", "Logs", "_logs", "a/b", "a b", "-a"] {
             let builder = ElasticsearchSink::builder(name).node("http://x:1");
-            assert_eq!(field(builder), Some("index"), "{name:?}");
+            assert_eq!(field(builder), "index", "{name:?}");
         }
         for url in [
             "x:1",
@@ -185,17 +186,17 @@ mod tests {
             "http://",
         ] {
             let builder = ElasticsearchSink::builder("logs").node(url);
-            assert_eq!(field(builder), Some("nodes"), "{url:?}");
+            assert_eq!(field(builder), "nodes", "{url:?}");
         }
         assert_eq!(
             field(good().connect_timeout(Duration::ZERO)),
-            Some("connect_timeout")
+            "connect_timeout"
         );
         assert_eq!(
             field(good().request_timeout(Duration::ZERO)),
-            Some("request_timeout")
+            "request_timeout"
         );
-        assert_eq!(field(good().max_reply(0)), Some("max_reply"));
+        assert_eq!(field(good().max_reply(0)), "max_reply");
     }
 
     #[test]

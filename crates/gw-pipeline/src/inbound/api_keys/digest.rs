@@ -1,10 +1,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use gw_core::ConfigError;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-
-use crate::config_error::ConfigError;
 
 /// The SHA-256 of a key: what is kept in its place.
 ///

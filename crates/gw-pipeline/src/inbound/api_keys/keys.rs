@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use gw_core::ConfigError;
 use gw_core::context::{Identity, IdentityParts};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -9,7 +10,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Predicate;
 use super::digest::KeyDigest;
-use crate::config_error::ConfigError;
 
 /// A key, by its digest, and whom it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use gw_core::ConfigError;
 use gw_core::context::{Lane, RouteMatch};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, header};
 
 use super::pattern::{End, Step};
 use super::{Policy, Route};
-use crate::config_error::ConfigError;
 
 /// All routes of a gateway, found by the request's normalised path. A clone shares the table.
 ///

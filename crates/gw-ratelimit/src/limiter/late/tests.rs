@@ -1,11 +1,11 @@
 use std::thread;
 use std::time::Duration;
 
+use gw_core::Mode;
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
 use super::*;
-use crate::config::Mode;
 use crate::decision::Decision;
 use crate::quota::Quota;
 

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
+use gw_core::Mode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Mode;
 use crate::memory::Memory;
 use crate::penalty::Penalty;
 use crate::quota::Quota;

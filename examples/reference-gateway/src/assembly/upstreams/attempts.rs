@@ -15,7 +15,7 @@ pub(super) fn budget(name: &str, written: &table::RetryBudget) -> Result<Budget,
     Budget::builder(name)
         .ratio(written.ratio.get())
         .min_per_second(written.min_per_second)
-        .mode(mode(written.mode))
+        .mode(written.mode)
         .build()
         .map_err(|error| fault(&format!("upstreams.{name}.retry_budget"), &error))
 }
@@ -31,13 +31,13 @@ pub(super) fn retries(budget: Budget, pool: ReplayPool) -> RetryLayer {
 
 /// The policy that goes along with a route's requests.
 pub(crate) fn policy(route: usize, written: &table::Retry) -> Result<Option<RetryPolicy>, Fault> {
-    if written.mode == table::Mode::Off {
+    if written.mode == Mode::Off {
         return Ok(None);
     }
     let methods = written.methods.iter().cloned();
     let policy = RetryPolicy::builder()
         .max_attempts(written.max_attempts.get())
-        .shadow(written.mode == table::Mode::Shadow)
+        .shadow(written.mode == Mode::Shadow)
         .backoff(Backoff::full_jitter(
             written.backoff.base,
             written.backoff.max,
@@ -84,7 +84,7 @@ pub(super) fn hedges(
             let layer = HedgeLayer::builder(name)
                 .percentile(written.percentile.get())
                 .max_extra_load(written.max_extra_load.get())
-                .mode(mode(written.mode))
+                .mode(written.mode)
                 .budget(budget.clone())
                 .fills_budget(!retried)
                 .gate(move || is_well(&breaker))
@@ -98,12 +98,12 @@ pub(super) fn hedges(
 
 /// Whether the retry layer counts the requests of a route in the budget.
 fn is_retried(written: Option<&table::Retry>) -> bool {
-    written.is_some_and(|retry| retry.mode != table::Mode::Off && retry.max_attempts.get() > 1)
+    written.is_some_and(|retry| retry.mode != Mode::Off && retry.max_attempts.get() > 1)
 }
 
 /// Whether the upstream is not known to be in trouble. A breaker that only watches changes nothing.
 fn is_well(breaker: &Breaker) -> bool {
-    breaker.mode() != gw_breaker::Mode::Enforce
+    breaker.mode() != Mode::Enforce
         || matches!(
             breaker.state(Instant::now()),
             State::Closed | State::ForcedClosed | State::Disabled
@@ -112,12 +112,4 @@ fn is_well(breaker: &Breaker) -> bool {
 
 fn fault(table: &str, error: &ConfigError) -> Fault {
     Fault::new(format!("{table}.{}", error.field()), error.rule())
-}
-
-const fn mode(written: table::Mode) -> Mode {
-    match written {
-        table::Mode::Enforce => Mode::Enforce,
-        table::Mode::Shadow => Mode::Shadow,
-        table::Mode::Off => Mode::Off,
-    }
 }

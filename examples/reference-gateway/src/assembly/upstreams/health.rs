@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gw_breaker::outlier::{OutlierConfig, Outliers};
 use gw_breaker::{
-    BreakerConfig, BreakerLayer, ContentClassifier, Fail, HalfOpen, LatencyFrom, Mode, OpenTime,
-    Single, Window,
+    BreakerConfig, BreakerLayer, ContentClassifier, Fail, HalfOpen, LatencyFrom, OpenTime, Single,
+    Window,
 };
 
 use super::super::Fault;
@@ -30,7 +30,7 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
         .config(config)
         // Neither a slow client nor the gateway's own queue is a slow upstream.
         .latency_from(LatencyFrom::Sent)
-        .mode(mode(written.mode))
+        .mode(written.mode)
         .build()
         .map_err(|error| {
             let key = match error.field() {
@@ -58,16 +58,8 @@ pub(super) fn outliers(name: &str, written: &table::Eject) -> Result<Outliers, F
         let key = format!("upstreams.{name}.eject.{}", error.field());
         Fault::new(key, error.rule())
     })?;
-    outliers.set_mode(mode(written.mode));
+    outliers.set_mode(written.mode);
     Ok(outliers)
 }
 
 const LONGEST_EJECTION: Duration = Duration::from_secs(300);
-
-const fn mode(written: table::Mode) -> Mode {
-    match written {
-        table::Mode::Enforce => Mode::Enforce,
-        table::Mode::Shadow => Mode::Shadow,
-        table::Mode::Off => Mode::Off,
-    }
-}

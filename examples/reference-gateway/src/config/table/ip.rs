@@ -1,9 +1,9 @@
 //! `[ip]`
 
+use gw_core::Mode;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::Mode;
 use crate::config::value::list;
 
 /// Who may come at all, by client address.

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use gw_core::Mode;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 
-use super::{Mode, Server};
+use super::Server;
 use crate::config::value::{Key, Ratio, count, duration_or_zero, list, optional, ratio_above_zero};
 
 /// How many requests run at once, and who may have how many of them.

@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU32;
 
+use gw_core::Mode;
 use serde::Deserialize;
 
-use super::Mode;
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::value::{Key, Rate, ServiceUrl};
 

@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use gw_core::Mode;
 use serde::Deserialize;
 
-use super::Mode;
 use crate::config::value::{Endpoint, HttpUrl, Key, Rate, ServiceUrl, count, size, text};
 
 /// How logs are taken in and where they go.

@@ -4,10 +4,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use gw_core::Mode;
 use http::{HeaderName, Method};
 use serde::Deserialize;
 
-use super::Mode;
 use crate::config::value::{
     Percent, Ratio, count, duration_or_zero, list, optional, ratio_above_zero, ratio_below_one,
     size, size_or_zero, text,

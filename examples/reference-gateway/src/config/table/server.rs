@@ -6,11 +6,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gw_core::Mode;
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::Mode;
 use crate::config::value::{
     Ratio, count, duration_or_zero, list, optional, ratio_above_zero, size, size_or_zero, text,
 };

@@ -4,10 +4,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use gw_core::Mode;
 use http::uri::PathAndQuery;
 use serde::Deserialize;
 
-use super::Mode;
 use crate::config::value::{Percent, Ratio, count, ratio_above_zero, text};
 
 /// `health`: asks each endpoint.

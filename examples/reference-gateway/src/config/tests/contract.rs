@@ -6,6 +6,7 @@ mod routes;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gw_core::Mode;
 use http::{HeaderName, HeaderValue};
 
 use super::{CONTRACT, valid};

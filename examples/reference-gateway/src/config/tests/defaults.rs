@@ -1,7 +1,9 @@
 //! What a table left out means, where the contract's comparison does not show it.
 
+use gw_core::Mode;
+
 use super::{LEAST, valid};
-use crate::config::table::{Lane, Mode, Target, Timeouts, Total};
+use crate::config::table::{Lane, Target, Timeouts, Total};
 use crate::config::value::Ratio;
 use std::time::Duration;
 

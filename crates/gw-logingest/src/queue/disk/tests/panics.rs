@@ -1,12 +1,19 @@
-//! The thread that writes panics: whoever waits learns it, and nothing is promised any more.
+//! The thread that writes panics: whoever waits learns it, and nothing is promised any more. The one that reads panics: that
+//! costs one record, until the next start.
 
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use gw_testkit::metrics_capture::MetricsCapture;
+#[cfg(feature = "metrics")]
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::world::{ALL, batch, config};
 use crate::fs::sim::{Loss, Op, SimFs};
 use crate::queue::disk::engine::{Engine, FAILING};
+#[cfg(feature = "metrics")]
+use crate::queue::disk::{engine::Parts, reader};
 use crate::queue::{Durability, Leased, QueueState};
 
 /// Real threads: only what hangs for good takes so long.
@@ -61,4 +68,73 @@ async fn a_panic_refuses_what_waits_and_what_comes() {
         assert_eq!(leased[0].batch().id().as_u128(), 0);
         assert_eq!(engine.status().state, QueueState::Serving);
     }
+}
+
+/// Story: a record whose reading panicked ended the thread, and nothing was delivered any more, with one line in the log.
+#[tokio::test]
+async fn a_panic_of_the_reader_keeps_one_record_back_and_no_other() {
+    let fs = SimFs::default();
+    let (engine, owner) = Engine::open(fs.clone(), config()).unwrap();
+    for id in 0..3 {
+        let stored = in_time("append", engine.append(batch(id, 100))).await;
+        assert_eq!(stored, Ok(Durability::Host));
+    }
+    fs.panic(Op::Read);
+    let leased = in_time("lease", engine.lease(ALL)).await;
+    let delivered: Vec<_> = leased
+        .iter()
+        .map(|leased| leased.batch().id().as_u128())
+        .collect();
+    assert_eq!(delivered.len(), 2);
+    leased.into_iter().for_each(Leased::acknowledge);
+    // It goes on.
+    let stored = in_time("append", engine.append(batch(3, 100))).await;
+    assert_eq!(stored, Ok(Durability::Host));
+    let leased = in_time("lease", engine.lease(ALL)).await;
+    assert_eq!(leased[0].batch().id().as_u128(), 3);
+    leased.into_iter().for_each(Leased::acknowledge);
+    in_time("shutdown", engine.shutdown()).await;
+    assert!(in_time("lease", engine.lease(ALL)).await.is_empty());
+    drop((engine, owner));
+
+    // What could not be read is there for the next start.
+    fs.crash(Loss::Everything);
+    let (engine, _owner) = Engine::open(fs, config()).unwrap();
+    let leased = in_time("lease", engine.lease(ALL)).await;
+    let [leased] = leased.as_slice() else {
+        panic!("{leased:?}");
+    };
+    assert!(!delivered.contains(&leased.batch().id().as_u128()));
+}
+
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_reader_is_counted() {
+    let metrics = MetricsCapture::new();
+    let scenario = async {
+        let fs = SimFs::default();
+        let Parts {
+            engine,
+            mut committer,
+            requests,
+        } = Engine::prepare(fs.clone(), &config()).unwrap();
+        committer.start();
+        for id in 0..2 {
+            engine.submit(batch(id, 100), oneshot::channel().0).unwrap();
+        }
+        committer.turn(engine.take_work(&committer).unwrap());
+        fs.panic(Op::Read);
+        let lease = async {
+            assert_eq!(engine.lease(ALL).await.len(), 1);
+        };
+        let read = async {
+            // By now the request is there.
+            reader::answer(requests.try_recv().unwrap(), &engine.metrics());
+        };
+        tokio::join!(biased; lease, read);
+        committer.turn(engine.take_work(&committer).unwrap());
+    };
+    metrics.scope(scenario).await;
+    metrics.assert_counter("gateway_logingest_storage_failures_total", &[], 1);
+    metrics.assert_counter("gateway_logingest_unreadable_batches_total", &[], 1);
 }

@@ -52,6 +52,7 @@ pub(super) fn config() -> Config {
     };
     Config {
         dir: "logs".into(),
+        name: None,
         segment_bytes: SEGMENT,
         max_delay: Duration::ZERO,
         limits: shares.limits(14 * SEGMENT).unwrap(),

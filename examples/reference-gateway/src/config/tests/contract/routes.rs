@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use gw_core::Mode;
 use http::Method;
 
 use super::super::{CONTRACT, valid};

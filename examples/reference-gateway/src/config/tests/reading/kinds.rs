@@ -81,7 +81,11 @@ pub(super) const CASES: &[Case] = &[
         "observe.trace.sample",
         "must be a number, not true",
     ),
-    case("[ip]\nmode = »1", "ip.mode", "must be a string in quotes"),
+    case(
+        "[ip]\nmode = »1",
+        "ip.mode",
+        "must be a string in quotes, not 1",
+    ),
     case(
         "[log_ingest]\nqueue = »\"disk\"",
         "log_ingest.queue",

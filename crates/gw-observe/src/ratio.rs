@@ -1,37 +1,4 @@
-use std::borrow::Cow;
-use std::fmt;
-
-/// An observer that cannot be built: which field, and the rule that is broken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    field: &'static str,
-    rule: Cow<'static, str>,
-}
-
-impl ConfigError {
-    pub(crate) fn new(field: &'static str, rule: impl Into<Cow<'static, str>>) -> Self {
-        let rule = rule.into();
-        Self { field, rule }
-    }
-
-    /// The name of the field, such as `normal`.
-    pub const fn field(&self) -> &'static str {
-        self.field
-    }
-
-    /// The rule.
-    pub fn rule(&self) -> &str {
-        &self.rule
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.rule)
-    }
-}
-
-impl std::error::Error for ConfigError {}
+use gw_core::ConfigError;
 
 /// A share of all: a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
