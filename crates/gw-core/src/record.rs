@@ -21,6 +21,8 @@ pub struct Record(Arc<Mutex<Exchange>>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exchange {
+    /// When the observer saw the request's head.
+    pub began: Option<Instant>,
     /// The request's id.
     pub request_id: Option<RequestId>,
     /// Who called.
@@ -55,6 +57,14 @@ pub struct Exchange {
 }
 
 impl Record {
+    /// The record of a request whose head came at `now`.
+    pub fn begun(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Exchange {
+            began: Some(now),
+            ..Exchange::default()
+        })))
+    }
+
     /// The record in a request's extensions, if an observer put one there.
     #[inline]
     pub fn of(extensions: &Extensions) -> Option<&Self> {

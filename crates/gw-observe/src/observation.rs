@@ -70,6 +70,7 @@ pub(crate) struct Observation {
 impl Observation {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        start: Instant,
         record: Record,
         trace: TraceContext,
         method: Method,
@@ -84,7 +85,7 @@ impl Observation {
             method,
             version,
             asked,
-            start: Instant::now(),
+            start,
             active: None,
             status: None,
             refused: None,

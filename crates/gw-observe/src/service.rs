@@ -5,6 +5,7 @@ use gw_core::key::peer_addr;
 use gw_core::record::Record;
 use http::{Request, Response, header};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
@@ -43,10 +44,11 @@ impl<S> Observe<S> {
 
     /// Puts trace and record into the request, and begins to observe it.
     fn begin<B>(&self, request: &mut Request<B>) -> (Record, Box<Observation>) {
+        let start = Instant::now();
         let shared = &self.shared;
         let trusted = shared.trust.includes(request.extensions());
         let trace = trace::receive(request.headers_mut(), trusted, shared.sample);
-        let record = Record::default();
+        let record = Record::begun(start);
         let asked = shared.log.is_some().then(|| Asked {
             path: request.uri().path_and_query().cloned(),
             user_agent: request.headers().get(header::USER_AGENT).cloned(),
@@ -57,6 +59,7 @@ impl<S> Observe<S> {
         extensions.insert(record.clone());
         let observation = Observation::new(
             Arc::clone(shared),
+            start,
             record.clone(),
             trace,
             request.method().clone(),

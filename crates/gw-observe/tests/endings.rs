@@ -110,6 +110,8 @@ async fn a_whole_exchange_with_all_its_fields() {
             }));
         });
         let record = Record::of(request.extensions()).unwrap().clone();
+        // The clock stands still.
+        assert_eq!(record.exchange().began, Some(tokio::time::Instant::now()));
         assert_eq!(
             request.into_body().collect().await.unwrap().to_bytes(),
             "12345"

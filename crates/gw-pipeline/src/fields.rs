@@ -13,14 +13,23 @@ pub(crate) fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -
 
 /// Whether a name has an underscore.
 ///
-/// Eight bytes at a time: names are too short for a search to be worth its while.
+/// Eight bytes at a time, the last ones over again: names are too short for a search to be worth its while.
 pub(crate) fn has_underscore(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    if let Some(last) = name.last_chunk() {
+        let (words, _) = name.as_chunks();
+        return is_in_word(*last) || words.iter().any(|word| is_in_word(*word));
+    }
+    match (name.first_chunk(), name.last_chunk()) {
+        (Some([a, b, c, d]), Some([e, f, g, h])) => is_in_word([*a, *b, *c, *d, *e, *f, *g, *h]),
+        _ => name.contains(&b'_'),
+    }
+}
+
+/// Whether one of the bytes is an underscore.
+const fn is_in_word(word: [u8; 8]) -> bool {
     const UNDERSCORES: u64 = u64::from_ne_bytes([b'_'; 8]);
-    let (words, rest) = name.as_str().as_bytes().as_chunks();
-    words
-        .iter()
-        .any(|word| has_zero(u64::from_ne_bytes(*word) ^ UNDERSCORES))
-        || rest.contains(&b'_')
+    has_zero(u64::from_ne_bytes(word) ^ UNDERSCORES)
 }
 
 /// Whether one of the bytes is zero: only such a byte borrows, and has its highest bit set by that alone.

@@ -1,10 +1,11 @@
 //! Writing the pieces of a message to a socket.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::AsyncWrite as _;
+use tokio::io::{AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The most bytes that are put together before they are written.
@@ -23,21 +24,23 @@ pub(crate) fn poll_write_pieces(
     if let [only] = pieces {
         return stream.poll_write(cx, only);
     }
-    match join(pieces, &mut [0; SMALL]) {
+    // Not filled with zeros first: that would take longer than to copy a small message.
+    let mut room = [const { MaybeUninit::uninit() }; SMALL];
+    match join(pieces, &mut ReadBuf::uninit(&mut room)) {
         Some(bytes) => stream.poll_write(cx, bytes),
         None => stream.poll_write_vectored(cx, pieces),
     }
 }
 
 /// All pieces one behind the other, if there is room for them.
-fn join<'a>(pieces: &[IoSlice<'_>], room: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
-    let mut end = 0;
+fn join<'a>(pieces: &[IoSlice<'_>], room: &'a mut ReadBuf<'_>) -> Option<&'a [u8]> {
     for piece in pieces {
-        let begin = end;
-        end += piece.len();
-        room.get_mut(begin..end)?.copy_from_slice(piece);
+        if piece.len() > room.remaining() {
+            return None;
+        }
+        room.put_slice(piece);
     }
-    room.get(..end)
+    Some(room.filled())
 }
 
 #[cfg(test)]
@@ -49,7 +52,7 @@ mod tests {
         let full = [b'x'; SMALL];
         let joined = |pieces: &[&[u8]]| {
             let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            join(&pieces, &mut [0; SMALL]).map(<[u8]>::to_vec)
+            join(&pieces, &mut ReadBuf::new(&mut [0; SMALL])).map(<[u8]>::to_vec)
         };
         assert_eq!(joined(&[]), Some(vec![]));
         assert_eq!(joined(&[b"head", b"", b"body"]), Some(b"headbody".to_vec()));

@@ -230,6 +230,15 @@ async fn the_deadline_ends_an_exchange() {
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(2));
 
+    // It counts from the head, whatever the request waited for in front of the route stage.
+    let start = tokio::time::Instant::now();
+    let mut late = request("GET", "/slow");
+    late.extensions_mut().insert(Record::begun(start));
+    tokio::time::advance(Duration::from_millis(1500)).await;
+    let response = pipeline(never).oneshot(late).await.unwrap();
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+
     let streams = service_fn(async |_| {
         let (body, _) = gw_testkit::body::ScriptedBody::script()
             .data("begun")

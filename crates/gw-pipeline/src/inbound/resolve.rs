@@ -140,11 +140,11 @@ impl<R> RouteResolveLayer<R> {
     fn resolve(&self, parts: &mut Parts) -> Result<u64, Rejection> {
         let declared = normalize_head(parts, self.limits, self.encoded_slash)?;
         let late = self.not_found == NotFound::AfterAuth && self.in_pipeline;
-        let (route_match, limit) = match self.table.find(parts, self.only_lane.as_ref()) {
+        let (route_match, limit, time) = match self.table.find(parts, self.only_lane.as_ref()) {
             Found::Route(route) => {
                 let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
                 stamp(&mut parts.extensions, route);
-                (&route.route_match, limit)
+                (&route.route_match, limit, route.policy.deadline)
             }
             missing => {
                 let refused = not_found(missing);
@@ -157,11 +157,21 @@ impl<R> RouteResolveLayer<R> {
                 }
                 let unmatched = self.table.unmatched();
                 parts.extensions.insert(unmatched.clone());
-                (unmatched, self.max_body_bytes)
+                (unmatched, self.max_body_bytes, None)
             }
         };
+        let mut began = None;
         if let Some(record) = Record::of(&parts.extensions) {
-            record.update(|exchange| exchange.route = Some(route_match.clone()));
+            record.update(|exchange| {
+                exchange.route = Some(route_match.clone());
+                began = exchange.began;
+            });
+        }
+        // The clock is looked at where no observer has.
+        let deadline =
+            time.and_then(|time| Deadline::after(began.unwrap_or_else(Instant::now), time));
+        if let Some(deadline) = deadline {
+            parts.extensions.insert(deadline);
         }
         // A declared length is refused before a byte is read; the body's own count is kept all the same. The answer tells
         // that there is such a route, so it comes no earlier than a 404.
@@ -199,12 +209,6 @@ fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
     put(extensions, pass, nested);
     if !policy.extensions.is_empty() {
         extensions.extend(policy.extensions.clone());
-    }
-    if let Some(deadline) = policy
-        .deadline
-        .and_then(|limit| Deadline::after(Instant::now(), limit))
-    {
-        extensions.insert(deadline);
     }
 }
 

@@ -67,6 +67,7 @@ impl Activity {
 
     /// A request is handed to the service.
     pub(super) const fn started(&mut self, bodiless: bool) {
+        self.begun = true;
         self.bodiless = bodiless;
         self.phase = match self.phase {
             Phase::Busy { open } => Phase::Busy {

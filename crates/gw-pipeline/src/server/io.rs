@@ -114,8 +114,8 @@ impl Io {
         match way {
             Poll::Ready(Ok(0)) => {}
             Poll::Ready(Ok(_)) => {
-                self.blocked = false;
-                self.link().wrote();
+                let waited = std::mem::take(&mut self.blocked);
+                self.link().wrote(waited);
             }
             Poll::Ready(Err(_)) => self.link().peer_gone(),
             Poll::Pending => {

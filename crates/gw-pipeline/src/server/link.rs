@@ -1,7 +1,7 @@
 //! What the parts of one connection share: its task, its socket, its requests, and the server.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
@@ -20,13 +20,17 @@ use crate::waker::{remember, wake};
 #[derive(Debug)]
 pub(super) struct Link {
     inner: Mutex<Inner>,
-    /// Copies of two facts for those who need nothing else. Both only ever rise, and whoever misses one sees it on
-    /// the next look.
+    /// Copies of facts for those who need nothing else. All only ever rise, and whoever misses one sees it on the next
+    /// look.
     flags: AtomicU8,
+    /// Bytes came, and nobody has looked at the clock since: the next look does, unless they turn out to belong to a whole
+    /// request, as nearly all do.
+    received: AtomicBool,
 }
 
 const LEAVING: u8 = 1;
 const UPGRADABLE: u8 = 2;
+const MULTIPLEXED: u8 = 4;
 
 #[derive(Debug)]
 struct Inner {
@@ -111,6 +115,7 @@ impl Link {
                 next_stream: None,
             }),
             flags: AtomicU8::new(0),
+            received: AtomicBool::new(false),
         }
     }
 
@@ -143,7 +148,8 @@ impl Link {
     }
 
     pub(super) fn wake(&self) {
-        let task = self.lock().task.take();
+        // It stays: the task does not look again who is to be woken as long as it is the same one.
+        let task = self.lock().task.clone();
         wake(task);
     }
 
@@ -161,6 +167,9 @@ impl Link {
     pub(super) fn look(&self, cx: &Context<'_>) -> Look {
         let mut inner = self.lock();
         let replaced = remember(&mut inner.task, cx);
+        if self.take_received() {
+            inner.activity.received(Instant::now());
+        }
         let look = Look {
             order: inner.order,
             quiet: inner.activity.quiet_since().is_some(),
@@ -171,6 +180,11 @@ impl Link {
         look
     }
 
+    /// Whether a [look](Self::look) may tell more than the last one, by the same task, has told.
+    pub(super) fn has_news(&self) -> bool {
+        self.is_leaving() || self.received.load(Ordering::Relaxed)
+    }
+
     /// When the connection must end if nothing changes, and why.
     pub(super) fn due(&self, timers: &Timers) -> Option<(Instant, CloseReason)> {
         let inner = self.lock();
@@ -178,6 +192,7 @@ impl Link {
     }
 
     pub(super) fn multiplex(&self) {
+        self.flags.fetch_or(MULTIPLEXED, Ordering::Relaxed);
         self.lock().activity.multiplex();
     }
 
@@ -228,11 +243,17 @@ impl Link {
             // Before the request is handed out, so that the socket knows before anybody can hold it.
             self.flags.fetch_or(UPGRADABLE, Ordering::Release);
         }
-        self.lock().activity.started(bodiless);
+        let mut inner = self.lock();
+        // They were its head.
+        self.take_received();
+        inner.activity.started(bodiless);
     }
 
     pub(super) fn ended(&self) {
-        self.lock().activity.ended(Instant::now());
+        let mut inner = self.lock();
+        // They came before the end, so that they are not told apart from the request's.
+        self.take_received();
+        inner.activity.ended(Instant::now());
     }
 
     /// Leaves `turns` for the task that hyper spawns next.
@@ -246,9 +267,18 @@ impl Link {
 
     // From its socket.
 
+    /// Bytes came. To be called by the connection's task, which looks before it sleeps.
     pub(super) fn received(&self) {
-        let now = Instant::now();
-        self.lock().activity.received(now);
+        // Relaxed: the same task reads it. Others only see it late, which they may.
+        self.received.store(true, Ordering::Relaxed);
+    }
+
+    fn take_received(&self) -> bool {
+        let received = self.received.load(Ordering::Relaxed);
+        if received {
+            self.received.store(false, Ordering::Relaxed);
+        }
+        received
     }
 
     pub(super) fn peer_gone(&self) {
@@ -259,8 +289,12 @@ impl Link {
         self.lock().activity.write_blocked(Instant::now());
     }
 
-    pub(super) fn wrote(&self) {
-        self.lock().activity.wrote(Instant::now);
+    /// Bytes were written; `waited` tells whether they had been [blocked](Self::write_blocked).
+    pub(super) fn wrote(&self, waited: bool) {
+        // Nearly all are written at once, and then it only matters for HTTP/2.
+        if waited || self.flags.load(Ordering::Relaxed) & MULTIPLEXED != 0 {
+            self.lock().activity.wrote(Instant::now);
+        }
     }
 
     pub(super) fn may_be_tunnel(&self) -> bool {

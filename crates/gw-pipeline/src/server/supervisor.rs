@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ pub(super) struct Supervisor {
     link: Arc<Link>,
     timers: Timers,
     timer: Alarm,
+    /// Whom the link wakes, if it is sure to.
+    wakes: Option<Waker>,
     /// The timer has been set for leaving.
     leaving: bool,
     /// The stage has been asked to come to an end.
@@ -57,6 +59,7 @@ impl Supervisor {
             link,
             timers,
             timer,
+            wakes: None,
             leaving: false,
             drained: false,
         }
@@ -83,22 +86,8 @@ impl Supervisor {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
-        let look = self.link.look(cx);
-        match look.order {
-            Order::Serve => {}
-            Order::Cut => return Poll::Ready(Verdict::Close(CloseReason::Cut)),
-            Order::Evict if look.quiet => return Poll::Ready(Verdict::Close(CloseReason::Evicted)),
-            Order::Drain | Order::Evict => {
-                if !self.leaving {
-                    self.leaving = true;
-                    let latest = Instant::now() + self.at_least_once_in();
-                    self.timer.reset(latest);
-                }
-                if !self.drained && !look.awaits_head {
-                    self.drained = true;
-                    return Poll::Ready(Verdict::Drain);
-                }
-            }
+        if let Some(verdict) = self.order(cx) {
+            return Poll::Ready(verdict);
         }
         while self.timer.is_due(cx) {
             let now = Instant::now();
@@ -111,6 +100,36 @@ impl Supervisor {
             self.timer.reset(next);
         }
         Poll::Pending
+    }
+
+    /// What the server's order comes to now. The task of `cx` is woken by the next one.
+    fn order(&mut self, cx: &Context<'_>) -> Option<Verdict> {
+        let known = |waker: &Waker| waker.will_wake(cx.waker());
+        let known = self.wakes.as_ref().is_some_and(known);
+        if known && !self.link.has_news() {
+            return None;
+        }
+        let look = self.link.look(cx);
+        if !known {
+            self.wakes = Some(cx.waker().clone());
+        }
+        match look.order {
+            Order::Serve => {}
+            Order::Cut => return Some(Verdict::Close(CloseReason::Cut)),
+            Order::Evict if look.quiet => return Some(Verdict::Close(CloseReason::Evicted)),
+            Order::Drain | Order::Evict => {
+                if !self.leaving {
+                    self.leaving = true;
+                    let latest = Instant::now() + self.at_least_once_in();
+                    self.timer.reset(latest);
+                }
+                if !self.drained && !look.awaits_head {
+                    self.drained = true;
+                    return Some(Verdict::Drain);
+                }
+            }
+        }
+        None
     }
 
     fn at_least_once_in(&self) -> Duration {
@@ -197,16 +216,29 @@ mod tests {
             link.ended();
             seconds(14).await;
             link.received();
+            // As what comes does.
+            link.wake();
         })
         .await;
         assert_eq!(ended, (Some(CloseReason::HeaderTimeout), 31));
+
+        // What has come before the end of a request is not taken for the next head.
+        let ended = watch(Duration::ZERO, async |link| {
+            link.started(false, false);
+            seconds(7).await;
+            link.received();
+            link.ended();
+            link.wake();
+        })
+        .await;
+        assert_eq!(ended, (Some(CloseReason::KeepAliveTimeout), 67));
 
         let ended = watch(Duration::ZERO, async |link| {
             link.started(true, false);
             seconds(33).await;
             link.write_blocked();
             seconds(14).await;
-            link.wrote();
+            link.wrote(true);
             link.write_blocked();
         })
         .await;

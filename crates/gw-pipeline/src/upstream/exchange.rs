@@ -48,7 +48,11 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     let asked_to_tell = Awaited::take(&mut extensions);
     let awaited = pool.watcher.awaited(asked_to_tell, now);
     let aimed = aim(request, client, awaited, &pool, limits, now);
-    let slot = aimed.as_ref().ok().and_then(|_| pool.try_slot());
+    let turn = match aimed {
+        Ok(_) => pool.try_slot(),
+        Err(_) => Err(pool),
+    };
+    let pool = turn.as_ref().map_or_else(|pool| pool, |slot| &slot.pool);
     let record = Record::of(&extensions).cloned();
     let mut attempts = 0;
     if let Some(record) = &record {
@@ -56,15 +60,15 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
         record.update(|exchange| {
             exchange.upstream = Some(pool.name.clone());
             attempts = exchange.attempts;
-            exchange.attempts += u32::from(slot.is_some());
+            exchange.attempts += u32::from(turn.is_ok());
         });
     }
-    let counted = Counted::new(&pool, attempts);
+    let counted = Counted::new(pool, attempts);
     match aimed {
         Ok(aimed) => {
             let awaited = aimed.awaited.as_ref();
             let report = pool.watcher.watch(aimed.endpoint, awaited, now);
-            let running = Reported::new(run(pool, aimed, record, slot), report);
+            let running = Reported::new(run(turn, aimed, record), report);
             TransportFuture::new(counted.watch(running), extensions)
         }
         Err(error) => TransportFuture::new(counted.watch(ready(Err(error))), extensions),
@@ -101,7 +105,7 @@ impl Aimed {
 /// until the attempt's time is over. Over HTTP/2 they cannot be seen from here, and that time is the only bound.
 const MAX_BEFORE_THE_ANSWER: u64 = 2 * MAX_HEAD as u64;
 
-/// Has the exchange. The first `slot` that is free is taken by the caller, if there is one.
+/// Has the exchange. The caller has taken a slot, if there was one; else it must be waited for at the pool.
 ///
 /// The future is allocated for each request, so it must not be large: what is large and must be moved is boxed, and so
 /// is all that only those need who have to wait for a place or a connection.
@@ -110,16 +114,15 @@ const MAX_BEFORE_THE_ANSWER: u64 = 2 * MAX_HEAD as u64;
 ///
 /// Dropping the future cancels the upstream's work at once, and gives the slot back.
 async fn run(
-    pool: Arc<Pool>,
+    turn: Result<Slot, Arc<Pool>>,
     mut aimed: Box<Aimed>,
     record: Option<Record>,
-    slot: Option<Slot>,
 ) -> Result<Response<UpstreamBody>, Error> {
     // Read anew only after a wait: a look at the clock costs as much as some hundred instructions.
     let mut now = aimed.began;
-    let slot = match slot {
-        Some(slot) => slot,
-        None => {
+    let slot = match turn {
+        Ok(slot) => slot,
+        Err(pool) => {
             let slot = Box::pin(pool.slot(&aimed.limits)).await?;
             now = Instant::now();
             if let Some(record) = &record {
@@ -131,10 +134,10 @@ async fn run(
     aimed.awaits_upstream(now);
     let mut watch = Stopwatch::new(record);
     loop {
-        let checkout = match pool.try_checkout(aimed.endpoint, now)? {
+        let checkout = match slot.pool.try_checkout(aimed.endpoint, now)? {
             Some(checkout) => checkout,
             None => {
-                let checkout = pool.checkout(aimed.endpoint, &aimed.limits);
+                let checkout = slot.pool.checkout(aimed.endpoint, &aimed.limits);
                 let checkout = Box::pin(checkout).await?;
                 now = Instant::now();
                 checkout

@@ -372,8 +372,12 @@ impl<S> Shared<S> {
         }
         hop.add_to(&mut parts.headers, last);
         if let Some(id) = parts.extensions.get::<RequestId>() {
-            let id = id.header_value().clone();
-            parts.headers.insert(&self.request_id, id);
+            let id = id.header_value();
+            let mut sent = parts.headers.get_all(&self.request_id).iter();
+            // It is there already if the stage that made it uses the same field.
+            if sent.next() != Some(id) || sent.next().is_some() {
+                parts.headers.insert(&self.request_id, id.clone());
+            }
         }
         Ok(())
     }

@@ -79,11 +79,14 @@ impl Slots {
 }
 
 impl Pool {
-    /// A slot, if one is free and nobody waits for it.
-    pub(super) fn try_slot(self: &Arc<Self>) -> Option<Slot> {
-        self.slots.free.try_acquire().ok()?.forget();
-        let pool = Arc::clone(self);
-        Some(Slot { pool })
+    /// A slot, if one is free and nobody waits for it. The pool is in it, or comes back: each reference is counted by all
+    /// threads.
+    pub(super) fn try_slot(self: Arc<Self>) -> Result<Slot, Arc<Self>> {
+        let Ok(permit) = self.slots.free.try_acquire() else {
+            return Err(self);
+        };
+        permit.forget();
+        Ok(Slot { pool: self })
     }
 
     /// Waits for a slot, until the time of the queue or that of the attempt is over.
@@ -134,9 +137,9 @@ mod tests {
     }
 
     async fn acquire(pool: &Arc<Pool>, limits: Limits) -> Result<Slot, Error> {
-        match pool.try_slot() {
-            Some(slot) => Ok(slot),
-            None => pool.slot(&limits).await,
+        match Arc::clone(pool).try_slot() {
+            Ok(slot) => Ok(slot),
+            Err(pool) => pool.slot(&limits).await,
         }
     }
 

@@ -62,10 +62,13 @@ impl Endpoint {
         if cookies > 1 {
             join_cookies(&mut parts.headers);
         }
-        parts.uri = match parts.uri.path_and_query() {
-            Some(path) => Uri::from(path.clone()),
-            None => Uri::default(),
-        };
+        // As behind the route stage: a path and a query are left as they are.
+        if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
+            parts.uri = match parts.uri.path_and_query() {
+                Some(path) => Uri::from(path.clone()),
+                None => Uri::default(),
+            };
+        }
         parts.version = Version::HTTP_11;
         Ok(())
     }

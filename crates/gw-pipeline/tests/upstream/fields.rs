@@ -323,19 +323,24 @@ async fn what_cannot_be_forwarded_is_refused_here() {
 
 #[tokio::test]
 async fn the_request_id_goes_on_in_a_field_of_choice() {
-    let mut request = get("/");
-    add(&mut request, &[("x-correlation-id", "theirs")]);
-    let id = RequestId::new(HeaderValue::from_static("ours")).unwrap();
-    request.extensions_mut().insert(id);
-    let named = |it: Forward| it.request_id_header(HeaderName::from_static("x-correlation-id"));
-    let received = received(named, request).await;
-    assert_eq!(
-        received
-            .headers
-            .values("x-correlation-id")
-            .collect::<Vec<_>>(),
-        ["ours"]
-    );
+    for sent in [
+        &[][..],
+        &["theirs"],
+        &["ours"],
+        &["ours", "theirs"],
+        &["ours", "ours"],
+    ] {
+        let mut request = get("/");
+        for value in sent {
+            add(&mut request, &[("x-correlation-id", value)]);
+        }
+        let id = RequestId::new(HeaderValue::from_static("ours")).unwrap();
+        request.extensions_mut().insert(id);
+        let named = |it: Forward| it.request_id_header(HeaderName::from_static("x-correlation-id"));
+        let received = received(named, request).await;
+        let ids: Vec<_> = received.headers.values("x-correlation-id").collect();
+        assert_eq!(ids, ["ours"], "{sent:?}");
+    }
 }
 
 #[tokio::test]

@@ -80,13 +80,12 @@ impl RouteTable {
             only,
             methods: Vec::new(),
         };
-        let path = parts.uri.path();
         // The target of `OPTIONS *` is the server, not a path of one segment.
-        if !path.starts_with('/') {
+        let Some(path) = parts.uri.path().strip_prefix('/') else {
             return Found::Nothing;
-        }
-        let segments = path.strip_prefix('/').unwrap_or(path).split('/');
-        let whole = search.whole(&self.0.root, segments.clone());
+        };
+        let segments = Segments(Some(path));
+        let whole = search.whole(&self.0.root, segments);
         match whole.or_else(|| search.prefix(&self.0.root, segments)) {
             Some(route) if route.is_in(only) => Found::Route(route),
             Some(_) => Found::Nothing,
@@ -102,6 +101,23 @@ impl RouteEntry {
     }
 }
 
+/// What is left of a path, segment by segment. By hand: segments are short, and to set a search for the slash up takes longer
+/// than to find it.
+#[derive(Debug, Clone, Copy)]
+struct Segments<'p>(Option<&'p str>);
+
+impl<'p> Segments<'p> {
+    fn next(&mut self) -> Option<&'p str> {
+        let rest = self.0.take()?;
+        let slash = rest.bytes().position(|byte| byte == b'/');
+        let Some((segment, rest)) = slash.and_then(|slash| rest.split_at_checked(slash)) else {
+            return Some(rest);
+        };
+        self.0 = rest.strip_prefix('/');
+        Some(segment)
+    }
+}
+
 struct Search<'a, 'p> {
     table: &'a Table,
     parts: &'p Parts,
@@ -112,34 +128,26 @@ struct Search<'a, 'p> {
 
 impl<'a> Search<'a, '_> {
     /// The first route that matches the path as a whole.
-    fn whole(
-        &mut self,
-        node: &'a Node,
-        mut segments: std::str::Split<'_, char>,
-    ) -> Option<&'a RouteEntry> {
+    fn whole(&mut self, node: &'a Node, mut segments: Segments<'_>) -> Option<&'a RouteEntry> {
         let Some(segment) = segments.next() else {
             return self.first(&node.exact);
         };
         let literal = node.literals.get(segment);
-        let found = literal.and_then(|next| self.whole(next, segments.clone()));
+        let found = literal.and_then(|next| self.whole(next, segments));
         let any = || node.any.as_deref().filter(|_| !segment.is_empty());
         found.or_else(|| any().and_then(|next| self.whole(next, segments)))
     }
 
     /// The route with the longest prefix that matches.
-    fn prefix(
-        &mut self,
-        node: &'a Node,
-        mut segments: std::str::Split<'_, char>,
-    ) -> Option<&'a RouteEntry> {
+    fn prefix(&mut self, node: &'a Node, mut segments: Segments<'_>) -> Option<&'a RouteEntry> {
         let Some(segment) = segments.next() else {
             return self.first(&node.prefix);
         };
         let literal = node.literals.get(segment);
-        let found = literal.and_then(|next| self.prefix(next, segments.clone()));
+        let found = literal.and_then(|next| self.prefix(next, segments));
         let any = || node.any.as_deref().filter(|_| !segment.is_empty());
         found
-            .or_else(|| any().and_then(|next| self.prefix(next, segments.clone())))
+            .or_else(|| any().and_then(|next| self.prefix(next, segments)))
             .or_else(|| {
                 // Asked first: a route that does not match must not name its methods either.
                 let goes_on = !segment.is_empty() || segments.next().is_some();
