@@ -55,7 +55,8 @@ async fn deliver(raised_at: usize) -> (usize, Vec<usize>) {
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_the_sink_raises_is_found() {
     let (most, refused) = deliver(100).await;
-    assert_eq!(most, MOST);
+    // What was taken, and one event more would have been too much.
+    assert!((MOST - 2_000..=MOST).contains(&most), "{most}");
     assert!(refused.len() <= 4, "{refused:?}");
 }
 
@@ -65,7 +66,7 @@ async fn a_limit_that_stays_costs_few_requests() {
     // Measured generously, so a little above the true limit.
     assert!((SMALL * 3 / 4..SMALL * 5 / 4).contains(&most), "{most}");
     // Three to find it, and then each after twice as many requests as the one before.
-    assert!((4..=9).contains(&refused.len()), "{refused:?}");
+    assert!((6..=9).contains(&refused.len()), "{refused:?}");
     let gaps: Vec<_> = refused.windows(2).map(|two| two[1] - two[0]).collect();
     assert!(
         gaps[3..].windows(2).all(|two| two[1] * 2 > two[0] * 3),

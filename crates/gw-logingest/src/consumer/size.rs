@@ -21,8 +21,8 @@ pub(super) struct Size {
 pub(super) struct Sent {
     limit: usize,
     bytes: usize,
-    /// What the limit becomes if this is taken; none if that would say nothing new.
-    probes: Option<usize>,
+    /// It is larger than the limit, to see whether it is taken.
+    probes: bool,
 }
 
 impl Size {
@@ -52,10 +52,9 @@ impl Size {
 
     /// A request of so many bytes is sent, cut by what was the [`next`](Self::next) size.
     pub(super) fn sent(&mut self, bytes: usize) -> Sent {
-        let next = self.next();
         // A single event may be larger than all that is allowed.
-        let probes = (self.limit < bytes && bytes <= next).then_some(next);
-        if probes.is_some() {
+        let probes = self.limit < bytes && bytes <= self.next();
+        if probes {
             self.full = 0;
         }
         Sent {
@@ -71,8 +70,9 @@ impl Size {
         if sent.limit != self.limit {
             return;
         }
-        if let Some(larger) = sent.probes {
-            self.limit = larger;
+        if sent.probes {
+            // It may have been smaller than it was allowed to be.
+            self.limit = sent.bytes;
             self.patience = *PATIENCE.start();
         } else if full {
             self.full = self.full.saturating_add(1);
@@ -81,7 +81,7 @@ impl Size {
 
     /// It was too large. Returns whether the limit is lower now.
     pub(super) fn too_large(&mut self, sent: Sent) -> bool {
-        if sent.probes.is_some() {
+        if sent.probes {
             self.patience = self.patience.saturating_mul(2).min(*PATIENCE.end());
             return false;
         }
@@ -127,7 +127,7 @@ mod tests {
             let sent = Sent {
                 limit: size.limit(),
                 bytes,
-                probes: None,
+                probes: false,
             };
             assert_eq!(size.too_large(sent), bytes != 800_000);
             assert_eq!(size.limit(), limit);
@@ -170,6 +170,15 @@ mod tests {
         assert_eq!(size.limit(), 500_000);
         size.taken(larger, true);
         assert_eq!(size.limit(), 625_000);
+    }
+
+    #[test]
+    fn what_was_taken_is_the_limit_and_not_what_might_have_been() {
+        let mut size = Size::new(1_000_000);
+        run(&mut size, 500_000, 1 + FIRST);
+        let larger = size.sent(505_000);
+        size.taken(larger, false);
+        assert_eq!(size.limit(), 505_000);
     }
 
     #[test]

@@ -237,8 +237,8 @@ impl<F: Fs> Engine<F> {
         Look::Taken(taken.into_iter().map(claim).collect())
     }
 
-    /// Reads what was taken. Batches that cannot be read are forgotten, those that the device cannot give until the
-    /// next start. If the device gives nothing at all, that says nothing about the batches: unless it was `given_up`, all
+    /// Reads what was taken. Batches that cannot be read are forgotten, and until the next start those that the device cannot
+    /// give or whose reading panicked. If the device gives nothing at all, that says nothing about the batches: unless it was `given_up`, all
     /// are given back, and there is no answer. Otherwise a short outage would cost the whole queue.
     ///
     /// If the future is dropped, the claims go with it and give everything back.

@@ -58,6 +58,8 @@ pub(super) enum Gone {
 pub(super) enum Unreadable {
     /// The device gave an error; it may not give it again, so the next start tries.
     Device,
+    /// Reading it panicked. That says nothing of the device, nor that the record is damaged: the next start tries.
+    Panicked,
     /// What is there is not what was written.
     Damaged,
 }
@@ -228,8 +230,12 @@ impl<F: Fs> Log<F> {
             if let Gone::Unreadable(why) = how {
                 segment.unreadable(*why);
             }
-            // What the device did not give counts as wanted, so that the segment stays.
-            if *how != Gone::Unreadable(Unreadable::Device) {
+            // What the next start tries counts as wanted, so that the segment stays.
+            let stays = matches!(
+                how,
+                Gone::Unreadable(Unreadable::Device | Unreadable::Panicked)
+            );
+            if !stays {
                 segment.live = segment.live.saturating_sub(place.room());
             }
         }

@@ -47,13 +47,12 @@ pub(super) fn answer<F: Fs>(request: Request<F>, metrics: &QueueMetrics) {
     }
 }
 
-/// A panic is over with the record: between two of them the reader has nothing that could be left half changed. Such a record
-/// counts as one that the device does not give. It is not damaged as far as anybody knows, so the next start tries again, which
-/// may be of a version that can read it.
+/// A panic is over with the record: between two of them the reader has nothing that could be left half changed. The next start
+/// tries again, which may be of a version that can read it.
 fn read_in_any_case<F: Fs>(job: &Job<F>, metrics: &QueueMetrics) -> Result<Batch, Unreadable> {
     catch_unwind(AssertUnwindSafe(|| read(job))).unwrap_or_else(|_| {
         metrics.reader_panicked();
-        Err(Unreadable::Device)
+        Err(Unreadable::Panicked)
     })
 }
 

@@ -107,7 +107,7 @@ impl<F: Fs> Segment<F> {
     pub(super) const fn unreadable(&mut self, why: Unreadable) {
         match why {
             Unreadable::Damaged => self.broken = true,
-            Unreadable::Device => self.stuck = true,
+            Unreadable::Device | Unreadable::Panicked => self.stuck = true,
         }
     }
 }

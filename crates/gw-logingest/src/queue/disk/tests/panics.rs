@@ -14,7 +14,7 @@ use crate::fs::sim::{Loss, Op, SimFs};
 use crate::queue::disk::engine::{Engine, FAILING};
 #[cfg(feature = "metrics")]
 use crate::queue::disk::{engine::Parts, reader};
-use crate::queue::{Durability, Leased, QueueState};
+use crate::queue::{Durability, Leased, QueueState, Want};
 
 /// Real threads: only what hangs for good takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,13 +80,16 @@ async fn a_panic_of_the_reader_keeps_one_record_back_and_no_other() {
         assert_eq!(stored, Ok(Durability::Host));
     }
     fs.panic(Op::Read);
-    let leased = in_time("lease", engine.lease(ALL)).await;
-    let delivered: Vec<_> = leased
-        .iter()
-        .map(|leased| leased.batch().id().as_u128())
-        .collect();
-    assert_eq!(delivered.len(), 2);
-    leased.into_iter().for_each(Leased::acknowledge);
+    // Asked for alone, it does not look like a device that gives nothing, which would be waited for.
+    let one = Want { events: 1, ..ALL };
+    let mut delivered = Vec::new();
+    for _ in 0..2 {
+        for leased in in_time("lease", engine.lease(one)).await {
+            delivered.push(leased.batch().id().as_u128());
+            leased.acknowledge();
+        }
+    }
+    assert_eq!(delivered, [1, 2]);
     // It goes on.
     let stored = in_time("append", engine.append(batch(3, 100))).await;
     assert_eq!(stored, Ok(Durability::Host));
