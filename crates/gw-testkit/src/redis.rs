@@ -110,9 +110,9 @@ impl Drop for Server {
 
 /// A port on 127.0.0.1 on which nobody listens at this moment, and another one with each call.
 ///
-/// It lies below the ports that the kernel gives to clients and to whoever listens on port 0. One of those could be taken by
-/// another test before the server listens, or while it is stopped; and a client that asks for a stopped server may be
-/// connected to itself.
+/// Where there is room it lies below the ports that the kernel gives to clients and to whoever listens on port 0. One of those
+/// could be taken by another test before the server listens, or while it is stopped; and a client that asks for a stopped server
+/// may be connected to itself.
 ///
 /// # Panics
 ///
@@ -124,8 +124,13 @@ pub fn free_port() -> u16 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let below = range.split_ascii_whitespace().next();
     // What Linux begins with unless it is told otherwise.
-    let below = below.map_or(32_768, |first| first.parse().expect("a port"));
-    let candidates = below - TO_THE_BUS - FIRST;
+    let below: u32 = below.map_or(32_768, |first| first.parse().expect("a port"));
+    let candidates = below.saturating_sub(TO_THE_BUS + FIRST);
+    if candidates == 0 {
+        // The kernel hands out nearly all there are, so it is the one to ask.
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        return listener.local_addr().expect("its address").port();
+    }
     // Odd, and no round number: process ids that follow each other spread over the range.
     let begin = std::process::id().wrapping_mul(7_919);
     let candidate = || {

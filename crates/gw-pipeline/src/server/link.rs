@@ -267,7 +267,8 @@ impl Link {
 
     // From its socket.
 
-    /// Bytes came. To be called by the connection's task, which looks before it sleeps.
+    /// Bytes came. To be called by the connection's task, which looks before it sleeps. After an upgrade another one calls it,
+    /// and with HTTP/2 several look: a mark may be lost then, and nobody waits for bytes any more.
     pub(super) fn received(&self) {
         // Relaxed: the same task reads it. Others only see it late, which they may.
         self.received.store(true, Ordering::Relaxed);

@@ -43,8 +43,7 @@ impl Lease {
         match self.upload.ended() {
             Some(Ended::Sent) => self.release(heard),
             None if self.reusable => {
-                let grace = later(Instant::now(), UPLOAD_GRACE);
-                let end = deadline.map_or(grace, |deadline| deadline.min(grace));
+                let end = end_of_upload(Instant::now(), deadline);
                 // Without a runtime there is no connection to keep.
                 if let Ok(runtime) = Handle::try_current() {
                     runtime.spawn(self.linger(end));
@@ -76,6 +75,12 @@ impl Lease {
         }
         drop(slot);
     }
+}
+
+/// Until when an upload may go on after its answer, which ended `now`.
+fn end_of_upload(now: Instant, deadline: Option<Instant>) -> Instant {
+    let grace = later(now, UPLOAD_GRACE);
+    deadline.map_or(grace, |deadline| deadline.min(grace))
 }
 
 /// Measures how long the upstream was waited for, and writes it into the request's record when it is dropped.
@@ -160,6 +165,15 @@ impl Drop for Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_goes_on_for_the_grace_and_not_past_the_deadline() {
+        let now = Instant::now();
+        let (soon, late) = (now + UPLOAD_GRACE / 2, now + UPLOAD_GRACE * 2);
+        assert_eq!(end_of_upload(now, Some(soon)), soon);
+        assert_eq!(end_of_upload(now, Some(late)), now + UPLOAD_GRACE);
+        assert_eq!(end_of_upload(now, None), now + UPLOAD_GRACE);
+    }
 
     /// A lane with threads of its own drops the exchange later than the client's leaving is observed.
     #[tokio::test(start_paused = true)]

@@ -230,7 +230,9 @@ async fn a_connection_that_is_silent_through_an_attempt_is_not_used_again() {
 #[tokio::test]
 async fn a_client_that_is_in_a_hurry_or_slow_does_not_use_up_connections() {
     let server = alive().await;
-    let gateway = http2(server.addr).build().unwrap();
+    // An hour that passes at once would be full of pings.
+    let gateway = http2(server.addr).ping_interval(10 * HOUR);
+    let gateway = gateway.build().unwrap();
     let forward = forward(&gateway);
     assert_eq!(fetch(&forward, get("/")).await.0, 200);
     let refusal = async |mut request: http::Request<Body>, timeouts| {

@@ -190,8 +190,10 @@ fn keep(addr: SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     // Closed connections of the same port may linger.
     socket.set_reuseaddr(true).expect("a socket option");
-    socket.bind(addr).expect("the port that was free just now");
-    std::mem::forget(socket);
+    // Another process may have been quicker.
+    if socket.bind(addr).is_ok() {
+        std::mem::forget(socket);
+    }
 }
 
 /// Accepts until it is aborted, which drops the set and with it all connections.
