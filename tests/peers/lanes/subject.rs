@@ -86,10 +86,6 @@ impl Subject {
             (Self::Gateway | Self::GatewayOneListener, Way::BlockingHandlers) => false,
             // It is there for what comes before a request is in its lane.
             (Self::GatewayOneListener, way) => matches!(way, Way::Flood | Way::IdleConnections),
-            // They do not count connections, so that there is nothing to compare.
-            (Self::App(Protection::Tower | Protection::TowerResilience), Way::IdleConnections) => {
-                false
-            }
             _ => true,
         }
     }
