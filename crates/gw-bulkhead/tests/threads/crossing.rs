@@ -76,37 +76,16 @@ async fn frames_cross_one_by_one_and_trailers_end_them() {
     inner.next_call().await.respond(response(Body::new(script)));
     let mut received = pin!(future.await.unwrap().unwrap().into_body());
     assert_eq!(received.size_hint().exact(), Some(5));
-    assert_eq!(
-        received
-            .frame()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_data()
-            .unwrap(),
-        "abc"
-    );
+    let frame = received.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "abc");
     assert_eq!(received.size_hint().exact(), Some(2));
     body.held().await;
     body.resume();
-    assert_eq!(
-        received
-            .frame()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_data()
-            .unwrap(),
-        "de"
-    );
+    let frame = received.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "de");
     assert_eq!(in_flight(&handle), 1);
-    let trailers = received
-        .frame()
-        .await
-        .unwrap()
-        .unwrap()
-        .into_trailers()
-        .unwrap();
+    let frame = received.frame().await.unwrap().unwrap();
+    let trailers = frame.into_trailers().unwrap();
     assert_eq!(trailers["grpc-status"], "0");
     assert!(received.is_end_stream());
     assert_eq!(in_flight(&handle), 0);
