@@ -184,17 +184,18 @@ impl http_body::Body for UpstreamBody {
                 streaming.watch.stop();
                 frame.map(|frame| frame.map_err(|e| Error::because(ErrorKind::Answer, e)))
             }
-            Poll::Pending => match streaming.lease.upload.poll_fault(cx) {
-                // The upstream gets no more of the request, and may wait for it for as long as it likes.
-                Some(fault) => Some(Err(streaming.cut_by_the_client(fault))),
-                None => {
-                    let since = streaming.watch.start();
-                    let progress = streaming.lease.upload.progress(since);
-                    let (due, kind) = streaming.limits.body_due(since, progress);
-                    ready!(streaming.lease.connection.timer().poll_at(due, cx));
-                    Some(Err(streaming.cut(kind)))
+            Poll::Pending => {
+                let since = streaming.watch.start();
+                match streaming.lease.upload.poll_progress(cx, since) {
+                    // The upstream gets no more of the request, and may wait for it for as long as it likes.
+                    Err(fault) => Some(Err(streaming.cut_by_the_client(fault))),
+                    Ok(progress) => {
+                        let (due, kind) = streaming.limits.body_due(since, progress);
+                        ready!(streaming.lease.connection.timer().poll_at(due, cx));
+                        Some(Err(streaming.cut(kind)))
+                    }
                 }
-            },
+            }
         };
         let ends = match &frame {
             Some(Ok(frame)) => frame.is_trailers() || streaming.incoming.is_end_stream(),

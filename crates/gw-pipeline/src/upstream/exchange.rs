@@ -276,10 +276,11 @@ async fn head(
                 },
             });
         }
-        if let Some(fault) = upload.poll_fault(cx) {
-            return Poll::Ready(Outcome::Failed(fault));
-        }
-        let (mut due, _) = limits.head_due(upload.progress(start), start);
+        let progress = match upload.poll_progress(cx, start) {
+            Ok(progress) => progress,
+            Err(fault) => return Poll::Ready(Outcome::Failed(fault)),
+        };
+        let (mut due, _) = limits.head_due(progress, start);
         // What is due is asked anew when it is over: a piece may have been handed over since.
         while timer.poll_at(due, cx).is_ready() {
             let now = Instant::now();

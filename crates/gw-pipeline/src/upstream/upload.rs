@@ -70,17 +70,25 @@ impl Upload {
         }
     }
 
-    /// Why the body failed, once. While it has not, wakes the task when it does, and when all of it is sent.
-    pub(super) fn poll_fault(&self, cx: &Context<'_>) -> Option<Error> {
-        let (fault, replaced) = {
-            let mut state = self.0.as_deref()?.lock();
+    /// How far the body has come, as [`Upload::progress`] says; or why it failed, once. While it has not, wakes the task when
+    /// it does, and when all of it is sent.
+    pub(super) fn poll_progress(
+        &self,
+        cx: &Context<'_>,
+        start: Instant,
+    ) -> Result<Progress, Error> {
+        let Some(shared) = &self.0 else {
+            return Ok(Progress::Sent(start));
+        };
+        let (progress, replaced) = {
+            let mut state = shared.lock();
             match state.fault.take() {
-                Some(fault) => (Some(fault), None),
-                None => (None, remember(&mut state.exchange, cx)),
+                Some(fault) => (Err(fault), None),
+                None => (Ok(state.progress), remember(&mut state.exchange, cx)),
             }
         };
         drop(replaced);
-        fault
+        progress
     }
 
     /// What was noted of the client's fault in a body that has failed.

@@ -66,10 +66,12 @@ async fn the_upstream_is_not_answerable_for_the_time_before_it_has_the_request()
 async fn a_failed_body_tells_the_exchange_and_holds_the_connection() {
     let (body, _handle) = ScriptedBody::script().error("the client left").build();
     let (mut body, upload) = wrap(body, Instant::now());
-    assert!(upload.poll_fault(&no_waker()).is_none());
+    let start = Instant::now();
+    let progress = upload.poll_progress(&no_waker(), start);
+    assert_eq!(progress.unwrap(), Progress::Unread(start));
     assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
     assert_eq!(upload.ended(), Some(Ended::Failed));
-    let fault = upload.poll_fault(&no_waker()).unwrap();
+    let fault = upload.poll_progress(&no_waker(), start).unwrap_err();
     assert_eq!(fault.kind(), ErrorKind::RequestBody);
     assert_eq!(fault.source().unwrap().to_string(), "the client left");
     drop(upload);
@@ -99,7 +101,8 @@ async fn who_learns_of_a_failed_body_knows_that_it_was_waited_for() {
         client: AtomicBool::new(false),
     });
     let waker = Waker::from(Arc::clone(&told));
-    assert!(upload.poll_fault(&Context::from_waker(&waker)).is_none());
+    let progress = upload.poll_progress(&Context::from_waker(&waker), Instant::now());
+    assert!(progress.is_ok());
     assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
     assert!(told.client.load(Ordering::SeqCst));
 }
@@ -125,7 +128,8 @@ fn an_ended_body_is_sent_at_once() {
     let (body, upload) = RequestBody::new(Body::empty(), start, None, None, None);
     assert!(body.is_end_stream());
     assert_eq!(upload.progress(start), Progress::Sent(start));
-    assert!(upload.poll_fault(&no_waker()).is_none());
+    let progress = upload.poll_progress(&no_waker(), start);
+    assert_eq!(progress.unwrap(), Progress::Sent(start));
 }
 
 /// A waker that looks, when it goes, whether the state is locked.
@@ -158,7 +162,8 @@ async fn no_waker_is_dropped_under_the_lock() {
         }))
     };
     let (first, second) = (waker(), waker());
-    assert!(upload.poll_fault(&Context::from_waker(&first)).is_none());
+    let progress = upload.poll_progress(&Context::from_waker(&first), Instant::now());
+    assert!(progress.is_ok());
     drop(first);
     assert!(upload.poll_ended(&no_waker()).is_pending());
     let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(&second));
