@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedLimiter};
 use gw_ratelimit::{Limiter, Quota};
-use gw_testkit::within;
 
-use crate::server::{SECRET, Server, UNANSWERED, unanswered};
+use crate::server::{SECRET, Server, UNANSWERED, unanswered, until};
 
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -29,15 +28,13 @@ async fn allowed(limiter: &SharedLimiter, requests: usize) -> usize {
 }
 
 /// Asks until Redis decides again.
-async fn recovered(limiter: &SharedLimiter) {
+pub(crate) async fn recovered(limiter: &SharedLimiter) {
     let policy = limiter.policy("p").unwrap();
-    let asking = async {
-        while !limiter.store().is_asked {
-            limiter.check(policy, "somebody else", 0).await;
-            tokio::task::yield_now().await;
-        }
+    let asked = async || {
+        limiter.check(policy, "somebody else", 0).await;
+        limiter.store().is_asked
     };
-    within("Redis to decide again", asking).await;
+    until("Redis to decide again", asked).await;
 }
 
 /// A frozen server: how many of ten requests pass out of a burst of five, and three of them were charged before.
@@ -200,15 +197,11 @@ async fn a_probe_that_is_dropped_is_followed_by_another() {
     server.freeze();
     unanswered(allowed(&limiter, 1)).await;
     assert!(!limiter.store().is_asked);
-    let dropped = async {
-        loop {
-            let mut check = pin!(limiter.check(policy, "k", 1));
-            if poll_fn(|cx| Poll::Ready(check.as_mut().poll(cx).is_pending())).await {
-                break;
-            }
-        }
+    let dropped = async || {
+        let mut check = pin!(limiter.check(policy, "k", 1));
+        poll_fn(|cx| Poll::Ready(check.as_mut().poll(cx).is_pending())).await
     };
-    within("a probe", dropped).await;
+    until("a probe", dropped).await;
     server.thaw();
     recovered(&limiter).await;
 }
@@ -218,12 +211,7 @@ async fn a_server_that_takes_no_writes_is_a_server_that_does_not_answer() {
     let server = Server::start();
     let limiter = build(&server.store("test").probe_after(NEVER), 5);
     assert_eq!(allowed(&limiter, 1).await, 1);
-    let mut connection = server.connect().await;
-    let _: () = redis::cmd("CONFIG")
-        .arg(&["SET", "maxmemory", "1"])
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    server.set("maxmemory", "1").await;
     assert_eq!(allowed(&limiter, 10).await, 4);
     let store = limiter.store();
     assert_eq!((store.failed, store.by_rule), (3, 10));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gw_ratelimit::{Limiter, Quota};
 
 use crate::decisions::{check, limiter, remaining};
-use crate::server::Server;
+use crate::server::{Server, until};
 
 #[tokio::test]
 async fn a_key_lives_as_long_as_its_debt() {
@@ -28,12 +28,8 @@ async fn a_key_lives_as_long_as_its_debt() {
     let short = short.build_shared(&server.store("short")).unwrap();
     let policy = short.policy("p").unwrap();
     assert!(short.check(policy, "k", 10).await.is_allowed());
-    let gone = async {
-        while server.keys().await.len() > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    gw_testkit::within("the key to be gone", gone).await;
+    let gone = async || server.keys().await.len() <= 1;
+    until("the key to be gone", gone).await;
     assert_eq!(
         short.peek(policy, None, "k").await.unwrap().remaining(),
         1_000

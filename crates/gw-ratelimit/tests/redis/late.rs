@@ -10,13 +10,13 @@ use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedLimiter, SharedRa
 use gw_ratelimit::{
     Adjust, ChargeBodyLayer, Charged, Limiter, Mode, Policy, Quota, RateLimitLayer,
 };
-use gw_testkit::within;
 use http::{HeaderName, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceExt as _};
 
-use crate::server::{Server, UNANSWERED, stand_still, unanswered};
+use crate::failures::recovered;
+use crate::server::{Server, UNANSWERED, stand_still, unanswered, until};
 
 type Inner = BoxCloneService<Request<()>, Response<Full<Bytes>>, Infallible>;
 type Limits = SharedRateLimitLayer<(Header, ())>;
@@ -67,12 +67,8 @@ async fn left(limiter: &SharedLimiter, who: &'static str) -> u32 {
 
 /// Waits until Redis was told of all.
 async fn told(limiter: &SharedLimiter) {
-    let telling = async {
-        while limiter.store().late_waiting > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("Redis to be told", telling).await;
+    let told = async || limiter.store().late_waiting == 0;
+    until("Redis to be told", told).await;
 }
 
 /// Random charges and refunds of some requests of one client, one after the other, here and in memory.
@@ -351,13 +347,7 @@ async fn a_request_that_was_admitted_without_redis_is_charged_when_it_is_back() 
     let charged = admitted(&limits, "ann").await;
     server.start_again();
     let limiter = limits.limiter();
-    let ask = async {
-        let policy = limiter.policy("p").unwrap();
-        while !limiter.store().is_asked {
-            limiter.check(policy, "somebody else", 0).await;
-        }
-    };
-    within("Redis to decide again", ask).await;
+    recovered(limiter).await;
     assert_eq!(charged.charge("p", 3), Some(3));
     // It was not charged there for being admitted.
     assert_eq!(charged.refund("p", 9), Some(3));

@@ -10,7 +10,7 @@ use gw_testkit::within;
 use proptest::prelude::*;
 use tokio::task::JoinSet;
 
-use crate::server::{Server, UNANSWERED, stand_still};
+use crate::server::{Server, UNANSWERED, stand_still, until};
 
 /// More than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -36,12 +36,7 @@ async fn allowed(limiter: &SharedLimiter, key: &str, requests: u32) -> u32 {
 
 /// Waits until cells are held.
 async fn leased(limiter: &SharedLimiter) {
-    let fetched = async {
-        while limiter.store().leases == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("a lease", fetched).await;
+    until("a lease", async || limiter.store().leases > 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

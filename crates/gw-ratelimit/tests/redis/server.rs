@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use gw_ratelimit::redis::RedisStore;
@@ -36,13 +37,34 @@ impl StandingStill {
 }
 
 /// Lets time stand still for those tests that take leases, which are held and remembered for a second: how long the machine
-/// takes is no part of them. After the tests' patience it goes on, so that a wait in vain has an end.
+/// takes is no part of them. After a few times the tests' patience it goes on, so that a wait in vain has an end; a test that is
+/// not over by then fails.
 pub(crate) fn stand_still() -> StandingStill {
     tokio::time::pause();
     let (end, ended) = mpsc::channel::<()>();
     // A paused clock jumps ahead when a runtime is idle, but not while it waits for a thread.
-    tokio::task::spawn_blocking(move || _ = ended.recv_timeout(PATIENCE));
+    tokio::task::spawn_blocking(move || _ = ended.recv_timeout(4 * PATIENCE));
     StandingStill(end)
+}
+
+/// Waits until it is so, for as long as the tests' patience at the least, and whether or not time stands still. What it waits
+/// for has the processor meanwhile: it looks less and less often.
+///
+/// Story: a look at each turn of the runtime kept a clock that stood still from ever going on, since the runtime was never idle.
+/// So what did not come on a busy machine was waited for without an end.
+pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let (mut waited, mut pause) = (Duration::ZERO, Duration::from_millis(1));
+    while !so().await {
+        assert!(waited < PATIENCE, "waited in vain for {what}");
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a thread that is there to wait, as the runtime's clock may stand still"
+        )]
+        let waiting = tokio::task::spawn_blocking(move || thread::sleep(pause));
+        waiting.await.unwrap();
+        waited += pause;
+        pause = (2 * pause).min(Duration::from_millis(100));
+    }
 }
 
 /// Runs until it is dropped. It keeps nothing on disk.
@@ -71,6 +93,16 @@ impl Server {
             .set_response_timeout(Some(PATIENCE));
         let connecting = client.get_multiplexed_async_connection_with_config(&patient);
         connecting.await.unwrap()
+    }
+
+    /// Changes how it is set up.
+    pub(crate) async fn set(&self, name: &str, value: &str) {
+        let mut connection = self.connect().await;
+        let _: () = redis::cmd("CONFIG")
+            .arg(&["SET", name, value])
+            .query_async(&mut connection)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn keys(&self) -> Vec<String> {
