@@ -32,6 +32,13 @@ pub(super) struct Leave {
     probe: bool,
 }
 
+impl Leave {
+    /// Whether it is the only one until its outcome is known.
+    pub(super) const fn is_probe(self) -> bool {
+        self.probe
+    }
+}
+
 /// What an outcome changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {

@@ -351,8 +351,8 @@ impl SharedLimiter {
 
     /// For when the instance ends: leases nothing from here on, gives back what is leased, as far as that is possible, and
     /// tells Redis of late charges and refunds that it was not told of yet. Ends when that is done, and after `within` at
-    /// the latest: to take leased cells back, Redis has all of that time, not only as much as a request may wait. Says how
-    /// often cells were given back.
+    /// the latest: to take leased cells back, Redis has all of that time, not only as much as a request may wait, unless it
+    /// did not answer before and this is how it is found out whether it does again. Says how often cells were given back.
     ///
     /// The limiter goes on deciding: Redis is asked about each request. Without this call, when the last clone is dropped,
     /// leased cells run off by themselves and what Redis was not told of is lost.

@@ -34,13 +34,18 @@ impl Permit {
         self.ask_within(limit, answer).await
     }
 
-    /// Waits for the answer, and no longer than `limit`.
+    /// Waits for the answer, and no longer than `limit`. The probe has as much time as a request's at the most, since nobody
+    /// else may ask meanwhile.
     pub(super) async fn ask_within<T>(
         mut self,
         limit: Duration,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Option<T> {
         let shared = Arc::clone(&self.shared);
+        let limit = match self.leave {
+            Some(leave) if leave.is_probe() => limit.min(shared.timeout),
+            _ => limit,
+        };
         let tally = &shared.tally;
         tally.asked();
         let sent = Instant::now();

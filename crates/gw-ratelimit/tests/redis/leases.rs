@@ -233,6 +233,46 @@ async fn closing_waits_longer_for_an_answer_than_a_request_may() {
     assert!((400 - 32..=400).contains(&rest), "{rest}");
 }
 
+/// Story: closing had the turn of asking whether Redis is back, and kept it for as long as closing may take, although the
+/// connection was dead: no request could ask on another one.
+#[tokio::test]
+async fn closing_asks_whether_redis_is_back_for_no_longer_than_a_request_may() {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let (server, _still) = (Server::start(), stand_still());
+    let limits = Limiter::builder().policy("p", Quota::per_hour(1).burst(500));
+    let store = server.store("test").leases(Leases::up_to(32));
+    let store = store.timeout(UNANSWERED).failures(1).probe_after(PAUSE);
+    let limiter = limits.build_shared(&store).unwrap();
+    let policy = limiter.policy("p").unwrap();
+    assert_eq!(allowed(&limiter, "k", 100).await, 100);
+    // What is fetched ahead comes before the answer to what is asked after it.
+    limiter.peek(policy, None, "another").await.unwrap();
+    leased(&limiter).await;
+    // It fails at once, so that the cells are held still.
+    server.set("maxmemory", "1").await;
+    limiter.check(policy, "another", 1).await;
+    server.set("maxmemory", "0").await;
+    assert!(!limiter.store().is_asked);
+    // Connecting has a time of its own.
+    assert!(limiter.connect().await);
+    server.freeze();
+    tokio::time::advance(PAUSE).await;
+    let asked = limiter.store().asked;
+    let closing = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.close(LONG).await }
+    });
+    until("the probe", async || limiter.store().asked > asked).await;
+    assert!(!closing.is_finished());
+    tokio::time::advance(2 * UNANSWERED).await;
+    until("closing", async || closing.is_finished()).await;
+    assert_eq!(closing.await.unwrap(), 0);
+    server.thaw();
+    tokio::time::advance(PAUSE).await;
+    limiter.check(policy, "another", 1).await;
+    assert!(limiter.store().is_asked);
+}
+
 #[tokio::test]
 async fn many_leases_are_given_back_in_few_calls() {
     let (server, still) = (Server::start(), stand_still());
