@@ -49,6 +49,12 @@ caught! {
         saying "2 calls in flight";
     a_refused_request_that_is_passed_on: PassesRefused by touches_nothing_when_it_refuses,
         saying "in vain for a refusal";
+    a_refusal_that_never_comes: NeverRefuses by sixteen_layers_share_one_limit,
+        saying "in vain for the refused calls";
+    readiness_that_never_comes: NeverReady by sixteen_layers_share_one_limit,
+        saying "in vain for the layer to be ready";
+    an_answer_that_never_comes: NeverAnswers by keeps_bodies_as_they_are,
+        saying "in vain for the layer's answer";
     permits_taken_in_poll_ready: TakesWhenReady by holds_nothing_when_idle,
         saying "2 calls in flight";
     readiness_that_is_made_up: AlwaysReady by forwards_readiness,

@@ -8,9 +8,11 @@ use tower_layer::Layer;
 use super::bodies::AnyBody;
 use super::limit::ready;
 use super::subject::{
-    Admits, Inner, InnerHandle, Layered, Outcome, answered, apply, inner, is_refusal, request,
+    Admits, Inner, InnerHandle, Layered, Outcome, answer_to, answered, apply, inner, is_refusal,
+    request,
 };
 use crate::body::ScriptedBody;
+use crate::patience::within;
 
 /// However an exchange ends, what it held can be used again, and only once.
 ///
@@ -38,7 +40,7 @@ where
     let calls = fill::<L, B, S, Q>(&layer, &service, &handle, limit).await;
     let mut layered = apply::<L, B, Q>(&layer, &service);
     ready(&mut layered).await;
-    let answer = answered(crate::within("a refusal", layered.call(request())).await);
+    let answer = answered(within("a refusal", layered.call(request())).await);
     assert!(is_refusal(&answer), "something was given back twice");
     calls.iter().for_each(JoinHandle::abort);
 }
@@ -62,8 +64,9 @@ where
             .next_call()
             .await
             .respond(Response::new(B::streaming(script)));
-        let mut body = Box::pin(answered(call.await.expect("no panic")).into_body());
-        let frame = body.frame().await.expect("a frame").expect("data");
+        let mut body = Box::pin(answer_to(call).await.into_body());
+        let frame = within("a frame", body.frame()).await;
+        let frame = frame.expect("a frame").expect("data");
         assert_eq!(frame.into_data().expect("data"), "data");
         assert!(
             http_body::Body::is_end_stream(&body),
@@ -94,11 +97,11 @@ where
         let (script, _) = ScriptedBody::script().data("data").hold().build();
         let answer = Response::new(B::streaming(script));
         handle.next_call().await.respond(answer);
-        bodies.push(answered(call.await.expect("no panic")).into_body());
+        bodies.push(answer_to(call).await.into_body());
     }
     let mut layered = apply::<L, B, Q>(&layer, &service);
     ready(&mut layered).await;
-    let answer = answered(crate::within("a refusal", layered.call(request())).await);
+    let answer = answered(within("a refusal", layered.call(request())).await);
     assert!(is_refusal(&answer), "given back before the body ended");
     drop(bodies);
 }
@@ -177,7 +180,7 @@ impl Ending {
             Self::Panic => {
                 inner.panic("a fault in the service");
                 // A layer may pass the panic on or answer it.
-                return drop(call.await);
+                return drop(within("the layer's answer to a panic", call).await);
             }
             Self::EndOfStream => script.trailers([("x-end", "1")]),
             Self::EmptyBody => ScriptedBody::script(),
@@ -187,12 +190,14 @@ impl Ending {
         };
         let (body, _) = script.build();
         inner.respond(Response::new(B::streaming(body)));
-        let mut body = Box::pin(answered(call.await.expect("no panic")).into_body());
+        let mut body = Box::pin(answer_to(call).await.into_body());
         match self {
             Self::BodyDropped => drop(body),
             Self::BodyError => {
-                assert!(body.frame().await.expect("a frame").is_ok());
-                assert!(body.frame().await.expect("an error").is_err());
+                let frame = within("a frame", body.frame()).await;
+                assert!(frame.expect("a frame").is_ok());
+                let error = within("the body's error", body.frame()).await;
+                assert!(error.expect("an error").is_err());
                 // Not polled again: the error has ended it.
                 Kept::keep(body);
             }
@@ -204,7 +209,7 @@ impl Ending {
 }
 
 async fn collect<B: http_body::Body + Send + 'static>(body: Pin<Box<B>>) {
-    _ = body.collect().await;
+    _ = within("the end of the body", body.collect()).await;
 }
 
 /// Keeps a body alive until the test's runtime ends, as a server may that has more to do.

@@ -6,8 +6,9 @@ use tower_service::Service as _;
 
 use super::bodies::AnyBody;
 use super::limit::ready;
-use super::subject::{Admits, Inner, Layered, answered, apply, inner, request};
+use super::subject::{Admits, Inner, Layered, answer_to, apply, inner, request};
 use crate::body::ScriptedBody;
+use crate::patience::within;
 
 /// Data, trailers, size hint and end of stream are those of the inner body.
 pub async fn keeps_bodies_as_they_are<L, B, S, Q>(layer: L, _: Admits)
@@ -30,7 +31,7 @@ where
     let body = B::streaming(script);
     let (hint, ended) = (body.size_hint(), body.is_end_stream());
     handle.next_call().await.respond(Response::new(body));
-    let answer = answered(call.await.expect("no panic"));
+    let answer = answer_to(call).await;
     assert_eq!(
         answer.body().size_hint().exact(),
         hint.exact(),
@@ -41,7 +42,8 @@ where
         ended,
         "the end of the stream is lost"
     );
-    let collected = answer.into_body().collect().await.expect("a whole body");
+    let collected = within("the end of the body", answer.into_body().collect());
+    let collected = collected.await.expect("a whole body");
     if B::STREAMS {
         assert_eq!(collected.trailers().expect("trailers")["x-end"], "1");
     }
@@ -63,7 +65,7 @@ where
     let body = B::whole(bytes::Bytes::new());
     let ended = body.is_end_stream();
     handle.next_call().await.respond(Response::new(body));
-    let answer = answered(call.await.expect("no panic"));
+    let answer = answer_to(call).await;
     assert_eq!(
         answer.body().is_end_stream(),
         ended,
@@ -90,19 +92,23 @@ where
         header::ACCEPT_ENCODING,
         "gzip".parse().expect("a valid value"),
     );
-    let ready = std::future::poll_fn(|cx| compressed.poll_ready(cx)).await;
+    let ready = std::future::poll_fn(|cx| compressed.poll_ready(cx));
     assert!(
-        ready.is_ok(),
+        within("the layer to be ready", ready).await.is_ok(),
         "the layer fails although the inner service is ready"
     );
-    let call = tokio::spawn(async move { answered(compressed.call(request).await) });
+    let call = tokio::spawn(compressed.call(request));
     let text = bytes::Bytes::from("compressible ".repeat(100));
     handle
         .next_call()
         .await
         .respond(Response::new(B::whole(text)));
-    let answer = call.await.expect("no panic");
+    let answer = answer_to(call).await;
     assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
-    let collected = answer.into_body().collect().await;
-    assert!(collected.is_ok_and(|body| body.to_bytes().len() < 200));
+    let collected = within("the end of the body", answer.into_body().collect());
+    assert!(
+        collected
+            .await
+            .is_ok_and(|body| body.to_bytes().len() < 200)
+    );
 }

@@ -1,7 +1,9 @@
+use tokio::task::JoinSet;
 use tower_layer::Layer;
 
 use super::bodies::AnyBody;
 use super::subject::{Admits, Inner, Layered, answered, apply, inner, is_refusal, request};
+use crate::patience::within;
 
 const APPLICATIONS: usize = 16;
 
@@ -15,16 +17,16 @@ where
     S: Layered + 'static,
 {
     let (service, handle) = inner::<B, Q>();
-    let mut calls = Vec::new();
+    let mut calls = JoinSet::new();
     for _ in 0..APPLICATIONS {
         let mut layered = apply::<L, B, Q>(&layer, &service);
         ready(&mut layered).await;
-        calls.push(tokio::spawn(layered.call(request())));
+        calls.spawn(layered.call(request()));
     }
     let admitted = admits.of(APPLICATIONS);
     handle.flying(admitted).await;
-    let refused = settled(&mut calls, APPLICATIONS - admitted).await;
-    for result in refused {
+    let refused = ended(&mut calls, APPLICATIONS - admitted);
+    for result in within("the refused calls", refused).await {
         assert!(
             is_refusal(&answered(result)),
             "what is not admitted is refused"
@@ -58,7 +60,7 @@ where
     for _ in 0..3 {
         let mut layered = apply::<L, B, Q>(&layer, &service);
         ready(&mut layered).await;
-        let answer = answered(crate::within("a refusal", layered.call(request())).await);
+        let answer = answered(within("a refusal", layered.call(request())).await);
         assert!(is_refusal(&answer), "the limit is used up");
     }
     assert_eq!(handle.calls(), limit, "a refused request is not passed on");
@@ -67,25 +69,19 @@ where
 
 /// Polls the service until it is ready.
 pub(super) async fn ready<S: Layered>(service: &mut S) {
-    let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
+    let ready = std::future::poll_fn(|cx| service.poll_ready(cx));
     assert!(
-        ready.is_ok(),
+        within("the layer to be ready", ready).await.is_ok(),
         "the layer fails although the inner service is ready"
     );
 }
 
-/// Waits until `count` of the calls have ended, and takes their results.
-async fn settled<T>(calls: &mut Vec<tokio::task::JoinHandle<T>>, count: usize) -> Vec<T> {
+/// What `count` of the tasks end with, those that end first.
+pub(super) async fn ended<T: 'static>(tasks: &mut JoinSet<T>, count: usize) -> Vec<T> {
     let mut results = Vec::new();
-    crate::within("the refused calls", async {
-        while results.len() < count {
-            let finished = calls.iter().position(tokio::task::JoinHandle::is_finished);
-            match finished {
-                Some(index) => results.push(calls.swap_remove(index).await.expect("no panic")),
-                None => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await;
+    while results.len() < count {
+        let ended = tasks.join_next().await.expect("as many tasks");
+        results.push(ended.expect("no panic"));
+    }
     results
 }

@@ -3,6 +3,7 @@ use tower_layer::Layer;
 use super::bodies::AnyBody;
 use super::limit::ready;
 use super::subject::{Admits, Inner, Layered, apply, inner, request};
+use crate::patience::within;
 
 /// The layer is pending while the inner service is, is woken with it, and never calls one that was not ready.
 pub async fn forwards_readiness<L, B, S, Q>(layer: L, _: Admits)
@@ -27,7 +28,7 @@ where
     });
     tokio::task::yield_now().await;
     handle.set_ready();
-    let mut layered = crate::within("the layer to be woken", waiting)
+    let mut layered = within("the layer to be woken", waiting)
         .await
         .expect("no panic");
 

@@ -4,12 +4,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::IntoResponse;
+use tokio::task::JoinSet;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::limit::ended;
 use super::subject::Admits;
 use crate::client::Client;
 use crate::gate::Gate;
+use crate::patience::within;
 
 const CONNECTIONS: usize = 16;
 
@@ -62,26 +65,17 @@ where
     }
     let admitted = admits.of(CONNECTIONS);
     gate.reached(admitted).await;
-    let mut answers = Vec::new();
+    let mut answers = JoinSet::new();
     for mut client in clients {
-        answers.push(tokio::spawn(
-            async move { client.read_answer().await.status() },
-        ));
+        answers.spawn(async move { client.read_answer().await.status() });
     }
     // All refusals arrive while what was admitted is still held, so nobody slips in afterwards.
-    crate::within("the refusals", async {
-        while answers.iter().filter(|answer| answer.is_finished()).count() < CONNECTIONS - admitted
-        {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let refusals = ended(&mut answers, CONNECTIONS - admitted);
+    let mut statuses = within("the refusals", refusals).await;
     assert_eq!(gate.waiting(), admitted);
     gate.open();
-    let mut passed = 0;
-    for answer in answers {
-        passed += usize::from(answer.await.expect("no panic") == 200);
-    }
+    statuses.extend(answers.join_all().await);
+    let passed = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!(passed, admitted);
     server.abort();
 }

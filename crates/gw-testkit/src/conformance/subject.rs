@@ -6,10 +6,12 @@ use bytes::Bytes;
 use gw_core::context::PeerAddr;
 use gw_core::{Body, Rejection};
 use http::{Request, Response, Version, header};
+use tokio::task::JoinHandle;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::bodies::AnyBody;
+use crate::patience::within;
 use crate::service::{ControlledService, ServiceHandle};
 
 /// How many requests of one client the layer under test lets pass.
@@ -67,6 +69,13 @@ where
         + 'static,
 {
     type ResBody = ResBody;
+}
+
+/// What a call ends with that was started before.
+pub(super) async fn answer_to<B, E: Debug>(
+    call: JoinHandle<Result<Response<B>, E>>,
+) -> Response<B> {
+    answered(within("the layer's answer", call).await.expect("no panic"))
 }
 
 /// The answer of a layer, which answers instead of failing.

@@ -24,6 +24,9 @@ pub(crate) enum Fault {
     None,
     StatePerService,
     PassesRefused,
+    NeverRefuses,
+    NeverReady,
+    NeverAnswers,
     TakesWhenReady,
     AlwaysReady,
     CallsTheClone,
@@ -106,6 +109,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         match self.layer.fault {
             Fault::AlwaysReady => return Poll::Ready(Ok(())),
+            Fault::NeverReady => return Poll::Pending,
             Fault::TakesWhenReady if self.reserved.is_none() => {
                 self.reserved = self.layer.permits.clone().try_acquire_owned().ok();
             }
@@ -120,6 +124,9 @@ where
             .reserved
             .take()
             .or_else(|| self.layer.permits.clone().try_acquire_owned().ok());
+        if permit.is_none() && fault == Fault::NeverRefuses {
+            return Box::pin(std::future::pending());
+        }
         if permit.is_none() && fault != Fault::PassesRefused {
             let context = RejectContext::of(&request);
             let answer = self.layer.on_reject.reject(Rejection::new(&FULL), &context);
@@ -148,6 +155,9 @@ where
         let permits = self.layer.permits.clone();
         Box::pin(async move {
             let response = future.await?;
+            if fault == Fault::NeverAnswers {
+                return std::future::pending().await;
+            }
             let permit = match fault {
                 Fault::GivesBackAtHead => None,
                 Fault::LosesOnDrop => {
