@@ -137,7 +137,7 @@ impl<F: Fs> Engine<F> {
         let mut recovered = Vec::new();
         let measured = QueueLabel::named(config.name.as_deref());
         let metrics = Arc::new(QueueMetrics::new(measured));
-        let log = recovery::open(fs, config, Arc::clone(&metrics), |found| {
+        let log = recovery::open(fs, config, Arc::clone(&metrics), Batch::decode, |found| {
             let batch = found.batch;
             let entry = Entry {
                 ticket: found.ticket,

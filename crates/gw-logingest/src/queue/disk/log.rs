@@ -64,6 +64,16 @@ pub(super) enum Unreadable {
     Damaged,
 }
 
+impl Unreadable {
+    /// Whether the next start tries to read it. Until then it counts as wanted, so that its segment stays.
+    pub(super) const fn is_tried_again(self) -> bool {
+        match self {
+            Self::Device | Self::Panicked => true,
+            Self::Damaged => false,
+        }
+    }
+}
+
 impl<F: Fs> Log<F> {
     /// The room for records that is left in the segment that is written to, or in a new one.
     pub(super) fn room(&self) -> u64 {
@@ -230,12 +240,7 @@ impl<F: Fs> Log<F> {
             if let Gone::Unreadable(why) = how {
                 segment.unreadable(*why);
             }
-            // What the next start tries counts as wanted, so that the segment stays.
-            let stays = matches!(
-                how,
-                Gone::Unreadable(Unreadable::Device | Unreadable::Panicked)
-            );
-            if !stays {
+            if !matches!(how, Gone::Unreadable(why) if why.is_tried_again()) {
                 segment.live = segment.live.saturating_sub(place.room());
             }
         }

@@ -42,15 +42,18 @@ pub(super) fn answer<F: Fs>(request: Request<F>, metrics: &QueueMetrics) {
     let Request { jobs, done } = request;
     // Whoever asked may have lost interest.
     if !done.is_closed() {
-        let batches = jobs.iter().map(|job| read_in_any_case(job, metrics));
+        let batches = jobs.iter().map(|job| in_any_case(metrics, || read(job)));
         drop(done.send(batches.collect()));
     }
 }
 
-/// A panic is over with the record: between two of them the reader has nothing that could be left half changed. The next start
-/// tries again, which may be of a version that can read it.
-fn read_in_any_case<F: Fs>(job: &Job<F>, metrics: &QueueMetrics) -> Result<Batch, Unreadable> {
-    catch_unwind(AssertUnwindSafe(|| read(job))).unwrap_or_else(|_| {
+/// Reads one record. A panic is over with it: between two of them the reader has nothing that could be left half changed. The
+/// next start tries again, which may be of a version that can read it.
+pub(super) fn in_any_case(
+    metrics: &QueueMetrics,
+    read: impl FnOnce() -> Result<Batch, Unreadable>,
+) -> Result<Batch, Unreadable> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         metrics.reader_panicked();
         Err(Unreadable::Panicked)
     })

@@ -1,5 +1,6 @@
 //! What an earlier life of the queue left in the directory. It may have ended at any point, and the disk may be
-//! damaged; whatever is found, the queue opens, and each confirmed batch that was not acknowledged is in it.
+//! damaged; whatever is found, the queue opens, and each confirmed batch that was not acknowledged is in it, but for those
+//! that cannot be read: if it was a panic that kept them from it, they stay for the next start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,10 +12,11 @@ use tokio::time::Instant;
 use super::ack_log::AckLog;
 use super::acks::{self, Tickets};
 use super::config::{Config, OpenError};
-use super::log::Log;
+use super::log::{Log, Unreadable};
+use super::reader::in_any_case;
 use super::record::{self, Found, Head, Place};
 use super::segment::{Name, Segment, read_whole};
-use crate::batch::Batch;
+use crate::batch::{Batch, Corrupt};
 use crate::fs::{File as _, Fs};
 use crate::queue::telemetry::QueueMetrics;
 
@@ -32,9 +34,13 @@ pub(super) struct Recovered {
     pub(super) batch: Batch,
 }
 
+/// [`Batch::decode`], but in tests.
+pub(super) type Decode = fn(Bytes) -> Result<Batch, Corrupt>;
+
 /// What is known while the segments are read.
 struct Survey<'a, F: Fs> {
     log: &'a mut Log<F>,
+    decode: Decode,
     seen: BTreeSet<u64>,
     torn: u64,
 }
@@ -44,6 +50,7 @@ pub(super) fn open<F: Fs>(
     fs: F,
     config: &Config,
     metrics: Arc<QueueMetrics>,
+    decode: Decode,
     mut found: impl FnMut(Recovered),
 ) -> Result<Log<F>, OpenError> {
     let started = Instant::now();
@@ -95,6 +102,7 @@ pub(super) fn open<F: Fs>(
     segments.sort_unstable_by_key(|(failed, id, _)| (*failed, *id));
     let mut survey = Survey {
         log: &mut log,
+        decode,
         seen: BTreeSet::new(),
         torn: 0,
     };
@@ -210,7 +218,11 @@ impl<F: Fs> Survey<'_, F> {
         if self.log.acks.done().contains(ticket) || self.seen.contains(&ticket) {
             return;
         }
-        match Batch::decode(Bytes::copy_from_slice(place.payload(file))) {
+        let decoded = in_any_case(&self.log.metrics, || {
+            let payload = Bytes::copy_from_slice(place.payload(file));
+            (self.decode)(payload).map_err(|_| Unreadable::Damaged)
+        });
+        match decoded {
             Ok(batch) => {
                 self.seen.insert(ticket);
                 segment.live += place.room();
@@ -221,7 +233,13 @@ impl<F: Fs> Survey<'_, F> {
                 });
             }
             // The sum is right and the content is not: another version, or something else that needs looking at.
-            Err(_) => segment.broken = true,
+            Err(why) => {
+                segment.unreadable(why);
+                if why.is_tried_again() {
+                    segment.live += place.room();
+                    self.log.metrics.unreadable(place.segment, ticket);
+                }
+            }
         }
     }
 

@@ -1,20 +1,26 @@
 //! The thread that writes panics: whoever waits learns it, and nothing is promised any more. The one that reads panics: that
-//! costs one record, until the next start.
+//! costs one record, until the next start, and so does a panic at the start itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "metrics")]
 use gw_testkit::metrics_capture::MetricsCapture;
 #[cfg(feature = "metrics")]
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::world::{ALL, batch, config};
+use crate::batch::Batch;
 use crate::fs::sim::{Loss, Op, SimFs};
 use crate::queue::disk::engine::{Engine, FAILING};
+use crate::queue::disk::log::{Gone, Log};
+use crate::queue::disk::recovery::{self, Recovered};
 #[cfg(feature = "metrics")]
 use crate::queue::disk::{engine::Parts, reader};
+use crate::queue::telemetry::QueueMetrics;
 use crate::queue::{Durability, Leased, QueueState, Want};
+use crate::telemetry::meter::QueueLabel;
 
 /// Real threads: only what hangs for good takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +114,76 @@ async fn a_panic_of_the_reader_keeps_one_record_back_and_no_other() {
         panic!("{leased:?}");
     };
     assert!(!delivered.contains(&leased.batch().id().as_u128()));
+}
+
+/// Starts where one record has poison in it, and finds the others.
+fn start_with_poison(fs: &SimFs) -> (Log<SimFs>, Vec<Recovered>) {
+    let metrics = Arc::new(QueueMetrics::new(QueueLabel::named(None)));
+    let decode = |bytes| {
+        let batch = Batch::decode(bytes)?;
+        assert_ne!(batch.id().as_u128(), 1, "poison");
+        Ok(batch)
+    };
+    let mut found = Vec::new();
+    let log = recovery::open(fs.clone(), &config(), metrics, decode, |batch| {
+        found.push(batch);
+    });
+    (log.unwrap(), found)
+}
+
+/// Three batches in a queue that has ended in order.
+async fn three_stored() -> SimFs {
+    let fs = SimFs::default();
+    let (engine, _owner) = Engine::open(fs.clone(), config()).unwrap();
+    for id in 0..3 {
+        let stored = in_time("append", engine.append(batch(id, 100))).await;
+        assert_eq!(stored, Ok(Durability::Host));
+    }
+    in_time("shutdown", engine.shutdown()).await;
+    fs
+}
+
+/// Story: a record whose reading panicked kept the queue from opening, at each start anew.
+#[tokio::test]
+async fn a_panic_at_the_start_keeps_one_record_back_and_no_other() {
+    let fs = three_stored().await;
+    fs.kill();
+    for _ in 0..2 {
+        let (mut log, found) = start_with_poison(&fs);
+        let ids: Vec<_> = found.iter().map(|one| one.batch.id().as_u128()).collect();
+        assert_eq!(ids, [0, 2]);
+        log.finish();
+        drop(log);
+        fs.kill();
+    }
+    // All others are delivered.
+    let (mut log, found) = start_with_poison(&fs);
+    let delivered = found
+        .iter()
+        .map(|one| (one.ticket, one.place, Gone::Delivered));
+    log.forget(&delivered.collect::<Vec<_>>(), Instant::now());
+    log.finish();
+    drop(log);
+    fs.crash(Loss::Everything);
+
+    let (engine, _owner) = Engine::open(fs, config()).unwrap();
+    let leased = in_time("lease", engine.lease(ALL)).await;
+    let [leased] = leased.as_slice() else {
+        panic!("{leased:?}");
+    };
+    assert_eq!(*leased.batch(), batch(1, 100));
+}
+
+#[cfg(feature = "metrics")]
+#[tokio::test]
+async fn a_panic_at_the_start_is_counted() {
+    let fs = three_stored().await;
+    fs.kill();
+    let metrics = MetricsCapture::new();
+    let scenario = async { drop(start_with_poison(&fs)) };
+    metrics.scope(scenario).await;
+    metrics.assert_counter("gateway_logingest_storage_failures_total", &[], 1);
+    metrics.assert_counter("gateway_logingest_unreadable_batches_total", &[], 1);
 }
 
 #[cfg(feature = "metrics")]
