@@ -38,7 +38,8 @@ pub trait Sink: Send + Sync + 'static {
 pub enum Delivery {
     /// What became of each event, in the order of the events. Events without an entry are tried again.
     Items(Vec<Item>),
-    /// The request is larger than the sink takes; nothing was delivered.
+    /// The request is larger than the sink takes; nothing was delivered. The next ones are smaller, and from time to time a single
+    /// one is larger, to see whether the sink takes more by now.
     TooLarge,
     /// Try all again. Some may have been delivered.
     Retry {

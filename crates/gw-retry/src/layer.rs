@@ -112,7 +112,8 @@ impl RetryBuilder {
         self
     }
 
-    /// Copies more of a request's extensions to its later attempts than the types of `gw_core::context` and the `Record`.
+    /// Copies more of a request's extensions to its later attempts than the types of `gw_core::context`, the `Record` and
+    /// `AttemptTimeouts`, which are all that is copied otherwise.
     ///
     /// It runs for each request that may be sent again. What stands for a connection must not be copied.
     pub fn copy_extensions<F>(mut self, copy: F) -> Self

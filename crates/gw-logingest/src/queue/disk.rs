@@ -26,6 +26,16 @@ use crate::fs::RealFs;
 /// Clones share the queue. With the last clone it ends: what was appended is stored, nothing more is taken, and the
 /// directory is free a moment later; [`DiskQueue::shutdown`] waits for that. Batches that are leased then and
 /// acknowledged later are leased again by the next queue on this directory.
+///
+/// # What may fail
+///
+/// A file in which a write or a sync failed is not written to again and is renamed to `*.failed`: until the power has gone, reads
+/// may show there what the disk does not have, and a restart trusts other copies first. A file with damage in it is renamed to
+/// `*.broken` when nothing else in it is wanted, and kept. If the thread that writes panics, nothing is stored any more
+/// ([`QueueState::Failing`](super::QueueState::Failing)). A batch whose reading panics, at the start or later, or that the device
+/// does not give, stays in its file for the next queue on this directory to try.
+///
+/// On Unix the files are made for their owner alone (0600, the directory 0700), whatever the umask. What is there keeps its mode.
 #[derive(Debug, Clone)]
 pub struct DiskQueue {
     engine: Engine<RealFs>,
