@@ -115,19 +115,15 @@ mod registered {
 mod registered {
     use super::QueueLabel;
 
-    /// A counter that counts nothing.
+    /// Measures nothing.
     #[derive(Debug)]
-    pub(crate) struct Count;
+    pub(crate) struct Silent;
 
-    /// A gauge that shows nothing.
-    #[derive(Debug)]
-    pub(crate) struct Level;
+    pub(crate) type Count = Silent;
+    pub(crate) type Level = Silent;
+    pub(crate) type Spread = Silent;
 
-    /// A histogram that records nothing.
-    #[derive(Debug)]
-    pub(crate) struct Spread;
-
-    impl Count {
+    impl Silent {
         pub(crate) fn new(
             _: &'static str,
             _: &[(&'static str, &'static str)],
@@ -137,28 +133,8 @@ mod registered {
         }
 
         pub(crate) fn add(&self, _: u64) {}
-    }
-
-    impl Level {
-        pub(crate) fn new(
-            _: &'static str,
-            _: &[(&'static str, &'static str)],
-            _: &QueueLabel,
-        ) -> Self {
-            Self
-        }
 
         pub(crate) fn set(&self, _: f64) {}
-    }
-
-    impl Spread {
-        pub(crate) fn new(
-            _: &'static str,
-            _: &[(&'static str, &'static str)],
-            _: &QueueLabel,
-        ) -> Self {
-            Self
-        }
 
         pub(crate) fn record(&self, _: f64) {}
     }
