@@ -25,7 +25,6 @@ fn one_retry_is_taken_once() {
         let mine = budget.withdraw(now).is_some();
         let theirs = other.join().unwrap();
         assert!(mine ^ theirs, "taken {}", u8::from(mine) + u8::from(theirs));
-        assert!(budget.is_balanced());
     });
 }
 
@@ -43,7 +42,6 @@ fn what_is_given_back_is_there_once() {
         let taken = budget.withdraw(now).is_some();
         other.join().unwrap();
         assert_eq!(budget.available(now), u64::from(!taken));
-        assert!(budget.is_balanced());
     });
 }
 
@@ -64,7 +62,6 @@ fn what_has_come_back_by_itself_is_not_given_back() {
         budget.available(later);
         other.join().unwrap();
         assert_eq!(budget.available(later), 0);
-        assert!(budget.is_balanced());
     });
 }
 
@@ -82,12 +79,10 @@ fn slots_are_emptied_once_and_nothing_is_lost_or_made() {
         // still be found; but each request is worth one retry, whoever comes first.
         let taken = budget.withdraw(later).is_some();
         other.join().unwrap();
-        assert!(budget.is_balanced());
         let left = budget.available(later);
         assert!(left + u64::from(taken) <= 2, "{left} left, {taken} taken");
         // A ttl later nothing is left of either, nor of what was taken.
         assert_eq!(budget.available(budget.slot_start(21)), 0);
-        assert!(budget.is_balanced());
     });
 }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::backoff::nanos;
 use crate::ratio::Ratio;
-use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// Retries as a part of the requests of the last while, and some in any case. The pure core of a
 /// [`Budget`](crate::Budget), for use without HTTP.
@@ -14,31 +14,30 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// Whenever a retry is let through, those of the last ttl, this one included, are at most `ratio` × the requests of the
 /// last ttl plus `min_per_second` × ttl. What a request brings is spent once.
 ///
-/// What requests bring and retries take is kept in a ring of ten slots; the sum over the ring is one word, from which a
-/// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. Nobody waits for
-/// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
-/// millionths.
+/// Requests and retries are counted in a ring of ten slots. Requests, which are many, only add to their slot, with one atomic
+/// addition; retries are few and are taken one at a time, so that they cannot be overdrawn, as they can be where checking and
+/// taking are two steps. No request waits for a slot to be emptied or a retry to be taken: one that comes meanwhile, some
+/// nanoseconds, is counted as if it had come just before. Parts are counted in millionths.
 #[derive(Debug)]
 pub struct RatioBudget {
-    /// The sum over all slots; a retry needs it and the reserve to be worth one.
-    balance: AtomicI64,
-    /// The number of the current slot since the start. Deposits and withdrawals go to its place in the ring.
+    /// The number of the current slot since the start. It stands at its place in the ring.
     current: AtomicU64,
-    slots: [AtomicI64; SLOTS],
-    /// Held while slots are emptied, and while a retry is given back to one that must not be emptied meanwhile. Who wants to
-    /// empty them and does not get it goes on in the slot before.
-    turning: Mutex<()>,
+    /// How many requests came in each slot.
+    requests: [AtomicU64; SLOTS],
+    /// How many retries were taken in each. Held while slots are emptied as well: a request that wants to empty them and does
+    /// not get it is counted in the slot before.
+    retries: Mutex<[u64; SLOTS]>,
     slot_nanos: u64,
     /// What a request brings.
-    income: i64,
+    income: u32,
     /// What is there without any request.
-    reserve: i64,
+    reserve: u64,
     origin: Instant,
 }
 
 const SLOTS: usize = 10;
 /// What a retry takes.
-const RETRY: i64 = Ratio::ONE as i64;
+const RETRY: i128 = Ratio::ONE as i128;
 
 impl RatioBudget {
     /// The ratio unless set.
@@ -59,16 +58,15 @@ impl RatioBudget {
         if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&ttl) {
             return Err(ConfigError::new("ttl", "must be from 1 s to an hour"));
         }
-        // At most 4 · 10^9 a second for 3,600 s in millionths, cut off where it could get near the end of the word.
+        // At most 4 · 10^9 a second for 3,600 s in millionths.
         let reserve = u128::from(min_per_second) * ttl.as_nanos() / 1_000;
         Ok(Self {
-            balance: AtomicI64::new(0),
             current: AtomicU64::new(0),
-            slots: std::array::from_fn(|_| AtomicI64::new(0)),
-            turning: Mutex::new(()),
+            requests: std::array::from_fn(|_| AtomicU64::new(0)),
+            retries: Mutex::new([0; SLOTS]),
             slot_nanos: nanos(ttl) / SLOTS as u64,
-            income: i64::from(ratio.millionths()),
-            reserve: i64::try_from(reserve).unwrap_or(i64::MAX).min(i64::MAX / 4),
+            income: ratio.millionths(),
+            reserve: u64::try_from(reserve).unwrap_or(u64::MAX),
             origin: Instant::now(),
         })
     }
@@ -76,103 +74,99 @@ impl RatioBudget {
     /// Counts a request that is sent for the first time.
     #[inline]
     pub fn deposit(&self, now: Instant) {
-        let current = self.turn(now);
-        // The slot first: were it the sum, a turn in between would take out what is not in it yet.
-        self.slot(current).fetch_add(self.income, Ordering::Relaxed);
-        self.balance.fetch_add(self.income, Ordering::Relaxed);
+        // Acquire, and release where it is turned: the slot was emptied before it is added to.
+        let mut current = self.current.load(Ordering::Acquire);
+        if self.is_over(current, now) {
+            current = self.try_turn(now);
+        }
+        // Relaxed: the number is all there is, and nothing is published with it.
+        at(&self.requests, current).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes one retry, if there is one; when, as the budget counts time, for [`give_back`](Self::give_back).
     pub fn withdraw(&self, now: Instant) -> Option<u64> {
-        let current = self.turn(now);
-        let mut balance = self.balance.load(Ordering::Relaxed);
-        loop {
-            if balance + self.reserve < RETRY {
-                return None;
-            }
-            // Relaxed: the word is all that decides, and nothing is published with it.
-            match self.balance.compare_exchange_weak(
-                balance,
-                balance - RETRY,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => break,
-                Err(found) => balance = found,
-            }
+        let mut retries = self.lock();
+        let current = self.turn(&mut retries, now);
+        if self.left(&retries) < RETRY {
+            return None;
         }
-        // Before its slot is emptied or after: then it is given back later, never earlier.
-        self.slot(current).fetch_sub(RETRY, Ordering::Relaxed);
+        *at_mut(&mut retries, current) += 1;
         Some(current)
     }
 
     /// Gives back a retry that was not sent, taken out when [`withdraw`](Self::withdraw) says. Once its time is over it has
     /// come back by itself, and nothing happens.
     pub fn give_back(&self, taken: u64) {
-        // Were the slot emptied between the look and what follows, the retry would have come back by itself and be given back
-        // a second time. Waiting for that takes some nanoseconds, and few retries are not sent. A panic leaves numbers whole.
-        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut retries = self.lock();
         let current = self.current.load(Ordering::Relaxed);
         if current.saturating_sub(taken) < SLOTS as u64 {
-            self.slot(taken).fetch_add(RETRY, Ordering::Relaxed);
-            self.balance.fetch_add(RETRY, Ordering::Relaxed);
+            let retries = at_mut(&mut retries, taken);
+            *retries = retries.saturating_sub(1);
         }
     }
 
     /// How many retries could be taken at `now`.
     pub fn available(&self, now: Instant) -> u64 {
-        self.turn(now);
-        let left = self.balance.load(Ordering::Relaxed) + self.reserve;
-        u64::try_from(left / RETRY).unwrap_or(0)
+        let mut retries = self.lock();
+        self.turn(&mut retries, now);
+        let left = self.left(&retries).max(0);
+        u64::try_from(left / RETRY).unwrap_or(u64::MAX)
     }
 
     /// Whether nothing can ever be taken.
     pub const fn is_zero(&self) -> bool {
-        self.income == 0 && self.reserve < RETRY
+        self.income == 0 && self.reserve < Ratio::ONE as u64
     }
 
-    /// The number of the slot at `now`, with those emptied whose time is over.
+    /// Whether this slot has ended at `now`.
     #[inline]
-    fn turn(&self, now: Instant) -> u64 {
-        let current = self.current.load(Ordering::Relaxed);
-        let elapsed = nanos(now.saturating_duration_since(self.origin));
-        // A product and no quotient: this runs for each request.
-        if elapsed < (current + 1).saturating_mul(self.slot_nanos) {
-            return current;
-        }
-        self.turn_to(elapsed / self.slot_nanos)
+    fn is_over(&self, slot: u64, now: Instant) -> bool {
+        let end = Duration::from_nanos((slot + 1).saturating_mul(self.slot_nanos));
+        // A sum and no difference or quotient, which are dearer: this runs for each request.
+        self.origin.checked_add(end).is_some_and(|end| now >= end)
     }
 
     #[cold]
-    fn turn_to(&self, target: u64) -> u64 {
-        // Who turns next sees the slots as they were left.
-        let turning = self.turning.try_lock();
+    fn try_turn(&self, now: Instant) -> u64 {
+        let mut retries = match self.retries.try_lock() {
+            Ok(retries) => retries,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return self.current.load(Ordering::Relaxed),
+        };
+        self.turn(&mut retries, now)
+    }
+
+    /// The number of the slot at `now`, with those emptied whose time is over.
+    fn turn(&self, retries: &mut [u64; SLOTS], now: Instant) -> u64 {
         let current = self.current.load(Ordering::Relaxed);
-        if matches!(turning, Err(TryLockError::WouldBlock)) {
+        let elapsed = nanos(now.saturating_duration_since(self.origin));
+        let target = elapsed / self.slot_nanos;
+        if target <= current {
             return current;
         }
-        let first = current + 1;
         let last = target.min(current.saturating_add(SLOTS as u64));
-        for number in first..=last {
-            let over = self.slot(number).swap(0, Ordering::Relaxed);
-            self.balance.fetch_sub(over, Ordering::Relaxed);
+        for slot in current + 1..=last {
+            at(&self.requests, slot).store(0, Ordering::Relaxed);
+            *at_mut(retries, slot) = 0;
         }
-        // Only now, so that nobody uses a slot that is about to be emptied.
-        let target = target.max(current);
-        self.current.store(target, Ordering::Relaxed);
+        // Only now, so that no request uses a slot that is about to be emptied.
+        self.current.store(target, Ordering::Release);
         target
     }
 
-    #[expect(clippy::indexing_slicing, reason = "a remainder is in range")]
-    fn slot(&self, number: u64) -> &AtomicI64 {
-        &self.slots[(number % SLOTS as u64) as usize]
+    /// What is there for further retries.
+    fn left(&self, retries: &[u64; SLOTS]) -> i128 {
+        let requests = self.requests.iter();
+        let requests: i128 = requests
+            .map(|it| i128::from(it.load(Ordering::Relaxed)))
+            .sum();
+        let retries: i128 = retries.iter().copied().map(i128::from).sum();
+        requests * i128::from(self.income) + i128::from(self.reserve) - retries * RETRY
     }
 
-    /// The sum over the slots, which is the balance when nobody is at it.
-    #[cfg(all(test, loom))]
-    pub(super) fn is_balanced(&self) -> bool {
-        let sum: i64 = self.slots.iter().map(|s| s.load(Ordering::Relaxed)).sum();
-        sum == self.balance.load(Ordering::Relaxed)
+    /// A panic leaves numbers whole.
+    fn lock(&self) -> MutexGuard<'_, [u64; SLOTS]> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the n-th slot begins, for models.
@@ -180,4 +174,16 @@ impl RatioBudget {
     pub(super) fn slot_start(&self, number: u64) -> Instant {
         self.origin + Duration::from_nanos(self.slot_nanos * number)
     }
+}
+
+/// What is at the place of a slot in a ring.
+#[inline]
+#[expect(clippy::indexing_slicing, reason = "a remainder is in range")]
+const fn at<T>(ring: &[T; SLOTS], slot: u64) -> &T {
+    &ring[(slot % SLOTS as u64) as usize]
+}
+
+#[expect(clippy::indexing_slicing, reason = "a remainder is in range")]
+const fn at_mut<T>(ring: &mut [T; SLOTS], slot: u64) -> &mut T {
+    &mut ring[(slot % SLOTS as u64) as usize]
 }
