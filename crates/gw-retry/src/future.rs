@@ -81,27 +81,50 @@ where
     type Output = Result<Response<ResponseBody<ResB>>, S::Error>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
+        if this.plan.is_some() {
+            return self.poll_replayable(cx);
+        }
+        match this.state.project() {
+            // Sent once: there is nothing to do but to wait for it. It is dropped with this.
+            StateProj::Trying { attempt } => attempt.poll(cx).map(passed),
+            // A future must not be polled again.
+            StateProj::Waiting | StateProj::Done => Poll::Pending,
+        }
+    }
+}
+
+impl<S, B, ResB> ResponseFuture<S, B, ResB>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<ResB>>,
+    S::Error: AttemptError,
+    B: Body<Data = Bytes>,
+    ResB: Body,
+{
+    /// Not inlined: what is sent once stays small.
+    #[inline(never)]
+    fn poll_replayable(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
+        let Some(plan) = this.plan else {
+            return Poll::Pending;
+        };
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Trying { attempt } => {
                     let outcome = ready!(attempt.poll(cx));
                     // The attempt is dropped before anything else: what it has of the body comes back then.
                     this.state.set(State::Done);
-                    match this.plan {
-                        Some(plan) if !plan.has_succeeded(&outcome) => plan.after(outcome),
-                        _ => {
-                            *this.plan = None;
-                            return Poll::Ready(passed(outcome));
-                        }
+                    if plan.has_succeeded(&outcome) {
+                        *this.plan = None;
+                        return Poll::Ready(passed(outcome));
                     }
+                    plan.after(outcome)
                 }
-                StateProj::Waiting => match this.plan {
-                    Some(plan) => ready!(plan.poll_again(cx)),
-                    None => return Poll::Pending,
-                },
-                // A future must not be polled again.
+                StateProj::Waiting => ready!(plan.poll_again(cx)),
                 StateProj::Done => return Poll::Pending,
             };
             match next {

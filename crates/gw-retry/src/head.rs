@@ -1,11 +1,8 @@
 //! The head of a request, kept to be sent again.
 
-use gw_core::context::{Deadline, TraceContext};
-use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
 
-use crate::context::{CopyExtensions, Known};
+use crate::context::Known;
 
 /// What is needed to send a request's head once more.
 #[derive(Debug)]
@@ -13,57 +10,45 @@ pub(crate) struct Head {
     method: Method,
     uri: Uri,
     version: Version,
-    /// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone.
-    fields: Vec<(HeaderName, HeaderValue)>,
-    /// None if nothing is known, as where there is no gateway around.
-    known: Option<Known>,
+    fields: Fields,
+}
+
+/// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone.
+type Fields = Vec<(HeaderName, HeaderValue)>;
+
+/// The fields of a request, unless it must not be sent again: one that takes the connection over cannot be sent twice, and what
+/// was sent again further out, as the field `attempt` says, is not sent again here.
+#[inline]
+pub(crate) fn fields<B>(request: &Request<B>, attempt: &HeaderName) -> Option<Fields> {
+    if request.method() == Method::CONNECT {
+        return None;
+    }
+    let headers = request.headers();
+    let mut fields = Fields::with_capacity(headers.len());
+    // Seen as they go by: to look for the two would cost more than to copy all of them does.
+    for (name, value) in headers {
+        if name == header::UPGRADE || name == attempt && value != "1" {
+            return None;
+        }
+        fields.push((name.clone(), value.clone()));
+    }
+    Some(fields)
 }
 
 impl Head {
-    /// Without what is in the extensions, see [`Head::learn`].
+    /// Of a request with these fields. Without what is in the extensions, see [`Known`].
     #[inline]
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        let headers = request.headers();
-        let mut fields = Vec::with_capacity(headers.len());
-        fields.extend(
-            headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
+    pub(crate) fn of<B>(request: &Request<B>, fields: Fields) -> Self {
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
             fields,
-            known: None,
         }
     }
 
-    /// Takes what goes along out of the request's extensions. Where the head is to stay: what is known is most of its size.
-    #[inline]
-    pub(crate) fn learn(&mut self, extensions: &Extensions, copy: Option<&CopyExtensions>) {
-        if !extensions.is_empty() {
-            self.known = Some(Known::of(extensions, copy));
-        }
-    }
-
-    pub(crate) fn deadline(&self) -> Option<Deadline> {
-        self.known.as_ref().and_then(Known::deadline)
-    }
-
-    pub(crate) fn trace(&self) -> Option<&TraceContext> {
-        self.known.as_ref().and_then(Known::trace)
-    }
-
-    /// What a layer has noted of its refusal does not come true.
-    pub(crate) fn forget_refusal(&self) {
-        if let Some(known) = &self.known {
-            known.forget_refusal();
-        }
-    }
-
-    /// The head of another attempt.
-    pub(crate) fn again(&self) -> request::Parts {
+    /// The head of another attempt, with what is known of the request.
+    pub(crate) fn again(&self, known: Option<&Known>) -> request::Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = self.method.clone();
         parts.uri = self.uri.clone();
@@ -72,7 +57,7 @@ impl Head {
         for (name, value) in &self.fields {
             parts.headers.append(name.clone(), value.clone());
         }
-        if let Some(known) = &self.known {
+        if let Some(known) = known {
             parts.extensions = known.extensions();
         }
         parts

@@ -5,6 +5,7 @@ use gw_core::Mode;
 use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
 use http::{Extensions, HeaderName};
+use tokio::time::Instant;
 use tower_layer::Layer;
 
 use crate::budget::Budget;
@@ -144,6 +145,22 @@ impl Shared {
         match &self.seed {
             None => fastrand::Rng::new(),
             Some(seed) => fastrand::Rng::with_seed(seed.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// An attempt that was sent then has succeeded, and how long that took is worth to know.
+    #[inline(never)]
+    pub(crate) fn answered(&self, started: Instant) {
+        // Once it is known, an eighth of them says it as well, and a look at the clock is dear. Each of them counts for eight:
+        // else what is known would be forgotten faster than learned.
+        let samples = match self.latency.quantile() {
+            None => 1,
+            Some(_) => 8,
+        };
+        if samples == 1 || fastrand::u8(..).is_multiple_of(8) {
+            let now = Instant::now();
+            let took = now.saturating_duration_since(started);
+            self.latency.record_for(samples, took, now);
         }
     }
 }

@@ -18,6 +18,7 @@ use tower_service::Service;
 use crate::aside::Aside;
 use crate::body::ResponseBody;
 use crate::budget::{Budget, Deposit, Ticket};
+use crate::context::Known;
 use crate::decide::{Eligibility, NO, Not, Reason, Verdict};
 use crate::head::Head;
 use crate::info::{RetryInfo, Stopped};
@@ -29,6 +30,8 @@ use crate::replay::{ReplayBody, Replayable, Slot, Source};
 pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     pub(crate) service: S,
     pub(crate) head: Head,
+    /// None if nothing is, as where there is no gateway around.
+    pub(crate) known: Option<Known>,
     /// None for a request without a body.
     pub(crate) slot: Option<Arc<Slot<B>>>,
     pub(crate) shared: Arc<Shared>,
@@ -188,12 +191,14 @@ where
         // over: then the retry was on its way.
         let asked = self.slot.as_ref().is_some_and(|slot| slot.was_read());
         let over = |it: Deadline| it.is_by_client() && it.instant() <= Instant::now();
-        if failure != Some(Failure::Local) || asked || self.head.deadline().is_some_and(over) {
+        if failure != Some(Failure::Local) || asked || self.deadline().is_some_and(over) {
             return None;
         }
         retry.charge.sent = false;
         self.attempts -= 1;
-        self.head.forget_refusal();
+        if let Some(known) = &self.known {
+            known.forget_refusal();
+        }
         Some(self.finish(retry.aside.outcome(), Stopped::Refused))
     }
 
@@ -217,14 +222,15 @@ where
         let backoff = policy.backoff();
         let wait = backoff.delay(self.attempts - 1, self.waited, &mut random);
         let wait = wait.max(asked);
-        if let Some(deadline) = self.head.deadline() {
+        if let Some(deadline) = self.deadline() {
             let takes = self.shared.latency.quantile().unwrap_or_default();
             if wait.saturating_add(takes) >= deadline.remaining(now) {
                 return Err(Stopped::Deadline);
             }
         }
         let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
-        let Some(mut ticket) = budget.spend(self.head.trace(), now) else {
+        let trace = self.known.as_ref().and_then(Known::trace);
+        let Some(mut ticket) = budget.spend(trace, now) else {
             return Err(Stopped::Budget);
         };
         let shadow = self.shared.mode.get() == Mode::Shadow;
@@ -244,6 +250,8 @@ where
     }
 
     /// Sends the request again once its wait is over, or answers with what the attempt before came to.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn poll_again(
         &mut self,
         cx: &mut Context<'_>,
@@ -289,7 +297,7 @@ where
     }
 
     fn request(&self, body: ReplayBody<B>) -> Request<ReplayBody<B>> {
-        let mut parts = self.head.again();
+        let mut parts = self.head.again(self.known.as_ref());
         if let Some(ordinal) = NonZeroU32::new(self.attempts) {
             parts.extensions.insert(Attempt(ordinal));
         }
@@ -305,19 +313,16 @@ where
         Request::from_parts(parts, body)
     }
 
+    fn deadline(&self) -> Option<Deadline> {
+        self.known.as_ref().and_then(Known::deadline)
+    }
+
     /// The attempt on its way has succeeded.
     #[inline]
     fn answered(&self) {
-        // Only a deadline asks how long attempts take. Once that is known, an eighth of them says it as well, and a look at
-        // the clock is dear. Each of them counts for eight: else what is known would be forgotten faster than learned.
-        let latency = &self.shared.latency;
-        let samples = match latency.quantile() {
-            None => 1,
-            Some(_) => 8,
-        };
-        if self.head.deadline().is_some() && (samples == 1 || fastrand::u8(..).is_multiple_of(8)) {
-            let now = Instant::now();
-            latency.record_for(samples, now.saturating_duration_since(self.started), now);
+        // Only a deadline asks how long attempts take.
+        if self.deadline().is_some() {
+            self.shared.answered(self.started);
         }
     }
 

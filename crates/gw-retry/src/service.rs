@@ -6,16 +6,17 @@ use bytes::Bytes;
 use gw_core::Mode;
 use gw_core::attempt::AttemptError;
 use gw_core::classify::is_grpc;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::budget::Budget;
+use crate::context::Known;
 use crate::decide::Eligibility;
 use crate::future::ResponseFuture;
-use crate::head::Head;
+use crate::head::{self, Head};
 use crate::layer::Shared;
 use crate::plan::Plan;
 use crate::policy::RetryPolicy;
@@ -70,13 +71,15 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let policy = request.extensions().get::<RetryPolicy>();
+        let plan = match self.shared.eligibility(&request, policy) {
+            Eligibility::Never => None,
+            eligibility => self.plan(&request, policy, eligibility),
+        };
         // Called where it is: the instance that was polled ready. A request is some 250 bytes and an answer 150, so each goes to its
         // place in one move.
-        let eligibility = self.shared.eligibility(&request, policy);
-        if eligibility == Eligibility::Never {
+        let Some(plan) = plan else {
             return ResponseFuture::once(self.inner.call(request.map(ReplayBody::once)));
-        }
-        let plan = self.plan(&request, policy, eligibility);
+        };
         let attempt = match plan.tee() {
             None => self.inner.call(request.map(ReplayBody::once)),
             Some(tee) => self.inner.call(request.map(tee)),
@@ -86,19 +89,21 @@ where
 }
 
 impl<S: Clone> Retry<S> {
-    #[inline]
+    /// None for what is sent once after all. Not inlined: what is sent once anyhow has nothing to do with it.
+    #[inline(never)]
     fn plan<B, ResB, E>(
         &self,
         request: &Request<B>,
         policy: Option<&RetryPolicy>,
         eligibility: Eligibility,
-    ) -> Box<Plan<S, B, ResB, E>>
+    ) -> Option<Box<Plan<S, B, ResB, E>>>
     where
         B: Body<Data = Bytes>,
         ResB: Body,
     {
-        let now = Instant::now();
         let shared = &self.shared;
+        let fields = head::fields(request, &shared.attempt_field)?;
+        let now = Instant::now();
         let extensions = request.extensions();
         let budget = extensions.get::<Budget>().cloned();
         let deposit = budget.as_ref().unwrap_or(&shared.budget).deposit(now);
@@ -123,34 +128,25 @@ impl<S: Clone> Retry<S> {
                 retry: None,
                 _deposit: deposit,
                 // Last: what cannot be dropped before it is in its place is made there.
-                head: Head::of(request),
+                head: Head::of(request, fields),
+                known: None,
             },
         );
-        plan.head.learn(extensions, shared.copy.as_ref());
-        plan
+        if !extensions.is_empty() {
+            plan.known = Some(Known::of(extensions, shared.copy.as_ref()));
+        }
+        Some(plan)
     }
 }
 
 impl Shared {
-    /// After which failures this request may be sent again.
+    /// After which failures this request may be sent again, unless one of its fields says otherwise.
     #[inline]
     fn eligibility<B>(&self, request: &Request<B>, policy: Option<&RetryPolicy>) -> Eligibility {
         if self.mode.get() == Mode::Off {
             return Eligibility::Never;
         }
-        let (method, headers) = (request.method(), request.headers());
-        let eligibility = policy.unwrap_or(&self.policy).eligibility(method, headers);
-        if eligibility == Eligibility::Never || headers.is_empty() && method != Method::CONNECT {
-            return eligibility;
-        }
-        // What takes the connection over cannot be sent twice, and what was sent again further out is not sent again here.
-        let once = method == Method::CONNECT
-            || headers.contains_key(header::UPGRADE)
-            || (headers.get(&self.attempt_field)).is_some_and(|attempt| attempt != "1");
-        if once {
-            Eligibility::Never
-        } else {
-            eligibility
-        }
+        let policy = policy.unwrap_or(&self.policy);
+        policy.eligibility(request.method(), request.headers())
     }
 }

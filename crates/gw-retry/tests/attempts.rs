@@ -132,6 +132,14 @@ async fn what_was_sent_again_further_out_is_sent_once_here() {
     first
         .headers_mut()
         .insert(RetryLayer::ATTEMPT, HeaderValue::from(1));
+    // Each of several layers further out may have said something.
+    let mut both = request(Method::GET);
+    for attempt in [1, 2] {
+        let attempt = HeaderValue::from(attempt);
+        both.headers_mut().append(RetryLayer::ATTEMPT, attempt);
+    }
+    let (_, attempts) = run(&layer, both, [Ok(response(503))]).await;
+    assert_eq!(attempts, 1);
     let (_, attempts) = run(&layer, first, [Ok(response(503)), Ok(response(200))]).await;
     assert_eq!(attempts, 2);
 }

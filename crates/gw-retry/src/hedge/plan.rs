@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::layer::{Permit, Shared};
 use crate::budget::Deposit;
+use crate::context::Known;
 use crate::decide::Asked;
 use crate::head::Head;
 use crate::telemetry::Hedged;
@@ -23,6 +24,8 @@ use crate::telemetry::Hedged;
 pub(super) struct Plan<S> {
     service: S,
     head: Head,
+    /// None if nothing is, as where there is no gateway around.
+    pub(super) known: Option<Known>,
     pub(super) shared: Arc<Shared>,
     started: Instant,
     /// When the second copy is due; `None` if there will be none.
@@ -70,6 +73,7 @@ impl<S> Plan<S> {
         Self {
             service,
             head,
+            known: None,
             shared,
             started: now,
             due,
@@ -109,7 +113,7 @@ impl<S> Plan<S> {
         if !self.shared.is_open(now) {
             return Err(Refused);
         }
-        let trace = self.head.trace();
+        let trace = self.known.as_ref().and_then(Known::trace);
         let mut permit = self.shared.permit(trace, now).ok_or(Refused)?;
         if self.shared.mode.get() == Mode::Shadow {
             permit.sent();
@@ -121,7 +125,7 @@ impl<S> Plan<S> {
             return Err(Refused);
         }
         permit.sent();
-        let mut parts = self.head.again();
+        let mut parts = self.head.again(self.known.as_ref());
         let two = NonZeroU32::MIN.saturating_add(1);
         parts.extensions.insert(Attempt(two));
         let field = self.shared.attempt_field.clone();

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use gw_core::Mode;
-use http::{Request, Response, header};
+use http::{Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -10,7 +10,8 @@ use tower_service::Service;
 use super::future::ResponseFuture;
 use super::layer::Shared;
 use super::plan::Plan;
-use crate::head::Head;
+use crate::context::Known;
+use crate::head::{self, Head};
 use crate::policy::Methods;
 
 /// Sends a second copy of reads that take too long. Made by a [`HedgeLayer`](super::HedgeLayer).
@@ -59,27 +60,39 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let plan = self.shared.is_hedged(&request).then(|| {
-            let now = Instant::now();
-            let deposit = self.shared.deposit(now);
-            let mut head = Head::of(&request);
-            head.learn(request.extensions(), self.shared.copy.as_ref());
-            let shared = Arc::clone(&self.shared);
-            Box::new(Plan::new(self.inner.clone(), head, shared, (deposit, now)))
-        });
+        let plan = self.plan(&request);
         ResponseFuture::new(self.inner.call(request), plan)
     }
 }
 
+impl<S: Clone> Hedge<S> {
+    /// None for what is not hedged.
+    #[inline]
+    fn plan<B: Body>(&self, request: &Request<B>) -> Option<Box<Plan<S>>> {
+        if !self.shared.is_hedged(request) {
+            return None;
+        }
+        let fields = head::fields(request, &self.shared.attempt_field)?;
+        let now = Instant::now();
+        let deposit = self.shared.deposit(now);
+        let head = Head::of(request, fields);
+        let shared = Arc::clone(&self.shared);
+        let plan = Plan::new(self.inner.clone(), head, shared, (deposit, now));
+        let mut plan = Box::new(plan);
+        let extensions = request.extensions();
+        if !extensions.is_empty() {
+            plan.known = Some(Known::of(extensions, self.shared.copy.as_ref()));
+        }
+        Some(plan)
+    }
+}
+
 impl Shared {
-    /// A read without a body that neither takes a connection over nor is a retry itself.
+    /// A read without a body. That it neither takes a connection over nor is a retry itself is seen in its fields.
     #[inline]
     fn is_hedged<B: Body>(&self, request: &Request<B>) -> bool {
-        let headers = request.headers();
         self.mode.get() != Mode::Off
             && Methods::SAFE.has(Methods::bit(request.method()))
             && request.body().is_end_stream()
-            && !headers.contains_key(header::UPGRADE)
-            && (headers.get(&self.attempt_field)).is_none_or(|attempt| attempt == "1")
     }
 }

@@ -38,12 +38,17 @@ pin_project! {
 /// A body that may be sent again, on its way through an attempt.
 struct Tee<B: Body> {
     /// None once it has been given back.
-    source: Option<Pin<Box<Source<B>>>>,
-    slot: Arc<Slot<B>>,
+    held: Option<Held<B>>,
     /// How many of the kept frames this attempt has given out.
     next: usize,
     /// Whether it has given out the trailers.
     done: bool,
+}
+
+/// The body, and where it is to be given back.
+struct Held<B: Body> {
+    source: Pin<Box<Source<B>>>,
+    slot: Arc<Slot<B>>,
 }
 
 impl<B: Body> ReplayBody<B> {
@@ -66,8 +71,7 @@ impl<B: Body> ReplayBody<B> {
         Self {
             kind: Kind::Tee {
                 tee: Tee {
-                    source: Some(source),
-                    slot,
+                    held: Some(Held { source, slot }),
                     next: 0,
                     done: false,
                 },
@@ -118,7 +122,7 @@ impl<B: Body<Data = Bytes>> Body for ReplayBody<B> {
 
 impl<B: Body<Data = Bytes>> Tee<B> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let Some(source) = &mut self.source else {
+        let Some(Held { source, slot }) = &mut self.held else {
             return Poll::Ready(None);
         };
         let mut source = source.as_mut().project();
@@ -144,7 +148,7 @@ impl<B: Body<Data = Bytes>> Tee<B> {
             }
         }
         // The layer is done with the request: nobody will ask for what is kept.
-        if Arc::strong_count(&self.slot) == 1 && !source.kept.lost {
+        if Arc::strong_count(slot) == 1 && !source.kept.lost {
             source.kept.lose();
         }
         let frame = ready!(source.body.as_mut().poll_frame(cx));
@@ -179,7 +183,7 @@ impl<B: Body<Data = Bytes>> Tee<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let Some(source) = &self.source else {
+        let Some(Held { source, .. }) = &self.held else {
             return true;
         };
         if self.next < source.kept.frames.len() {
@@ -193,7 +197,7 @@ impl<B: Body<Data = Bytes>> Tee<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(source) = &self.source else {
+        let Some(Held { source, .. }) = &self.held else {
             return SizeHint::with_exact(0);
         };
         let kept = source.kept.frames.iter().skip(self.next);
@@ -212,16 +216,24 @@ impl<B: Body<Data = Bytes>> Tee<B> {
 }
 
 impl<B: Body> Tee<B> {
-    /// Not inlined: what drops a body that is sent once is small then.
-    #[inline(never)]
+    #[inline]
     fn give_back(&mut self) {
-        if let Some(source) = self.source.take() {
-            self.slot.put(source);
+        if let Some(held) = self.held.take() {
+            held.give_back();
         }
     }
 }
 
+impl<B: Body> Held<B> {
+    /// Not inlined: what drops a body that is sent once is small then.
+    #[inline(never)]
+    fn give_back(self) {
+        self.slot.put(self.source);
+    }
+}
+
 impl<B: Body> Drop for Tee<B> {
+    #[inline]
     fn drop(&mut self) {
         self.give_back();
     }
