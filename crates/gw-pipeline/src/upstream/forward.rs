@@ -34,9 +34,9 @@ use crate::timeouts::PassErrorBodies;
 /// On the way in it removes what was for the client's connection, then adds what is its own: `Via`,
 /// `X-Forwarded-For`, `-Proto` and `-Host`, the request's id, and `TE: trailers` for gRPC callers over HTTP/2. What
 /// clients say in forwarding fields is dropped unless they are [trusted proxies](Self::trusted_proxies). Fields that hold
-/// one address (`X-Real-IP`, `True-Client-IP` and their like) or another target (`X-Original-URL`, `X-Rewrite-URL`) are
-/// dropped whoever sent them. A request
-/// that has passed here before is refused with `LOOP_DETECTED`, CONNECT and TRACE with `METHOD_NOT_ALLOWED`;
+/// one address (`X-Real-IP`, `True-Client-IP` and their like), another target (`X-Original-URL`, `X-Rewrite-URL`) or
+/// another method (`X-HTTP-Method-Override`) are dropped whoever sent them. A request that has passed here before is
+/// refused with `LOOP_DETECTED`, CONNECT and TRACE with `METHOD_NOT_ALLOWED`;
 /// `Max-Forwards` is heeded.
 ///
 /// On the way out it removes the same kind of fields. A 5xx answer loses its body and what describes it, unless the

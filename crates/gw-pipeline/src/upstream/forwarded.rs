@@ -15,23 +15,35 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What only a trusted proxy may say, and what is dropped whoever says it.
 pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
-    [
-        FORWARDED,
-        FOR,
-        PROTO,
-        HOST,
-        HeaderName::from_static("x-forwarded-port"),
-        HeaderName::from_static("x-forwarded-prefix"),
-    ]
-    .into_iter()
-    .chain(UNCHECKED.iter().cloned())
-    .collect()
+    [FORWARDED, FOR, PROTO, HOST]
+        .into_iter()
+        .chain(OTHERS.map(HeaderName::from_static))
+        .chain(UNCHECKED.iter().cloned())
+        .collect()
 });
+
+/// What else proxies say to upstreams: how and where the client asked, and whom they have authenticated.
+const OTHERS: [&str; 14] = [
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-by",
+    "x-forwarded-scheme",
+    "x-forwarded-protocol",
+    "x-forwarded-ssl",
+    "x-url-scheme",
+    "front-end-https",
+    "x-original-host",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+];
 
 /// Dropped whoever sent them: an upstream that reads them reads something else than the gateway has counted and checked.
 ///
-/// The first ones are an address that is not a list, so that it cannot be appended to. The last two are a target, in place of
-/// the one that was routed, limited and authorized.
+/// The first ones are an address that is not a list, so that it cannot be appended to. The last ones are a target or a
+/// method, in place of those that were routed, limited and authorized.
 static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
     [
         "x-real-ip",
@@ -41,8 +53,19 @@ static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
         "cf-connecting-ip",
         "cf-connecting-ipv6",
         "fastly-client-ip",
+        "forwarded-for",
+        "x-forwarded",
+        "x-remote-ip",
+        "x-remote-addr",
+        "x-originating-ip",
+        "x-proxyuser-ip",
+        "x-azure-clientip",
+        "x-envoy-external-address",
         "x-original-url",
         "x-rewrite-url",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
     ]
     .map(HeaderName::from_static)
     .into_iter()
@@ -246,6 +269,32 @@ mod tests {
             assert!(!headers.contains_key(name), "{name}");
         }
         assert!(!pass(&hop, &[]).contains_key("forwarded"));
+    }
+
+    /// Story: these went on as the client had sent them. Several frameworks take `X-Forwarded-Ssl: on` for TLS, and call the
+    /// method in `X-HTTP-Method-Override` instead of the one that was routed.
+    #[test]
+    fn less_usual_fields_of_proxies_are_theirs_alone() {
+        let hop = |trusted| Hop {
+            from: None,
+            trusted,
+            scheme: "http",
+            host: None,
+        };
+        for name in OTHERS {
+            let said = [(name, "x")];
+            assert!(!pass(&hop(false), &said).contains_key(name), "{name}");
+            assert!(pass(&hop(true), &said).contains_key(name), "{name}");
+        }
+        for name in UNCHECKED.iter() {
+            let mut headers = HeaderMap::new();
+            headers.insert(name.clone(), HeaderValue::from_static("x"));
+            for trusted in [false, true] {
+                hop(trusted).forget_others(&mut headers);
+                assert!(headers.is_empty(), "{name}");
+                assert!(SAID_BY_PROXIES.contains(name), "{name}");
+            }
+        }
     }
 
     #[test]
