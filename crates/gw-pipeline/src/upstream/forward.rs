@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::Upstream;
 use super::after::After;
 use super::error::{Error, ErrorKind};
-use super::forwarded::{self, Hop, LastFrom};
+use super::forwarded::{self, Believed, Hop, LastFrom};
 use super::future::ResponseFuture;
 use super::hop_by_hop::{self, accepts_trailers, strip};
 use super::permit::UpstreamPermit;
@@ -363,7 +363,13 @@ impl<S> Shared<S> {
         let client = parts.extensions.get::<ClientAddr>();
         let hop = Hop {
             from: peer.or_else(|| client.map(|client| client.ip())),
-            trusted: peer.is_some_and(|peer| self.trusted.contains(peer)),
+            believed: match peer {
+                Some(peer) if self.trusted.contains(peer) => match self.trusted.write_forwarded() {
+                    true => Believed::Forwarded,
+                    false => Believed::XForwarded,
+                },
+                _ => Believed::Nothing,
+            },
             scheme: self.scheme,
             host: host.as_ref(),
         };

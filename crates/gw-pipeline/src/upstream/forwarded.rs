@@ -77,30 +77,42 @@ static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
 pub(super) struct Hop<'a> {
     /// Who called.
     pub(super) from: Option<IpAddr>,
-    /// Whether what it says of others is believed.
-    pub(super) trusted: bool,
+    /// What it says of others that is believed.
+    pub(super) believed: Believed,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
     /// The host that was asked for.
     pub(super) host: Option<&'a HeaderValue>,
 }
 
+/// Which fields the one who called has written itself, if it is a trusted proxy. What is in the others it has passed on from the
+/// client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Believed {
+    Nothing,
+    /// `X-Forwarded-For` and what else proxies say beside it.
+    XForwarded,
+    /// `Forwarded` alone, which has it all.
+    Forwarded,
+}
+
 impl Hop<'_> {
     /// Drops what nobody who is trusted said.
     pub(super) fn forget_others(&self, headers: &mut HeaderMap) {
         let (said, unchecked) = (&*SAID_BY_PROXIES, &*UNCHECKED);
-        remove_where(headers, |name| match self.trusted {
-            true => unchecked.contains(name),
-            false => said.contains(name),
+        remove_where(headers, |name| match self.believed {
+            Believed::Nothing => said.contains(name),
+            Believed::XForwarded => *name == FORWARDED || unchecked.contains(name),
+            Believed::Forwarded => *name != FORWARDED && said.contains(name),
         });
     }
 
     /// Adds this hop, exactly once, to what trusted proxies said. What others said must have been
     /// [forgotten](Self::forget_others).
     ///
-    /// `Forwarded` is continued if a trusted proxy began it, and never begun: an upstream reads one of the two.
+    /// `Forwarded` is continued if trusted proxies write it, and never begun: an upstream reads one of the two.
     pub(super) fn add_to(&self, headers: &mut HeaderMap, last: &mut LastFrom) {
-        if !self.trusted {
+        if self.believed == Believed::Nothing {
             // Nothing of it is left, so there is nothing to look for.
             if let Some(line) = self.from.and_then(|from| last.line(from)) {
                 headers.insert(FOR, line);
@@ -234,7 +246,7 @@ mod tests {
         let headers = pass(
             &Hop {
                 from: Some("::ffff:203.0.113.9".parse().unwrap()),
-                trusted: false,
+                believed: Believed::Nothing,
                 scheme: "http",
                 host: Some(&host),
             },
@@ -251,7 +263,7 @@ mod tests {
         let host = HeaderValue::from_static("shop.example:8080");
         let hop = Hop {
             from: Some("2001:db8::1".parse().unwrap()),
-            trusted: true,
+            believed: Believed::XForwarded,
             scheme: "http",
             host: Some(&host),
         };
@@ -261,8 +273,8 @@ mod tests {
             "192.0.2.1, 192.0.2.2, 2001:db8::1"
         );
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
-        let element = r#"for="[2001:db8::1]";host="shop.example:8080";proto=http"#;
-        assert_eq!(headers["forwarded"], format!("for=192.0.2.1, {element}"));
+        // They do not write it, so it is the client's.
+        assert!(!headers.contains_key("forwarded"));
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "first.example");
         for name in UNCHECKED.iter() {
@@ -271,29 +283,54 @@ mod tests {
         assert!(!pass(&hop, &[]).contains_key("forwarded"));
     }
 
+    /// Story: a proxy that appends to one of the fields passes the client's copy of the other on, and so did we, with ourselves
+    /// appended: to an upstream it looked like what trusted proxies had said.
+    #[test]
+    fn who_writes_forwarded_writes_nothing_else() {
+        let host = HeaderValue::from_static("shop.example:8080");
+        let hop = Hop {
+            from: Some("2001:db8::1".parse().unwrap()),
+            believed: Believed::Forwarded,
+            scheme: "http",
+            host: Some(&host),
+        };
+        let headers = pass(&hop, &SAID);
+        assert_eq!(headers.len(), 4);
+        let element = r#"for="[2001:db8::1]";host="shop.example:8080";proto=http"#;
+        assert_eq!(headers["forwarded"], format!("for=192.0.2.1, {element}"));
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "shop.example:8080");
+        assert!(!pass(&hop, &[]).contains_key("forwarded"));
+    }
+
     /// Story: these went on as the client had sent them. Several frameworks take `X-Forwarded-Ssl: on` for TLS, and call the
     /// method in `X-HTTP-Method-Override` instead of the one that was routed.
     #[test]
     fn less_usual_fields_of_proxies_are_theirs_alone() {
-        let hop = |trusted| Hop {
+        let hop = |believed| Hop {
             from: None,
-            trusted,
+            believed,
             scheme: "http",
             host: None,
         };
         for name in OTHERS {
             let said = [(name, "x")];
-            assert!(!pass(&hop(false), &said).contains_key(name), "{name}");
-            assert!(pass(&hop(true), &said).contains_key(name), "{name}");
+            assert!(
+                !pass(&hop(Believed::Nothing), &said).contains_key(name),
+                "{name}"
+            );
+            assert!(
+                pass(&hop(Believed::XForwarded), &said).contains_key(name),
+                "{name}"
+            );
         }
         for name in UNCHECKED.iter() {
             let mut headers = HeaderMap::new();
             headers.insert(name.clone(), HeaderValue::from_static("x"));
-            for trusted in [false, true] {
-                hop(trusted).forget_others(&mut headers);
-                assert!(headers.is_empty(), "{name}");
-                assert!(SAID_BY_PROXIES.contains(name), "{name}");
-            }
+            hop(Believed::XForwarded).forget_others(&mut headers);
+            assert!(headers.is_empty(), "{name}");
+            assert!(SAID_BY_PROXIES.contains(name), "{name}");
         }
     }
 
@@ -303,7 +340,7 @@ mod tests {
         for from in ["203.0.113.9", "203.0.113.9", "2001:db8::1", "203.0.113.9"] {
             let hop = Hop {
                 from: Some(from.parse().unwrap()),
-                trusted: false,
+                believed: Believed::Nothing,
                 scheme: "http",
                 host: None,
             };
@@ -318,7 +355,7 @@ mod tests {
         let host = HeaderValue::from_static("a\";for=10.0.0.1");
         let hop = Hop {
             from: None,
-            trusted: true,
+            believed: Believed::Forwarded,
             scheme: "http",
             host: Some(&host),
         };

@@ -115,7 +115,7 @@ async fn a_trusted_proxy_is_believed() {
     let answer = send(
         gateway.traffic,
         "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: https\r\n\
-         x-request-id: 0123456789abcdef-from-the-proxy\r\n\r\n",
+         forwarded: for=6.6.6.6\r\nx-request-id: 0123456789abcdef-from-the-proxy\r\n\r\n",
     )
     .await;
     assert_eq!(
@@ -128,6 +128,8 @@ async fn a_trusted_proxy_is_believed() {
         Some("203.0.113.9, 127.0.0.1")
     );
     assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    // The proxy has passed it on as the client sent it.
+    assert_eq!(request.header("forwarded"), None);
     assert_eq!(
         request.header("x-request-id"),
         Some("0123456789abcdef-from-the-proxy")
