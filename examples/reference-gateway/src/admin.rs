@@ -25,6 +25,7 @@ pub use self::access::Token;
 use crate::assembly::{Controls, LimitControls};
 use crate::gateway::{Addresses, Connections, Metrics};
 use crate::readiness::Readiness;
+use crate::refused;
 
 /// What the admin listener shows.
 #[derive(Clone)]
@@ -72,7 +73,8 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/upstreams", get(upstreams::page))
         .route("/access-log", get(access_log))
         .route("/logs", get(logs::page))
-        .with_state(admin);
+        .with_state(admin)
+        .layer(middleware::from_fn(refused::say));
     match token {
         Some(token) => router.layer(middleware::from_fn_with_state(token, access::require)),
         None => router.layer(middleware::from_fn(host::require)),

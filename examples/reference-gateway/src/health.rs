@@ -3,9 +3,11 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::get;
 
 use crate::readiness::{Phase, Readiness};
+use crate::refused;
 
 /// `/healthz`, which answers as long as the process lives, and `/readyz`, which fails before the listener closes.
 pub fn router(readiness: Readiness) -> Router {
@@ -13,6 +15,7 @@ pub fn router(readiness: Readiness) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(readiness)
+        .layer(middleware::from_fn(refused::say))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod gateway;
 pub mod health;
 pub mod readiness;
+mod refused;
 pub mod signals;
 mod without_effect;
 

@@ -59,6 +59,11 @@ impl TrustedProxies {
         self
     }
 
+    /// Whether these proxies write `Forwarded` and not `X-Forwarded-For`. The one that they do not write is the client's.
+    pub const fn write_forwarded(&self) -> bool {
+        self.write_forwarded
+    }
+
     /// Whether `address`, in any form, belongs to a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use gw_core::context::{RequestId, TraceContext};
 use gw_core::{Code, Rejection};
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -21,7 +22,7 @@ use crate::fields::{has_underscore, remove_where};
 pub struct HeadLimits {
     /// The longest target (path and query), in bytes. Beyond: 414.
     pub uri_bytes: usize,
-    /// The most header fields. Beyond: 431.
+    /// The most header fields that the client sends. Beyond: 431.
     pub fields: usize,
     /// The most bytes in names and values of header fields. Beyond: 431.
     pub field_bytes: usize,
@@ -65,6 +66,7 @@ pub(super) fn normalize_head(
     slash: EncodedSlash,
 ) -> Result<Option<u64>, Rejection> {
     check_target_size(&parts.uri, limits)?;
+    check_number(parts, limits)?;
     let seen = look(&parts.headers, limits)?;
     let (underscored, length) = (seen.underscored, seen.length());
     check_method(parts)?;
@@ -120,10 +122,23 @@ impl Seen<'_> {
     }
 }
 
-fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> {
-    if headers.len() > limits.fields {
-        return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit", limits.fields as u64));
+/// What stages in front have written is not the client's: the request's id and the trace's parent, a field each. In their
+/// place, too, if the client had sent such a field; so of those it may have sent one too many.
+fn check_number(parts: &Parts, limits: HeadLimits) -> Result<(), Rejection> {
+    let too_many = |fields: usize| fields > limits.fields;
+    // Few have as many, and are worth the look-ups.
+    if too_many(parts.headers.len()) {
+        let ours = usize::from(parts.extensions.get::<RequestId>().is_some())
+            + usize::from(parts.extensions.get::<TraceContext>().is_some());
+        if too_many(parts.headers.len().saturating_sub(ours)) {
+            let refused = Rejection::new(&codes::HEADERS_TOO_LARGE);
+            return Err(refused.detail("limit", limits.fields as u64));
+        }
     }
+    Ok(())
+}
+
+fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> {
     let mut bytes = 0;
     let mut seen = Seen::default();
     for (name, value) in headers {
@@ -190,6 +205,10 @@ fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<HeaderValue>, Rej
             if !is_host(authority.as_str()) {
                 return Err(malformed("host", "invalid"));
             }
+            // The field must be there and be a host all the same: what stands in front may read it instead of the target.
+            if parts.version < Version::HTTP_2 {
+                check_host(host, parts.version)?;
+            }
             // On HTTP/1 the target wins over the field; on HTTP/2 both say the same or the request is malformed.
             let disagree = |host: &HeaderValue| {
                 !host
@@ -202,15 +221,19 @@ fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<HeaderValue>, Rej
             let host = HeaderValue::from_str(authority.as_str()).map_err(|_| MALFORMED)?;
             return Ok(Some(host));
         }
-        (None, Some(host)) => {
-            if !host.to_str().is_ok_and(is_host) {
-                return Err(malformed("host", "invalid"));
-            }
-        }
-        (None, None) if parts.version == Version::HTTP_10 || parts.version == Version::HTTP_09 => {}
-        (None, None) => return Err(malformed("host", "missing")),
+        (None, host) => check_host(host, parts.version)?,
     }
     Ok(None)
+}
+
+/// The field must be a host, and only before HTTP/1.1 may it be missing.
+fn check_host(host: Option<&HeaderValue>, version: Version) -> Result<(), Rejection> {
+    match host {
+        Some(host) if host.to_str().is_ok_and(is_host) => Ok(()),
+        Some(_) => Err(malformed("host", "invalid")),
+        None if version < Version::HTTP_11 => Ok(()),
+        None => Err(malformed("host", "missing")),
+    }
 }
 
 /// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port.
@@ -271,6 +294,7 @@ fn malformed(part: &'static str, fault: &'static str) -> Rejection {
 
 #[cfg(test)]
 mod tests {
+    use gw_core::context::{SpanId, TraceId};
     use http::Request;
 
     use super::*;
@@ -328,6 +352,24 @@ mod tests {
         .unwrap();
         assert_eq!(parts.headers[HOST], "target.example");
         assert_eq!(parts.uri, "/a?b");
+        // RFC 9112 section 3.2: on HTTP/1.1 there is a field, and it is a host, whatever the target is.
+        let absolute = |version, hosts: &[&'static str]| {
+            let hosts = hosts.to_vec();
+            code(head(move |r| {
+                let r = r.uri("http://target.example/").version(version);
+                hosts.iter().fold(r, |r, host| r.header(HOST, *host))
+            }))
+        };
+        for (version, hosts, expected) in [
+            (Version::HTTP_11, &[][..], "MALFORMED_REQUEST"),
+            (Version::HTTP_11, &["a b"], "MALFORMED_REQUEST"),
+            (Version::HTTP_11, &["a", "a"], "MALFORMED_REQUEST"),
+            (Version::HTTP_10, &["a b"], "MALFORMED_REQUEST"),
+            (Version::HTTP_10, &[], "ok"),
+            (Version::HTTP_2, &[], "ok"),
+        ] {
+            assert_eq!(absolute(version, hosts), expected, "{version:?} {hosts:?}");
+        }
         let h2 = |host| {
             head(move |r| {
                 r.uri("http://a.example/")
@@ -413,15 +455,32 @@ mod tests {
             code(head(|r| r.uri(long).header(HOST, "a"))),
             "URI_TOO_LONG"
         );
-        let many = |n: usize| {
+        let many_of = |n: usize, and: fn(http::request::Builder) -> http::request::Builder| {
             head(move |r| {
-                (1..n).fold(r.uri("/").header(HOST, "a"), |r, i| {
+                (1..n).fold(and(r.uri("/").header(HOST, "a")), |r, i| {
                     r.header(format!("x-{i}"), "1")
                 })
             })
         };
+        let many = |n| many_of(n, |r| r);
         assert_eq!(code(many(100)), "ok");
         assert_eq!(code(many(101)), "HEADERS_TOO_LARGE");
+        // Story: the id and the trace that earlier stages add were counted, and a client had two fields fewer.
+        let with_ours = |n: usize| {
+            many_of(n, |r| {
+                let trace = TraceContext {
+                    trace_id: TraceId::new([1; 16]).unwrap(),
+                    span_id: SpanId::new([1; 8]).unwrap(),
+                    sampled: false,
+                };
+                r.extension(trace)
+                    .extension(RequestId::from_u128(1))
+                    .header("traceparent", "1")
+                    .header("x-request-id", "1")
+            })
+        };
+        assert_eq!(code(with_ours(100)), "ok");
+        assert_eq!(code(with_ours(101)), "HEADERS_TOO_LARGE");
         let large = head(|r| {
             r.uri("/")
                 .header(HOST, "a")

@@ -12,11 +12,15 @@ use crate::fields::{Names, remove_where};
 /// Tells the upstream who calls, and makes sure that nobody else can.
 ///
 /// The client's copies of the fields are removed from every request, whether there is an [`Identity`] or not; then the
-/// fields are set from the identity. A name that cannot stand in a field is left out.
+/// fields are set from the identity. A name that cannot stand in a field is left out. Fields by which upstreams are usually told
+/// of a user by something else in front of them go, too: `X-Authenticated-User`, `X-Remote-User`, `Remote-User`.
 #[derive(Debug, Clone)]
 pub struct IdentityHeadersLayer {
     shared: Arc<Shared>,
 }
+
+/// What upstreams read that trust whoever stands in front of them. Nothing here sets these, so whoever sent them made them up.
+const USUAL: [&str; 3] = ["x-authenticated-user", "x-remote-user", "remote-user"];
 
 #[derive(Debug)]
 struct Shared {
@@ -84,8 +88,9 @@ impl IdentityHeaders {
 impl IdentityHeadersLayer {
     /// Uses the fields `names`.
     pub fn new(names: IdentityHeaders) -> Self {
-        let all = [&names.consumer, &names.user, &names.scopes];
-        let all = all.into_iter().cloned().collect();
+        let ours = [&names.consumer, &names.user, &names.scopes];
+        let usual = USUAL.map(HeaderName::from_static);
+        let all = ours.into_iter().cloned().chain(usual).collect();
         Self {
             shared: Arc::new(Shared { names, all }),
         }
@@ -150,6 +155,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(&names.user, HeaderValue::from_static("admin"));
         headers.append(&names.user, HeaderValue::from_static("root"));
+        for name in USUAL {
+            headers.append(name, HeaderValue::from_static("root"));
+        }
         IdentityHeadersLayer::new(names)
             .shared
             .apply(&mut headers, None);

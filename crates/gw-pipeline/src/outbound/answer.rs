@@ -3,13 +3,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::{Body, BoxError, Code, OnReject, RejectContext, Rejection, Respond, RetryAfter};
-use http::{HeaderName, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -262,6 +262,16 @@ const fn asks_to_come_back(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 503 | 504)
 }
 
+/// Whether the fields name one time to come back that lies ahead. What says `0`, or says nothing that a client could read, is no
+/// better than none.
+fn says_when(fields: &HeaderMap) -> bool {
+    let mut lines = fields.get_all(header::RETRY_AFTER).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    RetryAfter::parse(line, SystemTime::now()).is_some_and(|wait| !wait.is_zero())
+}
+
 /// What an outcome needs to become an answer.
 #[derive(Debug)]
 struct Finish<R> {
@@ -304,6 +314,9 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         let mut kept = original.headers;
         for name in DESCRIBES_THE_BODY {
             kept.remove(name);
+        }
+        if !says_when(&kept) {
+            kept.remove(header::RETRY_AFTER);
         }
         response.headers_mut().extend(kept);
         // The failure is the upstream's, not a refusal of ours: it must not be counted as one.

@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::Upstream;
 use super::after::After;
 use super::error::{Error, ErrorKind};
-use super::forwarded::{self, Hop, LastFrom};
+use super::forwarded::{self, Believed, Hop, LastFrom};
 use super::future::ResponseFuture;
 use super::hop_by_hop::{self, accepts_trailers, strip};
 use super::permit::UpstreamPermit;
@@ -34,9 +34,9 @@ use crate::timeouts::PassErrorBodies;
 /// On the way in it removes what was for the client's connection, then adds what is its own: `Via`,
 /// `X-Forwarded-For`, `-Proto` and `-Host`, the request's id, and `TE: trailers` for gRPC callers over HTTP/2. What
 /// clients say in forwarding fields is dropped unless they are [trusted proxies](Self::trusted_proxies). Fields that hold
-/// one address (`X-Real-IP`, `True-Client-IP` and their like) or another target (`X-Original-URL`, `X-Rewrite-URL`) are
-/// dropped whoever sent them. A request
-/// that has passed here before is refused with `LOOP_DETECTED`, CONNECT and TRACE with `METHOD_NOT_ALLOWED`;
+/// one address (`X-Real-IP`, `True-Client-IP` and their like), another target (`X-Original-URL`, `X-Rewrite-URL`) or
+/// another method (`X-HTTP-Method-Override`) are dropped whoever sent them. A request that has passed here before is
+/// refused with `LOOP_DETECTED`, CONNECT and TRACE with `METHOD_NOT_ALLOWED`;
 /// `Max-Forwards` is heeded.
 ///
 /// On the way out it removes the same kind of fields. A 5xx answer loses its body and what describes it, unless the
@@ -363,7 +363,13 @@ impl<S> Shared<S> {
         let client = parts.extensions.get::<ClientAddr>();
         let hop = Hop {
             from: peer.or_else(|| client.map(|client| client.ip())),
-            trusted: peer.is_some_and(|peer| self.trusted.contains(peer)),
+            believed: match peer {
+                Some(peer) if self.trusted.contains(peer) => match self.trusted.write_forwarded() {
+                    true => Believed::Forwarded,
+                    false => Believed::XForwarded,
+                },
+                _ => Believed::Nothing,
+            },
             scheme: self.scheme,
             host: host.as_ref(),
         };

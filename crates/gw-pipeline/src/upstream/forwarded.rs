@@ -15,23 +15,35 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What only a trusted proxy may say, and what is dropped whoever says it.
 pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
-    [
-        FORWARDED,
-        FOR,
-        PROTO,
-        HOST,
-        HeaderName::from_static("x-forwarded-port"),
-        HeaderName::from_static("x-forwarded-prefix"),
-    ]
-    .into_iter()
-    .chain(UNCHECKED.iter().cloned())
-    .collect()
+    [FORWARDED, FOR, PROTO, HOST]
+        .into_iter()
+        .chain(OTHERS.map(HeaderName::from_static))
+        .chain(UNCHECKED.iter().cloned())
+        .collect()
 });
+
+/// What else proxies say to upstreams: how and where the client asked, and whom they have authenticated.
+const OTHERS: [&str; 14] = [
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-by",
+    "x-forwarded-scheme",
+    "x-forwarded-protocol",
+    "x-forwarded-ssl",
+    "x-url-scheme",
+    "front-end-https",
+    "x-original-host",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+];
 
 /// Dropped whoever sent them: an upstream that reads them reads something else than the gateway has counted and checked.
 ///
-/// The first ones are an address that is not a list, so that it cannot be appended to. The last two are a target, in place of
-/// the one that was routed, limited and authorized.
+/// The first ones are an address that is not a list, so that it cannot be appended to. The last ones are a target or a
+/// method, in place of those that were routed, limited and authorized.
 static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
     [
         "x-real-ip",
@@ -41,8 +53,19 @@ static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
         "cf-connecting-ip",
         "cf-connecting-ipv6",
         "fastly-client-ip",
+        "forwarded-for",
+        "x-forwarded",
+        "x-remote-ip",
+        "x-remote-addr",
+        "x-originating-ip",
+        "x-proxyuser-ip",
+        "x-azure-clientip",
+        "x-envoy-external-address",
         "x-original-url",
         "x-rewrite-url",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
     ]
     .map(HeaderName::from_static)
     .into_iter()
@@ -54,30 +77,42 @@ static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
 pub(super) struct Hop<'a> {
     /// Who called.
     pub(super) from: Option<IpAddr>,
-    /// Whether what it says of others is believed.
-    pub(super) trusted: bool,
+    /// What it says of others that is believed.
+    pub(super) believed: Believed,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
     /// The host that was asked for.
     pub(super) host: Option<&'a HeaderValue>,
 }
 
+/// Which fields the one who called has written itself, if it is a trusted proxy. What is in the others it has passed on from the
+/// client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Believed {
+    Nothing,
+    /// `X-Forwarded-For` and what else proxies say beside it.
+    XForwarded,
+    /// `Forwarded` alone, which has it all.
+    Forwarded,
+}
+
 impl Hop<'_> {
     /// Drops what nobody who is trusted said.
     pub(super) fn forget_others(&self, headers: &mut HeaderMap) {
         let (said, unchecked) = (&*SAID_BY_PROXIES, &*UNCHECKED);
-        remove_where(headers, |name| match self.trusted {
-            true => unchecked.contains(name),
-            false => said.contains(name),
+        remove_where(headers, |name| match self.believed {
+            Believed::Nothing => said.contains(name),
+            Believed::XForwarded => *name == FORWARDED || unchecked.contains(name),
+            Believed::Forwarded => *name != FORWARDED && said.contains(name),
         });
     }
 
     /// Adds this hop, exactly once, to what trusted proxies said. What others said must have been
     /// [forgotten](Self::forget_others).
     ///
-    /// `Forwarded` is continued if a trusted proxy began it, and never begun: an upstream reads one of the two.
+    /// `Forwarded` is continued if trusted proxies write it, and never begun: an upstream reads one of the two.
     pub(super) fn add_to(&self, headers: &mut HeaderMap, last: &mut LastFrom) {
-        if !self.trusted {
+        if self.believed == Believed::Nothing {
             // Nothing of it is left, so there is nothing to look for.
             if let Some(line) = self.from.and_then(|from| last.line(from)) {
                 headers.insert(FOR, line);
@@ -211,7 +246,7 @@ mod tests {
         let headers = pass(
             &Hop {
                 from: Some("::ffff:203.0.113.9".parse().unwrap()),
-                trusted: false,
+                believed: Believed::Nothing,
                 scheme: "http",
                 host: Some(&host),
             },
@@ -228,7 +263,7 @@ mod tests {
         let host = HeaderValue::from_static("shop.example:8080");
         let hop = Hop {
             from: Some("2001:db8::1".parse().unwrap()),
-            trusted: true,
+            believed: Believed::XForwarded,
             scheme: "http",
             host: Some(&host),
         };
@@ -238,8 +273,8 @@ mod tests {
             "192.0.2.1, 192.0.2.2, 2001:db8::1"
         );
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
-        let element = r#"for="[2001:db8::1]";host="shop.example:8080";proto=http"#;
-        assert_eq!(headers["forwarded"], format!("for=192.0.2.1, {element}"));
+        // They do not write it, so it is the client's.
+        assert!(!headers.contains_key("forwarded"));
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "first.example");
         for name in UNCHECKED.iter() {
@@ -248,13 +283,64 @@ mod tests {
         assert!(!pass(&hop, &[]).contains_key("forwarded"));
     }
 
+    /// Story: a proxy that appends to one of the fields passes the client's copy of the other on, and so did we, with ourselves
+    /// appended: to an upstream it looked like what trusted proxies had said.
+    #[test]
+    fn who_writes_forwarded_writes_nothing_else() {
+        let host = HeaderValue::from_static("shop.example:8080");
+        let hop = Hop {
+            from: Some("2001:db8::1".parse().unwrap()),
+            believed: Believed::Forwarded,
+            scheme: "http",
+            host: Some(&host),
+        };
+        let headers = pass(&hop, &SAID);
+        assert_eq!(headers.len(), 4);
+        let element = r#"for="[2001:db8::1]";host="shop.example:8080";proto=http"#;
+        assert_eq!(headers["forwarded"], format!("for=192.0.2.1, {element}"));
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "shop.example:8080");
+        assert!(!pass(&hop, &[]).contains_key("forwarded"));
+    }
+
+    /// Story: these went on as the client had sent them. Several frameworks take `X-Forwarded-Ssl: on` for TLS, and call the
+    /// method in `X-HTTP-Method-Override` instead of the one that was routed.
+    #[test]
+    fn less_usual_fields_of_proxies_are_theirs_alone() {
+        let hop = |believed| Hop {
+            from: None,
+            believed,
+            scheme: "http",
+            host: None,
+        };
+        for name in OTHERS {
+            let said = [(name, "x")];
+            assert!(
+                !pass(&hop(Believed::Nothing), &said).contains_key(name),
+                "{name}"
+            );
+            assert!(
+                pass(&hop(Believed::XForwarded), &said).contains_key(name),
+                "{name}"
+            );
+        }
+        for name in UNCHECKED.iter() {
+            let mut headers = HeaderMap::new();
+            headers.insert(name.clone(), HeaderValue::from_static("x"));
+            hop(Believed::XForwarded).forget_others(&mut headers);
+            assert!(headers.is_empty(), "{name}");
+            assert!(SAID_BY_PROXIES.contains(name), "{name}");
+        }
+    }
+
     #[test]
     fn the_line_is_that_of_who_called_now() {
         let mut last = LastFrom::default();
         for from in ["203.0.113.9", "203.0.113.9", "2001:db8::1", "203.0.113.9"] {
             let hop = Hop {
                 from: Some(from.parse().unwrap()),
-                trusted: false,
+                believed: Believed::Nothing,
                 scheme: "http",
                 host: None,
             };
@@ -269,7 +355,7 @@ mod tests {
         let host = HeaderValue::from_static("a\";for=10.0.0.1");
         let hop = Hop {
             from: None,
-            trusted: true,
+            believed: Believed::Forwarded,
             scheme: "http",
             host: Some(&host),
         };

@@ -184,11 +184,40 @@ async fn a_trusted_proxy_is_continued() {
     );
     assert_eq!(received.header("x-forwarded-proto"), Some("https"));
     assert_eq!(received.header("x-forwarded-host"), Some("shop.example"));
+    // Proxies that append to `X-Forwarded-For` pass this one on as the client has sent it.
+    assert_eq!(received.header("forwarded"), None);
+    assert_eq!(received.header("x-real-ip"), None);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_that_writes_forwarded_is_continued_there_alone() {
+    let mut request = get("/");
+    add(
+        &mut request,
+        &[
+            ("forwarded", "for=203.0.113.9;proto=https"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.example"),
+        ],
+    );
+    let trusting = |it: Forward| {
+        let proxies = TrustedProxies::new(["192.0.2.0/24".parse().unwrap()]);
+        it.trusted_proxies(proxies.writing_forwarded())
+    };
+    let received = received(trusting, request).await;
     assert_eq!(
         received.header("forwarded"),
-        Some("for=203.0.113.9, for=192.0.2.44;host=\"shop.example\";proto=https")
+        Some("for=203.0.113.9;proto=https, for=192.0.2.44;host=\"shop.example\";proto=http")
     );
-    assert_eq!(received.header("x-real-ip"), None);
+    for (name, value) in [
+        ("x-forwarded-for", "192.0.2.44"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "shop.example"),
+    ] {
+        assert_eq!(received.header(name), Some(value), "{name}");
+        assert_eq!(received.headers.count(name), 1, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -3,9 +3,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use gw_core::{RejectContext, Rejection};
+use gw_pipeline::codes;
+
+use crate::refused;
 
 /// The secret that requests to the admin listener carry as `Authorization: Bearer …`.
 #[derive(Clone)]
@@ -47,6 +51,7 @@ impl std::fmt::Debug for Token {
 }
 
 const SCHEME: &[u8] = b"Bearer ";
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
 pub(super) async fn require(State(token): State<Token>, request: Request, next: Next) -> Response {
     let sent = request
@@ -57,11 +62,14 @@ pub(super) async fn require(State(token): State<Token>, request: Request, next: 
     let sent = sent.and_then(|value| value.split_at_checked(SCHEME.len()));
     match sent.and_then(|(scheme, token)| scheme.eq_ignore_ascii_case(SCHEME).then_some(token)) {
         Some(sent) if token.is(sent) => next.run(request).await,
-        _ => (
-            StatusCode::UNAUTHORIZED,
-            [(header::WWW_AUTHENTICATE, "Bearer")],
-        )
-            .into_response(),
+        _ => {
+            let code = match request.headers().contains_key(header::AUTHORIZATION) {
+                true => &codes::AUTH_INVALID,
+                false => &codes::AUTH_REQUIRED,
+            };
+            let rejection = Rejection::new(code).field(header::WWW_AUTHENTICATE, CHALLENGE);
+            refused::answer(rejection, &RejectContext::of(&request))
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Which hosts are this machine whoever answers for names.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::extract::Request;
@@ -8,7 +7,9 @@ use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use gw_core::{Code, GrpcStatus, OnReject, RejectContext, Rejection, Respond};
+use gw_core::{Code, GrpcStatus, RejectContext, Rejection};
+
+use crate::refused;
 
 const FORBIDDEN: Code = Code::new(
     "FORBIDDEN",
@@ -24,9 +25,7 @@ pub(super) async fn require(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let context = RejectContext::of(&request);
-    let rejection = Rejection::new(&FORBIDDEN);
-    let Ok(answer) = OnReject::<_, Infallible>::reject(&Respond::new(), rejection, &context);
-    answer
+    refused::answer(Rejection::new(&FORBIDDEN), &context)
 }
 
 /// Whether there is a host, and all that are named are this machine: who repeats one, or has another in the target, means something.

@@ -1,6 +1,6 @@
 //! Health and admin listeners.
 
-use gw_testkit::client::Client;
+use gw_testkit::client::{Answer, Client};
 use gw_testkit::upstream::{At, Reply, Upstream, always, by_path};
 
 use crate::command::run;
@@ -187,7 +187,11 @@ async fn with_a_token_nobody_reads_without_it() {
                 format!("GET {path} HTTP/1.1\r\nhost: a\r\n{field}\r\n"),
             )
             .await;
-            assert_eq!(answer.status(), 401, "{path} {field}: {answer:?}");
+            let code = match field.is_empty() {
+                true => "AUTH_REQUIRED",
+                false => "AUTH_INVALID",
+            };
+            is_envelope(&answer, 401, code);
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
             assert!(!answer.text().contains("lane"), "{answer:?}");
         }
@@ -206,6 +210,7 @@ async fn with_a_token_nobody_reads_without_it() {
     assert_eq!(get(gateway.health, "/readyz").await.status(), 200);
 }
 
+/// Story: beside the pages there were answers without a body.
 #[tokio::test]
 async fn pages_that_are_not_there_and_methods_that_change_are_refused() {
     let gateway = Gateway::serve(&config("", &all_to("http://127.0.0.1:1", ""))).await;
@@ -214,7 +219,7 @@ async fn pages_that_are_not_there_and_methods_that_change_are_refused() {
         (gateway.health, "/"),
         (gateway.health, "/metrics"),
     ] {
-        assert_eq!(get(address, path).await.status(), 404, "{path}");
+        is_envelope(&get(address, path).await, 404, "ROUTE_NOT_FOUND");
     }
     for (address, path) in [(gateway.admin, "/lanes"), (gateway.health, "/readyz")] {
         let answer = send(
@@ -222,7 +227,8 @@ async fn pages_that_are_not_there_and_methods_that_change_are_refused() {
             format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"),
         )
         .await;
-        assert_eq!(answer.status(), 405, "{path}");
+        is_envelope(&answer, 405, "METHOD_NOT_ALLOWED");
+        assert_eq!(answer.header("allow"), Some("GET,HEAD"), "{path}");
     }
     // The traffic listener does not serve what belongs to the operator.
     for path in ["/metrics", "/lanes", "/healthz"] {
@@ -269,11 +275,7 @@ async fn without_a_token_it_answers_for_this_machine_alone() {
     ] {
         let request = format!("GET {path} HTTP/1.1\r\n{host}\r\n");
         let answer = send(gateway.admin, request).await;
-        assert_eq!(answer.status(), 403, "{path} {host}");
-        assert_eq!(answer.header("content-type"), Some("application/json"));
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
-        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!(body["error"]["code"], "FORBIDDEN", "{path} {host}");
+        is_envelope(&answer, 403, "FORBIDDEN");
     }
     // Whoever balances may name the health listener as they like: it says nothing but that it is there.
     let request = "GET /healthz HTTP/1.1\r\nhost: rebound.example\r\n\r\n";
@@ -303,4 +305,14 @@ async fn a_flood_of_idle_connections_does_not_shut_them_out() {
     })
     .await;
     assert_eq!(get(gateway.traffic, "/").await.status(), 200);
+}
+
+/// A refusal of the listeners that no pipeline stands behind.
+#[track_caller]
+fn is_envelope(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status(), status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(body["error"]["code"], code, "{answer:?}");
 }

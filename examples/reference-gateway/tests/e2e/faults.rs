@@ -116,7 +116,22 @@ async fn what_an_upstream_says_of_its_failure_stays_inside() {
 #[tokio::test]
 async fn a_503_of_the_upstream_says_when_to_come_back() {
     let upstream = Upstream::start(by_path(
-        [("/told", Reply::status(503).header("retry-after", "77"))],
+        [
+            ("/told", Reply::status(503).header("retry-after", "77")),
+            ("/at-once", Reply::status(503).header("retry-after", "0")),
+            ("/before", Reply::status(503).header("retry-after", "-7")),
+            ("/soon", Reply::status(503).header("retry-after", "soon")),
+            (
+                "/long-ago",
+                Reply::status(503).header("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ),
+            (
+                "/twice",
+                Reply::status(503)
+                    .header("retry-after", "3600")
+                    .header("retry-after", "7200"),
+            ),
+        ],
         Reply::status(503),
     ))
     .await;
@@ -125,7 +140,18 @@ async fn a_503_of_the_upstream_says_when_to_come_back() {
         retry_after("told", &get(gateway.traffic, "/told").await),
         77
     );
-    retry_after("not told", &get(gateway.traffic, "/untold").await);
+    // What an upstream says that no client can go by is as if it had said nothing.
+    for path in [
+        "/untold",
+        "/at-once",
+        "/before",
+        "/soon",
+        "/long-ago",
+        "/twice",
+    ] {
+        let answer = get(gateway.traffic, path).await;
+        assert!(retry_after(path, &answer) < 10, "{path}: {answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
          X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n\
          X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\n\
          X-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\nCF-Connecting-IP: 6.6.6.6\r\nX-Client-IP: 6.6.6.6\r\n\
+         X-Forwarded-Ssl: on\r\nX-Forwarded-Scheme: https\r\nX-Forwarded-User: admin\r\nFront-End-Https: on\r\n\
+         X-HTTP-Method-Override: DELETE\r\nX-Authenticated-User: admin\r\nX-Remote-User: admin\r\nRemote-User: admin\r\n\
          X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX_Forwarded_For: 6.6.6.6\r\nX-Request-Id: made-up-by-the-client\r\n\
          X-Consumer-Id: admin\r\nX-User-Id: admin\r\nX-Scopes: all\r\nX_User_Id: admin\r\n\
          Connection: keep-alive, X-Hop, X-Consumer-Id\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
@@ -58,6 +60,14 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
         "true-client-ip",
         "cf-connecting-ip",
         "x-client-ip",
+        "x-forwarded-ssl",
+        "x-forwarded-scheme",
+        "x-forwarded-user",
+        "front-end-https",
+        "x-http-method-override",
+        "x-authenticated-user",
+        "x-remote-user",
+        "remote-user",
         "x-original-url",
         "x-rewrite-url",
         "x-forwarded-port",
@@ -105,7 +115,7 @@ async fn a_trusted_proxy_is_believed() {
     let answer = send(
         gateway.traffic,
         "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: https\r\n\
-         x-request-id: 0123456789abcdef-from-the-proxy\r\n\r\n",
+         forwarded: for=6.6.6.6\r\nx-request-id: 0123456789abcdef-from-the-proxy\r\n\r\n",
     )
     .await;
     assert_eq!(
@@ -118,6 +128,8 @@ async fn a_trusted_proxy_is_believed() {
         Some("203.0.113.9, 127.0.0.1")
     );
     assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    // The proxy has passed it on as the client sent it.
+    assert_eq!(request.header("forwarded"), None);
     assert_eq!(
         request.header("x-request-id"),
         Some("0123456789abcdef-from-the-proxy")

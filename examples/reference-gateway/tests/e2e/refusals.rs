@@ -95,6 +95,18 @@ async fn each_refusal_is_the_envelope_with_its_code() {
             "MALFORMED_REQUEST",
         ),
         (
+            "an absolute target without a host",
+            "GET http://a/open HTTP/1.1\r\n\r\n".to_owned(),
+            400,
+            "MALFORMED_REQUEST",
+        ),
+        (
+            "an absolute target beside what is no host",
+            "GET http://a/open HTTP/1.1\r\nhost: a b\r\n\r\n".to_owned(),
+            400,
+            "MALFORMED_REQUEST",
+        ),
+        (
             "two hosts",
             with("GET", "/open", "host: b\r\n"),
             400,
@@ -267,6 +279,17 @@ async fn a_head_over_the_limit_is_refused_with_431_and_the_envelope() {
     let answer = send(gateway.traffic, with("GET", "/open", &large)).await;
     is_refusal("a byte too many", &answer, 431, "HEADERS_TOO_LARGE");
     assert_eq!(upstream.requests().len(), 0);
+}
+
+/// Story: the fields that the gateway adds were counted as the client's, which so had two fewer than `max_headers`.
+#[tokio::test]
+async fn as_many_fields_pass_as_the_configuration_says() {
+    let (gateway, _upstream) = start().await;
+    for (fields, status) in [(20, 200), (21, 431)] {
+        let beside_host: String = (1..fields).map(|n| format!("x-{n}: 1\r\n")).collect();
+        let answer = send(gateway.traffic, with("GET", "/open", &beside_host)).await;
+        assert_eq!(answer.status(), status, "{fields}: {answer:?}");
+    }
 }
 
 /// What the parser itself does not take has no envelope.
