@@ -188,3 +188,22 @@ async fn memory_stays_at_its_cap_with_a_thousand_large_uploads() {
     assert!(kept <= 2, "{kept}");
     assert_eq!(case.pool.used(), 0);
 }
+
+/// What has been answered holds nothing any more, however long its future is kept.
+#[tokio::test(start_paused = true)]
+async fn an_answer_gives_back_before_its_future_is_dropped() {
+    let budget = Budget::builder("orders").share_of_active(1.0, 0);
+    let budget = budget.build().unwrap();
+    let layer = RetryLayer::builder(budget.clone()).build();
+    let available = || budget.available(Instant::now());
+    for status in [200, 404] {
+        let (service, handle) = inner();
+        let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
+        assert!(poll(&mut answer).is_pending());
+        assert_eq!(available(), 1);
+        let (_, responder) = handle.next_call().await.into_parts();
+        responder.respond(response(status));
+        assert!(poll(&mut answer).is_ready());
+        assert_eq!(available(), 0, "{status}");
+    }
+}
