@@ -1,11 +1,12 @@
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::classify::Outcome;
 use tokio::time::Instant;
 
-use crate::breaker::Ended;
+use crate::breaker::{Ended, Slow};
 use crate::core::Core;
 use crate::state::State;
 
@@ -15,8 +16,12 @@ use crate::state::State;
 ///
 /// Dropping it says that nothing is known of the call: it counts for nothing, and a probe gives its slot back.
 #[must_use = "dropping it says that the call came to nothing"]
-pub struct Admission {
-    core: Arc<Core>,
+pub struct Admission(Ticket);
+
+/// Tells a breaker of a call, once. Dropping it tells nothing: who holds one [gives it back](Ticket::give_back).
+pub(crate) struct Ticket {
+    /// Nothing once the breaker was told.
+    core: Option<Arc<Core>>,
     kind: Kind,
 }
 
@@ -38,87 +43,127 @@ impl Admission {
 
     #[inline]
     pub(crate) const fn new(core: Arc<Core>, kind: Kind) -> Self {
-        Self { core, kind }
+        let core = Some(core);
+        Self(Ticket { core, kind })
+    }
+
+    #[inline]
+    pub(crate) fn into_ticket(mut self) -> Ticket {
+        mem::replace(&mut self.0, Ticket::TOLD)
     }
 
     /// Whether the call is a probe: what becomes of it decides whether the breaker closes.
     pub const fn is_probe(&self) -> bool {
-        matches!(self.kind, Kind::Probe(_) | Kind::Streaming(_))
+        self.0.is_probe()
     }
 
     /// Whether a configured policy looks at how long calls take.
     pub fn judges_latency(&self) -> bool {
-        self.core.judges_latency()
+        self.0.judges_latency()
     }
 
     /// Says that the head of the answer is there and promises well, though the verdict comes with its end. A probe that
     /// goes on for longer than the half-open state may last then counts as a success.
     pub fn answered(&mut self) {
-        if let Kind::Probe(generation) = self.kind {
-            self.core.probe_answered(generation, Instant::now());
-            self.kind = Kind::Streaming(generation);
-        }
+        self.0.answered();
     }
 
     /// Says how the call ended, at `now`.
-    pub fn record(self, ended: Ended, now: Instant) {
-        self.end(ended, || now);
+    pub fn record(mut self, ended: Ended, now: Instant) {
+        self.0.tell(ended, || now);
     }
 
     /// Says that the call went well, and that its latency does not matter. The clock is asked only if it does matter when
     /// a call ends: where rates are taken over a [`Window::Time`](crate::Window::Time), or the call is a probe.
     #[inline]
     pub fn succeed(self, now: impl Fn() -> Instant) {
-        self.end(Ended::with(Outcome::Success), now);
-    }
-
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
-    }
-
-    /// As [`Admission::succeed`], written out where a request passes: most calls end so.
-    #[inline(always)]
-    pub(crate) fn succeed_at_once(self, now: impl Fn() -> Instant) {
-        match self.kind {
-            Kind::Counted(generation) => self.core.count_good(generation, now),
-            _ => self.end(Ended::with(Outcome::Success), now),
-        }
-    }
-
-    /// As [`Admission::record`]; the clock is asked only if that matters.
-    #[inline]
-    pub(crate) fn end(mut self, ended: Ended, now: impl Fn() -> Instant) {
-        match std::mem::replace(&mut self.kind, Kind::Unobserved) {
-            Kind::Counted(generation) => self.core.count(generation, ended, now),
-            Kind::Probe(generation) => self.core.probe_ended(generation, false, ended, now()),
-            Kind::Streaming(generation) => self.core.probe_ended(generation, true, ended, now()),
-            Kind::Unobserved => {}
-        }
-    }
-
-    #[cold]
-    fn lost(&self, generation: u64, streamed: bool) {
-        let nothing = Ended::with(Outcome::Ignored);
-        self.core
-            .probe_ended(generation, streamed, nothing, Instant::now());
+        self.into_ticket().tell_success(now);
     }
 }
 
 impl Drop for Admission {
     #[inline]
     fn drop(&mut self) {
+        if !self.0.is_told() {
+            self.0.give_back();
+        }
+    }
+}
+
+impl Ticket {
+    /// Of which no breaker waits to hear.
+    pub(crate) const TOLD: Self = Self {
+        core: None,
+        kind: Kind::Unobserved,
+    };
+
+    #[inline]
+    pub(crate) const fn is_told(&self) -> bool {
+        self.core.is_none()
+    }
+
+    pub(crate) const fn is_probe(&self) -> bool {
+        matches!(self.kind, Kind::Probe(_) | Kind::Streaming(_))
+    }
+
+    #[inline]
+    pub(crate) fn judges_latency(&self) -> bool {
+        let core = self.core.as_deref();
+        core.is_some_and(Core::judges_latency)
+    }
+
+    pub(crate) fn is_slow(&self, slow: Slow) -> bool {
+        let core = self.core.as_deref();
+        core.is_some_and(|core| core.is_slow(slow))
+    }
+
+    #[inline]
+    pub(crate) fn answered(&mut self) {
+        if let (Some(core), Kind::Probe(generation)) = (&self.core, self.kind) {
+            core.probe_answered(generation, Instant::now());
+            self.kind = Kind::Streaming(generation);
+        }
+    }
+
+    /// See [`Admission::succeed`]. Written out where a request passes: most calls end so.
+    #[inline(always)]
+    pub(crate) fn tell_success(&mut self, now: impl Fn() -> Instant) {
+        let Some(core) = self.core.take() else {
+            return;
+        };
         match self.kind {
-            Kind::Counted(_) | Kind::Unobserved => {}
-            Kind::Probe(generation) => self.lost(generation, false),
-            Kind::Streaming(generation) => self.lost(generation, true),
+            Kind::Counted(generation) => core.count_good(generation, now),
+            kind => core.ended(kind, Ended::with(Outcome::Success), now),
+        }
+    }
+
+    /// See [`Admission::record`]. The clock is asked only if that matters.
+    #[inline(never)]
+    pub(crate) fn tell(&mut self, ended: Ended, now: impl Fn() -> Instant) {
+        if let Some(core) = self.core.take() {
+            core.ended(self.kind, ended, now);
+        }
+    }
+
+    /// Says that nothing is known of the call, if nothing was said of it.
+    #[cold]
+    pub(crate) fn give_back(&mut self) {
+        if !self.is_told() && self.is_probe() {
+            self.tell(Ended::with(Outcome::Ignored), Instant::now);
         }
     }
 }
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission")
-            .field("upstream", &self.core.hub.upstream)
+            .field("upstream", &self.core.as_deref().map(Core::upstream))
             .field("kind", &self.kind)
             .finish_non_exhaustive()
     }

@@ -1,12 +1,14 @@
 //! One request to the upstream, as a breaker sees it.
 
+use std::mem;
+
 use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
 use gw_core::context::Deadline;
 use http::Extensions;
 use tokio::time::Instant;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Ticket};
 use crate::breaker::{Ended, Slow};
 use crate::config::LatencyFrom;
 use crate::rules::nanos;
@@ -19,7 +21,7 @@ use crate::rules::nanos;
 /// and the attempt has failed, unless it is the client that gave it no more time.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    admission: Option<Admission>,
+    ticket: Ticket,
     clock: Clock,
     /// When the request is to have ended, and whether it is the client that says so. Not as one value: an attempt is moved
     /// several times a request.
@@ -46,16 +48,20 @@ enum Clock {
 
 impl Clock {
     /// It is asked only where latency matters.
+    #[inline]
     fn start(latency_from: LatencyFrom, extensions: &mut Extensions) -> Self {
         let now = Instant::now();
         match latency_from {
             LatencyFrom::Call => Self::Since(now),
-            LatencyFrom::Sent => {
-                let awaited = Awaited::new(now);
-                extensions.insert(awaited.clone());
-                Self::Told(awaited)
-            }
+            LatencyFrom::Sent => Self::Told(Self::ask(now, extensions)),
         }
+    }
+
+    #[inline(never)]
+    fn ask(now: Instant, extensions: &mut Extensions) -> Awaited {
+        let awaited = Awaited::new(now);
+        extensions.insert(awaited.clone());
+        awaited
     }
 
     fn since(&self) -> Option<Instant> {
@@ -73,13 +79,39 @@ impl Clock {
 }
 
 impl Attempt {
+    /// Follows nothing.
+    pub(crate) const fn nothing() -> Self {
+        Self {
+            ticket: Ticket::TOLD,
+            clock: Clock::Stopped,
+            deadline: None,
+            by_client: false,
+            owed: false,
+            complete: false,
+            slow: false,
+            good: false,
+        }
+    }
+
+    /// What is left follows nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        mem::replace(self, Self::nothing())
+    }
+
+    /// Whether the breaker has heard of it, or does not want to.
     #[inline]
+    pub(crate) const fn is_told(&self) -> bool {
+        self.ticket.is_told()
+    }
+
+    #[inline(always)]
     pub(crate) fn begin(
         admission: Admission,
         latency_from: LatencyFrom,
         extensions: &mut Extensions,
     ) -> Self {
-        let clock = match admission.judges_latency() {
+        let ticket = admission.into_ticket();
+        let clock = match ticket.judges_latency() {
             true => Clock::start(latency_from, extensions),
             false => Clock::Stopped,
         };
@@ -92,7 +124,7 @@ impl Attempt {
             complete: false,
             slow: false,
             good: false,
-            admission: Some(admission),
+            ticket,
         }
     }
 
@@ -110,30 +142,25 @@ impl Attempt {
     fn measure(&mut self) -> Instant {
         let now = Instant::now();
         // An answer that comes before the request was sent took no time at all.
-        let since = std::mem::replace(&mut self.clock, Clock::Stopped).since();
+        let since = mem::replace(&mut self.clock, Clock::Stopped).since();
         self.slow = since.is_some_and(|since| self.is_slow(since, now));
         now
     }
 
     fn is_slow(&self, since: Instant, now: Instant) -> bool {
         let took = Slow::Took(nanos(now.saturating_duration_since(since)));
-        let admission = self.admission.as_ref();
-        admission.is_some_and(|admission| admission.core().is_slow(took))
+        self.ticket.is_slow(took)
     }
 
     /// The verdict comes with the end of the stream; the head was `good`, or has not told.
     #[inline]
     pub(crate) fn streams(&mut self, good: bool) {
         self.good = good;
-        if let Some(admission) = &mut self.admission {
-            if self.slow {
-                // A slow answer cannot turn out well any more for a probe: it is told now.
-                if admission.is_probe() {
-                    self.end(Ended::with(Outcome::Ignored), None);
-                }
-            } else {
-                admission.answered();
-            }
+        if !self.slow {
+            self.ticket.answered();
+        } else if self.ticket.is_probe() {
+            // A slow answer cannot turn out well any more for a probe: it is told now.
+            self.end(Ended::with(Outcome::Ignored), None);
         }
     }
 
@@ -141,10 +168,7 @@ impl Attempt {
     /// known: a stream of events may be quiet for as long as it likes.
     #[inline]
     pub(crate) fn waits(&mut self, length_is_known: impl FnOnce() -> bool) {
-        let Some(admission) = &self.admission else {
-            return;
-        };
-        if !self.owed && admission.judges_latency() && length_is_known() {
+        if !self.owed && self.ticket.judges_latency() && length_is_known() {
             self.clock = Clock::Since(Instant::now());
         }
         self.owed = true;
@@ -166,18 +190,18 @@ impl Attempt {
 
     /// The verdict, at `now` if the clock was looked at.
     pub(crate) fn end(&mut self, ended: Ended, now: Option<Instant>) {
-        if let Some(admission) = self.admission.take() {
-            let now = || now.unwrap_or_else(Instant::now);
-            admission.end(ended.slow(self.slow), now);
-        }
+        let now = || now.unwrap_or_else(Instant::now);
+        self.ticket.tell(ended.slow(self.slow), now);
     }
 
-    /// As [`Attempt::end`] with a success: most calls end so.
+    /// As [`Attempt::end`] with a success, written out where a request passes: most calls end so.
+    #[inline(always)]
     pub(crate) fn succeed(&mut self, now: Option<Instant>) {
         if self.slow {
             self.end(Ended::with(Outcome::Success), now);
-        } else if let Some(admission) = self.admission.take() {
-            admission.succeed_at_once(|| now.unwrap_or_else(Instant::now));
+        } else {
+            let now = || now.unwrap_or_else(Instant::now);
+            self.ticket.tell_success(now);
         }
     }
 
@@ -211,6 +235,7 @@ impl Attempt {
         } else if self.owed {
             self.abandon();
         }
+        self.ticket.give_back();
     }
 
     #[cold]
@@ -233,7 +258,7 @@ impl Attempt {
 impl Drop for Attempt {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.admission.is_some() {
+        if !self.is_told() {
             self.dropped();
         }
     }

@@ -45,8 +45,8 @@ impl<B, C> ResponseBody<B, C> {
     }
 
     /// A body of whose end the breaker hears.
-    pub(crate) fn judged(inner: B, attempt: Option<Attempt>, classifier: C) -> Self {
-        let judged = attempt.map(|attempt| Judged {
+    pub(crate) const fn judged(inner: B, attempt: Attempt, classifier: C) -> Self {
+        let judged = Some(Judged {
             attempt,
             classifier,
         });
@@ -72,10 +72,10 @@ impl<B: From<Bytes>, C> From<Bytes> for ResponseBody<B, C> {
 
 impl<C: Classify> Judged<C> {
     #[inline]
-    fn end(mut self, trailers: Option<&http::HeaderMap>) {
+    fn end(&mut self, trailers: Option<&http::HeaderMap>) {
         if self.attempt.is_good() {
             self.attempt.succeed(None);
-        } else {
+        } else if !self.attempt.is_told() {
             let outcome = self.classifier.end(trailers);
             self.attempt.end(Ended::with(outcome), None);
         }
@@ -103,9 +103,7 @@ where
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if frame.is_trailers() || this.inner.is_end_stream() {
-                    if let Some(judged) = this.judged.take() {
-                        judged.end(frame.trailers_ref());
-                    }
+                    judged.end(frame.trailers_ref());
                 } else {
                     // Where the head has not told, trailers may.
                     let complete =
@@ -116,15 +114,11 @@ where
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = error.into();
-                if let Some(mut judged) = this.judged.take() {
-                    judged.attempt.breaks_off(of_body(&error));
-                }
+                judged.attempt.breaks_off(of_body(&error));
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
-                if let Some(judged) = this.judged.take() {
-                    judged.end(None);
-                }
+                judged.end(None);
                 Poll::Ready(None)
             }
             Poll::Pending => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gw_core::Mode;
 use gw_core::classify::Outcome;
+use gw_core::context::UpstreamName;
 use tokio::time::Instant;
 
 use crate::admission::{Kind, Refused};
@@ -14,7 +15,7 @@ use crate::hub::Hub;
 use crate::rules::{ProbeEnd, Rules, Verdict};
 use crate::state::{Snapshot, State};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Padded};
-use crate::window::{Call, Cell, Windows};
+use crate::window::{Cell, Windows};
 use crate::word::{self, LATEST, Phase, Word};
 
 #[derive(Debug)]
@@ -136,6 +137,10 @@ impl Core {
         }
     }
 
+    pub(crate) fn upstream(&self) -> &UpstreamName {
+        &self.hub.upstream
+    }
+
     /// Whether the latency of calls matters.
     pub(crate) const fn judges_latency(&self) -> bool {
         self.rules.trips.slow_rate > 0
@@ -145,6 +150,16 @@ impl Core {
         match slow {
             Slow::Known(slow) => slow,
             Slow::Took(nanos) => nanos >= self.rules.trips.slow,
+        }
+    }
+
+    /// Says how a call that was admitted ended. The clock is asked only if that matters.
+    pub(crate) fn ended(&self, kind: Kind, ended: Ended, now: impl Fn() -> Instant) {
+        match kind {
+            Kind::Counted(generation) => self.count(generation, ended, now),
+            Kind::Probe(generation) => self.probe_ended(generation, false, ended, now()),
+            Kind::Streaming(generation) => self.probe_ended(generation, true, ended, now()),
+            Kind::Unobserved => {}
         }
     }
 
@@ -161,16 +176,18 @@ impl Core {
     }
 
     /// Counts the success of a call that was not slow, as [`count`](Self::count) does.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count_good(&self, generation: u64, now: impl Fn() -> Instant) {
         if self.is_in(generation) {
-            let call = Call {
-                failed: false,
-                slow: false,
-            };
             self.in_a_row.clear(generation);
-            self.windows.add(generation, || self.millis(now()), call);
+            self.windows.add_good(generation, || self.millis_at(now));
         }
+    }
+
+    /// Apart, as the counting is that it is for.
+    #[inline(never)]
+    fn millis_at(&self, now: impl Fn() -> Instant) -> u64 {
+        self.millis(now())
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use gw_core::late::LateFuture;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::attempt::Attempt;
@@ -31,7 +32,7 @@ pin_project! {
     {
         // Before the state, which is dropped after it: once the inner future is gone, nobody knows any more whether it was the
         // client that was waited for.
-        attempt: Option<Attempt>,
+        attempt: Attempt,
         #[pin]
         state: State<S::Future, LateFuture<S, Request<B>, S::Future>, R>,
         judge: Judge<C>,
@@ -42,11 +43,15 @@ pin_project! {
     #[project = StateProj]
     enum State<F, L, R> {
         Running { #[pin] future: F },
-        // Boxed: it is large, and a breaker that is not closed is not in a hurry.
-        Late { future: Pin<Box<L>> },
-        Rejected { rejected: Option<Box<(Rejected, R)>> },
-        Done,
+        // One variant for all else, so that what runs at once is told apart by one look.
+        Else { other: Option<Else<L, R>> },
     }
+}
+
+/// Boxed: they are large, and a breaker that is not closed is not in a hurry.
+enum Else<L, R> {
+    Late(Pin<Box<L>>),
+    Rejected(Box<(Rejected, R)>),
 }
 
 /// How answers and errors are judged.
@@ -61,11 +66,7 @@ where
     S: Service<Request<B>>,
 {
     #[inline(always)]
-    pub(crate) const fn running(
-        future: S::Future,
-        attempt: Option<Attempt>,
-        judge: Judge<C>,
-    ) -> Self {
+    pub(crate) const fn running(future: S::Future, attempt: Attempt, judge: Judge<C>) -> Self {
         Self {
             state: State::Running { future },
             attempt,
@@ -73,25 +74,21 @@ where
         }
     }
 
-    pub(crate) fn late(
-        service: S,
-        request: Request<B>,
-        attempt: Option<Attempt>,
-        judge: Judge<C>,
-    ) -> Self {
-        let future = Box::pin(LateFuture::new(service, request));
+    pub(crate) fn late(service: S, request: Request<B>, attempt: Attempt, judge: Judge<C>) -> Self {
+        let late = Box::pin(LateFuture::new(service, request));
+        let other = Some(Else::Late(late));
         Self {
-            state: State::Late { future },
+            state: State::Else { other },
             attempt,
             judge,
         }
     }
 
     pub(crate) fn rejected(rejected: Rejected, on_reject: R, judge: Judge<C>) -> Self {
-        let rejected = Some(Box::new((rejected, on_reject)));
+        let other = Some(Else::Rejected(Box::new((rejected, on_reject))));
         Self {
-            state: State::Rejected { rejected },
-            attempt: None,
+            state: State::Else { other },
+            attempt: Attempt::nothing(),
             judge,
         }
     }
@@ -112,37 +109,64 @@ where
         let (attempt, judge) = (this.attempt, &*this.judge);
         let polled = match this.state.as_mut().project() {
             StateProj::Running { future } => future.poll(cx),
-            StateProj::Late { future } => poll_late(future.as_mut(), cx),
-            StateProj::Rejected { rejected } => match rejected.take() {
-                Some(rejected) => {
-                    let (Rejected { rejection, context }, on_reject) = *rejected;
-                    let answer = on_reject.reject(rejection, &context);
-                    return Poll::Ready(answer.map(|answer| answer.map(ResponseBody::new)));
-                }
-                None => return Poll::Pending,
+            StateProj::Else { other } => match other {
+                Some(Else::Late(future)) => poll_late(future.as_mut(), cx),
+                _ => return refused(other.take()),
             },
-            // A future must not be polled again.
-            StateProj::Done => return Poll::Pending,
         };
-        let judged = match &polled {
+        let streams = match &polled {
             Poll::Ready(Ok(response)) => judge.answer(attempt, response),
             Poll::Ready(Err(error)) => {
                 judge.error(attempt, error);
-                true
+                false
             }
             Poll::Pending => return Poll::Pending,
         };
         // What ran is dropped now, not when somebody gets round to dropping this.
-        this.state.set(State::Done);
-        // In one place, since an answer is some 150 bytes: moving it costs more than all that is decided here.
+        this.state.set(State::Else { other: None });
+        if streams {
+            return streaming::<_, _, _, R>(polled, attempt, judge.classifier.clone());
+        }
         polled.map(|answer| match answer {
-            Ok(response) => Ok(response.map(|body| match judged {
-                true => ResponseBody::new(body),
-                false => ResponseBody::judged(body, attempt.take(), judge.classifier.clone()),
-            })),
+            Ok(response) => Ok(response.map(ResponseBody::new)),
             Err(error) => Err(R::inner(error)),
         })
     }
+}
+
+type Answer<ResB, C, E> = Result<Response<ResponseBody<ResB, C>>, E>;
+
+/// The answer with a body that is judged. Each of the two is built in one piece: an answer is some 150 bytes, and one body that
+/// is judged or not would have them moved once more.
+#[inline(always)]
+fn streaming<ResB, E, C, R>(
+    polled: Poll<Result<Response<ResB>, E>>,
+    attempt: &mut Attempt,
+    classifier: C,
+) -> Poll<Answer<ResB, C, R::Error>>
+where
+    R: OnReject<Response<ResB>, E>,
+{
+    polled.map(|answer| match answer {
+        Ok(response) => {
+            Ok(response.map(|body| ResponseBody::judged(body, attempt.take(), classifier)))
+        }
+        Err(error) => Err(R::inner(error)),
+    })
+}
+
+/// Nothing, where there is nothing to refuse either: a future must not be polled again.
+#[cold]
+fn refused<L, ResB, E, C, R>(other: Option<Else<L, R>>) -> Poll<Answer<ResB, C, R::Error>>
+where
+    R: OnReject<Response<ResB>, E>,
+{
+    let Some(Else::Rejected(rejected)) = other else {
+        return Poll::Pending;
+    };
+    let (Rejected { rejection, context }, on_reject) = *rejected;
+    let answer = on_reject.reject(rejection, &context);
+    Poll::Ready(answer.map(|answer| answer.map(ResponseBody::new)))
 }
 
 /// Not inlined, so that only what runs at once is.
@@ -154,38 +178,38 @@ fn poll_late<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Ou
 
 impl<C: Classify + Clone> Judge<C> {
     #[cold]
-    fn error<E>(&self, waiting: &mut Option<Attempt>, error: &E)
+    fn error<E>(&self, attempt: &mut Attempt, error: &E)
     where
         C: ClassifyError<E>,
     {
-        if let Some(attempt) = waiting {
-            let outcome = self.classifier.error(error);
-            if outcome == Outcome::Ignored && attempt.is_beyond_the_clients_time() {
-                // Dropped as if the client had left: how long the upstream was waited for says something.
-                *waiting = None;
-                return;
-            }
-            // What says nothing about the upstream says nothing of how fast it is.
-            let now = match outcome {
-                Outcome::Ignored => None,
-                _ => attempt.head(),
-            };
-            attempt.end(Ended::with(outcome), now);
+        if attempt.is_told() {
+            return;
         }
+        let outcome = self.classifier.error(error);
+        if outcome == Outcome::Ignored && attempt.is_beyond_the_clients_time() {
+            // Dropped as if the client had left: how long the upstream was waited for says something.
+            drop(attempt.take());
+            return;
+        }
+        // What says nothing about the upstream says nothing of how fast it is.
+        let now = match outcome {
+            Outcome::Ignored => None,
+            _ => attempt.head(),
+        };
+        attempt.end(Ended::with(outcome), now);
     }
 
-    /// Tells the breaker how the attempt ended, unless the body of the answer is to do so; whether it did.
+    /// Tells the breaker how the attempt ended, unless the body of the answer is to do so; whether it is.
     #[inline(always)]
-    fn answer<B: Body>(&self, waiting: &mut Option<Attempt>, response: &Response<B>) -> bool {
-        // In its place: most are not needed any more when this is done.
-        let Some(attempt) = waiting else {
-            return true;
-        };
+    fn answer<B: Body>(&self, attempt: &mut Attempt, response: &Response<B>) -> bool {
+        if attempt.is_told() {
+            return false;
+        }
         let head = at_head(&self.classifier, response);
         // As in `error`.
         if head == Some(Outcome::Ignored) && attempt.is_beyond_the_clients_time() {
-            *waiting = None;
-            return true;
+            drop(attempt.take());
+            return false;
         }
         let now = match head {
             Some(Outcome::Ignored) => None,
@@ -197,24 +221,30 @@ impl<C: Classify + Clone> Judge<C> {
             }
             Some(Outcome::Success) | None if self.judge_at == JudgeAt::End => {
                 attempt.streams(head.is_some());
-                return false;
+                return true;
             }
             Some(outcome) => outcome,
             None => Outcome::Success,
         };
-        if outcome == Outcome::Success {
-            attempt.succeed(now);
-            return true;
+        match outcome {
+            Outcome::Success => attempt.succeed(now),
+            _ => fail(attempt, outcome, response, now),
         }
-        let mut ended = Ended::with(outcome);
-        if outcome == Outcome::Failure
-            && let Some(wait) = asked_for(response)
-        {
-            ended = ended.retry_after(wait);
-        }
-        attempt.end(ended, now);
-        true
+        false
     }
+}
+
+/// The verdict is another than success, and with a failure it is heard how long the upstream asks to be left alone.
+#[cold]
+#[inline(never)]
+fn fail<B>(attempt: &mut Attempt, outcome: Outcome, response: &Response<B>, now: Option<Instant>) {
+    let mut ended = Ended::with(outcome);
+    if outcome == Outcome::Failure
+        && let Some(wait) = asked_for(response)
+    {
+        ended = ended.retry_after(wait);
+    }
+    attempt.end(ended, now);
 }
 
 impl<S, B, C, R> fmt::Debug for ResponseFuture<S, B, C, R>
@@ -223,9 +253,11 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Running { .. } | State::Late { .. } => "running",
-            State::Rejected { .. } => "rejected",
-            State::Done => "done",
+            State::Else { other: None } => "done",
+            State::Else {
+                other: Some(Else::Rejected(_)),
+            } => "rejected",
+            State::Running { .. } | State::Else { .. } => "running",
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)

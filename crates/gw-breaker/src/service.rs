@@ -119,14 +119,24 @@ where
             },
         };
         drop(breaker);
-        let from = self.manner.latency_from;
-        let attempt =
-            admission.map(|admission| Attempt::begin(admission, from, request.extensions_mut()));
         if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Ready {
-            return self.late(request, attempt);
+            return self.late(request, admission);
         }
+        let attempt = self.manner.attempt(admission, &mut request);
         let judge = self.manner.judge.clone();
         ResponseFuture::running(self.inner.call(request), attempt, judge)
+    }
+}
+
+impl<C, R> Manner<C, R> {
+    #[inline(always)]
+    fn attempt<B>(&self, admission: Option<Admission>, request: &mut Request<B>) -> Attempt {
+        match admission {
+            Some(admission) => {
+                Attempt::begin(admission, self.latency_from, request.extensions_mut())
+            }
+            None => Attempt::nothing(),
+        }
     }
 }
 
@@ -173,8 +183,8 @@ impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
     #[cold]
     fn late<B>(
         &mut self,
-        request: Request<B>,
-        attempt: Option<Attempt>,
+        mut request: Request<B>,
+        admission: Option<Admission>,
     ) -> ResponseFuture<S, B, C, R>
     where
         S: Service<Request<B>>,
@@ -182,6 +192,7 @@ impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
         self.select.refresh();
         let spare = self.inner.clone();
         let service = mem::replace(&mut self.inner, spare);
+        let attempt = self.manner.attempt(admission, &mut request);
         ResponseFuture::late(service, request, attempt, self.manner.judge.clone())
     }
 }

@@ -32,7 +32,12 @@ impl Buckets {
         }
     }
 
-    #[inline]
+    #[inline(never)]
+    pub(crate) fn add_good(&self, generation: u64, now: u64) {
+        self.add(generation, now, Call::GOOD);
+    }
+
+    #[inline(always)]
     pub(crate) fn add(&self, generation: u64, now: u64, call: Call) {
         let Some((bucket, began)) = self.at(generation, self.part(generation, now)) else {
             return;

@@ -50,8 +50,15 @@ impl Cell {
     /// Back to zero, if something is counted under `tag`.
     #[inline]
     pub(crate) fn clear(&self, tag: u64) {
-        let mut seen = self.0.load(Ordering::Relaxed);
+        let seen = self.0.load(Ordering::Relaxed);
         // Nothing is written where there is nothing to clear: that is each success of a healthy upstream.
+        if tag_of(seen) == tag && count_of(seen) != 0 {
+            self.clear_what_was(seen, tag);
+        }
+    }
+
+    #[cold]
+    fn clear_what_was(&self, mut seen: u64, tag: u64) {
         while tag_of(seen) == tag && count_of(seen) != 0 {
             match self.0.compare_exchange_weak(
                 seen,

@@ -27,7 +27,12 @@ impl Ring {
         }
     }
 
-    #[inline]
+    #[inline(never)]
+    pub(crate) fn add_good(&self, generation: u64) {
+        self.add(generation, Call::GOOD);
+    }
+
+    #[inline(always)]
     pub(crate) fn add(&self, generation: u64, call: Call) {
         let new =
             generation << GENERATION_SHIFT | u64::from(call.failed) | u64::from(call.slow) << 1;
