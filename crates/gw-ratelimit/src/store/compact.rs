@@ -81,7 +81,7 @@ impl Compact {
         match seat {
             Some(Seat::Own | Seat::Idle) | None => {}
             Some(Seat::Free) => self.notes.take(key, Tally::key_added),
-            Some(Seat::Indebted) => self.notes.take(key, Tally::overflowed),
+            Some(Seat::Indebted) => self.notes.overflowed(key),
         }
         verdict
     }

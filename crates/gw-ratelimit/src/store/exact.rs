@@ -270,7 +270,7 @@ impl Exact {
             *floor = terms.algorithm.later(*floor, debtor.state);
         }
         if debtor.idle_at > now {
-            self.notes.take(debtor.key, Tally::overflowed);
+            self.notes.overflowed(debtor.key);
         }
     }
 }
