@@ -108,7 +108,7 @@ impl Admission {
         };
         let now = self.limiter.nanos(Instant::now());
         if tier.is_none()
-            && let Some(known) = self.limiter.decide_known(key, cost, now)
+            && let Some(known) = self.limiter.decide_known(key, cost, mode, now)
         {
             if !known.passes() {
                 let decision = Decision::of(known.standing());

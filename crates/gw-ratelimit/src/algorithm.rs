@@ -45,6 +45,7 @@ impl Algorithm {
     }
 
     /// Decides on a request of `cost` cells at `now`. A cost of 0 always passes.
+    #[inline(always)]
     pub(crate) fn decide(&self, state: u64, now: u64, cost: u32) -> Verdict {
         match self {
             Self::Gcra(gcra) => gcra.decide(state, now, cost),

@@ -283,7 +283,10 @@ impl Line {
             full.extend(self.value());
             self.len = 0;
         }
-        self.push(if self.len == 0 { "\"" } else { ", \"" });
+        if self.len > 0 {
+            self.push(", ");
+        }
+        self.push("\"");
         self.push(name);
         self.push("\"");
         for (parameter, value) in parameters {

@@ -103,24 +103,31 @@ impl Gcra {
     /// Decides on a request of `cost` cells at `now` for a key with the state `tat`. A cost of 0 always passes.
     ///
     /// A clock that stands still or steps back is harmless: the debt is what counts, and it does not shrink.
-    #[inline]
+    #[inline(always)]
     pub fn decide(&self, tat: u64, now: u64, cost: u32) -> Verdict {
         if cost == 0 {
             return Verdict::Allow { state: tat };
         }
+        let after = tat.max(now).saturating_add(self.cost(cost));
+        if cost <= self.burst && after <= now.saturating_add(self.tolerance()) {
+            return Verdict::Allow { state: after };
+        }
+        match self.wait(tat, now, cost) {
+            Some(wait) => Verdict::Deny { state: tat, wait },
+            None => Verdict::DenyForever { state: tat },
+        }
+    }
+
+    /// How long until a request can pass that cannot now, if it ever can.
+    // Apart, so that most decisions are short enough to be made where they are asked for.
+    #[inline(never)]
+    fn wait(&self, tat: u64, now: u64, cost: u32) -> Option<u64> {
         if cost > self.burst {
-            return Verdict::DenyForever { state: tat };
+            return None;
         }
         let after = tat.max(now).saturating_add(self.cost(cost));
         let allowed_at = after.saturating_sub(self.tolerance());
-        if allowed_at <= now {
-            Verdict::Allow { state: after }
-        } else {
-            Verdict::Deny {
-                state: tat,
-                wait: allowed_at - now,
-            }
-        }
+        Some(allowed_at.saturating_sub(now))
     }
 
     /// What a key with the state `tat` has left at `now`.

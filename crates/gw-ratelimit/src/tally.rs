@@ -171,9 +171,10 @@ impl Tally {
         }
     }
 
-    /// A key was forgotten in debt, for want of room.
-    pub(crate) fn overflowed(&self) {
+    /// A key was forgotten in debt, for want of room. Says whether that is still to be announced.
+    pub(crate) fn overflowed(&self) -> bool {
         self.overflowed.fetch_add(1, Ordering::Relaxed);
+        !self.full_logged.load(Ordering::Relaxed)
     }
 
     pub(crate) fn key_added(&self) {

@@ -117,6 +117,8 @@ impl Window {
     }
 
     /// Decides on a request of `cost` cells at `now` for a key with the given state. A cost of 0 always passes.
+    // Apart: it is long, and most policies are rates.
+    #[inline(never)]
     pub fn decide(&self, state: u64, now: u64, cost: u32) -> Verdict {
         if cost == 0 {
             return Verdict::Allow { state };

@@ -17,9 +17,15 @@ pub(super) struct Brief {
 /// What was read of a [`Brief`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
-    brief: &'a Brief,
-    version: u64,
+    pub(super) version: Version<'a>,
     pub(super) algorithm: Algorithm,
+}
+
+/// Which version of a [`Brief`] was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Version<'a> {
+    brief: &'a Brief,
+    number: u64,
 }
 
 impl Brief {
@@ -49,8 +55,10 @@ impl Brief {
             .each_ref()
             .map(|word| word.load(Ordering::Acquire));
         let seen = Seen {
-            brief: self,
-            version,
+            version: Version {
+                brief: self,
+                number: version,
+            },
             algorithm: Algorithm::of_words(words),
         };
         (version & Self::WITHHELD == 0 && seen.holds()).then_some(seen)
@@ -73,9 +81,16 @@ impl Brief {
 }
 
 impl Seen<'_> {
-    /// Whether it is still in force. Ordered by what comes before: a lock, or a charge that acquires.
+    /// Whether it is still in force.
     pub(super) fn holds(&self) -> bool {
-        self.brief.version.load(Ordering::Relaxed) == self.version
+        self.version.holds()
+    }
+}
+
+impl Version<'_> {
+    /// Whether it is still in force. Ordered by what comes before: a lock, or a charge that acquires.
+    pub(super) fn holds(self) -> bool {
+        self.brief.version.load(Ordering::Relaxed) == self.number
     }
 }
 
@@ -168,7 +183,7 @@ mod loom_tests {
             let holds = || terms.holds();
             let paid = self
                 .store
-                .charge_known(Self::KEY, &terms.algorithm, 1, NOW, holds);
+                .charge_known(Self::KEY, terms.algorithm, 1, NOW, holds);
             if paid.is_some() && !terms.holds() {
                 self.store
                     .lower(Self::KEY, &|tat| second_each(2).cut(tat, NOW));

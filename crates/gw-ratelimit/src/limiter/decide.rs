@@ -37,13 +37,23 @@ impl Limiter {
     /// Decides.
     #[inline]
     pub(crate) fn decision(&self, charges: &[Charge], now: u64) -> Decision {
-        if let [Charge { key, cost, tier }] = *charges
-            && tier.is_none()
-            && let Some(known) = self.decide_known(key, cost, now)
+        match *charges {
+            [charge] => self.decision_on_one(charge, now),
+            _ => self.decision_under_guard(charges, now),
+        }
+    }
+
+    // There once, and given what it decides on by value: what is lent has to be in memory.
+    #[inline(never)]
+    fn decision_on_one(&self, charge: Charge, now: u64) -> Decision {
+        let Charge { key, cost, tier } = charge;
+        let mode = self.mode(key.policy_id());
+        if tier.is_none()
+            && let Some(known) = self.decide_known(key, cost, mode, now)
         {
             return Decision::of(known.standing());
         }
-        self.decision_under_guard(charges, now)
+        self.decision_under_guard(&[charge], now)
     }
 
     // Apart, so that what is decided above is written to where the caller wants it.

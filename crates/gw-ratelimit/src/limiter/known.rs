@@ -3,6 +3,7 @@
 use gw_core::Mode;
 
 use super::Limiter;
+use super::brief::Seen;
 use crate::algorithm::Algorithm;
 use crate::decision::{Applied, PolicyId, Standing};
 use crate::store::KeyHash;
@@ -43,20 +44,32 @@ impl Known {
     fn filled_until(&self, state: u64) -> u64 {
         match self.algorithm {
             Algorithm::Gcra(_) => state,
-            Algorithm::Window(_) => self.standing().filled_until(self.now),
+            Algorithm::Window(_) => self.window_filled_until(),
         }
+    }
+
+    // Apart: it takes divisions. By value: what is lent has to be in memory.
+    #[inline(never)]
+    fn window_filled_until(self) -> u64 {
+        self.standing().filled_until(self.now)
     }
 }
 
 impl Limiter {
     /// Decides on one key, as most requests ask for that are charged to only one: one that is known, under the policy's own
-    /// quota. `None`, and nothing was charged, if more than that is to be done.
+    /// quota; `mode` is the policy's. `None`, and nothing was charged, if more than that is to be done.
     ///
     /// No key comes or goes here, so there is nothing to announce.
     // Where it is called, so that what came of it is not written to memory and read from there.
     #[inline(always)]
-    pub(crate) fn decide_known(&self, key: KeyHash, cost: u32, now: u64) -> Option<Known> {
-        let known = self.pay_known(key, cost, now)?;
+    pub(crate) fn decide_known(
+        &self,
+        key: KeyHash,
+        cost: u32,
+        mode: Mode,
+        now: u64,
+    ) -> Option<Known> {
+        let known = self.pay_known(key, cost, mode, now)?;
         match known.verdict {
             Verdict::Allow { state } => {
                 if let Some(tally) = self.tallies.get(key.policy()) {
@@ -74,24 +87,22 @@ impl Limiter {
     /// one meanwhile, the debts may have been cut before the key was charged: then its debt is cut again. So the charge
     /// was made before the change, or as if.
     #[inline(always)]
-    fn pay_known(&self, key: KeyHash, cost: u32, now: u64) -> Option<Known> {
+    fn pay_known(&self, key: KeyHash, cost: u32, mode: Mode, now: u64) -> Option<Known> {
         let policy = key.policy_id();
-        let mode = self.mode(policy);
         if cost == 0 || mode == Mode::Off {
             return None;
         }
-        let terms = self.briefs.get(policy.index())?.read()?;
-        let holds = || terms.holds();
-        let verdict = self
-            .store
-            .charge_known(key, &terms.algorithm, cost, now, holds)?;
-        if !terms.holds() {
+        let Seen { version, algorithm } = self.briefs.get(policy.index())?.read()?;
+        // By value, both: what is lent has to be in memory.
+        let holds = move || version.holds();
+        let verdict = self.store.charge_known(key, algorithm, cost, now, holds)?;
+        if !version.holds() {
             self.cut_one(policy, key, now);
         }
         Some(Known {
             policy,
             mode,
-            algorithm: terms.algorithm,
+            algorithm,
             verdict,
             now,
         })

@@ -81,15 +81,16 @@ impl Compact {
         match seat {
             Some(Seat::Own | Seat::Idle) | None => {}
             Some(Seat::Free) => self.notes.take(key, Tally::key_added),
-            Some(Seat::Indebted) => self.notes.take(key, Tally::overflowed),
+            Some(Seat::Indebted) => self.notes.overflowed(key),
         }
         verdict
     }
 
+    #[inline(never)]
     pub(crate) fn charge_known(
         &self,
         key: KeyHash,
-        algorithm: &Algorithm,
+        algorithm: Algorithm,
         cost: u32,
         now: u64,
         holds: impl Fn() -> bool,
@@ -101,7 +102,7 @@ impl Compact {
         if !holds() {
             return None;
         }
-        set.charge_own(fingerprint(key), gcra, cost, now)
+        set.charge_own(fingerprint(key), &gcra, cost, now)
     }
 
     pub(crate) fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {

@@ -128,7 +128,7 @@ impl Exact {
     pub(crate) fn charge_known(
         &self,
         key: KeyHash,
-        algorithm: &Algorithm,
+        algorithm: Algorithm,
         cost: u32,
         now: u64,
         holds: impl Fn() -> bool,
@@ -136,7 +136,20 @@ impl Exact {
         let shard = read(self.shard(key)?);
         // Asked under the lock, which whoever rewrites the states has to take after this or had before.
         let word = shard.table.get(key).filter(|_| holds())?;
-        word.charge(algorithm, cost, now)
+        word.charge(&algorithm, cost, now)
+    }
+
+    // There once, for those who ask for it seldom.
+    #[inline(never)]
+    pub(crate) fn charge_known_apart(
+        &self,
+        key: KeyHash,
+        algorithm: Algorithm,
+        cost: u32,
+        now: u64,
+        holds: impl Fn() -> bool,
+    ) -> Option<Verdict> {
+        self.charge_known(key, algorithm, cost, now, holds)
     }
 
     pub(crate) fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
@@ -270,7 +283,7 @@ impl Exact {
             *floor = terms.algorithm.later(*floor, debtor.state);
         }
         if debtor.idle_at > now {
-            self.notes.take(debtor.key, Tally::overflowed);
+            self.notes.overflowed(debtor.key);
         }
     }
 }

@@ -28,6 +28,14 @@ impl Notes {
         }
     }
 
+    /// A key was forgotten in debt. There is nothing to tell of it but the first time.
+    pub(super) fn overflowed(&self, key: KeyHash) {
+        let tally = self.tallies.get(key.policy());
+        if tally.is_some_and(Tally::overflowed) {
+            self.changed.store(true, Ordering::Release);
+        }
+    }
+
     /// Whether there is something to announce in the tallies; says so to one who asks. Hardly ever true, and then only
     /// read.
     pub(super) fn take_changed(&self) -> bool {
@@ -38,5 +46,23 @@ impl Notes {
     #[cfg(not(loom))]
     pub(super) fn tallies(&self) -> &[Tally] {
         &self.tallies
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_is_no_room_is_told_once() {
+        let notes = Notes::new([Tally::new("p".into())].into_iter().collect());
+        let key = KeyHash::new(0x100, 0);
+        for first in [true, false] {
+            notes.overflowed(key);
+            assert_eq!(notes.take_changed(), first);
+            notes.tallies().iter().for_each(Tally::announce);
+        }
+        assert_eq!(notes.tallies()[0].counts().overflowed, 2);
     }
 }

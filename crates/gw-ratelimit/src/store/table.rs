@@ -47,7 +47,7 @@ impl Line {
 
     /// The first place with this key, or the first empty one. All are looked at without asking which it is: a processor
     /// foresees that, and not where a key is.
-    #[inline]
+    #[inline(always)]
     fn position(&self, key: u64) -> Option<usize> {
         let places = self.0.iter().enumerate();
         let found = places.fold(0u32, |found, (at, place)| {

@@ -1,7 +1,6 @@
 use crate::algorithm::Algorithm;
 use crate::sync::{AtomicU64, Ordering};
 use crate::verdict::Verdict;
-use crate::window::Window;
 
 /// The state of one key, shared by all threads that charge it.
 ///
@@ -27,23 +26,9 @@ impl Word {
     /// lock that keeps them out, and uses [`Word::charge_alone`].
     #[inline(always)]
     pub(super) fn charge(&self, algorithm: &Algorithm, cost: u32, now: u64) -> Option<Verdict> {
-        match algorithm {
-            Algorithm::Gcra(gcra) => self.charge_by(|seen| gcra.decide(seen, now, cost)),
-            Algorithm::Window(window) => self.charge_window(window, cost, now),
-        }
-    }
-
-    // Apart: it is long, and most policies are rates.
-    #[inline(never)]
-    fn charge_window(&self, window: &Window, cost: u32, now: u64) -> Option<Verdict> {
-        self.charge_by(|seen| window.decide(seen, now, cost))
-    }
-
-    #[inline(always)]
-    fn charge_by(&self, decide: impl Fn(u64) -> Verdict) -> Option<Verdict> {
         let mut seen = self.get();
         for _ in 0..Self::TRIES {
-            let state = match decide(seen) {
+            let state = match algorithm.decide(seen, now, cost) {
                 Verdict::Allow { state } => state,
                 denied => return Some(denied),
             };
