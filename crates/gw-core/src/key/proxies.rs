@@ -17,10 +17,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// the peer and goes from right to left for as long as the address at hand belongs to a trusted proxy; the first
 /// address that does not is the client. An entry that is not an address ends the walk at the proxy that wrote it.
 ///
-/// One of the two fields is read and the other one never: a proxy that appends to one of them passes the client's copy of the
-/// other on. That is `X-Forwarded-For`, and `Forwarded` where there is none, since no client can take away what a proxy appends.
-/// Of proxies that write `Forwarded` alone this must be [said](TrustedProxies::writing_forwarded): else their clients could
-/// send the field that is preferred.
+/// One of the two fields is read, `X-Forwarded-For` unless [`TrustedProxies::writing_forwarded`] says otherwise, and the
+/// other one never: a proxy that appends to one of them passes the client's copy of the other on.
 ///
 /// Without trusted proxies, the default, the peer is the client and both fields are ignored. Clones share the networks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,10 +59,9 @@ impl TrustedProxies {
         self
     }
 
-    /// Whether it is `Forwarded` that these proxies have written to a request with these fields. The other one is the client's.
-    pub fn have_written_forwarded(&self, headers: &HeaderMap) -> bool {
+    /// Whether these proxies write `Forwarded` and not `X-Forwarded-For`. The one that they do not write is the client's.
+    pub const fn write_forwarded(&self) -> bool {
         self.write_forwarded
-            || !headers.contains_key(X_FORWARDED_FOR) && headers.contains_key(FORWARDED)
     }
 
     /// Whether `address`, in any form, belongs to a trusted proxy.
@@ -87,7 +84,7 @@ impl TrustedProxies {
         if !self.contains(client) {
             return ClientAddr::new(client);
         }
-        if self.have_written_forwarded(headers) {
+        if self.write_forwarded {
             self.walk(
                 &mut client,
                 forwarded::from_right(headers, FORWARDED).map(forwarded::element_for),

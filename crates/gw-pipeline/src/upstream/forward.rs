@@ -364,12 +364,10 @@ impl<S> Shared<S> {
         let hop = Hop {
             from: peer.or_else(|| client.map(|client| client.ip())),
             believed: match peer {
-                Some(peer) if self.trusted.contains(peer) => {
-                    match self.trusted.have_written_forwarded(&parts.headers) {
-                        true => Believed::Forwarded,
-                        false => Believed::XForwarded,
-                    }
-                }
+                Some(peer) if self.trusted.contains(peer) => match self.trusted.write_forwarded() {
+                    true => Believed::Forwarded,
+                    false => Believed::XForwarded,
+                },
                 _ => Believed::Nothing,
             },
             scheme: self.scheme,

@@ -221,17 +221,6 @@ async fn a_trusted_proxy_that_writes_forwarded_is_continued_there_alone() {
 }
 
 #[tokio::test]
-async fn what_a_trusted_proxy_says_of_the_scheme_alone_goes_on() {
-    let mut request = get("/");
-    add(&mut request, &[("x-forwarded-proto", "https")]);
-    let trusting =
-        |it: Forward| it.trusted_proxies(TrustedProxies::new(["192.0.2.0/24".parse().unwrap()]));
-    let received = received(trusting, request).await;
-    assert_eq!(received.header("x-forwarded-for"), Some("192.0.2.44"));
-    assert_eq!(received.header("x-forwarded-proto"), Some("https"));
-}
-
-#[tokio::test]
 async fn via_tells_the_version_that_was_received() {
     let mut request = get("/");
     *request.version_mut() = Version::HTTP_2;
