@@ -43,7 +43,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F, L, R> {
         Running { #[pin] future: F },
-        // One variant for all else, so that what runs at once is told apart by one look.
+        // One variant for all else, so that what runs at once is told apart by one look. None when it is done.
         Else { other: Option<Else<L, R>> },
     }
 }

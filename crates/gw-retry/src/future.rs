@@ -82,13 +82,20 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.as_mut().project();
+        let mut this = self.as_mut().project();
         if this.plan.is_some() {
             return self.poll_replayable(cx);
         }
-        match this.state.project() {
-            // Sent once: there is nothing to do but to wait for it. It is dropped with this.
-            StateProj::Trying { attempt } => attempt.poll(cx).map(passed),
+        match this.state.as_mut().project() {
+            // Sent once: there is nothing to do but to wait for it.
+            StateProj::Trying { attempt } => {
+                let polled = attempt.poll(cx);
+                if polled.is_ready() {
+                    // What it holds is given back now, not when somebody gets round to dropping this.
+                    this.state.set(State::Done);
+                }
+                polled.map(passed)
+            }
             // A future must not be polled again.
             StateProj::Waiting | StateProj::Done => Poll::Pending,
         }

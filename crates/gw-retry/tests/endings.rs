@@ -3,17 +3,20 @@
 
 mod support;
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::Body;
 use gw_retry::{Backoff, Budget, Failure, ReplayPool, RetryLayer, RetryPolicy};
 use gw_testkit::body::ScriptedBody;
-use http::Method;
+use http::{Method, Request};
 use http_body_util::BodyExt as _;
-use support::{Failed, at_once, call, inner, poll, request, response};
+use support::{Failed, Sent, at_once, call, inner, poll, request, response};
 use tokio::time::Instant;
-use tower::Layer as _;
+use tower::{Layer as _, Service as _, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -205,5 +208,27 @@ async fn an_answer_gives_back_before_its_future_is_dropped() {
         responder.respond(response(status));
         assert!(poll(&mut answer).is_ready());
         assert_eq!(available(), 0, "{status}");
+    }
+}
+
+/// Nor is what served a request that is sent once kept with the answer's future: tower's `ConcurrencyLimit`, for one, has its
+/// permit in there.
+#[tokio::test]
+async fn what_answered_is_dropped_with_the_answer() {
+    for method in [Method::POST, Method::GET] {
+        let held = Arc::new(());
+        let kept = Arc::clone(&held);
+        let inner = service_fn(move |_: Request<Sent>| {
+            let kept = Arc::clone(&kept);
+            poll_fn(move |_| {
+                let _ = &kept;
+                Poll::Ready(Ok::<_, Failed>(response(200)))
+            })
+        });
+        let mut service = support::layer(RetryPolicy::builder()).layer(inner);
+        let mut answer = Box::pin(service.call(request(method)));
+        assert!(poll(&mut answer).is_ready());
+        // Ours, and that of the service.
+        assert_eq!(Arc::strong_count(&held), 2);
     }
 }

@@ -3,30 +3,30 @@
 use std::convert::Infallible;
 
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
+use gw_core::on_reject::Caller;
 use gw_core::{OnReject, RejectContext, Rejection, Respond};
 use gw_pipeline::codes;
 
-/// The answer to who is refused.
-pub(crate) fn answer(rejection: Rejection, context: &RejectContext) -> Response {
-    let Ok(answer) = OnReject::<_, Infallible>::reject(&Respond::new(), rejection, context);
+/// The answer to who is refused. Nobody speaks gRPC with these listeners, whatever the request says of its content.
+pub(crate) fn answer(rejection: Rejection, mut context: RejectContext) -> Response {
+    if context.caller == Caller::Grpc {
+        context.caller = Caller::Http;
+    }
+    let Ok(answer) = OnReject::<_, Infallible>::reject(&Respond::new(), rejection, &context);
     answer
 }
 
 /// Says in the envelope what the router says without a body: that a page is not there, or that nobody may change it.
 pub(crate) async fn say(request: Request, next: Next) -> Response {
     let context = RejectContext::of(&request);
-    let mut response = next.run(request).await;
+    let response = next.run(request).await;
     let code = match response.status() {
         StatusCode::NOT_FOUND => &codes::ROUTE_NOT_FOUND,
         StatusCode::METHOD_NOT_ALLOWED => &codes::METHOD_NOT_ALLOWED,
         _ => return response,
     };
-    let rejection = match response.headers_mut().remove(header::ALLOW) {
-        Some(allow) => Rejection::new(code).field(header::ALLOW, allow),
-        None => Rejection::new(code),
-    };
-    answer(rejection, &context)
+    answer(Rejection::new(code), context)
 }

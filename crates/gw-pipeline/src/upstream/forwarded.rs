@@ -42,8 +42,8 @@ const OTHERS: [&str; 14] = [
 
 /// Dropped whoever sent them: an upstream that reads them reads something else than the gateway has counted and checked.
 ///
-/// The first ones are an address that is not a list, so that it cannot be appended to. The last ones are a target or a
-/// method, in place of those that were routed, limited and authorized.
+/// The first ones are an address that is not a list, so that it cannot be appended to. The last two are a target, in place of
+/// the one that was routed, limited and authorized.
 static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
     [
         "x-real-ip",
@@ -63,9 +63,6 @@ static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
         "x-envoy-external-address",
         "x-original-url",
         "x-rewrite-url",
-        "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
     ]
     .map(HeaderName::from_static)
     .into_iter()
@@ -304,8 +301,7 @@ mod tests {
         assert!(!pass(&hop, &[]).contains_key("forwarded"));
     }
 
-    /// Story: these went on as the client had sent them. Several frameworks take `X-Forwarded-Ssl: on` for TLS, and call the
-    /// method in `X-HTTP-Method-Override` instead of the one that was routed.
+    /// Story: these went on as the client had sent them. Several frameworks take `X-Forwarded-Ssl: on` for TLS.
     #[test]
     fn less_usual_fields_of_proxies_are_theirs_alone() {
         let hop = |believed| Hop {

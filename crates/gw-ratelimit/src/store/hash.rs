@@ -25,8 +25,8 @@ impl Hashing {
 /// SipHash of what it is fed, where lengths and the numbers of variants take a byte and not eight: there is one of each
 /// before an IPv4 address, which then fits the last block, and no round is spent on them.
 ///
-/// A key that is told from all others by what it feeds (as [`Hash`](std::hash::Hash) asks for) still is: each such number is
-/// a byte, or an escape and all of it.
+/// Keys that feed what is no beginning of what another feeds (as [`Hash`](std::hash::Hash) asks for) still do: each such
+/// number is a byte, or an escape and all of it.
 pub(crate) struct KeyHasher(SipHasher13);
 
 impl KeyHasher {

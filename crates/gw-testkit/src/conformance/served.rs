@@ -74,7 +74,7 @@ where
     let mut statuses = within("the refusals", refusals).await;
     assert_eq!(gate.waiting(), admitted);
     gate.open();
-    statuses.extend(answers.join_all().await);
+    statuses.extend(within("the answers", answers.join_all()).await);
     let passed = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!(passed, admitted);
     server.abort();

@@ -68,7 +68,7 @@ pub(super) async fn require(State(token): State<Token>, request: Request, next: 
                 false => &codes::AUTH_REQUIRED,
             };
             let rejection = Rejection::new(code).field(header::WWW_AUTHENTICATE, CHALLENGE);
-            refused::answer(rejection, &RejectContext::of(&request))
+            refused::answer(rejection, RejectContext::of(&request))
         }
     }
 }

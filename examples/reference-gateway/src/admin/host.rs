@@ -25,7 +25,7 @@ pub(super) async fn require(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let context = RejectContext::of(&request);
-    refused::answer(Rejection::new(&FORBIDDEN), &context)
+    refused::answer(Rejection::new(&FORBIDDEN), context)
 }
 
 /// Whether there is a host, and all that are named are this machine: who repeats one, or has another in the target, means something.

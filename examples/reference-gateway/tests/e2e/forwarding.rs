@@ -18,7 +18,7 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
          X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\n\
          X-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\nCF-Connecting-IP: 6.6.6.6\r\nX-Client-IP: 6.6.6.6\r\n\
          X-Forwarded-Ssl: on\r\nX-Forwarded-Scheme: https\r\nX-Forwarded-User: admin\r\nFront-End-Https: on\r\n\
-         X-HTTP-Method-Override: DELETE\r\nX-Authenticated-User: admin\r\nX-Remote-User: admin\r\nRemote-User: admin\r\n\
+         X-Authenticated-User: admin\r\nX-Remote-User: admin\r\nRemote-User: admin\r\n\
          X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX_Forwarded_For: 6.6.6.6\r\nX-Request-Id: made-up-by-the-client\r\n\
          X-Consumer-Id: admin\r\nX-User-Id: admin\r\nX-Scopes: all\r\nX_User_Id: admin\r\n\
          Connection: keep-alive, X-Hop, X-Consumer-Id\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
@@ -64,7 +64,6 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
         "x-forwarded-scheme",
         "x-forwarded-user",
         "front-end-https",
-        "x-http-method-override",
         "x-authenticated-user",
         "x-remote-user",
         "remote-user",
