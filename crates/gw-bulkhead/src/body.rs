@@ -53,10 +53,7 @@ impl<B: Body> ResponseBody<B> {
     /// The answer with a body that holds what the lane wants it to hold.
     // Never inlined: so it writes the answer, which is large, to where the future's poll returns it.
     #[inline(never)]
-    pub(crate) fn hold<T>(mut response: Response<B>, lease: &mut Option<Lease>) -> Response<T>
-    where
-        T: From<Self>,
-    {
+    pub(crate) fn hold(mut response: Response<B>, lease: &mut Option<Lease>) -> Response<Self> {
         let ended = response.body().is_end_stream();
         if let Some(held) = lease
             && !held.outlasts_head(&mut response, ended)
@@ -69,7 +66,7 @@ impl<B: Body> ResponseBody<B> {
             lease: lease.take(),
             cut: false,
         };
-        Response::from_parts(head, T::from(body))
+        Response::from_parts(head, body)
     }
 }
 

@@ -129,12 +129,10 @@ pin_project! {
     }
 }
 
-// With a body of whatever kind: it is made where the answer is.
-impl<F, ResB, ToB, E> PollAnswer<ToB, E> for InlineFuture<F>
+impl<F, ResB, E> PollAnswer<ResponseBody<ResB>, E> for InlineFuture<F>
 where
     F: Future<Output = Result<Response<ResB>, E>>,
     ResB: Body,
-    ToB: From<ResponseBody<ResB>>,
 {
     #[inline]
     fn poll_answer<T>(
@@ -142,8 +140,8 @@ where
         lease: &mut Option<Lease>,
         cx: &mut Context<'_>,
         ended: &mut bool,
-        failed: impl FnOnce(Failed<E>) -> Result<Response<ToB>, T>,
-    ) -> Poll<Result<Response<ToB>, T>> {
+        failed: impl FnOnce(Failed<E>) -> Result<Response<ResponseBody<ResB>>, T>,
+    ) -> Poll<Result<Response<ResponseBody<ResB>>, T>> {
         match self.project().future.poll(cx) {
             Poll::Ready(Ok(response)) => {
                 *ended = true;

@@ -39,18 +39,13 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, B, X, F, L> {
+        Queued { queued: Option<Box<Queued<S, B, X>>> },
         Running { #[pin] future: F },
-        Otherwise { otherwise: Otherwise<S, B, X, L> },
+        // Boxed as what was queued was.
+        Late { future: Pin<Box<L>> },
+        Rejected { rejected: Option<Box<Rejected>> },
         Done,
     }
-}
-
-/// What does not run at once. Apart from what does, so that dropping that is little code.
-enum Otherwise<S, B, X, L> {
-    Queued(Option<Box<Queued<S, B, X>>>),
-    // Boxed as what was queued was.
-    Late(Pin<Box<L>>),
-    Rejected(Option<Box<Rejected>>),
 }
 
 /// A request in the queue. Boxed: it is large, and what is queued is not in a hurry.
@@ -82,7 +77,12 @@ where
 
     /// Is refused.
     pub(crate) fn rejected(rejected: Rejected, on_reject: R) -> Self {
-        Self::otherwise(Otherwise::Rejected(Some(Box::new(rejected))), on_reject)
+        let rejected = Some(Box::new(rejected));
+        Self {
+            state: State::Rejected { rejected },
+            lease: None,
+            on_reject,
+        }
     }
 
     /// Waits first.
@@ -93,7 +93,7 @@ where
         executor: X,
         on_reject: R,
     ) -> Self {
-        let queued = Box::new(Queued {
+        let queued = Some(Box::new(Queued {
             reaper: wait.reaper(),
             wait,
             context: RejectContext::of(&request),
@@ -101,13 +101,9 @@ where
             service,
             request,
             executor,
-        });
-        Self::otherwise(Otherwise::Queued(Some(queued)), on_reject)
-    }
-
-    const fn otherwise(otherwise: Otherwise<S, B, X, X::Late>, on_reject: R) -> Self {
+        }));
         Self {
-            state: State::Otherwise { otherwise },
+            state: State::Queued { queued },
             lease: None,
             on_reject,
         }
@@ -130,7 +126,7 @@ impl<S, B, X> Queued<S, B, X> {
         self,
         fate: Option<Result<Permit, Refusal>>,
         held: &mut Option<Lease>,
-    ) -> Otherwise<S, B, X, X::Late>
+    ) -> State<S, B, X, X::Future, X::Late>
     where
         S: Service<Request<B>, Response = Response<ResB>>,
         X: Execute<S, B, ResB>,
@@ -148,14 +144,15 @@ impl<S, B, X> Queued<S, B, X> {
             Ok(permit) => {
                 let (lease, side) = executor.lease(&lanes, permit, &mut request);
                 *held = Some(lease);
-                Otherwise::Late(Box::pin(
-                    executor.execute_late(service, request, side, held),
-                ))
+                let future = Box::pin(executor.execute_late(service, request, side, held));
+                State::Late { future }
             }
             Err(refusal) => {
                 let record = Record::of(request.extensions());
                 let rejected = Rejected::new(refusal, record, context);
-                Otherwise::Rejected(Some(Box::new(rejected)))
+                State::Rejected {
+                    rejected: Some(Box::new(rejected)),
+                }
             }
         }
     }
@@ -228,14 +225,10 @@ where
     where
         R: OnReject<Response<ResB>, S::Error>,
     {
-        let StateProj::Otherwise { otherwise } = self.state.as_mut().project() else {
-            // A future must not be polled again.
-            return Poll::Pending;
-        };
         let failed = |why| failed(on_reject, why);
         loop {
-            match otherwise {
-                Otherwise::Queued(queued) => {
+            match self.state.as_mut().project() {
+                StateProj::Queued { queued } => {
                     let Some(waiting) = queued else {
                         return Poll::Pending;
                     };
@@ -243,18 +236,23 @@ where
                     let Some(queued) = queued.take() else {
                         return Poll::Pending;
                     };
-                    *otherwise = queued.leave(fate, self.lease);
+                    self.state.set(queued.leave(fate, self.lease));
                 }
-                Otherwise::Late(future) => {
+                StateProj::Running { future } => {
+                    return future.poll_answer(self.lease, cx, &mut self.ended, failed);
+                }
+                StateProj::Late { future } => {
                     let future = future.as_mut();
                     return future.poll_answer(self.lease, cx, &mut self.ended, failed);
                 }
-                Otherwise::Rejected(rejected) => {
+                StateProj::Rejected { rejected } => {
                     return match rejected.take() {
                         Some(rejected) => Poll::Ready(failed(Failed::Rejected(rejected))),
                         None => Poll::Pending,
                     };
                 }
+                // A future must not be polled again.
+                StateProj::Done => return Poll::Pending,
             }
         }
     }
@@ -279,12 +277,9 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Running { .. } => "running",
-            State::Otherwise { otherwise } => match otherwise {
-                Otherwise::Queued(_) => "queued",
-                Otherwise::Late(_) => "running",
-                Otherwise::Rejected(_) => "rejected",
-            },
+            State::Queued { .. } => "queued",
+            State::Running { .. } | State::Late { .. } => "running",
+            State::Rejected { .. } => "rejected",
             State::Done => "done",
         };
         f.debug_struct("ResponseFuture")

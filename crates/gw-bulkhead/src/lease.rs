@@ -1,5 +1,4 @@
 use std::pin::Pin;
-#[cfg(feature = "threads")]
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -10,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::Rejected;
 use crate::lane::{Hold, Sample};
-use crate::lanes::{Held, LaneId, Lanes, Permit, TimedPermit};
+use crate::lanes::{LaneId, Lanes, Permit, TimedPermit};
 use crate::limit::Outcome;
 use crate::timing::{self, Timing};
 use crate::upgrade::Upgrade;
@@ -43,7 +42,7 @@ struct Special {
 #[derive(Debug)]
 enum Kept {
     /// With the task on the lane's own thread, or with the connection if the upgrade is granted.
-    Unlimited(Held),
+    Unlimited(Arc<Permit>),
     Timed(Timed),
     /// It was handed over to an upgraded connection.
     Gone,
@@ -81,7 +80,7 @@ impl Lease {
         let timing = Timing::begin(lanes, lane, request.extensions());
         let upgrade = upgrade(permit.hold(), request);
         Self {
-            place: Place::special(lanes, Held::Shared(permit), upgrade, request),
+            place: Place::special(lanes, permit, upgrade, request),
             timing,
         }
     }
@@ -95,7 +94,7 @@ impl Lease {
         let place = if upgrade.is_none() && lanes.config(lane).max_hold.is_none() {
             Place::Sole(permit)
         } else {
-            Place::special(lanes, Held::Sole(permit), upgrade, request)
+            Place::special(lanes, Arc::new(permit), upgrade, request)
         };
         Self { place, timing }
     }
@@ -103,17 +102,6 @@ impl Lease {
     /// Whether the body of `response` goes on to hold it; `ended` says that its head is all there is.
     #[inline]
     pub(crate) fn outlasts_head<B>(&mut self, response: &mut Response<B>, ended: bool) -> bool {
-        match &self.place {
-            Place::Sole(permit) if !self.timing.is_running() => {
-                permit.hold() == Hold::Body && !ended
-            }
-            _ => self.outlasts_judged(response, ended),
-        }
-    }
-
-    /// The same for what is not as most are.
-    #[inline(never)]
-    fn outlasts_judged<B>(&mut self, response: &mut Response<B>, ended: bool) -> bool {
         if self.timing.is_running() {
             self.judge_head(response, ended);
         }
@@ -260,7 +248,7 @@ impl Place {
     /// The place of a request that shares it, may keep it for a limited time only, or asks for an upgrade.
     fn special<B>(
         lanes: &Lanes,
-        permit: Held,
+        permit: Arc<Permit>,
         upgrade: Option<Upgrade>,
         request: &Request<B>,
     ) -> Self {
@@ -305,7 +293,7 @@ impl Special {
             Kept::Gone => None,
         };
         if let Some(place) = place {
-            upgrade.hand_over(place.share(), response.extensions_mut());
+            upgrade.hand_over(place, response.extensions_mut());
         }
         true
     }

@@ -10,8 +10,6 @@ use tokio::time::Instant;
 pub(super) struct DrainRate {
     last: Option<(Instant, u64)>,
     per_second: Option<f64>,
-    /// What that comes to, since it is asked far more often than it changes.
-    per_place: Option<Duration>,
 }
 
 /// What an observation meant.
@@ -46,25 +44,23 @@ impl DrainRate {
             let sample = completed.saturating_sub(before) as f64 / elapsed.as_secs_f64();
             let rate = self.per_second.unwrap_or(sample);
             let weight = 1.0 - (-elapsed.as_secs_f64() / Self::MEMORY.as_secs_f64()).exp();
-            let rate = rate + weight * (sample - rate);
-            self.per_second = Some(rate);
-            // A rate of 0 makes it infinite, which the minimum cuts.
-            let seconds = (1.0 / rate).min(Self::LONGEST.as_secs_f64());
-            self.per_place = Some(Duration::from_secs_f64(seconds));
+            self.per_second = Some(rate + weight * (sample - rate));
             self.last = Some((now, completed));
         }
         Observed::Ongoing
     }
 
     /// How long it takes until one place is given back; `None` while that is not known.
-    pub(super) const fn per_place(&self) -> Option<Duration> {
-        self.per_place
+    pub(super) fn per_place(&self) -> Option<Duration> {
+        let longest = Self::LONGEST.as_secs_f64();
+        // A rate of 0 makes it infinite, which the minimum cuts.
+        let seconds = (1.0 / self.per_second?).min(longest);
+        Some(Duration::from_secs_f64(seconds))
     }
 
     fn restart(&mut self, now: Instant, completed: u64) -> Observed {
         self.last = Some((now, completed));
         self.per_second = None;
-        self.per_place = None;
         Observed::Onset
     }
 }

@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::ops::Deref;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -34,20 +33,9 @@ struct Entries {
     serial: u64,
 }
 
-/// A permit of a request alone, or of one that shares it with its task on a lane's thread.
-#[derive(Debug)]
-pub(crate) enum Held {
-    Sole(Permit),
-    #[cfg_attr(
-        not(feature = "threads"),
-        expect(dead_code, reason = "only lanes with threads share")
-    )]
-    Shared(Arc<Permit>),
-}
-
 #[derive(Debug)]
 pub(super) struct Hold {
-    permit: Held,
+    permit: Arc<Permit>,
     /// Whether its request was counted as cut.
     counted: bool,
 }
@@ -80,21 +68,17 @@ impl Holds {
         }
     }
 
-    /// Whether there are holds whose time is over at `now`.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        let next = self.next.load(Ordering::Acquire);
-        next != NEVER && self.nanos(now) >= next
-    }
-
     /// Takes out all holds whose time is over at `now`. They are the caller's to count and to drop.
-    #[cold]
     pub(super) fn expired(&self, now: Instant) -> impl Iterator<Item = Hold> + use<> {
-        let mut entries = lock(&self.entries);
-        let Entries { permits, .. } = &mut *entries;
-        // The first one that is still good; serial numbers start at 1.
-        let good = permits.split_off(&(now, u64::MAX));
-        let expired = std::mem::replace(permits, good);
-        self.note_first(permits);
+        let mut expired = BTreeMap::new();
+        if self.nanos(now) >= self.next.load(Ordering::Acquire) {
+            let mut entries = lock(&self.entries);
+            let Entries { permits, .. } = &mut *entries;
+            // The first one that is still good; serial numbers start at 1.
+            let good = permits.split_off(&(now, u64::MAX));
+            expired = std::mem::replace(permits, good);
+            self.note_first(permits);
+        }
         expired.into_values()
     }
 
@@ -135,7 +119,7 @@ impl Holds {
         self.entries.try_lock().is_err()
     }
 
-    fn insert(&self, permit: Held, until: Instant) -> Key {
+    fn insert(&self, permit: Arc<Permit>, until: Instant) -> Key {
         let (key, late) = {
             let mut entries = lock(&self.entries);
             let key = (until, entries.serial());
@@ -150,7 +134,7 @@ impl Holds {
         key
     }
 
-    fn remove(&self, key: Key) -> Option<Held> {
+    fn remove(&self, key: Key) -> Option<Arc<Permit>> {
         let mut entries = lock(&self.entries);
         let hold = entries.permits.remove(&key);
         self.note_first(&entries.permits);
@@ -181,27 +165,6 @@ impl Holds {
     }
 }
 
-impl Held {
-    /// The permit for several to hold.
-    pub(crate) fn share(self) -> Arc<Permit> {
-        match self {
-            Self::Sole(permit) => Arc::new(permit),
-            Self::Shared(permit) => permit,
-        }
-    }
-}
-
-impl Deref for Held {
-    type Target = Permit;
-
-    fn deref(&self) -> &Permit {
-        match self {
-            Self::Sole(permit) => permit,
-            Self::Shared(permit) => permit,
-        }
-    }
-}
-
 impl Entries {
     fn serial(&mut self) -> u64 {
         self.serial += 1;
@@ -211,14 +174,14 @@ impl Entries {
 
 impl Hold {
     /// The permit, and whether its request is still to be counted as cut.
-    pub(super) fn into_parts(self) -> (Held, bool) {
+    pub(super) fn into_parts(self) -> (Arc<Permit>, bool) {
         (self.permit, !self.counted)
     }
 }
 
 impl TimedPermit {
     /// Limits the time of `permit`.
-    pub(crate) fn new(permit: Held, until: Instant) -> Self {
+    pub(crate) fn new(permit: Arc<Permit>, until: Instant) -> Self {
         let lanes = Arc::clone(&permit.lanes);
         let key = lanes.holds.insert(permit, until);
         Self { lanes, key }
@@ -253,7 +216,7 @@ impl TimedPermit {
     }
 
     /// The permit without a limit; `None` if its time was over and it was needed.
-    pub(crate) fn unlimited(self) -> Option<Held> {
+    pub(crate) fn unlimited(self) -> Option<Arc<Permit>> {
         self.lanes.holds.remove(self.key)
     }
 }

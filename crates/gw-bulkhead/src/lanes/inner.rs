@@ -182,8 +182,8 @@ impl Inner {
 
     /// Frees the places whose time is over, and counts their requests as cut: they will find out when they come back.
     pub(super) fn reap(&self, now: Instant) {
-        // Unless it is enforced nobody is cut, so those whose time is over still run.
-        if !self.holds.is_due(now) || self.mode() != Mode::Enforce {
+        // Else nobody is cut, so those whose time is over still run.
+        if self.mode() != Mode::Enforce {
             return;
         }
         for hold in self.holds.expired(now) {

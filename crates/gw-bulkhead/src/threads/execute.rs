@@ -36,7 +36,6 @@ where
     type Future = ThreadsFuture<S::Future, ResB::Data, S::Error>;
     type Late = ThreadsFuture<LateFuture<S, Request<B>, S::Future>, ResB::Data, S::Error>;
 
-    #[inline]
     fn lease(
         &self,
         lanes: &Lanes,
@@ -46,11 +45,17 @@ where
         if !self.has_threads(permit.lane()) {
             return (Lease::new(lanes, permit, request), None);
         }
-        let (lease, side) = shared(lanes, permit, request);
+        let place = Arc::new(permit);
+        let lease = Lease::shared(lanes, Arc::clone(&place), request);
+        let side = LaneSide {
+            place: Some(place),
+            lanes: lanes.clone(),
+            hold: lease.hold(),
+            until: lease.until(),
+        };
         (lease, Some(side))
     }
 
-    #[inline]
     fn execute(
         &self,
         service: &mut S,
@@ -58,60 +63,12 @@ where
         side: Option<LaneSide>,
         lease: &mut Option<Lease>,
     ) -> Self::Future {
-        match side {
-            // Requests of lanes without threads of their own do not pay for those that have some.
-            None => ThreadsFuture::inline(Inline.execute(service, request, (), lease)),
-            Some(side) => self.send(service, request, side, lease),
-        }
-    }
-
-    fn execute_late(
-        &self,
-        service: S,
-        request: Request<B>,
-        side: Option<LaneSide>,
-        lease: &mut Option<Lease>,
-    ) -> Self::Late {
-        // On the lane's thread it is driven to be ready as well.
-        self.execute(&mut Late(service), request, side, lease)
-    }
-}
-
-/// What a request of a lane with threads has: its own share of the place, and the one that goes along.
-#[inline(never)]
-fn shared<B>(lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> (Lease, LaneSide) {
-    let place = Arc::new(permit);
-    let lease = Lease::shared(lanes, Arc::clone(&place), request);
-    let side = LaneSide {
-        place: Some(place),
-        lanes: lanes.clone(),
-        hold: lease.hold(),
-        until: lease.until(),
-    };
-    (lease, side)
-}
-
-impl Threads {
-    /// Runs a request on a thread of its lane.
-    #[inline(never)]
-    fn send<S, B, ResB>(
-        &self,
-        service: &mut S,
-        request: Request<B>,
-        side: LaneSide,
-        lease: &mut Option<Lease>,
-    ) -> ThreadsFuture<S::Future, ResB::Data, S::Error>
-    where
-        S: Service<Request<B>, Response = Response<ResB>> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Send + 'static,
-        B: Send + 'static,
-        ResB: Body + Send + 'static,
-        ResB::Data: Send + 'static,
-        ResB::Error: Into<BoxError>,
-    {
-        let lane = side.place.as_ref().map(|place| place.lane());
-        let Some(thread) = lane.and_then(|lane| self.thread(lane)) else {
+        let lane = |side: &LaneSide| side.place.as_ref().map(|place| place.lane());
+        let thread = side
+            .as_ref()
+            .and_then(lane)
+            .and_then(|lane| self.thread(lane));
+        let (Some(side), Some(thread)) = (side, thread) else {
             return ThreadsFuture::inline(Inline.execute(service, request, (), lease));
         };
         let context = RejectContext::of(&request);
@@ -128,6 +85,17 @@ impl Threads {
             lease: lease.take(),
             context,
         })
+    }
+
+    fn execute_late(
+        &self,
+        service: S,
+        request: Request<B>,
+        side: Option<LaneSide>,
+        lease: &mut Option<Lease>,
+    ) -> Self::Late {
+        // On the lane's thread it is driven to be ready as well.
+        self.execute(&mut Late(service), request, side, lease)
     }
 }
 
@@ -210,7 +178,11 @@ where
     ) -> Poll<Result<Response<ResponseBody<ResB>>, T>> {
         let call = match self.project().kind.project() {
             KindProj::Inline { future } => {
-                return future.poll_answer(lease, cx, ended, failed);
+                let answer = ready!(future.poll_answer(lease, cx, ended, Err));
+                return Poll::Ready(match answer {
+                    Ok(response) => Ok(response.map(ResponseBody::from)),
+                    Err(error) => failed(error),
+                });
             }
             KindProj::Remote { call } => call,
         };

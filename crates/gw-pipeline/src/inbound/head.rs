@@ -1,14 +1,16 @@
 //! What the head of a request must look like before anything is decided by it.
 
-use std::net::Ipv6Addr;
+mod host;
 
+use gw_core::Rejection;
 use gw_core::context::{RequestId, TraceContext};
-use gw_core::{Code, Rejection};
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method};
 
+use self::host::find_host;
+pub(super) use self::host::is_host;
 use super::path::{EncodedSlash, normalize};
 use crate::codes;
 use crate::fields::{has_underscore, remove_where};
@@ -194,71 +196,6 @@ fn check_coding(codings: Lines<'_>) -> Result<(), Rejection> {
     }
 }
 
-/// The host that must replace the field's (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<HeaderValue>, Rejection> {
-    const MALFORMED: &Code = &codes::MALFORMED_REQUEST;
-    if hosts.first.is_some() && !hosts.is_alone {
-        return Err(malformed("host", "duplicate"));
-    }
-    match (parts.uri.authority(), hosts.first) {
-        (Some(authority), host) => {
-            if !is_host(authority.as_str()) {
-                return Err(malformed("host", "invalid"));
-            }
-            // The field must be there and be a host all the same: what stands in front may read it instead of the target.
-            if parts.version < Version::HTTP_2 {
-                check_host(host, parts.version)?;
-            }
-            // On HTTP/1 the target wins over the field; on HTTP/2 both say the same or the request is malformed.
-            let disagree = |host: &HeaderValue| {
-                !host
-                    .as_bytes()
-                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
-            };
-            if parts.version >= Version::HTTP_2 && host.is_some_and(disagree) {
-                return Err(malformed("host", "contradicts :authority"));
-            }
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| MALFORMED)?;
-            return Ok(Some(host));
-        }
-        (None, host) => check_host(host, parts.version)?,
-    }
-    Ok(None)
-}
-
-/// The field must be a host, and only before HTTP/1.1 may it be missing.
-fn check_host(host: Option<&HeaderValue>, version: Version) -> Result<(), Rejection> {
-    match host {
-        Some(host) if host.to_str().is_ok_and(is_host) => Ok(()),
-        Some(_) => Err(malformed("host", "invalid")),
-        None if version < Version::HTTP_11 => Ok(()),
-        None => Err(malformed("host", "missing")),
-    }
-}
-
-/// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port.
-pub(super) fn is_host(text: &str) -> bool {
-    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
-        Some(_) => return false,
-        // Hosts are short: a plain look at each byte is faster than a search.
-        None => text
-            .bytes()
-            .position(|byte| byte == b':')
-            .and_then(|colon| text.split_at_checked(colon))
-            .unwrap_or((text, "")),
-    };
-    let port_is_valid = match port.strip_prefix(':') {
-        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
-        None => port.is_empty(),
-    };
-    let name_is_valid = (1..=255).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-    name_is_valid && port_is_valid
-}
-
 fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
     // What is to be fetched by another protocol is not here, whatever its path.
     if let Some(scheme) = parts.uri.scheme()
@@ -295,7 +232,7 @@ fn malformed(part: &'static str, fault: &'static str) -> Rejection {
 #[cfg(test)]
 mod tests {
     use gw_core::context::{SpanId, TraceId};
-    use http::Request;
+    use http::{Request, Version};
 
     use super::*;
 

@@ -139,19 +139,6 @@ impl Exact {
         word.charge(&algorithm, cost, now)
     }
 
-    // There once, for those who ask for it seldom.
-    #[inline(never)]
-    pub(crate) fn charge_known_apart(
-        &self,
-        key: KeyHash,
-        algorithm: Algorithm,
-        cost: u32,
-        now: u64,
-        holds: impl Fn() -> bool,
-    ) -> Option<Verdict> {
-        self.charge_known(key, algorithm, cost, now, holds)
-    }
-
     pub(crate) fn lower(&self, key: KeyHash, change: &dyn Fn(u64) -> u64) -> bool {
         let Some(shard) = self.shard(key) else {
             return false;

@@ -71,16 +71,7 @@ impl InMemory {
         now: u64,
         holds: impl Fn() -> bool,
     ) -> Option<Verdict> {
-        match (self, algorithm) {
-            // What most ask for, and it alone, where it is called: what else there is would take registers from it.
-            (Self::Exact(exact), Algorithm::Gcra(_)) => {
-                exact.charge_known(key, algorithm, cost, now, holds)
-            }
-            (Self::Exact(exact), Algorithm::Window(_)) => {
-                exact.charge_known_apart(key, algorithm, cost, now, holds)
-            }
-            (Self::Compact(compact), _) => compact.charge_known(key, algorithm, cost, now, holds),
-        }
+        of_either!(self, store => store.charge_known(key, algorithm, cost, now, holds))
     }
 
     /// Lowers the state of a key to what `change` makes of it, as far as no other's debt may be part of it; says whether

@@ -9,7 +9,7 @@ fn a_hold_is_given_back_once_by_whoever_comes_first() {
     let config = LaneConfig::new("core").max_hold(Duration::from_secs(1));
     let (lanes, [core]) = lanes(2, [config]);
     let (start, second) = (Instant::now(), Duration::from_secs(1));
-    let hold = |until| TimedPermit::new(Held::Sole(lanes.take(core)), until);
+    let hold = |until| TimedPermit::new(Arc::new(lanes.take(core)), until);
     let (abandoned, kept) = (hold(start + second), hold(start + 2 * second));
     assert!(matches!(lanes.enter(core, start), Entry::Refused(_)));
 
@@ -41,7 +41,7 @@ fn a_hold_is_given_back_once_by_whoever_comes_first() {
 fn holds_are_not_taken_back_in_shadow() {
     let (lanes, [core]) = lanes(1, [LaneConfig::new("core")]);
     let now = Instant::now();
-    let held = TimedPermit::new(Held::Sole(lanes.take(core)), now);
+    let held = TimedPermit::new(Arc::new(lanes.take(core)), now);
     lanes.set_mode(Mode::Shadow);
     let Entry::Admitted(_second) = lanes.enter(core, now) else {
         panic!()

@@ -113,7 +113,7 @@ async fn who_watches_the_clock_is_woken_without_a_lock() {
     // The timer keeps one as well, so none of this is the last.
     let holds = held.map(|permit| {
         let until = Instant::now() + Duration::from_secs(1);
-        TimedPermit::new(Held::Sole(permit), until)
+        TimedPermit::new(Arc::new(permit), until)
     });
     let seen = asked.load(Ordering::SeqCst);
     assert!((1..LOCKED).contains(&seen), "an earlier end came: {seen}");

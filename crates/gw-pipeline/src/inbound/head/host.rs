@@ -1,0 +1,75 @@
+//! Which host a request is for, and what a host looks like.
+
+use std::net::Ipv6Addr;
+
+use gw_core::{Code, Rejection};
+use http::request::Parts;
+use http::{HeaderValue, Version};
+
+use super::{Lines, malformed};
+use crate::codes;
+
+/// The host that must replace the field's (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+pub(super) fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<HeaderValue>, Rejection> {
+    const MALFORMED: &Code = &codes::MALFORMED_REQUEST;
+    if hosts.first.is_some() && !hosts.is_alone {
+        return Err(malformed("host", "duplicate"));
+    }
+    match (parts.uri.authority(), hosts.first) {
+        (Some(authority), host) => {
+            if !is_host(authority.as_str()) {
+                return Err(malformed("host", "invalid"));
+            }
+            // The field must be there and be a host all the same: what stands in front may read it instead of the target.
+            if parts.version < Version::HTTP_2 {
+                check_host(host, parts.version)?;
+            }
+            // On HTTP/1 the target wins over the field; on HTTP/2 both say the same or the request is malformed.
+            let disagree = |host: &HeaderValue| {
+                !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            };
+            if parts.version >= Version::HTTP_2 && host.is_some_and(disagree) {
+                return Err(malformed("host", "contradicts :authority"));
+            }
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| MALFORMED)?;
+            return Ok(Some(host));
+        }
+        (None, host) => check_host(host, parts.version)?,
+    }
+    Ok(None)
+}
+
+/// The field must be a host, and only before HTTP/1.1 may it be missing.
+fn check_host(host: Option<&HeaderValue>, version: Version) -> Result<(), Rejection> {
+    match host {
+        Some(host) if host.to_str().is_ok_and(is_host) => Ok(()),
+        Some(_) => Err(malformed("host", "invalid")),
+        None if version < Version::HTTP_11 => Ok(()),
+        None => Err(malformed("host", "missing")),
+    }
+}
+
+/// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port.
+pub(in crate::inbound) fn is_host(text: &str) -> bool {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
+        Some(_) => return false,
+        // Hosts are short: a plain look at each byte is faster than a search.
+        None => text
+            .bytes()
+            .position(|byte| byte == b':')
+            .and_then(|colon| text.split_at_checked(colon))
+            .unwrap_or((text, "")),
+    };
+    let port_is_valid = match port.strip_prefix(':') {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+        None => port.is_empty(),
+    };
+    let name_is_valid = (1..=255).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    name_is_valid && port_is_valid
+}
