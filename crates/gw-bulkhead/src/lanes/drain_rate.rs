@@ -24,6 +24,9 @@ pub(super) enum Observed {
 impl DrainRate {
     /// Samples are at least this far apart.
     const SAMPLE: Duration = Duration::from_millis(100);
+    /// For so long nothing may come back before it counts as a rate: until then it says that requests take longer than
+    /// this, and not how much longer.
+    const FIRST: Duration = Duration::from_secs(1);
     /// After so long without a refusal nothing known is worth keeping.
     const STALE: Duration = Duration::from_secs(10);
     /// How far back the mean reaches.
@@ -40,8 +43,10 @@ impl DrainRate {
         if elapsed > Self::STALE {
             return self.restart(now, completed);
         }
-        if elapsed >= Self::SAMPLE {
-            let sample = completed.saturating_sub(before) as f64 / elapsed.as_secs_f64();
+        let done = completed.saturating_sub(before);
+        let too_early = done == 0 && self.per_second.is_none() && elapsed < Self::FIRST;
+        if elapsed >= Self::SAMPLE && !too_early {
+            let sample = done as f64 / elapsed.as_secs_f64();
             let rate = self.per_second.unwrap_or(sample);
             let weight = 1.0 - (-elapsed.as_secs_f64() / Self::MEMORY.as_secs_f64()).exp();
             self.per_second = Some(rate + weight * (sample - rate));
@@ -93,9 +98,33 @@ mod tests {
     #[test]
     fn a_lane_that_does_not_drain_has_the_longest_wait() {
         let (start, mut rate) = (Instant::now(), DrainRate::default());
-        rate.observe(start, 7);
-        rate.observe(start + millis(200), 7);
+        for step in 0..=10 {
+            rate.observe(start + millis(100) * step, 7);
+        }
         assert_eq!(rate.per_place(), Some(DrainRate::LONGEST));
+    }
+
+    #[test]
+    fn a_burst_of_requests_that_take_their_time_is_no_lane_that_does_not_drain() {
+        // Story: ten requests of a second each came at once. Who was refused in that second was sent away for half a
+        // minute, because in the first tenth of it none of the ten was done.
+        let (start, mut rate) = (Instant::now(), DrainRate::default());
+        for step in 0..=9 {
+            rate.observe(start + millis(100) * step, 7);
+            assert_eq!(rate.per_place(), None);
+        }
+        rate.observe(start + millis(1000), 17);
+        assert_eq!(rate.per_place(), Some(millis(100)));
+    }
+
+    #[test]
+    fn a_lane_that_stops_draining_is_told_apart_at_once() {
+        let (start, mut rate) = (Instant::now(), DrainRate::default());
+        rate.observe(start, 0);
+        rate.observe(start + millis(100), 10);
+        let before = rate.per_place();
+        rate.observe(start + millis(200), 10);
+        assert!(rate.per_place() > before);
     }
 
     #[test]
