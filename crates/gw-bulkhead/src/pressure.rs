@@ -124,7 +124,9 @@ impl Pressure {
     /// Watches how long tasks wait until the current runtime runs them: each interval it sleeps, and looks how late it
     /// is woken. A signal rises by a step when each look for a while was too late, and falls likewise.
     ///
-    /// Spawn it on the runtime that serves. It ends when all clones of this are dropped, which those of the bulkhead are.
+    /// Spawn it on the runtime that serves, and once: there is one lag, and of two that watch it the one that looked last
+    /// would be believed. Where requests are served by several runtimes, look at each with a [`Pressure`] of its own, and
+    /// [set](Pressure::set) the highest. It ends when all clones of this are dropped, which those of the bulkhead are.
     ///
     /// # Panics
     ///
