@@ -50,7 +50,8 @@
 //! taken, and the listener is closed. Every connection is told: idle ones close, those with a request finish it, its
 //! uploads and its streaming answer included, with `connection: close` or GOAWAY. A connection that has not
 //! sent its first byte yet gets one second to do so, and one whose head has come in part gets the header timeout, so
-//! that no request is lost that was sent before the stop. Upgraded connections are left alone. What remains after
+//! that no request is lost that was sent before the stop. An idle HTTP/1 connection can only be closed; to have clients leave
+//! before, call [`ServerHandle::announce_close`] some time ahead. Upgraded connections are left alone. What remains after
 //! [`shutdown_grace`] is cut.
 
 mod accept;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "assertions")]
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,13 +14,14 @@ use gw_core::context::{Identity, Lane, PeerAddr, RequestId, RouteMatch};
 use gw_core::key::TrustedProxies;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasClientAddr, HasRoute, Stage};
+use gw_core::{OnReject as _, RejectContext, Respond};
 use gw_pipeline::inbound::{
     IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, NotFound, RequestIdLayer, Route,
     RouteResolveLayer, RouteTable,
 };
 use gw_pipeline::outbound::AnswerLayer;
-use gw_pipeline::{Body, BoxError, Pipeline, Rejection, plain};
-use http::{Method, Request, Response, StatusCode, header};
+use gw_pipeline::{Body, BoxError, Pipeline, Rejection, codes, plain};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tower::{Service, ServiceExt as _, service_fn};
 
@@ -133,6 +135,34 @@ async fn errors_and_panics_become_envelopes_that_leak_nothing() {
         assert_eq!(document["error"]["code"], "INTERNAL");
         assert_eq!(document["error"]["request_id"], id);
         assert!(!document.to_string().contains("hunter2"));
+    }
+}
+
+/// Whether a stage answers or fails, and whether the client reads HTTP's status or gRPC's.
+#[tokio::test]
+async fn who_is_to_come_back_is_told_when() {
+    let refused = || Rejection::new(&codes::SHUTTING_DOWN);
+    for grpc in [false, true] {
+        for answers in [false, true] {
+            let service = service_fn(move |request: Request<_>| {
+                let context = RejectContext::of(&request);
+                let answer: Result<_, Infallible> = Respond::new().reject(refused(), &context);
+                ready(if answers {
+                    Ok(answer.unwrap())
+                } else {
+                    Err(refused())
+                })
+            });
+            let mut request = request("POST", "/all");
+            if grpc {
+                let value = HeaderValue::from_static("application/grpc");
+                request.headers_mut().insert(header::CONTENT_TYPE, value);
+            }
+            let response = pipeline(service).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), if grpc { 200 } else { 503 });
+            let when = response.headers()["retry-after"].to_str().unwrap();
+            assert!(matches!(when, "1" | "2"), "{when}");
+        }
     }
 }
 

@@ -169,12 +169,13 @@ impl<S: Gateway> Prepared<S> {
         let shared = Front::new(workers, server.clone(), services.all, listeners.traffic);
         let lanes = of_lanes(&config, &server, services.lanes, listeners.lanes)?;
         let threads = front::threads(&shared, &lanes);
+        let connections = Connections::of(&shared, &lanes);
         let admin = Admin {
             readiness: readiness.clone(),
             metrics: metrics.clone(),
             log: log.handle(),
             controls,
-            connections: Connections::of(&shared, &lanes),
+            connections: connections.clone(),
             addresses,
             lane_threads: Arc::new(lane_threads(&config)),
         };
@@ -197,7 +198,8 @@ impl<S: Gateway> Prepared<S> {
             apart.map_err(|error| refused_threads(&name, &error))
         });
         let lanes: Vec<Apart> = lanes.collect::<Result<_, _>>()?;
-        let drained = runtime.block_on(traffic(&config, shared, lanes, &readiness, stop));
+        let traffic = traffic(&config, shared, lanes, &connections, &readiness, stop);
+        let drained = runtime.block_on(traffic);
         // Here, as connections to stores may be kept by the traffic's threads, which end below.
         runtime.block_on(close_stores(&limits, CLOSE_STORES));
         // Tasks that outlived the grace are not waited for.
@@ -216,6 +218,7 @@ async fn traffic<S: Gateway>(
     config: &Config,
     shared: Front<S>,
     mut lanes: Vec<Apart>,
+    connections: &Connections,
     readiness: &Readiness,
     stop: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
@@ -223,6 +226,11 @@ async fn traffic<S: Gateway>(
     let shared = tokio::spawn(shared.serve(async { drop(closed.await) }));
     readiness.enter(Phase::Ready);
     stop.await;
+    // Clients that keep their connections come back over new ones, elsewhere once the balancer knows, and none of them sends a
+    // request over a connection that is being closed.
+    for listening in connections.iter() {
+        listening.handle.announce_close();
+    }
     readiness.enter(Phase::Draining);
     tokio::time::sleep(config.server.drain_delay).await;
     drop(close);

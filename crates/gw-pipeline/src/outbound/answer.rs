@@ -262,14 +262,20 @@ const fn asks_to_come_back(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 503 | 504)
 }
 
-/// Whether the fields name one time to come back that lies ahead. What says `0`, or says nothing that a client could read, is no
-/// better than none.
-fn says_when(fields: &HeaderMap) -> bool {
+/// When to come back, for an answer that does not know better. Without any, clients come back all at once.
+fn later() -> RetryAfter {
+    RetryAfter::jittered(RETRY_LATER, &mut fastrand::Rng::new())
+}
+
+/// The time to come back that the fields name, if it is one and lies ahead. What says `0`, or says nothing that a client could
+/// read, is no better than none.
+fn says_when(fields: &HeaderMap) -> Option<RetryAfter> {
     let mut lines = fields.get_all(header::RETRY_AFTER).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
-        return false;
+        return None;
     };
-    RetryAfter::parse(line, SystemTime::now()).is_some_and(|wait| !wait.is_zero())
+    let wait = RetryAfter::parse(line, SystemTime::now())?;
+    (!wait.is_zero()).then(|| RetryAfter::at_least(wait))
 }
 
 /// What an outcome needs to become an answer.
@@ -282,41 +288,48 @@ struct Finish<R> {
 
 impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
     fn failure(&self, error: BoxError) -> Response<Body> {
-        let rejection = match Rejection::find(&*error) {
+        let mut rejection = match Rejection::find(&*error) {
             Some(rejection) => rejection.clone(),
             None => Rejection::new(&codes::INTERNAL).caused_by(error),
         };
+        let status = rejection.code().status();
+        if asks_to_come_back(status) && rejection.retry_after_hint().is_none() {
+            rejection = rejection.retry_after(later());
+        }
         let mut response = self.render(rejection);
-        self.finish(&mut response, false);
+        self.finish(&mut response);
         response
     }
 
     // In place: an answer is large, and most need little done.
     fn response(&self, response: &mut Response<Body>) {
-        match response.extensions_mut().remove() {
-            Some(ReplaceBody(code)) => {
-                *response = self.replace(std::mem::take(response), code);
-                self.finish(response, true);
-            }
-            None => self.finish(response, false),
+        if let Some(ReplaceBody(code)) = response.extensions_mut().remove() {
+            *response = self.replace(std::mem::take(response), code);
         }
+        self.finish(response);
     }
 
     /// The envelope in place of what the upstream said, with the status and the fields that are still there.
     fn replace(&self, original: Response<Body>, code: &'static Code) -> Response<Body> {
         let (original, _) = original.into_parts();
-        let mut response = self.render(Rejection::new(code));
-        // A gRPC caller reads the status from the fields; its HTTP status is 200.
-        if self.context.caller != Caller::Grpc {
-            *response.status_mut() = original.status;
-        }
         // They describe the body that is gone.
         let mut kept = original.headers;
         for name in DESCRIBES_THE_BODY {
             kept.remove(name);
         }
-        if !says_when(&kept) {
+        let when = says_when(&kept);
+        if when.is_none() {
             kept.remove(header::RETRY_AFTER);
+        }
+        let when = when.or_else(|| asks_to_come_back(original.status).then(later));
+        let rejection = Rejection::new(code);
+        let mut response = self.render(match when {
+            Some(when) => rejection.retry_after(when),
+            None => rejection,
+        });
+        // A gRPC caller reads the status from the fields; its HTTP status is 200.
+        if self.context.caller != Caller::Grpc {
+            *response.status_mut() = original.status;
         }
         response.headers_mut().extend(kept);
         // The failure is the upstream's, not a refusal of ours: it must not be counted as one.
@@ -331,22 +344,19 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         }
     }
 
-    fn finish(&self, response: &mut Response<Body>, replaced: bool) {
+    fn finish(&self, response: &mut Response<Body>) {
         self.layer.rules.headers.apply(response.headers_mut());
-        let is_ours = replaced || response.extensions().get::<Rejection>().is_some();
-        if is_ours && asks_to_come_back(response.status()) {
-            // A refusal that knows better has said so; without any, clients come back all at once.
-            let later =
-                || RetryAfter::jittered(RETRY_LATER, &mut fastrand::Rng::new()).header_value();
-            response
-                .headers_mut()
-                .entry(header::RETRY_AFTER)
-                .or_insert_with(later);
+        let refused = response.extensions().get::<Rejection>();
+        let Some(code) = refused.map(Rejection::code) else {
+            return;
+        };
+        // By the code: the HTTP status of an answer to a gRPC caller is 200.
+        if asks_to_come_back(code.status()) {
+            let fields = response.headers_mut();
+            let when = fields.entry(header::RETRY_AFTER);
+            when.or_insert_with(|| later().header_value());
         }
-        if let (Some(record), Some(refused)) =
-            (&self.record, response.extensions().get::<Rejection>())
-        {
-            let code = refused.code();
+        if let Some(record) = &self.record {
             record.update(|exchange| exchange.code = Some(code));
         }
     }

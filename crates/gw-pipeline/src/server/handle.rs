@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::closed::Closed;
 use super::registry::Registry;
 
-/// Reads what a [`Server`](super::Server) is doing. Cheap to clone; keeps no connection alive.
+/// Reads what a [`Server`](super::Server) is doing, and prepares its end. Cheap to clone; keeps no connection alive.
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
     registry: Arc<Registry>,
@@ -55,6 +55,17 @@ impl ServerHandle {
     #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
     pub fn record_gauges(&self, listener: &str) {
         super::telemetry::connections(listener, self.registry.active());
+    }
+
+    /// From now on each answer over HTTP/1 is the last one on its connection, and says so with `connection: close`. New
+    /// connections are accepted and served as before, one request each; HTTP/2 is told by GOAWAY at the end.
+    ///
+    /// To be called some time before the signal that ends [`serve`](super::Server::serve), while balancers look elsewhere.
+    /// Connections that are idle when that signal comes are closed, and a client that sends its next request at this very
+    /// moment loses it: HTTP/1 cannot tell it in time. Those that were told before have left by then. Takes the lock of the
+    /// connection table for a moment; cannot be taken back.
+    pub fn announce_close(&self) {
+        self.registry.announce_close();
     }
 
     /// The numbers now. Takes the lock of the connection table for a moment.

@@ -31,6 +31,7 @@ pub(super) struct Link {
 const LEAVING: u8 = 1;
 const UPGRADABLE: u8 = 2;
 const MULTIPLEXED: u8 = 4;
+const LAST_ANSWERS: u8 = 8;
 
 #[derive(Debug)]
 struct Inner {
@@ -134,6 +135,11 @@ impl Link {
         self.wake();
     }
 
+    /// From now on each answer over HTTP/1 says that it is the last one.
+    pub(super) fn announce_close(&self) {
+        self.flags.fetch_or(LAST_ANSWERS, Ordering::Relaxed);
+    }
+
     /// Orders the connection to leave if it has been quiet since `since`, without waking it.
     pub(super) fn evict_if_quiet_since(&self, since: Instant) -> Eviction {
         let mut inner = self.lock();
@@ -233,6 +239,11 @@ impl Link {
     /// Whether the server wants the connection gone.
     pub(super) fn is_leaving(&self) -> bool {
         self.flags.load(Ordering::Relaxed) & LEAVING != 0
+    }
+
+    /// Whether an answer over HTTP/1 is to be the last one on its connection.
+    pub(super) fn closes_after_answer(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & (LEAVING | LAST_ANSWERS) != 0
     }
 
     // From its requests.

@@ -36,6 +36,8 @@ struct Table {
     by_quiet: BTreeSet<(Instant, u64)>,
     per_network: HashMap<IpAddr, usize>,
     listeners: Vec<Arc<Listener>>,
+    /// Connections are to close after their next answer, new ones too.
+    announces_close: bool,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,15 @@ impl Registry {
             .for_each(|link| link.order(order));
     }
 
+    /// Has each connection close after its next answer, those included that come later.
+    pub(super) fn announce_close(&self) {
+        let mut table = self.lock();
+        table.announces_close = true;
+        for entry in table.entries.values() {
+            entry.link.announce_close();
+        }
+    }
+
     /// What each connection of `listener` has under way.
     pub(super) fn in_flight(&self, listener: &Arc<Listener>) -> Vec<InFlight> {
         self.links(listener)
@@ -199,6 +210,9 @@ impl Table {
         let id = self.next_id;
         self.next_id += 1;
         let link = Arc::new(Link::new(now));
+        if self.announces_close {
+            link.announce_close();
+        }
         *self.per_network.entry(network).or_default() += 1;
         self.by_quiet.insert((now, id));
         listener.active.fetch_add(1, Ordering::Relaxed);

@@ -189,7 +189,7 @@ where
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 // Already here: who takes the upgraded socket may be done with it before the connection's task is.
                 link.close_as(CloseReason::Done);
-            } else if http1 && link.is_leaving() {
+            } else if http1 && link.closes_after_answer() {
                 // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use gw_core::classify::is_grpc;
 use gw_core::{Code, Rejection};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
+use http::header::{CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::{Response, StatusCode};
 
 use super::discard::discard;
@@ -9,6 +9,7 @@ use super::error::Error;
 use super::hop_by_hop::strip;
 use super::upgrade::{Wanted, switch};
 use crate::codes;
+use crate::fields::remove_where;
 use crate::outbound::ReplaceBody;
 
 /// What an answer must go through on its way to the client.
@@ -49,7 +50,8 @@ impl After {
             // Gone already here: where no answer stage puts the envelope in its place, nothing is safer than that.
             discard(std::mem::replace(response.body_mut(), Bytes::new().into()));
             // Its fields speak of the failure as well, but for those that say when to come back. What stages add on the way out stays.
-            keep_only(response.headers_mut(), [RETRY_AFTER, SHOULD_RETRY]);
+            // All lines of them: who reads them must see that there are two.
+            remove_where(response.headers_mut(), |name| !SAYS_WHEN.contains(name));
         }
         Ok(response)
     }
@@ -58,11 +60,8 @@ impl After {
 /// By which a layer that has tried again asks those further out not to do the same (gw-retry).
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-gw-should-retry");
 
-fn keep_only<const N: usize>(headers: &mut HeaderMap, names: [HeaderName; N]) {
-    let kept = names.map(|name| headers.remove(&name).map(|value| (name, value)));
-    headers.clear();
-    headers.extend(kept.into_iter().flatten());
-}
+/// What stays of the fields of a failure.
+static SAYS_WHEN: [HeaderName; 2] = [RETRY_AFTER, SHOULD_RETRY];
 
 const NOTHING: &[HeaderName] = &[];
 
@@ -72,6 +71,8 @@ fn own_failure(status: StatusCode) -> Option<&'static Code> {
         StatusCode::INTERNAL_SERVER_ERROR => Some(&codes::INTERNAL),
         StatusCode::SERVICE_UNAVAILABLE => Some(&codes::UPSTREAM_UNAVAILABLE),
         StatusCode::GATEWAY_TIMEOUT => Some(&codes::GATEWAY_TIMEOUT),
+        // What a gateway further on says when the request comes around: the client must not take it for a broken upstream.
+        StatusCode::LOOP_DETECTED => Some(&codes::LOOP_DETECTED),
         status if status.is_server_error() => Some(&codes::BAD_GATEWAY),
         _ => None,
     }
@@ -108,6 +109,7 @@ mod tests {
             (502, "BAD_GATEWAY"),
             (503, "UPSTREAM_UNAVAILABLE"),
             (504, "GATEWAY_TIMEOUT"),
+            (508, "LOOP_DETECTED"),
             (599, "BAD_GATEWAY"),
         ] {
             assert_eq!(finish(status, "text/html", false), Some(code), "{status}");

@@ -16,6 +16,38 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::{Running, echo_path, http2_client, http2_get, http2_send, ok, outcome};
 
+/// Story: a client sent a request each 20 ms over one connection. When the server stopped, the connection was idle, as it was
+/// nearly always, and was closed; the request that came at this moment was lost.
+#[tokio::test]
+async fn who_keeps_a_connection_is_told_ahead() {
+    let mut running = Running::start(|b| b).await;
+    let mut before = running.idle().await;
+    running.service.answer_with(|_| Ok(ok("hello")));
+    running.server.handle().announce_close();
+    let mut after = Client::connect(running.addr).await;
+    for client in [&mut before, &mut after] {
+        client.get("/").await;
+        let answer = client.read_answer().await;
+        assert_eq!(
+            (answer.text(), answer.header("connection")),
+            ("hello", Some("close"))
+        );
+        let rest = client.read_rest().await;
+        assert!(rest.bytes.is_empty() && !rest.reset);
+    }
+    let (mut http2, _connection) = http2_client(running.addr).await;
+    for _ in 0..2 {
+        let sent = http2_send(&mut http2, http2_get("/"));
+        let answer = outcome("an answer", sent).await.unwrap();
+        assert_eq!(
+            answer.into_body().collect().await.unwrap().to_bytes(),
+            "hello"
+        );
+    }
+    running.stop();
+    assert!(running.stopped().await.is_clean());
+}
+
 #[tokio::test]
 async fn what_is_in_flight_finishes_and_what_is_idle_closes() {
     let mut running = Running::start(|b| b).await;

@@ -266,10 +266,10 @@ async fn a_gateway_in_front_of_itself_answers_508() {
     let mut client = Client::connect(front.addr).await;
     client.get("/").await;
     let answer = client.read_answer().await;
-    // The first pass has an upstream that answers 508; it replaces the body and keeps the status.
+    // The first pass has an upstream that answers 508; it replaces the body, and says the same.
     assert_eq!(answer.status(), 508);
     assert!(
-        answer.text().contains(r#""code":"BAD_GATEWAY""#),
+        answer.text().contains(r#""code":"LOOP_DETECTED""#),
         "{}",
         answer.text()
     );
@@ -427,6 +427,7 @@ async fn an_upstreams_account_of_its_failure_is_replaced() {
         (501, "BAD_GATEWAY"),
         (503, "UPSTREAM_UNAVAILABLE"),
         (504, "GATEWAY_TIMEOUT"),
+        (508, "LOOP_DETECTED"),
     ] {
         let mut client = Client::connect(front.addr).await;
         client.get(&format!("/{status}")).await;

@@ -54,10 +54,12 @@ const SCHEME: &[u8] = b"Bearer ";
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
 pub(super) async fn require(State(token): State<Token>, request: Request, next: Next) -> Response {
-    let sent = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(|value| value.as_bytes());
+    let mut lines = request.headers().get_all(header::AUTHORIZATION).iter();
+    // Of two, nobody can tell which one counts elsewhere.
+    let sent = match (lines.next(), lines.next()) {
+        (Some(line), None) => Some(line.as_bytes()),
+        _ => None,
+    };
     // Schemes are compared without case (RFC 9110 section 11.1).
     let sent = sent.and_then(|value| value.split_at_checked(SCHEME.len()));
     match sent.and_then(|(scheme, token)| scheme.eq_ignore_ascii_case(SCHEME).then_some(token)) {

@@ -180,6 +180,7 @@ async fn with_a_token_nobody_reads_without_it() {
             format!("authorization: {token}\r\n"),
             format!("authorization: Basic {token}\r\n"),
             format!("authorization: Bearer {token}x\r\n"),
+            format!("authorization: Bearer {token}\r\n").repeat(2),
             format!("authorization: Bearer {long}\r\n"),
             // Whatever its content is called: there is nothing that speaks gRPC here.
             "authorization: Bearer x\r\ncontent-type: application/grpc\r\n".to_owned(),

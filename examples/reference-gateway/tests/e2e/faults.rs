@@ -4,7 +4,7 @@ use gw_testkit::client::{Client, Ended};
 use gw_testkit::upstream::{At, Framing, Reply, Upstream, always, by_path};
 
 use crate::gateway::{Gateway, all_to, config, route, upstream, without_breakers};
-use crate::http::{get, is_refusal, retry_after};
+use crate::http::{get, is_refusal, retry_after, send};
 
 const SECRET: &str = "panic at db.rs:42: cannot reach 10.0.0.7 as admin";
 
@@ -112,7 +112,7 @@ async fn what_an_upstream_says_of_its_failure_stays_inside() {
     gateway.is_idle().await;
 }
 
-/// The manual: "`Retry-After` is on every 429 and 503."
+/// The manual: "`Retry-After` is on every 429, 503 and 504 of the gateway." Without breakers, which would answer in the upstream's place.
 #[tokio::test]
 async fn a_503_of_the_upstream_says_when_to_come_back() {
     let upstream = Upstream::start(by_path(
@@ -135,7 +135,8 @@ async fn a_503_of_the_upstream_says_when_to_come_back() {
         Reply::status(503),
     ))
     .await;
-    let gateway = Gateway::serve(&config("", &all_to(&upstream.url(), ""))).await;
+    let gateway =
+        Gateway::serve(&config("", &without_breakers(&all_to(&upstream.url(), "")))).await;
     assert_eq!(
         retry_after("told", &get(gateway.traffic, "/told").await),
         77
@@ -151,6 +152,18 @@ async fn a_503_of_the_upstream_says_when_to_come_back() {
     ] {
         let answer = get(gateway.traffic, path).await;
         assert!(retry_after(path, &answer) < 10, "{path}: {answer:?}");
+    }
+    // A gRPC client has HTTP 200, and reads the same in fields of its own.
+    for (path, least, most) in [("/told", 77, 77), ("/untold", 1, 9), ("/twice", 1, 9)] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n"
+        );
+        let answer = send(gateway.traffic, request).await;
+        let number = |name| answer.header(name).and_then(|value| value.parse().ok());
+        let seconds: u64 = number("retry-after").unwrap_or_default();
+        assert!((least..=most).contains(&seconds), "{path}: {answer:?}");
+        assert_eq!(number("grpc-retry-pushback-ms"), Some(seconds * 1000));
+        assert_eq!(answer.header("grpc-status"), Some("14"));
     }
 }
 
