@@ -28,6 +28,7 @@ use crate::config::{ConfigError, check_name};
 pub struct RedisStore {
     pub(super) url: Arc<str>,
     pub(super) name: Arc<str>,
+    pub(super) label: Option<Arc<str>>,
     pub(super) secret: Arc<[u8]>,
     pub(super) timeout: Duration,
     pub(super) failures: u32,
@@ -93,6 +94,7 @@ impl RedisStore {
         Self {
             url: url.into(),
             name: name.into(),
+            label: None,
             secret: secret.as_ref().into(),
             timeout: Self::DEFAULT_TIMEOUT,
             failures: Self::DEFAULT_FAILURES,
@@ -101,6 +103,17 @@ impl RedisStore {
             leases: None,
             tls: Tls::default(),
         }
+    }
+
+    /// What metrics, as their label `store`, and log lines call a limiter here: its name, unless it is said otherwise. A
+    /// label is made like a name.
+    ///
+    /// Limiters of one process that have one name need labels: they would write to the same gauges, and the last one to
+    /// change would speak for all.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
     }
 
     /// How long a decision waits for Redis, a new connection included. Above 0.
@@ -138,9 +151,15 @@ impl RedisStore {
         self
     }
 
+    /// What to call it to people.
+    pub(super) fn called(&self) -> &Arc<str> {
+        self.label.as_ref().unwrap_or(&self.name)
+    }
+
     /// Where to connect to.
     pub(super) fn check(&self) -> Result<Target, ConfigError> {
         check_name(&self.name).map_err(|error| ConfigError::new("store name", error.rule()))?;
+        check_name(self.called()).map_err(|error| ConfigError::new("label", error.rule()))?;
         if self.secret.len() < Self::MIN_SECRET {
             return Err(ConfigError::new("secret", "must be at least 16 bytes"));
         }
@@ -200,6 +219,7 @@ impl fmt::Debug for RedisStore {
         // Without the address, which may hold a password, and without the secret.
         f.debug_struct("RedisStore")
             .field("name", &self.name)
+            .field("label", &self.label)
             .field("timeout", &self.timeout)
             .field("on_failure", &self.on_failure)
             .field("leases", &self.leases)
