@@ -51,7 +51,8 @@ pub(super) struct Target {
 pub enum OnFailure {
     /// This instance by itself, with the same quotas. The default. What Redis decides is noted locally all along, so
     /// a client that this instance knows to be in debt is still in debt; but each instance allows the whole quota, so
-    /// all of `n` together may allow `n` times as much.
+    /// all of `n` together may allow `n` times as much. Redis is not told what passed without it, so it goes on from
+    /// what it knows: over a time in which it answered and did not, it is `n + 1` times at most.
     #[default]
     LocalFallback,
     /// Nobody: everything passes, is not counted, and clients are told nothing of their limits.
