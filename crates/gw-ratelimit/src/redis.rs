@@ -35,6 +35,24 @@
 //! `SSL_CERT_FILE` names), or by [`root_certificates`](RedisStore#method.root_certificates). Certificates are read when the
 //! limiter is built.
 //!
+//! # Examples
+//!
+//! ```
+//! use gw_ratelimit::key::ClientIp;
+//! use gw_ratelimit::redis::{Leases, RedisStore};
+//! use gw_ratelimit::{Policy, Quota, RateLimitLayer};
+//!
+//! # fn example(secret: &[u8]) -> Result<(), gw_ratelimit::ConfigError> {
+//! let store = RedisStore::new("redis://127.0.0.1", "api", secret).leases(Leases::up_to(20));
+//! let limits = RateLimitLayer::builder()
+//!     .policy(Policy::new("per_ip", Quota::per_second(100).burst(200)).key(ClientIp::new()))
+//!     .build_shared(&store)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When an instance ends
+//!
 //! An instance that ends calls [`SharedLimiter::close`]. Without it, nothing is given back when the last clone is dropped:
 //! leased cells run off by themselves, and what Redis was not told of yet is lost.
 

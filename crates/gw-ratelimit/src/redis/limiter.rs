@@ -132,7 +132,7 @@ impl SharedLimiter {
         Ok(Self {
             shared: Arc::new(Shared {
                 limiter,
-                name: Arc::clone(&store.name),
+                label: Arc::clone(store.called()),
                 digester: Digester::new(&store.secret),
                 link: Link::new(target, names),
                 breaker: Mutex::new(Breaker::new(store.failures, store.probe_after)),
@@ -142,7 +142,7 @@ impl SharedLimiter {
                 tended: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
                 courier: Courier::default(),
-                tally: StoreTally::new(Arc::clone(&store.name)),
+                tally: StoreTally::new(Arc::clone(store.called())),
             }),
         })
     }

@@ -58,7 +58,7 @@ impl Permit {
                 tally.answered(took);
                 let change = shared.breaker().answered(leave);
                 if change == Change::Closed {
-                    tally.mode(&shared.name, true, shared.on_failure);
+                    tally.mode(&shared.label, true, shared.on_failure);
                 }
                 Some(answer)
             }
@@ -66,7 +66,7 @@ impl Permit {
                 tally.failed(&failure, took);
                 let change = shared.breaker().failed(leave, Instant::now());
                 if change == Change::Opened {
-                    tally.opened(&shared.name, &failure, shared.on_failure);
+                    tally.opened(&shared.label, &failure, shared.on_failure);
                 }
                 if !shared.breaker().is_closed() {
                     shared.link.renew();

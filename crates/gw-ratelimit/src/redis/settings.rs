@@ -28,6 +28,7 @@ use crate::config::{ConfigError, check_name};
 pub struct RedisStore {
     pub(super) url: Arc<str>,
     pub(super) name: Arc<str>,
+    pub(super) label: Option<Arc<str>>,
     pub(super) secret: Arc<[u8]>,
     pub(super) timeout: Duration,
     pub(super) failures: u32,
@@ -50,7 +51,8 @@ pub(super) struct Target {
 pub enum OnFailure {
     /// This instance by itself, with the same quotas. The default. What Redis decides is noted locally all along, so
     /// a client that this instance knows to be in debt is still in debt; but each instance allows the whole quota, so
-    /// all of `n` together may allow `n` times as much.
+    /// all of `n` together may allow `n` times as much. Redis is not told what passed without it, so it goes on from
+    /// what it knows: over a time in which it answered and did not, it is `n + 1` times at most.
     #[default]
     LocalFallback,
     /// Nobody: everything passes, is not counted, and clients are told nothing of their limits.
@@ -93,6 +95,7 @@ impl RedisStore {
         Self {
             url: url.into(),
             name: name.into(),
+            label: None,
             secret: secret.as_ref().into(),
             timeout: Self::DEFAULT_TIMEOUT,
             failures: Self::DEFAULT_FAILURES,
@@ -101,6 +104,17 @@ impl RedisStore {
             leases: None,
             tls: Tls::default(),
         }
+    }
+
+    /// What metrics, as their label `store`, and log lines call a limiter here: its name, unless it is said otherwise. A
+    /// label is made like a name.
+    ///
+    /// Limiters of one process that have one name need labels: they would write to the same gauges, and the last one to
+    /// change would speak for all.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
     }
 
     /// How long a decision waits for Redis, a new connection included. Above 0.
@@ -138,9 +152,15 @@ impl RedisStore {
         self
     }
 
+    /// What to call it to people.
+    pub(super) fn called(&self) -> &Arc<str> {
+        self.label.as_ref().unwrap_or(&self.name)
+    }
+
     /// Where to connect to.
     pub(super) fn check(&self) -> Result<Target, ConfigError> {
         check_name(&self.name).map_err(|error| ConfigError::new("store name", error.rule()))?;
+        check_name(self.called()).map_err(|error| ConfigError::new("label", error.rule()))?;
         if self.secret.len() < Self::MIN_SECRET {
             return Err(ConfigError::new("secret", "must be at least 16 bytes"));
         }
@@ -200,6 +220,7 @@ impl fmt::Debug for RedisStore {
         // Without the address, which may hold a password, and without the secret.
         f.debug_struct("RedisStore")
             .field("name", &self.name)
+            .field("label", &self.label)
             .field("timeout", &self.timeout)
             .field("on_failure", &self.on_failure)
             .field("leases", &self.leases)

@@ -32,7 +32,8 @@ use crate::verdict::Verdict;
 pub(super) struct Shared {
     /// Holds the policies, and decides where Redis cannot.
     pub(super) limiter: Arc<Limiter>,
-    pub(super) name: Arc<str>,
+    /// For people.
+    pub(super) label: Arc<str>,
     pub(super) digester: Digester,
     pub(super) link: Link,
     pub(super) breaker: Mutex<Breaker>,

@@ -104,6 +104,7 @@ fn what_cannot_work_is_not_built() {
             RedisStore::new("redis://127.0.0.1:1", "{n}", long),
             "store name",
         ),
+        (good().label("two words"), "label"),
         (
             RedisStore::new("redis://127.0.0.1:1", "n", "short"),
             "secret",

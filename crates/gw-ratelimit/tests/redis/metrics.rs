@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gw_ratelimit::redis::Leases;
 use gw_ratelimit::{Limiter, Quota};
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use crate::server::{Server, stand_still};
 
@@ -41,17 +41,7 @@ fn what_happens_with_the_store_is_counted() {
             assert_eq!(standing.remaining(), 100 - 8 - 7);
         });
     });
-    let mut seen = BTreeMap::new();
-    for (key, unit, help, value) in snapshotter.snapshot().into_vec() {
-        assert!(unit.is_some() && help.is_some(), "{key:?}");
-        let labels: Vec<&str> = key.key().labels().map(|label| label.value()).collect();
-        let value = match value {
-            DebugValue::Counter(count) => count as f64,
-            DebugValue::Gauge(value) => value.into_inner(),
-            DebugValue::Histogram(values) => values.len() as f64,
-        };
-        seen.insert(format!("{} {}", key.key().name(), labels.join(" ")), value);
-    }
+    let mut seen = exported(&snapshotter);
     seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_"));
     let expected = [
         ("gateway_rate_limit_store_call_duration_seconds api", 5.0),
@@ -75,4 +65,57 @@ fn what_happens_with_the_store_is_counted() {
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(seen, expected.into());
+}
+
+/// Story: the limits of one stage were at two servers. When one of them was down and the other one answered, the gauges said
+/// that all was well.
+#[test]
+fn limiters_of_one_name_are_told_apart_by_labels() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        gw_ratelimit::describe();
+        runtime.block_on(async {
+            let (up, mut down) = (Server::start(), Server::start());
+            let _still = stand_still();
+            down.stop();
+            for (server, label) in [(&down, "api:down"), (&up, "api:up")] {
+                let limiter = Limiter::builder()
+                    .policy("p", Quota::per_hour(1).burst(100))
+                    .build_shared(&server.store("api").label(label).failures(1))
+                    .unwrap();
+                let policy = limiter.policy("p").unwrap();
+                assert!(limiter.check(policy, "k", 1).await.is_allowed());
+            }
+        });
+    });
+    let mut seen = exported(&snapshotter);
+    seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_mode "));
+    let expected = [
+        ("gateway_rate_limit_store_mode api:down local_fallback", 1.0),
+        ("gateway_rate_limit_store_mode api:down store", 0.0),
+        ("gateway_rate_limit_store_mode api:up store", 1.0),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(seen, expected.into());
+}
+
+/// All metrics, by name and values of labels.
+fn exported(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
+    let mut seen = BTreeMap::new();
+    for (key, unit, help, value) in snapshotter.snapshot().into_vec() {
+        assert!(unit.is_some() && help.is_some(), "{key:?}");
+        let labels: Vec<&str> = key.key().labels().map(|label| label.value()).collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(values) => values.len() as f64,
+        };
+        seen.insert(format!("{} {}", key.key().name(), labels.join(" ")), value);
+    }
+    seen
 }

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Admin, json_page};
 use crate::assembly::{LimitControls, StoreControls};
-use crate::config::table::OnStoreError;
 
 pub(super) async fn page(State(admin): State<Admin>) -> Response {
     let stages = &admin.controls.limits;
@@ -85,22 +84,18 @@ pub(super) fn limit(policy: &PolicySnapshot) -> Map<String, Value> {
     }
 }
 
-/// `asked` and `failed` count questions, the entries of `decided` requests by who decided on them. Not its URL, which may
+/// `name` is what metrics call it. `asked` and `failed` count questions, the entries of `decided` requests by who decided on them. Not its URL, which may
 /// hold a password.
 fn store(stage: &LimitControls, store: &StoreControls) -> Value {
     let snapshot = store.limiter.store();
     let policies = store.limiter.handle().snapshot();
     let names: Vec<_> = policies.iter().map(|policy| &*policy.name).collect();
-    let on_error = match store.on_error {
-        OnStoreError::Local => "local",
-        OnStoreError::Open => "open",
-        OnStoreError::Closed => "closed",
-    };
     json!({
+        "name": &*store.label,
         "stage": stage.stage,
         "limits": names,
         "leased": store.leased,
-        "on_store_error": on_error,
+        "on_store_error": store.on_error.as_str(),
         "state": if snapshot.is_asked { "asked" } else { "failing" },
         "asked": snapshot.asked,
         "failed": snapshot.failed,

@@ -98,14 +98,21 @@ where
         }
     }
     let mut layer = LimitsLayer::new(stage, local.on_reject(respond.clone()));
+    let mut labels: Vec<String> = Vec::new();
     for (store, limits) in groups {
+        let label = label(stage, store, &labels);
         let names: Vec<&str> = limits.iter().map(|limit| limit.name).collect();
         let burst = limits.iter().map(|limit| limit.burst).min().unwrap_or(1);
         let shared = RateLimitLayer::builder()
             .policies(limits.into_iter().map(|limit| limit.policy))
-            .build_shared(&redis(stage, store, burst))
+            .build_shared(&redis(stage, store, burst).label(&*label))
             .map_err(|error| of_store(&error, &names))?;
-        layer.share(store, shared.on_reject(respond.clone()));
+        layer.share(
+            label.as_str().into(),
+            store,
+            shared.on_reject(respond.clone()),
+        );
+        labels.push(label);
     }
     Ok(layer)
 }
@@ -114,6 +121,16 @@ where
 /// next to nothing by it, and no more than makes questions rare.
 fn lease(burst: u32) -> u32 {
     (burst / 8).clamp(1, 64)
+}
+
+/// What metrics call the limits of one stage that have this store and rule: by the rule, and with a number from the second
+/// server on. A URL may hold a password.
+fn label(stage: &str, store: &SharedStore, taken: &[String]) -> String {
+    let leased = if store.leased { ":leased" } else { "" };
+    let label = format!("{stage}:{}{leased}", store.on_error.as_str());
+    let numbered = (2..).map(|number| format!("{label}:{number}"));
+    let mut labels = std::iter::once(label.clone()).chain(numbered);
+    labels.find(|label| !taken.contains(label)).unwrap_or(label)
 }
 
 /// Instances share what they count if they have the same URL: it is the secret that keys are hashed with, so that who

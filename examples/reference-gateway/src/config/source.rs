@@ -53,7 +53,7 @@ impl<'t> Source<'t> {
             column: visible(head).chars().count() + 1,
             key,
             message: message.into(),
-            source_line: Some(visible(line).trim_end_matches('\r').to_owned()),
+            source_line: Some(without_users(visible(line).trim_end_matches('\r'))),
         }
     }
 
@@ -61,6 +61,23 @@ impl<'t> Source<'t> {
     fn whole(&self, message: &str) -> ConfigError {
         whole_file(self.name, message)
     }
+}
+
+/// A line with stars for who a URL says to connect as, `user:password`, as many as it has characters: columns stay.
+fn without_users(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, url)) = rest.split_once("://") {
+        // To the end of the string and not of the authority: a URL that is refused may be none.
+        let url_ends = url.find(['"', '\'']).unwrap_or(url.len());
+        let (url, after) = url.split_at(url_ends);
+        let (user, host) = url.split_at(url.rfind('@').unwrap_or(0));
+        shown.extend([before, "://"]);
+        shown.extend(user.chars().map(|_| '*'));
+        shown.push_str(host);
+        rest = after;
+    }
+    shown + rest
 }
 
 /// Reads a file that may be anything.

@@ -3,6 +3,8 @@
 //! A gateway waits 5 ms for Redis. On a machine that is busy with other things it may wait in vain, so what is asserted
 //! leaves room for that on the strict side: a question without an answer may have cost a cell, and never gives one.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use gw_testkit::redis::{Server, free_port};
 use gw_testkit::upstream::{Reply, Upstream, always};
 use serde_json::Value;
@@ -339,6 +341,40 @@ async fn without_redis_the_rule_decides() {
             text.text()
         );
     }
+}
+
+/// Story: two limits had stores of one name. When the one's Redis was down and the other's answered, the metrics said that
+/// Redis decides.
+#[tokio::test]
+async fn metrics_tell_stores_apart() {
+    let redis = Server::start();
+    let up = Upstream::start(always(Reply::ok())).await;
+    let gone = format!("redis://127.0.0.1:{}", free_port());
+    let mut tables = devices(&gone, "") + &devices(&redis.url(), "").replace("devices", "others");
+    tables += &all_to(&up.url(), "limits = [\"devices\", \"others\"]");
+    let gateway = Gateway::serve(&config("", &tables)).await;
+    gave_up(&gateway).await;
+    // Asked after the one that is gone, so that it is the last one to say something.
+    let name = "pre_auth_limit:local:2";
+    let asked = AtomicU32::new(0);
+    until("the other one to decide", || async {
+        // Another device each time: one alone might use up its burst before.
+        let device = asked.fetch_add(1, Ordering::Relaxed).to_string();
+        status(&gateway, &device).await;
+        let stores = page(gateway.admin, "/limits").await["stores"].take();
+        assert_eq!(stores[0]["name"], "pre_auth_limit:local");
+        assert_eq!(stores[1]["name"], name);
+        (stores[1]["decided"]["store"] != 0).then_some(())
+    })
+    .await;
+    let text = crate::http::get(gateway.admin, "/metrics").await;
+    let decides = |store: &str, mode: &str| {
+        let sample =
+            format!("gateway_rate_limit_store_mode{{store=\"{store}\",mode=\"{mode}\"}} 1");
+        text.text().lines().any(|line| line == sample)
+    };
+    assert!(decides("pre_auth_limit:local", "local_fallback"));
+    assert!(decides(name, "store"), "{}", text.text());
 }
 
 /// A local limit is asked first: what it refuses costs nothing in Redis.

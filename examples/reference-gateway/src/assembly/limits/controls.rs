@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use gw_ratelimit::RateLimitHandle;
@@ -46,6 +47,8 @@ pub(crate) async fn close_stores(limits: &[LimitControls], within: Duration) {
 /// Limits with one store.
 #[derive(Debug, Clone)]
 pub struct StoreControls {
+    /// What metrics call it.
+    pub label: Arc<str>,
     pub limiter: SharedLimiter,
     pub leased: bool,
     pub on_error: OnStoreError,

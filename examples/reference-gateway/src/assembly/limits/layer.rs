@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use gw_core::key::AvailableIn;
 use gw_core::stage::{FactSet, Stage};
 use gw_ratelimit::redis::SharedRateLimitLayer;
@@ -31,8 +33,14 @@ impl<K> LimitsLayer<K> {
         }
     }
 
-    pub(super) fn share(&mut self, store: &SharedStore, layer: SharedRateLimitLayer<(K, ())>) {
+    pub(super) fn share(
+        &mut self,
+        label: Arc<str>,
+        store: &SharedStore,
+        layer: SharedRateLimitLayer<(K, ())>,
+    ) {
         self.controls.stores.push(StoreControls {
+            label,
             limiter: layer.limiter().clone(),
             leased: store.leased,
             on_error: store.on_error,

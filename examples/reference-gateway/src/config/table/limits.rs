@@ -43,6 +43,17 @@ pub enum OnStoreError {
     Closed,
 }
 
+impl OnStoreError {
+    /// As it is written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// A limit as written: `mode` also knows `leased`, and two keys depend on others.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -34,6 +34,31 @@ fn a_syntax_error_comes_alone() {
     assert_eq!(found[0].line, 1);
 }
 
+/// Story: a port was wrong, and the password of Redis stood in the journal.
+#[test]
+fn an_error_does_not_show_who_a_url_connects_as() {
+    for (line, shown) in [
+        (
+            "store = \"http://:hunter2@h\" # here",
+            "store = \"http://********@h\" # here",
+        ),
+        (
+            "stores = ['redis://u:hünter/2@h', 'redis://h', 'redis://u:p@i']",
+            "stores = ['redis://**********@h', 'redis://h', 'redis://***@i']",
+        ),
+        ("store = \"redis://u:p@h", "store = \"redis://***@h"),
+        ("stor = 'redis://h' # a@b", "stor = 'redis://h' # a@b"),
+    ] {
+        let text = format!("[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n{line}\n");
+        let found = errors(&text);
+        let found = found
+            .iter()
+            .find(|error| error.line == 4)
+            .map(|error| error.source_line.as_deref());
+        assert_eq!(found, Some(Some(shown)));
+    }
+}
+
 #[test]
 fn an_error_shows_its_line() {
     let errors = parse("[server]\n\tlisten = [\"127.0.0.1\"] # here\n").unwrap_err();
