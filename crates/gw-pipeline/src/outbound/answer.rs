@@ -272,6 +272,19 @@ fn says_when(fields: &HeaderMap) -> bool {
     RetryAfter::parse(line, SystemTime::now()).is_some_and(|wait| !wait.is_zero())
 }
 
+/// What went wrong with the upstream, if it is that.
+#[cfg(feature = "upstream")]
+fn cause(refused: &Rejection) -> Option<&'static str> {
+    let cause = std::error::Error::source(refused)?;
+    let error = cause.downcast_ref::<crate::upstream::Error>()?;
+    Some(error.kind().as_str())
+}
+
+#[cfg(not(feature = "upstream"))]
+const fn cause(_: &Rejection) -> Option<&'static str> {
+    None
+}
+
 /// What an outcome needs to become an answer.
 #[derive(Debug)]
 struct Finish<R> {
@@ -346,8 +359,11 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         if let (Some(record), Some(refused)) =
             (&self.record, response.extensions().get::<Rejection>())
         {
-            let code = refused.code();
-            record.update(|exchange| exchange.code = Some(code));
+            let (code, cause) = (refused.code(), cause(refused));
+            record.update(|exchange| {
+                exchange.code = Some(code);
+                exchange.cause = cause;
+            });
         }
     }
 }
