@@ -132,7 +132,7 @@ impl<S: Clone> Retry<S> {
                 known: None,
             },
         );
-        Known::learn(&mut plan.known, extensions, shared.copy.as_ref());
+        Known::learn(&mut plan.known, extensions, &shared.copy);
         Some(plan)
     }
 }

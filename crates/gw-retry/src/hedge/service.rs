@@ -79,11 +79,7 @@ impl<S: Clone> Hedge<S> {
         let shared = Arc::clone(&self.shared);
         let plan = Plan::new(self.inner.clone(), head, shared, (deposit, now));
         let mut plan = Box::new(plan);
-        Known::learn(
-            &mut plan.known,
-            request.extensions(),
-            self.shared.copy.as_ref(),
-        );
+        Known::learn(&mut plan.known, request.extensions(), &self.shared.copy);
         Some(plan)
     }
 }
