@@ -280,6 +280,7 @@ async fn an_answer_that_breaks_off() {
             note(&request, |exchange| {
                 exchange.attempts = 1;
                 exchange.code = cut_by_us.then_some(&OVERLOADED);
+                exchange.cause = cut_by_us.then_some("idle_timeout");
             });
             let (body, _) = ScriptedBody::script().data("da").error("broken").build();
             answer(Body::new(body))
@@ -294,6 +295,7 @@ async fn an_answer_that_breaks_off() {
         assert!(body.collect().await.is_err());
         observed.says(&json!({
             "status": 200, "ended_by": ended_by, "phase": "response", "response_source": "upstream", "response_size": 2,
+            "cause": cut_by_us.then_some("idle_timeout"),
         }));
     }
 }

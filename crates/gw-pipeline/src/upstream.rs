@@ -50,6 +50,7 @@
 //! | name | labels | |
 //! |---|---|---|
 //! | `gateway_upstream_requests_total` | `outcome`, `attempt` | requests, by what became of them |
+//! | `gateway_upstream_answers_cut_total` | `reason` | answers that were cut after their head, by the timer or by whose fault it was |
 //! | `gateway_upstream_connections` | `state` | `active` or `idle` |
 //! | `gateway_upstream_pending_requests` | | in the queue |
 //! | `gateway_upgraded_streams` | | tunnels |

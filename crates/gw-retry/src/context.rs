@@ -27,8 +27,16 @@ macro_rules! known {
         }
 
         impl Known {
+            /// Writes what is known of a request straight into its place: it is large. Nothing is, where there is no gateway around.
+            #[inline]
+            pub(crate) fn learn(to: &mut Option<Self>, from: &Extensions, copy: &Option<CopyExtensions>) {
+                if !from.is_empty() {
+                    *to = Some(Self::of(from, copy.as_ref()));
+                }
+            }
+
             #[inline(never)]
-            pub(crate) fn of(from: &Extensions, copy: Option<&CopyExtensions>) -> Self {
+            fn of(from: &Extensions, copy: Option<&CopyExtensions>) -> Self {
                 Self {
                     $($field: from.get::<$type>().cloned(),)*
                     more: copy.map(|copy| {

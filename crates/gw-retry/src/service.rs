@@ -132,9 +132,7 @@ impl<S: Clone> Retry<S> {
                 known: None,
             },
         );
-        if !extensions.is_empty() {
-            plan.known = Some(Known::of(extensions, shared.copy.as_ref()));
-        }
+        Known::learn(&mut plan.known, extensions, &shared.copy);
         Some(plan)
     }
 }

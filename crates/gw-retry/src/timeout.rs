@@ -20,4 +20,5 @@ pub use self::attempt::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeouts};
 pub use self::body::TimedBody;
 pub use self::deadline::{DeadlineLayer, InTime};
 pub use self::error::{GATEWAY_TIMEOUT, TimedOut, Timer};
+pub use self::field::TimeFields;
 pub use self::handle::TimeoutHandle;

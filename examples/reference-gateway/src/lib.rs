@@ -11,6 +11,7 @@ pub mod admin;
 pub mod assembly;
 pub mod config;
 pub mod demo;
+pub mod events;
 pub mod gateway;
 pub mod health;
 pub mod readiness;

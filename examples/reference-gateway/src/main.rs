@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use reference_gateway::assembly::Fault;
 use reference_gateway::config::{self, Config};
-use reference_gateway::{demo, gateway, signals, without_effect};
+use reference_gateway::{demo, events, gateway, signals, without_effect};
 
 /// A gateway made of the gw layers.
 #[derive(Parser)]
@@ -41,7 +41,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        None | Some(Command::Demo) => signals::stop().and_then(demo::run),
+        None | Some(Command::Demo) => events::to_stderr()
+            .and_then(|()| signals::stop())
+            .and_then(demo::run),
         Some(Command::Serve { config }) => serve(&config),
         Some(Command::Check { config }) => check(&config),
     };
@@ -65,6 +67,8 @@ fn check(path: &Path) -> Result<(), String> {
 
 fn serve(path: &Path) -> Result<(), String> {
     let config = load(path)?;
+    // Before the layers are built: they have something to say of that, too.
+    events::to_stderr()?;
     let prepared = gateway::prepare(config).map_err(|fault| blame(path, &fault))?;
     // Before anything is announced: who reads it may send a signal at once.
     let log = prepared.log();

@@ -12,7 +12,7 @@ const MAX_USER_AGENT: usize = 256;
 const MAX_NAME: usize = 128;
 const MAX_METHOD: usize = 32;
 
-/// The longest line, in bytes: what the bounds of its texts, and 27 keys with numbers, come to at most.
+/// The longest line, in bytes: what the bounds of its texts, and 28 keys with numbers, come to at most.
 pub(super) const MAX_LINE: usize = 4096;
 
 /// Appends the line of one request.
@@ -71,6 +71,9 @@ pub(super) fn write(out: &mut Vec<u8>, observed: &Observed<'_>, sampled_rate: f6
     let verdict = &observed.verdict;
     if let Some(code) = verdict.code {
         line.text("code", code.name().as_bytes(), MAX_NAME);
+        if let Some(cause) = exchange.cause {
+            line.word("cause", cause);
+        }
     }
     if let Some(source) = verdict.source {
         line.word("response_source", source.as_str());

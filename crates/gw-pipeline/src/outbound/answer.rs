@@ -278,6 +278,19 @@ fn says_when(fields: &HeaderMap) -> Option<RetryAfter> {
     (!wait.is_zero()).then(|| RetryAfter::at_least(wait))
 }
 
+/// What went wrong with the upstream, if it is that.
+#[cfg(feature = "upstream")]
+fn cause(refused: &Rejection) -> Option<&'static str> {
+    let cause = std::error::Error::source(refused)?;
+    let error = cause.downcast_ref::<crate::upstream::Error>()?;
+    Some(error.kind().as_str())
+}
+
+#[cfg(not(feature = "upstream"))]
+const fn cause(_: &Rejection) -> Option<&'static str> {
+    None
+}
+
 /// What an outcome needs to become an answer.
 #[derive(Debug)]
 struct Finish<R> {
@@ -346,10 +359,10 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
 
     fn finish(&self, response: &mut Response<Body>) {
         self.layer.rules.headers.apply(response.headers_mut());
-        let refused = response.extensions().get::<Rejection>();
-        let Some(code) = refused.map(Rejection::code) else {
+        let Some(refused) = response.extensions().get::<Rejection>() else {
             return;
         };
+        let (code, cause) = (refused.code(), cause(refused));
         // By the code: the HTTP status of an answer to a gRPC caller is 200.
         if asks_to_come_back(code.status()) {
             let fields = response.headers_mut();
@@ -357,7 +370,10 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             when.or_insert_with(|| later().header_value());
         }
         if let Some(record) = &self.record {
-            record.update(|exchange| exchange.code = Some(code));
+            record.update(|exchange| {
+                exchange.code = Some(code);
+                exchange.cause = cause;
+            });
         }
     }
 }

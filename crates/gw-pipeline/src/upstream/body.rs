@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::Code;
 use gw_core::attempt::Failure;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -91,15 +92,20 @@ impl Streaming {
         if error.kind().failure() == Failure::Local {
             return self.cut_by_the_client(error);
         }
-        self.watch.cut(error.kind().code());
+        self.note_cut(error.kind().code(), error.kind());
         error
     }
 
     /// The answer ends by no fault of the upstream's.
     fn cut_by_the_client(&self, error: Error) -> Error {
         let (error, code) = error.within_the_answer(self.lease.upload.client_fault());
-        self.watch.cut(code);
+        self.note_cut(code, error.kind());
         error
+    }
+
+    fn note_cut(&self, code: &'static Code, kind: ErrorKind) {
+        self.watch.cut(code, kind);
+        self.lease.slot.pool.meters.cut(kind);
     }
 
     fn deadline_kind(&self) -> ErrorKind {

@@ -8,6 +8,7 @@ use gw_core::record::Record;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
+use super::error::ErrorKind;
 use super::limits::later;
 use super::pool::Connection;
 use super::slots::Slot;
@@ -121,9 +122,12 @@ impl Stopwatch {
     }
 
     /// Writes into the record why the gateway cuts the answer: it is not the upstream that breaks it off.
-    pub(super) fn cut(&self, code: &'static Code) {
+    pub(super) fn cut(&self, code: &'static Code, kind: ErrorKind) {
         if let Some(record) = &self.record {
-            record.update(|exchange| exchange.code = Some(code));
+            record.update(|exchange| {
+                exchange.code = Some(code);
+                exchange.cause = Some(kind.as_str());
+            });
         }
     }
 

@@ -30,6 +30,7 @@ mod metering {
     const CONNECTIONS: &str = "gateway_upstream_connections";
     const PENDING: &str = "gateway_upstream_pending_requests";
     const REQUESTS: &str = "gateway_upstream_requests_total";
+    const CUTS: &str = "gateway_upstream_answers_cut_total";
     const TUNNELS: &str = "gateway_upgraded_streams";
 
     /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
@@ -48,6 +49,11 @@ mod metering {
             REQUESTS,
             Unit::Count,
             "Requests to the upstream, by outcome (answered, cancelled, or why there was no answer) and attempt (1, 2, 3+)."
+        );
+        metrics::describe_counter!(
+            CUTS,
+            Unit::Count,
+            "Answers of the upstream that the gateway cut after the head, by reason (idle_timeout, deadline_passed, ...)."
         );
         metrics::describe_gauge!(
             TUNNELS,
@@ -125,6 +131,12 @@ mod metering {
                 metrics::counter!(REQUESTS, "upstream" => self.label(), "outcome" => outcome, "attempt" => *attempt)
             };
             counter.get_or_init(register).increment(1);
+        }
+
+        /// An answer is cut: rare enough to look the counter up.
+        pub(in crate::upstream) fn cut(&self, kind: ErrorKind) {
+            metrics::counter!(CUTS, "upstream" => self.label(), "reason" => kind.as_str())
+                .increment(1);
         }
 
         fn label(&self) -> String {
@@ -216,6 +228,7 @@ mod metering {
 
     use gw_core::context::UpstreamName;
 
+    use crate::upstream::error::ErrorKind;
     use crate::upstream::pool::Pool;
 
     #[derive(Debug)]
@@ -225,6 +238,9 @@ mod metering {
         pub(in crate::upstream) const fn new(_: &UpstreamName) -> Self {
             Self
         }
+
+        #[allow(clippy::unused_self, reason = "as with the feature `metrics`")]
+        pub(in crate::upstream) const fn cut(&self, _: ErrorKind) {}
     }
 
     #[derive(Debug)]

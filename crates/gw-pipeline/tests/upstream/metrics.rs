@@ -1,11 +1,14 @@
 //! What is counted, and what the gauges say.
 
+use std::time::Duration;
+
 use gw_core::record::Record;
 use gw_pipeline::Timeouts;
-use gw_pipeline::upstream::{PoolConfig, describe};
+use gw_pipeline::upstream::{ErrorKind, PoolConfig, describe};
 use gw_testkit::metrics_capture::MetricsCapture;
 use gw_testkit::upstream::{At, Reply, Upstream, by_path};
 use gw_testkit::{Gate, PATIENCE};
+use http_body_util::BodyExt as _;
 
 use crate::support::*;
 
@@ -96,4 +99,32 @@ async fn requests_are_counted_by_outcome_and_gauges_on_demand() {
         let described = capture.description(&series.name);
         assert!(described.is_some(), "{}", series.name);
     }
+}
+
+/// The client only sees that the answer breaks off.
+#[tokio::test]
+async fn an_answer_that_is_cut_is_counted_by_its_timer_and_the_record_says_which() {
+    let reply = Reply::ok().body("0123").stall(At::Body(2));
+    let upstream = Upstream::start(by_path([("/", reply)], Reply::status(404))).await;
+    let gateway = plain(&upstream);
+    let capture = MetricsCapture::new();
+    capture.run(describe);
+    let record = Record::default();
+    let mut request = get("/");
+    request.extensions_mut().insert(record.clone());
+    request.extensions_mut().insert(Timeouts {
+        idle: Duration::from_millis(20),
+        ..PATIENT
+    });
+    let cut = async {
+        let answer = send(&forward(&gateway), request).await.unwrap();
+        answer.into_body().collect().await.unwrap_err()
+    };
+    assert_eq!(capture.scope(cut).await.kind(), ErrorKind::IdleTimeout);
+    let series = "gateway_upstream_answers_cut_total";
+    capture.assert_counter(series, &labels(&[("reason", "idle_timeout")]), 1);
+    assert!(capture.description(series).is_some());
+    let noted = record.exchange();
+    assert_eq!(noted.code.unwrap().name(), "GATEWAY_TIMEOUT");
+    assert_eq!(noted.cause, Some("idle_timeout"));
 }

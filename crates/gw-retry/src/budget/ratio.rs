@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. Nobody waits for
 /// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
 /// millionths.
-#[derive(Debug)]
 pub struct RatioBudget {
     /// The sum over all slots; a retry needs it and the reserve to be worth one.
     balance: AtomicI64,
@@ -39,6 +39,25 @@ pub struct RatioBudget {
 const SLOTS: usize = 10;
 /// What a retry takes.
 const RETRY: i64 = Ratio::ONE as i64;
+
+/// Its terms, and what is left: it stands in a log line.
+impl fmt::Debug for RatioBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounding is nothing to a reader.
+        let retries = |millionths: i64| millionths as f64 / RETRY as f64;
+        let ttl = Duration::from_nanos(self.slot_nanos.saturating_mul(SLOTS as u64));
+        let left = self.balance.load(Ordering::Relaxed) + self.reserve;
+        f.debug_struct("RatioBudget")
+            .field("ratio", &retries(self.income))
+            .field("ttl", &ttl)
+            .field(
+                "min_per_second",
+                &(retries(self.reserve) / ttl.as_secs_f64()),
+            )
+            .field("left", &retries(left))
+            .finish()
+    }
+}
 
 impl RatioBudget {
     /// The ratio unless set.

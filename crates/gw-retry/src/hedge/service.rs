@@ -79,10 +79,7 @@ impl<S: Clone> Hedge<S> {
         let shared = Arc::clone(&self.shared);
         let plan = Plan::new(self.inner.clone(), head, shared, (deposit, now));
         let mut plan = Box::new(plan);
-        let extensions = request.extensions();
-        if !extensions.is_empty() {
-            plan.known = Some(Known::of(extensions, self.shared.copy.as_ref()));
-        }
+        Known::learn(&mut plan.known, request.extensions(), &self.shared.copy);
         Some(plan)
     }
 }

@@ -8,18 +8,40 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// gRPC's own field: up to eight digits and a unit.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// Which fields tell how much time is left.
+/// Which fields of a request tell how much time is left: none, unless set.
+///
+/// The layers of this module use it; it is public for stacks that have timers of their own.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TimeFields {
-    /// `grpc-timeout`, on gRPC calls.
+pub struct TimeFields {
     pub(super) grpc: bool,
-    /// A field of whole milliseconds.
     pub(super) millis: Option<HeaderName>,
 }
 
 impl TimeFields {
+    /// No field.
+    pub const fn new() -> Self {
+        Self {
+            grpc: false,
+            millis: None,
+        }
+    }
+
+    /// `grpc-timeout`. It is written on gRPC calls alone.
+    #[must_use]
+    pub const fn grpc_timeout(mut self) -> Self {
+        self.grpc = true;
+        self
+    }
+
+    /// This field, with a number of whole milliseconds.
+    #[must_use]
+    pub fn field(mut self, name: HeaderName) -> Self {
+        self.millis = Some(name);
+        self
+    }
+
     /// The least that any of the fields allows. What cannot be read does not count.
-    pub(super) fn read(&self, headers: &HeaderMap) -> Option<Duration> {
+    pub fn read(&self, headers: &HeaderMap) -> Option<Duration> {
         let grpc = (headers.get(GRPC_TIMEOUT).filter(|_| self.grpc)).and_then(grpc_timeout);
         let millis = self.millis.as_ref().and_then(|name| headers.get(name));
         let millis = millis.and_then(digits).map(Duration::from_millis);
@@ -29,8 +51,8 @@ impl TimeFields {
         }
     }
 
-    /// Says that so much is left, in place of what the request said.
-    pub(super) fn write(&self, headers: &mut HeaderMap, left: Duration) {
+    /// Says that so much is left, in place of what the request said: in whole milliseconds, at least one.
+    pub fn write(&self, headers: &mut HeaderMap, left: Duration) {
         if let Some(name) = &self.millis {
             headers.insert(name, HeaderValue::from(millis(left)));
         }
@@ -87,10 +109,9 @@ mod tests {
     use super::*;
 
     fn fields() -> TimeFields {
-        TimeFields {
-            grpc: true,
-            millis: Some(HeaderName::from_static("x-timeout-ms")),
-        }
+        TimeFields::new()
+            .grpc_timeout()
+            .field(HeaderName::from_static("x-timeout-ms"))
     }
 
     fn read(grpc: Option<&str>, millis: Option<&str>) -> Option<Duration> {

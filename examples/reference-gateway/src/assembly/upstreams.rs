@@ -3,6 +3,7 @@
 pub(super) mod attempts;
 mod health;
 mod hedging;
+pub(super) mod time;
 
 use std::sync::Arc;
 
@@ -15,14 +16,16 @@ use gw_pipeline::upstream::{
 };
 use gw_retry::{ReplayPool, Retry, RetryHandle};
 use http::Uri;
+use tower_layer::Stack;
 
 use self::hedging::Hedging;
+use self::time::{TimeLeft, TimeLeftLayer};
 use super::Fault;
 use crate::config::{Config, table};
 
 /// What stands in front of the connections of each upstream.
 pub(super) type UpstreamStack =
-    Retry<Hedging<BreakerService<Transport, Single, ContentClassifier, Fail>>>;
+    Retry<Hedging<BreakerService<TimeLeft<Transport>, Single, ContentClassifier, Fail>>>;
 
 /// What its answers are made of.
 pub(super) type UpstreamAnswer =
@@ -79,7 +82,8 @@ fn upstream(
         .pool(pool(&written.pool))
         .retry(retry)
         .hedge(hedges)
-        .breaker(breaker);
+        // Innermost: an attempt is told what is left when it is sent.
+        .breaker(Stack::new(TimeLeftLayer, breaker));
     // One alone is never ejected, so nobody need be asked.
     if set.len() > 1 {
         builder = builder.endpoint_health(Arc::new(set));

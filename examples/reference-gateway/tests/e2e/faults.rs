@@ -5,6 +5,7 @@ use gw_testkit::upstream::{At, Framing, Reply, Upstream, always, by_path};
 
 use crate::gateway::{Gateway, all_to, config, route, upstream, without_breakers};
 use crate::http::{get, is_refusal, retry_after, send};
+use crate::log_lines::to_file;
 
 const SECRET: &str = "panic at db.rs:42: cannot reach 10.0.0.7 as admin";
 
@@ -23,15 +24,18 @@ async fn a_refused_connection_is_502() {
     gateway.is_idle().await;
 }
 
+/// Which one it was is told in log and metric, and not in the answer.
 #[tokio::test]
 async fn an_upstream_that_hangs_is_504_by_whichever_timer_fires() {
     let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
-    let mut tables = self::upstream("up", &upstream.url());
-    for (name, timeouts) in [
-        ("request", "{ request = \"200ms\" }"),
-        ("attempt", "{ attempt = \"200ms\" }"),
-        ("first", "{ first_byte = \"200ms\" }"),
-    ] {
+    let timers = [
+        ("request", "{ request = \"200ms\" }", "deadline_passed"),
+        ("attempt", "{ attempt = \"200ms\" }", "attempt_timeout"),
+        ("first", "{ first_byte = \"200ms\" }", "first_byte_timeout"),
+    ];
+    let mut tables = to_file("");
+    tables += &self::upstream("up", &upstream.url());
+    for (name, timeouts, _) in timers {
         tables += &route(
             name,
             &format!("/{name}"),
@@ -40,9 +44,20 @@ async fn an_upstream_that_hangs_is_504_by_whichever_timer_fires() {
         );
     }
     let gateway = Gateway::serve(&config("", &tables)).await;
-    for name in ["request", "attempt", "first"] {
+    for (name, _, cause) in timers {
         let answer = get(gateway.traffic, &format!("/{name}")).await;
         is_refusal(name, &answer, 504, "GATEWAY_TIMEOUT");
+        assert!(!answer.text().contains(cause), "{answer:?}");
+    }
+    let lines = gateway.logged(timers.len()).await;
+    let causes: Vec<_> = lines.iter().map(|line| &line["cause"]).collect();
+    assert_eq!(causes, timers.map(|(_, _, cause)| cause));
+    let metrics = get(gateway.admin, "/metrics").await;
+    for (_, _, cause) in timers {
+        let series = format!(
+            "gateway_upstream_requests_total{{upstream=\"up\",outcome=\"{cause}\",attempt=\"1\"}} 1"
+        );
+        assert!(metrics.text().contains(&series), "{}", metrics.text());
     }
     gateway.is_idle().await;
     upstream.open_connections(0).await;
@@ -286,10 +301,17 @@ async fn an_answer_that_is_none_is_502() {
 async fn a_pause_within_the_answer_cuts_it() {
     let upstream = Upstream::start(always(Reply::ok().body("0123456789").stall(At::Body(4)))).await;
     let timeouts = "timeouts = { idle = \"200ms\" }";
-    let gateway = Gateway::serve(&config("", &all_to(&upstream.url(), timeouts))).await;
+    let tables = to_file("") + &all_to(&upstream.url(), timeouts);
+    let gateway = Gateway::serve(&config("", &tables)).await;
     let answer = get(gateway.traffic, "/").await;
     assert_eq!((answer.status(), answer.text()), (200, "0123"));
     assert!(!answer.is_complete(), "{answer:?}");
+    let lines = gateway.logged(1).await;
+    let said = (&lines[0]["code"], &lines[0]["cause"]);
+    assert_eq!(said, (&"GATEWAY_TIMEOUT".into(), &"idle_timeout".into()));
+    let metrics = get(gateway.admin, "/metrics").await;
+    let series = "gateway_upstream_answers_cut_total{upstream=\"up\",reason=\"idle_timeout\"} 1";
+    assert!(metrics.text().contains(series), "{}", metrics.text());
     gateway.is_idle().await;
 }
 

@@ -182,6 +182,16 @@ impl Gateway {
             .succeeded();
     }
 
+    /// Waits for a line on standard error that has this in it.
+    pub(crate) async fn tells(&mut self, part: &str) -> String {
+        while let Some(line) = self.lines.next().await {
+            if line.contains(part) {
+                return line;
+            }
+        }
+        panic!("no line with {part} in {:#?}", self.lines.seen);
+    }
+
     /// Waits for its end: the exit status, and all that it has printed.
     pub(crate) async fn ended(&mut self) -> (Option<i32>, String) {
         let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {

@@ -207,3 +207,77 @@ async fn who_has_tried_in_vain_asks_others_not_to() {
     is_refusal("down", &answer, 502, "BAD_GATEWAY");
     assert_eq!(answer.header("x-gw-should-retry"), Some("false"));
 }
+
+const CALL: &str = "POST /a.B/C HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\nte: trailers\r\n\
+                    idempotency-key: \"k\"\r\ncontent-length: 5\r\n";
+
+/// How many milliseconds a call was told to have left.
+fn time_left(request: &Received) -> u64 {
+    let told = request.header("grpc-timeout").unwrap_or_default();
+    let millis = told.strip_suffix('m').and_then(|it| it.parse().ok());
+    millis.unwrap_or_else(|| panic!("{told:?}: {request:?}"))
+}
+
+/// A client that does not wait any longer is not waited for, and each attempt is told what is left.
+#[tokio::test]
+async fn the_time_that_a_grpc_client_gives_is_kept_to_and_told_on() {
+    let upstream = Upstream::start(move |request: &Received| match request.index {
+        0 => Reply::status(503),
+        _ => Reply::ok().stall(At::Start),
+    })
+    .await;
+    let keyed = "methods = [\"POST\"], require_idempotency_key = true";
+    let keys = format!(
+        "timeouts = {{ request = \"60s\" }}\nretry = {{ max_attempts = 3, {keyed}, {SOON} }}"
+    );
+    let gateway = Gateway::serve(&retried(&upstream, "", &keys)).await;
+    let call = format!("{CALL}grpc-timeout: 500m\r\n\r\n\0\0\0\0\0");
+    let answer = send(gateway.traffic, call).await;
+    // DEADLINE_EXCEEDED, long before the route's time is over.
+    assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
+    let told: Vec<_> = upstream.requests().iter().map(time_left).collect();
+    // The second attempt is not given up for another one: its time is the client's.
+    let [first, second] = told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(second <= first && first <= 500, "{told:?}");
+    gateway.is_idle().await;
+}
+
+/// Whatever the client asks for, the route's own time is not exceeded; what cannot be read asks for nothing.
+#[tokio::test]
+async fn calls_are_told_of_the_time_of_their_route() {
+    let upstream = Upstream::start(always(Reply::ok().header("grpc-status", "0"))).await;
+    let gateway = Gateway::serve(&retried(&upstream, "", "timeouts = { request = \"60s\" }")).await;
+    for field in ["", "grpc-timeout: 5M\r\n", "grpc-timeout: soon\r\n"] {
+        let call = format!("{CALL}{field}\r\n\0\0\0\0\0");
+        let answer = send(gateway.traffic, call).await;
+        assert_eq!(answer.header("grpc-status"), Some("0"), "{answer:?}");
+    }
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 3);
+    assert!(
+        requests
+            .iter()
+            .all(|it| (1..=60_000).contains(&time_left(it)))
+    );
+    // To others the field says nothing, and nothing is said in it.
+    get(gateway.traffic, "/").await;
+    assert_eq!(upstream.requests()[3].header("grpc-timeout"), None);
+}
+
+/// What nobody may see in an answer is told on standard error: which upstream, how much, and the trace.
+#[tokio::test]
+async fn a_budget_that_is_used_up_is_told_of() {
+    let upstream = Upstream::start(always(Reply::status(503))).await;
+    let budget = "retry_budget = { ratio = 0.0, min_per_second = 0 }";
+    let keys = format!("retry = {{ {SOON} }}");
+    let mut gateway = Gateway::serve(&retried(&upstream, budget, &keys)).await;
+    let answer = get(gateway.traffic, "/").await;
+    let error = is_refusal("spent", &answer, 503, "UPSTREAM_UNAVAILABLE");
+    let trace = error["trace_id"].as_str().unwrap();
+    let told = gateway.tells("retry_budget_exceeded").await;
+    for part in ["service=\"up\"", "budget=", trace] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

@@ -34,7 +34,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             max_attempts: count(2),
-            methods: vec![Method::GET, Method::HEAD, Method::OPTIONS],
+            methods: vec![Method::GET, Method::HEAD, Method::OPTIONS, Method::QUERY],
             require_idempotency_key: false,
             backoff: Backoff::default(),
             replay_max: 64 << 10,

@@ -119,7 +119,7 @@ fn a_policy_that_is_written_empty_is_on() {
     };
     let retry = forward.retry.unwrap();
     assert_eq!((retry.max_attempts.get(), retry.replay_max), (2, 64 << 10));
-    assert_eq!(retry.methods, ["GET", "HEAD", "OPTIONS"]);
+    assert_eq!(retry.methods, ["GET", "HEAD", "OPTIONS", "QUERY"]);
     assert_eq!(forward.hedge.unwrap().percentile.get(), 0.99);
     let cache = forward.cache.unwrap();
     assert_eq!(
