@@ -54,6 +54,9 @@ struct Slot {
     current: RwLock<Arc<Core>>,
 }
 
+/// The references to a core that its breaker has itself.
+const IN_SLOT_AND_HERE: usize = 2;
+
 /// How a call ended: what its outcome says, how long it took, and what the upstream asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -74,10 +77,12 @@ pub(crate) enum Slow {
 pub(crate) enum Knowledge {
     /// It is closed, and nothing speaks against the upstream: one that is made anew would do the same.
     Clean,
-    /// It is closed, but calls have failed or were slow, and are counted still.
+    /// It is closed, but calls have failed or were slow, and are counted still; or some are under way, and may yet fail.
     Suspect,
+    /// It was open, and keeps nobody away any more: the next call is a probe.
+    Worn,
     /// It keeps calls away, or was told what to do.
-    NotClosed,
+    Needed,
 }
 
 impl Ended {
@@ -319,13 +324,19 @@ impl Breaker {
     /// How much would be lost at `now` if it were forgotten.
     pub(crate) fn knowledge(&self, now: Instant) -> Knowledge {
         let known = self.snapshot(now);
-        if known.state != State::Closed {
-            return Knowledge::NotClosed;
+        let counted = known.consecutive_failures > 0 || known.failed > 0 || known.slow > 0;
+        match known.state {
+            State::Closed if counted || self.is_shared() => Knowledge::Suspect,
+            State::Closed => Knowledge::Clean,
+            State::Open if known.open_for == Some(Duration::ZERO) => Knowledge::Worn,
+            State::HalfOpen if known.probes == 0 => Knowledge::Worn,
+            _ => Knowledge::Needed,
         }
-        match known.consecutive_failures > 0 || known.failed > 0 || known.slow > 0 {
-            true => Knowledge::Suspect,
-            false => Knowledge::Clean,
-        }
+    }
+
+    /// Whether anybody has it but this clone: an admission whose outcome is to come, or a handle.
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.slot) > 1 || Arc::strong_count(&self.core) > IN_SLOT_AND_HERE
     }
 }
 

@@ -36,6 +36,14 @@ impl BreakerHandle {
         self.breaker.subscribe()
     }
 
+    /// Sets the gauge of the state. To be called when metrics are read, so that a breaker is seen before its first call: from
+    /// then on calls see to it.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn record_gauges(&self) {
+        self.breaker.core().hub.show();
+    }
+
     /// Refuses everything until [`BreakerHandle::reset`].
     pub fn force_open(&self) {
         self.breaker.force_open(Instant::now());

@@ -71,6 +71,20 @@ impl Hub {
         });
         telemetry::changed(self.upstream.as_str(), from, latest.state, to.step);
         self.metrics.changed_to(latest.state);
+        self.show();
+    }
+
+    /// Lets the gauge show the state before it first changes.
+    #[inline]
+    pub(crate) fn seen(&self) {
+        if !self.metrics.is_shown() {
+            self.show();
+        }
+    }
+
+    /// Lets the gauge show the state.
+    #[cold]
+    pub(crate) fn show(&self) {
         // Threads that set the gauge one after the other may have looked before either: the last one to set it looks again.
         loop {
             let said = self.latest.borrow().state;
@@ -79,12 +93,6 @@ impl Hub {
                 return;
             }
         }
-    }
-
-    /// Lets the gauge show the state before it first changes.
-    #[inline]
-    pub(crate) fn seen(&self) {
-        self.metrics.seen(|| self.latest.borrow().state);
     }
 
     pub(crate) fn subscribe(&self) -> Changes {

@@ -206,16 +206,17 @@ const CAPACITY: NonZeroU32 = match NonZeroU32::new(1024) {
 const IDLE: Duration = Duration::from_secs(600);
 
 impl<E> BreakerBuilder<OneForEach<E>> {
-    /// How many breakers there may be; 1024 unless it is said otherwise. Without room one is forgotten that is closed and
-    /// has no failed or slow call in its counts, and if there is none the newcomer shares the breaker of requests without a
-    /// key.
+    /// How many breakers there may be; 1024 unless it is said otherwise. Without room one is forgotten that is closed, has no
+    /// failed or slow call in its counts and none under way; else one that is closed and that nobody has asked for as long
+    /// as it would be open at first. If there is none among those looked at, the newcomer shares the breaker of requests
+    /// without a key. So there should be room for all keys that are in use within that time.
     pub const fn capacity(mut self, capacity: NonZeroU32) -> Self {
         self.keys.capacity = capacity;
         self
     }
 
-    /// After how long without a request a closed breaker may be forgotten even where there is room; 10 minutes unless it
-    /// is said otherwise. A few are looked at whenever a new key comes.
+    /// After how long without a request a breaker may be forgotten even where there is room, if it is closed, or its open
+    /// time is over; 10 minutes unless it is said otherwise. A few are looked at whenever a new key comes.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.keys.idle = idle;
         self

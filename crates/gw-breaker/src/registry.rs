@@ -19,11 +19,12 @@ use crate::telemetry::{self, BreakerMetrics};
 
 /// The breakers of a keyed layer.
 ///
-/// Keys are kept as hashes of 64 bits under a secret. When there is no room for a newcomer, a breaker is forgotten that is
-/// closed and was idle for long, else one that is closed and has nothing against its upstream, and of these one that was
-/// not asked for lately if there is one. If there is none among those looked at, the newcomer shares one breaker with all
-/// others that found no room. So who invents keys cannot have it forgotten that an upstream is broken, nor that it has begun
-/// to fail.
+/// Keys are kept as hashes of 64 bits under a secret. Who was idle for long is forgotten if it keeps no calls away. When there
+/// is no room for a newcomer one that is closed goes: if it can be, one that is clean, since it would be made anew as it is.
+/// Else one with something against its upstream, if nobody has asked for it for as long as a breaker is open at first. Had
+/// that opened it, the next call would pass as a probe: so what passes because it was forgotten is not more than an open
+/// breaker lets pass. If there is none among those looked at, the newcomer shares one breaker with all others that found no
+/// room. So who invents keys cannot have it forgotten that an upstream is broken, nor that it has begun to fail.
 #[derive(Debug)]
 pub(crate) struct Registry {
     /// The name of the shared breaker, and of those that have none of their own.
@@ -54,6 +55,17 @@ struct Entry {
     asked_for: AtomicBool,
     /// When it was last found to have been asked for.
     seen: Instant,
+}
+
+/// What it costs to forget a breaker that may be forgotten for a newcomer, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Missed {
+    /// It is clean, and was not asked for lately.
+    Hardly,
+    /// It is clean, and will be asked for soon.
+    Soon,
+    /// Failures are forgotten; had they opened it, a probe would pass by now.
+    AsAProbe,
 }
 
 /// How many entries are looked at for each newcomer, so that the cost of one is bounded.
@@ -192,9 +204,10 @@ impl Registry {
 }
 
 impl Table {
-    /// Forgets who is closed and has been idle among a few, and if that makes no room, one of them that is clean.
+    /// Forgets among a few who has been idle and is not needed, and if that makes no room, the one that is missed least.
     fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) {
-        let mut clean = None;
+        let rest = self.rules.first_open_time();
+        let mut least = None;
         for _ in 0..LOOKS.min(self.entries.len()) {
             if self.hand >= self.entries.len() {
                 self.hand = 0;
@@ -207,24 +220,27 @@ impl Table {
                 entry.seen = now;
             }
             let knowledge = entry.breaker.knowledge(now);
-            let is_idle = now.saturating_duration_since(entry.seen) >= idle;
-            if is_idle && knowledge != Knowledge::NotClosed {
+            let unasked = now.saturating_duration_since(entry.seen);
+            if unasked >= idle && knowledge != Knowledge::Needed {
                 // The last one takes its place, and is looked at next.
                 self.forget(self.hand);
                 continue;
             }
-            // One that was asked for is the second choice.
-            match clean {
-                _ if knowledge != Knowledge::Clean => {}
-                Some((_, false)) => {}
-                _ if !asked_for => clean = Some((entry.key, false)),
-                None => clean = Some((entry.key, true)),
-                Some(_) => {}
+            let missed = match knowledge {
+                Knowledge::Clean if !asked_for => Some(Missed::Hardly),
+                Knowledge::Clean => Some(Missed::Soon),
+                Knowledge::Suspect if unasked >= rest => Some(Missed::AsAProbe),
+                Knowledge::Suspect | Knowledge::Worn | Knowledge::Needed => None,
+            };
+            if let Some(missed) = missed
+                && least.is_none_or(|(other, _)| missed < other)
+            {
+                least = Some((missed, entry.key));
             }
             self.hand += 1;
         }
         if self.entries.len() >= capacity
-            && let Some((key, _)) = clean
+            && let Some((_, key)) = least
             && let Some(place) = self.places.get(&key)
         {
             self.forget(*place);

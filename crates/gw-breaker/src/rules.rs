@@ -160,6 +160,11 @@ impl Rules {
         }
     }
 
+    /// How long a breaker is open at first, at the most.
+    pub(crate) const fn first_open_time(&self) -> Duration {
+        Duration::from_millis(self.shortest)
+    }
+
     /// How long an open breaker stays so.
     pub(crate) fn open_left(&self, word: Word, now: u64) -> u64 {
         let asked_for = u64::from(word.detail) * 1000;

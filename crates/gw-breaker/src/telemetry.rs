@@ -75,11 +75,10 @@ mod metering {
             }
         }
 
+        /// Whether the gauge is there, or there is to be none.
         #[inline]
-        pub(crate) fn seen(&self, state: impl FnOnce() -> State) {
-            if self.alone && self.state.get().is_none() {
-                self.state(state());
-            }
+        pub(crate) fn is_shown(&self) -> bool {
+            !self.alone || self.state.get().is_some()
         }
 
         #[cold]
@@ -150,7 +149,9 @@ mod metering {
         }
 
         #[inline]
-        pub(crate) fn seen(&self, _: impl FnOnce() -> State) {}
+        pub(crate) fn is_shown(&self) -> bool {
+            true
+        }
 
         pub(crate) fn state(&self, _: State) {}
 

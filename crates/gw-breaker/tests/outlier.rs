@@ -84,6 +84,8 @@ mod metrics {
         };
         capture
             .scope(async {
+                outliers.record_gauges();
+                gauges(4.0, 0.0, 0.0);
                 fail(1);
                 gauges(3.0, 1.0, 1.0);
                 outliers.set_healthy("c", false);
@@ -92,7 +94,11 @@ mod metrics {
                 gauges(1.0, 3.0, 1.0);
                 outliers.readmit("d");
                 outliers.set_healthy("c", true);
+                gauges(3.0, 1.0, 1.0);
                 tokio::time::advance(Duration::from_secs(60)).await;
+                // It is over, though no request has seen that.
+                outliers.record_gauges();
+                gauges(4.0, 0.0, 0.0);
                 set.report(0, Outcome::Success, MS, Instant::now());
                 gauges(4.0, 0.0, 0.0);
                 outliers.set_mode(Mode::Shadow);

@@ -3,12 +3,16 @@
 
 mod support;
 
+use std::future::Future as _;
 use std::num::NonZeroU32;
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use gw_breaker::{BreakerLayer, BreakersHandle, State, UpstreamName};
+use gw_testkit::gw_core::context::Deadline;
 use http::Request;
-use support::{Inner, SECOND, config};
-use tokio::time::advance;
+use support::{Act, Inner, SECOND, config};
+use tokio::time::{Instant, advance};
 use tower::{Layer as _, ServiceExt as _};
 
 struct Upstreams {
@@ -18,11 +22,15 @@ struct Upstreams {
 
 impl Upstreams {
     fn new(capacity: u32) -> Self {
+        Self::idle_after(capacity, 60 * SECOND)
+    }
+
+    fn idle_after(capacity: u32, idle: Duration) -> Self {
         let layer = BreakerLayer::builder("other")
             .config(config())
             .per_upstream()
             .capacity(NonZeroU32::new(capacity).unwrap())
-            .idle(60 * SECOND)
+            .idle(idle)
             .build()
             .unwrap();
         Self {
@@ -37,9 +45,8 @@ impl Upstreams {
 
     async fn send(&self, upstream: &str, status: u16) -> u16 {
         self.inner.status(status);
-        let mut request = Request::new(());
-        request.extensions_mut().insert(UpstreamName::new(upstream));
-        let answer = self.layer.layer(self.inner.clone()).oneshot(request).await;
+        let service = self.layer.layer(self.inner.clone());
+        let answer = service.oneshot(request(upstream)).await;
         answer.unwrap().status().as_u16()
     }
 
@@ -50,6 +57,14 @@ impl Upstreams {
         assert_eq!(self.send(upstream, 200).await, 503);
     }
 }
+
+fn request(upstream: &str) -> Request<()> {
+    let mut request = Request::new(());
+    request.extensions_mut().insert(UpstreamName::new(upstream));
+    request
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_is_not_forgotten_for_a_newcomer() {
@@ -113,6 +128,102 @@ async fn new_keys_do_not_wash_a_breaker_clean() {
     advance(61 * SECOND).await;
     upstreams.send("f", 200).await;
     assert!(upstreams.handle().upstream("f").is_some());
+}
+
+/// Story: keys that failed now and then held their places until they were idle for long, and newcomers shared one breaker for
+/// that long, where one of them opened it for all.
+#[tokio::test(start_paused = true)]
+async fn who_has_failed_once_and_is_not_asked_for_makes_room() {
+    let upstreams = Upstreams::new(2);
+    for name in ["a", "b"] {
+        upstreams.send(name, 500).await;
+    }
+    // The first look finds that both were asked for.
+    upstreams.send("c", 200).await;
+    assert!(upstreams.handle().upstream("c").is_none());
+    // As long as a breaker is open at first: one that had opened would let a probe pass now. One that is clean goes first.
+    advance(10 * SECOND - MILLISECOND).await;
+    upstreams.send("c", 200).await;
+    assert!(upstreams.handle().upstream("c").is_none());
+    advance(MILLISECOND).await;
+    for name in ["c", "d", "e"] {
+        upstreams.send(name, 200).await;
+        assert!(upstreams.handle().upstream(name).is_some());
+    }
+    assert_eq!(upstreams.handle().all().len(), 3);
+}
+
+/// The most that is washed away is what an open breaker would let pass as well: a call for each open time.
+#[tokio::test(start_paused = true)]
+async fn new_keys_do_not_wash_one_clean_that_is_asked_for_now_and_then() {
+    let upstreams = Upstreams::new(2);
+    upstreams.send("other", 500).await;
+    for failure in 0..3 {
+        assert_eq!(upstreams.send("failing", 500).await, 500);
+        for newcomer in 0..18 {
+            // The other one fails on, and stays as well.
+            if newcomer % 6 == 0 {
+                let other = upstreams.handle().upstream("other").unwrap();
+                other.reset();
+                upstreams.send("other", 500).await;
+            }
+            let newcomer = format!("{failure} {newcomer}");
+            assert_eq!(upstreams.send(&newcomer, 200).await, 200);
+            advance(SECOND / 2).await;
+        }
+    }
+    assert_eq!(upstreams.send("failing", 200).await, 503);
+}
+
+/// Story: a breaker whose calls had not ended yet counted as one that had nothing against its upstream. With new keys it was
+/// forgotten before its calls failed, and an upstream that hangs was called on and on.
+#[tokio::test(start_paused = true)]
+async fn one_whose_calls_are_under_way_is_not_forgotten() {
+    let upstreams = Upstreams::new(2);
+    upstreams.opens("broken").await;
+    let mut hanging = Vec::new();
+    for call in 0..3 {
+        upstreams.inner.does(Act::Hang);
+        let mut request = request("hangs");
+        let deadline = Deadline::at(Instant::now() + 5 * SECOND);
+        request.extensions_mut().insert(deadline);
+        let service = upstreams.layer.layer(upstreams.inner.clone());
+        let mut future = Box::pin(service.oneshot(request));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(future.as_mut().poll(&mut cx).is_pending());
+        hanging.push(future);
+        for newcomer in 0..20 {
+            upstreams.send(&format!("{call} {newcomer}"), 200).await;
+        }
+        advance(SECOND).await;
+    }
+    advance(5 * SECOND).await;
+    drop(hanging);
+    assert_eq!(upstreams.send("hangs", 200).await, 503);
+}
+
+/// Story: an open breaker was kept for ever, also if nobody asked for it any more. Who caused a few failures for each of as many
+/// keys as there was room for had all newcomers share one breaker for good.
+#[tokio::test(start_paused = true)]
+async fn an_open_one_that_nobody_asks_for_goes_once_its_time_is_over() {
+    let upstreams = Upstreams::idle_after(2, 8 * SECOND);
+    upstreams.opens("gone").await;
+    upstreams.opens("gone too").await;
+    // At first both are found to have been asked for; then idle, but kept from being called still.
+    for (after, known) in [(0, false), (9, false), (1, true)] {
+        advance(after * SECOND).await;
+        upstreams.send("new", 200).await;
+        assert_eq!(upstreams.handle().upstream("new").is_some(), known);
+    }
+    assert_eq!(upstreams.handle().all().len(), 2);
+    // Who was told what to do stays.
+    let upstreams = Upstreams::new(1);
+    upstreams.send("forced", 200).await;
+    upstreams.handle().upstream("forced").unwrap().force_open();
+    upstreams.send("new", 200).await;
+    advance(600 * SECOND).await;
+    upstreams.send("new", 200).await;
+    assert!(upstreams.handle().upstream("new").is_none());
 }
 
 /// Story: what a keyed layer kept from before a new configuration was handed out as it was, so each request looked the new

@@ -37,6 +37,9 @@ async fn a_recorder_sees_states_changes_and_refusals() {
     let orders = [("upstream", "orders")];
     let lived = async {
         gw_breaker::describe();
+        recorder.assert_absent(STATE);
+        layer.handle().record_gauges();
+        recorder.assert_gauge(STATE, &orders, 0.0);
         send(200).await;
         recorder.assert_gauge(STATE, &orders, 0.0);
         for _ in 0..3 {

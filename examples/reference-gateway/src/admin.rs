@@ -99,11 +99,11 @@ async fn index(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     // What is open and waiting is read when somebody asks, not counted with each request.
-    admin
-        .controls
-        .upstreams
-        .iter()
-        .for_each(|it| it.upstream.record_gauges());
+    for it in admin.controls.upstreams.iter() {
+        it.upstream.record_gauges();
+        it.breaker.record_gauges();
+        it.outliers.record_gauges();
+    }
     admin
         .connections
         .iter()

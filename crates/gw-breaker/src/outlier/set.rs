@@ -200,6 +200,21 @@ impl Outliers {
         }
     }
 
+    /// Sets the gauges to how many endpoints are in and out now. To be called when metrics are read: else they show what held
+    /// when a request last changed it.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn record_gauges(&self) {
+        let shared = &self.shared;
+        let now = shared.now();
+        let (mode, census) = {
+            let roster = lock(&shared.roster);
+            (roster.mode, roster.census(now))
+        };
+        shared.metrics.register();
+        shared.metrics.counted(mode, census);
+    }
+
     fn tell(
         &self,
         endpoint: &str,

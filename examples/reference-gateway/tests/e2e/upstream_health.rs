@@ -61,6 +61,22 @@ async fn opens(gateway: &Gateway, status: u16, code: &str) {
 
 const TWO: &str = "{ consecutive = 2, open = \"60s\" }";
 
+/// Story: what nobody had asked for yet was in no metric, so that nobody could tell it from what was not there.
+#[tokio::test]
+async fn upstreams_are_in_the_metrics_before_their_first_request() {
+    let good = Upstream::start(always(Reply::ok())).await;
+    let gateway = Gateway::serve(&beside_each_other(&good.url(), TWO, "", &good)).await;
+    for line in [
+        "gateway_circuit_breaker_state{upstream=\"bad\"} 0",
+        "gateway_upstream_healthy{upstream=\"bad\"} 1",
+        "gateway_upstream_unhealthy{upstream=\"bad\"} 0",
+        "gateway_upstream_ejected{upstream=\"bad\"} 0",
+    ] {
+        assert!(metric(&gateway, line).await, "{line}");
+    }
+    assert_eq!(get(gateway.traffic, "/bad").await.status(), 200);
+}
+
 #[tokio::test]
 async fn one_that_hangs_is_not_waited_for_again() {
     let good = Upstream::start(always(Reply::ok())).await;
