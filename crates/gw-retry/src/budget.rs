@@ -5,6 +5,7 @@
 //! retries that wait are on their way as well, and what was decided and then not sent is given back.
 
 mod active;
+mod least;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod ratio;
@@ -21,7 +22,7 @@ use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use self::active::ActiveShare;
-pub use self::ratio::RatioBudget;
+pub use self::ratio::{RatioBudget, Taken};
 use crate::backoff::nanos;
 use crate::ratio::Ratio;
 use crate::sync::{AtomicU64, Ordering};
@@ -82,7 +83,7 @@ const QUIET: Duration = Duration::from_secs(1);
 impl Budget {
     /// A budget for the upstream of this name, which is a label of metrics: it must come from configuration.
     ///
-    /// Without further settings: a fifth of the requests of the last ten seconds, and ten a second in any case.
+    /// Without further settings: a fifth of the requests of the last ten seconds, but ten a second in any case.
     pub fn builder(upstream: impl Into<Arc<str>>) -> BudgetBuilder {
         BudgetBuilder {
             upstream: UpstreamName::new(upstream),
@@ -124,17 +125,15 @@ impl Budget {
         })
     }
 
-    /// One, if there is one; when, as the ratio counts time.
-    fn take(&self, now: Instant) -> Option<u64> {
+    /// One, if there is one, with what the ratio says of it.
+    fn take(&self, now: Instant) -> Option<Taken> {
         let taken = match &self.0.ratio {
-            None => 0,
+            None => Taken::NOTHING,
             Some(ratio) => ratio.withdraw(now)?,
         };
         match &self.0.active {
             Some(active) if !active.begin_retry() => {
-                if let Some(ratio) = &self.0.ratio {
-                    ratio.give_back(taken);
-                }
+                self.0.give_back(taken);
                 None
             }
             _ => Some(taken),
@@ -201,6 +200,14 @@ impl Budget {
     }
 }
 
+impl Shared {
+    fn give_back(&self, taken: Taken) {
+        if let Some(ratio) = &self.ratio {
+            ratio.give_back(taken);
+        }
+    }
+}
+
 impl BudgetBuilder {
     /// Retries may be this part of the requests of the last [`ttl`](Self::ttl): 0.2 without further settings, 0 to 10.
     pub const fn ratio(mut self, ratio: f64) -> Self {
@@ -214,8 +221,9 @@ impl BudgetBuilder {
         self
     }
 
-    /// Retries that may be sent however few requests there are, on average over the ttl: 10 unless set. They can be taken
-    /// out at once: with a ttl of 10 s, a hundred.
+    /// Retries a second that may be sent however few requests there are: 10 unless set. Those of one second may be sent at
+    /// once. They come on top of nothing: retries that the ratio allows for are counted as well. Of those that are not sent
+    /// after all, some are there again only after that second.
     pub const fn min_per_second(mut self, min: u32) -> Self {
         self.min_per_second = min;
         self
@@ -296,8 +304,8 @@ impl Drop for Deposit {
 #[must_use = "a ticket that is dropped goes back"]
 pub struct Ticket {
     budget: Budget,
-    /// When it was taken out, as the ratio counts time; none if there was nothing to take.
-    taken: Option<u64>,
+    /// What the ratio says of it; none at all if there was nothing to take.
+    taken: Option<Taken>,
     sent: bool,
 }
 
@@ -322,11 +330,11 @@ impl Drop for Ticket {
         let Some(taken) = self.taken else {
             return;
         };
-        let Shared { ratio, active, .. } = &*self.budget.0;
-        if let Some(ratio) = ratio.as_ref().filter(|_| !self.sent) {
-            ratio.give_back(taken);
+        let shared = &*self.budget.0;
+        if !self.sent {
+            shared.give_back(taken);
         }
-        if let Some(active) = active {
+        if let Some(active) = &shared.active {
             active.end_retry();
         }
     }

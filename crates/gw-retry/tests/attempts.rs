@@ -380,7 +380,7 @@ async fn a_retry_that_cannot_end_in_time_is_not_started() {
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_ends_it_and_is_shared_by_sixteen() {
-    let budget = Budget::builder("orders").ratio(0.0).min_per_second(1);
+    let budget = Budget::builder("orders").ratio(0.0).min_per_second(10);
     let layer = RetryLayer::builder(budget.build().unwrap());
     let layer = layer
         .policy(at_once().max_attempts(2).build().unwrap())

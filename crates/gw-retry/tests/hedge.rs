@@ -182,7 +182,7 @@ async fn a_cap_on_extra_load_that_sixteen_share() {
 
 #[tokio::test(start_paused = true)]
 async fn the_budget_of_retries_is_shared() {
-    let budget = Budget::builder("orders").min_per_second(1).build().unwrap();
+    let budget = Budget::builder("orders").build().unwrap();
     let layer = warm(builder().max_extra_load(1.0).budget(budget.clone())).await;
     let now = Instant::now();
     let mut held: Vec<_> = std::iter::from_fn(|| budget.withdraw(now)).collect();
@@ -273,7 +273,7 @@ async fn nothing_before_enough_is_known() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_not_ready_is_not_sent_a_copy_and_it_costs_nothing() {
-    let budget = Budget::builder("orders").min_per_second(1).build().unwrap();
+    let budget = Budget::builder("orders").build().unwrap();
     let layer = warm(builder().max_extra_load(0.004).budget(budget.clone())).await;
     let (service, handle) = inner();
     let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;

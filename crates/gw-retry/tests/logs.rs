@@ -43,13 +43,7 @@ fn what_is_logged() {
     assert_eq!(field("service"), "orders");
     assert_eq!(field("trace_id"), "ab".repeat(16));
     let budget = field("budget");
-    for part in [
-        "\"orders\"",
-        "ratio: 0.0",
-        "ttl: 10s",
-        "min_per_second: 0.0",
-        "left: 0.0",
-    ] {
+    for part in ["\"orders\"", "ratio: 0.0", "ttl: 10s", "min_per_second: 0"] {
         assert!(budget.contains(part), "{part}: {budget}");
     }
 }

@@ -39,7 +39,8 @@ struct Case {
 
 impl Case {
     fn new(policy: RetryPolicyBuilder) -> Self {
-        let budget = Budget::builder("orders").ratio(0.0).min_per_second(1);
+        // Ten retries for each request, and none that come back with time.
+        let budget = Budget::builder("orders").ratio(10.0).min_per_second(0);
         let budget = budget.build().unwrap();
         let layer = RetryLayer::builder(budget.clone());
         let layer = layer.policy(policy.build().unwrap()).build();
@@ -186,7 +187,7 @@ async fn a_retry_that_is_refused_further_in_was_never_sent() {
         sent.extensions_mut().insert(Lane::new("core"));
         let failure = script().data("of the upstream");
         let (mut answer, handle, _) = case.fails(sent, failure).await;
-        assert_eq!(case.available(), before - 1);
+        assert_eq!(case.available(), before + 9);
         sleep(3000 * MS).await;
         assert!(poll(&mut answer).is_pending());
         let second = handle.next_call().await;
@@ -203,7 +204,7 @@ async fn a_retry_that_is_refused_further_in_was_never_sent() {
         assert!(!fields.contains_key(RetryLayer::SHOULD_RETRY));
         let noted = record.exchange();
         assert_eq!((noted.refused_by, noted.code), (None, None));
-        assert_eq!(case.available(), before, "it cost nothing");
+        assert_eq!(case.available(), before + 10, "it cost nothing");
     }
 }
 
@@ -225,7 +226,7 @@ async fn a_retry_that_runs_out_of_the_clients_time_was_sent() {
     sleep(100 * MS).await;
     second.fail(Failed(Failure::Local));
     assert_eq!(answer.await.unwrap_err(), Failed(Failure::Local));
-    assert_eq!(case.available(), before - 1, "it was paid for");
+    assert_eq!(case.available(), before + 9, "it was paid for");
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,6 +92,25 @@ fn slots_are_emptied_once_and_nothing_is_lost_or_made() {
 }
 
 #[test]
+fn what_there_always_is_is_taken_once() {
+    loom::model(|| {
+        let budget = RatioBudget::new(0.0, Duration::from_secs(10), 1).unwrap();
+        let budget = Arc::new(budget);
+        let now = budget.slot_start(0);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.withdraw(now))
+        };
+        let mine = budget.withdraw(now);
+        let theirs = other.join().unwrap();
+        assert!(mine.is_some() ^ theirs.is_some());
+        budget.give_back(mine.or(theirs).unwrap());
+        assert_eq!(budget.available(now), 1);
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
 fn a_share_of_what_is_on_its_way_is_not_exceeded() {
     loom::model(|| {
         let active = Arc::new(ActiveShare::new(Ratio::new(1.0, 1.0).unwrap(), 0));

@@ -5,22 +5,24 @@ use std::time::Duration;
 use gw_core::ConfigError;
 use tokio::time::Instant;
 
+use super::least::{Least, Share};
 use crate::backoff::nanos;
 use crate::ratio::Ratio;
 use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 
-/// Retries as a part of the requests of the last while, and some in any case. The pure core of a
+/// Retries as a part of the requests of the last while, and so many a second in any case. The pure core of a
 /// [`Budget`](crate::Budget), for use without HTTP.
 ///
-/// Whenever a retry is let through, those of the last ttl, this one included, are at most `ratio` × the requests of the
-/// last ttl plus `min_per_second` × ttl. What a request brings is spent once.
+/// A retry is let through if those of the last ttl, this one included, are at most `ratio` × the requests of the last ttl; or if it
+/// is one of the `min_per_second` that there always are, of which those of one second may come at once. The two do not add up:
+/// each retry counts in both. What a request brings is spent once.
 ///
 /// What requests bring and retries take is kept in a ring of ten slots; the sum over the ring is one word, from which a
 /// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. Nobody waits for
 /// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
 /// millionths.
 pub struct RatioBudget {
-    /// The sum over all slots; a retry needs it and the reserve to be worth one.
+    /// The sum over all slots. Below zero where retries were sent that requests did not pay for.
     balance: AtomicI64,
     /// The number of the current slot since the start. Deposits and withdrawals go to its place in the ring.
     current: AtomicU64,
@@ -32,31 +34,42 @@ pub struct RatioBudget {
     /// What a request brings.
     income: i64,
     /// What is there without any request.
-    reserve: i64,
+    least: Option<Least>,
     origin: Instant,
+}
+
+/// A retry that was taken out of a [`RatioBudget`], for [`RatioBudget::give_back`].
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    slot: u64,
+    share: Share,
 }
 
 const SLOTS: usize = 10;
 /// What a retry takes.
 const RETRY: i64 = Ratio::ONE as i64;
 
-/// Its terms, and what is left: it stands in a log line.
+/// Its terms: they stand in a log line.
 impl fmt::Debug for RatioBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Rounding is nothing to a reader.
         let retries = |millionths: i64| millionths as f64 / RETRY as f64;
         let ttl = Duration::from_nanos(self.slot_nanos.saturating_mul(SLOTS as u64));
-        let left = self.balance.load(Ordering::Relaxed) + self.reserve;
+        let least = self.least.as_ref().map_or(0, Least::per_second);
         f.debug_struct("RatioBudget")
             .field("ratio", &retries(self.income))
             .field("ttl", &ttl)
-            .field(
-                "min_per_second",
-                &(retries(self.reserve) / ttl.as_secs_f64()),
-            )
-            .field("left", &retries(left))
+            .field("min_per_second", &least)
             .finish()
     }
+}
+
+impl Taken {
+    /// Out of no budget.
+    pub(super) const NOTHING: Self = Self {
+        slot: 0,
+        share: Share::NOTHING,
+    };
 }
 
 impl RatioBudget {
@@ -78,8 +91,6 @@ impl RatioBudget {
         if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&ttl) {
             return Err(ConfigError::new("ttl", "must be from 1 s to an hour"));
         }
-        // At most 4 · 10^9 a second for 3,600 s in millionths, cut off where it could get near the end of the word.
-        let reserve = u128::from(min_per_second) * ttl.as_nanos() / 1_000;
         Ok(Self {
             balance: AtomicI64::new(0),
             current: AtomicU64::new(0),
@@ -87,7 +98,7 @@ impl RatioBudget {
             turning: Mutex::new(()),
             slot_nanos: nanos(ttl) / SLOTS as u64,
             income: i64::from(ratio.millionths()),
-            reserve: i64::try_from(reserve).unwrap_or(i64::MAX).min(i64::MAX / 4),
+            least: Least::new(min_per_second),
             origin: Instant::now(),
         })
     }
@@ -101,14 +112,27 @@ impl RatioBudget {
         self.balance.fetch_add(self.income, Ordering::Relaxed);
     }
 
-    /// Takes one retry, if there is one; when, as the budget counts time, for [`give_back`](Self::give_back).
-    pub fn withdraw(&self, now: Instant) -> Option<u64> {
-        let current = self.turn(now);
+    /// Takes one retry, if there is one.
+    pub fn withdraw(&self, now: Instant) -> Option<Taken> {
+        let slot = self.turn(now);
+        let since = self.since(now);
+        let share = if self.pay() {
+            let least = self.least.as_ref();
+            least.map_or(Share::NOTHING, |least| least.count(since))
+        } else {
+            let share = self.least.as_ref()?.take(since)?;
+            self.balance.fetch_sub(RETRY, Ordering::Relaxed);
+            share
+        };
+        // Before its slot is emptied or after: then it is given back later, never earlier.
+        self.slot(slot).fetch_sub(RETRY, Ordering::Relaxed);
+        Some(Taken { slot, share })
+    }
+
+    /// Takes what a retry costs from what requests have brought, if that is enough.
+    fn pay(&self) -> bool {
         let mut balance = self.balance.load(Ordering::Relaxed);
-        loop {
-            if balance + self.reserve < RETRY {
-                return None;
-            }
+        while balance >= RETRY {
             // Relaxed: the word is all that decides, and nothing is published with it.
             match self.balance.compare_exchange_weak(
                 balance,
@@ -116,24 +140,25 @@ impl RatioBudget {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => break,
+                Ok(_) => return true,
                 Err(found) => balance = found,
             }
         }
-        // Before its slot is emptied or after: then it is given back later, never earlier.
-        self.slot(current).fetch_sub(RETRY, Ordering::Relaxed);
-        Some(current)
+        false
     }
 
-    /// Gives back a retry that was not sent, taken out when [`withdraw`](Self::withdraw) says. Once its time is over it has
-    /// come back by itself, and nothing happens.
-    pub fn give_back(&self, taken: u64) {
+    /// Gives back a retry that was not sent. Once its time is over it has come back by itself, and nothing happens; of the
+    /// minimum, only the last one that was taken is given back, and the others come back within a second.
+    pub fn give_back(&self, taken: Taken) {
+        if let Some(least) = &self.least {
+            least.give_back(taken.share);
+        }
         // Were the slot emptied between the look and what follows, the retry would have come back by itself and be given back
         // a second time. Waiting for that takes some nanoseconds, and few retries are not sent. A panic leaves numbers whole.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load(Ordering::Relaxed);
-        if current.saturating_sub(taken) < SLOTS as u64 {
-            self.slot(taken).fetch_add(RETRY, Ordering::Relaxed);
+        if current.saturating_sub(taken.slot) < SLOTS as u64 {
+            self.slot(taken.slot).fetch_add(RETRY, Ordering::Relaxed);
             self.balance.fetch_add(RETRY, Ordering::Relaxed);
         }
     }
@@ -141,20 +166,26 @@ impl RatioBudget {
     /// How many retries could be taken at `now`.
     pub fn available(&self, now: Instant) -> u64 {
         self.turn(now);
-        let left = self.balance.load(Ordering::Relaxed) + self.reserve;
-        u64::try_from(left / RETRY).unwrap_or(0)
+        let paid = self.balance.load(Ordering::Relaxed) / RETRY;
+        let least = self.least.as_ref();
+        let least = least.map_or(0, |least| least.available(self.since(now)));
+        u64::try_from(paid).unwrap_or(0).max(least)
     }
 
     /// Whether nothing can ever be taken.
     pub const fn is_zero(&self) -> bool {
-        self.income == 0 && self.reserve < RETRY
+        self.income == 0 && self.least.is_none()
+    }
+
+    fn since(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.origin))
     }
 
     /// The number of the slot at `now`, with those emptied whose time is over.
     #[inline]
     fn turn(&self, now: Instant) -> u64 {
         let current = self.current.load(Ordering::Relaxed);
-        let elapsed = nanos(now.saturating_duration_since(self.origin));
+        let elapsed = self.since(now);
         // A product and no quotient: this runs for each request.
         if elapsed < (current + 1).saturating_mul(self.slot_nanos) {
             return current;

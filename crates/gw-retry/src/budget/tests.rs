@@ -1,33 +1,59 @@
 use std::collections::VecDeque;
+use std::mem;
 
 use proptest::prelude::*;
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
 
 fn zero(budget: BudgetBuilder) -> bool {
     budget.build().unwrap().is_zero()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fifth_and_ten_a_second() {
+async fn a_fifth_but_ten_a_second() {
     let budget = Budget::builder("orders").build().unwrap();
     let now = Instant::now();
-    assert_eq!(budget.available(now), 100);
-    for _ in 0..50 {
+    assert_eq!(budget.available(now), 10);
+    for _ in 0..75 {
         drop(budget.deposit(now));
     }
-    assert_eq!(budget.available(now), 110);
-    let mut tickets: Vec<Ticket> = (0..110).map_while(|_| budget.withdraw(now)).collect();
-    assert_eq!(tickets.len(), 110);
-    assert!(budget.withdraw(now).is_none());
+    assert_eq!(budget.available(now), 15);
+    let mut tickets: Vec<Ticket> = (0..99).map_while(|_| budget.withdraw(now)).collect();
+    assert_eq!(tickets.len(), 15);
     tickets.iter_mut().for_each(Ticket::sent);
     drop(tickets);
-    assert!(budget.withdraw(now).is_none());
-    // All of it was spent in one slot, and comes back with it; what the requests brought is over then.
-    assert!(budget.withdraw(now + 9 * SECOND).is_none());
-    assert_eq!(budget.available(now + 11 * SECOND), 100);
+    // Ten a second there always are, and one after the other they come back.
+    assert!(budget.withdraw(now + 99 * MILLI).is_none());
+    let mut next = budget.withdraw(now + 100 * MILLI).unwrap();
+    next.sent();
+    assert!(budget.withdraw(now + 100 * MILLI).is_none());
+    assert_eq!(budget.available(now + 9 * SECOND), 10);
+    // What the requests brought is over then, and so is what was taken of it.
+    assert_eq!(budget.available(now + 11 * SECOND), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_fails_at_once() {
+    // Story: 200 calls within half a second, all in vain, sent 140 more. What there always is was there on top of the fifth, and
+    // ten seconds of it at once.
+    let budget = Budget::builder("orders").build().unwrap();
+    let start = Instant::now();
+    let mut sent = 0;
+    for call in 0..200 {
+        let now = start + call * SECOND / 400;
+        drop(budget.deposit(now));
+        // Each attempt fails, and each call would try a third time.
+        while sent < 2 * (call + 1)
+            && let Some(mut ticket) = budget.withdraw(now)
+        {
+            ticket.sent();
+            sent += 1;
+        }
+    }
+    assert_eq!(sent, 40);
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,6 +72,23 @@ async fn what_was_not_sent_comes_back_once() {
     assert_eq!(budget.available(later), 0);
     drop(ticket);
     assert_eq!(budget.available(later), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_the_least_too_what_was_not_sent_comes_back_once() {
+    let budget = Budget::builder("orders").ratio(0.0).min_per_second(1);
+    let budget = budget.build().unwrap();
+    let ticket = budget.withdraw(Instant::now()).unwrap();
+    tokio::time::advance(SECOND / 2).await;
+    assert!(budget.withdraw(Instant::now()).is_none());
+    drop(ticket);
+    let ticket = budget.withdraw(Instant::now()).unwrap();
+    // After its time it has come back by itself.
+    tokio::time::advance(SECOND).await;
+    let mut other = budget.withdraw(Instant::now()).unwrap();
+    other.sent();
+    drop(ticket);
+    assert!(budget.withdraw(Instant::now()).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +166,7 @@ async fn the_largest_numbers_do_not_wrap() {
     for _ in 0..1000 {
         budget.deposit(now);
     }
-    assert!(budget.available(now) > 1_000_000_000);
+    assert_eq!(budget.available(now), u64::from(u32::MAX));
     assert!(
         budget
             .withdraw(now + Duration::from_secs(1 << 40))
@@ -150,10 +193,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..400)
 }
 
-/// What it should do, written down as it is said: events in slots, of which the last ten count.
+/// What it should do, written down as it is said: what requests bring and retries take, in slots of which the last ten count; and
+/// how much is missing of what there always is, in nanoseconds.
 #[derive(Default)]
 struct Model {
     events: VecDeque<(u64, i64)>,
+    missing: u128,
+    at: Duration,
 }
 
 impl Model {
@@ -165,6 +211,22 @@ impl Model {
         self.events.retain(|(at, _)| at + 10 > slot);
         self.events.iter().map(|(_, amount)| amount).sum()
     }
+
+    /// Whether a retry is let through, and counts.
+    fn retry(&mut self, slot: u64, now: Duration, min: u128) -> bool {
+        let came_back = (now - mem::replace(&mut self.at, now)).as_nanos();
+        self.missing = self.missing.saturating_sub(came_back);
+        let interval = 1_000_000_000_u128.div_ceil(min.max(1));
+        let after = self.missing + interval;
+        let is_paid = self.balance(slot) >= 1_000_000;
+        let is_among_the_least = after <= min * interval;
+        if is_paid || is_among_the_least {
+            self.missing = after.min(min * interval);
+            self.add(slot, -1_000_000);
+            return true;
+        }
+        false
+    }
 }
 
 proptest! {
@@ -174,7 +236,6 @@ proptest! {
         let budget = RatioBudget::new(ratio, 10 * SECOND, min).unwrap();
         let (start, mut waited) = (Instant::now(), Duration::ZERO);
         let mut model = Model::default();
-        let reserve = i64::from(min) * 10_000_000;
         let income = i64::from(permille) * 1000;
         let (mut deposits, mut withdrawals) = (0i64, 0i64);
         for step in steps {
@@ -187,25 +248,26 @@ proptest! {
                     model.add(slot, income);
                     deposits += 1;
                 },
-                Step::Withdraw | Step::WithdrawAndGiveBack => {
-                    let allowed = model.balance(slot) + reserve >= 1_000_000;
+                Step::Withdraw => {
+                    let allowed = model.retry(slot, waited, min.into());
+                    prop_assert_eq!(budget.withdraw(now).is_some(), allowed);
+                    withdrawals += i64::from(allowed);
+                }
+                Step::WithdrawAndGiveBack => {
+                    let before = budget.available(now);
                     let taken = budget.withdraw(now);
-                    prop_assert_eq!(taken.is_some(), allowed);
+                    prop_assert_eq!(taken.is_some(), before > 0);
                     if let Some(taken) = taken {
-                        if matches!(step, Step::WithdrawAndGiveBack) {
-                            budget.give_back(taken);
-                        } else {
-                            model.add(slot, -1_000_000);
-                            withdrawals += 1;
-                        }
+                        budget.give_back(taken);
                     }
+                    prop_assert_eq!(budget.available(now), before);
                 }
                 // Off the borders of slots: the two clocks began some nanoseconds apart.
                 Step::Wait(millis) => waited = Duration::from_millis(waited.as_millis() as u64 / 10 * 10 + u64::from(millis) / 10 * 10 + 5),
             }
         }
-        // What requests bring is spent once, and the reserve once in each ttl.
-        let stretches = i64::try_from(waited.as_secs() / 10).unwrap() + 1;
-        prop_assert!(withdrawals * 1_000_000 <= deposits * income + reserve * stretches);
+        // What requests bring is spent once, and what there always is comes back at its rate.
+        let always = (i64::try_from(waited.as_secs()).unwrap() + 2) * i64::from(min);
+        prop_assert!(withdrawals * 1_000_000 <= deposits * income + always * 1_000_000);
     }
 }

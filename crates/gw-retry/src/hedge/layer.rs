@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use super::gate::{HedgeGate, Quiet};
 use super::service::Hedge;
 use crate::RetryLayer;
-use crate::budget::{Budget, Deposit, RatioBudget, Ticket};
+use crate::budget::{Budget, Deposit, RatioBudget, Taken, Ticket};
 use crate::context::CopyExtensions;
 use crate::latency::Latency;
 use crate::ratio::Ratio;
@@ -193,7 +193,7 @@ impl HedgeBuilder {
 /// A hedge that may be sent. Dropped before it was, all of it goes back.
 pub(super) struct Permit {
     shared: Arc<Shared>,
-    taken: u64,
+    taken: Taken,
     ticket: Option<Ticket>,
     /// What has become of it, once it is sent.
     outcome: Option<Hedged>,

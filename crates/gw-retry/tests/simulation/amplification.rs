@@ -65,7 +65,7 @@ impl Tiers {
         let one = match self.allowed {
             Allowed::Nothing => 1.0,
             Allowed::Anything => f64::from(ATTEMPTS),
-            Allowed::Ratio => 1.0 + RATIO + f64::from(MIN_PER_SECOND) / offered,
+            Allowed::Ratio => 1.0 + RATIO.max(f64::from(MIN_PER_SECOND) / offered),
             // A retry is on its way for as long as the attempt before it, at least.
             Allowed::ShareOfActive => {
                 let min = f64::from(SHARE_MIN) / (offered * LATENCY.as_secs_f64());
