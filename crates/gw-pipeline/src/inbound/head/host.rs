@@ -56,20 +56,20 @@ pub(in crate::inbound) fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
         Some(_) => return false,
-        // Hosts are short: a plain look at each byte is faster than a search.
+        // As far as a name goes: only a port may follow it.
         None => text
             .bytes()
-            .position(|byte| byte == b':')
-            .and_then(|colon| text.split_at_checked(colon))
+            .position(|byte| !is_in_name(byte))
+            .and_then(|end| text.split_at_checked(end))
             .unwrap_or((text, "")),
     };
     let port_is_valid = match port.strip_prefix(':') {
         Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
         None => port.is_empty(),
     };
-    let name_is_valid = (1..=255).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-    name_is_valid && port_is_valid
+    (1..=255).contains(&name.len()) && port_is_valid
+}
+
+const fn is_in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
