@@ -4,6 +4,7 @@
 mod controls;
 mod key;
 mod layer;
+mod service;
 mod shared;
 
 use gw_core::Respond;

@@ -1,13 +1,17 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gw_core::key::AvailableIn;
 use gw_core::stage::{FactSet, Stage};
+use gw_ratelimit::RateLimitLayer;
 use gw_ratelimit::redis::SharedRateLimitLayer;
-use gw_ratelimit::{RateLimit, RateLimitLayer};
+use http::Response;
 use tower_layer::Layer;
+use tower_service::Service;
 
 use super::controls::{LimitControls, StoreControls};
-use super::shared::SharedLayers;
+use super::service::Limits;
+use super::shared::{Asking, SharedLayers};
 use crate::config::table::SharedStore;
 
 /// All limits of one stage. Those that need no network are asked first: what they refuse costs nothing elsewhere, while
@@ -70,13 +74,22 @@ impl<F: FactSet, K: AvailableIn<F>> Stage<F> for LimitsLayer<K> {
     }
 }
 
-impl<S, K> Layer<S> for LimitsLayer<K>
+impl<S, K, B> Layer<S> for LimitsLayer<K>
 where
-    SharedLayers<K>: Layer<S>,
+    S: Service<Asking, Response = Response<B>, Future: Send> + Clone + Send + 'static,
+    S::Error: Send + 'static,
+    B: From<Bytes> + Send + 'static,
 {
-    type Service = RateLimit<<SharedLayers<K> as Layer<S>>::Service>;
+    type Service = Limits<S, S::Response, S::Error>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.local.layer(self.shared.layer(inner))
+        if !self.shared.is_empty() {
+            return Limits::Shared(self.local.layer(self.shared.layer(inner)));
+        }
+        // What there is stays: policies can be changed, but not added.
+        match self.controls.local.snapshot().is_empty() {
+            true => Limits::Unasked(inner),
+            false => Limits::Local(self.local.layer(inner)),
+        }
     }
 }

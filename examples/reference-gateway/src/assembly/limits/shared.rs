@@ -1,8 +1,4 @@
-//! As many layers as there are stores: none, as a rule, and then nothing is boxed.
-
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+//! As many layers as there are stores. There is none, as a rule: these are boxed.
 
 use bytes::Bytes;
 use gw_core::key::AvailableIn;
@@ -11,13 +7,12 @@ use gw_pipeline::inbound::RequestBody;
 use gw_ratelimit::redis::SharedRateLimitLayer;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use pin_project_lite::pin_project;
 use tower::util::BoxCloneService;
 use tower_layer::Layer;
 use tower_service::Service;
 
 /// What a request is where limits are asked.
-type Asking = Request<RequestBody<gw_observe::RequestBody<Incoming>>>;
+pub(super) type Asking = Request<RequestBody<gw_observe::RequestBody<Incoming>>>;
 
 #[derive(Debug, Clone)]
 pub(crate) struct SharedLayers<K> {
@@ -32,6 +27,10 @@ impl<K> Default for SharedLayers<K> {
 }
 
 impl<K> SharedLayers<K> {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     pub(super) fn push(&mut self, layer: SharedRateLimitLayer<(K, ())>) {
         self.layers.push(layer);
     }
@@ -55,88 +54,13 @@ where
     S::Error: Send + 'static,
     B: From<Bytes> + Send + 'static,
 {
-    type Service = Shared<S, S::Response, S::Error>;
+    type Service = BoxCloneService<Asking, S::Response, S::Error>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        if self.layers.is_empty() {
-            return Shared::Unasked(inner);
-        }
         let boxed = BoxCloneService::new(inner);
         let layers = self.layers.iter().rev();
-        Shared::Asked(layers.fold(boxed, |inner, layer| {
+        layers.fold(boxed, |inner, layer| {
             BoxCloneService::new(layer.layer(inner))
-        }))
-    }
-}
-
-/// The service of [`SharedLayers`].
-pub(crate) enum Shared<S, T, E> {
-    Unasked(S),
-    Asked(BoxCloneService<Asking, T, E>),
-}
-
-// By hand: a derive would ask for `T: Clone`.
-impl<S: Clone, T, E> Clone for Shared<S, T, E> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Unasked(inner) => Self::Unasked(inner.clone()),
-            Self::Asked(layers) => Self::Asked(layers.clone()),
-        }
-    }
-}
-
-impl<S, T, E> fmt::Debug for Shared<S, T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unasked(_) => "Unasked",
-            Self::Asked(_) => "Asked",
         })
-    }
-}
-
-impl<S: Service<Asking>> Service<Asking> for Shared<S, S::Response, S::Error> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = SharedFuture<S::Future, Result<S::Response, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        match self {
-            Self::Unasked(inner) => inner.poll_ready(cx),
-            Self::Asked(layers) => layers.poll_ready(cx),
-        }
-    }
-
-    fn call(&mut self, request: Asking) -> Self::Future {
-        match self {
-            Self::Unasked(inner) => SharedFuture::Unasked {
-                future: inner.call(request),
-            },
-            Self::Asked(layers) => SharedFuture::Asked {
-                future: layers.call(request),
-            },
-        }
-    }
-}
-
-pin_project! {
-    /// The future of [`Shared`]. Dropping it drops the one inside, and nothing else.
-    #[project = SharedProj]
-    pub(crate) enum SharedFuture<F, T> {
-        Unasked { #[pin] future: F },
-        Asked { #[pin] future: Pin<Box<dyn Future<Output = T> + Send>> },
-    }
-}
-
-impl<F, T> Future for SharedFuture<F, T>
-where
-    F: Future<Output = T>,
-{
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match self.project() {
-            SharedProj::Unasked { future } => future.poll(cx),
-            SharedProj::Asked { future } => future.poll(cx),
-        }
     }
 }
