@@ -63,6 +63,8 @@ caught! {
         saying "which was not polled ready";
     a_permit_lost_with_the_future: LosesOnDrop by gives_back_once,
         saying "2 calls in flight";
+    a_permit_lost_with_an_error: LosesOnError by gives_back_once,
+        saying "2 calls in flight";
     a_permit_given_back_at_the_head: GivesBackAtHead by holds_until_the_body_ends,
         saying "in vain for a refusal";
     a_permit_kept_past_the_last_frame: KeepsPastTheEnd by gives_back_at_the_last_frame,

@@ -1,6 +1,7 @@
 use std::pin::Pin;
 
-use http::Response;
+use gw_core::{Code, GrpcStatus, Rejection};
+use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::task::JoinHandle;
 use tower_layer::Layer;
@@ -13,6 +14,14 @@ use super::subject::{
 };
 use crate::body::ScriptedBody;
 use crate::patience::within;
+
+/// What the inner service fails with.
+static FAILED: Code = Code::new(
+    "BAD_GATEWAY",
+    StatusCode::BAD_GATEWAY,
+    "The service failed.",
+    GrpcStatus::Unavailable,
+);
 
 /// However an exchange ends, what it held can be used again, and only once.
 ///
@@ -145,16 +154,18 @@ enum Ending {
     BodyError,
     BodyDropped,
     FutureDropped,
+    InnerError,
     Panic,
     BodyPanic,
 }
 
-const ENDINGS: [Ending; 7] = [
+const ENDINGS: [Ending; 8] = [
     Ending::EndOfStream,
     Ending::EmptyBody,
     Ending::BodyError,
     Ending::BodyDropped,
     Ending::FutureDropped,
+    Ending::InnerError,
     Ending::Panic,
     Ending::BodyPanic,
 ];
@@ -176,6 +187,11 @@ impl Ending {
                 call.abort();
                 assert!(call.await.is_err_and(|error| error.is_cancelled()));
                 return inner.abandoned().await;
+            }
+            Self::InnerError => {
+                inner.fail(Rejection::new(&FAILED));
+                // A layer may pass the error on or answer it.
+                return drop(within("what the layer makes of an error", call).await);
             }
             Self::Panic => {
                 inner.panic("a fault in the service");

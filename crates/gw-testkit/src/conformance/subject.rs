@@ -1,4 +1,3 @@
-use std::convert::Infallible;
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -35,11 +34,12 @@ impl Admits {
     }
 }
 
-/// The service that the layer is applied to; `Q` is the request body that the layer passes on.
-pub type Inner<B, Q = Body> = ControlledService<Q, <B as AnyBody>::Body, Infallible>;
+/// The service that the layer is applied to; `Q` is the request body that the layer passes on. When it fails, it does so with a
+/// [`Rejection`].
+pub type Inner<B, Q = Body> = ControlledService<Q, <B as AnyBody>::Body, Rejection>;
 
 /// The test's side of [`Inner`].
-pub(super) type InnerHandle<B, Q> = ServiceHandle<Q, <B as AnyBody>::Body, Infallible>;
+pub(super) type InnerHandle<B, Q> = ServiceHandle<Q, <B as AnyBody>::Body, Rejection>;
 
 /// What the layer makes of [`Inner`]: a service like those that axum and hyper serve.
 pub trait Layered:

@@ -31,6 +31,7 @@ pub(crate) enum Fault {
     AlwaysReady,
     CallsTheClone,
     LosesOnDrop,
+    LosesOnError,
     GivesBackAtHead,
     KeepsPastTheEnd,
     HidesTheEnd,
@@ -154,7 +155,15 @@ where
         };
         let permits = self.layer.permits.clone();
         Box::pin(async move {
-            let response = future.await?;
+            let response = match future.await {
+                Ok(response) => response,
+                Err(error) => {
+                    if let (Fault::LosesOnError, Some(permit)) = (fault, permit) {
+                        permit.forget();
+                    }
+                    return Err(error);
+                }
+            };
             if fault == Fault::NeverAnswers {
                 return std::future::pending().await;
             }
