@@ -127,17 +127,19 @@ impl Budget {
 
     /// One, if there is one, with what the ratio says of it.
     fn take(&self, now: Instant) -> Option<Taken> {
-        let taken = match &self.0.ratio {
-            None => Taken::NOTHING,
-            Some(ratio) => ratio.withdraw(now)?,
-        };
-        match &self.0.active {
-            Some(active) if !active.begin_retry() => {
-                self.0.give_back(taken);
-                None
-            }
-            _ => Some(taken),
+        let Shared { ratio, active, .. } = &*self.0;
+        // First what can be undone without a trace: a refusal costs nothing.
+        if active.as_ref().is_some_and(|active| !active.begin_retry()) {
+            return None;
         }
+        let taken = match ratio {
+            None => Some(Taken::NOTHING),
+            Some(ratio) => ratio.withdraw(now),
+        };
+        if let (None, Some(active)) = (&taken, active) {
+            active.end_retry();
+        }
+        taken
     }
 
     /// As [`withdraw`](Self::withdraw), and whoever operates this hears of one that is not there.
@@ -197,14 +199,6 @@ impl Budget {
         due && (self.0.logged)
             .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
-    }
-}
-
-impl Shared {
-    fn give_back(&self, taken: Taken) {
-        if let Some(ratio) = &self.ratio {
-            ratio.give_back(taken);
-        }
     }
 }
 
@@ -327,14 +321,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let Some(taken) = self.taken else {
+        let Some(taken) = self.taken.take() else {
             return;
         };
-        let shared = &*self.budget.0;
-        if !self.sent {
-            shared.give_back(taken);
+        let Shared { ratio, active, .. } = &*self.budget.0;
+        if let Some(ratio) = ratio.as_ref().filter(|_| !self.sent) {
+            ratio.give_back(taken);
         }
-        if let Some(active) = &shared.active {
+        if let Some(active) = active {
             active.end_retry();
         }
     }

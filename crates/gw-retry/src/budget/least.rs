@@ -19,9 +19,12 @@ pub(super) struct Least {
     all: u64,
 }
 
-/// What one retry took of it: nothing, or an interval up to this time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Share(Option<u64>);
+/// What one retry took of it: from when to when it moved that time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    from: u64,
+    until: u64,
+}
 
 impl Least {
     /// None, if it is none.
@@ -29,12 +32,15 @@ impl Least {
         if per_second == 0 {
             return None;
         }
-        // Rounded up: never more than was said. At least a nanosecond, so above 10^9 a second it is that.
-        let interval = nanos(Duration::from_secs(1)).div_ceil(u64::from(per_second));
+        let second = nanos(Duration::from_secs(1));
+        // One each nanosecond is as many as can be told apart.
+        let per_second = u64::from(per_second).min(second);
+        // Rounded up: never more than was said.
+        let interval = second.div_ceil(per_second);
         Some(Self {
             full_at: AtomicU64::new(0),
             interval,
-            all: interval * u64::from(per_second),
+            all: interval * per_second,
         })
     }
 
@@ -53,17 +59,17 @@ impl Least {
         let bound = now.saturating_add(self.all);
         let mut before = self.full_at.load(Ordering::Relaxed);
         loop {
-            let with_it = before.max(now).saturating_add(self.interval);
-            let after = to(with_it, bound)?;
+            let from = before.max(now);
+            // One that is counted late, at an earlier time, takes nothing from those of later.
+            let until = to(from.saturating_add(self.interval), bound)?.max(from);
             // Relaxed: the word is all that decides, and nothing is published with it.
             match self.full_at.compare_exchange_weak(
                 before,
-                // A retry counted late, at an earlier time, takes nothing from those of later.
-                after.max(before),
+                until,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(Share((after == with_it).then_some(after))),
+                Ok(_) => return Some(Share { from, until }),
                 Err(found) => before = found,
             }
         }
@@ -71,15 +77,11 @@ impl Least {
 
     /// Gives back what a retry took, if it was the last one. Otherwise it comes back by itself, within a second: how much of it
     /// is missing still cannot be told any more, and to give back too much would let through too many.
-    pub(super) fn give_back(&self, share: Share) {
-        let Share(Some(until)) = share else {
-            return;
-        };
-        let before = until.saturating_sub(self.interval);
+    pub(super) fn give_back(&self, Share { from, until }: Share) {
         // If it fails, others have come since.
         let _ = self
             .full_at
-            .compare_exchange(until, before, Ordering::Relaxed, Ordering::Relaxed);
+            .compare_exchange(until, from, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// How many could be taken out.
@@ -95,7 +97,7 @@ impl Least {
 }
 
 impl Share {
-    pub(super) const NOTHING: Self = Self(None);
+    pub(super) const NOTHING: Self = Self { from: 0, until: 0 };
 }
 
 #[cfg(test)]
@@ -155,10 +157,13 @@ mod tests {
         least.give_back(first);
         assert_eq!(least.available(3 * SECOND), 1);
 
-        // What took nothing gives nothing back.
-        let [_, nothing] = [(); 2].map(|()| least.count(3 * SECOND));
-        assert_eq!(nothing, Share::NOTHING);
+        // What took nothing gives nothing back, and what took a part of one gives back that.
+        let now = 3 * SECOND + SECOND / 4;
+        let [_, a_part, nothing] = [(); 3].map(|()| least.count(now));
+        assert_eq!(nothing.from, nothing.until);
         least.give_back(nothing);
-        assert_eq!(least.available(3 * SECOND), 0);
+        assert_eq!(least.available(now + SECOND / 4), 0);
+        least.give_back(a_part);
+        assert_eq!(least.available(now + SECOND / 4), 1);
     }
 }

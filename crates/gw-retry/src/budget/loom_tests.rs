@@ -111,6 +111,29 @@ fn what_there_always_is_is_taken_once() {
 }
 
 #[test]
+fn who_asks_at_the_same_instant_leaves_nothing_unpaid() {
+    loom::model(|| {
+        let budget = RatioBudget::new(1.0, Duration::from_secs(10), 1).unwrap();
+        let budget = Arc::new(budget);
+        let now = budget.slot_start(0);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || {
+                budget.deposit(now);
+                budget.withdraw(now).is_some()
+            })
+        };
+        let mine = budget.withdraw(now).is_some();
+        let theirs = other.join().unwrap();
+        assert!(mine || theirs);
+        assert!(budget.is_balanced());
+        // Each that was let through was paid for or is owed: a second later there is the one that there always is.
+        let later = now + Duration::from_secs(1);
+        assert_eq!(budget.available(later), 1);
+    });
+}
+
+#[test]
 fn a_share_of_what_is_on_its_way_is_not_exceeded() {
     loom::model(|| {
         let active = Arc::new(ActiveShare::new(Ratio::new(1.0, 1.0).unwrap(), 0));

@@ -14,11 +14,13 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// [`Budget`](crate::Budget), for use without HTTP.
 ///
 /// A retry is let through if those of the last ttl, this one included, are at most `ratio` × the requests of the last ttl; or if it
-/// is one of the `min_per_second` that there always are, of which those of one second may come at once. The two do not add up:
-/// each retry counts in both. What a request brings is spent once.
+/// is one of the `min_per_second` that there always are, of which those of one second may come at once. Under steady load the two
+/// do not add up: each retry counts in both. What a request brings is spent once.
 ///
 /// What requests bring and retries take is kept in a ring of ten slots; the sum over the ring is one word, from which a
-/// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. Nobody waits for
+/// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. So is the minimum, by
+/// one of its own. Threads that ask at the same instant may be let through by both where in turn one would have been: by one retry
+/// for each of them at most, which is owed afterwards. Nobody waits for
 /// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
 /// millionths.
 pub struct RatioBudget {
@@ -39,7 +41,8 @@ pub struct RatioBudget {
 }
 
 /// A retry that was taken out of a [`RatioBudget`], for [`RatioBudget::give_back`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
+#[must_use = "it is spent, unless it is given back"]
 pub struct Taken {
     slot: u64,
     share: Share,
@@ -156,7 +159,7 @@ impl RatioBudget {
         // Were the slot emptied between the look and what follows, the retry would have come back by itself and be given back
         // a second time. Waiting for that takes some nanoseconds, and few retries are not sent. A panic leaves numbers whole.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load(Ordering::Relaxed);
+        let current = self.current.load(Ordering::Acquire);
         if current.saturating_sub(taken.slot) < SLOTS as u64 {
             self.slot(taken.slot).fetch_add(RETRY, Ordering::Relaxed);
             self.balance.fetch_add(RETRY, Ordering::Relaxed);
@@ -184,7 +187,7 @@ impl RatioBudget {
     /// The number of the slot at `now`, with those emptied whose time is over.
     #[inline]
     fn turn(&self, now: Instant) -> u64 {
-        let current = self.current.load(Ordering::Relaxed);
+        let current = self.current.load(Ordering::Acquire);
         let elapsed = self.since(now);
         // A product and no quotient: this runs for each request.
         if elapsed < (current + 1).saturating_mul(self.slot_nanos) {
@@ -197,7 +200,7 @@ impl RatioBudget {
     fn turn_to(&self, target: u64) -> u64 {
         // Who turns next sees the slots as they were left.
         let turning = self.turning.try_lock();
-        let current = self.current.load(Ordering::Relaxed);
+        let current = self.current.load(Ordering::Acquire);
         if matches!(turning, Err(TryLockError::WouldBlock)) {
             return current;
         }
@@ -209,7 +212,7 @@ impl RatioBudget {
         }
         // Only now, so that nobody uses a slot that is about to be emptied.
         let target = target.max(current);
-        self.current.store(target, Ordering::Relaxed);
+        self.current.store(target, Ordering::Release);
         target
     }
 
@@ -226,7 +229,7 @@ impl RatioBudget {
     }
 
     /// When the n-th slot begins, for models.
-    #[cfg(all(test, loom))]
+    #[cfg(test)]
     pub(super) fn slot_start(&self, number: u64) -> Instant {
         self.origin + Duration::from_nanos(self.slot_nanos * number)
     }

@@ -132,6 +132,23 @@ async fn both_must_agree_and_a_refusal_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_costs_nothing_of_the_least_either() {
+    let budget = Budget::builder("orders").ratio(0.0).min_per_second(2);
+    let budget = budget.share_of_active(0.0, 1).build().unwrap();
+    let now = Instant::now();
+    let mut one = budget.withdraw(now).unwrap();
+    one.sent();
+    assert!(budget.withdraw(now).is_none());
+    drop(one);
+    let mut other = budget.withdraw(now).unwrap();
+    other.sent();
+    drop(other);
+    // And one that the ratio refuses leaves the share as it was.
+    assert!(budget.withdraw(now).is_none());
+    assert!(budget.withdraw(now + SECOND).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_zero_budget_is_known_as_one() {
     let builder = || Budget::builder("orders");
     assert!(zero(builder().ratio(0.0).min_per_second(0)));
@@ -166,7 +183,7 @@ async fn the_largest_numbers_do_not_wrap() {
     for _ in 0..1000 {
         budget.deposit(now);
     }
-    assert_eq!(budget.available(now), u64::from(u32::MAX));
+    assert_eq!(budget.available(now), 1_000_000_000);
     assert!(
         budget
             .withdraw(now + Duration::from_secs(1 << 40))
@@ -234,12 +251,11 @@ proptest! {
     fn as_the_model_says(steps in steps(), permille in 0..2000u32, min in 0..3u32) {
         let ratio = f64::from(permille) / 1000.0;
         let budget = RatioBudget::new(ratio, 10 * SECOND, min).unwrap();
-        let (start, mut waited) = (Instant::now(), Duration::ZERO);
+        let (start, mut waited) = (budget.slot_start(0), Duration::ZERO);
         let mut model = Model::default();
         let income = i64::from(permille) * 1000;
         let (mut deposits, mut withdrawals) = (0i64, 0i64);
         for step in steps {
-            // The middle of a millisecond, so that no slot begins between the start here and the one in there.
             let now = start + waited;
             let slot = u64::try_from(waited.as_millis()).unwrap() / 1000;
             match step {
@@ -262,8 +278,7 @@ proptest! {
                     }
                     prop_assert_eq!(budget.available(now), before);
                 }
-                // Off the borders of slots: the two clocks began some nanoseconds apart.
-                Step::Wait(millis) => waited = Duration::from_millis(waited.as_millis() as u64 / 10 * 10 + u64::from(millis) / 10 * 10 + 5),
+                Step::Wait(millis) => waited += Duration::from_millis(millis.into()),
             }
         }
         // What requests bring is spent once, and what there always is comes back at its rate.

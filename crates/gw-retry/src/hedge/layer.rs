@@ -193,7 +193,7 @@ impl HedgeBuilder {
 /// A hedge that may be sent. Dropped before it was, all of it goes back.
 pub(super) struct Permit {
     shared: Arc<Shared>,
-    taken: Taken,
+    taken: Option<Taken>,
     ticket: Option<Ticket>,
     /// What has become of it, once it is sent.
     outcome: Option<Hedged>,
@@ -216,9 +216,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        match self.outcome {
-            None => self.shared.extra.give_back(self.taken),
-            Some(outcome) => self.shared.metrics.hedged(outcome),
+        match (self.outcome, self.taken.take()) {
+            (Some(outcome), _) => self.shared.metrics.hedged(outcome),
+            (None, Some(taken)) => self.shared.extra.give_back(taken),
+            (None, None) => {}
         }
     }
 }
@@ -245,7 +246,7 @@ impl Shared {
         trace: Option<&TraceContext>,
         now: Instant,
     ) -> Option<Permit> {
-        let taken = self.extra.withdraw(now)?;
+        let taken = Some(self.extra.withdraw(now)?);
         let mut permit = Permit {
             shared: Arc::clone(self),
             taken,

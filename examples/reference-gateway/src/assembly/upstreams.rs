@@ -82,7 +82,7 @@ fn upstream(
         .pool(pool(&written.pool))
         .retry(retry)
         .hedge(hedges)
-        // Innermost: an attempt is told what is left when it is sent.
+        // Innermost: an attempt is told what is left when it asks for a connection.
         .breaker(Stack::new(TimeLeftLayer, breaker));
     // One alone is never ejected, so nobody need be asked.
     if set.len() > 1 {
