@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use reference_gateway::assembly::Fault;
 use reference_gateway::config::{self, Config};
-use reference_gateway::{demo, events, gateway, signals, without_effect};
+use reference_gateway::events::Events;
+use reference_gateway::{demo, gateway, signals, without_effect};
 
 /// A gateway made of the gw layers.
 #[derive(Parser)]
@@ -41,9 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        None | Some(Command::Demo) => events::to_stderr()
-            .and_then(|()| signals::stop())
-            .and_then(demo::run),
+        None | Some(Command::Demo) => run_demo(),
         Some(Command::Serve { config }) => serve(&config),
         Some(Command::Check { config }) => check(&config),
     };
@@ -54,6 +53,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_demo() -> Result<(), String> {
+    let _events = Events::to_stderr()?;
+    signals::stop().and_then(demo::run)
 }
 
 fn check(path: &Path) -> Result<(), String> {
@@ -68,31 +72,33 @@ fn check(path: &Path) -> Result<(), String> {
 fn serve(path: &Path) -> Result<(), String> {
     let config = load(path)?;
     // Before the layers are built: they have something to say of that, too.
-    events::to_stderr()?;
+    let events = Events::to_stderr()?;
     let prepared = gateway::prepare(config).map_err(|fault| blame(path, &fault))?;
     // Before anything is announced: who reads it may send a signal at once.
     let log = prepared.log();
     let stop = signals::stop_and_on_hangup(move || log.reopen())?;
     let addresses = prepared.addresses();
     for address in &addresses.traffic {
-        eprintln!("listening on http://{address}");
+        events.say(&format!("listening on http://{address}"));
     }
     for (lane, addresses) in &addresses.lanes {
         for address in addresses {
-            eprintln!("lane {lane} on http://{address}");
+            events.say(&format!("lane {lane} on http://{address}"));
         }
     }
-    eprintln!(
-        "health on http://{}, admin on http://{}",
-        addresses.health, addresses.admin
-    );
+    let (health, admin) = (addresses.health, addresses.admin);
+    events.say(&format!(
+        "health on http://{health}, admin on http://{admin}"
+    ));
     let drained = prepared.serve(stop).map_err(|fault| blame(path, &fault))?;
-    if drained.is_clean() {
-        eprintln!("stopped: every request was finished");
-    } else {
-        let (requests, connections) = (drained.requests_cut, drained.connections_cut);
-        eprintln!("stopped: {requests} requests on {connections} connections were cut");
+    if events.lost() > 0 {
+        events.say(&format!("{} lines were lost here", events.lost()));
     }
+    let (requests, connections) = (drained.requests_cut, drained.connections_cut);
+    events.say(&match drained.is_clean() {
+        true => "stopped: every request was finished".to_owned(),
+        false => format!("stopped: {requests} requests on {connections} connections were cut"),
+    });
     Ok(())
 }
 
