@@ -162,6 +162,9 @@ async fn who_is_to_come_back_is_told_when() {
             assert_eq!(response.status(), if grpc { 200 } else { 503 });
             let when = response.headers()["retry-after"].to_str().unwrap();
             assert!(matches!(when, "1" | "2"), "{when}");
+            let pushback = response.headers().get("grpc-retry-pushback-ms");
+            let expected = grpc.then(|| format!("{when}000"));
+            assert_eq!(pushback.map(|it| it.to_str().unwrap()), expected.as_deref());
         }
     }
 }

@@ -226,8 +226,8 @@ async fn traffic<S: Gateway>(
     let shared = tokio::spawn(shared.serve(async { drop(closed.await) }));
     readiness.enter(Phase::Ready);
     stop.await;
-    // Clients that keep their connections come back over new ones, elsewhere once the balancer knows, and none of them sends a
-    // request over a connection that is being closed.
+    // Clients that keep their connections come back over new ones, elsewhere once the balancer knows: all who send anything
+    // within the delay. A connection that is idle all the while is told nothing until it is closed.
     for listening in connections.iter() {
         listening.handle.announce_close();
     }

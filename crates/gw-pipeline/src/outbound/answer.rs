@@ -9,7 +9,7 @@ use bytes::Bytes;
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::{Body, BoxError, Code, OnReject, RejectContext, Rejection, Respond, RetryAfter};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -246,6 +246,13 @@ where
 /// When to come back, where nothing says more.
 const RETRY_LATER: Duration = Duration::from_secs(1);
 
+/// As far away as an upstream may put its clients by our word: a wait longer than that is no guess about an outage. The
+/// upstream's own field passes as it is.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// `Retry-After` of a gRPC client, in milliseconds (gRPC proposal A6).
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
 /// The fields that say something of a body, and nothing of what stands in its place.
 const DESCRIBES_THE_BODY: [HeaderName; 8] = [
     header::CONTENT_TYPE,
@@ -267,15 +274,25 @@ fn later() -> RetryAfter {
     RetryAfter::jittered(RETRY_LATER, &mut fastrand::Rng::new())
 }
 
-/// The time to come back that the fields name, if it is one and lies ahead. What says `0`, or says nothing that a client could
-/// read, is no better than none.
+/// The time to come back that the fields name, if it is one and lies ahead, but no longer than [`LONGEST_WAIT`]. What says
+/// `0`, or says nothing that a client could read, is no better than none.
 fn says_when(fields: &HeaderMap) -> Option<RetryAfter> {
     let mut lines = fields.get_all(header::RETRY_AFTER).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
     };
     let wait = RetryAfter::parse(line, SystemTime::now())?;
-    (!wait.is_zero()).then(|| RetryAfter::at_least(wait))
+    (!wait.is_zero()).then(|| RetryAfter::at_least(wait.min(LONGEST_WAIT)))
+}
+
+/// Says `when` in the fields that `caller` reads, where they do not say it yet.
+fn tell(fields: &mut HeaderMap, caller: Caller, when: RetryAfter) {
+    let header = fields.entry(header::RETRY_AFTER);
+    header.or_insert_with(|| when.header_value());
+    if caller == Caller::Grpc {
+        let pushback = fields.entry(PUSHBACK);
+        pushback.or_insert_with(|| HeaderValue::from(u64::from(when.seconds()) * 1000));
+    }
 }
 
 /// What went wrong with the upstream, if it is that.
@@ -344,7 +361,12 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         if self.context.caller != Caller::Grpc {
             *response.status_mut() = original.status;
         }
-        response.headers_mut().extend(kept);
+        let fields = response.headers_mut();
+        fields.extend(kept);
+        // A renderer of the user's own need not have said it.
+        if let Some(when) = when {
+            tell(fields, self.context.caller, when);
+        }
         // The failure is the upstream's, not a refusal of ours: it must not be counted as one.
         response.extensions_mut().remove::<Rejection>();
         response
@@ -363,11 +385,13 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             return;
         };
         let (code, cause) = (refused.code(), cause(refused));
+        let hint = refused.retry_after_hint();
         // By the code: the HTTP status of an answer to a gRPC caller is 200.
         if asks_to_come_back(code.status()) {
             let fields = response.headers_mut();
-            let when = fields.entry(header::RETRY_AFTER);
-            when.or_insert_with(|| later().header_value());
+            // Both fields say the same.
+            let when = hint.or_else(|| says_when(fields)).unwrap_or_else(later);
+            tell(fields, self.context.caller, when);
         }
         if let Some(record) = &self.record {
             record.update(|exchange| {
@@ -377,3 +401,6 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,8 +84,8 @@ pub(super) fn limit(policy: &PolicySnapshot) -> Map<String, Value> {
     }
 }
 
-/// `name` is what metrics call it. `asked` and `failed` count questions, the entries of `decided` requests by who decided on them. Not its URL, which may
-/// hold a password.
+/// `name` is what metrics call it. `asked` and `failed` count questions, the entries of `decided` requests by who decided on
+/// them. Not its URL, which may hold a password.
 fn store(stage: &LimitControls, store: &StoreControls) -> Value {
     let snapshot = store.limiter.store();
     let policies = store.limiter.handle().snapshot();

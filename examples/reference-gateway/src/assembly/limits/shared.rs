@@ -1,4 +1,4 @@
-//! As many layers as there are stores. There is none, as a rule: these are boxed.
+//! As many layers as there are stores. Usually there are none. Each is boxed.
 
 use bytes::Bytes;
 use gw_core::key::AvailableIn;

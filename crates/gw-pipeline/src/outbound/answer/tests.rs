@@ -1,0 +1,115 @@
+use std::future::ready;
+
+use tower::ServiceExt as _;
+
+use super::*;
+
+/// A renderer that says nothing but that it was asked.
+#[derive(Debug, Clone)]
+struct Terse;
+
+impl OnReject<Response<Body>, Infallible> for Terse {
+    type Error = Infallible;
+
+    fn reject(
+        &self,
+        rejection: Rejection,
+        _: &RejectContext,
+    ) -> Result<Response<Body>, Infallible> {
+        let mut response = Response::new(Body::from("terse"));
+        response.extensions_mut().insert(rejection);
+        Ok(response)
+    }
+
+    fn inner(error: Infallible) -> Infallible {
+        error
+    }
+}
+
+/// What stands in `Retry-After` and in the field for gRPC clients, rendered by `on_reject` in place of an upstream's answer
+/// that says `told`.
+async fn replaced<R>(on_reject: R, grpc: bool, told: Option<&str>) -> (Option<u64>, Option<u64>)
+where
+    R: OnReject<Response<Body>, Infallible, Error = Infallible>,
+{
+    let mut upstream = Response::builder().status(503);
+    if let Some(told) = told {
+        upstream = upstream.header(header::RETRY_AFTER, told);
+    }
+    let mut upstream = upstream.body(Body::from("at db-7:5432")).unwrap();
+    let replace = ReplaceBody(&codes::UPSTREAM_UNAVAILABLE);
+    upstream.extensions_mut().insert(replace);
+    answered(on_reject, grpc, upstream).await
+}
+
+async fn answered<R>(on_reject: R, grpc: bool, answer: Response<Body>) -> (Option<u64>, Option<u64>)
+where
+    R: OnReject<Response<Body>, Infallible, Error = Infallible>,
+{
+    let mut answer = Some(Ok::<_, Infallible>(answer));
+    let inner = tower::service_fn(move |_: Request<()>| ready(answer.take().unwrap()));
+    let service = AnswerLayer::new().on_reject(on_reject).layer(inner);
+    let mut request = Request::new(());
+    if grpc {
+        let value = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    let response = service.oneshot(request).await.unwrap();
+    let number = |name: &HeaderName| {
+        let value = response.headers().get(name)?;
+        value.to_str().unwrap().parse().ok()
+    };
+    (number(&header::RETRY_AFTER), number(&PUSHBACK))
+}
+
+#[tokio::test]
+async fn whatever_renders_it_a_replaced_answer_says_when() {
+    assert_eq!(replaced(Terse, false, Some("7")).await, (Some(7), None));
+    assert_eq!(
+        replaced(Terse, true, Some("7")).await,
+        (Some(7), Some(7000))
+    );
+    for told in [None, Some("0")] {
+        let (seconds, pushback) = replaced(Terse, false, told).await;
+        assert!(matches!(seconds, Some(1 | 2)), "{seconds:?}");
+        assert_eq!(pushback, None);
+        let (seconds, pushback) = replaced(Terse, true, told).await;
+        assert!(matches!(seconds, Some(1 | 2)), "{seconds:?}");
+        assert_eq!(pushback, seconds.map(|it| it * 1000));
+    }
+}
+
+/// The field passes, for those who trust it.
+#[tokio::test]
+async fn an_upstream_puts_nobody_off_for_longer_than_an_hour_by_our_word() {
+    let forever = u64::from(u32::MAX);
+    for (told, pushback) in [(3600, 3_600_000), (3601, 3_600_000), (forever, 3_600_000)] {
+        let text = told.to_string();
+        let expected = (Some(told), Some(pushback));
+        assert_eq!(replaced(Respond::new(), true, Some(&text)).await, expected);
+        assert_eq!(replaced(Terse, true, Some(&text)).await, expected);
+    }
+}
+
+/// Of a refusal, too: by its hint, else by the field that a stage has set, else soon.
+#[tokio::test]
+async fn both_fields_of_a_refusal_say_the_same() {
+    let refused = |hint: Option<u64>, field: Option<u64>| {
+        let mut rejection = Rejection::new(&codes::SHUTTING_DOWN);
+        if let Some(hint) = hint {
+            rejection = rejection.retry_after(RetryAfter::at_least(Duration::from_secs(hint)));
+        }
+        let mut response = Terse.reject(rejection, &RejectContext::default()).unwrap();
+        if let Some(field) = field {
+            let fields = response.headers_mut();
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(field));
+        }
+        response
+    };
+    for answer in [refused(Some(9), None), refused(None, Some(9))] {
+        assert_eq!(answered(Terse, true, answer).await, (Some(9), Some(9000)));
+    }
+    let (seconds, pushback) = answered(Terse, true, refused(None, None)).await;
+    assert!(matches!(seconds, Some(1 | 2)), "{seconds:?}");
+    assert_eq!(pushback, seconds.map(|it| it * 1000));
+}
