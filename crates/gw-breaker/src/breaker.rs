@@ -379,3 +379,36 @@ impl Ended {
         Some(Call { failed, slow })
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Story: what was counted was read first, and then whether a call is under way. One that failed in between was neither,
+    /// and the breaker that it had just opened was forgotten as a clean one.
+    #[test]
+    fn a_call_that_ends_at_this_moment_is_under_way_or_counted() {
+        let config = BreakerConfig::without_policies().consecutive_failures(1);
+        let now = Instant::now();
+        let (calls, ending) = mpsc::sync_channel::<Admission>(0);
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                for call in ending {
+                    call.record(Ended::with(Outcome::Failure), now);
+                }
+            });
+            for _ in 0..1_000 {
+                let mut breaker = Breaker::new("orders", &config).unwrap();
+                calls.send(breaker.admit(now).unwrap()).unwrap();
+                while breaker.state(now) == State::Closed {
+                    assert_ne!(breaker.knowledge(now), Knowledge::Clean);
+                }
+                assert_eq!(breaker.knowledge(now), Knowledge::Needed);
+            }
+            drop(calls);
+        });
+    }
+}
