@@ -14,7 +14,7 @@ use crate::core::{Answer, Core};
 use crate::hub::{Changes, Hub};
 use crate::rules::{Rules, nanos};
 use crate::state::{Snapshot, State};
-use crate::sync::{RwLock, read, write};
+use crate::sync::{Ordering, RwLock, fence, read, write};
 use crate::telemetry::{self, BreakerMetrics};
 use crate::window::Call;
 use crate::word::{Phase, Word};
@@ -77,8 +77,11 @@ pub(crate) enum Slow {
 pub(crate) enum Knowledge {
     /// It is closed, and nothing speaks against the upstream: one that is made anew would do the same.
     Clean,
-    /// It is closed, but calls have failed or were slow, and are counted still; or some are under way, and may yet fail.
+    /// It is closed, but calls have failed or were slow, and are counted still; or it was open not long ago, and its next open
+    /// time would be a longer one.
     Suspect,
+    /// It is closed, and calls are under way that may yet fail, or somebody holds its handle.
+    InUse,
     /// It was open, and keeps nobody away any more: the next call is a probe.
     Worn,
     /// It keeps calls away, or was told what to do.
@@ -321,12 +324,27 @@ impl Breaker {
         self.core.hub.subscribe()
     }
 
-    /// How much would be lost at `now` if it were forgotten.
-    pub(crate) fn knowledge(&self, now: Instant) -> Knowledge {
+    /// Says that its name may be another one's from now on, so that it no longer sets the gauge of the state.
+    pub(crate) fn disown(&self) {
+        self.core.hub.disown();
+    }
+
+    /// Has the gauge of the state show that nothing is kept away, once it is disowned.
+    pub(crate) fn clear_gauge(&self) {
+        self.core.hub.clear_gauge();
+    }
+
+    /// How much would be lost at `now` if it were forgotten. It catches up with a new configuration first: calls are under
+    /// way with that one.
+    pub(crate) fn knowledge(&mut self, now: Instant) -> Knowledge {
+        // Before what is counted is read: a call tells how it ended, and is under way no more after that.
+        let shared = self.is_shared();
         let known = self.snapshot(now);
         let counted = known.consecutive_failures > 0 || known.failed > 0 || known.slow > 0;
+        let steps = known.opened > 0 && !self.core.rules.forgets_step(known.lasted);
         match known.state {
-            State::Closed if counted || self.is_shared() => Knowledge::Suspect,
+            State::Closed if shared => Knowledge::InUse,
+            State::Closed if counted || steps => Knowledge::Suspect,
             State::Closed => Knowledge::Clean,
             State::Open if known.open_for == Some(Duration::ZERO) => Knowledge::Worn,
             State::HalfOpen if known.probes == 0 => Knowledge::Worn,
@@ -335,8 +353,16 @@ impl Breaker {
     }
 
     /// Whether anybody has it but this clone: an admission whose outcome is to come, or a handle.
-    fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.slot) > 1 || Arc::strong_count(&self.core) > IN_SLOT_AND_HERE
+    fn is_shared(&mut self) -> bool {
+        let shared = Arc::strong_count(&self.slot) > 1 || {
+            // Whoever could have replaced the core is gone, and what they did is seen.
+            fence(Ordering::Acquire);
+            self.refresh();
+            Arc::strong_count(&self.core) > IN_SLOT_AND_HERE
+        };
+        // The count is loaded relaxed. With this, all that was done by who dropped a reference before is seen from here on.
+        fence(Ordering::Acquire);
+        shared
     }
 }
 
@@ -351,5 +377,38 @@ impl Ended {
             Outcome::Ignored => return None,
         };
         Some(Call { failed, slow })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Story: what was counted was read first, and then whether a call is under way. One that failed in between was neither,
+    /// and the breaker that it had just opened was forgotten as a clean one.
+    #[test]
+    fn a_call_that_ends_at_this_moment_is_under_way_or_counted() {
+        let config = BreakerConfig::without_policies().consecutive_failures(1);
+        let now = Instant::now();
+        let (calls, ending) = mpsc::sync_channel::<Admission>(0);
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                for call in ending {
+                    call.record(Ended::with(Outcome::Failure), now);
+                }
+            });
+            for _ in 0..1_000 {
+                let mut breaker = Breaker::new("orders", &config).unwrap();
+                calls.send(breaker.admit(now).unwrap()).unwrap();
+                while breaker.state(now) == State::Closed {
+                    assert_ne!(breaker.knowledge(now), Knowledge::Clean);
+                }
+                assert_eq!(breaker.knowledge(now), Knowledge::Needed);
+            }
+            drop(calls);
+        });
     }
 }

@@ -19,10 +19,12 @@ pub(crate) struct Hub {
 }
 
 /// The newest state that was announced. Two threads may announce in another order than they changed it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Latest {
     order: u64,
     state: State,
+    /// Whether a registry has forgotten the breaker: its name may be another one's, whose state the gauge shows.
+    disowned: bool,
 }
 
 impl Latest {
@@ -32,6 +34,7 @@ impl Latest {
         Self {
             order,
             state: State::of(word.phase),
+            disowned: false,
         }
     }
 }
@@ -65,7 +68,8 @@ impl Hub {
         self.latest.send_if_modified(|known| {
             let newer = latest.order > known.order;
             if newer {
-                *known = latest;
+                known.order = latest.order;
+                known.state = latest.state;
             }
             newer
         });
@@ -82,14 +86,40 @@ impl Hub {
         }
     }
 
-    /// Lets the gauge show the state.
+    /// Lets the gauge show the state, unless that is another one's by now.
     #[cold]
     pub(crate) fn show(&self) {
+        if !self.latest.borrow().disowned {
+            self.set_gauge();
+        }
+    }
+
+    /// From now on the gauge is another one's to set. Whoever waits for changes of the state hears nothing of it.
+    pub(crate) fn disown(&self) {
+        self.latest.send_if_modified(|known| {
+            known.disowned = true;
+            false
+        });
+    }
+
+    /// Has the gauge show of one that was disowned that nothing is kept away; if there is none, none is made.
+    pub(crate) fn clear_gauge(&self) {
+        if self.metrics.is_shown() {
+            self.set_gauge();
+        }
+    }
+
+    fn set_gauge(&self) {
         // Threads that set the gauge one after the other may have looked before either: the last one to set it looks again.
         loop {
-            let said = self.latest.borrow().state;
-            self.metrics.state(said);
-            if self.latest.borrow().state == said {
+            let said = *self.latest.borrow();
+            let state = if said.disowned {
+                State::Closed
+            } else {
+                said.state
+            };
+            self.metrics.state(state);
+            if *self.latest.borrow() == said {
                 return;
             }
         }

@@ -207,16 +207,19 @@ const IDLE: Duration = Duration::from_secs(600);
 
 impl<E> BreakerBuilder<OneForEach<E>> {
     /// How many breakers there may be; 1024 unless it is said otherwise. Without room one is forgotten that is closed, has no
-    /// failed or slow call in its counts and none under way; else one that is closed and that nobody has asked for as long
-    /// as it would be open at first. If there is none among those looked at, the newcomer shares the breaker of requests
-    /// without a key. So there should be room for all keys that are in use within that time.
+    /// failed or slow call in its counts and none under way, and was not open within the time after which that is forgotten;
+    /// else one that is closed, has no call under way, and that nobody has asked for as long as it would be open at the longest,
+    /// and as it remembers that it was open. If there is none among those looked at, the newcomer shares the breaker of requests
+    /// without a key. So there should be room for all keys that fail within that time, and for all that have calls under
+    /// way. Who holds a handle of a breaker keeps it as a call under way does.
     pub const fn capacity(mut self, capacity: NonZeroU32) -> Self {
         self.keys.capacity = capacity;
         self
     }
 
     /// After how long without a request a breaker may be forgotten even where there is room, if it is closed, or its open
-    /// time is over; 10 minutes unless it is said otherwise. A few are looked at whenever a new key comes.
+    /// time is over; 10 minutes unless it is said otherwise. A few are looked at whenever a new key comes. Calls under way do
+    /// not keep it then, and count for nobody. If it is shorter than the longest open time, failures are forgotten after it.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.keys.idle = idle;
         self

@@ -21,10 +21,12 @@ use crate::telemetry::{self, BreakerMetrics};
 ///
 /// Keys are kept as hashes of 64 bits under a secret. Who was idle for long is forgotten if it keeps no calls away. When there
 /// is no room for a newcomer one that is closed goes: if it can be, one that is clean, since it would be made anew as it is.
-/// Else one with something against its upstream, if nobody has asked for it for as long as a breaker is open at first. Had
-/// that opened it, the next call would pass as a probe: so what passes because it was forgotten is not more than an open
-/// breaker lets pass. If there is none among those looked at, the newcomer shares one breaker with all others that found no
-/// room. So who invents keys cannot have it forgotten that an upstream is broken, nor that it has begun to fail.
+/// Else one with something against its upstream, if nobody has asked for it for as long as a breaker is open at the longest,
+/// and as its step is kept. Had that opened it, the next call would pass as a probe, unless the upstream had asked for more
+/// time. One with calls under way goes only when it is idle. If there is none among those looked at, the newcomer shares one
+/// breaker with all others that found no room. So who invents keys cannot have it forgotten that an upstream is broken, nor
+/// that one begins to fail that is asked for more often than that. Of one that is not, each such pause may have the count
+/// begin anew, and calls pass on that fail: before each, fewer than would open it.
 #[derive(Debug)]
 pub(crate) struct Registry {
     /// The name of the shared breaker, and of those that have none of their own.
@@ -64,7 +66,7 @@ enum Missed {
     Hardly,
     /// It is clean, and will be asked for soon.
     Soon,
-    /// Failures are forgotten; had they opened it, a probe would pass by now.
+    /// Failures are forgotten, or the step; had they opened it, a probe would pass by now.
     AsAProbe,
 }
 
@@ -151,7 +153,7 @@ impl Registry {
         if let Some(found) = found {
             return found.breaker.clone();
         }
-        table.make_room(now, self.idle, self.capacity);
+        let gone = table.make_room(now, self.idle, self.capacity);
         if table.entries.len() >= self.capacity {
             return table.shared.clone();
         }
@@ -168,6 +170,10 @@ impl Registry {
         });
         let count = table.entries.len();
         drop(table);
+        // The recorder is foreign code.
+        for gone in gone {
+            gone.clear_gauge();
+        }
         telemetry::breakers(self.name.as_str(), count);
         breaker
     }
@@ -205,15 +211,17 @@ impl Registry {
 
 impl Table {
     /// Forgets among a few who has been idle and is not needed, and if that makes no room, the one that is missed least.
-    fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) {
-        let rest = self.rules.first_open_time();
+    /// Says who is forgotten. If that is anybody, there is room.
+    fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) -> Vec<Breaker> {
+        let rest = self.rules.rest();
+        let mut gone = Vec::new();
         let mut least = None;
         for _ in 0..LOOKS.min(self.entries.len()) {
             if self.hand >= self.entries.len() {
                 self.hand = 0;
             }
             let Some(entry) = self.entries.get_mut(self.hand) else {
-                return;
+                return gone;
             };
             let asked_for = std::mem::take(entry.asked_for.get_mut());
             if asked_for {
@@ -223,14 +231,15 @@ impl Table {
             let unasked = now.saturating_duration_since(entry.seen);
             if unasked >= idle && knowledge != Knowledge::Needed {
                 // The last one takes its place, and is looked at next.
-                self.forget(self.hand);
+                gone.push(self.forget(self.hand));
                 continue;
             }
             let missed = match knowledge {
                 Knowledge::Clean if !asked_for => Some(Missed::Hardly),
                 Knowledge::Clean => Some(Missed::Soon),
                 Knowledge::Suspect if unasked >= rest => Some(Missed::AsAProbe),
-                Knowledge::Suspect | Knowledge::Worn | Knowledge::Needed => None,
+                // Whatever becomes of calls under way is counted, unless they take until it is idle.
+                Knowledge::Suspect | Knowledge::InUse | Knowledge::Worn | Knowledge::Needed => None,
             };
             if let Some(missed) = missed
                 && least.is_none_or(|(other, _)| missed < other)
@@ -243,16 +252,20 @@ impl Table {
             && let Some((_, key)) = least
             && let Some(place) = self.places.get(&key)
         {
-            self.forget(*place);
+            gone.push(self.forget(*place));
         }
+        gone
     }
 
-    fn forget(&mut self, place: usize) {
+    fn forget(&mut self, place: usize) -> Breaker {
         let gone = self.entries.swap_remove(place);
+        // Before there can be another one of its name.
+        gone.breaker.disown();
         self.places.remove(&gone.key);
         if let Some(moved) = self.entries.get(place) {
             self.places.insert(moved.key, place);
         }
+        gone.breaker
     }
 }
 

@@ -160,9 +160,15 @@ impl Rules {
         }
     }
 
-    /// How long a breaker is open at first, at the most.
-    pub(crate) const fn first_open_time(&self) -> Duration {
-        Duration::from_millis(self.shortest)
+    /// After how long without a request neither failures that are counted nor the step would keep calls away any more: the
+    /// open time would be over, whatever the step, and the step be forgotten. A `Retry-After` may last longer.
+    pub(crate) fn rest(&self) -> Duration {
+        Duration::from_millis(self.longest.max(self.forget_after))
+    }
+
+    /// Whether the open time begins at the shortest again after so long a time closed.
+    pub(crate) const fn forgets_step(&self, closed_for: Duration) -> bool {
+        closed_for.as_millis() >= self.forget_after as u128
     }
 
     /// How long an open breaker stays so.

@@ -8,7 +8,9 @@ use std::num::NonZeroU32;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use gw_breaker::{BreakerLayer, BreakersHandle, State, UpstreamName};
+use gw_breaker::{
+    Admission, BreakerLayer, BreakersHandle, Ended, Jitter, OpenTime, Outcome, State, UpstreamName,
+};
 use gw_testkit::gw_core::context::Deadline;
 use http::Request;
 use support::{Act, Inner, SECOND, config};
@@ -56,7 +58,25 @@ impl Upstreams {
         }
         assert_eq!(self.send(upstream, 200).await, 503);
     }
+
+    fn knows(&self, upstream: &str) -> bool {
+        let named = |one: &gw_breaker::Snapshot| one.upstream.as_str() == upstream;
+        self.handle().snapshot().iter().any(named)
+    }
+
+    /// Twice, since the first one finds that the others were asked for.
+    async fn newcomers(&self) {
+        for name in ["newcomer", "another newcomer"] {
+            assert_eq!(self.send(name, 200).await, 200);
+        }
+    }
 }
+
+fn fails(admission: Admission) {
+    admission.record(Ended::with(Outcome::Failure), Instant::now());
+}
+
+const LONG: Duration = Duration::from_secs(600);
 
 fn request(upstream: &str) -> Request<()> {
     let mut request = Request::new(());
@@ -81,7 +101,7 @@ async fn an_open_breaker_is_not_forgotten_for_a_newcomer() {
 
 #[tokio::test(start_paused = true)]
 async fn without_room_newcomers_share_one() {
-    let upstreams = Upstreams::new(2);
+    let upstreams = Upstreams::idle_after(2, LONG);
     upstreams.opens("broken").await;
     upstreams.opens("broken too").await;
     assert_eq!(upstreams.send("new", 500).await, 500);
@@ -91,11 +111,12 @@ async fn without_room_newcomers_share_one() {
         (shared.upstream.as_str(), shared.consecutive_failures),
         ("other", 2)
     );
-    // When one closes, there is room again.
+    // When one closes, and would be open for the shortest time again, there is room.
     advance(10 * SECOND).await;
     for _ in 0..2 {
         assert_eq!(upstreams.send("broken", 200).await, 200);
     }
+    advance(81 * SECOND).await;
     assert_eq!(upstreams.send("newest", 200).await, 200);
     assert!(upstreams.handle().upstream("newest").is_some());
     assert!(upstreams.handle().upstream("broken").is_none());
@@ -134,15 +155,15 @@ async fn new_keys_do_not_wash_a_breaker_clean() {
 /// that long, where one of them opened it for all.
 #[tokio::test(start_paused = true)]
 async fn who_has_failed_once_and_is_not_asked_for_makes_room() {
-    let upstreams = Upstreams::new(2);
+    let upstreams = Upstreams::idle_after(2, LONG);
     for name in ["a", "b"] {
         upstreams.send(name, 500).await;
     }
     // The first look finds that both were asked for.
     upstreams.send("c", 200).await;
     assert!(upstreams.handle().upstream("c").is_none());
-    // As long as a breaker is open at first: one that had opened would let a probe pass now. One that is clean goes first.
-    advance(10 * SECOND - MILLISECOND).await;
+    // As long as a breaker is open at the longest: one that had opened would let a probe pass now. One that is clean goes first.
+    advance(80 * SECOND - MILLISECOND).await;
     upstreams.send("c", 200).await;
     assert!(upstreams.handle().upstream("c").is_none());
     advance(MILLISECOND).await;
@@ -153,12 +174,13 @@ async fn who_has_failed_once_and_is_not_asked_for_makes_room() {
     assert_eq!(upstreams.handle().all().len(), 3);
 }
 
-/// The most that is washed away is what an open breaker would let pass as well: a call for each open time.
+/// Story: after the shortest open time failures were forgotten already, and that may be short: the breaker of an upstream that was
+/// asked for less often never opened while new keys came.
 #[tokio::test(start_paused = true)]
 async fn new_keys_do_not_wash_one_clean_that_is_asked_for_now_and_then() {
-    let upstreams = Upstreams::new(2);
+    let upstreams = Upstreams::idle_after(2, LONG);
     upstreams.send("other", 500).await;
-    for failure in 0..3 {
+    for failure in 0..2 {
         assert_eq!(upstreams.send("failing", 500).await, 500);
         for newcomer in 0..18 {
             // The other one fails on, and stays as well.
@@ -169,9 +191,10 @@ async fn new_keys_do_not_wash_one_clean_that_is_asked_for_now_and_then() {
             }
             let newcomer = format!("{failure} {newcomer}");
             assert_eq!(upstreams.send(&newcomer, 200).await, 200);
-            advance(SECOND / 2).await;
+            advance(4 * SECOND).await;
         }
     }
+    assert_eq!(upstreams.send("failing", 500).await, 500);
     assert_eq!(upstreams.send("failing", 200).await, 503);
 }
 
@@ -200,6 +223,85 @@ async fn one_whose_calls_are_under_way_is_not_forgotten() {
     advance(5 * SECOND).await;
     drop(hanging);
     assert_eq!(upstreams.send("hangs", 200).await, 503);
+}
+
+/// Story: one whose calls took longer than a breaker is open at first was forgotten, and what became of them counted for nobody.
+#[tokio::test(start_paused = true)]
+async fn one_whose_calls_take_long_goes_only_when_it_is_idle() {
+    let upstreams = Upstreams::idle_after(1, LONG);
+    upstreams.send("slow", 500).await;
+    let slow = upstreams.handle().upstream("slow").unwrap();
+    let calls = [(); 2].map(|()| slow.breaker().admit(Instant::now()).unwrap());
+    drop(slow);
+    upstreams.newcomers().await;
+    advance(LONG - MILLISECOND).await;
+    upstreams.newcomers().await;
+    assert!(upstreams.knows("slow"));
+    calls.into_iter().for_each(fails);
+    assert_eq!(upstreams.send("slow", 200).await, 503);
+
+    let upstreams = Upstreams::idle_after(1, LONG);
+    upstreams.send("slow", 200).await;
+    let slow = upstreams.handle().upstream("slow").unwrap();
+    let call = slow.breaker().admit(Instant::now()).unwrap();
+    drop(slow);
+    upstreams.newcomers().await;
+    advance(LONG).await;
+    upstreams.newcomers().await;
+    assert!(!upstreams.knows("slow"));
+    fails(call);
+}
+
+/// Story: a call that was admitted under a configuration that the registry had not seen yet was not seen either, so its breaker
+/// was forgotten before the call had failed.
+#[tokio::test(start_paused = true)]
+async fn one_whose_calls_are_under_way_with_a_new_configuration_is_not_forgotten() {
+    let upstreams = Upstreams::new(1);
+    upstreams.send("configured", 200).await;
+    let configured = upstreams.handle().upstream("configured").unwrap();
+    configured.reconfigure(&config()).unwrap();
+    let call = configured.breaker().admit(Instant::now()).unwrap();
+    drop(configured);
+    upstreams.newcomers().await;
+    fails(call);
+    let known = upstreams.handle().snapshot();
+    assert_eq!(known[0].upstream.as_str(), "configured");
+    assert_eq!(known[0].consecutive_failures, 1);
+    // Nor is it kept for having been configured.
+    let upstreams = Upstreams::new(1);
+    upstreams.send("configured", 200).await;
+    let configured = upstreams.handle().upstream("configured").unwrap();
+    configured.reconfigure(&config()).unwrap();
+    drop(configured);
+    upstreams.newcomers().await;
+    assert!(!upstreams.knows("configured"));
+}
+
+/// Story: one that had just closed was forgotten as one with nothing against it. With new keys an upstream that broke again and
+/// again was away for the shortest open time each time.
+#[tokio::test(start_paused = true)]
+async fn one_that_was_open_lately_is_not_clean() {
+    for (forget_after, closed_for) in [(None, 80), (Some(5), 5), (Some(200), 200)] {
+        let upstreams = Upstreams::idle_after(1, LONG);
+        let open = OpenTime::exponential(10 * SECOND, 80 * SECOND).jitter(Jitter::None);
+        let open = forget_after.map_or(open, |after| open.forget_after(after * SECOND));
+        let handle = upstreams.handle();
+        handle.reconfigure(&config().open_time(open)).unwrap();
+        upstreams.opens("flaps").await;
+        advance(10 * SECOND).await;
+        for _ in 0..2 {
+            assert_eq!(upstreams.send("flaps", 200).await, 200);
+        }
+        upstreams.newcomers().await;
+        // Changes within one millisecond are told apart by moments of their own.
+        let few = 10 * MILLISECOND;
+        advance(closed_for * SECOND - few).await;
+        upstreams.newcomers().await;
+        assert!(upstreams.knows("flaps"), "{forget_after:?}");
+        advance(2 * few).await;
+        upstreams.newcomers().await;
+        assert!(!upstreams.knows("flaps"), "{forget_after:?}");
+    }
 }
 
 /// Story: an open breaker was kept for ever, also if nobody asked for it any more. Who caused a few failures for each of as many

@@ -206,13 +206,8 @@ impl Outliers {
     #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
     pub fn record_gauges(&self) {
         let shared = &self.shared;
-        let now = shared.now();
-        let (mode, census) = {
-            let roster = lock(&shared.roster);
-            (roster.mode, roster.census(now))
-        };
         shared.metrics.register();
-        shared.metrics.counted(mode, census);
+        shared.change(shared.now(), |_, _| ());
     }
 
     fn tell(
