@@ -9,8 +9,8 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use crate::server::{Server, stand_still};
 
-#[test]
-fn what_happens_with_the_store_is_counted() {
+/// What is exported while `what` happens.
+fn recorded(what: impl Future<Output = ()>) -> Snapshotter {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -19,27 +19,33 @@ fn what_happens_with_the_store_is_counted() {
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         gw_ratelimit::describe();
-        runtime.block_on(async {
-            let (mut server, _still) = (Server::start(), stand_still());
-            let store = server.store("api").leases(Leases::up_to(1));
-            let limiter = Limiter::builder()
-                .policy("p", Quota::per_hour(1).burst(100))
-                .build_shared(&store.probe_after(Duration::from_secs(3600)))
-                .unwrap();
-            let policy = limiter.policy("p").unwrap();
-            // The first one leases nothing, the second one a cell, which the third one spends.
-            for _ in 0..3 {
-                assert!(limiter.check(policy, "k", 1).await.is_allowed());
-            }
-            server.stop();
-            for _ in 0..5 {
-                assert!(limiter.check(policy, "k", 1).await.is_allowed());
-            }
-            // Noted here, as it is this instance that decides.
-            let late = limiter.charge(policy, "k", 7);
-            let standing = limiter.charge_late(late).await.unwrap();
-            assert_eq!(standing.remaining(), 100 - 8 - 7);
-        });
+        runtime.block_on(what);
+    });
+    snapshotter
+}
+
+#[test]
+fn what_happens_with_the_store_is_counted() {
+    let snapshotter = recorded(async {
+        let (mut server, _still) = (Server::start(), stand_still());
+        let store = server.store("api").leases(Leases::up_to(1));
+        let limiter = Limiter::builder()
+            .policy("p", Quota::per_hour(1).burst(100))
+            .build_shared(&store.probe_after(Duration::from_secs(3600)))
+            .unwrap();
+        let policy = limiter.policy("p").unwrap();
+        // The first one leases nothing, the second one a cell, which the third one spends.
+        for _ in 0..3 {
+            assert!(limiter.check(policy, "k", 1).await.is_allowed());
+        }
+        server.stop();
+        for _ in 0..5 {
+            assert!(limiter.check(policy, "k", 1).await.is_allowed());
+        }
+        // Noted here, as it is this instance that decides.
+        let late = limiter.charge(policy, "k", 7);
+        let standing = limiter.charge_late(late).await.unwrap();
+        assert_eq!(standing.remaining(), 100 - 8 - 7);
     });
     let mut seen = exported(&snapshotter);
     seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_"));
@@ -71,27 +77,18 @@ fn what_happens_with_the_store_is_counted() {
 /// that all was well.
 #[test]
 fn limiters_of_one_name_are_told_apart_by_labels() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        gw_ratelimit::describe();
-        runtime.block_on(async {
-            let (up, mut down) = (Server::start(), Server::start());
-            let _still = stand_still();
-            down.stop();
-            for (server, label) in [(&down, "api:down"), (&up, "api:up")] {
-                let limiter = Limiter::builder()
-                    .policy("p", Quota::per_hour(1).burst(100))
-                    .build_shared(&server.store("api").label(label).failures(1))
-                    .unwrap();
-                let policy = limiter.policy("p").unwrap();
-                assert!(limiter.check(policy, "k", 1).await.is_allowed());
-            }
-        });
+    let snapshotter = recorded(async {
+        let (up, mut down) = (Server::start(), Server::start());
+        let _still = stand_still();
+        down.stop();
+        for (server, label) in [(&down, "api:down"), (&up, "api:up")] {
+            let limiter = Limiter::builder()
+                .policy("p", Quota::per_hour(1).burst(100))
+                .build_shared(&server.store("api").label(label).failures(1))
+                .unwrap();
+            let policy = limiter.policy("p").unwrap();
+            assert!(limiter.check(policy, "k", 1).await.is_allowed());
+        }
     });
     let mut seen = exported(&snapshotter);
     seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_mode "));
