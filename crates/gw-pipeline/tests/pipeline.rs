@@ -312,7 +312,7 @@ async fn a_body_over_the_routes_limit_is_refused() {
                 Ok(body) => Ok(Response::new(Body::from(body.to_bytes()))),
                 Err(error) => {
                     let fault = fault.and_then(|fault| fault.get()).unwrap();
-                    Err(Rejection::new(fault.code()).caused_by(error))
+                    Err(fault.refusal().caused_by(error))
                 }
             }
         },

@@ -1,7 +1,6 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use gw_core::Code;
+use gw_core::{Code, Rejection};
 
 use crate::codes;
 
@@ -11,18 +10,20 @@ use crate::codes;
 /// sends the body on sees only an error then, and asks here: a client's fault is answered with a 4xx, and neither
 /// breaker nor retry hears of it.
 #[derive(Debug, Clone, Default)]
-pub struct ClientFault(Arc<AtomicU8>);
+pub struct ClientFault(Arc<OnceLock<Fault>>);
 
 /// How a request's body failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Fault {
     /// It could not be read: broken framing, or the client left.
-    Malformed = 1,
+    Malformed,
     /// It is larger than the route allows.
-    TooLarge = 2,
+    TooLarge {
+        /// What the route allows.
+        limit_bytes: u64,
+    },
     /// It came too slowly.
-    TooSlow = 3,
+    TooSlow,
 }
 
 impl Fault {
@@ -30,8 +31,17 @@ impl Fault {
     pub const fn code(self) -> &'static Code {
         match self {
             Self::Malformed => &codes::MALFORMED_REQUEST,
-            Self::TooLarge => &codes::BODY_TOO_LARGE,
+            Self::TooLarge { .. } => &codes::BODY_TOO_LARGE,
             Self::TooSlow => &codes::CLIENT_TIMEOUT,
+        }
+    }
+
+    /// What the client is answered with.
+    pub fn refusal(self) -> Rejection {
+        let refused = Rejection::new(self.code());
+        match self {
+            Self::TooLarge { limit_bytes } => refused.detail("limit_bytes", limit_bytes),
+            Self::Malformed | Self::TooSlow => refused,
         }
     }
 }
@@ -39,19 +49,11 @@ impl Fault {
 impl ClientFault {
     /// Notes the fault. The first one stays.
     pub fn set(&self, fault: Fault) {
-        // Relaxed: the flag is read by the task that polled the body, or after that task handed its result over.
-        _ = self
-            .0
-            .compare_exchange(0, fault as u8, Ordering::Relaxed, Ordering::Relaxed);
+        _ = self.0.set(fault);
     }
 
     /// The fault, if there was one.
     pub fn get(&self) -> Option<Fault> {
-        match self.0.load(Ordering::Relaxed) {
-            1 => Some(Fault::Malformed),
-            2 => Some(Fault::TooLarge),
-            3 => Some(Fault::TooSlow),
-            _ => None,
-        }
+        self.0.get().copied()
     }
 }

@@ -123,7 +123,8 @@ where
                 if watch.received <= watch.limit {
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                (Fault::TooLarge, None)
+                let limit_bytes = watch.limit;
+                (Fault::TooLarge { limit_bytes }, None)
             }
             Poll::Ready(Some(Err(error))) => (Fault::Malformed, Some(error.into())),
             Poll::Ready(None) => return Poll::Ready(None),
@@ -228,7 +229,7 @@ impl fmt::Display for BodyFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.fault {
             Fault::Malformed => "the request's body could not be read",
-            Fault::TooLarge => "the request's body is too large",
+            Fault::TooLarge { .. } => "the request's body is too large",
             Fault::TooSlow => "the request's body came too slowly",
         })
     }
@@ -277,7 +278,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_limit_is_exact() {
-        for (length, fault) in [(8, None), (9, Some(Fault::TooLarge))] {
+        for (length, fault) in [(8, None), (9, Some(Fault::TooLarge { limit_bytes: 8 }))] {
             let mut extensions = Extensions::new();
             let inner = Full::new(Bytes::from(vec![0; length]));
             let body = RequestBody::new(inner, 8, BodyTimers::default(), &mut extensions);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::client_fault::Fault;
 use super::head::{HeadLimits, normalize_head};
 use super::path::EncodedSlash;
 use super::request_body::{BodyTimers, RequestBody};
@@ -176,7 +177,7 @@ impl<R> RouteResolveLayer<R> {
         // A declared length is refused before a byte is read; the body's own count is kept all the same. The answer tells
         // that there is such a route, so it comes no earlier than a 404.
         if declared.is_some_and(|length| length > limit) {
-            let refused = Rejection::new(&codes::BODY_TOO_LARGE).detail("limit_bytes", limit);
+            let refused = Fault::TooLarge { limit_bytes: limit }.refusal();
             if !late {
                 return Err(refused);
             }

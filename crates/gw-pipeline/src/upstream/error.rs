@@ -129,21 +129,12 @@ impl Error {
 
     /// What the client is told. A fault of the client's own, if one was noted, is why everything else failed.
     pub(super) fn refuse(self, fault: Option<Fault>) -> Rejection {
-        let code = match fault {
-            Some(fault) => fault.code(),
-            None => self.kind.code(),
+        let rejection = match fault {
+            // A fault of the client's is not the upstream's, whatever it did to the exchange.
+            Some(fault) => fault.refusal().failed(Failure::Local),
+            None => self.kind.refusal(),
         };
-        let rejection = match code.status().as_u16() {
-            // All that is refused for want of time or room may be tried again soon.
-            503 | 504 => Rejection::new(code).retry_after(soon()),
-            _ => Rejection::new(code),
-        };
-        // A fault of the client's is not the upstream's, whatever it did to the exchange.
-        let failure = match fault {
-            Some(_) => Failure::Local,
-            None => self.kind.failure(),
-        };
-        rejection.failed(failure).caused_by(self)
+        rejection.caused_by(self)
     }
 }
 
@@ -262,6 +253,15 @@ impl ErrorKind {
         }
     }
 
+    fn refusal(self) -> Rejection {
+        let rejection = Rejection::new(self.code()).failed(self.failure());
+        match self.code().status().as_u16() {
+            // All that is refused for want of time or room may be tried again soon.
+            503 | 504 => rejection.retry_after(soon()),
+            _ => rejection,
+        }
+    }
+
     pub(super) const fn code(self) -> &'static Code {
         match self {
             Self::QueueFull | Self::QueueTimeout | Self::TunnelsFull | Self::NoDescriptors => {
@@ -352,8 +352,10 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_client_comes_first() {
-        let refused = Error::new(ErrorKind::Answer).refuse(Some(Fault::TooLarge));
-        assert_eq!(refused.code().name(), "BODY_TOO_LARGE");
+        let refused =
+            Error::new(ErrorKind::Answer).refuse(Some(Fault::TooLarge { limit_bytes: 8 }));
+        let expected = Rejection::new(&codes::BODY_TOO_LARGE).detail("limit_bytes", 8_u64);
+        assert_eq!(refused, expected);
         assert_eq!(refused.failure(), Failure::Local);
     }
 

@@ -83,7 +83,11 @@ fn failing_body() -> (ScriptedBody, BodyHandle) {
 #[tokio::test]
 async fn a_client_at_fault_is_told_so() {
     for (fault, code, kind) in [
-        (Some(Fault::TooLarge), "BODY_TOO_LARGE", ErrorKind::Request),
+        (
+            Some(Fault::TooLarge { limit_bytes: 2 }),
+            "BODY_TOO_LARGE",
+            ErrorKind::Request,
+        ),
         (Some(Fault::TooSlow), "CLIENT_TIMEOUT", ErrorKind::Request),
         // Nobody noted one: a stage of the gateway has failed, and neither client nor upstream is to blame.
         (None, "INTERNAL", ErrorKind::RequestBody),

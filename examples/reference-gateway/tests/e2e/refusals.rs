@@ -208,6 +208,7 @@ async fn each_refusal_is_the_envelope_with_its_code() {
                 "{what}: {answer:?}"
             ),
             405 => assert!(answer.header("allow").is_some(), "{what}: {answer:?}"),
+            413 => assert_eq!(error["details"]["limit_bytes"], 16, "{what}"),
             _ => {}
         }
         assert!(

@@ -66,7 +66,7 @@ where
         let outcome = ready!(this.future.poll(cx));
         // The service has seen no more than a body that broke off.
         if let Some(fault) = this.fault.as_ref().and_then(ClientFault::get) {
-            return Poll::Ready(Err(Rejection::new(fault.code()).into()));
+            return Poll::Ready(Err(fault.refusal().into()));
         }
         let local = |body| AnswerBody::Local(Body::new(body));
         Poll::Ready(outcome.map(|response| response.map(local)))

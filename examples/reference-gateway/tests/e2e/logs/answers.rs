@@ -101,7 +101,8 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
         format!("POST /api/logs HTTP/1.1\r\nhost: a\r\n{json}transfer-encoding: chunked\r\n\r\n");
     chunked += &format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
     let answer = send(gateway.traffic, chunked).await;
-    is_refusal("a long chunked body", &answer, 413, "BODY_TOO_LARGE");
+    let error = is_refusal("a long chunked body", &answer, 413, "BODY_TOO_LARGE");
+    assert!(error["details"]["limit_bytes"].is_u64(), "{error}");
 
     promises.are_kept(&cluster).await;
     assert_eq!(super::indexed(&cluster).len(), promises.len());
