@@ -189,8 +189,11 @@ where
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 // Already here: who takes the upgraded socket may be done with it before the connection's task is.
                 link.close_as(CloseReason::Done);
-            } else if http1 && link.closes_after_answer() {
-                // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`.
+            } else if http1
+                && (link.closes_after_answer() || response.status() == StatusCode::REQUEST_TIMEOUT)
+            {
+                // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`. 408 says that
+                // the rest of the request is not waited for (RFC 9110 section 15.5.9): hyper closes, and does not say so.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

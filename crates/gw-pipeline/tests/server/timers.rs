@@ -7,9 +7,9 @@ use gw_pipeline::Body;
 use gw_pipeline::server::CloseReason;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::client::Client;
-use http::Response;
+use http::{Response, StatusCode};
 
-use crate::support::{Running, echo_path, ok};
+use crate::support::{Running, echo_path, http2_client, http2_get, http2_send, ok, outcome};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -52,6 +52,35 @@ async fn a_later_slow_head_is_answered_408_too() {
     assert_eq!(client.read_answer().await.text(), "/one");
     client.send("GET /two HTTP/1.1\r\n").await;
     assert_eq!(client.read_answer().await.status(), 408);
+}
+
+/// Story: the connection closed behind such an answer, and the answer did not say so.
+#[tokio::test]
+async fn an_answer_408_says_that_it_is_the_last_one() {
+    let running = Running::start(|b| b).await;
+    running.service.answer_with(|_| {
+        let mut late = ok("too slow");
+        *late.status_mut() = StatusCode::REQUEST_TIMEOUT;
+        Ok(late)
+    });
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n")
+        .await;
+    let answer = client.read_answer().await;
+    assert_eq!(
+        (answer.status(), answer.header("connection")),
+        (408, Some("close"))
+    );
+    let rest = client.read_rest().await;
+    assert!(rest.bytes.is_empty() && !rest.reset);
+
+    let (mut http2, _connection) = http2_client(running.addr).await;
+    for _ in 0..2 {
+        let sent = http2_send(&mut http2, http2_get("/"));
+        let answer = outcome("an answer", sent).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ async fn a_body_that_stops_coming_is_408() {
             .await;
         let answer = client.read_answer().await;
         is_refusal(framing, &answer, 408, "CLIENT_TIMEOUT");
-        // What may still come cannot be told from a request, so the connection ends.
+        // What may still come cannot be told from a request, so the connection ends, and says so.
+        assert_eq!(answer.header("connection"), Some("close"), "{framing}");
         assert!(client.read_rest().await.bytes.is_empty());
     }
     gateway.is_idle().await;
