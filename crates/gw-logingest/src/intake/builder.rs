@@ -204,7 +204,10 @@ impl<Q: Queue> LogIngestBuilder<Q> {
         let body_bytes = usize::try_from(self.body_bytes)
             .ok()
             .filter(|&bytes| (1..=Self::MAX_BODY).contains(&bytes))
-            .ok_or(ConfigError::new("max_body_bytes", "must be 1 to 1 GiB"))?;
+            .ok_or(ConfigError::new(
+                "max_body_bytes",
+                "must be 1 byte to 1 GiB",
+            ))?;
         if !(1..=Self::MAX_EVENTS).contains(&self.events) {
             return Err(ConfigError::new("max_events", "must be 1 to 1000000"));
         }

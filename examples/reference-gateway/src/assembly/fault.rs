@@ -30,11 +30,16 @@ impl Fault {
     }
 
     pub(super) fn of_limits(error: &gw_ratelimit::ConfigError) -> Self {
-        let key = match error.policy() {
-            Some(policy) => format!("limits.{policy}"),
-            None => "limits".to_owned(),
-        };
-        Self::new(key, format!("{} {}", error.field(), error.rule()))
+        match (error.policy(), error.field()) {
+            (Some(policy), key @ ("rate" | "burst")) => {
+                Self::new(format!("limits.{policy}.{key}"), error.rule())
+            }
+            (Some(policy), field) => {
+                let message = format!("{field} {}", error.rule());
+                Self::new(format!("limits.{policy}"), message)
+            }
+            (None, field) => Self::new("limits", format!("{field} {}", error.rule())),
+        }
     }
 
     pub(super) fn of_routes(error: &gw_pipeline::ConfigError) -> Self {

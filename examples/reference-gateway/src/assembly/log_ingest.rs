@@ -238,10 +238,7 @@ fn per_client(
     RateLimitLayer::builder()
         .policy(policy)
         .build()
-        .map_err(|error| {
-            let message = format!("{} {}", error.field(), error.rule());
-            Fault::new(PER_CLIENT, message)
-        })
+        .map_err(|error| Fault::new(format!("{PER_CLIENT}.{}", error.field()), error.rule()))
 }
 
 /// The crate's names for settings are the file's, but for these.

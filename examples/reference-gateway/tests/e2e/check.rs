@@ -104,6 +104,12 @@ async fn each_fault_is_told_with_line_column_and_key() {
         ("\"10s\"", "»\"10KiB\"", "server.header_timeout", "such as"),
         ("\"10s\"", "»10", "server.header_timeout", "in quotes"),
         ("\"10s\"", "»\"-1s\"", "server.header_timeout", ""),
+        (
+            "header_timeout = \"10s\"",
+            "threads = »100000",
+            "server.threads",
+            "from 0 to 1024",
+        ),
         ("\"100/s\"", "»\"100\"", "limits.per_ip.rate", "/s"),
         ("\"100/s\"", "»\"0/s\"", "limits.per_ip.rate", ""),
         (

@@ -68,6 +68,10 @@ impl Engine {
 }
 
 fn memory(max_bytes: u64) -> Result<Engine, Fault> {
+    if !(256 << 10..=64 << 30).contains(&max_bytes) {
+        let rule = "must be \"256KiB\" to \"64GiB\" in memory";
+        return Err(Fault::new("log_ingest.queue.max_bytes", rule));
+    }
     let queue = MemoryQueue::builder().max_bytes(max_bytes).build();
     queue
         .map(Engine::Memory)

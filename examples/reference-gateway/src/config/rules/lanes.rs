@@ -1,7 +1,5 @@
 //! Lanes.
 
-use gw_bulkhead::LaneConfig;
-
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{File, Total};
 
@@ -42,21 +40,9 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
             "only goes with `threads`: a listener isolates nothing on a shared runtime",
         );
         findings.check(
-            lane.nice.is_some_and(|nice| nice > LaneConfig::MAX_NICE),
-            at.key("nice"),
-            "must be from 0 to 19",
-        );
-        findings.check(
             lane.nice.is_some() && lane.threads.is_none(),
             at.key("nice"),
             "only goes with `threads`: the server's are there for all lanes",
         );
-        if let Some(per_key) = &lane.per_key {
-            findings.check(
-                per_key.key.needs_identity(),
-                at.key("per_key").key("key"),
-                "must be known before authentication: use \"ip\" or \"header:NAME\"",
-            );
-        }
     }
 }

@@ -2,20 +2,14 @@
 
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{LogIngest, LogQueue, LogSink};
-use crate::config::value::Key;
 
 pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
     let at = KeyPath::of("log_ingest");
-    let client = at.key("client");
     findings.check(
         ingest.client.is_empty(),
-        client.clone(),
+        at.key("client"),
         "must hold at least one, such as [\"ip\"]",
     );
-    for (i, key) in ingest.client.iter().enumerate() {
-        let other = !matches!(key, Key::Ip | Key::Header(_));
-        findings.check(other, client.index(i), "must be \"ip\" or \"header:NAME\"");
-    }
     findings.check(
         ingest.max_event_bytes > ingest.max_body_bytes,
         at.key("max_event_bytes"),

@@ -1,5 +1,7 @@
 //! What holds for requests that match no route, and for the process.
 
+use std::time::Duration;
+
 use http::{HeaderName, header};
 
 use super::names::Names;
@@ -9,6 +11,9 @@ use crate::config::table::File;
 /// The rule that [`is_taken`] tells of.
 pub(super) const TAKEN: &str =
     "must not be a field that HTTP itself gives a meaning: choose another name";
+
+/// As long as the server lets `shutdown_grace` be.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Whether a field frames messages or steers the connection; with a meaning of ours it would break both.
 pub(super) fn is_taken(name: &HeaderName) -> bool {
@@ -40,6 +45,12 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
 
     let header = &file.server.request_id.header;
     findings.check(is_taken(header), at.key("request_id").key("header"), TAKEN);
+
+    findings.check(
+        file.server.drain_delay > LONGEST_DELAY,
+        at.key("drain_delay"),
+        "must be at most \"24h\"",
+    );
 
     let memory = &file.server.memory;
     findings.check(

@@ -1,6 +1,7 @@
 //! Upstreams.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{Upstream, UpstreamTls};
@@ -33,6 +34,11 @@ fn check_one(upstream: &Upstream, at: &KeyPath, findings: &mut Findings) {
         );
     }
     let breaker = &upstream.breaker;
+    findings.check(
+        breaker.slow_over > LONGEST_CALL,
+        at.key("breaker").key("slow_over"),
+        "must be at most 7 days, \"168h\"",
+    );
     let late = breaker.open > breaker.open_max;
     findings.check(
         late,
@@ -40,6 +46,9 @@ fn check_one(upstream: &Upstream, at: &KeyPath, findings: &mut Findings) {
         "must not be longer than `open_max`",
     );
 }
+
+/// As long as a breaker can tell that a call took.
+const LONGEST_CALL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 fn check_tls(tls: &UpstreamTls, cleartext: bool, at: &KeyPath, findings: &mut Findings) {
     findings.check(

@@ -12,7 +12,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 
 use super::Server;
-use crate::config::value::{Key, Ratio, count, duration_or_zero, list, optional, ratio_above_zero};
+use crate::config::value::{
+    Key, Ratio, count, duration_or_zero, early_key, list, optional, optional_whole,
+    ratio_above_zero, whole,
+};
 
 /// How many requests run at once, and who may have how many of them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -85,9 +88,15 @@ pub enum AdaptiveAlgorithm {
 #[serde(deny_unknown_fields)]
 struct AdaptiveTable {
     adaptive: AdaptiveAlgorithm,
-    #[serde(default = "default_min")]
+    #[serde(
+        default = "default_min",
+        deserialize_with = "whole::<_, _, 1, 1_000_000>"
+    )]
     min: NonZeroU32,
-    #[serde(default = "default_max")]
+    #[serde(
+        default = "default_max",
+        deserialize_with = "whole::<_, _, 1, 1_000_000>"
+    )]
     max: NonZeroU32,
 }
 
@@ -111,12 +120,14 @@ impl<'de> Visitor<'de> for TotalVisitor {
     type Value = Total;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number from 1, or { adaptive = \"gradient2\", min = 20, max = 2000 }")
+        f.write_str("a whole number from 1 to 1000000, or { adaptive = \"gradient2\", min = 20, max = 2000 }")
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Total, E> {
-        let total = u32::try_from(value).ok().and_then(NonZeroU32::new);
-        total
+        u32::try_from(value)
+            .ok()
+            .filter(|total| *total <= 1_000_000)
+            .and_then(NonZeroU32::new)
             .map(Total::Fixed)
             .ok_or_else(|| E::invalid_value(Unexpected::Signed(value), &self))
     }
@@ -146,7 +157,10 @@ pub struct Lane {
     #[serde(default)]
     pub criticality: Criticality,
     /// Requests that may wait; 0: none.
-    #[serde(default = "default_queue")]
+    #[serde(
+        default = "default_queue",
+        deserialize_with = "whole::<_, _, 0, 1_000_000>"
+    )]
     pub queue: u32,
     #[serde(
         default = "default_queue_timeout",
@@ -162,10 +176,10 @@ pub struct Lane {
     #[serde(default)]
     pub per_key: Option<PerKey>,
     /// Threads of a runtime of its own. `None`: runs where the server runs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_whole::<_, _, 1, 256>")]
     pub threads: Option<NonZeroU32>,
     /// Niceness of its threads; only with `threads`. `None`: by criticality, see `Lane::niceness`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_whole::<_, _, 0, 19>")]
     pub nice: Option<u8>,
     /// Listeners of its own; only with `threads`.
     #[serde(default, deserialize_with = "list")]
@@ -245,6 +259,8 @@ pub enum Hold {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerKey {
+    #[serde(deserialize_with = "early_key")]
     pub key: Key,
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
     pub max: NonZeroU32,
 }

@@ -6,7 +6,7 @@ use gw_core::Mode;
 use serde::Deserialize;
 
 use crate::config::finding::{Findings, KeyPath};
-use crate::config::value::{Key, Rate, ServiceUrl};
+use crate::config::value::{Key, Rate, ServiceUrl, optional_whole};
 
 /// A rate limit.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +59,7 @@ impl OnStoreError {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct LimitTable {
     pub key: Key,
+    #[serde(default, deserialize_with = "optional_whole::<_, _, 16, 128>")]
     prefix6: Option<u8>,
     rate: Rate,
     burst: Option<NonZeroU32>,
@@ -84,18 +85,11 @@ impl LimitTable {
     const PREFIX6: u8 = 64;
 
     pub(super) fn settle(self, at: &KeyPath, findings: &mut Findings) -> Limit {
-        if let Some(prefix) = self.prefix6 {
-            findings.check(
-                !(16..=128).contains(&prefix),
-                at.key("prefix6"),
-                "must be from 16 to 128",
-            );
-            findings.check(
-                self.key != Key::Ip,
-                at.key("prefix6"),
-                "only goes with key = \"ip\": leave it out",
-            );
-        }
+        findings.check(
+            self.prefix6.is_some() && self.key != Key::Ip,
+            at.key("prefix6"),
+            "only goes with key = \"ip\": leave it out",
+        );
         let leased = self.mode == LimitMode::Leased;
         let store = self.store.map(|url| {
             let redis = matches!(url.scheme(), "redis" | "rediss");

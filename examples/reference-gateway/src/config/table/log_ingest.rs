@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use gw_core::Mode;
 use serde::Deserialize;
 
-use crate::config::value::{Endpoint, HttpUrl, Key, Rate, ServiceUrl, count, size, text};
+use crate::config::value::{
+    Endpoint, HttpUrl, Key, Rate, ServiceUrl, client_keys, count, size, text, whole,
+};
 
 /// How logs are taken in and where they go.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -16,10 +18,12 @@ pub struct LogIngest {
     pub sink: LogSink,
     /// What tells one client from another: the first that a request has. Only addresses and
     /// headers.
+    #[serde(deserialize_with = "client_keys")]
     pub client: Vec<Key>,
     pub on_invalid: OnInvalid,
     #[serde(deserialize_with = "size")]
     pub max_body_bytes: u64,
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
     pub max_events: NonZeroU32,
     #[serde(deserialize_with = "size")]
     pub max_event_bytes: u64,

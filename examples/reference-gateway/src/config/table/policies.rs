@@ -9,8 +9,8 @@ use http::{HeaderName, Method};
 use serde::Deserialize;
 
 use crate::config::value::{
-    Percent, Ratio, count, duration_or_zero, list, optional, ratio_above_zero, ratio_below_one,
-    size, size_or_zero, text,
+    Percent, Ratio, count, duration_or_zero, list, optional, quantile, ratio_above_zero, size,
+    size_or_zero, text, whole,
 };
 
 /// `retry`: further attempts. A route without it makes one.
@@ -18,6 +18,7 @@ use crate::config::value::{
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// The first try counts.
+    #[serde(deserialize_with = "whole::<_, _, 1, 10>")]
     pub max_attempts: NonZeroU32,
     #[serde(deserialize_with = "list")]
     pub methods: Vec<Method>,
@@ -67,7 +68,7 @@ impl Default for Backoff {
 #[serde(deny_unknown_fields, default)]
 pub struct Hedge {
     /// An attempt that takes longer than this quantile of the measured latency is hedged.
-    #[serde(deserialize_with = "ratio_below_one")]
+    #[serde(deserialize_with = "quantile")]
     pub percentile: Ratio,
     /// Hedges for each request, at most.
     #[serde(deserialize_with = "ratio_above_zero")]

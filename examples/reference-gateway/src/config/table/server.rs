@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::config::value::{
     Ratio, count, duration_or_zero, list, optional, ratio_above_zero, size, size_or_zero, text,
+    whole,
 };
 
 const fn loopback(port: u16) -> SocketAddr {
@@ -26,8 +27,11 @@ pub struct Server {
     #[serde(deserialize_with = "list")]
     pub listen: Vec<SocketAddr>,
     /// 0: one runtime thread per core.
+    #[serde(deserialize_with = "whole::<_, _, 0, 1024>")]
     pub threads: usize,
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
     pub max_connections: NonZeroU32,
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
     pub max_connections_per_ip: NonZeroU32,
     #[serde(deserialize_with = "text")]
     pub header_timeout: Duration,
@@ -42,6 +46,7 @@ pub struct Server {
     pub keep_alive_timeout: Duration,
     #[serde(deserialize_with = "size")]
     pub max_header_bytes: u64,
+    #[serde(deserialize_with = "whole::<_, _, 1, 4096>")]
     pub max_headers: NonZeroU32,
     #[serde(deserialize_with = "size")]
     pub max_uri_bytes: u64,
@@ -185,9 +190,11 @@ impl Default for Memory {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http2 {
+    #[serde(deserialize_with = "whole::<_, _, 1, 10_000>")]
     pub max_concurrent_streams: NonZeroU32,
     #[serde(deserialize_with = "size")]
     pub max_header_list_bytes: u64,
+    #[serde(deserialize_with = "whole::<_, _, 1, 10_000>")]
     pub max_pending_resets: NonZeroU32,
 }
 

@@ -8,7 +8,9 @@ use gw_core::Mode;
 use http::uri::PathAndQuery;
 use serde::Deserialize;
 
-use crate::config::value::{Percent, Ratio, count, ratio_above_zero, text};
+use crate::config::value::{
+    Percent, Ratio, count, percent_above_zero, ratio_above_zero, text, whole,
+};
 
 /// `health`: asks each endpoint.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -55,6 +57,7 @@ pub struct Eject {
     #[serde(deserialize_with = "text")]
     pub base: Duration,
     /// Share of the endpoints that may be out.
+    #[serde(deserialize_with = "percent_above_zero")]
     pub max_percent: Percent,
     /// Below this share of well endpoints all are used again.
     pub panic_below: Ratio,
@@ -78,6 +81,7 @@ impl Default for Eject {
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
     /// Failures in a row that open it.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
     pub consecutive: NonZeroU32,
     /// Share of failures in `window` that opens it.
     #[serde(deserialize_with = "ratio_above_zero")]
@@ -89,6 +93,7 @@ pub struct Breaker {
     #[serde(deserialize_with = "ratio_above_zero")]
     pub slow_rate: Ratio,
     /// Fewer calls in `window` say nothing about rates.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
     pub min_calls: NonZeroU32,
     #[serde(deserialize_with = "text")]
     pub window: Duration,
@@ -99,6 +104,7 @@ pub struct Breaker {
     #[serde(deserialize_with = "text")]
     pub open_max: Duration,
     /// Calls let through to see whether it may close.
+    #[serde(deserialize_with = "whole::<_, _, 1, 31>")]
     pub probes: NonZeroU32,
     pub mode: Mode,
 }

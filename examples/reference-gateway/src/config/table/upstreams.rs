@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Breaker, Eject, HealthCheck, RetryBudget};
-use crate::config::value::{Balance, Endpoint, count, duration_or_zero, optional, text};
+use crate::config::value::{Balance, Endpoint, count, duration_or_zero, optional, text, whole};
 
 /// A service behind the gateway.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -76,11 +76,14 @@ pub enum HostHeader {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
     pub max_connections: NonZeroU32,
+    #[serde(deserialize_with = "whole::<_, _, 0, 1_000_000>")]
     pub max_idle: u32,
     #[serde(deserialize_with = "text")]
     pub idle_timeout: Duration,
     /// Requests that may wait for a connection; 0: none.
+    #[serde(deserialize_with = "whole::<_, _, 0, 1_000_000>")]
     pub queue: u32,
     #[serde(deserialize_with = "duration_or_zero")]
     pub queue_timeout: Duration,

@@ -1,5 +1,6 @@
 //! Tests of the loader.
 
+mod bounds;
 mod contract;
 mod defaults;
 mod environment;

@@ -12,11 +12,16 @@ const ADDRESS: &str =
 const DURATION: &str =
     "must be a duration: a whole number and ms, s, m or h, such as \"250ms\" or \"5s\"";
 const SIZE: &str = "must be a size: a whole number and B, KiB, MiB or GiB, such as \"64KiB\"";
-const RATE: &str = "must be a rate: a whole number from 1 and /s, /m or /h, such as \"100/s\"";
+const LARGE: &str = "must not be larger than a pebibyte, \"1048576GiB\"";
+const RATE: &str =
+    "must be a rate: a whole number from 1 to 1000000000 and /s, /m or /h, such as \"100/s\"";
 const NETWORK: &str =
     "must be an address or a network, such as \"192.0.2.7\", \"10.0.0.0/8\" or \"2001:db8::/32\"";
 const KEY: &str =
     "must be \"ip\", \"header:NAME\", \"consumer\", \"user\", \"route\" or \"global\"";
+const EARLY: &str = "must be \"ip\", \"header:NAME\", \"route\" or \"global\": consumer and user are not known \
+                     before authentication";
+const CLIENT: &str = "must be \"ip\" or \"header:NAME\"";
 const FROM_ONE: &str = "must be a whole number from 1 to 4294967295, not 0";
 const MISSING: &str = "is missing: it has no default and must be written";
 

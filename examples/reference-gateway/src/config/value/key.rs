@@ -2,10 +2,15 @@
 
 use http::HeaderName;
 
-use super::text::{FromText, deserialize_from_text};
+use serde::de::Deserializer;
+
+use super::text::{FromText, deserialize_from_text, list, text};
 
 const KEYS: &str = "must be \"ip\", \"header:NAME\", \"consumer\", \"user\", \"route\" or \
                     \"global\"";
+const EARLY: &str = "must be \"ip\", \"header:NAME\", \"route\" or \"global\": consumer and user are not known \
+                     before authentication";
+const OF_CLIENTS: &str = "must be \"ip\" or \"header:NAME\"";
 const BALANCES: &str = "must be \"least-request\", \"p2c-ewma\", \"round-robin\", \
                         \"hash:header:NAME\" or \"hash:ip\"";
 
@@ -44,6 +49,45 @@ impl FromText for Key {
                 .ok_or(KEYS),
         }
     }
+}
+
+/// A key that is known before authentication.
+struct Early(Key);
+
+impl FromText for Early {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        let early = Key::from_text(text)
+            .ok()
+            .filter(|key| !key.needs_identity());
+        early.map(Self).ok_or(EARLY)
+    }
+}
+
+/// For `#[serde(deserialize_with)]` where nobody is authenticated yet.
+pub(in crate::config) fn early_key<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Key, D::Error> {
+    text(deserializer).map(|Early(key)| key)
+}
+
+/// A key that tells one client from another.
+struct OfClient(Key);
+
+impl FromText for OfClient {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        let known = Key::from_text(text)
+            .ok()
+            .filter(|key| matches!(key, Key::Ip | Key::Header(_)));
+        known.map(Self).ok_or(OF_CLIENTS)
+    }
+}
+
+/// For `#[serde(deserialize_with)]` on keys of which each tells one client from another.
+pub(in crate::config) fn client_keys<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Key>, D::Error> {
+    let keys = list(deserializer)?;
+    Ok(keys.into_iter().map(|OfClient(key)| key).collect())
 }
 
 /// How an upstream's endpoint is picked.

@@ -2,6 +2,8 @@
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
+use super::whole::whole;
+
 /// A number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Ratio(f64);
@@ -49,14 +51,14 @@ pub(in crate::config) fn ratio_above_zero<'de, D: Deserializer<'de>>(
         .ok_or_else(|| D::Error::custom(rule))
 }
 
-/// For `#[serde(deserialize_with)]` on a quantile: neither end is one.
-pub(in crate::config) fn ratio_below_one<'de, D: Deserializer<'de>>(
+/// For `#[serde(deserialize_with)]` on a quantile that a hedge can wait for.
+pub(in crate::config) fn quantile<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Ratio, D::Error> {
-    let rule = "must lie between 0 and 1, such as 0.99";
+    let rule = "must be from 0.5 to 0.9999, such as 0.99";
     let value = f64::deserialize(deserializer)?;
     Ratio::new(value)
-        .filter(|ratio| ratio.0 > 0.0 && ratio.0 < 1.0)
+        .filter(|ratio| (0.5..=0.9999).contains(&ratio.0))
         .ok_or_else(|| D::Error::custom(rule))
 }
 
@@ -85,12 +87,15 @@ impl Percent {
     }
 }
 
+/// For `#[serde(deserialize_with)]` where no percent makes no sense.
+pub(in crate::config) fn percent_above_zero<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Percent, D::Error> {
+    whole::<_, _, 1, 100>(deserializer).map(Percent)
+}
+
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // i64: so that 300 and -1 meet the rule for percentages, not the one for the integer type.
-        let value = i64::deserialize(deserializer)?;
-        let percent = u8::try_from(value).ok().and_then(Self::new);
-        percent
-            .ok_or_else(|| D::Error::custom("must be a percentage: a whole number from 0 to 100"))
+        whole::<_, _, 0, 100>(deserializer).map(Self)
     }
 }

@@ -10,13 +10,17 @@ use super::text::{FromText, Text, deserialize_from_text};
 /// Longest duration, a year: added to any instant it stays an instant.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// `12` and `ms` of `12ms`. Digits only: no sign, no space, no fraction.
+/// Largest size, a pebibyte: more is a slip.
+const LARGEST: u64 = 1 << 50;
+
+/// `12` and `ms` of `12ms`. Digits only: no sign, no space, no fraction. A number that is too large for any unit is the
+/// largest there is.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    Some((number.parse().ok()?, unit))
+    (!number.is_empty()).then(|| (number.parse().unwrap_or(u64::MAX), unit))
 }
 
 /// A duration or size for which zero has a meaning.
@@ -30,8 +34,8 @@ impl FromText for OrZero<Duration> {
         let duration = match unit {
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60).ok_or(RULE)?),
-            "h" => Duration::from_secs(number.checked_mul(3600).ok_or(RULE)?),
+            "m" => Duration::from_secs(number.saturating_mul(60)),
+            "h" => Duration::from_secs(number.saturating_mul(3600)),
             _ => return Err(RULE),
         };
         if duration > LONGEST {
@@ -72,10 +76,10 @@ impl FromText for OrZero<Size> {
             "GiB" => 1 << 30,
             _ => return Err(RULE),
         };
-        number
-            .checked_mul(scale)
-            .map(|bytes| Self(Size(bytes)))
-            .ok_or(RULE)
+        match number.saturating_mul(scale) {
+            bytes @ ..=LARGEST => Ok(Self(Size(bytes))),
+            _ => Err("must not be larger than a pebibyte, \"1048576GiB\""),
+        }
     }
 }
 
@@ -117,8 +121,9 @@ pub struct Rate {
 
 impl FromText for Rate {
     fn from_text(text: &str) -> Result<Self, &'static str> {
-        const RULE: &str =
-            "must be a rate: a whole number from 1 and /s, /m or /h, such as \"100/s\"";
+        const RULE: &str = "must be a rate: a whole number from 1 to 1000000000 and /s, /m or /h, such as \"100/s\"";
+        // One a nanosecond.
+        const MOST: u32 = 1_000_000_000;
         let (number, unit) = number_and_unit(text).ok_or(RULE)?;
         let per = match unit {
             "/s" => Duration::from_secs(1),
@@ -128,6 +133,7 @@ impl FromText for Rate {
         };
         let count = u32::try_from(number)
             .ok()
+            .filter(|count| *count <= MOST)
             .and_then(NonZeroU32::new)
             .ok_or(RULE)?;
         Ok(Self { count, per })

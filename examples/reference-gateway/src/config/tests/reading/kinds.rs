@@ -1,7 +1,6 @@
 //! Kinds of values, and words of which there are a few.
 
 use super::super::{Case, case};
-use super::FROM_ONE;
 
 pub(super) const CASES: &[Case] = &[
     // Kinds.
@@ -23,37 +22,37 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[server]\nthreads = »\"4\"",
         "server.threads",
-        "must be a whole number, 0 or more, not a string",
+        "must be a whole number from 0 to 1024, not a string",
     ),
     case(
         "[server]\nthreads = »-1",
         "server.threads",
-        "must be a whole number, 0 or more, not -1",
+        "must be a whole number from 0 to 1024, not -1",
     ),
     case(
         "[server]\nthreads = »1.5",
         "server.threads",
-        "must be a whole number, 0 or more, not 1.5",
+        "must be a whole number from 0 to 1024, not 1.5",
     ),
     case(
         "[server]\nthreads = »99999999999999999999",
         "server.threads",
-        "must be a whole number, 0 or more, not a number of this size",
+        "must be a whole number from 0 to 1024, not a number of this size",
     ),
     case(
         "[server]\nthreads = »2026-01-01",
         "server.threads",
-        "must be a whole number, 0 or more, not a date",
+        "must be a whole number from 0 to 1024, not a date",
     ),
     case(
         "[server]\nmax_connections = »0",
         "server.max_connections",
-        FROM_ONE,
+        "must be a whole number from 1 to 1000000, not 0",
     ),
     case(
         "[server]\nmax_headers = »4294967296",
         "server.max_headers",
-        "must be a whole number from 1 to 4294967295, not 4294967296",
+        "must be a whole number from 1 to 4096, not 4294967296",
     ),
     case(
         "[server]\nmemory = »1",

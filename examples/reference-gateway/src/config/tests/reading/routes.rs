@@ -1,7 +1,7 @@
 //! What is written in routes.
 
 use super::super::{Case, case};
-use super::{FROM_ONE, MISSING};
+use super::MISSING;
 
 pub(super) const CASES: &[Case] = &[
     // Routes.
@@ -74,17 +74,17 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\" }\nretry = { max_attempts = »0 }",
         "routes[0].retry.max_attempts",
-        FROM_ONE,
+        "must be a whole number from 1 to 10, not 0",
     ),
     case(
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\" }\nhedge = { percentile = »1.0 }",
         "routes[0].hedge.percentile",
-        "must lie between 0 and 1, such as 0.99",
+        "must be from 0.5 to 0.9999, such as 0.99",
     ),
     case(
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\" }\ncanary = { upstream = \"a\", percent = »101 }",
         "routes[0].canary.percent",
-        "must be a percentage: a whole number from 0 to 100",
+        "must be a whole number from 0 to 100, not 101",
     ),
     case(
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\" }\nshadow = »{ percent = 5 }",

@@ -1,7 +1,7 @@
 //! Values with a unit or a form of their own.
 
 use super::super::{Case, case};
-use super::{ADDRESS, DURATION, FROM_ONE, KEY, MISSING, NETWORK, RATE, SIZE};
+use super::{ADDRESS, CLIENT, DURATION, EARLY, FROM_ONE, KEY, LARGE, MISSING, NETWORK, RATE, SIZE};
 
 pub(super) const CASES: &[Case] = &[
     // Units.
@@ -49,12 +49,22 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[server]\nmax_header_bytes = »\"18446744073709551615GiB\"",
         "server.max_header_bytes",
-        SIZE,
+        LARGE,
     ),
     case(
         "[server]\nmax_uri_bytes = »\"0B\"",
         "server.max_uri_bytes",
         "must be more than zero, such as \"64KiB\"",
+    ),
+    case(
+        "[server]\nmax_body_bytes = »\"99999999999999999999B\"",
+        "server.max_body_bytes",
+        LARGE,
+    ),
+    case(
+        "[server]\nheader_timeout = »\"99999999999999999999ms\"",
+        "server.header_timeout",
+        "must not be longer than a year, \"8760h\"",
     ),
     case(
         "[limits.x]\nkey = \"ip\"\nrate = »\"100\"",
@@ -139,12 +149,12 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[lanes]\ntotal = »0",
         "lanes.total",
-        "must be a whole number from 1, or { adaptive = \"gradient2\", min = 20, max = 2000 }, not 0",
+        "must be a whole number from 1 to 1000000, or { adaptive = \"gradient2\", min = 20, max = 2000 }, not 0",
     ),
     case(
         "[lanes]\ntotal = »\"512\"",
         "lanes.total",
-        "must be a whole number from 1, or { adaptive = \"gradient2\", min = 20, max = 2000 }, not a string",
+        "must be a whole number from 1 to 1000000, or { adaptive = \"gradient2\", min = 20, max = 2000 }, not a string",
     ),
     case(
         "[lanes]\ntotal = »{ adaptive = \"aimd\", min = 9, max = 8 }",
@@ -179,12 +189,12 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[upstreams.b]\nendpoints = [\"http://h\"]\neject = { max_percent = »101 }",
         "upstreams.b.eject.max_percent",
-        "must be a percentage: a whole number from 0 to 100",
+        "must be a whole number from 1 to 100, not 101",
     ),
     case(
         "[upstreams.b]\nendpoints = [\"http://h\"]\nbreaker = { probes = »0 }",
         "upstreams.b.breaker.probes",
-        FROM_ONE,
+        "must be a whole number from 1 to 31, not 0",
     ),
     case(
         "[upstreams.b]\nendpoints = [\"http://h\"]\nbreaker = { failure_rate = »0.0 }",
@@ -194,11 +204,31 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[log_ingest]\nmax_events = »0",
         "log_ingest.max_events",
-        FROM_ONE,
+        "must be a whole number from 1 to 1000000, not 0",
     ),
     case(
         "[log_ingest]\nclient = [»\"cookie\"]",
         "log_ingest.client[0]",
-        KEY,
+        CLIENT,
+    ),
+    case(
+        "[log_ingest]\nclient = [\"ip\", »\"user\"]",
+        "log_ingest.client[1]",
+        CLIENT,
+    ),
+    case(
+        "[lanes.lane.x]\nguaranteed = 0.1\nper_key = { key = »\"consumer\", max = 8 }",
+        "lanes.lane.x.per_key.key",
+        EARLY,
+    ),
+    case(
+        "[lanes.lane.x]\nguaranteed = 0.1\nper_key = { key = »\"cookie\", max = 8 }",
+        "lanes.lane.x.per_key.key",
+        EARLY,
+    ),
+    case(
+        "[upstreams.b]\nendpoints = [\"http://h\"]\neject = { max_percent = »\"50\" }",
+        "upstreams.b.eject.max_percent",
+        "must be a whole number from 1 to 100, not a string",
     ),
 ];

@@ -78,6 +78,11 @@ pub(super) const CASES: &[Case] = &[
         "names nothing in [lanes.lane]; did you mean \"core\"?",
     ),
     case(
+        "[server]\ndrain_delay = »\"25h\"",
+        "server.drain_delay",
+        "must be at most \"24h\"",
+    ),
+    case(
         "[server]\nmemory = { shed_at = »0.9, refuse_at = 0.9 }",
         "server.memory.shed_at",
         "must be below `refuse_at`: what is sheddable goes first",
