@@ -152,10 +152,12 @@ fn put_back<B>(parts: Parts, request: &mut Request<B>) {
 pub struct ByUpstream;
 
 impl ByUpstream {
-    const MISSING: MissingKey = MissingKey::new(
-        "upstream",
-        "a stage further out must set its name, as gw-pipeline's routes do",
-    );
+    const fn missing() -> MissingKey {
+        MissingKey::new(
+            "upstream",
+            "a stage further out must set its name, as gw-pipeline's routes do",
+        )
+    }
 
     pub(crate) fn name(parts: &Parts) -> Option<UpstreamName> {
         parts.extensions.get().cloned()
@@ -166,12 +168,12 @@ impl KeyExtractor for ByUpstream {
     type Key = UpstreamName;
 
     fn extract(&self, parts: &Parts) -> Result<UpstreamName, MissingKey> {
-        Self::name(parts).ok_or(Self::MISSING)
+        Self::name(parts).ok_or_else(Self::missing)
     }
 
     fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
         let name = parts.extensions.get::<UpstreamName>();
-        name.ok_or(Self::MISSING)?.hash(state);
+        name.ok_or_else(Self::missing)?.hash(state);
         Ok(())
     }
 }

@@ -52,23 +52,41 @@ pub trait KeyExtractor {
     }
 }
 
-/// The request has nothing to make a key from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The request has nothing to make a key from. What it says is for the operator, and not for clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingKey {
     what: &'static str,
+    field: Option<HeaderName>,
     remedy: &'static str,
 }
 
 impl MissingKey {
     /// Says `what` is missing and, for the operator, what would provide it.
     pub const fn new(what: &'static str, remedy: &'static str) -> Self {
-        Self { what, remedy }
+        Self {
+            what,
+            field: None,
+            remedy,
+        }
+    }
+
+    /// The header field `name` is missing, which only the client can provide.
+    pub const fn header(name: HeaderName) -> Self {
+        Self {
+            what: "header field",
+            field: Some(name),
+            remedy: "the client must send it",
+        }
     }
 }
 
 impl fmt::Display for MissingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "request has no {}: {}", self.what, self.remedy)
+        write!(f, "request has no {}", self.what)?;
+        if let Some(field) = &self.field {
+            write!(f, " `{field}`")?;
+        }
+        write!(f, ": {}", self.remedy)
     }
 }
 
@@ -136,11 +154,8 @@ impl Header {
 
 impl Header {
     fn value<'a>(&self, parts: &'a Parts) -> Result<&'a HeaderValue, MissingKey> {
-        const MISSING: MissingKey = MissingKey::new(
-            "such header field",
-            "the client must send the field that the policy is keyed by",
-        );
-        parts.headers.get(&self.0).ok_or(MISSING)
+        let missing = || MissingKey::header(self.0.clone());
+        parts.headers.get(&self.0).ok_or_else(missing)
     }
 }
 
@@ -174,12 +189,14 @@ impl KeyExtractor for Consumer {
         let identity = parts.extensions.get::<Identity>();
         identity
             .and_then(Identity::consumer_shared)
-            .ok_or(NO_CONSUMER)
+            .ok_or_else(no_consumer)
     }
 
     fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
         let identity = parts.extensions.get::<Identity>();
-        let consumer = identity.and_then(Identity::consumer).ok_or(NO_CONSUMER)?;
+        let consumer = identity
+            .and_then(Identity::consumer)
+            .ok_or_else(no_consumer)?;
         consumer.hash(state);
         Ok(())
     }
@@ -190,19 +207,25 @@ impl KeyExtractor for User {
 
     fn extract(&self, parts: &Parts) -> Result<Arc<str>, MissingKey> {
         let identity = parts.extensions.get::<Identity>();
-        identity.and_then(Identity::user_shared).ok_or(NO_USER)
+        identity.and_then(Identity::user_shared).ok_or_else(no_user)
     }
 
     fn hash_into<H: Hasher>(&self, parts: &Parts, state: &mut H) -> Result<(), MissingKey> {
         let identity = parts.extensions.get::<Identity>();
-        let user = identity.and_then(Identity::user).ok_or(NO_USER)?;
+        let user = identity.and_then(Identity::user).ok_or_else(no_user)?;
         user.hash(state);
         Ok(())
     }
 }
 
-const NO_CONSUMER: MissingKey = MissingKey::new("consumer", AUTHENTICATE);
-const NO_USER: MissingKey = MissingKey::new("user", AUTHENTICATE);
+const fn no_consumer() -> MissingKey {
+    MissingKey::new("consumer", AUTHENTICATE)
+}
+
+const fn no_user() -> MissingKey {
+    MissingKey::new("user", AUTHENTICATE)
+}
+
 const AUTHENTICATE: &str = "an authenticator must stand before this layer and establish it";
 
 impl<F: HasIdentity> AvailableIn<F> for Consumer {}
@@ -214,9 +237,8 @@ pub struct Route;
 
 impl Route {
     fn of(parts: &Parts) -> Result<&RouteMatch, MissingKey> {
-        const MISSING: MissingKey =
-            MissingKey::new("route", "the route stage must stand before this layer");
-        parts.extensions.get().ok_or(MISSING)
+        let missing = || MissingKey::new("route", "the route stage must stand before this layer");
+        parts.extensions.get().ok_or_else(missing)
     }
 }
 

@@ -305,7 +305,7 @@ impl Admission {
         let Some(tally) = self.limiter.tallies().get(policy.index()) else {
             return Ok(None);
         };
-        tally.key_missing(missing);
+        tally.key_missing(&missing, rule.on_missing_key());
         match rule.on_missing_key() {
             OnMissingKey::SharedBucket => {
                 return Ok(Some(rule.charge(self.limiter.keyless(policy), parts)));
@@ -313,7 +313,7 @@ impl Admission {
             OnMissingKey::Skip => tally.skipped(),
             OnMissingKey::Deny if mode == Mode::Enforce => {
                 tally.limited();
-                return Err(error::missing_key());
+                return Err(error::missing_key(missing));
             }
             OnMissingKey::Deny => tally.would_limit(),
         }

@@ -1,16 +1,57 @@
 use std::fmt;
 
 /// What a policy does with a request that has nothing to make its key from.
+///
+/// Whichever it is, the first such request of each policy is logged (feature `tracing`), with what it lacks and what would
+/// provide that.
+///
+/// # Examples
+///
+/// Two requests without the field, where one a minute may pass:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use bytes::Bytes;
+/// use gw_ratelimit::key::Header;
+/// use gw_ratelimit::{OnMissingKey, Policy, Quota, RateLimitLayer};
+/// use http::{HeaderName, Request, Response};
+/// use http_body_util::Full;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let statuses = async |rule| {
+///     let policy = Policy::new("per_device", Quota::per_minute(1))
+///         .key(Header::new(HeaderName::from_static("x-device")))
+///         .on_missing_key(rule);
+///     let layer = RateLimitLayer::builder().policy(policy).build().unwrap();
+///     let service = layer.layer(service_fn(async |_| {
+///         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+///     }));
+///     let mut statuses = Vec::new();
+///     for _ in 0..2 {
+///         let answer = service.clone().oneshot(Request::new(())).await.unwrap();
+///         statuses.push(answer.status().as_u16());
+///     }
+///     statuses
+/// };
+/// assert_eq!(statuses(OnMissingKey::SharedBucket).await, [200, 429]);
+/// assert_eq!(statuses(OnMissingKey::Skip).await, [200, 200]);
+/// assert_eq!(statuses(OnMissingKey::Deny).await, [400, 400]);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnMissingKey {
-    /// Counts all such requests under one key of their own. The default: nobody gets around the limit by leaving
-    /// the key out, and nobody is locked out for certain.
+    /// Counts all such requests under one key of their own, which has the policy's quota and is that of no other request. The
+    /// default: nobody gets around the limit by leaving the key out, and nobody is locked out for certain.
     #[default]
     SharedBucket,
-    /// Lets the request pass this policy.
+    /// Lets the request pass this policy, which does not count it; the other policies of the layer decide. Not for a key that
+    /// the client sends: who leaves it out would not be limited.
     Skip,
-    /// Refuses the request with 400: the key is something that each client must send.
+    /// Refuses the request with 400 [`MALFORMED_REQUEST`](crate::error::MALFORMED_REQUEST), and charges it to no policy: the
+    /// key is something that each client must send. What is missing is the cause of the refusal, for the operator.
     Deny,
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gw_core::key::MissingKey;
 use gw_core::{Code, GrpcStatus, Rejection, RetryAfter};
 use http::StatusCode;
 
@@ -30,7 +31,8 @@ pub const LIMITS_UNAVAILABLE: Code = Code::new(
     GrpcStatus::Unavailable,
 );
 
-/// The request lacks what a policy with [`OnMissingKey::Deny`](crate::OnMissingKey::Deny) counts by.
+/// The request lacks what a policy with [`OnMissingKey::Deny`](crate::OnMissingKey::Deny) counts by. The cause of the
+/// refusal, its `source`, is the [`MissingKey`], which no answer tells.
 pub const MALFORMED_REQUEST: Code = Code::new(
     "MALFORMED_REQUEST",
     StatusCode::BAD_REQUEST,
@@ -94,8 +96,8 @@ pub(crate) fn unavailable() -> Rejection {
     Rejection::new(&LIMITS_UNAVAILABLE).retry_after(after)
 }
 
-pub(crate) const fn missing_key() -> Rejection {
-    Rejection::new(&MALFORMED_REQUEST)
+pub(crate) fn missing_key(missing: MissingKey) -> Rejection {
+    Rejection::new(&MALFORMED_REQUEST).caused_by(missing)
 }
 
 /// Whole seconds, rounded up.

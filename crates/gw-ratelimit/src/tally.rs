@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use gw_core::key::MissingKey;
 
+use crate::config::OnMissingKey;
 use crate::striped;
 use crate::telemetry::{self, PolicyMetrics};
 use crate::tier::Tier;
@@ -165,9 +166,9 @@ impl Tally {
     }
 
     /// A request without the key: whatever the policy does about it, the operator is told once what is missing.
-    pub(crate) fn key_missing(&self, missing: MissingKey) {
+    pub(crate) fn key_missing(&self, missing: &MissingKey, rule: OnMissingKey) {
         if !self.key_missing.swap(true, Ordering::Relaxed) {
-            telemetry::key_missing(&self.name, missing);
+            telemetry::key_missing(&self.name, missing, rule);
         }
     }
 

@@ -13,6 +13,7 @@ use gw_core::key::MissingKey;
 pub(crate) use self::metering::PolicyMetrics;
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
+use crate::config::OnMissingKey;
 use crate::quota::Quota;
 
 #[cfg(feature = "metrics")]
@@ -208,10 +209,15 @@ pub(crate) fn quota_changed(policy: &str, tier: Option<&str>, quota: Quota) {
     let _ = (policy, tier, quota);
 }
 
-pub(crate) fn key_missing(policy: &str, missing: MissingKey) {
+pub(crate) fn key_missing(policy: &str, missing: &MissingKey, rule: OnMissingKey) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(policy, %missing, "rate limit: a request has no key for this policy; logged once");
-    let _ = (policy, missing);
+    tracing::warn!(
+        policy,
+        %missing,
+        on_missing_key = ?rule,
+        "rate limit: a request has no key for this policy; logged once"
+    );
+    let _ = (policy, missing, rule);
 }
 
 pub(crate) fn bytes_uncharged(policy: &str) {
