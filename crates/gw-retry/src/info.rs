@@ -62,7 +62,10 @@ impl Stopped {
     /// Whether layers further out are to be told not to try again either: they would do what this one has just done, or
     /// has been kept from doing.
     pub(crate) const fn concerns_others(self) -> bool {
-        matches!(self, Self::Attempts | Self::Budget | Self::Pushback)
+        matches!(
+            self,
+            Self::Attempts | Self::Budget | Self::Pushback | Self::Refused
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::gateway::{Gateway, check, config, route, upstream, without_breakers};
-use crate::http::{get, is_refusal, page, send};
+use crate::http::{get, is_refusal, page, retry_after, send};
 
 /// One upstream, which is asked however often it fails, and one route to it.
 fn retried(upstream: &Upstream, upstream_keys: &str, route_keys: &str) -> String {
@@ -206,6 +206,25 @@ async fn who_has_tried_in_vain_asks_others_not_to() {
     let answer = get(gateway.traffic, "/").await;
     is_refusal("down", &answer, 502, "BAD_GATEWAY");
     assert_eq!(answer.header("x-gw-should-retry"), Some("false"));
+}
+
+/// Story: where the breaker opened between two attempts, the answer did not ask others not to, and a gateway in front sent the
+/// request again by another instance, whose breaker had not opened yet.
+#[tokio::test]
+async fn who_is_kept_by_the_breaker_from_trying_again_asks_others_not_to() {
+    let upstream = Upstream::start(always(Reply::status(503))).await;
+    let mut tables = self::upstream("up", &upstream.url()) + "breaker = { consecutive = 1 }\n";
+    tables += &route("all", "/", "up", &format!("retry = {{ {SOON} }}"));
+    let gateway = Gateway::serve(&config("", &tables)).await;
+    let answer = get(gateway.traffic, "/").await;
+    is_refusal("failed", &answer, 503, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(answer.header("x-gw-should-retry"), Some("false"));
+    // Of this one nothing was sent, and it says when to come back.
+    let answer = get(gateway.traffic, "/").await;
+    is_refusal("refused", &answer, 503, "CIRCUIT_OPEN");
+    assert_eq!(answer.header("x-gw-should-retry"), None);
+    retry_after("refused", &answer);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 const CALL: &str = "POST /a.B/C HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\nte: trailers\r\n\
