@@ -57,24 +57,29 @@ async fn a_later_slow_head_is_answered_408_too() {
 /// Story: the connection closed behind such an answer, and the answer did not say so.
 #[tokio::test]
 async fn an_answer_408_says_that_it_is_the_last_one() {
-    let running = Running::start(|b| b).await;
-    running.service.answer_with(|_| {
+    let late = || {
         let mut late = ok("too slow");
         *late.status_mut() = StatusCode::REQUEST_TIMEOUT;
-        Ok(late)
-    });
+        late
+    };
+    let running = Running::start(|b| b).await;
     let mut client = Client::connect(running.addr).await;
     client
         .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n")
         .await;
+    // The body is still there when the answer is given.
+    let (request, reply) = running.service.next_call().await.into_parts();
+    reply.respond(late());
     let answer = client.read_answer().await;
     assert_eq!(
         (answer.status(), answer.header("connection")),
         (408, Some("close"))
     );
+    drop(request);
     let rest = client.read_rest().await;
     assert!(rest.bytes.is_empty() && !rest.reset);
 
+    running.service.answer_with(move |_| Ok(late()));
     let (mut http2, _connection) = http2_client(running.addr).await;
     for _ in 0..2 {
         let sent = http2_send(&mut http2, http2_get("/"));
