@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Refused};
 use crate::config::BreakerConfig;
-use crate::core::{Answer, Core};
+use crate::core::{Answer, Core, References};
 use crate::hub::{Changes, Hub};
 use crate::rules::{Rules, nanos};
 use crate::state::{Snapshot, State};
@@ -132,7 +132,13 @@ impl Breaker {
         let upstream = UpstreamName::new(upstream);
         let metrics = BreakerMetrics::new(upstream.clone(), true);
         let rules = Rules::new(config)?;
-        Ok(Self::of(upstream, metrics, rules, Mode::Enforce))
+        Ok(Self::of(
+            upstream,
+            metrics,
+            rules,
+            Mode::Enforce,
+            References::Kept,
+        ))
     }
 
     pub(crate) fn of(
@@ -140,6 +146,7 @@ impl Breaker {
         metrics: BreakerMetrics,
         rules: Rules,
         mode: Mode,
+        refers: References,
     ) -> Self {
         let word = match mode {
             Mode::Off => Word {
@@ -150,7 +157,13 @@ impl Breaker {
         };
         let hub = Hub::new(upstream, metrics, word);
         hub.set_shadow(mode);
-        let core = Arc::new(Core::new(rules, word, Instant::now(), Arc::new(hub)));
+        let core = Arc::new(Core::new(
+            rules,
+            word,
+            Instant::now(),
+            Arc::new(hub),
+            refers,
+        ));
         Self {
             slot: Arc::new(Slot {
                 current: RwLock::new(Arc::clone(&core)),

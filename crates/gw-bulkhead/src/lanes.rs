@@ -21,6 +21,7 @@ mod holds;
 mod inner;
 mod keys;
 mod lane_counter;
+mod lent;
 mod limiter;
 mod line;
 mod permit;

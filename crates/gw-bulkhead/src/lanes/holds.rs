@@ -6,8 +6,9 @@ use std::task::Waker;
 use gw_core::Mode;
 use tokio::time::Instant;
 
+use super::lent::Lent;
 use super::limiter::Run;
-use super::{Inner, LaneId, Permit, Reason, Refusal, wake_all};
+use super::{LaneId, Permit, Reason, Refusal, wake_all};
 use crate::limit::Outcome;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
@@ -55,7 +56,7 @@ const NEVER: u64 = u64::MAX;
 /// Dropping it gives the permit back, unless its time was over and somebody else has.
 #[derive(Debug)]
 pub(crate) struct TimedPermit {
-    lanes: Arc<Inner>,
+    lanes: Lent,
     key: Key,
 }
 
@@ -182,7 +183,7 @@ impl Hold {
 impl TimedPermit {
     /// Limits the time of `permit`.
     pub(crate) fn new(permit: Arc<Permit>, until: Instant) -> Self {
-        let lanes = Arc::clone(&permit.lanes);
+        let lanes = permit.lanes.clone();
         let key = lanes.holds.insert(permit, until);
         Self { lanes, key }
     }
