@@ -21,7 +21,6 @@ mod holds;
 mod inner;
 mod keys;
 mod lane_counter;
-mod lent;
 mod limiter;
 mod line;
 mod permit;

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::LocalKey;
 
@@ -71,6 +72,56 @@ impl<T: 'static> AtHand<T> {
         if let Ok(Some(other)) = hand.try_with(|hand| hand.0.replace(Some(shared))) {
             let_go(other);
         }
+    }
+}
+
+/// What threads keep references to.
+pub trait Kept: Sized + 'static {
+    /// Where a thread has one at hand.
+    fn hand() -> &'static LocalKey<AtHand<Self>>;
+}
+
+/// A reference that was [taken](AtHand::take), and is [given back](AtHand::give_back) when it is dropped.
+pub struct Lent<T: Kept>(Option<Arc<T>>);
+
+impl<T: Kept> Lent<T> {
+    /// Refers to what `shared` does.
+    #[inline]
+    pub fn new(shared: &Arc<T>) -> Self {
+        Self(Some(AtHand::take(T::hand(), shared)))
+    }
+}
+
+impl<T: Kept> Clone for Lent<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Kept> Deref for Lent<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(shared) => shared,
+            None => unreachable!("it is given back when it is dropped, and not before"),
+        }
+    }
+}
+
+impl<T: Kept> Drop for Lent<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            AtHand::give_back(T::hand(), shared);
+        }
+    }
+}
+
+impl<T: Kept + fmt::Debug> fmt::Debug for Lent<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 

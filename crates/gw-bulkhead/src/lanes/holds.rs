@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use gw_core::Mode;
+use gw_core::at_hand::Lent;
 use tokio::time::Instant;
 
-use super::lent::Lent;
 use super::limiter::Run;
-use super::{LaneId, Permit, Reason, Refusal, wake_all};
+use super::{Inner, LaneId, Permit, Reason, Refusal, wake_all};
 use crate::limit::Outcome;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
@@ -56,7 +56,7 @@ const NEVER: u64 = u64::MAX;
 /// Dropping it gives the permit back, unless its time was over and somebody else has.
 #[derive(Debug)]
 pub(crate) struct TimedPermit {
-    lanes: Lent,
+    lanes: Lent<Inner>,
     key: Key,
 }
 

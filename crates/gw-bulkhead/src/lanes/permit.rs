@@ -2,9 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::at_hand::Lent;
 use tokio::time::Instant;
 
-use super::lent::Lent;
 use super::limiter::Run;
 use super::state::LaneState;
 use super::{Inner, LaneId, LaneKey};
@@ -14,7 +14,7 @@ use crate::limit::Outcome;
 /// A place in a lane. Dropping it gives the place back and lets the next one that waits have it.
 #[must_use = "dropping a permit gives the place back"]
 pub struct Permit {
-    pub(super) lanes: Lent,
+    pub(super) lanes: Lent<Inner>,
     lane: LaneId,
     // Not as one value: in a row the fields are no larger than a key, and a permit is moved several times a request.
     key: Option<LaneKey>,
