@@ -6,6 +6,7 @@ use std::time::Duration;
 use gw_core::classify::Outcome;
 use gw_core::context::UpstreamName;
 use gw_core::{ConfigError, Mode};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Refused};
@@ -52,6 +53,8 @@ pub struct Breaker {
 #[derive(Debug)]
 struct Slot {
     current: RwLock<Arc<Core>>,
+    /// Tells who waits for changes that there is no breaker any more.
+    here: watch::Sender<()>,
 }
 
 /// The references to a core that its breaker has itself.
@@ -167,6 +170,7 @@ impl Breaker {
         Self {
             slot: Arc::new(Slot {
                 current: RwLock::new(Arc::clone(&core)),
+                here: watch::Sender::new(()),
             }),
             core,
         }
@@ -334,7 +338,7 @@ impl Breaker {
 
     /// The changes of its state from now on.
     pub fn subscribe(&self) -> Changes {
-        self.core.hub.subscribe()
+        self.core.hub.subscribe(self.slot.here.subscribe())
     }
 
     /// Says that its name may be another one's from now on, so that it no longer sets the gauge of the state.
@@ -399,6 +403,21 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    /// Story: a thread kept what its last call had of the breaker, and who waited for changes waited for ever.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_changes_hears_the_last_one_and_then_that_the_breaker_is_gone() {
+        let config = BreakerConfig::without_policies().consecutive_failures(1);
+        let breaker = Breaker::new("orders", &config).unwrap();
+        let mut changes = breaker.subscribe();
+        let now = Instant::now();
+        breaker.admit_if_closed().unwrap().succeed(|| now);
+        let last = breaker.admit(now).unwrap();
+        last.record(Ended::with(Outcome::Failure), now);
+        drop(breaker);
+        assert_eq!(changes.changed().await, Some(State::Open));
+        assert_eq!(changes.changed().await, None);
+    }
 
     /// Story: what was counted was read first, and then whether a call is under way. One that failed in between was neither,
     /// and the breaker that it had just opened was forgotten as a clean one.
