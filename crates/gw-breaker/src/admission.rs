@@ -38,7 +38,7 @@ pub(crate) enum Kind {
 impl Admission {
     #[inline]
     pub(crate) fn counted(core: &Arc<Core>, generation: u64) -> Self {
-        Self::new(Arc::clone(core), Kind::Counted(generation))
+        Self::new(core.lend(), Kind::Counted(generation))
     }
 
     #[inline]
@@ -135,6 +135,7 @@ impl Ticket {
             Kind::Counted(generation) => core.count_good(generation, now),
             kind => core.ended(kind, Ended::with(Outcome::Success), now),
         }
+        core.give_back();
     }
 
     /// See [`Admission::record`]. The clock is asked only if that matters.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use gw_core::classify::Outcome;
 use gw_core::context::UpstreamName;
 use gw_core::{ConfigError, Mode};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Refused};
 use crate::config::BreakerConfig;
-use crate::core::{Answer, Core};
+use crate::core::{Answer, Core, References};
 use crate::hub::{Changes, Hub};
 use crate::rules::{Rules, nanos};
 use crate::state::{Snapshot, State};
@@ -52,6 +53,8 @@ pub struct Breaker {
 #[derive(Debug)]
 struct Slot {
     current: RwLock<Arc<Core>>,
+    /// Tells who waits for changes that there is no breaker any more.
+    here: watch::Sender<()>,
 }
 
 /// The references to a core that its breaker has itself.
@@ -132,7 +135,13 @@ impl Breaker {
         let upstream = UpstreamName::new(upstream);
         let metrics = BreakerMetrics::new(upstream.clone(), true);
         let rules = Rules::new(config)?;
-        Ok(Self::of(upstream, metrics, rules, Mode::Enforce))
+        Ok(Self::of(
+            upstream,
+            metrics,
+            rules,
+            Mode::Enforce,
+            References::Kept,
+        ))
     }
 
     pub(crate) fn of(
@@ -140,6 +149,7 @@ impl Breaker {
         metrics: BreakerMetrics,
         rules: Rules,
         mode: Mode,
+        refers: References,
     ) -> Self {
         let word = match mode {
             Mode::Off => Word {
@@ -150,10 +160,17 @@ impl Breaker {
         };
         let hub = Hub::new(upstream, metrics, word);
         hub.set_shadow(mode);
-        let core = Arc::new(Core::new(rules, word, Instant::now(), Arc::new(hub)));
+        let core = Arc::new(Core::new(
+            rules,
+            word,
+            Instant::now(),
+            Arc::new(hub),
+            refers,
+        ));
         Self {
             slot: Arc::new(Slot {
                 current: RwLock::new(Arc::clone(&core)),
+                here: watch::Sender::new(()),
             }),
             core,
         }
@@ -321,7 +338,7 @@ impl Breaker {
 
     /// The changes of its state from now on.
     pub fn subscribe(&self) -> Changes {
-        self.core.hub.subscribe()
+        self.core.hub.subscribe(self.slot.here.subscribe())
     }
 
     /// Says that its name may be another one's from now on, so that it no longer sets the gauge of the state.
@@ -386,6 +403,21 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    /// Story: a thread kept what its last call had of the breaker, and who waited for changes waited for ever.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_changes_hears_the_last_one_and_then_that_the_breaker_is_gone() {
+        let config = BreakerConfig::without_policies().consecutive_failures(1);
+        let breaker = Breaker::new("orders", &config).unwrap();
+        let mut changes = breaker.subscribe();
+        let now = Instant::now();
+        breaker.admit_if_closed().unwrap().succeed(|| now);
+        let last = breaker.admit(now).unwrap();
+        last.record(Ended::with(Outcome::Failure), now);
+        drop(breaker);
+        assert_eq!(changes.changed().await, Some(State::Open));
+        assert_eq!(changes.changed().await, None);
+    }
 
     /// Story: what was counted was read first, and then whether a call is under way. One that failed in between was neither,
     /// and the breaker that it had just opened was forgotten as a clean one.

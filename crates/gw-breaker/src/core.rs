@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::Mode;
+use gw_core::at_hand::AtHand;
 use gw_core::classify::Outcome;
 use gw_core::context::UpstreamName;
 use tokio::time::Instant;
@@ -28,6 +29,20 @@ pub(crate) struct Core {
     in_a_row: Padded<Cell>,
     windows: Padded<Windows>,
     arrivals: AtomicU32,
+    refers: References,
+}
+
+/// What becomes of the references that calls have of a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum References {
+    /// Threads keep them at hand.
+    Kept,
+    /// They are counted: who has none is idle, and may be forgotten.
+    Counted,
+}
+
+thread_local! {
+    static AT_HAND: AtHand<Core> = const { AtHand::new() };
 }
 
 /// What is said to a call.
@@ -39,7 +54,13 @@ pub(crate) enum Answer {
 }
 
 impl Core {
-    pub(crate) fn new(rules: Rules, word: Word, origin: Instant, hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(
+        rules: Rules,
+        word: Word,
+        origin: Instant,
+        hub: Arc<Hub>,
+        refers: References,
+    ) -> Self {
         let rates = rules.trips.failure_rate > 0 || rules.trips.slow_rate > 0;
         let windows = match rates {
             true => Windows::new(rules.config.window),
@@ -52,7 +73,25 @@ impl Core {
             in_a_row: Padded(Cell::default()),
             windows: Padded(windows),
             arrivals: AtomicU32::new(0),
+            refers,
             rules,
+        }
+    }
+
+    /// A reference to it for one call.
+    #[inline]
+    pub(crate) fn lend(self: &Arc<Self>) -> Arc<Self> {
+        match self.refers {
+            References::Kept => AtHand::take(&AT_HAND, self),
+            References::Counted => Arc::clone(self),
+        }
+    }
+
+    /// Takes back what a call had.
+    #[inline]
+    pub(crate) fn give_back(self: Arc<Self>) {
+        if self.refers == References::Kept {
+            AtHand::give_back(&AT_HAND, self);
         }
     }
 
@@ -295,7 +334,7 @@ impl Core {
             let word = self.word();
             if self.change(word, word.followed_by(Phase::Replaced, now)) {
                 let word = Rules::taken_over(word, now);
-                return Self::new(rules, word, self.origin, Arc::clone(&self.hub));
+                return Self::new(rules, word, self.origin, Arc::clone(&self.hub), self.refers);
             }
         }
     }

@@ -1,5 +1,9 @@
 //! Who hears of changes of state.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use gw_core::Mode;
 use gw_core::context::UpstreamName;
 use tokio::sync::watch;
@@ -125,22 +129,30 @@ impl Hub {
         }
     }
 
-    pub(crate) fn subscribe(&self) -> Changes {
-        Changes(self.latest.subscribe())
+    /// `breaker` ends with the last one that could be asked for changes.
+    pub(crate) fn subscribe(&self, breaker: watch::Receiver<()>) -> Changes {
+        Changes {
+            latest: self.latest.subscribe(),
+            breaker,
+        }
     }
 }
 
 /// The changes of one breaker's state. Who is slow to look misses those in between, never the last one.
 #[derive(Debug, Clone)]
-pub struct Changes(watch::Receiver<Latest>);
+pub struct Changes {
+    latest: watch::Receiver<Latest>,
+    /// Nothing is ever sent. Calls and threads keep what sends changes for longer than there is a breaker.
+    breaker: watch::Receiver<()>,
+}
 
 impl Changes {
     /// The state now, as far as a call has seen it.
     pub fn state(&self) -> State {
-        self.0.borrow().state
+        self.latest.borrow().state
     }
 
-    /// Waits until the state is another one than was last seen; `None` once the breaker is gone.
+    /// Waits until the state is another one than was last seen; `None` once the breaker and its handles are gone.
     ///
     /// A breaker looks at the clock when it is called, so an open one becomes half-open with the next call and not before.
     ///
@@ -148,7 +160,16 @@ impl Changes {
     ///
     /// Dropping the future loses nothing.
     pub async fn changed(&mut self) -> Option<State> {
-        self.0.changed().await.ok()?;
-        Some(self.0.borrow_and_update().state)
+        let changed = {
+            let (mut changed, mut gone) =
+                (pin!(self.latest.changed()), pin!(self.breaker.changed()));
+            // A change comes first: the last one is told, too.
+            poll_fn(|cx| match changed.as_mut().poll(cx) {
+                Poll::Ready(changed) => Poll::Ready(changed.is_ok()),
+                Poll::Pending => gone.as_mut().poll(cx).map(|_| false),
+            })
+            .await
+        };
+        changed.then(|| self.latest.borrow_and_update().state)
     }
 }

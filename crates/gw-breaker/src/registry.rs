@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::breaker::{Breaker, Knowledge};
 use crate::config::BreakerConfig;
+use crate::core::References;
 use crate::rules::Rules;
 use crate::sync::{Ordering, RwLock, read, write};
 use crate::telemetry::{self, BreakerMetrics};
@@ -159,7 +160,13 @@ impl Registry {
         }
         let metrics = BreakerMetrics::new(upstream.clone(), alone);
         // In its mode before anybody finds it, so that no change of mode misses it.
-        let breaker = Breaker::of(upstream, metrics, table.rules.clone(), table.mode);
+        let breaker = Breaker::of(
+            upstream,
+            metrics,
+            table.rules.clone(),
+            table.mode,
+            References::Counted,
+        );
         let place = table.entries.len();
         table.places.insert(key, place);
         table.entries.push(Entry {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod at_hand;
 pub mod attempt;
 pub mod awaited;
 pub mod body;

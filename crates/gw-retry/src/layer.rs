@@ -1,7 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use gw_core::Mode;
+use gw_core::at_hand::{AtHand, Kept};
 use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
 use http::{Extensions, HeaderName};
@@ -42,6 +44,16 @@ pub(crate) struct Shared {
     /// How long attempts take that succeed.
     pub(crate) latency: Latency,
     seed: Option<AtomicU64>,
+}
+
+thread_local! {
+    static AT_HAND: AtHand<Shared> = const { AtHand::new() };
+}
+
+impl Kept for Shared {
+    fn hand() -> &'static LocalKey<AtHand<Self>> {
+        &AT_HAND
+    }
 }
 
 impl RetryLayer {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::at_hand::Lent;
 use gw_core::attempt::{AttemptError, Failure};
 use gw_core::context::{Attempt, Deadline};
 use gw_core::{Mode, Rejection};
@@ -34,7 +35,7 @@ pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     pub(crate) known: Option<Known>,
     /// None for a request without a body.
     pub(crate) slot: Option<Arc<Slot<B>>>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Lent<Shared>,
     /// The route's own, in place of the layer's.
     pub(crate) policy: Option<RetryPolicy>,
     pub(crate) budget: Option<Budget>,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::Mode;
+use gw_core::at_hand::Lent;
 use gw_core::attempt::AttemptError;
 use gw_core::classify::is_grpc;
 use http::{Method, Request, Response};
@@ -116,7 +117,7 @@ impl<S: Clone> Retry<S> {
                     true => None,
                     false => Some(Slot::empty()),
                 },
-                shared: Arc::clone(shared),
+                shared: Lent::new(shared),
                 policy: policy.cloned(),
                 budget,
                 eligibility,

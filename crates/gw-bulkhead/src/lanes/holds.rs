@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use gw_core::Mode;
+use gw_core::at_hand::Lent;
 use tokio::time::Instant;
 
 use super::limiter::Run;
@@ -55,7 +56,7 @@ const NEVER: u64 = u64::MAX;
 /// Dropping it gives the permit back, unless its time was over and somebody else has.
 #[derive(Debug)]
 pub(crate) struct TimedPermit {
-    lanes: Arc<Inner>,
+    lanes: Lent<Inner>,
     key: Key,
 }
 
@@ -182,7 +183,7 @@ impl Hold {
 impl TimedPermit {
     /// Limits the time of `permit`.
     pub(crate) fn new(permit: Arc<Permit>, until: Instant) -> Self {
-        let lanes = Arc::clone(&permit.lanes);
+        let lanes = permit.lanes.clone();
         let key = lanes.holds.insert(permit, until);
         Self { lanes, key }
     }

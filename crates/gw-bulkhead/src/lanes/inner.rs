@@ -1,6 +1,8 @@
 use std::task::Waker;
+use std::thread::LocalKey;
 
 use gw_core::Mode;
+use gw_core::at_hand::{AtHand, Kept};
 use tokio::time::Instant;
 
 use super::counter::{Counter, Word};
@@ -26,6 +28,16 @@ pub(super) struct Inner {
     pub(super) holds: Holds,
     pub(super) pressure: Pressure,
     pub(super) seed: KeySeed,
+}
+
+thread_local! {
+    static AT_HAND: AtHand<Inner> = const { AtHand::new() };
+}
+
+impl Kept for Inner {
+    fn hand() -> &'static LocalKey<AtHand<Self>> {
+        &AT_HAND
+    }
 }
 
 /// What an operator may change. Read often, written hardly ever.

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::at_hand::Lent;
 use tokio::time::Instant;
 
 use super::limiter::Run;
@@ -13,7 +14,7 @@ use crate::limit::Outcome;
 /// A place in a lane. Dropping it gives the place back and lets the next one that waits have it.
 #[must_use = "dropping a permit gives the place back"]
 pub struct Permit {
-    pub(super) lanes: Arc<Inner>,
+    pub(super) lanes: Lent<Inner>,
     lane: LaneId,
     // Not as one value: in a row the fields are no larger than a key, and a permit is moved several times a request.
     key: Option<LaneKey>,
@@ -66,7 +67,7 @@ impl Permit {
         let Stake { key, since } = stake;
         let (hold, minds_time) = (state.hold, state.minds_time);
         Self {
-            lanes: Arc::clone(lanes),
+            lanes: Lent::new(lanes),
             lane,
             key,
             since,
