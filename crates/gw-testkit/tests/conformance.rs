@@ -72,3 +72,28 @@ caught! {
     a_hidden_end_of_stream: HidesTheEnd by keeps_bodies_as_they_are,
         saying "the size hint is lost";
 }
+
+/// The same for what needs sockets, and so a clock that runs: these fail at once.
+macro_rules! caught_by_sockets {
+    ($($name:ident: $fault:ident by $case:ident, saying $message:literal;)+) => {
+        $(
+            #[tokio::test]
+            #[should_panic(expected = $message)]
+            async fn $name() {
+                let layer = LimitedLayer::new(2, gw_core::Respond::new()).with(Fault::$fault);
+                conformance::$case(layer, Admits::InFlight(2)).await;
+            }
+        )+
+    };
+}
+
+caught_by_sockets! {
+    state_made_for_each_of_real_connections: StatePerService by holds_through_axum_serve,
+        saying "what is not admitted is refused";
+    a_permit_given_back_with_the_upgrade: GivesBackAtUpgrade by keeps_upgraded_connections,
+        saying "given back before the connection closed";
+    a_permit_lost_with_the_connection: LosesUpgraded by keeps_upgraded_connections,
+        saying "not given back once";
+    an_upgrade_that_is_taken_away: TakesTheUpgrade by keeps_upgraded_connections,
+        saying "the connection ended";
+}

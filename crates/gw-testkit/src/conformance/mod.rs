@@ -5,7 +5,7 @@
 //! - sixteen applications of the layer share one limit, by hand and through `axum::serve` with sixteen connections;
 //! - readiness is only forwarded: idle services hold nothing, and a pending inner service makes a pending layer;
 //! - the instance that is called is the one that was polled ready, and a refused request touches no inner service;
-//! - what was given is given back once, however the exchange ends;
+//! - what was given is given back once, however the exchange ends, or the connection that it has become;
 //! - bodies keep their data, trailers, size hint and end of stream, for several body types and inside compression;
 //! - layer, service and future are `Send` (and the first two `Sync` and `Clone`), and the layer fits an axum router.
 
@@ -16,6 +16,7 @@ mod limit;
 mod readiness;
 mod served;
 mod subject;
+mod upgrades;
 
 pub use self::bodies::{AnyBody, AxumBody, BoxedBody, FullBody, GwBody, TonicBody};
 pub use self::endings::{gives_back_at_the_last_frame, gives_back_once, holds_until_the_body_ends};
@@ -24,6 +25,7 @@ pub use self::limit::{sixteen_layers_share_one_limit, touches_nothing_when_it_re
 pub use self::readiness::{forwards_readiness, holds_nothing_when_idle, is_send_and_clone};
 pub use self::served::holds_through_axum_serve;
 pub use self::subject::{Admits, Inner, Layered, Outcome};
+pub use self::upgrades::keeps_upgraded_connections;
 
 /// Makes the conformance tests of a layer.
 ///
@@ -83,6 +85,12 @@ macro_rules! conformance {
         async fn holds_through_axum_serve() {
             let $on_reject = $crate::gw_core::Respond::new();
             $crate::conformance::holds_through_axum_serve($layer, $admits).await;
+        }
+
+        #[tokio::test]
+        async fn keeps_upgraded_connections() {
+            let $on_reject = $crate::gw_core::Respond::new();
+            $crate::conformance::keeps_upgraded_connections($layer, $admits).await;
         }
     };
 }
