@@ -30,6 +30,57 @@ mod a_layer_that_keeps_the_contract {
     }
 }
 
+/// Story: each test of a layer that never answered took thirty seconds to say so.
+mod a_clock_that_is_paused_but_where_sockets_are {
+    use gw_core::{Respond, RespondWith};
+
+    use super::*;
+
+    /// The tests with sockets have the plain renderer.
+    trait Clock {
+        const PAUSED: bool;
+    }
+
+    impl Clock for Respond {
+        const PAUSED: bool = false;
+    }
+
+    impl<F> Clock for RespondWith<F> {
+        const PAUSED: bool = true;
+    }
+
+    fn checked<R: Clock>(_: R) -> Identity {
+        // The clock panics that is told to be what it is already.
+        if R::PAUSED {
+            tokio::time::resume();
+            tokio::time::pause();
+        } else {
+            tokio::time::pause();
+            tokio::time::resume();
+        }
+        Identity::new()
+    }
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |on_reject| checked(on_reject),
+    }
+}
+
+mod a_clock_that_runs {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        clock: running,
+        layer: |_| {
+            tokio::time::pause();
+            tokio::time::resume();
+            Identity::new()
+        },
+    }
+}
+
 /// One test for each way of breaking the contract: the named part of the suite must fail.
 macro_rules! caught {
     ($($name:ident: $fault:ident by $case:ident, saying $message:literal;)+) => {

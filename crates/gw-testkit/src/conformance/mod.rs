@@ -33,6 +33,9 @@ pub use self::upgrades::keeps_upgraded_connections;
 /// layer passes on, if it is another one than it receives; `layer` builds it with the renderer it is given,
 /// and is evaluated anew for each test. The layer must refuse at once what it does not admit: no queue.
 ///
+/// The clock is paused but in the tests with sockets, so that what does not come is missed at once. A layer that waits for sockets
+/// or threads of its own, which nobody here sees at work, says `clock: running`, and its failures take thirty seconds.
+///
 /// ```text
 /// gw_testkit::conformance! {
 ///     admits: Admits::InFlight(2),
@@ -41,17 +44,38 @@ pub use self::upgrades::keeps_upgraded_connections;
 /// ```
 #[macro_export]
 macro_rules! conformance {
-    (admits: $admits:expr, layer: |$on_reject:pat_param| $layer:expr $(,)?) => {
-        $crate::conformance! {
-            admits: $admits,
-            request_body: $crate::gw_core::Body,
-            layer: |$on_reject| $layer,
+    (
+        admits: $admits:expr,
+        $(request_body: $request_body:ty,)?
+        layer: |$on_reject:pat_param| $layer:expr $(,)?
+    ) => {
+        $crate::conformance_of! {
+            $admits, [$($request_body)?], start_paused = true, |$on_reject| $layer
         }
     };
     (
         admits: $admits:expr,
-        request_body: $request_body:ty,
+        $(request_body: $request_body:ty,)?
+        clock: running,
         layer: |$on_reject:pat_param| $layer:expr $(,)?
+    ) => {
+        $crate::conformance_of! {
+            $admits, [$($request_body)?], start_paused = false, |$on_reject| $layer
+        }
+    };
+}
+
+/// [`conformance!`](crate::conformance!) with all that it can be told.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_of {
+    ($admits:expr, [], start_paused = $paused:tt, |$on_reject:pat_param| $layer:expr) => {
+        $crate::conformance_of! {
+            $admits, [$crate::gw_core::Body], start_paused = $paused, |$on_reject| $layer
+        }
+    };
+    (
+        $admits:expr, [$request_body:ty], start_paused = $paused:tt, |$on_reject:pat_param| $layer:expr
     ) => {
         #[allow(
             unused_imports,
@@ -59,27 +83,21 @@ macro_rules! conformance {
         )]
         use $crate::conformance::Admits;
 
-        $crate::conformance_for!(axum_body, AxumBody, $admits, $request_body, |$on_reject| {
-            $layer
-        });
-        $crate::conformance_for!(gw_body, GwBody, $admits, $request_body, |$on_reject| $layer);
-        $crate::conformance_for!(full_body, FullBody, $admits, $request_body, |$on_reject| {
-            $layer
-        });
-        $crate::conformance_for!(
-            boxed_body,
-            BoxedBody,
-            $admits,
-            $request_body,
-            |$on_reject| $layer
-        );
-        $crate::conformance_for!(
-            tonic_body,
-            TonicBody,
-            $admits,
-            $request_body,
-            |$on_reject| $layer
-        );
+        $crate::conformance_for! {
+            axum_body, AxumBody, $admits, $request_body, $paused, |$on_reject| $layer
+        }
+        $crate::conformance_for! {
+            gw_body, GwBody, $admits, $request_body, $paused, |$on_reject| $layer
+        }
+        $crate::conformance_for! {
+            full_body, FullBody, $admits, $request_body, $paused, |$on_reject| $layer
+        }
+        $crate::conformance_for! {
+            boxed_body, BoxedBody, $admits, $request_body, $paused, |$on_reject| $layer
+        }
+        $crate::conformance_for! {
+            tonic_body, TonicBody, $admits, $request_body, $paused, |$on_reject| $layer
+        }
 
         #[tokio::test]
         async fn holds_through_axum_serve() {
@@ -99,14 +117,17 @@ macro_rules! conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_for {
-    ($name:ident, $body:ident, $admits:expr, $request_body:ty, |$on_reject:pat_param| $layer:expr) => {
+    (
+        $name:ident, $body:ident, $admits:expr, $request_body:ty, $paused:tt,
+        |$on_reject:pat_param| $layer:expr
+    ) => {
         mod $name {
             use super::*;
             use $crate::conformance::{AnyBody, $body as TestedBody};
 
             macro_rules! case {
                 ($case:ident) => {
-                    #[tokio::test]
+                    #[tokio::test(start_paused = $paused)]
                     async fn $case() {
                         let $on_reject =
                             $crate::gw_core::RespondWith::new(<TestedBody as AnyBody>::whole);
