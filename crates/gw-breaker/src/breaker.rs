@@ -334,6 +334,11 @@ impl Breaker {
         self.core.hub.clear_gauge();
     }
 
+    /// Has the gauge show the state once more.
+    pub(crate) fn show_gauge(&self) {
+        self.core.hub.show();
+    }
+
     /// How much would be lost at `now` if it were forgotten, and made anew in `mode`. It catches up with a new configuration
     /// first: calls are under way with that one.
     pub(crate) fn knowledge(&mut self, now: Instant, mode: Mode) -> Knowledge {

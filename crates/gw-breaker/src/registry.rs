@@ -172,10 +172,20 @@ impl Registry {
         drop(table);
         // The recorder is foreign code.
         for gone in gone {
-            gone.clear_gauge();
+            gone.breaker.clear_gauge();
+            // Another thread may have made it anew by then, and that one may have shown its state before.
+            if let Some(anew) = self.known(gone.key) {
+                anew.show_gauge();
+            }
         }
         telemetry::breakers(self.name.as_str(), count);
         breaker
+    }
+
+    fn known(&self, key: u64) -> Option<Breaker> {
+        let table = read(&self.table);
+        let entry = table.entries.get(*table.places.get(&key)?)?;
+        Some(entry.breaker.clone())
     }
 
     pub(crate) fn all(&self) -> Vec<Breaker> {
@@ -212,7 +222,7 @@ impl Registry {
 impl Table {
     /// Forgets among a few who has been idle and is not needed, and if that makes no room, the one that is missed least.
     /// Says who is forgotten. If that is anybody, there is room.
-    fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) -> Vec<Breaker> {
+    fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) -> Vec<Entry> {
         let rest = self.rules.rest();
         let mut gone = Vec::new();
         let mut least = None;
@@ -257,7 +267,7 @@ impl Table {
         gone
     }
 
-    fn forget(&mut self, place: usize) -> Breaker {
+    fn forget(&mut self, place: usize) -> Entry {
         let gone = self.entries.swap_remove(place);
         // Before there can be another one of its name.
         gone.breaker.disown();
@@ -265,7 +275,7 @@ impl Table {
         if let Some(moved) = self.entries.get(place) {
             self.places.insert(moved.key, place);
         }
-        gone.breaker
+        gone
     }
 }
 
