@@ -218,6 +218,11 @@ impl Attempt {
         self.end(Ended::with(outcome), None);
     }
 
+    /// Whether it is the client that says when the request is to have ended.
+    pub(crate) const fn is_by_client(&self) -> bool {
+        self.by_client
+    }
+
     /// Whether the time that the client itself gave is over.
     pub(crate) fn is_beyond_the_clients_time(&self) -> bool {
         self.by_client && self.is_late(Instant::now())

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gw_core::BoxError;
-use gw_core::classify::Classify;
+use gw_core::classify::{Classify, Outcome, ends_out_of_time};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -76,7 +76,14 @@ impl<C: Classify> Judged<C> {
         if self.attempt.is_good() {
             self.attempt.succeed(None);
         } else if !self.attempt.is_told() {
-            let outcome = self.classifier.end(trailers);
+            let outcome = match self.classifier.end(trailers) {
+                Outcome::Failure
+                    if self.attempt.is_by_client() && trailers.is_some_and(ends_out_of_time) =>
+                {
+                    Outcome::Ignored
+                }
+                outcome => outcome,
+            };
             self.attempt.end(Ended::with(outcome), None);
         }
     }

@@ -78,12 +78,12 @@ pub(crate) enum Slow {
 /// What a breaker knows, as far as that matters to who would forget it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Knowledge {
-    /// It is closed, and nothing speaks against the upstream: one that is made anew would do the same.
+    /// It is closed, or off where all are, and nothing speaks against the upstream: one that is made anew would do the same.
     Clean,
     /// It is closed, but calls have failed or were slow, and are counted still; or it was open not long ago, and its next open
     /// time would be a longer one.
     Suspect,
-    /// It is closed, and calls are under way that may yet fail, or somebody holds its handle.
+    /// It is closed, or off where all are, and calls are under way that may yet fail, or somebody holds its handle.
     InUse,
     /// It was open, and keeps nobody away any more: the next call is a probe.
     Worn,
@@ -351,18 +351,24 @@ impl Breaker {
         self.core.hub.clear_gauge();
     }
 
-    /// How much would be lost at `now` if it were forgotten. It catches up with a new configuration first: calls are under
-    /// way with that one.
-    pub(crate) fn knowledge(&mut self, now: Instant) -> Knowledge {
+    /// Has the gauge show the state once more.
+    pub(crate) fn show_gauge(&self) {
+        self.core.hub.show();
+    }
+
+    /// How much would be lost at `now` if it were forgotten, and made anew in `mode`. It catches up with a new configuration
+    /// first: calls are under way with that one.
+    pub(crate) fn knowledge(&mut self, now: Instant, mode: Mode) -> Knowledge {
         // Before what is counted is read: a call tells how it ended, and is under way no more after that.
         let shared = self.is_shared();
         let known = self.snapshot(now);
         let counted = known.consecutive_failures > 0 || known.failed > 0 || known.slow > 0;
         let steps = known.opened > 0 && !self.core.rules.forgets_step(known.lasted);
         match known.state {
-            State::Closed if shared => Knowledge::InUse,
+            State::Disabled if mode != Mode::Off => Knowledge::Needed,
+            State::Closed | State::Disabled if shared => Knowledge::InUse,
             State::Closed if counted || steps => Knowledge::Suspect,
-            State::Closed => Knowledge::Clean,
+            State::Closed | State::Disabled => Knowledge::Clean,
             State::Open if known.open_for == Some(Duration::ZERO) => Knowledge::Worn,
             State::HalfOpen if known.probes == 0 => Knowledge::Worn,
             _ => Knowledge::Needed,
@@ -436,9 +442,9 @@ mod tests {
                 let mut breaker = Breaker::new("orders", &config).unwrap();
                 calls.send(breaker.admit(now).unwrap()).unwrap();
                 while breaker.state(now) == State::Closed {
-                    assert_ne!(breaker.knowledge(now), Knowledge::Clean);
+                    assert_ne!(breaker.knowledge(now, Mode::Enforce), Knowledge::Clean);
                 }
-                assert_eq!(breaker.knowledge(now), Knowledge::Needed);
+                assert_eq!(breaker.knowledge(now, Mode::Enforce), Knowledge::Needed);
             }
             drop(calls);
         });

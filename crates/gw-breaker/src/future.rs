@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use gw_core::OnReject;
-use gw_core::classify::{Classify, Outcome};
+use gw_core::classify::{Classify, Outcome, is_out_of_time};
 use gw_core::late::LateFuture;
 use http::{Request, Response};
 use http_body::Body;
@@ -206,8 +206,10 @@ impl<C: Classify + Clone> Judge<C> {
             return false;
         }
         let head = at_head(&self.classifier, response);
-        // As in `error`.
-        if head == Some(Outcome::Ignored) && attempt.is_beyond_the_clients_time() {
+        if let Some(outcome @ (Outcome::Ignored | Outcome::Failure)) = head
+            && is_the_clients(attempt, outcome, response)
+        {
+            // As in `error`.
             drop(attempt.take());
             return false;
         }
@@ -231,6 +233,15 @@ impl<C: Classify + Clone> Judge<C> {
             _ => fail(attempt, outcome, response, now),
         }
         false
+    }
+}
+
+/// Whether the answer is what it is for the time that the client gave.
+#[cold]
+fn is_the_clients<B>(attempt: &Attempt, outcome: Outcome, response: &Response<B>) -> bool {
+    match outcome {
+        Outcome::Failure => attempt.is_by_client() && is_out_of_time(response),
+        _ => attempt.is_beyond_the_clients_time(),
     }
 }
 

@@ -21,8 +21,8 @@ use crate::telemetry::{self, BreakerMetrics};
 /// The breakers of a keyed layer.
 ///
 /// Keys are kept as hashes of 64 bits under a secret. Who was idle for long is forgotten if it keeps no calls away. When there
-/// is no room for a newcomer one that is closed goes: if it can be, one that is clean, since it would be made anew as it is.
-/// Else one with something against its upstream, if nobody has asked for it for as long as a breaker is open at the longest,
+/// is no room for a newcomer one that is closed goes, or off where all are: if it can be, one that is clean, since it would be made
+/// anew as it is. Else one with something against its upstream, if nobody has asked for it for as long as a breaker is open at the longest,
 /// and as its step is kept. Had that opened it, the next call would pass as a probe, unless the upstream had asked for more
 /// time. One with calls under way goes only when it is idle. If there is none among those looked at, the newcomer shares one
 /// breaker with all others that found no room. So who invents keys cannot have it forgotten that an upstream is broken, nor
@@ -179,10 +179,20 @@ impl Registry {
         drop(table);
         // The recorder is foreign code.
         for gone in gone {
-            gone.clear_gauge();
+            gone.breaker.clear_gauge();
+            // Another thread may have made it anew by then, and that one may have shown its state before.
+            if let Some(anew) = self.known(gone.key) {
+                anew.show_gauge();
+            }
         }
         telemetry::breakers(self.name.as_str(), count);
         breaker
+    }
+
+    fn known(&self, key: u64) -> Option<Breaker> {
+        let table = read(&self.table);
+        let entry = table.entries.get(*table.places.get(&key)?)?;
+        Some(entry.breaker.clone())
     }
 
     pub(crate) fn all(&self) -> Vec<Breaker> {
@@ -219,7 +229,7 @@ impl Registry {
 impl Table {
     /// Forgets among a few who has been idle and is not needed, and if that makes no room, the one that is missed least.
     /// Says who is forgotten. If that is anybody, there is room.
-    fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) -> Vec<Breaker> {
+    fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) -> Vec<Entry> {
         let rest = self.rules.rest();
         let mut gone = Vec::new();
         let mut least = None;
@@ -234,7 +244,7 @@ impl Table {
             if asked_for {
                 entry.seen = now;
             }
-            let knowledge = entry.breaker.knowledge(now);
+            let knowledge = entry.breaker.knowledge(now, self.mode);
             let unasked = now.saturating_duration_since(entry.seen);
             if unasked >= idle && knowledge != Knowledge::Needed {
                 // The last one takes its place, and is looked at next.
@@ -264,7 +274,7 @@ impl Table {
         gone
     }
 
-    fn forget(&mut self, place: usize) -> Breaker {
+    fn forget(&mut self, place: usize) -> Entry {
         let gone = self.entries.swap_remove(place);
         // Before there can be another one of its name.
         gone.breaker.disown();
@@ -272,7 +282,7 @@ impl Table {
         if let Some(moved) = self.entries.get(place) {
             self.places.insert(moved.key, place);
         }
-        gone.breaker
+        gone
     }
 }
 

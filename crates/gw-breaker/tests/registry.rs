@@ -9,7 +9,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use gw_breaker::{
-    Admission, BreakerLayer, BreakersHandle, Ended, Jitter, OpenTime, Outcome, State, UpstreamName,
+    Admission, BreakerLayer, BreakersHandle, Ended, Jitter, Mode, OpenTime, Outcome, State,
+    UpstreamName,
 };
 use gw_testkit::gw_core::context::Deadline;
 use http::Request;
@@ -326,6 +327,31 @@ async fn an_open_one_that_nobody_asks_for_goes_once_its_time_is_over() {
     advance(600 * SECOND).await;
     upstreams.send("new", 200).await;
     assert!(upstreams.handle().upstream("new").is_none());
+}
+
+/// Story: whoever was there when all were switched off stayed for good, and operators could find no newcomer.
+#[tokio::test(start_paused = true)]
+async fn off_newcomers_replace_whom_nobody_asks_for() {
+    let upstreams = Upstreams::new(2);
+    upstreams.send("told", 200).await;
+    upstreams.send("off", 200).await;
+    upstreams.handle().set_mode(Mode::Off);
+    upstreams.handle().upstream("told").unwrap().force_open();
+    upstreams.newcomers().await;
+    assert!(!upstreams.knows("off"));
+    assert!(upstreams.knows("another newcomer"));
+    // Who was told what to do stays.
+    assert_eq!(upstreams.send("told", 200).await, 503);
+    // And so does one that alone is off: it would be made anew as one that is not.
+    let upstreams = Upstreams::new(1);
+    upstreams.send("off", 200).await;
+    let alone = upstreams.handle().upstream("off").unwrap();
+    alone.set_mode(Mode::Off);
+    drop(alone);
+    upstreams.newcomers().await;
+    advance(600 * SECOND).await;
+    upstreams.newcomers().await;
+    assert!(upstreams.knows("off") && !upstreams.knows("newcomer"));
 }
 
 /// Story: what a keyed layer kept from before a new configuration was handed out as it was, so each request looked the new

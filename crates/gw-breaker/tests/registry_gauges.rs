@@ -4,10 +4,15 @@
 mod support;
 
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use gw_breaker::{BreakerLayer, State, UpstreamName};
 use gw_testkit::metrics_capture::MetricsCapture;
 use http::Request;
+use metrics::{
+    Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 use support::{Inner, SECOND, config};
 use tokio::time::advance;
 use tower::{Layer as _, ServiceExt as _};
@@ -64,4 +69,94 @@ async fn who_is_forgotten_shows_nothing_any_more() {
         assert_eq!(changes.changed().await, Some(State::ForcedOpen));
     };
     recorder.scope(lived).await;
+}
+
+/// The gauge of the state of `orders`, and what happens just before it is next set to 0.
+#[derive(Clone, Default)]
+struct Orders(Arc<Mutex<Shown>>);
+
+#[derive(Default)]
+struct Shown {
+    value: f64,
+    before_zero: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl GaugeFn for Orders {
+    fn increment(&self, _: f64) {}
+
+    fn decrement(&self, _: f64) {}
+
+    fn set(&self, value: f64) {
+        let before = match value {
+            0.0 => self.0.lock().unwrap().before_zero.take(),
+            _ => None,
+        };
+        if let Some(before) = before {
+            before();
+        }
+        self.0.lock().unwrap().value = value;
+    }
+}
+
+impl Recorder for Orders {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        match key.labels().any(|label| label.value() == "orders") {
+            true => Gauge::from_arc(Arc::new(self.clone())),
+            false => Gauge::noop(),
+        }
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// Story: between a breaker's being forgotten and its gauge's being set to 0 another thread could make one anew that opened; the
+/// gauge said until its next change that it kept nothing away.
+#[tokio::test(start_paused = true)]
+async fn who_is_made_anew_meanwhile_is_shown() {
+    let layer = BreakerLayer::builder("other").config(config());
+    let layer = layer.per_upstream().idle(20 * SECOND).build().unwrap();
+    let inner = Inner::new();
+    let call = {
+        let (layer, inner) = (layer.clone(), inner.clone());
+        move |upstream: &'static str| {
+            inner.status(200);
+            let mut request = Request::new(());
+            request.extensions_mut().insert(UpstreamName::new(upstream));
+            layer.layer(inner.clone()).oneshot(request)
+        }
+    };
+    let shown = Orders::default();
+    let _recorder = metrics::set_default_local_recorder(&shown);
+    call("orders").await.unwrap();
+    call("one").await.unwrap();
+    advance(20 * SECOND).await;
+    let handle = layer.handle();
+    let meanwhile = {
+        let call = call.clone();
+        move || {
+            let mut called = std::pin::pin!(call("orders"));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(called.as_mut().poll(&mut context).is_ready());
+            handle.upstream("orders").unwrap().force_open();
+            // For the call that this one came in between of.
+            inner.status(200);
+        }
+    };
+    shown.0.lock().unwrap().before_zero = Some(Box::new(meanwhile));
+    call("another").await.unwrap();
+    let shown = shown.0.lock().unwrap();
+    assert!(shown.before_zero.is_none(), "it is not forgotten");
+    assert_eq!(shown.value, 1.0);
 }

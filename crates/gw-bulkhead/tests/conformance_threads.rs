@@ -54,3 +54,8 @@ cases! {
 async fn holds_through_axum_serve() {
     conformance::holds_through_axum_serve(layer(Respond::new()), ADMITS).await;
 }
+
+#[tokio::test]
+async fn keeps_upgraded_connections() {
+    conformance::keeps_upgraded_connections(layer(Respond::new()), ADMITS).await;
+}

@@ -62,8 +62,7 @@ impl Classify for HttpClassifier {
 /// (8) is throttling; CANCELLED (1) is ignored; a stream that ends without a status has failed.
 ///
 /// UNKNOWN is what servers answer for an error that nobody gave a status, and is HTTP's 500; DEADLINE_EXCEEDED is what one
-/// answers that is too slow, and is 504. Both have clients in the game: a client may send a `grpc-timeout` that nobody can
-/// keep. Who does not trust its clients replaces that field, or brings a [`Classify`] of its own.
+/// answers that is too slow, and is 504. A client may send a `grpc-timeout` that nobody can keep: see [`is_out_of_time`].
 ///
 /// An answer with another HTTP status than 200 is not gRPC, and is judged as [`HttpClassifier`] does. A 200 whose content
 /// is not gRPC, such as a proxy's error page, has no status in its head or trailers; so it is a failure, which only the end
@@ -127,13 +126,35 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether the head of an upstream's answer says that the time was over: 504, or gRPC's DEADLINE_EXCEEDED.
+///
+/// It is a failure, as the classifiers have it, but where it is the client that gave the time
+/// ([`Deadline::is_by_client`](crate::context::Deadline::is_by_client)): nobody here can tell then whether the upstream was slow
+/// or the time too little, so it is nobody's failure. Of a refusal of our own its [`Rejection`] tells.
+pub fn is_out_of_time<B>(response: &Response<B>) -> bool {
+    if response.extensions().get::<Rejection>().is_some() {
+        return false;
+    }
+    match response.status() {
+        StatusCode::GATEWAY_TIMEOUT => true,
+        StatusCode::OK => ends_out_of_time(response.headers()),
+        _ => false,
+    }
+}
+
+/// Whether trailers say what [`is_out_of_time`] asks of a head.
+pub fn ends_out_of_time(trailers: &HeaderMap) -> bool {
+    grpc_status(trailers) == Some(4)
+}
+
 const GRPC_STATUS: &str = "grpc-status";
 
+fn grpc_status(fields: &HeaderMap) -> Option<u8> {
+    fields.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
 fn grpc_outcome(fields: &HeaderMap) -> Outcome {
-    let status = fields
-        .get(GRPC_STATUS)
-        .and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
-    match status {
+    match grpc_status(fields) {
         None | Some(2 | 4 | 13..=15) => Outcome::Failure,
         Some(1) => Outcome::Ignored,
         Some(8) => Outcome::Throttled(grpc_pushback(fields)),
@@ -271,5 +292,28 @@ mod tests {
         assert_eq!(GrpcClassifier.end(None), Outcome::Failure);
         let unrelated = trailers(&[("x-checksum", "1")]);
         assert_eq!(GrpcClassifier.end(Some(&unrelated)), Outcome::Failure);
+    }
+    #[test]
+    fn who_is_out_of_time() {
+        let status = |status| [("grpc-status", status)];
+        let says = |http, grpc| is_out_of_time(&response(http, &status(grpc)));
+        assert!(is_out_of_time(&response(504, &[])));
+        assert!(says(200, "4"));
+        for (http, grpc) in [(200, "14"), (500, "4"), (503, "0")] {
+            assert!(!says(http, grpc), "{http} {grpc}");
+        }
+        assert!(!is_out_of_time(&response(200, &[])));
+        assert!(ends_out_of_time(&trailers(&status("4"))));
+        assert!(!ends_out_of_time(&trailers(&status("2"))));
+        // Our own limit, which says so by itself.
+        const LIMIT: Code = Code::new(
+            "GATEWAY_TIMEOUT",
+            StatusCode::GATEWAY_TIMEOUT,
+            "",
+            GrpcStatus::DeadlineExceeded,
+        );
+        let mut own = response(504, &[]);
+        own.extensions_mut().insert(Rejection::new(&LIMIT));
+        assert!(!is_out_of_time(&own));
     }
 }

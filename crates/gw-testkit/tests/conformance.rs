@@ -30,6 +30,57 @@ mod a_layer_that_keeps_the_contract {
     }
 }
 
+/// Story: each test of a layer that never answered took thirty seconds to say so.
+mod a_clock_that_is_paused_but_where_sockets_are {
+    use gw_core::{Respond, RespondWith};
+
+    use super::*;
+
+    /// The tests with sockets have the plain renderer.
+    trait Clock {
+        const PAUSED: bool;
+    }
+
+    impl Clock for Respond {
+        const PAUSED: bool = false;
+    }
+
+    impl<F> Clock for RespondWith<F> {
+        const PAUSED: bool = true;
+    }
+
+    fn checked<R: Clock>(_: R) -> Identity {
+        // The clock panics that is told to be what it is already.
+        if R::PAUSED {
+            tokio::time::resume();
+            tokio::time::pause();
+        } else {
+            tokio::time::pause();
+            tokio::time::resume();
+        }
+        Identity::new()
+    }
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |on_reject| checked(on_reject),
+    }
+}
+
+mod a_clock_that_runs {
+    use super::*;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        clock: running,
+        layer: |_| {
+            tokio::time::pause();
+            tokio::time::resume();
+            Identity::new()
+        },
+    }
+}
+
 /// One test for each way of breaking the contract: the named part of the suite must fail.
 macro_rules! caught {
     ($($name:ident: $fault:ident by $case:ident, saying $message:literal;)+) => {
@@ -71,4 +122,29 @@ caught! {
         saying "2 calls in flight";
     a_hidden_end_of_stream: HidesTheEnd by keeps_bodies_as_they_are,
         saying "the size hint is lost";
+}
+
+/// The same for what needs sockets, and so a clock that runs: these fail at once.
+macro_rules! caught_by_sockets {
+    ($($name:ident: $fault:ident by $case:ident, saying $message:literal;)+) => {
+        $(
+            #[tokio::test]
+            #[should_panic(expected = $message)]
+            async fn $name() {
+                let layer = LimitedLayer::new(2, gw_core::Respond::new()).with(Fault::$fault);
+                conformance::$case(layer, Admits::InFlight(2)).await;
+            }
+        )+
+    };
+}
+
+caught_by_sockets! {
+    state_made_for_each_of_real_connections: StatePerService by holds_through_axum_serve,
+        saying "what is not admitted is refused";
+    a_permit_given_back_with_the_upgrade: GivesBackAtUpgrade by keeps_upgraded_connections,
+        saying "given back before the connection closed";
+    a_permit_lost_with_the_connection: LosesUpgraded by keeps_upgraded_connections,
+        saying "not given back once";
+    an_upgrade_that_is_taken_away: TakesTheUpgrade by keeps_upgraded_connections,
+        saying "the connection ended";
 }

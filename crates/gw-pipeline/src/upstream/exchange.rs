@@ -67,7 +67,7 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     match aimed {
         Ok(aimed) => {
             let awaited = aimed.awaited.as_ref();
-            let report = pool.watcher.watch(aimed.endpoint, awaited, now);
+            let report = pool.watcher.watch(aimed.endpoint, awaited, &limits, now);
             let running = Reported::new(run(turn, aimed, record), report);
             TransportFuture::new(counted.watch(running), extensions)
         }

@@ -53,6 +53,11 @@ impl Limits {
         }
     }
 
+    /// Whether the end of the answer is due when the client says.
+    pub(super) fn deadline_is_by_client(&self) -> bool {
+        self.deadline_kind == ErrorKind::ClientDeadline
+    }
+
     /// When the wait for a slot is over that may last until `queue_end`, and why.
     pub(super) fn queue_due(&self, queue_end: Instant) -> (Instant, ErrorKind) {
         match self.attempt_kind {

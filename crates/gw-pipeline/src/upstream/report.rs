@@ -7,7 +7,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use gw_core::awaited::Awaited;
-use gw_core::classify::{Classify as _, ContentClassifier, Outcome};
+use gw_core::classify::{
+    Classify as _, ContentClassifier, Outcome, ends_out_of_time, is_out_of_time,
+};
 use gw_core::endpoint::EndpointHealth;
 use http::{HeaderMap, Response};
 use pin_project_lite::pin_project;
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::error::Error;
+use super::limits::Limits;
 
 /// Who watches the endpoints of an upstream, if anybody does.
 #[derive(Clone, Default)]
@@ -40,6 +43,7 @@ impl Watcher {
         &self,
         endpoint: usize,
         awaited: Option<&Awaited>,
+        limits: &Limits,
         now: Instant,
     ) -> Option<Report> {
         let (health, awaited) = self.0.as_ref().zip(awaited)?;
@@ -48,6 +52,7 @@ impl Watcher {
             endpoint,
             began: now,
             awaited: awaited.clone(),
+            by_client: limits.deadline_is_by_client(),
             latency: None,
             // Unless the answer says otherwise: a request that is dropped says no more than how long it was.
             outcome: Outcome::Ignored,
@@ -68,6 +73,8 @@ pub(super) struct Report {
     endpoint: usize,
     began: Instant,
     awaited: Awaited,
+    /// It is the client that gave the time: that it was not enough says nothing.
+    by_client: bool,
     /// None until the head of the answer is there.
     latency: Option<Duration>,
     outcome: Outcome,
@@ -82,7 +89,15 @@ impl Report {
 
     /// The answer has ended as it should.
     pub(super) fn ended(mut self, trailers: Option<&HeaderMap>) {
-        self.outcome = ContentClassifier.end(trailers);
+        let out_of_time = trailers.is_some_and(ends_out_of_time);
+        self.judge(ContentClassifier.end(trailers), out_of_time);
+    }
+
+    fn judge(&mut self, outcome: Outcome, out_of_time: bool) {
+        self.outcome = match outcome {
+            Outcome::Failure if out_of_time && self.by_client => Outcome::Ignored,
+            outcome => outcome,
+        };
     }
 
     /// There is no answer, or it broke off.
@@ -128,7 +143,7 @@ where
         if let Some(mut report) = this.report.take() {
             match &mut result {
                 Ok(response) => match ContentClassifier.head(response) {
-                    Some(outcome) => report.outcome = outcome,
+                    Some(outcome) => report.judge(outcome, is_out_of_time(response)),
                     // A gRPC status that comes with the trailers.
                     None => {
                         report.latency = Some(report.waited(Instant::now()));
@@ -147,6 +162,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::timeouts::Timeouts;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -181,8 +197,9 @@ mod tests {
         let watcher = Watcher(Some(Arc::clone(&noted) as Arc<dyn EndpointHealth>));
         let watched = || {
             let now = Instant::now();
+            let limits = Limits::new(now, Timeouts::default(), None, SECOND);
             let awaited = watcher.awaited(None, now).unwrap();
-            let report = watcher.watch(0, Some(&awaited), now).unwrap();
+            let report = watcher.watch(0, Some(&awaited), &limits, now).unwrap();
             (awaited, report)
         };
         let pass = tokio::time::advance;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gw_core::classify::Outcome;
-use gw_core::context::UpstreamName;
+use gw_core::context::{Deadline, UpstreamName};
 use gw_core::endpoint::EndpointHealth;
 use gw_pipeline::upstream::{Forward, Transport};
 use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
@@ -135,4 +135,42 @@ async fn grpc_is_reported_by_its_end() {
         Outcome::Failure,
     ];
     assert_eq!(outcomes, expected.map(|outcome| (0, outcome)));
+}
+
+/// Story: clients that gave their calls a millisecond had an endpoint ejected that could but answer DEADLINE_EXCEEDED.
+#[tokio::test]
+async fn time_that_the_client_gave_too_little_of_is_not_the_endpoints_failure() {
+    let grpc = || Reply::ok().header("content-type", "application/grpc");
+    let out_of_time = || {
+        [
+            grpc().chunks(["data"]).trailer("grpc-status", "4"),
+            grpc().header("grpc-status", "4"),
+            Reply::status(504),
+        ]
+    };
+    let within_an_hour = || Deadline::at(Instant::now() + HOUR);
+    let deadlines = [
+        (Some(within_an_hour().by_client()), Outcome::Ignored),
+        (Some(within_an_hour()), Outcome::Failure),
+        (None, Outcome::Failure),
+    ];
+    // What else fails does so whoever gave the time.
+    let others = [grpc().header("grpc-status", "14"), Reply::status(500)];
+    let replies = deadlines.iter().flat_map(|_| out_of_time()).chain(others);
+    let upstream = Upstream::start(in_order(replies)).await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    let mut expected = Vec::new();
+    let rest = [(deadlines[0].0, Outcome::Failure); 2];
+    let each = deadlines.iter().flat_map(|asked| [*asked; 3]);
+    for (deadline, outcome) in each.chain(rest) {
+        let mut request = get("/");
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(deadline);
+        }
+        let answer = send(&forward, request).await.unwrap();
+        let body = gw_testkit::within("the end of an answer", answer.into_body().collect());
+        body.await.unwrap();
+        expected.push((0, outcome));
+    }
+    assert_eq!(*health.reports.lock().unwrap(), expected);
 }

@@ -79,6 +79,7 @@ mod that_asks {
 
     gw_testkit::conformance! {
         admits: Admits::Total(2),
+        clock: running,
         layer: |on_reject| limits(None, 2, on_reject),
     }
 }
@@ -88,6 +89,7 @@ mod that_leases {
 
     gw_testkit::conformance! {
         admits: Admits::Total(2),
+        clock: running,
         layer: |on_reject| limits(Some(Leases::up_to(4)), 2, on_reject),
     }
 }
@@ -97,6 +99,7 @@ mod that_lets_all_pass {
 
     gw_testkit::conformance! {
         admits: Admits::All,
+        clock: running,
         layer: |on_reject| limits(Some(Leases::up_to(4)), 1_000_000, on_reject),
     }
 }

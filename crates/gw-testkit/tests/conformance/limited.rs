@@ -1,7 +1,7 @@
 //! A small concurrency limit that keeps the contract, or breaks it in one way.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -35,6 +35,9 @@ pub(crate) enum Fault {
     GivesBackAtHead,
     KeepsPastTheEnd,
     HidesTheEnd,
+    GivesBackAtUpgrade,
+    LosesUpgraded,
+    TakesTheUpgrade,
 }
 
 #[derive(Clone)]
@@ -78,6 +81,10 @@ impl<S, R: Clone> Layer<S> for LimitedLayer<R> {
     }
 }
 
+/// What the connection holds that a request becomes.
+#[derive(Clone, Default)]
+struct Tunnel(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
 pub(crate) struct Limited<S, R> {
     inner: S,
     layer: LimitedLayer<R>,
@@ -119,8 +126,15 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let fault = self.layer.fault;
+        let tunnel = Tunnel::default();
+        request.extensions_mut().insert(tunnel.clone());
+        if fault == Fault::TakesTheUpgrade {
+            request
+                .extensions_mut()
+                .remove::<hyper::upgrade::OnUpgrade>();
+        }
         let permit = self
             .reserved
             .take()
@@ -167,8 +181,20 @@ where
             if fault == Fault::NeverAnswers {
                 return std::future::pending().await;
             }
+            let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             let permit = match fault {
                 Fault::GivesBackAtHead => None,
+                Fault::GivesBackAtUpgrade if upgraded => None,
+                Fault::LosesUpgraded if upgraded => {
+                    if let Some(permit) = permit {
+                        permit.forget();
+                    }
+                    None
+                }
+                _ if upgraded => {
+                    *tunnel.0.lock().expect("no panic") = permit;
+                    None
+                }
                 Fault::LosesOnDrop => {
                     permits.add_permits(1);
                     permits.try_acquire_owned().ok()

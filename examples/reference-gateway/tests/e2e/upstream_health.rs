@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::command::until;
 use crate::gateway::{Gateway, PATIENT, config, route, upstream};
-use crate::http::{get, is_refusal, page, retry_after};
+use crate::http::{get, is_refusal, page, retry_after, send};
 
 /// Two upstreams, `bad` with this breaker below `/bad` and `good` below `/good`.
 fn beside_each_other(bad: &str, breaker: &str, route_keys: &str, good: &Upstream) -> String {
@@ -259,4 +259,34 @@ async fn what_no_breaker_can_be_built_from_names_the_key() {
         let refused = said.refused();
         assert!(refused.contains(key), "{breaker}: {refused}");
     }
+}
+
+/// Story: anybody could open a breaker for all, by calls that gave the upstream too little time.
+#[tokio::test]
+async fn calls_that_give_too_little_time_keep_nobody_away() {
+    let out_of_time = Reply::ok()
+        .header("content-type", "application/grpc")
+        .header("grpc-status", "4");
+    let bad = Upstream::start(always(out_of_time)).await;
+    let gateway = Gateway::serve(&beside_each_other(&bad.url(), TWO, "", &bad)).await;
+    let call = |time: String| {
+        format!(
+            "POST /bad/B HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\nte: trailers\r\n\
+             content-length: 5\r\n{time}\r\n\0\0\0\0\0"
+        )
+    };
+    // The gateway gives up before the answer is there, or the upstream does before that.
+    for time in ["1m", "10S"] {
+        for _ in 0..4 {
+            let answer = send(gateway.traffic, call(format!("grpc-timeout: {time}\r\n"))).await;
+            assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
+        }
+    }
+    assert_eq!(breaker(&gateway).await["state"], "closed");
+    // By the gateway's own limit an upstream that says so is too slow.
+    for status in ["4", "4", "14"] {
+        let answer = send(gateway.traffic, call(String::new())).await;
+        assert_eq!(answer.header("grpc-status"), Some(status), "{answer:?}");
+    }
+    assert_eq!(breaker(&gateway).await["state"], "open");
 }
