@@ -11,7 +11,7 @@ use crate::error::Rejected;
 use crate::lane::{Hold, Sample};
 use crate::lanes::{LaneId, Lanes, Permit, TimedPermit};
 use crate::limit::Outcome;
-use crate::timing::{self, Timing};
+use crate::timing::Timing;
 use crate::upgrade::Upgrade;
 
 /// What a request has of its lane: moved from the future to the body, given back when dropped.
@@ -136,7 +136,7 @@ impl Lease {
             Place::Special(special) => (special.hold, special.sample, special.grants(response)),
         };
         let outlasts = !upgraded && hold == Hold::Body && !ended;
-        match timing::outcome(response) {
+        match self.timing.outcome(response) {
             Some(Outcome::Answered) if outlasts && sample == Sample::Body => {}
             Some(outcome) => self.ended(outcome),
             None => self.timing = Timing::NONE,

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use gw_core::Rejection;
+use gw_core::classify::is_out_of_time;
 use gw_core::context::Deadline;
 use http::{Extensions, Response, StatusCode};
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ const START_BITS: u32 = 40;
 const START: u64 = (1 << START_BITS) - 1;
 /// The deadline is so far off that it does not matter, or there is none. One less than what `NOT` has in its place.
 const NEVER: u64 = (NOT >> START_BITS) - 1;
+/// The deadline is the client's own, which says nothing about who serves it.
+const CLIENTS: u64 = NEVER - 1;
 
 impl Timing {
     /// Nothing is measured.
@@ -32,21 +35,18 @@ impl Timing {
     pub(crate) fn begin(lanes: &Lanes, lane: LaneId, extensions: &Extensions) -> Self {
         if lanes.is_measured(lane) {
             let now = Instant::now();
-            // The client's own says nothing about who serves it.
-            let deadline = extensions.get::<Deadline>().filter(|it| !it.is_by_client());
-            Self::since(
-                lanes.nanos(now),
-                deadline.map(|deadline| deadline.remaining(now)),
-            )
+            let left = match extensions.get::<Deadline>() {
+                None => NEVER,
+                Some(deadline) if deadline.is_by_client() => CLIENTS,
+                Some(deadline) => millis(deadline.remaining(now)),
+            };
+            Self::since(lanes.nanos(now), left)
         } else {
             Self::NONE
         }
     }
 
-    fn since(now: u64, left: Option<Duration>) -> Self {
-        let left = left.map_or(NEVER, |left| {
-            u64::try_from(left.as_millis()).unwrap_or(NEVER).min(NEVER)
-        });
+    const fn since(now: u64, left: u64) -> Self {
         Self(left << START_BITS | (now >> UNIT) & START)
     }
 
@@ -71,19 +71,34 @@ impl Timing {
     pub(crate) fn is_late(&self, now: impl FnOnce() -> u64) -> bool {
         let left = self.0 >> START_BITS;
         // What was lost by rounding is forgiven.
-        left < NEVER && self.took(now()) + (1 << UNIT) >= left * 1_000_000
+        left < CLIENTS && self.took(now()) + (1 << UNIT) >= left * 1_000_000
     }
 
     fn took(&self, now: u64) -> u64 {
         ((now >> UNIT).wrapping_sub(self.0) & START) << UNIT
     }
+
+    /// What an answer's head says about those who serve the lane; `None` if it says nothing. That time is over says nothing
+    /// where the client gave it: it may have been too little.
+    pub(crate) fn outcome<B>(&self, response: &Response<B>) -> Option<Outcome> {
+        let is_clients = self.0 >> START_BITS == CLIENTS;
+        let says_so =
+            || response.status() == StatusCode::GATEWAY_TIMEOUT || is_out_of_time(response);
+        outcome(response).filter(|_| !(is_clients && says_so()))
+    }
 }
 
-/// What an answer's head says about those who serve the lane; `None` if it says nothing.
+/// What is left until a deadline, as far as it matters.
+fn millis(left: Duration) -> u64 {
+    let left = u64::try_from(left.as_millis()).unwrap_or(NEVER);
+    if left < CLIENTS { left } else { NEVER }
+}
+
+/// What a head says, whoever gave the time.
 ///
 /// A refusal made by a layer inside says nothing: nobody did any work for it. Neither does a failure, however fast or
 /// slow, but for those that say that it took too long or is too much.
-pub(crate) fn outcome<B>(response: &Response<B>) -> Option<Outcome> {
+fn outcome<B>(response: &Response<B>) -> Option<Outcome> {
     let status = response.status();
     if response.extensions().get::<Rejection>().is_some() {
         return (status == StatusCode::GATEWAY_TIMEOUT).then_some(Outcome::Dropped);
@@ -115,6 +130,13 @@ mod tests {
 
     use super::*;
 
+    const LIMITED: Code = Code::new(
+        "RATE_LIMIT_EXCEEDED",
+        StatusCode::TOO_MANY_REQUESTS,
+        "",
+        GrpcStatus::ResourceExhausted,
+    );
+
     fn answer(status: u16) -> Response<()> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -127,7 +149,7 @@ mod tests {
         let nanos = |time: Duration| time.as_nanos() as u64;
         // Also where the bits of the start go around.
         for start in [0, nanos(hour), (1 << 50) - 1, (1 << 50) + 5, u64::MAX / 2] {
-            let mut timing = Timing::since(start, Some(hour));
+            let mut timing = Timing::since(start, millis(hour));
             assert!(timing.is_running());
             assert!(!timing.is_late(|| start + nanos(hour) - 2_000_000));
             assert!(timing.is_late(|| start + nanos(hour) + 1_000));
@@ -137,7 +159,7 @@ mod tests {
             assert!(!timing.is_running());
             assert!(timing.stop(|| unreachable!()).is_none());
         }
-        for left in [None, Some(100 * hour), Some(Duration::MAX)] {
+        for left in [NEVER, CLIENTS, millis(100 * hour), millis(Duration::MAX)] {
             let timing = Timing::since(7, left);
             assert!(timing.is_running());
             assert!(!timing.is_late(|| 7 + nanos(200 * hour)));
@@ -162,14 +184,26 @@ mod tests {
         }
     }
 
+    /// Story: with `grpc-timeout: 1m` on each call a few clients had the limit of a lane fall to its least.
+    #[test]
+    fn time_that_the_client_gave_too_little_of_says_nothing() {
+        let ours = Timing::since(7, millis(Duration::from_secs(1)));
+        let clients = Timing::since(7, CLIENTS);
+        let mut refused = answer(504);
+        refused.extensions_mut().insert(Rejection::new(&LIMITED));
+        let mut grpc = answer(200);
+        grpc.headers_mut()
+            .insert("grpc-status", HeaderValue::from_static("4"));
+        for late in [answer(504), refused, grpc] {
+            assert_eq!(ours.outcome(&late), Some(Outcome::Dropped));
+            assert_eq!(clients.outcome(&late), None);
+        }
+        assert_eq!(clients.outcome(&answer(503)), Some(Outcome::Dropped));
+        assert_eq!(clients.outcome(&answer(200)), Some(Outcome::Answered));
+    }
+
     #[test]
     fn what_layers_inside_refuse_is_no_answer() {
-        const LIMITED: Code = Code::new(
-            "RATE_LIMIT_EXCEEDED",
-            StatusCode::TOO_MANY_REQUESTS,
-            "",
-            GrpcStatus::ResourceExhausted,
-        );
         let refused = |status| {
             let mut response = answer(status);
             response.extensions_mut().insert(Rejection::new(&LIMITED));
