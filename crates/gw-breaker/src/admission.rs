@@ -135,7 +135,7 @@ impl Ticket {
             Kind::Counted(generation) => core.count_good(generation, now),
             kind => core.ended(kind, Ended::with(Outcome::Success), now),
         }
-        core.give_back();
+        core.take_back();
     }
 
     /// See [`Admission::record`]. The clock is asked only if that matters.
@@ -143,6 +143,7 @@ impl Ticket {
     pub(crate) fn tell(&mut self, ended: Ended, now: impl Fn() -> Instant) {
         if let Some(core) = self.core.take() {
             core.ended(self.kind, ended, now);
+            core.take_back();
         }
     }
 

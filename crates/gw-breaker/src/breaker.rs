@@ -6,7 +6,6 @@ use std::time::Duration;
 use gw_core::classify::Outcome;
 use gw_core::context::UpstreamName;
 use gw_core::{ConfigError, Mode};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Refused};
@@ -53,8 +52,12 @@ pub struct Breaker {
 #[derive(Debug)]
 struct Slot {
     current: RwLock<Arc<Core>>,
-    /// Tells who waits for changes that there is no breaker any more.
-    here: watch::Sender<()>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        read(&self.current).hub.gone();
+    }
 }
 
 /// The references to a core that its breaker has itself.
@@ -170,7 +173,6 @@ impl Breaker {
         Self {
             slot: Arc::new(Slot {
                 current: RwLock::new(Arc::clone(&core)),
-                here: watch::Sender::new(()),
             }),
             core,
         }
@@ -338,7 +340,7 @@ impl Breaker {
 
     /// The changes of its state from now on.
     pub fn subscribe(&self) -> Changes {
-        self.core.hub.subscribe(self.slot.here.subscribe())
+        self.core.hub.subscribe()
     }
 
     /// Says that its name may be another one's from now on, so that it no longer sets the gauge of the state.
@@ -375,7 +377,8 @@ impl Breaker {
         }
     }
 
-    /// Whether anybody has it but this clone: an admission whose outcome is to come, or a handle.
+    /// Whether anybody has it but this clone: an admission whose outcome is to come, or a handle. Only where references are
+    /// [counted](References::Counted): those that threads keep are somebody's, too.
     fn is_shared(&mut self) -> bool {
         let shared = Arc::strong_count(&self.slot) > 1 || {
             // Whoever could have replaced the core is gone, and what they did is seen.
@@ -425,6 +428,19 @@ mod tests {
         assert_eq!(changes.changed().await, None);
     }
 
+    fn of_a_registry(config: &BreakerConfig) -> Result<Breaker, ConfigError> {
+        let upstream = UpstreamName::new("orders");
+        let metrics = BreakerMetrics::new(upstream.clone(), true);
+        let rules = Rules::new(config)?;
+        Ok(Breaker::of(
+            upstream,
+            metrics,
+            rules,
+            Mode::Enforce,
+            References::Counted,
+        ))
+    }
+
     /// Story: what was counted was read first, and then whether a call is under way. One that failed in between was neither,
     /// and the breaker that it had just opened was forgotten as a clean one.
     #[test]
@@ -439,7 +455,7 @@ mod tests {
                 }
             });
             for _ in 0..1_000 {
-                let mut breaker = Breaker::new("orders", &config).unwrap();
+                let mut breaker = of_a_registry(&config).unwrap();
                 calls.send(breaker.admit(now).unwrap()).unwrap();
                 while breaker.state(now) == State::Closed {
                     assert_ne!(breaker.knowledge(now, Mode::Enforce), Knowledge::Clean);

@@ -89,7 +89,7 @@ impl Core {
 
     /// Takes back what a call had.
     #[inline]
-    pub(crate) fn give_back(self: Arc<Self>) {
+    pub(crate) fn take_back(self: Arc<Self>) {
         if self.refers == References::Kept {
             AtHand::give_back(&AT_HAND, self);
         }

@@ -1,9 +1,5 @@
 //! Who hears of changes of state.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
-
 use gw_core::Mode;
 use gw_core::context::UpstreamName;
 use tokio::sync::watch;
@@ -29,6 +25,8 @@ struct Latest {
     state: State,
     /// Whether a registry has forgotten the breaker: its name may be another one's, whose state the gauge shows.
     disowned: bool,
+    /// Whether nobody has the breaker any more.
+    gone: bool,
 }
 
 impl Latest {
@@ -39,6 +37,7 @@ impl Latest {
             order,
             state: State::of(word.phase),
             disowned: false,
+            gone: false,
         }
     }
 }
@@ -129,12 +128,15 @@ impl Hub {
         }
     }
 
-    /// `breaker` ends with the last one that could be asked for changes.
-    pub(crate) fn subscribe(&self, breaker: watch::Receiver<()>) -> Changes {
-        Changes {
-            latest: self.latest.subscribe(),
-            breaker,
-        }
+    /// Who waits for changes waits no more: nobody has the breaker, though calls or threads may have what tells of changes.
+    pub(crate) fn gone(&self) {
+        self.latest.send_modify(|known| known.gone = true);
+    }
+
+    pub(crate) fn subscribe(&self) -> Changes {
+        let latest = self.latest.subscribe();
+        let told = latest.borrow().order;
+        Changes { latest, told }
     }
 }
 
@@ -142,8 +144,8 @@ impl Hub {
 #[derive(Debug, Clone)]
 pub struct Changes {
     latest: watch::Receiver<Latest>,
-    /// Nothing is ever sent. Calls and threads keep what sends changes for longer than there is a breaker.
-    breaker: watch::Receiver<()>,
+    /// Which change was told last.
+    told: u64,
 }
 
 impl Changes {
@@ -152,7 +154,8 @@ impl Changes {
         self.latest.borrow().state
     }
 
-    /// Waits until the state is another one than was last seen; `None` once the breaker and its handles are gone.
+    /// Waits until the state is another one than was last seen; `None` once nobody has the breaker
+    /// or a handle of it. What calls change that are under way by then is not waited for.
     ///
     /// A breaker looks at the clock when it is called, so an open one becomes half-open with the next call and not before.
     ///
@@ -160,16 +163,16 @@ impl Changes {
     ///
     /// Dropping the future loses nothing.
     pub async fn changed(&mut self) -> Option<State> {
-        let changed = {
-            let (mut changed, mut gone) =
-                (pin!(self.latest.changed()), pin!(self.breaker.changed()));
-            // A change comes first: the last one is told, too.
-            poll_fn(|cx| match changed.as_mut().poll(cx) {
-                Poll::Ready(changed) => Poll::Ready(changed.is_ok()),
-                Poll::Pending => gone.as_mut().poll(cx).map(|_| false),
-            })
-            .await
-        };
-        changed.then(|| self.latest.borrow_and_update().state)
+        loop {
+            let latest = *self.latest.borrow_and_update();
+            if latest.order != self.told {
+                self.told = latest.order;
+                return Some(latest.state);
+            }
+            if latest.gone {
+                return None;
+            }
+            self.latest.changed().await.ok()?;
+        }
     }
 }

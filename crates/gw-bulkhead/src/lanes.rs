@@ -89,7 +89,11 @@ use crate::telemetry;
 /// # Ok::<(), gw_bulkhead::ConfigError>(())
 /// ```
 #[derive(Clone)]
-pub struct Lanes(Arc<Inner>);
+pub struct Lanes {
+    inner: Arc<Inner>,
+    /// Not inside, where a thread may keep it: who watches it ends with the lanes.
+    pressure: Pressure,
+}
 
 /// Which lane of its [`Lanes`]. With other lanes than those that gave it out, it stands for any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,7 +135,7 @@ impl Lanes {
         let Some(first) = states.next() else {
             return Err(ConfigError::new("lanes", "must be 1 to 64 lanes"));
         };
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             total: Padded(Counter::new()),
             terms: Padded(Terms {
                 total: AtomicU32::new(total.get()),
@@ -141,14 +145,17 @@ impl Lanes {
             rest: states.collect(),
             line: Mutex::new(line),
             holds: Holds::new(Instant::now()),
-            pressure: Pressure::default(),
             seed: KeySeed::new(),
-        })))
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            pressure: Pressure::default(),
+        })
     }
 
     /// The lane of this name.
     pub fn find(&self, name: &str) -> Option<LaneId> {
-        let mut ids = (0..).map(LaneId).zip(self.0.lanes());
+        let mut ids = (0..).map(LaneId).zip(self.inner.lanes());
         ids.find_map(|(id, lane)| (lane.config.name() == name).then_some(id))
     }
 
@@ -162,7 +169,7 @@ impl Lanes {
 
     /// How loaded the machine is, which decides who is shed.
     pub fn pressure(&self) -> Pressure {
-        self.0.pressure.clone()
+        self.pressure.clone()
     }
 
     /// Notes how a request ended that runs in `lane` since `started` and still has its place. It is what limits are found
@@ -174,13 +181,13 @@ impl Lanes {
             let ended = self.nanos(now);
             let took = ended.saturating_sub(self.nanos(started));
             let run = Run { ended, took };
-            self.0.ended(lane, run, outcome);
+            self.inner.ended(lane, run, outcome);
         }
     }
 
     /// How many places there are to lend.
     pub fn total(&self) -> u32 {
-        self.0.terms.total.load(Ordering::Acquire)
+        self.inner.terms.total.load(Ordering::Acquire)
     }
 
     /// Changes the total and with it what the lanes' shares come to. Where limits are found while running it is the most
@@ -189,39 +196,39 @@ impl Lanes {
     /// Nobody in flight is cut when it shrinks; lanes above their new limits admit nobody until they are below.
     pub fn resize(&self, total: NonZeroU32) {
         // One after the other: a request in between meets some of the new limits already. All hold once this returns.
-        self.0.terms.total.store(total.get(), Ordering::Release);
-        self.0.lanes().for_each(|lane| lane.resize(total));
+        self.inner.terms.total.store(total.get(), Ordering::Release);
+        self.inner.lanes().for_each(|lane| lane.resize(total));
         telemetry::resized(total);
-        self.0.settle();
+        self.inner.settle();
     }
 
     /// What the lanes do.
     #[inline]
     pub fn mode(&self) -> Mode {
-        self.0.mode()
+        self.inner.mode()
     }
 
     /// What holds for the requests of one lane: its own mode or that of all, whichever is milder.
     pub(crate) fn mode_of(&self, lane: LaneId) -> Mode {
-        self.0.mode_of(lane)
+        self.inner.mode_of(lane)
     }
 
     /// Changes what the lanes do, from now on. Unless it is [`Mode::Enforce`], all that wait are admitted.
     pub fn set_mode(&self, mode: Mode) {
-        self.0.terms.mode.store(mode as u8, Ordering::Release);
+        self.inner.terms.mode.store(mode as u8, Ordering::Release);
         telemetry::mode_changed(mode);
         if mode == Mode::Enforce {
             // What ran out before, and nobody looks at any more.
-            self.0.reap(Instant::now());
+            self.inner.reap(Instant::now());
             return;
         }
         let dispersed: Vec<_> = {
-            let mut line = lock(&self.0.line);
+            let mut line = lock(&self.inner.line);
             // Counted in before they are counted out, so that they are never nowhere.
             line.disperse()
                 .inspect(|(lane, _)| {
-                    self.0.force(*lane);
-                    self.0.forget_waiter(*lane);
+                    self.inner.force(*lane);
+                    self.inner.forget_waiter(*lane);
                 })
                 .collect()
         };
@@ -230,68 +237,68 @@ impl Lanes {
 
     /// Refuses new requests from now on, in every mode, and for good. Ready once nobody is in flight or waiting.
     pub fn drain(&self) -> Drained {
-        self.0.total.start_draining();
+        self.inner.total.start_draining();
         telemetry::draining();
         // Also those whom it concerns only now: they watch the clock from here on.
-        let watchers = lock(&self.0.line).end();
+        let watchers = lock(&self.inner.line).end();
         wake_all(watchers);
         self.drained()
     }
 
     /// Ready once the lanes were told to drain and did.
     pub fn drained(&self) -> Drained {
-        Drained::new(Arc::clone(&self.0))
+        Drained::new(Arc::clone(&self.inner))
     }
 
     /// Counts, in a row per lane, at about this moment: requests go on while they are read.
     pub fn snapshot(&self) -> Snapshot {
-        let (word, mode) = (self.0.total.load(), self.mode());
+        let (word, mode) = (self.inner.total.load(), self.mode());
         Snapshot {
             mode,
             draining: word.is_draining(),
             total: self.total(),
             in_flight: word.in_flight(),
-            load: self.0.pressure.load(),
-            lanes: self.0.lanes().map(|lane| lane.snapshot(mode)).collect(),
+            load: self.pressure.load(),
+            lanes: self.inner.lanes().map(|lane| lane.snapshot(mode)).collect(),
         }
     }
 
     /// Whether there is more to say of a request than that it is there.
     #[inline]
     pub(crate) fn is_curious(&self, lane: LaneId) -> bool {
-        self.0.lane(lane).curious || !self.0.pressure.is_normal()
+        self.inner.lane(lane).curious || !self.pressure.is_normal()
     }
 
     /// Whether there is but one lane.
     #[inline]
     pub(crate) fn is_one(&self) -> bool {
-        self.0.rest.is_empty()
+        self.inner.rest.is_empty()
     }
 
     /// What makes keys of these lanes.
     pub(crate) fn hasher(&self) -> DefaultHasher {
-        self.0.seed.hasher()
+        self.inner.seed.hasher()
     }
 
     /// Whether how its requests end changes the lane's limit.
     pub(crate) fn is_measured(&self, lane: LaneId) -> bool {
-        self.0.lane(lane).is_measured()
+        self.inner.lane(lane).is_measured()
     }
 
     /// In nanoseconds since the lanes were made.
     pub(crate) fn nanos(&self, at: Instant) -> u64 {
-        self.0.holds.nanos(at)
+        self.inner.holds.nanos(at)
     }
 
     /// The configuration of a lane.
     pub(crate) fn config(&self, lane: LaneId) -> &LaneConfig {
-        &self.0.lane(lane).config
+        &self.inner.lane(lane).config
     }
 
     /// The configurations of all lanes, in the order of their ids.
     #[cfg(feature = "threads")]
     pub(crate) fn configs(&self) -> impl Iterator<Item = &LaneConfig> {
-        self.0.lanes().map(|lane| &lane.config)
+        self.inner.lanes().map(|lane| &lane.config)
     }
 }
 

@@ -221,9 +221,11 @@ impl fmt::Debug for Pressure {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use std::num::NonZeroU32;
     use std::task::{Context, Waker};
 
     use super::*;
+    use crate::{LaneConfig, Lanes};
 
     #[test]
     fn the_highest_signal_counts() {
@@ -261,6 +263,16 @@ mod tests {
         drop(pressure);
         lag.await.unwrap();
         memory.await.unwrap();
+    }
+
+    /// Story: a thread kept what its last permit had of the lanes, and so did the task that watched their pressure.
+    #[tokio::test(start_paused = true)]
+    async fn watching_ends_with_the_lanes_whatever_a_thread_keeps_of_them() {
+        let lanes = Lanes::new(NonZeroU32::MIN, [LaneConfig::new("core")]).unwrap();
+        let lag = tokio::spawn(lanes.pressure().watch_lag(LagThresholds::new()));
+        drop(lanes.try_admit(lanes.find("core").unwrap()));
+        drop(lanes);
+        lag.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

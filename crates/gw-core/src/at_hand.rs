@@ -10,10 +10,12 @@ use std::thread::LocalKey;
 ///
 /// What all requests share is kept alive by a reference of each. If it is cloned and dropped with every request, all threads
 /// write to one count, and each takes its memory away from the others. Here a thread keeps what its last request held, and
-/// its next one writes to no count at all.
+/// the next one that begins there writes to no count at all. Of requests that overlap on a thread so many save that as begin
+/// just after one has ended, about half of them.
 ///
 /// A thread keeps one reference: the last that was given back, until another one is or the thread ends. So what is shared may
-/// outlive its last user for that long. Threads may differ: what was taken on one can be given back on another.
+/// outlive its last user for that long, and is dropped by some other request, or as the thread ends, where no runtime is entered
+/// and a panic aborts the process. Threads may differ: what was taken on one can be given back on another.
 ///
 /// # Examples
 ///
@@ -125,8 +127,8 @@ impl<T: Kept + fmt::Debug> fmt::Debug for Lent<T> {
     }
 }
 
-/// Apart, since it hardly ever happens.
-#[cold]
+/// Apart, and the rest is small where requests pass.
+#[inline(never)]
 fn let_go<T>(shared: Arc<T>) {
     drop(shared);
 }

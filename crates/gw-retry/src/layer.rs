@@ -128,7 +128,8 @@ impl RetryBuilder {
     /// Copies more of a request's extensions to its later attempts than the types of `gw_core::context`, the `Record` and
     /// `AttemptTimeouts`, which are all that is copied otherwise.
     ///
-    /// It runs for each request that may be sent again. What stands for a connection must not be copied.
+    /// It runs for each request that may be sent again. What stands for a connection must not be copied. It may be dropped as a
+    /// thread ends, see [`AtHand`](gw_core::at_hand::AtHand).
     pub fn copy_extensions<F>(mut self, copy: F) -> Self
     where
         F: Fn(&Extensions, &mut Extensions) + Send + Sync + 'static,

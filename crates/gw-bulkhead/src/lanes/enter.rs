@@ -16,7 +16,8 @@ impl Lanes {
     ///
     /// It asks for no key and no deadline. In lanes that look at them, use [`Lanes::enter`] at once.
     pub fn try_admit(&self, lane: LaneId) -> Option<Permit> {
-        if self.0.sheds(lane, None) && self.0.mode_of(lane) == Mode::Enforce {
+        if self.inner.sheds(&self.pressure, lane, None) && self.inner.mode_of(lane) == Mode::Enforce
+        {
             return None;
         }
         self.admit_plainly(lane)
@@ -25,15 +26,15 @@ impl Lanes {
     /// As [`Lanes::try_admit`], for a lane that is not [curious](Self::is_curious).
     #[inline]
     pub(crate) fn admit_plainly(&self, lane: LaneId) -> Option<Permit> {
-        self.admit_in(lane, self.0.lane(lane))
+        self.admit_in(lane, self.inner.lane(lane))
     }
 
     /// The same for any lane, but nothing if there is more to ask of the request. What is to be done for a request that may
     /// be admitted so comes before it is known whether there is a place: the permit goes to where it stays at once.
     #[inline]
     pub(crate) fn admit_unasked(&self, lane: LaneId, before: impl FnOnce()) -> Option<Permit> {
-        let state = self.0.lane(lane);
-        if state.curious || !self.0.pressure.is_normal() {
+        let state = self.inner.lane(lane);
+        if state.curious || !self.pressure.is_normal() {
             return None;
         }
         before();
@@ -42,8 +43,8 @@ impl Lanes {
 
     #[inline]
     fn admit_in(&self, lane: LaneId, state: &LaneState) -> Option<Permit> {
-        self.0.take_in(state, lane, Turn::Arriving).ok()?;
-        Some(Permit::new(&self.0, lane, state, Stake::default()))
+        self.inner.take_in(state, lane, Turn::Arriving).ok()?;
+        Some(Permit::new(&self.inner, lane, state, Stake::default()))
     }
 
     /// Admits, queues or refuses a request, and counts it if it is refused.
@@ -52,10 +53,10 @@ impl Lanes {
     /// counted either. Lanes that drain refuse in every mode.
     pub fn enter(&self, lane: LaneId, arrival: impl Into<Arrival>) -> Entry {
         let arrival = arrival.into();
-        let inner = &self.0;
+        let inner = &self.inner;
         let mode = inner.mode_of(lane);
         inner.reap(arrival.at);
-        let (stake, barred) = inner.screen(lane, &arrival, mode);
+        let (stake, barred) = inner.screen(&self.pressure, lane, &arrival, mode);
         let entry = match (barred, mode) {
             (Some(reason), Mode::Enforce) => {
                 return Entry::Refused(inner.refuse(lane, reason, arrival.at));
@@ -75,7 +76,7 @@ impl Lanes {
     }
 
     fn enter_enforced(&self, lane: LaneId, arrival: &Arrival, stake: Stake) -> Entry {
-        let inner = &self.0;
+        let inner = &self.inner;
         let places = inner.lane(lane).config.queue;
         match inner.take(lane, Turn::Arriving) {
             Ok(()) => Entry::Admitted(self.permit(lane, stake)),
@@ -97,7 +98,7 @@ impl Lanes {
         stake: Stake,
         counted: Option<Reason>,
     ) -> Entry {
-        let inner = &self.0;
+        let inner = &self.inner;
         let taken = inner.take(lane, Turn::Arriving);
         if taken == Err(NoPlace::Draining) {
             return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
@@ -115,7 +116,7 @@ impl Lanes {
 
     /// The slow path: with the line locked, after all that came before.
     fn queue(&self, lane: LaneId, places: u32, arrival: &Arrival, stake: Stake) -> Entry {
-        let (inner, now) = (&self.0, arrival.at);
+        let (inner, now) = (&self.inner, arrival.at);
         let state = inner.lane(lane);
         let aware = |_: &Instant| state.config.deadline_aware;
         let deadline = arrival.deadline.filter(aware);
@@ -163,6 +164,6 @@ impl Lanes {
 
     #[inline]
     fn permit(&self, lane: LaneId, stake: Stake) -> Permit {
-        Permit::new(&self.0, lane, self.0.lane(lane), stake)
+        Permit::new(&self.inner, lane, self.inner.lane(lane), stake)
     }
 }

@@ -13,7 +13,6 @@ use super::line::Line;
 use super::state::{LaneState, Limits};
 use super::{LaneId, Reason, Refusal, wake_all};
 use crate::limit::Outcome;
-use crate::pressure::Pressure;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 
 /// What permits, waiting requests and handles share.
@@ -26,7 +25,6 @@ pub(super) struct Inner {
     pub(super) rest: Box<[LaneState]>,
     pub(super) line: Mutex<Line>,
     pub(super) holds: Holds,
-    pub(super) pressure: Pressure,
     pub(super) seed: KeySeed,
 }
 

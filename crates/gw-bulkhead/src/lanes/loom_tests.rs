@@ -229,7 +229,7 @@ fn who_is_expelled_or_served_or_vanishes_leaves_no_count_behind() {
             Entry::Refused(refusal) if refusal.reason() == Reason::PerKey
         ));
         // From now on an hour is what it takes, so it is expelled when its turn comes.
-        (0..10).for_each(|_| lanes.0.lane(LaneId::FIRST).took(now, hour));
+        (0..10).for_each(|_| lanes.inner.lane(LaneId::FIRST).took(now, hour));
         let other = thread::spawn(move || drop(held));
         match Pin::new(&mut doomed).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(fate) => assert_eq!(

@@ -6,6 +6,7 @@ use super::inner::Inner;
 use super::permit::{Stake, Ticks};
 use super::wait::Term;
 use super::{Arrival, LaneId, Reason};
+use crate::pressure::Pressure;
 
 /// Who may not come in whatever places there are, and for how long waiting is any use.
 impl Inner {
@@ -13,6 +14,7 @@ impl Inner {
     /// nothing.
     pub(super) fn screen(
         &self,
+        pressure: &Pressure,
         id: LaneId,
         arrival: &Arrival,
         mode: Mode,
@@ -20,7 +22,7 @@ impl Inner {
         let lane = self.lane(id);
         let aware = lane.config.deadline_aware;
         let mut barred = None;
-        if self.sheds(id, arrival.criticality) {
+        if self.sheds(pressure, id, arrival.criticality) {
             barred = Some(Reason::Pressure);
         } else if aware
             && arrival
@@ -55,11 +57,15 @@ impl Inner {
         (stake, barred)
     }
 
-    /// Whether requests of a lane, or those of a lane that are so critical, are shed.
-    pub(super) fn sheds(&self, id: LaneId, criticality: Option<Criticality>) -> bool {
-        !self.pressure.is_normal()
-            && self
-                .pressure
+    /// Whether requests of a lane, or those of a lane that are so critical, are shed under `pressure`.
+    pub(super) fn sheds(
+        &self,
+        pressure: &Pressure,
+        id: LaneId,
+        criticality: Option<Criticality>,
+    ) -> bool {
+        !pressure.is_normal()
+            && pressure
                 .load()
                 .sheds(criticality.unwrap_or(self.lane(id).config.criticality))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use gw_core::ConfigError;
 
 /// Finds a lane's limit, a window of samples at a time. Plain data that decides: it is called with a lock held, and must
-/// neither block nor call the lanes.
+/// neither block nor call the lanes. It may be dropped as a thread ends, see [`AtHand`](gw_core::at_hand::AtHand).
 pub trait Algorithm: fmt::Debug + Send + Sync + 'static {
     /// The word for it in snapshots.
     fn name(&self) -> &'static str;

@@ -31,7 +31,7 @@ fn a_hold_is_given_back_once_by_whoever_comes_first() {
     drop(third);
     // Counted by its holder this time, and not again when the place is taken back.
     kept.cut(core, start + 2 * second);
-    lanes.0.reap(start + 2 * second);
+    lanes.inner.reap(start + 2 * second);
     assert_eq!((cut(), lanes.in_flight()), (2, 0));
     drop(kept);
     assert_eq!(lanes.in_flight(), 0);

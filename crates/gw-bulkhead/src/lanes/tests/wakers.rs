@@ -36,7 +36,7 @@ impl Nosy {
     }
 
     fn look(&self) {
-        let inner = &self.lanes.0;
+        let inner = &self.lanes.inner;
         let free = inner.line.try_lock().is_ok() && !inner.holds.is_locked();
         let count = if free { 1 } else { LOCKED };
         self.asked.fetch_add(count, Ordering::SeqCst);
