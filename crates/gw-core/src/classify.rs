@@ -293,6 +293,7 @@ mod tests {
         let unrelated = trailers(&[("x-checksum", "1")]);
         assert_eq!(GrpcClassifier.end(Some(&unrelated)), Outcome::Failure);
     }
+
     #[test]
     fn who_is_out_of_time() {
         let status = |status| [("grpc-status", status)];
