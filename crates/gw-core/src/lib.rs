@@ -5,6 +5,7 @@ pub mod at_hand;
 pub mod attempt;
 pub mod awaited;
 pub mod body;
+pub mod call;
 pub mod classify;
 pub mod config;
 pub mod context;
