@@ -1,6 +1,7 @@
 use std::mem;
 use std::task::{Context, Poll, ready};
 
+use gw_core::call::call_into;
 use gw_core::classify::Classify;
 use gw_core::{OnReject, Respond};
 use http::{Request, Response};
@@ -122,9 +123,12 @@ where
         if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Ready {
             return self.late(request, admission);
         }
-        let attempt = self.manner.attempt(admission, &mut request);
-        let judge = self.manner.judge.clone();
-        ResponseFuture::running(self.inner.call(request), attempt, judge)
+        let mut attempt = self.manner.attempt(admission, &mut request);
+        // Classifiers have no state as a rule, so there is nothing to decide when one is cloned.
+        let judge = &self.manner.judge;
+        call_into(&mut self.inner, request, |future| {
+            ResponseFuture::running(future, attempt.take(), judge.clone())
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -307,6 +309,20 @@ async fn grpc_is_judged_by_its_trailers() {
         assert_eq!(collected.trailers().unwrap()["grpc-status"], status);
         assert_eq!(handle.snapshot().consecutive_failures, failures, "{status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_panics_says_nothing() {
+    let world = World::new(config());
+    world.fails(2).await;
+    world.inner.does(Act::Panic);
+    let mut service = world.service.clone();
+    poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
+    let call = || service.call(Request::new(()));
+    assert!(catch_unwind(AssertUnwindSafe(call)).is_err());
+    assert_eq!(world.snapshot().state, State::Closed);
+    world.fails(1).await;
+    assert_eq!(world.snapshot().state, State::Open);
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,6 +32,8 @@ pub(crate) enum Act {
     Answer(Response<Body>),
     Fail(Rejection),
     Hang,
+    /// In the call itself.
+    Panic,
     /// Is not ready, and never will be.
     NotReady,
 }
@@ -91,11 +93,12 @@ impl Service<Request<()>> for Inner {
     fn call(&mut self, _: Request<()>) -> Self::Future {
         *self.calls.lock().unwrap() += 1;
         let act = std::mem::replace(&mut *self.act.lock().unwrap(), Act::Hang);
+        assert!(!matches!(act, Act::Panic), "as it was told");
         Box::pin(async move {
             match act {
                 Act::Answer(answer) => Ok(answer),
                 Act::Fail(error) => Err(error),
-                Act::Hang => std::future::pending().await,
+                Act::Hang | Act::Panic => std::future::pending().await,
                 Act::NotReady => panic!("called though it was not ready"),
             }
         })
