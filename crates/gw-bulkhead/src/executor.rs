@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use gw_core::call::call_into;
 use gw_core::late::LateFuture;
 use http::{Request, Response};
 use http_body::Body;
@@ -102,9 +103,7 @@ where
         (): (),
         _: &mut Option<Lease>,
     ) -> Self::Future {
-        InlineFuture {
-            future: service.call(request),
-        }
+        call_into(service, request, |future| InlineFuture { future })
     }
 
     fn execute_late(

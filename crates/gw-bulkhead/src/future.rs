@@ -32,7 +32,8 @@ pin_project! {
         state: State<S, B, X, X::Future, X::Late>,
         // Of a request that runs.
         lease: Option<Lease>,
-        on_reject: R,
+        // Always there: an option so that it comes here as the lease does, see `gw_core::call`.
+        on_reject: Option<R>,
     }
 }
 
@@ -67,7 +68,11 @@ where
 {
     /// Runs at once.
     #[inline]
-    pub(crate) const fn running(future: X::Future, lease: Option<Lease>, on_reject: R) -> Self {
+    pub(crate) const fn running(
+        future: X::Future,
+        lease: Option<Lease>,
+        on_reject: Option<R>,
+    ) -> Self {
         Self {
             state: State::Running { future },
             lease,
@@ -81,7 +86,7 @@ where
         Self {
             state: State::Rejected { rejected },
             lease: None,
-            on_reject,
+            on_reject: Some(on_reject),
         }
     }
 
@@ -105,7 +110,7 @@ where
         Self {
             state: State::Queued { queued },
             lease: None,
-            on_reject,
+            on_reject: Some(on_reject),
         }
     }
 }
@@ -169,7 +174,9 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let on_reject = &*this.on_reject;
+        let Some(on_reject) = &*this.on_reject else {
+            return Poll::Pending;
+        };
         let mut running = Running {
             state: this.state,
             lease: this.lease,

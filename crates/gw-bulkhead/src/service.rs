@@ -14,6 +14,7 @@ use crate::executor::{Execute, Inline};
 use crate::future::ResponseFuture;
 use crate::lanes::{Arrival, Entry, LaneId, LaneKey, Permit, Refusal, Wait};
 use crate::layer::Shared;
+use crate::lease::Lease;
 use crate::telemetry;
 use crate::upgrade::Upgrade;
 
@@ -72,12 +73,10 @@ where
         // else there is to ask costs more than admitting them.
         match self.shared.admit_plainly(request.extensions()) {
             Some(permit) => {
-                let executor = &self.executor;
-                let on_reject = self.on_reject.clone();
-                let (lease, side) = executor.lease(&self.shared.lanes, permit, &mut request);
-                let mut lease = Some(lease);
-                let future = executor.execute(&mut self.inner, request, side, &mut lease);
-                ResponseFuture::running(future, lease, on_reject)
+                let lanes = &self.shared.lanes;
+                let (lease, side) = self.executor.lease(lanes, permit, &mut request);
+                let mut on_reject = Some(self.on_reject.clone());
+                self.start(request, side, &mut Some(lease), &mut on_reject)
             }
             None => self.look_closer(request),
         }
@@ -95,16 +94,34 @@ impl<S, X, R> Bulkhead<S, X, R> {
         X: Execute<S, B, ResB>,
         R: Clone,
     {
-        let (executor, lanes) = (&self.executor, &self.shared.lanes);
         let (mut lease, side) = match permit {
             Some(permit) => {
-                let (lease, side) = executor.lease(lanes, permit, &mut request);
+                let lanes = &self.shared.lanes;
+                let (lease, side) = self.executor.lease(lanes, permit, &mut request);
                 (Some(lease), side)
             }
             None => (None, X::Side::default()),
         };
-        let future = executor.execute(&mut self.inner, request, side, &mut lease);
-        ResponseFuture::running(future, lease, self.on_reject.clone())
+        let mut on_reject = Some(self.on_reject.clone());
+        self.start(request, side, &mut lease, &mut on_reject)
+    }
+
+    /// Runs it, with what it has of its lane.
+    // Apart, and the lease stays with the caller until the service was called, for the reason of `gw_core::call`.
+    #[inline(never)]
+    fn start<B, ResB>(
+        &mut self,
+        request: Request<B>,
+        side: X::Side,
+        lease: &mut Option<Lease>,
+        on_reject: &mut Option<R>,
+    ) -> ResponseFuture<S, B, ResB, X, R>
+    where
+        S: Service<Request<B>, Response = Response<ResB>>,
+        X: Execute<S, B, ResB>,
+    {
+        let future = self.executor.execute(&mut self.inner, request, side, lease);
+        ResponseFuture::running(future, lease.take(), on_reject.take())
     }
 
     /// For requests that are not admitted by counting alone.
