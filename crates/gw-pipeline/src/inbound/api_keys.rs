@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::call::call_into;
 use gw_core::context::Identity;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
@@ -219,7 +220,7 @@ where
             }
             parts.extensions.insert(identity);
         }
-        let future = self.inner.call(Request::from_parts(parts, body));
-        Decided::inner(future)
+        let request = Request::from_parts(parts, body);
+        call_into(&mut self.inner, request, Decided::inner)
     }
 }

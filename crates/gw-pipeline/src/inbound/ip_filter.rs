@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::call::call_into;
 use gw_core::context::ClientAddr;
 use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::record::Record;
@@ -143,8 +144,7 @@ where
         match self.layer.rules.client(&request) {
             Ok(client) => {
                 request.extensions_mut().insert(client);
-                let future = self.inner.call(request);
-                Decided::inner(future)
+                call_into(&mut self.inner, request, Decided::inner)
             }
             Err(refused) => {
                 let (parts, _) = request.into_parts();

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use gw_core::call::call_into;
 use gw_core::context::RequestId;
 use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::record::Record;
@@ -148,11 +149,11 @@ where
             record.update(|exchange| exchange.request_id = Some(id.clone()));
         }
         request.extensions_mut().insert(id);
-        let inner = self.inner.call(request);
-        RequestIdFuture {
+        let mut field = Some((self.layer.header.clone(), value));
+        call_into(&mut self.inner, request, |inner| RequestIdFuture {
             inner,
-            field: Some((self.layer.header.clone(), value)),
-        }
+            field: field.take(),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use gw_core::call::call_into;
 use gw_core::context::{Deadline, Lane};
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
@@ -302,8 +303,8 @@ where
                         RequestBody::new(body, limit, timers, &mut parts.extensions)
                     }
                 };
-                let future = self.inner.call(Request::from_parts(parts, body));
-                Decided::inner(future)
+                let request = Request::from_parts(parts, body);
+                call_into(&mut self.inner, request, Decided::inner)
             }
             Err(refused) => {
                 Decided::refuse::<slot::RouteResolve>(&self.layer.on_reject, refused, &parts)

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::call::call_into;
 use gw_core::context::{Identity, RouteMatch};
 use gw_core::stage::{FactSet, HasIdentity, HasRoute, Stage};
 use gw_core::{OnReject, Rejection, Respond};
@@ -104,8 +105,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.layer.allows(request.extensions()) {
-            let future = self.inner.call(request);
-            return Decided::inner(future);
+            return call_into(&mut self.inner, request, Decided::inner);
         }
         let refused = Rejection::new(&codes::FORBIDDEN);
         let (parts, _) = request.into_parts();

@@ -1,8 +1,10 @@
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use gw_core::call::call_into;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
@@ -44,7 +46,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let timer = Timer::of(request.extensions());
+        let mut timer = Timer::of(request.extensions());
         if timer.has_passed() {
             let late = Rejection::new(&codes::GATEWAY_TIMEOUT).caused_by(DeadlinePassed);
             return InTimeFuture {
@@ -53,12 +55,12 @@ where
                 },
             };
         }
-        InTimeFuture {
+        call_into(&mut self.inner, request, |future| InTimeFuture {
             state: State::Inner {
-                future: self.inner.call(request),
-                timer,
+                future,
+                timer: mem::take(&mut timer),
             },
-        }
+        })
     }
 }
 
@@ -96,7 +98,7 @@ where
             // An answer that is ready beats a timer that fires together with it.
             StateProj::Inner { future, timer } => match future.poll(cx) {
                 Poll::Ready(Ok(response)) => {
-                    let timer = std::mem::take(timer);
+                    let timer = mem::take(timer);
                     Poll::Ready(Ok(response.map(|body| InTimeBody {
                         body,
                         timer,

@@ -2,6 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use gw_core::call::call_into;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{Body, BoxError};
 use http::Response;
@@ -63,9 +64,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        PlainFuture {
-            inner: self.inner.call(request),
-        }
+        call_into(&mut self.inner, request, |inner| PlainFuture { inner })
     }
 }
 

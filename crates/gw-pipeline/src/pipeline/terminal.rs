@@ -1,6 +1,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use gw_core::call::call_into;
 use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
 use http::{Request, Response};
@@ -48,21 +49,21 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let late = request.extensions_mut().remove();
         let record = Record::of(request.extensions());
-        let state = match late {
-            Some(LateRefusal(refused)) => {
-                if let Some(record) = record {
-                    record.refused(slot::RouteResolve::NAME, refused.code());
-                }
-                State::Refused {
-                    refused: Some(refused),
-                }
+        if let Some(LateRefusal(refused)) = late {
+            if let Some(record) = record {
+                record.refused(slot::RouteResolve::NAME, refused.code());
             }
-            None => State::Inner {
-                record: record.cloned(),
-                future: self.inner.call(request),
+            let refused = Some(refused);
+            let state = State::Refused { refused };
+            return TerminalFuture { state };
+        }
+        let mut record = record.cloned();
+        call_into(&mut self.inner, request, |future| TerminalFuture {
+            state: State::Inner {
+                record: record.take(),
+                future,
             },
-        };
-        TerminalFuture { state }
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use gw_core::call::call_into;
 use gw_core::context::PeerAddr;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
@@ -61,19 +62,31 @@ impl<S> Requests<S>
 where
     S: Service<Request<Incoming>, Error = Infallible> + Clone,
 {
-    fn start(&self, request: Request<Incoming>) -> State<S> {
+    /// `turns` and `open` stay with the caller until the service was called, for the reason of `gw_core::call`, and so also if it
+    /// panics.
+    fn start(
+        &self,
+        request: Request<Incoming>,
+        turns: &mut Option<Arc<Turns>>,
+        open: &mut Option<Open>,
+    ) -> Answering<S> {
         let mut service = self.service.borrow_mut();
         // Most services are ready at once. One that is not goes with its request, which polls it again with a waker
         // that wakes; a clone stays behind.
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => State::Called {
-                future: service.call(request),
-            },
+            Poll::Ready(Ok(())) => call_into(&mut *service, request, |future| Answering {
+                state: State::Called { future },
+                turns: turns.take(),
+                open: open.take(),
+            }),
             Poll::Pending => {
                 let clone = service.clone();
                 let unready = mem::replace(&mut *service, clone);
-                State::Waiting {
-                    call: Some(Box::new((unready, request))),
+                let call = Some(Box::new((unready, request)));
+                Answering {
+                    state: State::Waiting { call },
+                    turns: turns.take(),
+                    open: open.take(),
                 }
             }
         }
@@ -91,33 +104,35 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Answering<S> {
         let upgradable = request.extensions().get::<OnUpgrade>().is_some();
-        let open = Some(Open::start(
+        let mut open = Some(Open::start(
             &self.link,
             request.body().is_end_stream(),
             upgradable,
         ));
-        let turns = match self.protocol {
+        let mut turns = match self.protocol {
             Protocol::Http1 => None,
             Protocol::Http2 => Some(Arc::<Turns>::default()),
         };
         if let Some(turns) = &turns {
             self.link.announce_stream(Arc::clone(turns));
         }
-        let state = if turns.is_some() && request.headers().len() > self.max_headers {
-            State::Refused
-        } else {
-            let extensions = request.extensions_mut();
-            let earlier = mem::replace(extensions, roomy());
-            extensions.extend(earlier);
-            extensions.insert(self.peer);
-            match self.protocol {
-                Protocol::Http1 => self.start(request),
-                // hyper calls on the connection's task. A panic there would end all streams; it belongs to this one's.
-                Protocol::Http2 => catch_unwind(AssertUnwindSafe(|| self.start(request)))
-                    .unwrap_or_else(|panic| State::Panicked { panic: Some(panic) }),
-            }
-        };
-        Answering { state, turns, open }
+        if turns.is_some() && request.headers().len() > self.max_headers {
+            let state = State::Refused;
+            return Answering { state, turns, open };
+        }
+        let extensions = request.extensions_mut();
+        let earlier = mem::replace(extensions, roomy());
+        extensions.extend(earlier);
+        extensions.insert(self.peer);
+        let start = || self.start(request, &mut turns, &mut open);
+        match self.protocol {
+            Protocol::Http1 => start(),
+            // hyper calls on the connection's task. A panic there would end all streams; it belongs to this one's.
+            Protocol::Http2 => catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|panic| {
+                let state = State::Panicked { panic: Some(panic) };
+                Answering { state, turns, open }
+            }),
+        }
     }
 }
 

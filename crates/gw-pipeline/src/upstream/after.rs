@@ -21,6 +21,14 @@ pub(super) struct After {
 }
 
 impl After {
+    /// What is left has no client to switch with.
+    pub(super) const fn take(&mut self) -> Self {
+        Self {
+            pass_error_bodies: self.pass_error_bodies,
+            wanted: self.wanted.take(),
+        }
+    }
+
     /// The answer for the client. To be called once.
     ///
     /// # Errors

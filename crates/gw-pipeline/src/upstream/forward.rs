@@ -235,19 +235,35 @@ where
             Ok(Step::Send {
                 number,
                 upstream,
-                after,
+                mut after,
             }) => {
                 let request = Request::from_parts(parts, erase(body));
                 let same = last.stack.take().filter(|(of, _)| *of == number);
                 let mut stack = same.map(|(_, stack)| stack);
-                let sending = upstream.send_erased(UpstreamPermit::new(), &mut stack, request);
+                let answer = send(upstream, &mut stack, request, &mut after);
                 last.stack = stack.map(|stack| (number, stack));
-                ResponseFuture::sending(sending, after)
+                answer
             }
             Ok(Step::Confirm) => ResponseFuture::decided(Ok(no_content())),
             Err(rejection) => ResponseFuture::decided(Err(rejection)),
         }
     }
+}
+
+/// The answer of `upstream`, to be finished by `after`.
+// Apart for the reason of `gw_core::call`.
+#[inline(never)]
+fn send<S, ResB>(
+    upstream: &Upstream<S>,
+    stack: &mut Option<S>,
+    request: Request<Body>,
+    after: &mut After,
+) -> ResponseFuture<S, ResB>
+where
+    S: Service<Request<Body>, Response = Response<ResB>, Error: Into<Rejection>> + Clone,
+{
+    let sending = upstream.send_erased(UpstreamPermit::new(), stack, request);
+    ResponseFuture::sending(sending, after.take())
 }
 
 /// The fields that a request must be treated for before it goes on: what is for the client's connection (an upgrade that

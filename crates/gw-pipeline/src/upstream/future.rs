@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use gw_core::call::call_into;
 use gw_core::late::LateFuture;
 use gw_core::{Body, Rejection};
 use http::{Extensions, Request, Response};
@@ -104,9 +105,11 @@ impl<S: Service<Request<Body>, Error: Into<Rejection>>> SendFuture<S> {
         // wakes.
         let state = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {
-                let future = service.call(request);
+                let sent = call_into(&mut service, request, |future| Self {
+                    state: Sending::Called { future },
+                });
                 *place = Some(service);
-                Sending::Called { future }
+                return sent;
             }
             Poll::Ready(Err(error)) => Sending::Failed {
                 rejection: Some(Box::new(error.into())),

@@ -1,5 +1,6 @@
 //! What stands in front of an upstream's connections: layers in their slots.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -68,6 +69,24 @@ async fn a_layer_that_is_not_ready_is_waited_for() {
         assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     }
     assert_eq!(upstream.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_layer_that_panics_in_a_call_takes_no_later_request_with_it() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let panics = MapRequestLayer::new(|request: Request<gw_core::Body>| {
+        assert_ne!(request.uri().path(), "/panics");
+        request
+    });
+    let orders = builder(upstream.addr()).breaker(panics).build().unwrap();
+    let mut forward = Forward::new([orders.clone()]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(forward.call(get("/")).await.unwrap().status(), 200);
+        let call = AssertUnwindSafe(|| forward.call(get("/panics")));
+        assert!(catch_unwind(call).is_err());
+    }
+    assert_eq!(forward.call(get("/")).await.unwrap().status(), 200);
+    assert_eq!(orders.snapshot().in_flight, 0);
 }
 
 /// Polls once, and drops.
