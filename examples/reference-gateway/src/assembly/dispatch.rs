@@ -5,6 +5,7 @@ mod future;
 
 use std::task::{Context, Poll, ready};
 
+use gw_core::call::call_into;
 use gw_core::context::UpstreamName;
 use gw_core::{BoxError, Rejection};
 use gw_pipeline::codes;
@@ -70,9 +71,9 @@ where
         }
         if request.extensions().get::<UpstreamName>().is_some() {
             time::heed_client(&mut request);
-            return DispatchFuture::Upstream {
-                future: self.forward.call(request),
-            };
+            return call_into(&mut self.forward, request, |future| {
+                DispatchFuture::Upstream { future }
+            });
         }
         match &mut self.intake {
             Some(intake) => {

@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use gw_core::call::call_into;
 use gw_ratelimit::RateLimit;
 use http::Response;
 use pin_project_lite::pin_project;
@@ -65,15 +66,15 @@ where
 
     fn call(&mut self, request: Asking) -> Self::Future {
         match self {
-            Self::Unasked(inner) => LimitsFuture::Unasked {
-                future: inner.call(request),
-            },
-            Self::Local(limited) => LimitsFuture::Local {
-                future: limited.call(request),
-            },
-            Self::Shared(limited) => LimitsFuture::Shared {
-                future: limited.call(request),
-            },
+            Self::Unasked(inner) => {
+                call_into(inner, request, |future| LimitsFuture::Unasked { future })
+            }
+            Self::Local(limited) => {
+                call_into(limited, request, |future| LimitsFuture::Local { future })
+            }
+            Self::Shared(limited) => {
+                call_into(limited, request, |future| LimitsFuture::Shared { future })
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::call::call_into;
 use gw_core::context::RouteMatch;
 use gw_retry::hedge::{Hedge, HedgeLayer};
 use http::{Request, Response};
@@ -66,9 +67,9 @@ where
             }
         };
         match hedge {
-            None => HedgingFuture::Once {
-                future: self.inner.call(request),
-            },
+            None => call_into(&mut self.inner, request, |future| HedgingFuture::Once {
+                future,
+            }),
             Some((_, hedge)) => {
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
