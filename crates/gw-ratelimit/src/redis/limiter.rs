@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gw_core::key::KeyExtractor;
 use http::request::Parts;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::account::{SharedAccount, SharedBill};
@@ -128,6 +129,7 @@ impl SharedLimiter {
         let leases = store.leases.map(|leases| Holdings {
             table: Table::new(leases.max_keys),
             most: leases.most,
+            returning: Semaphore::new(1),
         });
         Ok(Self {
             shared: Arc::new(Shared {
@@ -339,8 +341,9 @@ impl SharedLimiter {
         had.unwrap_or(false)
     }
 
-    /// Gives leased cells back to Redis that were not spent, as far as that is possible: those of keys that nobody else
-    /// has charged since. Says how often that was so. Before the instance ends, [`SharedLimiter::close`] does it.
+    /// Gives leased cells back to Redis that were not spent, as far as that is possible: those of keys that nobody has
+    /// charged since, this instance included. Keys for which more is on its way keep theirs. Says how often cells were
+    /// given back. Before the instance ends, [`SharedLimiter::close`] does it.
     ///
     /// # Cancel safety
     ///

@@ -109,7 +109,8 @@ impl Shared {
     }
 
     /// Gives back the cells of such leases, as far as possible: of how many that was so. Each call has as much time as
-    /// `limit`; cells of one that gets no answer have to run off.
+    /// `limit`; cells of one that gets no answer have to run off. What is held of keys for which more is being fetched
+    /// stays here: behind that, it could not be given back.
     pub(super) async fn give_back(
         self: &Arc<Self>,
         limit: Duration,
@@ -118,10 +119,12 @@ impl Shared {
         let Some(holdings) = &self.leases else {
             return 0;
         };
+        // Never closed. Who closes has to wait for what another one has taken out and is giving back.
+        let _turn = holdings.returning.acquire().await.ok();
         let now = self.now();
         let mut unspent = Vec::new();
         holdings.table.each(|digest, entry| {
-            if which(&entry.lease) {
+            if !entry.fetching && which(&entry.lease) {
                 let place = Place {
                     policy: entry.policy.into(),
                     digest,

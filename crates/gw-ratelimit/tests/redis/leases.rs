@@ -34,6 +34,12 @@ async fn allowed(limiter: &SharedLimiter, key: &str, requests: u32) -> u32 {
     allowed
 }
 
+/// What is left of the key's burst.
+async fn remaining(limiter: &SharedLimiter, key: &str) -> u32 {
+    let policy = limiter.policy("p").unwrap();
+    limiter.peek(policy, None, key).await.unwrap().remaining()
+}
+
 /// Waits until cells are held.
 async fn leased(limiter: &SharedLimiter) {
     until("a lease", async || limiter.store().leases > 0).await;
@@ -123,7 +129,7 @@ async fn a_refused_request_costs_nothing_on_what_is_leased() {
     still.go_on();
     limiter.close(LONG).await;
     let other = build(&server, "test", Leases::up_to(8), &policies);
-    // A lease that was on its way when others were given back keeps these from being so.
+    // A request that asked while a lease was on its way was charged behind it, and keeps it from being given back.
     let rest = allowed(&other, "k", 2_000).await;
     assert!((995 - 8..=995).contains(&rest), "{rest}");
 }
@@ -168,7 +174,7 @@ async fn unspent_cells_are_given_back() {
     assert!(one.close(LONG).await > 0);
     assert_eq!(one.store().leases, 0);
     let rest = allowed(other, "k", 1_000).await;
-    // A lease that was on its way when others were given back keeps these from being so.
+    // A request that asked while a lease was on its way was charged behind it, and keeps it from being given back.
     assert!((400 - 32..=400).contains(&rest), "{rest}");
     // Given back is given back.
     assert_eq!(allowed(one, "k", 100).await, 0);
@@ -229,8 +235,61 @@ async fn closing_waits_longer_for_an_answer_than_a_request_may() {
     still.go_on();
     assert!(within("closing", closing).await.unwrap() > 0);
     let rest = allowed(other, "k", 1_000).await;
-    // A lease that was on its way when others were given back keeps these from being so.
+    // A request that asked while a lease was on its way was charged behind it, and keeps it from being given back.
     assert!((400 - 32..=400).contains(&rest), "{rest}");
+}
+
+/// Story: cells were given back while more of the same key were being fetched. Redis had leased those by then, so the first ones
+/// were no longer the last ones, and had to run off.
+#[tokio::test]
+async fn closing_waits_for_what_is_being_fetched_before_it_gives_back() {
+    let (server, still) = (Server::start(), stand_still());
+    let instances = [(); 2].map(|()| build(&server, "test", Leases::up_to(8), &[("p", 500)]));
+    let [one, other] = &instances;
+    // The last one leases two cells.
+    assert_eq!(allowed(one, "k", 4).await, 4);
+    server.freeze();
+    let asked = one.store().asked;
+    // Of which this spends one, and so fetches more.
+    assert_eq!(allowed(one, "k", 1).await, 1);
+    until("fetching", async || one.store().asked > asked).await;
+    let closing = tokio::spawn({
+        let one = one.clone();
+        async move { one.close(LONG).await }
+    });
+    tokio::task::yield_now().await;
+    server.thaw();
+    still.go_on();
+    assert_eq!(within("closing", closing).await.unwrap(), 2);
+    assert_eq!(remaining(other, "k").await, 495);
+}
+
+/// Story: an instance was closed while cells that had not been spent for long were on their way back. It held none any more,
+/// ended at once, and its connection with it: those cells were lost.
+#[tokio::test]
+async fn closing_waits_for_what_is_being_given_back() {
+    let (server, still) = (Server::start(), stand_still());
+    let instances = [(); 2].map(|()| build(&server, "test", Leases::up_to(8), &[("p", 500)]));
+    let [one, other] = &instances;
+    assert_eq!(allowed(one, "k", 4).await, 4);
+    server.freeze();
+    let [giving_back, closing] = [false, true].map(|closes| {
+        let one = one.clone();
+        tokio::spawn(async move {
+            match closes {
+                true => one.close(LONG).await,
+                false => one.give_back().await,
+            }
+        })
+    });
+    until("nothing to be held", async || one.store().leases == 0).await;
+    tokio::task::yield_now().await;
+    assert!(!giving_back.is_finished() && !closing.is_finished());
+    server.thaw();
+    still.go_on();
+    assert_eq!(within("giving back", giving_back).await.unwrap(), 1);
+    assert_eq!(within("closing", closing).await.unwrap(), 0);
+    assert_eq!(remaining(other, "k").await, 496);
 }
 
 /// Story: closing had the turn of asking whether Redis is back, and kept it for as long as closing may take, although the
