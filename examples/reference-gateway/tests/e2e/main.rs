@@ -28,6 +28,8 @@ mod limits;
 mod listeners;
 mod log_lines;
 mod logs;
+mod odd_http2;
+mod odd_requests;
 mod places;
 mod refusals;
 mod request_metrics;
