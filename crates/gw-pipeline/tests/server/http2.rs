@@ -15,8 +15,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Running, echo_path, http2_client, http2_client_over, http2_client_with, http2_get, http2_send,
-    ok, outcome,
+    HTTP2_PREFACE, Running, echo_path, frame, http2_client, http2_client_over, http2_client_with,
+    http2_get, http2_send, ok, outcome,
 };
 
 #[tokio::test]
@@ -208,20 +208,11 @@ async fn a_stream_whose_answer_is_not_taken_is_reset() {
     assert_eq!(running.snapshot().active, 1);
 }
 
-/// A frame of these parts (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
 #[tokio::test]
 async fn a_socket_that_takes_nothing_is_reset() {
     let running = Running::start(|b| b.write_stall_timeout(Duration::from_millis(100))).await;
     let mut client = Client::connect(running.addr).await;
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut bytes = HTTP2_PREFACE.to_vec();
     // The widest windows for streams and connection, and GET http://a/. Then the client reads nothing.
     bytes.extend(frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
     bytes.extend(frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes()));
@@ -248,7 +239,7 @@ async fn a_socket_that_takes_nothing_is_reset() {
 async fn a_flood_of_resets_ends_the_connection() {
     let running = Running::start(|b| b.http2_max_pending_resets(20)).await;
     let mut client = Client::connect(running.addr).await;
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut bytes = HTTP2_PREFACE.to_vec();
     bytes.extend(frame(4, 0, 0, &[]));
     for n in 0..500 {
         bytes.extend(frame(1, 0x5, 2 * n + 1, &[0x82, 0x86, 0x84, 0x41, 1, b'a']));

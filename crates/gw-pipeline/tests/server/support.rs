@@ -194,3 +194,23 @@ pub(crate) fn outcome<T>(what: &str, task: JoinHandle<T>) -> impl Future<Output 
     let ended = within(what, task);
     async move { ended.await.unwrap() }
 }
+
+/// What an HTTP/2 client sends first.
+pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A frame of these parts (RFC 9113 section 4.1).
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The next HTTP/2 frame from the server: kind, flags, payload.
+pub(crate) async fn next_frame(client: &mut Client) -> (u8, u8, Vec<u8>) {
+    let head = client.read_exact(9).await;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let payload = client.read_exact(length as usize).await;
+    (head[3], head[4], payload.to_vec())
+}
