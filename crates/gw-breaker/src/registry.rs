@@ -24,10 +24,10 @@ use crate::telemetry::{self, BreakerMetrics};
 /// is no room for a newcomer one that is closed goes, or off where all are: if it can be, one that is clean, since it would be
 /// made anew as it is. Else one with something against its upstream, if nobody has asked for it for as long as a breaker is open
 /// at the longest, and as its step is kept. Had that opened it, the next call would pass as a probe, unless the upstream had
-/// asked for more time. One with calls under way goes only when it is idle. If there is none among those looked at, the newcomer shares one
-/// breaker with all others that found no room. So who invents keys cannot have it forgotten that an upstream is broken, nor
-/// that one begins to fail that is asked for more often than that. Of one that is not, each such pause may have the count
-/// begin anew, and calls pass on that fail: before each, fewer than would open it.
+/// asked for more time. One with calls under way goes only when it is idle. If there is none among those looked at, the
+/// newcomer shares one breaker with all others that found no room. So who invents keys cannot have it forgotten that an
+/// upstream is broken, nor that one begins to fail that is asked for more often than that. Of one that is not, each such pause
+/// may have the count begin anew, and calls pass on that fail: before each, fewer than would open it.
 #[derive(Debug)]
 pub(crate) struct Registry {
     /// The name of the shared breaker, and of those that have none of their own.

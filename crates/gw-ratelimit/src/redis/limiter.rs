@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use gw_core::key::KeyExtractor;
 use http::request::Parts;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::account::{SharedAccount, SharedBill};
@@ -129,7 +128,7 @@ impl SharedLimiter {
         let leases = store.leases.map(|leases| Holdings {
             table: Table::new(leases.max_keys),
             most: leases.most,
-            returning: Semaphore::new(1),
+            returning: tokio::sync::Mutex::new(()),
         });
         Ok(Self {
             shared: Arc::new(Shared {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use gw_core::Mode;
 use smallvec::SmallVec;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::account::SharedBill;
@@ -55,8 +54,8 @@ pub(super) struct Holdings {
     pub(super) table: Table,
     /// The most cells of one lease.
     pub(super) most: u32,
-    /// One permit, held while cells are given back.
-    pub(super) returning: Semaphore,
+    /// Held while cells are given back.
+    pub(super) returning: tokio::sync::Mutex<()>,
 }
 
 /// A decision, and if that was asked for, what the request may be charged later. No bills: none of the policies applies,

@@ -119,8 +119,8 @@ impl Shared {
         let Some(holdings) = &self.leases else {
             return 0;
         };
-        // Never closed. Who closes has to wait for what another one has taken out and is giving back.
-        let _turn = holdings.returning.acquire().await.ok();
+        // Who closes has to wait for what another one has taken out and is giving back.
+        let _turn = holdings.returning.lock().await;
         let now = self.now();
         let mut unspent = Vec::new();
         holdings.table.each(|digest, entry| {
