@@ -24,6 +24,8 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
 /// millionths.
 pub struct RatioBudget {
+    /// What requests have brought that is in no slot yet. It belongs to the current one.
+    arrived: AtomicI64,
     /// The sum over all slots. Below zero where retries were sent that requests did not pay for.
     balance: AtomicI64,
     /// The number of the current slot since the start. Deposits and withdrawals go to its place in the ring.
@@ -95,6 +97,7 @@ impl RatioBudget {
             return Err(ConfigError::new("ttl", "must be from 1 s to an hour"));
         }
         Ok(Self {
+            arrived: AtomicI64::new(0),
             balance: AtomicI64::new(0),
             current: AtomicU64::new(0),
             slots: std::array::from_fn(|_| AtomicI64::new(0)),
@@ -109,15 +112,26 @@ impl RatioBudget {
     /// Counts a request that is sent for the first time.
     #[inline]
     pub fn deposit(&self, now: Instant) {
-        let current = self.turn(now);
+        self.turn(now);
+        self.arrived.fetch_add(self.income, Ordering::Relaxed);
+    }
+
+    /// Puts into the current slot what requests have brought since the last time. Who asks for a retry at the same instant may not
+    /// see it yet.
+    fn settle(&self, current: u64) {
+        if self.arrived.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let arrived = self.arrived.swap(0, Ordering::Relaxed);
         // The slot first: were it the sum, a turn in between would take out what is not in it yet.
-        self.slot(current).fetch_add(self.income, Ordering::Relaxed);
-        self.balance.fetch_add(self.income, Ordering::Relaxed);
+        self.slot(current).fetch_add(arrived, Ordering::Relaxed);
+        self.balance.fetch_add(arrived, Ordering::Relaxed);
     }
 
     /// Takes one retry, if there is one.
     pub fn withdraw(&self, now: Instant) -> Option<Taken> {
         let slot = self.turn(now);
+        self.settle(slot);
         let since = self.since(now);
         let share = if self.pay() {
             let least = self.least.as_ref();
@@ -168,7 +182,8 @@ impl RatioBudget {
 
     /// How many retries could be taken at `now`.
     pub fn available(&self, now: Instant) -> u64 {
-        self.turn(now);
+        let current = self.turn(now);
+        self.settle(current);
         let paid = self.balance.load(Ordering::Relaxed) / RETRY;
         let least = self.least.as_ref();
         let least = least.map_or(0, |least| least.available(self.since(now)));
@@ -204,6 +219,7 @@ impl RatioBudget {
         if matches!(turning, Err(TryLockError::WouldBlock)) {
             return current;
         }
+        self.settle(current);
         let first = current + 1;
         let last = target.min(current.saturating_add(SLOTS as u64));
         for number in first..=last {
