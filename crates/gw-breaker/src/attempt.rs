@@ -15,7 +15,8 @@ use crate::rules::nanos;
 
 /// Follows an admitted request until it is judged. However it ends, the breaker hears of it once.
 ///
-/// If nobody waits for it any more, that says nothing, with two exceptions, both only while it is the upstream that is
+/// If nobody waits for it any more, that says no more than was known: nothing, or after a good head that the upstream has
+/// answered well; and after a slow head that it was slow. With two exceptions, both only while it is the upstream that is
 /// waited for, and not the gateway's own queue nor the client: after the time from which on a call is slow it was slow,
 /// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
 /// and the attempt has failed, unless it is the client that gave it no more time.
@@ -29,8 +30,6 @@ pub(crate) struct Attempt {
     by_client: bool,
     /// Whether it is the upstream that is waited for, as far as the clock does not know better.
     owed: bool,
-    /// Whether each byte of the answer was given, though its stream has not said that it ended.
-    complete: bool,
     slow: bool,
     /// Whether the head of the answer was good. If it was not looked at yet or did not tell, trailers may.
     good: bool,
@@ -87,7 +86,6 @@ impl Attempt {
             deadline: None,
             by_client: false,
             owed: false,
-            complete: false,
             slow: false,
             good: false,
         }
@@ -121,7 +119,6 @@ impl Attempt {
             deadline: deadline.map(|deadline| deadline.instant()),
             by_client: deadline.is_some_and(|deadline| deadline.is_by_client()),
             owed: true,
-            complete: false,
             slow: false,
             good: false,
             ticket,
@@ -164,11 +161,19 @@ impl Attempt {
         }
     }
 
-    /// The body has nothing to give: from now on it is the upstream that is waited for. It is slow only where the length is
-    /// known: a stream of events may be quiet for as long as it likes.
+    /// The body has nothing to give, of which so much is `left` if the length is known: from now on it is the upstream that is
+    /// waited for. It is slow only where the length is known: a stream of events may be quiet for as long as it likes.
     #[inline]
-    pub(crate) fn waits(&mut self, length_is_known: impl FnOnce() -> bool) {
-        if !self.owed && self.ticket.judges_latency() && length_is_known() {
+    pub(crate) fn waits(&mut self, left: impl FnOnce() -> Option<u64>) {
+        if self.owed {
+            return;
+        }
+        let left = left();
+        if self.good && left == Some(0) {
+            // Each byte was given, though the stream has not said that it ended.
+            return;
+        }
+        if left.is_some() && self.ticket.judges_latency() {
             self.clock = Clock::Since(Instant::now());
         }
         self.owed = true;
@@ -180,12 +185,11 @@ impl Attempt {
         self.good
     }
 
-    /// The body has given something, and each byte if it is `complete`: a server that knows the length polls no more then.
+    /// The body has given something.
     #[inline]
-    pub(crate) fn goes_on(&mut self, complete: bool) {
+    pub(crate) fn goes_on(&mut self) {
         self.owed = false;
         self.clock = Clock::Stopped;
-        self.complete = complete;
     }
 
     /// The verdict, at `now` if the clock was looked at.
@@ -235,28 +239,26 @@ impl Attempt {
     /// It is dropped, and nobody has said how it ended. Apart from the drop, which is a look and no more for nearly all.
     #[inline(never)]
     fn dropped(&mut self) {
-        if self.complete {
+        if self.owed && self.is_overdue() {
+            self.end(Ended::with(Outcome::Failure), None);
+        } else if self.good {
             self.succeed(None);
-        } else if self.owed {
-            self.abandon();
+        } else if self.slow {
+            self.end(Ended::with(Outcome::Ignored), None);
         }
         self.ticket.give_back();
     }
 
+    /// Whether our own timer gives up the wait for the upstream. How long that was is looked at as well.
     #[cold]
-    fn abandon(&mut self) {
+    fn is_overdue(&mut self) -> bool {
         let since = self.clock.since();
         if self.clock.is_paused() || since.is_none() && self.deadline.is_none() {
-            return;
+            return false;
         }
         let now = Instant::now();
-        let slow = self.slow || since.is_some_and(|since| self.is_slow(since, now));
-        let outcome = match self.is_late(now) && !self.by_client {
-            true => Outcome::Failure,
-            false => Outcome::Ignored,
-        };
-        self.slow = slow;
-        self.end(Ended::with(outcome), Some(now));
+        self.slow |= since.is_some_and(|since| self.is_slow(since, now));
+        self.is_late(now) && !self.by_client
     }
 }
 

@@ -18,8 +18,9 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it before its end says nothing about the upstream, unless the upstream was waited for: until the
-    /// request's deadline passed, or for as long as makes a call slow where the length of the body is known.
+    /// Dropping it before its end says what the head said: that the upstream has answered well, or nothing where only the end
+    /// can tell; and that it was slow. If the upstream was waited for until the request's deadline passed, the call has
+    /// failed; if for as long as makes a call slow, it was slow where the length of the body is known.
     #[derive(Debug)]
     pub struct ResponseBody<B, C> {
         #[pin]
@@ -58,7 +59,7 @@ impl<B, C> ResponseBody<B, C> {
         &self.inner
     }
 
-    /// The body inside. The breaker hears nothing more of it.
+    /// The body inside. For the breaker it is as if this were dropped.
     pub fn into_inner(self) -> B {
         self.inner
     }
@@ -112,10 +113,7 @@ where
                 if frame.is_trailers() || this.inner.is_end_stream() {
                     judged.end(frame.trailers_ref());
                 } else {
-                    // Where the head has not told, trailers may.
-                    let complete =
-                        judged.attempt.is_good() && this.inner.size_hint().exact() == Some(0);
-                    judged.attempt.goes_on(complete);
+                    judged.attempt.goes_on();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -130,7 +128,7 @@ where
             }
             Poll::Pending => {
                 let inner = this.inner.as_ref();
-                judged.attempt.waits(|| inner.size_hint().exact().is_some());
+                judged.attempt.waits(|| inner.size_hint().exact());
                 Poll::Pending
             }
         }
