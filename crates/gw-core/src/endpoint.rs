@@ -16,8 +16,8 @@ pub trait EndpointHealth: Send + Sync {
 
     /// A request to `endpoint` ended with `outcome` at `now`, having waited `latency` for it.
     ///
-    /// A request that was dropped before it ended is reported as [`Outcome::Ignored`], with the time that the endpoint had
-    /// been waited for.
+    /// A request that was dropped before anything was known of it is reported as [`Outcome::Ignored`], with the time that the
+    /// endpoint had been waited for.
     fn report(&self, endpoint: usize, outcome: Outcome, latency: Duration, now: Instant);
 
     /// The same for a request that was sent to the endpoint at `sent`, which may be longer ago than `latency`: it was

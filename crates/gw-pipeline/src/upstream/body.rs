@@ -137,10 +137,13 @@ impl UpstreamBody {
         Content::Streaming(Box::new(Streaming::new(incoming, lease, limits, watch))).into()
     }
 
-    /// Its end says what came of the request. If it is dropped before, nothing does.
-    pub(super) fn judged_at_end(&mut self, report: Report) {
+    /// Its end says what came of the request. If it is dropped before, no more is known than the head has told.
+    pub(super) fn judged_at_end(&mut self, mut report: Report) {
         match &mut self.content {
-            Content::Streaming(streaming) => streaming.report = Some(report),
+            Content::Streaming(streaming) => {
+                report.answered(streaming.head.came);
+                streaming.report = Some(report);
+            }
             Content::Whole(_) | Content::Ended => report.ended(None),
         }
     }

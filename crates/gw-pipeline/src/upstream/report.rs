@@ -66,8 +66,8 @@ impl fmt::Debug for Watcher {
     }
 }
 
-/// One request, reported when its outcome is known, at the head of its answer or at the end, when it has failed, or when it
-/// is dropped.
+/// One request, reported when its outcome is known: at the head of its answer if that is bad, else at the end, when it has
+/// failed, or when it is dropped.
 pub(super) struct Report {
     health: Arc<dyn EndpointHealth>,
     endpoint: usize,
@@ -77,6 +77,7 @@ pub(super) struct Report {
     by_client: bool,
     /// None until the head of the answer is there.
     latency: Option<Duration>,
+    /// What is known so far.
     outcome: Outcome,
 }
 
@@ -87,10 +88,17 @@ impl Report {
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// The answer has ended as it should.
+    /// The head of the answer `came`, and its body is to come.
+    pub(super) fn answered(&mut self, came: Instant) {
+        self.latency = Some(self.waited(came));
+    }
+
+    /// The answer has ended as it should. If its head was good, that is all; else its trailers tell.
     pub(super) fn ended(mut self, trailers: Option<&HeaderMap>) {
-        let out_of_time = trailers.is_some_and(ends_out_of_time);
-        self.judge(ContentClassifier.end(trailers), out_of_time);
+        if self.outcome != Outcome::Success {
+            let out_of_time = trailers.is_some_and(ends_out_of_time);
+            self.judge(ContentClassifier.end(trailers), out_of_time);
+        }
     }
 
     fn judge(&mut self, outcome: Outcome, out_of_time: bool) {
@@ -143,12 +151,12 @@ where
         if let Some(mut report) = this.report.take() {
             match &mut result {
                 Ok(response) => match ContentClassifier.head(response) {
-                    Some(outcome) => report.judge(outcome, is_out_of_time(response)),
-                    // A gRPC status that comes with the trailers.
-                    None => {
-                        report.latency = Some(report.waited(Instant::now()));
+                    // A good answer may break off, and a gRPC status comes with the trailers.
+                    head @ (Some(Outcome::Success) | None) => {
+                        report.outcome = head.unwrap_or(Outcome::Ignored);
                         response.body_mut().judged_at_end(report);
                     }
+                    Some(outcome) => report.judge(outcome, is_out_of_time(response)),
                 },
                 Err(error) => report.failed(error),
             }

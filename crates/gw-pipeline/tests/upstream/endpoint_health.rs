@@ -7,6 +7,7 @@ use gw_core::classify::Outcome;
 use gw_core::context::{Deadline, UpstreamName};
 use gw_core::endpoint::EndpointHealth;
 use gw_pipeline::upstream::{Forward, Transport};
+use gw_testkit::Gate;
 use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
 use http::Uri;
 use http_body_util::BodyExt as _;
@@ -18,7 +19,19 @@ use crate::support::*;
 /// Lets one endpoint be used, and writes down what is reported.
 struct Only {
     endpoint: Option<usize>,
-    reports: Mutex<Vec<(usize, Outcome)>>,
+    reports: Mutex<Vec<(usize, Outcome, Duration)>>,
+}
+
+impl Only {
+    /// Of the first endpoint, which gets all requests.
+    fn outcomes(&self) -> Vec<Outcome> {
+        let reports = self.reports.lock().unwrap();
+        let outcome = |&(endpoint, outcome, _): &(usize, Outcome, Duration)| {
+            assert_eq!(endpoint, 0);
+            outcome
+        };
+        reports.iter().map(outcome).collect()
+    }
 }
 
 impl EndpointHealth for Only {
@@ -26,8 +39,9 @@ impl EndpointHealth for Only {
         self.endpoint == Some(endpoint)
     }
 
-    fn report(&self, endpoint: usize, outcome: Outcome, _: Duration, _: Instant) {
-        self.reports.lock().unwrap().push((endpoint, outcome));
+    fn report(&self, endpoint: usize, outcome: Outcome, latency: Duration, _: Instant) {
+        let report = (endpoint, outcome, latency);
+        self.reports.lock().unwrap().push(report);
     }
 }
 
@@ -83,7 +97,6 @@ async fn each_request_to_an_endpoint_is_reported_once() {
     upstream.arrived(5).await;
     left.abort();
     _ = left.await;
-    let reports = health.reports.lock().unwrap().clone();
     let expected = [
         Outcome::Success,
         Outcome::Failure,
@@ -91,7 +104,7 @@ async fn each_request_to_an_endpoint_is_reported_once() {
         Outcome::Failure,
         Outcome::Ignored,
     ];
-    assert_eq!(reports, expected.map(|outcome| (0, outcome)));
+    assert_eq!(health.outcomes(), expected);
 }
 
 /// Story: an endpoint that answered each gRPC call with 200 and UNAVAILABLE in its trailers was taken for a healthy one,
@@ -117,13 +130,12 @@ async fn grpc_is_reported_by_its_end() {
         let answer = send(&forward, get("/")).await.unwrap();
         if number < 6 {
             // Nothing is known before the end.
-            assert_eq!(health.reports.lock().unwrap().len(), number);
+            assert_eq!(health.outcomes().len(), number);
         }
         let body = gw_testkit::within("the end of an answer", answer.into_body().collect());
         _ = body.await;
-        assert_eq!(health.reports.lock().unwrap().len(), number + 1);
+        assert_eq!(health.outcomes().len(), number + 1);
     }
-    let outcomes = health.reports.lock().unwrap().clone();
     let expected = [
         Outcome::Success,
         Outcome::Failure,
@@ -134,7 +146,96 @@ async fn grpc_is_reported_by_its_end() {
         Outcome::Failure,
         Outcome::Failure,
     ];
-    assert_eq!(outcomes, expected.map(|outcome| (0, outcome)));
+    assert_eq!(health.outcomes(), expected);
+}
+
+/// Story: an endpoint that sent its heads well and reset each answer within its body was taken for a healthy one. The breaker in
+/// front of it saw the failures, and shut the healthy endpoint out as well.
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_reported_as_a_failure() {
+    let whole = || Reply::ok().body("0123456789");
+    let gone_wrong = || [whole().reset(At::Body(3)), whole().cut(At::Body(3))];
+    let replies = gone_wrong().into_iter().chain([
+        Reply::ok().chunks(["da", "ta"]).reset(At::Body(2)),
+        Reply::status(404).body("none").reset(At::Body(1)),
+        // The first is enough for what is bad already.
+        Reply::status(500).body("none").reset(At::Body(1)),
+        whole(),
+        Reply::ok().chunks(["da", "ta"]).trailer("x-sum", "1"),
+    ]);
+    let expected = [
+        Outcome::Failure,
+        Outcome::Failure,
+        Outcome::Failure,
+        Outcome::Failure,
+        Outcome::Failure,
+        Outcome::Success,
+        Outcome::Success,
+    ];
+    let upstream = Upstream::start(in_order(replies)).await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    for (number, outcome) in expected.into_iter().enumerate() {
+        let answer = send(&forward, get("/")).await.unwrap();
+        let known_at_head = usize::from(answer.status() == 500);
+        assert_eq!(health.outcomes().len(), number + known_at_head, "{number}");
+        let body = gw_testkit::within("the end of an answer", answer.into_body().collect());
+        _ = body.await;
+        assert_eq!(health.outcomes().len(), number + 1);
+        assert_eq!(health.outcomes()[number], outcome, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_answer_that_its_client_leaves_is_reported_as_one() {
+    let gate = Gate::new();
+    let held = Reply::ok().body("0123456789").hold(At::Body(3), &gate);
+    let grpc = held.clone().header("content-type", "application/grpc");
+    let upstream = Upstream::start(in_order([held.clone(), held, grpc])).await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    for (polled, outcomes) in [
+        (false, vec![Outcome::Success]),
+        (true, vec![Outcome::Success; 2]),
+        // Only its end would have told.
+        (
+            true,
+            vec![Outcome::Success, Outcome::Success, Outcome::Ignored],
+        ),
+    ] {
+        let mut body = send(&forward, get("/")).await.unwrap().into_body();
+        if polled {
+            assert_eq!(
+                body.frame().await.unwrap().unwrap().into_data().unwrap(),
+                "012"
+            );
+        }
+        pass(HOUR).await;
+        drop(body);
+        assert_eq!(health.outcomes(), outcomes);
+    }
+    // What came after the head is not latency.
+    let reports = health.reports.lock().unwrap();
+    assert!(reports.iter().all(|(_, _, latency)| *latency < HOUR));
+}
+
+/// What ends an answer by no fault of the endpoint's is not its failure, and no success either.
+#[tokio::test]
+async fn an_answer_that_is_cut_for_the_clients_sake_says_nothing() {
+    let stalled = Reply::ok().body("0123456789").stall(At::Body(3));
+    let upstream = Upstream::start(always(stalled)).await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    for (by_client, outcome) in [(true, Outcome::Ignored), (false, Outcome::Failure)] {
+        let mut request = get("/");
+        let deadline = match Deadline::at(Instant::now() + HOUR) {
+            deadline if by_client => deadline.by_client(),
+            deadline => deadline,
+        };
+        request.extensions_mut().insert(deadline);
+        request.extensions_mut().insert(PATIENT);
+        let answer = send(&forward, request).await.unwrap();
+        let ended = in_time(answer.into_body().collect()).await;
+        assert!(ended.is_err());
+        assert_eq!(health.outcomes().last(), Some(&outcome));
+    }
 }
 
 /// Story: clients that gave their calls a millisecond had an endpoint ejected that could but answer DEADLINE_EXCEEDED.
@@ -170,7 +271,7 @@ async fn time_that_the_client_gave_too_little_of_is_not_the_endpoints_failure() 
         let answer = send(&forward, request).await.unwrap();
         let body = gw_testkit::within("the end of an answer", answer.into_body().collect());
         body.await.unwrap();
-        expected.push((0, outcome));
+        expected.push(outcome);
     }
-    assert_eq!(*health.reports.lock().unwrap(), expected);
+    assert_eq!(health.outcomes(), expected);
 }
