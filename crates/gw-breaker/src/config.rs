@@ -140,7 +140,8 @@ pub struct HalfOpen {
 }
 
 impl HalfOpen {
-    /// With so many probes at the same time, 1 to 31.
+    /// With so many probes at the same time, 1 to 31. They may be more than have to succeed, so that one which hangs does not
+    /// hold the others up.
     pub const fn probes(probes: u8) -> Self {
         Self {
             probes,

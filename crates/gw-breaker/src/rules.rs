@@ -145,11 +145,9 @@ impl Rules {
                 left => Verdict::Refused(left),
             },
             Phase::HalfOpen => {
-                let half = &self.config.half_open;
                 let probes = word.probes();
-                // More than what is still to be proved would only be more calls to what may be broken.
-                let wanted = half.successes.saturating_sub(probes.succeeded);
-                if probes.under_way() >= half.probes.min(wanted) {
+                // Also more than are still to succeed: one that hangs holds none of the others up.
+                if probes.under_way() >= self.config.half_open.probes {
                     return Verdict::Refused(UNKNOWN);
                 }
                 Verdict::Probe(word.with_probes(Probes {

@@ -105,6 +105,53 @@ fn lost_probes_do_not_wedge_it() {
     assert_eq!(breaker.state(now), State::Closed);
 }
 
+/// Story: of five probes that were allowed at the same time only three passed, because three had to succeed. One that hung was a
+/// third of what could close it.
+#[test]
+fn as_many_probes_pass_as_are_allowed() {
+    let mut now = begin();
+    let breaker = opened(config().half_open(HalfOpen::probes(5)), now);
+    now += 10 * SECOND;
+    let mut probes: Vec<Admission> = (0..10).filter_map(|_| breaker.admit(now).ok()).collect();
+    assert_eq!(probes.len(), 5);
+    // Two hang, the others close it.
+    for probe in probes.drain(..3) {
+        assert_eq!(breaker.state(now), State::HalfOpen);
+        probe.record(Ended::with(Outcome::Success), now);
+    }
+    assert_eq!(breaker.state(now), State::Closed);
+}
+
+/// All that the word has room for.
+#[test]
+fn the_most_probes_and_successes_are_told_apart() {
+    let mut now = begin();
+    let breaker = opened(config().half_open(HalfOpen::probes(31).successes(31)), now);
+    now += 10 * SECOND;
+    let admit = || -> Vec<Admission> { (0..40).filter_map(|_| breaker.admit(now).ok()).collect() };
+    let mut probes = admit();
+    assert_eq!(probes.len(), 31);
+    for probe in probes.drain(..30) {
+        probe.record(Ended::with(Outcome::Success), now);
+    }
+    probes.extend(admit());
+    let counts = || {
+        let snapshot = breaker.snapshot(now);
+        (snapshot.state, snapshot.probes, snapshot.probes_succeeded)
+    };
+    assert_eq!(counts(), (State::HalfOpen, 31, 30));
+    for probe in &mut probes {
+        probe.answered();
+        assert_eq!(counts(), (State::HalfOpen, 31, 30));
+    }
+    drop(probes.split_off(1));
+    assert_eq!(counts(), (State::HalfOpen, 1, 30));
+    for last in probes {
+        last.record(Ended::with(Outcome::Success), now);
+    }
+    assert_eq!(breaker.state(now), State::Closed);
+}
+
 /// Story: results of calls from before the breaker opened closed it without a probe, or opened it again.
 #[test]
 fn late_results_are_nobodys() {

@@ -97,7 +97,8 @@ fn setups() -> impl Strategy<Value = Setup> {
         100..3_000_u64,
         prop_oneof![Just(0), 100..2_000_u64],
     );
-    (policies, times, 1..5_u8, 1..5_u8).prop_map(|(policies, times, probes, successes)| {
+    let count = || prop_oneof![4 => 1..5_u8, 1 => 1..=31_u8];
+    (policies, times, count(), count()).prop_map(|(policies, times, probes, successes)| {
         let (consecutive, window, min_calls, failure_rate, slow_rate, throttling) = policies;
         let (shortest, factor, forget, cap, max_wait, ramp) = times;
         Setup {
@@ -297,9 +298,8 @@ impl Model {
                 Some(As::Probe { streams: false })
             }
             Doing::HalfOpen(probing) => {
-                let wanted = u32::from(self.setup.successes).saturating_sub(probing.succeeded);
                 let under_way = probing.waiting + probing.streaming;
-                if under_way >= wanted.min(self.setup.probes.into()) {
+                if under_way >= self.setup.probes.into() {
                     return None;
                 }
                 probing.waiting += 1;
