@@ -101,7 +101,7 @@ impl OpenTime {
     }
 
     /// How long an upstream's own `Retry-After` may keep the breaker open beyond the open time, at most 65,535 s; 60 s
-    /// unless it is said otherwise, and with zero it is not listened to.
+    /// unless it is said otherwise, and with zero it is not listened to. What is asked for is rounded up to seconds.
     #[must_use]
     pub const fn retry_after_cap(mut self, cap: Duration) -> Self {
         self.retry_after_cap = cap;

@@ -262,7 +262,7 @@ impl Core {
                 || rate(call.slow, trips.slow_rate, tally.slow)
         };
         if tripped {
-            let asked_for = self.rules.heard(ended.retry_after);
+            let asked_for = Rules::heard(ended.retry_after);
             self.advance(|word| self.rules.trip(word, generation, now, asked_for));
         }
     }
@@ -277,10 +277,10 @@ impl Core {
     pub(crate) fn probe_ended(&self, generation: u64, streamed: bool, ended: Ended, now: Instant) {
         let slow = self.is_slow(ended.slow);
         let end = match ended.outcome {
-            _ if slow => ProbeEnd::Failed(self.rules.heard(ended.retry_after)),
+            _ if slow => ProbeEnd::Failed(Rules::heard(ended.retry_after)),
             Outcome::Success => ProbeEnd::Succeeded,
             Outcome::Failure | Outcome::Throttled(_) => {
-                ProbeEnd::Failed(self.rules.heard(ended.retry_after))
+                ProbeEnd::Failed(Rules::heard(ended.retry_after))
             }
             Outcome::Ignored => ProbeEnd::Lost,
         };

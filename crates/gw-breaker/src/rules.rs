@@ -15,6 +15,7 @@ pub(crate) struct Rules {
     seed: u64,
     shortest: u64,
     longest: u64,
+    retry_after_cap: u64,
     forget_after: u64,
     max_wait: u64,
     ramp: u64,
@@ -82,6 +83,7 @@ impl Rules {
             seed: open.seed.unwrap_or_else(|| fastrand::u64(..)),
             shortest: millis(open.shortest),
             longest: millis(open.longest),
+            retry_after_cap: millis(open.retry_after_cap),
             forget_after: millis(open.forget_after.unwrap_or(open.longest)),
             max_wait: millis(config.half_open.max_wait),
             ramp: millis(config.ramp),
@@ -173,7 +175,7 @@ impl Rules {
     pub(crate) fn open_left(&self, word: Word, now: u64) -> u64 {
         let asked_for = u64::from(word.detail) * 1000;
         self.open_time(word)
-            .max(asked_for)
+            .max(asked_for.min(self.retry_after_cap))
             .saturating_sub(word.lasted(now))
     }
 
@@ -296,10 +298,9 @@ impl Rules {
         }
     }
 
-    /// What an upstream asked for, in seconds, as far as it is listened to.
-    pub(crate) fn heard(&self, retry_after: Option<Duration>) -> u16 {
-        let Some(wait) = retry_after else { return 0 };
-        let seconds = wait.min(self.config.open_time.retry_after_cap).as_secs();
+    /// What an upstream asked for, in seconds, rounded up: it is not to be called earlier. The cap is applied when it opens.
+    pub(crate) fn heard(retry_after: Option<Duration>) -> u16 {
+        let seconds = millis(retry_after.unwrap_or_default()).div_ceil(1000);
         seconds.try_into().unwrap_or(u16::MAX)
     }
 }

@@ -369,6 +369,34 @@ fn flapping_doubles_the_open_time_until_it_stays_closed_for_long() {
     assert_eq!(breaker.snapshot(now).open_for, Some(10 * SECOND));
 }
 
+/// Story: what an upstream asked for was cut to whole seconds, so it was called earlier; and a cap below a second was none at all.
+#[test]
+fn an_upstream_is_not_called_earlier_than_it_asks() {
+    let asked = |wait, open_time, cap| {
+        let open_time = OpenTime::exponential(open_time, open_time).retry_after_cap(cap);
+        let config = config().open_time(open_time.jitter(Jitter::None));
+        let (breaker, now) = (breaker(config.consecutive_failures(1)), begin());
+        let failed = Ended::with(Outcome::Failure).retry_after(wait);
+        breaker.admit(now).unwrap().record(failed, now);
+        breaker.snapshot(now).open_for.unwrap()
+    };
+    let ms = Duration::from_millis;
+    for (wait, open_time, cap, open_for) in [
+        (ms(1500), ms(1000), ms(60_000), ms(2000)),
+        (ms(900), ms(100), ms(60_000), ms(1000)),
+        (Duration::from_nanos(1), ms(100), ms(60_000), ms(1000)),
+        (ms(2000), ms(1000), ms(60_000), ms(2000)),
+        // The cap is exact, and zero does not listen.
+        (ms(1500), ms(1000), ms(1700), ms(1700)),
+        (ms(900), ms(100), ms(400), ms(400)),
+        (ms(900), ms(100), ms(0), ms(100)),
+        (ms(900), ms(1000), ms(400), ms(1000)),
+        (Duration::MAX, ms(100), 65_535 * SECOND, 65_535 * SECOND),
+    ] {
+        assert_eq!(asked(wait, open_time, cap), open_for, "{wait:?}");
+    }
+}
+
 #[test]
 fn open_times_are_spread_over_their_upper_half() {
     let now = begin();

@@ -30,7 +30,6 @@ struct Setup {
     shortest: u64,
     longest: u64,
     forget: u64,
-    /// In seconds.
     cap: u64,
     probes: u8,
     successes: u8,
@@ -47,7 +46,7 @@ impl Setup {
         let open_time = OpenTime::exponential(ms(self.shortest), ms(self.longest))
             .jitter(Jitter::None)
             .forget_after(ms(self.forget))
-            .retry_after_cap(Duration::from_secs(self.cap));
+            .retry_after_cap(ms(self.cap));
         let half_open = HalfOpen::probes(self.probes)
             .successes(self.successes)
             .max_wait(ms(self.max_wait));
@@ -93,7 +92,7 @@ fn setups() -> impl Strategy<Value = Setup> {
         50..2_000_u64,
         1..10_u64,
         100..5_000_u64,
-        0..5_u64,
+        prop_oneof![Just(0), 1..5_000_u64],
         100..3_000_u64,
         prop_oneof![Just(0), 100..2_000_u64],
     );
@@ -141,8 +140,8 @@ fn actions() -> impl Strategy<Value = Action> {
     let outcome = prop_oneof![
         3 => Just(Outcome::Success),
         5 => Just(Outcome::Failure),
-        1 => proptest::option::of(0..10_u64)
-            .prop_map(|wait| Outcome::Throttled(wait.map(Duration::from_secs))),
+        1 => proptest::option::of(0..10_000_u64)
+            .prop_map(|wait| Outcome::Throttled(wait.map(ms))),
         1 => Just(Outcome::Ignored),
     ];
     let later = prop_oneof![
@@ -174,7 +173,10 @@ fn actions() -> impl Strategy<Value = Action> {
 enum Doing {
     Closed,
     Ramping,
-    Open { asked_for: u64 },
+    /// For whole seconds, in milliseconds as all times.
+    Open {
+        asked_for: u64,
+    },
     HalfOpen(Probing),
     ForcedOpen,
     ForcedClosed,
@@ -228,11 +230,13 @@ impl Model {
 
     fn open_time(&self, asked_for: u64) -> u64 {
         let doubled = self.setup.shortest << self.opened.min(31);
-        doubled.min(self.setup.longest).max(asked_for * 1000)
+        doubled
+            .min(self.setup.longest)
+            .max(asked_for.min(self.setup.cap))
     }
 
     fn open(&mut self, now: u64, asked_for: Option<Duration>) {
-        let asked_for = asked_for.map_or(0, |wait| wait.as_secs().min(self.setup.cap));
+        let asked_for = asked_for.map_or(0, |wait| wait.as_millis().div_ceil(1000) as u64 * 1000);
         self.begin(Doing::Open { asked_for }, now);
     }
 
