@@ -62,10 +62,10 @@ impl Admission {
         self.0.judges_latency()
     }
 
-    /// Says that the head of the answer is there and promises well, though the verdict comes with its end. A probe that
-    /// goes on for longer than the half-open state may last then counts as a success.
-    pub fn answered(&mut self) {
-        self.0.answered();
+    /// Says that the head of the answer is there at `now` and promises well, though the verdict comes with its end. A probe
+    /// that goes on for longer than the half-open state may last then counts as a success.
+    pub fn answered(&mut self, now: Instant) {
+        self.0.answered(|| now);
     }
 
     /// Says how the call ended, at `now`.
@@ -117,10 +117,11 @@ impl Ticket {
         core.is_some_and(|core| core.is_slow(slow))
     }
 
+    /// See [`Admission::answered`]. The clock is asked only for a probe.
     #[inline]
-    pub(crate) fn answered(&mut self) {
+    pub(crate) fn answered(&mut self, now: impl Fn() -> Instant) {
         if let (Some(core), Kind::Probe(generation)) = (&self.core, self.kind) {
-            core.probe_answered(generation, Instant::now());
+            core.probe_answered(generation, now());
             self.kind = Kind::Streaming(generation);
         }
     }

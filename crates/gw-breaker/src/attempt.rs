@@ -154,7 +154,7 @@ impl Attempt {
     pub(crate) fn streams(&mut self, good: bool) {
         self.good = good;
         if !self.slow {
-            self.ticket.answered();
+            self.ticket.answered(Instant::now);
         } else if self.ticket.is_probe() {
             // A slow answer cannot turn out well any more for a probe: it is told now.
             self.end(Ended::with(Outcome::Ignored), None);

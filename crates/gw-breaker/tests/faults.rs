@@ -141,7 +141,7 @@ fn the_most_probes_and_successes_are_told_apart() {
     };
     assert_eq!(counts(), (State::HalfOpen, 31, 30));
     for probe in &mut probes {
-        probe.answered();
+        probe.answered(now);
         assert_eq!(counts(), (State::HalfOpen, 31, 30));
     }
     drop(probes.split_off(1));
@@ -320,10 +320,26 @@ fn a_probe_that_is_answered_makes_up_for_one_that_was_lost() {
     now += 10 * SECOND;
     drop(breaker.admit(now).unwrap());
     let mut streaming = breaker.admit(now).unwrap();
-    streaming.answered();
+    streaming.answered(now);
     now += 10 * SECOND;
     assert_eq!(breaker.state(now), State::Closed);
     drop(streaming);
+}
+
+/// Story: when a probe was answered was looked up on the clock, whatever time the calls were said to be made at. One that was
+/// answered too late counted as a stream, and the breaker closed.
+#[test]
+fn a_probe_that_is_answered_too_late_does_not_close_it() {
+    let mut now = begin();
+    let breaker = opened(config().half_open(HalfOpen::probes(1).successes(1)), now);
+    now += 10 * SECOND;
+    let mut probe = breaker.admit(now).unwrap();
+    now += 10 * SECOND;
+    probe.answered(now);
+    assert_eq!(breaker.state(now), State::Open);
+    now += 10 * SECOND;
+    probe.record(Ended::with(Outcome::Success), now);
+    assert_eq!(breaker.state(now), State::Open);
 }
 
 /// Story: what was cloned before a new configuration looked it up under a lock with each call, for good.

@@ -530,12 +530,11 @@ impl Both {
             Action::Admit => self.admit(self.now),
             Action::Answered(which) => {
                 if let Some(mut flying) = self.take(which) {
-                    flying.admission.answered();
-                    // It looks at the clock itself, and here that one stands still.
+                    flying.admission.answered(self.instant());
                     if flying.as_what == (As::Probe { streams: false })
                         && flying.configured == self.configured
                     {
-                        self.model.settle(BEGINNING);
+                        self.model.settle(self.now);
                     }
                     let counts = self.counts(&flying);
                     if let As::Probe {
