@@ -59,7 +59,8 @@ impl Classify for HttpClassifier {
 /// Judges by `grpc-status`, in the head of a trailers-only answer or in the trailers.
 ///
 /// Failures are UNKNOWN (2), DEADLINE_EXCEEDED (4), INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15); RESOURCE_EXHAUSTED
-/// (8) is throttling; CANCELLED (1) is ignored; a stream that ends without a status has failed.
+/// (8) is throttling; CANCELLED (1) is ignored; a stream that ends without a status, or with a number that gRPC does not
+/// know, has failed: clients take it for UNKNOWN.
 ///
 /// UNKNOWN is what servers answer for an error that nobody gave a status, and is HTTP's 500; DEADLINE_EXCEEDED is what one
 /// answers that is too slow, and is 504. A client may send a `grpc-timeout` that nobody can keep: see [`is_out_of_time`].
@@ -155,10 +156,11 @@ fn grpc_status(fields: &HeaderMap) -> Option<u8> {
 
 fn grpc_outcome(fields: &HeaderMap) -> Outcome {
     match grpc_status(fields) {
-        None | Some(2 | 4 | 13..=15) => Outcome::Failure,
+        Some(0 | 3 | 5..=7 | 9..=12 | 16) => Outcome::Success,
         Some(1) => Outcome::Ignored,
         Some(8) => Outcome::Throttled(grpc_pushback(fields)),
-        Some(_) => Outcome::Success,
+        // And what is no status, which clients take for UNKNOWN.
+        Some(_) | None => Outcome::Failure,
     }
 }
 
@@ -251,6 +253,10 @@ mod tests {
             ("14", Outcome::Failure),
             ("15", Outcome::Failure),
             ("16", Outcome::Success),
+            ("17", Outcome::Failure),
+            ("99", Outcome::Failure),
+            ("255", Outcome::Failure),
+            ("256", Outcome::Failure),
             ("x", Outcome::Failure),
         ] {
             let fields = [("grpc-status", status)];
