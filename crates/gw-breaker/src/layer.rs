@@ -204,6 +204,7 @@ const CAPACITY: NonZeroU32 = match NonZeroU32::new(1024) {
     None => NonZeroU32::MIN,
 };
 const IDLE: Duration = Duration::from_secs(600);
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 
 impl<E> BreakerBuilder<OneForEach<E>> {
     /// How many breakers there may be; 1024 unless it is said otherwise. Without room one is forgotten that is closed, has no
@@ -218,8 +219,9 @@ impl<E> BreakerBuilder<OneForEach<E>> {
     }
 
     /// After how long without a request a breaker may be forgotten even where there is room, if it is closed, or its open
-    /// time is over; 10 minutes unless it is said otherwise. A few are looked at whenever a new key comes. Calls under way do
-    /// not keep it then, and count for nobody. If it is shorter than the longest open time, failures are forgotten after it.
+    /// time is over: 1 s at least, 10 minutes unless it is said otherwise. A few are looked at whenever a new key comes. Calls
+    /// under way do not keep it then, and count for nobody. If it is shorter than the longest open time, failures are
+    /// forgotten after it.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.keys.idle = idle;
         self
@@ -229,8 +231,12 @@ impl<E> BreakerBuilder<OneForEach<E>> {
     ///
     /// # Errors
     ///
-    /// If the configuration breaks a rule, see [`BreakerConfig`].
+    /// If the configuration breaks a rule, see [`BreakerConfig`] and [`idle`](Self::idle).
     pub fn build(self) -> Result<BreakerLayer<Keyed<E>>, ConfigError> {
+        // With none at all each new key would have those forgotten that are asked for at the same moment.
+        if self.keys.idle < SHORTEST_IDLE {
+            return Err(ConfigError::new("idle", "must be 1 s at least"));
+        }
         let shared = self.breaker()?;
         let rules = Rules::new(&self.config)?;
         let OneForEach {

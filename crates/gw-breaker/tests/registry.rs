@@ -399,6 +399,20 @@ async fn who_is_asked_for_stays_and_who_is_not_goes() {
     );
 }
 
+/// Story: with no idle time a breaker that was asked for at this moment was idle, so each new key had those forgotten that were
+/// in use.
+#[test]
+fn an_idle_time_that_protects_nobody_is_refused() {
+    let build = |idle| {
+        let layer = BreakerLayer::builder("other").per_upstream().idle(idle);
+        layer.build().map(drop)
+    };
+    for idle in [Duration::ZERO, SECOND - MILLISECOND] {
+        assert_eq!(build(idle).unwrap_err().field(), "idle");
+    }
+    build(SECOND).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_ones_go_where_there_is_room_too() {
     let upstreams = Upstreams::new(100);
