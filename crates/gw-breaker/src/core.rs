@@ -188,7 +188,7 @@ impl Core {
     pub(crate) const fn is_slow(&self, slow: Slow) -> bool {
         match slow {
             Slow::Known(slow) => slow,
-            Slow::Took(nanos) => nanos >= self.rules.trips.slow,
+            Slow::Took(nanos) => self.judges_latency() && nanos >= self.rules.trips.slow,
         }
     }
 

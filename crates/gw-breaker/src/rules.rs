@@ -32,7 +32,7 @@ pub(crate) struct Trips {
     /// In millionths; 0 if the rate does not.
     pub(crate) failure_rate: u32,
     pub(crate) slow_rate: u32,
-    /// In nanoseconds; no call is that slow if slow calls do not matter.
+    /// In nanoseconds, where a slow rate is asked for.
     pub(crate) slow: u64,
     pub(crate) throttling: Throttling,
 }
@@ -68,7 +68,7 @@ impl Rules {
         let open = &config.open_time;
         let (slow_rate, slow) = match config.slow_rate {
             Some((rate, slow)) => (millionths(rate), nanos(slow)),
-            None => (0, u64::MAX),
+            None => (0, 0),
         };
         Ok(Self {
             config: *config,

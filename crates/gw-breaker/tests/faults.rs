@@ -413,6 +413,24 @@ fn an_upstream_is_not_called_earlier_than_it_asks() {
     }
 }
 
+/// Story: a call that took as long as can be said was slow to a breaker that does not look at how long calls take, and failed its
+/// probe.
+#[test]
+fn nothing_is_slow_where_slow_calls_do_not_matter() {
+    let mut now = begin();
+    let config = config()
+        .failure_rate(1.0)
+        .half_open(HalfOpen::probes(1).successes(1));
+    let breaker = opened(config, now);
+    let endless = Ended::with(Outcome::Success).latency(Duration::MAX);
+    now += 10 * SECOND;
+    breaker.admit(now).unwrap().record(endless, now);
+    assert_eq!(breaker.state(now), State::Closed);
+    breaker.admit(now).unwrap().record(endless, now);
+    let snapshot = breaker.snapshot(now);
+    assert_eq!((snapshot.calls, snapshot.slow), (1, 0));
+}
+
 #[test]
 fn open_times_are_spread_over_their_upper_half() {
     let now = begin();
