@@ -16,7 +16,7 @@ use crate::rules::nanos;
 /// Follows an admitted request until it is judged. However it ends, the breaker hears of it once.
 ///
 /// If nobody waits for it any more, that says no more than was known: nothing, or after a good head that the upstream has
-/// answered well; and after a slow head that it was slow. With two exceptions, both only while it is the upstream that is
+/// answered well, unless it has halted before the end; and after a slow head that it was slow. With two exceptions, both only while it is the upstream that is
 /// waited for, and not the gateway's own queue nor the client: after the time from which on a call is slow it was slow,
 /// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
 /// and the attempt has failed, unless it is the client that gave it no more time.
@@ -30,6 +30,8 @@ pub(crate) struct Attempt {
     by_client: bool,
     /// Whether it is the upstream that is waited for, as far as the clock does not know better.
     owed: bool,
+    /// Whether that is for a body whose length is known: it is not a stream that may be quiet.
+    halts: bool,
     slow: bool,
     /// Whether the head of the answer was good. If it was not looked at yet or did not tell, trailers may.
     good: bool,
@@ -86,6 +88,7 @@ impl Attempt {
             deadline: None,
             by_client: false,
             owed: false,
+            halts: false,
             slow: false,
             good: false,
         }
@@ -119,6 +122,7 @@ impl Attempt {
             deadline: deadline.map(|deadline| deadline.instant()),
             by_client: deadline.is_some_and(|deadline| deadline.is_by_client()),
             owed: true,
+            halts: false,
             slow: false,
             good: false,
             ticket,
@@ -173,10 +177,11 @@ impl Attempt {
             // Each byte was given, though the stream has not said that it ended.
             return;
         }
-        if left.is_some() && self.ticket.judges_latency() {
+        self.owed = true;
+        self.halts = left.is_some();
+        if self.halts && self.ticket.judges_latency() {
             self.clock = Clock::Since(Instant::now());
         }
-        self.owed = true;
     }
 
     /// Whether the head of the answer has told that it is good.
@@ -189,6 +194,7 @@ impl Attempt {
     #[inline]
     pub(crate) fn goes_on(&mut self) {
         self.owed = false;
+        self.halts = false;
         self.clock = Clock::Stopped;
     }
 
@@ -241,7 +247,7 @@ impl Attempt {
     fn dropped(&mut self) {
         if self.owed && self.is_overdue() {
             self.end(Ended::with(Outcome::Failure), None);
-        } else if self.good {
+        } else if self.good && !self.halts {
             self.succeed(None);
         } else if self.slow {
             self.end(Ended::with(Outcome::Ignored), None);

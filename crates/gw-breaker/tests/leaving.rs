@@ -122,6 +122,24 @@ async fn a_good_answer_that_its_client_leaves_is_a_success() {
     assert_eq!(counts(&snapshot), (100, 2, 0));
 }
 
+/// Story: an upstream sent good heads and half of each body, and halted. Each client that gave up waiting ended the row.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_a_body_that_halts_says_nothing() {
+    let world = World::new(config());
+    world.fails(2).await;
+    let halting = ScriptedBody::script().data("half").hold().data("rest");
+    let halting = halting.claim_size(SizeHint::with_exact(8));
+    world
+        .inner
+        .does(Act::Answer(Response::new(Body::new(halting.build().0))));
+    let mut body = world.send().await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    assert!(timeout(60 * SECOND, body.frame()).await.is_err());
+    drop(body);
+    let snapshot = world.snapshot();
+    assert_eq!((snapshot.consecutive_failures, snapshot.calls), (2, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_only_the_end_can_tell_who_leaves_before_says_nothing() {
     let (layer, handle) = layer(config().failure_rate(0.5).min_calls(1));
