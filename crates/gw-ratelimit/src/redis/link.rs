@@ -135,9 +135,18 @@ impl Link {
         Ok(deleted == 1)
     }
 
-    /// Makes a new connection for the next question: one that does not answer may never do so again.
-    pub(super) fn renew(&self) {
-        lock(&self.state).connection = None;
+    /// Which connection there is, or was the last.
+    pub(super) fn number(&self) -> u64 {
+        lock(&self.state).number
+    }
+
+    /// Makes a new connection for the next question, unless that has happened since: one that does not answer may never
+    /// do so again.
+    pub(super) fn give_up(&self, number: u64) {
+        let mut state = lock(&self.state);
+        if state.number == number {
+            state.connection = None;
+        }
     }
 
     async fn call<T: ::redis::FromRedisValue>(
@@ -251,13 +260,6 @@ impl Link {
             (host, _) => host.to_owned(),
         };
         state.moved = Some(ConnectionAddr::Tcp(host, port));
-    }
-
-    fn give_up(&self, number: u64) {
-        let mut state = lock(&self.state);
-        if state.number == number {
-            state.connection = None;
-        }
     }
 }
 

@@ -48,6 +48,7 @@ impl Permit {
         };
         let tally = &shared.tally;
         tally.asked();
+        let connection = shared.link.number();
         let sent = Instant::now();
         let answer = tokio::time::timeout(limit, answer).await;
         let took = sent.elapsed();
@@ -69,7 +70,8 @@ impl Permit {
                     tally.opened(&shared.label, &failure, shared.on_failure);
                 }
                 if !shared.breaker().is_closed() {
-                    shared.link.renew();
+                    // One that was made for this question has not had the time that an answer takes.
+                    shared.link.give_up(connection);
                 }
                 None
             }

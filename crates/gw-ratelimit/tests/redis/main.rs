@@ -18,5 +18,6 @@ mod leases;
 mod metrics;
 mod script;
 mod server;
+mod slow;
 #[cfg(feature = "redis-tls")]
 mod tls;
