@@ -51,6 +51,11 @@
 //! # }
 //! ```
 //!
+//! # When an instance starts
+//!
+//! An instance that starts calls [`SharedLimiter::connect`], in the runtime that is to hold the connection. All requests use
+//! that one, whatever runtime they run in.
+//!
 //! # When an instance ends
 //!
 //! An instance that ends calls [`SharedLimiter::close`]. Without it, nothing is given back when the last clone is dropped:

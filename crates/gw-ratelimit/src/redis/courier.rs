@@ -84,14 +84,20 @@ impl Shared {
         has_room
     }
 
-    /// Sees to it that those in line are attended to, in the runtime that this is called in, or else in this one. Without
-    /// any they wait for the next who has one.
+    /// Sees to it that those in line are attended to: where the connection lives, or else in the runtime that this is called
+    /// in, or else in this one. Without any they wait for the next who has one.
     pub(super) fn attend(self: &Arc<Self>, runtime: Option<&Handle>) {
-        if !self.courier.needs_attention() {
-            return;
-        }
-        let attending = Attending(Arc::downgrade(self));
-        if let Some(runtime) = Handle::try_current().ok().as_ref().or(runtime) {
+        let runtimes = [
+            self.link.home(),
+            Handle::try_current().ok(),
+            runtime.cloned(),
+        ];
+        for runtime in runtimes.into_iter().flatten() {
+            // Asked each time: a runtime that is gone drops the task at once.
+            if !self.courier.needs_attention() {
+                return;
+            }
+            let attending = Attending(Arc::downgrade(self));
             runtime.spawn(async move { attending.deliver().await });
         }
     }

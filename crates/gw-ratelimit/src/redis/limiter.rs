@@ -36,7 +36,8 @@ type Bills = Owed<SharedBill>;
 /// Redis decides, by its own clock, so instances need not agree on the time. With [`Leases`](super::Leases) it is asked
 /// for some cells at a time. While it does not answer, [`OnFailure`](super::OnFailure) says who decides.
 ///
-/// Clones are the same limiter. It must be used within a tokio runtime with time and I/O.
+/// Clones are the same limiter. It must be used within a tokio runtime with time and I/O; where there are several, see
+/// [`SharedLimiter::connect`].
 ///
 /// # Examples
 ///
@@ -226,6 +227,11 @@ impl SharedLimiter {
 
     /// Connects to Redis, if there is no connection yet; says whether there is one. To be called when the instance starts:
     /// connecting may take longer than a request may wait. The first request does it otherwise.
+    ///
+    /// Connections are made in the runtime in which this was called last, also those that replace a lost one, whoever asks;
+    /// without this call, in the one in which the limiter was built. It should be one that is never blocked and goes on until
+    /// the limiter is [closed](SharedLimiter::close), and not that of some of the requests alone. When it has ended, or the
+    /// limiter was built outside of any, they are made where they are needed.
     ///
     /// # Cancel safety
     ///

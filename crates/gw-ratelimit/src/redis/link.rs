@@ -9,6 +9,7 @@ use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError,
     RedisResult, ServerErrorKind,
 };
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::key::Names;
@@ -30,6 +31,9 @@ pub(super) struct Link {
 }
 
 struct State {
+    /// Where connections are made, and live: whoever asks first may be a thread that is blocked, or gone, when others ask.
+    /// Without it, it is where they are asked for.
+    home: Option<Handle>,
     info: ConnectionInfo,
     connector: Option<Connector>,
     /// Where the next connection goes instead: the keys are there. The one after that goes to the address known to be
@@ -78,6 +82,7 @@ impl Link {
             settle: Script::settle(),
             give_back: Script::give_back(),
             state: Arc::new(Mutex::new(State {
+                home: Handle::try_current().ok(),
                 info: target.info,
                 connector: target.connector,
                 moved: None,
@@ -100,8 +105,9 @@ impl Link {
         Answers::read(&numbers, questions).ok_or(Failure::Reply)
     }
 
-    /// Whether there is a connection, once it was tried.
+    /// Whether there is a connection, once it was tried. From here on they are made in this runtime.
     pub(super) async fn is_connected(&self) -> bool {
+        lock(&self.state).home = Handle::try_current().ok();
         self.connection().await.is_ok()
     }
 
@@ -133,6 +139,11 @@ impl Link {
         call.arg(&name);
         let deleted: i64 = self.call(|_| call.clone()).await?;
         Ok(deleted == 1)
+    }
+
+    /// Where connections are made.
+    pub(super) fn home(&self) -> Option<Handle> {
+        lock(&self.state).home.clone()
     }
 
     /// Which connection there is, or was the last.
@@ -195,7 +206,7 @@ impl Link {
             match &state.connecting {
                 // Without the other end, whoever was about it is gone with its runtime.
                 Some(connecting) if connecting.has_changed().is_ok() => connecting.clone(),
-                _ => self.connect(&mut state),
+                _ => self.connect_at_home(&mut state),
             }
         };
         // An error is the end of it: there is a connection then.
@@ -211,8 +222,20 @@ impl Link {
         }
     }
 
+    fn connect_at_home(&self, state: &mut State) -> watch::Receiver<Option<RedisError>> {
+        if let Some(home) = state.home.clone() {
+            let connecting = self.connect(state, &home);
+            // The task needs the lock to come to an end: it can only be gone because its runtime is.
+            if connecting.has_changed().is_ok() {
+                return connecting;
+            }
+            state.home = None;
+        }
+        self.connect(state, &Handle::current())
+    }
+
     /// Makes a connection in a task of its own, as it takes longer than a question may wait.
-    fn connect(&self, state: &mut State) -> watch::Receiver<Option<RedisError>> {
+    fn connect(&self, state: &mut State, runtime: &Handle) -> watch::Receiver<Option<RedisError>> {
         let (done, connecting) = watch::channel(None);
         state.connecting = Some(connecting.clone());
         let mut info = state.info.clone();
@@ -221,7 +244,7 @@ impl Link {
         }
         let connector = state.connector.clone();
         let state = Arc::downgrade(&self.state);
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             let connecting = Wire::connect(info, connector);
             let connection = tokio::time::timeout(Self::CONNECT_TIMEOUT, connecting).await;
             let connection = connection.unwrap_or_else(|_| Err(lost("no connection in time")));

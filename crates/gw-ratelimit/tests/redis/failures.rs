@@ -18,7 +18,7 @@ fn build(store: &RedisStore, burst: u32) -> SharedLimiter {
     limits.build_shared(store).unwrap()
 }
 
-async fn allowed(limiter: &SharedLimiter, requests: usize) -> usize {
+pub(crate) async fn allowed(limiter: &SharedLimiter, requests: usize) -> usize {
     let policy = limiter.policy("p").unwrap();
     let mut allowed = 0;
     for _ in 0..requests {

@@ -16,6 +16,7 @@ use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::failures::recovered;
+use crate::runtimes::in_what_blocks;
 use crate::server::{Server, UNANSWERED, stand_still, unanswered, until};
 
 type Inner = BoxCloneService<Request<()>, Response<Full<Bytes>>, Infallible>;
@@ -69,6 +70,20 @@ async fn left(limiter: &SharedLimiter, who: &'static str) -> u32 {
 async fn told(limiter: &SharedLimiter) {
     let told = async || limiter.store().late_waiting == 0;
     until("Redis to be told", told).await;
+}
+
+/// Story: Redis was told by a task in the runtime of whoever was charged first. Once that was blocked, nobody's charges came to it.
+#[tokio::test]
+async fn redis_is_told_though_the_thread_that_was_charged_first_is_blocked() {
+    let server = Server::start();
+    let limits = build(per_client(100).late_charges(), &server.store("test"));
+    assert!(limits.limiter().connect().await);
+    let lane = limits.clone();
+    let charge = async move || admitted(&lane, "ann").await.charge("p", 5);
+    let (charged, _blocked) = in_what_blocks(charge).await;
+    assert_eq!(charged, Some(5));
+    told(limits.limiter()).await;
+    assert_eq!(left(limits.limiter(), "ann").await, 94);
 }
 
 /// Random charges and refunds of some requests of one client, one after the other, here and in memory.
