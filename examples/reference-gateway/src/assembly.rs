@@ -34,8 +34,8 @@ use tower_service::Service;
 
 pub use self::fault::Fault;
 pub(crate) use self::lanes::memory;
-pub(crate) use self::limits::close_stores;
 pub use self::limits::{LimitControls, StoreControls};
+pub(crate) use self::limits::{close_stores, connect_stores};
 pub use self::log_ingest::{Engine, LogControls, Logs};
 pub use self::upstreams::UpstreamControls;
 use crate::config::{Config, table};

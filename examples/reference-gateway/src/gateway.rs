@@ -34,12 +34,14 @@ pub use self::metrics::Metrics;
 use self::own_thread::OwnThread;
 use crate::admin::{self, Admin, OwnThreads, Token};
 use crate::assembly::{
-    self, Controls, Fault, Gateway, Logs, Services, assemble, close_stores, observe,
+    self, Controls, Fault, Gateway, Logs, Services, assemble, close_stores, connect_stores, observe,
 };
 use crate::config::{Config, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
 
+/// How long connecting to the stores of limits may hold up the start.
+const CONNECT_STORES: Duration = Duration::from_secs(2);
 /// How long giving back what limits have leased may hold up the end.
 const CLOSE_STORES: Duration = Duration::from_millis(500);
 
@@ -193,6 +195,9 @@ impl<S: Gateway> Prepared<S> {
         });
         let delivery = delivery.transpose().map_err(system)?;
 
+        // Before anybody asks: connecting takes longer than a request may wait. And here, where nothing blocks, and not on a
+        // lane's thread, which may be busy when others ask.
+        runtime.block_on(connect_stores(&limits, CONNECT_STORES));
         let lanes = lanes.into_iter().map(|(name, front)| {
             let apart = front.serve_apart(&format!("gw-listen-{name}"));
             apart.map_err(|error| refused_threads(&name, &error))
@@ -200,7 +205,7 @@ impl<S: Gateway> Prepared<S> {
         let lanes: Vec<Apart> = lanes.collect::<Result<_, _>>()?;
         let traffic = traffic(&config, shared, lanes, &connections, &readiness, stop);
         let drained = runtime.block_on(traffic);
-        // Here, as connections to stores may be kept by the traffic's threads, which end below.
+        // Here, where their connections are.
         runtime.block_on(close_stores(&limits, CLOSE_STORES));
         // Tasks that outlived the grace are not waited for.
         runtime.shutdown_background();

@@ -13,8 +13,8 @@ use gw_pipeline::pipeline::slot::{self, Slot as _};
 use gw_ratelimit::redis::{Leases, OnFailure, RedisStore};
 use gw_ratelimit::{ConfigError, Policy, Quota, RateLimitLayer};
 
-pub(crate) use self::controls::close_stores;
 pub use self::controls::{LimitControls, StoreControls};
+pub(crate) use self::controls::{close_stores, connect_stores};
 use self::key::{CallerKey, EarlyKey};
 pub(super) use self::layer::LimitsLayer;
 use super::Fault;

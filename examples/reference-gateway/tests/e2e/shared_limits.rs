@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use gw_testkit::redis::{Server, free_port};
 use gw_testkit::upstream::{Reply, Upstream, always};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::api_keys::{self, ask};
@@ -157,10 +159,6 @@ async fn a_gateway_that_stops_gives_back_what_it_has_leased() {
     let tables = devices(&redis.url(), more) + &all_to(&up.url(), "limits = [\"devices\"]");
     let text = config("drain_delay = \"0s\"", &tables);
     let [mut one, other] = [Gateway::serve(&text).await, Gateway::serve(&text).await];
-    // Connecting may take longer than a request may wait.
-    for gateway in [&one, &other] {
-        recovered(gateway).await;
-    }
     let unanswered = async |gateway: &Gateway| store(gateway).await["failed"].as_u64().unwrap();
     let before = [unanswered(&one).await, unanswered(&other).await];
     let mut first = 0;
@@ -197,6 +195,42 @@ async fn a_gateway_that_stops_gives_back_what_it_has_leased() {
     assert!(passed <= BURST, "{first} of {passed}");
 }
 
+/// The connections that Redis has, but for the one that asks for them.
+async fn connections(redis: &Server) -> usize {
+    let mut socket = TcpStream::connect(("127.0.0.1", redis.port()))
+        .await
+        .unwrap();
+    socket.write_all(b"CLIENT LIST\r\nQUIT\r\n").await.unwrap();
+    let mut listed = String::new();
+    socket.read_to_string(&mut listed).await.unwrap();
+    listed.lines().filter(|line| line.contains("addr=")).count() - 1
+}
+
+/// Story: the first request connected. That took longer than it may wait, and so did the next ones, so that a gateway began with
+/// what it does without Redis.
+#[tokio::test]
+async fn a_gateway_that_is_ready_is_connected() {
+    let redis = Server::start();
+    let (gateways, _up) = two(&redis.url(), "").await;
+    assert_eq!(connections(&redis).await, 2);
+    assert_eq!(sum(&gateways, "/asked").await, 0);
+}
+
+/// One that takes connections and says nothing is the worst case.
+#[tokio::test]
+async fn a_gateway_starts_without_redis() {
+    let redis = Server::start();
+    redis.freeze();
+    let (gateways, _up) = two(&redis.url(), "").await;
+    for gateway in &gateways {
+        assert_eq!(status(gateway, "d").await, 200);
+    }
+    redis.thaw();
+    for gateway in &gateways {
+        recovered(gateway).await;
+    }
+}
+
 /// A consumer with two keys, at two gateways: one quota.
 #[tokio::test]
 async fn consumers_are_counted_together_too() {
@@ -231,9 +265,6 @@ async fn consumers_are_counted_together_too() {
 async fn while_redis_is_stopped_each_counts_for_itself() {
     let mut redis = Server::start();
     let (gateways, _up) = two(&redis.url(), "").await;
-    for gateway in &gateways {
-        recovered(gateway).await;
-    }
     let mut before = 0;
     for _ in 0..3 {
         before += u64::from(status(&gateways[0], "d").await == 200);
@@ -286,9 +317,6 @@ async fn while_redis_is_stopped_each_counts_for_itself() {
 async fn while_redis_is_frozen_requests_are_answered_and_debts_are_kept() {
     let redis = Server::start();
     let (gateways, _up) = two(&redis.url(), "").await;
-    for gateway in &gateways {
-        recovered(gateway).await;
-    }
     passed(&gateways, ["x-device: debtor"; 2]).await;
     redis.freeze();
     for gateway in &gateways {

@@ -27,6 +27,22 @@ impl LimitControls {
     }
 }
 
+/// Connects to the stores from the runtime that this is called in, which is to hold their connections from then on. Takes as
+/// long as `within` at the most: a store that is not there is looked for again when it is asked.
+///
+/// # Cancel safety
+///
+/// What was begun goes on.
+pub(crate) async fn connect_stores(limits: &[LimitControls], within: Duration) {
+    let mut connecting = JoinSet::new();
+    for limiter in limiters(limits) {
+        connecting.spawn(async move { limiter.connect().await });
+    }
+    let all = async { while connecting.join_next().await.is_some() {} };
+    // Requests find out which of them are there.
+    _ = tokio::time::timeout(within, all).await;
+}
+
 /// Gives back what was leased in advance and not spent, and tells the stores what they were not told of yet. Called when
 /// the traffic has ended. Takes as long as `within` at the most, however many stores there are and whatever they answer.
 ///
@@ -34,14 +50,17 @@ impl LimitControls {
 ///
 /// What was not given back runs off by itself.
 pub(crate) async fn close_stores(limits: &[LimitControls], within: Duration) {
-    let stores = limits.iter().flat_map(|limits| &limits.stores);
     let mut closing = JoinSet::new();
-    for store in stores {
-        let limiter = store.limiter.clone();
+    for limiter in limiters(limits) {
         closing.spawn(async move { limiter.close(within).await });
     }
     // How often cells were given back is nobody's concern by now.
     while closing.join_next().await.is_some() {}
+}
+
+fn limiters(limits: &[LimitControls]) -> impl Iterator<Item = SharedLimiter> {
+    let stores = limits.iter().flat_map(|limits| &limits.stores);
+    stores.map(|store| store.limiter.clone())
 }
 
 /// Limits with one store.
