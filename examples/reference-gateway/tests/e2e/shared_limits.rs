@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::api_keys::{self, ask};
 use crate::command::{PATIENCE, until};
-use crate::gateway::{Gateway, all_to, check, config};
+use crate::gateway::{Gateway, all_to, check, config, route, upstream};
 use crate::http::{is_refusal, page, retry_after};
 
 /// Of which a gateway leases an eighth at a time.
@@ -257,6 +257,29 @@ async fn consumers_are_counted_together_too() {
     }
     let page = page(gateways[0].admin, "/limits").await;
     assert_eq!(page["limits"][0]["stage"], "post_auth_limit");
+}
+
+/// Story: while a route was added, the gateways that had it already counted each route behind it apart from those that had not.
+#[tokio::test]
+async fn a_route_is_counted_together_wherever_it_stands_in_the_files() {
+    let redis = Server::start();
+    let up = Upstream::start(always(Reply::ok())).await;
+    let limit = devices(&redis.url(), "on_store_error = \"closed\"");
+    let tables = limit.replace("header:x-device", "route") + &upstream("up", &up.url());
+    let routes = ["", &route("new", "/new", "up", "")].map(|more| {
+        let all = route("all", "/", "up", "limits = [\"devices\"]");
+        config("", &format!("{tables}{more}{all}"))
+    });
+    let gateways = [
+        Gateway::serve(&routes[0]).await,
+        Gateway::serve(&routes[1]).await,
+    ];
+    let passed = passed(&gateways, ["accept: */*"; 2]).await;
+    let lost = failed(&gateways).await;
+    assert!(
+        passed <= BURST && passed + lost >= BURST,
+        "{passed} passed, {lost} may be lost"
+    );
 }
 
 /// While Redis is stopped each gateway counts for itself, and knows what Redis had decided; once it is back they count
