@@ -78,6 +78,8 @@ impl RedisStore {
     pub const DEFAULT_FAILURES: u32 = 3;
     /// How long Redis is not asked then, unless it is said otherwise.
     pub const DEFAULT_PROBE_AFTER: Duration = Duration::from_secs(1);
+    /// The longest time for which Redis is not asked.
+    pub const MAX_PROBE_AFTER: Duration = Duration::from_secs(24 * 3600);
     /// The shortest secret, in bytes.
     pub const MIN_SECRET: usize = 16;
 
@@ -131,7 +133,8 @@ impl RedisStore {
         self
     }
 
-    /// How long Redis is then not asked, before one request at a time asks it again. Above 0.
+    /// How long Redis is then not asked, before one request at a time asks it again. Above 0, and
+    /// [`MAX_PROBE_AFTER`](Self::MAX_PROBE_AFTER) at the most.
     #[must_use]
     pub const fn probe_after(mut self, pause: Duration) -> Self {
         self.probe_after = pause;
@@ -167,8 +170,9 @@ impl RedisStore {
         if self.timeout.is_zero() {
             return Err(ConfigError::new("timeout", "must be above 0"));
         }
-        if self.probe_after.is_zero() {
-            return Err(ConfigError::new("probe_after", "must be above 0"));
+        if self.probe_after.is_zero() || self.probe_after > Self::MAX_PROBE_AFTER {
+            const RULE: &str = "must be above 0 and at most 24 hours";
+            return Err(ConfigError::new("probe_after", RULE));
         }
         if !(1..=Breaker::REMEMBERED).contains(&self.failures) {
             return Err(ConfigError::new("failures", "must be 1 to 32"));

@@ -111,6 +111,8 @@ fn what_cannot_work_is_not_built() {
         ),
         (good().timeout(Duration::ZERO), "timeout"),
         (good().probe_after(Duration::ZERO), "probe_after"),
+        // Story: it was built, and the third question without an answer panicked in a request.
+        (good().probe_after(Duration::MAX), "probe_after"),
         (good().failures(0), "failures"),
         (good().failures(33), "failures"),
         (good().leases(Leases::up_to(0)), "leases"),
@@ -123,5 +125,8 @@ fn what_cannot_work_is_not_built() {
         assert_eq!(error.field(), field, "{error}");
         assert!(!format!("{store:?}").contains("0123456789abcdef"));
     }
-    assert!(Limiter::builder().build_shared(&good()).is_ok());
+    let longest = good().probe_after(RedisStore::MAX_PROBE_AFTER);
+    for store in [good(), longest] {
+        assert!(Limiter::builder().build_shared(&store).is_ok());
+    }
 }
