@@ -3,7 +3,7 @@
 //! In bytes, and no further than the walk goes: on the left stands what the client wrote, and nothing in there may change
 //! how the entries of the proxies are read. They are well-formed, whatever text of the client they quote.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::{iter, str};
 
 use http::{HeaderMap, HeaderName};
@@ -22,7 +22,9 @@ pub(super) fn from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator
 /// `None` for anything but exactly one well-formed address: obfuscated and unknown identifiers have none.
 pub(super) fn element_for(element: &[u8]) -> Option<IpAddr> {
     let mut found = None;
-    for pair in split_from_right(element, b';') {
+    // RFC 7239 section 4 lets pairs be empty.
+    let pairs = split_from_right(element, b';').filter(|pair| !pair.is_empty());
+    for pair in pairs {
         let at = pair.iter().position(|byte| *byte == b'=')?;
         let (name, value) = pair.split_at_checked(at)?;
         if !name.trim_ascii().eq_ignore_ascii_case(b"for") {
@@ -34,7 +36,10 @@ pub(super) fn element_for(element: &[u8]) -> Option<IpAddr> {
     }
     let value = str::from_utf8(found?).ok()?;
     match value.strip_prefix('"') {
-        Some(quoted) => node(quoted.strip_suffix('"')?.as_bytes()),
+        Some(quoted) => {
+            let text = quoted.strip_suffix('"')?;
+            without_obfuscated_port(text).or_else(|| node(text.as_bytes()))
+        }
         // RFC 7239 section 4: colons and brackets must be quoted, so a bare value is an IPv4 address.
         None => value.parse().ok().filter(IpAddr::is_ipv4),
     }
@@ -49,6 +54,21 @@ pub(super) fn node(text: &[u8]) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(address.ip());
     }
+    in_brackets(text)
+}
+
+/// The address of a node whose port has a name instead of a number (RFC 7239 section 6.3).
+fn without_obfuscated_port(text: &str) -> Option<IpAddr> {
+    let (address, port) = text.rsplit_once(":_")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if port.is_empty() || !port.bytes().all(is_plain) {
+        return None;
+    }
+    let v4 = address.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+    v4.or_else(|| in_brackets(address))
+}
+
+fn in_brackets(text: &str) -> Option<IpAddr> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
 }

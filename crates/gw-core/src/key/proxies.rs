@@ -85,19 +85,20 @@ impl TrustedProxies {
             return ClientAddr::new(client);
         }
         if self.write_forwarded {
-            self.walk(
-                &mut client,
-                forwarded::from_right(headers, FORWARDED).map(forwarded::element_for),
-            );
+            let members = forwarded::from_right(headers, FORWARDED).take(Self::MAX_HOPS);
+            // RFC 9110 section 5.6.1.2: empty ones are no members. In the other field, which no standard calls a list, one
+            // may be all that a proxy knew.
+            let elements = members.filter(|member| !member.is_empty());
+            self.walk(&mut client, elements.map(forwarded::element_for));
         } else {
-            let entries = forwarded::from_right(headers, X_FORWARDED_FOR);
+            let entries = forwarded::from_right(headers, X_FORWARDED_FOR).take(Self::MAX_HOPS);
             self.walk(&mut client, entries.map(forwarded::node));
         }
         ClientAddr::new(client)
     }
 
     fn walk(&self, client: &mut IpAddr, entries: impl Iterator<Item = Option<IpAddr>>) {
-        for entry in entries.take(Self::MAX_HOPS) {
+        for entry in entries {
             let Some(address) = entry else { return };
             *client = address.to_canonical();
             if !self.contains(*client) {

@@ -98,6 +98,17 @@ fn forwarded_is_read_as_rfc_7239_writes_it() {
         ),
         ("for=192.0.2.43, for=198.51.100.17", "198.51.100.17"),
         ("for=\"192.0.2.43:80\" , for=10.1.1.1", "192.0.2.43"),
+        // Story: each of these is what the RFC allows, and ended the walk at the proxy that wrote it: all of its clients were
+        // one, with one quota.
+        ("for=192.0.2.43;", "192.0.2.43"),
+        (";; for=192.0.2.43 ;;proto=https;", "192.0.2.43"),
+        ("for=\"192.0.2.43:_web\"", "192.0.2.43"),
+        (
+            "for=\"[2001:db8:cafe::17]:_a.B-9_\";by=_c",
+            "2001:db8:cafe::17",
+        ),
+        ("for=192.0.2.43,", "192.0.2.43"),
+        ("for=192.0.2.43, ,,for=10.1.1.1 , ", "192.0.2.43"),
     ] {
         assert_eq!(forwarded_client(element), client, "{element:?}");
     }
@@ -109,6 +120,19 @@ fn forwarded_is_read_as_rfc_7239_writes_it() {
         "for=::1",
         "for=\"1.1.1.1",
         "",
+        // What is not what the RFC allows, though it looks like it.
+        ";",
+        ", ,",
+        "for=1.1.1.1;for",
+        "for=1.1.1.1;;for=2.2.2.2",
+        "for=1.1.1.1:_web",
+        "for=\"1.1.1.1:_\"",
+        "for=\"1.1.1.1:_a b\"",
+        "for=\"1.1.1.1:_a:_b\"",
+        "for=\"1.1.1.1:web\"",
+        "for=\"::1:_web\"",
+        "for=\"[1.1.1.1]:_web\"",
+        "for=\"_hidden:_web\"",
     ] {
         assert_eq!(forwarded_client(malformed), "10.0.0.1", "{malformed:?}");
     }
@@ -180,6 +204,9 @@ fn a_chain_of_trusted_hops_is_bounded() {
         &[&format!("9.9.9.9, {}", ["10.0.0.7"; 1000].join(", "))],
     );
     assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &endless), "10.0.0.7");
+    // Empty members are looked at as well, one by one.
+    let empty = format!("for=9.9.9.9{}", ",".repeat(1000));
+    assert_eq!(forwarded_client(&empty), "10.0.0.1");
 }
 
 proptest! {
