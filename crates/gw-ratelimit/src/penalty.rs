@@ -48,7 +48,9 @@ impl Penalty {
     pub const MAX_FORGET: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// From `after` strikes on (1 to [`Penalty::MAX_AFTER`]) requests cost more; one strike is forgotten per `forget`
-    /// ([`Penalty::MIN_FORGET`] to [`Penalty::MAX_FORGET`]).
+    /// ([`Penalty::MIN_FORGET`] to [`Penalty::MAX_FORGET`]). All strikes that count, `after + log2(max_factor) - 1` of them, must
+    /// be forgotten within [`Gcra::MAX_RESET`](crate::gcra::Gcra::MAX_RESET), in compact memory within
+    /// [`Memory::MAX_COMPACT_RESET`](crate::Memory::MAX_COMPACT_RESET).
     ///
     /// What is out of these bounds is refused when a limiter is built.
     pub const fn new(after: u32, forget: Duration) -> Self {

@@ -210,7 +210,12 @@ impl Parts {
             return Ok(());
         };
         let strikes = Strikes::new(penalty)?;
-        let terms = self.terms(strikes.quota())?;
+        let terms = self.terms(strikes.quota()).map_err(|_| {
+            // All else in which it could be wrong has been checked; and it is not the policy's own burst.
+            const RULE: &str =
+                "must forget all strikes within 3660 days, 366 where memory is compact";
+            ConfigError::new("penalty", RULE)
+        })?;
         let number = u8::try_from(self.terms.len())
             .map_err(|_| ConfigError::new("policies", "must be at most 256"))?;
         let slot = Slot::new(strikes, terms.algorithm, number);

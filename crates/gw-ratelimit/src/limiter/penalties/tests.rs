@@ -301,3 +301,24 @@ proptest! {
         prop_assert_eq!((enforced.allowed, enforced.limited), (watched.allowed, watched.would_limit));
     }
 }
+
+/// Story: each number was within its bounds, and what was said to be wrong was the burst of the policy, which was not.
+#[test]
+fn strikes_that_take_too_long_to_be_forgotten_are_the_penalty_s_fault() {
+    let build = |after, memory| {
+        let penalty = Penalty::new(after, Penalty::MAX_FORGET).max_factor(4);
+        Limiter::builder()
+            .policy("login", Quota::per_minute(20))
+            .penalty("login", penalty)
+            .memory(memory)
+            .build()
+    };
+    let rule = "penalty must forget all strikes within 3660 days, 366 where memory is compact";
+    // One more than `after` counts.
+    for (most, memory) in [(3_659, Memory::exact(1_000)), (365, Memory::compact(1_000))] {
+        assert!(build(most, memory).is_ok(), "{most}");
+        let error = build(most + 1, memory).unwrap_err();
+        assert_eq!(error.to_string(), format!("policy \"login\": {rule}"));
+        assert_eq!(error.field(), "penalty");
+    }
+}
