@@ -36,8 +36,8 @@ pub(super) fn before_authentication(
     stage(slot::PreAuthLimit::NAME, asked.collect(), respond)
 }
 
-/// The stage that asks every limit which a route names in `consumer_limits`. One that is named in both places counts in
-/// each of them for itself.
+/// The stage that asks every limit which a route names in `consumer_limits`. None is asked by both stages: the configuration
+/// is refused.
 pub(super) fn after_authentication(
     config: &Config,
     respond: &Respond,

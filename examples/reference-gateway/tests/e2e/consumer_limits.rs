@@ -108,10 +108,11 @@ async fn a_consumer_has_one_quota_wherever_it_calls_from_and_whichever_key_it_us
 async fn an_address_is_limited_before_its_keys_are_looked_at() {
     let up = Upstream::start(always(Reply::ok())).await;
     let mut tables = "[limits.address]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 4\n\
+                      [limits.address-known]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 4\n\
                       [limits.calls]\nkey = \"consumer\"\nrate = \"1/h\"\nburst = 2\n"
         .to_owned();
     tables += &partners(&up.url());
-    let limits = "limits = [\"address\"]\nconsumer_limits = [\"calls\", \"address\"]";
+    let limits = "limits = [\"address\"]\nconsumer_limits = [\"calls\", \"address-known\"]";
     tables += &shut("all", "/", limits);
     let gateway = serve(&config("", &tables)).await;
     let mut codes = Vec::new();
@@ -149,7 +150,7 @@ async fn an_address_is_limited_before_its_keys_are_looked_at() {
         .collect();
     let expected = [
         ("address", "pre_auth_limit", 4, 1),
-        ("address", "post_auth_limit", 2, 0),
+        ("address-known", "post_auth_limit", 2, 0),
         ("calls", "post_auth_limit", 2, 1),
     ];
     let expected = expected.map(|(name, stage, a, l)| (name.to_owned(), stage.to_owned(), a, l));

@@ -92,7 +92,35 @@ impl<'f> Names<'f> {
         }
     }
 
-    pub(super) fn limits(&self, names: &[String], at: &KeyPath, findings: &mut Findings) {
+    /// Limits that are asked when it is known who calls. One that is asked before as well would be two that have one name, in
+    /// metrics, in `RateLimit` fields and in a store.
+    pub(super) fn late_limits(&self, names: &[String], at: &KeyPath, findings: &mut Findings) {
+        self.limits(names, at, findings);
+        for (i, name) in names.iter().enumerate() {
+            let limit = self.file.limits.get(name);
+            // Those that need an identity are at fault where they are asked before.
+            if limit.is_some_and(|limit| !limit.key.needs_identity())
+                && let Some(early) = self.asked_early(name)
+            {
+                let rule = format!(
+                    "is in `{early}` already, and counts before authentication: name it there alone, or define another one"
+                );
+                findings.at(at.index(i), rule);
+            }
+        }
+    }
+
+    /// Where a limit is named that is asked before anyone knows who calls.
+    fn asked_early(&self, name: &String) -> Option<String> {
+        if self.file.server.default_limits.contains(name) {
+            return Some("server.default_limits".to_owned());
+        }
+        let mut routes = self.file.routes.iter();
+        let first = routes.position(|route| route.limits.contains(name))?;
+        Some(format!("routes[{first}].limits"))
+    }
+
+    fn limits(&self, names: &[String], at: &KeyPath, findings: &mut Findings) {
         let limits: &BTreeMap<String, LimitTable> = &self.file.limits;
         for (i, name) in names.iter().enumerate() {
             look_up(

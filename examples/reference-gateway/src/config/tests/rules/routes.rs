@@ -81,6 +81,28 @@ pub(super) const CASES: &[Case] = &[
         "routes[0].consumer_limits[0]",
         "names nothing in [limits]; define it, or name another",
     ),
+    // Story: one limit in both places was two, which wrote one gauge and had one name in the fields of an answer.
+    case(
+        "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nlimits = [\"x\"]\nconsumer_limits = [»\"x\"]",
+        "routes[0].consumer_limits[0]",
+        "is in `routes[0].limits` already, and counts before authentication: name it there alone, or define another one",
+    ),
+    case(
+        "[server]\ndefault_limits = [\"x\"]\n[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [»\"x\"]",
+        "routes[0].consumer_limits[0]",
+        "is in `server.default_limits` already, and counts before authentication: name it there alone, or define another one",
+    ),
+    case(
+        "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [»\"x\"]\n[[routes]]\nname = \"y\"\nmatch = { prefix = \"/y\" }\nupstream = \"a\"\npublic = true\nlimits = [\"x\"]",
+        "routes[0].consumer_limits[0]",
+        "is in `routes[1].limits` already, and counts before authentication: name it there alone, or define another one",
+    ),
+    // It has one fault, where it is named in vain.
+    case(
+        "[limits.x]\nkey = \"user\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nlimits = [»\"x\"]\nconsumer_limits = [\"x\"]",
+        "routes[0].limits[0]",
+        EARLY,
+    ),
     case(
         "[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nscopes = [»\"read write\"]",
         "routes[0].scopes[0]",
