@@ -72,6 +72,7 @@ mod key;
 mod layer;
 pub mod lease;
 mod limiter;
+mod line;
 mod link;
 mod permit;
 mod receipt;

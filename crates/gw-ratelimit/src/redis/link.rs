@@ -1,21 +1,14 @@
-//! The connection to Redis: one, shared by all who ask, made anew when it is lost.
+//! What Redis is asked, and what it answers.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError,
-    RedisResult, ServerErrorKind,
-};
+use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use super::key::Names;
+use super::line::Line;
 use super::script::{Answers, Order, Question, Return, Script, Settled};
 use super::settings::Target;
-use super::tls::Connector;
 
 /// Asks Redis. Questions go out on one connection, one behind the other, without waiting for each other's answers.
 ///
@@ -27,31 +20,7 @@ pub(super) struct Link {
     decide: Script,
     settle: Script,
     give_back: Script,
-    state: Arc<Mutex<State>>,
-}
-
-struct State {
-    /// Where connections are made, and live: whoever asks first may be a thread that is blocked, or gone, when others ask.
-    /// Without it, it is where they are asked for.
-    home: Option<Handle>,
-    info: ConnectionInfo,
-    connector: Option<Connector>,
-    /// Where the next connection goes instead: the keys are there. The one after that goes to the address known to be
-    /// right, since this node may be gone then.
-    moved: Option<ConnectionAddr>,
-    connection: Option<Wire>,
-    /// Counts connections, so that only the one that failed is given up.
-    number: u64,
-    /// Who makes a connection holds the other end, and puts in why it did not succeed.
-    connecting: Option<watch::Receiver<Option<RedisError>>>,
-}
-
-/// A connection, and what keeps it alive.
-#[derive(Clone)]
-struct Wire {
-    connection: MultiplexedConnection,
-    /// The other kind of connection sees to it by itself.
-    _driver: Option<Arc<dyn Send + Sync>>,
+    line: Line,
 }
 
 /// Why there is no answer.
@@ -68,12 +37,8 @@ pub(super) enum Failure {
 }
 
 impl Link {
-    /// How long making a connection may take. It goes on when the question that began it has given up.
-    const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
     /// How often a question follows its keys to another node.
     const REDIRECTS: usize = 2;
-    /// How many questions may wait to be written.
-    const QUEUE: usize = 1024;
 
     pub(super) fn new(target: Target, names: Names) -> Self {
         Self {
@@ -81,15 +46,7 @@ impl Link {
             decide: Script::decide(),
             settle: Script::settle(),
             give_back: Script::give_back(),
-            state: Arc::new(Mutex::new(State {
-                home: Handle::try_current().ok(),
-                info: target.info,
-                connector: target.connector,
-                moved: None,
-                connection: None,
-                number: 0,
-                connecting: None,
-            })),
+            line: Line::new(target),
         }
     }
 
@@ -107,8 +64,8 @@ impl Link {
 
     /// Whether there is a connection, once it was tried. From here on they are made in this runtime.
     pub(super) async fn is_connected(&self) -> bool {
-        lock(&self.state).home = Handle::try_current().ok();
-        self.connection().await.is_ok()
+        self.line.live_here();
+        self.line.connection().await.is_ok()
     }
 
     /// Charges late and takes back: what became of each order.
@@ -143,21 +100,17 @@ impl Link {
 
     /// Where connections are made.
     pub(super) fn home(&self) -> Option<Handle> {
-        lock(&self.state).home.clone()
+        self.line.home()
     }
 
     /// Which connection there is, or was the last.
     pub(super) fn number(&self) -> u64 {
-        lock(&self.state).number
+        self.line.number()
     }
 
-    /// Makes a new connection for the next question, unless that has happened since: one that does not answer may never
-    /// do so again.
+    /// Makes a new connection for the next question, unless that has happened since.
     pub(super) fn give_up(&self, number: u64) {
-        let mut state = lock(&self.state);
-        if state.number == number {
-            state.connection = None;
-        }
+        self.line.give_up(number);
     }
 
     async fn call<T: ::redis::FromRedisValue>(
@@ -167,7 +120,7 @@ impl Link {
         let mut known = true;
         let mut redirects = 0;
         loop {
-            let (number, mut wire) = self.connection().await?;
+            let (number, mut wire) = self.line.connection().await.map_err(Failure::Connection)?;
             let call = command(known);
             let error = match call.query_async(&mut wire.connection).await {
                 Ok(answer) => return Ok(answer),
@@ -178,14 +131,14 @@ impl Link {
                 ErrorKind::Server(ServerErrorKind::NoScript) if known => known = false,
                 ErrorKind::Server(ServerErrorKind::Moved) if redirects < Self::REDIRECTS => {
                     redirects += 1;
-                    self.follow(&error, number);
+                    self.line.follow(&error, number);
                 }
                 kind => {
                     let lost = error.is_unrecoverable_error();
                     // A server that became a replica: by its name, another one may be found.
                     let read_only = kind == ErrorKind::Server(ServerErrorKind::ReadOnly);
                     if lost || read_only {
-                        self.give_up(number);
+                        self.line.give_up(number);
                     }
                     return Err(if lost {
                         Failure::Connection(error)
@@ -196,127 +149,6 @@ impl Link {
             }
         }
     }
-
-    async fn connection(&self) -> Result<(u64, Wire), Failure> {
-        let mut connecting = {
-            let mut state = lock(&self.state);
-            if let Some(connection) = &state.connection {
-                return Ok((state.number, connection.clone()));
-            }
-            match &state.connecting {
-                // Without the other end, whoever was about it is gone with its runtime.
-                Some(connecting) if connecting.has_changed().is_ok() => connecting.clone(),
-                _ => self.connect_at_home(&mut state),
-            }
-        };
-        // An error is the end of it: there is a connection then.
-        if connecting.changed().await.is_ok()
-            && let Some(error) = connecting.borrow().clone()
-        {
-            return Err(Failure::Connection(error));
-        }
-        let state = lock(&self.state);
-        match &state.connection {
-            Some(connection) => Ok((state.number, connection.clone())),
-            None => Err(Failure::Connection(lost("connection lost"))),
-        }
-    }
-
-    fn connect_at_home(&self, state: &mut State) -> watch::Receiver<Option<RedisError>> {
-        if let Some(home) = state.home.clone() {
-            let connecting = self.connect(state, &home);
-            // The task needs the lock to come to an end: it can only be gone because its runtime is.
-            if connecting.has_changed().is_ok() {
-                return connecting;
-            }
-            state.home = None;
-        }
-        self.connect(state, &Handle::current())
-    }
-
-    /// Makes a connection in a task of its own, as it takes longer than a question may wait.
-    fn connect(&self, state: &mut State, runtime: &Handle) -> watch::Receiver<Option<RedisError>> {
-        let (done, connecting) = watch::channel(None);
-        state.connecting = Some(connecting.clone());
-        let mut info = state.info.clone();
-        if let Some(moved) = state.moved.take() {
-            info = info.set_addr(moved);
-        }
-        let connector = state.connector.clone();
-        let state = Arc::downgrade(&self.state);
-        runtime.spawn(async move {
-            let connecting = Wire::connect(info, connector);
-            let connection = tokio::time::timeout(Self::CONNECT_TIMEOUT, connecting).await;
-            let connection = connection.unwrap_or_else(|_| Err(lost("no connection in time")));
-            let Some(state) = state.upgrade() else { return };
-            let mut state = lock(&state);
-            state.connecting = None;
-            match connection {
-                Ok(connection) => {
-                    state.connection = Some(connection);
-                    state.number += 1;
-                }
-                Err(error) => _ = done.send(Some(error)),
-            }
-        });
-        connecting
-    }
-
-    /// Goes where the keys are.
-    fn follow(&self, moved: &RedisError, number: u64) {
-        let mut state = lock(&self.state);
-        if state.number != number {
-            // Somebody was faster.
-            return;
-        }
-        state.connection = None;
-        let Some((host, port)) = moved
-            .redirect_node()
-            .and_then(|(address, _)| address.rsplit_once(':'))
-        else {
-            return;
-        };
-        let Ok(port) = port.parse() else { return };
-        let host = match (host, state.info.addr()) {
-            // A node that does not know its own name means the one that it was reached by.
-            ("", ConnectionAddr::Tcp(host, _)) => host.clone(),
-            (host, _) => host.to_owned(),
-        };
-        state.moved = Some(ConnectionAddr::Tcp(host, port));
-    }
-}
-
-impl Wire {
-    async fn connect(info: ConnectionInfo, connector: Option<Connector>) -> RedisResult<Self> {
-        let config = AsyncConnectionConfig::new()
-            // Who waits for it has timeouts of its own.
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(Link::QUEUE);
-        if let (Some(connector), ConnectionAddr::Tcp(host, port)) = (connector, info.addr()) {
-            let to = (host.as_str(), *port);
-            let made = connector.connect(to, info.redis_settings(), config).await;
-            let (connection, driver) = made?;
-            return Ok(Self {
-                connection,
-                _driver: Some(Arc::new(driver)),
-            });
-        }
-        let client = Client::open(info)?;
-        let made = client.get_multiplexed_async_connection_with_config(&config);
-        Ok(Self {
-            connection: made.await?,
-            _driver: None,
-        })
-    }
-}
-
-fn lost(how: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::Io, how))
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Failure {
@@ -338,15 +170,5 @@ impl fmt::Display for Failure {
             Self::Reply => f.write_str("the answer makes no sense"),
             Self::Timeout => f.write_str("no answer in time"),
         }
-    }
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the address, which may hold a password.
-        f.debug_struct("State")
-            .field("connected", &self.connection.is_some())
-            .field("number", &self.number)
-            .finish_non_exhaustive()
     }
 }
