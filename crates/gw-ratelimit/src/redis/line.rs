@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
+use ::redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use ::redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError,
-    RedisResult,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    Pipeline, RedisError, RedisResult, Value,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ struct State {
     /// Where the next connection goes instead: the keys are there. The one after that goes to the address known to be
     /// right, since this node may be gone then.
     moved: Option<ConnectionAddr>,
+    /// Where the last one went, if not to that address.
+    at: Option<ConnectionAddr>,
     connection: Option<Wire>,
     /// Counts connections, so that only the one that failed is given up.
     number: u64,
@@ -40,7 +42,7 @@ struct State {
 /// A connection, and what keeps it alive.
 #[derive(Clone)]
 pub(super) struct Wire {
-    pub(super) connection: MultiplexedConnection,
+    connection: MultiplexedConnection,
     /// The other kind of connection sees to it by itself.
     _driver: Option<Arc<dyn Send + Sync>>,
 }
@@ -58,6 +60,7 @@ impl Line {
                 info: target.info,
                 connector: target.connector,
                 moved: None,
+                at: None,
                 connection: None,
                 number: 0,
                 connecting: None,
@@ -131,8 +134,9 @@ impl Line {
         let (done, connecting) = watch::channel(None);
         state.connecting = Some(connecting.clone());
         let mut info = state.info.clone();
-        if let Some(moved) = state.moved.take() {
-            info = info.set_addr(moved);
+        state.at = state.moved.take();
+        if let Some(node) = &state.at {
+            info = info.set_addr(node.clone());
         }
         let connector = state.connector.clone();
         let state = Arc::downgrade(&self.state);
@@ -157,28 +161,59 @@ impl Line {
     /// Goes where the keys are.
     pub(super) fn follow(&self, moved: &RedisError, number: u64) {
         let mut state = lock(&self.state);
-        if state.number != number {
-            // Somebody was faster.
-            return;
+        // Unless somebody was faster.
+        if state.number == number {
+            state.connection = None;
+            state.moved = state.node(moved);
         }
-        state.connection = None;
-        let Some((host, port)) = moved
-            .redirect_node()
-            .and_then(|(address, _)| address.rsplit_once(':'))
-        else {
-            return;
-        };
-        let Ok(port) = port.parse() else { return };
-        let host = match (host, state.info.addr()) {
+    }
+
+    /// Goes to the node that is named, unless it is there; `false` if none is.
+    pub(super) fn go_to(&self, named: &RedisError) -> bool {
+        let mut state = lock(&self.state);
+        let node = state.node(named);
+        if node.is_some() && (state.connection.is_none() || state.at != node) {
+            state.connection = None;
+            state.moved.clone_from(&node);
+        }
+        node.is_some()
+    }
+}
+
+impl State {
+    /// The node that a redirection names.
+    fn node(&self, redirection: &RedisError) -> Option<ConnectionAddr> {
+        let (address, _) = redirection.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
+        let host = match (host, self.info.addr()) {
             // A node that does not know its own name means the one that it was reached by.
             ("", ConnectionAddr::Tcp(host, _)) => host.clone(),
             (host, _) => host.to_owned(),
         };
-        state.moved = Some(ConnectionAddr::Tcp(host, port));
+        Some(ConnectionAddr::Tcp(host, port.parse().ok()?))
     }
 }
 
 impl Wire {
+    /// Asks. With `asking`, a node to which the keys are on their way answers as if they were its own.
+    pub(super) async fn call<T: FromRedisValue>(
+        &mut self,
+        call: Cmd,
+        asking: bool,
+    ) -> RedisResult<T> {
+        if !asking {
+            return call.query_async(&mut self.connection).await;
+        }
+        let mut calls = Pipeline::with_capacity(2);
+        calls.cmd("ASKING").add_command(call);
+        // Not as the answer of a pipeline: an error of one does not say where it redirects to.
+        let mut answer = Value::Nil;
+        for value in self.connection.req_packed_commands(&calls, 0, 2).await? {
+            answer = value.extract_error()?;
+        }
+        Ok(T::from_redis_value(answer)?)
+    }
+
     async fn connect(info: ConnectionInfo, connector: Option<Connector>) -> RedisResult<Self> {
         let config = AsyncConnectionConfig::new()
             // Who waits for it has timeouts of its own.

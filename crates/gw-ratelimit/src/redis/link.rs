@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::runtime::Handle;
 
 use super::key::Names;
@@ -20,7 +20,17 @@ pub(super) struct Link {
     decide: Script,
     settle: Script,
     give_back: Script,
+    /// To the node that has the keys.
     line: Line,
+    /// To one to which they are on their way.
+    aside: Line,
+}
+
+/// Which connections there were.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    line: u64,
+    aside: u64,
 }
 
 /// Why there is no answer.
@@ -30,6 +40,8 @@ pub(super) enum Failure {
     Connection(RedisError),
     /// Redis answered that it cannot answer.
     Refused(RedisError),
+    /// The keys of one question are on their way to another node: some are here and some there. All others are answered.
+    Moving(RedisError),
     /// What it answered makes no sense.
     Reply,
     /// It did not in time.
@@ -46,7 +58,8 @@ impl Link {
             decide: Script::decide(),
             settle: Script::settle(),
             give_back: Script::give_back(),
-            line: Line::new(target),
+            line: Line::new(target.clone()),
+            aside: Line::new(target),
         }
     }
 
@@ -65,6 +78,7 @@ impl Link {
     /// Whether there is a connection, once it was tried. From here on they are made in this runtime.
     pub(super) async fn is_connected(&self) -> bool {
         self.line.live_here();
+        self.aside.live_here();
         self.line.connection().await.is_ok()
     }
 
@@ -103,48 +117,60 @@ impl Link {
         self.line.home()
     }
 
-    /// Which connection there is, or was the last.
-    pub(super) fn number(&self) -> u64 {
-        self.line.number()
+    /// Which connections there are, or were the last.
+    pub(super) fn numbers(&self) -> Numbers {
+        Numbers {
+            line: self.line.number(),
+            aside: self.aside.number(),
+        }
     }
 
-    /// Makes a new connection for the next question, unless that has happened since.
-    pub(super) fn give_up(&self, number: u64) {
-        self.line.give_up(number);
+    /// Makes new connections for the next question, unless that has happened since.
+    pub(super) fn give_up(&self, numbers: Numbers) {
+        self.line.give_up(numbers.line);
+        self.aside.give_up(numbers.aside);
     }
 
-    async fn call<T: ::redis::FromRedisValue>(
-        &self,
-        command: impl Fn(bool) -> Cmd,
-    ) -> Result<T, Failure> {
-        let mut known = true;
+    async fn call<T: FromRedisValue>(&self, command: impl Fn(bool) -> Cmd) -> Result<T, Failure> {
+        let (mut known, mut asking) = (true, false);
         let mut redirects = 0;
         loop {
-            let (number, mut wire) = self.line.connection().await.map_err(Failure::Connection)?;
-            let call = command(known);
-            let error = match call.query_async(&mut wire.connection).await {
+            let line = if asking { &self.aside } else { &self.line };
+            let connected = line.connection().await;
+            let (number, mut wire) = connected.map_err(Failure::Connection)?;
+            let error = match wire.call(command(known), asking).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            match error.kind() {
-                // It learns the script with the question.
-                ErrorKind::Server(ServerErrorKind::NoScript) if known => known = false,
-                ErrorKind::Server(ServerErrorKind::Moved) if redirects < Self::REDIRECTS => {
-                    redirects += 1;
-                    self.line.follow(&error, number);
+            let ErrorKind::Server(kind) = error.kind() else {
+                if error.is_unrecoverable_error() {
+                    line.give_up(number);
+                    return Err(Failure::Connection(error));
                 }
-                kind => {
-                    let lost = error.is_unrecoverable_error();
-                    // A server that became a replica: by its name, another one may be found.
-                    let read_only = kind == ErrorKind::Server(ServerErrorKind::ReadOnly);
-                    if lost || read_only {
-                        self.line.give_up(number);
+                return Err(Failure::Refused(error));
+            };
+            match kind {
+                // It learns the script with the question.
+                ServerErrorKind::NoScript if known => known = false,
+                ServerErrorKind::Moved if redirects < Self::REDIRECTS => {
+                    redirects += 1;
+                    // From where the keys were on their way to: by now, who had them knows better.
+                    if !asking {
+                        line.follow(&error, number);
                     }
-                    return Err(if lost {
-                        Failure::Connection(error)
-                    } else {
-                        Failure::Refused(error)
-                    });
+                    asking = false;
+                }
+                ServerErrorKind::Ask if redirects < Self::REDIRECTS && self.aside.go_to(&error) => {
+                    redirects += 1;
+                    asking = true;
+                }
+                ServerErrorKind::TryAgain => return Err(Failure::Moving(error)),
+                kind => {
+                    // A server that became a replica: by its name, another one may be found.
+                    if kind == ServerErrorKind::ReadOnly {
+                        line.give_up(number);
+                    }
+                    return Err(Failure::Refused(error));
                 }
             }
         }
@@ -156,7 +182,7 @@ impl Failure {
     pub(super) const fn reason(&self) -> &'static str {
         match self {
             Self::Connection(_) => "connection",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::Moving(_) => "refused",
             Self::Reply => "reply",
             Self::Timeout => "timeout",
         }
@@ -166,7 +192,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connection(error) | Self::Refused(error) => error.fmt(f),
+            Self::Connection(error) | Self::Refused(error) | Self::Moving(error) => error.fmt(f),
             Self::Reply => f.write_str("the answer makes no sense"),
             Self::Timeout => f.write_str("no answer in time"),
         }

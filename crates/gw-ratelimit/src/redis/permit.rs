@@ -48,33 +48,42 @@ impl Permit {
         };
         let tally = &shared.tally;
         tally.asked();
-        let connection = shared.link.number();
+        let connections = shared.link.numbers();
         let sent = Instant::now();
         let answer = tokio::time::timeout(limit, answer).await;
         let took = sent.elapsed();
         let answer = answer.unwrap_or(Err(Failure::Timeout));
         let leave = self.leave.take()?;
-        match answer {
+        let failure = match answer {
             Ok(answer) => {
                 tally.answered(took);
-                let change = shared.breaker().answered(leave);
-                if change == Change::Closed {
-                    tally.mode(&shared.label, true, shared.on_failure);
-                }
-                Some(answer)
+                shared.heard(leave);
+                return Some(answer);
             }
-            Err(failure) => {
-                tally.failed(&failure, took);
-                let change = shared.breaker().failed(leave, Instant::now());
-                if change == Change::Opened {
-                    tally.opened(&shared.label, &failure, shared.on_failure);
-                }
-                if !shared.breaker().is_closed() {
-                    // One that was made for this question has not had the time that an answer takes.
-                    shared.link.give_up(connection);
-                }
-                None
-            }
+            Err(failure) => failure,
+        };
+        tally.failed(&failure, took);
+        if let Failure::Moving(_) = failure {
+            shared.heard(leave);
+            return None;
+        }
+        let change = shared.breaker().failed(leave, Instant::now());
+        if change == Change::Opened {
+            tally.opened(&shared.label, &failure, shared.on_failure);
+        }
+        if !shared.breaker().is_closed() {
+            // One that was made for this question has not had the time that an answer takes.
+            shared.link.give_up(connections);
+        }
+        None
+    }
+}
+
+impl Shared {
+    /// Redis is there, and answers.
+    fn heard(&self, leave: Leave) {
+        if self.breaker().answered(leave) == Change::Closed {
+            self.tally.mode(&self.label, true, self.on_failure);
         }
     }
 }

@@ -39,6 +39,7 @@ pub struct RedisStore {
 }
 
 /// Where to connect to.
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) info: ConnectionInfo,
     /// If the connection is to be encrypted.
