@@ -64,11 +64,12 @@ impl Memory {
     /// the limiter is built; after that nothing is allocated, ever. A check looks at one cache line.
     ///
     /// A key has eight places to be in. If it is in none of them, it takes that of the key with the least debt, and
-    /// begins with that debt: none, as long as there is an idle one. So it is stricter than exact memory, never more
-    /// lenient, and the more so the fuller it is: give it twice the keys that are in debt at a time. Two of the keys
-    /// in one line are taken for one with a probability of 1 to 65,535, and then share what one may do.
+    /// begins with that debt: none, as long as there is an idle one. So it is stricter than exact memory, and the more so the
+    /// fuller it is: give it twice the keys that are in debt at a time. Two of the keys in one line are taken for one with a
+    /// probability of 1 to 65,535, and then share what one may do.
     ///
-    /// Its clock has whole microseconds. Only for rates, of at most a cell in
+    /// Its clock has whole microseconds, rounded down: debts begin, and so end, up to a microsecond earlier than in exact
+    /// memory, and in nothing else it is more lenient. Only for rates, of at most a cell in
     /// [`Memory::MIN_COMPACT_INTERVAL`], and with a burst that is won back within [`Memory::MAX_COMPACT_RESET`]; the
     /// time between cells is rounded up to a microsecond, which takes at most a hundredth off the rate. After 7.9 years
     /// the times end, and the limiter refuses everything until it is built anew.
