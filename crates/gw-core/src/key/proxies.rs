@@ -6,6 +6,7 @@ use http::header::{FORWARDED, HeaderName};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::forwarded;
+use crate::config::ConfigError;
 use crate::context::ClientAddr;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,6 +18,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// the peer and goes from right to left for as long as the address at hand belongs to a trusted proxy; the first
 /// address that does not is the client. An entry that is not an address ends the walk at the proxy that wrote it.
 ///
+/// Whom to trust is said by networks ([`TrustedProxies::new`]) or, where proxies have no addresses of which that could be said, by
+/// their number ([`TrustedProxies::nearest_hops`]).
+///
 /// One of the two fields is read, `X-Forwarded-For` unless [`TrustedProxies::writing_forwarded`] says otherwise, and the
 /// other one never: a proxy that appends to one of them passes the client's copy of the other on.
 ///
@@ -26,17 +30,22 @@ pub struct TrustedProxies {
     /// Disjoint and in order, so that an address is looked for in steps that halve them. Absent if there are none: an
     /// empty list cannot be shared in a `const`.
     networks: Option<Arc<[IpNet]>>,
+    /// How many are trusted whatever their addresses, the peer first.
+    hops: usize,
     write_forwarded: bool,
 }
 
 impl TrustedProxies {
     /// The most list entries that are looked at; a longer chain ends there.
     pub const MAX_HOPS: usize = 32;
+    /// The most that [`TrustedProxies::nearest_hops`] takes.
+    pub const MAX_NEAREST_HOPS: usize = 8;
 
     /// Trusts nobody.
     pub const fn none() -> Self {
         Self {
             networks: None,
+            hops: 0,
             write_forwarded: false,
         }
     }
@@ -48,8 +57,45 @@ impl TrustedProxies {
         disjoint.sort_unstable();
         Self {
             networks: (!disjoint.is_empty()).then(|| disjoint.into()),
-            write_forwarded: false,
+            ..Self::none()
         }
+    }
+
+    /// Trusts the nearest `count` proxies whatever their addresses: the peer, whoever it is, and those behind it that the first
+    /// `count - 1` entries name. 1 to [`TrustedProxies::MAX_NEAREST_HOPS`]. The client is the entry that the last of them wrote.
+    ///
+    /// **It is only as good as the network.** Who comes through fewer proxies than that, to the server itself or around the outermost
+    /// one, writes what is believed: its address, and so its limits and what it may reach. Use it where nobody can, as addresses
+    /// of proxies change too often to be named, and count too few rather than too many: then clients of one proxy are taken
+    /// for one.
+    ///
+    /// # Errors
+    ///
+    /// If `count` is out of its bounds; the field is `nearest_hops`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gw_core::key::TrustedProxies;
+    /// use http::{HeaderMap, HeaderValue};
+    ///
+    /// // A content network, and a balancer that it calls.
+    /// let proxies = TrustedProxies::nearest_hops(2)?;
+    /// let mut fields = HeaderMap::new();
+    /// let sent = HeaderValue::from_static("1.1.1.1, 192.0.2.7, 198.51.100.1");
+    /// fields.insert("x-forwarded-for", sent);
+    /// let client = proxies.client([10, 0, 0, 1].into(), &fields);
+    /// assert_eq!(client.ip().to_string(), "192.0.2.7");
+    /// # Ok::<(), gw_core::ConfigError>(())
+    /// ```
+    pub fn nearest_hops(count: usize) -> Result<Self, ConfigError> {
+        if !(1..=Self::MAX_NEAREST_HOPS).contains(&count) {
+            return Err(ConfigError::new("nearest_hops", "must be 1 to 8"));
+        }
+        Ok(Self {
+            hops: count,
+            ..Self::none()
+        })
     }
 
     /// Says that these proxies write `Forwarded` (RFC 7239) instead of `X-Forwarded-For`.
@@ -64,8 +110,16 @@ impl TrustedProxies {
         self.write_forwarded
     }
 
-    /// Whether `address`, in any form, belongs to a trusted proxy.
+    /// Whether a peer with this address, in any form, is a trusted proxy. With [`TrustedProxies::nearest_hops`] each peer is.
     pub fn contains(&self, address: IpAddr) -> bool {
+        self.trusts(address, 0)
+    }
+
+    /// Whether the proxy with this address, so many hops behind the peer, is trusted.
+    fn trusts(&self, address: IpAddr, hop: usize) -> bool {
+        if hop < self.hops {
+            return true;
+        }
         let address = address.to_canonical();
         let Some(networks) = &self.networks else {
             return false;
@@ -98,10 +152,10 @@ impl TrustedProxies {
     }
 
     fn walk(&self, client: &mut IpAddr, entries: impl Iterator<Item = Option<IpAddr>>) {
-        for entry in entries {
+        for (hop, entry) in (1..).zip(entries) {
             let Some(address) = entry else { return };
             *client = address.to_canonical();
-            if !self.contains(*client) {
+            if !self.trusts(*client, hop) {
                 return;
             }
         }

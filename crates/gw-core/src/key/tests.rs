@@ -187,6 +187,42 @@ fn the_field_that_the_proxies_do_not_write_is_the_clients() {
     assert_eq!(writing.client(peer, &both).ip().to_string(), "203.0.113.9");
 }
 
+fn nearest(count: usize, line: &str) -> String {
+    let peer = "203.0.113.1".parse().unwrap();
+    let proxies = TrustedProxies::nearest_hops(count).unwrap();
+    assert!(proxies.contains(peer));
+    let client = proxies.client(peer, &headers("x-forwarded-for", &[line]));
+    client.ip().to_string()
+}
+
+#[test]
+fn so_many_proxies_are_trusted_wherever_they_are() {
+    let line = "9.9.9.9, 192.0.2.7, 198.51.100.2, 198.51.100.1";
+    let clients = [
+        "198.51.100.1",
+        "198.51.100.2",
+        "192.0.2.7",
+        "9.9.9.9",
+        "9.9.9.9",
+    ];
+    for (count, client) in (1..).zip(clients) {
+        assert_eq!(nearest(count, line), client, "{count}");
+    }
+    // Fewer than so many have written something: the last of them is as far as it goes.
+    assert_eq!(nearest(3, ""), "203.0.113.1");
+    assert_eq!(nearest(3, "192.0.2.7"), "192.0.2.7");
+    assert_eq!(nearest(3, "9.9.9.9, unknown, 198.51.100.1"), "198.51.100.1");
+}
+
+#[test]
+fn a_number_of_proxies_is_bounded() {
+    for count in [0, TrustedProxies::MAX_NEAREST_HOPS + 1, usize::MAX] {
+        let error = TrustedProxies::nearest_hops(count).unwrap_err();
+        assert_eq!(error.to_string(), "nearest_hops: must be 1 to 8");
+    }
+    assert!(TrustedProxies::nearest_hops(TrustedProxies::MAX_NEAREST_HOPS).is_ok());
+}
+
 #[test]
 fn mapped_addresses_are_recognised() {
     // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; a rule for 10.0.0.0/8 must still hold.
@@ -221,6 +257,36 @@ proptest! {
         }
         let field = headers("x-forwarded-for", &[&line]);
         prop_assert_eq!(client(&["10.0.0.0/8"], "10.9.9.9", &field), real.to_string());
+    }
+
+    /// The same where proxies are trusted by their number; and it is what trusting their addresses says, in either field.
+    #[test]
+    fn what_clients_write_changes_nothing_behind_so_many_proxies(
+        forged in "[ -~]{0,200}",
+        client_bits: u32,
+        hops in prop::collection::vec(any::<u32>(), 1..=TrustedProxies::MAX_NEAREST_HOPS),
+        write_forwarded: bool,
+    ) {
+        let real = Ipv4Addr::from(client_bits);
+        let mut hops: Vec<_> = hops.into_iter().map(Ipv4Addr::from).collect();
+        prop_assume!(!hops.contains(&real));
+        let mut by_number = TrustedProxies::nearest_hops(hops.len()).unwrap();
+        let mut by_address = TrustedProxies::new(hops.iter().map(|hop| IpAddr::V4(*hop).into()));
+        // Each of them has added whom it was called by; the last one calls.
+        let peer = IpAddr::V4(hops.pop().unwrap());
+        let added = std::iter::once(real).chain(hops);
+        let field = if write_forwarded {
+            by_number = by_number.writing_forwarded();
+            by_address = by_address.writing_forwarded();
+            let line = added.fold(forged, |line, from| format!("{line}, for={from}"));
+            headers("forwarded", &[&line])
+        } else {
+            let line = added.fold(forged, |line, from| format!("{line}, {from}"));
+            headers("x-forwarded-for", &[&line])
+        };
+        let client = by_number.client(peer, &field);
+        prop_assert_eq!(client.ip(), IpAddr::V4(real));
+        prop_assert_eq!(client, by_address.client(peer, &field));
     }
 
     /// The same for `Forwarded`, with what proxies quote.
