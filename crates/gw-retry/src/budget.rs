@@ -216,8 +216,8 @@ impl BudgetBuilder {
     }
 
     /// Retries a second that may be sent however few requests there are: 10 unless set. Those of one second may be sent at
-    /// once. They come on top of nothing: retries that the ratio allows for are counted as well. Of those that are not sent
-    /// after all, some are there again only after that second.
+    /// once. They come on top of nothing: retries that the ratio allows for are counted as well. Those that are not sent after
+    /// all are there again at once, but for what may have come back by itself since they were taken out.
     pub const fn min_per_second(mut self, min: u32) -> Self {
         self.min_per_second = min;
         self
@@ -326,7 +326,7 @@ impl Drop for Ticket {
         };
         let Shared { ratio, active, .. } = &*self.budget.0;
         if let Some(ratio) = ratio.as_ref().filter(|_| !self.sent) {
-            ratio.give_back(taken);
+            ratio.give_back(taken, Instant::now());
         }
         if let Some(active) = active {
             active.end_retry();

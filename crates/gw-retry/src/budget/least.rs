@@ -13,17 +13,23 @@ use crate::sync::{AtomicU64, Ordering};
 pub(super) struct Least {
     /// In nanoseconds of the budget's clock.
     full_at: AtomicU64,
+    /// All by which that time was ever moved back.
+    given_back: AtomicU64,
     /// How long it takes for one retry to come back.
     interval: u64,
     /// The same for all of them.
     all: u64,
 }
 
-/// What one retry took of it: from when to when it moved that time.
+/// What one retry took of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Share {
-    from: u64,
-    until: u64,
+    /// By how much it moved that time.
+    amount: u64,
+    /// When it was taken.
+    at: u64,
+    /// From when on it comes back, if nothing is given back meanwhile; and what had been given back before.
+    place: u64,
 }
 
 impl Least {
@@ -39,6 +45,7 @@ impl Least {
         let interval = second.div_ceil(per_second);
         Some(Self {
             full_at: AtomicU64::new(0),
+            given_back: AtomicU64::new(0),
             interval,
             all: interval * per_second,
         })
@@ -57,6 +64,8 @@ impl Least {
 
     fn change(&self, now: u64, to: impl Fn(u64, u64) -> Option<u64>) -> Option<Share> {
         let bound = now.saturating_add(self.all);
+        // Acquire, and before the other: who sees that something was given back sees where it is missing.
+        let given_back = self.given_back.load(Ordering::Acquire);
         let mut before = self.full_at.load(Ordering::Relaxed);
         loop {
             let from = before.max(now);
@@ -69,19 +78,32 @@ impl Least {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(Share { from, until }),
+                Ok(_) => {
+                    return Some(Share {
+                        amount: until - from,
+                        at: now,
+                        place: from.saturating_add(given_back),
+                    });
+                }
                 Err(found) => before = found,
             }
         }
     }
 
-    /// Gives back what a retry took, if it was the last one. Otherwise it comes back by itself, within a second: how much of it
-    /// is missing still cannot be told any more, and to give back too much would let through too many.
-    pub(super) fn give_back(&self, Share { from, until }: Share) {
-        // If it fails, others have come since.
-        let _ = self
-            .full_at
-            .compare_exchange(until, from, Ordering::Relaxed, Ordering::Relaxed);
+    /// Gives back what is certainly missing still of what a retry took. Not by two threads at once.
+    ///
+    /// Those that were taken come back in turn, so its turn came once those before it were back; earlier by all that has been
+    /// given back since, for it may have been theirs, but not before it was taken. What has passed since then may have come
+    /// back by itself, and to give it back again would let through too many.
+    pub(super) fn give_back(&self, Share { amount, at, place }: Share, now: u64) {
+        let given_back = self.given_back.load(Ordering::Relaxed);
+        let turn = at.max(place.saturating_sub(given_back));
+        let missing = amount.saturating_sub(now.saturating_sub(turn));
+        // It was put in, and is taken out once: this does not wrap.
+        self.full_at.fetch_sub(missing, Ordering::Relaxed);
+        // Release, and after the other: see where it is read.
+        self.given_back
+            .store(given_back.saturating_add(missing), Ordering::Release);
     }
 
     /// How many could be taken out.
@@ -97,12 +119,18 @@ impl Least {
 }
 
 impl Share {
-    pub(super) const NOTHING: Self = Self { from: 0, until: 0 };
+    pub(super) const NOTHING: Self = Self {
+        amount: 0,
+        at: 0,
+        place: 0,
+    };
 }
 
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -139,31 +167,121 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_is_given_back_and_the_others_come_back_by_themselves() {
-        let least = Least::new(2).unwrap();
-        let (first, second) = (least.take(0).unwrap(), least.take(0).unwrap());
-        least.give_back(second);
-        least.give_back(first);
-        assert_eq!(least.available(0), 2);
+    fn what_was_not_sent_is_there_again_in_whatever_order_it_comes() {
+        // Story: only the last one that was taken came back. Of ten clients that left during the backoff, in the order in which
+        // they had come, one retry was there again.
+        for order in [
+            [0, 1, 2],
+            [2, 1, 0],
+            [1, 0, 2],
+            [1, 2, 0],
+            [0, 2, 1],
+            [2, 0, 1],
+        ] {
+            let least = Least::new(3).unwrap();
+            let shares = [(); 3].map(|()| least.take(0).unwrap());
+            let mut shares = shares.map(Some);
+            for (given_back, which) in order.into_iter().enumerate() {
+                assert_eq!(least.available(0), given_back as u64);
+                least.give_back(shares[which].take().unwrap(), 0);
+            }
+            assert_eq!(least.available(0), 3);
+        }
+        // In the order in which they came, what has passed meanwhile has come back by itself, and all the rest is given back.
+        let least = Least::new(10).unwrap();
+        let shares = [(); 10].map(|()| least.take(0).unwrap());
+        for share in shares {
+            least.give_back(share, SECOND / 20);
+        }
+        assert_eq!(least.available(SECOND / 20), 10);
+    }
 
-        let (first, _second) = (least.take(0).unwrap(), least.take(0).unwrap());
-        least.give_back(first);
-        assert_eq!(least.available(0), 0);
-        assert_eq!(least.available(SECOND / 2), 1);
-
+    #[test]
+    fn what_has_come_back_by_itself_is_not_given_back() {
         // Story: given back after its time, it took away what another had taken since.
+        let least = Least::new(2).unwrap();
         let first = least.take(2 * SECOND).unwrap();
         let _other = least.take(3 * SECOND).unwrap();
-        least.give_back(first);
+        least.give_back(first, 3 * SECOND);
         assert_eq!(least.available(3 * SECOND), 1);
 
-        // What took nothing gives nothing back, and what took a part of one gives back that.
-        let now = 3 * SECOND + SECOND / 4;
+        // The second came back in the place of the first, and is not given back in its own.
+        let least = Least::new(2).unwrap();
+        let (first, second) = (least.take(0).unwrap(), least.take(0).unwrap());
+        least.give_back(first, 0);
+        let _sent = least.take(SECOND / 2).unwrap();
+        least.give_back(second, SECOND / 2);
+        assert_eq!(least.available(SECOND / 2), 1);
+
+        // What took nothing gives nothing back, and what took a part of one gives back what is missing of that.
+        let least = Least::new(2).unwrap();
+        let _sent = least.take(SECOND).unwrap();
+        let now = SECOND + SECOND / 4;
         let [_, a_part, nothing] = [(); 3].map(|()| least.count(now));
-        assert_eq!(nothing.from, nothing.until);
-        least.give_back(nothing);
+        assert_eq!(nothing.amount, 0);
+        least.give_back(nothing, now);
         assert_eq!(least.available(now + SECOND / 4), 0);
-        least.give_back(a_part);
+        least.give_back(a_part, now);
         assert_eq!(least.available(now + SECOND / 4), 1);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Take,
+        GiveBack(prop::sample::Index),
+        Wait(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => Just(Step::Take),
+            2 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
+            1 => (1..300u64).prop_map(Step::Wait),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
+    /// What is missing at `now` if only these were ever taken.
+    fn missing(taken: &[Option<(u64, Share)>], now: u64) -> u64 {
+        let (at, missing) =
+            (taken.iter().flatten()).fold((0, 0u64), |(before, missing), (at, share)| {
+                (*at, missing.saturating_sub(at - before) + share.amount)
+            });
+        missing.saturating_sub(now - at)
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_lets_through_more_than_if_only_what_was_sent_had_been_taken(steps in steps(), per_second in 1..12u32) {
+            let least = Least::new(per_second).unwrap();
+            let mut taken: Vec<Option<(u64, Share)>> = Vec::new();
+            let mut now = 0;
+            for step in steps {
+                match step {
+                    Step::Take => {
+                        let fits = missing(&taken, now) + least.interval <= least.all;
+                        if let Some(share) = least.take(now) {
+                            prop_assert!(fits);
+                            taken.push(Some((now, share)));
+                        } else if taken.iter().all(Option::is_some) {
+                            prop_assert!(!fits);
+                        }
+                    }
+                    Step::GiveBack(which) if !taken.is_empty() => {
+                        let which = which.index(taken.len());
+                        let before = least.full_at.load(Ordering::Relaxed);
+                        if let Some((at, share)) = taken[which].take() {
+                            let amount = share.amount;
+                            least.give_back(share, now);
+                            let given_back = before - least.full_at.load(Ordering::Relaxed);
+                            // At least what cannot have come back since.
+                            prop_assert!(given_back + (now - at) >= amount);
+                        }
+                    }
+                    Step::GiveBack(_) => {}
+                    Step::Wait(millis) => now += millis * 1_000_000,
+                }
+            }
+        }
     }
 }

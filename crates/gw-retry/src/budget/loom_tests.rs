@@ -38,7 +38,7 @@ fn what_is_given_back_is_there_once() {
         let taken = budget.withdraw(now).unwrap();
         let other = {
             let budget = Arc::clone(&budget);
-            thread::spawn(move || budget.give_back(taken))
+            thread::spawn(move || budget.give_back(taken, now))
         };
         let taken = budget.withdraw(now).is_some();
         other.join().unwrap();
@@ -58,7 +58,7 @@ fn what_has_come_back_by_itself_is_not_given_back() {
         let later = budget.slot_start(10);
         let other = {
             let budget = Arc::clone(&budget);
-            thread::spawn(move || budget.give_back(taken))
+            thread::spawn(move || budget.give_back(taken, now))
         };
         // Turns, unless the gift is just being made.
         budget.available(later);
@@ -104,9 +104,50 @@ fn what_there_always_is_is_taken_once() {
         let mine = budget.withdraw(now);
         let theirs = other.join().unwrap();
         assert!(mine.is_some() ^ theirs.is_some());
-        budget.give_back(mine.or(theirs).unwrap());
+        budget.give_back(mine.or(theirs).unwrap(), now);
         assert_eq!(budget.available(now), 1);
         assert!(budget.is_balanced());
+    });
+}
+
+#[test]
+fn of_what_there_always_is_all_that_was_not_sent_is_there_again() {
+    loom::model(|| {
+        let budget = RatioBudget::new(0.0, Duration::from_secs(10), 2).unwrap();
+        let budget = Arc::new(budget);
+        let now = budget.slot_start(0);
+        let (first, second) = (budget.withdraw(now).unwrap(), budget.withdraw(now).unwrap());
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.give_back(first, now))
+        };
+        budget.give_back(second, now);
+        let taken = u64::from(budget.withdraw(now).is_some());
+        other.join().unwrap();
+        assert_eq!(taken, 1);
+        assert_eq!(budget.available(now), 1);
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
+fn who_takes_while_another_gives_back_does_not_forget_a_third() {
+    loom::model(|| {
+        let budget = RatioBudget::new(0.0, Duration::from_secs(10), 4).unwrap();
+        let budget = Arc::new(budget);
+        let quarter = |n| budget.slot_start(0) + n * Duration::from_millis(250);
+        let first = budget.withdraw(quarter(0)).unwrap();
+        let _sent = budget.withdraw(quarter(0)).unwrap();
+        let other = {
+            let (budget, now) = (Arc::clone(&budget), quarter(0));
+            thread::spawn(move || budget.give_back(first, now))
+        };
+        let waits = budget.withdraw(quarter(0)).unwrap();
+        other.join().unwrap();
+        // Behind one that was sent, that which waits has come back by now. The third has not.
+        let _third = budget.withdraw(quarter(2)).unwrap();
+        budget.give_back(waits, quarter(2));
+        assert_eq!(budget.available(quarter(2)), 3);
     });
 }
 

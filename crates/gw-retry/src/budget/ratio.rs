@@ -31,8 +31,8 @@ pub struct RatioBudget {
     /// The number of the current slot since the start. Deposits and withdrawals go to its place in the ring.
     current: AtomicU64,
     slots: [AtomicI64; SLOTS],
-    /// Held while slots are emptied, and while a retry is given back to one that must not be emptied meanwhile. Who wants to
-    /// empty them and does not get it goes on in the slot before.
+    /// Held while slots are emptied, and while a retry is given back: to a slot that must not be emptied meanwhile, and to the
+    /// minimum by one at a time. Who wants to empty them and does not get it goes on in the slot before.
     turning: Mutex<()>,
     slot_nanos: u64,
     /// What a request brings.
@@ -164,18 +164,18 @@ impl RatioBudget {
         false
     }
 
-    /// Gives back a retry that was not sent. Once its time is over it has come back by itself, and nothing happens; of the
-    /// minimum, only the last one that was taken is given back, and the others come back within a second.
-    pub fn give_back(&self, taken: Taken) {
-        if let Some(least) = &self.least {
-            least.give_back(taken.share);
-        }
+    /// Gives back a retry that turns out at `now` not to be sent. Once its time is over it has come back by itself, and nothing
+    /// happens; of the minimum, what may have come back by itself is not given back.
+    pub fn give_back(&self, Taken { slot, share }: Taken, now: Instant) {
         // Were the slot emptied between the look and what follows, the retry would have come back by itself and be given back
         // a second time. Waiting for that takes some nanoseconds, and few retries are not sent. A panic leaves numbers whole.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(least) = &self.least {
+            least.give_back(share, self.since(now));
+        }
         let current = self.current.load(Ordering::Acquire);
-        if current.saturating_sub(taken.slot) < SLOTS as u64 {
-            self.slot(taken.slot).fetch_add(RETRY, Ordering::Relaxed);
+        if current.saturating_sub(slot) < SLOTS as u64 {
+            self.slot(slot).fetch_add(RETRY, Ordering::Relaxed);
             self.balance.fetch_add(RETRY, Ordering::Relaxed);
         }
     }

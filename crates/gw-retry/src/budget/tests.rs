@@ -92,6 +92,17 @@ async fn of_the_least_too_what_was_not_sent_comes_back_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_leaves_first_gives_back_as_well() {
+    let budget = Budget::builder("orders").ratio(0.0).min_per_second(2);
+    let budget = budget.build().unwrap();
+    let now = Instant::now();
+    let (first, mut second) = (budget.withdraw(now).unwrap(), budget.withdraw(now).unwrap());
+    second.sent();
+    drop(first);
+    assert!(budget.withdraw(now).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_of_what_is_on_its_way() {
     let budget = Budget::builder("orders").share_of_active(0.25, 1);
     let budget = budget.build().unwrap();
@@ -274,7 +285,7 @@ proptest! {
                     let taken = budget.withdraw(now);
                     prop_assert_eq!(taken.is_some(), before > 0);
                     if let Some(taken) = taken {
-                        budget.give_back(taken);
+                        budget.give_back(taken, now);
                     }
                     prop_assert_eq!(budget.available(now), before);
                 }

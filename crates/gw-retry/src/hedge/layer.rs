@@ -218,7 +218,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         match (self.outcome, self.taken.take()) {
             (Some(outcome), _) => self.shared.metrics.hedged(outcome),
-            (None, Some(taken)) => self.shared.extra.give_back(taken),
+            (None, Some(taken)) => self.shared.extra.give_back(taken, Instant::now()),
             (None, None) => {}
         }
     }
