@@ -171,6 +171,8 @@ impl RetryPolicyBuilder {
 
     /// The methods whose requests may be sent again if they carry an `Idempotency-Key`: POST and PATCH, for routes whose
     /// upstream keeps the keys. None unless set.
+    ///
+    /// A key is a string in quotes that is not empty, or anything bare that is one thing; several are none, on one line or on two.
     pub fn keyed_methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         let (methods, rest) = Methods::of(methods);
         if rest {
@@ -305,7 +307,28 @@ impl Methods {
 /// One key that is not empty (draft-ietf-httpapi-idempotency-key-header). With two of them nobody knows which one counts.
 fn has_key(headers: &HeaderMap) -> bool {
     let mut keys = headers.get_all("idempotency-key").iter();
-    keys.next().is_some_and(|key| !key.is_empty()) && keys.next().is_none()
+    keys.next().is_some_and(|key| is_one_key(key.as_bytes())) && keys.next().is_none()
+}
+
+/// A string in quotes, as the draft has it, or anything else that is one thing: many clients send a bare UUID. A comma outside of
+/// quotes is as good as a second line (RFC 9110 section 5.3).
+fn is_one_key(value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    if value.is_empty() || value.starts_with(b"\"\"") {
+        return false;
+    }
+    let (mut quoted, mut bytes) = (false, value.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => quoted = !quoted,
+            // What follows is meant as it is.
+            b'\\' if quoted => drop(bytes.next()),
+            b',' if !quoted => return false,
+            _ => {}
+        }
+    }
+    // Quotes that do not end are half a key.
+    !quoted
 }
 
 #[cfg(test)]
@@ -362,6 +385,35 @@ mod tests {
         );
         let empty = [("idempotency-key", "")];
         assert_eq!(judge(&policy, Method::POST, &empty), Eligibility::Never);
+    }
+
+    #[test]
+    fn a_key_is_one_key() {
+        let policy = RetryPolicy::builder()
+            .keyed_methods([Method::POST])
+            .unsent(false)
+            .build()
+            .unwrap();
+        for (value, expected) in [
+            ("\"k\"", true),
+            ("8e03978e-40d5-43dd-bc93-6894a57f9324", true),
+            ("  \"k\" ", true),
+            ("\"a, b\"", true),
+            ("\"a\\\", b\"", true),
+            ("\"k\";v=1", true),
+            // Story: nothing in quotes, blanks, and two keys on one line were a key.
+            ("\"\"", false),
+            (" \"\" ", false),
+            ("\"\";v=1", false),
+            ("  \t", false),
+            ("\"a\", \"b\"", false),
+            ("a,b", false),
+            ("\"a\\\\\", b", false),
+            ("\"a, b", false),
+        ] {
+            let eligibility = judge(&policy, Method::POST, &[("idempotency-key", value)]);
+            assert_eq!(eligibility == Eligibility::Always, expected, "{value}");
+        }
     }
 
     #[test]
