@@ -99,7 +99,7 @@ pub fn sent_once(_: u64) -> Result<Vec<Subject>> {
     };
     let reads = RetryPolicy::builder().unsent(false).build()?;
     let hour = Duration::from_secs(3600);
-    let limits = AttemptTimeouts::new().attempt(hour);
+    let limits = AttemptTimeouts::new().attempt(hour)?;
     Ok(vec![
         subject("the bare service", bare::<Sent>(), write),
         subject("gw, a write", ours(reads)?, write),
@@ -111,7 +111,7 @@ pub fn sent_once(_: u64) -> Result<Vec<Subject>> {
         ),
         subject(
             "gw, deadline",
-            DeadlineLayer::new().limit(hour).layer(bare::<Sent>()),
+            DeadlineLayer::new().limit(hour)?.layer(bare::<Sent>()),
             write,
         ),
         subject(

@@ -71,8 +71,8 @@ struct Shared {
 pub struct BudgetBuilder {
     upstream: UpstreamName,
     ratio: Option<f64>,
-    ttl: Duration,
-    min_per_second: u32,
+    ttl: Option<Duration>,
+    min_per_second: Option<u32>,
     active: Option<(f64, u32)>,
     mode: Mode,
 }
@@ -88,8 +88,8 @@ impl Budget {
         BudgetBuilder {
             upstream: UpstreamName::new(upstream),
             ratio: None,
-            ttl: RatioBudget::TTL,
-            min_per_second: RatioBudget::MIN_PER_SECOND,
+            ttl: None,
+            min_per_second: None,
             active: None,
             mode: Mode::default(),
         }
@@ -211,7 +211,7 @@ impl BudgetBuilder {
 
     /// For how long a request allows for retries: 10 s unless set, 1 s to an hour. It is cut into ten slots.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -219,12 +219,13 @@ impl BudgetBuilder {
     /// once. They come on top of nothing: retries that the ratio allows for are counted as well. Those that are not sent after
     /// all are there again at once, but for what may have come back by itself since they were taken out.
     pub const fn min_per_second(mut self, min: u32) -> Self {
-        self.min_per_second = min;
+        self.min_per_second = Some(min);
         self
     }
 
     /// Retries on their way may be this part, 0 to 1, of all requests on their way, but always `min` of them. In addition to
-    /// the ratio if one is set; in place of it if none is.
+    /// the ratio if one is set; in place of it if none is, and then there is no [`ttl`](Self::ttl) and no
+    /// [`min_per_second`](Self::min_per_second) either.
     pub const fn share_of_active(mut self, share: f64, min: u32) -> Self {
         self.active = Some((share, min));
         self
@@ -241,14 +242,24 @@ impl BudgetBuilder {
     ///
     /// # Errors
     ///
-    /// If a share or the ttl is out of its range.
+    /// If a share or the ttl is out of its range, or is for a ratio that there is not.
     pub fn build(self) -> Result<Budget, ConfigError> {
         let ratio = match (self.ratio, self.active) {
-            (None, Some(_)) => None,
+            (None, Some(_)) => {
+                let of_ratio = [
+                    ("ttl", self.ttl.is_some()),
+                    ("min_per_second", self.min_per_second.is_some()),
+                ];
+                if let Some((field, _)) = of_ratio.into_iter().find(|(_, is_set)| *is_set) {
+                    let rule = "must go with a ratio where there is a share_of_active";
+                    return Err(ConfigError::new(field, rule));
+                }
+                None
+            }
             (ratio, _) => Some(RatioBudget::new(
                 ratio.unwrap_or(RatioBudget::RATIO),
-                self.ttl,
-                self.min_per_second,
+                self.ttl.unwrap_or(RatioBudget::TTL),
+                self.min_per_second.unwrap_or(RatioBudget::MIN_PER_SECOND),
             )?),
         };
         let active = match self.active {

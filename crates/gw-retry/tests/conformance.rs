@@ -18,7 +18,7 @@ mod deadline {
 
     gw_testkit::conformance! {
         admits: Admits::All,
-        layer: |on_reject| DeadlineLayer::new().limit(Duration::from_secs(3600)).on_reject(on_reject),
+        layer: |on_reject| DeadlineLayer::new().limit(Duration::from_secs(3600)).unwrap().on_reject(on_reject),
     }
 }
 
@@ -31,8 +31,8 @@ mod attempt_timeout {
         admits: Admits::All,
         layer: |on_reject| {
             let hour = Duration::from_secs(3600);
-            let limits = AttemptTimeouts::new().attempt(hour).first_byte(hour).idle(hour);
-            AttemptTimeoutLayer::new(limits).on_reject(on_reject)
+            let limits = AttemptTimeouts::new().attempt(hour).unwrap().first_byte(hour).unwrap();
+            AttemptTimeoutLayer::new(limits.idle(hour).unwrap()).on_reject(on_reject)
         },
     }
 }

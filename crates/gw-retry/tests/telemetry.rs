@@ -59,7 +59,7 @@ async fn hedges() {
 
 /// One that is ended, and one that would have been and whose caller leaves.
 async fn timeouts() {
-    let layer = AttemptTimeoutLayer::new(AttemptTimeouts::new().attempt(SECOND));
+    let layer = AttemptTimeoutLayer::new(AttemptTimeouts::new().attempt(SECOND).unwrap());
     let (service, _handle) = support::inner();
     let mut service = layer.layer(service);
     call(&mut service, get()).await.await.unwrap();

@@ -11,7 +11,7 @@ use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_core::{Body, Rejection, Respond};
 use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, TimedOut, Timer};
-use gw_retry::{Budget, Failure, Mode, RetryInfo, RetryLayer};
+use gw_retry::{Budget, ConfigError, Failure, Mode, RetryInfo, RetryLayer};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceHandle};
 use http::{HeaderName, Method, Request, Response};
@@ -31,6 +31,14 @@ fn inner() -> (Inner, Handle) {
 
 fn cause(rejection: &Rejection) -> Option<&TimedOut> {
     std::error::Error::source(rejection)?.downcast_ref()
+}
+
+fn deadline(limit: Duration) -> DeadlineLayer {
+    DeadlineLayer::new().limit(limit).unwrap()
+}
+
+fn attempt(limit: Duration) -> AttemptTimeouts {
+    AttemptTimeouts::new().attempt(limit).unwrap()
 }
 
 fn attempts(timeouts: AttemptTimeouts) -> AttemptTimeoutLayer {
@@ -71,7 +79,7 @@ fn millis(millis: u64) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn an_exchange_ends_at_its_deadline() {
-    let layer = DeadlineLayer::new().limit(3 * SECOND);
+    let layer = deadline(3 * SECOND);
     let (status, failure, timer, after) = expired(layer.clone(), request(Method::GET)).await;
     assert_eq!(
         (status, failure, timer),
@@ -90,8 +98,7 @@ async fn an_exchange_ends_at_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_client_may_ask_for_less() {
     let field = HeaderName::from_static("x-timeout-ms");
-    let layer = DeadlineLayer::new()
-        .limit(3 * SECOND)
+    let layer = deadline(3 * SECOND)
         .client_grpc_timeout()
         .client_field(field);
     for (name, value, expected) in [
@@ -114,7 +121,7 @@ async fn a_client_may_ask_for_less() {
 #[tokio::test(start_paused = true)]
 async fn what_a_client_does_not_wait_for_is_not_the_upstreams_failure() {
     // Story: who sent a few calls with `grpc-timeout: 1m` opened the breaker of whoever they were for.
-    let limit = AttemptTimeouts::new().attempt(2 * SECOND);
+    let limit = attempt(2 * SECOND);
     for (own, clients, expected) in [
         (9, "1S", (Failure::Local, Timer::Deadline)),
         // Its own time is over first, or at once with the client's.
@@ -128,7 +135,7 @@ async fn what_a_client_does_not_wait_for_is_not_the_upstreams_failure() {
         let mut sent = request(Method::GET);
         sent.headers_mut()
             .insert("grpc-timeout", clients.parse().unwrap());
-        let deadline = DeadlineLayer::new().limit(own * SECOND);
+        let deadline = deadline(own * SECOND);
         let between = tower::util::MapResponseLayer::new(
             move |answer: Response<gw_retry::timeout::TimedBody<Body>>| {
                 let rejection = answer.extensions().get::<Rejection>().unwrap();
@@ -147,8 +154,8 @@ async fn what_a_client_does_not_wait_for_is_not_the_upstreams_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn modes() {
-    let deadline = DeadlineLayer::new().limit(SECOND);
-    let attempt = attempts(AttemptTimeouts::new().attempt(SECOND).idle(SECOND))
+    let deadline = deadline(SECOND);
+    let attempt = attempts(attempt(SECOND).idle(SECOND).unwrap())
         .propagate_field(HeaderName::from_static("x-timeout-ms"));
     let handles = [deadline.handle(), attempt.handle()];
     let (service, handle) = inner();
@@ -220,7 +227,7 @@ async fn without_a_deadline_nothing_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_cuts_a_body_as_well() {
     let (service, handle) = inner();
-    let layer = DeadlineLayer::new().limit(3 * SECOND);
+    let layer = deadline(3 * SECOND);
     let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
     assert!(poll(&mut answer).is_pending());
     let (script, body) = ScriptedBody::script().data("data").hold().build();
@@ -245,7 +252,7 @@ async fn the_deadline_cuts_a_body_as_well() {
 #[tokio::test(start_paused = true)]
 async fn one_that_never_pauses_is_cut_and_the_last_frame_is_not() {
     let (service, handle) = inner();
-    let layer = DeadlineLayer::new().limit(SECOND);
+    let layer = deadline(SECOND);
     for (frames, cut) in [(3, true), (1, false)] {
         let mut answer = call(&mut layer.layer(service.clone()), request(Method::GET)).await;
         assert!(poll(&mut answer).is_pending());
@@ -264,7 +271,7 @@ async fn one_that_never_pauses_is_cut_and_the_last_frame_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_has_limits_of_its_own() {
-    let limits = AttemptTimeouts::new().attempt(2 * SECOND);
+    let limits = attempt(2 * SECOND);
     let layer = attempts(limits);
     let (status, failure, timer, after) = expired(layer.clone(), request(Method::GET)).await;
     assert_eq!(
@@ -273,7 +280,8 @@ async fn an_attempt_has_limits_of_its_own() {
     );
     assert_eq!(after.as_millis(), 2000);
     let mut sent = request(Method::GET);
-    sent.extensions_mut().insert(limits.attempt(SECOND));
+    sent.extensions_mut()
+        .insert(limits.attempt(SECOND).unwrap());
     assert_eq!(expired(layer.clone(), sent).await.3.as_millis(), 1000);
     let mut sent = request(Method::GET);
     let deadline = Deadline::after(Instant::now(), millis(500)).unwrap();
@@ -285,9 +293,7 @@ async fn an_attempt_has_limits_of_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_byte_is_waited_for_without_an_upload() {
-    let limits = AttemptTimeouts::new()
-        .attempt(5 * SECOND)
-        .first_byte(SECOND);
+    let limits = attempt(5 * SECOND).first_byte(SECOND).unwrap();
     let (_, _, timer, after) = expired(attempts(limits), request(Method::GET)).await;
     assert_eq!((timer, after.as_millis()), (Timer::FirstByte, 1000));
     let upload = with_body(Method::PUT, "data");
@@ -298,7 +304,7 @@ async fn the_first_byte_is_waited_for_without_an_upload() {
 #[tokio::test(start_paused = true)]
 async fn a_gap_is_too_long_and_a_slow_body_is_not() {
     let (service, handle) = inner();
-    let layer = attempts(AttemptTimeouts::new().attempt(2 * SECOND).idle(SECOND));
+    let layer = attempts(attempt(2 * SECOND).idle(SECOND).unwrap());
     let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
     assert!(poll(&mut answer).is_pending());
     let script = ScriptedBody::script()
@@ -332,7 +338,7 @@ async fn a_gap_is_too_long_and_a_slow_body_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_ready_answer_beats_a_timer() {
     let (service, handle) = inner();
-    let layer = attempts(AttemptTimeouts::new().attempt(SECOND));
+    let layer = attempts(attempt(SECOND));
     let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
     assert!(poll(&mut answer).is_pending());
     let attempt = handle.next_call().await;
@@ -345,7 +351,7 @@ async fn a_ready_answer_beats_a_timer() {
 async fn an_upstream_is_told_what_is_left() {
     let (service, handle) = inner();
     let field = HeaderName::from_static("x-timeout-ms");
-    let layer = attempts(AttemptTimeouts::new().attempt(2 * SECOND));
+    let layer = attempts(attempt(2 * SECOND));
     let layer = layer
         .propagate_grpc_timeout()
         .propagate_field(field)
@@ -382,15 +388,9 @@ async fn a_hanging_attempt_is_tried_again_until_the_deadline() {
     type Passed = gw_retry::ReplayBody<Body>;
     let (service, handle) = ControlledService::<Passed, Body, std::convert::Infallible>::new();
     let mut service = ServiceBuilder::new()
-        .layer(
-            DeadlineLayer::new()
-                .limit(5 * SECOND)
-                .on_reject(Respond::new()),
-        )
+        .layer(deadline(5 * SECOND).on_reject(Respond::new()))
         .layer(RetryLayer::builder(budget).policy(policy).build())
-        .layer(AttemptTimeoutLayer::new(
-            AttemptTimeouts::new().attempt(2 * SECOND),
-        ))
+        .layer(attempts(attempt(2 * SECOND)))
         .service(service);
     let start = Instant::now();
     let answer = call(&mut service, request(Method::GET))
@@ -403,8 +403,7 @@ async fn a_hanging_attempt_is_tried_again_until_the_deadline() {
     let (service, handle) = ControlledService::<Passed, Body, std::convert::Infallible>::new();
     let policy = at_once().build().unwrap();
     let layer = RetryLayer::builder(support::ample()).policy(policy).build();
-    let mut service =
-        layer.layer(attempts(AttemptTimeouts::new().attempt(2 * SECOND)).layer(service));
+    let mut service = layer.layer(attempts(attempt(2 * SECOND)).layer(service));
     let answer = tokio::spawn(call(&mut service, request(Method::GET)).await);
     let mut hung = [handle.next_call().await, handle.next_call().await];
     handle
@@ -415,4 +414,20 @@ async fn a_hanging_attempt_is_tried_again_until_the_deadline() {
     assert_eq!(RetryInfo::of(&answer).attempts, 3);
     hung.iter_mut()
         .for_each(|call| assert!(call.is_abandoned()));
+}
+
+#[test]
+fn what_cannot_be() {
+    // Story: with a limit of zero each request was answered 504, and nothing said so before.
+    let zero = Duration::ZERO;
+    let rejected = [
+        ("limit", DeadlineLayer::new().limit(zero).err()),
+        ("attempt", AttemptTimeouts::new().attempt(zero).err()),
+        ("first_byte", AttemptTimeouts::new().first_byte(zero).err()),
+        ("idle", AttemptTimeouts::new().idle(zero).err()),
+    ];
+    for (field, error) in rejected {
+        let rule = ConfigError::new(field, "must be longer than zero");
+        assert_eq!(error, Some(rule));
+    }
 }

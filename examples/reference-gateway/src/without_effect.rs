@@ -116,6 +116,9 @@ fn routes(config: &Config, notes: &mut Notes) {
                     .is_some_and(|budget| budget.ratio.get() == 0.0 && budget.min_per_second == 0);
                 let never = "never sends anything again: the retry budget of the upstream is zero";
                 notes.explain(zero && retry.is_some(), key("retry"), never);
+                let hedged = (forward.hedge.as_ref()).is_some_and(|it| it.mode != Mode::Off);
+                let never = "never sends a second copy: the retry budget of the upstream is zero";
+                notes.explain(zero && hedged, key("hedge"), never);
                 notes.note(forward.cache.is_some(), key("cache"));
                 notes.note(forward.canary.is_some(), key("canary"));
                 notes.note(forward.shadow.is_some(), key("shadow"));

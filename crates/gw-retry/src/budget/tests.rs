@@ -185,6 +185,12 @@ async fn what_cannot_be() {
     for ttl in [Duration::ZERO, 4000 * SECOND, Duration::MAX] {
         assert_eq!(field(builder().ttl(ttl)), "ttl");
     }
+    // Story: they were neither checked nor used.
+    let active = || builder().share_of_active(0.2, 3);
+    assert_eq!(field(active().ttl(10 * SECOND)), "ttl");
+    assert_eq!(field(active().min_per_second(100)), "min_per_second");
+    assert!(active().build().is_ok());
+    assert!(active().ratio(0.2).min_per_second(100).build().is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
 use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{Mode, OnReject, RejectContext, Respond};
+use gw_core::{ConfigError, Mode, OnReject, RejectContext, Respond};
 use http::{HeaderName, Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use super::error::Timer;
 use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
 use super::handle::TimeoutHandle;
-use super::limit::Limit;
+use super::limit::{Limit, longer_than_zero};
 
 /// The limits of an attempt. Those in a request's extensions, where a stage that knows the route puts them, take the place of
 /// the layer's.
@@ -40,25 +40,34 @@ impl AttemptTimeouts {
     }
 
     /// The most an attempt may take up to the head of its answer, the upload included.
-    #[must_use]
-    pub const fn attempt(mut self, limit: Duration) -> Self {
-        self.attempt = Some(limit);
-        self
+    ///
+    /// # Errors
+    ///
+    /// If it is zero.
+    pub fn attempt(mut self, limit: Duration) -> Result<Self, ConfigError> {
+        self.attempt = Some(longer_than_zero("attempt", limit)?);
+        Ok(self)
     }
 
     /// The most the head of the answer may take once the request is handed over. It is for requests without a body: when the
     /// last byte of an upload has gone out is known to the connection alone.
-    #[must_use]
-    pub const fn first_byte(mut self, limit: Duration) -> Self {
-        self.first_byte = Some(limit);
-        self
+    ///
+    /// # Errors
+    ///
+    /// If it is zero.
+    pub fn first_byte(mut self, limit: Duration) -> Result<Self, ConfigError> {
+        self.first_byte = Some(longer_than_zero("first_byte", limit)?);
+        Ok(self)
     }
 
     /// The longest gap between two frames of the answer.
-    #[must_use]
-    pub const fn idle(mut self, limit: Duration) -> Self {
-        self.idle = Some(limit);
-        self
+    ///
+    /// # Errors
+    ///
+    /// If it is zero.
+    pub fn idle(mut self, limit: Duration) -> Result<Self, ConfigError> {
+        self.idle = Some(longer_than_zero("idle", limit)?);
+        Ok(self)
     }
 }
 

@@ -7,7 +7,7 @@ use gw_core::context::Deadline;
 use gw_core::mode::SharedMode;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{Mode, OnReject, RejectContext, Respond};
+use gw_core::{ConfigError, Mode, OnReject, RejectContext, Respond};
 use http::{HeaderName, Request, Response};
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -18,7 +18,7 @@ use super::error::Timer;
 use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
 use super::handle::TimeoutHandle;
-use super::limit::Limit;
+use super::limit::{Limit, longer_than_zero};
 
 /// Gives each request a [`Deadline`] and ends the exchange at it.
 ///
@@ -65,10 +65,13 @@ impl Default for DeadlineLayer {
 
 impl<R> DeadlineLayer<R> {
     /// The most an exchange may take, from the head of the request to the last byte of the answer.
-    #[must_use]
-    pub fn limit(mut self, limit: Duration) -> Self {
-        Arc::make_mut(&mut self.shared).limit = Some(limit);
-        self
+    ///
+    /// # Errors
+    ///
+    /// If it is zero: then every request would be late.
+    pub fn limit(mut self, limit: Duration) -> Result<Self, ConfigError> {
+        Arc::make_mut(&mut self.shared).limit = Some(longer_than_zero("limit", limit)?);
+        Ok(self)
     }
 
     /// Believes `grpc-timeout`.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use gw_core::ConfigError;
 use gw_core::context::Deadline;
 use tokio::time::Instant;
 
@@ -40,5 +41,16 @@ impl Limit {
 
     pub(super) fn has_passed(self, now: Instant) -> bool {
         self.due <= now
+    }
+}
+
+/// A limit that leaves time for anything at all.
+pub(super) fn longer_than_zero(
+    field: &'static str,
+    limit: Duration,
+) -> Result<Duration, ConfigError> {
+    match limit.is_zero() {
+        true => Err(ConfigError::new(field, "must be longer than zero")),
+        false => Ok(limit),
     }
 }

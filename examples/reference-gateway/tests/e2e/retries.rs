@@ -162,9 +162,21 @@ async fn what_is_in_shadow_mode_is_counted_and_not_done() {
 async fn a_budget_of_nothing_is_told() {
     let upstream = Upstream::start(always(Reply::ok())).await;
     let budget = "retry_budget = { ratio = 0.0, min_per_second = 0 }";
-    let said = check(&retried(&upstream, budget, "retry = {}")).await;
-    let note = "note: routes[0].retry: never sends anything again";
-    assert!(said.err.contains(note), "{}", said.err);
+    for (written, note) in [
+        (
+            "retry = {}",
+            "note: routes[0].retry: never sends anything again",
+        ),
+        (
+            "hedge = {}",
+            "note: routes[0].hedge: never sends a second copy",
+        ),
+    ] {
+        let said = check(&retried(&upstream, budget, written)).await;
+        assert!(said.err.contains(note), "{}", said.err);
+    }
+    let said = check(&retried(&upstream, budget, "hedge = { mode = \"off\" }")).await;
+    assert!(!said.err.contains("routes[0].hedge"), "{}", said.err);
 }
 
 /// Most are fast. Then one is not, and a second copy is.
