@@ -6,6 +6,7 @@ use std::time::Duration;
 use loom::thread;
 
 use super::*;
+use crate::ratio::Ratio;
 
 /// One retry for each request and none without.
 fn one_for_one() -> Arc<RatioBudget> {
