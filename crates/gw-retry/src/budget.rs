@@ -7,6 +7,7 @@
 mod active;
 mod builder;
 mod least;
+mod live;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod ratio;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 use self::active::ActiveShare;
 pub use self::builder::BudgetBuilder;
+pub use self::live::BudgetSnapshot;
 pub use self::ratio::{RatioBudget, Taken};
 use crate::backoff::nanos;
 use crate::sync::{AtomicU64, Ordering};
@@ -152,8 +154,8 @@ impl Budget {
         &self.0.upstream
     }
 
-    /// Whether nothing can ever be taken out. Building such a budget is logged as a warning: failures that a retry would
-    /// have hidden come through, and nothing else tells why. One that does not enforce is none.
+    /// Whether nothing can ever be taken out. A budget that is built so or becomes so is logged as a warning: failures that a
+    /// retry would have hidden come through, and nothing else tells why. One that does not enforce is none.
     pub fn is_zero(&self) -> bool {
         if self.mode() != Mode::Enforce {
             return false;

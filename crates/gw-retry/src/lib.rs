@@ -28,7 +28,9 @@ pub use gw_core::{ConfigError, Mode};
 
 pub use self::backoff::{Backoff, Jitter};
 pub use self::body::ResponseBody;
-pub use self::budget::{Budget, BudgetBuilder, Deposit, RatioBudget, Taken, Ticket};
+pub use self::budget::{
+    Budget, BudgetBuilder, BudgetSnapshot, Deposit, RatioBudget, Taken, Ticket,
+};
 pub use self::decide::Reason;
 pub use self::handle::{RetryHandle, RetrySnapshot};
 pub use self::info::{RetryInfo, Stopped};

@@ -14,8 +14,18 @@ impl Ratio {
             .then(|| Self((ratio * f64::from(Self::ONE)).round() as u32))
     }
 
+    /// Those of another one.
+    pub(crate) const fn of_millionths(millionths: u32) -> Self {
+        Self(millionths)
+    }
+
     pub(crate) const fn millionths(self) -> u32 {
         self.0
+    }
+
+    /// For whoever reads it.
+    pub(crate) fn as_f64(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::ONE)
     }
 
     /// This part of `whole`, rounded down.

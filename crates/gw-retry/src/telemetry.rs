@@ -197,7 +197,17 @@ pub(crate) fn exhausted(budget: &Budget, trace: Option<&TraceContext>, now: Inst
     }
 }
 
-/// Said when a budget is built that allows for nothing: failures will not be retried, and nobody will see why.
+pub(crate) fn budget_changed(budget: &Budget) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        service = budget.upstream().as_str(),
+        ?budget,
+        "retry: budget changed"
+    );
+    let _ = budget;
+}
+
+/// Said when a budget is built, or changed to one, that allows for nothing: failures will not be retried, and nobody will see why.
 pub(crate) fn zero_budget(budget: &Budget) {
     #[cfg(feature = "tracing")]
     tracing::warn!(

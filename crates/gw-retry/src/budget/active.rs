@@ -7,8 +7,8 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(super) struct ActiveShare {
     word: AtomicU64,
-    share: Ratio,
-    min: u32,
+    /// The share in millionths in the upper half, what there always is in the lower.
+    terms: AtomicU64,
 }
 
 const REQUEST: u64 = 1 << 32;
@@ -17,9 +17,20 @@ impl ActiveShare {
     pub(super) fn new(share: Ratio, min: u32) -> Self {
         Self {
             word: AtomicU64::new(0),
-            share,
-            min,
+            terms: AtomicU64::new(join(share.millionths(), min)),
         }
+    }
+
+    /// The share, and what there always is.
+    pub(super) fn terms(&self) -> (Ratio, u32) {
+        let (share, min) = split(self.terms.load(Ordering::Relaxed));
+        (Ratio::of_millionths(share), min)
+    }
+
+    /// What they are from now on, for retries that are yet to come.
+    pub(super) fn set(&self, share: Ratio, min: u32) {
+        let terms = join(share.millionths(), min);
+        self.terms.store(terms, Ordering::Relaxed);
     }
 
     pub(super) fn enter(&self) {
@@ -60,14 +71,19 @@ impl ActiveShare {
     }
 
     pub(super) fn is_zero(&self) -> bool {
-        self.min == 0 && self.share.millionths() == 0
+        self.terms.load(Ordering::Relaxed) == 0
     }
 
     fn most(&self, requests: u32) -> u32 {
-        self.share.of(requests).max(self.min)
+        let (share, min) = self.terms();
+        share.of(requests).max(min)
     }
 }
 
 const fn split(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
+}
+
+fn join(upper: u32, lower: u32) -> u64 {
+    u64::from(upper) << 32 | u64::from(lower)
 }

@@ -97,11 +97,7 @@ impl BudgetBuilder {
         };
         let active = match self.active {
             None => None,
-            Some((share, min)) => {
-                let share = Ratio::new(share, 1.0)
-                    .ok_or(ConfigError::new("share_of_active", "must be from 0 to 1"))?;
-                Some(ActiveShare::new(share, min))
-            }
+            Some((share, min)) => Some(ActiveShare::new(active_share(share)?, min)),
         };
         let budget = Budget(Arc::new(Shared {
             metrics: BudgetMetrics::new(&self.upstream),
@@ -117,4 +113,8 @@ impl BudgetBuilder {
         }
         Ok(budget)
     }
+}
+
+pub(super) fn active_share(share: f64) -> Result<Ratio, ConfigError> {
+    Ratio::new(share, 1.0).ok_or(ConfigError::new("share_of_active", "must be from 0 to 1"))
 }

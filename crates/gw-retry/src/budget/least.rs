@@ -1,9 +1,6 @@
 //! Retries that a budget allows for however few requests there are.
 
-use std::time::Duration;
-
-use crate::backoff::nanos;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// So many retries a second, and those of one second at once. As a bucket in GCRA's form: one word says when all of it will be
 /// there again.
@@ -15,11 +12,19 @@ pub(super) struct Least {
     full_at: AtomicU64,
     /// All by which that time was ever moved back.
     given_back: AtomicU64,
+    /// How many come back in a second.
+    per_second: AtomicU32,
+}
+
+/// What so many a second mean.
+struct Pace {
     /// How long it takes for one retry to come back.
     interval: u64,
     /// The same for all of them.
     all: u64,
 }
+
+const SECOND: u64 = 1_000_000_000;
 
 /// What one retry took of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,19 +38,29 @@ pub(super) struct Share {
 }
 
 impl Least {
-    /// None, if it is none.
-    pub(super) fn new(per_second: u32) -> Option<Self> {
+    pub(super) fn new(per_second: u32) -> Self {
+        Self {
+            full_at: AtomicU64::new(0),
+            given_back: AtomicU64::new(0),
+            per_second: AtomicU32::new(per_second),
+        }
+    }
+
+    /// So many from now on. What has been taken comes back when it would have.
+    pub(super) fn set(&self, per_second: u32) {
+        self.per_second.store(per_second, Ordering::Relaxed);
+    }
+
+    /// None, if there is nothing.
+    fn pace(&self) -> Option<Pace> {
+        // One each nanosecond is as many as can be told apart.
+        let per_second = u64::from(self.per_second()).min(SECOND);
         if per_second == 0 {
             return None;
         }
-        let second = nanos(Duration::from_secs(1));
-        // One each nanosecond is as many as can be told apart.
-        let per_second = u64::from(per_second).min(second);
         // Rounded up: never more than was said.
-        let interval = second.div_ceil(per_second);
-        Some(Self {
-            full_at: AtomicU64::new(0),
-            given_back: AtomicU64::new(0),
+        let interval = SECOND.div_ceil(per_second);
+        Some(Pace {
             interval,
             all: interval * per_second,
         })
@@ -63,14 +78,15 @@ impl Least {
     }
 
     fn change(&self, now: u64, to: impl Fn(u64, u64) -> Option<u64>) -> Option<Share> {
-        let bound = now.saturating_add(self.all);
+        let Pace { interval, all } = self.pace()?;
+        let bound = now.saturating_add(all);
         // Acquire, and before the other: who sees that something was given back sees where it is missing.
         let given_back = self.given_back.load(Ordering::Acquire);
         let mut before = self.full_at.load(Ordering::Relaxed);
         loop {
             let from = before.max(now);
             // One that is counted late, at an earlier time, takes nothing from those of later.
-            let until = to(from.saturating_add(self.interval), bound)?.max(from);
+            let until = to(from.saturating_add(interval), bound)?.max(from);
             // Relaxed: the word is all that decides, and nothing is published with it.
             match self.full_at.compare_exchange_weak(
                 before,
@@ -109,12 +125,15 @@ impl Least {
     /// How many could be taken out.
     pub(super) fn available(&self, now: u64) -> u64 {
         let missing = self.full_at.load(Ordering::Relaxed).saturating_sub(now);
-        self.all.saturating_sub(missing) / self.interval
+        let pace = self.pace();
+        pace.map_or(0, |Pace { interval, all }| {
+            all.saturating_sub(missing) / interval
+        })
     }
 
     /// How many a second.
-    pub(super) const fn per_second(&self) -> u64 {
-        self.all / self.interval
+    pub(super) fn per_second(&self) -> u32 {
+        self.per_second.load(Ordering::Relaxed)
     }
 }
 
@@ -133,27 +152,27 @@ mod tests {
 
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
-
     #[test]
     fn as_many_as_in_a_second_at_once_and_then_at_their_rate() {
         for per_second in [1, 3, 10, 1_000] {
-            let least = Least::new(per_second).unwrap();
+            let least = Least::new(per_second);
+            let Pace { interval, .. } = least.pace().unwrap();
             let taken = (0..5_000).filter(|_| least.take(0).is_some()).count();
             assert_eq!(taken, per_second as usize);
-            assert_eq!(least.take(least.interval - 1), None);
-            assert!(least.take(least.interval).is_some());
+            assert_eq!(least.take(interval - 1), None);
+            assert!(least.take(interval).is_some());
             assert_eq!(
-                least.available(2 * SECOND + least.interval),
+                least.available(2 * SECOND + interval),
                 u64::from(per_second)
             );
         }
-        assert!(Least::new(0).is_none());
+        let none = Least::new(0);
+        assert_eq!((none.take(0), none.available(0)), (None, 0));
     }
 
     #[test]
     fn what_is_paid_for_counts_and_is_never_owed() {
-        let least = Least::new(10).unwrap();
+        let least = Least::new(10);
         for _ in 0..4 {
             least.count(0);
         }
@@ -178,7 +197,7 @@ mod tests {
             [0, 2, 1],
             [2, 0, 1],
         ] {
-            let least = Least::new(3).unwrap();
+            let least = Least::new(3);
             let shares = [(); 3].map(|()| least.take(0).unwrap());
             let mut shares = shares.map(Some);
             for (given_back, which) in order.into_iter().enumerate() {
@@ -188,7 +207,7 @@ mod tests {
             assert_eq!(least.available(0), 3);
         }
         // In the order in which they came, what has passed meanwhile has come back by itself, and all the rest is given back.
-        let least = Least::new(10).unwrap();
+        let least = Least::new(10);
         let shares = [(); 10].map(|()| least.take(0).unwrap());
         for share in shares {
             least.give_back(share, SECOND / 20);
@@ -199,14 +218,14 @@ mod tests {
     #[test]
     fn what_has_come_back_by_itself_is_not_given_back() {
         // Story: given back after its time, it took away what another had taken since.
-        let least = Least::new(2).unwrap();
+        let least = Least::new(2);
         let first = least.take(2 * SECOND).unwrap();
         let _other = least.take(3 * SECOND).unwrap();
         least.give_back(first, 3 * SECOND);
         assert_eq!(least.available(3 * SECOND), 1);
 
         // The second came back in the place of the first, and is not given back in its own.
-        let least = Least::new(2).unwrap();
+        let least = Least::new(2);
         let (first, second) = (least.take(0).unwrap(), least.take(0).unwrap());
         least.give_back(first, 0);
         let _sent = least.take(SECOND / 2).unwrap();
@@ -214,7 +233,7 @@ mod tests {
         assert_eq!(least.available(SECOND / 2), 1);
 
         // What took nothing gives nothing back, and what took a part of one gives back what is missing of that.
-        let least = Least::new(2).unwrap();
+        let least = Least::new(2);
         let _sent = least.take(SECOND).unwrap();
         let now = SECOND + SECOND / 4;
         let [_, a_part, nothing] = [(); 3].map(|()| least.count(now));
@@ -253,13 +272,14 @@ mod tests {
     proptest! {
         #[test]
         fn it_never_lets_through_more_than_if_only_what_was_sent_had_been_taken(steps in steps(), per_second in 1..12u32) {
-            let least = Least::new(per_second).unwrap();
+            let least = Least::new(per_second);
+            let Pace { interval, all } = least.pace().unwrap();
             let mut taken: Vec<Option<(u64, Share)>> = Vec::new();
             let mut now = 0;
             for step in steps {
                 match step {
                     Step::Take => {
-                        let fits = missing(&taken, now) + least.interval <= least.all;
+                        let fits = missing(&taken, now) + interval <= all;
                         if let Some(share) = least.take(now) {
                             prop_assert!(fits);
                             taken.push(Some((now, share)));

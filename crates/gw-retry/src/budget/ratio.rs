@@ -36,9 +36,9 @@ pub struct RatioBudget {
     turning: Mutex<()>,
     slot_nanos: u64,
     /// What a request brings.
-    income: i64,
+    income: AtomicI64,
     /// What is there without any request.
-    least: Option<Least>,
+    least: Least,
     origin: Instant,
 }
 
@@ -57,14 +57,11 @@ const RETRY: i64 = Ratio::ONE as i64;
 /// Its terms: they stand in a log line.
 impl fmt::Debug for RatioBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Rounding is nothing to a reader.
-        let retries = |millionths: i64| millionths as f64 / RETRY as f64;
         let ttl = Duration::from_nanos(self.slot_nanos.saturating_mul(SLOTS as u64));
-        let least = self.least.as_ref().map_or(0, Least::per_second);
         f.debug_struct("RatioBudget")
-            .field("ratio", &retries(self.income))
+            .field("ratio", &self.ratio())
             .field("ttl", &ttl)
-            .field("min_per_second", &least)
+            .field("min_per_second", &self.min_per_second())
             .finish()
     }
 }
@@ -91,8 +88,7 @@ impl RatioBudget {
     ///
     /// If one of them is out of its range.
     pub fn new(ratio: f64, ttl: Duration, min_per_second: u32) -> Result<Self, ConfigError> {
-        let ratio =
-            Ratio::new(ratio, 10.0).ok_or(ConfigError::new("ratio", "must be from 0 to 10"))?;
+        let income = income(ratio)?;
         if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&ttl) {
             return Err(ConfigError::new("ttl", "must be from 1 s to an hour"));
         }
@@ -103,7 +99,7 @@ impl RatioBudget {
             slots: std::array::from_fn(|_| AtomicI64::new(0)),
             turning: Mutex::new(()),
             slot_nanos: nanos(ttl) / SLOTS as u64,
-            income: i64::from(ratio.millionths()),
+            income: AtomicI64::new(income),
             least: Least::new(min_per_second),
             origin: Instant::now(),
         })
@@ -113,7 +109,8 @@ impl RatioBudget {
     #[inline]
     pub fn deposit(&self, now: Instant) {
         self.turn(now);
-        self.arrived.fetch_add(self.income, Ordering::Relaxed);
+        let income = self.income.load(Ordering::Relaxed);
+        self.arrived.fetch_add(income, Ordering::Relaxed);
     }
 
     /// Puts into the current slot what requests have brought since the last time. Who asks for a retry at the same instant may not
@@ -134,10 +131,9 @@ impl RatioBudget {
         self.settle(slot);
         let since = self.since(now);
         let share = if self.pay() {
-            let least = self.least.as_ref();
-            least.map_or(Share::NOTHING, |least| least.count(since))
+            self.least.count(since)
         } else {
-            let share = self.least.as_ref()?.take(since)?;
+            let share = self.least.take(since)?;
             self.balance.fetch_sub(RETRY, Ordering::Relaxed);
             share
         };
@@ -170,9 +166,7 @@ impl RatioBudget {
         // Were the slot emptied between the look and what follows, the retry would have come back by itself and be given back
         // a second time. Waiting for that takes some nanoseconds, and few retries are not sent. A panic leaves numbers whole.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(least) = &self.least {
-            least.give_back(share, self.since(now));
-        }
+        self.least.give_back(share, self.since(now));
         let current = self.current.load(Ordering::Acquire);
         if current.saturating_sub(slot) < SLOTS as u64 {
             self.slot(slot).fetch_add(RETRY, Ordering::Relaxed);
@@ -185,14 +179,40 @@ impl RatioBudget {
         let current = self.turn(now);
         self.settle(current);
         let paid = self.balance.load(Ordering::Relaxed) / RETRY;
-        let least = self.least.as_ref();
-        let least = least.map_or(0, |least| least.available(self.since(now)));
+        let least = self.least.available(self.since(now));
         u64::try_from(paid).unwrap_or(0).max(least)
     }
 
     /// Whether nothing can ever be taken.
-    pub const fn is_zero(&self) -> bool {
-        self.income == 0 && self.least.is_none()
+    pub fn is_zero(&self) -> bool {
+        self.income.load(Ordering::Relaxed) == 0 && self.least.per_second() == 0
+    }
+
+    /// The part of the requests that retries may be.
+    pub fn ratio(&self) -> f64 {
+        // Rounding is nothing to a reader.
+        self.income.load(Ordering::Relaxed) as f64 / RETRY as f64
+    }
+
+    /// The part that they may be from now on, 0 to 10. What requests have brought and retries have taken stays as it is, until
+    /// its time is over.
+    ///
+    /// # Errors
+    ///
+    /// If it is out of its range; then nothing changes.
+    pub fn set_ratio(&self, ratio: f64) -> Result<(), ConfigError> {
+        self.income.store(income(ratio)?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The retries a second that there always are.
+    pub fn min_per_second(&self) -> u32 {
+        self.least.per_second()
+    }
+
+    /// How many they are from now on. How long it takes for what has been taken of them to come back stays as it is.
+    pub fn set_min_per_second(&self, min: u32) {
+        self.least.set(min);
     }
 
     fn since(&self, now: Instant) -> u64 {
@@ -249,4 +269,10 @@ impl RatioBudget {
     pub(super) fn slot_start(&self, number: u64) -> Instant {
         self.origin + Duration::from_nanos(self.slot_nanos * number)
     }
+}
+
+/// What a request brings.
+fn income(ratio: f64) -> Result<i64, ConfigError> {
+    let ratio = Ratio::new(ratio, 10.0).ok_or(ConfigError::new("ratio", "must be from 0 to 10"))?;
+    Ok(ratio.millionths().into())
 }

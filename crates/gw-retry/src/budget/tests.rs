@@ -1,3 +1,5 @@
+mod live;
+
 use std::collections::VecDeque;
 use std::mem;
 
