@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::layer::Shared;
+use crate::policy::RetryPolicy;
 use crate::telemetry;
 
 /// Reads and changes a running [`RetryLayer`](crate::RetryLayer). Clones are the same handle.
@@ -46,7 +47,19 @@ impl RetryHandle {
         }
     }
 
-    /// The layer's budget.
+    /// What is sent again, for requests that carry no policy of their own.
+    pub fn policy(&self) -> RetryPolicy {
+        self.shared.policy.get()
+    }
+
+    /// What is sent again, for requests that begin from now on and carry no policy of their own. Of those that are on their way
+    /// it says when they are sent again, and how often.
+    pub fn set_policy(&self, policy: RetryPolicy) {
+        self.shared.policy.set(policy);
+        telemetry::policy_changed(self);
+    }
+
+    /// The layer's budget; it is changed there.
     pub fn budget(&self) -> &Budget {
         &self.shared.budget
     }

@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::context::CopyExtensions;
 use crate::handle::RetryHandle;
 use crate::latency::Latency;
-use crate::policy::RetryPolicy;
+use crate::policy::{LivePolicy, RetryPolicy};
 use crate::ratio::Ratio;
 use crate::replay::ReplayPool;
 use crate::service::Retry;
@@ -34,7 +34,7 @@ pub struct RetryBuilder {
 
 /// What all services of a layer share.
 pub(crate) struct Shared {
-    pub(crate) policy: RetryPolicy,
+    pub(crate) policy: LivePolicy,
     pub(crate) budget: Budget,
     pub(crate) pool: ReplayPool,
     pub(crate) mode: SharedMode,
@@ -70,7 +70,7 @@ impl RetryLayer {
         const MIN_SAMPLES: u64 = 20;
         RetryBuilder {
             shared: Shared {
-                policy: RetryPolicy::default(),
+                policy: LivePolicy::new(RetryPolicy::default()),
                 budget,
                 pool: ReplayPool::default(),
                 mode: SharedMode::default(),
@@ -92,7 +92,7 @@ impl RetryLayer {
 impl RetryBuilder {
     /// What is sent again, for requests that carry no policy of their own.
     pub fn policy(mut self, policy: RetryPolicy) -> Self {
-        self.shared.policy = policy;
+        self.shared.policy = LivePolicy::new(policy);
         self
     }
 

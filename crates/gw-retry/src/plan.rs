@@ -114,9 +114,12 @@ where
     #[inline]
     pub(crate) fn tee(&self) -> Option<impl FnOnce(B) -> ReplayBody<B>> {
         let slot = self.slot.as_ref()?;
-        let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
-        Some(|body| {
-            let source = Source::new(body, policy.replay_max(), self.shared.pool.clone());
+        let replay_max = match &self.policy {
+            Some(policy) => policy.replay_max(),
+            None => self.shared.policy.replay_max(),
+        };
+        Some(move |body| {
+            let source = Source::new(body, replay_max, self.shared.pool.clone());
             ReplayBody::tee(source, Arc::clone(slot))
         })
     }
@@ -133,7 +136,7 @@ where
         {
             return Next::Answer(instead);
         }
-        let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
+        let policy = &self.policy();
         let verdict = match &outcome {
             Ok(response) => {
                 let field = &self.shared.no_retry_field;
@@ -205,7 +208,7 @@ where
 
     /// Takes a retry out of the budget, if all else allows for one; with the wait before it.
     fn decide(&self, reason: Reason, asked: Duration) -> Result<(Charge, Duration), Stopped> {
-        let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
+        let policy = self.policy();
         if self.attempts >= policy.max_attempts() {
             return Err(Stopped::Attempts);
         }
@@ -312,6 +315,12 @@ where
             parts.headers.insert("grpc-previous-rpc-attempts", before);
         }
         Request::from_parts(parts, body)
+    }
+
+    /// Only after a failure: the layer's is behind a lock.
+    fn policy(&self) -> RetryPolicy {
+        let policy = self.policy.clone();
+        policy.unwrap_or_else(|| self.shared.policy.get())
     }
 
     fn deadline(&self) -> Option<Deadline> {

@@ -1,3 +1,5 @@
+mod live;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -5,6 +7,7 @@ use gw_core::ConfigError;
 use gw_core::classify::is_grpc;
 use http::{HeaderMap, Method, StatusCode};
 
+pub(crate) use self::live::LivePolicy;
 use crate::backoff::Backoff;
 use crate::decide::Eligibility;
 
@@ -111,23 +114,16 @@ impl RetryPolicy {
         self.0.replay_max
     }
 
-    /// After which failures a request with this head may be sent again.
+    /// What each request asks of it.
     #[inline]
-    pub(crate) fn eligibility(&self, method: &Method, headers: &HeaderMap) -> Eligibility {
+    pub(crate) fn permits(&self) -> Permits {
         let settings = &*self.0;
-        if settings.max_attempts <= 1 {
-            return Eligibility::Never;
-        }
-        let bit = Methods::bit(method);
-        let whatever_happened = settings.methods.has(bit)
-            || settings.keyed.has(bit) && has_key(headers)
-            || settings.idempotent_grpc && is_grpc(headers);
-        if whatever_happened {
-            Eligibility::Always
-        } else if settings.unsent {
-            Eligibility::Untouched
-        } else {
-            Eligibility::Never
+        Permits {
+            methods: settings.methods,
+            keyed: settings.keyed,
+            again: settings.max_attempts > 1,
+            unsent: settings.unsent,
+            idempotent_grpc: settings.idempotent_grpc,
         }
     }
 
@@ -304,6 +300,37 @@ impl Methods {
     }
 }
 
+/// What each request asks of a policy, and no more: after which failures it may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Permits {
+    methods: Methods,
+    keyed: Methods,
+    again: bool,
+    unsent: bool,
+    idempotent_grpc: bool,
+}
+
+impl Permits {
+    /// For a request with this head.
+    #[inline]
+    pub(crate) fn eligibility(self, method: &Method, headers: &HeaderMap) -> Eligibility {
+        if !self.again {
+            return Eligibility::Never;
+        }
+        let bit = Methods::bit(method);
+        let whatever_happened = self.methods.has(bit)
+            || self.keyed.has(bit) && has_key(headers)
+            || self.idempotent_grpc && is_grpc(headers);
+        if whatever_happened {
+            Eligibility::Always
+        } else if self.unsent {
+            Eligibility::Untouched
+        } else {
+            Eligibility::Never
+        }
+    }
+}
+
 /// One key that is not empty (draft-ietf-httpapi-idempotency-key-header). With two of them nobody knows which one counts.
 fn has_key(headers: &HeaderMap) -> bool {
     let mut keys = headers.get_all("idempotency-key").iter();
@@ -342,7 +369,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        policy.eligibility(&method, &headers)
+        policy.permits().eligibility(&method, &headers)
     }
 
     #[test]

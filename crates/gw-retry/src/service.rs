@@ -145,7 +145,10 @@ impl Shared {
         if self.mode.get() == Mode::Off {
             return Eligibility::Never;
         }
-        let policy = policy.unwrap_or(&self.policy);
-        policy.eligibility(request.method(), request.headers())
+        let permits = match policy {
+            Some(policy) => policy.permits(),
+            None => self.policy.permits(),
+        };
+        permits.eligibility(request.method(), request.headers())
     }
 }

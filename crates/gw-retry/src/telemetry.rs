@@ -14,6 +14,7 @@ pub(crate) use self::metering::BudgetMetrics;
 pub use self::metering::describe;
 use self::metering::timed_out;
 use crate::budget::Budget;
+use crate::handle::RetryHandle;
 use crate::timeout::Timer;
 
 /// What became of a hedge.
@@ -216,6 +217,16 @@ pub(crate) fn zero_budget(budget: &Budget) {
         "retry: the budget is zero, nothing will ever be retried"
     );
     let _ = budget;
+}
+
+pub(crate) fn policy_changed(retries: &RetryHandle) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        service = retries.budget().upstream().as_str(),
+        policy = ?retries.policy(),
+        "retry: policy changed"
+    );
+    let _ = retries;
 }
 
 pub(crate) fn mode_changed(layer: &'static str, mode: Mode) {

@@ -4,7 +4,7 @@
 mod support;
 
 use gw_core::context::{SpanId, TraceContext, TraceId};
-use gw_retry::{Budget, Mode, RetryLayer};
+use gw_retry::{Budget, Mode, RetryLayer, RetryPolicy};
 use gw_testkit::log_capture::LogCapture;
 use http::Method;
 use support::{request, response, run};
@@ -33,10 +33,16 @@ fn what_is_logged() {
             }
             layer.handle().set_mode(Mode::Off);
             layer.handle().set_mode(Mode::Off);
+            layer.handle().set_policy(RetryPolicy::none());
+            layer.handle().budget().set_ratio(0.1).unwrap();
         });
     });
     capture.only("retry: the budget is zero, nothing will ever be retried");
     capture.only("retry: mode changed");
+    let policy = capture.only("retry: policy changed");
+    assert!(policy.field("policy").unwrap().contains("max_attempts: 1"));
+    let budget = capture.only("retry: budget changed");
+    assert!(budget.field("budget").unwrap().contains("ratio: 0.1"));
     let event = capture.only("retry: the budget is used up");
     let field = |name| event.field(name).unwrap();
     assert_eq!(field("event"), "retry_budget_exceeded");
