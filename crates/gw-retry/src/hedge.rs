@@ -10,10 +10,12 @@
 
 pub mod future;
 mod gate;
+mod handle;
 mod layer;
 mod plan;
 mod service;
 
 pub use self::gate::HedgeGate;
-pub use self::layer::{HedgeBuilder, HedgeHandle, HedgeLayer};
+pub use self::handle::HedgeHandle;
+pub use self::layer::{HedgeBuilder, HedgeLayer};
 pub use self::service::Hedge;

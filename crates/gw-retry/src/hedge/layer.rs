@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 
 use super::gate::{HedgeGate, Quiet};
+use super::handle::HedgeHandle;
 use super::service::Hedge;
 use crate::RetryLayer;
 use crate::budget::{Budget, Deposit, RatioBudget, Taken, Ticket};
@@ -18,7 +19,7 @@ use crate::context::CopyExtensions;
 use crate::latency::Latency;
 use crate::ratio::Ratio;
 use crate::sync::{AtomicBool, Ordering};
-use crate::telemetry::{self, BudgetMetrics, Hedged};
+use crate::telemetry::{BudgetMetrics, Hedged};
 
 /// Applies a [`Hedge`]. All services made by it and its clones share latencies, cap and mode: make one for each route or
 /// upstream whose requests take alike.
@@ -54,14 +55,8 @@ pub(super) struct Shared {
     pub(super) copy: Option<CopyExtensions>,
     pub(super) mode: SharedMode,
     budget: Option<Budget>,
-    fills_budget: AtomicBool,
+    pub(super) fills_budget: AtomicBool,
     gate: Option<Arc<dyn HedgeGate>>,
-}
-
-/// Reads and changes a running [`HedgeLayer`]. Clones are the same handle.
-#[derive(Debug, Clone)]
-pub struct HedgeHandle {
-    shared: Arc<Shared>,
 }
 
 impl HedgeLayer {
@@ -84,9 +79,7 @@ impl HedgeLayer {
 
     /// What an operator may read and change while requests run.
     pub fn handle(&self) -> HedgeHandle {
-        HedgeHandle {
-            shared: Arc::clone(&self.shared),
-        }
+        HedgeHandle::new(Arc::clone(&self.shared))
     }
 }
 
@@ -257,39 +250,6 @@ impl Shared {
             permit.ticket = Some(budget.spend(trace, now)?);
         }
         Some(permit)
-    }
-}
-
-impl HedgeHandle {
-    /// After how long a request is hedged now; `None` while too few answers tell.
-    pub fn delay(&self) -> Option<Duration> {
-        let shared = &self.shared;
-        let percentile = shared.latency.quantile();
-        percentile.map(|delay| delay.max(shared.min_delay))
-    }
-
-    /// What the layer does.
-    pub fn mode(&self) -> Mode {
-        self.shared.mode.get()
-    }
-
-    /// What the layer does from now on.
-    pub fn set_mode(&self, mode: Mode) {
-        if self.shared.mode.set(mode) {
-            telemetry::mode_changed("hedge", mode);
-        }
-    }
-
-    /// Whether the layer's requests are counted in its budget, see [`HedgeBuilder::fills_budget`].
-    pub fn fills_budget(&self) -> bool {
-        self.shared.fills_budget.load(Ordering::Relaxed)
-    }
-
-    /// Whether they are from now on. To go with [`RetryHandle::set_mode`](crate::RetryHandle::set_mode): a retry layer that is off
-    /// counts no requests, so that hedges would soon have but the budget's minimum; one that is on counts them, and they must
-    /// not be counted twice.
-    pub fn set_fills_budget(&self, fills: bool) {
-        self.shared.fills_budget.store(fills, Ordering::Relaxed);
     }
 }
 
