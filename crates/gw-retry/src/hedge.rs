@@ -16,6 +16,6 @@ mod plan;
 mod service;
 
 pub use self::gate::HedgeGate;
-pub use self::handle::HedgeHandle;
+pub use self::handle::{HedgeHandle, HedgeSnapshot};
 pub use self::layer::{HedgeBuilder, HedgeLayer};
 pub use self::service::Hedge;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::backoff::nanos;
 use crate::ratio::Ratio;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// A histogram of fixed size that forgets: each second a thirty-second part of what it holds, so that half of what a
 /// quantile says is of the last 22 seconds.
@@ -16,7 +16,7 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 pub(crate) struct Latency {
     buckets: [AtomicU64; BUCKETS],
     /// The quantile that is asked for, in millionths.
-    quantile: Ratio,
+    asked: AtomicU32,
     /// It, in nanoseconds; 0 while too few are known.
     cached: AtomicU64,
     /// How many are needed.
@@ -40,7 +40,7 @@ impl Latency {
     pub(crate) fn new(quantile: Ratio, min_samples: u64) -> Self {
         Self {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
-            quantile,
+            asked: AtomicU32::new(quantile.millionths()),
             cached: AtomicU64::new(0),
             min_samples: min_samples.max(1),
             second: AtomicU64::new(0),
@@ -56,6 +56,16 @@ impl Latency {
             0 => None,
             nanos => Some(Duration::from_nanos(nanos)),
         }
+    }
+
+    /// Which quantile it is.
+    pub(crate) fn asked(&self) -> Ratio {
+        Ratio::of_millionths(self.asked.load(Ordering::Relaxed))
+    }
+
+    /// Which one it is when it is worked out next.
+    pub(crate) fn ask(&self, quantile: Ratio) {
+        self.asked.store(quantile.millionths(), Ordering::Relaxed);
     }
 
     pub(crate) fn record(&self, took: Duration, now: Instant) {
@@ -85,7 +95,7 @@ impl Latency {
                 .map(|bucket| bucket.load(Ordering::Relaxed))
                 .collect();
             self.cached.store(
-                quantile(&counts, self.quantile, self.min_samples).map_or(0, nanos),
+                quantile(&counts, self.asked(), self.min_samples).map_or(0, nanos),
                 Ordering::Relaxed,
             );
             for (bucket, count) in self.buckets.iter().zip(&counts) {

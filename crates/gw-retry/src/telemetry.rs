@@ -5,6 +5,8 @@
     reason = "the one place where metrics are named"
 )]
 
+use std::fmt;
+
 use gw_core::Mode;
 use gw_core::context::TraceContext;
 use tokio::time::Instant;
@@ -227,6 +229,13 @@ pub(crate) fn policy_changed(retries: &RetryHandle) {
         "retry: policy changed"
     );
     let _ = retries;
+}
+
+/// What they are now.
+pub(crate) fn limits_changed(layer: &'static str, limits: &impl fmt::Debug) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(layer, ?limits, "retry: limits changed");
+    let _ = (layer, limits);
 }
 
 pub(crate) fn mode_changed(layer: &'static str, mode: Mode) {

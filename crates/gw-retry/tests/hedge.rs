@@ -35,22 +35,27 @@ async fn warm(builder: HedgeBuilder) -> HedgeLayer {
 
 async fn warm_up(layer: &HedgeLayer) {
     for _ in 0..3 {
-        let (service, handle) = inner();
-        let mut service = layer.layer(service);
-        let mut answers = Vec::new();
-        for _ in 0..100 {
-            answers.push(tokio::spawn(call(&mut service, request(Method::GET)).await));
-        }
-        handle.flying(100).await;
-        sleep(10 * MS).await;
-        for answer in answers {
-            handle.next_call().await.respond(response(200));
-            answer.await.unwrap().unwrap();
-        }
+        took(layer, 100, 10 * MS).await;
         sleep(1000 * MS).await;
     }
     let delay = layer.handle().delay().unwrap();
     assert!(delay >= 10 * MS && delay <= 13 * MS, "{delay:?}");
+}
+
+/// So many requests at once, each of which takes so long.
+async fn took(layer: &HedgeLayer, requests: usize, time: Duration) {
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut answers = Vec::new();
+    for _ in 0..requests {
+        answers.push(tokio::spawn(call(&mut service, request(Method::GET)).await));
+    }
+    handle.flying(requests).await;
+    sleep(time).await;
+    for answer in answers {
+        handle.next_call().await.respond(response(200));
+        answer.await.unwrap().unwrap();
+    }
 }
 
 fn inner() -> (Inner, Handle) {
@@ -300,6 +305,44 @@ async fn modes() {
     }
     handle.set_mode(Mode::Enforce);
     assert!(is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_change_while_requests_run() {
+    let layer = warm(builder().max_extra_load(0.0)).await;
+    let handle = layer.handle();
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    handle.set_max_extra_load(1.0).unwrap();
+    assert!(is_hedged(&layer, request(Method::GET)).await);
+    let before = handle.delay().unwrap();
+    handle.set_min_delay(1000 * MS);
+    assert_eq!(handle.delay(), Some(1000 * MS));
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    handle.set_min_delay(MS);
+    assert_eq!(handle.delay(), Some(before));
+    // A quarter of them take longer, so nine of ten do not take less; without copies, which would be quicker.
+    handle.set_mode(Mode::Shadow);
+    took(&layer, 100, 100 * MS).await;
+    for (percentile, expected) in [(0.9, 100 * MS), (0.5, 10 * MS)] {
+        handle.set_percentile(percentile).unwrap();
+        sleep(1000 * MS).await;
+        took(&layer, 1, 10 * MS).await;
+        let delay = handle.delay().unwrap();
+        assert!(
+            delay >= expected && delay <= expected * 13 / 10,
+            "{delay:?}"
+        );
+    }
+    let snapshot = handle.snapshot();
+    assert_eq!((snapshot.percentile, snapshot.max_extra_load), (0.5, 1.0));
+    assert_eq!((snapshot.min_delay, snapshot.mode), (MS, Mode::Shadow));
+    for wrong in [f64::NAN, -0.1, 1.1] {
+        let error = handle.set_percentile(wrong).unwrap_err();
+        assert_eq!(error.field(), "percentile");
+        let error = handle.set_max_extra_load(wrong).unwrap_err();
+        assert_eq!(error.field(), "max_extra_load");
+    }
+    assert_eq!(handle.snapshot(), snapshot);
 }
 
 #[tokio::test(start_paused = true)]

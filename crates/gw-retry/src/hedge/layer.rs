@@ -14,11 +14,12 @@ use super::gate::{HedgeGate, Quiet};
 use super::handle::HedgeHandle;
 use super::service::Hedge;
 use crate::RetryLayer;
+use crate::backoff::nanos;
 use crate::budget::{Budget, Deposit, RatioBudget, Taken, Ticket};
 use crate::context::CopyExtensions;
 use crate::latency::Latency;
 use crate::ratio::Ratio;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::telemetry::{BudgetMetrics, Hedged};
 
 /// Applies a [`Hedge`]. All services made by it and its clones share latencies, cap and mode: make one for each route or
@@ -50,7 +51,7 @@ pub(super) struct Shared {
     pub(super) extra: RatioBudget,
     pub(super) quiet: Quiet,
     pub(super) metrics: BudgetMetrics,
-    pub(super) min_delay: Duration,
+    min_delay: AtomicU64,
     pub(super) attempt_field: HeaderName,
     pub(super) copy: Option<CopyExtensions>,
     pub(super) mode: SharedMode,
@@ -158,18 +159,14 @@ impl HedgeBuilder {
     ///
     /// If a part is out of its range.
     pub fn build(self) -> Result<HedgeLayer, ConfigError> {
-        let percentile = Ratio::new(self.percentile, 0.9999)
-            .filter(|ratio| *ratio >= Ratio::HALF)
-            .ok_or(ConfigError::new("percentile", "must be from 0.5 to 0.9999"))?;
-        let extra = Some(self.max_extra_load)
-            .filter(|ratio| (0.0..=1.0).contains(ratio))
-            .ok_or(ConfigError::new("max_extra_load", "must be from 0 to 1"))?;
+        let percentile = percentile(self.percentile)?;
+        let extra = extra_load(self.max_extra_load)?;
         let shared = Shared {
             latency: Latency::new(percentile, self.min_samples.into()),
             extra: RatioBudget::new(extra, RatioBudget::TTL, 0)?,
             quiet: Quiet::new(),
             metrics: BudgetMetrics::new(&self.upstream),
-            min_delay: self.min_delay,
+            min_delay: AtomicU64::new(nanos(self.min_delay)),
             attempt_field: self.attempt_field,
             copy: self.copy,
             mode: SharedMode::new(self.mode),
@@ -181,6 +178,18 @@ impl HedgeBuilder {
             shared: Arc::new(shared),
         })
     }
+}
+
+pub(super) fn percentile(percentile: f64) -> Result<Ratio, ConfigError> {
+    Ratio::new(percentile, 0.9999)
+        .filter(|ratio| *ratio >= Ratio::HALF)
+        .ok_or(ConfigError::new("percentile", "must be from 0.5 to 0.9999"))
+}
+
+pub(super) fn extra_load(ratio: f64) -> Result<f64, ConfigError> {
+    Some(ratio)
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or(ConfigError::new("max_extra_load", "must be from 0 to 1"))
 }
 
 /// A hedge that may be sent. Dropped before it was, all of it goes back.
@@ -218,6 +227,20 @@ impl Drop for Permit {
 }
 
 impl Shared {
+    /// After how long a request is hedged now, if that is known.
+    pub(super) fn delay(&self) -> Option<Duration> {
+        let percentile = self.latency.quantile();
+        percentile.map(|delay| delay.max(self.min_delay()))
+    }
+
+    pub(super) fn min_delay(&self) -> Duration {
+        Duration::from_nanos(self.min_delay.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_min_delay(&self, delay: Duration) {
+        self.min_delay.store(nanos(delay), Ordering::Relaxed);
+    }
+
     /// Whether a hedge makes sense now.
     pub(super) fn is_open(&self, now: Instant) -> bool {
         self.quiet.is_over(now) && self.gate.as_ref().is_none_or(|gate| gate.allows())

@@ -68,8 +68,7 @@ impl<S> Plan<S> {
         shared: Arc<Shared>,
         (deposit, now): (Option<Deposit>, Instant),
     ) -> Self {
-        let delay = shared.latency.quantile();
-        let due = delay.and_then(|delay| now.checked_add(delay.max(shared.min_delay)));
+        let due = shared.delay().and_then(|delay| now.checked_add(delay));
         Self {
             service,
             head,
