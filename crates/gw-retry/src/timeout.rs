@@ -21,4 +21,6 @@ pub use self::body::TimedBody;
 pub use self::deadline::{DeadlineLayer, InTime};
 pub use self::error::{GATEWAY_TIMEOUT, TimedOut, Timer};
 pub use self::field::TimeFields;
-pub use self::handle::TimeoutHandle;
+pub use self::handle::{
+    AttemptTimeoutHandle, AttemptTimeoutSnapshot, DeadlineHandle, DeadlineSnapshot,
+};

@@ -3,10 +3,23 @@
 
 mod support;
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use gw_core::{Body, Rejection};
+use gw_retry::timeout::{
+    AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, TimedBody, TimedOut, Timer,
+};
 use gw_retry::{RetryInfo, RetryLayer, RetryPolicy, RetryPolicyBuilder, Stopped};
-use http::Method;
+use gw_testkit::body::ScriptedBody;
+use gw_testkit::service::ControlledService;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
 use support::{Outcome, ample, at_once, call, inner, read, request, response, with_body};
-use tower::Layer as _;
+use tokio::time::{Instant, sleep};
+use tower::{Layer as _, Service};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A layer that sends nothing again.
 fn once() -> RetryLayer {
@@ -80,4 +93,80 @@ async fn one_that_is_on_its_way_is_sent_again_as_often_as_the_new_policy_says() 
     first.respond(response(503));
     handle.next_call().await.respond(response(503));
     assert_eq!(info(&answer.await.unwrap()), (2, Stopped::Attempts));
+}
+
+/// When a call that is never answered ends, and by which timer.
+async fn expired<S>(service: &mut S) -> (Duration, Timer)
+where
+    S: Service<Request<Body>, Response = Response<TimedBody<Body>>, Error = Infallible>,
+{
+    let start = Instant::now();
+    let answer = call(service, request(Method::GET)).await.await.unwrap();
+    let rejection = answer.extensions().get::<Rejection>().unwrap();
+    let source = std::error::Error::source(rejection).unwrap();
+    let TimedOut(timer) = *source.downcast_ref().unwrap();
+    (start.elapsed(), timer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_limit_of_an_exchange() {
+    let base = DeadlineLayer::new().limit(3 * SECOND).unwrap();
+    let other = base.clone().limit(9 * SECOND).unwrap();
+    let (hangs, _handle) = ControlledService::new();
+    let (mut service, mut others) = (base.layer(hangs.clone()), other.layer(hangs));
+    let handle = base.handle();
+    let limit = |limit| handle.set_limit(limit).map_err(|error| error.to_string());
+    assert_eq!(expired(&mut service).await, (3 * SECOND, Timer::Deadline));
+    // One that is on its way keeps its own.
+    let start = Instant::now();
+    let under_way = call(&mut service, request(Method::GET)).await;
+    limit(Some(SECOND)).unwrap();
+    under_way.await.unwrap();
+    assert_eq!(start.elapsed(), 3 * SECOND);
+    assert_eq!(expired(&mut service).await, (SECOND, Timer::Deadline));
+    let zero = limit(Some(Duration::ZERO));
+    assert_eq!(zero.unwrap_err(), "limit: must be longer than zero");
+    assert_eq!(handle.snapshot().limit, Some(SECOND));
+    // A layer that was given another limit has it for itself.
+    assert_eq!(expired(&mut others).await.0, 9 * SECOND);
+    for none in [None, Some(Duration::MAX)] {
+        limit(none).unwrap();
+        assert_eq!(handle.snapshot().limit, none);
+        let mut answer = call(&mut service, request(Method::GET)).await;
+        let late = tokio::time::timeout(1_000_000 * SECOND, &mut answer);
+        assert!(late.await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_limits_of_an_attempt() {
+    let none = AttemptTimeouts::new();
+    let attempt = |seconds: u32| none.attempt(seconds * SECOND).unwrap();
+    let layer = AttemptTimeoutLayer::new(attempt(3));
+    let (service, calls) = ControlledService::new();
+    let mut service = layer.layer(service);
+    let handle = layer.handle();
+    assert_eq!(expired(&mut service).await, (3 * SECOND, Timer::Attempt));
+    handle.set_timeouts(attempt(1));
+    assert_eq!(expired(&mut service).await, (SECOND, Timer::Attempt));
+    handle.set_timeouts(attempt(3).first_byte(2 * SECOND).unwrap());
+    assert_eq!(expired(&mut service).await, (2 * SECOND, Timer::FirstByte));
+    let idle = none.idle(SECOND).unwrap();
+    handle.set_timeouts(idle);
+    assert_eq!(handle.snapshot().timeouts, idle);
+    let answer = tokio::spawn(call(&mut service, request(Method::GET)).await);
+    sleep(100 * SECOND).await;
+    let (hangs, _script) = ScriptedBody::script().hold().build();
+    // Those above have been given up.
+    for _ in 0..3 {
+        assert!(calls.next_call().await.is_abandoned());
+    }
+    calls
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(hangs)));
+    let answer = answer.await.unwrap().unwrap();
+    let start = Instant::now();
+    answer.into_body().collect().await.unwrap_err();
+    assert_eq!(start.elapsed(), SECOND);
 }

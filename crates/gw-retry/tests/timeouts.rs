@@ -157,15 +157,14 @@ async fn modes() {
     let deadline = deadline(SECOND);
     let attempt = attempts(attempt(SECOND).idle(SECOND).unwrap())
         .propagate_field(HeaderName::from_static("x-timeout-ms"));
-    let handles = [deadline.handle(), attempt.handle()];
+    let handles = (deadline.handle(), attempt.handle());
     let (service, handle) = inner();
     // Built before: a switch is for all there is.
     let mut service = deadline.layer(attempt.layer(service));
     for mode in [Mode::Shadow, Mode::Off] {
-        for handle in &handles {
-            handle.set_mode(mode);
-            assert_eq!(handle.mode(), mode);
-        }
+        handles.0.set_mode(mode);
+        handles.1.set_mode(mode);
+        assert_eq!((handles.0.mode(), handles.1.mode()), (mode, mode));
         let mut answer = call(&mut service, request(Method::GET)).await;
         assert!(poll(&mut answer).is_pending());
         sleep(3 * SECOND).await;
@@ -183,7 +182,7 @@ async fn modes() {
         body.resume();
         assert!(answer.frame().await.unwrap().is_ok());
     }
-    handles[0].set_mode(Mode::Enforce);
+    handles.0.set_mode(Mode::Enforce);
     let answer = call(&mut service, request(Method::GET)).await.await;
     assert_eq!(answer.unwrap().status(), 504);
 }

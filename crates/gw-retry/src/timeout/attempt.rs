@@ -17,8 +17,8 @@ use super::body::TimedBody;
 use super::error::Timer;
 use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
-use super::handle::TimeoutHandle;
-use super::limit::{Limit, longer_than_zero};
+use super::handle::AttemptTimeoutHandle;
+use super::limit::{Limit, SharedLimit, longer_than_zero};
 
 /// The limits of an attempt. Those in a request's extensions, where a stage that knows the route puts them, take the place of
 /// the layer's.
@@ -87,10 +87,45 @@ pub struct AttemptTimeoutLayer<R = Respond> {
 
 #[derive(Debug, Clone)]
 struct Settings {
-    timeouts: AttemptTimeouts,
     fields: TimeFields,
     margin: Duration,
-    mode: Arc<SharedMode>,
+    live: Arc<Live>,
+}
+
+/// What a handle changes.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) mode: SharedMode,
+    attempt: SharedLimit,
+    first_byte: SharedLimit,
+    idle: SharedLimit,
+}
+
+impl Live {
+    fn new(timeouts: AttemptTimeouts) -> Self {
+        Self {
+            mode: SharedMode::default(),
+            attempt: SharedLimit::new(timeouts.attempt),
+            first_byte: SharedLimit::new(timeouts.first_byte),
+            idle: SharedLimit::new(timeouts.idle),
+        }
+    }
+
+    #[inline]
+    pub(super) fn timeouts(&self) -> AttemptTimeouts {
+        AttemptTimeouts {
+            attempt: self.attempt.get(),
+            first_byte: self.first_byte.get(),
+            idle: self.idle.get(),
+        }
+    }
+
+    /// One after the other: an attempt that begins just now may have some of both.
+    pub(super) fn set_timeouts(&self, timeouts: AttemptTimeouts) {
+        self.attempt.set(timeouts.attempt);
+        self.first_byte.set(timeouts.first_byte);
+        self.idle.set(timeouts.idle);
+    }
 }
 
 impl AttemptTimeoutLayer {
@@ -98,10 +133,9 @@ impl AttemptTimeoutLayer {
     pub fn new(timeouts: AttemptTimeouts) -> Self {
         Self {
             shared: Arc::new(Settings {
-                timeouts,
                 fields: TimeFields::default(),
                 margin: Duration::ZERO,
-                mode: Arc::default(),
+                live: Arc::new(Live::new(timeouts)),
             }),
             on_reject: Respond::new(),
         }
@@ -144,13 +178,13 @@ impl<R> AttemptTimeoutLayer<R> {
     /// What the layer does at first. All its clones change with it.
     #[must_use]
     pub fn mode(self, mode: Mode) -> Self {
-        self.shared.mode.set(mode);
+        self.shared.live.mode.set(mode);
         self
     }
 
     /// What an operator may read and change while requests run.
-    pub fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle::new("attempt_timeout", Arc::clone(&self.shared.mode))
+    pub fn handle(&self) -> AttemptTimeoutHandle {
+        AttemptTimeoutHandle(Arc::clone(&self.shared.live))
     }
 }
 
@@ -217,14 +251,16 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mode = self.shared.mode.get();
+        let live = &*self.shared.live;
+        let mode = live.mode.get();
         if mode == Mode::Off {
             let future = self.inner.call(request);
             return ResponseFuture::running(future, Timing::default(), self.on_reject.clone());
         }
         let now = Instant::now();
         let extensions = request.extensions();
-        let timeouts = extensions.get().copied().unwrap_or(self.shared.timeouts);
+        let timeouts = extensions.get().copied();
+        let timeouts = timeouts.unwrap_or_else(|| live.timeouts());
         let deadline = extensions.get::<Deadline>().copied();
         let whole = deadline.map(Limit::of_deadline);
         let first_byte = timeouts

@@ -17,8 +17,8 @@ use super::body::TimedBody;
 use super::error::Timer;
 use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
-use super::handle::TimeoutHandle;
-use super::limit::{Limit, longer_than_zero};
+use super::handle::DeadlineHandle;
+use super::limit::{Limit, SharedLimit, longer_than_zero};
 
 /// Gives each request a [`Deadline`] and ends the exchange at it.
 ///
@@ -38,7 +38,8 @@ pub struct DeadlineLayer<R = Respond> {
 
 #[derive(Debug, Clone)]
 struct Settings {
-    limit: Option<Duration>,
+    /// Of its own for each layer that is given one, and shared by its clones.
+    limit: Arc<SharedLimit>,
     fields: TimeFields,
     mode: Arc<SharedMode>,
 }
@@ -48,7 +49,7 @@ impl DeadlineLayer {
     pub fn new() -> Self {
         Self {
             shared: Arc::new(Settings {
-                limit: None,
+                limit: Arc::default(),
                 fields: TimeFields::default(),
                 mode: Arc::default(),
             }),
@@ -70,7 +71,8 @@ impl<R> DeadlineLayer<R> {
     ///
     /// If it is zero: then every request would be late.
     pub fn limit(mut self, limit: Duration) -> Result<Self, ConfigError> {
-        Arc::make_mut(&mut self.shared).limit = Some(longer_than_zero("limit", limit)?);
+        let limit = longer_than_zero("limit", limit)?;
+        Arc::make_mut(&mut self.shared).limit = Arc::new(SharedLimit::new(Some(limit)));
         Ok(self)
     }
 
@@ -104,8 +106,11 @@ impl<R> DeadlineLayer<R> {
     }
 
     /// What an operator may read and change while requests run.
-    pub fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle::new("deadline", Arc::clone(&self.shared.mode))
+    pub fn handle(&self) -> DeadlineHandle {
+        DeadlineHandle {
+            mode: Arc::clone(&self.shared.mode),
+            limit: Arc::clone(&self.shared.limit),
+        }
     }
 }
 
@@ -188,7 +193,7 @@ where
         let now = Instant::now();
         let hint = self.shared.fields.read(request.headers());
         let after = |limit| Deadline::after(now, limit);
-        let own = self.shared.limit.and_then(after);
+        let own = self.shared.limit.get().and_then(after);
         let hint = hint.and_then(after).map(Deadline::by_client);
         let earlier = request.extensions().get::<Deadline>().copied();
         let Some(deadline) = [own, hint, earlier].into_iter().flatten().min() else {

@@ -1,21 +1,37 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use gw_core::Mode;
 use gw_core::mode::SharedMode;
+use gw_core::{ConfigError, Mode};
 
+use super::attempt::{AttemptTimeouts, Live};
+use super::limit::{SharedLimit, longer_than_zero};
 use crate::telemetry;
 
-/// Reads and changes a running [`DeadlineLayer`](super::DeadlineLayer) or
-/// [`AttemptTimeoutLayer`](super::AttemptTimeoutLayer). Clones are the same handle.
+/// Reads and changes a running [`DeadlineLayer`](super::DeadlineLayer). Clones are the same handle.
 #[derive(Debug, Clone)]
-pub struct TimeoutHandle {
-    layer: &'static str,
-    mode: Arc<SharedMode>,
+pub struct DeadlineHandle {
+    pub(super) mode: Arc<SharedMode>,
+    pub(super) limit: Arc<SharedLimit>,
 }
 
-impl TimeoutHandle {
-    pub(super) const fn new(layer: &'static str, mode: Arc<SharedMode>) -> Self {
-        Self { layer, mode }
+/// What a [`DeadlineHandle`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadlineSnapshot {
+    /// What the layer does.
+    pub mode: Mode,
+    /// The most an exchange may take, if the layer has a limit of its own.
+    pub limit: Option<Duration>,
+}
+
+impl DeadlineHandle {
+    /// How things stand.
+    pub fn snapshot(&self) -> DeadlineSnapshot {
+        DeadlineSnapshot {
+            mode: self.mode(),
+            limit: self.limit.get(),
+        }
     }
 
     /// What the layer does.
@@ -23,11 +39,66 @@ impl TimeoutHandle {
         self.mode.get()
     }
 
-    /// What the layer does with the requests that come from now on. In shadow mode it counts what it would end, and neither
-    /// sets a deadline nor tells the upstream of one.
+    /// What the layer does with the requests that come from now on. In shadow mode it counts what it would end, and sets no
+    /// deadline.
     pub fn set_mode(&self, mode: Mode) {
         if self.mode.set(mode) {
-            telemetry::mode_changed(self.layer, mode);
+            telemetry::mode_changed("deadline", mode);
         }
+    }
+
+    /// The most an exchange may take that begins from now on; none for no limit of the layer's own.
+    ///
+    /// # Errors
+    ///
+    /// If it is zero; then nothing changes.
+    pub fn set_limit(&self, limit: Option<Duration>) -> Result<(), ConfigError> {
+        let limit = limit.map(|limit| longer_than_zero("limit", limit));
+        self.limit.set(limit.transpose()?);
+        telemetry::limits_changed("deadline", &self.snapshot());
+        Ok(())
+    }
+}
+
+/// Reads and changes a running [`AttemptTimeoutLayer`](super::AttemptTimeoutLayer). Clones are the same handle.
+#[derive(Debug, Clone)]
+pub struct AttemptTimeoutHandle(pub(super) Arc<Live>);
+
+/// What an [`AttemptTimeoutHandle`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AttemptTimeoutSnapshot {
+    /// What the layer does.
+    pub mode: Mode,
+    /// The limits of attempts whose requests carry none of their own.
+    pub timeouts: AttemptTimeouts,
+}
+
+impl AttemptTimeoutHandle {
+    /// How things stand.
+    pub fn snapshot(&self) -> AttemptTimeoutSnapshot {
+        AttemptTimeoutSnapshot {
+            mode: self.mode(),
+            timeouts: self.0.timeouts(),
+        }
+    }
+
+    /// What the layer does.
+    pub fn mode(&self) -> Mode {
+        self.0.mode.get()
+    }
+
+    /// What the layer does with the requests that come from now on. In shadow mode it counts what it would end, and tells the
+    /// upstream of no time.
+    pub fn set_mode(&self, mode: Mode) {
+        if self.0.mode.set(mode) {
+            telemetry::mode_changed("attempt_timeout", mode);
+        }
+    }
+
+    /// The limits of attempts that begin from now on, for requests that carry none of their own.
+    pub fn set_timeouts(&self, timeouts: AttemptTimeouts) {
+        self.0.set_timeouts(timeouts);
+        telemetry::limits_changed("attempt_timeout", &self.snapshot());
     }
 }

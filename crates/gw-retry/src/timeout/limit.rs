@@ -5,6 +5,8 @@ use gw_core::context::Deadline;
 use tokio::time::Instant;
 
 use super::error::Timer;
+use crate::backoff::nanos;
+use crate::sync::{AtomicU64, Ordering};
 
 /// When something ends, and by which timer.
 #[derive(Debug, Clone, Copy)]
@@ -52,5 +54,30 @@ pub(super) fn longer_than_zero(
     match limit.is_zero() {
         true => Err(ConfigError::new(field, "must be longer than zero")),
         false => Ok(limit),
+    }
+}
+
+/// A limit that requests read while a handle changes it: in nanoseconds, and zero, which no limit is, for none.
+#[derive(Debug, Default)]
+pub(super) struct SharedLimit(AtomicU64);
+
+impl SharedLimit {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        Self(AtomicU64::new(limit.map_or(0, nanos)))
+    }
+
+    #[inline]
+    pub(super) fn get(&self) -> Option<Duration> {
+        // Relaxed: nothing else is published with it.
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            // Longer than can be said, and so as good as none.
+            u64::MAX => Some(Duration::MAX),
+            limit => Some(Duration::from_nanos(limit)),
+        }
+    }
+
+    pub(super) fn set(&self, limit: Option<Duration>) {
+        self.0.store(limit.map_or(0, nanos), Ordering::Relaxed);
     }
 }
