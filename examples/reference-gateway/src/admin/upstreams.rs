@@ -1,4 +1,4 @@
-//! `/upstreams`: the connections of each, whether it is asked, and which of its endpoints are.
+//! `/upstreams`: the connections of each, whether it is asked, which of its endpoints are, and what is sent more than once.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use gw_breaker::Snapshot;
 use gw_breaker::outlier::{EndpointSnapshot, EndpointState, OutlierSnapshot};
-use gw_retry::RetrySnapshot;
-use serde_json::{Value, json};
+use gw_retry::hedge::HedgeHandle;
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{Admin, json_page};
@@ -29,7 +29,8 @@ fn upstream(controls: &UpstreamControls) -> Value {
         "tunnels": connections.tunnels,
         "breaker": breaker(&controls.breaker.snapshot()),
         "eject": eject(&controls.outliers.snapshot()),
-        "retry": retry(&controls.retries.snapshot()),
+        "retry": retry(controls),
+        "hedge": controls.hedges.iter().map(hedge).collect::<Vec<_>>(),
     })
 }
 
@@ -50,11 +51,34 @@ fn breaker(breaker: &Snapshot) -> Value {
     })
 }
 
-fn retry(retry: &RetrySnapshot) -> Value {
+fn retry(controls: &UpstreamControls) -> Value {
+    let retry = controls.retries.snapshot();
+    let budget = controls.retries.budget().snapshot();
+    let routes = controls.retried.iter();
+    // A layer that does less does so for each route.
+    let routes = routes.map(|(name, mode)| (name.clone(), mode.milder(retry.mode).as_str().into()));
     json!({
+        "routes": routes.collect::<Map<String, Value>>(),
+        "budget": {
+            "mode": budget.mode.as_str(),
+            "ratio": budget.ratio,
+            "min_per_second": budget.min_per_second,
+        },
         "budget_available": retry.budget_available,
         // Of all upstreams together.
         "replay_bytes": retry.replay_bytes,
+    })
+}
+
+fn hedge((route, handle): &(String, HedgeHandle)) -> Value {
+    let hedge = handle.snapshot();
+    json!({
+        "route": route,
+        "mode": hedge.mode.as_str(),
+        // None while too few answers tell.
+        "delay_ms": hedge.delay.map(|delay| delay.as_secs_f64() * 1e3),
+        "percentile": hedge.percentile,
+        "max_extra_load": hedge.max_extra_load,
     })
 }
 

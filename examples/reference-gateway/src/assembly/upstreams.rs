@@ -14,7 +14,8 @@ use gw_core::key::TrustedProxies;
 use gw_pipeline::upstream::{
     Forward, HostHeader, PoolConfig, Protocol, Transport, Upstream, UpstreamBody,
 };
-use gw_retry::{ReplayPool, Retry, RetryHandle};
+use gw_retry::hedge::HedgeHandle;
+use gw_retry::{Mode, ReplayPool, Retry, RetryHandle};
 use http::Uri;
 use tower_layer::Stack;
 
@@ -40,8 +41,12 @@ pub struct UpstreamControls {
     pub breaker: BreakerHandle,
     /// Which of its endpoints are.
     pub outliers: Outliers,
-    /// What is sent to it more than once.
+    /// What is sent to it again.
     pub retries: RetryHandle,
+    /// The routes that ask for it, and whether it is done for them.
+    pub retried: Vec<(String, Mode)>,
+    /// What is sent to it a second time meanwhile, by the routes that ask for it.
+    pub hedges: Vec<(String, HedgeHandle)>,
 }
 
 pub(super) fn upstreams(config: &Config) -> Result<Vec<UpstreamControls>, Fault> {
@@ -69,6 +74,11 @@ fn upstream(
     let breaker = health::breaker(name, &written.breaker)?;
     let handle = breaker.handle();
     let hedges = attempts::hedges(config, name, &budget, handle.breaker())?;
+    let hedged = hedges.handles().filter_map(|(route, handle)| {
+        let route = config.routes.get(route)?;
+        Some((route.name.clone(), handle))
+    });
+    let hedged = hedged.collect();
     let outliers = health::outliers(name, &written.eject)?;
     let endpoints = written.endpoints.iter().map(ToString::to_string);
     let set = outliers
@@ -101,6 +111,8 @@ fn upstream(
         breaker: handle,
         outliers,
         retries,
+        retried: attempts::retried(config, name),
+        hedges: hedged,
     })
 }
 

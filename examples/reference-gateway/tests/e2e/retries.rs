@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gw_testkit::upstream::{At, Received, Reply, Upstream, always};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::gateway::{Gateway, check, config, route, upstream, without_breakers};
@@ -177,6 +177,29 @@ async fn a_budget_of_nothing_is_told() {
     }
     let said = check(&retried(&upstream, budget, "hedge = { mode = \"off\" }")).await;
     assert!(!said.err.contains("routes[0].hedge"), "{}", said.err);
+}
+
+/// Who wonders why nothing is sent again finds it on one page.
+#[tokio::test]
+async fn modes_and_limits_of_retries_and_hedges_are_shown() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let budget = "retry_budget = { ratio = 0.1, min_per_second = 7, mode = \"shadow\" }";
+    let keys = "retry = { mode = \"shadow\" }\n\
+                hedge = { percentile = 0.95, max_extra_load = 0.02, mode = \"off\" }";
+    let gateway = Gateway::serve(&retried(&upstream, budget, keys)).await;
+    let shown: Value = page(gateway.admin, "/upstreams").await;
+    let up = &shown["upstreams"][0];
+    assert_eq!(up["retry"]["routes"], json!({ "all": "shadow" }));
+    assert_eq!(
+        up["retry"]["budget"],
+        json!({ "mode": "shadow", "ratio": 0.1, "min_per_second": 7 })
+    );
+    assert_eq!(
+        up["hedge"],
+        json!([{
+            "route": "all", "mode": "off", "delay_ms": null, "percentile": 0.95, "max_extra_load": 0.02,
+        }])
+    );
 }
 
 /// Most are fast. Then one is not, and a second copy is.

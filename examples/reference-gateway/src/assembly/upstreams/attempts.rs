@@ -59,6 +59,17 @@ pub(crate) fn policy(route: usize, written: &table::Retry) -> Result<Option<Retr
 
 const NO_METHOD: [Method; 0] = [];
 
+/// The routes that lead to the upstream `name` and ask for retries, with their modes.
+pub(super) fn retried(config: &Config, name: &str) -> Vec<(String, Mode)> {
+    let routes = config.routes.iter().filter_map(|it| match &it.target {
+        table::Target::Upstream(forward) if forward.upstream == name => {
+            Some((it.name.clone(), forward.retry.as_ref()?.mode))
+        }
+        _ => None,
+    });
+    routes.collect()
+}
+
 /// The hedges of the routes that lead to the upstream `name`.
 pub(super) fn hedges(
     config: &Config,

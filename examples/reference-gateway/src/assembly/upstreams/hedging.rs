@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use gw_core::call::call_into;
 use gw_core::context::RouteMatch;
-use gw_retry::hedge::{Hedge, HedgeLayer};
+use gw_retry::hedge::{Hedge, HedgeHandle, HedgeLayer};
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -22,6 +22,13 @@ pub(super) struct HedgingLayer(Arc<[(usize, HedgeLayer)]>);
 impl FromIterator<(usize, HedgeLayer)> for HedgingLayer {
     fn from_iter<T: IntoIterator<Item = (usize, HedgeLayer)>>(routes: T) -> Self {
         Self(routes.into_iter().collect())
+    }
+}
+
+impl HedgingLayer {
+    /// Of each route, by its ordinal.
+    pub(super) fn handles(&self) -> impl Iterator<Item = (usize, HedgeHandle)> {
+        self.0.iter().map(|(route, layer)| (*route, layer.handle()))
     }
 }
 
