@@ -18,6 +18,8 @@ pub enum Failure {
     /// it again, and part of it may have been sent.
     #[default]
     Local,
+    /// As [`Failure::Local`], and whoever refused it says that nothing of it was sent: a breaker is open, a pool is full.
+    Refused,
     /// The upstream could not be reached: not a byte of the request was sent.
     NotSent,
     /// The upstream says that it has done nothing with the request (RFC 9113 section 8.7).
@@ -32,7 +34,7 @@ impl Failure {
     /// An upstream that leaves requests out asks for less: it is throttling.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::Local => Outcome::Ignored,
+            Self::Local | Self::Refused => Outcome::Ignored,
             Self::NotSent | Self::Unknown => Outcome::Failure,
             Self::Unprocessed => Outcome::Throttled(None),
         }
@@ -40,7 +42,7 @@ impl Failure {
 
     /// Whether the request has certainly had no effect, so that sending it again is safe whatever its method.
     ///
-    /// [`Failure::Local`] does not count: nobody but the gateway has refused it.
+    /// [`Failure::Local`] and [`Failure::Refused`] do not count: nobody but the gateway has refused it.
     pub const fn left_no_trace(self) -> bool {
         matches!(self, Self::NotSent | Self::Unprocessed)
     }
@@ -131,9 +133,10 @@ mod tests {
 
     #[test]
     fn blame_and_trace() {
-        use Failure::{Local, NotSent, Unknown, Unprocessed};
+        use Failure::{Local, NotSent, Refused, Unknown, Unprocessed};
         let of = |failure: Failure| (failure.outcome(), failure.left_no_trace());
         assert_eq!(of(Local), (Outcome::Ignored, false));
+        assert_eq!(of(Refused), (Outcome::Ignored, false));
         assert_eq!(of(NotSent), (Outcome::Failure, true));
         assert_eq!(of(Unprocessed), (Outcome::Throttled(None), true));
         assert_eq!(of(Unknown), (Outcome::Failure, false));

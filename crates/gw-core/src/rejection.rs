@@ -251,6 +251,7 @@ impl Rejection {
     }
 
     /// Says how the attempt failed that this refusal reports. Without it: [`Failure::Local`], a refusal of the gateway's own.
+    /// A layer that refuses before the service inside has seen the request says [`Failure::Refused`].
     #[must_use]
     pub const fn failed(mut self, failure: Failure) -> Self {
         self.failure = failure;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use gw_core::attempt::Failure;
+use gw_core::attempt::{AttemptError, Failure};
 use gw_core::{Rejection, RetryAfter};
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
@@ -142,7 +142,7 @@ impl Verdict {
 
     pub(crate) const fn of_failure(failure: Failure, eligibility: Eligibility) -> Self {
         let reason = match failure {
-            Failure::Local => return Self::Final(Not::Local),
+            Failure::Local | Failure::Refused => return Self::Final(Not::Local),
             Failure::NotSent => Reason::NotSent,
             Failure::Unprocessed => Reason::Unprocessed,
             Failure::Unknown => Reason::Unknown,
@@ -154,6 +154,14 @@ impl Verdict {
             }
             _ => Self::Final(Not::Unsafe),
         }
+    }
+}
+
+/// How an attempt failed that brought no answer of the upstream's.
+pub(crate) fn failure<B, E: AttemptError>(outcome: &Result<Response<B>, E>) -> Option<Failure> {
+    match outcome {
+        Ok(response) => (response.extensions().get()).map(Rejection::failure),
+        Err(error) => Some(error.failure()),
     }
 }
 

@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::Mode;
 use gw_core::at_hand::Lent;
 use gw_core::attempt::{AttemptError, Failure};
 use gw_core::context::{Attempt, Deadline};
-use gw_core::{Mode, Rejection};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -20,7 +20,7 @@ use crate::aside::Aside;
 use crate::body::ResponseBody;
 use crate::budget::{Budget, Deposit, Ticket};
 use crate::context::Known;
-use crate::decide::{Eligibility, NO, Not, Reason, Verdict};
+use crate::decide::{self, Eligibility, NO, Not, Reason, Verdict};
 use crate::head::Head;
 use crate::info::{RetryInfo, Stopped};
 use crate::layer::Shared;
@@ -184,15 +184,8 @@ where
     where
         E: AttemptError,
     {
-        let failure = match outcome {
-            Ok(response) => (response.extensions().get()).map(Rejection::failure),
-            Err(error) => Some(error.failure()),
-        };
-        // It may be the client that has failed, but only if somebody has asked for its body, or if the time that it gave is
-        // over: then the retry was on its way.
-        let asked = self.slot.as_ref().is_some_and(|slot| slot.was_read());
-        let over = |it: Deadline| it.is_by_client() && it.instant() <= Instant::now();
-        if failure != Some(Failure::Local) || asked || self.deadline().is_some_and(over) {
+        // Only who says so: what we have cut ourselves may be with the upstream all the same.
+        if decide::failure(outcome) != Some(Failure::Refused) {
             return None;
         }
         retry.charge.sent = false;
