@@ -190,7 +190,7 @@ impl HedgeBuilder {
     }
 }
 
-/// A hedge that may be sent. Dropped before it was, all of it goes back.
+/// A hedge that may be sent. Dropped before it was, or refused further in, all of it goes back.
 pub(super) struct Permit {
     shared: Arc<Shared>,
     taken: Option<Taken>,
@@ -201,11 +201,8 @@ pub(super) struct Permit {
 
 impl Permit {
     /// It is sent. Unless more is heard of it, whoever asked has left.
-    pub(super) fn sent(&mut self) {
+    pub(super) const fn sent(&mut self) {
         self.outcome = Some(Hedged::Left);
-        if let Some(ticket) = &mut self.ticket {
-            ticket.sent();
-        }
     }
 
     /// What became of it after all.
@@ -216,10 +213,15 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        match (self.outcome, self.taken.take()) {
-            (Some(outcome), _) => self.shared.metrics.hedged(outcome),
-            (None, Some(taken)) => self.shared.extra.give_back(taken),
-            (None, None) => {}
+        if let Some(outcome) = self.outcome {
+            self.shared.metrics.hedged(outcome);
+        }
+        if matches!(self.outcome, None | Some(Hedged::Refused)) {
+            if let Some(taken) = self.taken.take() {
+                self.shared.extra.give_back(taken);
+            }
+        } else if let Some(ticket) = &mut self.ticket {
+            ticket.sent();
         }
     }
 }
