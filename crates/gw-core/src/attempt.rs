@@ -62,6 +62,17 @@ pub trait AttemptError {
         let _ = (name, value);
         self
     }
+
+    /// Adds what the answer that the error becomes has in its extensions. One that becomes none forgets it.
+    #[must_use]
+    fn with_extension<T>(self, value: T) -> Self
+    where
+        Self: Sized,
+        T: Clone + Send + Sync + 'static,
+    {
+        let _ = value;
+        self
+    }
 }
 
 impl AttemptError for Rejection {
@@ -71,6 +82,10 @@ impl AttemptError for Rejection {
 
     fn with_field(self, name: HeaderName, value: HeaderValue) -> Self {
         self.field(name, value)
+    }
+
+    fn with_extension<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        self.extension(value)
     }
 }
 
@@ -87,6 +102,13 @@ impl<E: AttemptError> AttemptError for LayerError<E> {
         match self {
             Self::Rejected(rejection) => Self::Rejected(rejection.with_field(name, value)),
             Self::Inner(error) => Self::Inner(error.with_field(name, value)),
+        }
+    }
+
+    fn with_extension<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        match self {
+            Self::Rejected(rejection) => Self::Rejected(rejection.with_extension(value)),
+            Self::Inner(error) => Self::Inner(error.with_extension(value)),
         }
     }
 }
@@ -121,9 +143,10 @@ mod tests {
             LayerError::Inner(refusal()),
         ] {
             let field = (http::header::ALLOW, HeaderValue::from_static("GET"));
-            let (LayerError::Rejected(told) | LayerError::Inner(told)) =
-                error.with_field(field.0.clone(), field.1.clone());
+            let error = error.with_field(field.0.clone(), field.1.clone());
+            let (LayerError::Rejected(told) | LayerError::Inner(told)) = error.with_extension(7_u8);
             assert_eq!(told.fields(), [field]);
+            assert_eq!(told.extensions().unwrap().get(), Some(&7_u8));
         }
         assert_eq!(
             LayerError::Inner(Rejection::new(&CODE)).failure(),

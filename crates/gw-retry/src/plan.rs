@@ -324,6 +324,10 @@ where
     where
         E: AttemptError,
     {
+        let info = RetryInfo {
+            attempts: self.attempts,
+            stopped_because: stopped,
+        };
         let no = || {
             let name = self.shared.no_retry_field.clone();
             (name, HeaderValue::from_static(NO))
@@ -332,16 +336,14 @@ where
         let mut response = match outcome {
             Ok(response) => response,
             Err(error) => {
+                let error = error.with_extension(info);
                 return Err(match no {
                     Some((name, value)) => error.with_field(name, value),
                     None => error,
                 });
             }
         };
-        response.extensions_mut().insert(RetryInfo {
-            attempts: self.attempts,
-            stopped_because: stopped,
-        });
+        response.extensions_mut().insert(info);
         if let Some((name, value)) = no {
             response.headers_mut().insert(name, value);
         }
