@@ -63,6 +63,12 @@ pub trait AttemptError {
         self
     }
 
+    /// Whether the answer that the error becomes has a field with this value: one that a layer further in has added.
+    fn has_field(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let _ = (name, value);
+        false
+    }
+
     /// Adds what the answer that the error becomes has in its extensions. One that becomes none forgets it.
     #[must_use]
     fn with_extension<T>(self, value: T) -> Self
@@ -84,6 +90,11 @@ impl AttemptError for Rejection {
         self.field(name, value)
     }
 
+    fn has_field(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let mut fields = self.fields().iter();
+        fields.any(|(known, said)| known == name && said == value)
+    }
+
     fn with_extension<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
         self.extension(value)
     }
@@ -102,6 +113,13 @@ impl<E: AttemptError> AttemptError for LayerError<E> {
         match self {
             Self::Rejected(rejection) => Self::Rejected(rejection.with_field(name, value)),
             Self::Inner(error) => Self::Inner(error.with_field(name, value)),
+        }
+    }
+
+    fn has_field(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        match self {
+            Self::Rejected(rejection) => rejection.has_field(name, value),
+            Self::Inner(error) => error.has_field(name, value),
         }
     }
 
@@ -143,7 +161,10 @@ mod tests {
             LayerError::Inner(refusal()),
         ] {
             let field = (http::header::ALLOW, HeaderValue::from_static("GET"));
+            assert!(!error.has_field(&field.0, &field.1));
             let error = error.with_field(field.0.clone(), field.1.clone());
+            assert!(error.has_field(&field.0, &field.1));
+            assert!(!error.has_field(&field.0, &HeaderValue::from_static("PUT")));
             let (LayerError::Rejected(told) | LayerError::Inner(told)) = error.with_extension(7_u8);
             assert_eq!(told.fields(), [field]);
             assert_eq!(told.extensions().unwrap().get(), Some(&7_u8));

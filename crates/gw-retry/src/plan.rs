@@ -134,13 +134,13 @@ where
             return Next::Answer(instead);
         }
         let policy = self.policy.as_ref().unwrap_or(&self.shared.policy);
+        let field = &self.shared.no_retry_field;
         let verdict = match &outcome {
             Ok(response) => {
-                let field = &self.shared.no_retry_field;
                 let request = (self.eligibility, self.grpc);
                 Verdict::of_response(response, policy, request, field)
             }
-            Err(error) => Verdict::of_failure(error.failure(), self.eligibility),
+            Err(error) => Verdict::of_error(error, self.eligibility, field),
         };
         let stopped = match verdict {
             Verdict::Answer => {
@@ -338,8 +338,11 @@ where
             Err(error) => {
                 let error = error.with_extension(info);
                 return Err(match no {
-                    Some((name, value)) => error.with_field(name, value),
-                    None => error,
+                    // Once: a layer further in may have said so.
+                    Some((name, value)) if !error.has_field(&name, &value) => {
+                        error.with_field(name, value)
+                    }
+                    _ => error,
                 });
             }
         };
