@@ -376,6 +376,20 @@ async fn modes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_only_counted_takes_nothing_from_others() {
+    // Story: hedges that were tried out in shadow mode used up the budget for the retries of all routes.
+    let budget = Budget::builder("orders").build().unwrap();
+    let cap = builder().max_extra_load(0.004).budget(budget.clone());
+    let layer = warm(cap).await;
+    layer.handle().set_mode(Mode::Shadow);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    assert_eq!(budget.available(Instant::now()), 10);
+    // The cap has been counted up to.
+    layer.handle().set_mode(Mode::Enforce);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_it_drops_both() {
     let layer = warm(builder()).await;
     let (answer, first, second, handle) = slow(&layer, request(Method::GET)).await;

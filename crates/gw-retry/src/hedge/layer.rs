@@ -153,7 +153,8 @@ impl HedgeBuilder {
         self
     }
 
-    /// What the layer does at first.
+    /// What the layer does at first. In shadow mode its cap is charged as if second copies had been sent, and the budget is not: other
+    /// layers share it.
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -216,12 +217,20 @@ impl Drop for Permit {
         if let Some(outcome) = self.outcome {
             self.shared.metrics.hedged(outcome);
         }
-        if matches!(self.outcome, None | Some(Hedged::Refused)) {
-            if let Some(taken) = self.taken.take() {
-                self.shared.extra.give_back(taken);
+        let (taken, ticket) = (self.taken.take(), self.ticket.as_mut());
+        match self.outcome {
+            None | Some(Hedged::Refused) => {
+                if let Some(taken) = taken {
+                    self.shared.extra.give_back(taken);
+                }
             }
-        } else if let Some(ticket) = &mut self.ticket {
-            ticket.sent();
+            // The cap is the layer's own; the budget is that of others as well, who do send.
+            Some(Hedged::Shadow) => {}
+            Some(Hedged::Won | Hedged::Lost | Hedged::Left) => {
+                if let Some(ticket) = ticket {
+                    ticket.sent();
+                }
+            }
         }
     }
 }

@@ -128,7 +128,6 @@ impl<S> Plan<S> {
         let trace = self.known.as_ref().and_then(Known::trace);
         let mut permit = self.shared.permit(trace, now).ok_or(Refused)?;
         if self.shared.mode.get() == Mode::Shadow {
-            permit.sent();
             permit.ended(Hedged::Shadow);
             return Ok(None);
         }
