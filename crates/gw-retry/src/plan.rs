@@ -23,6 +23,7 @@ use crate::context::Known;
 use crate::decide::{self, Eligibility, NO, Not, Reason, Verdict};
 use crate::head::Head;
 use crate::info::{RetryInfo, Stopped};
+use crate::latency::Latency;
 use crate::layer::Shared;
 use crate::policy::RetryPolicy;
 use crate::replay::{ReplayBody, Replayable, Slot, Source};
@@ -217,7 +218,7 @@ where
         let wait = backoff.delay(self.attempts - 1, self.waited, &mut random);
         let wait = wait.max(asked);
         if let Some(deadline) = self.deadline() {
-            let takes = self.shared.latency.quantile().unwrap_or_default();
+            let takes = self.latency().quantile().unwrap_or_default();
             if wait.saturating_add(takes) >= deadline.remaining(now) {
                 return Err(Stopped::Deadline);
             }
@@ -316,8 +317,14 @@ where
     fn answered(&self) {
         // Only a deadline asks how long attempts take.
         if self.deadline().is_some() {
-            self.shared.answered(self.started);
+            self.latency().answered(self.started);
         }
+    }
+
+    /// How long attempts take: of the route, or else of all that the layer sends.
+    fn latency(&self) -> &Latency {
+        let policy = self.policy.as_ref();
+        policy.map_or(&self.shared.latency, RetryPolicy::latency)
     }
 
     fn finish(&self, outcome: Answer<ResB, E>, stopped: Stopped) -> Answer<ResB, E>

@@ -382,6 +382,49 @@ async fn a_retry_that_cannot_end_in_time_is_not_started() {
     assert_eq!(attempts, 2);
 }
 
+/// Story: a layer knew one time for all its routes. Where most requests were exports of three seconds, failed look-ups that had a
+/// second left were not tried again.
+#[tokio::test(start_paused = true)]
+async fn what_a_route_takes_says_nothing_of_another() {
+    let second = Duration::from_secs(1);
+    let layer = layer(at_once());
+    let routes = [1, 2].map(|_| at_once().build().unwrap());
+    let [exports, lookups] = &routes;
+    let of = |route: Option<&RetryPolicy>, limit| {
+        let mut request = request(Method::GET);
+        let deadline = Deadline::after(Instant::now(), limit).unwrap();
+        request.extensions_mut().insert(deadline);
+        if let Some(route) = route {
+            request.extensions_mut().insert(route.clone());
+        }
+        request
+    };
+    for _ in 0..2 {
+        let (service, handle) = inner();
+        let mut service = layer.layer(service);
+        let mut answers = Vec::new();
+        for _ in 0..30 {
+            let sent = of(Some(exports), 60 * second);
+            answers.push(tokio::spawn(call(&mut service, sent).await));
+        }
+        handle.flying(30).await;
+        sleep(3 * second).await;
+        for answer in answers {
+            handle.next_call().await.respond(response(200));
+            assert!(answer.await.unwrap().is_ok());
+        }
+    }
+    let failed = || [Ok(response(503))];
+    let (answer, attempts) = run(&layer, of(Some(exports), second), failed()).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Deadline));
+    // Neither of another route nor of those that have none.
+    for other in [Some(lookups), None] {
+        let answers = [Ok(response(503)), Ok(response(200))];
+        let (_, attempts) = run(&layer, of(other, second), answers).await;
+        assert_eq!(attempts, 2);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_budget_ends_it_and_is_shared_by_sixteen() {
     let budget = Budget::builder("orders").ratio(0.0).min_per_second(10);
