@@ -1,3 +1,4 @@
+use gw_core::attempt::Failure;
 use gw_core::record::Record;
 use gw_core::{Code, GrpcStatus, RejectContext, Rejection, RetryAfter};
 use http::{Request, StatusCode};
@@ -33,7 +34,8 @@ impl Rejected {
         let wait = RetryAfter::jittered(refused.retry_after, &mut fastrand::Rng::new());
         let rejection = Rejection::new(&CIRCUIT_OPEN)
             .retry_after(wait)
-            .detail("state", refused.state.as_str());
+            .detail("state", refused.state.as_str())
+            .failed(Failure::Refused);
         Self {
             rejection,
             context: RejectContext::of(request),

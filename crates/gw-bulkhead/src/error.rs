@@ -2,6 +2,7 @@ use std::fmt;
 #[cfg(feature = "threads")]
 use std::time::Duration;
 
+use gw_core::attempt::Failure;
 use gw_core::record::Record;
 use gw_core::{Code, GrpcStatus, RejectContext, Rejection, RetryAfter};
 use http::StatusCode;
@@ -45,22 +46,24 @@ pub const GATEWAY_TIMEOUT: Code = Code::new(
 
 /// The answer to a refused request. Without a known rate of the lane clients come back after a second or two.
 fn rejection(refusal: Refusal) -> Rejection {
-    let code = match refusal.reason() {
+    let (code, failure) = match refusal.reason() {
         Reason::LaneFull
         | Reason::QueueFull
         | Reason::QueueTimeout
         | Reason::QueueDelay
         // Nothing was started, and a later try may find room: that is not a timeout.
         | Reason::Deadline
-        | Reason::Pressure => &OVERLOADED,
-        Reason::PerKey => &RATE_LIMIT_EXCEEDED,
-        Reason::Draining => &SHUTTING_DOWN,
-        Reason::MaxHold => &GATEWAY_TIMEOUT,
+        | Reason::Pressure => (&OVERLOADED, Failure::Refused),
+        Reason::PerKey => (&RATE_LIMIT_EXCEEDED, Failure::Refused),
+        Reason::Draining => (&SHUTTING_DOWN, Failure::Refused),
+        // It has run.
+        Reason::MaxHold => (&GATEWAY_TIMEOUT, Failure::Local),
     };
     let wait = refusal.wait().unwrap_or_default();
     Rejection::new(code)
         .retry_after(RetryAfter::jittered(wait, &mut fastrand::Rng::new()))
         .detail("reason", refusal.reason().as_str())
+        .failed(failure)
 }
 
 /// The answer to a request whose lane's thread was stopped under it.

@@ -18,6 +18,8 @@ pub enum Failure {
     /// it again, and part of it may have been sent.
     #[default]
     Local,
+    /// As [`Failure::Local`], and whoever refused it says that nothing of it was sent: a breaker is open, a pool is full.
+    Refused,
     /// The upstream could not be reached: not a byte of the request was sent.
     NotSent,
     /// The upstream says that it has done nothing with the request (RFC 9113 section 8.7).
@@ -32,7 +34,7 @@ impl Failure {
     /// An upstream that leaves requests out asks for less: it is throttling.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::Local => Outcome::Ignored,
+            Self::Local | Self::Refused => Outcome::Ignored,
             Self::NotSent | Self::Unknown => Outcome::Failure,
             Self::Unprocessed => Outcome::Throttled(None),
         }
@@ -40,7 +42,7 @@ impl Failure {
 
     /// Whether the request has certainly had no effect, so that sending it again is safe whatever its method.
     ///
-    /// [`Failure::Local`] does not count: nobody but the gateway has refused it.
+    /// [`Failure::Local`] and [`Failure::Refused`] do not count: nobody but the gateway has refused it.
     pub const fn left_no_trace(self) -> bool {
         matches!(self, Self::NotSent | Self::Unprocessed)
     }
@@ -60,6 +62,23 @@ pub trait AttemptError {
         let _ = (name, value);
         self
     }
+
+    /// Whether the answer that the error becomes has a field with this value: one that a layer further in has added.
+    fn has_field(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let _ = (name, value);
+        false
+    }
+
+    /// Adds what the answer that the error becomes has in its extensions. One that becomes none forgets it.
+    #[must_use]
+    fn with_extension<T>(self, value: T) -> Self
+    where
+        Self: Sized,
+        T: Clone + Send + Sync + 'static,
+    {
+        let _ = value;
+        self
+    }
 }
 
 impl AttemptError for Rejection {
@@ -69,6 +88,15 @@ impl AttemptError for Rejection {
 
     fn with_field(self, name: HeaderName, value: HeaderValue) -> Self {
         self.field(name, value)
+    }
+
+    fn has_field(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let mut fields = self.fields().iter();
+        fields.any(|(known, said)| known == name && said == value)
+    }
+
+    fn with_extension<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        self.extension(value)
     }
 }
 
@@ -85,6 +113,20 @@ impl<E: AttemptError> AttemptError for LayerError<E> {
         match self {
             Self::Rejected(rejection) => Self::Rejected(rejection.with_field(name, value)),
             Self::Inner(error) => Self::Inner(error.with_field(name, value)),
+        }
+    }
+
+    fn has_field(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        match self {
+            Self::Rejected(rejection) => rejection.has_field(name, value),
+            Self::Inner(error) => error.has_field(name, value),
+        }
+    }
+
+    fn with_extension<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        match self {
+            Self::Rejected(rejection) => Self::Rejected(rejection.with_extension(value)),
+            Self::Inner(error) => Self::Inner(error.with_extension(value)),
         }
     }
 }
@@ -119,9 +161,13 @@ mod tests {
             LayerError::Inner(refusal()),
         ] {
             let field = (http::header::ALLOW, HeaderValue::from_static("GET"));
-            let (LayerError::Rejected(told) | LayerError::Inner(told)) =
-                error.with_field(field.0.clone(), field.1.clone());
+            assert!(!error.has_field(&field.0, &field.1));
+            let error = error.with_field(field.0.clone(), field.1.clone());
+            assert!(error.has_field(&field.0, &field.1));
+            assert!(!error.has_field(&field.0, &HeaderValue::from_static("PUT")));
+            let (LayerError::Rejected(told) | LayerError::Inner(told)) = error.with_extension(7_u8);
             assert_eq!(told.fields(), [field]);
+            assert_eq!(told.extensions().unwrap().get(), Some(&7_u8));
         }
         assert_eq!(
             LayerError::Inner(Rejection::new(&CODE)).failure(),
@@ -131,9 +177,10 @@ mod tests {
 
     #[test]
     fn blame_and_trace() {
-        use Failure::{Local, NotSent, Unknown, Unprocessed};
+        use Failure::{Local, NotSent, Refused, Unknown, Unprocessed};
         let of = |failure: Failure| (failure.outcome(), failure.left_no_trace());
         assert_eq!(of(Local), (Outcome::Ignored, false));
+        assert_eq!(of(Refused), (Outcome::Ignored, false));
         assert_eq!(of(NotSent), (Outcome::Failure, true));
         assert_eq!(of(Unprocessed), (Outcome::Throttled(None), true));
         assert_eq!(of(Unknown), (Outcome::Failure, false));

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{Extensions, HeaderName, HeaderValue, StatusCode};
 
 use crate::attempt::Failure;
 use crate::body::BoxError;
@@ -123,7 +123,7 @@ pub enum GrpcStatus {
 ///
 /// It is put into the extensions of the answer that renders it, so that outer layers count and log it without
 /// reading a body. It is an [`Error`] as well, for stacks that pass refusals as errors. Two are equal if a client
-/// cannot tell them apart: the cause does not count, nor how an attempt failed.
+/// cannot tell them apart: neither the cause counts, nor how an attempt failed, nor what is for the answer's extensions.
 ///
 /// # Examples
 ///
@@ -150,6 +150,7 @@ pub struct Rejection {
     fields: Vec<(HeaderName, HeaderValue)>,
     // Boxed: few refusals have one.
     problem: Option<Box<Registered>>,
+    extensions: Option<Extensions>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
     failure: Failure,
 }
@@ -177,6 +178,7 @@ impl Rejection {
             details: Vec::new(),
             fields: Vec::new(),
             problem: None,
+            extensions: None,
             cause: None,
             failure: Failure::Local,
         }
@@ -243,6 +245,14 @@ impl Rejection {
         self
     }
 
+    /// Adds what the answer has in its extensions, for layers further out. A client is told nothing of it. A second value of a type
+    /// replaces the first.
+    #[must_use]
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.extensions.get_or_insert_default().insert(value);
+        self
+    }
+
     /// Notes what led to the refusal, for logs. It is this error's `source` and never part of an answer.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
@@ -251,6 +261,7 @@ impl Rejection {
     }
 
     /// Says how the attempt failed that this refusal reports. Without it: [`Failure::Local`], a refusal of the gateway's own.
+    /// A layer that refuses before the service inside has seen the request says [`Failure::Refused`].
     #[must_use]
     pub const fn failed(mut self, failure: Failure) -> Self {
         self.failure = failure;
@@ -291,6 +302,11 @@ impl Rejection {
     pub fn registered_names(&self) -> Option<(&'static str, &[Arc<str>])> {
         let (member, names) = self.problem.as_ref()?.names.as_ref()?;
         Some((member, names))
+    }
+
+    /// What the answer has in its extensions because of this refusal. A renderer of your own puts it there.
+    pub const fn extensions(&self) -> Option<&Extensions> {
+        self.extensions.as_ref()
     }
 
     /// The header fields that the answer carries because of this refusal.

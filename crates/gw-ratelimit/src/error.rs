@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gw_core::attempt::Failure;
 use gw_core::key::MissingKey;
 use gw_core::{Code, GrpcStatus, Rejection, RetryAfter};
 use http::StatusCode;
@@ -59,7 +60,7 @@ const VIOLATED_POLICIES: &str = "violated-policies";
 
 /// The refusal for a decision that refuses.
 pub(crate) fn exceeded(decision: &Decision, limiter: &Limiter) -> Rejection {
-    let rejection = Rejection::new(&RATE_LIMIT_EXCEEDED);
+    let rejection = Rejection::new(&RATE_LIMIT_EXCEEDED).failed(Failure::Refused);
     let Some(binding) = decision.binding() else {
         return rejection;
     };
@@ -93,11 +94,15 @@ fn problem_type(binding: &Standing, limiter: &Limiter) -> &'static str {
 #[cfg(feature = "redis")]
 pub(crate) fn unavailable() -> Rejection {
     let after = RetryAfter::jittered(Duration::from_secs(1), &mut fastrand::Rng::new());
-    Rejection::new(&LIMITS_UNAVAILABLE).retry_after(after)
+    Rejection::new(&LIMITS_UNAVAILABLE)
+        .retry_after(after)
+        .failed(Failure::Refused)
 }
 
 pub(crate) fn missing_key(missing: MissingKey) -> Rejection {
-    Rejection::new(&MALFORMED_REQUEST).caused_by(missing)
+    Rejection::new(&MALFORMED_REQUEST)
+        .caused_by(missing)
+        .failed(Failure::Refused)
 }
 
 /// Whole seconds, rounded up.

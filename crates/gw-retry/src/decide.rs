@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use gw_core::attempt::Failure;
+use gw_core::attempt::{AttemptError, Failure};
 use gw_core::{Rejection, RetryAfter};
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::policy::RetryPolicy;
 
@@ -110,10 +110,11 @@ impl Verdict {
         (eligibility, grpc): (Eligibility, bool),
         no_retry: &HeaderName,
     ) -> Self {
-        if let Some(rejection) = response.extensions().get::<Rejection>() {
-            return Self::of_failure(rejection.failure(), eligibility);
-        }
         let (status, headers) = (response.status(), response.headers());
+        let given_up = headers.get(no_retry).is_some_and(|value| value == NO);
+        if let Some(rejection) = response.extensions().get::<Rejection>() {
+            return Self::of_failure(rejection.failure(), given_up, eligibility);
+        }
         let grpc = headers.get(GRPC_STATUS).filter(|_| grpc);
         let grpc = grpc.map(|status| status.as_bytes());
         let (reason, asked) = match (status, grpc) {
@@ -131,7 +132,7 @@ impl Verdict {
             (_, Asked::Wait(wait)) if wait <= policy.pushback_within() => wait,
             _ => return Self::Final(Not::Pushback),
         };
-        if headers.get(no_retry).is_some_and(|value| value == NO) {
+        if given_up {
             return Self::Final(Not::Pushback);
         }
         match eligibility {
@@ -140,20 +141,39 @@ impl Verdict {
         }
     }
 
-    pub(crate) const fn of_failure(failure: Failure, eligibility: Eligibility) -> Self {
+    pub(crate) fn of_error<E: AttemptError>(
+        error: &E,
+        eligibility: Eligibility,
+        no_retry: &HeaderName,
+    ) -> Self {
+        let given_up = error.has_field(no_retry, &HeaderValue::from_static(NO));
+        Self::of_failure(error.failure(), given_up, eligibility)
+    }
+
+    /// `given_up` if a layer further in, or a gateway, asks not to try again.
+    const fn of_failure(failure: Failure, given_up: bool, eligibility: Eligibility) -> Self {
         let reason = match failure {
-            Failure::Local => return Self::Final(Not::Local),
+            Failure::Local | Failure::Refused => return Self::Final(Not::Local),
             Failure::NotSent => Reason::NotSent,
             Failure::Unprocessed => Reason::Unprocessed,
             Failure::Unknown => Reason::Unknown,
         };
         match eligibility {
+            _ if given_up => Self::Final(Not::Pushback),
             Eligibility::Always => Self::Again(reason, Duration::ZERO),
             Eligibility::Untouched if failure.left_no_trace() => {
                 Self::Again(reason, Duration::ZERO)
             }
             _ => Self::Final(Not::Unsafe),
         }
+    }
+}
+
+/// How an attempt failed that brought no answer of the upstream's.
+pub(crate) fn failure<B, E: AttemptError>(outcome: &Result<Response<B>, E>) -> Option<Failure> {
+    match outcome {
+        Ok(response) => (response.extensions().get()).map(Rejection::failure),
+        Err(error) => Some(error.failure()),
     }
 }
 
@@ -306,7 +326,7 @@ mod tests {
         use Failure::{Local, NotSent, Unknown, Unprocessed};
         let again = |failure, eligibility| {
             matches!(
-                Verdict::of_failure(failure, eligibility),
+                Verdict::of_failure(failure, false, eligibility),
                 Verdict::Again(..)
             )
         };
@@ -351,5 +371,33 @@ mod tests {
         assert_eq!(refused(Failure::Local), Verdict::Final(Not::Local));
         let again = Verdict::Again(Reason::Unknown, Duration::ZERO);
         assert_eq!(refused(Failure::Unknown), again);
+    }
+
+    #[test]
+    fn a_refusal_or_an_error_that_says_no() {
+        const CODE: Code = Code::new(
+            "X",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "X.",
+            GrpcStatus::Unavailable,
+        );
+        for (failure, no) in [
+            (Failure::Unknown, Not::Pushback),
+            (Failure::NotSent, Not::Pushback),
+            (Failure::Local, Not::Local),
+        ] {
+            let mut rendered = response(503, &[("x-gw-should-retry", "false")]);
+            let refused = Rejection::new(&CODE).failed(failure);
+            rendered.extensions_mut().insert(refused.clone());
+            assert_eq!(judge(&rendered), Verdict::Final(no), "{failure:?}");
+            let of = |error: &Rejection| Verdict::of_error(error, Eligibility::Always, &FIELD);
+            let said = |value| {
+                refused
+                    .clone()
+                    .field(FIELD, HeaderValue::from_static(value))
+            };
+            assert_eq!(of(&said("false")), Verdict::Final(no), "{failure:?}");
+            assert_eq!(of(&said("true")), of(&refused));
+        }
     }
 }

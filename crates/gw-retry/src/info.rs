@@ -3,7 +3,8 @@ use http::Response;
 /// What the retry layer did for an answer.
 ///
 /// It is in the extensions of answers to requests that were sent more than once, or that failed and were not sent again. An
-/// answer without one was the first attempt's, and there was nothing to try again.
+/// answer without one was the first attempt's, and there was nothing to try again. An error takes it along to the answer that it
+/// becomes, if it can ([`AttemptError::with_extension`](crate::AttemptError::with_extension)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryInfo {

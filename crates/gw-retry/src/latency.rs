@@ -49,6 +49,13 @@ impl Latency {
         }
     }
 
+    /// The median of attempts.
+    pub(crate) fn of_attempts() -> Self {
+        // Fewer samples than this tell little of how long an attempt takes.
+        const MIN_SAMPLES: u64 = 20;
+        Self::new(Ratio::HALF, MIN_SAMPLES)
+    }
+
     /// The quantile, once there are enough samples.
     #[inline]
     pub(crate) fn quantile(&self) -> Option<Duration> {
@@ -72,8 +79,24 @@ impl Latency {
         self.record_for(1, took, now);
     }
 
+    /// An attempt that was sent then has succeeded, and how long that took is worth to know.
+    #[inline(never)]
+    pub(crate) fn answered(&self, started: Instant) {
+        // Once it is known, an eighth of them says it as well, and a look at the clock is dear. Each of them counts for eight:
+        // else what is known would be forgotten faster than learned.
+        let samples = match self.quantile() {
+            None => 1,
+            Some(_) => 8,
+        };
+        if samples == 1 || fastrand::u8(..).is_multiple_of(8) {
+            let now = Instant::now();
+            let took = now.saturating_duration_since(started);
+            self.record_for(samples, took, now);
+        }
+    }
+
     /// Records one of so many, which stands for all of them.
-    pub(crate) fn record_for(&self, samples: u32, took: Duration, now: Instant) {
+    fn record_for(&self, samples: u32, took: Duration, now: Instant) {
         if let Some(bucket) = self.buckets.get(bucket(took)) {
             bucket.fetch_add(SAMPLE * u64::from(samples), Ordering::Relaxed);
         }

@@ -7,7 +7,6 @@ use gw_core::at_hand::{AtHand, Kept};
 use gw_core::mode::SharedMode;
 use gw_core::stage::{FactSet, Stage};
 use http::{Extensions, HeaderName};
-use tokio::time::Instant;
 use tower_layer::Layer;
 
 use crate::budget::Budget;
@@ -15,7 +14,6 @@ use crate::context::CopyExtensions;
 use crate::handle::RetryHandle;
 use crate::latency::Latency;
 use crate::policy::{LivePolicy, RetryPolicy};
-use crate::ratio::Ratio;
 use crate::replay::ReplayPool;
 use crate::service::Retry;
 use crate::sync::{AtomicU64, Ordering};
@@ -41,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) attempt_field: HeaderName,
     pub(crate) no_retry_field: HeaderName,
     pub(crate) copy: Option<CopyExtensions>,
-    /// How long attempts take that succeed.
+    /// How long attempts take that succeed, of requests without a policy of their own. Not the policy's: other layers may have it too.
     pub(crate) latency: Latency,
     seed: Option<AtomicU64>,
 }
@@ -66,8 +64,6 @@ impl RetryLayer {
     ///
     /// A [`Budget`] or a [`RetryPolicy`] in a request's extensions takes the place of the layer's.
     pub fn builder(budget: Budget) -> RetryBuilder {
-        // Fewer samples than this tell little of how long an attempt takes.
-        const MIN_SAMPLES: u64 = 20;
         RetryBuilder {
             shared: Shared {
                 policy: LivePolicy::new(RetryPolicy::default()),
@@ -77,7 +73,7 @@ impl RetryLayer {
                 attempt_field: Self::ATTEMPT,
                 no_retry_field: Self::SHOULD_RETRY,
                 copy: None,
-                latency: Latency::new(Ratio::HALF, MIN_SAMPLES),
+                latency: Latency::of_attempts(),
                 seed: None,
             },
         }
@@ -158,22 +154,6 @@ impl Shared {
         match &self.seed {
             None => fastrand::Rng::new(),
             Some(seed) => fastrand::Rng::with_seed(seed.fetch_add(1, Ordering::Relaxed)),
-        }
-    }
-
-    /// An attempt that was sent then has succeeded, and how long that took is worth to know.
-    #[inline(never)]
-    pub(crate) fn answered(&self, started: Instant) {
-        // Once it is known, an eighth of them says it as well, and a look at the clock is dear. Each of them counts for eight:
-        // else what is known would be forgotten faster than learned.
-        let samples = match self.latency.quantile() {
-            None => 1,
-            Some(_) => 8,
-        };
-        if samples == 1 || fastrand::u8(..).is_multiple_of(8) {
-            let now = Instant::now();
-            let took = now.saturating_duration_since(started);
-            self.latency.record_for(samples, took, now);
         }
     }
 }

@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::Mode;
 use gw_core::at_hand::Lent;
 use gw_core::attempt::{AttemptError, Failure};
 use gw_core::context::{Attempt, Deadline};
-use gw_core::{Mode, Rejection};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -20,9 +20,10 @@ use crate::aside::Aside;
 use crate::body::ResponseBody;
 use crate::budget::{Budget, Deposit, Ticket};
 use crate::context::Known;
-use crate::decide::{Eligibility, NO, Not, Reason, Verdict};
+use crate::decide::{self, Eligibility, NO, Not, Reason, Verdict};
 use crate::head::Head;
 use crate::info::{RetryInfo, Stopped};
+use crate::latency::Latency;
 use crate::layer::Shared;
 use crate::policy::RetryPolicy;
 use crate::replay::{ReplayBody, Replayable, Slot, Source};
@@ -137,13 +138,13 @@ where
             return Next::Answer(instead);
         }
         let policy = &self.policy();
+        let field = &self.shared.no_retry_field;
         let verdict = match &outcome {
             Ok(response) => {
-                let field = &self.shared.no_retry_field;
                 let request = (self.eligibility, self.grpc);
                 Verdict::of_response(response, policy, request, field)
             }
-            Err(error) => Verdict::of_failure(error.failure(), self.eligibility),
+            Err(error) => Verdict::of_error(error, self.eligibility, field),
         };
         let stopped = match verdict {
             Verdict::Answer => {
@@ -187,15 +188,8 @@ where
     where
         E: AttemptError,
     {
-        let failure = match outcome {
-            Ok(response) => (response.extensions().get()).map(Rejection::failure),
-            Err(error) => Some(error.failure()),
-        };
-        // It may be the client that has failed, but only if somebody has asked for its body, or if the time that it gave is
-        // over: then the retry was on its way.
-        let asked = self.slot.as_ref().is_some_and(|slot| slot.was_read());
-        let over = |it: Deadline| it.is_by_client() && it.instant() <= Instant::now();
-        if failure != Some(Failure::Local) || asked || self.deadline().is_some_and(over) {
+        // Only who says so: what we have cut ourselves may be with the upstream all the same.
+        if decide::failure(outcome) != Some(Failure::Refused) {
             return None;
         }
         retry.charge.sent = false;
@@ -227,7 +221,7 @@ where
         let wait = backoff.delay(self.attempts - 1, self.waited, &mut random);
         let wait = wait.max(asked);
         if let Some(deadline) = self.deadline() {
-            let takes = self.shared.latency.quantile().unwrap_or_default();
+            let takes = self.latency().quantile().unwrap_or_default();
             if wait.saturating_add(takes) >= deadline.remaining(now) {
                 return Err(Stopped::Deadline);
             }
@@ -332,14 +326,24 @@ where
     fn answered(&self) {
         // Only a deadline asks how long attempts take.
         if self.deadline().is_some() {
-            self.shared.answered(self.started);
+            self.latency().answered(self.started);
         }
+    }
+
+    /// How long attempts take: of the route, or else of all that the layer sends.
+    fn latency(&self) -> &Latency {
+        let policy = self.policy.as_ref();
+        policy.map_or(&self.shared.latency, RetryPolicy::latency)
     }
 
     fn finish(&self, outcome: Answer<ResB, E>, stopped: Stopped) -> Answer<ResB, E>
     where
         E: AttemptError,
     {
+        let info = RetryInfo {
+            attempts: self.attempts,
+            stopped_because: stopped,
+        };
         let no = || {
             let name = self.shared.no_retry_field.clone();
             (name, HeaderValue::from_static(NO))
@@ -348,16 +352,17 @@ where
         let mut response = match outcome {
             Ok(response) => response,
             Err(error) => {
+                let error = error.with_extension(info);
                 return Err(match no {
-                    Some((name, value)) => error.with_field(name, value),
-                    None => error,
+                    // Once: a layer further in may have said so.
+                    Some((name, value)) if !error.has_field(&name, &value) => {
+                        error.with_field(name, value)
+                    }
+                    _ => error,
                 });
             }
         };
-        response.extensions_mut().insert(RetryInfo {
-            attempts: self.attempts,
-            stopped_because: stopped,
-        });
+        response.extensions_mut().insert(info);
         if let Some((name, value)) = no {
             response.headers_mut().insert(name, value);
         }

@@ -10,11 +10,13 @@ use http::{HeaderMap, Method, StatusCode};
 pub(crate) use self::live::LivePolicy;
 use crate::backoff::Backoff;
 use crate::decide::Eligibility;
+use crate::latency::Latency;
 
 /// What may be sent again, how often and when: the settings of a route.
 ///
 /// The layer has one for all requests; one in a request's extensions, where a stage that knows the route puts it, takes
-/// its place. A clone is a shared pointer.
+/// its place. A clone is a shared pointer. Those in requests' extensions learn how long their requests take, and a retry that would
+/// not end before its deadline is not started: so make one for each route.
 ///
 /// Without further settings: three attempts; GET, HEAD, OPTIONS and QUERY, and any method of which the upstream has
 /// certainly seen nothing; on 502, 503 and 504, a connection that broke before the head, gRPC's UNAVAILABLE, and 429 or
@@ -33,7 +35,7 @@ use crate::decide::Eligibility;
 /// # Ok::<(), gw_retry::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct RetryPolicy(Arc<Settings>);
+pub struct RetryPolicy(Arc<Shared>);
 
 /// Builds a [`RetryPolicy`].
 #[derive(Debug, Clone)]
@@ -41,6 +43,14 @@ pub struct RetryPolicy(Arc<Settings>);
 pub struct RetryPolicyBuilder {
     settings: Settings,
     rejected: Option<ConfigError>,
+}
+
+/// What the clones of a policy share.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    /// How long attempts take that succeed: what is long on one route is usual on another.
+    latency: Latency,
 }
 
 #[derive(Debug, Clone)]
@@ -90,34 +100,39 @@ impl RetryPolicy {
     pub fn none() -> Self {
         let mut settings = Self::builder().settings;
         settings.max_attempts = 1;
-        Self(Arc::new(settings))
+        Self::of(settings)
+    }
+
+    fn of(settings: Settings) -> Self {
+        let latency = Latency::of_attempts();
+        Self(Arc::new(Shared { settings, latency }))
     }
 
     /// How often a request is sent at most.
     #[inline]
     pub fn max_attempts(&self) -> u32 {
-        self.0.max_attempts
+        self.0.settings.max_attempts
     }
 
     /// How long to wait before a retry.
     pub fn backoff(&self) -> &Backoff {
-        &self.0.backoff
+        &self.0.settings.backoff
     }
 
     /// How far off an upstream may ask a retry to be.
     pub fn pushback_within(&self) -> Duration {
-        self.0.pushback_within
+        self.0.settings.pushback_within
     }
 
     /// How many bytes of a request's body are kept.
     pub fn replay_max(&self) -> usize {
-        self.0.replay_max
+        self.0.settings.replay_max
     }
 
     /// What each request asks of it.
     #[inline]
     pub(crate) fn permits(&self) -> Permits {
-        let settings = &*self.0;
+        let settings = &self.0.settings;
         Permits {
             methods: settings.methods,
             keyed: settings.keyed,
@@ -128,21 +143,25 @@ impl RetryPolicy {
     }
 
     pub(crate) fn retries_status(&self, status: StatusCode) -> bool {
-        self.0.statuses.contains(&status)
+        self.0.settings.statuses.contains(&status)
+    }
+
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.0.latency
     }
 
     pub(crate) fn is_shadow(&self) -> bool {
-        self.0.shadow
+        self.0.settings.shadow
     }
 
     pub(crate) fn retries_throttled(&self) -> bool {
-        self.0.throttled
+        self.0.settings.throttled
     }
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self(Arc::new(Self::builder().settings))
+        Self::of(Self::builder().settings)
     }
 }
 
@@ -252,7 +271,7 @@ impl RetryPolicyBuilder {
         if !(1..=RetryPolicy::MAX_ATTEMPTS).contains(&self.settings.max_attempts) {
             return Err(ConfigError::new("max_attempts", "must be from 1 to 10"));
         }
-        Ok(RetryPolicy(Arc::new(self.settings)))
+        Ok(RetryPolicy::of(self.settings))
     }
 
     fn reject(&mut self, field: &'static str, rule: &'static str) {

@@ -28,7 +28,7 @@ pub(crate) enum Hedged {
     Lost,
     /// Whoever asked left before it was known.
     Left,
-    /// It was due, and the cap on extra load or the budget did not allow it.
+    /// It was due, and the cap on extra load, the budget or a layer further in did not allow it.
     Refused,
     /// It was due, and the layer is in shadow mode.
     Shadow,

@@ -3,12 +3,16 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gw_core::context::{Attempt, Deadline, Lane, RequestId, RouteMatch};
 use gw_core::record::Record;
 use gw_core::{Code, GrpcStatus, Rejection};
+use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts};
 use gw_retry::{Backoff, Budget, Failure, Mode, RetryInfo, RetryLayer, RetryPolicy, Stopped};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use support::{
@@ -378,6 +382,49 @@ async fn a_retry_that_cannot_end_in_time_is_not_started() {
     assert_eq!(attempts, 2);
 }
 
+/// Story: a layer knew one time for all its routes. Where most requests were exports of three seconds, failed look-ups that had a
+/// second left were not tried again.
+#[tokio::test(start_paused = true)]
+async fn what_a_route_takes_says_nothing_of_another() {
+    let second = Duration::from_secs(1);
+    let layer = layer(at_once());
+    let routes = [1, 2].map(|_| at_once().build().unwrap());
+    let [exports, lookups] = &routes;
+    let of = |route: Option<&RetryPolicy>, limit| {
+        let mut request = request(Method::GET);
+        let deadline = Deadline::after(Instant::now(), limit).unwrap();
+        request.extensions_mut().insert(deadline);
+        if let Some(route) = route {
+            request.extensions_mut().insert(route.clone());
+        }
+        request
+    };
+    for _ in 0..2 {
+        let (service, handle) = inner();
+        let mut service = layer.layer(service);
+        let mut answers = Vec::new();
+        for _ in 0..30 {
+            let sent = of(Some(exports), 60 * second);
+            answers.push(tokio::spawn(call(&mut service, sent).await));
+        }
+        handle.flying(30).await;
+        sleep(3 * second).await;
+        for answer in answers {
+            handle.next_call().await.respond(response(200));
+            assert!(answer.await.unwrap().is_ok());
+        }
+    }
+    let failed = || [Ok(response(503))];
+    let (answer, attempts) = run(&layer, of(Some(exports), second), failed()).await;
+    assert_eq!((attempts, stopped(&answer)), (1, Stopped::Deadline));
+    // Neither of another route nor of those that have none.
+    for other in [Some(lookups), None] {
+        let answers = [Ok(response(503)), Ok(response(200))];
+        let (_, attempts) = run(&layer, of(other, second), answers).await;
+        assert_eq!(attempts, 2);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_budget_ends_it_and_is_shared_by_sixteen() {
     let budget = Budget::builder("orders").ratio(0.0).min_per_second(10);
@@ -535,6 +582,9 @@ async fn a_retry_that_has_ended_is_not_on_its_way() {
     assert_eq!(layer.handle().snapshot().budget_available, 1);
 }
 
+/// A request that passes two layers.
+type Twice = gw_retry::ReplayBody<support::Sent>;
+
 /// What a gw upstream fails with.
 fn unreachable() -> Result<http::Response<support::ResBody>, Rejection> {
     const CODE: Code = Code::new(
@@ -559,4 +609,38 @@ async fn errors_ask_those_further_out_not_to_try_again() {
     let no = HeaderValue::from_static("false");
     assert_eq!(told(3).await, [(RetryLayer::SHOULD_RETRY, no)]);
     assert_eq!(told(1).await, []);
+}
+
+/// Story: two layers in one process, each of which tried three times, sent five: what the inner one gave up on by an error or a
+/// refusal the outer one tried again, since it looked at the failure and not at what was asked.
+#[tokio::test(start_paused = true)]
+async fn two_layers_do_not_add_up() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let error = tower::service_fn(move |_: http::Request<Twice>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { unreachable() }
+    });
+    let layers = (layer(at_once()), layer(at_once()));
+    let twice = layers.0.layer(layers.1.layer(error));
+    let sent = tower::ServiceExt::oneshot(twice, request(Method::GET));
+    let rejection = sent.await.unwrap_err();
+    let no = HeaderValue::from_static("false");
+    assert_eq!(rejection.fields(), [(RetryLayer::SHOULD_RETRY, no)]);
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 3);
+    // By an answer that speaks for a failure.
+    let count = Arc::clone(&calls);
+    let hangs = tower::service_fn(move |_: http::Request<Twice>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<Result<http::Response<gw_core::Body>, Infallible>>()
+    });
+    let timeouts = AttemptTimeoutLayer::new(
+        AttemptTimeouts::new()
+            .attempt(Duration::from_secs(1))
+            .unwrap(),
+    );
+    let twice = layers.0.layer(layers.1.layer(timeouts.layer(hangs)));
+    let answer = tower::ServiceExt::oneshot(twice, request(Method::GET)).await;
+    assert_eq!(answer.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }

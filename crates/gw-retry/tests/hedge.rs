@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gw_core::Body;
 use gw_core::context::{Attempt, Lane};
+use gw_core::record::Record;
+use gw_core::{Body, Code, GrpcStatus, Rejection};
 use gw_retry::hedge::{HedgeBuilder, HedgeLayer};
 use gw_retry::{Budget, Failure, Mode, RetryLayer};
 use gw_testkit::service::{Call, ControlledService, ServiceHandle};
@@ -21,6 +22,13 @@ type Inner = ControlledService<Body, ResBody, Failed>;
 type Handle = ServiceHandle<Body, ResBody, Failed>;
 
 const MS: Duration = Duration::from_millis(1);
+
+const FULL: Code = Code::new(
+    "OVERLOADED",
+    http::StatusCode::SERVICE_UNAVAILABLE,
+    "Full.",
+    GrpcStatus::Unavailable,
+);
 
 fn builder() -> HedgeBuilder {
     HedgeLayer::builder("orders").min_samples(50)
@@ -294,6 +302,71 @@ async fn who_is_not_ready_is_not_sent_a_copy_and_it_costs_nothing() {
     assert!(is_hedged(&layer, request(Method::GET)).await);
 }
 
+/// Story: a pool of one connection refused each second copy, not a byte of which went out. Cap and budget paid for it, and the
+/// answer of the first copy was logged as one that the pool had refused.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_refused_further_in_costs_nothing() {
+    let budget = Budget::builder("orders").build().unwrap();
+    // One of the 300 requests before may be doubled.
+    let layer = warm(builder().max_extra_load(0.004).budget(budget.clone())).await;
+    for rendered in [true, false] {
+        let mut sent = request(Method::GET);
+        let record = Record::default();
+        sent.extensions_mut().insert(record.clone());
+        let (mut answer, first, second, handle) = slow(&layer, sent).await;
+        let second = second.unwrap();
+        record.refused("forward", &FULL);
+        if rendered {
+            let mut refused = response(503);
+            let refusal = Rejection::new(&FULL).failed(Failure::Refused);
+            refused.extensions_mut().insert(refusal);
+            second.respond(refused);
+        } else {
+            second.fail(Failed(Failure::Refused));
+        }
+        assert!(poll(&mut answer).is_pending());
+        assert_eq!(budget.available(Instant::now()), 10);
+        let noted = record.exchange();
+        assert_eq!((noted.refused_by, noted.code), (None, None));
+        first.respond(response(200));
+        assert_eq!(answer.await.unwrap().status(), 200);
+        assert_eq!(handle.calls(), 2);
+    }
+    // One that failed was sent.
+    let (mut answer, _first, second, _) = slow(&layer, request(Method::GET)).await;
+    second.unwrap().fail(Failed(Failure::Local));
+    assert!(poll(&mut answer).is_pending());
+    assert_eq!(budget.available(Instant::now()), 9);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_refusal_of_the_last_copy_stands() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    for (refused_first, noted) in [(true, None), (false, Some("forward"))] {
+        let mut sent = request(Method::GET);
+        let record = Record::default();
+        sent.extensions_mut().insert(record.clone());
+        let (mut answer, first, second, _) = slow(&layer, sent).await;
+        let second = second.unwrap();
+        let refuse = |copy: Call<Body, ResBody, Failed>| {
+            record.refused("forward", &FULL);
+            copy.fail(Failed(Failure::Refused));
+        };
+        if refused_first {
+            refuse(first);
+            assert!(poll(&mut answer).is_pending());
+            second.respond(response(200));
+        } else {
+            first.fail(Failed(Failure::Unknown));
+            assert!(poll(&mut answer).is_pending());
+            refuse(second);
+        }
+        assert_eq!(answer.await.is_ok(), refused_first);
+        assert_eq!(record.exchange().refused_by, noted);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn modes() {
     let layer = warm(builder().max_extra_load(1.0)).await;
@@ -343,6 +416,20 @@ async fn limits_change_while_requests_run() {
         assert_eq!(error.field(), "max_extra_load");
     }
     assert_eq!(handle.snapshot(), snapshot);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_only_counted_takes_nothing_from_others() {
+    // Story: hedges that were tried out in shadow mode used up the budget for the retries of all routes.
+    let budget = Budget::builder("orders").build().unwrap();
+    let cap = builder().max_extra_load(0.004).budget(budget.clone());
+    let layer = warm(cap).await;
+    layer.handle().set_mode(Mode::Shadow);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+    assert_eq!(budget.available(Instant::now()), 10);
+    // The cap has been counted up to.
+    layer.handle().set_mode(Mode::Enforce);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
 }
 
 #[tokio::test(start_paused = true)]

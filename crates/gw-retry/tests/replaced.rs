@@ -82,7 +82,8 @@ fn script() -> BodyScript {
 fn refusal() -> Response<ScriptedBody> {
     let mut response = Response::new(script().data("refused").build().0);
     *response.status_mut() = OPEN.status();
-    response.extensions_mut().insert(Rejection::new(&OPEN));
+    let refused = Rejection::new(&OPEN).failed(Failure::Refused);
+    response.extensions_mut().insert(refused);
     response
 }
 
@@ -194,7 +195,7 @@ async fn a_retry_that_is_refused_further_in_was_never_sent() {
         record.refused("breaker", &OPEN);
         match rendered {
             true => second.respond(refusal()),
-            false => second.fail(Failed(Failure::Local)),
+            false => second.fail(Failed(Failure::Refused)),
         }
         let answer = answer.await.unwrap();
         assert_eq!(stopped(&answer), (1, Stopped::Refused));
@@ -253,12 +254,12 @@ async fn a_client_that_fails_while_a_retry_is_sent_is_told_so() {
     assert_eq!(answer.await.unwrap_err(), Failed(Failure::Local));
     // It was sent, in part.
     assert_eq!(case.available(), 9);
-    // One whose body nobody asked for was not.
+    // One that was refused was not.
     let case = Case::new(at_once().methods([Method::PUT]));
     let (mut answer, handle) = case.send(with_body(Method::PUT, "data")).await;
     handle.next_call().await.fail(Failed(Failure::NotSent));
     assert!(poll(&mut answer).is_pending());
-    handle.next_call().await.fail(Failed(Failure::Local));
+    handle.next_call().await.fail(Failed(Failure::Refused));
     assert_eq!(answer.await.unwrap_err(), Failed(Failure::NotSent));
     assert_eq!(case.available(), 10);
 }

@@ -35,7 +35,7 @@ async fn hedges() {
     };
     answered().await;
     answered().await;
-    for outcome in ["won", "lost", "left", "shadow"] {
+    for outcome in ["won", "lost", "left", "refused", "shadow"] {
         let shadow = outcome == "shadow";
         if shadow {
             layer.handle().set_mode(Mode::Shadow);
@@ -50,6 +50,11 @@ async fn hedges() {
         match outcome {
             "won" => handle.next_call().await.respond(response(200)),
             "lost" => first.respond(response(200)),
+            "refused" => {
+                handle.next_call().await.fail(Failed(Failure::Refused));
+                assert!(poll(&mut answer).is_pending());
+                first.respond(response(200));
+            }
             // Story: those whose callers left were sent, and counted nowhere.
             _ => continue,
         }
@@ -137,9 +142,9 @@ async fn what_is_counted() {
     assert_eq!(capture.counter_sum(RETRIES), 8);
     capture.assert_counter(EXHAUSTED, &[("upstream", "more")], 1);
     capture.assert_counter("gateway_timeouts_total", &[("timer", "shadow")], 1);
-    for (outcome, count) in [("won", 1), ("lost", 1), ("left", 1), ("shadow", 1)] {
+    for outcome in ["won", "lost", "left", "refused", "shadow"] {
         let of = [("upstream", "orders"), ("outcome", outcome)];
-        capture.assert_counter("gateway_hedges_total", &of, count);
+        capture.assert_counter("gateway_hedges_total", &of, 1);
     }
     capture.assert_counter(EXHAUSTED, &[("upstream", "none")], 1);
     capture.assert_counter("gateway_timeouts_total", &[("timer", "attempt")], 1);

@@ -206,7 +206,7 @@ async fn what_is_late_already_is_not_sent() {
     let layer = attempts(AttemptTimeouts::new());
     let answer = call(&mut layer.layer(service), sent).await.await.unwrap();
     let rejection = answer.extensions().get::<Rejection>().unwrap();
-    assert_eq!((rejection.failure(), handle.calls()), (Failure::Local, 0));
+    assert_eq!((rejection.failure(), handle.calls()), (Failure::Refused, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -429,4 +429,27 @@ fn what_cannot_be() {
         let rule = ConfigError::new(field, "must be longer than zero");
         assert_eq!(error, Some(rule));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_a_deadline_further_in_ends_was_sent() {
+    // Story: it was given back to the budget as one that had never been sent, and left an answer that spoke of one attempt.
+    let budget = Budget::builder("orders").ratio(10.0).min_per_second(0);
+    let budget = budget.build().unwrap();
+    let policy = at_once().build().unwrap();
+    let retries = RetryLayer::builder(budget.clone()).policy(policy).build();
+    let (service, handle) =
+        ControlledService::<support::Sent, Body, std::convert::Infallible>::new();
+    let deadline = DeadlineLayer::new().limit(SECOND).unwrap();
+    let mut service = retries.layer(deadline.layer(service));
+    let answer = tokio::spawn(call(&mut service, request(Method::GET)).await);
+    let mut failed = Response::new(Body::empty());
+    *failed.status_mut() = http::StatusCode::BAD_GATEWAY;
+    handle.next_call().await.respond(failed);
+    let hangs = handle.next_call().await;
+    let answer = answer.await.unwrap().unwrap();
+    assert!(hangs.is_abandoned());
+    assert_eq!(answer.status(), 504);
+    assert_eq!(RetryInfo::of(&answer).attempts, 2);
+    assert_eq!(budget.available(Instant::now()), 9);
 }

@@ -34,6 +34,9 @@ pub(super) fn render<B>(
         headers.insert(header::RETRY_AFTER, after.header_value());
     }
     headers.extend(rejection.fields().iter().cloned());
+    if let Some(extensions) = rejection.extensions() {
+        response.extensions_mut().extend(extensions.clone());
+    }
     response.extensions_mut().insert(rejection);
     response
 }

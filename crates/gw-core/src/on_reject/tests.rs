@@ -124,6 +124,23 @@ fn all_lines_of_a_field_are_in_the_answer() {
     assert_eq!(lines.iter().collect::<Vec<_>>(), ["Basic", "Bearer"]);
 }
 
+#[test]
+fn the_answer_has_what_is_for_its_extensions() {
+    let rejection = rejection().extension(1_u8).extension(2_u8).extension("two");
+    for caller in [Caller::Http, Caller::Grpc] {
+        let context = RejectContext {
+            caller,
+            ..RejectContext::default()
+        };
+        let answer: Result<Response<Body>, Infallible> =
+            Respond::new().reject(rejection.clone(), &context);
+        let answer = answer.unwrap();
+        assert_eq!(answer.extensions().get(), Some(&2_u8));
+        assert_eq!(answer.extensions().get(), Some(&"two"));
+        assert!(answer.extensions().get::<Rejection>().is_some());
+    }
+}
+
 #[tokio::test]
 async fn the_link_of_a_base_without_a_slash() {
     let answer = answer(&Respond::new().documentation_url("https://d.example/errors"));

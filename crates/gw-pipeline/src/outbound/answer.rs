@@ -368,7 +368,10 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             tell(fields, self.context.caller, when);
         }
         // The failure is the upstream's, not a refusal of ours: it must not be counted as one.
-        response.extensions_mut().remove::<Rejection>();
+        let extensions = response.extensions_mut();
+        extensions.remove::<Rejection>();
+        // What layers further in have said of it stays.
+        extensions.extend(original.extensions);
         response
     }
 

@@ -234,8 +234,8 @@ impl ErrorKind {
             | Self::QueueTimeout
             | Self::QueueDeadline
             | Self::TunnelsFull
-            | Self::NoDescriptors
-            | Self::UploadTimeout
+            | Self::NoDescriptors => Failure::Refused,
+            Self::UploadTimeout
             | Self::DownloadTimeout
             | Self::ClientDeadline
             | Self::Request
@@ -362,8 +362,8 @@ mod tests {
     #[test]
     fn a_connection_that_fails_for_want_of_descriptors_is_not_the_upstreams_fault() {
         for (number, kind, failure) in [
-            (23, ErrorKind::NoDescriptors, Failure::Local),
-            (24, ErrorKind::NoDescriptors, Failure::Local),
+            (23, ErrorKind::NoDescriptors, Failure::Refused),
+            (24, ErrorKind::NoDescriptors, Failure::Refused),
             (111, ErrorKind::Connect, Failure::NotSent),
         ] {
             // As a connector would say it: with an error of its own around the system's.
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn what_was_not_sent_may_be_sent_again() {
         for (kind, failure) in [
-            (ErrorKind::QueueFull, Failure::Local),
+            (ErrorKind::QueueFull, Failure::Refused),
             (ErrorKind::Connect, Failure::NotSent),
             (ErrorKind::Unprocessed, Failure::Unprocessed),
             (ErrorKind::AttemptTimeout, Failure::Unknown),

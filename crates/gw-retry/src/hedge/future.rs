@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use gw_core::attempt::AttemptError;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -56,6 +57,7 @@ where
 impl<S, B, ResB> Future for ResponseFuture<S, B, ResB>
 where
     S: Service<Request<B>, Response = Response<ResB>>,
+    S::Error: AttemptError,
     B: Default,
 {
     type Output = Result<Response<ResB>, S::Error>;
@@ -85,6 +87,7 @@ where
                             *this.plan = None;
                             return Poll::Ready(outcome);
                         }
+                        plan.set_aside(&outcome);
                         false
                     }
                 },
@@ -109,11 +112,13 @@ where
                 if first_runs {
                     plan.first_took();
                 }
+                second.as_mut().ended(Hedged::Won);
+            } else {
+                second.as_mut().failed(&outcome);
             }
-            let won = if good { Hedged::Won } else { Hedged::Lost };
-            second.as_mut().ended(won);
             *this.second = None;
             if first_runs && !good {
+                plan.set_aside(&outcome);
                 return Poll::Pending;
             }
             // The loser is dropped before anybody hears of the answer.

@@ -147,7 +147,8 @@ impl HedgeBuilder {
         self
     }
 
-    /// What the layer does at first.
+    /// What the layer does at first. In shadow mode its cap is charged as if second copies had been sent, and the budget is not: other
+    /// layers share it.
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -192,7 +193,7 @@ pub(super) fn extra_load(ratio: f64) -> Result<f64, ConfigError> {
         .ok_or(ConfigError::new("max_extra_load", "must be from 0 to 1"))
 }
 
-/// A hedge that may be sent. Dropped before it was, all of it goes back.
+/// A hedge that may be sent. Dropped before it was, or refused further in, all of it goes back.
 pub(super) struct Permit {
     shared: Arc<Shared>,
     taken: Option<Taken>,
@@ -203,11 +204,8 @@ pub(super) struct Permit {
 
 impl Permit {
     /// It is sent. Unless more is heard of it, whoever asked has left.
-    pub(super) fn sent(&mut self) {
+    pub(super) const fn sent(&mut self) {
         self.outcome = Some(Hedged::Left);
-        if let Some(ticket) = &mut self.ticket {
-            ticket.sent();
-        }
     }
 
     /// What became of it after all.
@@ -218,10 +216,23 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        match (self.outcome, self.taken.take()) {
-            (Some(outcome), _) => self.shared.metrics.hedged(outcome),
-            (None, Some(taken)) => self.shared.extra.give_back(taken, Instant::now()),
-            (None, None) => {}
+        if let Some(outcome) = self.outcome {
+            self.shared.metrics.hedged(outcome);
+        }
+        let (taken, ticket) = (self.taken.take(), self.ticket.as_mut());
+        match self.outcome {
+            None | Some(Hedged::Refused) => {
+                if let Some(taken) = taken {
+                    self.shared.extra.give_back(taken, Instant::now());
+                }
+            }
+            // The cap is the layer's own; the budget is that of others as well, who do send.
+            Some(Hedged::Shadow) => {}
+            Some(Hedged::Won | Hedged::Lost | Hedged::Left) => {
+                if let Some(ticket) = ticket {
+                    ticket.sent();
+                }
+            }
         }
     }
 }

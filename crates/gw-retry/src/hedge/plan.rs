@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use gw_core::Mode;
+use gw_core::attempt::{AttemptError, Failure};
 use gw_core::classify::{Classify as _, HttpClassifier, Outcome};
 use gw_core::context::Attempt;
 use http::{HeaderValue, Request, Response};
@@ -16,7 +17,7 @@ use tower_service::Service;
 use super::layer::{Permit, Shared};
 use crate::budget::Deposit;
 use crate::context::Known;
-use crate::decide::Asked;
+use crate::decide::{self, Asked};
 use crate::head::Head;
 use crate::telemetry::Hedged;
 
@@ -52,6 +53,17 @@ impl<F> Second<F> {
     /// What became of it. It is counted when it is dropped.
     pub(super) fn ended(self: Pin<&mut Self>, outcome: Hedged) {
         self.project().permit.ended(outcome);
+    }
+
+    /// What it came to, if it is no answer.
+    pub(super) fn failed<ResB, E: AttemptError>(
+        self: Pin<&mut Self>,
+        outcome: &Result<Response<ResB>, E>,
+    ) {
+        self.ended(match decide::failure(outcome) {
+            Some(Failure::Refused) => Hedged::Refused,
+            _ => Hedged::Lost,
+        });
     }
 }
 
@@ -115,7 +127,6 @@ impl<S> Plan<S> {
         let trace = self.known.as_ref().and_then(Known::trace);
         let mut permit = self.shared.permit(trace, now).ok_or(Refused)?;
         if self.shared.mode.get() == Mode::Shadow {
-            permit.sent();
             permit.ended(Hedged::Shadow);
             return Ok(None);
         }
@@ -135,6 +146,16 @@ impl<S> Plan<S> {
             started: now,
             permit,
         }))
+    }
+
+    /// A copy has failed so, and is not the answer: what our own layers have noted of it is not said of the request.
+    pub(super) fn set_aside<ResB, E: AttemptError>(&self, outcome: &Result<Response<ResB>, E>) {
+        let failure = decide::failure(outcome);
+        if matches!(failure, Some(Failure::Local | Failure::Refused))
+            && let Some(known) = &self.known
+        {
+            known.forget_refusal();
+        }
     }
 
     /// Whether this is an answer and not a failure. What it asks for is heeded.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use gw_core::Mode;
+use gw_core::attempt::AttemptError;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
@@ -48,6 +49,7 @@ impl<S> Hedge<S> {
 impl<S, B, ResB> Service<Request<B>> for Hedge<S>
 where
     S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    S::Error: AttemptError,
     B: Body + Default,
 {
     type Response = Response<ResB>;

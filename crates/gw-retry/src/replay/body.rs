@@ -126,7 +126,6 @@ impl<B: Body<Data = Bytes>> Tee<B> {
             return Poll::Ready(None);
         };
         let mut source = source.as_mut().project();
-        *source.asked = true;
         if let Some(frame) = source.kept.frames.get(self.next) {
             let frame = frame.clone();
             self.next += 1;

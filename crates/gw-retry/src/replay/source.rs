@@ -20,8 +20,6 @@ pin_project! {
         pub(super) body: B,
         pub(super) kept: Kept,
         pub(super) end: End,
-        // Whether the attempt that has it, or had it last, has asked for any of it.
-        pub(super) asked: bool,
     }
 }
 
@@ -104,7 +102,6 @@ impl<B> Source<B> {
                 lost: false,
             },
             end: End::Open,
-            asked: false,
         })
     }
 }
@@ -153,14 +150,7 @@ impl<B: Body> Slot<B> {
 
     /// Takes the body out for another attempt.
     pub(crate) fn take(&self) -> Option<Pin<Box<Source<B>>>> {
-        let mut source = self.lock().take()?;
-        *source.as_mut().project().asked = false;
-        Some(source)
-    }
-
-    /// Whether the attempt that has ended has asked for any of the body, or has it still.
-    pub(crate) fn was_read(&self) -> bool {
-        self.lock().as_ref().is_none_or(|source| source.asked)
+        self.lock().take()
     }
 
     /// The lock is held for a move or a look at lengths, and the body is never polled under it.

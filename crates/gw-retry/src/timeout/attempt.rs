@@ -75,7 +75,8 @@ impl AttemptTimeouts {
 ///
 /// An attempt ends at the earliest of its limits and the request's [`Deadline`]. The refusal is 504 and carries
 /// [`Failure::Unknown`], so a breaker counts it against the upstream and a retry layer may send the request again; but
-/// [`Failure::Local`] if it is the client that asked for no more time ([`Deadline::is_by_client`]). One that begins after the deadline is refused with [`Failure::Local`]: nothing was sent.
+/// [`Failure::Local`] if it is the client that asked for no more time ([`Deadline::is_by_client`]). One that begins after the
+/// deadline is refused with [`Failure::Refused`]: nothing was sent.
 ///
 /// It stands inside the retry layer and the breaker. The upstream of a gw pipeline has these timers itself; this layer is for
 /// other stacks.

@@ -74,7 +74,7 @@ impl<F, R> ResponseFuture<F, R> {
 
     /// The time is over already.
     pub(super) fn late(timer: Timer, timing: Timing, on_reject: R) -> Self {
-        let refused = Some(Box::new(timing.refuse(timer, Failure::Local)));
+        let refused = Some(Box::new(timing.refuse(timer, Failure::Refused)));
         Self {
             inner: Inner::Refused { refused },
             sleep: None,

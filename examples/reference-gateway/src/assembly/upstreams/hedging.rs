@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::attempt::AttemptError;
 use gw_core::call::call_into;
 use gw_core::context::RouteMatch;
 use gw_retry::hedge::{Hedge, HedgeHandle, HedgeLayer};
@@ -53,6 +54,7 @@ pub struct Hedging<S> {
 impl<S, B, ResB> Service<Request<B>> for Hedging<S>
 where
     S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    S::Error: AttemptError,
     B: Body + Default,
 {
     type Response = Response<ResB>;
