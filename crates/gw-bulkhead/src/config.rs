@@ -16,13 +16,16 @@ pub(crate) struct Shares {
 /// The most lanes of one bulkhead.
 pub(crate) const MAX_LANES: usize = 64;
 
+/// Shares are decimal fractions: together they may miss the whole by rounding errors.
+const ROUNDING: f64 = 1e-9;
+
 /// Checks each lane alone and all of them together; the shares are in the order of the lanes.
 pub(crate) fn check(lanes: &[LaneConfig]) -> Result<Vec<Shares>, ConfigError> {
     if !(1..=MAX_LANES).contains(&lanes.len()) {
         return Err(ConfigError::new("lanes", "must be 1 to 64 lanes"));
     }
     let mut checked = Vec::with_capacity(lanes.len());
-    let mut guaranteed = 0;
+    let mut guaranteed = 0.0;
     for (place, lane) in lanes.iter().enumerate() {
         let shares = check_lane(lane)?;
         if lanes
@@ -32,10 +35,10 @@ pub(crate) fn check(lanes: &[LaneConfig]) -> Result<Vec<Shares>, ConfigError> {
         {
             return Err(of_lane(lane, "name", "must not be used twice"));
         }
-        guaranteed += shares.guaranteed.millionths();
+        guaranteed += shares.guaranteed.get();
         checked.push(shares);
     }
-    if guaranteed > Share::WHOLE.millionths() {
+    if guaranteed > 1.0 + ROUNDING {
         return Err(ConfigError::new(
             "lanes",
             "the guaranteed shares must be at most 1 together",
@@ -53,10 +56,10 @@ fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
     let Some(guaranteed) = Share::new(lane.guaranteed) else {
         return wrong("guaranteed", "must be a number from 0 to 1");
     };
-    let Some(cap) = Share::new(lane.cap).filter(|cap| cap.millionths() > 0) else {
+    let Some(cap) = Share::new(lane.cap).filter(|cap| cap.get() > 0.0) else {
         return wrong("cap", "must be a number above 0 and at most 1");
     };
-    if cap < guaranteed {
+    if cap.is_below(guaranteed) {
         return wrong("cap", "must be at least the guaranteed share");
     }
     if lane.queue > LaneConfig::MAX_QUEUE {
@@ -108,6 +111,8 @@ fn within(duration: Duration, longest: Duration) -> bool {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn error(lanes: &[LaneConfig]) -> String {
@@ -183,7 +188,30 @@ mod tests {
             error(&shares(&[0.5, 0.500_001])),
             "lanes: the guaranteed shares must be at most 1 together"
         );
-        // As floating-point numbers these ten make more than 1.
-        assert!(check(&shares(&[0.1; 10])).is_ok());
+        let third = 1.0 / 3.0;
+        for fits in [
+            // As floating-point numbers these make more than 1.
+            &[0.2, 0.4, 0.3, 0.1][..],
+            &[0.1; 10],
+            // And as millionths these did.
+            &[1.0 / 6.0; 6],
+            &[2.0 * third, third / 2.0, third / 2.0],
+        ] {
+            assert!(check(&shares(fits)).is_ok(), "{fits:?}");
+        }
+        let computed = LaneConfig::new("a").guaranteed(0.1 + 0.2).cap(0.3);
+        assert!(check(&[computed]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn parts_of_a_whole_fit_together(parts in prop::collection::vec(0..20u32, 1..=MAX_LANES)) {
+            let whole = parts.iter().sum::<u32>().max(1);
+            let lane = |(n, part): (usize, &u32)| {
+                LaneConfig::new(n.to_string()).guaranteed(f64::from(*part) / f64::from(whole))
+            };
+            let lanes: Vec<_> = parts.iter().enumerate().map(lane).collect();
+            prop_assert!(check(&lanes).is_ok());
+        }
     }
 }

@@ -1,31 +1,31 @@
 use std::num::NonZeroU32;
 
-/// A part of the total, in millionths.
-///
-/// Kept as an integer so that rounding up means what it says: as floating-point numbers, 0.07 × 100 rounds up to 8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Share(u32);
+/// A part of the total, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Share(f64);
 
 impl Share {
-    pub(crate) const WHOLE: Self = Self(1_000_000);
+    /// By so much a share may miss what is meant, since it is a floating-point number, and often a sum: else 0.07 × 100
+    /// would round up to 8. It is less than a hundredth of a place of any total.
+    const ROUNDING: f64 = 1e-12;
 
     /// `None` unless `ratio` is a number from 0 to 1.
     pub(crate) fn new(ratio: f64) -> Option<Self> {
-        // In range, so the cast neither wraps nor loses more than the rounding means to.
-        (0.0..=1.0)
-            .contains(&ratio)
-            .then(|| Self((ratio * f64::from(Self::WHOLE.0)).round() as u32))
+        (0.0..=1.0).contains(&ratio).then_some(Self(ratio))
     }
 
     /// This share of `total`, rounded up, at least 1.
     pub(crate) fn of(self, total: NonZeroU32) -> u32 {
-        let millionths = u64::from(self.0) * u64::from(total.get());
-        // At most `total`, which is a u32.
-        let places = millionths.div_ceil(u64::from(Self::WHOLE.0)) as u32;
-        places.max(1)
+        let places = (self.0 - Self::ROUNDING) * f64::from(total.get());
+        // At most `total`, which is a u32; what is below zero becomes 0.
+        (places.ceil() as u32).max(1)
     }
 
-    pub(crate) const fn millionths(self) -> u32 {
+    pub(crate) fn is_below(self, other: Self) -> bool {
+        self.0 < other.0 - Self::ROUNDING
+    }
+
+    pub(crate) const fn get(self) -> f64 {
         self.0
     }
 }
@@ -51,6 +51,10 @@ mod tests {
             (0.15, 512, 77),
             (0.07, 100, 7),
             (0.07, 101, 8),
+            (1.0 / 6.0, 6, 1),
+            (2.0 / 3.0, 30, 20),
+            (0.1 + 0.2, 10, 3),
+            (1.0 - 0.9, 10, 1),
             (0.5, 1, 1),
             (1.0, 512, 512),
             (1.0, u32::MAX, u32::MAX),
@@ -67,12 +71,15 @@ mod tests {
     }
 
     proptest! {
+        /// Story: a share was rounded to the nearest millionth first. Where that is more than the share, the rest made a
+        /// place: two thirds of 30 were 21.
         #[test]
-        fn is_the_least_whole_number_that_is_enough(percent in 0..=100u32, total in 1..=u32::MAX) {
-            let places = share(f64::from(percent) / 100.0, total);
-            let exact = u64::from(percent) * u64::from(total);
-            prop_assert!(u64::from(places) * 100 >= exact);
-            prop_assert!(places == 1 || (u64::from(places) - 1) * 100 < exact);
+        fn is_the_least_whole_number_that_is_enough(whole in 1..=100u32, total in 1..=u32::MAX) {
+            for part in 0..=whole {
+                let places = share(f64::from(part) / f64::from(whole), total);
+                let exact = (u64::from(part) * u64::from(total)).div_ceil(whole.into());
+                prop_assert_eq!(u64::from(places), exact.max(1), "{} of {}", part, whole);
+            }
         }
     }
 }
