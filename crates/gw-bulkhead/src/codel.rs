@@ -4,7 +4,7 @@ use std::time::Duration;
 /// for a whole interval. A burst makes a queue that drains; overload makes one that stands, and waiting in it is no use
 /// to anybody.
 ///
-/// While the queue stands, requests that have waited for more than twice the target are refused
+/// While the queue stands, requests that have waited for twice the target are refused
 /// ([`Reason::QueueDelay`](crate::Reason::QueueDelay)). So what runs is young, and clients that are refused learn it at
 /// once. When nobody has waited for longer than the target for an interval, all is as before.
 ///

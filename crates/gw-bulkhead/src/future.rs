@@ -118,12 +118,17 @@ where
 impl<S, B, X> Queued<S, B, X> {
     /// The place or the refusal, or nothing if it took too long.
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Permit, Refusal>>> {
-        if let Poll::Ready(fate) = Pin::new(&mut self.wait).poll(cx) {
-            return Poll::Ready(Some(fate));
+        loop {
+            if let Poll::Ready(fate) = Pin::new(&mut self.wait).poll(cx) {
+                return Poll::Ready(Some(fate));
+            }
+            // If this frees a place for it, it is woken.
+            let look = self.wait.next_look();
+            ready!(self.reaper.poll(cx, Some(look)));
+            if look == self.wait.until() {
+                return Poll::Ready(None);
+            }
         }
-        // If this frees a place for it, it is woken.
-        let until = self.wait.until();
-        self.reaper.poll(cx, Some(until)).map(|()| None)
     }
 
     /// Goes on with the place it was given, or with the one it is given at the last moment, or is refused.

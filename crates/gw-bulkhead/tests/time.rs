@@ -6,7 +6,7 @@ mod support;
 use std::pin::pin;
 use std::time::Duration;
 
-use gw_bulkhead::{BulkheadLayer, HeldTooLong, LaneConfig, Mode};
+use gw_bulkhead::{BulkheadLayer, Codel, HeldTooLong, LaneConfig, Mode};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response};
@@ -15,7 +15,8 @@ use support::{
     call, first_lane, in_flight, inner, one_lane, places, poll, recorded, refused, request,
     request_in,
 };
-use tokio::time::{Instant, advance, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, advance, sleep_until, timeout};
 use tower::Layer as _;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,6 +37,37 @@ async fn who_waits_too_long_is_refused() {
     assert_eq!(refused(&record), (Some("admit"), Some("OVERLOADED")));
     assert_eq!(first_lane(&handle).rejected.queue_timeout, 1);
     assert_eq!((first_lane(&handle).queued, inner.calls()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_a_queue_that_stands_goes_though_nothing_else_happens() {
+    // Story: whether the queue stands was looked at when somebody joined or left it. Behind a request that hung all waited
+    // for the timeout, and those who came just before the queue stood did so also if others came later.
+    let lane = LaneConfig::new("core").queue(10).queue_timeout(10 * SECOND);
+    let layer = one_lane(1, lane.codel(Codel::new()));
+    let handle = layer.handle();
+    let (service, _inner) = inner();
+    let mut service = layer.layer(service);
+    let mut hangs = call(&mut service, request()).await;
+    assert!(poll(&mut hangs).is_pending());
+    let start = Instant::now();
+    let mut waiting = JoinSet::new();
+    // The last one comes when it stands no longer.
+    for came in [0, 0, 0, 20, 98, 101, 300] {
+        let came = Duration::from_millis(came);
+        sleep_until(start + came).await;
+        let waits = call(&mut service, request()).await;
+        waiting.spawn(async move {
+            assert_eq!(waits.await.unwrap().status(), 503);
+            (came.as_millis(), start.elapsed().as_millis())
+        });
+    }
+    let mut left = waiting.join_all().await;
+    left.sort_unstable();
+    let together = [(0, 105), (0, 105), (0, 105), (20, 105)];
+    let after = [(98, 108), (101, 111), (300, 405)];
+    assert_eq!(left, [&together[..], &after].concat());
+    assert_eq!(first_lane(&handle).rejected.queue_delay, 7);
 }
 
 #[tokio::test(start_paused = true)]

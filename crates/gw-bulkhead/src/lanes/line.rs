@@ -117,6 +117,11 @@ impl Line {
 
     /// Removes a request; what had become of it, and its waker.
     pub(super) fn leave(&mut self, lane: LaneId, ticket: u64) -> (Fate, Option<Waker>) {
+        if let Some(now) = self.clock()
+            && let Some(queue) = self.queues.get_mut(lane.place())
+        {
+            queue.observe(now);
+        }
         match self.remove(lane.place(), ticket) {
             Some(waiter) => (Fate::Waits, waiter.waker),
             None => (self.fate_outside(ticket), None),
@@ -138,6 +143,14 @@ impl Line {
             }
             None => self.fate_outside(ticket),
         }
+    }
+
+    /// When the clock alone may change the fate of one who waits.
+    pub(super) fn next_look(&self, lane: LaneId, ticket: u64) -> Option<Instant> {
+        let Queue { waiting, standing } = self.queues.get(lane.place())?;
+        let (_, oldest) = waiting.first_key_value()?;
+        let came = waiting.get(&ticket)?.came;
+        Some(standing.as_ref()?.next_look(oldest.came, came))
     }
 
     /// The next one to leave the line. Calls `take` for each lane in which somebody waits, in the order of service, until
@@ -177,9 +190,13 @@ impl Line {
     /// Empties the line: all that wait, with their wakers.
     pub(super) fn disperse(&mut self) -> impl Iterator<Item = Gone> + use<> {
         self.waiting = LaneSet::default();
+        let now = self.clock();
         let queues = self.queues.iter_mut().enumerate();
         let dispersed: Vec<_> = queues
             .flat_map(|(place, queue)| {
+                if let Some(now) = now {
+                    queue.observe(now);
+                }
                 let waiting = std::mem::take(&mut queue.waiting);
                 let waiting = waiting.into_values();
                 waiting.map(move |waiter| (LaneId::at(place), waiter.waker))
@@ -264,7 +281,7 @@ impl Queue {
         next.map(|(ticket, waiter)| (*ticket, waiter.deadline))
     }
 
-    /// One who has waited for longer than it may while the queue stands: the oldest one, if anybody.
+    /// One who has waited for as long as it may while the queue stands: the oldest one, if anybody.
     fn overdue(&self, now: Instant) -> Option<u64> {
         let standing = self
             .standing
@@ -272,6 +289,6 @@ impl Queue {
             .filter(|standing| standing.stands())?;
         let (ticket, oldest) = self.waiting.first_key_value()?;
         let waited = now.saturating_duration_since(oldest.came);
-        (waited > standing.rule().longest_wait()).then_some(*ticket)
+        (waited >= standing.rule().longest_wait()).then_some(*ticket)
     }
 }

@@ -13,7 +13,8 @@ use crate::sync::lock;
 /// A request that waits for a place in its lane. The place is handed to it; it does not compete for it again. Or it is
 /// refused, because waiting is no use any more.
 ///
-/// It sets no timer: whoever polls it calls [`Wait::give_up`] when the time is [`over`](Wait::until).
+/// It sets no timer: whoever polls it does so again at its [next look](Wait::next_look), though nobody wakes it, and calls
+/// [`Wait::give_up`] when the time is [over](Wait::until).
 ///
 /// # Cancel safety
 ///
@@ -26,6 +27,8 @@ pub struct Wait {
     ticket: u64,
     stake: Stake,
     term: Term,
+    /// When its queue may begin to stand, as it was when this was polled last.
+    look: Option<Instant>,
     /// Whether it still waits, or its fate was decided and it does not know.
     open: bool,
 }
@@ -52,6 +55,7 @@ impl Wait {
             ticket,
             stake,
             term,
+            look: None,
             open: true,
         }
     }
@@ -59,6 +63,13 @@ impl Wait {
     /// When to give up: at the end of the lane's queue timeout, or before that, if waiting is no use from then on.
     pub const fn until(&self) -> Instant {
         self.term.until
+    }
+
+    /// When to poll it again, though nobody wakes it: at the end of its time, or before that, when the lane's queue may
+    /// begin to [stand](crate::Codel) or it has waited for too long in one that does. Known once it was polled.
+    pub fn next_look(&self) -> Instant {
+        let until = self.term.until;
+        self.look.map_or(until, |look| look.min(until))
     }
 
     /// Leaves the queue because it took too long.
@@ -132,8 +143,16 @@ impl Future for Wait {
         if !self.open {
             return Poll::Pending;
         }
+        if self.look.is_some_and(|look| look <= Instant::now()) {
+            self.lanes.settle();
+        }
         let mut waker = Some(cx.waker().clone());
-        let fate = lock(&self.lanes.line).watch_place(self.lane, self.ticket, &mut waker);
+        let (fate, look) = {
+            let mut line = lock(&self.lanes.line);
+            let fate = line.watch_place(self.lane, self.ticket, &mut waker);
+            (fate, line.next_look(self.lane, self.ticket))
+        };
+        self.look = look;
         let reason = match fate {
             Fate::Waits => return Poll::Pending,
             Fate::Served => None,

@@ -94,6 +94,25 @@ async fn while_a_queue_stands_waits_are_short() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_stands_whether_anybody_looks_or_not() {
+    // Story: a place came back after seconds, and the one who had waited for it was started: nobody had joined or left, so
+    // the queue had not been seen to stand.
+    let config = LaneConfig::new("core")
+        .queue(10)
+        .queue_timeout(Duration::from_secs(10))
+        .codel(Codel::new());
+    let (lanes, [core]) = lanes(1, [config]);
+    let held = lanes.take(core);
+    let mut waits = [lanes.wait(core), lanes.wait(core)];
+    advance(Duration::from_secs(5)).await;
+    drop(held);
+    for wait in &mut waits {
+        assert_eq!(expelled(wait), Some(Reason::QueueDelay));
+    }
+    assert_eq!((lanes.in_flight(), lanes.core().queued), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_a_queue_stands_the_newest_may_go_first() {
     for (codel, newest_first) in [(Codel::new(), false), (Codel::new().adaptive_lifo(), true)] {
         let (_lanes, _, held, [mut older, mut newer]) = standing(codel).await;
