@@ -8,8 +8,21 @@ use tokio::time::Instant;
 /// nothing for it.
 #[derive(Debug, Default)]
 pub(super) struct DrainRate {
-    last: Option<(Instant, u64)>,
+    sample: Option<Sample>,
     per_second: Option<f64>,
+}
+
+/// The sample that is open, until a place comes back: where that takes long, samples of one length would say never, and now
+/// and then ten a second.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    since: Instant,
+    /// How many requests the lane had completed then.
+    before: u64,
+    /// The last refusal.
+    seen: Instant,
+    /// For how long nothing had come back then, if that is long enough to say something.
+    silent: Duration,
 }
 
 /// What an observation meant.
@@ -36,35 +49,57 @@ impl DrainRate {
 
     /// Notes that a request was refused at `now`, when the lane had completed so many requests since it was made.
     pub(super) fn observe(&mut self, now: Instant, completed: u64) -> Observed {
-        let Some((last, before)) = self.last else {
+        let Some(mut sample) = self.sample else {
             return self.restart(now, completed);
         };
-        let elapsed = now.saturating_duration_since(last);
-        if elapsed > Self::STALE {
+        if now.saturating_duration_since(sample.seen) > Self::STALE {
             return self.restart(now, completed);
         }
-        let done = completed.saturating_sub(before);
-        let too_early = done == 0 && self.per_second.is_none() && elapsed < Self::FIRST;
-        if elapsed >= Self::SAMPLE && !too_early {
-            let sample = done as f64 / elapsed.as_secs_f64();
-            let rate = self.per_second.unwrap_or(sample);
-            let weight = 1.0 - (-elapsed.as_secs_f64() / Self::MEMORY.as_secs_f64()).exp();
-            self.per_second = Some(rate + weight * (sample - rate));
-            self.last = Some((now, completed));
+        let elapsed = now.saturating_duration_since(sample.since);
+        let done = completed.saturating_sub(sample.before);
+        sample.seen = now;
+        sample.silent = Duration::ZERO;
+        match (done, elapsed >= Self::SAMPLE) {
+            (0, true) => sample.silent = elapsed,
+            (_, true) => {
+                self.close(done as f64, elapsed.as_secs_f64());
+                (sample.since, sample.before) = (now, completed);
+            }
+            (_, false) => {}
         }
+        self.sample = Some(sample);
         Observed::Ongoing
     }
 
-    /// How long it takes until one place is given back; `None` while that is not known.
+    fn close(&mut self, done: f64, elapsed: f64) {
+        let sample = done / elapsed;
+        let rate = self.per_second.unwrap_or(sample);
+        let weight = 1.0 - (-elapsed / Self::MEMORY.as_secs_f64()).exp();
+        self.per_second = Some(rate + weight * (sample - rate));
+    }
+
+    /// How long it takes until one place is given back, as of the last refusal; `None` while that is not known.
     pub(super) fn per_place(&self) -> Option<Duration> {
-        let longest = Self::LONGEST.as_secs_f64();
-        // A rate of 0 makes it infinite, which the minimum cuts.
-        let seconds = (1.0 / self.per_second?).min(longest);
-        Some(Duration::from_secs_f64(seconds))
+        let silent = self.sample?.silent;
+        match self.per_second {
+            Some(rate) => {
+                let longest = Self::LONGEST.as_secs_f64();
+                // A lane that has been silent for longer than that may have stopped.
+                Some(Duration::from_secs_f64(
+                    (1.0 / rate).max(silent.as_secs_f64()).min(longest),
+                ))
+            }
+            None => (silent >= Self::FIRST).then_some(Self::LONGEST),
+        }
     }
 
     fn restart(&mut self, now: Instant, completed: u64) -> Observed {
-        self.last = Some((now, completed));
+        self.sample = Some(Sample {
+            since: now,
+            before: completed,
+            seen: now,
+            silent: Duration::ZERO,
+        });
         self.per_second = None;
         Observed::Onset
     }
@@ -125,6 +160,31 @@ mod tests {
         let before = rate.per_place();
         rate.observe(start + millis(200), 10);
         assert!(rate.per_place() > before);
+    }
+
+    #[test]
+    fn what_is_told_is_how_often_places_come_back_however_seldom() {
+        // Story: a place that came back was ten a second for a tenth of a second, and none from then on. Where one came
+        // every ten seconds, clients were told anything from 2 to 25 seconds.
+        for every in [200, 1000, 3000, 10_000] {
+            let (start, mut rate) = (Instant::now(), DrainRate::default());
+            let mut rng = fastrand::Rng::with_seed(every);
+            let mut now = 0;
+            while now < 20 * every {
+                rate.observe(start + millis(now), now / every);
+                if now >= 2 * every {
+                    let told = rate.per_place().unwrap();
+                    let band = millis(every * 8 / 10)..=millis(every * 12 / 10 + 50);
+                    assert!(band.contains(&told), "every {every} ms, {now}: {told:?}");
+                }
+                now += rng.u64(5..50);
+            }
+            // From here on nothing comes back any more.
+            for later in 0..100 {
+                rate.observe(start + millis(now + 300 * later), 20);
+            }
+            assert_eq!(rate.per_place(), Some(DrainRate::LONGEST));
+        }
     }
 
     #[test]
