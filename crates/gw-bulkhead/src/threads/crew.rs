@@ -44,6 +44,10 @@ pub(super) struct LaneThread {
     tasks: Arc<watch::Sender<usize>>,
 }
 
+/// A runtime that nobody waits for when it is dropped. That may be inside async code, where the system refuses the thread that
+/// it is for, and what blocks in `spawn_blocking` may do so for ever. Always there until then.
+struct Unawaited(Option<Runtime>);
+
 /// One task of a thread: until it is dropped, the thread does not end of itself.
 struct Running(Arc<watch::Sender<usize>>);
 
@@ -81,10 +85,12 @@ impl LaneThreads {
                 .enable_all()
                 .build()
                 .map_err(refused)?;
+            let handle = runtime.handle().clone();
+            let runtime = Unawaited(Some(runtime));
             let (running, stop) = oneshot::channel();
             let (tasks, mut idle) = watch::channel(0);
             threads.threads.push(LaneThread {
-                runtime: runtime.handle().clone(),
+                runtime: handle,
                 tasks: Arc::new(tasks),
             });
             threads._running.push(running);
@@ -100,7 +106,7 @@ impl LaneThreads {
                 .name(format!("gw-lane-{}-{number}", lane.name()))
                 .spawn(move || {
                     niceness::raise(name.as_str(), nice);
-                    run(runtime, stop, done);
+                    run(&runtime, stop, done);
                 })
                 .map_err(refused)?;
         }
@@ -133,9 +139,19 @@ impl Drop for Running {
     }
 }
 
-/// Runs tasks until told to stop or done. A thread of its own has to do it: a runtime must not be dropped inside
-/// async code.
-fn run(runtime: Runtime, stop: oneshot::Receiver<()>, done: impl Future<Output = ()>) {
+impl Drop for Unawaited {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Runs tasks until told to stop or done.
+fn run(runtime: &Unawaited, stop: oneshot::Receiver<()>, done: impl Future<Output = ()>) {
+    let Some(runtime) = &runtime.0 else {
+        return;
+    };
     runtime.block_on(async {
         let (mut stop, mut done) = (pin!(stop), pin!(done));
         poll_fn(|cx| {
@@ -147,8 +163,6 @@ fn run(runtime: Runtime, stop: oneshot::Receiver<()>, done: impl Future<Output =
         })
         .await;
     });
-    // Not for `spawn_blocking` either: what blocks may do so for ever.
-    runtime.shutdown_background();
 }
 
 impl fmt::Debug for LaneThreads {

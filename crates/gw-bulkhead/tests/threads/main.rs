@@ -4,6 +4,7 @@
 mod crossing;
 mod endings;
 mod placement;
+mod refused;
 mod shape;
 #[path = "../support/mod.rs"]
 mod support;
