@@ -144,12 +144,14 @@ impl LaneConfig {
 
     /// Does not start what cannot be done before its [`Deadline`](gw_core::context::Deadline). `false` by default.
     ///
-    /// A request whose deadline has passed is refused. One that must wait is refused as soon as less time is left than
-    /// almost all requests of the lane take (199 of 200 of late, from admission until the place is given back): who
-    /// waits must not be late because of it. Where a place is free nothing is foretold: what takes as long as ever is
-    /// not the lane's doing, and a lane that believed it for ever would never find out that it has become faster.
+    /// A request whose deadline has passed is refused, also where it has its place and nobody came to start it: its task
+    /// was polled late, or the lane's own thread was at something else. One that must wait is refused as soon as less
+    /// time is left than almost all requests of the lane take (199 of 200 of late, from admission until the place is
+    /// given back): who waits must not be late because of it. Where a place is free nothing is foretold: what takes as
+    /// long as ever is not the lane's doing, and a lane that believed it for ever would never find out that it has
+    /// become faster.
     ///
-    /// Costs each request two looks at the clock.
+    /// Costs each request two looks at the clock, and a third one those with a deadline that have waited or change threads.
     #[must_use]
     pub const fn deadline_aware(mut self, aware: bool) -> Self {
         self.deadline_aware = aware;

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use super::limiter::Run;
 use super::state::LaneState;
 use super::{Inner, LaneId, LaneKey};
+#[cfg(feature = "threads")]
+use super::{Reason, Refusal};
 use crate::lane::{Hold, Sample};
 use crate::limit::Outcome;
 
@@ -99,6 +101,12 @@ impl Permit {
     /// Whether how long its request takes changes anything: there is a limit to it, or one is found by it.
     pub(crate) const fn minds_time(&self) -> bool {
         self.minds_time
+    }
+
+    /// Counts that its request is refused after all, before it was started.
+    #[cfg(feature = "threads")]
+    pub(crate) fn refuse(&self, reason: Reason, now: Instant) -> Refusal {
+        self.lanes.refuse(self.lane, reason, now)
     }
 
     /// The lane.

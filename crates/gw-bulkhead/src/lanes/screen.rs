@@ -93,12 +93,14 @@ impl Inner {
                 Some(Term {
                     until: until?,
                     reason,
+                    deadline,
                 })
             })
             .min_by_key(|term| term.until);
         let never = Term {
             until: now,
             reason: Reason::QueueTimeout,
+            deadline,
         };
         first.unwrap_or(never)
     }

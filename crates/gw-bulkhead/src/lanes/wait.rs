@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::Mode;
 use tokio::time::Instant;
 
 use super::line::Fate;
@@ -39,6 +40,8 @@ pub(super) struct Term {
     pub(super) until: Instant,
     /// What it is refused for then.
     pub(super) reason: Reason,
+    /// When it must be done, if its lane looks at that.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Wait {
@@ -76,10 +79,11 @@ impl Wait {
     ///
     /// # Errors
     ///
-    /// The refusal, unless a place was given in the same moment: then there is nothing to refuse.
+    /// The refusal, unless a place was given in the same moment: then there is nothing to refuse, if its deadline has not
+    /// passed.
     pub fn give_up(mut self, now: Instant) -> Result<Permit, Refusal> {
         let reason = match self.leave() {
-            Some(Fate::Served) => return Ok(self.permit()),
+            Some(Fate::Served) => return self.served(),
             Some(Fate::Expelled(reason)) => reason,
             Some(Fate::Waits) if now >= self.term.until => self.term.reason,
             Some(Fate::Waits) | None => Reason::QueueTimeout,
@@ -109,6 +113,21 @@ impl Wait {
         drop(own);
         wake_all(woken);
         Some(fate)
+    }
+
+    /// What becomes of the place that it was given: if its deadline has passed before anybody learned of the place, it is not
+    /// started.
+    fn served(&mut self) -> Result<Permit, Refusal> {
+        if let Some(deadline) = self.term.deadline
+            && self.lanes.mode_of(self.lane) == Mode::Enforce
+        {
+            let now = Instant::now();
+            if deadline <= now {
+                self.lanes.take_back(self.lane);
+                return Err(self.refusal(Reason::Deadline, now));
+            }
+        }
+        Ok(self.permit())
     }
 
     /// For the place that it was given. What it has goes along.
@@ -160,7 +179,7 @@ impl Future for Wait {
         };
         self.open = false;
         Poll::Ready(match reason {
-            None => Ok(self.permit()),
+            None => self.served(),
             Some(reason) => Err(self.refusal(reason, Instant::now())),
         })
     }
@@ -169,7 +188,7 @@ impl Future for Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         if self.leave() == Some(Fate::Served) {
-            drop(self.permit());
+            self.lanes.take_back(self.lane);
         }
         self.give_stake_back();
     }

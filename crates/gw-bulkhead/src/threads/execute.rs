@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use gw_core::context::Deadline;
 use gw_core::late::LateFuture;
 use gw_core::record::Record;
 use gw_core::{BoxError, RejectContext};
@@ -14,7 +15,7 @@ use tower_service::Service;
 
 use super::body::{Remote, ResponseBody};
 use super::crew::Threads;
-use super::task::{Head, LaneSide, LaneTask, Source, serve};
+use super::task::{Head, LaneSide, LaneTask, NoHead, Source, serve};
 use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
 use crate::lanes::{Lanes, Permit};
@@ -45,6 +46,9 @@ where
         if !self.has_threads(permit.lane()) {
             return (Lease::new(lanes, permit, request), None);
         }
+        let aware = lanes.config(permit.lane()).deadline_aware;
+        let deadline = || request.extensions().get::<Deadline>();
+        let deadline = aware.then(deadline).flatten().map(|due| due.instant());
         let place = Arc::new(permit);
         let lease = Lease::shared(lanes, Arc::clone(&place), request);
         let side = LaneSide {
@@ -52,6 +56,7 @@ where
             lanes: lanes.clone(),
             hold: lease.hold(),
             until: lease.until(),
+            deadline,
         };
         (lease, Some(side))
     }
@@ -141,7 +146,7 @@ pin_project! {
 /// A request that runs on a lane's thread.
 struct Call<D, E> {
     /// Until it has said all it will.
-    head: Option<oneshot::Receiver<Result<Head<D>, E>>>,
+    head: Option<oneshot::Receiver<Result<Head<D>, NoHead<E>>>>,
     // Dropped before the lease: the caller's share of the place outlives the order to end.
     task: LaneTask,
     lease: Option<Lease>,
@@ -206,9 +211,15 @@ impl<D, E> Call<D, E> {
         };
         match Pin::new(head).poll(cx) {
             Poll::Ready(Ok(Ok(head))) => Poll::Ready(Ok(head)),
-            Poll::Ready(Ok(Err(error))) => {
+            Poll::Ready(Ok(Err(why))) => {
                 self.task.finish();
-                Poll::Ready(Err(Failed::Inner(error)))
+                Poll::Ready(Err(match why {
+                    NoHead::Inner(error) => Failed::Inner(error),
+                    NoHead::Late(refusal) => {
+                        let (record, context) = (self.task.record(), self.context.clone());
+                        Failed::Rejected(Box::new(Rejected::new(refusal, record, context)))
+                    }
+                }))
             }
             Poll::Ready(Err(_)) => {
                 self.head = None;

@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::crew::Crew;
 use crate::error;
 use crate::lane::Hold;
-use crate::lanes::{Lanes, Permit};
+use crate::lanes::{Lanes, Permit, Reason, Refusal};
 
 /// The caller's end of a task on a lane's thread.
 ///
@@ -87,9 +87,14 @@ impl LaneTask {
         }
     }
 
+    /// The observer of the request, if there is one.
+    pub(super) const fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
     /// Tells the observer, if there is one, that the lane's threads were stopped under the request.
     pub(super) fn note_stopped(&self) {
-        error::note(self.record.as_ref(), &error::SHUTTING_DOWN);
+        error::note(self.record(), &error::SHUTTING_DOWN);
     }
 
     /// The task has nothing left to do that anybody waits for, and may come to its end.
@@ -106,17 +111,37 @@ impl Drop for LaneTask {
     }
 }
 
-/// What a request has on the lane's side: its place there, and the time limit of it.
+/// What a request has on the lane's side: its place there, and the time limits of it.
 #[derive(Debug)]
 pub struct LaneSide {
     pub(super) place: Option<Arc<Permit>>,
     pub(super) lanes: Lanes,
     pub(super) hold: Hold,
     pub(super) until: Option<Instant>,
+    /// When the request must be done, if its lane looks at that.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// Where the head of an answer goes.
-pub(super) type HeadSender<D, E> = oneshot::Sender<Result<Head<D>, E>>;
+pub(super) type HeadSender<D, E> = oneshot::Sender<Result<Head<D>, NoHead<E>>>;
+
+/// Why there is no head.
+pub(super) enum NoHead<E> {
+    /// The service failed.
+    Inner(E),
+    /// It came too late to be started.
+    Late(Refusal),
+}
+
+impl LaneSide {
+    /// Refuses a request whose deadline has passed while the lane's thread was at something else.
+    fn refuse_late(&self) -> Option<Refusal> {
+        let (deadline, place) = (self.deadline?, self.place.as_ref()?);
+        let now = Instant::now();
+        let is_late = deadline <= now && self.lanes.mode_of(place.lane()) == Mode::Enforce;
+        is_late.then(|| place.refuse(Reason::Deadline, now))
+    }
+}
 
 /// The task on the lane's thread: the call, and the body until its end.
 pub(super) async fn serve<S, B, ResB>(
@@ -130,11 +155,18 @@ pub(super) async fn serve<S, B, ResB>(
     ResB: Body,
     ResB::Error: Into<BoxError>,
 {
+    if let Some(refusal) = side.refuse_late() {
+        drop((service, request));
+        drop(side);
+        _ = head.send(Err(NoHead::Late(refusal)));
+        return;
+    }
     let LaneSide {
         place,
         lanes,
         hold,
         until,
+        ..
     } = &mut side;
     let limit = Limit {
         until: *until,
@@ -201,7 +233,7 @@ async fn send<ResB, E>(
         Ok(response) => response.into_parts(),
         Err(error) => {
             *place = None;
-            _ = head.send(Err(error));
+            _ = head.send(Err(NoHead::Inner(error)));
             return;
         }
     };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod crossing;
+mod deadlines;
 mod endings;
 mod placement;
 mod refused;

@@ -194,6 +194,34 @@ async fn who_waits_gives_up_when_it_must_have_started() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_learns_of_its_place_after_its_deadline_is_not_started() {
+    // Story: it had been given its place in time, and nobody had polled it since: it ran, for a client that had gone.
+    for gives_up in [false, true] {
+        let (lanes, core) = aware().await;
+        let held = lanes.take(core);
+        let admitted_before = lanes.core().admitted;
+        let (mut late, mut next) = (queued(lanes.due_in(core, millis(100))), lanes.wait(core));
+        drop(held);
+        advance(millis(100)).await;
+        assert!(poll(&mut next).is_pending());
+        let reason = if gives_up {
+            let refusal = late.give_up(Instant::now()).unwrap_err();
+            Some(refusal.reason())
+        } else {
+            expelled(&mut late)
+        };
+        assert_eq!(reason, Some(Reason::Deadline));
+        drop(admitted(&mut next));
+        let core = lanes.core();
+        assert_eq!((core.in_flight, core.queued), (0, 0));
+        assert_eq!(
+            (core.rejected.deadline, core.admitted),
+            (1, admitted_before + 1)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lane_that_has_become_slow_is_not_closed_for_good() {
     // Nothing can be done in time any more; where a place is free it is tried, so that the lane learns when it can.
     let (lanes, core) = aware().await;

@@ -1,0 +1,55 @@
+//! What comes to the lane's thread too late.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use gw_core::context::Deadline;
+use http::Request;
+use tokio::time::{Instant, advance, pause};
+use tower::{Layer as _, service_fn};
+
+use super::support::{call, poll, recorded, refused, request_in};
+use super::{logs, response, settles_at, two_lanes};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Story: a request that had found a free place was called whenever the lane's thread came to it.
+#[tokio::test]
+async fn what_a_busy_thread_comes_to_after_its_deadline_is_not_started() {
+    for (aware, status) in [(true, 503), (false, 200)] {
+        let layer = two_lanes(logs().deadline_aware(aware));
+        let handle = layer.handle();
+        let calls = Arc::new(AtomicU32::new(0));
+        let called = Arc::clone(&calls);
+        // The first one keeps the thread for an hour, on its clock.
+        let mut service = layer.layer(service_fn(move |_: Request<()>| {
+            let first = called.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                if first {
+                    pause();
+                    advance(HOUR).await;
+                }
+                Ok::<_, Infallible>(response("done"))
+            }
+        }));
+        let mut first = call(&mut service, request_in("logs")).await;
+        assert!(poll(&mut first).is_pending());
+        let (mut request, record) = recorded(request_in("logs"));
+        let due = Deadline::at(Instant::now() + HOUR / 2);
+        request.extensions_mut().insert(due);
+        let second = call(&mut service, request).await;
+        assert_eq!(first.await.unwrap().status(), 200);
+        assert_eq!(second.await.unwrap().status(), status);
+        settles_at(&handle, 0).await;
+        let rejected = handle.snapshot().lanes[1].rejected;
+        if aware {
+            assert_eq!((rejected.deadline, rejected.total()), (1, 1));
+            assert_eq!(refused(&record), (Some("admit"), Some("OVERLOADED")));
+        } else {
+            assert_eq!(rejected.total(), 0);
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), if aware { 1 } else { 2 });
+    }
+}
