@@ -22,9 +22,12 @@ impl Fault {
 
     /// The lanes' own paths leave out that the file has them in a table of their own.
     pub(super) fn of_lanes(error: &gw_bulkhead::ConfigError) -> Self {
-        let key = match error.field().strip_prefix("lanes.") {
-            Some(rest) => format!("lanes.lane.{rest}"),
-            None => format!("lanes.{}", error.field()),
+        let key = match error.field() {
+            "lanes" => "lanes.lane".to_owned(),
+            field => match field.strip_prefix("lanes.") {
+                Some(rest) => format!("lanes.lane.{rest}"),
+                None => format!("lanes.{field}"),
+            },
         };
         Self::new(key, error.rule())
     }
@@ -70,4 +73,21 @@ pub(super) fn refuse_unsupported(config: &Config) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_lanes_are_found_under_the_keys_of_the_file() {
+        for (field, key) in [
+            ("lanes", "lanes.lane"),
+            ("lanes.logs.cap", "lanes.lane.logs.cap"),
+            ("default_lane", "lanes.default_lane"),
+        ] {
+            let error = gw_bulkhead::ConfigError::new(field, "must be otherwise");
+            assert_eq!(Fault::of_lanes(&error).key, key);
+        }
+    }
 }

@@ -201,6 +201,22 @@ async fn each_fault_is_told_with_line_column_and_key() {
     }
 }
 
+/// Story: such files passed the reader, and were refused by the bulkhead's rules, under keys that no file has.
+#[tokio::test]
+async fn what_the_reader_takes_for_lanes_the_bulkhead_does_too() {
+    let lanes: String = (0..63)
+        .map(|n| format!("[lanes.lane.l_{n}-]\nguaranteed = {}\n", 1.0 / 63.0))
+        .collect();
+    check(&format!("{GOOD}{lanes}")).await.succeeded();
+    let (text, line, column) = spoil(
+        "[health]",
+        "[lanes.lane.»\"logs.v1\"]\nguaranteed = 0.1\n[health]",
+    );
+    let said = check(&text).await;
+    let place = format!(":{line}:{column}: lanes.lane.\"logs.v1\": ");
+    assert!(said.refused().contains(&place), "{said:?}");
+}
+
 #[tokio::test]
 async fn all_faults_of_a_kind_are_told_at_once() {
     let text = GOOD

@@ -6,6 +6,9 @@ use crate::config::table::{File, Total};
 /// Shares are decimal fractions: three of them may miss their sum by a rounding error.
 const ROUNDING: f64 = 1e-9;
 
+/// As many as a bulkhead has.
+const MOST: u32 = 64;
+
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let lanes = &file.lanes;
     let at = KeyPath::of("lanes");
@@ -21,6 +24,11 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     };
     let many = lanes.lane.len() + usize::from(lanes.lacks_core(&file.server.default_lane));
     let many = u32::try_from(many).unwrap_or(u32::MAX);
+    findings.check(
+        many > MOST,
+        at.key("lane"),
+        format!("there are {many} lanes with the default one: {MOST} are the most"),
+    );
     findings.check(
         least.1.get() < many,
         least.0,

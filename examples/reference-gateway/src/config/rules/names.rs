@@ -12,22 +12,24 @@ const LONGEST: usize = 64;
 /// Whether every name that is defined can be used as one.
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let auth = KeyPath::of("auth");
-    let lanes = KeyPath::of("lanes").key("lane");
-    let tables: [(KeyPath, Vec<&String>); 5] = [
+    let tables: [(KeyPath, Vec<&String>); 4] = [
         (auth.key("jwt"), file.auth.jwt.keys().collect()),
         (auth.key("api_keys"), file.auth.api_keys.keys().collect()),
         (KeyPath::of("limits"), file.limits.keys().collect()),
-        (lanes, file.lanes.lane.keys().collect()),
         (KeyPath::of("upstreams"), file.upstreams.keys().collect()),
     ];
     for (table, names) in tables {
-        for name in names.into_iter().filter(|name| !usable(name)) {
+        for name in names.into_iter().filter(|name| !usable(name, DOTTED)) {
             findings.at_key(table.key(name), RULE);
         }
     }
+    let lanes = KeyPath::of("lanes").key("lane");
+    for name in file.lanes.lane.keys().filter(|name| !usable(name, PLAIN)) {
+        findings.at_key(lanes.key(name), LANE);
+    }
     for (i, route) in file.routes.iter().enumerate() {
         findings.check(
-            !usable(&route.name),
+            !usable(&route.name, DOTTED),
             KeyPath::of("routes").index(i).key("name"),
             RULE,
         );
@@ -36,11 +38,18 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
 
 const RULE: &str = "must be a name of 1 to 64 letters, digits, -, _ and .";
 
+/// The bulkhead's own rule: they become parts of thread names too.
+const LANE: &str = "must be a name of 1 to 64 letters, digits, - and _";
+
 const EARLY: &str = "counts by consumer or user, whom nobody knows before authentication: name it \
                      in the `consumer_limits` of a route with `auth`";
 
-fn usable(name: &str) -> bool {
-    let letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+/// What names may have beside letters and digits.
+const DOTTED: &[u8] = b"-_.";
+const PLAIN: &[u8] = b"-_";
+
+fn usable(name: &str, others: &[u8]) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || others.contains(&b);
     (1..=LONGEST).contains(&name.len()) && name.bytes().all(letter)
 }
 

@@ -7,6 +7,7 @@ mod server;
 use super::{CONTRACT, Case, LEAST, errors, valid};
 
 const NAME: &str = "must be a name of 1 to 64 letters, digits, -, _ and .";
+const LANE_NAME: &str = "must be a name of 1 to 64 letters, digits, - and _";
 const OPEN_ADMIN: &str = "is not loopback: add `token_file`, or listen on 127.0.0.1 or [::1]";
 const EARLY: &str = "counts by consumer or user, whom nobody knows before authentication: name it in the \
                      `consumer_limits` of a route with `auth`";
@@ -36,6 +37,20 @@ fn a_route_that_repeats_another_is_named() {
         }
         .check("");
     }
+}
+
+#[test]
+fn there_are_no_more_lanes_than_a_bulkhead_has() {
+    let lanes = |written: u32| {
+        let lane = |n| format!("[lanes.lane.l{n}]\nguaranteed = 0.01\n");
+        (0..written).map(lane).collect::<String>()
+    };
+    // The default lane is one that is not written.
+    valid(&format!("{}{LEAST}", lanes(63)));
+    let found = errors(&format!("{}{LEAST}", lanes(64)));
+    let found: Vec<_> = found.iter().map(|e| (&*e.key, &*e.message)).collect();
+    let said = "there are 65 lanes with the default one: 64 are the most";
+    assert_eq!(found, [("lanes.lane", said)]);
 }
 
 #[test]

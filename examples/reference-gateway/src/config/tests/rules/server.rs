@@ -1,7 +1,7 @@
 //! Names, listeners, and the server.
 
 use super::super::{Case, case};
-use super::{EARLY, NAME, OPEN_ADMIN};
+use super::{EARLY, LANE_NAME, NAME, OPEN_ADMIN};
 
 pub(super) const CASES: &[Case] = &[
     // Names.
@@ -13,7 +13,13 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[lanes.lane.»\"\"]\nguaranteed = 0.1",
         "lanes.lane.\"\"",
-        NAME,
+        LANE_NAME,
+    ),
+    // Others may have dots.
+    case(
+        "[lanes.lane.»\"logs.v1\"]\nguaranteed = 0.1\n[upstreams.\"logs.v1\"]\nendpoints = [\"http://h\"]",
+        "lanes.lane.\"logs.v1\"",
+        LANE_NAME,
     ),
     // Listeners.
     case(
