@@ -21,6 +21,14 @@ impl BulkheadHandle {
         self.lanes.snapshot()
     }
 
+    /// Has the gauges of all lanes there. To be called when metrics are read, so that a lane is seen before its first request:
+    /// from then on requests see to it.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn record_gauges(&self) {
+        self.lanes.record_gauges();
+    }
+
     /// Changes the total, and with it what the lanes' shares come to. Nobody in flight is cut.
     pub fn resize(&self, total: NonZeroU32) {
         self.lanes.resize(total);

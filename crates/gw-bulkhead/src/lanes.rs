@@ -263,6 +263,11 @@ impl Lanes {
         }
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn record_gauges(&self) {
+        self.inner.lanes().for_each(LaneState::record_gauges);
+    }
+
     /// Whether there is more to say of a request than that it is there.
     #[inline]
     pub(crate) fn is_curious(&self, lane: LaneId) -> bool {

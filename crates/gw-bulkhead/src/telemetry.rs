@@ -81,6 +81,11 @@ mod metering {
             }
         }
 
+        /// Has the gauges there, before anything has happened.
+        pub(crate) fn register(&self) {
+            self.gauges();
+        }
+
         pub(crate) fn entered(&self) {
             self.gauges().in_flight.increment(1.0);
         }

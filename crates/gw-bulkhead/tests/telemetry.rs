@@ -65,6 +65,17 @@ async fn what_a_lane_counts() {
 }
 
 #[test]
+fn lanes_are_seen_before_their_first_request() {
+    let lane = LaneConfig::new("core").cap(0.5);
+    let layer = one_lane(10, lane);
+    let capture = MetricsCapture::new();
+    capture.run(|| layer.handle().record_gauges());
+    capture.assert_gauge("gateway_lane_limit", CORE, 5.0);
+    capture.assert_gauge("gateway_lane_in_flight", CORE, 0.0);
+    capture.assert_gauge("gateway_lane_queued", CORE, 0.0);
+}
+
+#[test]
 fn a_switch_of_modes_counts_who_waited_out_of_the_queue() {
     let lanes = Lanes::new(places(1), [LaneConfig::new("core").queue(1)]).unwrap();
     let core = lanes.find("core").unwrap();

@@ -108,6 +108,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .connections
         .iter()
         .for_each(|listening| listening.handle.record_gauges(&listening.name));
+    admin.controls.lanes.record_gauges();
     let limits = admin.controls.limits.iter();
     limits
         .flat_map(LimitControls::handles)

@@ -193,6 +193,11 @@ impl LaneState {
         Limits::unpack(self.hot.limits.swap(limits.pack(), Ordering::AcqRel))
     }
 
+    #[cfg(feature = "metrics")]
+    pub(super) fn record_gauges(&self) {
+        self.metrics.register();
+    }
+
     /// Notes that a request was admitted.
     pub(super) fn entered(&self) {
         self.metrics.entered();

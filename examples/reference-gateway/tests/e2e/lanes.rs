@@ -35,6 +35,25 @@ async fn start(gate: &Gate, lane: &str) -> (Gateway, Upstream) {
     (Gateway::serve(&config("", &tables)).await, upstream)
 }
 
+/// An operator's page shows which lanes there are and what they may, and not only those that somebody has used.
+#[tokio::test]
+async fn lanes_are_in_the_metrics_before_their_first_request() {
+    let (gateway, _upstream) = start(&Gate::new(), "").await;
+    let answer = get(gateway.admin, "/metrics").await;
+    let metrics = answer.text();
+    for line in [
+        "gateway_lane_limit{lane=\"core\"} 10",
+        "gateway_lane_limit{lane=\"slow\"} 2",
+        "gateway_lane_in_flight{lane=\"core\"} 0",
+        "gateway_lane_in_flight{lane=\"slow\"} 0",
+        "gateway_lane_queued{lane=\"core\"} 0",
+        "gateway_lane_queued{lane=\"slow\"} 0",
+    ] {
+        let there = metrics.lines().any(|it| it == line);
+        assert!(there, "{line} in\n{metrics}");
+    }
+}
+
 #[tokio::test]
 async fn a_full_lane_refuses_and_another_answers() {
     for lane in ["", "threads = 1"] {
