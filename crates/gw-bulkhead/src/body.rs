@@ -9,6 +9,7 @@ use pin_project_lite::pin_project;
 
 use crate::error::HeldTooLong;
 use crate::lease::Lease;
+use crate::remaining::Remaining;
 
 pin_project! {
     /// The body of an answer that holds its place in the lane until it has ended.
@@ -24,6 +25,7 @@ pin_project! {
         #[pin]
         inner: B,
         lease: Option<Lease>,
+        remaining: Remaining,
         cut: bool,
     }
 }
@@ -34,6 +36,7 @@ impl<B> ResponseBody<B> {
         Self {
             inner,
             lease: None,
+            remaining: Remaining::UNKNOWN,
             cut: false,
         }
     }
@@ -60,10 +63,13 @@ impl<B: Body> ResponseBody<B> {
         {
             *lease = None;
         }
+        let size = || response.body().size_hint();
+        let remaining = Remaining::of(lease.as_ref(), size, response.headers());
         let (head, inner) = response.into_parts();
         let body = Self {
             inner,
             lease: lease.take(),
+            remaining,
             cut: false,
         };
         Response::from_parts(head, body)
@@ -102,6 +108,8 @@ where
                 Poll::Ready(Some(Ok(frame))) => {
                     if frame.is_trailers() || this.inner.is_end_stream() {
                         Lease::end(this.lease);
+                    } else {
+                        this.remaining.count(&frame, this.lease);
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }

@@ -117,6 +117,18 @@ impl Lease {
         hold == Hold::Body && !ended
     }
 
+    /// Whether it is to be known how the request ends.
+    #[inline]
+    pub(crate) const fn is_measured(&self) -> bool {
+        self.timing.is_running()
+    }
+
+    /// Notes that all the data of an answer was handed out. The place is held until the stream has ended all the same.
+    #[cold]
+    pub(crate) fn answered(&mut self) {
+        self.ended(Outcome::Answered);
+    }
+
     /// Gives the place back after a body that has ended as it should.
     #[inline]
     pub(crate) fn end(lease: &mut Option<Self>) {

@@ -15,6 +15,7 @@ mod lease;
 pub mod limit;
 mod per_key;
 mod pressure;
+mod remaining;
 mod service;
 mod share;
 mod sync;

@@ -12,6 +12,7 @@ use gw_core::{Body, Code, GrpcStatus, Rejection};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
 use http::{Response, StatusCode};
+use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use support::{call, first_lane, in_flight, inner, poll, request};
 use tokio::time::{Instant, advance};
@@ -243,6 +244,34 @@ async fn a_body_is_a_sample_where_it_is_the_work() {
             response.into_body().collect().await.unwrap();
         }
         assert_eq!(seen(&handle), ended, "{sample:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_as_long_as_it_said_is_a_sample_though_nobody_saw_its_end() {
+    let sized = || {
+        let script = ScriptedBody::script().data("al").data("l").claim_end(false);
+        let (body, _) = script.claim_size(SizeHint::with_exact(3)).build();
+        Response::new(Body::new(body))
+    };
+    for (frames, expected) in [(1, NOTHING), (2, ANSWERED)] {
+        let layer = layer(LaneConfig::new("core").sample(Sample::Body));
+        let handle = layer.handle();
+        let (service, inner) = inner();
+        let mut service = layer.layer(service);
+        for _ in 0..10 {
+            let mut future = call(&mut service, request()).await;
+            assert!(poll(&mut future).is_pending());
+            inner.next_call().await.respond(sized());
+            let mut body = future.await.unwrap().into_body();
+            advance(SECOND).await;
+            for _ in 0..frames {
+                assert!(body.frame().await.unwrap().unwrap().is_data());
+            }
+            // Until the stream has ended, and not only the data: trailers may follow.
+            assert_eq!(in_flight(&handle), 1);
+        }
+        assert_eq!(seen(&handle), expected);
     }
 }
 

@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use super::task::{LaneTask, Piece, Source};
 use crate::error::HeldTooLong;
 use crate::lease::Lease;
+use crate::remaining::Remaining;
 
 pin_project! {
     /// The body of an answer that may come from a lane's own thread.
@@ -44,6 +45,7 @@ pub(super) struct Remote<D> {
     source: Source<D>,
     /// Of what is still to come.
     size: SizeHint,
+    remaining: Remaining,
     task: LaneTask,
     lease: Option<Lease>,
 }
@@ -111,13 +113,14 @@ where
 impl<D> Remote<D> {
     pub(super) const fn new(
         source: Source<D>,
-        size: SizeHint,
+        (size, remaining): (SizeHint, Remaining),
         task: LaneTask,
         lease: Option<Lease>,
     ) -> Self {
         Self {
             source,
             size,
+            remaining,
             task,
             lease,
         }
@@ -185,7 +188,10 @@ impl<D: Buf> Remote<D> {
             };
         };
         Poll::Ready(match piece {
-            Piece::Frame(frame) => Some(Ok(self.count(frame))),
+            Piece::Frame(frame) => {
+                self.remaining.count(&frame, &mut self.lease);
+                Some(Ok(self.count(frame)))
+            }
             Piece::Last(frame) => {
                 self.end();
                 Some(Ok(self.count(frame)))

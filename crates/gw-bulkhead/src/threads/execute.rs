@@ -20,6 +20,7 @@ use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
 use crate::lanes::{Lanes, Permit};
 use crate::lease::Lease;
+use crate::remaining::Remaining;
 use crate::telemetry;
 
 impl<S, B, ResB> Execute<S, B, ResB> for Threads
@@ -269,6 +270,8 @@ impl<D, E> Call<D, E> {
         }
         let ended = matches!(source, Source::Ended);
         let lease = lease.take_if(|lease| lease.outlasts_head(&mut response, ended));
+        let remaining = Remaining::of(lease.as_ref(), || size, response.headers());
+        let size = (size, remaining);
         response.map(|()| ResponseBody::remote(Remote::new(source, size, task, lease)))
     }
 }

@@ -3,17 +3,19 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::time::Duration;
 
-use gw_bulkhead::Fail;
+use gw_bulkhead::limit::{Aimd, Limit};
+use gw_bulkhead::{BulkheadLayer, Fail, Sample};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
 use http::{Request, Response, StatusCode};
-use http_body::Body as _;
+use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, service_fn};
 
-use super::support::{call, in_flight, request_in};
+use super::support::{call, first_lane, in_flight, request_in};
 use super::{controlled, logs, response, settles_at, two_lanes};
 
 #[tokio::test]
@@ -174,4 +176,31 @@ async fn panics_cross() {
         "in the body"
     );
     settles_at(&handle, 0).await;
+}
+
+#[tokio::test]
+async fn a_body_that_was_as_long_as_it_said_is_a_sample_though_nobody_saw_its_end() {
+    let limit = Limit::adaptive(Aimd::default()).shortest(Duration::ZERO);
+    let layer = BulkheadLayer::builder(limit.window(Duration::from_millis(1)))
+        .lane(logs().threads(1).sample(Sample::Body))
+        .with_threads()
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let mut service = layer.layer(service_fn(async |_: Request<()>| {
+        let script = ScriptedBody::script().data("al").data("l");
+        let script = script.claim_size(SizeHint::with_exact(3)).claim_end(false);
+        Ok::<_, Infallible>(response(Body::new(script.build().0)))
+    }));
+    for _ in 0..200 {
+        let answer = call(&mut service, request_in("logs")).await.await.unwrap();
+        let mut body = pin!(answer.into_body());
+        for part in ["al", "l"] {
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), part);
+        }
+    }
+    settles_at(&handle, 0).await;
+    let adaptive = first_lane(&handle).adaptive.unwrap();
+    assert!(adaptive.answered >= 10, "{adaptive:?}");
 }
