@@ -38,7 +38,8 @@ impl Codel {
         }
     }
 
-    /// The wait that is fine: above zero, up to the interval. About the time that a place takes to come back suits.
+    /// The wait that is fine: above zero, up to the interval, and below the lane's
+    /// [`queue_timeout`](crate::LaneConfig::queue_timeout). About the time that a place takes to come back suits.
     #[must_use]
     pub const fn target(mut self, target: Duration) -> Self {
         self.target = target;

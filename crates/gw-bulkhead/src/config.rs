@@ -3,7 +3,7 @@ use std::time::Duration;
 use gw_core::ConfigError;
 
 use crate::codel::Codel;
-use crate::lane::LaneConfig;
+use crate::lane::{Hold, LaneConfig, Sample};
 use crate::share::Share;
 
 /// The shares of a lane, once checked.
@@ -87,6 +87,16 @@ fn check_lane(lane: &LaneConfig) -> Result<Shares, ConfigError> {
                 "must be above zero and at most the interval",
             );
         }
+        if codel.target >= lane.queue_timeout {
+            // Nobody waits for so long, so the queue would never stand.
+            return wrong("codel.target", "must be below the queue timeout");
+        }
+    }
+    if lane.sample == Sample::Body && lane.hold == Hold::Head {
+        return wrong(
+            "sample",
+            "must not be the body where the head ends the hold",
+        );
     }
     if lane.threads > LaneConfig::MAX_THREADS {
         return wrong("threads", "must be at most 256");
@@ -164,6 +174,17 @@ mod tests {
             (
                 lane().queue(1).codel(Codel::new().interval(Duration::MAX)),
                 "lanes.logs.codel.interval: must be above zero and at most 1 minute",
+            ),
+            (
+                lane()
+                    .queue(1)
+                    .queue_timeout(Duration::from_millis(5))
+                    .codel(Codel::new()),
+                "lanes.logs.codel.target: must be below the queue timeout",
+            ),
+            (
+                lane().hold(Hold::Head).sample(Sample::Body),
+                "lanes.logs.sample: must not be the body where the head ends the hold",
             ),
             (
                 LaneConfig::new("a b"),

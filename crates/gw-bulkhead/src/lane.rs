@@ -64,7 +64,7 @@ pub enum Sample {
     #[default]
     Head,
     /// The time until the response's body has ended, for answers that are the work: exports, generated streams. A body
-    /// that its client gives up is no sample.
+    /// that its client gives up is no sample. Needs [`Hold::Body`].
     Body,
     /// Nothing: the lane's limit is its cap. For requests that wait by intent, such as long polls and WebSockets.
     Nothing,

@@ -22,7 +22,7 @@ async fn a_runtime_that_computes_all_the_time_is_seen_and_one_that_stops_as_well
     let millis = Duration::from_millis;
     // A piece makes the watch, which sleeps for a third of it, late by more than this. Where nobody computes, a busy machine
     // lets it sleep for less than half of this too long, many times in a row.
-    let thresholds = LagThresholds::at(millis(30), millis(4_000), millis(8_000));
+    let thresholds = LagThresholds::at(millis(30), millis(4_000), millis(8_000)).unwrap();
     let watching = tokio::spawn(pressure.watch_lag(thresholds));
     let load = || pressure.load_by(Signal::Lag);
     let patience = Duration::from_secs(60);

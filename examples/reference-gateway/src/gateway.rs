@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use gw_bulkhead::MemoryThresholds;
 use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
 use gw_pipeline::server::{Drained, ServerConfig, Workers};
 use tokio::runtime::Builder;
@@ -59,6 +60,7 @@ pub struct Prepared<S> {
 struct Parts<S> {
     token: Option<Token>,
     server: ServerConfig,
+    memory: Option<MemoryThresholds>,
     services: Services<S>,
     controls: Controls,
     logs: Option<Logs>,
@@ -110,10 +112,12 @@ fn build(
         None => None,
     };
     let server = server_config(&config.server)?;
+    let memory = assembly::memory(&config.server.memory)?;
     let (services, controls) = assemble(config, observe, logs.as_ref())?;
     Ok(Parts {
         token,
         server,
+        memory,
         services,
         controls,
         logs,
@@ -149,6 +153,7 @@ impl<S: Gateway> Prepared<S> {
         let Parts {
             token,
             server,
+            memory,
             services,
             controls,
             logs,
@@ -161,7 +166,7 @@ impl<S: Gateway> Prepared<S> {
             |error: io::Error| Fault::new("server.threads", format!("the system refuses: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(system)?;
-        if let Some(thresholds) = assembly::memory(&config.server.memory) {
+        if let Some(thresholds) = memory {
             // Here and not on the traffic's threads: they may be what has no time to look.
             runtime.spawn(controls.lanes.pressure().watch_memory(thresholds));
         }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use gw_core::ConfigError;
+
 use super::ladder::Ladder;
 
 /// How late a task may be run before a runtime counts as loaded.
@@ -14,21 +16,40 @@ impl LagThresholds {
     /// So many looks in a row must agree: one task that computes for long is not load.
     pub const PATIENCE: u32 = 5;
 
+    /// The least that is load: timers are exact to a millisecond or two, and the load falls at half of this.
+    pub const LEAST: Duration = Duration::from_millis(5);
+
     /// Elevated from 20 ms on, high from 50 ms on, extreme from 200 ms on.
     pub const fn new() -> Self {
-        Self::at(
-            Duration::from_millis(20),
-            Duration::from_millis(50),
-            Duration::from_millis(200),
-        )
+        Self {
+            up: [
+                Duration::from_millis(20),
+                Duration::from_millis(50),
+                Duration::from_millis(200),
+            ],
+        }
     }
 
-    /// From when on the load is elevated, high and extreme. It falls again when tasks are run within half of that.
-    /// Below some milliseconds timers are not exact.
-    pub const fn at(elevated: Duration, high: Duration, extreme: Duration) -> Self {
-        Self {
-            up: [elevated, high, extreme],
+    /// From when on the load is elevated, high and extreme: at least [`LagThresholds::LEAST`], and none below the one before
+    /// it. The load falls again when tasks are run within half of that.
+    ///
+    /// # Errors
+    ///
+    /// The one that breaks this rule.
+    pub fn at(elevated: Duration, high: Duration, extreme: Duration) -> Result<Self, ConfigError> {
+        let wrong = |field, rule| Err(ConfigError::new(field, rule));
+        if elevated < Self::LEAST {
+            return wrong("lag.elevated", "must be at least 5 ms");
         }
+        if high < elevated {
+            return wrong("lag.high", "must be at least `elevated`");
+        }
+        if extreme < high {
+            return wrong("lag.extreme", "must be at least `high`");
+        }
+        Ok(Self {
+            up: [elevated, high, extreme],
+        })
     }
 
     pub(super) fn ladder(self) -> Ladder {
@@ -42,5 +63,29 @@ impl LagThresholds {
 impl Default for LagThresholds {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_load_could_not_fall_below_is_refused() {
+        let at = |[elevated, high, extreme]: [u64; 3]| {
+            let millis = Duration::from_millis;
+            LagThresholds::at(millis(elevated), millis(high), millis(extreme))
+        };
+        for (millis, message) in [
+            ([0, 0, 0], "lag.elevated: must be at least 5 ms"),
+            ([4, 50, 200], "lag.elevated: must be at least 5 ms"),
+            ([20, 19, 200], "lag.high: must be at least `elevated`"),
+            ([20, 50, 49], "lag.extreme: must be at least `high`"),
+        ] {
+            assert_eq!(at(millis).unwrap_err().to_string(), message);
+        }
+        assert!(at([5, 5, 5]).is_ok());
+        assert_eq!(at([20, 50, 200]), Ok(LagThresholds::new()));
     }
 }

@@ -1,5 +1,8 @@
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::Path;
+
+use gw_core::ConfigError;
 
 use super::ladder::{Ladder, Thresholds};
 
@@ -11,40 +14,79 @@ use super::ladder::{Ladder, Thresholds};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryThresholds {
     up: Thresholds,
-    process_limit: Option<u64>,
+    process_limit: Option<NonZeroU64>,
 }
 
 impl MemoryThresholds {
+    /// The load falls again when so much less is in use.
+    const FALL: f64 = 0.05;
+
     /// Elevated from 0.80 on, high from 0.90 on, extreme from 0.95 on.
     pub const fn new() -> Self {
-        Self::at(0.80, 0.90, 0.95)
-    }
-
-    /// From which part on, of 1, the load is elevated, high and extreme. It falls again when 0.05 less are in use.
-    pub const fn at(elevated: f64, high: f64, extreme: f64) -> Self {
         Self {
-            up: [elevated, high, extreme, f64::INFINITY],
+            up: [0.80, 0.90, 0.95, f64::INFINITY],
             process_limit: None,
         }
     }
 
-    /// From which part on all requests are refused, critical-plus ones too. Never by default.
-    #[must_use]
-    pub const fn exhausted(mut self, from: f64) -> Self {
+    /// From which part on, of 1, the load is elevated, high and extreme: above 0.05, since it falls again when 0.05 less
+    /// are in use, at most 1, and none below the one before it.
+    ///
+    /// # Errors
+    ///
+    /// The one that breaks this rule.
+    pub fn at(elevated: f64, high: f64, extreme: f64) -> Result<Self, ConfigError> {
+        let up = [
+            part("memory.elevated", elevated)?,
+            part("memory.high", high)?,
+            part("memory.extreme", extreme)?,
+            f64::INFINITY,
+        ];
+        if high < elevated {
+            return Err(ConfigError::new(
+                "memory.high",
+                "must be at least `elevated`",
+            ));
+        }
+        if extreme < high {
+            return Err(ConfigError::new(
+                "memory.extreme",
+                "must be at least `high`",
+            ));
+        }
+        Ok(Self {
+            up,
+            process_limit: None,
+        })
+    }
+
+    /// From which part on all requests are refused, critical-plus ones too: from where the load is extreme, to 1. Never by
+    /// default.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in this range.
+    pub fn exhausted(mut self, from: f64) -> Result<Self, ConfigError> {
         let [elevated, high, extreme, _] = self.up;
+        if part("memory.exhausted", from)? < extreme {
+            return Err(ConfigError::new(
+                "memory.exhausted",
+                "must be at least `extreme`",
+            ));
+        }
         self.up = [elevated, high, extreme, from];
-        self
+        Ok(self)
     }
 
     /// Counts what this process has in memory, as a part of so many bytes.
     #[must_use]
-    pub const fn process_limit(mut self, bytes: u64) -> Self {
+    pub const fn process_limit(mut self, bytes: NonZeroU64) -> Self {
         self.process_limit = Some(bytes);
         self
     }
 
     pub(super) fn ladder(self) -> Ladder {
-        Ladder::new(self.up, self.up.map(|used| used - 0.05), 1)
+        Ladder::new(self.up, self.up.map(|used| used - Self::FALL), 1)
     }
 
     /// The part of the memory that is in use, as the kernel tells it; `None` if it does not.
@@ -68,9 +110,20 @@ impl Default for MemoryThresholds {
     }
 }
 
-fn process_used(status: &str, limit: u64) -> Option<f64> {
+/// A part of the memory from which on there can be load that also falls again.
+fn part(field: &'static str, part: f64) -> Result<f64, ConfigError> {
+    if part > MemoryThresholds::FALL && part <= 1.0 {
+        return Ok(part);
+    }
+    Err(ConfigError::new(
+        field,
+        "must be a number above 0.05 and at most 1",
+    ))
+}
+
+fn process_used(status: &str, limit: NonZeroU64) -> Option<f64> {
     let kibibytes = field(status, "VmRSS:")?;
-    (limit > 0).then(|| kibibytes * 1024.0 / limit as f64)
+    Some(kibibytes * 1024.0 / limit.get() as f64)
 }
 
 /// The fullest of the control groups that the process is in and that have a limit.
@@ -122,6 +175,42 @@ mod tests {
         }
     }
 
+    fn bytes(number: u64) -> NonZeroU64 {
+        NonZeroU64::new(number).unwrap()
+    }
+
+    #[test]
+    fn what_the_load_could_not_reach_or_fall_below_is_refused() {
+        const PART: &str = "must be a number above 0.05 and at most 1";
+        for ([elevated, high, extreme], field, rule) in [
+            ([f64::NAN, 0.9, 0.95], "elevated", PART),
+            ([80.0, 90.0, 95.0], "elevated", PART),
+            // Nothing is below what it would fall at.
+            ([0.05, 0.9, 0.95], "elevated", PART),
+            ([0.8, f64::INFINITY, 0.95], "high", PART),
+            ([0.8, 0.9, f64::NAN], "extreme", PART),
+            ([0.9, 0.8, 0.95], "high", "must be at least `elevated`"),
+            ([0.8, 0.9, 0.85], "extreme", "must be at least `high`"),
+        ] {
+            let error = MemoryThresholds::at(elevated, high, extreme).unwrap_err();
+            assert_eq!(error.to_string(), format!("memory.{field}: {rule}"));
+        }
+        for (from, rule) in [
+            (f64::NAN, PART),
+            (98.0, PART),
+            (0.9, "must be at least `extreme`"),
+        ] {
+            let error = MemoryThresholds::new().exhausted(from).unwrap_err();
+            assert_eq!(error.to_string(), format!("memory.exhausted: {rule}"));
+        }
+        let least = MemoryThresholds::at(0.06, 0.06, 1.0).unwrap();
+        assert!(least.exhausted(1.0).is_ok());
+        assert_eq!(
+            MemoryThresholds::at(0.8, 0.9, 0.95),
+            Ok(MemoryThresholds::new())
+        );
+    }
+
     #[test]
     fn the_fullest_group_counts_without_what_can_be_dropped() {
         let read = files(&[
@@ -150,7 +239,10 @@ mod tests {
         let meminfo = "MemTotal:       8000 kB\nMemFree:  100 kB\nMemAvailable:   2000 kB\n";
         assert_eq!(machine_used(meminfo), Some(0.75));
         assert_eq!(machine_used("nonsense"), None);
-        assert_eq!(process_used("VmRSS:\t  512 kB\n", 1 << 20), Some(0.5));
+        assert_eq!(
+            process_used("VmRSS:\t  512 kB\n", bytes(1 << 20)),
+            Some(0.5)
+        );
     }
 
     #[test]
@@ -160,8 +252,8 @@ mod tests {
         assert!((0.0..=1.0).contains(&used), "{used}");
         // A process that tests itself has more than a kibibyte, and less than a tebibyte.
         let of = |limit| MemoryThresholds::new().process_limit(limit).used().unwrap();
-        assert!(of(1 << 10) > 1.0);
-        assert!(of(1 << 40) < 1.0);
+        assert!(of(bytes(1 << 10)) > 1.0);
+        assert!(of(bytes(1 << 40)) < 1.0);
     }
 
     #[test]
@@ -169,7 +261,9 @@ mod tests {
         let nowhere = Path::new("/nowhere");
         assert_eq!(MemoryThresholds::new().used_in(nowhere), None);
         assert_eq!(
-            MemoryThresholds::new().process_limit(1).used_in(nowhere),
+            MemoryThresholds::new()
+                .process_limit(bytes(1))
+                .used_in(nowhere),
             None
         );
     }

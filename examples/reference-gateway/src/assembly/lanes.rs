@@ -1,10 +1,13 @@
 //! `[lanes]` as a bulkhead.
 
+use std::num::NonZeroU64;
+
 use gw_bulkhead::key::{ClientIp, Global, Header, Route};
 use gw_bulkhead::limit::{Aimd, Gradient2, Limit};
 use gw_bulkhead::threads::Threads;
 use gw_bulkhead::{BulkheadLayer, ConfigError, Hold, LaneConfig, MemoryThresholds, Mode};
 
+use super::fault::Fault;
 use super::routes::criticality;
 use crate::config::value::Key;
 use crate::config::{Config, table};
@@ -75,13 +78,18 @@ fn per_key(lane: LaneConfig, written: &table::PerKey) -> LaneConfig {
 }
 
 /// When the process's memory runs out; `None` if that is not asked for.
-pub(crate) fn memory(written: &table::Memory) -> Option<MemoryThresholds> {
+pub(crate) fn memory(written: &table::Memory) -> Result<Option<MemoryThresholds>, Fault> {
+    if written.mode != Mode::Enforce {
+        return Ok(None);
+    }
+    let limit = NonZeroU64::new(written.limit);
+    let limit = limit.ok_or_else(|| Fault::new("server.memory.limit", "must be above 0B"))?;
     // Two steps are written: what is sheddable in any way goes at the first one, everything at the second.
     let (shed, refuse) = (written.shed_at.get(), written.refuse_at.get());
-    let thresholds = MemoryThresholds::at(shed, shed, refuse)
-        .exhausted(refuse)
-        .process_limit(written.limit);
-    (written.mode == Mode::Enforce).then_some(thresholds)
+    let thresholds = MemoryThresholds::at(shed, shed, refuse);
+    let thresholds = thresholds.and_then(|thresholds| thresholds.exhausted(refuse));
+    let thresholds = thresholds.map_err(|error| Fault::new("server.memory", error.to_string()))?;
+    Ok(Some(thresholds.process_limit(limit)))
 }
 
 const fn hold(written: table::Hold) -> Hold {

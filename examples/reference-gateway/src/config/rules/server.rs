@@ -15,6 +15,9 @@ pub(super) const TAKEN: &str =
 /// As long as the server lets `shutdown_grace` be.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// By so much less the load falls again.
+const MEMORY_FALL: f64 = 0.05;
+
 /// Whether a field frames messages or steers the connection; with a meaning of ours it would break both.
 pub(super) fn is_taken(name: &HeaderName) -> bool {
     const TAKEN: [HeaderName; 10] = [
@@ -53,6 +56,11 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     );
 
     let memory = &file.server.memory;
+    findings.check(
+        memory.shed_at.get() <= MEMORY_FALL,
+        at.key("memory").key("shed_at"),
+        "must be above 0.05: shedding ends when 0.05 less is in use",
+    );
     findings.check(
         memory.shed_at >= memory.refuse_at,
         at.key("memory").key("shed_at"),

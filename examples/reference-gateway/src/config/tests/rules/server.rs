@@ -93,4 +93,9 @@ pub(super) const CASES: &[Case] = &[
         "server.memory.shed_at",
         "must be below `refuse_at`: what is sheddable goes first",
     ),
+    case(
+        "[server]\nmemory = { shed_at = »0.05 }",
+        "server.memory.shed_at",
+        "must be above 0.05: shedding ends when 0.05 less is in use",
+    ),
 ];
