@@ -4,28 +4,23 @@
 //! thread of its own. All the rest shares the main thread, client and server too, and `Lookup` is answered meanwhile.
 #![allow(clippy::print_stdout, reason = "the lines are what it is for")]
 
-use std::num::NonZeroU32;
-use std::{error::Error, future::ready, sync::mpsc, time::Duration};
+use std::{error::Error, future::ready, thread, time::Duration};
 
 use axum::routing::{MethodRouter, Router, post};
-use gw_bulkhead::{BulkheadLayer, LaneConfig};
-use gw_core::RespondWith;
+use gw_bulkhead::{BulkheadLayer, LaneConfig, RespondWith, limit::Limit};
 use http::uri::PathAndQuery;
-use tokio::sync::mpsc::unbounded_channel;
 use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
 use tonic::{Request, Response, Status, body::Body};
 use tonic_prost::ProstCodec;
-use tower::service_fn;
 
 const LOOKUP: &str = "/demo.Desk/Lookup";
 const REPORT: &str = "/demo.Desk/Report";
-const TOTAL: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     // tonic's body is not `From<Bytes>`, so a refusal is told how to make one.
     let body = |bytes| Body::new(gw_core::Body::from(bytes));
-    let lanes = BulkheadLayer::builder(TOTAL)
+    let lanes = BulkheadLayer::builder(Limit::fixed(8))
         .lane(LaneConfig::new("lookup").guaranteed(0.5))
         .lane(LaneConfig::new("reports").cap(0.125).threads(1))
         .classify(|head| (head.uri.path() == REPORT).then_some("reports"))
@@ -33,18 +28,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?
         .on_reject(RespondWith::new(body));
 
-    let (begin, mut begun) = unbounded_channel();
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
     let report = move |of: String| {
-        let (finish, finished) = mpsc::channel();
-        _ = begin.send(finish);
-        // Not for ever: were this the main thread, nobody could say that it may finish.
-        let finished = finished.recv_timeout(Duration::from_secs(10));
-        finished
-            .map(|()| format!("all about {of}"))
-            .map_err(|error| Status::deadline_exceeded(error.to_string()))
+        _ = begin.send(thread::current());
+        // Not for ever: were this the main thread, nobody could wake it.
+        thread::park_timeout(Duration::from_secs(10));
+        format!("all about {of}")
     };
     let methods = Router::new()
-        .route(LOOKUP, method(|what| Ok(format!("{what} are in stock"))))
+        .route(LOOKUP, method(|what| format!("{what} are in stock")))
         .route(REPORT, method(report));
     let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into())?;
     let server = format!("http://{}", incoming.local_addr()?);
@@ -53,30 +45,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = Endpoint::from_shared(server)?.connect().await?;
 
     let report = tokio::spawn(ask(client.clone(), REPORT));
-    let finish = begun.recv().await.ok_or("no report has begun")?;
+    let blocked = begun.recv().await.ok_or("no report has begun")?;
     println!("a report has begun, and blocks its thread");
     for _ in 0..100 {
         ask(client.clone(), LOOKUP).await?;
     }
     let done = report.is_finished();
     println!("100 lookups answered, report done: {done}");
-    if let Err(status) = ask(client, REPORT).await {
-        println!("second report: {:?}, {}", status.code(), status.message());
-    }
-    finish.send(())?;
+    let second = ask(client, REPORT).await.err().ok_or("not refused")?;
+    println!("second report: {:?}, {}", second.code(), second.message());
+    blocked.unpark();
     println!("first report: {}", report.await??);
     Ok(())
 }
 
 /// A unary method, served as generated code does. The messages are `google.protobuf.StringValue`.
-fn method<F>(answer: F) -> MethodRouter
-where
-    F: Fn(String) -> Result<String, Status> + Clone + Send + Sync + 'static,
-{
+fn method(answer: impl Fn(String) -> String + Clone + Send + Sync + 'static) -> MethodRouter {
     post(|request: axum::extract::Request| async move {
-        let answer = |asked: Request<String>| ready(answer(asked.into_inner()).map(Response::new));
+        let answer = |asked: Request<_>| ready(Ok(Response::new(answer(asked.into_inner()))));
         let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
-        grpc.unary(service_fn(answer), request).await
+        grpc.unary(tower::service_fn(answer), request).await
     })
 }
 
