@@ -1,8 +1,8 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::thread;
 
@@ -44,10 +44,6 @@ pub(super) struct LaneThread {
     tasks: Arc<watch::Sender<usize>>,
 }
 
-/// A runtime that nobody waits for when it is dropped. That may be inside async code, where the system refuses the thread that
-/// it is for, and what blocks in `spawn_blocking` may do so for ever. Always there until then.
-struct Unawaited(Option<Runtime>);
-
 /// One task of a thread: until it is dropped, the thread does not end of itself.
 struct Running(Arc<watch::Sender<usize>>);
 
@@ -81,19 +77,8 @@ impl LaneThreads {
         let mut threads = Self::default();
         for number in 0..lane.threads {
             let refused = |_| config::of_lane(lane, "threads", "the system refused a thread");
-            let runtime = runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(refused)?;
-            let handle = runtime.handle().clone();
-            let runtime = Unawaited(Some(runtime));
             let (running, stop) = oneshot::channel();
             let (tasks, mut idle) = watch::channel(0);
-            threads.threads.push(LaneThread {
-                runtime: handle,
-                tasks: Arc::new(tasks),
-            });
-            threads._running.push(running);
             let drained = lanes.drained();
             let done = async move {
                 drained.await;
@@ -102,13 +87,29 @@ impl LaneThreads {
                 _ = idle.wait_for(|tasks| *tasks == 0).await;
             };
             let (name, nice) = (lane.name.clone(), lane.nice);
+            let (give, given) = mpsc::channel();
+            // The thread first: were it refused, its runtime would be dropped here, which inside async code is a panic.
             thread::Builder::new()
                 .name(format!("gw-lane-{}-{number}", lane.name()))
                 .spawn(move || {
                     niceness::raise(name.as_str(), nice);
-                    run(&runtime, stop, done);
+                    // An error: the system has refused the runtime.
+                    if let Ok(runtime) = given.recv() {
+                        run(runtime, stop, done);
+                    }
                 })
                 .map_err(refused)?;
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(refused)?;
+            threads.threads.push(LaneThread {
+                runtime: runtime.handle().clone(),
+                tasks: Arc::new(tasks),
+            });
+            threads._running.push(running);
+            // The thread waits for it.
+            _ = give.send(runtime);
         }
         Ok(threads)
     }
@@ -139,19 +140,8 @@ impl Drop for Running {
     }
 }
 
-impl Drop for Unawaited {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Runs tasks until told to stop or done.
-fn run(runtime: &Unawaited, stop: oneshot::Receiver<()>, done: impl Future<Output = ()>) {
-    let Some(runtime) = &runtime.0 else {
-        return;
-    };
+fn run(runtime: Runtime, stop: oneshot::Receiver<()>, done: impl Future<Output = ()>) {
     runtime.block_on(async {
         let (mut stop, mut done) = (pin!(stop), pin!(done));
         poll_fn(|cx| {
@@ -163,6 +153,8 @@ fn run(runtime: &Unawaited, stop: oneshot::Receiver<()>, done: impl Future<Outpu
         })
         .await;
     });
+    // Not for `spawn_blocking` either: what blocks may do so for ever.
+    runtime.shutdown_background();
 }
 
 impl fmt::Debug for LaneThreads {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, ThreadId};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -87,25 +87,32 @@ impl Workers {
             stop: Some(stop),
         };
         for number in 0..threads.max(1) {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            let handle = runtime.handle().clone();
             let mut stopping = stopping.clone();
             let (running, ended) = mpsc::channel();
+            let (give, given) = mpsc::channel::<Runtime>();
             let thread = thread::Builder::new().name(format!("{name}-{number}"));
+            // The thread first: were it refused, its runtime would be dropped here, which inside async code is a panic.
             let thread = thread.spawn(move || {
                 raise_niceness(nice);
+                // An error: the system has refused the runtime.
+                let Ok(runtime) = given.recv() else {
+                    return;
+                };
                 // An error: the sender is gone.
                 runtime.block_on(async { while stopping.changed().await.is_ok() {} });
                 // All tasks are dropped here. Threads for blocking work may be busy for long, and are not waited for.
                 runtime.shutdown_background();
                 drop(running);
             })?;
+            let runtime = Builder::new_current_thread().enable_all().build()?;
             crew.workers.push(Worker {
-                handle,
+                handle: runtime.handle().clone(),
                 connections: Arc::default(),
                 thread: thread.thread().id(),
                 ended: Mutex::new(ended),
             });
+            // The thread waits for it.
+            _ = give.send(runtime);
         }
         Ok(Self {
             crew: Arc::new(crew),

@@ -154,7 +154,7 @@ mod unsecured {
     use crate::config::ConfigError;
 
     #[derive(Clone, Default)]
-    pub(in crate::redis) struct Tls;
+    pub(in crate::redis) struct Tls {}
 
     /// There is none.
     #[derive(Clone)]
