@@ -16,12 +16,13 @@ use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasClientAddr, HasRoute, Stage};
 use gw_core::{OnReject as _, RejectContext, Respond};
 use gw_pipeline::inbound::{
-    IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, NotFound, RequestIdLayer, Route,
-    RouteResolveLayer, RouteTable,
+    BodyTimers, IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, NotFound, RequestBody,
+    RequestIdLayer, Route, RouteResolveLayer, RouteTable,
 };
 use gw_pipeline::outbound::AnswerLayer;
 use gw_pipeline::{Body, BoxError, Pipeline, Rejection, codes, plain};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use gw_testkit::body::ScriptedBody;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
 use tower::{Service, ServiceExt as _, service_fn};
 
@@ -207,6 +208,42 @@ async fn what_has_no_route_is_refused_last() {
     assert_eq!(early.status(), StatusCode::NOT_FOUND);
 }
 
+/// Story: a content type alone let any body come as slowly as it liked, on any route.
+#[tokio::test(start_paused = true)]
+async fn only_grpc_calls_may_be_silent_and_only_where_a_route_says_so() {
+    const LATE: u64 = BodyTimers::GRACE.as_secs();
+    let route = |path| Route::path(path, path).deadline(Duration::from_secs(60));
+    let table = RouteTable::builder()
+        .route(route("/calls").grpc_streams())
+        .route(route("/plain"))
+        .build()
+        .unwrap();
+    let pipeline = Pipeline::builder()
+        .route_resolve(RouteResolveLayer::new(table))
+        .forward(service_fn(async |request: Request<RequestBody<_>>| {
+            let body = request.into_body().collect().await?;
+            Ok::<_, BoxError>(Response::new(Body::from(body.to_bytes())))
+        }))
+        .build();
+    let grpc = "application/grpc+proto";
+    for (path, method, version, content_type, seconds) in [
+        ("/calls", "POST", Version::HTTP_2, grpc, 60),
+        ("/plain", "POST", Version::HTTP_2, grpc, LATE),
+        ("/calls", "PUT", Version::HTTP_2, grpc, LATE),
+        ("/calls", "POST", Version::HTTP_11, grpc, LATE),
+        ("/calls", "POST", Version::HTTP_2, "application/json", LATE),
+    ] {
+        let (body, _) = ScriptedBody::script().data("x").hold().build();
+        let mut request = request(method, path).map(|_| Body::new(body));
+        *request.version_mut() = version;
+        let content_type = HeaderValue::from_static(content_type);
+        request.headers_mut().insert("content-type", content_type);
+        let start = tokio::time::Instant::now();
+        pipeline.clone().oneshot(request).await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), seconds, "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn a_lanes_own_listener_has_its_routes_only() {
     let logs = Lane::new("logs");
@@ -273,10 +310,7 @@ async fn the_deadline_ends_an_exchange() {
     assert_eq!(start.elapsed(), Duration::from_secs(2));
 
     let streams = service_fn(async |_| {
-        let (body, _) = gw_testkit::body::ScriptedBody::script()
-            .data("begun")
-            .hold()
-            .build();
+        let (body, _) = ScriptedBody::script().data("begun").hold().build();
         Ok::<_, Infallible>(Response::new(Body::new(body)))
     });
     let mut response = pipeline(streams)
@@ -476,7 +510,7 @@ async fn the_deadline_cuts_a_body_that_never_waits() {
     // Story: the timer was looked at only while the body was pending. A slow reader of a fast upstream held its place in
     // the lane for hours, since there was always more to read.
     let fast = service_fn(async |_| {
-        let script = (0..1000).fold(gw_testkit::body::ScriptedBody::script(), |s, _| s.data("x"));
+        let script = (0..1000).fold(ScriptedBody::script(), |s, _| s.data("x"));
         Ok::<_, Infallible>(Response::new(Body::new(script.build().0)))
     });
     let record = Record::default();

@@ -27,6 +27,9 @@ impl BodyTimers {
     /// The time before the rate counts.
     pub const GRACE: Duration = Duration::from_secs(5);
 
+    /// No limits.
+    pub(super) const NONE: Self = Self::new(Duration::MAX, 0);
+
     /// These limits.
     pub const fn new(idle: Duration, min_rate: u64) -> Self {
         Self { idle, min_rate }

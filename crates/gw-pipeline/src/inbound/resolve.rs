@@ -1,15 +1,14 @@
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use gw_core::call::call_into;
+use gw_core::classify::is_grpc;
 use gw_core::context::{Deadline, Lane};
-use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{BoxError, OnReject, RejectContext, Rejection, Respond};
+use gw_core::{BoxError, OnReject, Rejection, Respond};
 use http::header::ALLOW;
 use http::request::Parts;
-use http::{Extensions, HeaderValue, Method, Request, Response};
+use http::{Extensions, HeaderValue, Method, Request, Response, Version};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -99,7 +98,8 @@ impl<R> RouteResolveLayer<R> {
         self
     }
 
-    /// Limits how slowly a request's body may come.
+    /// Limits how slowly a request's body may come; [`Route::grpc_streams`](super::Route::grpc_streams) exempts the gRPC calls of
+    /// a route.
     #[must_use]
     pub const fn body_timers(mut self, timers: BodyTimers) -> Self {
         self.body_timers = timers;
@@ -139,12 +139,17 @@ impl<R> RouteResolveLayer<R> {
         }
     }
 
-    fn resolve(&self, parts: &mut Parts) -> Result<u64, Rejection> {
+    /// The limit and the timers of the request's body.
+    fn resolve(&self, parts: &mut Parts) -> Result<(u64, BodyTimers), Rejection> {
         let declared = normalize_head(parts, self.limits, self.encoded_slash)?;
         let late = self.not_found == NotFound::AfterAuth && self.in_pipeline;
+        let mut timers = self.body_timers;
         let (route_match, limit, time) = match self.table.find(parts, self.only_lane.as_ref()) {
             Found::Route(route) => {
                 let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
+                if route.policy.grpc_streams && is_grpc_call(parts) {
+                    timers = BodyTimers::NONE;
+                }
                 stamp(&mut parts.extensions, route);
                 (&route.route_match, limit, route.policy.deadline)
             }
@@ -187,16 +192,13 @@ impl<R> RouteResolveLayer<R> {
                 parts.extensions.insert(LateRefusal(refused));
             }
         }
-        Ok(limit)
+        Ok((limit, timers))
     }
 }
 
-/// A gRPC stream may be silent for as long as its deadline allows.
-fn timers(timers: BodyTimers, parts: &Parts) -> BodyTimers {
-    match RejectContext::of_parts(parts).caller {
-        Caller::Grpc => BodyTimers::new(Duration::MAX, 0),
-        _ => timers,
-    }
+/// Whether the request is a gRPC call as far as a head can tell. A content type alone could be on any slow body.
+fn is_grpc_call(parts: &Parts) -> bool {
+    parts.version == Version::HTTP_2 && parts.method == Method::POST && is_grpc(&parts.headers)
 }
 
 /// What the route says counts. Of two pipelines, one behind the other, so does what the inner one's leaves open.
@@ -295,13 +297,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         match self.layer.resolve(&mut parts) {
-            Ok(limit) => {
+            Ok((limit, timers)) => {
                 let body = match body.is_end_stream() {
                     true => RequestBody::ended(body),
-                    false => {
-                        let timers = timers(self.layer.body_timers, &parts);
-                        RequestBody::new(body, limit, timers, &mut parts.extensions)
-                    }
+                    false => RequestBody::new(body, limit, timers, &mut parts.extensions),
                 };
                 let request = Request::from_parts(parts, body);
                 call_into(&mut self.inner, request, Decided::inner)

@@ -46,6 +46,7 @@ pub(super) struct Policy {
     pub(super) deadline: Option<Duration>,
     pub(super) timeouts: Option<Timeouts>,
     pub(super) max_body_bytes: Option<u64>,
+    pub(super) grpc_streams: bool,
     pub(super) pass_error_bodies: bool,
     pub(super) extensions: Extensions,
 }
@@ -137,6 +138,17 @@ impl Route {
     #[must_use]
     pub const fn max_body_bytes(mut self, limit: u64) -> Self {
         self.policy.max_body_bytes = Some(limit);
+        self
+    }
+
+    /// Lets the gRPC calls of the route be silent for as long as its [`deadline`](Self::deadline) allows: streams may have
+    /// nothing to send, and `BodyTimers` would end them.
+    ///
+    /// A gRPC call is a `POST` over HTTP/2 with a content type of gRPC, which any client can send: only for routes that serve
+    /// gRPC, and with a deadline.
+    #[must_use]
+    pub const fn grpc_streams(mut self) -> Self {
+        self.policy.grpc_streams = true;
         self
     }
 

@@ -48,12 +48,23 @@ fn route(config: &Config, number: usize, route: &table::Route) -> Result<Route, 
         return Ok(built);
     };
     let built = built.upstream(UpstreamName::new(forward.upstream.as_str()));
+    let built = if serves_grpc(config, &forward.upstream) {
+        built.grpc_streams()
+    } else {
+        built
+    };
     let retry = forward.retry.as_ref();
     let policy = retry.map(|retry| attempts::policy(number, retry));
     Ok(match policy.transpose()?.flatten() {
         Some(policy) => built.extension(policy),
         None => built,
     })
+}
+
+/// Whether gRPC can be behind the route: it needs HTTP/2 on the way there.
+fn serves_grpc(config: &Config, upstream: &str) -> bool {
+    let upstream = config.upstreams.get(upstream);
+    upstream.is_some_and(|upstream| upstream.protocol == table::Protocol::Http2)
 }
 
 fn timeouts(timeouts: &table::Timeouts) -> Timeouts {

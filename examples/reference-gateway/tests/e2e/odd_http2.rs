@@ -28,7 +28,7 @@ enum Outcome {
     Ended(u32),
 }
 
-type Fields<'a> = [(&'a str, &'a str)];
+pub(crate) type Fields<'a> = [(&'a str, &'a str)];
 
 const PLAIN: [(&str, &str); 4] = [
     (":method", "GET"),
@@ -62,6 +62,11 @@ fn block(fields: &Fields<'_>) -> Vec<u8> {
 async fn ask(gateway: &Gateway, fields: &Fields<'_>) -> Outcome {
     let flags = END_STREAM | END_HEADERS;
     ask_with(gateway, &frame(HEADERS, flags, 1, &block(fields))).await
+}
+
+/// Sends a request whose body does not come, and waits for its answer.
+pub(crate) async fn begin(gateway: &Gateway, fields: &Fields<'_>) {
+    ask_with(gateway, &frame(HEADERS, END_HEADERS, 1, &block(fields))).await;
 }
 
 async fn ask_with(gateway: &Gateway, request: &[u8]) -> Outcome {

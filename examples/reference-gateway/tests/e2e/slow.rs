@@ -2,9 +2,12 @@
 
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{Reply, Upstream, always};
+use tokio::net::TcpListener;
 
-use crate::gateway::{Gateway, all_to, config};
+use crate::gateway::{Gateway, all_to, config, route, upstream};
 use crate::http::is_refusal;
+use crate::log_lines::to_file;
+use crate::odd_http2::begin;
 
 #[tokio::test]
 async fn a_body_that_stops_coming_is_408() {
@@ -30,6 +33,48 @@ async fn a_body_that_stops_coming_is_408() {
     }
     gateway.is_idle().await;
     assert!(upstream.requests().iter().all(|it| !it.complete));
+}
+
+/// Story: the field of a gRPC call let any body come as slowly as it liked.
+#[tokio::test]
+async fn only_what_can_be_a_grpc_call_may_be_silent() {
+    // Takes connections, and says nothing.
+    let upstreams = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", upstreams.local_addr().unwrap());
+    let mut tables = to_file(", normal = 1.0");
+    tables += &upstream("plain", &url);
+    tables += &upstream("calls", &url);
+    tables += "protocol = \"http2\"\n";
+    for name in ["plain", "calls"] {
+        let timeouts = "timeouts = { request = \"2s\", first_byte = \"2s\" }";
+        tables += &route(name, &format!("/{name}"), name, timeouts);
+    }
+    let gateway = Gateway::serve(&config("body_idle_timeout = \"200ms\"", &tables)).await;
+
+    let mut client = Client::connect(gateway.traffic).await;
+    client
+        .send(
+            "POST /calls HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\n\
+             content-length: 9\r\n\r\n",
+        )
+        .await;
+    client.read_answer().await;
+    for (path, method) in [("/plain", "POST"), ("/calls", "PUT"), ("/calls", "POST")] {
+        let head = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", path),
+            ("content-type", "application/grpc"),
+        ];
+        begin(&gateway, &head).await;
+    }
+    let lines = gateway.logged(4).await;
+    let causes: Vec<_> = lines.iter().map(|it| it["cause"].as_str()).collect();
+    let silent = Some("request");
+    // The last one has its route's time.
+    let causes_in_order = [silent, silent, silent, Some("upload_timeout")];
+    assert_eq!(causes, causes_in_order, "{lines:?}");
 }
 
 #[tokio::test]
