@@ -63,6 +63,7 @@ mod connection;
 mod farewell;
 mod handle;
 mod io;
+mod lent;
 mod link;
 mod registry;
 mod service;

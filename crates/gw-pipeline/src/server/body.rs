@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::{Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use super::link::Link;
@@ -18,22 +20,34 @@ const PIECE: usize = 32 * 1024;
 
 /// Counts a request as open on its connection until it is dropped.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Link>);
+pub(super) struct Open {
+    link: Arc<Link>,
+    connect: bool,
+}
 
 impl Open {
-    pub(super) fn start(link: &Arc<Link>, bodiless: bool, upgradable: bool) -> Self {
-        link.started(bodiless, upgradable);
-        Self(Arc::clone(link))
+    pub(super) fn start<B: Body>(link: &Arc<Link>, request: &Request<B>) -> Self {
+        let upgradable = request.extensions().get::<OnUpgrade>().is_some();
+        link.started(request.body().is_end_stream(), upgradable);
+        Self {
+            link: Arc::clone(link),
+            connect: *request.method() == Method::CONNECT,
+        }
     }
 
     pub(super) fn link(&self) -> &Link {
-        &self.0
+        &self.link
+    }
+
+    /// Whether an HTTP/1 connection is a tunnel behind an answer with this status.
+    pub(super) fn switches_with(&self, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS || self.connect && status.is_success()
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.ended();
+        self.link.ended();
     }
 }
 
@@ -170,7 +184,8 @@ mod tests {
 
     fn answer<B: Body>(link: &Arc<Link>, body: B, http2: bool) -> AnswerBody<B> {
         let turns = http2.then(Arc::default);
-        AnswerBody::new(Some(body), turns, Some(Open::start(link, true, false)))
+        let open = Open::start(link, &Request::new(Full::<Bytes>::default()));
+        AnswerBody::new(Some(body), turns, Some(open))
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use tower_service::Service;
 use super::closed::CloseReason;
 use super::farewell;
 use super::io::{Io, Protocol};
+use super::lent::{Lent, Returned};
 use super::link::Link;
 use super::registry::Registry;
 use super::service::Requests;
@@ -116,28 +117,34 @@ async fn serve_http1<S, B>(
     if config.max_headers != HYPER_MAX_HEADERS {
         builder.max_headers(config.max_headers);
     }
+    let (lent, returned) = Lent::new(io);
     let mut stage = builder
-        .serve_connection(TokioIo::new(io), requests)
+        .serve_connection(TokioIo::new(lent), requests)
         .with_upgrades();
     let ended = supervisor.watch(&mut stage).await;
     match ended {
         Ended::Itself(result) => {
             let reason = reason(&result, link);
             link.close_as(reason);
-            let Some(parts) = stage.into_parts() else {
-                return watch_tunnel(link, supervisor).await;
+            let io = match stage.into_parts() {
+                Some(parts) => parts.io.into_inner().into_io(),
+                None => upgraded(returned, link, supervisor).await,
+            };
+            let Some(io) = io else {
+                return;
             };
             if reason == CloseReason::Failed {
                 link.kill();
             } else if !link.is_peer_gone() && (result.is_err() || link.may_be_uploading()) {
-                farewell::linger(parts.io.into_inner()).await;
+                farewell::linger(io).await;
             }
         }
         Ended::Closed(CloseReason::HeaderTimeout) if link.owes_head() => {
             link.close_as(CloseReason::HeaderTimeout);
             // What is in hyper's buffer, if anything, is part of a head; nothing else is under way.
-            if let Some(parts) = stage.into_parts() {
-                farewell::too_slow(parts.io.into_inner()).await;
+            let parts = stage.into_parts();
+            if let Some(io) = parts.and_then(|parts| parts.io.into_inner().into_io()) {
+                farewell::too_slow(io).await;
             }
         }
         Ended::Closed(reason) => close(&mut stage, reason, link).await,
@@ -187,13 +194,21 @@ async fn close<T: Stage>(stage: &mut T, reason: CloseReason, link: &Link) {
     }
 }
 
-/// The connection counts until the tunnel is closed, and is watched for as long.
-async fn watch_tunnel(link: &Arc<Link>, supervisor: &mut Supervisor) {
-    link.tunnel();
-    link.close_as(CloseReason::Done);
-    if let Ended::Closed(reason) = supervisor.watch(&mut Tunnel(Arc::clone(link))).await {
-        link.close_as(reason);
-        link.kill();
+/// Waits for what hyper takes for a tunnel to end. Gives the socket back if no answer has begun one.
+///
+/// The connection counts until then, and is watched for as long.
+async fn upgraded(mut returned: Returned, link: &Link, supervisor: &mut Supervisor) -> Option<Io> {
+    if link.has_switched() {
+        link.tunnel();
+        link.close_as(CloseReason::Done);
+    }
+    match supervisor.watch(&mut returned).await {
+        Ended::Itself(io) => io,
+        Ended::Closed(reason) => {
+            link.close_as(reason);
+            link.kill();
+            None
+        }
     }
 }
 
@@ -237,7 +252,7 @@ impl Stage for Sniffing {
     fn drain(&mut self) {}
 }
 
-impl<S, B> Stage for http1::UpgradeableConnection<TokioIo<Io>, S>
+impl<S, B> Stage for http1::UpgradeableConnection<TokioIo<Lent>, S>
 where
     S: HttpService<Incoming, ResBody = B, Error = Infallible>,
     B: Body<Error: Into<BoxError>> + 'static,
@@ -256,26 +271,4 @@ where
     fn drain(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
-}
-
-/// Ends when the upgraded socket is dropped.
-struct Tunnel(Arc<Link>);
-
-impl Future for Tunnel {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // First the waker, then the look: a close in between is not lost.
-        _ = self.0.look(cx);
-        if self.0.is_closed() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-impl Stage for Tunnel {
-    // What is no longer HTTP has no goodbye that we know of.
-    fn drain(&mut self) {}
 }

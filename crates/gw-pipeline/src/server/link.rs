@@ -32,6 +32,7 @@ const LEAVING: u8 = 1;
 const UPGRADABLE: u8 = 2;
 const MULTIPLEXED: u8 = 4;
 const LAST_ANSWERS: u8 = 8;
+const SWITCHED: u8 = 16;
 
 #[derive(Debug)]
 struct Inner {
@@ -169,7 +170,7 @@ impl Link {
 
     // From the connection's task.
 
-    /// What there is to know. The task of `cx` is woken by the next order, and when the socket is dropped.
+    /// What there is to know. The task of `cx` is woken by the next order.
     pub(super) fn look(&self, cx: &Context<'_>) -> Look {
         let mut inner = self.lock();
         let replaced = remember(&mut inner.task, cx);
@@ -232,8 +233,9 @@ impl Link {
         self.lock().peer_gone
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
+    /// Whether an answer has turned the connection into a tunnel.
+    pub(super) fn has_switched(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & SWITCHED != 0
     }
 
     /// Whether the server wants the connection gone.
@@ -265,6 +267,13 @@ impl Link {
         // They came before the end, so that they are not told apart from the request's.
         self.take_received();
         inner.activity.ended(Instant::now());
+    }
+
+    /// Its answer turns the connection into a tunnel.
+    pub(super) fn switched(&self) {
+        self.flags.fetch_or(SWITCHED, Ordering::Relaxed);
+        // Already here: who takes the upgraded socket may be done with it before the connection's task is.
+        self.close_as(CloseReason::Done);
     }
 
     /// Leaves `turns` for the task that hyper spawns next.
@@ -340,11 +349,8 @@ impl Link {
     pub(super) fn closed(&self) -> CloseReason {
         let mut inner = self.lock();
         inner.closed = true;
-        let reason = inner.reason;
-        drop(inner);
-        self.wake();
         // Without a reason the task never got so far as to give one: it panicked, or its runtime is gone.
-        reason.unwrap_or(CloseReason::Failed)
+        inner.reason.unwrap_or(CloseReason::Failed)
     }
 }
 

@@ -16,12 +16,10 @@ use gw_core::context::PeerAddr;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::{AnswerBody, Open};
-use super::closed::CloseReason;
 use super::io::Protocol;
 use super::link::Link;
 use super::stream::Turns;
@@ -103,12 +101,7 @@ where
     type Future = Answering<S>;
 
     fn call(&self, mut request: Request<Incoming>) -> Answering<S> {
-        let upgradable = request.extensions().get::<OnUpgrade>().is_some();
-        let mut open = Some(Open::start(
-            &self.link,
-            request.body().is_end_stream(),
-            upgradable,
-        ));
+        let mut open = Some(Open::start(&self.link, &request));
         let mut turns = match self.protocol {
             Protocol::Http1 => None,
             Protocol::Http2 => Some(Arc::<Turns>::default()),
@@ -200,13 +193,11 @@ where
         };
         let (turns, open) = (this.turns.take(), this.open.take());
         let http1 = turns.is_none();
-        if let Some(link) = open.as_ref().map(Open::link) {
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                // Already here: who takes the upgraded socket may be done with it before the connection's task is.
-                link.close_as(CloseReason::Done);
-            } else if http1
-                && (link.closes_after_answer() || response.status() == StatusCode::REQUEST_TIMEOUT)
-            {
+        if let Some(open) = open.as_ref().filter(|_| http1) {
+            let status = response.status();
+            if open.switches_with(status) {
+                open.link().switched();
+            } else if open.link().closes_after_answer() || status == StatusCode::REQUEST_TIMEOUT {
                 // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`. 408 says that
                 // the rest of the request is not waited for (RFC 9110 section 15.5.9): hyper closes, and does not say so.
                 let close = HeaderValue::from_static("close");

@@ -174,10 +174,25 @@ async fn a_panic_ends_its_connection_only() {
 /// Story: a socket that is closed while bytes wait to be read is reset, and the client never sees why.
 #[tokio::test]
 async fn an_answer_before_the_end_of_the_upload_arrives() {
+    is_answered_before_the_end_of_the_upload("").await;
+}
+
+/// Story: hyper kept the sockets of all connections on which a request had asked for another protocol, as `curl --http2` does
+/// with each first one, and they were closed as those of tunnels are.
+#[tokio::test]
+async fn so_it_does_where_a_tunnel_was_asked_for() {
+    let fields =
+        "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+    is_answered_before_the_end_of_the_upload(fields).await;
+}
+
+async fn is_answered_before_the_end_of_the_upload(fields: &str) {
     let running = Running::start(|b| b).await;
     let mut client = Client::connect(running.addr).await;
     client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 400000\r\n\r\n")
+        .send(&format!(
+            "POST / HTTP/1.1\r\nhost: a\r\n{fields}content-length: 400000\r\n\r\n"
+        ))
         .await;
     let (request, reply) = running.service.next_call().await.into_parts();
     drop(request);
@@ -237,6 +252,26 @@ async fn an_upgraded_connection_counts_until_it_is_closed() {
     drop(tunnel);
     running.closed(CloseReason::Done, 1).await;
     assert!(client.read_rest().await.bytes.is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_that_connect_has_opened_is_a_tunnel() {
+    let running = Running::start(|b| b.keep_alive_timeout(Duration::from_millis(50))).await;
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("CONNECT b:1 HTTP/1.1\r\nhost: b:1\r\n\r\nearly")
+        .await;
+    let (mut request, reply) = running.service.next_call().await.into_parts();
+    let upgrade = hyper::upgrade::on(&mut request);
+    reply.respond(Response::new(Body::empty()));
+    assert_eq!(client.read_head().await.status(), 200);
+    let mut tunnel = TokioIo::new(upgrade.await.unwrap());
+    let mut said = [0; 5];
+    tunnel.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"early");
+    running.idle_time().await;
+    drop(tunnel);
+    running.closed(CloseReason::Done, 1).await;
 }
 
 #[tokio::test]

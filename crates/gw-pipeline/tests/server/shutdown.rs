@@ -48,6 +48,29 @@ async fn who_keeps_a_connection_is_told_ahead() {
     assert!(running.stopped().await.is_clean());
 }
 
+/// Story: where a client had asked for another protocol, the end of its connection counted as that of a tunnel.
+#[tokio::test]
+async fn a_tunnel_that_was_not_opened_is_none() {
+    let mut running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+        .await;
+    let call = running.service.next_call().await;
+    let mut idle = running.idle().await;
+    running.stop();
+    assert!(idle.read_rest().await.bytes.is_empty());
+    call.respond(ok("no tunnel"));
+    let answer = client.read_answer().await;
+    assert_eq!(
+        (answer.text(), answer.header("connection")),
+        ("no tunnel", Some("close"))
+    );
+    let rest = client.read_rest().await;
+    assert!(rest.bytes.is_empty() && !rest.reset);
+    running.closed(CloseReason::Shutdown, 2).await;
+}
+
 #[tokio::test]
 async fn what_is_in_flight_finishes_and_what_is_idle_closes() {
     let mut running = Running::start(|b| b).await;
