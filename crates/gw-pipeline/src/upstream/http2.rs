@@ -1,14 +1,16 @@
 //! HTTP/2 connections: one per runtime and endpoint, shared by all exchanges there.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gw_core::attempt::Failure;
 use hyper::client::conn::http2::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use super::http1::Origin;
 use super::limits::Limits;
-use super::socket::{Heard, Sockets};
+use super::socket::{Heard, SocketPermit, Sockets};
 use super::timer::Timer;
 use super::upload::RequestBody;
 use super::usage::Usage;
@@ -28,7 +30,44 @@ pub(super) struct Place {
     origin: Origin,
     // Held while a connection is made: those who come meanwhile want the same one. Its waiters have slots, so they are
     // bounded, and each brings a timer.
-    current: tokio::sync::Mutex<Option<Shared>>,
+    current: tokio::sync::Mutex<Current>,
+    tries: Tries,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    shared: Option<Shared>,
+    /// The last try that failed by the upstream's doing, and how.
+    failed: Option<(u64, ErrorKind)>,
+}
+
+/// Tries to connect, by number: an odd one is under way, with room for its socket; an even one lies between two tries.
+#[derive(Debug, Default)]
+struct Tries(AtomicU64);
+
+/// A try that is under way until this is dropped.
+struct Trying<'a>(&'a Tries);
+
+impl Tries {
+    /// The current number. Whoever comes to hold the lock sees what its last holder has counted; others may see it late.
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn are_under_way(&self) -> bool {
+        self.now() % 2 == 1
+    }
+
+    fn begin(&self) -> Trying<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Trying(self)
+    }
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection as its place keeps it.
@@ -59,7 +98,8 @@ impl Places {
         places.retain(|place| Arc::strong_count(place) > 1 || place.is_alive());
         let place = Arc::new(Place {
             origin,
-            current: tokio::sync::Mutex::new(None),
+            current: tokio::sync::Mutex::default(),
+            tries: Tries::default(),
         });
         places.push(Arc::clone(&place));
         place
@@ -69,26 +109,29 @@ impl Places {
 impl Place {
     fn is_alive(&self) -> bool {
         let current = self.current.try_lock();
-        current.is_ok_and(|current| current.as_ref().is_some_and(|it| !it.sender.is_closed()))
+        let alive = |it: &Shared| !it.sender.is_closed();
+        current.is_ok_and(|current| current.shared.as_ref().is_some_and(alive))
     }
 
     fn is_idle(&self) -> bool {
         // While it is made it is in use.
         let current = self.current.try_lock();
         let idle = |it: &Shared| !it.sender.is_closed() && it.usage.idle_since().is_some();
-        current.is_ok_and(|current| current.as_ref().is_some_and(idle))
+        current.is_ok_and(|current| current.shared.as_ref().is_some_and(idle))
     }
 
     /// A share in the connection that is there, if nobody is making one.
     pub(super) fn try_share(&self) -> Option<Http2> {
         let current = self.current.try_lock().ok()?;
-        current.as_ref()?.try_share()
+        current.shared.as_ref()?.try_share()
     }
 
-    /// A share in the connection that is there, else in the one that `connect` makes.
+    /// A share in the connection that is there, else in the one that `connect` makes once there is `room`.
     ///
-    /// One that is retired is still shared while there is no room for another: it may be slow, and no more than that. Who
-    /// waits for what another one is making waits in a queue, until the `limits` end it.
+    /// One that is retired is still shared while there is no room for another: it may be slow, and no more than that.
+    ///
+    /// Who waits for what another one is making waits in a queue as long as that one waits for room. From then on it is as if
+    /// it were connecting itself: a try that fails fails for all who have waited for it.
     ///
     /// # Cancel safety
     ///
@@ -97,24 +140,49 @@ impl Place {
         &self,
         sockets: &Sockets,
         limits: &Limits,
-        connect: impl FnOnce() -> F,
+        room: impl Future<Output = Result<SocketPermit, Error>>,
+        connect: impl FnOnce(SocketPermit) -> F,
     ) -> Result<(Http2, bool), Error>
     where
         F: Future<Output = Result<Shared, Error>>,
     {
-        let (end, kind) = limits.queue_due(limits.attempt_end);
-        let current = timeout_at(end, self.current.lock()).await;
-        let mut current = current.map_err(|_| Error::new(kind))?;
-        if let Some(shared) = &*current {
+        let came = self.tries.now();
+        let (end, queued) = limits.queue_due(limits.attempt_end);
+        let Ok(mut current) = timeout_at(end, self.current.lock()).await else {
+            return Err(Error::new(match self.tries.are_under_way() {
+                true => limits.connect_kind(),
+                false => queued,
+            }));
+        };
+        if let Some(shared) = &current.shared {
             let full = || !sockets.has_room();
             if let Some(share) = shared.try_share().or_else(|| shared.share_retired(full)) {
                 return Ok((share, true));
             }
         }
-        let shared = connect().await?;
-        let share = shared.share();
-        *current = Some(shared);
-        Ok((share, false))
+        match current.failed {
+            Some((number, kind)) if number >= came => return Err(Error::new(kind)),
+            _ => {}
+        }
+        let permit = room.await?;
+        let trying = self.tries.begin();
+        let number = self.tries.now();
+        let made = connect(permit).await;
+        drop(trying);
+        match made {
+            Ok(shared) => {
+                let share = shared.share();
+                current.shared = Some(shared);
+                Ok((share, false))
+            }
+            Err(error) => {
+                // Where it was this attempt's own time that ended it, others may have more.
+                let for_all = Instant::now() < limits.attempt_end
+                    && error.kind().failure() == Failure::NotSent;
+                current.failed = for_all.then_some((number, error.kind()));
+                Err(error)
+            }
+        }
     }
 }
 

@@ -168,9 +168,10 @@ impl Pool {
         let (handle, origin) = origin(endpoint)?;
         if self.is_http2() {
             let place = self.places.of(origin);
+            let room = self.socket_permit(limits);
             let (share, reused) = place
-                .share(&self.sockets, limits, || {
-                    self.connect_http2(&handle, endpoint, limits)
+                .share(&self.sockets, limits, room, |permit| {
+                    self.connect_http2(&handle, endpoint, permit, limits)
                 })
                 .await?;
             return Ok(Checkout {
@@ -273,9 +274,9 @@ impl Pool {
         &self,
         handle: &Handle,
         endpoint: usize,
+        permit: SocketPermit,
         limits: &Limits,
     ) -> Result<Shared, Error> {
-        let permit = self.socket_permit(limits).await?;
         let tasks = Tasks::default();
         let connecting = async {
             let socket = self.connect(endpoint, permit).await?;

@@ -5,6 +5,7 @@ use gw_testkit::upstream::{At, Reply, Upstream, always};
 use super::*;
 use crate::timeouts::Timeouts;
 use crate::upstream::config::PoolConfig;
+use crate::upstream::http2::Place;
 use crate::upstream::upload::RequestBody;
 
 /// Those of a request that comes `now`.
@@ -57,6 +58,62 @@ async fn who_waits_for_anothers_connection_does_not_blame_the_upstream() {
     assert_eq!(first, (ErrorKind::QueueTimeout, 2 * short));
     assert_eq!(second, (ErrorKind::QueueTimeout, short));
     assert_eq!(third, (ErrorKind::QueueDeadline, short));
+}
+
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// What becomes of a request that comes `after`, where connecting never succeeds, and how long it waits for that.
+async fn unconnected(place: &Place, after: Duration, attempt: Duration) -> (ErrorKind, Duration) {
+    tokio::time::sleep(after).await;
+    let came = Instant::now();
+    let limits = limits(came, attempt, None);
+    let sockets = Sockets::new(1);
+    let permit = sockets.try_permit().unwrap();
+    let connect = async |_: SocketPermit| {
+        let (end, kind) = match limits.attempt_end < came + CONNECT {
+            true => (limits.attempt_end, limits.connect_kind()),
+            false => (Instant::now() + CONNECT, ErrorKind::ConnectTimeout),
+        };
+        tokio::time::sleep_until(end).await;
+        Err(Error::new(kind))
+    };
+    let shared = place.share(&sockets, &limits, std::future::ready(Ok(permit)), connect);
+    (shared.await.unwrap_err().kind(), came.elapsed())
+}
+
+/// Story: behind an endpoint that swallows what is sent to it, connections were tried one after the other. Who waited for
+/// them waited for the whole attempt, and then did not even blame the upstream.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_made_is_not_made_for_all_who_wait_for_it() {
+    let places = Places::default();
+    let place = places.of(origin(0).unwrap().1);
+    let (patient, late) = (Duration::from_secs(60), CONNECT - Duration::from_secs(1));
+    let (first, second, third, fourth) = tokio::join!(
+        unconnected(&place, Duration::ZERO, patient),
+        unconnected(&place, Duration::ZERO, patient),
+        unconnected(&place, late, patient),
+        unconnected(&place, Duration::ZERO, CONNECT / 2),
+    );
+    assert_eq!(first, (ErrorKind::ConnectTimeout, CONNECT));
+    assert_eq!(second, first);
+    assert_eq!(third, (ErrorKind::ConnectTimeout, CONNECT - late));
+    assert_eq!(fourth, (ErrorKind::ConnectTimeout, CONNECT / 2));
+    // Who comes afterwards tries anew.
+    let next = unconnected(&place, Duration::ZERO, patient).await;
+    assert_eq!(next, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_less_time_than_others_fails_for_itself_alone() {
+    let places = Places::default();
+    let place = places.of(origin(0).unwrap().1);
+    let hasty = Duration::from_secs(1);
+    let (first, second) = tokio::join!(
+        unconnected(&place, Duration::ZERO, hasty),
+        unconnected(&place, Duration::ZERO, 20 * CONNECT),
+    );
+    assert_eq!(first, (ErrorKind::ConnectTimeout, hasty));
+    assert_eq!(second, (ErrorKind::ConnectTimeout, hasty + CONNECT));
 }
 
 #[tokio::test]
