@@ -34,10 +34,10 @@ use crate::timeouts::PassErrorBodies;
 /// On the way in it removes what was for the client's connection, then adds what is its own: `Via`,
 /// `X-Forwarded-For`, `-Proto` and `-Host`, the request's id, and `TE: trailers` for gRPC callers over HTTP/2. What
 /// clients say in forwarding fields is dropped unless they are [trusted proxies](Self::trusted_proxies). Fields that hold
-/// one address (`X-Real-IP`, `True-Client-IP` and their like), another target (`X-Original-URL`, `X-Rewrite-URL`) or
-/// another method (`X-HTTP-Method-Override`) are dropped whoever sent them. A request that has passed here before is
-/// refused with `LOOP_DETECTED`, CONNECT and TRACE with `METHOD_NOT_ALLOWED`;
-/// `Max-Forwards` is heeded.
+/// one address (`X-Real-IP`, `True-Client-IP` and their like) or another target (`X-Original-URL`, `X-Rewrite-URL`) are
+/// dropped whoever sent them; another method (`X-HTTP-Method-Override`) passes. What stages have set themselves can be
+/// [protected](Self::protect). A request that has passed here before is refused with `LOOP_DETECTED`, CONNECT and TRACE with
+/// `METHOD_NOT_ALLOWED`; `Max-Forwards` is heeded.
 ///
 /// On the way out it removes the same kind of fields. A 5xx answer loses its body and what describes it, unless the
 /// request carries [`PassErrorBodies`] or the answer is gRPC; the answer stage puts the envelope in its place.
@@ -180,10 +180,13 @@ impl<S: Clone> Forward<S> {
         self
     }
 
-    /// Keeps the fields `names` even if a client's `Connection` field names them.
+    /// Keeps the fields `names` even if a client's `Connection` field names them, or if they are among those that only proxies
+    /// may say, such as `X-Forwarded-User`, or nobody.
     ///
     /// List the fields in which earlier stages tell the upstream who calls: a client could make the gateway remove
-    /// them.
+    /// them. Whoever sets them must have dropped the client's own, as
+    /// [`IdentityHeadersLayer`](crate::inbound::IdentityHeadersLayer) does. `Forwarded`, `X-Forwarded-For`, `-Host` and `-Proto`
+    /// cannot be protected: they are set here.
     #[must_use]
     pub fn protect(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings().protected.extend(names);
@@ -390,7 +393,7 @@ impl<S> Shared<S> {
             host: host.as_ref(),
         };
         if special {
-            hop.forget_others(&mut parts.headers);
+            hop.forget_others(&mut parts.headers, &self.protected);
         }
         hop.add_to(&mut parts.headers, last);
         if let Some(id) = parts.extensions.get::<RequestId>() {

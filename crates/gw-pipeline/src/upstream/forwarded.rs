@@ -13,10 +13,12 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// What is begun or continued here, and by no other stage.
+const OURS: [HeaderName; 4] = [FORWARDED, FOR, PROTO, HOST];
+
 /// What only a trusted proxy may say, and what is dropped whoever says it.
 pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
-    [FORWARDED, FOR, PROTO, HOST]
-        .into_iter()
+    OURS.into_iter()
         .chain(OTHERS.map(HeaderName::from_static))
         .chain(UNCHECKED.iter().cloned())
         .collect()
@@ -94,13 +96,16 @@ pub(super) enum Believed {
 }
 
 impl Hop<'_> {
-    /// Drops what nobody who is trusted said.
-    pub(super) fn forget_others(&self, headers: &mut HeaderMap) {
+    /// Drops what nobody who is trusted said. What is in `protected` a stage has said, but for [`OURS`].
+    pub(super) fn forget_others(&self, headers: &mut HeaderMap, protected: &[HeaderName]) {
         let (said, unchecked) = (&*SAID_BY_PROXIES, &*UNCHECKED);
-        remove_where(headers, |name| match self.believed {
-            Believed::Nothing => said.contains(name),
-            Believed::XForwarded => *name == FORWARDED || unchecked.contains(name),
-            Believed::Forwarded => *name != FORWARDED && said.contains(name),
+        remove_where(headers, |name| {
+            let goes = match self.believed {
+                Believed::Nothing => said.contains(name),
+                Believed::XForwarded => *name == FORWARDED || unchecked.contains(name),
+                Believed::Forwarded => *name != FORWARDED && said.contains(name),
+            };
+            goes && (OURS.contains(name) || !protected.contains(name))
         });
     }
 
@@ -232,7 +237,7 @@ mod tests {
         for (name, value) in said {
             headers.append(*name, value.parse().unwrap());
         }
-        hop.forget_others(&mut headers);
+        hop.forget_others(&mut headers, &[]);
         hop.add_to(&mut headers, &mut LastFrom::default());
         headers
     }
@@ -324,9 +329,41 @@ mod tests {
         for name in UNCHECKED.iter() {
             let mut headers = HeaderMap::new();
             headers.insert(name.clone(), HeaderValue::from_static("x"));
-            hop(Believed::XForwarded).forget_others(&mut headers);
+            hop(Believed::XForwarded).forget_others(&mut headers, &[]);
             assert!(headers.is_empty(), "{name}");
             assert!(SAID_BY_PROXIES.contains(name), "{name}");
+        }
+    }
+
+    /// Story: identity headers with such a name were set by their stage, and dropped here.
+    #[test]
+    fn what_stages_say_stays_and_what_is_said_here_is_no_stages() {
+        for believed in [Believed::Nothing, Believed::XForwarded, Believed::Forwarded] {
+            let hop = Hop {
+                from: None,
+                believed,
+                scheme: "http",
+                host: None,
+            };
+            for name in OTHERS.iter().copied().chain(["x-real-ip"]) {
+                let mut headers = HeaderMap::new();
+                headers.insert(name, HeaderValue::from_static("7"));
+                hop.forget_others(&mut headers, &[HeaderName::from_static(name)]);
+                assert_eq!(headers.len(), 1, "{name}");
+            }
+        }
+        let headers = SAID.map(|(name, _)| HeaderName::from_static(name));
+        let stranger = Hop {
+            from: None,
+            believed: Believed::Nothing,
+            scheme: "http",
+            host: None,
+        };
+        for name in OURS {
+            let mut said = HeaderMap::new();
+            said.insert(name, HeaderValue::from_static("192.0.2.1"));
+            stranger.forget_others(&mut said, &headers);
+            assert!(said.is_empty());
         }
     }
 

@@ -86,6 +86,28 @@ async fn each_key_of_a_caller_opens_the_route_and_tells_the_upstream_who_called(
     gateway.is_idle().await;
 }
 
+/// Story: these fields are also dropped when a stranger sends them, and so were the gateway's own.
+#[tokio::test]
+async fn who_called_can_be_told_in_fields_that_proxies_use() {
+    let up = Upstream::start(always(Reply::ok())).await;
+    let mut tables = partners(&up.url()) + &shut("orders", "/", "");
+    tables += "[auth]\nidentity_headers = { consumer = \"X-Forwarded-User\", scopes = \"X-Forwarded-Groups\" }\n";
+    for server in ["", "trusted_proxies = [\"127.0.0.0/8\"]"] {
+        let gateway = serve(&config(server, &tables)).await;
+        let fields = key("acme-key-2")
+            + "x-forwarded-user: admin\r\nx-forwarded-groups: all\r\nconnection: x-forwarded-user\r\n";
+        assert_eq!(ask(&gateway, "/", &fields).await.status(), 200);
+        let reached = up.requests().pop().unwrap();
+        for (name, value) in [
+            ("x-forwarded-user", "acme"),
+            ("x-forwarded-groups", "orders:read"),
+        ] {
+            assert_eq!(reached.header(name), Some(value), "{server}");
+            assert_eq!(reached.headers.count(name), 1, "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_a_key_with_a_wrong_one_and_without_a_scope() {
     let up = Upstream::start(always(Reply::ok())).await;

@@ -2,12 +2,12 @@
 
 use http::HeaderName;
 
-use super::server::{TAKEN, is_taken};
+use super::server::{OURS, TAKEN, is_ours, is_taken};
 use crate::config::finding::{Findings, KeyPath};
-use crate::config::table::{Auth, Jwt, KeySource};
+use crate::config::table::{File, Jwt, KeySource};
 
-pub(super) fn check(auth: &Auth, findings: &mut Findings) {
-    let at = KeyPath::of("auth");
+pub(super) fn check(file: &File, findings: &mut Findings) {
+    let (auth, at) = (&file.auth, KeyPath::of("auth"));
     for name in auth
         .api_keys
         .keys()
@@ -27,7 +27,9 @@ pub(super) fn check(auth: &Auth, findings: &mut Findings) {
         ("scopes", &headers.scopes),
     ];
     for (i, (key, header)) in named.iter().enumerate() {
+        let ours = is_ours(header) || *header == file.server.request_id.header;
         findings.check(is_taken(header), at.key("identity_headers").key(key), TAKEN);
+        findings.check(ours, at.key("identity_headers").key(key), OURS);
         if let Some((other, _)) = named.iter().take(i).find(|(_, other)| other == header) {
             let rule = format!("is the header of `{other}` already: each needs its own");
             findings.at(at.key("identity_headers").key(key), rule);

@@ -19,7 +19,7 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     names::check(file, findings);
     listeners::check(file, findings);
     server::check(file, findings);
-    auth::check(&file.auth, findings);
+    auth::check(file, findings);
     lanes::check(file, findings);
     upstreams::check(&file.upstreams, findings);
     routes::check(file, findings);

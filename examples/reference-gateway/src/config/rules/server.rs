@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gw_retry::RetryLayer;
 use http::{HeaderName, header};
 
 use super::names::Names;
@@ -35,6 +36,33 @@ pub(super) fn is_taken(name: &HeaderName) -> bool {
     TAKEN.contains(name)
 }
 
+/// The rule that [`is_ours`] tells of.
+pub(super) const OURS: &str = "must not be a field that the gateway itself sets or drops on the way to upstreams: choose another name";
+
+/// Whether a field could not keep another meaning on its way through the gateway.
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    const OURS: [HeaderName; 17] = [
+        header::AUTHORIZATION,
+        header::FORWARDED,
+        header::MAX_FORWARDS,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::VIA,
+        HeaderName::from_static("grpc-previous-rpc-attempts"),
+        HeaderName::from_static("grpc-timeout"),
+        HeaderName::from_static("http2-settings"),
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static("x-forwarded-for"),
+        HeaderName::from_static("x-forwarded-host"),
+        HeaderName::from_static("x-forwarded-proto"),
+        RetryLayer::ATTEMPT,
+    ];
+    OURS.contains(name)
+}
+
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let at = KeyPath::of("server");
     let names = Names::of(file);
@@ -47,7 +75,9 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     names.lane(&file.server.default_lane, at.key("default_lane"), findings);
 
     let header = &file.server.request_id.header;
-    findings.check(is_taken(header), at.key("request_id").key("header"), TAKEN);
+    let request_id = at.key("request_id").key("header");
+    findings.check(is_taken(header), request_id.clone(), TAKEN);
+    findings.check(is_ours(header), request_id, OURS);
 
     findings.check(
         file.server.drain_delay > LONGEST_DELAY,

@@ -16,6 +16,16 @@ pub(super) const CASES: &[Case] = &[
         "is the header of `consumer` already: each needs its own",
     ),
     case(
+        "[auth]\nidentity_headers = { user = »\"X-Forwarded-For\" }",
+        "auth.identity_headers.user",
+        "must not be a field that the gateway itself sets or drops on the way to upstreams: choose another name",
+    ),
+    case(
+        "[server]\nrequest_id = { header = \"x-call\" }\n[auth]\nidentity_headers = { scopes = »\"x-call\" }",
+        "auth.identity_headers.scopes",
+        "must not be a field that the gateway itself sets or drops on the way to upstreams: choose another name",
+    ),
+    case(
         "[auth.jwt.x]\nissuer = »\"\"\naudience = [\"a\"]\nalgorithms = [\"RS256\"]\nkey_file = \"k\"",
         "auth.jwt.x.issuer",
         "must not be empty",
