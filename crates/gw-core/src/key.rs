@@ -16,7 +16,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, request::Parts};
 
 pub use self::peer::peer_addr;
-pub use self::proxies::TrustedProxies;
+pub use self::proxies::{TrustedProxies, canonical_network};
 use crate::context::{ClientAddr, Identity, RouteMatch};
 use crate::stage::{HasClientAddr, HasIdentity, HasRoute};
 

@@ -52,7 +52,7 @@ impl TrustedProxies {
 
     /// Trusts the addresses in `networks`, IPv4 ones in whatever form.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        let networks: Vec<_> = networks.into_iter().map(canonical).collect();
+        let networks: Vec<_> = networks.into_iter().map(canonical_network).collect();
         let mut disjoint = IpNet::aggregate(&networks);
         disjoint.sort_unstable();
         Self {
@@ -162,8 +162,10 @@ impl TrustedProxies {
     }
 }
 
-/// A network of mapped addresses (`::ffff:0:0/96`) as the IPv4 network that it is: addresses are compared in that form.
-fn canonical(network: IpNet) -> IpNet {
+/// A network of mapped addresses (within `::ffff:0:0/96`) as the IPv4 network that it is; any other one as it is.
+///
+/// The form in which networks must be to be compared with a [`ClientAddr`].
+pub fn canonical_network(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else {
         return network;
     };

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use gw_core::call::call_into;
 use gw_core::context::ClientAddr;
-use gw_core::key::{TrustedProxies, peer_addr};
+use gw_core::key::{TrustedProxies, canonical_network, peer_addr};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{OnReject, Rejection, Respond};
@@ -54,17 +54,17 @@ impl IpFilterLayer {
 }
 
 impl<R> IpFilterLayer<R> {
-    /// Lets only these networks pass; an empty list lets everybody pass.
+    /// Lets only these networks pass, IPv4 ones in whatever form; an empty list lets everybody pass.
     #[must_use]
     pub fn allow(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Arc::make_mut(&mut self.rules).allow = networks.into_iter().collect();
+        Arc::make_mut(&mut self.rules).allow = canonical(networks);
         self
     }
 
-    /// Lets these networks never pass, whatever the allow list says.
+    /// Lets these networks, IPv4 ones in whatever form, never pass, whatever the allow list says.
     #[must_use]
     pub fn deny(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Arc::make_mut(&mut self.rules).deny = networks.into_iter().collect();
+        Arc::make_mut(&mut self.rules).deny = canonical(networks);
         self
     }
 
@@ -98,6 +98,11 @@ impl Rules {
         let listed = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
         !listed(&self.deny) && (self.allow.is_empty() || listed(&self.allow))
     }
+}
+
+/// Networks as addresses are compared with them.
+fn canonical(networks: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
+    networks.into_iter().map(canonical_network).collect()
 }
 
 impl<F: FactSet, R> Stage<F> for IpFilterLayer<R> {
@@ -163,13 +168,30 @@ mod tests {
         layer.rules.lets_pass(client.ip())
     }
 
+    fn nets(text: &[&str]) -> Vec<IpNet> {
+        text.iter().map(|n| n.parse().unwrap()).collect()
+    }
+
+    /// Story: such a network denied nobody, and let nobody pass.
+    #[test]
+    fn networks_of_mapped_addresses_are_those_of_ipv4() {
+        let layer = || IpFilterLayer::new(TrustedProxies::none());
+        let deny = layer().deny(nets(&["::ffff:192.0.2.66/128", "::ffff:198.51.100.0/120"]));
+        let allow = layer().allow(nets(&["::ffff:192.0.2.66/128", "::ffff:198.51.100.0/120"]));
+        for (address, listed) in [
+            ("192.0.2.66", true),
+            ("::ffff:192.0.2.66", true),
+            ("198.51.100.7", true),
+            ("192.0.2.67", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(passes(&deny, address), !listed, "{address}");
+            assert_eq!(passes(&allow, address), listed, "{address}");
+        }
+    }
+
     #[test]
     fn deny_wins_over_allow() {
-        let nets = |text: &[&str]| {
-            text.iter()
-                .map(|n| n.parse().unwrap())
-                .collect::<Vec<IpNet>>()
-        };
         let open = IpFilterLayer::new(TrustedProxies::none());
         assert!(passes(&open, "192.0.2.1"));
         let filter = open
