@@ -1,5 +1,6 @@
 //! What holds for requests that match no route, and for the process.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use gw_retry::RetryLayer;
@@ -18,6 +19,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// By so much less the load falls again.
 const MEMORY_FALL: f64 = 0.05;
+
+/// The server's parser takes heads of 1 MiB at the most, and is let take twice as much as passes: what is over the limit gets
+/// its envelope.
+const HEADS: RangeInclusive<u64> = 1 << 10..=1 << 19;
 
 /// Whether a field frames messages or steers the connection; with a meaning of ours it would break both.
 pub(super) fn is_taken(name: &HeaderName) -> bool {
@@ -83,6 +88,12 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         file.server.drain_delay > LONGEST_DELAY,
         at.key("drain_delay"),
         "must be at most \"24h\"",
+    );
+
+    findings.check(
+        !HEADS.contains(&file.server.max_header_bytes),
+        at.key("max_header_bytes"),
+        "must be between \"1KiB\" and \"512KiB\"",
     );
 
     let memory = &file.server.memory;

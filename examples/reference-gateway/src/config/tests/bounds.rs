@@ -158,3 +158,22 @@ fn a_gateway_can_be_built_at_either_end() {
         }
     }
 }
+
+/// Story: a size that the parser's, which is twice as large, does not allow was refused with bounds that it kept to.
+#[test]
+fn heads_have_the_size_that_is_written() {
+    let text = |size| format!("[server]\nmax_header_bytes = \"{size}\"\n{LEAST}");
+    for size in ["1KiB", "512KiB"] {
+        let built = crate::gateway::check(&valid(&text(size)));
+        built.unwrap_or_else(|fault| panic!("{size}: {fault}"));
+    }
+    for size in ["1023B", "524289B", "768KiB", "2GiB"] {
+        let found = errors(&text(size));
+        let error = &found[0];
+        assert_eq!(
+            (error.key.as_str(), error.line),
+            ("server.max_header_bytes", 2)
+        );
+        assert_eq!(error.message, "must be between \"1KiB\" and \"512KiB\"");
+    }
+}
