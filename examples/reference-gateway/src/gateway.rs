@@ -16,9 +16,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use gw_bulkhead::MemoryThresholds;
@@ -171,7 +170,7 @@ impl<S: Gateway> Prepared<S> {
             runtime.spawn(controls.lanes.pressure().watch_memory(thresholds));
         }
         let limits = controls.limits.clone();
-        let workers = Workers::start("gw-traffic", threads(config.server.threads));
+        let workers = Workers::start("gw-traffic", config.server.thread_count());
         let workers = workers.map_err(system)?;
         let shared = Front::new(workers, server.clone(), services.all, listeners.traffic);
         let lanes = of_lanes(&config, &server, services.lanes, listeners.lanes)?;
@@ -291,14 +290,6 @@ fn lane_threads(config: &Config) -> BTreeMap<String, OwnThreads> {
 fn refused_threads(lane: &str, error: &io::Error) -> Fault {
     let message = format!("the system refuses: {error}");
     Fault::new(format!("lanes.lane.{lane}.threads"), message)
-}
-
-/// One thread per core, unless it is said how many.
-fn threads(written: usize) -> usize {
-    match written {
-        0 => available_parallelism().map_or(1, NonZeroUsize::get),
-        written => written,
-    }
 }
 
 fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {

@@ -24,6 +24,9 @@ pub enum Protocol {
     #[default]
     Http1,
     /// HTTP/2 with prior knowledge: one connection per runtime and endpoint is shared by all its requests.
+    ///
+    /// [`max_connections`](PoolConfig::max_connections) should be as many at least: a runtime without one waits for as long as
+    /// those of the others are in use.
     Http2,
     /// What the upstream offers. Over cleartext it can offer nothing, so that is HTTP/1.1.
     Auto,

@@ -2,6 +2,7 @@
 //! another.
 
 mod auth;
+mod http2;
 mod lanes;
 mod listeners;
 mod log_ingest;
@@ -22,6 +23,7 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     auth::check(file, findings);
     lanes::check(file, findings);
     upstreams::check(&file.upstreams, findings);
+    http2::check(file, findings);
     routes::check(file, findings);
     timers::check(&file.routes, findings);
     log_ingest::check(&file.log_ingest, findings);

@@ -2,8 +2,9 @@
 //! are the contract's.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use gw_core::Mode;
@@ -110,6 +111,14 @@ impl Default for Server {
 impl Server {
     /// The default lane where none is named; it exists even if no table describes it.
     pub const CORE_LANE: &'static str = "core";
+
+    /// How many threads serve the listeners: one per core, unless it is said how many.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => available_parallelism().map_or(1, NonZeroUsize::get),
+            written => written,
+        }
+    }
 }
 
 /// What happens to `%2F` in a path.

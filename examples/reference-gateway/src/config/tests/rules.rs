@@ -93,6 +93,10 @@ fn what_is_allowed() {
          [[routes]]\nname = \"y\"\nmatch = { prefix = \"/\", headers = { x-beta = \"1\" } }\nupstream = \"a\"\npublic = true",
         // Only POST and PATCH need the key.
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true\nretry = { methods = [\"PUT\", \"DELETE\"] }",
+        // A lane's two threads alone send there.
+        "[server]\nthreads = 4\n[lanes.lane.l]\nguaranteed = 0.1\nthreads = 2\n\
+         [upstreams.b]\nendpoints = [\"http://h\"]\nprotocol = \"http2\"\npool.max_connections = 2\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"b\"\nlane = \"l\"\npublic = true",
         // Zero where it has a meaning.
         "[server]\ndrain_delay = \"0s\"\nshutdown_grace = \"0s\"\nmax_body_bytes = \"0B\"\nmin_body_rate = \"0B\"",
     ] {

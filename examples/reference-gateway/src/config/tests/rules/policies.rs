@@ -50,6 +50,29 @@ pub(super) const CASES: &[Case] = &[
         "auth.jwt.x.algorithms[1]",
         "does not go with `secret_file`: a shared secret is for HS256, HS384 and HS512",
     ),
+    // Connections over HTTP/2.
+    case(
+        "[server]\nthreads = 4\n[upstreams.b]\nendpoints = [\"http://h\", \"http://i\"]\nprotocol = \"http2\"\n\
+         pool.max_connections = »7\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"b\"\n\
+         public = true\n[[routes]]\nname = \"y\"\nmatch = { prefix = \"/y\" }\nupstream = \"b\"\npublic = true",
+        "upstreams.b.pool.max_connections",
+        "must be at least 8: over HTTP/2 each of 4 threads has a connection to each endpoint",
+    ),
+    case(
+        "[server]\nthreads = 4\n[lanes.lane.l]\nguaranteed = 0.1\nthreads = 2\n\
+         [upstreams.b]\nendpoints = [\"http://h\"]\nprotocol = \"http2\"\npool.max_connections = »5\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"b\"\npublic = true\n\
+         [[routes]]\nname = \"y\"\nmatch = { prefix = \"/y\" }\nupstream = \"b\"\nlane = \"l\"\npublic = true",
+        "upstreams.b.pool.max_connections",
+        "must be at least 6: over HTTP/2 each of 6 threads has a connection to each endpoint",
+    ),
+    case(
+        "[server]\nthreads = 4\n[lanes.lane.l]\nguaranteed = 0.1\nthreads = 2\nmode = \"off\"\n\
+         [upstreams.b]\nendpoints = [\"http://h\"]\nprotocol = \"http2\"\npool.max_connections = »3\n\
+         [[routes]]\nname = \"y\"\nmatch = { prefix = \"/y\" }\nupstream = \"b\"\nlane = \"l\"\npublic = true",
+        "upstreams.b.pool.max_connections",
+        "must be at least 4: over HTTP/2 each of 4 threads has a connection to each endpoint",
+    ),
     // Limits.
     case(
         "[limits.x]\nkey = \"route\"\nrate = \"1/s\"\nprefix6 = »64",
