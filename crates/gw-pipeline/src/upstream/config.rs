@@ -333,10 +333,8 @@ impl Settings {
     fn check(&self) -> Result<(), ConfigError> {
         let most = tokio::sync::Semaphore::MAX_PERMITS;
         if !(1..=most).contains(&self.pool.max_connections) {
-            return Err(ConfigError::new(
-                "pool.max_connections",
-                "must be at least 1",
-            ));
+            let rule = format!("must be between 1 and {most}");
+            return Err(ConfigError::new("pool.max_connections", rule));
         }
         for (field, time) in [
             ("connect_timeout", self.connect_timeout),
@@ -364,6 +362,9 @@ fn endpoint(uri: Uri) -> Result<Endpoint, ConfigError> {
         (Some(_), Some(authority)) if !is_plain(&authority) => {
             error("must name a host, and no user")
         }
+        (Some(_), Some(authority)) if !has_a_real_port(&authority) => {
+            error("the port must be between 1 and 65535, or left out")
+        }
         (Some(_), Some(authority)) if plain => Endpoint::new(authority)
             .ok_or_else(|| ConfigError::new("endpoints", "must be a valid address")),
         (Some(_), Some(_)) => error("must have neither path nor query"),
@@ -373,6 +374,12 @@ fn endpoint(uri: Uri) -> Result<Endpoint, ConfigError> {
 
 fn is_plain(authority: &Authority) -> bool {
     !authority.host().is_empty() && !authority.as_str().contains('@')
+}
+
+/// `Authority` takes any number after the colon, and none; for what is no port it then has none.
+fn has_a_real_port(authority: &Authority) -> bool {
+    let written = authority.as_str().strip_prefix(authority.host());
+    written == Some("") || authority.port_u16().is_some_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -387,7 +394,13 @@ mod tests {
 
     #[test]
     fn endpoints_are_an_authority_and_no_more() {
-        for good in ["http://127.0.0.1:9001", "http://orders/", "http://[::1]:80"] {
+        for good in [
+            "http://127.0.0.1:9001",
+            "http://orders/",
+            "http://[::1]",
+            "http://[::1]:80",
+            "http://orders:65535",
+        ] {
             assert!(build(good).is_ok(), "{good}");
         }
         for bad in [
@@ -397,6 +410,12 @@ mod tests {
             "http://orders/v1",
             "http://orders/?x",
             "http://user@orders",
+            // Story: connections to these went to port 80, or nowhere.
+            "http://127.0.0.1:99999",
+            "http://127.0.0.1:0",
+            "http://orders:",
+            "http://[::1]:",
+            "http://[::1]:65536",
         ] {
             assert_eq!(build(bad).unwrap_err().field(), "endpoints", "{bad}");
         }
@@ -414,6 +433,13 @@ mod tests {
         };
         let error = builder.clone().pool(none).build().unwrap_err();
         assert_eq!(error.field(), "pool.max_connections");
+        let most = tokio::sync::Semaphore::MAX_PERMITS;
+        let too_many = PoolConfig {
+            max_connections: most + 1,
+            ..PoolConfig::default()
+        };
+        let error = builder.clone().pool(too_many).build().unwrap_err();
+        assert_eq!(error.rule(), format!("must be between 1 and {most}"));
         let error = builder.send_timeout(Duration::ZERO).build().unwrap_err();
         assert_eq!(error.field(), "send_timeout");
     }
