@@ -110,6 +110,22 @@ impl Io {
         }
     }
 
+    /// Fails if the client has left, else wakes the task of `cx` when it does.
+    ///
+    /// Takes nothing from the socket, so it does not see behind bytes that wait there. Nor does it mind an end behind a body, which
+    /// may have come whole and not been read yet.
+    pub(super) fn ask_for_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let left = match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+            Poll::Ready(Ok(0)) if !self.link().may_be_uploading() => {
+                io::ErrorKind::UnexpectedEof.into()
+            }
+            Poll::Ready(Err(error)) => error,
+            Poll::Ready(Ok(_)) | Poll::Pending => return Ok(()),
+        };
+        self.link().peer_gone();
+        Err(left)
+    }
+
     fn note_written(&mut self, way: &Poll<io::Result<usize>>, cx: &Context<'_>) -> io::Result<()> {
         match way {
             Poll::Ready(Ok(0)) => {}

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -21,6 +22,8 @@ pub(super) struct Lent {
     // Until it is given back.
     io: Option<Io>,
     home: Option<oneshot::Sender<Io>>,
+    /// Since it flushed last, hyper has read until there was nothing more, and waits for it.
+    waits: bool,
 }
 
 impl Lent {
@@ -30,6 +33,7 @@ impl Lent {
         let lent = Self {
             io: Some(io),
             home: Some(home),
+            waits: false,
         };
         (lent, Returned(returned))
     }
@@ -64,11 +68,13 @@ impl Drop for Lent {
 
 impl AsyncRead for Lent {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.with(|io| io.poll_read(cx, buf))
+        let read = self.as_mut().with(|io| io.poll_read(cx, buf));
+        self.waits = read.is_pending();
+        read
     }
 }
 
@@ -93,8 +99,17 @@ impl AsyncWrite for Lent {
         self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|io| io.poll_flush(cx))
+    /// hyper flushes each time that it is polled, and reads before that, by which it learns that the client has left. It does not
+    /// read while it has bytes for which it has no use yet, of the next request or of a body that nobody asks for. Then
+    /// this looks instead.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waits = mem::take(&mut self.waits);
+        self.with(|mut io| {
+            if !waits && io.link().in_flight().requests > 0 {
+                io.ask_for_client(cx)?;
+            }
+            io.as_mut().poll_flush(cx)
+        })
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -116,6 +116,59 @@ async fn a_client_that_vanishes_drops_the_services_future() {
     running.closed(CloseReason::ClientGone, 1).await;
 }
 
+/// hyper hands out the first of them, and keeps the other one until somebody asks for it.
+const TWO_CHUNKS: &str = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
+                          3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n";
+
+/// Story: hyper does not look for who has left while it has bytes that it has no use for yet.
+#[tokio::test]
+async fn a_client_that_vanishes_after_more_than_was_read_drops_the_services_future() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    // No timer wakes the connection meanwhile.
+    let running = Running::start(|b| {
+        b.header_timeout(HOUR)
+            .keep_alive_timeout(HOUR)
+            .write_stall_timeout(HOUR)
+    });
+    let running = running.await;
+    let begun = "GET / HTTP/1.1\r\nhost: a\r\n\r\nG";
+    let pipelined = "GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let ways = [
+        (begun, false),
+        (begun, true),
+        (pipelined, false),
+        (pipelined, true),
+        (TWO_CHUNKS, true),
+    ];
+    for (count, (request, reset)) in (1..).zip(ways) {
+        let mut client = Client::connect(running.addr).await;
+        client.send(request).await;
+        let mut call = running.service.next_call().await;
+        if reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        call.abandoned().await;
+        running.closed(CloseReason::ClientGone, count).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_sent_before_it_left_can_be_read() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client.send(TWO_CHUNKS).await;
+    client.finish_sending().await;
+    let (request, mut reply) = running.service.next_call().await.into_parts();
+    // Time enough for whoever looks.
+    drop(running.idle().await);
+    let body = request.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "abcdef");
+    reply.abandoned().await;
+    running.closed(CloseReason::ClientGone, 1).await;
+}
+
 #[tokio::test]
 async fn a_client_that_vanishes_drops_the_answers_body() {
     let running = Running::start(|b| b).await;
