@@ -59,6 +59,14 @@ pub const METHOD_NOT_ALLOWED: Code = Code::new(
     GrpcStatus::Unimplemented,
 );
 
+/// The request expects something that is not known here.
+pub const EXPECTATION_FAILED: Code = Code::new(
+    "EXPECTATION_FAILED",
+    StatusCode::EXPECTATION_FAILED,
+    "The request expects what is not known here.",
+    GrpcStatus::Internal,
+);
+
 /// The client sent its body too slowly.
 pub const CLIENT_TIMEOUT: Code = Code::new(
     "CLIENT_TIMEOUT",

@@ -19,6 +19,8 @@ pub use self::api_keys::{
 };
 pub use self::client_fault::{ClientFault, Fault};
 pub use self::head::HeadLimits;
+#[cfg(feature = "upstream")]
+pub(crate) use self::head::not_passed_on;
 pub use self::identity_headers::{IdentityHeaders, IdentityHeadersLayer, IdentityHeadersService};
 pub use self::ip_filter::{IpFilter, IpFilterLayer};
 pub use self::path::EncodedSlash;

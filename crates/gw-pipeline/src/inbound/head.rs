@@ -4,10 +4,10 @@ mod host;
 
 use gw_core::Rejection;
 use gw_core::context::{RequestId, TraceContext};
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use self::host::find_host;
 pub(super) use self::host::is_host;
@@ -58,8 +58,8 @@ const MAX_METHOD: usize = 32;
 /// Brings the head into its one form, or refuses it.
 ///
 /// After it there is exactly one valid `Host` field, which the authority of an absolute target has replaced; the
-/// target is a path in normal form and a query; and no field's name has an underscore, since many upstreams read
-/// `X_A` and `X-A` as the same field.
+/// target is a path in normal form and a query; no field's name has an underscore, since many upstreams read
+/// `X_A` and `X-A` as the same field; and nothing is expected but `100-continue`.
 ///
 /// Returns the length that the head declares for the body.
 pub(super) fn normalize_head(
@@ -70,7 +70,7 @@ pub(super) fn normalize_head(
     check_target_size(&parts.uri, limits)?;
     check_number(parts, limits)?;
     let seen = look(&parts.headers, limits)?;
-    let (underscored, length) = (seen.underscored, seen.length());
+    let (underscored, expects, length) = (seen.underscored, seen.expects, seen.length());
     check_method(parts)?;
     check_coding(seen.coding)?;
     if let Some(host) = find_host(parts, seen.host)? {
@@ -79,6 +79,9 @@ pub(super) fn normalize_head(
     set_target(parts, slash)?;
     if underscored {
         remove_where(&mut parts.headers, has_underscore);
+    }
+    if expects {
+        check_expectation(parts)?;
     }
     Ok(length)
 }
@@ -96,6 +99,7 @@ fn check_target_size(target: &Uri, limits: HeadLimits) -> Result<(), Rejection> 
 struct Seen<'a> {
     /// The name of a field has an underscore.
     underscored: bool,
+    expects: bool,
     host: Lines<'a>,
     coding: Lines<'a>,
     length: Lines<'a>,
@@ -152,6 +156,8 @@ fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> 
             seen.length.add(value);
         } else if *name == TRANSFER_ENCODING {
             seen.coding.add(value);
+        } else if *name == EXPECT {
+            seen.expects = true;
         }
     }
     if bytes > limits.field_bytes {
@@ -163,15 +169,43 @@ fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> 
 
 /// CONNECT would make a tunnel of the gateway, TRACE would show a client what the gateway added. A method that is longer than
 /// any that is registered goes nowhere: it would be in the upstream's logs as it is.
+///
+/// The refusal of CONNECT ends the connection: what the client has sent for its tunnel is no request.
 fn check_method(parts: &Parts) -> Result<(), Rejection> {
     if parts.method.as_str().len() > MAX_METHOD {
         return Err(malformed("method", "too long"));
     }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        return Err(Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow));
+        return Err(not_passed_on(parts));
     }
     Ok(())
+}
+
+/// CONNECT and TRACE. `Allow` names what the gateway passes on as such.
+pub(crate) fn not_passed_on(parts: &Parts) -> Rejection {
+    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    let refused = Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow);
+    match parts.method == Method::CONNECT && parts.version < Version::HTTP_2 {
+        true => refused.field(CONNECTION, CLOSE),
+        false => refused,
+    }
+}
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// The server sees to `100-continue`, and a client of HTTP/1.0 knows no interim answers. Nobody here can say what meeting any other
+/// expectation would take (RFC 9110 section 10.1.1).
+fn check_expectation(parts: &mut Parts) -> Result<(), Rejection> {
+    if parts.version < Version::HTTP_11 {
+        parts.headers.remove(EXPECT);
+        return Ok(());
+    }
+    let mut lines = parts.headers.get_all(EXPECT).iter();
+    let known = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    match lines.all(known) {
+        true => Ok(()),
+        false => Err(Rejection::new(&codes::EXPECTATION_FAILED)),
+    }
 }
 
 /// `chunked` is the one transfer coding that is undone before a stage sees the body. Any other one would go upstream as
@@ -191,7 +225,7 @@ fn check_coding(codings: Lines<'_>) -> Result<(), Rejection> {
         Some(only) if codings.is_alone && chunked(only) => Ok(()),
         Some(_) => {
             let refused = malformed("transfer-encoding", "not chunked alone");
-            Err(refused.field(CONNECTION, HeaderValue::from_static("close")))
+            Err(refused.field(CONNECTION, CLOSE))
         }
     }
 }
@@ -232,7 +266,7 @@ fn malformed(part: &'static str, fault: &'static str) -> Rejection {
 #[cfg(test)]
 mod tests {
     use gw_core::context::{SpanId, TraceId};
-    use http::{Request, Version};
+    use http::Request;
 
     use super::*;
 
@@ -382,6 +416,58 @@ mod tests {
             &["chunked, chunked"],
         ] {
             assert_eq!(coded(lines), "MALFORMED_REQUEST", "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_usual_is_expected() {
+        let expect = |version, lines: &[&'static str]| {
+            let lines = lines.to_vec();
+            head(move |r| {
+                let r = r.uri("/").version(version).header(HOST, "a");
+                lines.into_iter().fold(r, |r, line| r.header(EXPECT, line))
+            })
+        };
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let parts = expect(version, &["100-Continue"]).unwrap();
+            assert!(parts.headers.contains_key(EXPECT));
+            for lines in [
+                &["200-ok"][..],
+                &["100-continue, 200-ok"],
+                &["100-continue", "200-ok"],
+                &["100-continue;now"],
+                &[""],
+            ] {
+                assert_eq!(
+                    code(expect(version, lines)),
+                    "EXPECTATION_FAILED",
+                    "{lines:?}"
+                );
+            }
+        }
+        for line in ["100-continue", "200-ok"] {
+            let parts = expect(Version::HTTP_10, &[line]).unwrap();
+            assert!(!parts.headers.contains_key(EXPECT));
+        }
+    }
+
+    #[test]
+    fn what_was_meant_for_a_tunnel_is_not_read() {
+        for (method, version, closes) in [
+            (Method::CONNECT, Version::HTTP_11, true),
+            (Method::CONNECT, Version::HTTP_2, false),
+            (Method::TRACE, Version::HTTP_11, false),
+        ] {
+            let refused = head(|r| {
+                r.method(&method)
+                    .version(version)
+                    .uri("/")
+                    .header(HOST, "a")
+            });
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.code().name(), "METHOD_NOT_ALLOWED");
+            let names: Vec<_> = refused.fields().iter().map(|(name, _)| name).collect();
+            assert_eq!(names.contains(&&CONNECTION), closes, "{method} {version:?}");
         }
     }
 

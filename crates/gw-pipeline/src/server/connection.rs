@@ -126,16 +126,17 @@ async fn serve_http1<S, B>(
         Ended::Itself(result) => {
             let reason = reason(&result, link);
             link.close_as(reason);
-            let io = match stage.into_parts() {
-                Some(parts) => parts.io.into_inner().into_io(),
-                None => upgraded(returned, link, supervisor).await,
+            // What was meant for a tunnel may still come, as may the rest of a body.
+            let (io, more) = match stage.into_parts() {
+                Some(parts) => (parts.io.into_inner().into_io(), link.may_be_uploading()),
+                None => (upgraded(returned, link, supervisor).await, true),
             };
             let Some(io) = io else {
                 return;
             };
             if reason == CloseReason::Failed {
                 link.kill();
-            } else if !link.is_peer_gone() && (result.is_err() || link.may_be_uploading()) {
+            } else if !link.is_peer_gone() && (result.is_err() || more) {
                 farewell::linger(io).await;
             }
         }

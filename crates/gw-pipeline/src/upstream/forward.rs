@@ -7,7 +7,7 @@ use gw_core::classify::is_grpc;
 use gw_core::context::{ClientAddr, RequestId, UpstreamName};
 use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::{Body, BoxError, ConfigError, Rejection};
-use http::header::{ALLOW, TE, VIA};
+use http::header::{TE, VIA};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -26,6 +26,7 @@ use super::upgrade::Wanted;
 use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
 use crate::fields::Names;
+use crate::inbound::not_passed_on;
 use crate::timeouts::PassErrorBodies;
 
 /// The end of a pipeline: sends each request on to the upstream that its [`UpstreamName`] names, and does what an HTTP
@@ -287,12 +288,6 @@ enum Step<'a, S> {
     Confirm,
 }
 
-/// CONNECT and TRACE. `Allow` names what the gateway passes on as such.
-fn not_allowed() -> Rejection {
-    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    Rejection::new(&codes::METHOD_NOT_ALLOWED).field(ALLOW, allow)
-}
-
 fn no_content<B: From<Bytes>>() -> Response<B> {
     let mut response = Response::new(B::from(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -310,7 +305,7 @@ impl<S> Shared<S> {
         let (number, upstream) = self.upstream(parts)?;
         // TRACE would be reflected, with all credentials in it.
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            return Err(not_allowed());
+            return Err(not_passed_on(parts));
         }
         // One look at all names tells that most requests have no field that anything of what follows is about.
         let special = parts.headers.keys().any(|name| SPECIAL.contains(name));

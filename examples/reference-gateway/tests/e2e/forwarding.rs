@@ -291,6 +291,19 @@ async fn a_client_that_expects_a_100_gets_it_and_pipelined_requests_are_answered
 }
 
 #[tokio::test]
+async fn what_http_1_0_expects_goes_nowhere() {
+    let upstream = Upstream::start(always(Reply::ok().body("ok"))).await;
+    let gateway = Gateway::serve(&config("", &all_to(&upstream.url(), ""))).await;
+    let answer = send(
+        gateway.traffic,
+        "POST / HTTP/1.0\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\nbody",
+    )
+    .await;
+    assert_eq!((answer.status(), answer.text()), (200, "ok"));
+    assert_eq!(upstream.requests()[0].header("expect"), None);
+}
+
+#[tokio::test]
 async fn the_host_is_the_clients_or_the_endpoints_as_configured() {
     let upstream = Upstream::start(always(Reply::ok())).await;
     let url = upstream.url();

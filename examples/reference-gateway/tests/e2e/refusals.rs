@@ -198,6 +198,12 @@ async fn each_refusal_is_the_envelope_with_its_code() {
             "METHOD_NOT_ALLOWED",
         ),
         ("TRACE", line("TRACE", "/open"), 405, "METHOD_NOT_ALLOWED"),
+        (
+            "an odd expectation",
+            with("POST", "/open", "expect: 200-ok\r\ncontent-length: 0\r\n"),
+            417,
+            "EXPECTATION_FAILED",
+        ),
     ];
     for (what, request, status, code) in cases {
         let answer = send(gateway.traffic, request).await;
@@ -222,6 +228,32 @@ async fn each_refusal_is_the_envelope_with_its_code() {
         reached.len() <= 1 && reached.iter().all(|it| !it.complete),
         "{reached:?}"
     );
+    gateway.is_idle().await;
+}
+
+/// Story: the first bytes for the tunnel were taken for the next request.
+#[tokio::test]
+async fn a_refused_tunnel_is_not_read_as_requests() {
+    let (gateway, upstream) = start().await;
+    for early in [true, false] {
+        let mut client = Client::connect(gateway.traffic).await;
+        let connect = "CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n\r\n";
+        let inside = "GET /open HTTP/1.1\r\nhost: b\r\n\r\n";
+        if early {
+            client.send(&format!("{connect}{inside}")).await;
+        } else {
+            client.send(connect).await;
+        }
+        let answer = client.read_answer().await;
+        is_refusal("CONNECT", &answer, 405, "METHOD_NOT_ALLOWED");
+        assert_eq!(answer.header("connection"), Some("close"));
+        if !early {
+            client.send(inside).await;
+        }
+        let rest = client.read_rest().await;
+        assert!(rest.bytes.is_empty() && !rest.reset, "{rest:?}");
+    }
+    assert_eq!(upstream.requests().len(), 0);
     gateway.is_idle().await;
 }
 
