@@ -10,7 +10,7 @@
 //! | connections | [`max_connections`] | the one longest without a request is closed; if there is none, the newcomer |
 //! | connections of one address | [`max_connections_per_ip`] | the newcomer is closed |
 //! | head of a request | [`max_header_bytes`], [`max_headers`], [`http2_max_header_list_bytes`] | 431 |
-//! | time for a head | [`header_timeout`] | 408 on HTTP/1 if part of it has come, then closed |
+//! | time for a head | [`header_timeout`] | [408](Server::on_slow_head) on HTTP/1 if part of it has come, then closed |
 //! | time between requests | [`keep_alive_timeout`] | closed |
 //! | time in which a client takes nothing of its answer | [`write_stall_timeout`] | the connection (HTTP/2: the stream) is reset |
 //! | requests at a time on HTTP/2 | [`http2_max_concurrent_streams`] | further streams are refused |
@@ -80,6 +80,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gw_core::BoxError;
 use http::{Request, Response};
 use http_body::Body;
@@ -98,6 +99,7 @@ pub use self::workers::Workers;
 
 use self::accept::{Backoff, backlog, is_about_one_connection, unless};
 use self::closed::Counters;
+use self::farewell::SlowHead;
 use self::io::Io;
 use self::registry::{Listener, Registry};
 use self::shutdown::Connections;
@@ -132,6 +134,7 @@ use self::shutdown::Connections;
 pub struct Server {
     registry: Arc<Registry>,
     workers: Option<Workers>,
+    slow_head: SlowHead,
 }
 
 impl Server {
@@ -140,6 +143,7 @@ impl Server {
         Self {
             registry: Arc::new(Registry::new(config)),
             workers: None,
+            slow_head: SlowHead::default(),
         }
     }
 
@@ -147,6 +151,20 @@ impl Server {
     #[must_use]
     pub fn workers(mut self, workers: Workers) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Answers a head that took too long by what `answer` makes. Without it: 408 with the envelope, and no more.
+    ///
+    /// No service sees such a request, so what layers add to all answers is added here: an id, say, and what
+    /// [`ResponseHeaders::apply`](crate::outbound::ResponseHeaders::apply) does. The server sees to date, length and the
+    /// end of the connection.
+    #[must_use]
+    pub fn on_slow_head(
+        mut self,
+        answer: impl Fn() -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.slow_head = SlowHead::new(answer);
         self
     }
 
@@ -229,12 +247,14 @@ impl Server {
         // Answers are written whole; waiting for more would only delay them. Without it they come all the same.
         _ = stream.set_nodelay(true);
         let (registry, service) = (Arc::clone(&self.registry), service.clone());
+        let slow_head = self.slow_head.clone();
         let Some(worker) = self.workers.as_ref().and_then(Workers::assign) else {
             tokio::spawn(connection::run(
                 Io::new(stream, slot),
                 registry,
                 peer,
                 service,
+                slow_head,
             ));
             return;
         };
@@ -245,7 +265,8 @@ impl Server {
         let handle = worker.handle.clone();
         handle.spawn(async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                connection::run(Io::new(stream, slot), registry, peer, service).await;
+                let io = Io::new(stream, slot);
+                connection::run(io, registry, peer, service, slow_head).await;
             }
             drop(worker);
         });

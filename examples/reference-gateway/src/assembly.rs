@@ -14,17 +14,18 @@ mod upstreams;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use bytes::Bytes;
 use gw_bulkhead::BulkheadHandle;
 use gw_core::context::Lane;
 use gw_core::key::TrustedProxies;
-use gw_core::{Mode, Respond};
+use gw_core::{Mode, OnReject, RejectContext, Rejection, Respond};
 use gw_observe::{ObserveLayer, ResponseBody};
 use gw_pipeline::inbound::{
     AcceptId, BodyTimers, EncodedSlash, HeadLimits, IdentityHeaders, IdentityHeadersLayer,
     IpFilterLayer, NotFound, RequestIdLayer, RouteResolveLayer,
 };
 use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
-use gw_pipeline::{Body, Pipeline};
+use gw_pipeline::{Body, Pipeline, codes};
 use http::header::{
     HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -161,6 +162,25 @@ pub fn assemble(
         all: service(resolve),
     };
     Ok((services, controls))
+}
+
+/// What makes the answer to a head that took too long, which no service sees: it has all that the others have.
+pub(crate) fn slow_head(config: &Config) -> impl Fn() -> Response<Bytes> + use<> {
+    let respond = respond(&config.response);
+    let headers = response_headers(&config.response);
+    let id_header = config.server.request_id.header.clone();
+    move || {
+        let id = RequestIdLayer::new_id();
+        let mut asked = Request::new(());
+        asked.extensions_mut().insert(id.clone());
+        let late = Rejection::new(&codes::CLIENT_TIMEOUT);
+        let context = RejectContext::of(&asked);
+        let Ok(mut answer) = OnReject::<_, Infallible>::reject(&respond, late, &context);
+        headers.apply(answer.headers_mut());
+        let id = id.header_value().clone();
+        answer.headers_mut().insert(&id_header, id);
+        answer
+    }
 }
 
 fn respond(response: &table::Response) -> Respond {

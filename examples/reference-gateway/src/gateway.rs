@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use gw_bulkhead::MemoryThresholds;
 use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer};
-use gw_pipeline::server::{Drained, ServerConfig, Workers};
+use gw_pipeline::server::{Drained, Server, ServerConfig, Workers};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
@@ -172,7 +172,8 @@ impl<S: Gateway> Prepared<S> {
         let limits = controls.limits.clone();
         let workers = Workers::start("gw-traffic", config.server.thread_count());
         let workers = workers.map_err(system)?;
-        let shared = Front::new(workers, server.clone(), services.all, listeners.traffic);
+        let shared = self::server(&config, &server, workers);
+        let shared = Front::new(shared, services.all, listeners.traffic);
         let lanes = of_lanes(&config, &server, services.lanes, listeners.lanes)?;
         let threads = front::threads(&shared, &lanes);
         let connections = Connections::of(&shared, &lanes);
@@ -268,7 +269,7 @@ fn of_lanes<S: Gateway>(
         let threads = usize::try_from(threads).unwrap_or(usize::MAX);
         let workers = Workers::start_nice(&format!("gw-conn-{name}"), threads, lane.niceness());
         let workers = workers.map_err(|error| refused_threads(name, &error))?;
-        let front = Front::new(workers, server.clone(), service, listeners);
+        let front = Front::new(self::server(config, server, workers), service, listeners);
         fronts.push((name.to_owned(), front));
     }
     Ok(fronts)
@@ -290,6 +291,13 @@ fn lane_threads(config: &Config) -> BTreeMap<String, OwnThreads> {
 fn refused_threads(lane: &str, error: &io::Error) -> Fault {
     let message = format!("the system refuses: {error}");
     Fault::new(format!("lanes.lane.{lane}.threads"), message)
+}
+
+/// A server for the listeners of the traffic.
+fn server(config: &Config, limits: &ServerConfig, workers: Workers) -> Server {
+    Server::new(limits.clone())
+        .workers(workers)
+        .on_slow_head(assembly::slow_head(config))
 }
 
 fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {

@@ -58,9 +58,13 @@ impl RequestIdLayer {
         self
     }
 
+    /// A new id, as the layer makes them, for what never becomes a request.
+    pub fn new_id() -> RequestId {
+        generate(SystemTime::now(), fastrand::u128(..))
+    }
+
     fn id<B>(&self, request: &Request<B>) -> RequestId {
-        self.accepted(request)
-            .unwrap_or_else(|| generate(SystemTime::now(), fastrand::u128(..)))
+        self.accepted(request).unwrap_or_else(Self::new_id)
     }
 
     fn accepted<B>(&self, request: &Request<B>) -> Option<RequestId> {

@@ -58,7 +58,8 @@ impl ResponseHeaders {
         self
     }
 
-    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+    /// Treats the fields of an answer that passes no [`AnswerLayer`](super::AnswerLayer), which does this to all others.
+    pub fn apply(&self, headers: &mut HeaderMap) {
         // One look at all names tells that most answers have none of them.
         if !headers.keys().any(|name| self.concerned.contains(name)) {
             for (name, value) in &self.added {

@@ -18,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use tower_service::Service;
 
 use super::closed::CloseReason;
-use super::farewell;
+use super::config::ServerConfig;
+use super::farewell::{SlowHead, linger};
 use super::io::{Io, Protocol};
 use super::lent::{Lent, Returned};
 use super::link::Link;
@@ -54,8 +55,13 @@ impl<S, B> Serve<B> for S where
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run<S, B>(io: Io, registry: Arc<Registry>, peer: SocketAddr, service: S)
-where
+pub(super) async fn run<S, B>(
+    io: Io,
+    registry: Arc<Registry>,
+    peer: SocketAddr,
+    service: S,
+    slow_head: SlowHead,
+) where
     S: Serve<B>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
@@ -78,7 +84,7 @@ where
             if let (CloseReason::HeaderTimeout, true, Some(io)) =
                 (reason, link.owes_head(), sniffing.io.take())
             {
-                farewell::too_slow(io).await;
+                slow_head.answer(io).await;
             }
             return;
         }
@@ -92,22 +98,25 @@ where
         registry.config.max_headers,
     );
     match protocol {
-        Protocol::Http1 => serve_http1(io, &registry, &link, requests, &mut supervisor).await,
+        Protocol::Http1 => {
+            let config = &registry.config;
+            serve_http1(io, config, &link, requests, &mut supervisor, &slow_head).await;
+        }
         Protocol::Http2 => serve_http2(io, registry, &link, requests, &mut supervisor).await,
     }
 }
 
 async fn serve_http1<S, B>(
     io: Io,
-    registry: &Registry,
-    link: &Arc<Link>,
+    config: &ServerConfig,
+    link: &Link,
     requests: Requests<S>,
     supervisor: &mut Supervisor,
+    slow_head: &SlowHead,
 ) where
     S: Serve<B>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let config = &registry.config;
     let mut builder = http1::Builder::new();
     // The timers are ours: hyper's one covers head and idle time alike.
     builder
@@ -137,7 +146,7 @@ async fn serve_http1<S, B>(
             if reason == CloseReason::Failed {
                 link.kill();
             } else if !link.is_peer_gone() && (result.is_err() || more) {
-                farewell::linger(io).await;
+                linger(io).await;
             }
         }
         Ended::Closed(CloseReason::HeaderTimeout) if link.owes_head() => {
@@ -145,7 +154,7 @@ async fn serve_http1<S, B>(
             // What is in hyper's buffer, if anything, is part of a head; nothing else is under way.
             let parts = stage.into_parts();
             if let Some(io) = parts.and_then(|parts| parts.io.into_inner().into_io()) {
-                farewell::too_slow(io).await;
+                slow_head.answer(io).await;
             }
         }
         Ended::Closed(reason) => close(&mut stage, reason, link).await,

@@ -1,12 +1,14 @@
 //! Closing so that the client gets to read its answer.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
+use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use gw_core::{OnReject, RejectContext, Rejection, Respond};
 use http::Response;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -39,51 +41,82 @@ pub(super) async fn linger(mut io: Io) {
     _ = timeout(FAREWELL, discarding).await;
 }
 
-/// Answers a head that took too long, and closes.
-pub(super) async fn too_slow(mut io: Io) {
-    let answer = too_slow_answer(SystemTime::now());
-    if let Ok(Ok(())) = timeout(FAREWELL, io.write_all(answer.as_bytes())).await {
-        linger(io).await;
+/// What is answered to a head that took too long. No service sees such a request, so that no layer makes or dresses the answer.
+#[derive(Clone)]
+pub(super) struct SlowHead(Arc<dyn Fn() -> Response<Bytes> + Send + Sync>);
+
+impl SlowHead {
+    pub(super) fn new(answer: impl Fn() -> Response<Bytes> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(answer))
+    }
+
+    /// Answers, and closes.
+    pub(super) async fn answer(&self, mut io: Io) {
+        let answer = message((self.0)(), SystemTime::now());
+        if let Ok(Ok(())) = timeout(FAREWELL, io.write_all(&answer)).await {
+            linger(io).await;
+        }
     }
 }
 
-fn too_slow_answer(now: SystemTime) -> String {
-    let rejection = Rejection::new(&codes::CLIENT_TIMEOUT);
-    let answer: Result<Response<Bytes>, Infallible> =
-        Respond::new().reject(rejection, &RejectContext::default());
-    let Ok(answer) = answer;
-    let status = answer.status();
-    let mut text = format!(
-        "HTTP/1.1 {} {}\r\n",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or_default()
-    );
-    for (name, value) in answer.headers() {
-        // All of them are our own constants. Writing to a string does not fail.
-        _ = write!(text, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+impl Default for SlowHead {
+    fn default() -> Self {
+        Self::new(|| {
+            let rejection = Rejection::new(&codes::CLIENT_TIMEOUT);
+            let Ok(answer) = OnReject::<_, Infallible>::reject(
+                &Respond::new(),
+                rejection,
+                &RejectContext::default(),
+            );
+            answer
+        })
     }
-    let body = String::from_utf8_lossy(answer.body());
+}
+
+impl fmt::Debug for SlowHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlowHead").finish_non_exhaustive()
+    }
+}
+
+/// The last message of a connection over HTTP/1.1.
+fn message(answer: Response<Bytes>, now: SystemTime) -> Vec<u8> {
+    let (mut parts, body) = answer.into_parts();
+    let reason = parts.status.canonical_reason().unwrap_or_default();
+    let mut message = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
+    // How the message is framed is said here and nowhere else.
+    for framing in [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING] {
+        parts.headers.remove(framing);
+    }
+    for (name, value) in &parts.headers {
+        message.extend_from_slice(name.as_str().as_bytes());
+        message.extend_from_slice(b": ");
+        message.extend_from_slice(value.as_bytes());
+        message.extend_from_slice(b"\r\n");
+    }
     let date = httpdate::fmt_http_date(now);
-    _ = write!(
-        text,
-        "date: {date}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    text
+    let length = body.len();
+    let end = format!("date: {date}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    message.extend_from_slice(end.as_bytes());
+    message.extend_from_slice(&body);
+    message
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sent(answer: Response<Bytes>) -> (Vec<String>, String) {
+        let message = String::from_utf8(message(answer, SystemTime::UNIX_EPOCH)).unwrap();
+        let (head, body) = message.split_once("\r\n\r\n").unwrap();
+        let lines = head.split("\r\n").map(str::to_owned).collect();
+        (lines, body.to_owned())
+    }
+
     #[test]
     fn the_answer_is_the_envelope_and_closes() {
-        let answer = too_slow_answer(SystemTime::UNIX_EPOCH);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
-            "{head}"
-        );
+        let (lines, body) = sent((SlowHead::default().0)());
+        assert_eq!(lines[0], "HTTP/1.1 408 Request Timeout");
         for field in [
             "content-type: application/json",
             "cache-control: no-store",
@@ -91,11 +124,29 @@ mod tests {
             "connection: close",
             &format!("content-length: {}", body.len()),
         ] {
-            assert!(
-                head.split("\r\n").any(|line| line == field),
-                "{field} in {head}"
-            );
+            assert!(lines.iter().any(|line| line == field), "{field}: {lines:?}");
         }
         assert!(body.contains(r#""code":"CLIENT_TIMEOUT""#), "{body}");
+    }
+
+    #[test]
+    fn an_answer_of_somebody_elses_is_framed_here() {
+        let answer = Response::builder()
+            .header("x-request-id", "7")
+            .header("connection", "keep-alive")
+            .header("transfer-encoding", "chunked")
+            .header("content-length", "99")
+            .body(Bytes::from_static(b"late"))
+            .unwrap();
+        let (lines, body) = sent(answer);
+        assert_eq!(body, "late");
+        let expected = [
+            "HTTP/1.1 200 OK",
+            "x-request-id: 7",
+            "date: Thu, 01 Jan 1970 00:00:00 GMT",
+            "connection: close",
+            "content-length: 4",
+        ];
+        assert_eq!(lines, expected);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_pipeline::Body;
-use gw_pipeline::server::CloseReason;
+use gw_pipeline::server::{CloseReason, Server, ServerConfig};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::client::Client;
 use http::{Response, StatusCode};
@@ -40,6 +40,29 @@ async fn a_slow_head_is_answered_408_and_closed() {
         drop(client);
         running.closed(CloseReason::HeaderTimeout, 1).await;
         assert_eq!(running.service.calls(), 0);
+    }
+}
+
+#[tokio::test]
+async fn who_serves_says_what_is_answered_to_a_slow_head() {
+    let config = ServerConfig::builder().header_timeout(SHORT).build();
+    let server = Server::new(config.unwrap()).on_slow_head(|| {
+        let answer = Response::builder().status(408).header("x-request-id", "7");
+        answer.body(Bytes::from_static(b"late")).unwrap()
+    });
+    let running = Running::start_on(server).await;
+    echo_path(&running.service);
+    for before in ["", "GET /one HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        let mut client = Client::connect(running.addr).await;
+        if !before.is_empty() {
+            client.send(before).await;
+            assert_eq!(client.read_answer().await.text(), "/one");
+        }
+        client.send("GET /two HTTP/1.1\r\n").await;
+        let answer = client.read_answer().await;
+        assert_eq!((answer.status(), answer.text()), (408, "late"));
+        assert_eq!(answer.header("x-request-id"), Some("7"));
+        assert_eq!(answer.header("connection"), Some("close"));
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use gw_pipeline::server::{Drained, Server, ServerConfig, ServerHandle, Workers};
+use gw_pipeline::server::{Drained, Server, ServerHandle};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -23,15 +23,10 @@ pub(super) struct Front<S> {
 }
 
 impl<S: Gateway> Front<S> {
-    /// Connections will be served by `workers`.
-    pub(super) fn new(
-        workers: Workers,
-        config: ServerConfig,
-        service: S,
-        listeners: Vec<TcpListener>,
-    ) -> Self {
+    /// Connections will be served by `server`, which shares nothing with others.
+    pub(super) const fn new(server: Server, service: S, listeners: Vec<TcpListener>) -> Self {
         Self {
-            server: Server::new(config).workers(workers),
+            server,
             service,
             listeners,
         }

@@ -85,8 +85,8 @@ async fn a_head_that_does_not_come_is_closed() {
     let mut half = Client::connect(gateway.traffic).await;
     half.send("GET / HTTP/1.1\r\nhos").await;
     let answer = half.read_answer().await;
-    assert_eq!(answer.status(), 408, "{answer:?}");
-    assert!(answer.text().contains("\"CLIENT_TIMEOUT\""), "{answer:?}");
+    // No stage has made it, and it has all that theirs have.
+    is_refusal("a slow head", &answer, 408, "CLIENT_TIMEOUT");
     assert!(half.read_rest().await.bytes.is_empty());
 
     // Nothing asked, nothing answered.
