@@ -36,7 +36,7 @@ use crate::admin::{self, Admin, OwnThreads, Token};
 use crate::assembly::{
     self, Controls, Fault, Gateway, Logs, Services, assemble, close_stores, connect_stores, observe,
 };
-use crate::config::{Config, table};
+use crate::config::{Config, KeyPath, table};
 use crate::health;
 use crate::readiness::{Phase, Readiness};
 
@@ -290,7 +290,10 @@ fn lane_threads(config: &Config) -> BTreeMap<String, OwnThreads> {
 
 fn refused_threads(lane: &str, error: &io::Error) -> Fault {
     let message = format!("the system refuses: {error}");
-    Fault::new(format!("lanes.lane.{lane}.threads"), message)
+    Fault::new(
+        KeyPath::from("lanes.lane").key(lane).key("threads"),
+        message,
+    )
 }
 
 /// A server for the listeners of the traffic.
@@ -317,7 +320,7 @@ fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {
         .http2_max_header_list_bytes(u32::try_from(http2.max_header_list_bytes).unwrap_or(u32::MAX))
         .http2_max_pending_resets(count(http2.max_pending_resets.get()))
         .build()
-        .map_err(|error| Fault::new(format!("server.{}", error.field()), error.rule()))
+        .map_err(|error| Fault::new(KeyPath::of("server").below(error.field()), error.rule()))
 }
 
 /// What the parser takes: more than the pipeline lets pass, so that a head over the limit is refused by the pipeline, with

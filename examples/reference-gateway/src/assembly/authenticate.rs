@@ -1,12 +1,13 @@
 //! `[auth]`, and the routes that name its tables, as one stage.
 
+use gw_pipeline::ConfigError;
 use gw_pipeline::inbound::{ApiKeys, ApiKeysLayer, ScopesLayer};
 use http::header::AUTHORIZATION;
 
 use super::Fault;
 use super::asked::Asked;
 use crate::config::table::Access;
-use crate::config::{self, Config};
+use crate::config::{self, Config, KeyPath};
 
 /// The stage that asks who calls. Only routes that are public, and requests without a route unless `default_auth` says
 /// otherwise, pass it unasked.
@@ -24,7 +25,8 @@ pub(super) fn authenticate(config: &Config) -> Result<ApiKeysLayer, Fault> {
         } else {
             config::read_keys(&keys.file, builder).map_err(|errors| errors.brief())
         };
-        let fault = |message| Fault::new(format!("auth.api_keys.{name}.file"), message);
+        let file = || KeyPath::from("auth.api_keys").key(name).key("file");
+        let fault = |message| Fault::new(file(), message);
         sets.push(set.map_err(fault)?);
     }
     // Nobody can check a token yet, so that none is good; a route that asks for one must not be open because of that.
@@ -34,7 +36,9 @@ pub(super) fn authenticate(config: &Config) -> Result<ApiKeysLayer, Fault> {
             .header(AUTHORIZATION)
             .when(move |parts| asked.covers(parts))
             .build();
-        sets.push(set.map_err(|error| Fault::new(format!("auth.jwt.{name}"), error.rule()))?);
+        let fault =
+            |error: ConfigError| Fault::new(KeyPath::from("auth.jwt").key(name), error.rule());
+        sets.push(set.map_err(fault)?);
     }
     let open = config.server.default_auth.is_empty();
     let public = Asked::by(config, |route| route.access == Access::Public, open);

@@ -19,8 +19,8 @@ use self::key::{CallerKey, EarlyKey};
 pub(super) use self::layer::LimitsLayer;
 use super::Fault;
 use super::asked::Asked;
-use crate::config::Config;
 use crate::config::table::{self, Access, OnStoreError, SharedStore};
+use crate::config::{Config, KeyPath};
 
 /// The stage that asks every limit which a route names in `limits`.
 pub(super) fn before_authentication(
@@ -153,7 +153,9 @@ fn redis(stage: &'static str, store: &SharedStore, burst: u32) -> RedisStore {
 /// What is wrong is the policy's, or the store's, which all limits of the group name.
 fn of_store(error: &ConfigError, names: &[&str]) -> Fault {
     match (error.policy(), names) {
-        (None, [first, ..]) => Fault::new(format!("limits.{first}.store"), error.rule()),
+        (None, [first, ..]) => {
+            Fault::new(KeyPath::of("limits").key(first).key("store"), error.rule())
+        }
         _ => Fault::of_limits(error),
     }
 }

@@ -21,7 +21,7 @@ use self::letters::Letters;
 use self::outlet::Outlet;
 use super::Fault;
 use crate::config::value::Key;
-use crate::config::{Config, table};
+use crate::config::{Config, KeyPath, table};
 
 /// The name of the limit on each client's batches, in metrics and answers.
 const PER_CLIENT: &str = "log_ingest.per_client";
@@ -238,7 +238,7 @@ fn per_client(
     RateLimitLayer::builder()
         .policy(policy)
         .build()
-        .map_err(|error| Fault::new(format!("{PER_CLIENT}.{}", error.field()), error.rule()))
+        .map_err(|error| Fault::new(KeyPath::from(PER_CLIENT).below(error.field()), error.rule()))
 }
 
 /// The crate's names for settings are the file's, but for these.
@@ -247,7 +247,7 @@ fn fault(error: &ConfigError) -> Fault {
         "event.bytes" => "max_event_bytes",
         field => field,
     };
-    Fault::new(format!("log_ingest.{key}"), error.rule())
+    Fault::new(KeyPath::of("log_ingest").below(key), error.rule())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use gw_observe::access_log::AccessLogBuilder;
 use gw_observe::{AccessLog, ConfigError, ObserveLayer, Trust};
 
 use super::Fault;
-use crate::config::{Config, table};
+use crate::config::{Config, KeyPath, table};
 
 /// The access log that `config` describes. Nothing is opened before it is started.
 pub fn access_log(config: &Config) -> AccessLogBuilder {
@@ -26,7 +26,7 @@ pub fn fault(error: &ConfigError) -> Fault {
         "file" => "path",
         field => field,
     };
-    Fault::new(format!("observe.access_log.{key}"), error.rule())
+    Fault::new(KeyPath::from("observe.access_log").below(key), error.rule())
 }
 
 /// The layer that observes each request, and writes a line about it into `log` if there is one.
@@ -44,7 +44,10 @@ pub fn layer(config: &Config, log: Option<&AccessLog>) -> Result<ObserveLayer, F
         Some(log) => layer.access_log(log),
         None => layer,
     };
-    layer
-        .build()
-        .map_err(|error| Fault::new(format!("observe.trace.{}", error.field()), error.rule()))
+    layer.build().map_err(|error| {
+        Fault::new(
+            KeyPath::from("observe.trace").below(error.field()),
+            error.rule(),
+        )
+    })
 }

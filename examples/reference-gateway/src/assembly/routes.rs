@@ -18,7 +18,7 @@ pub(super) fn routes(config: &Config) -> Result<RouteTable, Fault> {
     RouteTable::builder()
         .routes(routes?)
         .build()
-        .map_err(|error| Fault::of_routes(&error))
+        .map_err(|error| Fault::of_routes(&error, &config.routes))
 }
 
 fn route(config: &Config, number: usize, route: &table::Route) -> Result<Route, Fault> {

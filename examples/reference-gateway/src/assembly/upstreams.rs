@@ -22,7 +22,7 @@ use tower_layer::Stack;
 use self::hedging::Hedging;
 use self::time::{TimeLeft, TimeLeftLayer};
 use super::Fault;
-use crate::config::{Config, table};
+use crate::config::{Config, KeyPath, table};
 
 /// What stands in front of the connections of each upstream.
 pub(super) type UpstreamStack =
@@ -83,7 +83,7 @@ fn upstream(
     let endpoints = written.endpoints.iter().map(ToString::to_string);
     let set = outliers
         .endpoints(endpoints)
-        .map_err(|error| Fault::new(format!("upstreams.{name}.endpoints"), error.rule()))?;
+        .map_err(|error| Fault::new(at(name).key("endpoints"), error.rule()))?;
     let mut builder = Upstream::builder(UpstreamName::new(name))
         .protocol(protocol(written.protocol))
         .connect_timeout(written.connect_timeout)
@@ -100,12 +100,12 @@ fn upstream(
     }
     for (index, endpoint) in written.endpoints.iter().enumerate() {
         let uri = endpoint.to_string().parse::<Uri>();
-        let key = || format!("upstreams.{name}.endpoints[{index}]");
+        let key = || at(name).key("endpoints").index(index);
         builder = builder.endpoint(uri.map_err(|error| Fault::new(key(), error.to_string()))?);
     }
     let upstream = builder
         .build()
-        .map_err(|error| Fault::new(format!("upstreams.{name}.{}", error.field()), error.rule()))?;
+        .map_err(|error| Fault::new(at(name).below(error.field()), error.rule()))?;
     Ok(UpstreamControls {
         upstream,
         breaker: handle,
@@ -114,6 +114,11 @@ fn upstream(
         retried: attempts::retried(config, name),
         hedges: hedged,
     })
+}
+
+/// Where the file has an upstream.
+fn at(name: &str) -> KeyPath {
+    KeyPath::of("upstreams").key(name)
 }
 
 const fn protocol(written: table::Protocol) -> Protocol {
@@ -150,7 +155,7 @@ pub(super) fn forward(
     let names = &config.auth.identity_headers;
     let upstreams = upstreams.iter().map(|it| it.upstream.clone());
     let forward = Forward::new(upstreams)
-        .map_err(|error| Fault::new(error.field(), error.rule()))?
+        .map_err(|error| Fault::new("upstreams", format!("{} {}", error.field(), error.rule())))?
         .trusted_proxies(proxies)
         .request_id_header(config.server.request_id.header.clone())
         .protect([

@@ -10,7 +10,7 @@ const MAX_FINDINGS: usize = 40;
 
 /// Where a value stands in the tree: `routes[2].upstream`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct KeyPath(Vec<Step>);
+pub struct KeyPath(Vec<Step>);
 
 /// One step down the tree.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,13 +21,14 @@ pub(super) enum Step {
 
 impl KeyPath {
     /// The path of a top-level key.
-    pub(super) fn of(key: &str) -> Self {
+    pub fn of(key: &str) -> Self {
         Self::default().key(key)
     }
 
-    /// Reads what [`Display`](fmt::Display) prints for plain keys.
-    pub(super) fn parse(path: &str) -> Self {
-        path.split('.').fold(Self::default(), |path, part| {
+    /// What lies at `path` below this one, such as `queue.max_bytes` or `listen[0]`. For keys that the program has: a name
+    /// that is written in the file may have dots, and is a [`key`](Self::key).
+    pub fn below(&self, path: &str) -> Self {
+        path.split('.').fold(self.clone(), |path, part| {
             let (key, index) = part.split_once('[').unwrap_or((part, ""));
             let path = path.key(key);
             match index.trim_end_matches(']').parse() {
@@ -37,11 +38,13 @@ impl KeyPath {
         })
     }
 
-    pub(super) fn key(&self, key: &str) -> Self {
+    /// What has this key in the table here.
+    pub fn key(&self, key: &str) -> Self {
         self.step(Step::Key(key.to_owned()))
     }
 
-    pub(super) fn index(&self, index: usize) -> Self {
+    /// What has this place in the array here, counted from 0.
+    pub fn index(&self, index: usize) -> Self {
         self.step(Step::Index(index))
     }
 
@@ -58,6 +61,13 @@ impl KeyPath {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
+    }
+}
+
+/// For paths without names.
+impl From<&'static str> for KeyPath {
+    fn from(path: &'static str) -> Self {
+        Self::default().below(path)
     }
 }
 

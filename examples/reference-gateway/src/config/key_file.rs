@@ -58,7 +58,7 @@ fn keys(path: &Path, builder: ApiKeysBuilder) -> Result<ApiKeys, ConfigErrors> {
             .replace(".consumer", ".id")
             .replace(".digest", ".sha256");
         let finding = Finding {
-            path: KeyPath::parse(&written),
+            path: KeyPath::default().below(&written),
             anchor: Anchor::Value,
             message: error.rule().to_owned(),
         };

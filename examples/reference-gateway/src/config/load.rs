@@ -60,14 +60,14 @@ impl Config {
 
 /// The error of a setting that turned out wrong only when it was used: an address that is taken, a file that is missing.
 ///
-/// `key` is a dotted path such as `server.listen[0]`. If the file cannot be read again, the error has no line.
-pub fn blame(path: &Path, key: &str, message: impl Into<String>) -> ConfigError {
+/// If the file cannot be read again, the error has no line.
+pub fn blame(path: &Path, key: &KeyPath, message: impl Into<String>) -> ConfigError {
     let file = path.display().to_string();
     let message = message.into();
     let placed = source::read(path).ok().and_then(|text| {
         let document = Document::parse(Source::new(&file, &text).ok()?).ok()?;
         let finding = Finding {
-            path: KeyPath::parse(key),
+            path: key.clone(),
             anchor: Anchor::Value,
             message: message.clone(),
         };
@@ -77,7 +77,7 @@ pub fn blame(path: &Path, key: &str, message: impl Into<String>) -> ConfigError 
         file,
         line: 0,
         column: 0,
-        key: key.to_owned(),
+        key: key.to_string(),
         message,
         source_line: None,
     })

@@ -33,6 +33,7 @@ pub mod value;
 mod tests;
 
 pub use environment::process_environment;
+pub use finding::KeyPath;
 pub use key_file::read_keys;
 pub use load::blame;
 pub use table::Config;

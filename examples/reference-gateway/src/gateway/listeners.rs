@@ -3,7 +3,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::assembly::Fault;
-use crate::config::Config;
+use crate::config::{Config, KeyPath};
 
 /// The open sockets of a gateway.
 #[derive(Debug)]
@@ -28,12 +28,13 @@ pub struct Addresses {
 
 impl Listeners {
     pub(super) fn open(config: &Config) -> Result<Self, Fault> {
-        let traffic = open_all(&config.server.listen, "server.listen")?;
-        let health = open(config.health.listen, || "health.listen".to_owned())?;
-        let admin = open(config.admin.listen, || "admin.listen".to_owned())?;
+        let traffic = open_all(&config.server.listen, &"server.listen".into())?;
+        let health = open(config.health.listen, || "health.listen".into())?;
+        let admin = open(config.admin.listen, || "admin.listen".into())?;
         let mut lanes = BTreeMap::new();
         for (name, lane) in config.lanes.own_listeners() {
-            let opened = open_all(&lane.listen, &format!("lanes.lane.{name}.listen"))?;
+            let key = KeyPath::from("lanes.lane").key(name).key("listen");
+            let opened = open_all(&lane.listen, &key)?;
             lanes.insert(name.to_owned(), opened);
         }
         let addresses = Addresses {
@@ -59,10 +60,10 @@ impl Listeners {
     }
 }
 
-fn open_all(addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, Fault> {
+fn open_all(addresses: &[SocketAddr], key: &KeyPath) -> Result<Vec<TcpListener>, Fault> {
     let addresses = addresses.iter().enumerate();
     addresses
-        .map(|(index, &address)| open(address, || format!("{key}[{index}]")))
+        .map(|(index, &address)| open(address, || key.index(index)))
         .collect()
 }
 
@@ -75,7 +76,7 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Fault> {
     address.map_err(|error| Fault::new("server.listen", error.to_string()))
 }
 
-fn open(address: SocketAddr, key: impl FnOnce() -> String) -> Result<TcpListener, Fault> {
+fn open(address: SocketAddr, key: impl FnOnce() -> KeyPath) -> Result<TcpListener, Fault> {
     let opened = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)

@@ -217,6 +217,36 @@ async fn what_the_reader_takes_for_lanes_the_bulkhead_does_too() {
     assert!(said.refused().contains(&place), "{said:?}");
 }
 
+/// Story: what the layers found was searched for by a path in which a name's dots were steps, and a route's name its place.
+#[tokio::test]
+async fn what_is_found_while_building_is_told_with_its_line() {
+    let route = "[[routes]]\nname = \"third\"\nmatch = »{ prefix = \"/x/..;y\" }\nupstream = \"orders\"\npublic = true\n";
+    for (new, key) in [
+        (
+            "[upstreams.\"orders.v2\"]\nendpoints = [»\"https://127.0.0.1:9\"]\n[upstreams.orders]"
+                .to_owned(),
+            "upstreams.\"orders.v2\".endpoints[0]",
+        ),
+        (
+            format!(
+                "{}{}{route}[upstreams.orders]",
+                route
+                    .replace("third", "first")
+                    .replace("»{ prefix = \"/x/..;y\"", "{ prefix = \"/a\""),
+                route
+                    .replace("third", "second")
+                    .replace("»{ prefix = \"/x/..;y\"", "{ prefix = \"/b\""),
+            ),
+            "routes[2].match",
+        ),
+    ] {
+        let (text, line, column) = spoil("[upstreams.orders]", &new);
+        let said = check(&text).await;
+        let place = format!(":{line}:{column}: {key}: ");
+        assert!(said.refused().contains(&place), "{place}{said:?}");
+    }
+}
+
 #[tokio::test]
 async fn all_faults_of_a_kind_are_told_at_once() {
     let text = GOOD

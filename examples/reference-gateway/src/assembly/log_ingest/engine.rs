@@ -173,7 +173,7 @@ mod tests {
         }
         for max_bytes in [0, (256 << 10) - 1, (512 << 30) + 1] {
             let key = segment(max_bytes).unwrap_err().key;
-            assert_eq!(key, "log_ingest.queue.max_bytes");
+            assert_eq!(key, "log_ingest.queue.max_bytes".into());
         }
         assert_eq!(segment(1 << 30).unwrap(), 64 << 20);
     }

@@ -3,7 +3,7 @@ use gw_logingest::sink::{Delivery, FileSink, Sink};
 use gw_logingest::{ConfigError, Event};
 
 use crate::assembly::Fault;
-use crate::config::table;
+use crate::config::{KeyPath, table};
 
 /// The sink that the file asks for.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ fn fault(written: &table::ElasticsearchSink, error: &ConfigError) -> Fault {
         ("index", table::EsTarget::DataStream(_)) => "data_stream",
         (field, _) => field,
     };
-    Fault::new(format!("log_ingest.sink.{field}"), error.rule())
+    Fault::new(KeyPath::from("log_ingest.sink").below(field), error.rule())
 }
 
 impl Sink for Outlet {

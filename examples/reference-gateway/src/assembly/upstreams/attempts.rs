@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::Fault;
 use super::hedging::HedgingLayer;
-use crate::config::{Config, table};
+use crate::config::{Config, KeyPath, table};
 
 pub(super) fn budget(name: &str, written: &table::RetryBudget) -> Result<Budget, Fault> {
     Budget::builder(name)
@@ -17,7 +17,7 @@ pub(super) fn budget(name: &str, written: &table::RetryBudget) -> Result<Budget,
         .min_per_second(written.min_per_second)
         .mode(written.mode)
         .build()
-        .map_err(|error| fault(&format!("upstreams.{name}.retry_budget"), &error))
+        .map_err(|error| fault(&super::at(name).key("retry_budget"), &error))
 }
 
 /// Sends again what routes say, and nothing else.
@@ -52,7 +52,7 @@ pub(crate) fn policy(route: usize, written: &table::Retry) -> Result<Option<Retr
             "keyed_methods" => "methods",
             same => same,
         };
-        Fault::new(format!("routes[{route}].retry.{key}"), error.rule())
+        Fault::new(at_route(route).key("retry").below(key), error.rule())
     })?;
     Ok(Some(policy))
 }
@@ -101,7 +101,7 @@ pub(super) fn hedges(
                 .gate(move || is_well(&breaker))
                 .copy_extensions(copy_extensions)
                 .build()
-                .map_err(|error| fault(&format!("routes[{route}].hedge"), &error))?;
+                .map_err(|error| fault(&at_route(route).key("hedge"), &error))?;
             Ok((route, layer))
         })
         .collect()
@@ -121,6 +121,10 @@ fn is_well(breaker: &Breaker) -> bool {
         )
 }
 
-fn fault(table: &str, error: &ConfigError) -> Fault {
-    Fault::new(format!("{table}.{}", error.field()), error.rule())
+fn at_route(number: usize) -> KeyPath {
+    KeyPath::of("routes").index(number)
+}
+
+fn fault(table: &KeyPath, error: &ConfigError) -> Fault {
+    Fault::new(table.below(error.field()), error.rule())
 }

@@ -40,7 +40,7 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
                 "half_open.probes" => "probes",
                 same => same,
             };
-            Fault::new(format!("upstreams.{name}.breaker.{key}"), error.rule())
+            Fault::new(super::at(name).key("breaker").below(key), error.rule())
         })?;
     Ok(layer.classify(ContentClassifier).on_reject(Fail))
 }
@@ -55,7 +55,7 @@ pub(super) fn outliers(name: &str, written: &table::Eject) -> Result<Outliers, F
         .max_percent(written.max_percent.get().into())
         .panic_below(written.panic_below.get());
     let outliers = Outliers::new(name, &config).map_err(|error| {
-        let key = format!("upstreams.{name}.eject.{}", error.field());
+        let key = super::at(name).key("eject").below(error.field());
         Fault::new(key, error.rule())
     })?;
     outliers.set_mode(written.mode);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use gw_core::context::RouteMatch;
 use http::Method;
 
 use super::names::Names;
@@ -16,6 +17,11 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     check_twins(&file.routes, &at, findings);
     for (i, route) in file.routes.iter().enumerate() {
         let at = at.index(i);
+        findings.check(
+            route.name == RouteMatch::UNMATCHED,
+            at.key("name"),
+            "must be another name: in metrics it is that of all requests without a route",
+        );
         check_names(route, &Names::of(file), &at, findings);
         if let Some(retry) = &route.retry {
             check_retry(retry, &at.key("retry"), findings);

@@ -4,6 +4,11 @@ use super::super::{Case, case};
 use super::{EARLY, NAME, TIMER, TWICE, UNSAID};
 
 pub(super) const CASES: &[Case] = &[
+    case(
+        "[[routes]]\nname = »\"unmatched\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true",
+        "routes[0].name",
+        "must be another name: in metrics it is that of all requests without a route",
+    ),
     // Routes: who may call, who answers.
     case(
         "»[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"",
