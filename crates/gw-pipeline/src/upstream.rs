@@ -35,8 +35,9 @@
 //!
 //! Every failure is a [`Rejection`](gw_core::Rejection) with an [`Error`] as its source. A fault of the client's own,
 //! told by [`ClientFault`](crate::inbound::ClientFault) or by the server's reader, is answered as such; another failure
-//! of the request's body is the gateway's own. A request is never sent twice here; trying again is for the layers in
-//! front, and [`Rejection::failure`](gw_core::Rejection::failure) tells them whether the upstream may have seen anything of it.
+//! of the request's body is the gateway's own. Trying again is for the layers in front, and
+//! [`Rejection::failure`](gw_core::Rejection::failure) tells them whether the upstream may have seen anything of it. Only what an
+//! HTTP/1 connection that was used before has lost is sent twice here, if it is safe: see [`Upstream::send`].
 //!
 //! An HTTP/2 connection that is silent through a whole attempt is not used for others, and one in use that answers no
 //! ping is closed. A request that is still on its way when its answer has ended keeps slot and connection for five
@@ -75,6 +76,7 @@ mod limits;
 mod permit;
 mod pool;
 mod report;
+mod resend;
 mod slots;
 mod socket;
 pub mod stack;

@@ -29,6 +29,8 @@ struct Call {
     body: &'static str,
     /// The route allows all that a route can allow.
     opted_in: bool,
+    /// The route has no retries.
+    alone: bool,
 }
 
 impl Call {
@@ -38,6 +40,7 @@ impl Call {
             keys: &[],
             body: "one order",
             opted_in: false,
+            alone: false,
         }
     }
 
@@ -48,6 +51,11 @@ impl Call {
 
     const fn opted_in(mut self) -> Self {
         self.opted_in = true;
+        self
+    }
+
+    const fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -94,10 +102,11 @@ fn again() -> Vec<Call> {
     ]
 }
 
-fn layer(opted_in: bool) -> RetryLayer {
+fn layer(call: &Call) -> RetryLayer {
     let policy =
         RetryPolicy::builder().backoff(Backoff::exponential(Duration::ZERO, Duration::ZERO));
-    let policy = match opted_in {
+    let policy = policy.max_attempts(if call.alone { 1 } else { 3 });
+    let policy = match call.opted_in {
         false => policy,
         true => policy
             .methods([Method::GET, Method::PUT, Method::DELETE])
@@ -124,7 +133,7 @@ async fn run(upstream: &Upstream, call: &Call, plan: Plan) -> (Outcome, Record) 
     let target = Target::builder(UpstreamName::new("orders"))
         .endpoint(endpoint)
         .protocol(spoken)
-        .retry(layer(call.opted_in))
+        .retry(layer(call))
         .build()
         .unwrap();
     let forward = Forward::new([target]).unwrap().pseudonym("edge").unwrap();
@@ -237,6 +246,20 @@ fn sent_again(plan: Plan, outcome: &Outcome, record: &Record, head: usize) -> bo
     record.broke && expected
 }
 
+/// Without retries: a used connection that ends before a byte of the answer is one that the upstream had closed already, for all
+/// that anybody can know. What is safe is sent again then, once, and nothing else is.
+fn sent_again_if_it_may(plan: Plan, outcome: &Outcome, record: &Record, _: usize) -> bool {
+    let answered = *outcome == Some((200, Some(BODY.to_owned())));
+    let again = record.broke && record.connections == 2 && record.begun <= 2 && answered;
+    let once = record.broke && record.connections == 1 && record.begun <= 1;
+    match plan.fault {
+        // A reset may overtake what was written in front of it.
+        Fault::Wrote(bytes) if bytes > 0 => once || again && plan.reused && plan.end == End::Reset,
+        _ if plan.reused => again,
+        _ => once && outcome.is_none(),
+    }
+}
+
 const HTTP1: [Answer; 3] = [Answer::Ok, Answer::Chunked, Answer::Unavailable];
 const HTTP2: [Answer; 5] = [
     Answer::Ok,
@@ -254,6 +277,12 @@ async fn writes_over_http1_are_sent_once() {
 #[tokio::test]
 async fn writes_over_http2_are_sent_once() {
     judge(Protocol::Http2, once(), &HTTP2, sent_once).await;
+}
+
+#[tokio::test]
+async fn what_is_safe_is_sent_again_where_a_used_connection_ends() {
+    let get = Call::new(Method::GET).bodiless().alone();
+    judge(Protocol::Http1, vec![get], &HTTP1, sent_again_if_it_may).await;
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, MAX_HEAD, Pool};
 use super::report::Reported;
+use super::resend::{Kept, is_safe};
 use super::slots::Slot;
 use super::target::InvalidHost;
 use super::telemetry::Counted;
@@ -82,6 +83,10 @@ struct Aimed {
     upload: Upload,
     /// The protocol that is asked for: what the client said of it has been removed before.
     asked: Option<HeaderValue>,
+    /// May be sent again if the connection is lost: it is safe, and all of it is in its head.
+    safe: bool,
+    /// How a connection was lost, if this is sent for the second time.
+    lost: Option<Error>,
     endpoint: usize,
     limits: Limits,
     /// When the exchange began.
@@ -91,6 +96,11 @@ struct Aimed {
 }
 
 impl Aimed {
+    /// How it has failed that no connection took it: as a connection has lost it, if one has, since part of it was sent then.
+    fn failed(&mut self, error: Error) -> Error {
+        self.lost.take().unwrap_or(error)
+    }
+
     /// It is the upstream that is waited for, from `now` on.
     fn awaits_upstream(&self, now: Instant) {
         if let Some(awaited) = &self.awaited {
@@ -134,11 +144,20 @@ async fn run(
     aimed.awaits_upstream(now);
     let mut watch = Stopwatch::new(record);
     loop {
-        let checkout = match slot.pool.try_checkout(aimed.endpoint, now)? {
+        let at_hand = match aimed.lost {
+            None => slot.pool.try_checkout(aimed.endpoint, now)?,
+            // Where one connection was lost, others that were idle may be as well.
+            Some(_) => None,
+        };
+        let checkout = match at_hand {
             Some(checkout) => checkout,
             None => {
-                let checkout = slot.pool.checkout(aimed.endpoint, &aimed.limits);
-                let checkout = Box::pin(checkout).await?;
+                let (pool, endpoint) = (&slot.pool, aimed.endpoint);
+                let checkout = match aimed.lost {
+                    None => Box::pin(pool.checkout(endpoint, &aimed.limits)).await,
+                    Some(_) => Box::pin(pool.new_http1(endpoint, &aimed.limits)).await,
+                };
+                let checkout = checkout.map_err(|error| aimed.failed(error))?;
                 now = Instant::now();
                 checkout
             }
@@ -158,10 +177,25 @@ async fn run(
         let outcome = match &mut connection {
             Connection::Http1(it) => {
                 it.heard.limit(MAX_BEFORE_THE_ANSWER);
+                let kept = reused && aimed.safe;
+                if kept {
+                    it.kept.keep(&request);
+                }
+                let heard = it.heard.count();
                 let sending = pin!(it.sender.try_send_request(request));
                 let outcome = head(sending, &aimed.upload, &aimed.limits, now, &mut it.timer).await;
                 it.heard.lift();
-                outcome
+                match outcome {
+                    // Not one that ends by a timer, say: its connection is as it was.
+                    Outcome::Failed(error)
+                        if kept
+                            && error.kind() == ErrorKind::Answer
+                            && it.heard.count() == heard =>
+                    {
+                        lost(&it.kept, error)
+                    }
+                    outcome => outcome,
+                }
             }
             Connection::Http2(it) => {
                 let heard = it.heard();
@@ -193,7 +227,16 @@ async fn run(
                 aimed.request = Some(*unsent);
                 now = Instant::now();
             }
-            Outcome::Unsent(_, error) => return Err(Error::because(ErrorKind::Connect, error)),
+            Outcome::Unsent(_, error) => {
+                return Err(aimed.failed(Error::because(ErrorKind::Connect, error)));
+            }
+            // It was written and not answered. This ends as well: the next one is new.
+            Outcome::Lost(again, error) => {
+                let nothing = RequestBody::new(Body::empty(), now, None, None, None).0;
+                aimed.request = Some(again.map(|()| nothing));
+                aimed.lost = Some(error);
+                now = Instant::now();
+            }
             Outcome::Failed(error) => return Err(error),
         }
     }
@@ -228,11 +271,14 @@ fn aim(
         pool.is_http2(),
     );
     let asked = parts.headers.get(UPGRADE).cloned();
+    let safe = is_safe(&parts.method) && body.is_end_stream() && asked.is_none();
     let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
     Ok(Box::new(Aimed {
         request: Some(Request::from_parts(parts, body)),
         upload,
         asked,
+        safe,
+        lost: None,
         endpoint: number,
         limits,
         began: now,
@@ -245,7 +291,18 @@ enum Outcome {
     Answered(Response<Incoming>),
     /// hyper hands the request back: not a byte of it was written.
     Unsent(Box<Request<RequestBody>>, hyper::Error),
+    /// It was written to a connection that had been used before, and not a byte came back. It may be sent again.
+    Lost(Box<Request<()>>, Error),
     Failed(Error),
+}
+
+/// The end of a connection that was used before, without a byte of an answer.
+#[cold]
+fn lost(kept: &Kept, error: Error) -> Outcome {
+    match kept.request() {
+        Some(again) => Outcome::Lost(Box::new(again), error),
+        None => Outcome::Failed(error),
+    }
 }
 
 /// hyper's future of an answer, which has no name.

@@ -48,7 +48,8 @@ use crate::timeouts::PassErrorBodies;
 /// extensions until it ends; how many there may be, for how long and how silent, is set at the
 /// [upstream](super::UpstreamBuilder::max_tunnels).
 ///
-/// Each request is sent to one upstream, once, unless a layer in front of that upstream tries again.
+/// Each request is sent to one upstream, once, unless a layer in front of that upstream tries again; but see
+/// [`Upstream::send`](super::Upstream::send) for one that a connection has lost.
 ///
 /// # Examples
 ///

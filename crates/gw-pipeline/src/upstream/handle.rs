@@ -98,8 +98,9 @@ impl<S> Upstream<S> {
     /// of the tunnel, which only [`Forward`](super::Forward) can open: dropped elsewhere, it closes its connection. Any other
     /// 101 is an error.
     ///
-    /// Without a layer that tries again nothing is sent twice: a request is only put on another connection if not a byte
-    /// of it went out on the first.
+    /// Without a layer that tries again a request is only put on another connection if not a byte of it went out on the first; or
+    /// if that was an HTTP/1 connection that had served before and ended before a byte of the answer came, and the request is a
+    /// GET, HEAD, OPTIONS or TRACE without a body: then once more, on a new connection.
     ///
     /// # Errors
     ///

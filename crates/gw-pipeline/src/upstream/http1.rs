@@ -8,6 +8,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::runtime;
 use tokio::time::Instant;
 
+use super::resend::Kept;
 use super::socket::{Doubt, Heard};
 use super::timer::Timer;
 use super::upload::RequestBody;
@@ -31,6 +32,7 @@ pub(super) struct Http1 {
     pub(super) usage: Arc<Usage>,
     pub(super) doubt: Doubt,
     pub(super) heard: Heard,
+    pub(super) kept: Kept,
     pub(super) timer: Timer,
     /// How many exchanges have ended on it, and when the last one did.
     pub(super) served: u32,

@@ -18,6 +18,7 @@ use super::http1::{Http1, IdleList, Origin};
 use super::http2::{Http2, Places, Shared};
 use super::limits::{Limits, later};
 use super::report::Watcher;
+use super::resend::Kept;
 use super::slots::Slots;
 use super::socket::{Socket, SocketPermit, Sockets};
 use super::target::Endpoint;
@@ -213,14 +214,39 @@ impl Pool {
                             Ok(Err(_)) | Err(_) => continue,
                         }
                     }
-                    self.idle.close_oldest();
-                    self.socket_permit(limits).await?
+                    self.make_room(limits).await?
                 }
             };
             let connecting = self.connect_http1(handle, origin, permit, limits);
             let connection = connecting.await?;
             return Ok((connection, false));
         }
+    }
+
+    /// A connection over HTTP/1 that nobody has used. The caller has a slot.
+    ///
+    /// Waits and is dropped as [`checkout`](Self::checkout) does and is.
+    pub(super) async fn new_http1(
+        self: &Arc<Self>,
+        endpoint: usize,
+        limits: &Limits,
+    ) -> Result<Checkout, Error> {
+        let (handle, origin) = origin(endpoint)?;
+        let permit = match self.sockets.try_permit() {
+            Some(permit) => permit,
+            None => self.make_room(limits).await?,
+        };
+        let connection = self.connect_http1(&handle, origin, permit, limits).await?;
+        Ok(Checkout {
+            connection: Connection::Http1(connection),
+            reused: false,
+        })
+    }
+
+    /// The place of the longest idle connection, or of another one that closes.
+    async fn make_room(&self, limits: &Limits) -> Result<SocketPermit, Error> {
+        self.idle.close_oldest();
+        self.socket_permit(limits).await
     }
 
     /// The wait for room is one in the queue: whatever ends it says nothing about the upstream.
@@ -264,6 +290,7 @@ impl Pool {
             usage,
             doubt,
             heard,
+            kept: Kept::default(),
             timer: Timer::default(),
             served: 0,
             idle_since: now,

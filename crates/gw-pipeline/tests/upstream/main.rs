@@ -20,6 +20,7 @@ mod http2_faults;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pool;
+mod reused;
 mod runtimes;
 mod stack;
 mod support;

@@ -1,0 +1,113 @@
+//! What is kept of a request in case that its connection loses it.
+//!
+//! An upstream may close an idle connection at the moment at which the next request is written to it. A client of its own would
+//! try again (RFC 9112 section 9.3.1), and so does the gateway for it, if the request is safe: once, and on a new connection.
+
+use http::{HeaderName, HeaderValue, Method, Request};
+
+/// Whether a request with this method may be sent again for its sender: it asks for nothing but an answer.
+pub(super) const fn is_safe(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// The head of a request.
+///
+/// hyper keeps nothing of a request that it has begun to write, and nearly all requests are kept in vain. To clone one takes two
+/// allocations, and counts a reference for each field. So its bytes are copied, into room that stays with the connection.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    method: Method,
+    /// The target, and the name and the value of each field.
+    bytes: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
+
+impl Kept {
+    /// A longer head is not kept.
+    const MOST: usize = 8 * 1024;
+
+    /// Keeps the head of `request`, in place of the one before.
+    pub(super) fn keep<B>(&mut self, request: &Request<B>) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.method = request.method().clone();
+        let target = request.uri().path_and_query();
+        let target = target.map_or("/", |target| target.as_str());
+        let fields = request.headers().iter();
+        let fields = fields.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        for piece in std::iter::once(target.as_bytes()).chain(fields) {
+            if self.bytes.len() + piece.len() > Self::MOST {
+                self.ends.clear();
+                return;
+            }
+            self.bytes.extend_from_slice(piece);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    /// The request, without a body.
+    #[cold]
+    pub(super) fn request(&self) -> Option<Request<()>> {
+        let mut start = 0;
+        let mut pieces = self.ends.iter().map_while(|end| {
+            let piece = self.bytes.get(start..*end);
+            start = *end;
+            piece
+        });
+        let request = Request::builder().method(&self.method);
+        let mut request = request.uri(pieces.next()?).body(()).ok()?;
+        while let Some(name) = pieces.next() {
+            let name = HeaderName::from_bytes(name).ok()?;
+            let value = HeaderValue::from_bytes(pieces.next()?).ok()?;
+            request.headers_mut().append(name, value);
+        }
+        Some(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_the_same_request() {
+        let mut kept = Kept::default();
+        assert!(kept.request().is_none());
+        let odd = HeaderValue::from_bytes(b"\xe4 \"").unwrap();
+        for target in ["/a%2Fb?x=%20&y", "/", "*", "/?"] {
+            let request = Request::builder()
+                .method(Method::OPTIONS)
+                .uri(target)
+                .header("host", "shop.example")
+                .header("x", odd.clone())
+                .header("empty", "")
+                .header("x", "2");
+            let request = request.body(()).unwrap();
+            kept.keep(&request);
+            let again = kept.request().unwrap();
+            assert_eq!(again.method(), request.method());
+            assert_eq!(again.uri(), request.uri());
+            assert_eq!(again.headers(), request.headers());
+        }
+        // Nothing is left of the one before.
+        kept.keep(&Request::new(()));
+        let again = kept.request().unwrap();
+        assert_eq!((again.method(), again.uri().path()), (&Method::GET, "/"));
+        assert!(again.headers().is_empty());
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let mut kept = Kept::default();
+        kept.keep(&Request::new(()));
+        let long = "a".repeat(Kept::MOST / 2);
+        let request = Request::builder().header("x", &long).header("y", &long);
+        kept.keep(&request.body(()).unwrap());
+        assert!(kept.request().is_none());
+        assert!(kept.bytes.len() <= Kept::MOST);
+    }
+}
