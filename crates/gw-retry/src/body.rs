@@ -7,13 +7,16 @@ use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::budget::{Deposit, Ticket};
+
 pin_project! {
     /// The body of an answer: the inner service's, passed through, or what was kept of one that a retry was to replace and
     /// did not.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops the body inside or the frames that were kept, and nothing else.
+    /// Dropping it drops the body inside or the frames that were kept, and gives back the place of the request in a budget that
+    /// counts what is on its way.
     pub struct ResponseBody<B: Body> {
         #[pin]
         kind: Kind<B>,
@@ -23,17 +26,25 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<B: Body> {
-        Passed { #[pin] body: B },
+        Passed { #[pin] body: B, held: Option<Box<Held>> },
         // Boxed, so that what passes is as small as it was: each answer is moved several times.
         Kept { frames: Box<vec::IntoIter<Frame<B::Data>>> },
     }
 }
 
+/// What a request is to a budget that counts those on their way, until its answer has ended.
+pub(crate) struct Held {
+    pub(crate) _deposit: Deposit,
+    /// Of the retry that was answered, if it was one.
+    pub(crate) _ticket: Option<Ticket>,
+}
+
 impl<B: Body> ResponseBody<B> {
     #[inline]
-    pub(crate) const fn passed(body: B) -> Self {
+    pub(crate) fn passed(body: B, held: Option<Box<Held>>) -> Self {
+        let held = held.filter(|_| !body.is_end_stream());
         Self {
-            kind: Kind::Passed { body },
+            kind: Kind::Passed { body, held },
         }
     }
 
@@ -47,7 +58,7 @@ impl<B: Body> ResponseBody<B> {
 
 impl<B: Body + From<Bytes>> From<Bytes> for ResponseBody<B> {
     fn from(bytes: Bytes) -> Self {
-        Self::passed(B::from(bytes))
+        Self::passed(B::from(bytes), None)
     }
 }
 
@@ -61,7 +72,16 @@ impl<B: Body> Body for ResponseBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         match self.project().kind.project() {
-            KindProj::Passed { body } => body.poll_frame(cx),
+            KindProj::Passed { mut body, held } => {
+                let polled = body.as_mut().poll_frame(cx);
+                if held.is_some() {
+                    let goes_on = matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_))));
+                    if !goes_on || body.is_end_stream() {
+                        *held = None;
+                    }
+                }
+                polled
+            }
             KindProj::Kept { frames } => Poll::Ready(frames.next().map(Ok)),
         }
     }
@@ -69,7 +89,7 @@ impl<B: Body> Body for ResponseBody<B> {
     #[inline]
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Passed { body } => body.is_end_stream(),
+            Kind::Passed { body, .. } => body.is_end_stream(),
             Kind::Kept { frames } => frames.len() == 0,
         }
     }
@@ -77,7 +97,7 @@ impl<B: Body> Body for ResponseBody<B> {
     #[inline]
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Passed { body } => body.size_hint(),
+            Kind::Passed { body, .. } => body.size_hint(),
             Kind::Kept { frames } => {
                 let data = frames.as_slice().iter().filter_map(Frame::data_ref);
                 SizeHint::with_exact(data.map(|data| data.remaining() as u64).sum())

@@ -194,6 +194,13 @@ pub struct Deposit {
     active: Option<Budget>,
 }
 
+impl Deposit {
+    /// It, if it is to be held.
+    pub(crate) fn counted(self) -> Option<Self> {
+        self.active.is_some().then_some(self)
+    }
+}
+
 impl Drop for Deposit {
     fn drop(&mut self) {
         if let Some(active) = self.active.as_ref().and_then(|b| b.0.active.as_ref()) {

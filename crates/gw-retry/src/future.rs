@@ -94,7 +94,7 @@ where
                     // What it holds is given back now, not when somebody gets round to dropping this.
                     this.state.set(State::Done);
                 }
-                polled.map(passed)
+                polled.map(|outcome| passed(outcome, None))
             }
             // A future must not be polled again.
             StateProj::Waiting | StateProj::Done => Poll::Pending,
@@ -126,8 +126,9 @@ where
                     // The attempt is dropped before anything else: what it has of the body comes back then.
                     this.state.set(State::Done);
                     if plan.has_succeeded(&outcome) {
+                        let held = plan.held(None);
                         *this.plan = None;
-                        return Poll::Ready(passed(outcome));
+                        return Poll::Ready(passed(outcome, held));
                     }
                     plan.after(outcome)
                 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::aside::Aside;
-use crate::body::ResponseBody;
+use crate::body::{Held, ResponseBody};
 use crate::budget::{Budget, Deposit, Ticket};
 use crate::context::Known;
 use crate::decide::{self, Eligibility, NO, Not, Reason, Verdict};
@@ -49,7 +49,8 @@ pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     pub(crate) waited: Duration,
     /// The retry that waits, or is on its way.
     pub(crate) retry: Option<Box<Retry<ResB, E>>>,
-    pub(crate) _deposit: Deposit,
+    /// None if the budget does not count what is on its way.
+    pub(crate) deposit: Option<Deposit>,
 }
 
 /// A retry, from the decision to its end.
@@ -66,17 +67,27 @@ pub(crate) struct Retry<ResB: Body, E> {
 
 /// What a retry costs. It is counted when it has ended, since only then it is known whether it was sent.
 struct Charge {
-    ticket: Ticket,
+    /// None once it has ended.
+    ticket: Option<Ticket>,
     reason: Reason,
     sent: bool,
 }
 
+impl Charge {
+    /// It has ended. What is left is to be held for as long as the answer is on its way.
+    fn end(&mut self) -> Option<Ticket> {
+        let mut ticket = self.ticket.take()?;
+        if self.sent {
+            ticket.sent();
+            ticket.budget().metrics().retried(self.reason);
+        }
+        Some(ticket)
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
-        if self.sent {
-            self.ticket.sent();
-            self.ticket.budget().metrics().retried(self.reason);
-        }
+        self.end();
     }
 }
 
@@ -132,11 +143,13 @@ where
         S: Service<Request<ReplayBody<B>>>,
         E: AttemptError,
     {
-        if let Some(retry) = self.retry.take()
-            && let Some(instead) = self.unsent(*retry, &outcome)
-        {
-            return Next::Answer(instead);
-        }
+        let mut ticket = match self.retry.take() {
+            None => None,
+            Some(retry) => match self.ended(*retry, &outcome) {
+                Ok(ticket) => ticket,
+                Err(instead) => return Next::Answer(instead),
+            },
+        };
         let policy = &self.policy();
         let field = &self.shared.no_retry_field;
         let verdict = match &outcome {
@@ -146,11 +159,15 @@ where
             }
             Err(error) => Verdict::of_error(error, self.eligibility, field),
         };
+        if matches!(verdict, Verdict::Again(..)) {
+            // A retry that has failed is on its way no more, and the next one may have its place.
+            ticket = None;
+        }
         let stopped = match verdict {
             Verdict::Answer => {
                 self.answered();
                 if self.attempts == 1 {
-                    return Next::Answer(passed(outcome));
+                    return Next::Answer(passed(outcome, self.held(ticket)));
                 }
                 Stopped::Answered
             }
@@ -175,29 +192,43 @@ where
                 }
             },
         };
-        Next::Answer(self.finish(passed(outcome), stopped))
+        let held = self.held(ticket);
+        Next::Answer(self.finish(passed(outcome, held), stopped))
     }
 
-    /// The retry that has ended so was never sent: a layer further in refused it. Then it cost nothing, and what it was to
-    /// replace is the answer.
-    fn unsent(
+    /// What is held until an answer has ended. Allocates, so only where a budget asks for it.
+    #[inline]
+    pub(crate) fn held(&mut self, ticket: Option<Ticket>) -> Option<Box<Held>> {
+        let deposit = self.deposit.take()?;
+        Some(Box::new(Held {
+            _deposit: deposit,
+            _ticket: ticket,
+        }))
+    }
+
+    /// What is left of a retry that has ended so.
+    ///
+    /// # Errors
+    ///
+    /// It was never sent: a layer further in refused it. Then it cost nothing, and what it was to replace is the answer.
+    fn ended(
         &mut self,
         mut retry: Retry<ResB, E>,
         outcome: &Outcome<ResB, E>,
-    ) -> Option<Answer<ResB, E>>
+    ) -> Result<Option<Ticket>, Answer<ResB, E>>
     where
         E: AttemptError,
     {
         // Only who says so: what we have cut ourselves may be with the upstream all the same.
         if decide::failure(outcome) != Some(Failure::Refused) {
-            return None;
+            return Ok(retry.charge.end());
         }
         retry.charge.sent = false;
         self.attempts -= 1;
         if let Some(known) = &self.known {
             known.forget_refusal();
         }
-        Some(self.finish(retry.aside.outcome(), Stopped::Refused))
+        Err(self.finish(retry.aside.outcome(), Stopped::Refused))
     }
 
     /// Takes a retry out of the budget, if all else allows for one; with the wait before it.
@@ -240,7 +271,7 @@ where
             return Err(Stopped::Shadow);
         }
         let charge = Charge {
-            ticket,
+            ticket: Some(ticket),
             reason,
             sent: false,
         };
@@ -394,6 +425,9 @@ fn poll_until(timer: &mut Option<Pin<Box<Sleep>>>, due: Instant, cx: &mut Contex
 }
 
 #[inline]
-pub(crate) fn passed<ResB: Body, E>(outcome: Outcome<ResB, E>) -> Answer<ResB, E> {
-    outcome.map(|response| response.map(ResponseBody::passed))
+pub(crate) fn passed<ResB: Body, E>(
+    outcome: Outcome<ResB, E>,
+    held: Option<Box<Held>>,
+) -> Answer<ResB, E> {
+    outcome.map(|response| response.map(|body| ResponseBody::passed(body, held)))
 }

@@ -127,7 +127,7 @@ impl<S: Clone> Retry<S> {
                 attempts: 1,
                 waited: Duration::ZERO,
                 retry: None,
-                _deposit: deposit,
+                deposit: deposit.counted(),
                 // Last: what cannot be dropped before it is in its place is made there.
                 head: Head::of(request, fields),
                 known: None,

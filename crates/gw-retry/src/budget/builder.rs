@@ -58,7 +58,8 @@ impl BudgetBuilder {
 
     /// Retries on their way may be this part, 0 to 1, of all requests on their way, but always `min` of them. In addition to
     /// the ratio if one is set; in place of it if none is, and then there is no [`ttl`](Self::ttl) and no
-    /// [`min_per_second`](Self::min_per_second) either.
+    /// [`min_per_second`](Self::min_per_second) either. What is answered is on its way until the body has ended; hedges, and
+    /// requests that are counted by a hedge layer, until the head.
     pub const fn share_of_active(mut self, share: f64, min: u32) -> Self {
         self.active = Some((share, min));
         self
