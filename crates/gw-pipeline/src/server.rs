@@ -14,7 +14,8 @@
 //! | time between requests | [`keep_alive_timeout`] | closed |
 //! | time in which a client takes nothing of its answer | [`write_stall_timeout`] | the connection (HTTP/2: the stream) is reset |
 //! | requests at a time on HTTP/2 | [`http2_max_concurrent_streams`] | further streams are refused |
-//! | resets by an HTTP/2 client | [`http2_max_pending_resets`] | the connection ends |
+//! | resets by an HTTP/2 client | [`http2_max_pending_resets`] of requests that are not begun yet | the connection ends |
+//! | requests that an HTTP/2 client gives up before their answers | 1,024, unless as many are answered meanwhile | the connection ends |
 //! | what waits for an HTTP/2 stream's client | 64 KiB in the connection, 32 KiB in its task, and the body's last frame | the body is not polled |
 //! | time to finish after shutdown | [`shutdown_grace`] | cut |
 //! | lingering after an early answer | 1 s, 1 MiB | closed |

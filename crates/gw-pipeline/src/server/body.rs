@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::thread;
 
 use bytes::{Buf, Bytes};
 use http::{Method, Request, StatusCode};
@@ -23,6 +24,7 @@ const PIECE: usize = 32 * 1024;
 pub(super) struct Open {
     link: Arc<Link>,
     connect: bool,
+    answered: bool,
 }
 
 impl Open {
@@ -32,11 +34,17 @@ impl Open {
         Self {
             link: Arc::clone(link),
             connect: *request.method() == Method::CONNECT,
+            answered: false,
         }
     }
 
     pub(super) fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// Its answer begins.
+    pub(super) const fn answers(&mut self) {
+        self.answered = true;
     }
 
     /// Whether an HTTP/1 connection is a tunnel behind an answer with this status.
@@ -47,7 +55,8 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.link.ended();
+        // Who panics gives nothing up.
+        self.link.ended(self.answered || thread::panicking());
     }
 }
 

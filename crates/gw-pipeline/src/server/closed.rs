@@ -19,6 +19,8 @@ pub enum CloseReason {
     KeepAliveTimeout,
     /// The client did not take its answer.
     WriteStall,
+    /// The client gave up most of its requests before their answers began (HTTP/2, CVE-2023-44487).
+    RapidReset,
     /// It made room for a newer connection.
     Evicted,
     /// Refused at accept: too many connections from its address.
@@ -41,6 +43,7 @@ impl CloseReason {
         Self::HeaderTimeout,
         Self::KeepAliveTimeout,
         Self::WriteStall,
+        Self::RapidReset,
         Self::Evicted,
         Self::PerIpLimit,
         Self::Full,
@@ -58,6 +61,7 @@ impl CloseReason {
             Self::HeaderTimeout => "header_timeout",
             Self::KeepAliveTimeout => "keep_alive_timeout",
             Self::WriteStall => "write_stall",
+            Self::RapidReset => "rapid_reset",
             Self::Evicted => "evicted",
             Self::PerIpLimit => "per_ip_limit",
             Self::Full => "full",
@@ -134,12 +138,12 @@ mod tests {
             }
         }
         let closed = counters.closed_so_far();
-        assert!(closed.iter().map(|(_, count)| count).eq(0..12));
-        assert_eq!(closed.total(), 66);
+        assert!(closed.iter().map(|(_, count)| count).eq(0..13));
+        assert_eq!(closed.total(), 78);
         let names: BTreeSet<_> = CloseReason::ALL
             .iter()
             .map(|reason| reason.name())
             .collect();
-        assert_eq!(names.len(), 12);
+        assert_eq!(names.len(), 13);
     }
 }

@@ -64,6 +64,8 @@ pub(super) enum Order {
     Drain,
     /// Leave at once if there is no request.
     Evict,
+    /// Leave at once, with a goodbye: the client resets what it asks for.
+    Expel,
     /// Leave at once.
     Cut,
 }
@@ -262,11 +264,17 @@ impl Link {
         inner.activity.started(bodiless);
     }
 
-    pub(super) fn ended(&self) {
+    /// A request has ended, and was `answered` or given up before that.
+    pub(super) fn ended(&self, answered: bool) {
         let mut inner = self.lock();
         // They came before the end, so that they are not told apart from the request's.
         self.take_received();
         inner.activity.ended(Instant::now());
+        if inner.activity.resets_too_many(answered) {
+            inner.raise(Order::Expel, &self.flags);
+            drop(inner);
+            self.wake();
+        }
     }
 
     /// Its answer turns the connection into a tunnel.

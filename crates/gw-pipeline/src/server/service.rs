@@ -191,7 +191,10 @@ where
                 response
             }
         };
-        let (turns, open) = (this.turns.take(), this.open.take());
+        let (turns, mut open) = (this.turns.take(), this.open.take());
+        if let Some(open) = &mut open {
+            open.answers();
+        }
         let http1 = turns.is_none();
         if let Some(open) = open.as_ref().filter(|_| http1) {
             let status = response.status();

@@ -115,6 +115,8 @@ impl Supervisor {
         }
         match look.order {
             Order::Serve => {}
+            // Whoever floods need not acknowledge a goodbye, so nothing is waited for.
+            Order::Expel => return Some(Verdict::Close(CloseReason::RapidReset)),
             Order::Cut => return Some(Verdict::Close(CloseReason::Cut)),
             Order::Evict if look.quiet => return Some(Verdict::Close(CloseReason::Evicted)),
             Order::Drain | Order::Evict => {
@@ -205,7 +207,7 @@ mod tests {
             seconds(9).await;
             link.started(true, false);
             seconds(24).await;
-            link.ended();
+            link.ended(true);
         })
         .await;
         assert_eq!(ended, (Some(CloseReason::KeepAliveTimeout), 93));
@@ -213,7 +215,7 @@ mod tests {
         let ended = watch(Duration::ZERO, async |link| {
             link.started(true, false);
             seconds(7).await;
-            link.ended();
+            link.ended(true);
             seconds(14).await;
             link.received();
             // As what comes does.
@@ -227,7 +229,7 @@ mod tests {
             link.started(false, false);
             seconds(7).await;
             link.received();
-            link.ended();
+            link.ended(true);
             link.wake();
         })
         .await;

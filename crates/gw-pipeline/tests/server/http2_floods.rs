@@ -26,6 +26,7 @@ const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
+const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u32 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -173,6 +174,63 @@ async fn a_faulty_stream_drops_its_request() {
         }
         assert_eq!(flood.error_at_the_end().await, ENHANCE_YOUR_CALM);
     }
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    frame(RST_STREAM, 0, stream, &CANCEL)
+}
+
+/// Rapid reset (CVE-2023-44487) by a client that lets each request get as far as the service.
+#[tokio::test]
+async fn who_gives_up_all_that_it_asks_for_has_to_leave() {
+    // Story: only those were counted that hyper had not handed on yet, so 5,000 in a row were begun for nothing.
+    let mut flood = Flood::start(|b| b).await;
+    for n in (1..).step_by(2).take(RESETS + 1) {
+        flood.client.send(&whole(n)).await;
+        let mut call = flood.running.service.next_call().await;
+        flood.client.send(&reset(n)).await;
+        call.abandoned().await;
+    }
+    // What has come of other streams is gone with the connection.
+    let (kind, _, payload) = next_frame(&mut flood.client).await;
+    assert_eq!(
+        (kind, &payload[4..8]),
+        (GOAWAY, &NO_ERROR.to_be_bytes()[..])
+    );
+    flood.client.read_rest().await;
+    flood.running.closed(CloseReason::RapidReset, 1).await;
+}
+
+#[tokio::test]
+async fn who_takes_as_many_answers_as_it_gives_up_may_stay() {
+    let mut flood = Flood::start(|b| b).await;
+    let mut numbers = (1..).step_by(2);
+    for _ in 0..=RESETS {
+        let (taken, given_up) = (numbers.next().unwrap(), numbers.next().unwrap());
+        flood.client.send(&whole(taken)).await;
+        flood
+            .running
+            .service
+            .next_call()
+            .await
+            .respond(ok("served"));
+        for kind in [HEADERS, DATA] {
+            assert_eq!(next_frame(&mut flood.client).await.0, kind);
+        }
+        flood.client.send(&whole(given_up)).await;
+        let mut call = flood.running.service.next_call().await;
+        flood.client.send(&reset(given_up)).await;
+        call.abandoned().await;
+    }
+    flood.client.send(&whole(numbers.next().unwrap())).await;
+    flood
+        .running
+        .service
+        .next_call()
+        .await
+        .respond(ok("served"));
+    assert_eq!(next_frame(&mut flood.client).await.0, HEADERS);
 }
 
 /// What h2 takes for the fault of the whole connection is not worth a second stream.
