@@ -78,18 +78,19 @@ impl DrainRate {
         self.per_second = Some(rate + weight * (sample - rate));
     }
 
-    /// How long it takes until one place is given back, as of the last refusal; `None` while that is not known.
-    pub(super) fn per_place(&self) -> Option<Duration> {
+    /// How long it takes until the next place is given back, and each one after it, as of the last refusal; `None` while that
+    /// is not known.
+    pub(super) fn per_place(&self) -> Option<(Duration, Duration)> {
         let silent = self.sample?.silent;
         match self.per_second {
             Some(rate) => {
                 let longest = Self::LONGEST.as_secs_f64();
-                // A lane that has been silent for longer than that may have stopped.
-                Some(Duration::from_secs_f64(
-                    (1.0 / rate).max(silent.as_secs_f64()).min(longest),
-                ))
+                let each = Duration::from_secs_f64((1.0 / rate).min(longest));
+                // A lane that has been silent for longer than that may have stopped. Or its places come back together: how
+                // long it takes until the next one says nothing of those after it.
+                Some((each.max(silent).min(Self::LONGEST), each))
             }
-            None => (silent >= Self::FIRST).then_some(Self::LONGEST),
+            None => (silent >= Self::FIRST).then_some((Self::LONGEST, Self::LONGEST)),
         }
     }
 
@@ -110,6 +111,8 @@ impl DrainRate {
 mod tests {
     use super::*;
 
+    const NEVER: (Duration, Duration) = (DrainRate::LONGEST, DrainRate::LONGEST);
+
     const fn millis(n: u64) -> Duration {
         Duration::from_millis(n)
     }
@@ -126,7 +129,7 @@ mod tests {
                 Observed::Ongoing
             );
         }
-        let wait = rate.per_place().unwrap();
+        let (_, wait) = rate.per_place().unwrap();
         assert!((millis(49)..=millis(51)).contains(&wait), "{wait:?}");
     }
 
@@ -136,7 +139,7 @@ mod tests {
         for step in 0..=10 {
             rate.observe(start + millis(100) * step, 7);
         }
-        assert_eq!(rate.per_place(), Some(DrainRate::LONGEST));
+        assert_eq!(rate.per_place(), Some(NEVER));
     }
 
     #[test]
@@ -149,7 +152,7 @@ mod tests {
             assert_eq!(rate.per_place(), None);
         }
         rate.observe(start + millis(1000), 17);
-        assert_eq!(rate.per_place(), Some(millis(100)));
+        assert_eq!(rate.per_place(), Some((millis(100), millis(100))));
     }
 
     #[test]
@@ -173,7 +176,7 @@ mod tests {
             while now < 20 * every {
                 rate.observe(start + millis(now), now / every);
                 if now >= 2 * every {
-                    let told = rate.per_place().unwrap();
+                    let (told, _) = rate.per_place().unwrap();
                     let band = millis(every * 8 / 10)..=millis(every * 12 / 10 + 50);
                     assert!(band.contains(&told), "every {every} ms, {now}: {told:?}");
                 }
@@ -183,8 +186,22 @@ mod tests {
             for later in 0..100 {
                 rate.observe(start + millis(now + 300 * later), 20);
             }
-            assert_eq!(rate.per_place(), Some(DrainRate::LONGEST));
+            let (told, _) = rate.per_place().unwrap();
+            assert_eq!(told, DrainRate::LONGEST);
         }
+    }
+
+    #[test]
+    fn places_that_come_back_together_are_as_many_as_they_are() {
+        // Story: ten requests of a second each came and went together. Who was refused just before the next ten were done was
+        // told the silence once for each one who waited: twenty seconds instead of two.
+        let (start, mut rate) = (Instant::now(), DrainRate::default());
+        for now in (0..=5_950).step_by(50) {
+            rate.observe(start + millis(now), now / 1000 * 10);
+        }
+        let (next, each) = rate.per_place().unwrap();
+        assert_eq!(next, millis(950));
+        assert!((millis(80)..=millis(120)).contains(&each), "{each:?}");
     }
 
     #[test]

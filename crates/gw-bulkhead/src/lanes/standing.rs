@@ -35,6 +35,8 @@ impl Standing {
     /// Both ways it takes an interval without exception: under overload a short queue is empty for moments, and a burst
     /// is over before.
     pub(super) fn observe(&mut self, now: Instant, oldest: Option<Instant>) -> bool {
+        // Whoever asks looked at the clock before it had the line, and another one may have overtaken it.
+        let now = self.seen.map_or(now, |seen| seen.max(now));
         let seen = self.seen.replace(now).unwrap_or(now);
         let late = oldest.map(|came| came + self.rule.target);
         if late.is_none_or(|late| seen < late) {
@@ -70,7 +72,8 @@ impl Standing {
     /// begins to stand, or when this one has waited for too long in one that does.
     pub(super) fn next_look(&self, oldest: Instant, came: Instant) -> Instant {
         if self.stands {
-            return came + self.rule.longest_wait();
+            // Who came before the one who joined first was overtaken, and has to wait for that one to go.
+            return came.max(oldest) + self.rule.longest_wait();
         }
         let late = self.against.unwrap_or(oldest + self.rule.target);
         late + self.rule.interval
@@ -146,6 +149,9 @@ mod tests {
         queue.observe(start, Some(start));
         assert_eq!(queue.next_look(start, start), start + millis(105));
         assert!(queue.observe(start + millis(105), Some(start)));
+        // Story: who had come first and joined second looked at once, again and again, until the other one went.
+        let overtaken = queue.next_look(start, start - millis(2));
+        assert_eq!(overtaken, start + queue.rule().longest_wait());
         // For an interval nobody waits for long, and then somebody does for as long.
         queue.observe(start + millis(200), Some(start));
         queue.observe(start + millis(200), None);

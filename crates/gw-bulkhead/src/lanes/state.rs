@@ -64,7 +64,8 @@ struct TimeMeter {
 #[derive(Debug, Default)]
 struct DrainMeter {
     rate: Mutex<DrainRate>,
-    /// What the rate said last, in nanoseconds a place; 0 while it is not known.
+    /// What the rate said last: nanoseconds until the next place, 0 while it is not known, and for each one after it.
+    nanos_to_next: Tally,
     nanos_per_place: Tally,
 }
 
@@ -342,20 +343,20 @@ impl DrainMeter {
             return Observed::Ongoing;
         };
         let observed = rate.observe(now, completed);
-        let nanos = rate
-            .per_place()
-            .map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-        self.nanos_per_place
-            .store(nanos, std::sync::atomic::Ordering::Relaxed);
+        let (next, each) = rate.per_place().unwrap_or_default();
+        for (tally, wait) in [(&self.nanos_to_next, next), (&self.nanos_per_place, each)] {
+            let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            tally.store(nanos, std::sync::atomic::Ordering::Relaxed);
+        }
         observed
     }
 
     /// How long until a place is free for one who comes after so many.
     fn wait_behind(&self, waiting: u32) -> Option<Duration> {
-        let nanos = self
-            .nanos_per_place
-            .load(std::sync::atomic::Ordering::Relaxed);
-        let wait = Duration::from_nanos(nanos.saturating_mul(u64::from(waiting) + 1));
-        (nanos > 0).then(|| wait.min(DrainRate::LONGEST))
+        let nanos = |tally: &Tally| tally.load(std::sync::atomic::Ordering::Relaxed);
+        let (next, each) = (nanos(&self.nanos_to_next), nanos(&self.nanos_per_place));
+        let before = each.saturating_mul(u64::from(waiting));
+        let wait = Duration::from_nanos(next.saturating_add(before));
+        (next > 0).then(|| wait.min(DrainRate::LONGEST))
     }
 }
