@@ -103,6 +103,14 @@ impl Verdict {
         response.status().is_success() && (!grpc || !response.headers().contains_key(GRPC_STATUS))
     }
 
+    /// Whether it is the answer whatever a policy says: there is no failure in its head, and no layer further in made it.
+    pub(crate) fn is_plain<B>(response: &Response<B>, grpc: bool) -> bool {
+        let status = response.status();
+        let failed = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let told = failed || grpc && response.headers().contains_key(GRPC_STATUS);
+        !told && response.extensions().get::<Rejection>().is_none()
+    }
+
     #[cold]
     fn of_unusual<B>(
         response: &Response<B>,
@@ -252,6 +260,30 @@ mod tests {
             let again = Verdict::Again(Reason::Status, Duration::ZERO);
             assert_eq!(judge(&response(status, &[])), again, "{status}");
         }
+    }
+
+    #[test]
+    fn of_plain_answers_no_policy_says_anything_else() {
+        const CODE: Code = Code::new("NO", StatusCode::NOT_FOUND, "No.", GrpcStatus::Unavailable);
+        let all = (500..600).filter(|status| ![501, 505].contains(status));
+        let all = all.map(|status| StatusCode::from_u16(status).unwrap());
+        let policy = RetryPolicy::builder().statuses(all).build().unwrap();
+        let of = |response: &Response<()>, grpc| {
+            let plain = Verdict::is_plain(response, grpc);
+            let request = (Eligibility::Always, grpc);
+            let verdict = Verdict::of_response(response, &policy, request, &FIELD);
+            assert!(!plain || verdict == Verdict::Answer, "{response:?}");
+            plain
+        };
+        for status in 100..600 {
+            let response = response(status, &[("retry-after", "1"), ("grpc-status", "14")]);
+            let failed = status == 429 || status >= 500;
+            assert_eq!(of(&response, false), !failed, "{status}");
+            assert!(!of(&response, true), "{status}");
+        }
+        let mut refused = response(404, &[]);
+        refused.extensions_mut().insert(Rejection::new(&CODE));
+        assert!(!of(&refused, false));
     }
 
     #[test]

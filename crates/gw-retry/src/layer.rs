@@ -192,3 +192,46 @@ impl fmt::Debug for RetryBuilder {
         f.debug_tuple("RetryBuilder").field(&self.shared).finish()
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Waker};
+    use std::thread;
+    use std::time::Duration;
+
+    use gw_core::Body;
+    use http::{Request, Response};
+    use tower::{Service as _, service_fn};
+
+    use super::*;
+
+    /// Story: each 304 and each 404 took the lock of the layer's policy, which all threads share.
+    #[test]
+    fn what_is_no_failure_takes_no_lock() {
+        let budget = Budget::builder("orders").build().unwrap();
+        let layer = RetryLayer::builder(budget).build();
+        let held = layer.shared.policy.lock();
+        let (sender, answered) = mpsc::channel();
+        let other = layer.clone();
+        // On another thread: the lock would never come.
+        thread::spawn(move || {
+            for status in [200, 304, 404, 408, 425] {
+                let inner = service_fn(async |_| {
+                    let response = Response::builder().status(status);
+                    Ok::<_, Infallible>(response.body(Body::empty()).unwrap())
+                });
+                let answer = pin!(other.layer(inner).call(Request::new(Body::empty())));
+                let polled = answer.poll(&mut Context::from_waker(Waker::noop()));
+                sender.send(polled.is_ready()).unwrap();
+            }
+        });
+        for _ in 0..5 {
+            assert_eq!(answered.recv_timeout(Duration::from_secs(10)), Ok(true));
+        }
+        drop(held);
+    }
+}

@@ -150,50 +150,74 @@ where
                 Err(instead) => return Next::Answer(instead),
             },
         };
-        let policy = &self.policy();
+        let stopped = match self.again(&outcome, &mut ticket) {
+            Err(stopped) => stopped,
+            Ok((charge, wait)) => {
+                self.waited = wait;
+                let now = Instant::now();
+                self.retry = Some(Box::new(Retry {
+                    aside: Aside::new(outcome),
+                    read_until: now + Aside::<ResB, E>::READ_FOR,
+                    due: Some(wait)
+                        .filter(|wait| !wait.is_zero())
+                        .and_then(|wait| now.checked_add(wait)),
+                    timer: None,
+                    charge,
+                }));
+                return Next::Wait;
+            }
+        };
+        let answer = passed(outcome, self.held(ticket));
+        if stopped == Stopped::Answered {
+            self.answered();
+            if self.attempts == 1 {
+                return Next::Answer(answer);
+            }
+        }
+        Next::Answer(self.finish(answer, stopped))
+    }
+
+    /// Whether to send the request again after this. `before` is what the retry that came to it has cost, if it was one.
+    fn again(
+        &self,
+        outcome: &Outcome<ResB, E>,
+        before: &mut Option<Ticket>,
+    ) -> Result<(Charge, Duration), Stopped>
+    where
+        E: AttemptError,
+    {
+        let plain = |response| Verdict::is_plain(response, self.grpc);
+        if outcome.as_ref().is_ok_and(plain) {
+            return Err(Stopped::Answered);
+        }
+        // Only now: the layer's is behind a lock, which most answers that are no success, such as 304 and 404, need not take.
+        let live;
+        let policy = match &self.policy {
+            Some(policy) => policy,
+            None => {
+                live = self.shared.policy.get();
+                &live
+            }
+        };
         let field = &self.shared.no_retry_field;
-        let verdict = match &outcome {
+        let verdict = match outcome {
             Ok(response) => {
                 let request = (self.eligibility, self.grpc);
                 Verdict::of_response(response, policy, request, field)
             }
             Err(error) => Verdict::of_error(error, self.eligibility, field),
         };
-        if matches!(verdict, Verdict::Again(..)) {
-            // A retry that has failed is on its way no more, and the next one may have its place.
-            ticket = None;
-        }
-        let stopped = match verdict {
-            Verdict::Answer => {
-                self.answered();
-                if self.attempts == 1 {
-                    return Next::Answer(passed(outcome, self.held(ticket)));
-                }
-                Stopped::Answered
+        match verdict {
+            Verdict::Answer => Err(Stopped::Answered),
+            Verdict::Final(Not::Local) => Err(Stopped::Local),
+            Verdict::Final(Not::Unsafe) => Err(Stopped::Unsafe),
+            Verdict::Final(Not::Pushback) => Err(Stopped::Pushback),
+            Verdict::Again(reason, asked) => {
+                // A retry that has failed is on its way no more, and the next one may have its place.
+                *before = None;
+                self.decide(policy, reason, asked)
             }
-            Verdict::Final(Not::Local) => Stopped::Local,
-            Verdict::Final(Not::Unsafe) => Stopped::Unsafe,
-            Verdict::Final(Not::Pushback) => Stopped::Pushback,
-            Verdict::Again(reason, asked) => match self.decide(reason, asked) {
-                Err(stopped) => stopped,
-                Ok((charge, wait)) => {
-                    self.waited = wait;
-                    let now = Instant::now();
-                    self.retry = Some(Box::new(Retry {
-                        aside: Aside::new(outcome),
-                        read_until: now + Aside::<ResB, E>::READ_FOR,
-                        due: Some(wait)
-                            .filter(|wait| !wait.is_zero())
-                            .and_then(|wait| now.checked_add(wait)),
-                        timer: None,
-                        charge,
-                    }));
-                    return Next::Wait;
-                }
-            },
-        };
-        let held = self.held(ticket);
-        Next::Answer(self.finish(passed(outcome, held), stopped))
+        }
     }
 
     /// What is held until an answer has ended. Allocates, so only where a budget asks for it.
@@ -232,8 +256,12 @@ where
     }
 
     /// Takes a retry out of the budget, if all else allows for one; with the wait before it.
-    fn decide(&self, reason: Reason, asked: Duration) -> Result<(Charge, Duration), Stopped> {
-        let policy = self.policy();
+    fn decide(
+        &self,
+        policy: &RetryPolicy,
+        reason: Reason,
+        asked: Duration,
+    ) -> Result<(Charge, Duration), Stopped> {
         if self.attempts >= policy.max_attempts() {
             return Err(Stopped::Attempts);
         }
@@ -340,12 +368,6 @@ where
             parts.headers.insert("grpc-previous-rpc-attempts", before);
         }
         Request::from_parts(parts, body)
-    }
-
-    /// Only after a failure: the layer's is behind a lock.
-    fn policy(&self) -> RetryPolicy {
-        let policy = self.policy.clone();
-        policy.unwrap_or_else(|| self.shared.policy.get())
     }
 
     fn deadline(&self) -> Option<Deadline> {

@@ -7,7 +7,7 @@ use super::{Methods, Permits, RetryPolicy};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// What all requests ask of it is one word, and what those with a body ask another one, so that reading them takes no lock. All
-/// else is asked after a failure.
+/// else is asked after what may be a failure.
 pub(crate) struct LivePolicy {
     permits: AtomicU64,
     replay_max: AtomicU64,
@@ -50,7 +50,7 @@ impl LivePolicy {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, RetryPolicy> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, RetryPolicy> {
         // Whoever panicked under it left a policy there.
         self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
