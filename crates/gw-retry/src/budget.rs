@@ -15,6 +15,7 @@ mod ratio;
 mod tower;
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,37 +99,54 @@ impl Budget {
     /// In [`Mode::Shadow`] and [`Mode::Off`] there is always one; see [`Ticket::is_within`].
     #[inline]
     pub fn withdraw(&self, now: Instant) -> Option<Ticket> {
-        let taken = self.take(now);
+        self.withdraw_after(None, now)
+    }
+
+    /// As [`withdraw`](Self::withdraw), and with no place of its own if there is one to be had of the ticket `before`.
+    fn withdraw_after(&self, before: Option<&Ticket>, now: Instant) -> Option<Ticket> {
+        let instead = before.is_some_and(|before| before.placed);
+        let taken = self.take(instead, now);
         if taken.is_none() && self.mode() == Mode::Enforce {
             return None;
         }
         Some(Ticket {
             budget: self.clone(),
+            placed: taken.is_some() && !instead,
             taken,
             sent: false,
         })
     }
 
-    /// One, if there is one, with what the ratio says of it.
-    fn take(&self, now: Instant) -> Option<Taken> {
+    /// One, if there is one, with what the ratio says of it. `instead` of one that has its place among those on their way.
+    fn take(&self, instead: bool, now: Instant) -> Option<Taken> {
         let Shared { ratio, active, .. } = &*self.0;
         // First what can be undone without a trace: a refusal costs nothing.
-        if active.as_ref().is_some_and(|active| !active.begin_retry()) {
+        let fits = active.as_ref().is_none_or(|active| match instead {
+            true => active.begin_instead(),
+            false => active.begin_retry(),
+        });
+        if !fits {
             return None;
         }
         let taken = match ratio {
             None => Some(Taken::NOTHING),
             Some(ratio) => ratio.withdraw(now),
         };
-        if let (None, Some(active)) = (&taken, active) {
+        if let (None, Some(active), false) = (&taken, active, instead) {
             active.end_retry();
         }
         taken
     }
 
-    /// As [`withdraw`](Self::withdraw), and whoever operates this hears of one that is not there.
-    pub(crate) fn spend(&self, trace: Option<&TraceContext>, now: Instant) -> Option<Ticket> {
-        let ticket = self.withdraw(now);
+    /// As [`withdraw`](Self::withdraw), and whoever operates this hears of one that is not there. What follows on a retry that
+    /// has failed may have the place of the ticket `before`, see [`Ticket::take_place_of`].
+    pub(crate) fn spend(
+        &self,
+        before: Option<&Ticket>,
+        trace: Option<&TraceContext>,
+        now: Instant,
+    ) -> Option<Ticket> {
+        let ticket = self.withdraw_after(before, now);
         let within = ticket.as_ref().is_some_and(Ticket::is_within);
         if !within && self.mode() != Mode::Off {
             telemetry::exhausted(self, trace, now);
@@ -218,10 +236,19 @@ pub struct Ticket {
     budget: Budget,
     /// What the ratio says of it; none at all if there was nothing to take.
     taken: Option<Taken>,
+    /// Whether it has a place among those on their way.
+    placed: bool,
     sent: bool,
 }
 
 impl Ticket {
+    /// Takes the place of the ticket that it was taken out after.
+    pub(crate) const fn take_place_of(&mut self, before: &mut Self) {
+        if self.is_within() {
+            self.placed |= mem::replace(&mut before.placed, false);
+        }
+    }
+
     /// Whether the budget allowed for it, whatever its mode.
     pub const fn is_within(&self) -> bool {
         self.taken.is_some()
@@ -246,7 +273,7 @@ impl Drop for Ticket {
         if let Some(ratio) = ratio.as_ref().filter(|_| !self.sent) {
             ratio.give_back(taken, Instant::now());
         }
-        if let Some(active) = active {
+        if let Some(active) = active.as_ref().filter(|_| self.placed) {
             active.end_retry();
         }
     }

@@ -150,7 +150,7 @@ where
                 Err(instead) => return Next::Answer(instead),
             },
         };
-        let stopped = match self.again(&outcome, &mut ticket) {
+        let stopped = match self.again(&outcome, ticket.as_mut()) {
             Err(stopped) => stopped,
             Ok((charge, wait)) => {
                 self.waited = wait;
@@ -177,11 +177,11 @@ where
         Next::Answer(self.finish(answer, stopped))
     }
 
-    /// Whether to send the request again after this. `before` is what the retry that came to it has cost, if it was one.
+    /// Whether to send the request again after this. `before` is of the retry that came to it, if it was one.
     fn again(
         &self,
         outcome: &Outcome<ResB, E>,
-        before: &mut Option<Ticket>,
+        before: Option<&mut Ticket>,
     ) -> Result<(Charge, Duration), Stopped>
     where
         E: AttemptError,
@@ -212,11 +212,7 @@ where
             Verdict::Final(Not::Local) => Err(Stopped::Local),
             Verdict::Final(Not::Unsafe) => Err(Stopped::Unsafe),
             Verdict::Final(Not::Pushback) => Err(Stopped::Pushback),
-            Verdict::Again(reason, asked) => {
-                // A retry that has failed is on its way no more, and the next one may have its place.
-                *before = None;
-                self.decide(policy, reason, asked)
-            }
+            Verdict::Again(reason, asked) => self.decide(policy, reason, asked, before),
         }
     }
 
@@ -261,6 +257,7 @@ where
         policy: &RetryPolicy,
         reason: Reason,
         asked: Duration,
+        before: Option<&mut Ticket>,
     ) -> Result<(Charge, Duration), Stopped> {
         if self.attempts >= policy.max_attempts() {
             return Err(Stopped::Attempts);
@@ -287,7 +284,7 @@ where
         }
         let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
         let trace = self.known.as_ref().and_then(Known::trace);
-        let Some(mut ticket) = budget.spend(trace, now) else {
+        let Some(mut ticket) = budget.spend(before.as_deref(), trace, now) else {
             return Err(Stopped::Budget);
         };
         let shadow = self.shared.mode.get() == Mode::Shadow;
@@ -297,6 +294,10 @@ where
             }
             budget.metrics().shadowed();
             return Err(Stopped::Shadow);
+        }
+        // Only now: the answer of the retry before goes on its way if there is no other.
+        if let Some(before) = before {
+            ticket.take_place_of(before);
         }
         let charge = Charge {
             ticket: Some(ticket),

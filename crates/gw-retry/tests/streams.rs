@@ -3,13 +3,15 @@
 
 mod support;
 
+use std::time::Duration;
+
 use gw_retry::{Budget, ResponseBody, RetryInfo, RetryLayer, Stopped};
 use gw_testkit::body::{BodyHandle, BodyScript, ScriptedBody};
 use gw_testkit::service::ControlledService;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use support::{Failed, Sent, at_once, call, request};
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 use tower::Layer as _;
 
 type Answer = Response<ResponseBody<ScriptedBody>>;
@@ -31,6 +33,15 @@ fn with(status: StatusCode, body: ScriptedBody) -> Response<ScriptedBody> {
 
 /// Sends one GET, which fails so often before it is answered with this body.
 async fn get(layer: &RetryLayer, failures: usize, body: BodyScript) -> (Answer, BodyHandle) {
+    send(layer, failures, (StatusCode::OK, body)).await
+}
+
+/// Sends one GET, which fails so often before the last answer.
+async fn send(
+    layer: &RetryLayer,
+    failures: usize,
+    (status, body): (StatusCode, BodyScript),
+) -> (Answer, BodyHandle) {
     let (service, handle) = ControlledService::<Sent, ScriptedBody, Failed>::new();
     let (body, control) = body.build();
     let answer = call(&mut layer.layer(service), request(Method::GET)).await;
@@ -40,8 +51,7 @@ async fn get(layer: &RetryLayer, failures: usize, body: BodyScript) -> (Answer, 
         let failed = with(StatusCode::SERVICE_UNAVAILABLE, nothing);
         handle.next_call().await.respond(failed);
     }
-    let good = with(StatusCode::OK, body);
-    handle.next_call().await.respond(good);
+    handle.next_call().await.respond(with(status, body));
     (answer.await.unwrap().unwrap(), control)
 }
 
@@ -84,6 +94,37 @@ async fn a_retry_is_on_its_way_until_its_answer_has_ended() {
             }
         }
         assert_eq!(available(), 1, "{end}");
+    }
+}
+
+/// Story: the answer of the last retry, which was a failure as well, streamed to the client and counted no more: it had given up
+/// its place before there was another retry to take it.
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_has_failed_and_is_the_last() {
+    // One at a time: the second retry has the place of the first.
+    let builder = || Budget::builder("orders").share_of_active(0.0, 1);
+    let one_a_second = builder().ratio(0.0).min_per_second(1);
+    for (budget, attempts, because) in [
+        (builder(), 3, Stopped::Attempts),
+        (one_a_second, 2, Stopped::Budget),
+    ] {
+        let budget = budget.build().unwrap();
+        let available = || budget.available(Instant::now());
+        let layer = layer(&budget);
+        let body = script().data("half").hold().data("whole");
+        let last = (StatusCode::BAD_GATEWAY, body);
+        let (answer, control) = send(&layer, attempts - 1, last).await;
+        let info = RetryInfo::of(&answer);
+        assert_eq!(
+            (info.attempts as usize, info.stopped_because),
+            (attempts, because)
+        );
+        // Then nothing but what is on its way is in the way of another.
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(available(), 0, "{because:?}");
+        control.resume();
+        let body = answer.into_body().collect().await.unwrap();
+        assert_eq!((body.to_bytes().len(), available()), (9, 1));
     }
 }
 

@@ -41,6 +41,12 @@ impl ActiveShare {
         self.word.fetch_sub(REQUEST, Ordering::Relaxed);
     }
 
+    /// Whether a retry may begin in the place of one that has failed.
+    pub(super) fn begin_instead(&self) -> bool {
+        let (requests, retries) = split(self.word.load(Ordering::Relaxed));
+        retries <= self.most(requests)
+    }
+
     /// Whether one more retry fits.
     pub(super) fn begin_retry(&self) -> bool {
         // Relaxed throughout: the word is all there is, and nothing is published with it.

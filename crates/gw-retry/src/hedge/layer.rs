@@ -281,7 +281,7 @@ impl Shared {
             outcome: None,
         };
         if let Some(budget) = &self.budget {
-            permit.ticket = Some(budget.spend(trace, now)?);
+            permit.ticket = Some(budget.spend(None, trace, now)?);
         }
         Some(permit)
     }
