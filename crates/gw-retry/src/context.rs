@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use gw_core::Code;
 use gw_core::context::{
     ClientAddr, Criticality, Deadline, Identity, Lane, PeerAddr, RequestId, RouteMatch,
     TraceContext, UpstreamName,
@@ -17,6 +18,9 @@ use crate::timeout::AttemptTimeouts;
 /// Only the types of `gw_core` go along by themselves: what else is in the extensions need not bear to be there twice.
 /// hyper's `OnUpgrade` is a connection that can be taken over once.
 pub(crate) type CopyExtensions = Arc<dyn Fn(&Extensions, &mut Extensions) + Send + Sync>;
+
+/// The stage that refused, and why.
+pub(crate) type Refusal = (Option<&'static str>, Option<&'static Code>);
 
 macro_rules! known {
     ($($field:ident: $type:ty,)*) => {
@@ -79,11 +83,22 @@ impl Known {
         self.deadline
     }
 
+    /// What is noted of a refusal.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let exchange = self.record.as_ref().map(Record::exchange);
+        exchange.map_or((None, None), |known| (known.refused_by, known.code))
+    }
+
     pub(crate) fn forget_refusal(&self) {
+        self.note_refusal((None, None));
+    }
+
+    /// In place of what is noted.
+    pub(crate) fn note_refusal(&self, (refused_by, code): Refusal) {
         if let Some(record) = &self.record {
             record.update(|exchange| {
-                exchange.refused_by = None;
-                exchange.code = None;
+                exchange.refused_by = refused_by;
+                exchange.code = code;
             });
         }
     }

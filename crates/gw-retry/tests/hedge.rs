@@ -12,6 +12,7 @@ use gw_core::record::Record;
 use gw_core::{Body, Code, GrpcStatus, Rejection};
 use gw_retry::hedge::{HedgeBuilder, HedgeLayer};
 use gw_retry::{Budget, Failure, Mode, RetryLayer};
+use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{Call, ControlledService, ServiceHandle};
 use http::{HeaderValue, Method, Request, Response};
 use support::{Failed, ResBody, call, poll, request, response, with_body};
@@ -340,31 +341,76 @@ async fn a_copy_that_is_refused_further_in_costs_nothing() {
     assert!(!is_hedged(&layer, request(Method::GET)).await);
 }
 
+/// Story: the first copy was lost on its way, and then a full pool refused the second. That was what the request came to, so a
+/// retry layer took it that nothing had been sent: it sent no other, and counted none.
 #[tokio::test(start_paused = true)]
-async fn the_refusal_of_the_last_copy_stands() {
+async fn a_refusal_is_what_it_comes_to_only_if_nothing_was_sent() {
+    use Failure::{Local, NotSent, Refused, Unknown};
     let layer = warm(builder().max_extra_load(1.0)).await;
-    for (refused_first, noted) in [(true, None), (false, Some("forward"))] {
-        let mut sent = request(Method::GET);
-        let record = Record::default();
-        sent.extensions_mut().insert(record.clone());
-        let (mut answer, first, second, _) = slow(&layer, sent).await;
-        let second = second.unwrap();
-        let refuse = |copy: Call<Body, ResBody, Failed>| {
-            record.refused("forward", &FULL);
-            copy.fail(Failed(Failure::Refused));
-        };
-        if refused_first {
-            refuse(first);
-            assert!(poll(&mut answer).is_pending());
-            second.respond(response(200));
-        } else {
-            first.fail(Failed(Failure::Unknown));
-            assert!(poll(&mut answer).is_pending());
-            refuse(second);
+    for (failures, left) in [
+        ([Unknown, Refused], 0),
+        ([NotSent, Refused], 0),
+        ([Local, Refused], 0),
+        ([Refused, Unknown], 1),
+        ([Refused, Refused], 1),
+        ([Unknown, Local], 1),
+    ] {
+        for second_first in [false, true] {
+            let mut sent = request(Method::GET);
+            let record = Record::default();
+            sent.extensions_mut().insert(record.clone());
+            let (mut answer, first, second, _) = slow(&layer, sent).await;
+            let copies = match (second_first, second.unwrap()) {
+                (false, second) => [first, second],
+                (true, second) => [second, first],
+            };
+            let slots = ["earlier", "later"];
+            for ((copy, failure), slot) in copies.into_iter().zip(failures).zip(slots) {
+                assert!(poll(&mut answer).is_pending());
+                record.refused(slot, &FULL);
+                copy.fail(Failed(failure));
+            }
+            assert_eq!(answer.await.unwrap_err(), Failed(failures[left]));
+            let noted = record.exchange().refused_by;
+            assert_eq!(noted, Some(slots[left]), "{failures:?} {second_first}");
         }
-        assert_eq!(answer.await.is_ok(), refused_first);
-        assert_eq!(record.exchange().refused_by, noted);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_upstreams_failing_answer_nothing_is_held_while_the_other_copy_may_need_its_connection()
+ {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    let (service, handle) = ControlledService::<Body, ScriptedBody, Failed>::new();
+    let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    let first = handle.next_call().await;
+    advance(14 * MS).await;
+    assert!(poll(&mut answer).is_pending());
+    let second = handle.next_call().await;
+    let (body, control) = ScriptedBody::script().hold().data("sorry").build();
+    let failed = Response::builder().status(503).body(body);
+    first.respond(failed.unwrap());
+    assert!(poll(&mut answer).is_pending());
+    assert!(control.is_dropped());
+    let (body, _) = ScriptedBody::script().build();
+    second.respond(Response::new(body));
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_not_noted_of_what_the_other_copy_answers() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    let mut sent = request(Method::GET);
+    let record = Record::default();
+    sent.extensions_mut().insert(record.clone());
+    let (mut answer, first, second, _) = slow(&layer, sent).await;
+    record.refused("forward", &FULL);
+    first.fail(Failed(Failure::Refused));
+    assert!(poll(&mut answer).is_pending());
+    second.unwrap().respond(response(200));
+    assert!(answer.await.is_ok());
+    assert_eq!(record.exchange().refused_by, None);
 }
 
 #[tokio::test(start_paused = true)]

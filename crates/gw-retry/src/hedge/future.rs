@@ -10,7 +10,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::plan::{Plan, Second};
+use super::plan::{Earlier, Plan, Second};
 use crate::telemetry::Hedged;
 
 pin_project! {
@@ -29,6 +29,8 @@ pin_project! {
         plan: Option<Box<Plan<S>>>,
         // Boxed: it is one request in a hundred.
         second: Option<Pin<Box<Second<S::Future>>>>,
+        // Of the copy that has failed while the other one is on its way.
+        earlier: Option<Box<Earlier<ResB, S::Error>>>,
     }
 }
 
@@ -50,6 +52,7 @@ where
             first: First::Running { future: first },
             plan,
             second: None,
+            earlier: None,
         }
     }
 }
@@ -84,10 +87,12 @@ where
                             if let Some(mut second) = this.second.take() {
                                 second.as_mut().ended(Hedged::Lost);
                             }
+                            let earlier = this.earlier.take().filter(|_| !good);
+                            let outcome = plan.outcome(outcome, earlier);
                             *this.plan = None;
                             return Poll::Ready(outcome);
                         }
-                        plan.set_aside(&outcome);
+                        *this.earlier = plan.set_aside(outcome);
                         false
                     }
                 },
@@ -118,9 +123,11 @@ where
             }
             *this.second = None;
             if first_runs && !good {
-                plan.set_aside(&outcome);
+                *this.earlier = plan.set_aside(outcome);
                 return Poll::Pending;
             }
+            let earlier = this.earlier.take().filter(|_| !good);
+            let outcome = plan.outcome(outcome, earlier);
             // The loser is dropped before anybody hears of the answer.
             this.first.set(First::Ended);
             *this.plan = None;

@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use super::layer::{Permit, Shared};
 use crate::budget::Deposit;
-use crate::context::Known;
+use crate::context::{Known, Refusal};
 use crate::decide::{self, Asked};
 use crate::head::Head;
 use crate::telemetry::Hedged;
@@ -44,6 +44,13 @@ pin_project! {
         // Held for as long as it is.
         permit: Permit,
     }
+}
+
+/// What the copy came to that failed first, if it was not refused.
+pub(super) struct Earlier<ResB, E> {
+    outcome: Result<Response<ResB>, E>,
+    /// What is noted of it; none if nothing is known of the request.
+    noted: Option<Refusal>,
 }
 
 /// It is due, and is not sent.
@@ -148,13 +155,39 @@ impl<S> Plan<S> {
         }))
     }
 
-    /// A copy has failed so, and is not the answer: what our own layers have noted of it is not said of the request.
-    pub(super) fn set_aside<ResB, E: AttemptError>(&self, outcome: &Result<Response<ResB>, E>) {
-        let failure = decide::failure(outcome);
-        if matches!(failure, Some(Failure::Local | Failure::Refused))
+    /// A copy has failed so while the other one is on its way. What our own layers have noted of it is not said of the request.
+    ///
+    /// Kept is what holds nothing of the upstream's. An answer's body stands for a connection, which the other copy may wait for.
+    pub(super) fn set_aside<ResB, E: AttemptError>(
+        &self,
+        outcome: Result<Response<ResB>, E>,
+    ) -> Option<Box<Earlier<ResB, E>>> {
+        let failure = decide::failure(&outcome)?;
+        let noted = self.known.as_ref().map(Known::refusal);
+        if matches!(failure, Failure::Local | Failure::Refused)
             && let Some(known) = &self.known
         {
             known.forget_refusal();
+        }
+        let refused = failure == Failure::Refused;
+        (!refused).then(|| Box::new(Earlier { outcome, noted }))
+    }
+
+    /// What the request comes to: what its last copy came to, unless that was refused and the one that had failed before was not.
+    /// Whoever hears of a refusal takes it that nothing was sent.
+    pub(super) fn outcome<ResB, E: AttemptError>(
+        &self,
+        last: Result<Response<ResB>, E>,
+        earlier: Option<Box<Earlier<ResB, E>>>,
+    ) -> Result<Response<ResB>, E> {
+        match earlier {
+            Some(earlier) if decide::failure(&last) == Some(Failure::Refused) => {
+                if let (Some(known), Some(noted)) = (&self.known, earlier.noted) {
+                    known.note_refusal(noted);
+                }
+                earlier.outcome
+            }
+            _ => last,
         }
     }
 
