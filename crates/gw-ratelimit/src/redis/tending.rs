@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::held::Held;
 use super::item::{Item, Items, questions};
 use super::lease::Lease;
@@ -65,26 +67,18 @@ impl Shared {
         });
     }
 
-    /// Sees to it that cells which nobody spends are given back, for as long as there are any.
+    /// Sees to it that cells which nobody spends are given back, for as long as there are any: where the connection lives, or
+    /// else in the runtime that this is called in.
     pub(super) fn tend(self: &Arc<Self>) {
-        if self.is_tended() {
-            return;
-        }
-        let tending = Tending(Arc::downgrade(self));
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Lease::HOLD).await;
-                let Some(shared) = tending.0.upgrade() else {
-                    return;
-                };
-                let now = shared.now();
-                let limit = shared.timeout;
-                shared.give_back(limit, |lease| lease.is_stale(now)).await;
-                if !shared.is_to_be_tended() {
-                    return tending.cease();
-                }
+        let runtimes = [self.link.home(), Handle::try_current().ok()];
+        for runtime in runtimes.into_iter().flatten() {
+            // Asked each time: a runtime that is gone drops the task at once.
+            if self.is_tended() {
+                return;
             }
-        });
+            let tending = Tending(Arc::downgrade(self));
+            runtime.spawn(tending.give_back());
+        }
     }
 
     /// Whether somebody tends; if not, the caller does from here on.
@@ -174,6 +168,21 @@ impl Shared {
 }
 
 impl Tending {
+    async fn give_back(self) {
+        loop {
+            tokio::time::sleep(Lease::HOLD).await;
+            let Some(shared) = self.0.upgrade() else {
+                return;
+            };
+            let now = shared.now();
+            let limit = shared.timeout;
+            shared.give_back(limit, |lease| lease.is_stale(now)).await;
+            if !shared.is_to_be_tended() {
+                return self.cease();
+            }
+        }
+    }
+
     /// Without a word: another task may tend by now.
     fn cease(mut self) {
         self.0 = Weak::new();

@@ -100,6 +100,30 @@ async fn what_is_leased_is_given_back_when_the_runtime_that_leased_it_has_ended(
     assert_eq!(limiter.store().failed, 0);
 }
 
+/// Story: what nobody spends was given back by a task in the runtime of whoever leased first. Once that was blocked, no lease came
+/// back.
+#[tokio::test]
+async fn what_is_not_spent_is_given_back_though_the_thread_that_leased_first_is_blocked() {
+    let server = Server::start();
+    let limiter = build(&server.store("test").leases(Leases::up_to(20)));
+    assert!(limiter.connect().await);
+    let lane = limiter.clone();
+    let leasing = async move || {
+        while lane.store().leases == 0 {
+            allowed(&lane, 1).await;
+        }
+    };
+    let ((), _blocked) = in_what_blocks(leasing).await;
+    tokio::time::pause();
+    // Longer than a lease is held, and less than it takes to run off.
+    let given = async || {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        limiter.store().leases == 0
+    };
+    until("the lease to be given back", given).await;
+    assert_eq!(limiter.store().failed, 0);
+}
+
 #[tokio::test]
 async fn a_limiter_outlives_the_runtime_that_it_was_built_and_connected_in() {
     let server = Server::start();
