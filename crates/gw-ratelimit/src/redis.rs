@@ -29,8 +29,8 @@
 //! Redis must keep what it is given: with an eviction policy other than `noeviction`, debts are forgiven when its memory
 //! is full; with that one, a full server is one that does not answer. A failover loses the debts that were not replicated
 //! yet. In a cluster, the node that holds the limiter's slot is found by its redirections. While the slot moves to another node,
-//! each key is asked for where it is; where some keys of a request have moved and others have not, [`OnFailure`] decides, and
-//! Redis is asked about all others as ever.
+//! each key is asked for where it is; but all keys of one request must exist in one place. Where some have moved and others have
+//! not, or one is new, [`OnFailure`] decides on a request under several policies, and Redis is asked about all others as ever.
 //!
 //! With the feature `redis-tls`, `rediss://` is the same over TLS: by rustls with aws-lc, TLS 1.2 or later, and the server's
 //! certificate must be for the host in the URL, or in a cluster's redirections, and signed by whom the system trusts (or

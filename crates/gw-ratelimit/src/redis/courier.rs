@@ -118,18 +118,28 @@ impl Shared {
             orders: &orders,
             owing: &owing,
         };
-        let Some(permit) = Permit::of(self) else {
+        let Some(mut unsettled) = self.tell(unsettled).await else {
             return;
         };
+        while let Some(one) = unsettled.next() {
+            self.tell(one).await;
+        }
+    }
+
+    /// Tells Redis of these together. They are handed back if they have to be told one by one.
+    async fn tell<'a>(self: &Arc<Self>, unsettled: Unsettled<'a>) -> Option<Unsettled<'a>> {
+        let Unsettled { orders, owing, .. } = unsettled;
+        let permit = Permit::of(self)?;
         let sent = self.now();
-        let Some(settled) = permit.ask(self.link.settle(&orders)).await else {
-            return;
+        let Some(settled) = permit.ask(self.link.settle(orders)).await? else {
+            return Some(unsettled);
         };
         unsettled.settle();
-        for ((order, owed), settled) in orders.iter().zip(&owing).zip(&settled) {
+        for ((order, owed), settled) in orders.iter().zip(owing).zip(&settled) {
             owed.settled(&self.limiter, order, settled);
             self.note_change(order, settled, sent);
         }
+        None
     }
 
     /// Tells Redis of one thing now: how many cells were charged or given back, and how the key stands. `None` if it does
@@ -142,7 +152,7 @@ impl Shared {
         };
         let sent = self.now();
         let orders = std::slice::from_ref(order);
-        let settled = Permit::of(self)?.ask(self.link.settle(orders)).await?;
+        let settled = Permit::of(self)?.ask(self.link.settle(orders)).await??;
         lost.settle();
         let settled = settled.first()?;
         self.note_change(order, settled, sent);
@@ -201,7 +211,19 @@ struct Unsettled<'a> {
     owing: &'a [&'a Arc<Owed>],
 }
 
-impl Unsettled<'_> {
+impl<'a> Unsettled<'a> {
+    /// The first of them, which is no longer among these.
+    fn next(&mut self) -> Option<Unsettled<'a>> {
+        let (first, orders) = self.orders.split_at_checked(1)?;
+        let (owed, owing) = self.owing.split_at_checked(1)?;
+        (self.orders, self.owing) = (orders, owing);
+        Some(Self {
+            shared: self.shared,
+            orders: first,
+            owing: owed,
+        })
+    }
+
     /// They have.
     fn settle(mut self) {
         self.orders = &[];

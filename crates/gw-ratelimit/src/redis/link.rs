@@ -40,7 +40,8 @@ pub(super) enum Failure {
     Connection(RedisError),
     /// Redis answered that it cannot answer.
     Refused(RedisError),
-    /// The keys of one question are on their way to another node: some are here and some there. All others are answered.
+    /// The keys of one question are on their way to another node, and not all of them exist in one place. Nothing was done, and
+    /// questions whose keys do, or that have only one, are answered.
     Moving(RedisError),
     /// What it answered makes no sense.
     Reply,
@@ -82,24 +83,28 @@ impl Link {
         self.line.connection().await.is_ok()
     }
 
-    /// Charges late and takes back: what became of each order.
+    /// Charges late and takes back: what became of each order. `None` if nothing did, as they have to be told one by one.
     ///
     /// # Cancel safety
     ///
     /// As [`Link::ask`].
-    pub(super) async fn settle(&self, orders: &[Order]) -> Result<Vec<Settled>, Failure> {
-        let numbers: Vec<i64> = self
-            .call(|known| self.settle.settling(known, &self.names, orders))
-            .await?;
-        Settled::read(&numbers, orders).ok_or(Failure::Reply)
+    pub(super) async fn settle(&self, orders: &[Order]) -> Result<Option<Vec<Settled>>, Failure> {
+        let call = self.call(|known| self.settle.settling(known, &self.names, orders));
+        let Some(numbers) = together::<Vec<i64>>(call.await, orders.len())? else {
+            return Ok(None);
+        };
+        let settled = Settled::read(&numbers, orders);
+        settled.map(Some).ok_or(Failure::Reply)
     }
 
-    /// Of how many of these the cells could be given back.
-    pub(super) async fn give_back(&self, given: &[Return]) -> Result<usize, Failure> {
-        let given: i64 = self
-            .call(|known| self.give_back.returning(known, &self.names, given))
-            .await?;
-        usize::try_from(given).map_err(|_| Failure::Reply)
+    /// Of how many of these the cells could be given back. `None` as for [`Link::settle`].
+    pub(super) async fn give_back(&self, given: &[Return]) -> Result<Option<usize>, Failure> {
+        let call = self.call(|known| self.give_back.returning(known, &self.names, given));
+        let Some(count) = together::<i64>(call.await, given.len())? else {
+            return Ok(None);
+        };
+        let count = usize::try_from(count);
+        count.map(Some).map_err(|_| Failure::Reply)
     }
 
     /// Frees a key of its debt; says whether it had any.
@@ -174,6 +179,14 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+/// The answer to several orders at once. `None` if it is to be had one by one only: each has one key, and a node for that one.
+fn together<T>(answer: Result<T, Failure>, orders: usize) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(Failure::Moving(_)) if orders > 1 => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

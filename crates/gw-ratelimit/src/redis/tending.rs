@@ -135,13 +135,24 @@ impl Shared {
         });
         let mut given = 0;
         for cells in unspent.chunks(Self::RETURNS) {
-            let Some(permit) = Permit::of(self) else {
-                break;
-            };
-            let answer = permit.ask_within(limit, self.link.give_back(cells));
-            given += answer.await.unwrap_or(0);
+            if let Some(together) = self.return_cells(limit, cells).await {
+                given += together;
+                continue;
+            }
+            for cells in cells.chunks(1) {
+                given += self.return_cells(limit, cells).await.unwrap_or(0);
+            }
         }
         given
+    }
+
+    /// How many of these could be given back; `None` if they have to be one by one.
+    async fn return_cells(self: &Arc<Self>, limit: Duration, cells: &[Return]) -> Option<usize> {
+        let Some(permit) = Permit::of(self) else {
+            return Some(0);
+        };
+        let answer = permit.ask_within(limit, self.link.give_back(cells));
+        answer.await.unwrap_or(Some(0))
     }
 
     /// Leases nothing from here on, tells Redis what it is to be told, and gives back what is held.

@@ -1,9 +1,11 @@
 //! A cluster: all keys of a limiter are in one slot, and where that slot is, is found out.
 
+use gw_ratelimit::redis::Leases;
 use gw_ratelimit::{Limiter, Quota};
 use gw_testkit::within;
 
-use crate::server::Server;
+use crate::late::{admitted, build, left, per_client, told};
+use crate::server::{Server, stand_still, until};
 
 const CLUSTER: &[&str] = &["--cluster-enabled", "yes"];
 
@@ -39,6 +41,24 @@ async fn nodes() -> (Server, Server) {
 
 async fn text(server: &Server, command: &str) -> String {
     redis::from_redis_value(ask(server, command).await).unwrap()
+}
+
+/// The slot of all keys begins to move: what slot it is, and the name of the node that it moves to.
+async fn begin_to_move(source: &Server, target: &Server) -> (String, String) {
+    let key = &source.keys().await[0];
+    let slot = text(source, &format!("CLUSTER KEYSLOT {key}")).await;
+    let [from, to] = [
+        text(source, "CLUSTER MYID").await,
+        text(target, "CLUSTER MYID").await,
+    ];
+    ask(target, &format!("CLUSTER SETSLOT {slot} IMPORTING {from}")).await;
+    ask(source, &format!("CLUSTER SETSLOT {slot} MIGRATING {to}")).await;
+    (slot, to)
+}
+
+async fn migrate(source: &Server, target: &Server, key: &str) {
+    let port = target.port();
+    ask(source, &format!("MIGRATE 127.0.0.1 {port} {key} 0 5000")).await;
 }
 
 #[tokio::test]
@@ -89,13 +109,7 @@ async fn keys_are_asked_for_where_they_are_while_their_slot_moves() {
     let [key] = &source.keys().await[..] else {
         panic!("one key")
     };
-    let slot = text(&source, &format!("CLUSTER KEYSLOT {key}")).await;
-    let [from, to] = [
-        text(&source, "CLUSTER MYID").await,
-        text(&target, "CLUSTER MYID").await,
-    ];
-    ask(&target, &format!("CLUSTER SETSLOT {slot} IMPORTING {from}")).await;
-    ask(&source, &format!("CLUSTER SETSLOT {slot} MIGRATING {to}")).await;
+    let (slot, to) = begin_to_move(&source, &target).await;
 
     // What is there still, and what goes to the other node already.
     assert!(check(one, "ann").await);
@@ -107,10 +121,12 @@ async fn keys_are_asked_for_where_they_are_while_their_slot_moves() {
     let store = limiter.store();
     assert_eq!((store.failed, store.by_store), (0, 4));
 
-    // Some of it here and some there: nobody can say, and all else is asked about as ever.
-    let charges = [one, two].map(|policy| limiter.charge(policy, "ann", 1));
-    for _ in 0..10 {
-        within("a decision", limiter.check_all(&charges)).await;
+    // Some of it here and some there, or nowhere yet: nobody can say, and all else is asked about as ever.
+    for key in ["ann", "new"] {
+        let charges = [one, two].map(|policy| limiter.charge(policy, key, 1));
+        for _ in 0..5 {
+            within("a decision", limiter.check_all(&charges)).await;
+        }
     }
     let store = limiter.store();
     assert_eq!(
@@ -121,12 +137,61 @@ async fn keys_are_asked_for_where_they_are_while_their_slot_moves() {
     assert_eq!(limiter.store().by_store, 5);
 
     // It has moved.
-    let port = target.port();
-    ask(&source, &format!("MIGRATE 127.0.0.1 {port} {key} 0 5000")).await;
+    migrate(&source, &target, key).await;
     for node in [&target, &source] {
         ask(node, &format!("CLUSTER SETSLOT {slot} NODE {to}")).await;
     }
     assert!(check(one, "bob").await && check(one, "ann").await && !check(one, "ann").await);
     let after = limiter.store();
     assert_eq!((after.failed, after.by_store), (10, 8));
+}
+
+/// Story: what was told many at once was lost while a slot moved, as some keys were here and some there.
+#[tokio::test]
+async fn late_charges_are_told_one_by_one_while_their_slot_moves() {
+    let (target, source) = nodes().await;
+    let limits = build(per_client(100).late_charges(), &source.store("test"));
+    let mut charged = Vec::new();
+    for who in ["ann", "bob", "eve"] {
+        charged.push(admitted(&limits, who).await);
+    }
+    begin_to_move(&source, &target).await;
+    migrate(&source, &target, &source.keys().await[0]).await;
+    let asked = limits.limiter().store().asked;
+    for (charged, cells) in charged.iter().zip(5..) {
+        assert_eq!(charged.charge("p", cells), Some(cells));
+    }
+    told(limits.limiter()).await;
+    let store = limits.limiter().store();
+    assert_eq!((store.failed, store.late_lost), (0, 0));
+    assert_eq!(store.asked, asked + 4, "all at once, and then each");
+    for (who, cells) in ["ann", "bob", "eve"].into_iter().zip(5..) {
+        assert_eq!(left(limits.limiter(), who).await, 99 - cells);
+    }
+}
+
+/// Story: and so was what is given back.
+#[tokio::test]
+async fn leases_are_given_back_one_by_one_while_their_slot_moves() {
+    let (target, source) = nodes().await;
+    let still = stand_still();
+    let limiter = Limiter::builder()
+        .policy("p", Quota::per_hour(1).burst(100))
+        .build_shared(&source.store("test").leases(Leases::up_to(20)))
+        .unwrap();
+    let policy = limiter.policy("p").unwrap();
+    let leased = async |leases: usize, key: &str| {
+        until("a lease", async || {
+            within("a decision", limiter.check(policy, key, 1)).await;
+            limiter.store().leases == leases
+        })
+        .await;
+    };
+    leased(1, "ann").await;
+    leased(2, "bob").await;
+    begin_to_move(&source, &target).await;
+    migrate(&source, &target, &source.keys().await[0]).await;
+    still.go_on();
+    assert!(limiter.close(gw_testkit::PATIENCE).await >= 2);
+    assert_eq!(limiter.store().failed, 0);
 }

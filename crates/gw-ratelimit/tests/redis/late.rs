@@ -19,8 +19,8 @@ use crate::failures::recovered;
 use crate::runtimes::in_what_blocks;
 use crate::server::{Server, UNANSWERED, stand_still, unanswered, until};
 
-type Inner = BoxCloneService<Request<()>, Response<Full<Bytes>>, Infallible>;
-type Limits = SharedRateLimitLayer<(Header, ())>;
+pub(crate) type Inner = BoxCloneService<Request<()>, Response<Full<Bytes>>, Infallible>;
+pub(crate) type Limits = SharedRateLimitLayer<(Header, ())>;
 
 const WHO: HeaderName = HeaderName::from_static("who");
 /// Longer than any test takes.
@@ -28,11 +28,11 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Of which hardly any begins while a test runs.
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
-fn per_client(burst: u32) -> Policy<Header> {
+pub(crate) fn per_client(burst: u32) -> Policy<Header> {
     Policy::new("p", Quota::per_hour(1).burst(burst)).key(Header::new(WHO))
 }
 
-fn build(policy: Policy<Header>, store: &RedisStore) -> Limits {
+pub(crate) fn build(policy: Policy<Header>, store: &RedisStore) -> Limits {
     let limits = RateLimitLayer::builder().policy(policy);
     limits.build_shared(store).unwrap()
 }
@@ -42,7 +42,7 @@ fn request(who: &'static str) -> Request<()> {
 }
 
 /// Sends a request, and hands out what stands in it.
-async fn admitted<L>(limits: &L, who: &'static str) -> Charged
+pub(crate) async fn admitted<L>(limits: &L, who: &'static str) -> Charged
 where
     L: Layer<Inner>,
     L::Service: Service<Request<()>, Response = Response<Full<Bytes>>, Error = Infallible>,
@@ -59,7 +59,7 @@ where
 }
 
 /// What is left for a client in Redis.
-async fn left(limiter: &SharedLimiter, who: &'static str) -> u32 {
+pub(crate) async fn left(limiter: &SharedLimiter, who: &'static str) -> u32 {
     let policy = limiter.policy("p").unwrap();
     let key = http::HeaderValue::from_static(who);
     let standing = limiter.peek(policy, None, &key).await;
@@ -67,7 +67,7 @@ async fn left(limiter: &SharedLimiter, who: &'static str) -> u32 {
 }
 
 /// Waits until Redis was told of all.
-async fn told(limiter: &SharedLimiter) {
+pub(crate) async fn told(limiter: &SharedLimiter) {
     let told = async || limiter.store().late_waiting == 0;
     until("Redis to be told", told).await;
 }
