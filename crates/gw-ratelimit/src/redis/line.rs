@@ -125,6 +125,7 @@ impl Line {
                 return connecting;
             }
             state.home = None;
+            state.moved = state.at.take();
         }
         self.connect(state, &Handle::current())
     }
@@ -138,7 +139,7 @@ impl Line {
         if let Some(node) = &state.at {
             info = info.set_addr(node.clone());
         }
-        let connector = state.connector.clone();
+        let (at, connector) = (state.at.clone(), state.connector.clone());
         let state = Arc::downgrade(&self.state);
         runtime.spawn(async move {
             let connecting = Wire::connect(info, connector);
@@ -146,12 +147,17 @@ impl Line {
             let connection = connection.unwrap_or_else(|_| Err(lost("no connection in time")));
             let Some(state) = state.upgrade() else { return };
             let mut state = lock(&state);
-            state.connecting = None;
+            // By now, another node may have been named.
+            let is_right = state.moved.is_none() && state.at == at;
+            if is_right {
+                state.connecting = None;
+            }
             match connection {
-                Ok(connection) => {
+                Ok(connection) if is_right => {
                     state.connection = Some(connection);
                     state.number += 1;
                 }
+                Ok(_) => {}
                 Err(error) => _ = done.send(Some(error)),
             }
         });
@@ -163,8 +169,8 @@ impl Line {
         let mut state = lock(&self.state);
         // Unless somebody was faster.
         if state.number == number {
-            state.connection = None;
-            state.moved = state.node(moved);
+            let node = state.node(moved);
+            state.turn_to(node);
         }
     }
 
@@ -172,15 +178,27 @@ impl Line {
     pub(super) fn go_to(&self, named: &RedisError) -> bool {
         let mut state = lock(&self.state);
         let node = state.node(named);
-        if node.is_some() && (state.connection.is_none() || state.at != node) {
-            state.connection = None;
-            state.moved.clone_from(&node);
+        let is_named = node.is_some();
+        if is_named && (state.connection.is_none() || state.at != node) {
+            state.turn_to(node);
         }
-        node.is_some()
+        is_named
     }
 }
 
 impl State {
+    /// The next connection goes there, or to the address known to be right. One that is being made is that one if it goes
+    /// there, and else nobody's.
+    fn turn_to(&mut self, node: Option<ConnectionAddr>) {
+        self.connection = None;
+        let connecting = self.connecting.as_ref();
+        let is_under_way = connecting.is_some_and(|one| one.has_changed().is_ok());
+        if !is_under_way || self.at != node {
+            self.connecting = None;
+            self.moved = node;
+        }
+    }
+
     /// The node that a redirection names.
     fn node(&self, redirection: &RedisError) -> Option<ConnectionAddr> {
         let (address, _) = redirection.redirect_node()?;
@@ -253,5 +271,88 @@ impl fmt::Debug for State {
             .field("connected", &self.connection.is_some())
             .field("number", &self.number)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gw_testkit::{redis::Server, within};
+    use tokio::net::TcpListener;
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    fn line(port: u16) -> Line {
+        let info: ConnectionInfo = format!("redis://127.0.0.1:{port}").parse().unwrap();
+        Line::new(Target {
+            info,
+            connector: None,
+        })
+    }
+
+    /// What a node of a cluster says of a key that it has not.
+    fn redirection(kind: &str, port: u16) -> RedisError {
+        let answer = format!("-{kind} 1 127.0.0.1:{port}\r\n");
+        let answer = ::redis::parse_redis_value(answer.as_bytes()).unwrap();
+        answer.extract_error().unwrap_err()
+    }
+
+    fn node(port: u16) -> Option<ConnectionAddr> {
+        Some(ConnectionAddr::Tcp("127.0.0.1".to_owned(), port))
+    }
+
+    /// Story: whoever found the home gone connected to the address that it had just been led away from.
+    #[tokio::test]
+    async fn where_the_keys_are_is_known_when_home_is_gone() {
+        let line = line(1);
+        let home = Builder::new_current_thread().build().unwrap();
+        lock(&line.state).home = Some(home.handle().clone());
+        home.shutdown_background();
+        assert!(line.go_to(&redirection("ASK", 2)));
+        let mut state = lock(&line.state);
+        let connecting = line.connect_at_home(&mut state);
+        assert!(connecting.has_changed().is_ok());
+        assert_eq!((&state.at, &state.moved), (&node(2), &None));
+    }
+
+    /// Story: whoever was led to a node took the connection that was being made, wherever that went.
+    #[tokio::test]
+    async fn a_connection_that_is_made_to_another_node_is_not_taken() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (server, line) = (Server::start(), line(1));
+        assert!(line.go_to(&redirection("ASK", silent.local_addr().unwrap().port())));
+        let line = Arc::new(line);
+        let first = tokio::spawn({
+            let line = Arc::clone(&line);
+            async move { line.connection().await.is_ok() }
+        });
+        let accepted = within("a connection", silent.accept()).await.unwrap();
+        assert!(line.go_to(&redirection("ASK", server.port())));
+        let made = within("a connection", line.connection()).await;
+        assert_eq!(made.unwrap().0, 1);
+        // What becomes of the other one changes nothing.
+        drop(accepted);
+        within("the end of the other one", first).await.unwrap();
+        assert_eq!(within("it", line.connection()).await.unwrap().0, 1);
+        assert_eq!(lock(&line.state).at, node(server.port()));
+    }
+
+    /// Story: the second request that was led to a node while the connection was made had the connection after that go there
+    /// too, though that node may be gone then.
+    #[tokio::test]
+    async fn where_a_connection_goes_already_is_not_where_the_next_one_goes() {
+        let (first, other) = (Server::start(), Server::start());
+        let line = line(first.port());
+        let (number, _) = within("a connection", line.connection()).await.unwrap();
+        let moved = redirection("MOVED", other.port());
+        line.follow(&moved, number);
+        line.connect_at_home(&mut lock(&line.state));
+        line.follow(&moved, number);
+        assert!(line.go_to(&moved));
+        let (number, _) = within("a connection", line.connection()).await.unwrap();
+        assert_eq!(lock(&line.state).at, node(other.port()));
+        line.give_up(number);
+        within("a connection", line.connection()).await.unwrap();
+        assert_eq!(lock(&line.state).at, None);
     }
 }
