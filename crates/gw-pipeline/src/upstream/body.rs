@@ -64,6 +64,10 @@ struct Head {
     by_client: Duration,
 }
 
+/// A good answer that still comes so long after its head is reported as one, before its end. Streams stay open for hours: if their
+/// successes were heard only then, and failures at once, a few failures of a healthy endpoint would be a row.
+const LONG: Duration = Duration::from_secs(1);
+
 impl Streaming {
     fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
         let came = watch.heard();
@@ -80,6 +84,15 @@ impl Streaming {
             watch,
             begun: false,
             report: None,
+        }
+    }
+
+    /// Reports a good answer that has gone on for long. What was heard tells, and not the clock: an answer that has halted has
+    /// shown nothing.
+    fn report_if_long(&mut self) {
+        let within = self.watch.heard().saturating_duration_since(self.head.came);
+        if within > LONG {
+            drop(self.report.take_if(|report| report.is_good()));
         }
     }
 
@@ -137,7 +150,8 @@ impl UpstreamBody {
         Content::Streaming(Box::new(Streaming::new(incoming, lease, limits, watch))).into()
     }
 
-    /// Its end says what came of the request. If it is dropped before, no more is known than the head has told.
+    /// Its end says what came of the request. If it is dropped before, no more is known than the head has told, and nothing if it
+    /// has halted.
     pub(super) fn judged_at_end(&mut self, mut report: Report) {
         match &mut self.content {
             Content::Streaming(streaming) => {
@@ -172,6 +186,18 @@ impl fmt::Debug for UpstreamBody {
     }
 }
 
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        if let Content::Streaming(streaming) = &mut self.content
+            && streaming.watch.is_running()
+            && streaming.incoming.size_hint().exact() > Some(0)
+            && let Some(report) = streaming.report.take_if(|report| report.is_good())
+        {
+            report.left_waiting();
+        }
+    }
+}
+
 impl http_body::Body for UpstreamBody {
     type Data = Bytes;
     type Error = Error;
@@ -195,6 +221,7 @@ impl http_body::Body for UpstreamBody {
             }
             Poll::Pending => {
                 let since = streaming.watch.start();
+                streaming.report_if_long();
                 match streaming.lease.upload.poll_progress(cx, since) {
                     // The upstream gets no more of the request, and may wait for it for as long as it likes.
                     Err(fault) => Some(Err(streaming.cut_by_the_client(fault))),

@@ -121,6 +121,11 @@ impl Stopwatch {
         }
     }
 
+    /// Whether the upstream is waited for.
+    pub(super) const fn is_running(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Writes into the record why the gateway cuts the answer: it is not the upstream that breaks it off.
     pub(super) fn cut(&self, code: &'static Code, kind: ErrorKind) {
         if let Some(record) = &self.record {

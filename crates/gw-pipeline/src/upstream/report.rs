@@ -67,7 +67,7 @@ impl fmt::Debug for Watcher {
 }
 
 /// One request, reported when its outcome is known: at the head of its answer if that is bad, else at the end, when it has
-/// failed, or when it is dropped.
+/// failed, when a good answer has gone on for long, or when it is dropped.
 pub(super) struct Report {
     health: Arc<dyn EndpointHealth>,
     endpoint: usize,
@@ -91,6 +91,16 @@ impl Report {
     /// The head of the answer `came`, and its body is to come.
     pub(super) fn answered(&mut self, came: Instant) {
         self.latency = Some(self.waited(came));
+    }
+
+    /// So far all is well, and the end need not be waited for to say so.
+    pub(super) fn is_good(&self) -> bool {
+        self.outcome == Outcome::Success
+    }
+
+    /// The client has left while the endpoint owed it the rest of the answer.
+    pub(super) fn left_waiting(mut self) {
+        self.outcome = Outcome::Ignored;
     }
 
     /// The answer has ended as it should. If its head was good, that is all; else its trailers tell.

@@ -1,15 +1,19 @@
 //! Who watches the endpoints: whom they let be used, and what is reported to them.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use gw_core::classify::Outcome;
 use gw_core::context::{Deadline, UpstreamName};
 use gw_core::endpoint::EndpointHealth;
-use gw_pipeline::upstream::{Forward, Transport};
+use gw_pipeline::upstream::{Forward, Transport, UpstreamBody};
 use gw_testkit::Gate;
 use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
 use http::Uri;
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -61,6 +65,16 @@ async fn watched(
         .build()
         .unwrap();
     (Forward::new([orders]).unwrap(), health)
+}
+
+async fn piece(body: &mut UpstreamBody) -> Bytes {
+    let frame = gw_testkit::within("a piece of an answer", body.frame()).await;
+    frame.unwrap().unwrap().into_data().unwrap()
+}
+
+fn is_waiting(body: &mut UpstreamBody) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    Pin::new(body).poll_frame(&mut cx).is_pending()
 }
 
 #[tokio::test]
@@ -186,6 +200,49 @@ async fn an_answer_that_breaks_off_is_reported_as_a_failure() {
     }
 }
 
+/// Story: a thousand viewers watched, and two hundred of them stayed. All that was heard of the endpoint for minutes were five
+/// refusals, which made a row: it was ejected.
+#[tokio::test]
+async fn a_good_answer_that_goes_on_for_long_is_reported_before_its_end() {
+    let [early, late] = [(); 2].map(|()| Gate::new());
+    let stream = Reply::ok()
+        .chunks(["one", "two", "six"])
+        .hold(At::Body(8), &early)
+        .hold(At::Body(16), &late)
+        .reset(At::Body(24));
+    let grpc = stream.clone().header("content-type", "application/grpc");
+    let upstream = Upstream::start(in_order([stream, grpc])).await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    let mut bodies = Vec::new();
+    for _ in 0..2 {
+        let mut request = get("/");
+        request.extensions_mut().insert(PATIENT);
+        let mut body = send(&forward, request).await.unwrap().into_body();
+        assert_eq!(piece(&mut body).await, "one");
+        assert!(is_waiting(&mut body));
+        bodies.push(body);
+    }
+    pass(HOUR).await;
+    // Nothing has come since.
+    assert!(bodies.iter_mut().all(is_waiting));
+    assert!(health.outcomes().is_empty());
+    early.open();
+    for body in &mut bodies {
+        assert_eq!(piece(body).await, "two");
+        assert!(is_waiting(body));
+    }
+    // Of gRPC only the end tells.
+    assert_eq!(health.outcomes(), [Outcome::Success]);
+    late.open();
+    for body in bodies {
+        let ended = gw_testkit::within("the end of an answer", body.collect()).await;
+        assert!(ended.is_err());
+    }
+    assert_eq!(health.outcomes(), [Outcome::Success, Outcome::Failure]);
+    let reports = health.reports.lock().unwrap();
+    assert!(reports.iter().all(|(_, _, latency)| *latency < HOUR));
+}
+
 #[tokio::test]
 async fn a_good_answer_that_its_client_leaves_is_reported_as_one() {
     let gate = Gate::new();
@@ -216,6 +273,24 @@ async fn a_good_answer_that_its_client_leaves_is_reported_as_one() {
     // What came after the head is not latency.
     let reports = health.reports.lock().unwrap();
     assert!(reports.iter().all(|(_, _, latency)| *latency < HOUR));
+}
+
+/// Story: an endpoint sent good heads and a part of each body, and halted. Clients that gave up made it look well, while the breaker
+/// in front of it counted nothing.
+#[tokio::test]
+async fn who_leaves_a_body_that_halts_says_nothing() {
+    let halting = Reply::ok().body("0123456789").stall(At::Body(3));
+    // No more of it is owed: it may be over for now.
+    let stream = Reply::ok().chunks(["one", "two"]).stall(At::Body(8));
+    let upstream = Upstream::start(in_order([halting, stream])).await;
+    let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
+    for first in ["012", "one"] {
+        let mut body = send(&forward, get("/")).await.unwrap().into_body();
+        assert_eq!(piece(&mut body).await, first);
+        assert!(is_waiting(&mut body));
+        drop(body);
+    }
+    assert_eq!(health.outcomes(), [Outcome::Ignored, Outcome::Success]);
 }
 
 /// What ends an answer by no fault of the endpoint's is not its failure, and no success either.
