@@ -25,7 +25,7 @@ use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, MAX_HEAD, Pool};
 use super::report::Reported;
-use super::resend::{Kept, is_safe};
+use super::resend::{AT_ONCE, Kept, is_safe};
 use super::slots::Slot;
 use super::target::InvalidHost;
 use super::telemetry::Counted;
@@ -192,7 +192,7 @@ async fn run(
                             && error.kind() == ErrorKind::Answer
                             && it.heard.count() == heard =>
                     {
-                        lost(&it.kept, error)
+                        lost(&it.kept, now, error)
                     }
                     outcome => outcome,
                 }
@@ -291,17 +291,17 @@ enum Outcome {
     Answered(Response<Incoming>),
     /// hyper hands the request back: not a byte of it was written.
     Unsent(Box<Request<RequestBody>>, hyper::Error),
-    /// It was written to a connection that had been used before, and not a byte came back. It may be sent again.
+    /// It was written to a connection that had been used before and ended at once, and not a byte came back. It may be sent again.
     Lost(Box<Request<()>>, Error),
     Failed(Error),
 }
 
-/// The end of a connection that was used before, without a byte of an answer.
+/// The end of a connection that was used before, without a byte of an answer to what was written at `sent`.
 #[cold]
-fn lost(kept: &Kept, error: Error) -> Outcome {
+fn lost(kept: &Kept, sent: Instant, error: Error) -> Outcome {
     match kept.request() {
-        Some(again) => Outcome::Lost(Box::new(again), error),
-        None => Outcome::Failed(error),
+        Some(again) if sent.elapsed() <= AT_ONCE => Outcome::Lost(Box::new(again), error),
+        _ => Outcome::Failed(error),
     }
 }
 

@@ -3,7 +3,13 @@
 //! An upstream may close an idle connection at the moment at which the next request is written to it. A client of its own would
 //! try again (RFC 9112 section 9.3.1), and so does the gateway for it, if the request is safe: once, and on a new connection.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, Method, Request};
+
+/// A connection that is lost later after the write was not about to close when the request came: the upstream had the request,
+/// and may have worked on it until it was killed. That is a failed attempt, and not to be done again outside of any budget.
+pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Whether a request with this method may be sent again for its sender: it asks for nothing but an answer.
 pub(super) const fn is_safe(method: &Method) -> bool {

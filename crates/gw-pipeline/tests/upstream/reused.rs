@@ -1,5 +1,7 @@
 //! Connections that were used before and close as the next request comes.
 
+use std::time::Duration;
+
 use gw_core::attempt::Failure;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig};
@@ -154,14 +156,22 @@ async fn both_are_one_attempt() {
     let gate = Gate::new();
     let held = gate.clone();
     let upstream = Upstream::start(move |request: &Received| match request.index {
-        0 => Reply::ok(),
-        1 => Reply::ok().hold(At::Start, &held).cut(At::Start),
+        0 => Reply::ok().hold(At::Start, &held),
+        1 => Reply::ok().cut(At::Start),
         _ => Reply::ok().stall(At::Start),
     })
     .await;
-    let gateway = plain(&upstream);
+    let pool = PoolConfig {
+        max_connections: 1,
+        queue_timeout: 10 * HOUR,
+        ..PoolConfig::default()
+    };
+    let gateway = pooled(&upstream, pool);
     let sending = forward(&gateway);
-    fetch(&sending, get("/")).await;
+    let mut before = get("/");
+    before.extensions_mut().insert(PATIENT);
+    let before = tokio::spawn(sending.clone().oneshot(before));
+    gate.reached(1).await;
     let mut request = get("/");
     request.extensions_mut().insert(Timeouts {
         attempt: HOUR,
@@ -169,14 +179,41 @@ async fn both_are_one_attempt() {
     });
     let start = Instant::now();
     let answer = tokio::spawn(sending.oneshot(request));
-    gate.reached(1).await;
+    until("a request to wait", &gateway, |it| {
+        it.snapshot().queued == 1
+    })
+    .await;
     pass(HOUR / 2).await;
     gate.open();
+    assert_eq!(text(before.await.unwrap().unwrap()).await, "");
     upstream.arrived(3).await;
+    assert_eq!(connections(&upstream), [0, 0, 1]);
     let rejection = in_time(answer).await.unwrap().unwrap_err();
     assert_eq!(kind(&rejection), ErrorKind::AttemptTimeout);
     let took = start.elapsed();
     assert!(took >= HOUR && took < HOUR + HOUR / 10, "{took:?}");
+    is_quiet(&gateway).await;
+}
+
+/// Story: an upstream killed its workers at their own time limit, which closed their connections without a byte. Each dear page
+/// was asked for twice, and no budget knew.
+#[tokio::test]
+async fn what_is_lost_late_is_sent_once() {
+    let gate = Gate::new();
+    let upstream = after(1, Reply::ok().hold(At::Start, &gate).cut(At::Start)).await;
+    let gateway = plain(&upstream);
+    let sending = forward(&gateway);
+    fetch(&sending, get("/")).await;
+    let mut request = get("/");
+    request.extensions_mut().insert(PATIENT);
+    let answer = tokio::spawn(sending.oneshot(request));
+    gate.reached(1).await;
+    pass(Duration::from_secs(2)).await;
+    gate.open();
+    let rejection = answer.await.unwrap().unwrap_err();
+    assert_eq!(rejection.code().name(), "BAD_GATEWAY");
+    assert_eq!(kind(&rejection), ErrorKind::Answer);
+    assert_eq!(connections(&upstream), [0, 0]);
     is_quiet(&gateway).await;
 }
 
