@@ -67,6 +67,7 @@ mod io;
 mod lent;
 mod link;
 mod registry;
+mod resets;
 mod service;
 mod shutdown;
 mod stream;

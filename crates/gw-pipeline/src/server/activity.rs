@@ -12,10 +12,6 @@ use super::config::Timers;
 /// A client that has just connected may be about to send its request; on HTTP/2 the goodbye takes a round trip.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// So many requests a client of HTTP/2 may give up before their answers begin, unless as many are answered meanwhile: as many as
-/// hyper resets for a client's faults. Each was work begun for nothing (rapid reset, CVE-2023-44487).
-const GIVEN_UP: u16 = 1024;
-
 /// What one connection is doing.
 #[derive(Debug)]
 pub(super) struct Activity {
@@ -28,9 +24,6 @@ pub(super) struct Activity {
     bodiless: bool,
     /// A write has been waiting for the client since then.
     blocked: Option<Instant>,
-    /// How many requests were answered, and how many given up before that, since one of the two was too many.
-    answered: u16,
-    given_up: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +46,6 @@ impl Activity {
             begun: false,
             bodiless: true,
             blocked: None,
-            answered: 0,
-            given_up: 0,
         }
     }
 
@@ -84,22 +75,6 @@ impl Activity {
             },
             _ => Phase::Busy { open: 1 },
         };
-    }
-
-    /// Whether the client has given up too many requests, with one that has ended and was `answered` or not.
-    pub(super) const fn resets_too_many(&mut self, answered: bool) -> bool {
-        if !self.multiplexed {
-            return false;
-        }
-        if answered {
-            self.answered += 1;
-        } else {
-            self.given_up = self.given_up.saturating_add(1);
-        }
-        if self.answered > GIVEN_UP {
-            (self.answered, self.given_up) = (0, 0);
-        }
-        self.given_up > GIVEN_UP
     }
 
     /// A request's answer has ended, or was given up.

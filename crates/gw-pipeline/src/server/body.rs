@@ -10,6 +10,7 @@ use http::{Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::link::Link;
 use super::stream::Turns;
@@ -23,6 +24,8 @@ const PIECE: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Open {
     link: Arc<Link>,
+    /// When it started, over HTTP/2.
+    started: Option<Instant>,
     connect: bool,
     answered: bool,
 }
@@ -30,8 +33,8 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn start<B: Body>(link: &Arc<Link>, request: &Request<B>) -> Self {
         let upgradable = request.extensions().get::<OnUpgrade>().is_some();
-        link.started(request.body().is_end_stream(), upgradable);
         Self {
+            started: link.started(request.body().is_end_stream(), upgradable),
             link: Arc::clone(link),
             connect: *request.method() == Method::CONNECT,
             answered: false,
@@ -56,7 +59,8 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         // Who panics gives nothing up.
-        self.link.ended(self.answered || thread::panicking());
+        let answered = self.answered || thread::panicking();
+        self.link.ended(self.started, answered);
     }
 }
 
@@ -169,7 +173,7 @@ fn piece<D: Buf>(mut data: D, limit: usize, rest: &mut Option<D>) -> Frame<Bytes
 mod tests {
     use http::HeaderMap;
     use http_body_util::{BodyExt, Full};
-    use tokio::time::Instant;
+    use tokio::time::{Duration, advance};
 
     use super::*;
 
@@ -257,5 +261,22 @@ mod tests {
         assert_eq!(link.in_flight().requests, 1);
         drop(body);
         assert_eq!(link.in_flight().requests, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_given_up_at_once_counts_against_the_client() {
+        let link = link();
+        let request = Request::new(Full::<Bytes>::default());
+        let asked = || (0..1100).map(|_| Open::start(&link, &request)).collect();
+        let once_http1: Vec<_> = asked();
+        drop(once_http1);
+        link.multiplex();
+        let waited: Vec<_> = asked();
+        advance(Duration::from_secs(1)).await;
+        drop(waited);
+        assert!(!link.is_leaving());
+        let at_once: Vec<_> = asked();
+        drop(at_once);
+        assert!(link.is_leaving());
     }
 }

@@ -19,7 +19,7 @@ pub enum CloseReason {
     KeepAliveTimeout,
     /// The client did not take its answer.
     WriteStall,
-    /// The client gave up most of its requests before their answers began (HTTP/2, CVE-2023-44487).
+    /// The client gave up many of its requests at once, before their answers began (HTTP/2, CVE-2023-44487).
     RapidReset,
     /// It made room for a newer connection.
     Evicted,

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::activity::Activity;
 use super::closed::CloseReason;
 use super::config::Timers;
+use super::resets::Resets;
 use super::stream::Turns;
 use crate::waker::{remember, wake};
 
@@ -37,6 +38,7 @@ const SWITCHED: u8 = 16;
 #[derive(Debug)]
 struct Inner {
     activity: Activity,
+    resets: Resets,
     order: Order,
     /// When the server first wanted the connection gone.
     leaving: Option<Instant>,
@@ -108,6 +110,7 @@ impl Link {
         Self {
             inner: Mutex::new(Inner {
                 activity: Activity::new(accepted),
+                resets: Resets::new(),
                 order: Order::Serve,
                 leaving: None,
                 killed: false,
@@ -205,6 +208,10 @@ impl Link {
         self.lock().activity.multiplex();
     }
 
+    fn is_multiplexed(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & MULTIPLEXED != 0
+    }
+
     pub(super) fn tunnel(&self) {
         self.lock().activity.tunnel();
     }
@@ -253,7 +260,9 @@ impl Link {
     // From its requests.
 
     /// A request starts. It may turn the connection into a tunnel if it is `upgradable`.
-    pub(super) fn started(&self, bodiless: bool, upgradable: bool) {
+    ///
+    /// Returns when, where it matters: over HTTP/2.
+    pub(super) fn started(&self, bodiless: bool, upgradable: bool) -> Option<Instant> {
         if upgradable {
             // Before the request is handed out, so that the socket knows before anybody can hold it.
             self.flags.fetch_or(UPGRADABLE, Ordering::Release);
@@ -262,15 +271,18 @@ impl Link {
         // They were its head.
         self.take_received();
         inner.activity.started(bodiless);
+        drop(inner);
+        self.is_multiplexed().then(Instant::now)
     }
 
-    /// A request has ended, and was `answered` or given up before that.
-    pub(super) fn ended(&self, answered: bool) {
+    /// A request has ended that [started](Self::started) at `started`, and was `answered` or given up before that.
+    pub(super) fn ended(&self, started: Option<Instant>, answered: bool) {
         let mut inner = self.lock();
         // They came before the end, so that they are not told apart from the request's.
         self.take_received();
-        inner.activity.ended(Instant::now());
-        if inner.activity.resets_too_many(answered) {
+        let now = Instant::now();
+        inner.activity.ended(now);
+        if started.is_some_and(|at| inner.resets.too_many(at, now, answered)) {
             inner.raise(Order::Expel, &self.flags);
             drop(inner);
             self.wake();
@@ -321,7 +333,7 @@ impl Link {
     /// Bytes were written; `waited` tells whether they had been [blocked](Self::write_blocked).
     pub(super) fn wrote(&self, waited: bool) {
         // Nearly all are written at once, and then it only matters for HTTP/2.
-        if waited || self.flags.load(Ordering::Relaxed) & MULTIPLEXED != 0 {
+        if waited || self.is_multiplexed() {
             self.lock().activity.wrote(Instant::now);
         }
     }

@@ -207,7 +207,7 @@ mod tests {
             seconds(9).await;
             link.started(true, false);
             seconds(24).await;
-            link.ended(true);
+            link.ended(None, true);
         })
         .await;
         assert_eq!(ended, (Some(CloseReason::KeepAliveTimeout), 93));
@@ -215,7 +215,7 @@ mod tests {
         let ended = watch(Duration::ZERO, async |link| {
             link.started(true, false);
             seconds(7).await;
-            link.ended(true);
+            link.ended(None, true);
             seconds(14).await;
             link.received();
             // As what comes does.
@@ -229,7 +229,7 @@ mod tests {
             link.started(false, false);
             seconds(7).await;
             link.received();
-            link.ended(true);
+            link.ended(None, true);
             link.wake();
         })
         .await;

@@ -94,7 +94,7 @@ async fn quiet_is_counted_from_the_last_answer() {
     let late = fixture.admit_at(1, "192.0.2.1").unwrap();
     tokio::time::advance(Duration::from_secs(5)).await;
     early.link().started(true, false);
-    early.link().ended(true);
+    early.link().ended(None, true);
     let _newcomer = fixture.admit_at(6, "192.0.2.1").unwrap();
     assert_eq!((order(&early), order(&late)), (Order::Serve, Order::Evict));
     let _next = fixture.admit_at(7, "192.0.2.1").unwrap();
@@ -114,7 +114,7 @@ fn when_all_are_busy_the_newcomer_goes() {
         fixture.admit_at(2, "192.0.2.1").unwrap_err(),
         CloseReason::Full
     );
-    slots[1].link().ended(true);
+    slots[1].link().ended(None, true);
     let _newcomer = fixture.admit_at(3, "192.0.2.1").unwrap();
     assert_eq!(order(&slots[1]), Order::Evict);
 }
