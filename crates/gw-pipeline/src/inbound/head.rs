@@ -67,11 +67,12 @@ pub(super) fn normalize_head(
     limits: HeadLimits,
     slash: EncodedSlash,
 ) -> Result<Option<u64>, Rejection> {
+    // First, since it ends the connection where what follows is no request, whatever else is wrong with the head.
+    check_method(parts)?;
     check_target_size(&parts.uri, limits)?;
     check_number(parts, limits)?;
     let seen = look(&parts.headers, limits)?;
     let (underscored, expects, length) = (seen.underscored, seen.expects, seen.length());
-    check_method(parts)?;
     check_coding(seen.coding)?;
     if let Some(host) = find_host(parts, seen.host)? {
         parts.headers.insert(HOST, host);

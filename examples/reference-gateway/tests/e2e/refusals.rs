@@ -235,14 +235,16 @@ async fn each_refusal_is_the_envelope_with_its_code() {
 #[tokio::test]
 async fn a_refused_tunnel_is_not_read_as_requests() {
     let (gateway, upstream) = start().await;
-    for early in [true, false] {
+    // Story: the size of the fields was found first, which does not end the connection.
+    let large = format!("x: {}\r\n", "a".repeat(33 * 1024));
+    for (early, fields) in [(true, ""), (false, ""), (true, &*large)] {
         let mut client = Client::connect(gateway.traffic).await;
-        let connect = "CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n\r\n";
+        let connect = format!("CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n{fields}\r\n");
         let inside = "GET /open HTTP/1.1\r\nhost: b\r\n\r\n";
         if early {
             client.send(&format!("{connect}{inside}")).await;
         } else {
-            client.send(connect).await;
+            client.send(&connect).await;
         }
         let answer = client.read_answer().await;
         is_refusal("CONNECT", &answer, 405, "METHOD_NOT_ALLOWED");
