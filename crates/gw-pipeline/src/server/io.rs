@@ -112,8 +112,8 @@ impl Io {
 
     /// Fails if the client has left, else wakes the task of `cx` when it does.
     ///
-    /// Takes nothing from the socket, so it does not see behind bytes that wait there. Nor does it mind an end behind a body, which
-    /// may have come whole and not been read yet.
+    /// Takes nothing from the socket, so it does not see how the connection ends behind bytes that wait there. Nor does it mind an
+    /// end behind a body, which may have come whole and not been read yet.
     pub(super) fn ask_for_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
         let left = match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
             Poll::Ready(Ok(0)) if !self.link().may_be_uploading() => {
@@ -124,6 +124,14 @@ impl Io {
         };
         self.link().peer_gone();
         Err(left)
+    }
+
+    /// Wakes the task of `cx` when there is more to read, or the client has left: at once if that may be so already. Does not
+    /// ask the system.
+    pub(super) fn wait_for_more(&self, cx: &mut Context<'_>) {
+        if self.stream.poll_read_ready(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
     }
 
     fn note_written(&mut self, way: &Poll<io::Result<usize>>, cx: &Context<'_>) -> io::Result<()> {

@@ -22,8 +22,19 @@ pub(super) struct Lent {
     // Until it is given back.
     io: Option<Io>,
     home: Option<oneshot::Sender<Io>>,
-    /// Since it flushed last, hyper has read until there was nothing more, and waits for it.
-    waits: bool,
+    /// The last read since hyper flushed.
+    read: LastRead,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum LastRead {
+    /// There was none.
+    #[default]
+    Missing,
+    /// It gave bytes, or the end.
+    Done,
+    /// hyper waits for it.
+    Waits,
 }
 
 impl Lent {
@@ -33,7 +44,7 @@ impl Lent {
         let lent = Self {
             io: Some(io),
             home: Some(home),
-            waits: false,
+            read: LastRead::Missing,
         };
         (lent, Returned(returned))
     }
@@ -73,7 +84,10 @@ impl AsyncRead for Lent {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = self.as_mut().with(|io| io.poll_read(cx, buf));
-        self.waits = read.is_pending();
+        self.read = match read {
+            Poll::Ready(_) => LastRead::Done,
+            Poll::Pending => LastRead::Waits,
+        };
         read
     }
 }
@@ -101,12 +115,15 @@ impl AsyncWrite for Lent {
 
     /// hyper flushes each time that it is polled, and reads before that, by which it learns that the client has left. It does not
     /// read while it has bytes for which it has no use yet, of the next request or of a body that nobody asks for. Then
-    /// this looks instead.
+    /// this looks instead. Not right behind a read: nearly always the next one follows, and until then a look would be one
+    /// more system call for each piece of a body.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let waits = mem::take(&mut self.waits);
+        let read = mem::take(&mut self.read);
         self.with(|mut io| {
-            if !waits && io.link().in_flight().requests > 0 {
-                io.ask_for_client(cx)?;
+            match read {
+                LastRead::Missing if io.link().in_flight().requests > 0 => io.ask_for_client(cx)?,
+                LastRead::Done => io.wait_for_more(cx),
+                LastRead::Missing | LastRead::Waits => {}
             }
             io.as_mut().poll_flush(cx)
         })

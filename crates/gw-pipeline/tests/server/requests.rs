@@ -133,12 +133,16 @@ async fn a_client_that_vanishes_after_more_than_was_read_drops_the_services_futu
     let running = running.await;
     let begun = "GET / HTTP/1.1\r\nhost: a\r\n\r\nG";
     let pipelined = "GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    // As much as hyper reads at once, so that it is not known yet whether there is more.
+    let mut full = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10000\r\n\r\n".to_owned();
+    full += &"a".repeat(8 * 1024 - full.len());
     let ways = [
         (begun, false),
         (begun, true),
         (pipelined, false),
         (pipelined, true),
         (TWO_CHUNKS, true),
+        (&full, true),
     ];
     for (count, (request, reset)) in (1..).zip(ways) {
         let mut client = Client::connect(running.addr).await;
