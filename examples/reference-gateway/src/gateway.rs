@@ -17,6 +17,7 @@ use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,7 +203,21 @@ impl<S: Gateway> Prepared<S> {
 
         // Before anybody asks: connecting takes longer than a request may wait. And here, where nothing blocks, and not on a
         // lane's thread, which may be busy when others ask.
-        runtime.block_on(connect_stores(&limits, CONNECT_STORES));
+        let mut stop = pin!(stop);
+        let stopped = runtime.block_on(async {
+            tokio::select! {
+                () = &mut stop => true,
+                () = connect_stores(&limits, CONNECT_STORES) => false,
+            }
+        });
+        if stopped {
+            readiness.enter(Phase::Draining);
+        }
+        let stop = async {
+            if !stopped {
+                stop.await;
+            }
+        };
         let lanes = lanes.into_iter().map(|(name, front)| {
             let apart = front.serve_apart(&format!("gw-listen-{name}"));
             apart.map_err(|error| refused_threads(&name, &error))

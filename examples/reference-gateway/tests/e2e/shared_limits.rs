@@ -9,8 +9,8 @@ use gw_testkit::redis::{Server, free_port};
 use gw_testkit::upstream::{Reply, Upstream, always};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::api_keys::{self, ask};
 use crate::command::{PATIENCE, until};
@@ -229,6 +229,20 @@ async fn a_gateway_starts_without_redis() {
     for gateway in &gateways {
         recovered(gateway).await;
     }
+}
+
+/// Story: the gateway waited for its stores first, for 2 seconds.
+#[tokio::test]
+async fn a_stop_is_heard_while_stores_are_awaited() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let store = format!("redis://{}", silent.local_addr().unwrap());
+    let tables = devices(&store, "") + &all_to("http://127.0.0.1:9", "limits = [\"devices\"]");
+    let mut gateway = Gateway::announced(&config("drain_delay = \"0s\"", &tables), &[]).await;
+    gateway.signal("TERM").await;
+    let asked = Instant::now();
+    let (status, said) = gateway.ended().await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(asked.elapsed() < Duration::from_millis(1500), "{said}");
 }
 
 /// A consumer with two keys, at two gateways: one quota.
