@@ -81,6 +81,23 @@ impl Flood {
         assert_eq!(next_frame(&mut self.client).await.0, HEADERS);
     }
 
+    /// Sends a request on a stream, and takes the answer.
+    async fn is_answered_on(&mut self, stream: u32) {
+        self.client.send(&whole(stream)).await;
+        self.running.service.next_call().await.respond(ok("served"));
+        for kind in [HEADERS, DATA] {
+            assert_eq!(next_frame(&mut self.client).await.0, kind);
+        }
+    }
+
+    /// Sends a request, and gives it up once the service has it.
+    async fn is_given_up(&mut self, stream: u32) {
+        self.client.send(&whole(stream)).await;
+        let mut call = self.running.service.next_call().await;
+        self.client.send(&reset(stream)).await;
+        call.abandoned().await;
+    }
+
     /// Reads to the end of the connection; the error of the GOAWAY before it.
     async fn error_at_the_end(&mut self) -> u32 {
         loop {
@@ -187,10 +204,7 @@ async fn who_gives_up_all_that_it_asks_for_has_to_leave() {
     // Story: only those were counted that hyper had not handed on yet, so 5,000 in a row were begun for nothing.
     let mut flood = Flood::start(|b| b).await;
     for n in (1..).step_by(2).take(RESETS + 1) {
-        flood.client.send(&whole(n)).await;
-        let mut call = flood.running.service.next_call().await;
-        flood.client.send(&reset(n)).await;
-        call.abandoned().await;
+        flood.is_given_up(n).await;
     }
     // What has come of other streams is gone with the connection.
     let (kind, _, payload) = next_frame(&mut flood.client).await;
@@ -207,30 +221,10 @@ async fn who_takes_as_many_answers_as_it_gives_up_may_stay() {
     let mut flood = Flood::start(|b| b).await;
     let mut numbers = (1..).step_by(2);
     for _ in 0..=RESETS {
-        let (taken, given_up) = (numbers.next().unwrap(), numbers.next().unwrap());
-        flood.client.send(&whole(taken)).await;
-        flood
-            .running
-            .service
-            .next_call()
-            .await
-            .respond(ok("served"));
-        for kind in [HEADERS, DATA] {
-            assert_eq!(next_frame(&mut flood.client).await.0, kind);
-        }
-        flood.client.send(&whole(given_up)).await;
-        let mut call = flood.running.service.next_call().await;
-        flood.client.send(&reset(given_up)).await;
-        call.abandoned().await;
+        flood.is_answered_on(numbers.next().unwrap()).await;
+        flood.is_given_up(numbers.next().unwrap()).await;
     }
-    flood.client.send(&whole(numbers.next().unwrap())).await;
-    flood
-        .running
-        .service
-        .next_call()
-        .await
-        .respond(ok("served"));
-    assert_eq!(next_frame(&mut flood.client).await.0, HEADERS);
+    flood.is_answered_on(numbers.next().unwrap()).await;
 }
 
 /// What h2 takes for the fault of the whole connection is not worth a second stream.
