@@ -17,7 +17,7 @@ use gw_testkit::service::{Call, ControlledService, ServiceHandle};
 use http::{HeaderValue, Method, Request, Response};
 use support::{Failed, ResBody, call, poll, request, response, with_body};
 use tokio::time::{Instant, advance, sleep};
-use tower::Layer as _;
+use tower::{Layer as _, Service};
 
 type Inner = ControlledService<Body, ResBody, Failed>;
 type Handle = ServiceHandle<Body, ResBody, Failed>;
@@ -301,6 +301,28 @@ async fn who_is_not_ready_is_not_sent_a_copy_and_it_costs_nothing() {
     assert!(answer.await.is_ok());
     // The one that the cap allows for is still there.
     assert!(is_hedged(&layer, request(Method::GET)).await);
+}
+
+/// Story: a copy that was not sent, for want of a place, stood in line for one all the same. It was given the next, which nobody else
+/// could have until the slow request ended.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_not_sent_does_not_stand_in_line() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    let (service, handle) = inner();
+    let places = tower::limit::ConcurrencyLimitLayer::new(2);
+    let mut service = layer.layer(places.layer(service));
+    let mut slow = call(&mut service, request(Method::GET)).await;
+    let other = tokio::spawn(call(&mut service, request(Method::POST)).await);
+    assert!(poll(&mut slow).is_pending());
+    let _first = handle.next_call().await;
+    let second = handle.next_call().await;
+    advance(20 * MS).await;
+    assert!(poll(&mut slow).is_pending());
+    assert_eq!(handle.calls(), 2);
+    second.respond(response(200));
+    other.await.unwrap().unwrap();
+    let ready = std::future::poll_fn(|cx| Service::<Request<Body>>::poll_ready(&mut service, cx));
+    assert!(poll(&mut Box::pin(ready)).is_ready());
 }
 
 /// Story: a pool of one connection refused each second copy, not a byte of which went out. Cap and budget paid for it, and the

@@ -23,7 +23,8 @@ use crate::telemetry::Hedged;
 
 /// A request that may be hedged.
 pub(super) struct Plan<S> {
-    service: S,
+    /// None once the second copy was due: a clone that was polled and not called must not stay in line for a place.
+    service: Option<S>,
     head: Head,
     /// None if nothing is, as where there is no gateway around.
     pub(super) known: Option<Known>,
@@ -89,7 +90,7 @@ impl<S> Plan<S> {
     ) -> Self {
         let due = shared.delay().and_then(|delay| now.checked_add(delay));
         Self {
-            service,
+            service: Some(service),
             head,
             known: None,
             shared,
@@ -127,6 +128,7 @@ impl<S> Plan<S> {
     where
         S: Service<Request<B>, Future = F>,
     {
+        let mut service = self.service.take().ok_or(Refused)?;
         let now = Instant::now();
         if !self.shared.is_open(now) {
             return Err(Refused);
@@ -138,7 +140,7 @@ impl<S> Plan<S> {
             return Ok(None);
         }
         // Polled once: a copy that waits in line is no help to anybody.
-        if !matches!(self.service.poll_ready(cx), Poll::Ready(Ok(()))) {
+        if !matches!(service.poll_ready(cx), Poll::Ready(Ok(()))) {
             return Err(Refused);
         }
         permit.sent();
@@ -149,7 +151,7 @@ impl<S> Plan<S> {
         parts.headers.insert(field, HeaderValue::from(two.get()));
         let request = Request::from_parts(parts, B::default());
         Ok(Some(Second {
-            future: self.service.call(request),
+            future: service.call(request),
             started: now,
             permit,
         }))
