@@ -61,7 +61,7 @@ impl Stopped {
     }
 
     /// Whether layers further out are to be told not to try again either: they would do what this one has just done, or
-    /// has been kept from doing.
+    /// has been kept from doing. Not in shadow mode, which changes nothing.
     pub(crate) const fn concerns_others(self) -> bool {
         matches!(
             self,

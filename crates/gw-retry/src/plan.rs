@@ -390,6 +390,15 @@ where
         policy.map_or(&self.shared.latency, RetryPolicy::latency)
     }
 
+    /// Whether it is only tried out what would be done.
+    fn is_shadow(&self) -> bool {
+        let policy = || match &self.policy {
+            Some(policy) => policy.is_shadow(),
+            None => self.shared.policy.lock().is_shadow(),
+        };
+        self.shared.mode.get() == Mode::Shadow || policy()
+    }
+
     fn finish(&self, outcome: Answer<ResB, E>, stopped: Stopped) -> Answer<ResB, E>
     where
         E: AttemptError,
@@ -402,7 +411,8 @@ where
             let name = self.shared.no_retry_field.clone();
             (name, HeaderValue::from_static(NO))
         };
-        let no = stopped.concerns_others().then(no);
+        let told = stopped.concerns_others() && !self.is_shadow();
+        let no = told.then(no);
         let mut response = match outcome {
             Ok(response) => response,
             Err(error) => {

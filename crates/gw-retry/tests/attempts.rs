@@ -504,6 +504,50 @@ async fn a_policy_can_be_tried_out_beside_others() {
     assert_eq!(layer.handle().snapshot().budget_available, before);
 }
 
+/// Story: a retry layer that was tried out in front of an upstream told those further out not to retry either, as soon as the budget
+/// was used up: what was meant to change nothing took away the retries that there were.
+#[tokio::test(start_paused = true)]
+async fn what_is_tried_out_tells_nobody_not_to_retry() {
+    let asks = || {
+        let mut response = response(503);
+        let field = HeaderValue::from_static("60");
+        response.headers_mut().insert("retry-after", field);
+        response
+    };
+    for shadow in ["layer", "policy", "layer's policy"] {
+        let budget = Budget::builder("orders").ratio(0.0).min_per_second(0);
+        let policy = || at_once().shadow(shadow != "layer").build().unwrap();
+        let layer = RetryLayer::builder(budget.build().unwrap());
+        let layer = match shadow {
+            "layer" => layer.mode(Mode::Shadow).policy(policy()).build(),
+            "policy" => layer.build(),
+            _ => layer.policy(policy()).build(),
+        };
+        let sent = || {
+            let mut sent = request(Method::GET);
+            if shadow == "policy" {
+                sent.extensions_mut().insert(policy());
+            }
+            sent
+        };
+        for (failure, why) in [
+            (response(503), Stopped::Budget),
+            (asks(), Stopped::Pushback),
+        ] {
+            let (answer, _) = run(&layer, sent(), [Ok(failure)]).await;
+            assert_eq!(stopped(&answer), why, "{shadow}");
+            let answer = answer.unwrap();
+            assert!(!answer.headers().contains_key(RetryLayer::SHOULD_RETRY));
+        }
+        let no = HeaderValue::from_static("false");
+        // What the upstream says of itself is passed on.
+        let mut never = response(503);
+        never.headers_mut().insert(RetryLayer::SHOULD_RETRY, no);
+        let (answer, _) = run(&layer, sent(), [Ok(never)]).await;
+        assert_eq!(answer.unwrap().headers()[RetryLayer::SHOULD_RETRY], "false");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_budget_that_does_not_enforce() {
     let budget = Budget::builder("orders").ratio(0.0).min_per_second(0);
