@@ -13,11 +13,12 @@ use gw_retry::{
     AttemptError, Budget, Failure, ReplayBody, ResponseBody, RetryInfo, RetryLayer, RetryPolicy,
     Stopped,
 };
+use gw_testkit::body::ScriptedBody;
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Received, Reply, Upstream};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Incoming, SizeHint};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -192,6 +193,32 @@ async fn a_write_with_a_key_is() {
     for received in seen {
         assert_eq!(received.body, "data");
         assert_eq!(received.header("content-length"), Some("4"));
+    }
+}
+
+/// Story: of a body in chunks the length was known once it had been read, so the retry was sent with one, and HTTP/1 has no place
+/// for trailers then.
+#[tokio::test]
+async fn a_body_in_chunks_comes_again_in_chunks_with_its_trailers() {
+    let upstream = resets(At::Head(0)).await;
+    let layer = layer(RetryPolicy::builder().methods([Method::PUT]));
+    let (body, _) = ScriptedBody::script()
+        .data("da")
+        .data("ta")
+        .trailers([("x-end", "1")])
+        .claim_size(SizeHint::default())
+        .build();
+    let mut sent = request(Method::PUT, "").map(|_| Body::new(body));
+    sent.headers_mut()
+        .insert("trailer", "x-end".parse().unwrap());
+    let answer = send(&layer, upstream.addr(), sent).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let seen = upstream.requests();
+    assert_eq!(seen.len(), 2);
+    for received in seen {
+        assert_eq!(received.header("transfer-encoding"), Some("chunked"));
+        assert_eq!(received.body, "data");
+        assert_eq!(received.trailers.get("x-end"), Some("1"));
     }
 }
 

@@ -15,7 +15,8 @@ pin_project! {
     ///
     /// What is sent once is passed through. What may be sent again is read through here: each frame is kept as it goes by,
     /// by reference and not by copy unless it is a small one of many, until there are too many. An attempt after the first gives out what was kept and then
-    /// goes on with the rest; trailers come again as well. Size hint and end of stream are those of what is still to come.
+    /// goes on with the rest; trailers come again as well. Size hint and end of stream are those of what is still to come; a body
+    /// whose length was not known at first has none for later attempts either.
     ///
     /// # Cancel safety
     ///
@@ -205,6 +206,12 @@ impl<B: Body<Data = Bytes>> Tee<B> {
             End::Open => source.body.size_hint(),
             End::Ended(_) | End::Failed => SizeHint::with_exact(0),
         };
+        if !source.sized && hint.exact().is_some() {
+            // Known by now, but each attempt is framed as the first one was: with a length HTTP/1 has no place for trailers.
+            let left = hint.lower();
+            hint = SizeHint::new();
+            hint.set_lower(left);
+        }
         // The upper one first: the lower one must never be above it.
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(kept));

@@ -20,6 +20,8 @@ pin_project! {
         pub(super) body: B,
         pub(super) kept: Kept,
         pub(super) end: End,
+        // Whether its length was known before it was read.
+        pub(super) sized: bool,
     }
 }
 
@@ -90,9 +92,10 @@ impl Drop for Kept {
     }
 }
 
-impl<B> Source<B> {
+impl<B: Body> Source<B> {
     pub(crate) fn new(body: B, max: usize, pool: ReplayPool) -> Pin<Box<Self>> {
         Box::pin(Self {
+            sized: body.size_hint().exact().is_some(),
             body,
             kept: Kept {
                 frames: Vec::new(),

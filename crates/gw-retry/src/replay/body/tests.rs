@@ -276,6 +276,8 @@ proptest! {
         let (mut body, case) = tee(frames, max);
         let mut cx = Context::from_waker(Waker::noop());
         for polls in cuts {
+            // Each attempt is framed as the first one was.
+            prop_assert_eq!(body.size_hint().exact().is_some(), knows_size);
             let mut seen = Vec::new();
             for _ in 0..polls {
                 match Pin::new(&mut body).poll_frame(&mut cx) {
