@@ -12,7 +12,8 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 /// quantile says is of the last 22 seconds.
 ///
 /// Buckets are an eighth of a power of two wide, from 1 µs to 18 minutes, so a quantile is up to 13 % too high and never
-/// too low. It is read in one step: it is worked out once a second, by whoever records first.
+/// too low. It is read in one step: it is worked out once a second, by whoever records first. A minute after the last of
+/// them nothing is known.
 pub(crate) struct Latency {
     buckets: [AtomicU64; BUCKETS],
     /// The quantile that is asked for, in millionths.
@@ -31,6 +32,9 @@ pub(crate) struct Latency {
 const STEPS: u32 = 8;
 const POWERS: u32 = 30;
 const BUCKETS: usize = (STEPS * POWERS) as usize;
+/// For how many seconds a quantile is known that nobody works out anew: in an outage nothing succeeds, and after a quiet night
+/// attempts take as long as they take then.
+const KEPT: u64 = 60;
 /// The part of what is known that a second takes away.
 const FORGOTTEN: u64 = 32;
 /// What a sample counts, so that a part of one can be forgotten.
@@ -56,9 +60,17 @@ impl Latency {
         Self::new(Ratio::HALF, MIN_SAMPLES)
     }
 
-    /// The quantile, once there are enough samples.
+    /// The quantile, once there are enough samples, if somebody has recorded one within the last minute.
+    pub(crate) fn quantile(&self, now: Instant) -> Option<Duration> {
+        let age = self
+            .since(now)
+            .saturating_sub(self.second.load(Ordering::Relaxed));
+        self.latest().filter(|_| age <= KEPT)
+    }
+
+    /// The quantile as it was worked out last, however long ago.
     #[inline]
-    pub(crate) fn quantile(&self) -> Option<Duration> {
+    pub(crate) fn latest(&self) -> Option<Duration> {
         match self.cached.load(Ordering::Relaxed) {
             0 => None,
             nanos => Some(Duration::from_nanos(nanos)),
@@ -84,7 +96,7 @@ impl Latency {
     pub(crate) fn answered(&self, started: Instant) {
         // Once it is known, an eighth of them says it as well, and a look at the clock is dear. Each of them counts for eight:
         // else what is known would be forgotten faster than learned.
-        let samples = match self.quantile() {
+        let samples = match self.latest() {
             None => 1,
             Some(_) => 8,
         };
@@ -97,13 +109,18 @@ impl Latency {
 
     /// Records one of so many, which stands for all of them.
     fn record_for(&self, samples: u32, took: Duration, now: Instant) {
-        if let Some(bucket) = self.buckets.get(bucket(took)) {
-            bucket.fetch_add(SAMPLE * u64::from(samples), Ordering::Relaxed);
-        }
-        let second = now.saturating_duration_since(self.origin).as_secs();
+        let second = self.since(now);
         if second > self.second.load(Ordering::Relaxed) {
             self.refresh(second);
         }
+        if let Some(bucket) = self.buckets.get(bucket(took)) {
+            bucket.fetch_add(SAMPLE * u64::from(samples), Ordering::Relaxed);
+        }
+    }
+
+    /// In seconds.
+    fn since(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.origin).as_secs()
     }
 
     #[cold]
@@ -114,16 +131,20 @@ impl Latency {
         }
         let passed = second.saturating_sub(self.second.load(Ordering::Relaxed));
         if passed > 0 {
-            let counts: Vec<u64> = (self.buckets.iter())
+            let found: Vec<u64> = (self.buckets.iter())
                 .map(|bucket| bucket.load(Ordering::Relaxed))
+                .collect();
+            // As if it were done each second: silence is forgotten first, this second's part only afterwards.
+            let counts: Vec<u64> = (found.iter())
+                .map(|count| kept(*count, passed - 1))
                 .collect();
             self.cached.store(
                 quantile(&counts, self.asked(), self.min_samples).map_or(0, nanos),
                 Ordering::Relaxed,
             );
-            for (bucket, count) in self.buckets.iter().zip(&counts) {
+            for (bucket, (found, count)) in self.buckets.iter().zip(found.iter().zip(&counts)) {
                 // What came in meanwhile stays.
-                bucket.fetch_sub(count - kept(*count, passed), Ordering::Relaxed);
+                bucket.fetch_sub(found - kept(*count, 1), Ordering::Relaxed);
             }
             self.second.store(second, Ordering::Relaxed);
         }
@@ -176,7 +197,7 @@ fn upper(place: usize) -> u64 {
 impl std::fmt::Debug for Latency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Latency")
-            .field("quantile", &self.quantile())
+            .field("quantile", &self.latest())
             .finish_non_exhaustive()
     }
 }
@@ -200,10 +221,10 @@ mod tests {
             latency.record(Duration::from_millis(n), start);
         }
         latency.record(Duration::from_millis(100), start);
-        assert_eq!(latency.quantile(), None);
+        assert_eq!(latency.quantile(start), None);
         let second = start + Duration::from_secs(1);
         latency.record(Duration::from_millis(100), second);
-        let p99 = latency.quantile().unwrap();
+        let p99 = latency.quantile(second).unwrap();
         let (low, high) = (Duration::from_millis(98), Duration::from_millis(113));
         assert!(p99 >= low && p99 <= high, "{p99:?}");
     }
@@ -220,15 +241,37 @@ mod tests {
                 }
                 now += Duration::from_secs(1);
             }
-            latency.quantile()
+            latency.quantile(now)
         };
         assert!(feed(10, 60).unwrap() < Duration::from_millis(12));
         assert!(feed(100, 40).unwrap() > Duration::from_millis(99));
         // An hour of silence, and what was known is gone.
         let later = start + Duration::from_secs(3600);
         latency.record(Duration::from_millis(1), later);
-        latency.record(Duration::from_millis(1), later + Duration::from_secs(1));
-        assert_eq!(latency.quantile(), None);
+        assert_eq!(latency.quantile(later), None);
+        let second = later + Duration::from_secs(1);
+        latency.record(Duration::from_millis(1), second);
+        assert_eq!(latency.quantile(second), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_has_recorded_for_a_minute_is_not_known() {
+        // Story: only attempts that succeed are recorded. After an outage of hours what they took before it was as good as new.
+        let latency = latency(0.5, 10);
+        let start = Instant::now();
+        for _ in 0..1000 {
+            latency.record(Duration::from_millis(10), start);
+        }
+        let then = |seconds| start + Duration::from_secs(seconds);
+        latency.record(Duration::from_millis(10), then(1));
+        assert!(latency.quantile(then(61)).is_some());
+        assert_eq!(latency.quantile(then(62)), None);
+        // And again: a part of what was there is left, and what comes counts whole.
+        for _ in 0..1000 {
+            latency.record(Duration::from_millis(100), then(61));
+        }
+        latency.record(Duration::from_millis(100), then(62));
+        assert!(latency.quantile(then(62)).unwrap() > Duration::from_millis(99));
     }
 
     proptest! {

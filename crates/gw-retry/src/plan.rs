@@ -277,7 +277,7 @@ where
         let wait = backoff.delay(self.attempts - 1, self.waited, &mut random);
         let wait = wait.max(asked);
         if let Some(deadline) = self.deadline() {
-            let takes = self.latency().quantile().unwrap_or_default();
+            let takes = self.latency().quantile(now).unwrap_or_default();
             if wait.saturating_add(takes) >= deadline.remaining(now) {
                 return Err(Stopped::Deadline);
             }

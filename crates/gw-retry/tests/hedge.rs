@@ -286,6 +286,16 @@ async fn nothing_before_enough_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_once_nobody_has_told_for_a_minute() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    sleep(59_000 * MS).await;
+    assert!(is_hedged(&layer, request(Method::GET)).await);
+    sleep(2_000 * MS).await;
+    assert_eq!(layer.handle().delay(), None);
+    assert!(!is_hedged(&layer, request(Method::GET)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_not_ready_is_not_sent_a_copy_and_it_costs_nothing() {
     let budget = Budget::builder("orders").build().unwrap();
     let layer = warm(builder().max_extra_load(0.004).budget(budget.clone())).await;

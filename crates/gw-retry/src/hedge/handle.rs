@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::{ConfigError, Mode};
+use tokio::time::Instant;
 
 use super::layer::{Shared, extra_load, percentile};
 use crate::sync::Ordering;
@@ -36,9 +37,10 @@ impl HedgeHandle {
         Self { shared }
     }
 
-    /// After how long a request is hedged now; `None` while too few answers tell.
+    /// After how long a request is hedged now; `None` while too few answers tell, or none within the last minute.
     pub fn delay(&self) -> Option<Duration> {
-        self.shared.delay()
+        let known = self.shared.knows_delay(Instant::now());
+        self.shared.delay().filter(|_| known)
     }
 
     /// How things stand.

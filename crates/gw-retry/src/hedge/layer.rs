@@ -238,10 +238,16 @@ impl Drop for Permit {
 }
 
 impl Shared {
-    /// After how long a request is hedged now, if that is known.
+    /// After how long a request is hedged, if that is known. Whether it is known still is looked at when one is due: nearly all
+    /// are answered earlier.
     pub(super) fn delay(&self) -> Option<Duration> {
-        let percentile = self.latency.quantile();
+        let percentile = self.latency.latest();
         percentile.map(|delay| delay.max(self.min_delay()))
+    }
+
+    /// Whether it is known still.
+    pub(super) fn knows_delay(&self, now: Instant) -> bool {
+        self.latency.quantile(now).is_some()
     }
 
     pub(super) fn min_delay(&self) -> Duration {

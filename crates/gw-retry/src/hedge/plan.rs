@@ -123,13 +123,16 @@ impl<S> Plan<S> {
         }
     }
 
-    /// None in shadow mode.
+    /// None in shadow mode, or if nobody knows any more how long answers take.
     fn send<B: Default, F>(&mut self, cx: &mut Context<'_>) -> Result<Option<Second<F>>, Refused>
     where
         S: Service<Request<B>, Future = F>,
     {
         let mut service = self.service.take().ok_or(Refused)?;
         let now = Instant::now();
+        if !self.shared.knows_delay(now) {
+            return Ok(None);
+        }
         if !self.shared.is_open(now) {
             return Err(Refused);
         }
