@@ -1,9 +1,10 @@
+use gw_core::classify::{Classify as _, ContentClassifier, Outcome};
 use http::Response;
 
 /// What the retry layer did for an answer.
 ///
-/// It is in the extensions of answers to requests that were sent more than once, or that failed and were not sent again. An
-/// answer without one was the first attempt's, and there was nothing to try again. An error takes it along to the answer that it
+/// It is in the extensions of answers to requests that were sent more than once, or that failed and might have been sent again. An
+/// answer without one was the first attempt's, and there was nothing to try again, see [`RetryInfo::of`]. An error takes it along to the answer that it
 /// becomes, if it can ([`AttemptError::with_extension`](crate::AttemptError::with_extension)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,6 +21,9 @@ pub struct RetryInfo {
 pub enum Stopped {
     /// It was answered, by whatever was no failure.
     Answered,
+    /// It failed, and neither such a failure nor such a request is tried again: by the policy or the mode, or because it was
+    /// tried again further out.
+    NotRetryable,
     /// It was sent as often as its policy allows.
     Attempts,
     /// The budget is used up.
@@ -43,10 +47,19 @@ pub enum Stopped {
 }
 
 impl Stopped {
+    /// Of an answer that is none to try again, whatever else there is to say.
+    pub(crate) fn at<B>(response: &Response<B>) -> Self {
+        match ContentClassifier.head(response) {
+            None | Some(Outcome::Success) => Self::Answered,
+            Some(_) => Self::NotRetryable,
+        }
+    }
+
     /// The word for logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
+            Self::NotRetryable => "not_retryable",
             Self::Attempts => "attempts",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
@@ -71,12 +84,12 @@ impl Stopped {
 }
 
 impl RetryInfo {
-    /// What was done for `response`.
+    /// What was done for `response`. Of one that the layer has left as it was the head tells.
     pub fn of<B>(response: &Response<B>) -> Self {
-        let once = Self {
+        let info = response.extensions().get().copied();
+        info.unwrap_or_else(|| Self {
             attempts: 1,
-            stopped_because: Stopped::Answered,
-        };
-        response.extensions().get().copied().unwrap_or(once)
+            stopped_because: Stopped::at(response),
+        })
     }
 }

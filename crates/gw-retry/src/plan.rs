@@ -168,7 +168,7 @@ where
             }
         };
         let answer = passed(outcome, self.held(ticket));
-        if stopped == Stopped::Answered {
+        if matches!(stopped, Stopped::Answered | Stopped::NotRetryable) {
             self.answered();
             if self.attempts == 1 {
                 return Next::Answer(answer);
@@ -208,7 +208,7 @@ where
             Err(error) => Verdict::of_error(error, self.eligibility, field),
         };
         match verdict {
-            Verdict::Answer => Err(Stopped::Answered),
+            Verdict::Answer => Err(outcome.as_ref().map_or(Stopped::Answered, Stopped::at)),
             Verdict::Final(Not::Local) => Err(Stopped::Local),
             Verdict::Final(Not::Unsafe) => Err(Stopped::Unsafe),
             Verdict::Final(Not::Pushback) => Err(Stopped::Pushback),

@@ -148,6 +148,42 @@ async fn what_was_sent_again_further_out_is_sent_once_here() {
     assert_eq!(attempts, 2);
 }
 
+/// Story: a POST of a route without retries failed, and what the layer had done for it was to answer it.
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_what_is_not_tried_again_is_not_an_answer() {
+    let layers = [
+        layer(at_once().unsent(false)),
+        layer(at_once().max_attempts(1)),
+        layer(at_once().statuses([]).methods([Method::PUT])),
+    ];
+    for layer in layers {
+        for (status, why) in [
+            (503, Stopped::NotRetryable),
+            (500, Stopped::NotRetryable),
+            (429, Stopped::NotRetryable),
+            (404, Stopped::Answered),
+            (201, Stopped::Answered),
+        ] {
+            let sent = request(Method::POST);
+            let (answer, _) = run(&layer, sent, [Ok(response(status))]).await;
+            assert_eq!(stopped(&answer), why, "{status}");
+        }
+        let mut unavailable = response(200);
+        for (name, value) in [("content-type", "application/grpc"), ("grpc-status", "14")] {
+            let value = HeaderValue::from_static(value);
+            unavailable.headers_mut().insert(name, value);
+        }
+        let (answer, _) = run(&layer, request(Method::POST), [Ok(unavailable)]).await;
+        assert_eq!(stopped(&answer), Stopped::NotRetryable);
+    }
+    // After others that were tried again as well.
+    let answers = [Ok(response(503)), Ok(response(500))];
+    let (answer, _) = run(&layer(at_once()), request(Method::GET), answers).await;
+    let info = RetryInfo::of(&answer.unwrap());
+    let told = (info.attempts, info.stopped_because);
+    assert_eq!(told, (2, Stopped::NotRetryable));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_takes_a_connection_over_is_sent_once() {
     let layer = layer(at_once());
