@@ -164,6 +164,7 @@ impl Budget {
     pub fn set_mode(&self, mode: Mode) {
         if self.0.mode.set(mode) {
             telemetry::mode_changed("retry_budget", mode);
+            self.warn_if_zero();
         }
     }
 
@@ -173,13 +174,19 @@ impl Budget {
     }
 
     /// Whether nothing can ever be taken out. A budget that is built so or becomes so is logged as a warning: failures that a
-    /// retry would have hidden come through, and nothing else tells why. One that does not enforce is none.
+    /// retry would have hidden come through, and nothing else tells why. One that does not enforce is none, until it does.
     pub fn is_zero(&self) -> bool {
         if self.mode() != Mode::Enforce {
             return false;
         }
         let ratio = self.0.ratio.as_ref().is_some_and(RatioBudget::is_zero);
         ratio || self.0.active.as_ref().is_some_and(ActiveShare::is_zero)
+    }
+
+    fn warn_if_zero(&self) {
+        if self.is_zero() {
+            telemetry::zero_budget(self);
+        }
     }
 
     /// How many retries could be taken out at `now`.

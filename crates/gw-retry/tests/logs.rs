@@ -52,4 +52,24 @@ fn what_is_logged() {
     for part in ["\"orders\"", "ratio: 0.0", "ttl: 10s", "min_per_second: 0"] {
         assert!(budget.contains(part), "{part}: {budget}");
     }
+    of_a_budget_that_begins_to_enforce();
+}
+
+/// Story: a budget that was zero by mistake was tried out first, and nobody was told when it became one in earnest.
+fn of_a_budget_that_begins_to_enforce() {
+    let zero = "retry: the budget is zero, nothing will ever be retried";
+    let capture = LogCapture::new();
+    let budget = capture.run(|| {
+        let budget = Budget::builder("orders").ratio(0.0).min_per_second(0);
+        let budget = budget.mode(Mode::Shadow).build().unwrap();
+        budget.set_mode(Mode::Off);
+        budget
+    });
+    let of_zero = |capture: &LogCapture| {
+        let events = capture.events();
+        events.iter().filter(|event| event.message == zero).count()
+    };
+    assert_eq!(of_zero(&capture), 0);
+    capture.run(|| budget.set_mode(Mode::Enforce));
+    assert_eq!(of_zero(&capture), 1);
 }

@@ -10,7 +10,7 @@ use super::active::ActiveShare;
 use super::{Budget, RatioBudget, Shared};
 use crate::ratio::Ratio;
 use crate::sync::AtomicU64;
-use crate::telemetry::{self, BudgetMetrics};
+use crate::telemetry::BudgetMetrics;
 
 /// Builds a [`Budget`].
 #[derive(Debug, Clone)]
@@ -109,9 +109,7 @@ impl BudgetBuilder {
             logged: AtomicU64::new(0),
             origin: Instant::now(),
         }));
-        if budget.is_zero() {
-            telemetry::zero_budget(&budget);
-        }
+        budget.warn_if_zero();
         Ok(budget)
     }
 }

@@ -82,9 +82,7 @@ impl Budget {
 
     fn changed(&self) {
         telemetry::budget_changed(self);
-        if self.is_zero() {
-            telemetry::zero_budget(self);
-        }
+        self.warn_if_zero();
     }
 }
 
