@@ -13,6 +13,10 @@ pub(crate) struct Head {
     fields: Fields,
 }
 
+/// How many attempts of a gRPC call went before (gRPC proposal A6).
+pub(crate) const PREVIOUS_RPC_ATTEMPTS: HeaderName =
+    HeaderName::from_static("grpc-previous-rpc-attempts");
+
 /// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone.
 type Fields = Vec<(HeaderName, HeaderValue)>;
 
@@ -27,12 +31,32 @@ pub(crate) fn fields<B>(request: &Request<B>, attempt: &HeaderName) -> Option<Fi
     let mut fields = Fields::with_capacity(headers.len());
     // Seen as they go by: to look for the two would cost more than to copy all of them does.
     for (name, value) in headers {
-        if name == header::UPGRADE || name == attempt && value != "1" {
+        if name == header::UPGRADE || name == attempt && is_above(1, value) {
             return None;
         }
         fields.push((name.clone(), value.clone()));
     }
     Some(fields)
+}
+
+/// Whether the client of a gRPC call has sent it before.
+pub(crate) fn is_grpc_retry(headers: &HeaderMap) -> bool {
+    let before = headers.get_all(PREVIOUS_RPC_ATTEMPTS);
+    before.iter().any(|value| is_above(0, value))
+}
+
+/// Whether a field has a larger number. What is none says nothing.
+#[cold]
+fn is_above(least: u64, value: &HeaderValue) -> bool {
+    let is_above = |part: &[u8]| {
+        let digits = part.trim_ascii();
+        let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        // One that is too long is large.
+        let number = str::from_utf8(digits).map(|text| text.parse().unwrap_or(u64::MAX));
+        is_number && number.is_ok_and(|number| number > least)
+    };
+    // Several fields may have been made one line.
+    value.as_bytes().split(|byte| *byte == b',').any(is_above)
 }
 
 impl Head {

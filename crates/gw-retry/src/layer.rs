@@ -108,7 +108,8 @@ impl RetryBuilder {
     /// The field that tells an upstream which attempt it sees, in place of [`RetryLayer::ATTEMPT`]; Envoy's users know
     /// `x-envoy-attempt-count`.
     ///
-    /// A request that comes in with it at 2 or more was sent again by a layer further out, and is not sent again by this one.
+    /// A request that comes in with it at 2 or more was sent again by a layer further out, and is not sent again by this one. What
+    /// is no number says nothing. Of a gRPC call `grpc-previous-rpc-attempts` says the same, at 1 or more.
     pub fn attempt_field(mut self, name: HeaderName) -> Self {
         self.shared.attempt_field = name;
         self

@@ -21,7 +21,7 @@ use crate::body::{Held, ResponseBody};
 use crate::budget::{Budget, Deposit, Ticket};
 use crate::context::Known;
 use crate::decide::{self, Eligibility, NO, Not, Reason, Verdict};
-use crate::head::Head;
+use crate::head::{Head, PREVIOUS_RPC_ATTEMPTS};
 use crate::info::{RetryInfo, Stopped};
 use crate::latency::Latency;
 use crate::layer::Shared;
@@ -364,9 +364,8 @@ where
             .headers
             .insert(field, HeaderValue::from(self.attempts));
         if self.grpc {
-            // gRPC proposal A6: how many went before.
             let before = HeaderValue::from(self.attempts - 1);
-            parts.headers.insert("grpc-previous-rpc-attempts", before);
+            parts.headers.insert(PREVIOUS_RPC_ATTEMPTS, before);
         }
         Request::from_parts(parts, body)
     }

@@ -103,6 +103,11 @@ impl<S: Clone> Retry<S> {
         ResB: Body,
     {
         let shared = &self.shared;
+        // All gRPC calls are POST.
+        let grpc = request.method() == Method::POST && is_grpc(request.headers());
+        if grpc && head::is_grpc_retry(request.headers()) {
+            return None;
+        }
         let fields = head::fields(request, &shared.attempt_field)?;
         let now = Instant::now();
         let extensions = request.extensions();
@@ -121,8 +126,7 @@ impl<S: Clone> Retry<S> {
                 policy: policy.cloned(),
                 budget,
                 eligibility,
-                // All gRPC calls are POST.
-                grpc: request.method() == Method::POST && is_grpc(request.headers()),
+                grpc,
                 started: now,
                 attempts: 1,
                 waited: Duration::ZERO,

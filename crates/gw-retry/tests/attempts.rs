@@ -279,6 +279,59 @@ async fn a_grpc_call_tells_how_many_went_before() {
     assert_eq!(answer.await.unwrap().status(), 200);
 }
 
+/// Story: a client's third try of a call was tried three times more, and told the upstream that it was the first that went before.
+#[tokio::test(start_paused = true)]
+async fn a_grpc_call_that_its_client_sends_again_is_sent_once_here() {
+    let layer = layer(at_once().idempotent_grpc(true));
+    for (before, expected) in [
+        ("2", 1),
+        ("99999999999999999999999", 1),
+        ("0", 2),
+        ("-1", 2),
+    ] {
+        let mut sent = request(Method::POST);
+        for (name, value) in [
+            ("content-type", "application/grpc"),
+            ("grpc-previous-rpc-attempts", before),
+        ] {
+            let value = HeaderValue::from_static(value);
+            sent.headers_mut().insert(name, value);
+        }
+        let answers = [failed(Failure::Unknown), Ok(response(200))];
+        let (answer, attempts) = run(&layer, sent, answers).await;
+        assert_eq!((answer.is_ok(), attempts), (expected == 2, expected));
+    }
+    // Of others it is a field like any.
+    let mut read = request(Method::GET);
+    let two = HeaderValue::from_static("2");
+    (read.headers_mut()).insert("grpc-previous-rpc-attempts", two);
+    let answers = [Ok(response(503)), Ok(response(200))];
+    assert_eq!(run(&layer, read, answers).await.1, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_number_says_that_a_request_was_sent_before() {
+    let layer = layer(at_once());
+    for (told, expected) in [
+        ("2", 1),
+        ("002", 1),
+        ("99999999999999999999999", 1),
+        // Several fields on one line, as a proxy may have made of them.
+        ("1, 2", 1),
+        ("1", 2),
+        ("0", 2),
+        ("", 2),
+        ("second", 2),
+        ("+2", 2),
+    ] {
+        let mut sent = request(Method::GET);
+        let value = HeaderValue::from_static(told);
+        sent.headers_mut().insert(RetryLayer::ATTEMPT, value);
+        let answers = [Ok(response(503)), Ok(response(200))];
+        assert_eq!(run(&layer, sent, answers).await.1, expected, "{told:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_attempt_uses_the_ready_instance_and_the_next_a_clone() {
     let layer = layer(at_once());
