@@ -128,6 +128,7 @@ async fn what_a_client_does_not_wait_for_is_not_the_upstreams_failure() {
         (1, "5S", (Failure::Unknown, Timer::Deadline)),
         (1, "1S", (Failure::Unknown, Timer::Deadline)),
         (9, "5S", (Failure::Unknown, Timer::Attempt)),
+        (9, "2S", (Failure::Unknown, Timer::Attempt)),
     ] {
         let (service, handle) = inner();
         let seen = std::sync::Arc::new(std::sync::Mutex::new(None));

@@ -23,6 +23,9 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// for each of them at most, which is owed afterwards. Nobody waits for
 /// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
 /// millionths.
+///
+/// With the feature `tower` it is a budget of tower's as well. Two methods of that trait are called as two of these are, which take
+/// the time: by hand they are called by the trait's name, `Budget::deposit(&budget)`.
 pub struct RatioBudget {
     /// What requests have brought that is in no slot yet. It belongs to the current one.
     arrived: AtomicI64,

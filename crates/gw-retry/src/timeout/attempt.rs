@@ -267,10 +267,11 @@ where
         let first_byte = timeouts
             .first_byte
             .filter(|_| request.body().is_end_stream());
+        // The deadline last: of two that end together the gateway's own is the earlier, and the deadline may be the client's.
         let head = Limit::earliest([
-            whole,
             Limit::after(now, timeouts.attempt, Timer::Attempt),
             Limit::after(now, first_byte, Timer::FirstByte),
+            whole,
         ]);
         let timing = Timing {
             head,
