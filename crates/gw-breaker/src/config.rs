@@ -141,7 +141,7 @@ pub struct HalfOpen {
 
 impl HalfOpen {
     /// With so many probes at the same time, 1 to 31. They may be more than have to succeed, so that one which hangs does not
-    /// hold the others up.
+    /// hold the others up. When half of [`max_wait`](Self::max_wait) is over, those under way are waited for.
     pub const fn probes(probes: u8) -> Self {
         Self {
             probes,
@@ -157,8 +157,9 @@ impl HalfOpen {
         self
     }
 
-    /// How long it may take. When it is over, the breaker opens again if a probe has no answer or was given up; one whose
-    /// answer is still on its way counts as a success. 10 s unless it is said otherwise.
+    /// How long probes are waited for. When it is over, the breaker opens again if one has no answer or was given up; one whose
+    /// answer is still on its way counts as a success. It begins anew with each success that leaves none under way: a slow
+    /// upstream may take as long for each of its answers. 10 s unless it is said otherwise.
     #[must_use]
     pub const fn max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = max_wait;
@@ -167,7 +168,7 @@ impl HalfOpen {
 }
 
 impl Default for HalfOpen {
-    /// One probe at a time, three successes, within 10 s.
+    /// One probe at a time, three successes, 10 s for each.
     fn default() -> Self {
         Self::probes(1)
     }

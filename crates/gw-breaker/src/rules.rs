@@ -148,8 +148,11 @@ impl Rules {
             },
             Phase::HalfOpen => {
                 let probes = word.probes();
-                // Also more than are still to succeed: one that hangs holds none of the others up.
-                if probes.under_way() >= self.config.half_open.probes {
+                let under_way = probes.under_way();
+                // Each has half of the time at least: one that begins later waits until the time begins anew.
+                let late = under_way > 0 && word.lasted(now) >= self.max_wait / 2;
+                // Also more than are still to succeed: one that hangs holds none of the others up until then.
+                if late || under_way >= self.config.half_open.probes {
                     return Verdict::Refused(UNKNOWN);
                 }
                 Verdict::Probe(word.with_probes(Probes {
@@ -259,6 +262,10 @@ impl Rules {
                 probes.succeeded += 1;
                 if probes.succeeded >= self.config.half_open.successes {
                     return Some(self.close(word, now));
+                }
+                if probes.under_way() == 0 {
+                    // The time bounds a wait for the upstream, not how long all of them take, one after the other.
+                    return Some(word.followed_by(Phase::HalfOpen, now).with_probes(probes));
                 }
             }
         }

@@ -152,6 +152,53 @@ fn the_most_probes_and_successes_are_told_apart() {
     assert_eq!(breaker.state(now), State::Closed);
 }
 
+/// Story: the time for all probes together was bounded. An upstream whose answers took longer than a part of it was never called
+/// again; and where calls were few, the breaker opened again though each probe had succeeded.
+#[test]
+fn a_slow_upstream_proves_itself_one_probe_after_the_other() {
+    let mut now = begin();
+    let half_open = HalfOpen::probes(1).successes(3).max_wait(10 * SECOND);
+    let breaker = opened(config().half_open(half_open), now);
+    now += 10 * SECOND;
+    for succeeded in 0..3 {
+        assert_eq!(breaker.snapshot(now).probes_succeeded, succeeded);
+        let probe = breaker.admit(now).unwrap();
+        assert!(breaker.admit(now + 6 * SECOND).is_err());
+        now += 9 * SECOND;
+        probe.record(Ended::with(Outcome::Success), now);
+    }
+    assert_eq!(breaker.state(now), State::Closed);
+
+    // One that hangs opens it again as long after the last success as it may take.
+    now += MOMENT;
+    for _ in 0..3 {
+        ends(&breaker, now, Outcome::Failure);
+    }
+    now += 20 * SECOND + MOMENT;
+    ends(&breaker, now, Outcome::Success);
+    let _hangs = breaker.admit(now + 5 * SECOND).unwrap();
+    assert_eq!(breaker.state(now + 9 * SECOND), State::HalfOpen);
+    assert_eq!(breaker.state(now + 10 * SECOND + MOMENT), State::Open);
+}
+
+/// Story: where several were allowed and calls were many, one was always under way when the time was over.
+#[test]
+fn probes_that_take_turns_do_not_keep_it_half_open() {
+    let mut now = begin();
+    let half_open = HalfOpen::probes(2).successes(10).max_wait(10 * SECOND);
+    let breaker = opened(config().half_open(half_open), now);
+    now += 10 * SECOND;
+    let mut under_way: Vec<(Instant, Admission)> = Vec::new();
+    for _ in 0..60 {
+        for (_, probe) in under_way.extract_if(.., |(began, _)| now - *began >= 4 * SECOND) {
+            probe.record(Ended::with(Outcome::Success), now);
+        }
+        under_way.extend(breaker.admit(now).ok().map(|probe| (now, probe)));
+        now += SECOND;
+    }
+    assert_eq!(breaker.state(now), State::Closed);
+}
+
 /// Story: results of calls from before the breaker opened closed it without a probe, or opened it again.
 #[test]
 fn late_results_are_nobodys() {

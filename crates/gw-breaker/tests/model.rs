@@ -303,7 +303,8 @@ impl Model {
             }
             Doing::HalfOpen(probing) => {
                 let under_way = probing.waiting + probing.streaming;
-                if under_way >= self.setup.probes.into() {
+                let late = now.saturating_sub(self.since) >= self.setup.max_wait / 2;
+                if under_way >= self.setup.probes.into() || under_way > 0 && late {
                     return None;
                 }
                 probing.waiting += 1;
@@ -407,6 +408,9 @@ impl Model {
                 probing.succeeded += 1;
                 if probing.succeeded >= self.setup.successes.into() {
                     self.close(now);
+                } else if probing.waiting + probing.streaming == 0 {
+                    let probing = probing.clone();
+                    self.begin(Doing::HalfOpen(probing), now);
                 }
             }
             Outcome::Ignored if !slow => probing.lost |= !streams,
@@ -664,7 +668,7 @@ impl Both {
         }
     }
 
-    /// Whatever came before, an upstream that works again is called again.
+    /// Whatever came before, an upstream that works again is called again, though it be slow and the calls many.
     fn recovers(mut self) {
         if matches!(
             self.model.doing,
@@ -673,21 +677,32 @@ impl Both {
             return;
         }
         // Those under way never end: nobody gives anything back.
-        for _ in 0..100 {
+        let setup = self.model.setup;
+        // One that is alone may take as long as is waited, of several each half of it.
+        let takes = match setup.probes {
+            1 => setup.max_wait - 1,
+            _ => setup.max_wait / 2 - 1,
+        };
+        let step = takes / 3;
+        let takes = step * 3;
+        let mut under_way: Vec<(u64, Admission)> = Vec::new();
+        for _ in 0..1_000 {
+            let now = self.now;
+            for (_, admission) in under_way.extract_if(.., |(began, _)| *began + takes <= now) {
+                admission.record(Ended::with(Outcome::Success), self.instant());
+            }
             let snapshot = self.breaker.snapshot(self.instant());
             match snapshot.state {
                 State::Closed => return,
-                State::Open => {
-                    self.now += snapshot.open_for.unwrap().as_millis() as u64;
-                }
-                State::Ramping => self.now += self.model.setup.ramp,
-                _ if usize::from(snapshot.probes) > 0 => self.now += self.model.setup.max_wait,
+                State::Open => self.now += snapshot.open_for.unwrap().as_millis() as u64,
+                State::Ramping => self.now += setup.ramp,
                 _ => {}
             }
-            let now = self.instant();
-            if let Ok(admission) = self.breaker.admit(now) {
-                admission.record(Ended::with(Outcome::Success), now);
+            // Another one each moment, so that they end one after the other.
+            if let Ok(admission) = self.breaker.admit(self.instant()) {
+                under_way.push((self.now, admission));
             }
+            self.now += step;
         }
         panic!("wedged: {:?}", self.breaker.snapshot(self.instant()));
     }

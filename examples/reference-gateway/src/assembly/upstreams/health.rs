@@ -22,10 +22,7 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
         .failure_rate(written.failure_rate.get())
         .slow_rate(written.slow_rate.get(), written.slow_over)
         .open_time(OpenTime::exponential(written.open, written.open_max))
-        // More than it takes is refused below.
-        .half_open(HalfOpen::probes(
-            u8::try_from(written.probes.get()).unwrap_or(u8::MAX),
-        ));
+        .half_open(half_open(written));
     let layer = BreakerLayer::builder(name)
         .config(config)
         // Neither a slow client nor the gateway's own queue is a slow upstream.
@@ -45,6 +42,15 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
     Ok(layer.classify(ContentClassifier).on_reject(Fail))
 }
 
+fn half_open(written: &table::Breaker) -> HalfOpen {
+    // More than it takes is refused where the layer is built.
+    let probes = u8::try_from(written.probes.get()).unwrap_or(u8::MAX);
+    // An answer that is not slow is in time for a probe too.
+    HalfOpen::probes(probes).max_wait(written.slow_over.max(PROBE_WAIT))
+}
+
+const PROBE_WAIT: Duration = Duration::from_secs(10);
+
 pub(super) fn outliers(name: &str, written: &table::Eject) -> Result<Outliers, Fault> {
     let usual = OutlierConfig::new();
     let config = usual
@@ -63,3 +69,21 @@ pub(super) fn outliers(name: &str, written: &table::Eject) -> Result<Outliers, F
 }
 
 const LONGEST_EJECTION: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: a breaker whose calls may take a minute waited ten seconds for its probes, and never closed.
+    #[test]
+    fn a_probe_may_take_as_long_as_a_call_that_is_not_slow() {
+        for (slow_over, max_wait) in [(2, 10), (60, 60)] {
+            let written = table::Breaker {
+                slow_over: Duration::from_secs(slow_over),
+                ..table::Breaker::default()
+            };
+            let expected = HalfOpen::probes(1).max_wait(Duration::from_secs(max_wait));
+            assert_eq!(half_open(&written), expected);
+        }
+    }
+}
