@@ -1,6 +1,7 @@
 //! One request to the upstream, as a breaker sees it.
 
 use std::mem;
+use std::time::Duration;
 
 use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
@@ -20,6 +21,8 @@ use crate::rules::nanos;
 /// waited for, and not the gateway's own queue nor the client: after the time from which on a call is slow it was slow,
 /// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
 /// and the attempt has failed, unless it is the client that gave it no more time.
+///
+/// A good stream that goes on for long is a success before it ends, and what becomes of it later is nobody's concern.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     ticket: Ticket,
@@ -28,23 +31,45 @@ pub(crate) struct Attempt {
     /// several times a request.
     deadline: Option<Instant>,
     by_client: bool,
-    /// Whether it is the upstream that is waited for, as far as the clock does not know better.
-    owed: bool,
-    /// Whether that is for a body whose length is known: it is not a stream that may be quiet.
-    halts: bool,
+    awaits: Awaits,
     slow: bool,
     /// Whether the head of the answer was good. If it was not looked at yet or did not tell, trailers may.
     good: bool,
 }
 
-/// Since when the upstream is waited for.
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaits {
+    /// The upstream owes the head of the answer, as far as the clock does not know better.
+    Head,
+    /// Not the upstream: the head is there, and of the body nobody has waited for anything since.
+    First,
+    /// The same, and a piece of the body was given.
+    Next,
+    /// The upstream may send more, or be quiet: it is a stream.
+    More,
+    /// The upstream owes the rest of a body whose length is known.
+    Rest,
+}
+
+/// Since when the upstream is waited for; of a stream since when it has been going on.
 #[derive(Debug)]
 enum Clock {
-    /// Latency does not matter, or is known.
+    /// Latency does not matter, or is known; nor is it known how long the stream has been going on.
     Stopped,
     Since(Instant),
     /// Who sends the request says.
     Told(Awaited),
+}
+
+/// A good stream that has gone on for so long is told as a success before its end. Streams stay open for hours: if their successes
+/// were heard only then, and failures at once, a few failures of a healthy upstream would be a row.
+const LONG: Duration = Duration::from_secs(1);
+
+impl Awaits {
+    const fn is_the_upstream(self) -> bool {
+        matches!(self, Self::Head | Self::More | Self::Rest)
+    }
 }
 
 impl Clock {
@@ -87,8 +112,7 @@ impl Attempt {
             clock: Clock::Stopped,
             deadline: None,
             by_client: false,
-            owed: false,
-            halts: false,
+            awaits: Awaits::First,
             slow: false,
             good: false,
         }
@@ -121,8 +145,7 @@ impl Attempt {
             clock,
             deadline: deadline.map(|deadline| deadline.instant()),
             by_client: deadline.is_some_and(|deadline| deadline.is_by_client()),
-            owed: true,
-            halts: false,
+            awaits: Awaits::Head,
             slow: false,
             good: false,
             ticket,
@@ -133,7 +156,7 @@ impl Attempt {
     /// at.
     #[inline]
     pub(crate) fn head(&mut self) -> Option<Instant> {
-        self.owed = false;
+        self.awaits = Awaits::First;
         match self.clock {
             Clock::Stopped => None,
             Clock::Since(_) | Clock::Told(_) => Some(self.measure()),
@@ -169,18 +192,40 @@ impl Attempt {
     /// waited for. It is slow only where the length is known: a stream of events may be quiet for as long as it likes.
     #[inline]
     pub(crate) fn waits(&mut self, left: impl FnOnce() -> Option<u64>) {
-        if self.owed {
+        if self.awaits.is_the_upstream() || self.is_told() {
             return;
         }
-        let left = left();
-        if self.good && left == Some(0) {
+        match left() {
             // Each byte was given, though the stream has not said that it ended.
-            return;
+            Some(0) if self.good => {}
+            Some(_) => {
+                self.awaits = Awaits::Rest;
+                self.clock = match self.ticket.judges_latency() {
+                    true => Clock::Since(Instant::now()),
+                    false => Clock::Stopped,
+                };
+            }
+            None => {
+                // Most answers are over by then, so that the clock is not asked for them.
+                let given = self.awaits == Awaits::Next;
+                self.awaits = Awaits::More;
+                if given && self.good {
+                    self.succeed_if_long();
+                }
+            }
         }
-        self.owed = true;
-        self.halts = left.is_some();
-        if self.halts && self.ticket.judges_latency() {
-            self.clock = Clock::Since(Instant::now());
+    }
+
+    /// Looked at after a piece was given: a stream that has halted has shown nothing.
+    #[inline(never)]
+    fn succeed_if_long(&mut self) {
+        let now = Instant::now();
+        match self.clock {
+            Clock::Since(since) if now.saturating_duration_since(since) >= LONG => {
+                self.succeed(Some(now));
+            }
+            Clock::Since(_) => {}
+            _ => self.clock = Clock::Since(now),
         }
     }
 
@@ -193,9 +238,10 @@ impl Attempt {
     /// The body has given something.
     #[inline]
     pub(crate) fn goes_on(&mut self) {
-        self.owed = false;
-        self.halts = false;
-        self.clock = Clock::Stopped;
+        if self.awaits == Awaits::Rest {
+            self.clock = Clock::Stopped;
+        }
+        self.awaits = Awaits::Next;
     }
 
     /// The verdict, at `now` if the clock was looked at.
@@ -220,7 +266,7 @@ impl Attempt {
     /// time, it was cut for that.
     #[cold]
     pub(crate) fn breaks_off(&mut self, outcome: Outcome) {
-        let excused = !self.owed || self.by_client;
+        let excused = !self.awaits.is_the_upstream() || self.by_client;
         let outcome = match outcome {
             Outcome::Failure if excused && self.is_late(Instant::now()) => Outcome::Ignored,
             outcome => outcome,
@@ -245,9 +291,9 @@ impl Attempt {
     /// It is dropped, and nobody has said how it ended. Apart from the drop, which is a look and no more for nearly all.
     #[inline(never)]
     fn dropped(&mut self) {
-        if self.owed && self.is_overdue() {
+        if self.awaits.is_the_upstream() && self.is_overdue() {
             self.end(Ended::with(Outcome::Failure), None);
-        } else if self.good && !self.halts {
+        } else if self.good && self.awaits != Awaits::Rest {
             self.succeed(None);
         } else if self.slow {
             self.end(Ended::with(Outcome::Ignored), None);
@@ -258,7 +304,8 @@ impl Attempt {
     /// Whether our own timer gives up the wait for the upstream. How long that was is looked at as well.
     #[cold]
     fn is_overdue(&mut self) -> bool {
-        let since = self.clock.since();
+        // A stream may be quiet for as long as it likes.
+        let since = self.clock.since().filter(|_| self.awaits != Awaits::More);
         if self.clock.is_paused() || since.is_none() && self.deadline.is_none() {
             return false;
         }

@@ -14,7 +14,8 @@ use crate::classify::of_body;
 pin_project! {
     /// The body of an answer whose outcome is known at its end.
     ///
-    /// The breaker hears of it with the frame that ends the stream, not one poll later; and with an error.
+    /// The breaker hears of it with the frame that ends the stream, not one poll later; and with an error. Of a good stream it
+    /// hears before its end, when that has gone on for a second.
     ///
     /// # Cancel safety
     ///

@@ -1,0 +1,117 @@
+//! Streams that stay open for long.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::time::Duration;
+
+use gw_breaker::{BreakerLayer, ContentClassifier, HalfOpen, State};
+use gw_testkit::body::{BodyHandle, ScriptedBody};
+use gw_testkit::gw_core::{Body, BoxError};
+use http::{HeaderValue, Request, Response};
+use http_body::SizeHint;
+use http_body_util::BodyExt as _;
+use support::{Act, SECOND, World, config};
+use tokio::time::{advance, timeout};
+use tower::{Layer as _, ServiceExt as _};
+
+/// Three pieces with a pause before each, and then it breaks off.
+fn stream(size: SizeHint) -> (Response<Body>, BodyHandle) {
+    let script = ScriptedBody::script().hold().data("a").hold().data("b");
+    let script = script.hold().data("c").hold().error("broken");
+    let (body, pieces) = script.claim_size(size).build();
+    (Response::new(Body::new(body)), pieces)
+}
+
+/// The viewer sees the next piece, which comes so much later, and waits for another one.
+async fn next<B>(viewed: &mut B, pieces: &BodyHandle, later: Duration)
+where
+    B: http_body::Body<Error = BoxError> + Unpin,
+{
+    let waits = async |viewed: &mut B| timeout(Duration::ZERO, viewed.frame()).await.is_err();
+    assert!(waits(viewed).await);
+    advance(later).await;
+    pieces.resume();
+    viewed.frame().await.unwrap().unwrap();
+    assert!(waits(viewed).await);
+}
+
+/// Story: while streams were open only failures were heard. A few of them in hours opened the breaker of an upstream that served
+/// all its viewers.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_goes_on_ends_a_row_of_failures() {
+    for config in [config(), config().slow_rate(0.5, SECOND).min_calls(100)] {
+        let world = World::new(config);
+        let in_a_row = || world.snapshot().consecutive_failures;
+        let (answer, pieces) = stream(SizeHint::new());
+        world.inner.does(Act::Answer(answer));
+        let mut viewed = world.send().await.unwrap().into_body();
+        world.fails(2).await;
+        // The clock is not asked before something has come.
+        next(&mut viewed, &pieces, 60 * SECOND).await;
+        next(&mut viewed, &pieces, SECOND / 2).await;
+        assert_eq!(in_a_row(), 2);
+        next(&mut viewed, &pieces, SECOND / 2).await;
+        assert_eq!(in_a_row(), 0);
+        world.fails(2).await;
+        assert_eq!(world.snapshot().state, State::Closed);
+        // That it breaks off later is nobody's concern: it has been heard of.
+        pieces.resume();
+        assert!(viewed.frame().await.unwrap().is_err());
+        assert_eq!(in_a_row(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_off_early_is_a_failure() {
+    let world = World::new(config());
+    let (answer, pieces) = stream(SizeHint::new());
+    world.inner.does(Act::Answer(answer));
+    let mut viewed = world.send().await.unwrap().into_body();
+    for _ in 0..3 {
+        next(&mut viewed, &pieces, SECOND / 4).await;
+    }
+    pieces.resume();
+    assert!(viewed.frame().await.unwrap().is_err());
+    assert_eq!(world.snapshot().consecutive_failures, 1);
+}
+
+/// Their end is awaited: the length is known, or gRPC tells only then.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_stream_or_tells_at_its_end_is_not_judged_before() {
+    for (size, content) in [
+        (SizeHint::with_exact(9), "text/plain"),
+        (SizeHint::new(), "application/grpc"),
+    ] {
+        let layer = BreakerLayer::builder("orders").config(config());
+        let layer = layer.build().unwrap().classify(ContentClassifier);
+        let handle = layer.handle();
+        let (mut answer, pieces) = stream(size);
+        let content = HeaderValue::from_static(content);
+        answer.headers_mut().insert("content-type", content);
+        let world = World::new(config());
+        world.inner.does(Act::Answer(answer));
+        let service = layer.layer(world.inner);
+        let mut viewed = service.oneshot(Request::new(())).await.unwrap().into_body();
+        for _ in 0..3 {
+            next(&mut viewed, &pieces, SECOND).await;
+        }
+        pieces.resume();
+        assert!(viewed.frame().await.unwrap().is_err());
+        assert_eq!(handle.snapshot().consecutive_failures, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_stream_goes_on_has_succeeded() {
+    let world = World::new(config().half_open(HalfOpen::probes(1).successes(1)));
+    world.fails(3).await;
+    advance(10 * SECOND).await;
+    let (answer, pieces) = stream(SizeHint::new());
+    world.inner.does(Act::Answer(answer));
+    let mut viewed = world.send().await.unwrap().into_body();
+    next(&mut viewed, &pieces, SECOND).await;
+    assert_eq!(world.snapshot().state, State::HalfOpen);
+    next(&mut viewed, &pieces, SECOND).await;
+    assert_eq!(world.snapshot().state, State::Closed);
+}
