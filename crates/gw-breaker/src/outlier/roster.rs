@@ -145,10 +145,13 @@ impl Roster {
             return None;
         }
         let usual = self.find_suspects(now);
-        let began = now.saturating_sub(elapsed.saturating_mul(self.settings.interval));
-        let calm = u32::try_from(elapsed).unwrap_or(u32::MAX);
+        let interval = self.settings.interval;
+        let began = now.saturating_sub(elapsed.saturating_mul(interval));
         for member in &mut self.members {
-            if !member.stands_out && member.is_in(now) && member.in_since <= began {
+            if !member.stands_out && member.is_in(now) {
+                // Whole intervals in which it was in.
+                let calm = now.saturating_sub(member.in_since.max(began)) / interval;
+                let calm = u32::try_from(calm).unwrap_or(u32::MAX);
                 member.multiplier = member.multiplier.saturating_sub(calm);
             }
         }
@@ -201,8 +204,8 @@ impl Roster {
                         reason,
                     });
                 }
-            } else if rules.failure_rate(sample).is_some() {
-                // With too few requests it is neither cleared nor charged.
+            } else if rates.is_some() && rules.failure_rate(sample).is_some() {
+                // With too few requests, its own or the others', it is neither cleared nor charged.
                 member.suspicion = 0;
             }
             if member.record.streak() >= self.settings.consecutive {

@@ -86,6 +86,23 @@ async fn a_good_interval_clears_and_a_thin_one_does_not() {
     assert_eq!(world.usable(), [0, 1, 3, 4]);
 }
 
+/// Story: when an endpoint stood out and the others then had too few requests to compare it with, that interval cleared it as a
+/// good one does. Where traffic comes and goes it was never ejected.
+#[tokio::test(start_paused = true)]
+async fn an_interval_without_a_comparison_does_not_clear() {
+    let mut world = world(5, config());
+    for compared in [true, false, true] {
+        if compared {
+            world.interval(200, 2, 40, MS);
+        } else {
+            world.report(2, Outcome::Success, 200);
+        }
+        world.pass(10 * SECOND).await;
+    }
+    world.report(0, Outcome::Success, 1);
+    assert_eq!(world.reason(2), Some(Reason::FailureRate));
+}
+
 /// Story: requests that a second copy overtook were dropped, and counted for nothing. So an endpoint that answered none of its
 /// requests was as good as the others, as long as hedges covered for it.
 #[tokio::test(start_paused = true)]

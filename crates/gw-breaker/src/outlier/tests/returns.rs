@@ -74,6 +74,22 @@ async fn good_intervals_make_the_next_ejection_shorter() {
     assert_eq!(multiplier(&world), 0);
 }
 
+/// Story: an ejection that had ended while nobody sent anything kept its length for the next one, though hours had passed since.
+#[tokio::test(start_paused = true)]
+async fn quiet_intervals_count_from_the_return_on() {
+    for (quiet, multiplier) in [(9, 2), (21, 0), (3600, 0)] {
+        let mut world = world(4, config());
+        world.fail(1, 5);
+        world.come_back(1).await;
+        world.fail(1, 1);
+        world.come_back(1).await;
+        world.pass(quiet * SECOND - SECOND).await;
+        world.report(0, Outcome::Success, 1);
+        let known = &world.outliers.snapshot().endpoints[1];
+        assert_eq!(known.multiplier, multiplier, "after {quiet} s");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_before_it_came_back_is_not_counted() {
     let mut world = world(4, config());
