@@ -293,8 +293,9 @@ impl Breaker {
         }
     }
 
-    /// Decides by `config` from now on. The state stays, and how often the breaker has opened in a row; what windows have
-    /// counted begins anew, since other calls may count now. Calls under way are not counted.
+    /// Decides by `config` from now on. The state stays and how long it has lasted, and how often the breaker has opened in a row;
+    /// what windows have counted begins anew, since other calls may count now, and a half-open breaker's probes. Calls under way
+    /// are not counted.
     ///
     /// # Errors
     ///

@@ -296,10 +296,10 @@ impl Rules {
         }
     }
 
-    /// What a breaker that these rules take over begins with: the state, but nothing that was counted under others.
+    /// What a breaker that these rules take over begins with: the state, and how long it has lasted, but not the probes that were
+    /// admitted by others.
     pub(crate) fn taken_over(word: Word, now: u64) -> Word {
         match word.phase {
-            Phase::Closed => word.followed_by(Phase::Closed, now),
             Phase::HalfOpen => word.followed_by(Phase::HalfOpen, now),
             _ => word,
         }

@@ -432,6 +432,30 @@ fn flapping_doubles_the_open_time_until_it_stays_closed_for_long() {
     assert_eq!(breaker.snapshot(now).open_for, Some(10 * SECOND));
 }
 
+/// Story: each new configuration had the time closed begin anew. Where one came every minute, how often the breaker had opened was
+/// never forgotten.
+#[test]
+fn a_new_configuration_does_not_put_off_that_it_is_forgotten() {
+    let config = config().half_open(HalfOpen::probes(1).successes(1));
+    let mut now = begin();
+    let breaker = opened(config, now);
+    now += 10 * SECOND;
+    ends(&breaker, now, Outcome::Success);
+    for passed in 1..=3 {
+        now += 30 * SECOND;
+        breaker.reconfigure(&config, now).unwrap();
+        let lasted = breaker.snapshot(now).lasted;
+        assert!(
+            lasted.abs_diff(passed * 30 * SECOND) <= MOMENT,
+            "{lasted:?}"
+        );
+    }
+    for _ in 0..3 {
+        ends(&breaker, now, Outcome::Failure);
+    }
+    assert_eq!(breaker.snapshot(now).open_for, Some(10 * SECOND));
+}
+
 /// Story: what an upstream asked for was cut to whole seconds, so it was called earlier; and a cap below a second was none at all.
 #[test]
 fn an_upstream_is_not_called_earlier_than_it_asks() {

@@ -607,16 +607,11 @@ impl Both {
                     .unwrap();
                 self.configured += 1;
                 self.model.setup = *setup;
-                match self.model.doing {
-                    Doing::Closed => self.model.begin(Doing::Closed, self.now),
-                    Doing::HalfOpen(_) => {
-                        self.model
-                            .begin(Doing::HalfOpen(Probing::default()), self.now);
-                    }
-                    _ => {
-                        self.model.in_a_row = 0;
-                        self.model.calls.clear();
-                    }
+                self.model.in_a_row = 0;
+                self.model.calls.clear();
+                if matches!(self.model.doing, Doing::HalfOpen(_)) {
+                    let probing = Probing::default();
+                    self.model.begin(Doing::HalfOpen(probing), self.now);
                 }
             }
         }
