@@ -26,6 +26,8 @@ pub(super) struct Member {
     pub(super) stands_out: bool,
     /// Since when it has been in, if it is.
     pub(super) in_since: u64,
+    /// The counters when it was ejected. While no outcome is added, the next failure is the last of a row.
+    ejected_at: Option<Reading>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,7 @@ impl Member {
             suspicion: 0,
             stands_out: false,
             in_since: 0,
+            ejected_at: None,
         }
     }
 
@@ -78,7 +81,24 @@ impl Member {
         self.ejection = Some(Ejection { until, reason });
         self.ejections = self.ejections.saturating_add(1);
         self.suspicion = Self::CONVINCED - 1;
+        self.goes_with_the_next(consecutive);
+    }
+
+    /// Its next failure is the last of a row.
+    pub(super) fn goes_with_the_next(&mut self, consecutive: u32) {
         self.record.set_streak(consecutive.saturating_sub(1));
+        self.ejected_at = Some(self.record.read());
+    }
+
+    /// From now on so many are a row.
+    pub(super) fn fits_its_row(&mut self, consecutive: u32) {
+        let now = self.record.read();
+        if self.ejected_at.is_some_and(|then| then.has_same_row(now)) {
+            self.goes_with_the_next(consecutive);
+        } else {
+            // The last one of a row is told by the number: it must be still to come.
+            self.record.cap_streak(consecutive.saturating_sub(1));
+        }
     }
 
     /// Forgets what it did, as if it had come into the set now.
@@ -86,6 +106,7 @@ impl Member {
         self.ejection = None;
         self.multiplier = 0;
         self.suspicion = 0;
+        self.ejected_at = None;
         self.record.set_streak(0);
     }
 

@@ -102,6 +102,10 @@ impl Record {
         self.streak.store(streak, Ordering::Relaxed);
     }
 
+    pub(super) fn cap_streak(&self, most: u32) {
+        self.streak.fetch_min(most, Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self) -> Reading {
         Reading {
             successes: self.successes.load(Ordering::Relaxed),
@@ -113,6 +117,11 @@ impl Record {
 }
 
 impl Reading {
+    /// Whether nothing came in between that makes a row of failures longer or ends it.
+    pub(super) const fn has_same_row(self, later: Self) -> bool {
+        self.successes == later.successes && self.failures == later.failures
+    }
+
     /// What came in since `earlier`.
     pub(super) fn since(self, earlier: Self) -> Sample {
         let successes = self.successes.wrapping_sub(earlier.successes);

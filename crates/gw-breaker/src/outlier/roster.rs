@@ -92,6 +92,13 @@ impl Roster {
         records
     }
 
+    pub(super) fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+        for member in &mut self.members {
+            member.fits_its_row(settings.consecutive);
+        }
+    }
+
     pub(super) fn find(&mut self, name: &str) -> Option<&mut Member> {
         self.members.iter_mut().find(|member| &*member.name == name)
     }
@@ -120,12 +127,12 @@ impl Roster {
         let Some(place) = self.members.iter().position(same) else {
             return;
         };
-        if let Some(member) = self.members.get(place)
+        let consecutive = self.settings.consecutive;
+        if let Some(member) = self.members.get_mut(place)
             && !member.is_in(now)
         {
-            // It went while this failure was being counted. The next one is to be the last of a row again.
-            let one_less = self.settings.consecutive.saturating_sub(1);
-            member.record.set_streak(one_less);
+            // It went while this failure was being counted.
+            member.goes_with_the_next(consecutive);
         } else if self.room(now) > 0 {
             self.eject(place, Reason::Consecutive, now, changes);
         }

@@ -165,7 +165,8 @@ impl Outliers {
         }
     }
 
-    /// Changes the rules, from now on. Ejections that run keep their time; an interval that runs keeps its length.
+    /// Changes the rules, from now on. Ejections that run keep their time; an interval that runs keeps its length,
+    /// and of a row of failures that runs the next one may be the last.
     ///
     /// # Errors
     ///
@@ -174,10 +175,11 @@ impl Outliers {
         let settings = config.check()?;
         let shared = &self.shared;
         shared.change(shared.now(), |roster, _| {
-            roster.settings = settings;
+            // First, so that no failure is counted under the old rule that the roster then takes for the last but one.
             shared
                 .consecutive
                 .store(settings.consecutive, Ordering::Relaxed);
+            roster.reconfigure(settings);
             shared.interval.store(settings.interval, Ordering::Relaxed);
         });
         Ok(())

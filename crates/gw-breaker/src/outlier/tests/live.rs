@@ -94,3 +94,53 @@ async fn rules_change_live() {
     let left = world.left(1);
     assert!(left <= SECOND + SECOND / 10, "{left:?}");
 }
+
+/// Story: of an endpoint that had failed as often as a new configuration allows no failure was the last of a row any more: it
+/// stayed in until the interval ended.
+#[tokio::test(start_paused = true)]
+async fn a_shorter_row_holds_for_who_is_in_the_middle_of_a_longer_one() {
+    for failed in [2, 3, 4] {
+        let world = world(4, config());
+        world.fail(1, failed);
+        let shorter = config().consecutive(3);
+        world.outliers.reconfigure(&shorter).unwrap();
+        assert_eq!(world.usable(), [0, 1, 2, 3]);
+        world.fail(1, 1);
+        assert_eq!(world.usable(), [0, 2, 3], "after {failed}");
+    }
+}
+
+/// Story: an endpoint that had been ejected under a shorter row needed many failures after its return, and not one.
+#[tokio::test(start_paused = true)]
+async fn a_longer_row_leaves_who_was_ejected_one_failure_from_the_next() {
+    for back in [false, true] {
+        let mut world = world(4, config());
+        world.fail(1, 5);
+        // One that was not seen to be ejected yet when it failed.
+        world.set.fails_late(1, world.now);
+        let longer = config().consecutive(10);
+        if back {
+            world.come_back(1).await;
+            // Says nothing of how it is.
+            world.report(1, Outcome::Throttled(None), 1);
+            world.outliers.reconfigure(&longer).unwrap();
+        } else {
+            world.outliers.reconfigure(&longer).unwrap();
+            world.come_back(1).await;
+        }
+        world.fail(1, 1);
+        assert_eq!(world.usable(), [0, 2, 3]);
+        // Who has succeeded since is one as all others.
+        world.come_back(1).await;
+        world.report(1, Outcome::Success, 1);
+        world.fail(1, 9);
+        world
+            .outliers
+            .reconfigure(&config().consecutive(20))
+            .unwrap();
+        world.fail(1, 10);
+        assert_eq!(world.usable(), [0, 1, 2, 3]);
+        world.fail(1, 1);
+        assert_eq!(world.usable(), [0, 2, 3]);
+    }
+}
