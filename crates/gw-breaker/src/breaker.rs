@@ -366,11 +366,10 @@ impl Breaker {
         let shared = self.is_shared();
         let known = self.snapshot(now);
         let counted = known.consecutive_failures > 0 || known.failed > 0 || known.slow > 0;
-        let steps = known.opened > 0 && !self.core.rules.forgets_step(known.lasted);
         match known.state {
             State::Disabled if mode != Mode::Off => Knowledge::Needed,
             State::Closed | State::Disabled if shared => Knowledge::InUse,
-            State::Closed if counted || steps => Knowledge::Suspect,
+            State::Closed if counted || known.opened > 0 => Knowledge::Suspect,
             State::Closed | State::Disabled => Knowledge::Clean,
             State::Open if known.open_for == Some(Duration::ZERO) => Knowledge::Worn,
             State::HalfOpen if known.probes == 0 => Knowledge::Worn,

@@ -358,7 +358,7 @@ impl Core {
             lasted: Duration::from_millis(word.lasted(now)),
             open_for: (word.phase == Phase::Open)
                 .then(|| Duration::from_millis(self.rules.open_left(word, now))),
-            opened: word.step,
+            opened: self.rules.opened(word, now),
             probes: if half_open { probes.under_way() } else { 0 },
             probes_succeeded: if half_open { probes.succeeded } else { 0 },
             consecutive_failures: self.in_a_row.get(word.since),

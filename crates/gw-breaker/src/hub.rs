@@ -76,7 +76,7 @@ impl Hub {
             }
             newer
         });
-        telemetry::changed(self.upstream.as_str(), from, latest.state, to.step);
+        telemetry::changed(self.upstream.as_str(), from, latest.state, to.opened());
         self.metrics.changed_to(latest.state);
         self.show();
     }

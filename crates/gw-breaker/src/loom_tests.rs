@@ -51,7 +51,7 @@ fn failures_at_the_same_moment_open_it_once() {
         };
         assert!(twice(&breaker, fail, now) >= 1);
         let snapshot = breaker.snapshot(now);
-        assert_eq!((snapshot.state, snapshot.opened), (State::Open, 0));
+        assert_eq!((snapshot.state, snapshot.opened), (State::Open, 1));
         assert_eq!(breaker.subscribe().state(), State::Open);
     });
 }

@@ -169,9 +169,12 @@ impl Rules {
         Duration::from_millis(self.longest.max(self.forget_after))
     }
 
-    /// Whether the open time begins at the shortest again after so long a time closed.
-    pub(crate) const fn forgets_step(&self, closed_for: Duration) -> bool {
-        closed_for.as_millis() >= self.forget_after as u128
+    /// How often in a row the breaker has opened, as far as that is not forgotten.
+    pub(crate) fn opened(&self, word: Word, now: u64) -> u8 {
+        match word.phase {
+            Phase::Closed | Phase::Ramping if word.lasted(now) >= self.forget_after => 0,
+            _ => word.opened(),
+        }
     }
 
     /// How long an open breaker stays so.
@@ -215,12 +218,8 @@ impl Rules {
         if word.since != generation || !matches!(word.phase, Phase::Closed | Phase::Ramping) {
             return None;
         }
-        let step = match word.lasted(now) >= self.forget_after {
-            true => 0,
-            false => word.step,
-        };
         Some(Word {
-            step,
+            step: self.opened(word, now),
             detail: asked_for,
             ..word.followed_by(Phase::Open, now)
         })

@@ -27,7 +27,7 @@ pub(crate) struct Word {
     /// until then under a time. 40 bits, which are 34 years. Never 0: that is what has not happened.
     pub(crate) since: u64,
     pub(crate) phase: Phase,
-    /// How often in a row the breaker has opened: the exponent of the open time. 5 bits.
+    /// The exponent of the open time: of this one while the breaker is open or half-open, else of the next one. 5 bits.
     pub(crate) step: u8,
     /// While open, the seconds that the upstream asked for; while half-open, [`Probes`]; else 0.
     pub(crate) detail: u16,
@@ -96,6 +96,14 @@ impl Word {
     /// How long this state has lasted. A clock that went back says: not at all.
     pub(crate) const fn lasted(self, now: u64) -> u64 {
         now.saturating_sub(self.began())
+    }
+
+    /// How often in a row the breaker has opened: one that is open has done so once more than its open time was doubled.
+    pub(crate) const fn opened(self) -> u8 {
+        match self.phase {
+            Phase::Open | Phase::HalfOpen => self.step + 1,
+            _ => self.step,
+        }
     }
 
     pub(crate) const fn probes(self) -> Probes {

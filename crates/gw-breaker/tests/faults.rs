@@ -432,6 +432,33 @@ fn flapping_doubles_the_open_time_until_it_stays_closed_for_long() {
     assert_eq!(breaker.snapshot(now).open_for, Some(10 * SECOND));
 }
 
+/// Story: what was said to be how often in a row it had opened was 0 while it was open for the first time, and never went back to
+/// 0 by itself when it was forgotten.
+#[test]
+fn how_often_it_has_opened_in_a_row_is_told_until_it_is_forgotten() {
+    let ramp = 10 * SECOND;
+    let half_open = HalfOpen::probes(1).successes(1);
+    let mut now = begin();
+    let breaker = opened(config().half_open(half_open).ramp(ramp), now);
+    let is = |now, state, opened| {
+        let snapshot = breaker.snapshot(now);
+        assert_eq!((snapshot.state, snapshot.opened), (state, opened));
+    };
+    is(now, State::Open, 1);
+    now += 10 * SECOND + MOMENT;
+    let probe = breaker.admit(now).unwrap();
+    is(now, State::HalfOpen, 1);
+    probe.record(Ended::with(Outcome::Failure), now);
+    is(now, State::Open, 2);
+    now += 20 * SECOND + MOMENT;
+    ends(&breaker, now, Outcome::Success);
+    is(now, State::Ramping, 2);
+    is(now + 79 * SECOND, State::Closed, 2);
+    is(now + 80 * SECOND + MOMENT, State::Closed, 0);
+    breaker.force_open(now);
+    is(now, State::ForcedOpen, 0);
+}
+
 /// Story: each new configuration had the time closed begin anew. Where one came every minute, how often the breaker had opened was
 /// never forgotten.
 #[test]
@@ -545,7 +572,7 @@ fn many_threads_open_it_once() {
         let snapshot = breaker.snapshot(now);
         assert_eq!(
             (snapshot.state, snapshot.opened),
-            (State::Open, 0),
+            (State::Open, 1),
             "round {round}"
         );
         let later = now + 10 * SECOND + MOMENT;

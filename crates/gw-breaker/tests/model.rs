@@ -421,6 +421,14 @@ impl Model {
         }
     }
 
+    fn opened_in_a_row(&self, now: u64) -> u32 {
+        match self.doing {
+            Doing::Open { .. } | Doing::HalfOpen(_) => self.opened + 1,
+            _ if self.lasted(now) >= self.setup.forget => 0,
+            _ => self.opened,
+        }
+    }
+
     fn state(&self) -> State {
         match self.doing {
             Doing::Closed => State::Closed,
@@ -631,7 +639,7 @@ impl Both {
         model.settle(self.now);
         let snapshot = self.breaker.snapshot(self.instant());
         assert_eq!(snapshot.state, model.state());
-        assert_eq!(u32::from(snapshot.opened), model.opened);
+        assert_eq!(u32::from(snapshot.opened), model.opened_in_a_row(self.now));
         assert_eq!(snapshot.consecutive_failures, model.in_a_row);
         assert_eq!(snapshot.lasted, ms(model.lasted(self.now)));
         let live = model.live(self.now);

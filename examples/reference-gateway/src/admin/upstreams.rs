@@ -41,7 +41,7 @@ fn breaker(breaker: &Snapshot) -> Value {
         "mode": breaker.mode.as_str(),
         "lasted_ms": millis(breaker.lasted),
         "open_for_ms": breaker.open_for.map(millis),
-        "opened_again": breaker.opened,
+        "opened_again": breaker.opened.saturating_sub(1),
         "probes": breaker.probes,
         "probes_succeeded": breaker.probes_succeeded,
         "consecutive_failures": breaker.consecutive_failures,
