@@ -10,6 +10,7 @@ use gw_core::context::UpstreamName;
 use tokio::time::Instant;
 
 use crate::admission::{Kind, Refused};
+use crate::asked::Asked;
 use crate::breaker::{Ended, Slow};
 use crate::config::Throttling;
 use crate::hub::Hub;
@@ -28,6 +29,7 @@ pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
     in_a_row: Padded<Cell>,
     windows: Padded<Windows>,
+    asked: Asked,
     arrivals: AtomicU32,
     refers: References,
 }
@@ -72,6 +74,7 @@ impl Core {
             hub,
             in_a_row: Padded(Cell::default()),
             windows: Padded(windows),
+            asked: Asked::default(),
             arrivals: AtomicU32::new(0),
             refers,
             rules,
@@ -246,6 +249,10 @@ impl Core {
         let Some(call) = ended.call(slow, throttled) else {
             return;
         };
+        let asked_for = Rules::heard(ended.retry_after);
+        if call.failed {
+            self.asked.hear(generation, now, asked_for);
+        }
         self.windows.add(generation, || now, call);
         let in_a_row = match ended.outcome {
             Outcome::Failure => self.in_a_row.add(generation, 1).unwrap_or(0),
@@ -262,7 +269,7 @@ impl Core {
                 || rate(call.slow, trips.slow_rate, tally.slow)
         };
         if tripped {
-            let asked_for = Rules::heard(ended.retry_after);
+            let asked_for = asked_for.max(self.asked.left(generation, now));
             self.advance(|word| self.rules.trip(word, generation, now, asked_for));
         }
     }

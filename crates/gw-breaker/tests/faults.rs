@@ -511,6 +511,33 @@ fn an_upstream_is_not_called_earlier_than_it_asks() {
     }
 }
 
+/// Story: only what the failure asked for that opened it was heard. Where an overloaded upstream asked for half a minute and then
+/// reset a connection, it was called after a few seconds.
+#[test]
+fn what_any_failure_of_the_row_has_asked_for_is_heard() {
+    let mut now = begin();
+    let breaker = breaker(config());
+    let fails = |now, asks: u32| {
+        let failed = Ended::with(Outcome::Failure).retry_after(asks * SECOND);
+        breaker.admit(now).unwrap().record(failed, now);
+    };
+    fails(now, 30);
+    fails(now + SECOND, 3);
+    now += 5 * SECOND;
+    fails(now, 0);
+    assert_eq!(breaker.snapshot(now).open_for, Some(25 * SECOND));
+    // What was before a reset is forgotten, this as well.
+    breaker.reset(now);
+    now += SECOND;
+    fails(now, 30);
+    breaker.reset(now);
+    now += SECOND;
+    for _ in 0..3 {
+        fails(now, 0);
+    }
+    assert_eq!(breaker.snapshot(now).open_for, Some(10 * SECOND));
+}
+
 /// Story: a call that took as long as can be said was slow to a breaker that does not look at how long calls take, and failed its
 /// probe.
 #[test]

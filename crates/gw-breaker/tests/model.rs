@@ -127,7 +127,8 @@ enum Action {
     AdmitInThePast(u64),
     Admit,
     Answered(Index),
-    Record(Index, Outcome, u64),
+    /// With how long it took, and what a failure asks for.
+    Record(Index, Outcome, u64, Option<u64>),
     Drop(Index),
     ForceOpen,
     ForceClosed,
@@ -156,7 +157,8 @@ fn actions() -> impl Strategy<Value = Action> {
         1 => (1..5_000_u64).prop_map(Action::AdmitInThePast),
         20 => Just(Action::Admit),
         4 => any::<Index>().prop_map(Action::Answered),
-        20 => (any::<Index>(), outcome, 0..200_u64).prop_map(|(which, outcome, took)| Action::Record(which, outcome, took)),
+        20 => (any::<Index>(), outcome, 0..200_u64, proptest::option::of(0..10_000_u64))
+            .prop_map(|(which, outcome, took, asks)| Action::Record(which, outcome, took, asks)),
         4 => any::<Index>().prop_map(Action::Drop),
         1 => prop_oneof![
             Just(Action::ForceOpen),
@@ -206,6 +208,8 @@ struct Model {
     opened: u32,
     in_a_row: u32,
     calls: Vec<Call>,
+    /// When failures have asked for how many seconds.
+    asked: Vec<(u64, u64)>,
 }
 
 /// What a call was admitted as, and when what it counts for began; by another configuration it counts for nothing.
@@ -220,8 +224,13 @@ impl Model {
     fn begin(&mut self, doing: Doing, now: u64) {
         self.since = now.max(self.since + 1);
         self.doing = doing;
+        self.forget_calls();
+    }
+
+    fn forget_calls(&mut self) {
         self.in_a_row = 0;
         self.calls.clear();
+        self.asked.clear();
     }
 
     fn lasted(&self, now: u64) -> u64 {
@@ -235,8 +244,8 @@ impl Model {
             .max(asked_for.min(self.setup.cap))
     }
 
-    fn open(&mut self, now: u64, asked_for: Option<Duration>) {
-        let asked_for = asked_for.map_or(0, |wait| wait.as_millis().div_ceil(1000) as u64 * 1000);
+    fn open(&mut self, now: u64, asked_for: u64) {
+        let asked_for = asked_for * 1000;
         self.begin(Doing::Open { asked_for }, now);
     }
 
@@ -261,7 +270,7 @@ impl Model {
                     let over = self.since + self.setup.max_wait;
                     if probing.waiting > 0 || probing.lost {
                         self.opened = (self.opened + 1).min(31);
-                        self.open(over, None);
+                        self.open(over, 0);
                     } else if probing.succeeded + probing.streaming >= self.setup.successes.into() {
                         self.close(over);
                     } else {
@@ -341,7 +350,7 @@ impl Model {
     }
 
     /// A call that counts for this state has ended.
-    fn count(&mut self, now: u64, outcome: Outcome, took: u64) {
+    fn count(&mut self, now: u64, outcome: Outcome, took: u64, asks: u64) {
         let slow = self.setup.slow_rate.is_some() && took >= self.setup.slow;
         let failed = match outcome {
             Outcome::Success => false,
@@ -366,6 +375,9 @@ impl Model {
                 slow,
             });
         }
+        if failed && now > self.since {
+            self.asked.push((now, asks));
+        }
         if self.doing == Doing::ForcedClosed {
             return;
         }
@@ -389,11 +401,14 @@ impl Model {
             if self.lasted(now) >= self.setup.forget {
                 self.opened = 0;
             }
-            self.open(now, asked_for(outcome));
+            // The latest end, in seconds begun.
+            let left = |(at, asked): &(u64, u64)| asked.saturating_sub((now - at) / 1000);
+            let asked = self.asked.iter().map(left).max().unwrap_or(0);
+            self.open(now, asks.max(asked));
         }
     }
 
-    fn probe_ended(&mut self, now: u64, streams: bool, outcome: Outcome, took: u64) {
+    fn probe_ended(&mut self, now: u64, streams: bool, outcome: Outcome, took: u64, asks: u64) {
         let slow = self.setup.slow_rate.is_some() && took >= self.setup.slow;
         let Doing::HalfOpen(probing) = &mut self.doing else {
             unreachable!("of this state");
@@ -414,9 +429,9 @@ impl Model {
                 }
             }
             Outcome::Ignored if !slow => probing.lost |= !streams,
-            outcome => {
+            _ => {
                 self.opened = (self.opened + 1).min(31);
-                self.open(now, asked_for(outcome));
+                self.open(now, asks);
             }
         }
     }
@@ -442,10 +457,14 @@ impl Model {
     }
 }
 
-fn asked_for(outcome: Outcome) -> Option<Duration> {
-    match outcome {
-        Outcome::Throttled(wait) => wait,
-        _ => None,
+/// How it ended, and how many seconds it asks for.
+fn ended(outcome: Outcome, took: u64, asks: Option<u64>) -> (Ended, u64) {
+    let ended = Ended::with(outcome).latency(ms(took));
+    let seconds = |wait: Duration| wait.as_millis().div_ceil(1000) as u64;
+    match (outcome, asks) {
+        (Outcome::Failure, Some(asks)) => (ended.retry_after(ms(asks)), seconds(ms(asks))),
+        (Outcome::Throttled(Some(wait)), _) => (ended, seconds(wait)),
+        _ => (ended, 0),
     }
 }
 
@@ -480,6 +499,7 @@ impl Both {
                 opened: 0,
                 in_a_row: 0,
                 calls: Vec::new(),
+                asked: Vec::new(),
             },
             start: Instant::now(),
             now: BEGINNING,
@@ -563,19 +583,20 @@ impl Both {
                     self.flying.push(flying);
                 }
             }
-            Action::Record(which, outcome, took) => {
+            Action::Record(which, outcome, took, asks) => {
                 if let Some(flying) = self.take(which) {
                     let is_probe = matches!(flying.as_what, As::Probe { .. });
                     if is_probe && flying.configured == self.configured {
                         self.model.settle(self.now);
                     }
                     let counts = self.counts(&flying);
-                    let ended = Ended::with(*outcome).latency(ms(*took));
+                    let (ended, asks) = ended(*outcome, *took, *asks);
                     flying.admission.record(ended, self.instant());
                     match flying.as_what {
-                        As::Counted if counts => self.model.count(self.now, *outcome, *took),
+                        As::Counted if counts => self.model.count(self.now, *outcome, *took, asks),
                         As::Probe { streams } if counts => {
-                            self.model.probe_ended(self.now, streams, *outcome, *took);
+                            self.model
+                                .probe_ended(self.now, streams, *outcome, *took, asks);
                         }
                         _ => {}
                     }
@@ -589,7 +610,7 @@ impl Both {
                         && counts
                     {
                         self.model
-                            .probe_ended(self.now, streams, Outcome::Ignored, 0);
+                            .probe_ended(self.now, streams, Outcome::Ignored, 0, 0);
                     }
                 }
             }
@@ -615,8 +636,7 @@ impl Both {
                     .unwrap();
                 self.configured += 1;
                 self.model.setup = *setup;
-                self.model.in_a_row = 0;
-                self.model.calls.clear();
+                self.model.forget_calls();
                 if matches!(self.model.doing, Doing::HalfOpen(_)) {
                     let probing = Probing::default();
                     self.model.begin(Doing::HalfOpen(probing), self.now);
@@ -634,6 +654,7 @@ impl Both {
         let mut model = Model {
             doing: self.model.doing.clone(),
             calls: self.model.calls.clone(),
+            asked: Vec::new(),
             ..self.model
         };
         model.settle(self.now);
