@@ -119,6 +119,15 @@ impl Algorithm {
         }
     }
 
+    /// How much debt was there at `now` when a charge of `cost` cells was made that led to `after`: no more than that can be
+    /// taken off below it.
+    pub(crate) const fn stood_on(&self, after: u64, cost: u32, now: u64) -> u64 {
+        match self {
+            Self::Gcra(gcra) => after.saturating_sub(gcra.cost(cost)).saturating_sub(now),
+            Self::Window(_) => 0,
+        }
+    }
+
     /// By how much a charge moves the state of a key that has debt, if that makes a difference to later ones.
     pub(crate) const fn owed(&self, cells: u32) -> u64 {
         match self {

@@ -23,13 +23,9 @@ pub(super) struct Payment {
 }
 
 impl Payment {
-    /// The same with what was in force.
-    pub(super) const fn under(&self, algorithm: Algorithm) -> Paid {
-        Paid {
-            receipt: self.receipt,
-            algorithm,
-            mark: self.mark,
-        }
+    /// The same with what was in force, and the time that it was charged at.
+    pub(super) const fn under(&self, algorithm: Algorithm, now: u64) -> Paid {
+        Paid::new(self.receipt, algorithm, self.mark, now)
     }
 }
 
@@ -96,7 +92,10 @@ impl Limiter {
                 bills.extend(charges.iter().enumerate().filter_map(|(at, charge)| {
                     let algorithm = *self.applied(&book, charge)?.algorithm;
                     let paid = payments.iter().find(|paid| paid.at == at);
-                    Some(Bill::new(*charge, paid.map(|paid| paid.under(algorithm))))
+                    Some(Bill::new(
+                        *charge,
+                        paid.map(|paid| paid.under(algorithm, now)),
+                    ))
                 }));
             }
             if decision.is_limited() {
@@ -171,12 +170,8 @@ impl Limiter {
         let Verdict::Allow { state: after } = verdict else {
             return Bill::empty(*charge);
         };
-        let paid = Paid {
-            receipt: Receipt { key, after, cost },
-            algorithm: *algorithm,
-            mark,
-        };
-        Bill::new(*charge, Some(paid))
+        let receipt = Receipt { key, after, cost };
+        Bill::new(*charge, Some(Paid::new(receipt, *algorithm, mark, now)))
     }
 
     /// Takes note of a decision of a shared store, over these charges.
@@ -232,7 +227,8 @@ impl Limiter {
                 for paid in payments.drain(..) {
                     if let Some(terms) = charges.get(paid.at).and_then(|charge| book.terms(charge))
                     {
-                        self.take_back(paid.receipt, &terms.algorithm, paid.mark, now);
+                        let paid = paid.under(terms.algorithm, now);
+                        self.take_back(&paid, paid.receipt.cost, now);
                     }
                 }
                 decision.clear();

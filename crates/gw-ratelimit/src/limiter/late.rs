@@ -23,8 +23,10 @@ pub(crate) struct Bill {
 pub(super) struct Paid {
     pub(super) receipt: Receipt,
     /// What was in force. Where a quota has changed since, a cell gives back what it cost then.
-    pub(super) algorithm: Algorithm,
-    pub(super) mark: Mark,
+    algorithm: Algorithm,
+    mark: Mark,
+    /// The debt that was there before: what was given back since was at most so much of it.
+    stood_on: u64,
 }
 
 /// What was the case before a charge.
@@ -84,14 +86,16 @@ impl Limiter {
         let algorithm = book.terms(charge)?.algorithm;
         let mark = self.mark(charge);
         let state = self.store.peek(charge.key);
+        let cost = charge.cost.min(algorithm.refundable(state, now));
         let receipt = Receipt {
             key: charge.key,
             after: state,
-            cost: charge.cost.min(algorithm.refundable(state, now)),
+            cost,
         };
-        let taken = receipt.cost > 0 && self.take_back(receipt, &algorithm, mark, now);
+        let paid = Paid::new(receipt, algorithm, mark, now);
+        let taken = cost > 0 && self.take_back(&paid, cost, now);
         // A key without a place of its own owes what others owed, which is not given back.
-        Some(if taken { receipt.cost } else { 0 })
+        Some(if taken { cost } else { 0 })
     }
 
     /// Charges `cells` more: how many were charged; `None` if the policy is off. What does not fit into two bursts of debt
@@ -107,11 +111,7 @@ impl Limiter {
             return Some(0);
         };
         let cells = receipt.cost;
-        let mut paid = Paid {
-            receipt,
-            algorithm: *algorithm,
-            mark,
-        };
+        let mut paid = Paid::new(receipt, *algorithm, mark, now);
         if let Some(before) = &bill.paid {
             paid.join(before);
         }
@@ -135,11 +135,7 @@ impl Limiter {
             bill.paid = None;
             return 0;
         }
-        let receipt = Receipt {
-            cost: cells,
-            ..paid.receipt
-        };
-        self.take_back(receipt, &paid.algorithm, paid.mark, now);
+        self.take_back(paid, cells, now);
         paid.take_off(cells);
         cells
     }
@@ -204,21 +200,15 @@ impl Limiter {
         }
     }
 
-    /// Takes a charge back that was made after the mark; says whether its key was held.
-    pub(super) fn take_back(
-        &self,
-        receipt: Receipt,
-        algorithm: &Algorithm,
-        mark: Mark,
-        now: u64,
-    ) -> bool {
-        let key = receipt.key;
+    /// Takes the last `cells` of a charge back; says whether its key was held.
+    pub(super) fn take_back(&self, paid: &Paid, cells: u32, now: u64) -> bool {
+        let (key, algorithm) = (paid.receipt.key, &paid.algorithm);
         let until_now = self.refunds.until_now(key);
-        let since = until_now.saturating_sub(mark.refunds);
-        let owed = algorithm.owed(receipt.cost);
+        let owed = algorithm.owed(cells);
         let receipt = Receipt {
-            after: algorithm.without(receipt.after, since),
-            ..receipt
+            key,
+            after: paid.without(until_now),
+            cost: cells,
         };
         self.store.undo(receipt, algorithm, &|| {
             // Nothing is charged while this is asked. What was taken back within this moment is as if time had gone by.
@@ -250,17 +240,37 @@ impl Limiter {
 }
 
 impl Paid {
+    /// A charge made at `now`, after the mark.
+    pub(super) const fn new(receipt: Receipt, algorithm: Algorithm, mark: Mark, now: u64) -> Self {
+        let stood_on = algorithm.stood_on(receipt.after, receipt.cost, now);
+        Self {
+            receipt,
+            algorithm,
+            mark,
+            stood_on,
+        }
+    }
+
+    /// What it would have led to without what was taken back until `refunds`. Of that no more lay below it than it stood on;
+    /// the rest came after it, or was other keys'.
+    fn without(&self, refunds: u64) -> u64 {
+        let since = refunds.saturating_sub(self.mark.refunds);
+        self.algorithm
+            .without(self.receipt.after, since.min(self.stood_on))
+    }
+
     /// Adds what was charged before, if this followed it at once. Otherwise that is not given back any more: what became
     /// of it since is not known, and to take back too much would let too much pass.
     fn join(&mut self, before: &Self) {
         let algorithm = &self.algorithm;
         let Receipt { after, cost, .. } = self.receipt;
         let found = algorithm.take_back(after, after, cost, 0);
-        let refunded = self.mark.refunds.saturating_sub(before.mark.refunds);
-        let left = algorithm.without(before.receipt.after, refunded);
+        let left = before.without(self.mark.refunds);
         let same = before.mark.revision == self.mark.revision && before.algorithm == *algorithm;
         if same && algorithm.follows(left, found) {
+            let refunded = self.mark.refunds.saturating_sub(before.mark.refunds);
             self.receipt.cost = cost.saturating_add(before.receipt.cost);
+            self.stood_on = before.stood_on.saturating_sub(refunded);
         }
     }
 
@@ -270,6 +280,7 @@ impl Paid {
             receipt,
             algorithm,
             mark,
+            stood_on: _,
         } = self;
         receipt.after = algorithm.take_back(receipt.after, receipt.after, cells, 0);
         receipt.cost -= cells;

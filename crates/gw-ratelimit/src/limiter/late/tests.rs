@@ -206,6 +206,52 @@ fn what_is_off_is_not_charged() {
     assert_eq!(remaining(&limiter, now), 9);
 }
 
+/// Story: of two requests of one client the later one was answered first. What it got back was taken for debt that the
+/// earlier one had stood on, so that one got hardly anything.
+#[test]
+fn refunds_come_back_whole_in_any_order() {
+    let orders = [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ];
+    for memory in [crate::Memory::exact(100), crate::Memory::compact(8)] {
+        for order in orders {
+            let limits = Limiter::builder().policy("p", Quota::per_second(1).burst(10));
+            let limiter = limits.memory(memory).build().unwrap();
+            let now = fixed();
+            let _debt = admitted(&limiter, 1, now);
+            let mut bills = [4, 3, 2].map(|cost| admitted(&limiter, cost, now));
+            for bill in order {
+                limiter.credit(&mut bills[bill], 1, now);
+                limiter.credit(&mut bills[bill], 10, now);
+            }
+            assert_eq!(remaining(&limiter, now), 9, "{memory:?} {order:?}");
+        }
+    }
+}
+
+/// Story: there are fewer sums of what was taken back than keys, and refunds of others were taken for debt that a client had
+/// had.
+#[test]
+fn refunds_of_others_take_nothing_from_a_client_without_debt() {
+    let limiter = limiter(Quota::per_second(1).burst(10));
+    let now = fixed();
+    let mut bill = admitted(&limiter, 4, now);
+    for key in 0..2_000u32 {
+        let charge = limiter.charge(p(&limiter), &key, 1);
+        assert!(limiter.check_all(&[charge], now).is_allowed());
+        limiter.refund(charge, now).unwrap();
+    }
+    // So that it is not as if nothing had been charged since.
+    let _other = admitted(&limiter, 1, now);
+    limiter.credit(&mut bill, 4, now);
+    assert_eq!(remaining(&limiter, now), 9);
+}
+
 /// All of it is charged, and all of it given back, whoever else is about.
 #[test]
 fn threads_get_back_what_they_paid() {
@@ -300,8 +346,8 @@ fn what_is_taken_back_a_moment_later_knows_of_refunds_since() {
     assert!(limiter.check(p(&limiter), "k", 1, later).is_allowed());
     assert_eq!(remaining(&limiter, later), 9);
     for paid in payments {
-        let Paid { receipt, mark, .. } = paid.under(algorithm);
-        limiter.take_back(receipt, &algorithm, mark, limiter.nanos(later));
+        let paid = paid.under(algorithm, limiter.nanos(now));
+        limiter.take_back(&paid, paid.receipt.cost, limiter.nanos(later));
     }
     assert_eq!(remaining(&limiter, later), 9);
 }
