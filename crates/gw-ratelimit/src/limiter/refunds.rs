@@ -7,8 +7,8 @@ use crate::store::KeyHash;
 /// A charge that is taken back later must not bring its key more than it cost. What it cost depends on the debt that the
 /// key had: a charge on top of an hour's debt is still owed after half an hour, and one without has long run off. If debt
 /// that was there at the time of a charge is taken back afterwards, the charge has less to stand on, and its receipt does
-/// not know. So whoever takes a charge back asks how much was taken back since. That some of it may have been other keys'
-/// makes the answer larger, and the refund smaller.
+/// not know. So whoever takes a charge back asks how much was taken back since, of which what the charge stood on is the most
+/// that matters. That some of it may have been other keys', or come later, makes the refund smaller at worst.
 #[derive(Debug)]
 pub(super) struct Refunds(Box<[AtomicU64]>);
 

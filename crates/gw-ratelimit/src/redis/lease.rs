@@ -49,6 +49,8 @@ struct Stretch {
     end: u64,
     /// The store's clock less this one, when they were leased.
     ahead: u64,
+    /// The debt that they were leased on top of.
+    stood_on: u64,
     origin: Origin,
 }
 
@@ -250,12 +252,14 @@ impl Lease {
         if grant.leased == 0 {
             return;
         }
+        let next = self
+            .tat
+            .saturating_sub(u64::from(grant.leased) * self.interval);
         let leased = Stretch {
-            next: self
-                .tat
-                .saturating_sub(u64::from(grant.leased) * self.interval),
+            next,
             end: self.tat,
             ahead: grant.clock.saturating_sub(sent),
+            stood_on: next.saturating_sub(sent),
             origin: grant.origin,
         };
         if self.cells(&self.first, now) == 0 {
@@ -334,6 +338,7 @@ impl Spent {
             after: left.next.saturating_add(left.ahead),
             born: left.origin.born,
             refunded: left.origin.refunded,
+            stood_on: left.stood_on,
             // At most what was asked for, which came from this type.
             cells: u32::try_from(length / gcra.interval()).unwrap_or_default(),
         })

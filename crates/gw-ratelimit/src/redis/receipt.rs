@@ -20,6 +20,8 @@ pub(super) struct Receipt {
     pub(super) after: u64,
     pub(super) born: u64,
     pub(super) refunded: u64,
+    /// The debt that it stood on, in nanoseconds: no more of it can have been taken back since.
+    pub(super) stood_on: u64,
     pub(super) cells: u32,
 }
 
@@ -35,20 +37,22 @@ pub(super) struct Paid {
 impl Receipt {
     /// For cells that were charged last, before any lease.
     pub(super) fn of(algorithm: &Algorithm, seen: &Seen, clock: u64, cells: u32) -> Self {
-        let after = match (seen, algorithm) {
+        let (after, stood_on) = match (seen, algorithm) {
             (Seen::Rate { debt, leased, .. }, Algorithm::Gcra(gcra)) => {
                 let own = debt.saturating_sub(gcra.cost(*leased));
-                clock.saturating_add(own)
+                let after = clock.saturating_add(own);
+                (after, algorithm.stood_on(after, cells, clock))
             }
             // That of the clock, also where it was set back.
-            (_, Algorithm::Window(window)) => clock / window.length(),
+            (_, Algorithm::Window(window)) => (clock / window.length(), 0),
             // Not reached: a rate is seen as one.
-            (Seen::Window { .. }, Algorithm::Gcra(_)) => 0,
+            (Seen::Window { .. }, Algorithm::Gcra(_)) => (0, 0),
         };
         Self {
             after,
             born: seen.origin().born,
             refunded: seen.origin().refunded,
+            stood_on,
             cells,
         }
     }
@@ -148,6 +152,7 @@ mod tests {
             after: after * SECOND,
             born: 7,
             refunded: 0,
+            stood_on: 0,
             cells,
         }
     }

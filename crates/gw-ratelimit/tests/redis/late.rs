@@ -160,6 +160,24 @@ async fn what_is_charged_and_given_back_is_as_in_memory() {
     );
 }
 
+/// Story: of two requests of one client the later one was answered first. What it got back was taken for debt that the
+/// earlier one had stood on, so that one got hardly anything.
+#[tokio::test]
+async fn refunds_come_back_whole_in_any_order() {
+    let server = Server::start();
+    let limits = build(
+        per_client(100).cost(|_| 4).late_charges(),
+        &server.store("test"),
+    );
+    let first = admitted(&limits, "ann").await;
+    let second = admitted(&limits, "ann").await;
+    for charged in [second, first] {
+        assert_eq!(charged.refund("p", 4), Some(4));
+        told(limits.limiter()).await;
+    }
+    assert_eq!(left(limits.limiter(), "ann").await, 100);
+}
+
 #[tokio::test]
 async fn requests_out_of_a_lease_are_charged_and_get_back_what_they_paid() {
     let (server, still) = (Server::start(), stand_still());

@@ -373,7 +373,7 @@ async fn rates_and_windows_decide_as_in_memory_and_all_or_none() {
                 for term in policy.terms() {
                     call.arg(term);
                 }
-                call.arg("charge").arg(cells).arg(0).arg(0).arg(0);
+                call.arg("charge").arg(cells).arg(0).arg(0).arg(0).arg(0);
                 let answer: Vec<u64> = call.invoke_async(&mut connection).await.unwrap();
                 let now = at(&answer);
                 let (state, charged) = policy.charge_late(states[key][index], now, cells);
@@ -402,23 +402,27 @@ async fn a_refund_brings_what_the_charge_still_costs() {
     let mut connection = server.connect().await;
     let settle = script!("settle.lua");
     let quota = Gcra::new(Quota::per_second(1).burst(1_000)).unwrap();
-    // The debt, the charge's end, both from now on; how much was taken back since, how many cells; the debt then.
-    let cases: [(i64, i64, u64, u32, i64); 7] = [
+    // The debt, the charge's end, both from now on; how much was taken back since, on how much it stood, how many cells;
+    // the debt then.
+    let cases: [(i64, i64, u64, u64, u32, i64); 9] = [
         // The last charge: all of it.
-        (100, 100, 0, 10, 90),
+        (100, 100, 0, 90, 10, 90),
         // Others came after it.
-        (100, 60, 0, 10, 90),
+        (100, 60, 0, 90, 10, 90),
         // Half of it has run off, and others came after it.
-        (100, 5, 0, 10, 95),
+        (100, 5, 0, 90, 10, 95),
         // All of it has.
-        (100, -1, 0, 10, 100),
+        (100, -1, 0, 90, 10, 100),
         // It stood on debt that was taken back since, so it has run off earlier.
-        (100, 60, 55, 10, 95),
-        (100, 60, 70, 10, 100),
+        (100, 60, 55, 90, 10, 95),
+        (100, 60, 70, 90, 10, 100),
+        // What was taken back since came after it, at least in part.
+        (100, 60, 70, 0, 10, 90),
+        (100, 60, 70, 55, 10, 95),
         // More than is owed by now.
-        (4, 100, 0, 10, 0),
+        (4, 100, 0, 90, 10, 0),
     ];
-    for (debt, after, since, cells, expected) in cases {
+    for (debt, after, since, stood_on, cells, expected) in cases {
         let (seconds, micros): (u64, u64) = redis::cmd("TIME")
             .query_async(&mut connection)
             .await
@@ -442,7 +446,8 @@ async fn a_refund_brings_what_the_charge_still_costs() {
                 .arg(cells)
                 .arg(born)
                 .arg(from_now(after))
-                .arg(0);
+                .arg(0)
+                .arg(stood_on * SECOND);
             call.invoke_async(&mut connection).await.unwrap()
         };
         // Of another life of the key, nothing.

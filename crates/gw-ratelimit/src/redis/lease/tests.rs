@@ -337,9 +337,10 @@ fn spent_cells_are_charged_where_they_lie() {
     lease.told(&gcra, grant(5, 4), 2, SECOND, SECOND);
     let spent = lease.spend(&gcra, 3, SECOND);
     let told = spent.receipts(&gcra);
-    let expected = [(1_003, 2, 0), (1_004, 1, 4)];
-    for (receipt, (after, cells, refunded)) in told.into_iter().zip(expected) {
+    let expected = [(1_003, 2, 0, 1), (1_004, 1, 4, 3)];
+    for (receipt, (after, cells, refunded, stood_on)) in told.into_iter().zip(expected) {
         assert_eq!((receipt.after, receipt.cells), (after * SECOND, cells));
+        assert_eq!(receipt.stood_on, stood_on * SECOND);
         assert_eq!((receipt.born, receipt.refunded), (9, refunded));
     }
 }

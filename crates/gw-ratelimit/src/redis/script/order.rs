@@ -35,7 +35,7 @@ impl Order {
         };
         call.arg(name).arg(self.cells);
         let Task::Refund(receipt) = self.task else {
-            call.arg(0).arg(0).arg(0);
+            call.arg(0).arg(0).arg(0).arg(0);
             return;
         };
         call.arg(receipt.born);
@@ -49,6 +49,6 @@ impl Order {
                 call.arg(receipt.after);
             }
         }
-        call.arg(receipt.refunded);
+        call.arg(receipt.refunded).arg(receipt.stood_on);
     }
 }

@@ -120,11 +120,11 @@ function rate.used(state, terms)
 end
 
 -- `gcra::take_back` is the same in Rust. A charge that stood on other debt stands on less once that was taken back, so
--- what was taken back since counts as if the charge had come earlier.
-function rate.take_back(state, terms, cells, place, refunded)
+-- what was taken back since counts as if the charge had come earlier; but no more of it than the charge stood on.
+function rate.take_back(state, terms, cells, place, refunded, stood_on)
   local after_seconds, after_nanos = string.match(place, '^(%d+)%.(%d+)$')
   local after = ahead({ tonumber(after_seconds), tonumber(after_nanos) }, { seconds, nanos }, terms.unit)
-  local since = math.ceil(math.max(0, state.refunded - refunded) / terms.unit)
+  local since = math.ceil(math.min(math.max(0, state.refunded - refunded), stood_on) / terms.unit)
   local cost = cells * terms.interval
   local run_off = math.max(0, cost + since - after)
   state.debt = math.max(0, state.debt - math.max(0, cost - run_off))
