@@ -16,7 +16,8 @@ use crate::quota::Quota;
 /// that could pass without the penalty can pass with it: its cost never goes beyond the burst.
 ///
 /// Strikes are bounded by what reaches the highest factor, so a key that stops is back to normal after
-/// `forget · (after + log2(max_factor) - 1)` at the latest, however long it had gone on.
+/// `forget · (after + log2(max_factor) - 1)` at the latest, however long it had gone on. In exact memory that is full, strikes
+/// are forgotten before any debt is.
 ///
 /// # Examples
 ///

@@ -15,9 +15,9 @@ use crate::verdict::Verdict;
 /// at a few places further on in its shard for keys whose debt has run off. There is no background task and no pause
 /// that grows with the number of keys, but for the doubling of one shard's table while it fills up.
 ///
-/// At the bound, keys that nothing is lost with give way. If there are none among those looked at, the one with the least
-/// debt is forgotten, be it the newcomer itself. Nobody's debt is forgiven, since each shard has a *floor* for each
-/// policy:
+/// At the bound, keys that nothing is lost with give way. If there are none among those looked at, strikes of a penalty do,
+/// and after them the one with the least debt is forgotten; be it the newcomer itself. Nobody's debt is forgiven, since each
+/// shard has a *floor* for each policy:
 ///
 /// - A key that is not in the table begins at the floor.
 /// - Whenever a key is forgotten, with debt or without, the floor rises to its state if it is below. Nothing lowers it but
@@ -242,15 +242,15 @@ impl Exact {
         self.notes.take(key, Tally::key_added);
     }
 
-    /// Takes out the first key that nothing is lost with, or else the one with the least debt of those looked at; unless
-    /// that is the newcomer, which is not in the table. Says which.
+    /// Takes out the first key that nothing is lost with, or else of those looked at the one with the least strikes, or if
+    /// there are none, with the least debt; unless that is the newcomer, which is not in the table. Says which.
     fn make_room(shard: &mut Shard, newcomer: Debtor, now: u64, terms: &[Terms]) -> Debtor {
         let mut least = newcomer;
         for _ in 0..Self::SWEEP_WHEN_FULL {
             let Shard { table, floors, .. } = shard;
             let swept = table.sweep_one(|key, state| {
                 let debtor = Debtor::new(key, state, terms);
-                if debtor.idle_at < least.idle_at {
+                if debtor.rank(floors) < least.rank(floors) {
                     least = debtor;
                 }
                 debtor.idle_at <= now || debtor.is_below(floors, terms)
@@ -291,6 +291,12 @@ impl Debtor {
             // A key of a policy that is not known goes last.
             idle_at: terms.map_or(u64::MAX, |terms| terms.algorithm.idle_at(state)),
         }
+    }
+
+    /// Strikes first: nobody pays for those that are forgotten, and they may last for much longer than debts.
+    const fn rank(&self, floors: &[u64]) -> (bool, u64) {
+        let is_debt = self.key.policy() < floors.len();
+        (is_debt, self.idle_at)
     }
 
     /// Whether the key would begin with no less debt than it has, were it forgotten.

@@ -171,6 +171,28 @@ fn strikes_are_not_held_against_newcomers() {
     }
 }
 
+/// Story: strikes last for up to a day each, so the keys with the least debt were those of newcomers. They pushed out debts
+/// and were never pushed out themselves; once memory was full of them, all newcomers shared one debt.
+#[test]
+fn strikes_go_before_any_debt() {
+    // The second is of what a penalty keeps.
+    let (store, gcra) = (Exact::new(10, 1, tallies(2)), slow(3));
+    for n in 0..10 {
+        charge(&store, key(n, 1), &gcra, 3, 0);
+    }
+    for n in 0..10 {
+        assert!(allowed(&store, key(n, 0), &gcra, 0));
+        assert_eq!(store.peek(key(99, 0)), 0, "nobody owes what {n} owed");
+    }
+    // What is new of strikes takes no debtor's place.
+    charge(&store, key(20, 1), &gcra, 3, 0);
+    assert_eq!(store.peek(key(99, 0)), 0);
+    for n in 0..10 {
+        assert_eq!(store.peek(key(n, 0)), gcra.interval());
+    }
+    assert_eq!((held(&store), overflowed(&store)), (10, 11));
+}
+
 #[test]
 fn a_forgotten_debt_binds_an_older_clock() {
     let (store, gcra) = (store(1, 1), slow(1));
