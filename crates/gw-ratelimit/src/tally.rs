@@ -238,6 +238,16 @@ impl Tally {
     }
 }
 
+/// The keys go with the store, which nobody counts out. Those of another limiter that are told under the same name stay.
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let announced = *self.keys.get_mut() - *self.unannounced.get_mut();
+        if announced != 0 {
+            self.metrics.keys_changed(-announced);
+        }
+    }
+}
+
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {

@@ -108,6 +108,40 @@ fn a_recorder_sees_what_is_charged_late_and_how_full_the_busiest_key_is() {
     );
 }
 
+/// Story: a process that built a limiter anew went on counting the keys of the old one.
+#[test]
+fn a_limiter_that_goes_takes_its_keys_along() {
+    let build = || {
+        let limits = Limiter::builder().policy("p", Quota::per_hour(1));
+        limits.build().unwrap()
+    };
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let keys = || {
+        let seen = snapshotter.snapshot().into_vec().into_iter();
+        let mut gauges = seen.filter_map(|(key, _, _, value)| match value {
+            DebugValue::Gauge(value) if key.key().name() == "gateway_rate_limit_keys" => {
+                Some(value.into_inner())
+            }
+            _ => None,
+        });
+        gauges.next()
+    };
+    metrics::with_local_recorder(&recorder, || {
+        drop(build());
+        assert_eq!(keys(), None, "it had none to tell of");
+        let (first, second) = (build(), build());
+        for (limiter, keys) in [(&first, 3), (&second, 2)] {
+            let policy = limiter.policy("p").unwrap();
+            for key in 0..keys {
+                limiter.check(policy, &key, 1, Instant::now());
+            }
+        }
+        drop(first);
+        assert_eq!(keys(), Some(2.0));
+    });
+}
+
 /// A recorder whose gauge lets another thread bring a key before it takes the first word.
 #[derive(Default)]
 struct Interrupted {
