@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use gw_core::RetryAfter;
+use http::header::RETRY_AFTER;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::algorithm::Algorithm;
@@ -13,6 +15,7 @@ use crate::limiter::Limiter;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -24,8 +27,8 @@ pub(crate) struct Advert {
     within_another: bool,
     policies: Lines,
     limits: Lines,
-    /// Whether some policy leaves nothing.
-    exhausted: bool,
+    /// For how many seconds some policy leaves nothing; 0 if all leave something.
+    exhausted: u32,
     /// For the legacy fields, if they are wanted: what is told of the binding policy.
     binding: Option<Binding>,
 }
@@ -82,7 +85,7 @@ impl Advert {
             within_another: false,
             policies: Lines::default(),
             limits: Lines::default(),
-            exhausted: false,
+            exhausted: 0,
             binding: headers.legacy().then(|| Binding::of(binding)),
         });
         if headers.draft() {
@@ -105,8 +108,11 @@ impl Advert {
         for standing in told() {
             let name = limiter.name(standing.policy()).unwrap_or_default();
             let (remaining, window) = standing.remaining_in_window();
-            self.exhausted |= remaining == 0;
-            let limit = [(";r=", remaining), (";t=", seconds(window))];
+            let window = seconds(window);
+            if remaining == 0 {
+                self.exhausted = self.exhausted.max(window).max(1);
+            }
+            let limit = [(";r=", remaining), (";t=", window)];
             line.member(name, limit, &mut self.limits);
         }
         self.limits.extend(line.value());
@@ -146,7 +152,7 @@ impl Advert {
             response.extensions().get::<Ours>().is_some()
         };
         // A client that is told of nothing left might wait before it follows a redirect (draft, section 6).
-        let hold_back = self.exhausted && response.status().is_redirection();
+        let hold_back = self.exhausted > 0 && response.status().is_redirection();
         let headers = response.headers_mut();
         if let Some(binding) = self.binding {
             binding.write(headers, ours);
@@ -155,8 +161,36 @@ impl Advert {
             self.policies.write(headers, RATE_LIMIT_POLICY, ours);
             if hold_back {
                 self.limits = Lines::default();
+            } else if self.exhausted > 0 {
+                not_before(self.exhausted, headers);
             }
             self.limits.write(headers, RATE_LIMIT, ours);
+        }
+    }
+}
+
+/// Whoever is asked to come back before so many seconds is asked to do so after them. What answered further in knows nothing of
+/// these limits, and clients go by it rather than by `RateLimit` (draft, section 6).
+#[cold]
+fn not_before(seconds: u32, headers: &mut HeaderMap) {
+    let number = |name| -> Option<u64> {
+        let value = headers.get(name)?;
+        value.to_str().ok()?.parse().ok()
+    };
+    let millis = 1_000 * u64::from(seconds);
+    let (after, pushback) = (number(RETRY_AFTER), number(PUSHBACK));
+    let (early, pushed_early) = (
+        after.is_some_and(|after| after < seconds.into()),
+        pushback.is_some_and(|pushback| pushback < millis),
+    );
+    if early || pushed_early {
+        let wait = Duration::from_secs(seconds.into());
+        let after = RetryAfter::jittered(wait, &mut fastrand::Rng::new());
+        if early {
+            headers.insert(RETRY_AFTER, after.header_value());
+        }
+        if pushed_early {
+            headers.insert(PUSHBACK, (1_000 * u64::from(after.seconds())).into());
         }
     }
 }

@@ -168,6 +168,60 @@ fn a_redirect_is_not_held_up() {
     assert_eq!(values(&response, &RATE_LIMIT_POLICY), [r#""p";q=1;w=60"#]);
 }
 
+/// Story: what further in said to come back after a second was passed on beside `r=0;t=60`, and a client goes by the former
+/// (draft, section 6).
+#[test]
+fn whoever_has_nothing_left_is_not_asked_to_come_back_before() {
+    let limiter = limiter(&[
+        ("minutely", Quota::per_minute(1), Mode::Enforce),
+        ("hourly", Quota::per_hour(2).burst(2), Mode::Enforce),
+    ]);
+    let told = |costs: &[(&str, u32)], status, fields: [Option<&'static str>; 2]| {
+        let mut response = response();
+        *response.status_mut() = status;
+        for (name, value) in [RETRY_AFTER, PUSHBACK].into_iter().zip(fields) {
+            let value = value.map(HeaderValue::from_static);
+            response
+                .headers_mut()
+                .extend(value.map(|value| (name, value)));
+        }
+        let mut advert = advert(&limiter, Headers::Draft11, costs).unwrap();
+        advert.write(&mut response);
+        let fields = [&RETRY_AFTER, &PUSHBACK].map(|name| values(&response, name).pop());
+        for policy in ["minutely", "hourly"] {
+            limiter.handle().reset(policy, "k");
+        }
+        fields
+    };
+    let (busy, found) = (StatusCode::SERVICE_UNAVAILABLE, StatusCode::FOUND);
+    let minute: &[_] = &[("minutely", 1)];
+    let [after, pushback] = told(minute, busy, [Some("1"), Some("1000")]);
+    let after: u32 = after.unwrap().parse().unwrap();
+    assert!((60..=72).contains(&after), "{after}");
+    assert_eq!(pushback, Some((u64::from(after) * 1_000).to_string()));
+    // The one that leaves nothing for longest.
+    let both: &[_] = &[("minutely", 1), ("hourly", 2)];
+    let [after, pushback] = told(both, busy, [Some("59"), None]);
+    let after: u32 = after.unwrap().parse().unwrap();
+    assert!((1_800..=2_160).contains(&after), "{after}");
+    assert_eq!(pushback, None);
+    // What is later stays, as does what is no number of seconds, or asks not to come back.
+    for fields in [
+        [Some("60"), Some("60000")],
+        [Some("3600"), Some("-1")],
+        [Some("Sun, 06 Nov 1994 08:49:37 GMT"), Some("soon")],
+        [None, None],
+    ] {
+        let kept = told(minute, busy, fields);
+        assert_eq!(kept, fields.map(|field| field.map(str::to_owned)));
+    }
+    // Who has something left may come back; and a redirect tells nothing of limits.
+    let fields = [Some("1"), Some("1000")];
+    let same = fields.map(|field| field.map(str::to_owned));
+    assert_eq!(told(&[("hourly", 1)], busy, fields), same);
+    assert_eq!(told(minute, found, fields), same);
+}
+
 #[test]
 fn long_lists_go_over_several_lines() {
     let names: Vec<String> = (0..20).map(|n| format!("{n:0>64}")).collect();
