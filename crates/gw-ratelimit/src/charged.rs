@@ -86,7 +86,8 @@ impl Charged {
     /// how many were given back.
     ///
     /// Never more than it was charged and has not got back yet. What of it the time has paid off already is counted as
-    /// given back, and brings the client nothing; nor does what was charged to a key that was forgotten for want of room.
+    /// given back, and brings the client nothing; nor does what was charged to a key that was forgotten for want of room. Of
+    /// more than four charges that others' came in between, the last four can be given back.
     /// After an operator has cut or freed debts of the policy, nothing is given back that was charged before; where limits
     /// are shared, that goes for the keys that were freed. `None` if no policy of this name takes late charges for this
     /// request. A policy that is off by now gives back what it took.

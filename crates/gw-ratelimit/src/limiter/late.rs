@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Book, Charge, Limiter};
@@ -15,7 +16,8 @@ use crate::verdict::Verdict;
 #[derive(Debug)]
 pub(crate) struct Bill {
     charge: Charge,
-    paid: Option<Paid>,
+    /// The last one last. Mostly there is one.
+    paid: SmallVec<[Paid; 1]>,
 }
 
 /// Charges that can be taken back as one: nobody else was charged between them, and no debt ran off.
@@ -39,14 +41,34 @@ pub(super) struct Mark {
 }
 
 impl Bill {
+    /// Of more charges that others' came in between, the first ones are not given back any more.
+    const MOST: usize = 4;
+
     /// Nothing has been charged yet.
-    pub(crate) const fn empty(charge: Charge) -> Self {
-        Self { charge, paid: None }
+    pub(crate) fn empty(charge: Charge) -> Self {
+        Self::new(charge, None)
     }
 
     /// What was charged when the request was admitted.
-    pub(super) const fn new(charge: Charge, paid: Option<Paid>) -> Self {
-        Self { charge, paid }
+    pub(super) fn new(charge: Charge, paid: Option<Paid>) -> Self {
+        Self {
+            charge,
+            paid: paid.into_iter().collect(),
+        }
+    }
+
+    /// Adds what was charged after all that is there.
+    fn add(&mut self, paid: Paid) {
+        if let Some(last) = self.paid.last_mut()
+            && paid.follows(last)
+        {
+            last.join(&paid);
+            return;
+        }
+        if self.paid.len() >= Self::MOST {
+            self.paid.remove(0);
+        }
+        self.paid.push(paid);
     }
 
     pub(crate) const fn charge(&self) -> &Charge {
@@ -111,33 +133,35 @@ impl Limiter {
             return Some(0);
         };
         let cells = receipt.cost;
-        let mut paid = Paid::new(receipt, *algorithm, mark, now);
-        if let Some(before) = &bill.paid {
-            paid.join(before);
-        }
-        bill.paid = Some(paid);
+        bill.add(Paid::new(receipt, *algorithm, mark, now));
         Some(cells)
     }
 
-    /// Gives back `cells` of what was charged, or all of it: how many were given back. Nobody is told yet.
+    /// Gives back `cells` of what was charged, the last ones first, or all of it: how many were given back. Nobody is told yet.
     pub(crate) fn credit(&self, bill: &mut Bill, cells: u32, now: Instant) -> u32 {
         let now = self.nanos(now);
-        let Some(paid) = &mut bill.paid else {
-            return 0;
-        };
-        let cells = cells.min(paid.receipt.cost);
-        if cells == 0 {
-            return 0;
-        }
         // Held until it is done, so that no debts are cut in between.
         let _book = self.book.read();
-        if paid.mark.revision != self.revision(&bill.charge) {
-            bill.paid = None;
-            return 0;
+        let revision = self.revision(&bill.charge);
+        bill.paid.retain(|paid| paid.mark.revision == revision);
+        let mut given = 0;
+        while given < cells
+            && let Some(mut paid) = bill.paid.pop()
+        {
+            let some = paid.receipt.cost.min(cells - given);
+            given += some;
+            self.take_back(&paid, some, now);
+            let owed = paid.algorithm.owed(some);
+            for before in &mut bill.paid {
+                // It did not stand on that.
+                before.mark.discount(owed);
+            }
+            paid.take_off(some);
+            if paid.receipt.cost > 0 {
+                bill.paid.push(paid);
+            }
         }
-        self.take_back(paid, cells, now);
-        paid.take_off(cells);
-        cells
+        given
     }
 
     /// Charges as many of the cells as fit into two bursts.
@@ -259,19 +283,23 @@ impl Paid {
             .without(self.receipt.after, since.min(self.stood_on))
     }
 
-    /// Adds what was charged before, if this followed it at once. Otherwise that is not given back any more: what became
-    /// of it since is not known, and to take back too much would let too much pass.
-    fn join(&mut self, before: &Self) {
+    /// Whether this one came at once after another, so that both can be taken back as one.
+    fn follows(&self, before: &Self) -> bool {
         let algorithm = &self.algorithm;
         let Receipt { after, cost, .. } = self.receipt;
         let found = algorithm.take_back(after, after, cost, 0);
         let left = before.without(self.mark.refunds);
         let same = before.mark.revision == self.mark.revision && before.algorithm == *algorithm;
-        if same && algorithm.follows(left, found) {
-            let refunded = self.mark.refunds.saturating_sub(before.mark.refunds);
-            self.receipt.cost = cost.saturating_add(before.receipt.cost);
-            self.stood_on = before.stood_on.saturating_sub(refunded);
-        }
+        same && algorithm.follows(left, found)
+    }
+
+    /// Adds one that followed.
+    fn join(&mut self, next: &Self) {
+        let refunded = next.mark.refunds.saturating_sub(self.mark.refunds);
+        self.stood_on = self.stood_on.saturating_sub(refunded);
+        self.mark = next.mark;
+        self.receipt.after = next.receipt.after;
+        self.receipt.cost = self.receipt.cost.saturating_add(next.receipt.cost);
     }
 
     /// As if so many cells less had been charged.
@@ -284,8 +312,15 @@ impl Paid {
         } = self;
         receipt.after = algorithm.take_back(receipt.after, receipt.after, cells, 0);
         receipt.cost -= cells;
-        // It is among what was taken back since, and not to be reckoned twice.
-        mark.refunds = mark.refunds.saturating_add(algorithm.owed(cells));
+        // Not to be reckoned twice.
+        mark.discount(algorithm.owed(cells));
+    }
+}
+
+impl Mark {
+    /// So much of what was taken back since makes no difference to the charge.
+    const fn discount(&mut self, owed: u64) {
+        self.refunds = self.refunds.saturating_add(owed);
     }
 }
 

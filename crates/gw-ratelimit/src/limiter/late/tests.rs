@@ -135,8 +135,43 @@ fn charges_of_others_are_not_given_back() {
     let later = now + Duration::from_secs(5);
     let _other = admitted(&limiter, 3, later);
     limiter.debit(&mut bill, 2, later);
-    assert_eq!(limiter.credit(&mut bill, 10, later), 2);
+    // The first two have run off by now.
+    assert_eq!(limiter.credit(&mut bill, 10, later), 4);
     assert_eq!(remaining(&limiter, later), 7);
+}
+
+/// Story: one late charge behind somebody else's, and nothing came back of what the request had been charged before.
+#[test]
+fn what_was_charged_with_others_in_between_is_given_back() {
+    let quotas = [
+        Quota::per_second(1).burst(10),
+        Quota::sliding_window(10, Duration::from_secs(60)),
+    ];
+    for limiter in quotas.map(limiter) {
+        let now = fixed();
+        let mut bill = admitted(&limiter, 2, now);
+        let mut other = admitted(&limiter, 1, now);
+        limiter.debit(&mut bill, 3, now);
+        limiter.debit(&mut other, 1, now);
+        limiter.debit(&mut bill, 1, now);
+        assert_eq!(limiter.credit(&mut bill, 2, now), 2);
+        assert_eq!(remaining(&limiter, now), 4);
+        assert_eq!(limiter.credit(&mut other, 9, now), 2);
+        assert_eq!(limiter.credit(&mut bill, 9, now), 4);
+        assert_eq!(remaining(&limiter, now), 10);
+    }
+}
+
+#[test]
+fn only_the_last_charges_with_others_in_between_are_given_back() {
+    let limiter = limiter(Quota::per_second(1).burst(100));
+    let now = fixed();
+    let mut bill = admitted(&limiter, 1, now);
+    for cells in 2..=6 {
+        let _other = admitted(&limiter, 1, now);
+        limiter.debit(&mut bill, cells, now);
+    }
+    assert_eq!(limiter.credit(&mut bill, 100, now), 6 + 5 + 4 + 3);
 }
 
 #[test]
