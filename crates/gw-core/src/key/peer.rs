@@ -7,7 +7,8 @@ use crate::context::PeerAddr;
 
 /// The address of the other end of the connection.
 ///
-/// Read from [`PeerAddr`], or with the features `axum` and `tonic` from what these servers provide.
+/// Read from [`PeerAddr`], or with the features `axum` and `tonic` from what these servers provide. Where that is missing, axum's
+/// `MockConnectInfo` stands in, as it does for axum's own extractor.
 ///
 /// # Errors
 ///
@@ -28,6 +29,12 @@ pub fn peer_addr(extensions: &Extensions) -> Result<SocketAddr, MissingKey> {
         extensions
             .get::<tonic::transport::server::TcpConnectInfo>()
             .and_then(|info| info.remote_addr())
+    });
+    #[cfg(feature = "axum")]
+    let ours = ours.or_else(|| {
+        extensions
+            .get::<axum::extract::connect_info::MockConnectInfo<SocketAddr>>()
+            .map(|mock| mock.0)
     });
     ours.ok_or_else(|| MissingKey::new("peer address", REMEDY))
 }

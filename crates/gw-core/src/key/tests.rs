@@ -5,6 +5,22 @@ use http::{HeaderMap, HeaderValue, Request, header};
 use proptest::prelude::*;
 
 use super::*;
+
+/// Story: axum's own extractor believed it, and a router with rate limits could not be tested without a server.
+#[cfg(feature = "axum")]
+#[test]
+fn axums_mock_stands_in_for_a_peer_that_is_missing() {
+    use axum::extract::ConnectInfo;
+    use axum::extract::connect_info::MockConnectInfo;
+
+    let [mocked, real]: [SocketAddr; 2] =
+        ["192.0.2.1:1", "192.0.2.2:2"].map(|a| a.parse().unwrap());
+    let mut extensions = http::Extensions::new();
+    extensions.insert(MockConnectInfo(mocked));
+    assert_eq!(peer_addr(&extensions).unwrap(), mocked);
+    extensions.insert(ConnectInfo(real));
+    assert_eq!(peer_addr(&extensions).unwrap(), real);
+}
 use crate::context::{IdentityParts, PeerAddr};
 
 fn proxies(networks: &[&str]) -> TrustedProxies {
