@@ -18,7 +18,12 @@ pub(crate) enum Algorithm {
 impl Algorithm {
     pub(crate) fn new(quota: Quota) -> Result<Self, ConfigError> {
         if !quota.is_sliding_window() {
-            return Gcra::new(quota).map(Self::Gcra);
+            let gcra = Gcra::new(quota)?;
+            if gcra.loses_of(quota) {
+                const RULE: &str = "must be a cell in whole nanoseconds, or within a hundredth of it: all up to ten million a second are";
+                return Err(ConfigError::new("rate", RULE));
+            }
+            return Ok(Self::Gcra(gcra));
         }
         if quota.explicit_burst().is_some() {
             const RULE: &str =

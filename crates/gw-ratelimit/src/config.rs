@@ -57,6 +57,13 @@ pub enum OnMissingKey {
 
 /// Which fields tell clients about their limits. Policies that are not enforced are never told about.
 ///
+/// All numbers of quotas are of cells: requests, unless a policy says that they cost something else
+/// ([`Policy::cost`](crate::Policy::cost), bytes of answers). The draft's `qu`, which names another unit than requests, is not
+/// written.
+///
+/// Where `RateLimit` tells of nothing left, a `Retry-After` or `grpc-retry-pushback-ms` of whoever answered further in is not before
+/// the end of that window.
+///
 /// The profile is named with its version: drafts of one name have changed the fields' syntax before, and an upgrade of
 /// this crate must not change what clients are sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

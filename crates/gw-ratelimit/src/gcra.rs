@@ -29,7 +29,8 @@ impl Gcra {
     /// The numbers for `quota`.
     ///
     /// The interval is rounded up to whole nanoseconds, so the rate enforced is below the one asked for by at most
-    /// the factor `1 - rate/1e9`: nothing at 1,000 a second, a thousandth at a million.
+    /// the factor `1 - rate/1e9`: nothing at 1,000 a second, a thousandth at a million. A limiter is not built of what would
+    /// be more than a hundredth, such as 300 million a second.
     ///
     /// # Errors
     ///
@@ -67,6 +68,12 @@ impl Gcra {
                 "must be won back at the rate within 3660 days",
             )),
         }
+    }
+
+    /// Whether more than a hundredth of the rate is lost by rounding.
+    pub(crate) fn loses_of(&self, quota: Quota) -> bool {
+        let enforced = u128::from(self.interval) * u128::from(quota.cells());
+        quota.period().as_nanos() * 100 < enforced * 99
     }
 
     /// The same with an interval of whole steps, so that all times are, if the clock's are.

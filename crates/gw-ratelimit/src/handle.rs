@@ -189,7 +189,8 @@ impl RateLimitHandle {
     /// The keys that were refused most often of late, or would have been in shadow mode, over all policies: up to `most`
     /// of them, and no more than 64, those most often first.
     ///
-    /// A key that is more than one in 64 refusals is always among those 64. Refusals that come at the very same time may be
+    /// Left out is who comes to less than half a refusal, see [`Offender::refusals`]. A key that is more than one in 64 refusals
+    /// is always among those 64. Refusals that come at the very same time may be
     /// missed.
     pub fn top_offenders(&self, most: usize) -> Vec<Offender> {
         let now = self.limiter.nanos(Instant::now());

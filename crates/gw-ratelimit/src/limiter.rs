@@ -223,6 +223,8 @@ impl Limiter {
         drop(offenders);
         let mut offenders: Vec<Offender> = held
             .into_iter()
+            // Two half-lives after one refusal it is no news any more.
+            .filter(|(_, count)| count.most >= 0.5)
             .filter_map(|(key, count)| {
                 let policy = PolicyId((key & 0xff) as u8);
                 Some(Offender {

@@ -31,6 +31,36 @@ fn charges() -> impl Strategy<Value = Vec<(u64, u32)>> {
     prop::collection::vec((0..2_000u64, 1..20u32), 0..40)
 }
 
+/// Story: a cell costs whole nanoseconds, rounded up, and so 300 million a second came to be 250 million.
+#[test]
+fn rates_that_whole_nanoseconds_cannot_tell_are_refused() {
+    for fits in [
+        1_000_000,
+        9_000_000,
+        10_000_000,
+        100_000_000,
+        250_000_000,
+        1_000_000_000,
+    ] {
+        assert!(Algorithm::new(Quota::per_second(fits)).is_ok(), "{fits}");
+    }
+    for lost in [
+        60_000_000,
+        90_000_000,
+        300_000_000,
+        600_000_000,
+        999_999_999,
+    ] {
+        let error = Algorithm::new(Quota::per_second(lost)).unwrap_err();
+        assert_eq!(error.field(), "rate", "{lost}");
+    }
+    // 49.5 of 50 nanoseconds are just enough.
+    for (period, fits) in [(4_950, true), (4_949, false)] {
+        let rate = Quota::per(Duration::from_nanos(period), 100);
+        assert_eq!(Algorithm::new(rate).is_ok(), fits, "{period}");
+    }
+}
+
 proptest! {
     /// What was spent of the old burst is spent of the new one.
     #[test]

@@ -35,6 +35,21 @@ fn remaining(limiter: &Limiter, name: &str, key: &str, now: Instant) -> u32 {
         .remaining()
 }
 
+/// Story: whoever was refused once was listed until the process ended.
+#[test]
+fn whoever_is_not_refused_any_more_is_no_offender() {
+    let limiter = limiter(&[("p", Quota::per_second(1))]);
+    let at = |minutes: u64| limiter.epoch + Duration::from_secs(60 * minutes);
+    for _ in 0..2 {
+        limiter.check(id(&limiter, "p"), "k", 1, at(1));
+    }
+    let listed = |minutes| {
+        let offenders = limiter.top_offenders(9, limiter.nanos(at(minutes)));
+        offenders.first().map(|offender| offender.refusals)
+    };
+    assert_eq!([1, 6, 11].map(listed), [Some(1.0), Some(0.5), None]);
+}
+
 #[test]
 fn a_clock_that_stands_or_steps_back_lets_nobody_in() {
     let limiter = limiter(&[("p", Quota::per_second(2))]);
