@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gw_core::Body;
 use gw_ratelimit::{Adjust, Charged, Mode, Policy, Quota, RateLimitLayer};
 use http::{Request, Response};
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, ServiceExt as _, service_fn};
 
 use super::{answer, cx, inner, left, per_client, request};
 
@@ -50,6 +51,38 @@ async fn a_failed_login_costs_more_and_an_unmodified_answer_nothing() {
     assert_eq!((snapshot.charged_late, snapshot.refunded), (12, 2));
     // Nobody asked for it, so nothing was put into the requests.
     assert_eq!(*found.lock().unwrap(), 0);
+}
+
+/// Story: answers that cost nothing were paid for if they came in another order than their requests.
+#[tokio::test(start_paused = true)]
+async fn answers_that_cost_nothing_do_so_in_any_order() {
+    let layer = RateLimitLayer::builder()
+        .policy(
+            per_client(Quota::per_minute(1).burst(10))
+                .cost(|_| 4)
+                .charge_response(|_| Adjust::Refund(u32::MAX)),
+        )
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    let service = layer.layer(service_fn(|request: Request<()>| async move {
+        // No time goes by meanwhile.
+        for _ in 0..request.uri().path().len() {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    }));
+    let send = |path: &str| {
+        let mut request = request("ann");
+        *request.uri_mut() = path.parse().unwrap();
+        service.clone().oneshot(request)
+    };
+    for (first, second) in [("/quick", "/not-so-quick"), ("/not-so-quick", "/quick")] {
+        let (first, second) = tokio::join!(send(first), send(second));
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(left(&handle, "ann"), 10);
+    }
 }
 
 #[tokio::test(start_paused = true)]
