@@ -10,9 +10,11 @@ use std::sync::LazyLock;
 use http::Extensions;
 
 /// So many entries have room.
+#[cfg(any(feature = "upstream", test))]
 const ROOM: usize = 14;
 
 /// So many extensions are kept by a thread. It has hardly ever more requests between two that end.
+#[cfg(feature = "upstream")]
 const SPARE: usize = 64;
 
 thread_local! {

@@ -18,7 +18,7 @@
 //! | requests that an HTTP/2 client gives up before their answers | 1,024, unless as many are answered meanwhile | the connection ends |
 //! | what waits for an HTTP/2 stream's client | 64 KiB in the connection, 32 KiB in its task, and the body's last frame | the body is not polled |
 //! | time to finish after shutdown | [`shutdown_grace`] | cut |
-//! | lingering after an early answer | 1 s, 1 MiB | closed |
+//! | lingering after an early answer | 10 s, 1 s of silence | closed |
 //!
 //! How slowly a request's body may come is not decided here: that needs the route, and so is a stage's task.
 //!

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 
 use bytes::{Buf, Bytes};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
@@ -27,6 +27,8 @@ pub(super) struct Open {
     /// When it started, over HTTP/2.
     started: Option<Instant>,
     connect: bool,
+    head: bool,
+    http10: bool,
     answered: bool,
 }
 
@@ -37,6 +39,8 @@ impl Open {
             started: link.started(request.body().is_end_stream(), upgradable),
             link: Arc::clone(link),
             connect: *request.method() == Method::CONNECT,
+            head: *request.method() == Method::HEAD,
+            http10: request.version() == Version::HTTP_10,
             answered: false,
         }
     }
@@ -48,6 +52,23 @@ impl Open {
     /// Its answer begins.
     pub(super) const fn answers(&mut self) {
         self.answered = true;
+    }
+
+    /// Whether the client speaks HTTP/1.0.
+    pub(super) const fn is_http10(&self) -> bool {
+        self.http10
+    }
+
+    /// Whether only the end of the connection tells the client that the answer has ended: HTTP/1.0 has no chunks.
+    pub(super) fn ends_with_connection<B: Body>(&self, answer: &Response<Option<B>>) -> bool {
+        let length = || {
+            answer
+                .body()
+                .as_ref()
+                .map_or(Some(0), |body| body.size_hint().exact())
+        };
+        let stated = || answer.headers().contains_key(header::CONTENT_LENGTH);
+        self.http10 && !self.head && length().is_none() && !stated()
     }
 
     /// Whether an HTTP/1 connection is a tunnel behind an answer with this status.

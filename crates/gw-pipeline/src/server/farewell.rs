@@ -2,43 +2,57 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use gw_core::{OnReject, RejectContext, Rejection, Respond};
 use http::Response;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::activity::FAREWELL;
 use super::io::Io;
+use super::link::Order;
 use crate::codes;
 
-/// The most that is read from a client only so that its answer arrives.
-const MAX_DISCARDED: usize = 1024 * 1024;
+/// The longest that is read from a client only so that its answer arrives. Who sends a large upload to the end before it looks
+/// for an answer is told so that it need not come again at once.
+const LONGEST: Duration = Duration::from_secs(10);
 
-/// Ends the sending side, and reads on for a moment.
+/// Ends the sending side, and reads on until the client has ended its own, or has been silent for a second.
 ///
-/// A socket that is closed while bytes wait to be read is reset, and the reset may overtake the answer. Takes at most
-/// one second and 1 MiB.
+/// A socket that is closed while bytes wait to be read is reset, and the reset may overtake the answer (RFC 9112 section 9.6).
+/// Takes at most [`LONGEST`], and a second if the connection's place is needed.
 pub(super) async fn linger(mut io: Io) {
-    let discarding = async {
+    let link = Arc::clone(io.link());
+    let start = Instant::now();
+    let discarding = timeout(LONGEST, async {
         if io.shutdown().await.is_err() {
             return;
         }
-        let mut discarded = 0;
         let mut scratch = vec![0; 8 * 1024];
-        while let Ok(count @ 1..) = io.read(&mut scratch).await {
-            discarded += count;
-            if discarded > MAX_DISCARDED {
-                return;
-            }
+        while let Ok(Ok(1..)) = timeout(FAREWELL, io.read(&mut scratch)).await {}
+    });
+    let mut discarding = pin!(discarding);
+    poll_fn(|cx| {
+        let wanted = match link.look(cx).order {
+            Order::Serve | Order::Drain => true,
+            // The next read, or the end of the silence, looks again.
+            Order::Evict => start.elapsed() < FAREWELL,
+            Order::Expel | Order::Cut => false,
+        };
+        if !wanted {
+            return Poll::Ready(());
         }
-    };
-    // Out of time is as good an end as any.
-    _ = timeout(FAREWELL, discarding).await;
+        // Out of time is as good an end as any.
+        discarding.as_mut().poll(cx).map(drop)
+    })
+    .await;
 }
 
 /// What is answered to a head that took too long. No service sees such a request, so that no layer makes or dresses the answer.

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use gw_core::call::call_into;
 use gw_core::context::PeerAddr;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -200,11 +200,18 @@ where
             let status = response.status();
             if open.switches_with(status) {
                 open.link().switched();
-            } else if open.link().closes_after_answer() || status == StatusCode::REQUEST_TIMEOUT {
+            } else if open.link().closes_after_answer()
+                || status == StatusCode::REQUEST_TIMEOUT
+                || open.ends_with_connection(&response)
+            {
                 // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`. 408 says that
                 // the rest of the request is not waited for (RFC 9110 section 15.5.9): hyper closes, and does not say so.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
+                if open.is_http10() {
+                    // To an answer of a later version hyper adds that the connection is kept.
+                    *response.version_mut() = Version::HTTP_10;
+                }
             }
         }
         Poll::Ready(Ok(response.map(|body| AnswerBody::new(body, turns, open))))

@@ -20,6 +20,8 @@ use tokio::net::TcpListener;
 
 use crate::support::{Running, echo_path, http2_client, http2_get, http2_send, ok, outcome};
 
+const SHORT: Duration = Duration::from_millis(100);
+
 #[tokio::test]
 async fn sixteen_connections_are_served_at_once_and_each_request_has_its_peer() {
     let running = Running::start(|b| b).await;
@@ -266,6 +268,95 @@ async fn is_answered_before_the_end_of_the_upload(fields: &str) {
     assert!(rest.bytes.is_empty() && !rest.reset);
     drop(client);
     running.active(0).await;
+}
+
+/// Story: clients that look for an answer only behind the end of their upload, as node's and Python's do, were reset after the first
+/// MiB of it, and tried again at once instead of when they were asked to.
+#[tokio::test]
+async fn who_sends_a_large_upload_to_its_end_gets_the_answer() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    let length = 16 * 1024 * 1024;
+    let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+    client.send(&head).await;
+    let (request, reply) = running.service.next_call().await.into_parts();
+    drop(request);
+    reply.respond(ok("refused"));
+    client.send(&vec![b'x'; length]).await;
+    assert_eq!(client.read_answer().await.text(), "refused");
+    assert!(!client.read_rest().await.reset);
+    drop(client);
+    running.active(0).await;
+}
+
+#[tokio::test]
+async fn who_lingers_leaves_when_its_place_is_needed_and_when_it_is_cut() {
+    let mut running = Running::start(|b| b.max_connections(1).shutdown_grace(SHORT)).await;
+    for cut in [false, true] {
+        let mut client = Client::connect(running.addr).await;
+        client
+            .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 400000\r\n\r\n")
+            .await;
+        let (request, reply) = running.service.next_call().await.into_parts();
+        drop(request);
+        reply.respond(ok("refused"));
+        assert_eq!(client.read_answer().await.text(), "refused");
+        let next = if cut {
+            running.stop();
+            None
+        } else {
+            Some(Client::connect(running.addr).await)
+        };
+        let sending = async {
+            while client.try_send("a").await.is_ok() {
+                tokio::time::sleep(SHORT / 10).await;
+            }
+        };
+        // Half of the time that it had else.
+        let half = Duration::from_secs(5);
+        tokio::time::timeout(half, sending).await.unwrap();
+        drop(next);
+    }
+    running.stopped().await;
+}
+
+/// Story: hyper told clients of HTTP/1.0 that the connection is kept, and closed it, which is the only end that such an answer has.
+/// `ab -k` took it for a failure.
+#[tokio::test]
+async fn an_old_client_is_told_that_the_end_of_the_answer_is_that_of_the_connection() {
+    let running = Running::start(|b| b).await;
+    running.service.answer_with(|request| {
+        let body = match request.uri().path() {
+            "/known" => return Ok(ok("known")),
+            _ => ScriptedBody::script()
+                .data("unknown")
+                .claim_size(SizeHint::default())
+                .build(),
+        };
+        Ok(Response::new(Body::new(body.0)))
+    });
+    for (target, said, text) in [("/known", "keep-alive", "known"), ("/", "close", "unknown")] {
+        let mut client = Client::connect(running.addr).await;
+        client
+            .send(&format!(
+                "GET {target} HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
+            ))
+            .await;
+        let answer = client.read_answer().await;
+        assert_eq!(
+            (answer.header("connection"), answer.text()),
+            (Some(said), text)
+        );
+    }
+    running.server.handle().announce_close();
+    let mut client = Client::connect(running.addr).await;
+    client
+        .send("GET /known HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+        .await;
+    assert_eq!(
+        client.read_answer().await.header("connection"),
+        Some("close")
+    );
 }
 
 #[tokio::test]
