@@ -1,4 +1,4 @@
-//! The signals that stop a gateway, and the one by which it opens its log anew.
+//! The signals that stop a gateway, the one by which it opens its log anew, and those that do nothing.
 
 use std::future::{Future, pending};
 use std::io;
@@ -71,6 +71,10 @@ struct Signals<F> {
 
 impl<F: FnMut()> Signals<F> {
     fn register(hangup: Option<F>) -> io::Result<Self> {
+        // What rotates logs sends one or the other to many servers. Whoever does not listen is ended by it, with all requests.
+        for ignored in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            drop(signal(ignored)?);
+        }
         let hangup = match hangup {
             Some(run) => Some((signal(SignalKind::hangup())?, run)),
             None => None,

@@ -317,7 +317,7 @@ async fn who_lingers_leaves_when_its_place_is_needed_and_when_it_is_cut() {
         tokio::time::timeout(half, sending).await.unwrap();
         drop(next);
     }
-    running.stopped().await;
+    assert!(running.stopped().await.is_clean());
 }
 
 /// Story: hyper told clients of HTTP/1.0 that the connection is kept, and closed it, which is the only end that such an answer has.

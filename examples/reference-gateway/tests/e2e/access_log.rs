@@ -251,7 +251,9 @@ async fn sighup_opens_the_file_anew() {
         assert_eq!(client.read_answer().await.status(), 200);
         assert_eq!(in_file(&before, 3).await.len(), 3);
         assert!(!now.exists());
-        gateway.signal("HUP").await;
+        for signal in ["USR1", "USR2", "HUP"] {
+            gateway.signal(signal).await;
+        }
         until("a new file", || async { now.exists().then_some(()) }).await;
     }
     client.get("/last").await;

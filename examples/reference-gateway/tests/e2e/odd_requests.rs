@@ -9,7 +9,7 @@ use crate::http::get;
 /// What stands behind a message that another reader may take to have ended before it.
 const BEHIND: &str = "GET /behind HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// The most that a client sends here. A gateway that refuses reads on for 1 MiB so that its answer arrives.
+/// The most that a client sends here.
 const MUCH: usize = 1024 * 1024;
 
 /// A gateway whose breaker opens at the first failure that it takes for the upstream's.
