@@ -1,6 +1,6 @@
 //! What each client holds, and how much it may.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use gw_core::ConfigError;
 
@@ -55,6 +55,9 @@ pub(super) struct Account<E> {
 pub(super) struct Clients<E> {
     limit: usize,
     accounts: HashMap<Owner, Account<E>>,
+    /// Whose batches are in the shared account. They get no account of their own until it is closed: what they send later
+    /// would be leased before what they sent first. At most as many as have accounts; once there are more, nobody gets one.
+    sharing: HashSet<ClientId>,
 }
 
 impl Shares {
@@ -136,6 +139,7 @@ impl<E> Clients<E> {
         Self {
             limit,
             accounts: HashMap::new(),
+            sharing: HashSet::new(),
         }
     }
 
@@ -146,11 +150,32 @@ impl<E> Clients<E> {
             return own;
         }
         let shared = usize::from(self.accounts.contains_key(&None));
-        own.filter(|_| self.accounts.len() - shared < self.limit)
+        own.filter(|_| self.accounts.len() - shared < self.limit && !self.shares(client))
+    }
+
+    /// Whether batches of this client, which has no account of its own, may be in the shared one.
+    fn shares(&self, client: &ClientId) -> bool {
+        self.sharing.contains(client) || self.sharing.len() >= self.limit
+    }
+
+    /// The account that the batches of this client are in.
+    pub(super) fn find(&mut self, client: &ClientId) -> Option<(Owner, &mut Account<E>)> {
+        let owner = self.owner(client);
+        let is_there = owner.is_some() || self.shares(client);
+        let account = self.accounts.get_mut(&owner).filter(|_| is_there)?;
+        Some((owner, account))
     }
 
     pub(super) fn held(&self, owner: &Owner) -> u64 {
         self.accounts.get(owner).map_or(0, |account| account.held)
+    }
+
+    /// The account, opened if need be, for a batch of this client.
+    pub(super) fn enter(&mut self, owner: Owner, client: &ClientId) -> &mut Account<E> {
+        if owner.is_none() && self.sharing.len() < self.limit {
+            self.sharing.insert(client.clone());
+        }
+        self.open(owner)
     }
 
     /// The account, opened if need be.
@@ -168,7 +193,7 @@ impl<E> Clients<E> {
             account.held = account.held.saturating_sub(bytes);
             account.batches = account.batches.saturating_sub(1);
             if account.batches == 0 && !account.in_ring {
-                self.accounts.remove(owner);
+                self.close(owner);
             }
         }
     }
@@ -179,8 +204,15 @@ impl<E> Clients<E> {
             account.in_ring = false;
             account.deficit = 0;
             if account.batches == 0 {
-                self.accounts.remove(owner);
+                self.close(owner);
             }
+        }
+    }
+
+    fn close(&mut self, owner: &Owner) {
+        self.accounts.remove(owner);
+        if owner.is_none() {
+            self.sharing.clear();
         }
     }
 

@@ -109,11 +109,11 @@ impl<T: Clone> Index<T> {
             let retry_after = self.drain.time_to_free(excess, now);
             return Err(AppendError::OverShare { retry_after });
         }
-        Ok(self.promise(owner, bytes))
+        Ok(self.promise(owner, client, bytes))
     }
 
-    fn promise(&mut self, owner: Owner, bytes: u64) -> Promise {
-        let account = self.clients.open(owner.clone());
+    fn promise(&mut self, owner: Owner, client: &ClientId, bytes: u64) -> Promise {
+        let account = self.clients.enter(owner.clone(), client);
         account.held = account.held.saturating_add(bytes);
         account.batches += 1;
         self.live = self.live.saturating_add(bytes);
@@ -147,7 +147,7 @@ impl<T: Clone> Index<T> {
 
     /// A batch that was stored in an earlier life of the queue: it has its room whatever the limits are now.
     pub(super) fn recover(&mut self, client: &ClientId, entry: Entry<T>) {
-        let promise = self.promise(self.clients.owner(client), entry.bytes);
+        let promise = self.promise(self.clients.owner(client), client, entry.bytes);
         self.insert(
             promise,
             entry.ticket,
@@ -238,8 +238,7 @@ impl<T: Clone> Index<T> {
 
     /// Leases nothing of this client's account, if it has one. One without a batch has nothing to hold.
     pub(super) fn hold(&mut self, client: &ClientId) {
-        let owner = self.clients.owner(client);
-        if let Some(account) = self.clients.get_mut(&owner) {
+        if let Some((_, account)) = self.clients.find(client) {
             // Its place in the ring is taken away when its turn comes.
             account.on_hold = true;
         }
@@ -247,8 +246,7 @@ impl<T: Clone> Index<T> {
 
     /// Leases from this client's account again.
     pub(super) fn release(&mut self, client: &ClientId) {
-        let owner = self.clients.owner(client);
-        if let Some(account) = self.clients.get_mut(&owner) {
+        if let Some((owner, account)) = self.clients.find(client) {
             account.on_hold = false;
             if !account.in_ring && !account.waiting.is_empty() {
                 account.in_ring = true;

@@ -111,7 +111,7 @@ impl DiskQueueBuilder {
         self
     }
 
-    /// The most clients with an account of their own, 10 000 by default; those beyond share one.
+    /// The most clients with an account of their own, 10 000 by default; those beyond share one until it is empty.
     pub const fn max_clients(mut self, clients: usize) -> Self {
         self.shares.clients = clients;
         self

@@ -41,9 +41,6 @@ fn add(index: &mut Index<usize>, name: usize, bytes: u64, ticket: u64) -> Result
 #[test]
 fn a_client_on_hold_keeps_its_batches_and_nobody_elses() {
     let mut index = roomy();
-    let tickets = |taken: Vec<(u64, usize)>| -> Vec<u64> {
-        taken.into_iter().map(|(ticket, _)| ticket).collect()
-    };
     // Nothing to hold: what comes later is leased.
     index.hold(&client(1));
     for ticket in 0..3 {
@@ -74,6 +71,75 @@ fn a_client_on_hold_keeps_its_batches_and_nobody_elses() {
     }
     add(&mut index, 1, 100, 4).unwrap();
     assert_eq!(tickets(index.lease(ALL)), [4]);
+}
+
+/// Clients 1 and 2 have the accounts that there are, client 3 is in the shared one.
+fn crowded() -> Index<usize> {
+    let limits = Limits {
+        clients: 2,
+        ..roomy().limits
+    };
+    let mut index = Index::new(limits, Instant::now());
+    for name in 1..=3 {
+        add(&mut index, name, 100, name as u64).unwrap();
+    }
+    index
+}
+
+fn tickets(taken: Vec<(u64, usize)>) -> Vec<u64> {
+    taken.into_iter().map(|(ticket, _)| ticket).collect()
+}
+
+#[test]
+fn a_hold_of_the_shared_account_is_released_though_its_client_could_have_its_own_by_then() {
+    let mut index = crowded();
+    index.hold(&client(3));
+    assert_eq!(tickets(index.lease(ALL)), [1, 2]);
+    index.acknowledge(1, Instant::now());
+    index.release(&client(3));
+    assert_eq!(tickets(index.lease(ALL)), [3]);
+}
+
+#[test]
+fn a_client_in_the_shared_account_is_held_though_it_could_have_its_own_by_now() {
+    let mut index = crowded();
+    assert_eq!(index.lease(ALL).len(), 3);
+    index.acknowledge(1, Instant::now());
+    assert!(index.give_back(3));
+    index.hold(&client(3));
+    assert!(index.lease(ALL).is_empty());
+    index.release(&client(3));
+    assert_eq!(tickets(index.lease(ALL)), [3]);
+}
+
+#[test]
+fn a_client_without_a_batch_holds_nobody_in_the_shared_account() {
+    let mut index = crowded();
+    index.hold(&client(4));
+    assert_eq!(index.lease(ALL).len(), 3);
+}
+
+#[test]
+fn a_client_stays_in_the_shared_account_until_that_is_empty_and_others_get_their_own() {
+    let held = |index: &Index<usize>, owner: &Owner| index.clients.held(owner);
+    let (three, four) = (Some(client(3)), Some(client(4)));
+    let mut index = crowded();
+    let one = Want {
+        bytes: 100,
+        events: 1,
+    };
+    assert_eq!(tickets(index.lease(one)), [1]);
+    index.acknowledge(1, Instant::now());
+    // In an account of its own, a newer batch of client 3 could be leased before its older one.
+    add(&mut index, 3, 100, 4).unwrap();
+    add(&mut index, 4, 100, 5).unwrap();
+    assert_eq!((held(&index, &None), held(&index, &four)), (200, 100));
+    for ticket in tickets(index.lease(ALL)) {
+        index.acknowledge(ticket, Instant::now());
+    }
+    assert!(index.lease(ALL).is_empty());
+    add(&mut index, 3, 100, 6).unwrap();
+    assert_eq!((held(&index, &None), held(&index, &three)), (0, 100));
 }
 
 #[test]
@@ -196,6 +262,8 @@ enum Step {
     Lease { bytes: usize, events: usize },
     Acknowledge(prop::sample::Index),
     GiveBack(prop::sample::Index),
+    Hold { name: usize },
+    Release { name: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -205,6 +273,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..6_000_usize, 0..5_usize).prop_map(|(bytes, events)| Step::Lease { bytes, events }),
         2 => any::<prop::sample::Index>().prop_map(Step::Acknowledge),
         2 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
+        1 => (0..6_usize).prop_map(|name| Step::Hold { name }),
+        1 => (0..6_usize).prop_map(|name| Step::Release { name }),
     ]
 }
 
@@ -218,13 +288,16 @@ struct Known {
 }
 
 proptest! {
-    /// The model is a plain list. Nothing is lost, nothing is leased twice, the accounts add up, the bound holds, and
-    /// each client with an account of its own gets its batches in order.
+    /// The model is a plain list. Nothing is lost, nothing is leased twice, the accounts add up, the bound holds,
+    /// each client gets its batches in order, nothing of a client on hold is leased, and no hold outlasts its release.
     #[test]
     fn the_index_agrees_with_a_list(steps in vec(step(), 0..200)) {
         let now = Instant::now();
         let mut index = Index::new(LIMITS, now);
         let mut model: Vec<Known> = Vec::new();
+        let mut holds: BTreeSet<usize> = BTreeSet::new();
+        // Those on hold for certain: to release one releases all who share its account.
+        let mut quiet: BTreeSet<usize> = BTreeSet::new();
         for (ticket, step) in (0_u64..).zip(steps) {
             match step {
                 Step::Add { name, bytes } => {
@@ -244,14 +317,18 @@ proptest! {
                 Step::Lease { bytes, events } => {
                     let taken = index.lease(Want { bytes, events });
                     let waiting = model.iter().filter(|known| !known.leased).count();
-                    prop_assert_eq!(taken.is_empty(), waiting == 0);
+                    prop_assert!(taken.is_empty() || waiting > 0);
+                    prop_assert!(!taken.is_empty() || waiting == 0 || !holds.is_empty());
                     let mut sum = 0;
                     for (ticket, name) in &taken {
                         let place = model.iter().position(|known| known.ticket == *ticket);
                         let known = &mut model[place.expect("leased what was never added")];
                         prop_assert!(!known.leased && known.name == *name);
+                        prop_assert!(!quiet.contains(name), "leased of {}, who is on hold", name);
                         known.leased = true;
                         sum += known.bytes;
+                        let older = model.iter().find(|other| other.name == *name && !other.leased && other.ticket < *ticket);
+                        prop_assert!(older.is_none(), "{:?} is older than {}", older, ticket);
                     }
                     prop_assert!(taken.len() <= 1 || (sum <= bytes as u64 && taken.len() <= events));
                 }
@@ -270,7 +347,20 @@ proptest! {
                     }
                 }
                 Step::Acknowledge(_) | Step::GiveBack(_) => {}
+                Step::Hold { name } => {
+                    index.hold(&client(name));
+                    holds.insert(name);
+                    if model.iter().any(|known| known.name == name) {
+                        quiet.insert(name);
+                    }
+                }
+                Step::Release { name } => {
+                    index.release(&client(name));
+                    holds.remove(&name);
+                    quiet.clear();
+                }
             }
+            quiet.retain(|name| model.iter().any(|known| known.name == *name));
             let used: u64 = model.iter().map(|known| known.bytes).sum();
             prop_assert_eq!(index.used(), used);
             prop_assert!(used <= LIMITS.capacity);
@@ -281,7 +371,10 @@ proptest! {
             prop_assert_eq!(index.is_empty(), model.is_empty());
             prop_assert!(index.clients.len() <= LIMITS.clients + 1);
         }
-        // All that waits comes out, each client's in order.
+        // All that waits comes out once nobody is on hold.
+        for name in holds {
+            index.release(&client(name));
+        }
         let rest = index.lease(ALL);
         let waiting = model.iter().filter(|known| !known.leased).count();
         prop_assert_eq!(rest.len(), waiting);
