@@ -99,7 +99,7 @@ pub enum AppendError {
         /// When the client is likely to have room.
         retry_after: Duration,
     },
-    /// The batch is larger than the queue takes.
+    /// The batch is larger than the queue takes, or than one client may ever hold.
     TooLarge {
         /// The most bytes of an encoded batch.
         limit: usize,

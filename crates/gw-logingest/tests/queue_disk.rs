@@ -280,6 +280,24 @@ async fn batches_that_fit_in_no_segment_are_refused_at_the_door() {
     ));
 }
 
+/// Story: the client was told to come back, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_beyond_what_one_client_may_ever_hold_is_too_large() {
+    let dir = TempDir::new().unwrap();
+    // Of two segments that are room for batches.
+    let queue = builder(dir.path())
+        .max_bytes(4 * 64 * 1024)
+        .client_share(0.25)
+        .open()
+        .unwrap();
+    let limit = 2 * 64 * 1024 / 4 - 24;
+    let overhead = batch(1, 1000).encoded().len() - 1000;
+    let error = queue.append(batch(1, limit - overhead + 1)).await;
+    assert_eq!(error, Err(AppendError::TooLarge { limit }));
+    let stored = queue.append(batch(1, limit - overhead)).await;
+    assert_eq!(stored, Ok(Durability::Host));
+}
+
 /// The consumer hangs: batches are confirmed up to the bound, then refused, and the files stay within it.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_deliveries_the_queue_fills_and_then_refuses() {

@@ -107,6 +107,11 @@ impl Limits {
         }
     }
 
+    /// The most that one client may ever hold.
+    pub(super) fn most(&self) -> u64 {
+        self.allowance(self.capacity).min(self.capacity)
+    }
+
     /// What one client may hold when so many bytes are free. The fuller the queue, the less, so that the client that
     /// holds most meets its limit first.
     pub(crate) const fn allowance(&self, free: u64) -> u64 {

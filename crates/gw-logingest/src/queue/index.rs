@@ -370,8 +370,8 @@ impl<T: Clone> Index<T> {
         }
     }
 
-    pub(super) const fn capacity(&self) -> u64 {
-        self.limits.capacity
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// How it stands; what the engine knows better is left at its default.

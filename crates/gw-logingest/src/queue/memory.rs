@@ -147,8 +147,9 @@ impl Shared {
         if state.closed {
             return Err(AppendError::Closed);
         }
-        if bytes > state.index.capacity() {
-            let limit = usize::try_from(state.index.capacity()).unwrap_or(usize::MAX);
+        let most = state.index.limits().most();
+        if bytes > most {
+            let limit = usize::try_from(most).unwrap_or(usize::MAX);
             return Err(AppendError::TooLarge {
                 limit: limit.saturating_sub(BOOKKEEPING),
             });

@@ -110,6 +110,30 @@ async fn the_queue_is_bounded() {
     assert_eq!(error, AppendError::TooLarge { limit: 3840 });
 }
 
+/// Story: the client was told to come back, for ever.
+#[tokio::test]
+async fn a_batch_beyond_what_one_client_may_ever_hold_is_too_large() {
+    let queue = MemoryQueue::builder()
+        .max_bytes(65_536)
+        .client_share(0.5)
+        .build()
+        .unwrap();
+    let sized = |bytes: usize| {
+        let client = ClientId::new("a").unwrap();
+        let mut batch = Batch::builder(BatchId::from_u128(0), client, UNIX_EPOCH);
+        batch.push(None, Class::Normal, &vec![b' '; bytes]);
+        batch.finish()
+    };
+    let limit = 32_768 - 256;
+    let overhead = sized(1000).encoded().len() - 1000;
+    let error = queue.append(sized(limit - overhead + 1)).await.unwrap_err();
+    assert_eq!(error, AppendError::TooLarge { limit });
+    queue.append(sized(limit - overhead)).await.unwrap();
+    // Now it is a matter of time.
+    let error = queue.append(sized(limit - overhead)).await.unwrap_err();
+    assert!(matches!(error, AppendError::OverShare { .. }), "{error:?}");
+}
+
 #[test]
 fn settings_that_cannot_be_used_are_refused() {
     let builder = MemoryQueue::builder;

@@ -277,7 +277,7 @@ impl<F: Fs> Committer<F> {
         }
         let (used, capacity) = {
             let state = self.shared.state();
-            (state.index.used(), state.index.capacity())
+            (state.index.used(), state.index.limits().capacity)
         };
         let short = used > capacity / 4 * 3;
         let (percent, patience) = if short {

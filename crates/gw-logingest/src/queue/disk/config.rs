@@ -7,7 +7,7 @@ use std::time::Duration;
 use gw_core::ConfigError;
 
 use super::DiskQueue;
-use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, room};
+use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, longest_payload};
 use crate::fs::RealFs;
 use crate::queue::clients::{Limits, Shares};
 
@@ -164,9 +164,9 @@ impl Config {
         MOST.min(self.limits.capacity / 2).max(self.segment_bytes)
     }
 
-    /// The longest encoded batch that fits in a segment.
-    pub(super) const fn longest_batch(&self) -> usize {
-        (self.segment_bytes - SEGMENT_HEAD - room(0)) as usize
+    /// The longest encoded batch that fits in a segment and in what one client may hold.
+    pub(super) fn longest_batch(&self) -> usize {
+        longest_payload(self.limits.most().min(self.segment_bytes - SEGMENT_HEAD))
     }
 }
 

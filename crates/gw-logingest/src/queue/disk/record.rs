@@ -77,6 +77,11 @@ pub(super) const fn room(payload: usize) -> u64 {
     ((RECORD_HEAD + payload).next_multiple_of(ALIGN)) as u64
 }
 
+/// The longest payload that takes at most so much room.
+pub(super) const fn longest_payload(room: u64) -> usize {
+    (room as usize / ALIGN * ALIGN).saturating_sub(RECORD_HEAD)
+}
+
 impl Place {
     /// The bytes that the record takes.
     pub(super) const fn room(&self) -> u64 {
