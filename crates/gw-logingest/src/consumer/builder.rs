@@ -130,7 +130,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
     ///
     /// # Errors
     ///
-    /// If a limit is zero or too small, or a wait is zero.
+    /// If a limit is zero or too small, or a wait is zero or longer than an hour.
     pub fn build(self) -> Result<Consumer<Q, S, D>, ConfigError> {
         let settings = self.settings;
         if settings.max_bytes < Size::SMALL {
@@ -145,12 +145,25 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
                 "must be greater than zero",
             ));
         }
-        // With a wait of zero, a sink that refuses at once would be asked in a tight loop.
-        if settings.backoff.ceiling(0).is_zero() {
-            return Err(ConfigError::new("backoff", "must be longer than zero"));
+        if settings.linger > Self::LONGEST {
+            return Err(ConfigError::new("linger", "must be at most an hour"));
         }
-        if settings.pause.is_zero() {
-            return Err(ConfigError::new("pause", "must be longer than zero"));
+        // With a wait of zero, a sink that refuses at once would be asked in a tight loop.
+        let waits = [
+            (
+                "backoff",
+                settings.backoff.ceiling(0),
+                settings.backoff.ceiling(u32::MAX),
+            ),
+            ("pause", settings.pause, settings.pause),
+        ];
+        for (field, first, longest) in waits {
+            if first.is_zero() || longest > Self::LONGEST {
+                return Err(ConfigError::new(
+                    field,
+                    "must be above 0 and at most an hour",
+                ));
+            }
         }
         Ok(Consumer {
             queue: self.queue,
@@ -160,6 +173,9 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
             shared: Arc::new(Shared::default()),
         })
     }
+
+    /// No point in time that is computed from it is beyond what a clock can tell.
+    const LONGEST: Duration = Duration::from_secs(3600);
 }
 
 impl<Q, S, D> fmt::Debug for ConsumerBuilder<Q, S, D> {

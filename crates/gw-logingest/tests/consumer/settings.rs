@@ -11,12 +11,12 @@ use super::consumer_support::{Letters, queue};
 
 #[test]
 fn settings_are_checked() {
-    let field = |set: fn(ConsumerBuilder<MemoryQueue, FileSink, Letters>) -> _| {
+    type Builder = ConsumerBuilder<MemoryQueue, FileSink, Letters>;
+    fn field(set: impl FnOnce(Builder) -> Builder) -> String {
         let builder = Consumer::builder(queue(), FileSink::new("unused"));
-        let builder: ConsumerBuilder<_, _, _> = set(builder.dead_letters(Letters::default()));
-        let error = builder.build().err();
+        let error = set(builder.dead_letters(Letters::default())).build().err();
         error.map_or_else(String::new, |error| error.field().to_owned())
-    };
+    }
     assert_eq!(field(|builder| builder), "");
     assert_eq!(field(|builder| builder.max_bytes(8_191)), "max_bytes");
     assert_eq!(field(|builder| builder.max_events(0)), "max_events");
@@ -29,4 +29,16 @@ fn settings_are_checked() {
         "backoff"
     );
     assert_eq!(field(|builder| builder.pause(Duration::ZERO)), "pause");
+    // Points in time are computed from these.
+    let long = LONG + Duration::from_nanos(1);
+    assert_eq!(field(move |builder| builder.linger(long)), "linger");
+    assert_eq!(field(move |builder| builder.pause(long)), "pause");
+    assert_eq!(field(move |builder| builder.backoff(LONG, long)), "backoff");
+    assert_eq!(
+        field(|builder| {
+            let builder = builder.linger(LONG).pause(LONG);
+            builder.backoff(Duration::MAX, LONG).grace(Duration::MAX)
+        }),
+        ""
+    );
 }

@@ -13,6 +13,8 @@ use super::nodes::{Node, Nodes};
 const IDLE: Duration = Duration::from_secs(30);
 /// As many as a consumer opens at the most.
 const IDLE_PER_NODE: usize = 32;
+/// The longest time that can be configured: no point in time that is computed from it is beyond what a clock can tell.
+const LONGEST: Duration = Duration::from_secs(3600);
 const FILTER: &str =
     "items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.failure_store";
 
@@ -75,7 +77,8 @@ impl ElasticsearchSinkBuilder {
     ///
     /// # Errors
     ///
-    /// If there is no node, a node's address or the name of the index cannot be used, or a limit is zero.
+    /// If there is no node, a node's address or the name of the index cannot be used, a limit is zero or a
+    /// time is longer than an hour.
     pub fn build(self) -> Result<ElasticsearchSink, ConfigError> {
         if !is_index(&self.index) {
             return Err(ConfigError::new(
@@ -86,17 +89,17 @@ impl ElasticsearchSinkBuilder {
         if self.nodes.is_empty() {
             return Err(ConfigError::new("nodes", "must name at least one"));
         }
-        if self.connect_timeout.is_zero() {
-            return Err(ConfigError::new(
-                "connect_timeout",
-                "must be longer than zero",
-            ));
-        }
-        if self.request_timeout.is_zero() {
-            return Err(ConfigError::new(
-                "request_timeout",
-                "must be longer than zero",
-            ));
+        let rules = [
+            ("connect_timeout", self.connect_timeout),
+            ("request_timeout", self.request_timeout),
+        ];
+        for (field, limit) in rules {
+            if limit.is_zero() || limit > LONGEST {
+                return Err(ConfigError::new(
+                    field,
+                    "must be above 0 and at most an hour",
+                ));
+            }
         }
         if self.max_reply == 0 {
             return Err(ConfigError::new("max_reply", "must be greater than zero"));
@@ -188,14 +191,15 @@ mod tests {
             let builder = ElasticsearchSink::builder("logs").node(url);
             assert_eq!(field(builder), "nodes", "{url:?}");
         }
+        let hour = Duration::from_secs(3600);
         assert_eq!(
-            field(good().connect_timeout(Duration::ZERO)),
-            "connect_timeout"
+            field(good().connect_timeout(hour).request_timeout(hour)),
+            ""
         );
-        assert_eq!(
-            field(good().request_timeout(Duration::ZERO)),
-            "request_timeout"
-        );
+        for limit in [Duration::ZERO, hour + Duration::from_nanos(1)] {
+            assert_eq!(field(good().connect_timeout(limit)), "connect_timeout");
+            assert_eq!(field(good().request_timeout(limit)), "request_timeout");
+        }
         assert_eq!(field(good().max_reply(0)), "max_reply");
     }
 
