@@ -86,6 +86,10 @@ pub const SHUTTING_DOWN: Code = Code::new(
 /// When to come back after the intake was closed: another instance should be there by then.
 const AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 
+/// With the fifth that the jitter adds at the most, nobody is told to wait for more than five minutes. Those who are told the
+/// longest wait come back spread all the same.
+const LONGEST_WAIT: Duration = Duration::from_secs(250);
+
 pub(super) fn method() -> Rejection {
     Rejection::new(&METHOD_NOT_ALLOWED).field(header::ALLOW, HeaderValue::from_static("POST"))
 }
@@ -166,5 +170,6 @@ pub(super) fn append(error: AppendError) -> Rejection {
 }
 
 fn later(code: &'static Code, wait: Duration) -> Rejection {
+    let wait = wait.min(LONGEST_WAIT);
     Rejection::new(code).retry_after(RetryAfter::jittered(wait, &mut fastrand::Rng::new()))
 }

@@ -363,6 +363,23 @@ async fn retry_after_is_jittered() {
     assert!(waits.len() > 3, "{waits:?}");
 }
 
+/// Story: five minutes were the most, and the jitter came on top.
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_five_minutes_at_most_and_still_jittered() {
+    let queue = FakeQueue::new();
+    queue.append_by(Append::Refuse(AppendError::Full {
+        retry_after: seconds(300),
+    }));
+    let ingest = builder(&queue).build().unwrap();
+    let mut waits = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let answer = send(&ingest, post(array(1))).await;
+        waits.insert(answer.header("retry-after").parse::<u32>().unwrap());
+    }
+    let longest = *waits.last().unwrap();
+    assert!(waits.len() > 10 && longest <= 300, "{waits:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closed_queue_is_refused_before_the_body_is_read() {
     let queue = FakeQueue::new();
