@@ -130,6 +130,7 @@ pub(super) fn fault(fault: SplitFault, limits: &SplitLimits) -> Rejection {
         SplitFault::Malformed(what) => malformed(what.as_str()),
         SplitFault::BodyTooLarge => too_large("body_bytes", limits.body_bytes),
         SplitFault::TooManyEvents => too_large("events", limits.events as u64),
+        SplitFault::BatchTooLarge { limit } => too_large("batch_bytes", limit as u64),
     }
 }
 

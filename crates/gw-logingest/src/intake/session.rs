@@ -171,7 +171,9 @@ impl Take for Collected {
         }
         // Only wrapping can make events grow as much as that.
         if batch.bytes() + held.bytes.len() > config.batch_bytes {
-            return Err(SplitFault::BodyTooLarge);
+            return Err(SplitFault::BatchTooLarge {
+                limit: config.batch_bytes,
+            });
         }
         Ok(())
     }

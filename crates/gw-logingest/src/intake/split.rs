@@ -62,6 +62,11 @@ pub enum SplitFault {
     BodyTooLarge,
     /// More than [`SplitLimits::events`].
     TooManyEvents,
+    /// Who [takes](Take) the events has made more of them than it has room for.
+    BatchTooLarge {
+        /// The most bytes that it has room for.
+        limit: usize,
+    },
 }
 
 /// What is wrong with a document.
@@ -96,6 +101,7 @@ impl fmt::Display for SplitFault {
             Self::Malformed(what) => write!(f, "malformed document: {}", what.as_str()),
             Self::BodyTooLarge => f.write_str("the body is larger than allowed"),
             Self::TooManyEvents => f.write_str("the body holds more events than allowed"),
+            Self::BatchTooLarge { limit } => write!(f, "the batch is larger than {limit} bytes"),
         }
     }
 }

@@ -140,5 +140,10 @@ async fn wrapping_cannot_grow_without_bound() {
     let line = "\u{1}".repeat(9_000) + "\n";
     let answer = send(&ingest, ndjson(line.repeat(10))).await;
     assert_eq!((answer.status, answer.code()), (413, "BODY_TOO_LARGE"));
+    // The body is within its own limit.
+    assert_eq!(
+        (answer.detail("limit"), answer.detail("maximum")),
+        (&json!("batch_bytes"), &json!(2 * 100_000 + 10 * 256))
+    );
     assert!(queue.batches().is_empty());
 }
