@@ -34,7 +34,7 @@ struct Budgeted {
     rate: AtomicU64,
     /// The second in the upper half, the lines in it so far in the lower one.
     window: AtomicU64,
-    /// Lines left out since the last summary.
+    /// Lines left out so far.
     left_out: AtomicU64,
 }
 
@@ -81,15 +81,11 @@ impl Sampling {
         }
     }
 
-    /// How many lines were left out of which class since this was last asked, and the share that they are of.
-    pub(super) fn take_left_out(&self) -> impl Iterator<Item = (Class, u64, f64)> {
-        Class::ALL
-            .into_iter()
-            .zip(&self.classes)
-            .filter_map(|(class, budgeted)| {
-                let lines = budgeted.left_out.swap(0, Ordering::Relaxed);
-                (lines > 0).then(|| (class, lines, budgeted.rate().share()))
-            })
+    /// How many lines of this class have been left out so far, and the share that they are of.
+    pub(super) fn left_out(&self, class: Class) -> (u64, f64) {
+        self.classes.get(class as usize).map_or((0, 1.0), |it| {
+            (it.left_out.load(Ordering::Relaxed), it.rate().share())
+        })
     }
 }
 
@@ -201,9 +197,10 @@ mod tests {
         assert!(decide(Class::ClientError, 999));
         assert!(decide(Class::ClientError, 1_500));
         assert!(!decide(Class::ClientError, 1_600));
-        let left_out: Vec<_> = sampling.take_left_out().collect();
-        assert_eq!(left_out, [(Class::ClientError, 3, 1.0)]);
-        assert_eq!(sampling.take_left_out().count(), 0);
+        for class in Class::ALL {
+            let lines = if class == Class::ClientError { 3 } else { 0 };
+            assert_eq!(sampling.left_out(class).0, lines);
+        }
     }
 
     proptest! {
@@ -220,9 +217,8 @@ mod tests {
                     scaled += 1.0 / rate;
                 }
             }
-            for (_, lines, rate) in sampling.take_left_out() {
-                scaled += lines as f64 / rate;
-            }
+            let (lines, rate) = sampling.left_out(Class::Normal);
+            scaled += lines as f64 / rate;
             // Six standard deviations of a binomial count.
             let deviation = 6.0 * (total as f64 * (1.0 - share) / share).sqrt();
             prop_assert!((scaled - total as f64).abs() <= deviation + 1.0, "{scaled}");

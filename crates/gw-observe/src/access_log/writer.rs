@@ -12,6 +12,7 @@ use super::counts::Outcome;
 use super::line::{Missing, write_summary};
 use super::queue::Batch;
 use crate::telemetry;
+use crate::vocabulary::Class;
 
 /// How often lines that were left out are summed up in one.
 const SUMMARY_EVERY: Duration = Duration::from_secs(1);
@@ -152,12 +153,13 @@ impl Sink {
 /// The lines that stand for lines which are not there.
 struct Summary {
     last: Instant,
-    lost: [Told; 2],
+    lost: [(Outcome, Told); 2],
+    left_out: [(Class, Told); Class::ALL.len()],
 }
 
-/// How many lost lines the log tells of.
+/// How many lines that are not there the log tells of.
+#[derive(Default)]
 struct Told {
-    outcome: Outcome,
     written: u64,
     /// With those in the summary that is about to be written.
     appended: u64,
@@ -167,11 +169,8 @@ impl Summary {
     fn new() -> Self {
         Self {
             last: Instant::now(),
-            lost: [Outcome::LostFull, Outcome::LostWrite].map(|outcome| Told {
-                outcome,
-                written: 0,
-                appended: 0,
-            }),
+            lost: [Outcome::LostFull, Outcome::LostWrite].map(|outcome| (outcome, Told::default())),
+            left_out: Class::ALL.map(|class| (class, Told::default())),
         }
     }
 
@@ -181,21 +180,21 @@ impl Summary {
 
     fn append(&mut self, out: &mut Vec<u8>, shared: &Shared, now: Instant) {
         self.last = now;
-        for (class, lines, rate) in shared.sampling.take_left_out() {
-            write_summary(out, Missing::OverBudget(class), lines, rate);
+        for (class, told) in &mut self.left_out {
+            let (lines, rate) = shared.sampling.left_out(*class);
+            told.append(out, Missing::OverBudget(*class), lines, rate);
         }
-        for told in &mut self.lost {
-            told.appended = shared.counts.of(told.outcome);
-            let new = told.appended - told.written;
-            if new > 0 {
-                write_summary(out, Missing::Lost(told.outcome.as_str()), new, 1.0);
-            }
+        for (outcome, told) in &mut self.lost {
+            let lines = shared.counts.of(*outcome);
+            told.append(out, Missing::Lost(outcome.as_str()), lines, 1.0);
         }
     }
 
     /// What was appended has been written; if it has not, the next summary tells it again.
     fn settle(&mut self, written: bool) {
-        for told in &mut self.lost {
+        let left_out = self.left_out.iter_mut().map(|(_, told)| told);
+        let lost = self.lost.iter_mut().map(|(_, told)| told);
+        for told in left_out.chain(lost) {
             match written {
                 true => told.written = told.appended,
                 false => told.appended = told.written,
@@ -204,9 +203,22 @@ impl Summary {
     }
 }
 
+impl Told {
+    /// Appends a summary of those of `lines` that the log does not tell of yet.
+    fn append(&mut self, out: &mut Vec<u8>, missing: Missing, lines: u64, rate: f64) {
+        self.appended = lines;
+        let new = self.appended - self.written;
+        if new > 0 {
+            write_summary(out, missing, new, rate);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use gw_core::context::TraceId;
 
     use super::super::counts::Counts;
     use super::super::queue::Queue;
@@ -214,25 +226,61 @@ mod tests {
     use super::*;
     use crate::ratio::Ratio;
 
-    /// Story: each second, the summary of lost lines was lost with them for as long as writing failed.
-    #[test]
-    fn a_summary_that_could_not_be_written_comes_again() {
-        let shared = Shared {
+    fn shared() -> Shared {
+        Shared {
             queue: Queue::new(4096),
             sampling: Sampling::new(Ratio::ALL, Ratio::ALL, SUMMARY_EVERY, 1),
             counts: Counts::default(),
             health_paths: Box::default(),
             started: Instant::now(),
-        };
+        }
+    }
+
+    /// The lines that the one summary of now tells of.
+    fn summed_up(summary: &mut Summary, shared: &Shared) -> u64 {
+        let mut out = Vec::new();
+        summary.append(&mut out, shared, Instant::now());
+        let line: Option<serde_json::Value> = serde_json::from_slice(&out).ok();
+        let lines = line.and_then(|line| line["lines"].as_u64());
+        lines.unwrap_or_default()
+    }
+
+    /// Story: each second, the summary of lost lines was lost with them for as long as writing failed.
+    #[test]
+    fn a_summary_that_could_not_be_written_comes_again() {
+        let shared = shared();
         let mut summary = Summary::new();
         for (lost, is_written, told) in [(3, false, 3), (2, true, 5), (0, true, 0), (1, true, 1)] {
             shared.counts.add(Outcome::LostWrite, lost);
-            let mut out = Vec::new();
-            summary.append(&mut out, &shared, Instant::now());
+            assert_eq!(summed_up(&mut summary, &shared), told);
             summary.settle(is_written);
-            let line: Option<serde_json::Value> = serde_json::from_slice(&out).ok();
-            let lines = line.and_then(|line| line["lines"].as_u64());
-            assert_eq!(lines.unwrap_or_default(), told);
+        }
+    }
+
+    /// Story: lines over budget were taken off the count before their summary was written, and it was lost.
+    #[test]
+    fn a_summary_of_lines_over_budget_that_could_not_be_written_comes_again() {
+        let shared = shared();
+        let mut summary = Summary::new();
+        let trace = TraceId::new([1; 16]).unwrap();
+        // The budget of each second is one line.
+        let leave_out = |second, lines| {
+            for _ in 0..=lines {
+                let age = Duration::from_secs(second);
+                shared.sampling.decide(Class::Error, trace, age);
+            }
+        };
+        for (second, left_out, is_written, told) in [
+            (1, 3, false, 3),
+            (2, 2, true, 5),
+            (3, 0, true, 0),
+            (4, 1, true, 1),
+        ] {
+            leave_out(second, left_out);
+            assert_eq!(summed_up(&mut summary, &shared), told);
+            summary.settle(is_written);
+            // Batches between two summaries say nothing about them.
+            summary.settle(true);
         }
     }
 
