@@ -28,7 +28,7 @@ pub use self::client::{ByClient, ClientKey};
 pub use self::counts::Counts;
 pub use self::guard::{AmplificationGuard, Verdict};
 pub use self::handle::{IngestHandle, IngestSnapshot};
-pub use self::limits::{ClassLimit, Scope};
+pub use self::limits::{ClassLimit, Scope, WithLimits};
 pub use self::pressure::Pressure;
 pub use self::service::LogIngest;
 pub use self::split::{Format, Malformed, Piece, SplitFault, SplitLimits, Splitter, Take};

@@ -1,7 +1,9 @@
 use std::fmt::Write as _;
 
-use http::HeaderValue;
+use gw_core::{OnReject, RejectContext, Rejection};
+use http::{HeaderValue, Response};
 
+use super::fields;
 use super::watermarks::Regime;
 use crate::batch::Class;
 
@@ -102,9 +104,70 @@ impl ClassLimit {
     }
 }
 
+/// Renders the refusals of a layer in front of the intake as `R` does, with the field
+/// [`x-gw-log-limits`](super::fields::LIMITS) that each answer of the intake has: for a rate limit
+/// [by client](super::ByClient), say.
+#[derive(Debug, Clone)]
+pub struct WithLimits<R> {
+    on_reject: R,
+    scope: Scope,
+}
+
+impl<R> WithLimits<R> {
+    /// For a layer whose refusals concern these clients.
+    pub const fn new(on_reject: R, scope: Scope) -> Self {
+        Self { on_reject, scope }
+    }
+}
+
+impl<R, B, E> OnReject<Response<B>, E> for WithLimits<R>
+where
+    R: OnReject<Response<B>, E>,
+{
+    type Error = R::Error;
+
+    fn reject(
+        &self,
+        rejection: Rejection,
+        context: &RejectContext,
+    ) -> Result<Response<B>, R::Error> {
+        let after = rejection.retry_after_hint();
+        let limit = after.map(|after| ClassLimit::of_refusal(after.seconds(), self.scope, false));
+        let mut response = self.on_reject.reject(rejection, context)?;
+        let limits = ClassLimit::header_value(limit.as_slice());
+        response.headers_mut().insert(fields::LIMITS, limits);
+        Ok(response)
+    }
+
+    fn inner(error: E) -> R::Error {
+        R::inner(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use gw_core::{Body, Respond, RetryAfter};
+    use http::Request;
+
+    use super::super::error::{MALFORMED_REQUEST, OVERLOADED};
     use super::*;
+
+    #[test]
+    fn refusals_in_front_of_the_intake_tell_their_limits() {
+        let on_reject = WithLimits::new(Respond::new(), Scope::All);
+        let context = RejectContext::of(&Request::new(()));
+        let field = |rejection| {
+            let answer: Result<Response<Body>, Infallible> = on_reject.reject(rejection, &context);
+            answer.unwrap().headers()[fields::LIMITS].clone()
+        };
+        let after = RetryAfter::at_least(Duration::from_secs(7));
+        let overloaded = Rejection::new(&OVERLOADED).retry_after(after);
+        assert_eq!(field(overloaded), "7::all");
+        assert_eq!(field(Rejection::new(&MALFORMED_REQUEST)), "0::client");
+    }
 
     #[test]
     fn the_field() {

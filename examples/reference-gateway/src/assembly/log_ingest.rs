@@ -10,7 +10,7 @@ use std::time::Duration;
 use gw_core::Respond;
 use gw_core::key::{ClientIp, Header};
 use gw_logingest::consumer::{Consumer, ConsumerHandle};
-use gw_logingest::intake::{ByClient, Classifier, ClientKey, OnInvalid};
+use gw_logingest::intake::{ByClient, Classifier, ClientKey, OnInvalid, Scope, WithLimits};
 use gw_logingest::{ConfigError, EventLimits, IngestHandle, LogIngest, Pressure, Queue as _};
 use gw_pipeline::pipeline::InTime;
 use gw_ratelimit::{Policy, Quota, RateLimit, RateLimitHandle, RateLimitLayer};
@@ -50,7 +50,7 @@ pub struct LogControls {
 }
 
 /// The intake as the end of a pipeline. A client over its rate is refused before its body is read.
-pub(super) type Intake = InTime<RateLimit<LogIngest<Engine, Respond>, Respond>>;
+pub(super) type Intake = InTime<RateLimit<LogIngest<Engine, Respond>, WithLimits<Respond>>>;
 
 impl Logs {
     /// Builds what the configuration asks for without opening the queue's directory, to see whether it can be built.
@@ -111,6 +111,7 @@ impl Logs {
     /// The service for the routes.
     pub(super) fn intake(&self, respond: Respond) -> Intake {
         let ingest = self.ingest.clone().on_reject(respond.clone());
+        let respond = WithLimits::new(respond, Scope::Client);
         let per_client = self.per_client.clone().on_reject(respond);
         InTime::new(per_client.layer(ingest))
     }

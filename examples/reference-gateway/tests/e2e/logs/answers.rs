@@ -160,7 +160,9 @@ async fn a_client_over_its_rate_gets_429_and_another_is_served() {
             promises.add(&answer, &[message]);
         } else {
             is_refusal("too many batches", &answer, 429, "RATE_LIMIT_EXCEEDED");
-            retry_after("too many batches", &answer);
+            let wait = retry_after("too many batches", &answer);
+            let limits = answer.header("x-gw-log-limits");
+            assert_eq!(limits, Some(format!("{wait}::client").as_str()));
         }
         if n % 5 == 0 {
             let message = format!("quiet{n}");
