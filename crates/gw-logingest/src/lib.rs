@@ -26,4 +26,4 @@ pub use self::queue::{
     QueueStatus, Want,
 };
 #[cfg(feature = "metrics")]
-pub use self::telemetry::describe;
+pub use self::telemetry::{HISTOGRAM_BUCKETS, describe};

@@ -15,6 +15,29 @@ use self::meter::Count;
 pub(crate) use self::sink::{Item, SinkMetrics};
 use crate::intake::{Mode, Regime};
 
+/// The buckets that suit the histograms of this crate, by name: without any, exporters make summaries of them, which
+/// cannot be added up over instances.
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub const HISTOGRAM_BUCKETS: [(&str, &[f64]); 3] = [
+    (
+        crate::queue::telemetry::COMMIT_SECONDS,
+        &[
+            0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+        ],
+    ),
+    (
+        crate::queue::telemetry::COMMIT_SIZE,
+        &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0],
+    ),
+    (
+        sink::ROUND_TRIP,
+        &[
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ],
+    ),
+];
+
 /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]

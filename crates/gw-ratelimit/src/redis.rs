@@ -93,4 +93,6 @@ pub use self::limiter::{SharedCharge, SharedLimiter, StoreSnapshot};
 pub use self::service::SharedRateLimit;
 pub use self::settings::{Leases, OnFailure, RedisStore};
 #[cfg(feature = "metrics")]
+pub use self::telemetry::HISTOGRAM_BUCKETS;
+#[cfg(feature = "metrics")]
 pub(crate) use self::telemetry::describe;

@@ -4,7 +4,7 @@ use super::meter::{Count, Level, QueueLabel, Spread};
 
 const REQUESTS: &str = "gateway_logingest_sink_requests_total";
 const ITEMS: &str = "gateway_logingest_sink_items_total";
-const ROUND_TRIP: &str = "gateway_logingest_sink_rtt_seconds";
+pub(super) const ROUND_TRIP: &str = "gateway_logingest_sink_rtt_seconds";
 const CONCURRENCY: &str = "gateway_logingest_sink_concurrency_limit";
 const PAUSED: &str = "gateway_logingest_sink_paused";
 const DEAD: &str = "gateway_logingest_dlq_events_total";

@@ -13,6 +13,8 @@ use super::link::Failure;
 use super::settings::OnFailure;
 
 #[cfg(feature = "metrics")]
+pub use self::metering::HISTOGRAM_BUCKETS;
+#[cfg(feature = "metrics")]
 pub(crate) use self::metering::describe;
 
 /// Who decided on a request.
@@ -163,6 +165,16 @@ mod metering {
     const DURATION: &str = "gateway_rate_limit_store_call_duration_seconds";
     const MODE: &str = "gateway_rate_limit_store_mode";
     const LATE_LOST: &str = "gateway_rate_limit_store_late_lost_cells_total";
+
+    /// The buckets that suit the histogram of this module, by name: without any, exporters make a summary of it, which
+    /// cannot be added up over instances.
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub const HISTOGRAM_BUCKETS: [(&str, &[f64]); 1] = [(
+        DURATION,
+        &[
+            0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+        ],
+    )];
 
     pub(crate) fn describe() {
         metrics::describe_counter!(

@@ -23,10 +23,13 @@ pub(super) struct Counting {
     counted: Arc<Counted>,
 }
 
+/// The name of a histogram, and the upper bounds of its buckets.
+pub(super) type Buckets = (&'static str, &'static [f64]);
+
 /// What is counted here.
 #[derive(Debug)]
 pub(super) struct Counted {
-    buckets: &'static [(&'static str, &'static [f64])],
+    buckets: Vec<Buckets>,
     known: Mutex<Known>,
 }
 
@@ -47,8 +50,8 @@ fn register<T>(series: &mut Series<T>, key: &Key, new: impl FnOnce() -> T) -> Ar
 }
 
 impl Counted {
-    /// With histograms of these names and upper bounds of their buckets.
-    pub(super) fn new(buckets: &'static [(&'static str, &'static [f64])]) -> Self {
+    /// With histograms that have these buckets.
+    pub(super) fn new(buckets: Vec<Buckets>) -> Self {
         let known = Mutex::default();
         Self { buckets, known }
     }
@@ -176,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    const BUCKETS: [(&str, &[f64]); 2] = [
+    const BUCKETS: [Buckets; 2] = [
         ("wait_seconds", &[0.005, 0.01, 2.5]),
         ("calls", &[0.0, 1.0, 8.0]),
     ];
@@ -231,7 +234,7 @@ mod tests {
 
         let exporter = PrometheusBuilder::new().build_recorder();
         let handle = exporter.handle();
-        let counted = Arc::new(Counted::new(&BUCKETS));
+        let counted = Arc::new(Counted::new(BUCKETS.to_vec()));
         record(&Counting::new(exporter, Arc::clone(&counted)));
         let mut page = handle.render();
         counted.render(&mut page);

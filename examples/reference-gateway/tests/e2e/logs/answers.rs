@@ -114,6 +114,9 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
         "# TYPE gateway_logingest_queue_bytes gauge",
         "# HELP gateway_logingest_requests_total",
         "gateway_logingest_ledger_imbalance 0",
+        "gateway_logingest_commit_duration_seconds_bucket{",
+        "gateway_logingest_commit_group_size_bucket{",
+        "gateway_logingest_sink_rtt_seconds_bucket{",
     ] {
         assert!(
             metrics.text().contains(line),
