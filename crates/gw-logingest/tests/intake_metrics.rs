@@ -13,27 +13,22 @@ async fn a_recorder_installed_later_counts() {
     // Built outside of the scope.
     let ingest = builder(&queue).build().unwrap();
     let capture = MetricsCapture::new();
+    let lines = format!(
+        "{}\n{}\nbroken",
+        event("error", "a"),
+        of_kind("upload_failure", "own")
+    );
+    let broken_off = format!("[{},{},", event("info", "a"), event("info", "a"));
+    let shadowed = format!("[{},{}]", event("info", "a"), event("debug", "a"));
+    let received = lines.len() + "[".len() + broken_off.len() + shadowed.len();
     capture
         .scope(async {
-            let body = format!(
-                "{}\n{}\nbroken",
-                event("error", "a"),
-                of_kind("upload_failure", "own")
-            );
-            send(&ingest, ndjson(body)).await;
+            send(&ingest, ndjson(lines)).await;
             send(&ingest, post("[")).await;
-            send(
-                &ingest,
-                post(format!("[{},{},", event("info", "a"), event("info", "a"))),
-            )
-            .await;
+            send(&ingest, post(broken_off)).await;
             queue.fill(96);
             ingest.handle().set_mode(Mode::Shadow);
-            send(
-                &ingest,
-                post(format!("[{},{}]", event("info", "a"), event("debug", "a"))),
-            )
-            .await;
+            send(&ingest, post(shadowed)).await;
         })
         .await;
     let requests = "gateway_logingest_requests_total";
@@ -55,6 +50,11 @@ async fn a_recorder_installed_later_counts() {
         1,
     );
     capture.assert_gauge("gateway_logingest_ledger_imbalance", &[], 0.0);
+    let bytes = "gateway_logingest_bytes_total";
+    capture.assert_counter(bytes, &[("stage", "received")], received as u64);
+    let stored = queue.batches();
+    let stored = stored.iter().map(|batch| batch.encoded().len());
+    capture.assert_counter(bytes, &[("stage", "stored")], stored.sum::<usize>() as u64);
     let shadowed = "gateway_logingest_shadowed_events_total";
     capture.assert_counter(shadowed, &[("rule", "shed")], 1);
     capture.assert_counter(shadowed, &[("rule", "audit_only")], 2);
@@ -98,7 +98,8 @@ fn each_metric_is_described() {
         "reject_total",
         "ledger_imbalance",
         "shadowed_events_total",
-        "stored_bytes_total",
+        "bytes_total",
+        "recovery_truncated_bytes_total",
         "loops_total",
         "queue_bytes",
         "sink_items_total",

@@ -105,6 +105,11 @@ impl Session {
         pushed
     }
 
+    /// The bytes of the body so far.
+    pub(super) const fn body_bytes(&self) -> u64 {
+        self.splitter.body_bytes()
+    }
+
     /// The body has ended.
     pub(super) fn finish(mut self) -> Result<Collected, SplitFault> {
         let finished = self.splitter.finish(&mut self.events);

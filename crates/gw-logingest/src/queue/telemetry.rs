@@ -18,7 +18,7 @@ const BROKEN: &str = "gateway_logingest_segments_broken_total";
 const UNREADABLE: &str = "gateway_logingest_unreadable_batches_total";
 const MOVED: &str = "gateway_logingest_moved_batches_total";
 const RECOVERY_SECONDS: &str = "gateway_logingest_recovery_seconds";
-const RECOVERY_TORN: &str = "gateway_logingest_recovery_torn_bytes_total";
+const RECOVERY_TRUNCATED: &str = "gateway_logingest_recovery_truncated_bytes_total";
 
 /// Registers help texts and units.
 #[cfg(feature = "metrics")]
@@ -78,7 +78,7 @@ pub(crate) fn describe() {
         "How long it took to open the queue."
     );
     describe_counter!(
-        RECOVERY_TORN,
+        RECOVERY_TRUNCATED,
         Unit::Bytes,
         "Bytes found at opening that are no whole records: writes that a crash cut short."
     );
@@ -100,7 +100,7 @@ pub(crate) struct QueueMetrics {
     unreadable: Count,
     moved: Count,
     recovery_seconds: Level,
-    recovery_torn: Count,
+    recovery_truncated: Count,
 }
 
 /// The device gives nothing of what was stored.
@@ -124,7 +124,7 @@ impl QueueMetrics {
             unreadable: Count::new(UNREADABLE, &[], &queue),
             moved: Count::new(MOVED, &[], &queue),
             recovery_seconds: Level::new(RECOVERY_SECONDS, &[], &queue),
-            recovery_torn: Count::new(RECOVERY_TORN, &[], &queue),
+            recovery_truncated: Count::new(RECOVERY_TRUNCATED, &[], &queue),
             queue,
         }
     }
@@ -196,7 +196,7 @@ impl QueueMetrics {
 
     pub(crate) fn recovered(&self, took: Duration, segments: usize, torn: u64) {
         self.recovery_seconds.set(took.as_secs_f64());
-        self.recovery_torn.add(torn);
+        self.recovery_truncated.add(torn);
         #[cfg(feature = "tracing")]
         tracing::info!(?took, segments, torn, "log queue: opened");
         let _ = segments;

@@ -7,7 +7,7 @@ use crate::intake::Format;
 const REQUESTS: &str = "gateway_logingest_requests_total";
 const EVENTS: &str = "gateway_logingest_events_total";
 const SHADOWED: &str = "gateway_logingest_shadowed_events_total";
-const BYTES: &str = "gateway_logingest_stored_bytes_total";
+const BYTES: &str = "gateway_logingest_bytes_total";
 const REJECTS: &str = "gateway_logingest_reject_total";
 const IMBALANCE: &str = "gateway_logingest_ledger_imbalance";
 const LOOPS: &str = "gateway_logingest_loops_total";
@@ -41,7 +41,11 @@ pub(super) fn describe() {
         Unit::Count,
         "Events received less events accounted for: 0, or there is a fault in the intake."
     );
-    describe_counter!(BYTES, Unit::Bytes, "Bytes of batches handed to the queue.");
+    describe_counter!(
+        BYTES,
+        Unit::Bytes,
+        "Bytes by stage: received, of bodies as far as they were read before the answer, and stored, of batches in the queue."
+    );
     describe_counter!(
         LOOPS,
         Unit::Count,
@@ -105,7 +109,8 @@ pub(crate) struct IntakeMetrics {
     shadowed: Vec<Count>,
     rejects: Vec<Count>,
     imbalance: Level,
-    bytes: Count,
+    received: Count,
+    stored: Count,
     loops: Count,
 }
 
@@ -121,6 +126,7 @@ impl IntakeMetrics {
             }
             counts
         };
+        let bytes = |stage| Count::new(BYTES, &[("stage", stage)], queue);
         let rule = |rule| Count::new(SHADOWED, &[("rule", rule)], queue);
         Self {
             requests: pairs(REQUESTS, ("code", &CODES), ("format", &FORMATS)),
@@ -131,7 +137,8 @@ impl IntakeMetrics {
                 .map(|code| Count::new(REJECTS, &[("code", code.as_str())], queue))
                 .collect(),
             imbalance: Level::new(IMBALANCE, &[], queue),
-            bytes: Count::new(BYTES, &[], queue),
+            received: bytes("received"),
+            stored: bytes("stored"),
             loops: Count::new(LOOPS, &[], queue),
         }
     }
@@ -168,9 +175,14 @@ impl IntakeMetrics {
         add(&self.shadowed, rule as usize, events);
     }
 
+    /// So much of a body was read.
+    pub(crate) fn received(&self, bytes: u64) {
+        self.received.add(bytes);
+    }
+
     /// A batch was stored.
     pub(crate) fn stored(&self, bytes: u64) {
-        self.bytes.add(bytes);
+        self.stored.add(bytes);
     }
 
     /// A request was dropped because its events went in a circle.
