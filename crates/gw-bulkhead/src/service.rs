@@ -190,15 +190,17 @@ impl<S, X, R> Bulkhead<S, X, R> {
 
     #[cold]
     fn refused<B, ResB>(
-        &self,
+        &mut self,
         refusal: Refusal,
         request: &Request<B>,
     ) -> ResponseFuture<S, B, ResB, X, R>
     where
-        S: Service<Request<B>, Response = Response<ResB>>,
+        S: Service<Request<B>, Response = Response<ResB>> + Clone,
         X: Execute<S, B, ResB>,
         R: Clone,
     {
+        // As when it waits: what the readied instance has reserved is not kept for a next request, which may never come.
+        self.inner = self.inner.clone();
         let record = Record::of(request.extensions());
         let rejected = Rejected::new(refusal, record, RejectContext::of(request));
         ResponseFuture::rejected(rejected, self.on_reject.clone())

@@ -32,6 +32,27 @@ async fn an_inner_error_gives_it_back_and_is_passed_on() {
 }
 
 #[tokio::test]
+async fn a_refused_request_leaves_no_reservation_behind() {
+    // Story: a server keeps a service for each connection. One whose last request was refused had polled the inner service ready,
+    // and kept that for as long as the connection was idle: so many such connections as a limit further in had places stopped
+    // everybody.
+    let layer = one_lane(1, LaneConfig::new("core"));
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let _running = call(&mut service, request()).await;
+    let mut connection = service.clone();
+    let refused = call(&mut connection, request()).await.await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let instances = inner.instances().into_iter();
+    let reserved = instances.filter(|instance| instance.ready && !instance.dropped);
+    assert_eq!(reserved.count(), 0);
+    // It is asked again before the next request.
+    let refused = call(&mut connection, request()).await.await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((inner.calls(), inner.violations()), (1, vec![]));
+}
+
+#[tokio::test]
 async fn leaving_the_queue_gives_nothing_back_and_takes_nothing() {
     let layer = one_lane(1, LaneConfig::new("core").queue(1));
     let handle = layer.handle();
