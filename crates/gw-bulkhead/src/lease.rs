@@ -64,7 +64,7 @@ impl Lease {
     /// asks for an upgrade.
     #[inline]
     pub(crate) fn new<B>(lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Self {
-        if !permit.minds_time() && (permit.hold() == Hold::Head || !Upgrade::is_asked(request)) {
+        if !permit.minds_time() && !Upgrade::is_asked(request) {
             return Self {
                 place: Place::Sole(permit),
                 timing: Timing::NONE,
@@ -246,7 +246,10 @@ impl Lease {
 fn upgrade<B>(hold: Hold, request: &mut Request<B>) -> Option<Upgrade> {
     match hold {
         Hold::Body => Upgrade::asked(request),
-        Hold::Head => None,
+        Hold::Head => {
+            Upgrade::held_for_by_none(request);
+            None
+        }
     }
 }
 

@@ -100,7 +100,10 @@ impl<S, X, R> Bulkhead<S, X, R> {
                 let (lease, side) = self.executor.lease(lanes, permit, &mut request);
                 (Some(lease), side)
             }
-            None => (None, X::Side::default()),
+            None => {
+                Upgrade::held_for_by_none(&mut request);
+                (None, X::Side::default())
+            }
         };
         let mut on_reject = Some(self.on_reject.clone());
         self.start(request, side, &mut lease, &mut on_reject)

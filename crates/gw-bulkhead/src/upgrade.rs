@@ -14,13 +14,16 @@ use crate::lanes::Permit;
 /// written, and the connection is in no lane.
 ///
 /// Before the answer grants the upgrade it holds nothing, so a clone that is kept of a request that was refused the
-/// upgrade does no harm. Neither [`LaneConfig::max_hold`](crate::LaneConfig::max_hold) bounds an upgraded connection, nor
-/// is it held for with [`Hold::Head`](crate::Hold::Head).
+/// upgrade does no harm. [`LaneConfig::max_hold`](crate::LaneConfig::max_hold) does not bound an upgraded connection. With
+/// [`Hold::Head`](crate::Hold::Head) and in [`Mode::Off`](crate::Mode::Off) nothing is held for one; the value is in the
+/// request then too, and stays empty, so that who serves it need not know.
 ///
 /// # Examples
 ///
-/// In axum, WebSocket handlers take it as `Extension<UpgradePermit>` and move it into the closure given to
-/// `on_upgrade`. With hyper alone:
+/// In axum, WebSocket handlers take it as `Extension<UpgradePermit>`, behind `WebSocketUpgrade`, and move it into the closure
+/// given to `on_upgrade`. Requests that ask for no upgrade do not have it: those are refused by `WebSocketUpgrade` if that
+/// extractor comes first, with what the client did wrong, and else with 500. A handler that serves both takes
+/// `Option<Extension<UpgradePermit>>`. With hyper alone:
 ///
 /// ```
 /// # use gw_bulkhead::UpgradePermit;
@@ -68,6 +71,15 @@ impl Upgrade {
         let permit = UpgradePermit(Arc::new(Asked { place, connect }));
         request.extensions_mut().insert(permit.clone());
         Some(Self(permit))
+    }
+
+    /// Has the value there for whoever serves `request`, where nothing is held for an upgrade: who serves does not know that.
+    /// One that lanes further out hold for stays.
+    pub(crate) fn held_for_by_none<B>(request: &mut Request<B>) {
+        if Self::is_asked(request) {
+            let extensions = request.extensions_mut();
+            _ = extensions.get_or_insert_default::<UpgradePermit>();
+        }
     }
 
     /// Whether an answer of this status to this request is an upgrade.

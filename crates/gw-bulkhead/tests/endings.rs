@@ -6,8 +6,9 @@ mod support;
 
 use std::pin::pin;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
-use gw_bulkhead::{Fail, Hold, LaneConfig, UpgradePermit};
+use gw_bulkhead::{Fail, Hold, LaneConfig, Mode, UpgradePermit};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
@@ -16,6 +17,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use support::{call, first_lane, in_flight, inner, one_lane, poll, request};
 use tower::Layer as _;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn an_inner_error_gives_it_back_and_is_passed_on() {
@@ -222,6 +225,62 @@ async fn an_upgrade_that_is_not_granted_holds_nothing() {
     assert_eq!(in_flight(&handle), 0);
     assert!(response.extensions().get::<UpgradePermit>().is_none());
     drop(kept);
+    assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn whoever_serves_an_upgrade_finds_its_value_in_every_mode_and_hold() {
+    // Story: handlers ask for the value as the docs say, with an extractor that fails without it. The kill switch, and a lane that
+    // holds to the head, made each of their answers a 500.
+    let core = || LaneConfig::new("core");
+    for (lane, mode) in [
+        (core().hold(Hold::Head), Mode::Enforce),
+        (core().hold(Hold::Head).max_hold(SECOND), Mode::Enforce),
+        (core(), Mode::Shadow),
+        (core(), Mode::Off),
+        (core().mode(Mode::Off), Mode::Enforce),
+    ] {
+        let layer = one_lane(1, lane);
+        let handle = layer.handle();
+        handle.set_mode(mode);
+        let (service, inner) = inner();
+        let future = tokio::spawn(call(&mut layer.layer(service), upgrade_request()).await);
+        let answering = inner.next_call().await;
+        let extensions = answering.request().extensions();
+        let copies_the_bytes = extensions.get::<UpgradePermit>().cloned();
+        assert!(copies_the_bytes.is_some(), "{mode:?}");
+        answering.respond(status(StatusCode::SWITCHING_PROTOCOLS));
+        drop(future.await.unwrap().unwrap());
+        // Held for where it was before.
+        let held = u32::from(mode == Mode::Shadow);
+        assert_eq!(in_flight(&handle), held, "{mode:?}");
+        drop(copies_the_bytes);
+        assert_eq!(in_flight(&handle), 0);
+    }
+}
+
+#[tokio::test]
+async fn lanes_that_hold_nothing_leave_the_value_of_those_further_out() {
+    let (outside, within) = (
+        one_lane(1, LaneConfig::new("core")),
+        one_lane(1, LaneConfig::new("core").mode(Mode::Off)),
+    );
+    let handle = outside.handle();
+    let (service, inner) = inner();
+    let mut service = outside.layer(
+        tower::ServiceBuilder::new()
+            .map_response(|response: Response<_>| response.map(Body::new))
+            .layer(within)
+            .service(service),
+    );
+    let future = tokio::spawn(call(&mut service, upgrade_request()).await);
+    let answering = inner.next_call().await;
+    let extensions = answering.request().extensions();
+    let copies_the_bytes = extensions.get::<UpgradePermit>().cloned();
+    answering.respond(status(StatusCode::SWITCHING_PROTOCOLS));
+    drop(future.await.unwrap().unwrap());
+    assert_eq!(in_flight(&handle), 1);
+    drop(copies_the_bytes);
     assert_eq!(in_flight(&handle), 0);
 }
 
