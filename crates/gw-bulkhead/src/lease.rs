@@ -271,7 +271,8 @@ impl Place {
         let limit = lanes.config(lane).max_hold;
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let place = match until {
-            Some(until) if lanes.mode_of(lane) == Mode::Enforce => Kept::Timed(Timed {
+            // The mode of all lanes is asked when the time is over: it may be another one then.
+            Some(until) if lanes.config(lane).mode == Mode::Enforce => Kept::Timed(Timed {
                 permit: TimedPermit::new(permit, until),
                 lane,
                 sleep: None,

@@ -334,6 +334,35 @@ async fn a_drain_in_shadow_waits_until_places_are_taken_back_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_came_in_shadow_is_cut_once_the_lanes_enforce() {
+    // Story: bulkheads were switched from shadow to enforce, and what had come before kept its places for as long as it liked:
+    // bodies that nobody read filled the lane for good.
+    let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
+    let handle = layer.handle();
+    handle.set_mode(Mode::Shadow);
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let (script, _) = ScriptedBody::script().data("a").data("b").build();
+    let future = tokio::spawn(call(&mut service, request()).await);
+    inner
+        .next_call()
+        .await
+        .respond(Response::new(Body::new(script)));
+    let mut abandoned = pin!(future.await.unwrap().unwrap().into_body());
+    let mut running = tokio::spawn(call(&mut service, request()).await);
+    let _unanswered = inner.next_call().await;
+    // In shadow nobody is, however long it takes.
+    assert!(timeout(10 * SECOND, &mut running).await.is_err());
+    assert!(abandoned.frame().await.unwrap().is_ok());
+    let counts = || (in_flight(&handle), first_lane(&handle).rejected.max_hold);
+    assert_eq!(counts(), (2, 0));
+    handle.set_mode(Mode::Enforce);
+    assert_eq!(counts(), (0, 2));
+    assert!(abandoned.frame().await.unwrap().is_err());
+    assert_eq!(counts(), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_is_cut_in_a_lane_that_is_tried_out() {
     let lane = LaneConfig::new("core").max_hold(SECOND).mode(Mode::Shadow);
     let layer = one_lane(1, lane);
