@@ -156,7 +156,8 @@ impl Pressure {
     /// Watches the memory that is in use, as a part of what there is: see [`MemoryThresholds`] for what that is.
     ///
     /// It reads a few files of the kernel twice a second, in place: they are no disk. It ends when all clones of this are
-    /// dropped, and at once where the kernel does not tell (not Linux).
+    /// dropped, and at once where the kernel does not tell (not Linux). A look that fails later, for want of a file descriptor,
+    /// leaves the signal as it is until the next one.
     ///
     /// # Panics
     ///
@@ -173,13 +174,18 @@ impl Pressure {
         let pressure = Arc::downgrade(&self.0);
         let mut ladder = thresholds.ladder();
         async move {
-            while let Some(used) = thresholds.used() {
-                let Some(pressure) = pressure.upgrade() else {
-                    return;
-                };
-                Cell(&pressure).set(Signal::Memory, ladder.step(used));
+            let mut used = thresholds.used();
+            if used.is_none() {
+                return;
+            }
+            while let Some(pressure) = pressure.upgrade() {
+                // A later look may fail, of all moments in those with too many connections to open a file.
+                if let Some(used) = used {
+                    Cell(&pressure).set(Signal::Memory, ladder.step(used));
+                }
                 drop(pressure);
                 sleep(INTERVAL).await;
+                used = thresholds.used();
             }
         }
     }
@@ -221,7 +227,7 @@ impl fmt::Debug for Pressure {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::num::{NonZeroU32, NonZeroU64};
     use std::task::{Context, Waker};
 
     use super::*;
@@ -273,6 +279,32 @@ mod tests {
         drop(lanes.try_admit(lanes.find("core").unwrap()));
         drop(lanes);
         lag.await.unwrap();
+    }
+
+    /// Story: in a moment without a file descriptor, under the load that it was there for, the watch ended, and what it had
+    /// said last was believed for ever.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_look_at_the_memory_that_fails_is_left_out() {
+        let test = "pressure::tests::a_look_at_the_memory_that_fails_is_left_out";
+        gw_testkit::with_few_descriptors(test, async {
+            tokio::time::pause();
+            let pressure = Pressure::default();
+            let all = MemoryThresholds::new().process_limit(NonZeroU64::MIN);
+            let watch = tokio::spawn(pressure.watch_memory(all));
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(pressure.load_by(Signal::Memory), Load::Extreme);
+            let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/").ok()).collect();
+            assert!(!files.is_empty());
+            sleep(Duration::from_secs(1)).await;
+            pressure.set(Signal::Memory, Load::Normal);
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(pressure.load(), Load::Normal);
+            drop(files);
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(pressure.load(), Load::Extreme);
+            watch.abort();
+        });
     }
 
     #[tokio::test(start_paused = true)]

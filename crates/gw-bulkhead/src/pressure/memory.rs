@@ -1,6 +1,6 @@
-use std::fs;
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use gw_core::ConfigError;
 
@@ -96,10 +96,16 @@ impl MemoryThresholds {
 
     /// As [`Self::used`], with the file system's root in a directory.
     fn used_in(self, root: &Path) -> Option<f64> {
-        let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+        let read = |path: &str| match fs::read_to_string(root.join(path)) {
+            Err(error) if is_absent(&error) => Ok(None),
+            read => read.map(Some),
+        };
+        let whole = |path| read(path).ok().flatten();
         match self.process_limit {
-            Some(limit) => process_used(&read("proc/self/status")?, limit),
-            None => group_used(&read).or_else(|| machine_used(&read("proc/meminfo")?)),
+            Some(limit) => process_used(&whole("proc/self/status")?, limit),
+            None => group_used(&read)
+                .ok()?
+                .or_else(|| machine_used(&whole("proc/meminfo")?)),
         }
     }
 }
@@ -121,32 +127,49 @@ fn part(field: &'static str, part: f64) -> Result<f64, ConfigError> {
     ))
 }
 
+/// Whether a file is not there for this process, and not only at this moment.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+    )
+}
+
 fn process_used(status: &str, limit: NonZeroU64) -> Option<f64> {
     let kibibytes = field(status, "VmRSS:")?;
     Some(kibibytes * 1024.0 / limit.get() as f64)
 }
 
 /// The fullest of the control groups that the process is in and that have a limit.
-fn group_used(read: &impl Fn(&str) -> Option<String>) -> Option<f64> {
-    let groups = read("proc/self/cgroup")?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+///
+/// An error if a file cannot be read that is there: without it a group would seem to have no limit, or to use its page cache.
+fn group_used(read: &impl Fn(&str) -> io::Result<Option<String>>) -> io::Result<Option<f64>> {
+    let groups = read("proc/self/cgroup")?.unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let mut fullest: Option<f64> = None;
     // From the innermost one to the root, whose files are there in a container only.
-    for group in Path::new(group).ancestors() {
-        let file = |name: &str| read(group_file(group, name).to_str()?);
-        let used = file("memory.max").and_then(|limit| {
-            let limit: f64 = limit.trim().parse().ok()?;
-            let in_use: f64 = file("memory.current")?.trim().parse().ok()?;
-            let droppable = file("memory.stat").and_then(|stat| field(&stat, "inactive_file"));
-            Some(((in_use - droppable.unwrap_or(0.0)) / limit).max(0.0))
-        });
-        fullest = fullest.into_iter().chain(used).reduce(f64::max);
+    for group in own.into_iter().flat_map(|own| Path::new(own).ancestors()) {
+        let file = |name: &str| read(&group_file(group, name).to_string_lossy());
+        let Some(limit) = number(file("memory.max")?) else {
+            continue;
+        };
+        let Some(in_use) = number(file("memory.current")?) else {
+            continue;
+        };
+        let stat = file("memory.stat")?.unwrap_or_default();
+        let droppable = field(&stat, "inactive_file").unwrap_or(0.0);
+        let used = ((in_use - droppable) / limit).max(0.0);
+        fullest = fullest.into_iter().chain([used]).reduce(f64::max);
     }
-    fullest
+    Ok(fullest)
 }
 
-fn group_file(group: &Path, name: &str) -> std::path::PathBuf {
+fn group_file(group: &Path, name: &str) -> PathBuf {
     Path::new("sys/fs/cgroup").join(group).join(name)
+}
+
+fn number(text: Option<String>) -> Option<f64> {
+    text?.trim().parse().ok()
 }
 
 fn machine_used(meminfo: &str) -> Option<f64> {
@@ -168,10 +191,10 @@ fn field(text: &str, name: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn files(files: &'static [(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+    fn files(files: &'static [(&str, &str)]) -> impl Fn(&str) -> io::Result<Option<String>> {
         move |path| {
-            let (_, text) = files.iter().find(|(name, _)| *name == path)?;
-            Some((*text).to_owned())
+            let file = files.iter().find(|(name, _)| *name == path);
+            Ok(file.map(|(_, text)| (*text).to_owned()))
         }
     }
 
@@ -226,7 +249,27 @@ mod tests {
             ("sys/fs/cgroup/memory.max", "10000\n"),
             ("sys/fs/cgroup/memory.current", "1000\n"),
         ]);
-        assert_eq!(group_used(&read), Some(0.6));
+        assert_eq!(group_used(&read).unwrap(), Some(0.6));
+    }
+
+    /// Story: where only `memory.stat` could not be opened, all of the page cache counted as used; where it was `memory.max`, the
+    /// machine's memory counted.
+    #[test]
+    fn a_group_of_which_not_all_can_be_read_says_nothing() {
+        let all = files(&[
+            ("proc/self/cgroup", "0::/app\n"),
+            ("sys/fs/cgroup/app/memory.max", "1000\n"),
+            ("sys/fs/cgroup/app/memory.current", "900\n"),
+            ("sys/fs/cgroup/app/memory.stat", "inactive_file 300\n"),
+        ]);
+        assert_eq!(group_used(&all).unwrap(), Some(0.6));
+        for missing in ["cgroup", "memory.max", "memory.current", "memory.stat"] {
+            let read = |path: &str| match path.ends_with(missing) {
+                true => Err(io::Error::other("too many open files")),
+                false => all(path),
+            };
+            assert!(group_used(&read).is_err(), "{missing}");
+        }
     }
 
     #[test]
@@ -235,7 +278,7 @@ mod tests {
             ("proc/self/cgroup", "0::/\n"),
             ("sys/fs/cgroup/memory.max", "max\n"),
         ]);
-        assert_eq!(group_used(&read), None);
+        assert_eq!(group_used(&read).unwrap(), None);
         let meminfo = "MemTotal:       8000 kB\nMemFree:  100 kB\nMemAvailable:   2000 kB\n";
         assert_eq!(machine_used(meminfo), Some(0.75));
         assert_eq!(machine_used("nonsense"), None);
