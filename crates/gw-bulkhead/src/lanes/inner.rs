@@ -247,7 +247,7 @@ impl Inner {
     pub(super) fn serve(&self, line: &mut Line) -> Vec<Waker> {
         let mut woken = Vec::new();
         let now = line.clock();
-        let needs = |lane| self.lane(lane).time_needed();
+        let needs = |lane, now| self.lane(lane).time_needed(now);
         let take = |lane| self.take(lane, Turn::Next).is_ok();
         while let Some((lane, waker)) = line.serve(now, needs, take) {
             self.forget_waiter(lane);

@@ -158,7 +158,7 @@ impl Line {
     pub(super) fn serve(
         &mut self,
         now: Option<Instant>,
-        needs: impl Fn(LaneId) -> std::time::Duration,
+        needs: impl Fn(LaneId, Instant) -> std::time::Duration,
         mut take: impl FnMut(LaneId) -> bool,
     ) -> Option<Gone> {
         if let Some(now) = now
@@ -172,7 +172,7 @@ impl Line {
             let (ticket, deadline) = self.queues.get(place)?.next()?;
             // What cannot be done any more is not started.
             if let (Some(now), Some(deadline)) = (now, deadline)
-                && now + needs(lane) > deadline
+                && now + needs(lane, now) > deadline
             {
                 return self.expel(place, ticket, Reason::Deadline);
             }

@@ -81,7 +81,7 @@ impl Inner {
     ) -> Term {
         let lane = self.lane(id);
         let start =
-            deadline.map(|deadline| deadline.checked_sub(lane.time_needed()).unwrap_or(now));
+            deadline.map(|deadline| deadline.checked_sub(lane.time_needed(now)).unwrap_or(now));
         let ends = [
             (Some(now + lane.config.queue_timeout), Reason::QueueTimeout),
             (start, Reason::Deadline),

@@ -37,6 +37,8 @@ impl ServiceTime {
     const WINDOW_SAMPLES: u32 = 1000;
     const WINDOW: Duration = Duration::from_secs(1);
     const LONGEST_WINDOW: Duration = Duration::from_secs(10);
+    /// What was before says nothing about now once nothing was seen for so long.
+    pub(super) const GOOD_FOR: Duration = Duration::from_secs(20);
     /// How many samples go by between two looks.
     const LOOK: u32 = 16;
 
@@ -57,7 +59,7 @@ impl ServiceTime {
         let full = age >= Self::WINDOW && self.now.samples >= Self::WINDOW_SAMPLES;
         if full || age >= Self::LONGEST_WINDOW {
             self.before = std::mem::replace(&mut self.now, Window::new());
-            if age >= 2 * Self::LONGEST_WINDOW {
+            if age >= Self::GOOD_FOR {
                 // Nothing has been seen for as long as a window lasts: what was before tells nothing about now.
                 self.before = Window::new();
             }

@@ -59,6 +59,9 @@ struct TimeMeter {
     seen: Mutex<ServiceTime>,
     /// What was found last, in nanoseconds; 0 while it is not known.
     needed: Tally,
+    /// Until when that is worth something, in nanoseconds since the epoch.
+    good_until: Tally,
+    epoch: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -287,13 +290,13 @@ impl LaneState {
                 let max = counted.max().get();
                 KeySnapshot { max, keys, busiest }
             }),
-            time_needed: self.time.needed(),
+            time_needed: self.time.needed(Instant::now()),
         }
     }
 
     /// How long almost all requests take, zero while that is not known.
-    pub(super) fn time_needed(&self) -> Duration {
-        self.time.needed().unwrap_or_default()
+    pub(super) fn time_needed(&self, now: Instant) -> Duration {
+        self.time.needed(now).unwrap_or_default()
     }
 
     /// Notes how long a request took.
@@ -316,6 +319,8 @@ impl TimeMeter {
         Self {
             seen: Mutex::new(ServiceTime::new()),
             needed: Tally::new(0),
+            good_until: Tally::new(0),
+            epoch: Instant::now(),
         }
     }
 
@@ -324,15 +329,27 @@ impl TimeMeter {
         let Ok(mut seen) = self.seen.try_lock() else {
             return;
         };
-        let needed = seen.record(now, time).unwrap_or_default().as_nanos();
-        let nanos = u64::try_from(needed).unwrap_or(u64::MAX);
-        self.needed
-            .store(nanos, std::sync::atomic::Ordering::Relaxed);
+        let needed = seen.record(now, time).unwrap_or_default();
+        let good_until = self.since_epoch(now) + ServiceTime::GOOD_FOR;
+        for (tally, time) in [(&self.needed, needed), (&self.good_until, good_until)] {
+            let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            tally.store(nanos, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
-    fn needed(&self) -> Option<Duration> {
-        let nanos = self.needed.load(std::sync::atomic::Ordering::Relaxed);
-        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    /// What was found last, unless nothing has ended for so long that it says nothing about now.
+    fn needed(&self, now: Instant) -> Option<Duration> {
+        let time = |tally: &Tally| {
+            let nanos = tally.load(std::sync::atomic::Ordering::Relaxed);
+            Duration::from_nanos(nanos)
+        };
+        let needed = time(&self.needed);
+        let known = !needed.is_zero() && self.since_epoch(now) < time(&self.good_until);
+        known.then_some(needed)
+    }
+
+    fn since_epoch(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.epoch)
     }
 }
 

@@ -193,6 +193,37 @@ async fn who_waits_gives_up_when_it_must_have_started() {
     assert_eq!(refusal.reason(), Reason::Deadline);
 }
 
+/// A lane of ten places whose requests took 10 s.
+async fn was_slow() -> (Lanes, LaneId) {
+    let config = LaneConfig::new("core")
+        .queue(10)
+        .queue_timeout(Duration::from_secs(60))
+        .deadline_aware(true);
+    let (lanes, [core]) = lanes(10, [config]);
+    let slow: Vec<_> = (0..10).map(|_| lanes.enter(core, Instant::now())).collect();
+    advance(Duration::from_secs(10)).await;
+    drop(slow);
+    (lanes, core)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forecast_that_nothing_has_confirmed_for_twenty_seconds_is_none() {
+    // Story: after slow requests came ones that never ended, so nothing was measured: who came later was refused for a
+    // forecast of long ago, though it had all the time in the world.
+    let (lanes, core) = was_slow().await;
+    let hang: Vec<_> = (0..10).map(|_| lanes.enter(core, Instant::now())).collect();
+    let nine = || lanes.due_in(core, Duration::from_secs(9));
+    advance(Duration::from_secs(20) - millis(1)).await;
+    assert_eq!(reason(nine()), Reason::Deadline);
+    assert!(lanes.core().time_needed.is_some());
+    advance(millis(1)).await;
+    assert_eq!(lanes.core().time_needed, None);
+    let mut wait = queued(nine());
+    // Nor is it expelled when its turn comes.
+    drop(hang);
+    drop(admitted(&mut wait));
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_learns_of_its_place_after_its_deadline_is_not_started() {
     // Story: it had been given its place in time, and nobody had polled it since: it ran, for a client that had gone.
