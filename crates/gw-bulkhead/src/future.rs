@@ -125,7 +125,7 @@ impl<S, B, X> Queued<S, B, X> {
             // If this frees a place for it, it is woken.
             let look = self.wait.next_look();
             ready!(self.reaper.poll(cx, Some(look)));
-            if look == self.wait.until() {
+            if look == self.wait.until() && !self.wait.prolong(Instant::now()) {
                 return Poll::Ready(None);
             }
         }

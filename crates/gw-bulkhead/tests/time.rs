@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gw_bulkhead::{BulkheadLayer, Codel, HeldTooLong, LaneConfig, Mode};
 use gw_core::Body;
+use gw_core::context::Deadline;
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -68,6 +69,32 @@ async fn who_waits_in_a_queue_that_stands_goes_though_nothing_else_happens() {
     let after = [(98, 108), (101, 111), (300, 405)];
     assert_eq!(left, [&together[..], &after].concat());
     assert_eq!(first_lane(&handle).rejected.queue_delay, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_refused_by_what_is_foretold_when_its_time_is_over() {
+    let lane = LaneConfig::new("core").queue(1).queue_timeout(60 * SECOND);
+    let layer = one_lane(10, lane.deadline_aware(true));
+    let (service, _inner) = inner();
+    let mut service = layer.layer(service);
+    let mut running = Vec::new();
+    for _ in 0..10 {
+        running.push(call(&mut service, request()).await);
+    }
+    advance(10 * SECOND).await;
+    running.clear();
+    for _ in 0..10 {
+        running.push(call(&mut service, request()).await);
+    }
+    let start = Instant::now();
+    let mut due = request();
+    due.extensions_mut()
+        .insert(Deadline::at(start + 40 * SECOND));
+    // By what is foretold now it would have to be started within 29 s; nothing ends that could say so still.
+    let refused = call(&mut service, due).await.await.unwrap();
+    assert_eq!(refused.status(), 503);
+    assert_eq!(start.elapsed(), 40 * SECOND);
+    assert_eq!(first_lane(&layer.handle()).rejected.deadline, 1);
 }
 
 #[tokio::test(start_paused = true)]

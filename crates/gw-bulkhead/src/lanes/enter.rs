@@ -125,7 +125,7 @@ impl Lanes {
             // First those that wait already; what remains after that no one else can use.
             let mut woken = inner.serve(&mut line);
             let waiting = state.counter.load().waiting();
-            let term = inner.term(lane, now, deadline, line.short_wait(lane, now));
+            let term = inner.term(lane, now, now, deadline, line.short_wait(lane, now));
             let entry = if inner.total.load().is_draining() {
                 Err(Reason::Draining)
             } else if inner.mode() != Mode::Enforce {

@@ -70,11 +70,13 @@ impl Inner {
                 .sheds(criticality.unwrap_or(self.lane(id).config.criticality))
     }
 
-    /// Until when one who comes now may wait, and what it is refused for then: the lane's timeout, the time at which it
-    /// must start to be done before its deadline, or the time for which one may wait in a queue that stands.
+    /// Until when one who came then may wait, and what it is refused for then: the lane's timeout, the time at which it
+    /// must start to be done before its deadline as far as is known now, or the time for which one may wait in a queue that
+    /// stands.
     pub(super) fn term(
         &self,
         id: LaneId,
+        came: Instant,
         now: Instant,
         deadline: Option<Instant>,
         short: Option<Instant>,
@@ -83,7 +85,7 @@ impl Inner {
         let start =
             deadline.map(|deadline| deadline.checked_sub(lane.time_needed(now)).unwrap_or(now));
         let ends = [
-            (Some(now + lane.config.queue_timeout), Reason::QueueTimeout),
+            (Some(came + lane.config.queue_timeout), Reason::QueueTimeout),
             (start, Reason::Deadline),
             (short, Reason::QueueDelay),
         ];
@@ -91,6 +93,7 @@ impl Inner {
             .into_iter()
             .filter_map(|(until, reason)| {
                 Some(Term {
+                    came,
                     until: until?,
                     reason,
                     deadline,
@@ -98,6 +101,7 @@ impl Inner {
             })
             .min_by_key(|term| term.until);
         let never = Term {
+            came,
             until: now,
             reason: Reason::QueueTimeout,
             deadline,

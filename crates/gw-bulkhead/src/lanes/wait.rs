@@ -15,7 +15,7 @@ use crate::sync::lock;
 /// refused, because waiting is no use any more.
 ///
 /// It sets no timer: whoever polls it does so again at its [next look](Wait::next_look), though nobody wakes it, and calls
-/// [`Wait::give_up`] when the time is [over](Wait::until).
+/// [`Wait::give_up`] when the time is [over](Wait::until) and is not [prolonged](Wait::prolong).
 ///
 /// # Cancel safety
 ///
@@ -37,6 +37,7 @@ pub struct Wait {
 /// For how long a request may wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Term {
+    pub(super) came: Instant,
     pub(super) until: Instant,
     /// What it is refused for then.
     pub(super) reason: Reason,
@@ -63,7 +64,8 @@ impl Wait {
         }
     }
 
-    /// When to give up: at the end of the lane's queue timeout, or before that, if waiting is no use from then on.
+    /// When to give up: at the end of the lane's queue timeout, or before that, if waiting is no use from then on. See
+    /// [`Wait::prolong`].
     pub const fn until(&self) -> Instant {
         self.term.until
     }
@@ -73,6 +75,17 @@ impl Wait {
     pub fn next_look(&self) -> Instant {
         let until = self.term.until;
         self.look.map_or(until, |look| look.min(until))
+    }
+
+    /// Whether it may wait on though its time is [over](Wait::until) at `now`, until a later one: by when it must be started to be
+    /// done before its deadline was foretold when it came, and its lane's requests may take less time since.
+    pub fn prolong(&mut self, now: Instant) -> bool {
+        if self.term.reason == Reason::Deadline {
+            let Term { came, deadline, .. } = self.term;
+            // Whether the queue stands is looked after where it is polled.
+            self.term = self.lanes.term(self.lane, came, now, deadline, None);
+        }
+        now < self.term.until
     }
 
     /// Leaves the queue because it took too long.

@@ -225,6 +225,37 @@ async fn a_forecast_that_nothing_has_confirmed_for_twenty_seconds_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_is_refused_by_what_is_foretold_when_its_time_is_over() {
+    // Story: who joined the queue while all was slow was refused long before its deadline, though nothing said any more that
+    // requests take so long.
+    let (lanes, core) = was_slow().await;
+    let _hang: Vec<_> = (0..10).map(|_| lanes.enter(core, Instant::now())).collect();
+    let seconds = Duration::from_secs;
+    let came = Instant::now();
+    let [mut soon, mut later, mut last] =
+        [19, 40, 65].map(|s| queued(lanes.due_in(core, seconds(s))));
+    let needed = lanes.core().time_needed.unwrap();
+    assert_eq!(soon.until(), came + seconds(19) - needed);
+    assert_eq!(later.until(), came + seconds(40) - needed);
+    // The forecast is as it was.
+    advance(seconds(19) - needed).await;
+    assert!(!soon.prolong(Instant::now()));
+    let refusal = soon.give_up(Instant::now()).unwrap_err();
+    assert_eq!(refusal.reason(), Reason::Deadline);
+    // There is none any more: the deadline itself counts, and the queue's timeout.
+    advance(later.until() - Instant::now()).await;
+    assert!(later.prolong(Instant::now()));
+    assert_eq!(later.until(), came + seconds(40));
+    assert!(last.prolong(last.until()));
+    assert_eq!(last.until(), came + seconds(60));
+    advance(last.until() - Instant::now()).await;
+    for (mut wait, reason) in [(later, Reason::Deadline), (last, Reason::QueueTimeout)] {
+        assert!(!wait.prolong(Instant::now()));
+        assert_eq!(wait.give_up(Instant::now()).unwrap_err().reason(), reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_learns_of_its_place_after_its_deadline_is_not_started() {
     // Story: it had been given its place in time, and nobody had polled it since: it ran, for a client that had gone.
     for gives_up in [false, true] {
