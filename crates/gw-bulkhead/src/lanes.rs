@@ -141,6 +141,7 @@ impl Lanes {
                 total: AtomicU32::new(total.get()),
                 mode: AtomicU8::new(Mode::Enforce as u8),
             }),
+            resizing: Mutex::new(()),
             first,
             rest: states.collect(),
             line: Mutex::new(line),
@@ -195,9 +196,12 @@ impl Lanes {
     ///
     /// Nobody in flight is cut when it shrinks; lanes above their new limits admit nobody until they are below.
     pub fn resize(&self, total: NonZeroU32) {
-        // One after the other: a request in between meets some of the new limits already. All hold once this returns.
-        self.inner.terms.total.store(total.get(), Ordering::Release);
-        self.inner.lanes().for_each(|lane| lane.resize(total));
+        {
+            let _resizing = lock(&self.inner.resizing);
+            // One after the other: a request in between meets some of the new limits already. All hold once this returns.
+            self.inner.terms.total.store(total.get(), Ordering::Release);
+            self.inner.lanes().for_each(|lane| lane.resize(total));
+        }
         telemetry::resized(total);
         self.inner.settle();
     }

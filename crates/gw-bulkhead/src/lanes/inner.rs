@@ -20,6 +20,8 @@ use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 pub(super) struct Inner {
     pub(super) total: Padded<Counter>,
     pub(super) terms: Padded<Terms>,
+    /// Held while the total and what the lanes have of it are changed.
+    pub(super) resizing: Mutex<()>,
     /// At least one lane, by type.
     pub(super) first: LaneState,
     pub(super) rest: Box<[LaneState]>,

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32 as Count, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
@@ -238,6 +239,28 @@ fn growing_admits_those_who_wait_and_shrinking_cuts_nobody() {
     assert!(poll(last).is_pending());
     drop(third);
     drop(admitted(last));
+}
+
+#[test]
+fn lanes_have_the_shares_of_one_total_however_many_set_it() {
+    // Story: of two that changed the total at once, one had set it last, and the other one the limits of some lanes.
+    let names: Vec<_> = (0..64).map(|n| n.to_string()).collect();
+    let lanes = Lanes::new(total(100), names.into_iter().map(LaneConfig::new)).unwrap();
+    for _ in 0..500 {
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            for places in [100, 200] {
+                let (lanes, barrier) = (&lanes, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    lanes.resize(total(places));
+                });
+            }
+        });
+        let snapshot = lanes.snapshot();
+        let limits: HashSet<_> = snapshot.lanes.iter().map(|lane| lane.limit).collect();
+        assert_eq!(limits, [snapshot.total].into());
+    }
 }
 
 #[test]
