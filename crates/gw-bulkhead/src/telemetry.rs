@@ -102,9 +102,12 @@ mod metering {
             self.gauges().queued.decrement(1.0);
         }
 
+        /// Does not register the gauges: a total may be set before there is a recorder.
         pub(crate) fn limit(&self, limit: u32) {
             self.limit.store(limit, Ordering::Relaxed);
-            self.gauges().limit.set(limit);
+            if let Some(gauges) = self.gauges.get() {
+                gauges.limit.set(limit);
+            }
         }
 
         pub(crate) fn refused(&self, reason: Reason) {

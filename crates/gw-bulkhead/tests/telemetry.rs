@@ -76,6 +76,21 @@ fn lanes_are_seen_before_their_first_request() {
 }
 
 #[test]
+fn a_resize_before_the_recorder_is_installed_leaves_the_gauges_to_it() {
+    // Story: a total was set from a configuration before the recorder was there, and by that the gauges were registered with
+    // none, for good.
+    let layer = one_lane(10, LaneConfig::new("core").cap(0.5));
+    layer.handle().resize(places(20));
+    let capture = MetricsCapture::new();
+    capture.run(|| {
+        layer.handle().record_gauges();
+        capture.assert_gauge("gateway_lane_limit", CORE, 10.0);
+        layer.handle().resize(places(30));
+        capture.assert_gauge("gateway_lane_limit", CORE, 15.0);
+    });
+}
+
+#[test]
 fn a_switch_of_modes_counts_who_waited_out_of_the_queue() {
     let lanes = Lanes::new(places(1), [LaneConfig::new("core").queue(1)]).unwrap();
     let core = lanes.find("core").unwrap();
