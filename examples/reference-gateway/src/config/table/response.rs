@@ -3,13 +3,13 @@
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
-use crate::config::value::{FromText, HttpUrl, list, text_or_off};
+use crate::config::value::{FromText, HttpUrl, answer_fields, text_or_off};
 
 /// What every answer has, and has not.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Response {
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "answer_fields")]
     pub remove_headers: Vec<HeaderName>,
     pub security_headers: SecurityHeaders,
     pub compress: bool,

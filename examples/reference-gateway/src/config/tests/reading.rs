@@ -1,5 +1,6 @@
 //! Faults that a value has on its own: kind, unit, spelling; and several of them in one pass.
 
+mod fields;
 mod keys;
 mod kinds;
 mod routes;
@@ -17,6 +18,7 @@ const RATE: &str =
     "must be a rate: a whole number from 1 to 1000000000 and /s, /m or /h, such as \"100/s\"";
 const NETWORK: &str =
     "must be an address or a network, such as \"192.0.2.7\", \"10.0.0.0/8\" or \"2001:db8::/32\"";
+const HEADER: &str = "must be a header name, such as \"x-request-id\"";
 const KEY: &str =
     "must be \"ip\", \"header:NAME\", \"consumer\", \"user\", \"route\" or \"global\"";
 const EARLY: &str = "must be \"ip\", \"header:NAME\", \"route\" or \"global\": consumer and user are not known \
@@ -27,7 +29,13 @@ const MISSING: &str = "is missing: it has no default and must be written";
 
 #[test]
 fn a_value_that_does_not_fit_is_named() {
-    for cases in [keys::CASES, kinds::CASES, units::CASES, routes::CASES] {
+    for cases in [
+        fields::CASES,
+        keys::CASES,
+        kinds::CASES,
+        units::CASES,
+        routes::CASES,
+    ] {
         for case in cases {
             case.check(LEAST);
         }

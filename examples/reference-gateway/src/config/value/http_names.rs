@@ -5,14 +5,37 @@ use std::path::PathBuf;
 use gw_pipeline::inbound::KeyDigest;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
+use serde::de::Deserializer;
 
-use super::text::FromText;
+use super::text::{FromText, list};
 
+const HEADER: &str = "must be a header name, such as \"x-request-id\"";
+
+/// A field of requests. Those with an underscore are dropped before anything looks at them.
 impl FromText for HeaderName {
     fn from_text(text: &str) -> Result<Self, &'static str> {
-        text.parse()
-            .map_err(|_| "must be a header name, such as \"x-request-id\"")
+        if text.contains('_') {
+            return Err("must have no `_`: fields with one do not pass the gateway, write `-`");
+        }
+        text.parse().map_err(|_| HEADER)
     }
+}
+
+/// A field of answers, which pass with any name.
+struct AnswerField(HeaderName);
+
+impl FromText for AnswerField {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        text.parse().map(Self).map_err(|_| HEADER)
+    }
+}
+
+/// For `#[serde(deserialize_with)]` on names of fields that answers have.
+pub(in crate::config) fn answer_fields<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<HeaderName>, D::Error> {
+    let fields = list(deserializer)?;
+    Ok(fields.into_iter().map(|AnswerField(name)| name).collect())
 }
 
 impl FromText for HeaderValue {

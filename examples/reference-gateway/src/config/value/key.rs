@@ -32,22 +32,29 @@ impl Key {
     pub fn needs_identity(&self) -> bool {
         matches!(self, Self::Consumer | Self::User)
     }
-}
 
-impl FromText for Key {
-    fn from_text(text: &str) -> Result<Self, &'static str> {
+    /// A key, or else `rule`.
+    fn read(text: &str, rule: &'static str) -> Result<Self, &'static str> {
         match text {
             "ip" => Ok(Self::Ip),
             "consumer" => Ok(Self::Consumer),
             "user" => Ok(Self::User),
             "route" => Ok(Self::Route),
             "global" => Ok(Self::Global),
-            _ => text
-                .strip_prefix("header:")
-                .and_then(|name| name.parse().ok())
-                .map(Self::Header)
-                .ok_or(KEYS),
+            _ => named(text, "header:", rule).map(Self::Header),
         }
+    }
+}
+
+/// The header's name behind `prefix`.
+fn named(text: &str, prefix: &str, rule: &'static str) -> Result<HeaderName, &'static str> {
+    let name = text.strip_prefix(prefix).ok_or(rule)?;
+    HeaderName::from_text(name)
+}
+
+impl FromText for Key {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        Self::read(text, KEYS)
     }
 }
 
@@ -56,10 +63,9 @@ struct Early(Key);
 
 impl FromText for Early {
     fn from_text(text: &str) -> Result<Self, &'static str> {
-        let early = Key::from_text(text)
-            .ok()
-            .filter(|key| !key.needs_identity());
-        early.map(Self).ok_or(EARLY)
+        let key = Key::read(text, EARLY)?;
+        let early = !key.needs_identity();
+        early.then_some(Self(key)).ok_or(EARLY)
     }
 }
 
@@ -75,10 +81,9 @@ struct OfClient(Key);
 
 impl FromText for OfClient {
     fn from_text(text: &str) -> Result<Self, &'static str> {
-        let known = Key::from_text(text)
-            .ok()
-            .filter(|key| matches!(key, Key::Ip | Key::Header(_)));
-        known.map(Self).ok_or(OF_CLIENTS)
+        let key = Key::read(text, OF_CLIENTS)?;
+        let of_client = matches!(key, Key::Ip | Key::Header(_));
+        of_client.then_some(Self(key)).ok_or(OF_CLIENTS)
     }
 }
 
@@ -111,11 +116,7 @@ impl FromText for Balance {
             "p2c-ewma" => Ok(Self::P2cEwma),
             "round-robin" => Ok(Self::RoundRobin),
             "hash:ip" => Ok(Self::HashIp),
-            _ => text
-                .strip_prefix("hash:header:")
-                .and_then(|name| name.parse().ok())
-                .map(Self::HashHeader)
-                .ok_or(BALANCES),
+            _ => named(text, "hash:header:", BALANCES).map(Self::HashHeader),
         }
     }
 }

@@ -15,6 +15,7 @@ pub use path::{PathTemplate, Prefix};
 pub use ratio::{Percent, Ratio};
 pub use units::Rate;
 
+pub(super) use http_names::answer_fields;
 pub(super) use key::{client_keys, early_key};
 pub(super) use ratio::{percent_above_zero, quantile, ratio_above_zero};
 pub(super) use text::{FromText, Text, list, optional, text, text_or_off};
