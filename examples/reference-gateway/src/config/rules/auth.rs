@@ -1,6 +1,7 @@
 //! Authenticators.
 
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 
 use super::server::{OURS, TAKEN, is_ours, is_taken};
 use crate::config::finding::{Findings, KeyPath};
@@ -18,6 +19,15 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     }
     for (name, jwt) in &auth.jwt {
         check_jwt(jwt, &at.key("jwt").key(name), findings);
+    }
+
+    // `Authorization` goes on or does not as `forward_credentials` says, as any other field with keys.
+    for (name, keys) in &auth.api_keys {
+        let at = at.key("api_keys").key(name).key("header");
+        let ours = keys.header != AUTHORIZATION && is_ours(&keys.header);
+        let is_request_id = keys.header == file.server.request_id.header;
+        findings.check(is_taken(&keys.header), at.clone(), TAKEN);
+        findings.check(ours || is_request_id, at, OURS);
     }
 
     let headers = &auth.identity_headers;

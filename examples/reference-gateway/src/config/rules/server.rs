@@ -8,7 +8,7 @@ use http::{HeaderName, header};
 
 use super::names::Names;
 use crate::config::finding::{Findings, KeyPath};
-use crate::config::table::File;
+use crate::config::table::{File, NotFound};
 
 /// The rule that [`is_taken`] tells of.
 pub(super) const TAKEN: &str =
@@ -68,6 +68,9 @@ pub(super) fn is_ours(name: &HeaderName) -> bool {
     OURS.contains(name)
 }
 
+const UNASKED: &str = "is never asked with `not_found = \"early\"`, which answers unmatched paths before: write \"after-auth\", or leave \
+                       this out";
+
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let at = KeyPath::of("server");
     let names = Names::of(file);
@@ -78,6 +81,15 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         findings,
     );
     names.lane(&file.server.default_lane, at.key("default_lane"), findings);
+
+    let early = file.server.not_found == NotFound::Early;
+    let asked = [
+        ("default_auth", &file.server.default_auth),
+        ("default_limits", &file.server.default_limits),
+    ];
+    for (key, names) in asked {
+        findings.check(early && !names.is_empty(), at.key(key), UNASKED);
+    }
 
     let header = &file.server.request_id.header;
     let request_id = at.key("request_id").key("header");

@@ -79,6 +79,7 @@ fn what_is_allowed() {
         // A limit without identity may be asked after authentication as well.
         "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\n\
          match = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [\"x\"]",
+        "[auth.api_keys.k]\nfile = \"f\"\nheader = \"authorization\"",
         // Any free port, twice; another family; another address.
         "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]",
         "[server]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]",
@@ -97,6 +98,8 @@ fn what_is_allowed() {
         "[server]\nthreads = 4\n[lanes.lane.l]\nguaranteed = 0.1\nthreads = 2\n\
          [upstreams.b]\nendpoints = [\"http://h\"]\nprotocol = \"http2\"\npool.max_connections = 2\n\
          [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"b\"\nlane = \"l\"\npublic = true",
+        // Lists that are empty are asked for nothing.
+        "[server]\nnot_found = \"early\"\ndefault_auth = []\ndefault_limits = []",
         // Zero where it has a meaning.
         "[server]\ndrain_delay = \"0s\"\nshutdown_grace = \"0s\"\nmax_body_bytes = \"0B\"\nmin_body_rate = \"0B\"",
     ] {

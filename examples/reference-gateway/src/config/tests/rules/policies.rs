@@ -10,6 +10,22 @@ pub(super) const CASES: &[Case] = &[
         "auth.api_keys.x",
         "is also the name of a [auth.jwt] table: routes could not tell them apart",
     ),
+    // Story: keys were looked for in `Transfer-Encoding`, and each request was a 401.
+    case(
+        "[auth.api_keys.x]\nfile = \"f\"\nheader = »\"Transfer-Encoding\"",
+        "auth.api_keys.x.header",
+        "must not be a field that HTTP itself gives a meaning: choose another name",
+    ),
+    case(
+        "[auth.api_keys.x]\nfile = \"f\"\nheader = »\"x-forwarded-for\"",
+        "auth.api_keys.x.header",
+        "must not be a field that the gateway itself sets or drops on the way to upstreams: choose another name",
+    ),
+    case(
+        "[auth.api_keys.x]\nfile = \"f\"\nheader = »\"x-request-id\"",
+        "auth.api_keys.x.header",
+        "must not be a field that the gateway itself sets or drops on the way to upstreams: choose another name",
+    ),
     case(
         "[auth]\nidentity_headers = { user = »\"X-Consumer-Id\" }",
         "auth.identity_headers.user",

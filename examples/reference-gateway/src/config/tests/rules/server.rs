@@ -3,6 +3,9 @@
 use super::super::{Case, case};
 use super::{EARLY, LANE_NAME, NAME, OPEN_ADMIN};
 
+const UNASKED: &str = "is never asked with `not_found = \"early\"`, which answers unmatched paths before: write \"after-auth\", or \
+                       leave this out";
+
 pub(super) const CASES: &[Case] = &[
     // Names.
     case(
@@ -77,6 +80,17 @@ pub(super) const CASES: &[Case] = &[
         "[server]\ndefault_limits = [»\"x\"]\n[limits.x]\nkey = \"user\"\nrate = \"1/s\"",
         "server.default_limits[0]",
         EARLY,
+    ),
+    // Story: unmatched paths were answered 404 before any of these was asked.
+    case(
+        "[server]\nnot_found = \"early\"\ndefault_auth = »[\"k\"]\n[auth.api_keys.k]\nfile = \"f\"",
+        "server.default_auth",
+        UNASKED,
+    ),
+    case(
+        "[server]\nnot_found = \"early\"\ndefault_limits = »[\"x\"]\n[limits.x]\nkey = \"ip\"\nrate = \"1/s\"",
+        "server.default_limits",
+        UNASKED,
     ),
     case(
         "[server]\ndefault_lane = »\"cor\"\n[lanes.lane.core]\nguaranteed = 0.1",
