@@ -4,16 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    Pipeline, RedisError, RedisResult, Value,
-};
+use ::redis::{ConnectionAddr, ErrorKind, RedisError, RedisResult};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::settings::Target;
-use super::tls::Connector;
+use super::wire::{Made, Wire};
 
 /// Hands out the connection, and makes it where there is none.
 #[derive(Debug)]
@@ -25,8 +21,7 @@ struct State {
     /// Where connections are made, and live: whoever asks first may be a thread that is blocked, or gone, when others ask.
     /// Without it, it is where they are asked for.
     home: Option<Handle>,
-    info: ConnectionInfo,
-    connector: Option<Connector>,
+    target: Target,
     /// Where the next connection goes instead: the keys are there. The one after that goes to the address known to be
     /// right, since this node may be gone then.
     moved: Option<ConnectionAddr>,
@@ -39,26 +34,15 @@ struct State {
     connecting: Option<watch::Receiver<Option<RedisError>>>,
 }
 
-/// A connection, and what keeps it alive.
-#[derive(Clone)]
-pub(super) struct Wire {
-    connection: MultiplexedConnection,
-    /// The other kind of connection sees to it by itself.
-    _driver: Option<Arc<dyn Send + Sync>>,
-}
-
 impl Line {
     /// How long making a connection may take. It goes on when the question that began it has given up.
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-    /// How many questions may wait to be written.
-    const QUEUE: usize = 1024;
 
     pub(super) fn new(target: Target) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
                 home: Handle::try_current().ok(),
-                info: target.info,
-                connector: target.connector,
+                target,
                 moved: None,
                 at: None,
                 connection: None,
@@ -86,10 +70,7 @@ impl Line {
     /// Makes a new connection for the next question, unless that has happened since: one that does not answer may never
     /// do so again.
     pub(super) fn give_up(&self, number: u64) {
-        let mut state = lock(&self.state);
-        if state.number == number {
-            state.connection = None;
-        }
+        lock(&self.state).give_up(number);
     }
 
     pub(super) async fn connection(&self) -> RedisResult<(u64, Wire)> {
@@ -134,28 +115,34 @@ impl Line {
     fn connect(&self, state: &mut State, runtime: &Handle) -> watch::Receiver<Option<RedisError>> {
         let (done, connecting) = watch::channel(None);
         state.connecting = Some(connecting.clone());
-        let mut info = state.info.clone();
+        let mut target = state.target.clone();
         state.at = state.moved.take();
-        if let Some(node) = &state.at {
-            info = info.set_addr(node.clone());
+        let at = state.at.clone();
+        if let Some(node) = &at {
+            target.info = target.info.set_addr(node.clone());
         }
-        let (at, connector) = (state.at.clone(), state.connector.clone());
-        let state = Arc::downgrade(&self.state);
+        let line = Arc::downgrade(&self.state);
         runtime.spawn(async move {
-            let connecting = Wire::connect(info, connector);
-            let connection = tokio::time::timeout(Self::CONNECT_TIMEOUT, connecting).await;
-            let connection = connection.unwrap_or_else(|_| Err(lost("no connection in time")));
-            let Some(state) = state.upgrade() else { return };
+            let connecting = Made::to(&target);
+            let made = tokio::time::timeout(Self::CONNECT_TIMEOUT, connecting).await;
+            let made = made.unwrap_or_else(|_| Err(lost("no connection in time")));
+            let Some(state) = line.upgrade() else { return };
             let mut state = lock(&state);
             // By now, another node may have been named.
             let is_right = state.moved.is_none() && state.at == at;
             if is_right {
                 state.connecting = None;
             }
-            match connection {
-                Ok(connection) if is_right => {
-                    state.connection = Some(connection);
+            match made {
+                Ok(made) if is_right => {
                     state.number += 1;
+                    let number = state.number;
+                    // Redis ends those that are idle. The next question is not to find that out.
+                    state.connection = Some(made.drive(move || {
+                        if let Some(state) = line.upgrade() {
+                            lock(&state).give_up(number);
+                        }
+                    }));
                 }
                 Ok(_) => {}
                 Err(error) => _ = done.send(Some(error)),
@@ -187,6 +174,13 @@ impl Line {
 }
 
 impl State {
+    /// See [`Line::give_up`].
+    fn give_up(&mut self, number: u64) {
+        if self.number == number {
+            self.connection = None;
+        }
+    }
+
     /// The next connection goes there, or to the address known to be right. One that is being made is that one if it goes
     /// there, and else nobody's.
     fn turn_to(&mut self, node: Option<ConnectionAddr>) {
@@ -203,56 +197,12 @@ impl State {
     fn node(&self, redirection: &RedisError) -> Option<ConnectionAddr> {
         let (address, _) = redirection.redirect_node()?;
         let (host, port) = address.rsplit_once(':')?;
-        let host = match (host, self.info.addr()) {
+        let host = match (host, self.target.info.addr()) {
             // A node that does not know its own name means the one that it was reached by.
             ("", ConnectionAddr::Tcp(host, _)) => host.clone(),
             (host, _) => host.to_owned(),
         };
         Some(ConnectionAddr::Tcp(host, port.parse().ok()?))
-    }
-}
-
-impl Wire {
-    /// Asks. With `asking`, a node to which the keys are on their way answers as if they were its own.
-    pub(super) async fn call<T: FromRedisValue>(
-        &mut self,
-        call: Cmd,
-        asking: bool,
-    ) -> RedisResult<T> {
-        if !asking {
-            return call.query_async(&mut self.connection).await;
-        }
-        let mut calls = Pipeline::with_capacity(2);
-        calls.cmd("ASKING").add_command(call);
-        // Not as the answer of a pipeline: an error of one does not say where it redirects to.
-        let mut answer = Value::Nil;
-        for value in self.connection.req_packed_commands(&calls, 0, 2).await? {
-            answer = value.extract_error()?;
-        }
-        Ok(T::from_redis_value(answer)?)
-    }
-
-    async fn connect(info: ConnectionInfo, connector: Option<Connector>) -> RedisResult<Self> {
-        let config = AsyncConnectionConfig::new()
-            // Who waits for it has timeouts of its own.
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(Line::QUEUE);
-        if let (Some(connector), ConnectionAddr::Tcp(host, port)) = (connector, info.addr()) {
-            let to = (host.as_str(), *port);
-            let made = connector.connect(to, info.redis_settings(), config).await;
-            let (connection, driver) = made?;
-            return Ok(Self {
-                connection,
-                _driver: Some(Arc::new(driver)),
-            });
-        }
-        let client = Client::open(info)?;
-        let made = client.get_multiplexed_async_connection_with_config(&config);
-        Ok(Self {
-            connection: made.await?,
-            _driver: None,
-        })
     }
 }
 
@@ -283,9 +233,8 @@ mod tests {
     use super::*;
 
     fn line(port: u16) -> Line {
-        let info: ConnectionInfo = format!("redis://127.0.0.1:{port}").parse().unwrap();
         Line::new(Target {
-            info,
+            info: format!("redis://127.0.0.1:{port}").parse().unwrap(),
             connector: None,
         })
     }

@@ -212,11 +212,7 @@ impl RedisStore {
         ) {
             return Err(URL);
         }
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Ok(Target {
-            info: info.set_tcp_settings(tcp),
-            connector,
-        })
+        Ok(Target { info, connector })
     }
 }
 

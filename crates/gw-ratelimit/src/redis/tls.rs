@@ -10,14 +10,12 @@ mod secured {
     use std::io;
     use std::sync::Arc;
 
-    use ::redis::aio::MultiplexedConnection;
-    use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, RootCertStore};
     use tokio::net::TcpStream;
-    use tokio::task::AbortHandle;
     use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
 
     use crate::config::ConfigError;
     use crate::redis::RedisStore;
@@ -33,9 +31,6 @@ mod secured {
     /// Makes connections that are encrypted, to servers whose certificates are checked.
     #[derive(Clone)]
     pub(in crate::redis) struct Connector(TlsConnector);
-
-    /// Ends the task that drives a connection.
-    pub(in crate::redis) struct Driver(AbortHandle);
 
     impl RedisStore {
         /// Whom to believe who the server is, for `rediss://`: certificates as PEM, in place of those that the system
@@ -112,27 +107,12 @@ mod secured {
         /// The connection is closed when it is dropped.
         pub(in crate::redis) async fn connect(
             &self,
-            (host, port): (&str, u16),
-            redis: &RedisConnectionInfo,
-            config: AsyncConnectionConfig,
-        ) -> RedisResult<(MultiplexedConnection, Driver)> {
-            // An IPv6 address stands in brackets in a URL.
-            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host: &str,
+            stream: TcpStream,
+        ) -> io::Result<TlsStream<TcpStream>> {
             let name = ServerName::try_from(host.to_owned());
             let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            let stream = TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            let stream = self.0.connect(name, stream).await?;
-            let made = MultiplexedConnection::new_with_config(redis, stream, config).await;
-            let (connection, driver) = made?;
-            let driver = Driver(tokio::spawn(driver).abort_handle());
-            Ok((connection, driver))
-        }
-    }
-
-    impl Drop for Driver {
-        fn drop(&mut self) {
-            self.0.abort();
+            self.0.connect(name, stream).await
         }
     }
 
@@ -147,9 +127,9 @@ mod secured {
 #[cfg(not(feature = "redis-tls"))]
 mod unsecured {
     use std::convert::Infallible;
+    use std::io;
 
-    use ::redis::aio::MultiplexedConnection;
-    use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
+    use tokio::net::TcpStream;
 
     use crate::config::ConfigError;
 
@@ -176,10 +156,9 @@ mod unsecured {
     impl Connector {
         pub(in crate::redis) async fn connect(
             &self,
-            _: (&str, u16),
-            _: &RedisConnectionInfo,
-            _: AsyncConnectionConfig,
-        ) -> RedisResult<(MultiplexedConnection, ())> {
+            _: &str,
+            _: TcpStream,
+        ) -> io::Result<TcpStream> {
             match self.0 {}
         }
     }

@@ -116,6 +116,22 @@ async fn a_server_that_is_not_there() {
     }
 }
 
+/// Story: a connection that Redis had ended, as it does with idle ones, was found out by the next question, which had no answer
+/// then. Where requests were few, every second one was decided without Redis.
+#[tokio::test]
+async fn a_connection_that_ended_while_nobody_asked_costs_no_decision() {
+    let server = Server::start();
+    let limiter = build(&server.store("test"), 5);
+    for _ in 0..4 {
+        assert_eq!(allowed(&limiter, 1).await, 1);
+        server.hang_up().await;
+    }
+    let store = limiter.store();
+    assert_eq!((store.failed, store.by_rule, store.by_store), (0, 0, 4));
+    // None of them was asked twice.
+    assert_eq!(allowed(&limiter, 2).await, 1);
+}
+
 #[tokio::test]
 async fn a_server_that_is_stopped_and_started_again_is_found_by_a_probe() {
     let mut server = Server::start();

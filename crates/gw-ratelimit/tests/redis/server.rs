@@ -105,6 +105,20 @@ impl Server {
             .unwrap();
     }
 
+    /// Ends all connections of others, as it does with those that were idle for its `timeout`. They have heard of it when this
+    /// returns, if they live in this runtime.
+    pub(crate) async fn hang_up(&self) {
+        let mut connection = self.connect().await;
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        let _: usize = kill.query_async(&mut connection).await.unwrap();
+        // Its answer and their end may have come together; this answer comes behind both.
+        let _: String = redis::cmd("PING")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn keys(&self) -> Vec<String> {
         let mut connection = self.connect().await;
         let keys = redis::cmd("KEYS")

@@ -1,0 +1,141 @@
+//! One connection to Redis, and the task that drives it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ::redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use ::redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, Pipeline,
+    RedisConnectionInfo, RedisError, RedisResult, Value,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::settings::Target;
+
+/// A connection. The last of its clones closes it.
+#[derive(Clone)]
+pub(super) struct Wire {
+    connection: MultiplexedConnection,
+    _driver: Arc<Driver>,
+}
+
+/// A connection that nobody drives yet. Dropping it closes it.
+pub(super) struct Made {
+    connection: MultiplexedConnection,
+    driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Ends the task that drives a connection.
+struct Driver(AbortHandle);
+
+impl Made {
+    /// How many questions may wait to be written.
+    const QUEUE: usize = 1024;
+
+    /// Connects.
+    ///
+    /// # Cancel safety
+    ///
+    /// The connection is closed when it is dropped.
+    pub(super) async fn to(target: &Target) -> RedisResult<Self> {
+        let redis = target.info.redis_settings();
+        match target.info.addr() {
+            ConnectionAddr::Tcp(host, port) => {
+                // An IPv6 address stands in brackets in a URL.
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let stream = dial(host, *port).await?;
+                match &target.connector {
+                    Some(tls) => Self::over(tls.connect(host, stream).await?, redis).await,
+                    None => Self::over(stream, redis).await,
+                }
+            }
+            #[cfg(unix)]
+            ConnectionAddr::Unix(path) => Self::over(UnixStream::connect(path).await?, redis).await,
+            _ => {
+                const KIND: &str = "no way to connect to such an address";
+                Err(RedisError::from((ErrorKind::InvalidClientConfig, KIND)))
+            }
+        }
+    }
+
+    async fn over<S>(stream: S, redis: &RedisConnectionInfo) -> RedisResult<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let config = AsyncConnectionConfig::new()
+            // Who waits for it has timeouts of its own.
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(Self::QUEUE);
+        let made = MultiplexedConnection::new_with_config(redis, stream, config).await;
+        let (connection, driver) = made?;
+        Ok(Self {
+            connection,
+            driver: Box::pin(driver),
+        })
+    }
+
+    /// Drives it in a task of this runtime, until it is closed here or there; `ended` is for when Redis does.
+    pub(super) fn drive(self, ended: impl FnOnce() + Send + 'static) -> Wire {
+        let Self { connection, driver } = self;
+        let driving = tokio::spawn(async move {
+            driver.await;
+            ended();
+        });
+        Wire {
+            connection,
+            _driver: Arc::new(Driver(driving.abort_handle())),
+        }
+    }
+}
+
+/// Tries all addresses of the host at once: one of them may be one that never answers.
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut dialing = JoinSet::new();
+    for address in tokio::net::lookup_host((host, port)).await? {
+        dialing.spawn(TcpStream::connect(address));
+    }
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    while let Some(dialed) = dialing.join_next().await {
+        match dialed? {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+impl Wire {
+    /// Asks. With `asking`, a node to which the keys are on their way answers as if they were its own.
+    pub(super) async fn call<T: FromRedisValue>(
+        &mut self,
+        call: Cmd,
+        asking: bool,
+    ) -> RedisResult<T> {
+        if !asking {
+            return call.query_async(&mut self.connection).await;
+        }
+        let mut calls = Pipeline::with_capacity(2);
+        calls.cmd("ASKING").add_command(call);
+        // Not as the answer of a pipeline: an error of one does not say where it redirects to.
+        let mut answer = Value::Nil;
+        for value in self.connection.req_packed_commands(&calls, 0, 2).await? {
+            answer = value.extract_error()?;
+        }
+        Ok(T::from_redis_value(answer)?)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
