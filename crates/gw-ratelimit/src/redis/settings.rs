@@ -205,11 +205,17 @@ impl RedisStore {
             }
             None => (self.url.to_string(), None),
         };
-        let info = url.into_connection_info().map_err(|_| URL)?;
-        if !matches!(
-            info.addr(),
-            ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_)
-        ) {
+        let info = url.as_str().into_connection_info().map_err(|_| URL)?;
+        let is_address = match info.addr() {
+            // What is behind a question mark goes unheard there.
+            ConnectionAddr::Tcp(_, port) => *port > 0 && !url.contains('?'),
+            ConnectionAddr::Unix(_) => true,
+            _ => false,
+        };
+        let redis = info.redis_settings();
+        // Without a password, nobody is told of the user.
+        let is_user = redis.username().is_none() || redis.password().is_some();
+        if !is_address || !is_user || redis.db() < 0 {
             return Err(URL);
         }
         Ok(Target { info, connector })

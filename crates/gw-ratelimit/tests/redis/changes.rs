@@ -98,6 +98,27 @@ fn what_cannot_work_is_not_built() {
             RedisStore::new("redis://127.0.0.1:1/#insecure", "n", long),
             "url",
         ),
+        // Story: these were built, and meant another database, another port and another user than they said, or none.
+        (RedisStore::new("redis://127.0.0.1:1/-1", "n", long), "url"),
+        (RedisStore::new("redis://127.0.0.1:0", "n", long), "url"),
+        (
+            RedisStore::new("redis://127.0.0.1:1?db=1", "n", long),
+            "url",
+        ),
+        (
+            RedisStore::new("redis://127.0.0.1:1/?db=1", "n", long),
+            "url",
+        ),
+        (
+            RedisStore::new("redis://user@127.0.0.1:1", "n", long),
+            "url",
+        ),
+        (
+            RedisStore::new("redis://user:@127.0.0.1:1", "n", long),
+            "url",
+        ),
+        (RedisStore::new("unix:///redis?db=-1", "n", long), "url"),
+        (RedisStore::new("unix:///redis?user=me", "n", long), "url"),
         #[cfg(not(feature = "redis-tls"))]
         (RedisStore::new("rediss://127.0.0.1:1", "n", long), "url"),
         (
@@ -126,7 +147,14 @@ fn what_cannot_work_is_not_built() {
         assert!(!format!("{store:?}").contains("0123456789abcdef"));
     }
     let longest = good().probe_after(RedisStore::MAX_PROBE_AFTER);
-    for store in [good(), longest] {
+    let meant = [
+        "redis://[::1]:6379/1",
+        "redis://user:p%40ss@redis",
+        "redis://:word@redis/0",
+        "unix:///redis?db=1&user=me&pass=word",
+    ]
+    .map(|url| RedisStore::new(url, "n", long));
+    for store in [good(), longest].into_iter().chain(meant) {
         assert!(Limiter::builder().build_shared(&store).is_ok());
     }
 }
