@@ -86,6 +86,7 @@ mod table;
 mod telemetry;
 mod tending;
 mod tls;
+mod warnings;
 mod wire;
 
 pub use self::future::ResponseFuture;

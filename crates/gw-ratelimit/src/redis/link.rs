@@ -70,10 +70,11 @@ impl Link {
     ///
     /// Redis may have decided, and charged, when it is dropped. It has not twice.
     pub(super) async fn ask(&self, questions: &[Question]) -> Result<Answers, Failure> {
-        let numbers: Vec<i64> = self
-            .call(|known| self.decide.ask(known, &self.names, questions))
-            .await?;
-        Answers::read(&numbers, questions).ok_or(Failure::Reply)
+        self.call(
+            |known| self.decide.ask(known, &self.names, questions),
+            |numbers: Vec<i64>| Answers::read(&numbers, questions),
+        )
+        .await
     }
 
     /// Whether there is a connection, once it was tried. From here on they are made in this runtime.
@@ -89,22 +90,20 @@ impl Link {
     ///
     /// As [`Link::ask`].
     pub(super) async fn settle(&self, orders: &[Order]) -> Result<Option<Vec<Settled>>, Failure> {
-        let call = self.call(|known| self.settle.settling(known, &self.names, orders));
-        let Some(numbers) = together::<Vec<i64>>(call.await, orders.len())? else {
-            return Ok(None);
-        };
-        let settled = Settled::read(&numbers, orders);
-        settled.map(Some).ok_or(Failure::Reply)
+        let settled = self.call(
+            |known| self.settle.settling(known, &self.names, orders),
+            |numbers: Vec<i64>| Settled::read(&numbers, orders),
+        );
+        together(settled.await, orders.len())
     }
 
     /// Of how many of these the cells could be given back. `None` as for [`Link::settle`].
     pub(super) async fn give_back(&self, given: &[Return]) -> Result<Option<usize>, Failure> {
-        let call = self.call(|known| self.give_back.returning(known, &self.names, given));
-        let Some(count) = together::<i64>(call.await, given.len())? else {
-            return Ok(None);
-        };
-        let count = usize::try_from(count);
-        count.map(Some).map_err(|_| Failure::Reply)
+        let count = self.call(
+            |known| self.give_back.returning(known, &self.names, given),
+            |count: i64| usize::try_from(count).ok(),
+        );
+        together(count.await, given.len())
     }
 
     /// Frees a key of its debt; says whether it had any.
@@ -113,8 +112,8 @@ impl Link {
         self.names.write(policy, digest, &mut name);
         let mut call = ::redis::cmd("DEL");
         call.arg(&name);
-        let deleted: i64 = self.call(|_| call.clone()).await?;
-        Ok(deleted == 1)
+        self.call(|_| call.clone(), |deleted: i64| Some(deleted == 1))
+            .await
     }
 
     /// Where connections are made.
@@ -136,7 +135,13 @@ impl Link {
         self.aside.give_up(numbers.aside);
     }
 
-    async fn call<T: FromRedisValue>(&self, command: impl Fn(bool) -> Cmd) -> Result<T, Failure> {
+    /// Asks until there is an answer, and reads it. Behind one that makes no sense, others may have lost their places, so that
+    /// each is the one to another question.
+    async fn call<T: FromRedisValue, U>(
+        &self,
+        command: impl Fn(bool) -> Cmd,
+        read: impl Fn(T) -> Option<U>,
+    ) -> Result<U, Failure> {
         let (mut known, mut asking) = (true, false);
         let mut redirects = 0;
         loop {
@@ -144,15 +149,21 @@ impl Link {
             let connected = line.connection().await;
             let (number, mut wire) = connected.map_err(Failure::Connection)?;
             let error = match wire.call(command(known), asking).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    let answer = read(answer).ok_or(Failure::Reply);
+                    return answer.inspect_err(|_| line.give_up(number));
+                }
                 Err(error) => error,
             };
             let ErrorKind::Server(kind) = error.kind() else {
-                if error.is_unrecoverable_error() {
-                    line.give_up(number);
-                    return Err(Failure::Connection(error));
+                if !error.is_unrecoverable_error() {
+                    return Err(Failure::Refused(error));
                 }
-                return Err(Failure::Refused(error));
+                line.give_up(number);
+                return Err(match error.kind() {
+                    ErrorKind::Parse => Failure::Reply,
+                    _ => Failure::Connection(error),
+                });
             };
             match kind {
                 // It learns the script with the question.

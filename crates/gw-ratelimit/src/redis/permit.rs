@@ -67,11 +67,12 @@ impl Permit {
             shared.heard(leave);
             return None;
         }
-        let change = shared.breaker().failed(leave, Instant::now());
-        if change == Change::Opened {
-            tally.opened(&shared.label, &failure, shared.on_failure);
+        let now = Instant::now();
+        if shared.breaker().failed(leave, now) == Change::Opened {
+            tally.opened(shared.on_failure);
         }
         if !shared.breaker().is_closed() {
+            tally.is_away(&shared.label, &failure, shared.on_failure, now);
             // One that was made for this question has not had the time that an answer takes.
             shared.link.give_up(connections);
         }
@@ -83,7 +84,7 @@ impl Shared {
     /// Redis is there, and answers.
     fn heard(&self, leave: Leave) {
         if self.breaker().answered(leave) == Change::Closed {
-            self.tally.mode(&self.label, true, self.on_failure);
+            self.tally.closed(&self.label, self.on_failure);
         }
     }
 }

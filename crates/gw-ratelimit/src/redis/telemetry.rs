@@ -5,12 +5,15 @@
     reason = "the one place where the metrics of this module are named"
 )]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::link::Failure;
 use super::settings::OnFailure;
+use super::warnings::Warnings;
 
 #[cfg(feature = "metrics")]
 pub use self::metering::HISTOGRAM_BUCKETS;
@@ -47,6 +50,8 @@ pub(super) struct StoreTally {
     by_rule: AtomicU64,
     late_lost: AtomicU64,
     metrics: metering::StoreMetrics,
+    /// Taken when Redis is not asked any more, and by probes; no other request comes by here.
+    warnings: Mutex<Warnings>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,6 +74,7 @@ impl StoreTally {
             by_rule: AtomicU64::new(0),
             late_lost: AtomicU64::new(0),
             metrics: metering::StoreMetrics::new(name),
+            warnings: Mutex::default(),
         }
     }
 
@@ -112,27 +118,41 @@ impl StoreTally {
         self.metrics.late_lost(cells, reason);
     }
 
-    /// Redis answers, or is not asked any more and `rule` decides.
-    pub(super) fn mode(&self, name: &str, answers: bool, rule: OnFailure) {
-        self.metrics.mode(answers, Source::Failure(rule).label());
+    /// Redis answers again, and `rule` does not decide any more.
+    pub(super) fn closed(&self, name: &str, rule: OnFailure) {
+        self.metrics.mode(true, Source::Failure(rule).label());
+        let is_said = self.warnings().is_said();
         #[cfg(feature = "tracing")]
-        if answers {
+        if is_said {
             tracing::info!(store = name, "rate limit: Redis answers again and decides");
         }
-        let _ = name;
+        let _ = (name, is_said);
     }
 
-    /// Why it is not asked any more.
-    pub(super) fn opened(&self, name: &str, failure: &Failure, rule: OnFailure) {
-        self.mode(name, false, rule);
+    /// It is not asked any more.
+    pub(super) fn opened(&self, rule: OnFailure) {
+        self.metrics.mode(false, Source::Failure(rule).label());
+        self.warnings().opened();
+    }
+
+    /// It is not asked for now, and why. People are told once a minute at the most.
+    pub(super) fn is_away(&self, name: &str, failure: &Failure, rule: OnFailure, now: Instant) {
+        let Some(times) = self.warnings().due(now) else {
+            return;
+        };
         #[cfg(feature = "tracing")]
         tracing::warn!(
             store = name,
             error = %failure,
             decides = Source::Failure(rule).label(),
+            times,
             "rate limit: Redis does not answer and is not asked for now"
         );
-        let _ = failure;
+        let _ = (name, failure, rule, times);
+    }
+
+    fn warnings(&self) -> MutexGuard<'_, Warnings> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn counts(&self) -> Counts {

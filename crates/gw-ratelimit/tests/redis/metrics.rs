@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gw_ratelimit::redis::Leases;
+use gw_ratelimit::redis::{Leases, RedisStore};
 use gw_ratelimit::{Limiter, Quota};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use crate::server::{Server, stand_still};
+use crate::failures::first_answering;
+use crate::server::{SECRET, Server, stand_still};
 
 /// What is exported while `what` happens.
 fn recorded(what: impl Future<Output = ()>) -> Snapshotter {
@@ -115,4 +116,22 @@ fn exported(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
         seen.insert(format!("{} {}", key.key().name(), labels.join(" ")), value);
     }
     seen
+}
+
+#[test]
+fn an_answer_of_the_wrong_kind_is_no_lost_connection() {
+    let snapshotter = recorded(async {
+        let server = Server::start();
+        let url = first_answering("+well\r\n", &server).await;
+        let store = RedisStore::new(url, "api", SECRET).timeout(gw_testkit::PATIENCE);
+        let limiter = Limiter::builder()
+            .policy("p", Quota::per_hour(1).burst(100))
+            .build_shared(&store)
+            .unwrap();
+        limiter.check(limiter.policy("p").unwrap(), "k", 1).await;
+    });
+    let mut seen = exported(&snapshotter);
+    seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_failures_total"));
+    let only = "gateway_rate_limit_store_failures_total api reply".to_owned();
+    assert_eq!(seen, BTreeMap::from([(only, 1.0)]));
 }
