@@ -10,8 +10,10 @@ pub(super) struct Breaker {
     /// How many of the last [`Self::REMEMBERED`] questions may fail before it opens.
     failures: u32,
     probe_after: Duration,
+    /// How long nobody else asks after a probe has begun.
+    probe_time: Duration,
     state: State,
-    /// Counts openings, so that what was asked before one says nothing after it.
+    /// Counts openings and probes that were given up, so that what was asked before one says nothing after it.
     era: u64,
 }
 
@@ -21,8 +23,8 @@ enum State {
     Closed { outcomes: u32 },
     /// Nothing is asked before `until`.
     Open { until: Instant },
-    /// One question is under way.
-    Probing,
+    /// One question is under way. Whoever asks it may be blocked, or gone without a word: at `until`, the next one may.
+    Probing { until: Instant },
 }
 
 /// Leave to ask one question.
@@ -51,10 +53,12 @@ impl Breaker {
     /// How many outcomes count: a store that fails now and then for long is worth asking.
     pub(super) const REMEMBERED: u32 = u32::BITS;
 
-    pub(super) const fn new(failures: u32, probe_after: Duration) -> Self {
+    /// A question takes `timeout` at the most. A probe that has come to nothing `probe_after` later is given up.
+    pub(super) const fn new(failures: u32, timeout: Duration, probe_after: Duration) -> Self {
         Self {
             failures,
             probe_after,
+            probe_time: timeout.saturating_add(probe_after),
             state: State::Closed { outcomes: 0 },
             era: 0,
         }
@@ -65,10 +69,15 @@ impl Breaker {
         let probe = match self.state {
             State::Closed { .. } => false,
             State::Open { until } if now >= until => {
-                self.state = State::Probing;
+                self.probe(now);
                 true
             }
-            State::Open { .. } | State::Probing => return None,
+            State::Probing { until } if now >= until => {
+                self.era += 1;
+                self.probe(now);
+                true
+            }
+            State::Open { .. } | State::Probing { .. } => return None,
         };
         Some(Leave {
             era: self.era,
@@ -84,11 +93,11 @@ impl Breaker {
                 *outcomes <<= 1;
                 Change::None
             }
-            State::Probing if is_probe => {
+            State::Probing { .. } if is_probe => {
                 self.state = State::Closed { outcomes: 0 };
                 Change::Closed
             }
-            State::Probing | State::Open { .. } => Change::None,
+            State::Probing { .. } | State::Open { .. } => Change::None,
         }
     }
 
@@ -102,12 +111,14 @@ impl Breaker {
                     return Change::None;
                 }
             }
-            State::Probing if is_probe => {}
-            State::Closed { .. } | State::Probing | State::Open { .. } => return Change::None,
+            State::Probing { .. } if is_probe => {}
+            State::Closed { .. } | State::Probing { .. } | State::Open { .. } => {
+                return Change::None;
+            }
         }
         let opened = match self.state {
             State::Closed { .. } => Change::Opened,
-            State::Open { .. } | State::Probing => Change::None,
+            State::Open { .. } | State::Probing { .. } => Change::None,
         };
         self.open(now + self.probe_after);
         opened
@@ -115,13 +126,23 @@ impl Breaker {
 
     /// Nobody waits for the outcome any more. If it was the probe, the next question is.
     pub(super) fn abandoned(&mut self, leave: Leave, now: Instant) {
-        if self.is_probe(leave) && matches!(self.state, State::Probing) {
+        if self.is_probe(leave) && matches!(self.state, State::Probing { .. }) {
             self.open(now);
         }
     }
 
     pub(super) const fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed { .. })
+    }
+
+    /// Whether it will soon be known how the store is.
+    pub(super) fn is_probing(&self, now: Instant) -> bool {
+        matches!(self.state, State::Probing { until } if now < until)
+    }
+
+    fn probe(&mut self, now: Instant) {
+        let until = now + self.probe_time;
+        self.state = State::Probing { until };
     }
 
     fn open(&mut self, until: Instant) {
@@ -139,9 +160,10 @@ mod tests {
     use super::*;
 
     const PAUSE: Duration = Duration::from_secs(1);
+    const TIMEOUT: Duration = Duration::from_millis(5);
 
     fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(3, PAUSE);
+        let mut breaker = Breaker::new(3, TIMEOUT, PAUSE);
         for change in [Change::None, Change::None, Change::Opened] {
             let leave = breaker.leave(now).unwrap();
             assert_eq!(breaker.failed(leave, now), change);
@@ -170,7 +192,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_among_many_answers_are_forgotten() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(3, PAUSE);
+        let mut breaker = Breaker::new(3, TIMEOUT, PAUSE);
         for _ in 0..100 {
             let leave = breaker.leave(now).unwrap();
             assert_eq!(breaker.failed(leave, now), Change::None);
@@ -200,10 +222,29 @@ mod tests {
         assert_eq!(breaker.answered(probe), Change::Closed);
     }
 
+    /// Story: the thread of a probe was blocked, and Redis was not asked by anybody until it went on.
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_of_which_nothing_is_heard_is_followed_by_another() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let began = now + PAUSE;
+        let silent = breaker.leave(began).unwrap();
+        let over = began + TIMEOUT + PAUSE;
+        assert_eq!(breaker.leave(over - Duration::from_nanos(1)), None);
+        let probe = breaker.leave(over).unwrap();
+        assert_eq!(breaker.leave(over), None, "one probe at a time");
+        // What the silent one says now comes too late.
+        assert_eq!(breaker.answered(silent), Change::None);
+        assert_eq!(breaker.failed(silent, over), Change::None);
+        breaker.abandoned(silent, over);
+        assert_eq!(breaker.leave(over), None);
+        assert_eq!(breaker.answered(probe), Change::Closed);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_asked_before_it_opened_says_nothing() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(3, PAUSE);
+        let mut breaker = Breaker::new(3, TIMEOUT, PAUSE);
         let early = [(); 5].map(|()| breaker.leave(now).unwrap());
         let changes = early.map(|leave| breaker.failed(leave, now));
         let expected = [

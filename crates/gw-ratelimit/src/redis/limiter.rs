@@ -131,13 +131,15 @@ impl SharedLimiter {
             most: leases.most,
             returning: tokio::sync::Mutex::new(()),
         });
+        // One that is longer would be too long for the clock.
+        let timeout = store.timeout.min(RedisStore::MAX_PROBE_AFTER);
         Ok(Self {
             shared: Arc::new(Shared {
                 limiter,
                 label: Arc::clone(store.called()),
                 digester: Digester::new(&store.secret),
                 link: Link::new(target, names),
-                breaker: Mutex::new(Breaker::new(store.failures, store.probe_after)),
+                breaker: Mutex::new(Breaker::new(store.failures, timeout, store.probe_after)),
                 timeout: store.timeout,
                 on_failure: store.on_failure,
                 leases,
@@ -354,7 +356,8 @@ impl SharedLimiter {
     ///
     /// What was not given back when it is dropped is lost, and runs off.
     pub async fn give_back(&self) -> usize {
-        self.shared.give_back(self.shared.timeout, |_| true).await
+        let given = self.shared.give_back(self.shared.timeout, |_| true);
+        given.await.unwrap_or(0)
     }
 
     /// For when the instance ends: leases nothing from here on, gives back what is leased, as far as that is possible, and

@@ -125,6 +125,12 @@ impl Shared {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing is leased any more. To be asked where the entry is locked: who closes looks at each entry after it has said
+    /// so, and waits for what is being fetched for it by then.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     pub(super) const fn holdings(&self) -> Option<&Holdings> {
         self.leases.as_ref()
     }
@@ -206,7 +212,6 @@ impl Shared {
                 asking = true;
                 continue;
             };
-            let closed = self.closed.load(Ordering::Relaxed);
             let taken = holdings
                 .table
                 .place((digest, item.applied.policy.0), now, |entry| {
@@ -216,7 +221,7 @@ impl Shared {
                         let tat = entry.lease.balance(now);
                         return (spent, lacking, 0, Some(tat));
                     }
-                    let extra = if entry.fetching || closed {
+                    let extra = if entry.fetching || self.is_closed() {
                         0
                     } else {
                         entry.lease.extra(&gcra, holdings.most, now)

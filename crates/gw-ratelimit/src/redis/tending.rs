@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::held::Held;
 use super::item::{Item, Items, questions};
@@ -22,15 +23,12 @@ impl Shared {
 
     /// Fetches more for those keys of which half is gone, so that the next request need not wait.
     pub(super) fn fetch_ahead(self: &Arc<Self>, holdings: &Holdings, items: &Items) {
-        if self.closed.load(Ordering::Relaxed) {
-            return;
-        }
         let now = self.now();
         let mut wanted = Items::new();
         for item in items {
             let Some(gcra) = item.rate() else { continue };
             let extra = holdings.table.known(item.charge.digest, |entry| {
-                if entry.fetching || !entry.lease.is_half_gone(now) {
+                if entry.fetching || self.is_closed() || !entry.lease.is_half_gone(now) {
                     return 0;
                 }
                 let extra = entry.lease.extra(gcra, holdings.most, now);
@@ -104,17 +102,20 @@ impl Shared {
 
     /// Gives back the cells of such leases, as far as possible: of how many that was so. Each call has as much time as
     /// `limit`; cells of one that gets no answer have to run off. What is held of keys for which more is being fetched
-    /// stays here: behind that, it could not be given back.
+    /// stays here: behind that, it could not be given back. `None` if it all stays here, since nobody may ask but a probe.
     pub(super) async fn give_back(
         self: &Arc<Self>,
         limit: Duration,
         which: impl Fn(&Lease) -> bool,
-    ) -> usize {
+    ) -> Option<usize> {
         let Some(holdings) = &self.leases else {
-            return 0;
+            return Some(0);
         };
         // Who closes has to wait for what another one has taken out and is giving back.
         let _turn = holdings.returning.lock().await;
+        if self.breaker().is_probing(Instant::now()) {
+            return None;
+        }
         let now = self.now();
         let mut unspent = Vec::new();
         holdings.table.each(|digest, entry| {
@@ -143,7 +144,7 @@ impl Shared {
                 given += self.return_cells(limit, cells).await.unwrap_or(0);
             }
         }
-        given
+        Some(given)
     }
 
     /// How many of these could be given back; `None` if they have to be one by one.
@@ -168,8 +169,8 @@ impl Shared {
             let is_fetching = self.holdings().is_some_and(Holdings::is_fetching);
             // No request waits for it, so its time is the caller's.
             let returned = self.give_back(Duration::MAX, |_| true).await;
-            given.fetch_add(returned, Ordering::Relaxed);
-            if !is_fetching && self.courier.waiting() == 0 {
+            given.fetch_add(returned.unwrap_or(0), Ordering::Relaxed);
+            if returned.is_some() && !is_fetching && self.courier.waiting() == 0 {
                 return;
             }
             self.attend(None);

@@ -250,6 +250,41 @@ async fn a_store_that_comes_and_goes_is_told_of_once_a_minute() {
     capture.only("rate limit: Redis answers again and decides");
 }
 
+/// Story: nobody but a probe may ask while it is under way. Cells that were given back then were given to nobody.
+#[tokio::test]
+async fn who_closes_while_a_probe_is_under_way_waits_for_it() {
+    let server = Server::start();
+    let store = server.store("test").leases(Leases::up_to(10)).failures(1);
+    let limiter = build(&store.probe_after(Duration::from_millis(1)), 100);
+    let policy = limiter.policy("p").unwrap();
+    let mut spent = 0;
+    while limiter.store().leases == 0 {
+        spent += u32::try_from(allowed(&limiter, 1).await).unwrap();
+    }
+    server.set("maxmemory", "1").await;
+    while limiter.store().is_asked {
+        limiter.check(policy, "another", 1).await;
+    }
+    server.set("maxmemory", "0").await;
+    let mut probe = Box::pin(limiter.check(policy, "another", 1));
+    let begun = async || {
+        probe = Box::pin(limiter.check(policy, "another", 1));
+        poll_fn(|cx| Poll::Ready(probe.as_mut().poll(cx).is_pending())).await
+    };
+    until("a probe", begun).await;
+    let closing = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.close(PATIENCE).await }
+    });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(probe.await.is_allowed());
+    assert!(closing.await.unwrap() > 0);
+    let standing = limiter.peek(policy, None, "k").await.unwrap();
+    assert_eq!(standing.remaining(), 100 - spent);
+}
+
 /// Story: answers that were behind by one were given to the wrong questions for as long as the connection lived.
 #[tokio::test]
 async fn a_connection_with_answers_that_make_no_sense_is_given_up() {
