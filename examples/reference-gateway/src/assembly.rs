@@ -36,7 +36,7 @@ use tower_service::Service;
 pub use self::fault::Fault;
 pub(crate) use self::lanes::memory;
 pub use self::limits::{LimitControls, StoreControls};
-pub(crate) use self::limits::{close_stores, connect_stores};
+pub(crate) use self::limits::{close_stores, connect_stores, is_asked};
 pub use self::log_ingest::{Engine, LogControls, Logs};
 pub use self::upstreams::UpstreamControls;
 use crate::config::{Config, table};
@@ -105,6 +105,7 @@ pub fn assemble(
     let routes = routes::routes(config)?;
     let limits = limits::before_authentication(config, &respond)?;
     let consumer_limits = limits::after_authentication(config, &respond)?;
+    limits::check_unasked(config, &respond)?;
     let lanes = lanes::lanes(config)
         .map_err(|error| Fault::of_lanes(&error))?
         .on_reject(respond.clone());

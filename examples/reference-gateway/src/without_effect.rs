@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use gw_core::Mode;
 
-use crate::assembly::log_ingest;
+use crate::assembly::{is_asked, log_ingest};
 use crate::config::Config;
-use crate::config::table::{Durability, LogQueue, LogSchema, LogSink, Protocol, Target};
+use crate::config::table::{Durability, LogIngest, LogQueue, LogSchema, LogSink, Protocol, Target};
 use crate::config::value::{Balance, Key};
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
@@ -25,6 +25,8 @@ pub fn without_effect(config: &Config) -> Vec<String> {
     routes(config, &mut notes);
     if log_ingest::asked_for(config) {
         logs(config, &mut notes);
+    } else {
+        unasked_logs(&config.log_ingest, &mut notes);
     }
     rest(config, &mut notes);
     notes
@@ -70,6 +72,8 @@ fn auth(config: &Config, notes: &mut Notes) {
 
 fn limits(config: &Config, notes: &mut Notes) {
     for (name, limit) in &config.limits {
+        let nobody = "counts nothing: no route names it";
+        notes.explain(!is_asked(config, name), format!("limits.{name}"), nobody);
         let no_user = "counts all callers together in this version: API keys name no user";
         notes.explain(
             limit.key == Key::User,
@@ -149,6 +153,17 @@ fn logs(config: &Config, notes: &mut Notes) {
         // Refused.
         LogQueue::Redis(_) | LogQueue::Nats(_) | LogQueue::Kafka(_) | LogQueue::Sqs(_) => {}
     }
+}
+
+/// Where its queue and sink are is no sign that somebody counts on it: their paths depend on where the file is.
+fn unasked_logs(written: &LogIngest, notes: &mut Notes) {
+    let as_ever = LogIngest {
+        queue: written.queue.clone(),
+        sink: written.sink.clone(),
+        ..LogIngest::default()
+    };
+    let nobody = "has no effect: no route has `service = \"log-ingest\"`";
+    notes.explain(*written != as_ever, "log_ingest", nobody);
 }
 
 fn rest(config: &Config, notes: &mut Notes) {

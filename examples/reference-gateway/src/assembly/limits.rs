@@ -31,7 +31,10 @@ pub(super) fn before_authentication(
         let named = |names: &[String]| names.contains(name);
         let unmatched = named(&config.server.default_limits);
         let asked = Asked::by(config, |route| named(&route.limits), unmatched);
-        Limit::asked(name, limit, EarlyKey::of(limit)?, asked)
+        let key = EarlyKey::of(limit)?;
+        asked
+            .is_anybody()
+            .then(|| Limit::of(name, limit, key, asked))
     });
     stage(slot::PreAuthLimit::NAME, asked.collect(), respond)
 }
@@ -48,12 +51,37 @@ pub(super) fn after_authentication(
             Access::Authenticated { limits, .. } => limits.contains(name),
         };
         let asked = Asked::by(config, |route| named(&route.access), false);
-        Limit::asked(name, limit, CallerKey::of(limit), asked)
+        let key = CallerKey::of(limit);
+        asked
+            .is_anybody()
+            .then(|| Limit::of(name, limit, key, asked))
     });
     stage(slot::PostAuthLimit::NAME, asked.collect(), respond)
 }
 
-/// A limit that somebody asks.
+/// Whether a route names the limit, or the server for requests without one.
+pub(crate) fn is_asked(config: &Config, name: &String) -> bool {
+    let late = |access: &Access| match access {
+        Access::Public => false,
+        Access::Authenticated { limits, .. } => limits.contains(name),
+    };
+    let mut routes = config.routes.iter();
+    config.server.default_limits.contains(name)
+        || routes.any(|route| route.limits.contains(name) || late(&route.access))
+}
+
+/// Builds each limit that nobody asks, to see whether it can be: who comes to name it is not to find it at fault then.
+pub(super) fn check_unasked(config: &Config, respond: &Respond) -> Result<(), Fault> {
+    for (name, limit) in &config.limits {
+        if !is_asked(config, name) {
+            let nobody = Asked::by(config, |_| false, false);
+            let limit = Limit::of(name, limit, CallerKey::of(limit), nobody);
+            stage(slot::PostAuthLimit::NAME, vec![limit], respond)?;
+        }
+    }
+    Ok(())
+}
+
 struct Limit<'c, K> {
     name: &'c str,
     store: Option<&'c SharedStore>,
@@ -62,15 +90,15 @@ struct Limit<'c, K> {
 }
 
 impl<'c, K: KeyExtractor> Limit<'c, K> {
-    fn asked(name: &'c str, limit: &'c table::Limit, key: K, asked: Asked) -> Option<Self> {
+    fn of(name: &'c str, limit: &'c table::Limit, key: K, asked: Asked) -> Self {
         let quota = Quota::per(limit.rate.per, limit.rate.count.get()).burst(limit.burst.get());
         let policy = Policy::new(name, quota).key(key).mode(limit.mode);
-        asked.is_anybody().then(|| Self {
+        Self {
             name,
             store: limit.store.as_ref(),
             burst: limit.burst.get(),
             policy: policy.when(move |parts| asked.covers(parts)),
-        })
+        }
     }
 }
 
@@ -150,12 +178,17 @@ fn redis(stage: &'static str, store: &SharedStore, burst: u32) -> RedisStore {
     }
 }
 
-/// What is wrong is the policy's, or the store's, which all limits of the group name.
+/// What is wrong is the policy's, or the store's, which all limits of the group name. Of a store, the file has the URL alone.
 fn of_store(error: &ConfigError, names: &[&str]) -> Fault {
-    match (error.policy(), names) {
-        (None, [first, ..]) => {
-            Fault::new(KeyPath::of("limits").key(first).key("store"), error.rule())
-        }
-        _ => Fault::of_limits(error),
-    }
+    const ROOTS: &str =
+        "needs certificates that the system trusts, and it has none: name a file in SSL_CERT_FILE";
+    let (None, [first, ..]) = (error.policy(), names) else {
+        return Fault::of_limits(error);
+    };
+    let rule = match error.field() {
+        "url" => error.rule().to_owned(),
+        "root_certificates" => ROOTS.to_owned(),
+        field => format!("{field} {}", error.rule()),
+    };
+    Fault::new(KeyPath::of("limits").key(first).key("store"), rule)
 }

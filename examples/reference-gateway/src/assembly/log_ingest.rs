@@ -60,10 +60,8 @@ impl Logs {
     ///
     /// The setting at fault.
     pub fn plan(config: &Config) -> Result<Option<Self>, Fault> {
-        let queue = Engine::plan(&config.log_ingest.queue)?;
-        asked_for(config)
-            .then(|| Self::new(config, queue))
-            .transpose()
+        let logs = Self::new(config, Engine::plan(&config.log_ingest.queue)?)?;
+        Ok(asked_for(config).then_some(logs))
     }
 
     /// As [`plan`](Self::plan), and opens the queue.

@@ -39,4 +39,5 @@ mod shutdown;
 mod slow;
 mod stuck_pipe;
 mod traces;
+mod unnamed;
 mod upstream_health;
