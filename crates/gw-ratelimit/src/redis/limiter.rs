@@ -349,8 +349,8 @@ impl SharedLimiter {
     }
 
     /// Gives leased cells back to Redis that were not spent, as far as that is possible: those of keys that nobody has
-    /// charged since, this instance included. Keys for which more is on its way keep theirs. Says how often cells were
-    /// given back. Before the instance ends, [`SharedLimiter::close`] does it.
+    /// charged since, this instance included. Keys for which more is on its way keep theirs, and all do while it is being found
+    /// out whether Redis answers again. Says how often cells were given back. Before the instance ends, [`SharedLimiter::close`] does it.
     ///
     /// # Cancel safety
     ///
@@ -363,7 +363,8 @@ impl SharedLimiter {
     /// For when the instance ends: leases nothing from here on, gives back what is leased, as far as that is possible, and
     /// tells Redis of late charges and refunds that it was not told of yet. Ends when that is done, and after `within` at
     /// the latest: to take leased cells back, Redis has all of that time, not only as much as a request may wait, unless it
-    /// did not answer before and this is how it is found out whether it does again. Says how often cells were given back.
+    /// did not answer before and this is how it is found out whether it does again; a question that is under way for that is
+    /// waited for. Says how often cells were given back.
     ///
     /// The limiter goes on deciding: Redis is asked about each request. Without this call, when the last clone is dropped,
     /// leased cells run off by themselves and what Redis was not told of is lost.

@@ -85,7 +85,7 @@ impl RedisStore {
     pub const MIN_SECRET: usize = 16;
 
     /// A server, by its address: `redis://[user:password@]host[:port][/db]`, the same with `rediss://` for TLS (feature
-    /// `redis-tls`), or `unix:///path`. Redis 6 or later.
+    /// `redis-tls`), or `unix:///path`, also with `?db=…&user=…&pass=…`. A user needs a password. Redis 6 or later.
     ///
     /// Limiters of the same name on one server share their policies' debts, policy by policy, if they have the same
     /// secret; it keys the hash of the clients' keys, and is at least 16 bytes. A name is 1 to 64 characters out of
