@@ -87,7 +87,7 @@ async fn opens_refuses_probes_and_closes() {
 async fn a_grpc_caller_is_told_in_its_own_words() {
     let world = World::new(config());
     world.handle.force_open();
-    let request = Request::builder().header("content-type", "application/grpc");
+    let request = Request::post("/s/m").header("content-type", "application/grpc");
     let refused = world.send_this(request.body(()).unwrap()).await.unwrap();
     assert_eq!(refused.status(), 200);
     assert_eq!(refused.headers()["grpc-status"], "14");

@@ -58,7 +58,7 @@ async fn grpc_callers_get_a_status() {
     let (service, _inner) = inner();
     let mut service = layer.layer(service);
     let _held = call(&mut service, request()).await;
-    let refused = Request::builder()
+    let refused = Request::post("/s/m")
         .header(header::CONTENT_TYPE, "application/grpc")
         .body(())
         .unwrap();

@@ -6,14 +6,18 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::Router;
+use bytes::Bytes;
 use gw_pipeline::inbound::{RequestIdLayer, Route, RouteResolveLayer, RouteTable};
 use gw_pipeline::server::{Server, ServerConfig};
 use gw_pipeline::{Body, BoxError, Pipeline};
 use gw_testkit::client::Client;
+use gw_testkit::within;
 use http::{Request, Response};
-use hyper_util::rt::TokioIo;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tower::{Service, service_fn};
 
 /// A pipeline that answers with the request's path.
@@ -52,6 +56,33 @@ async fn answers(address: SocketAddr) {
         assert_eq!(answer.status(), status, "{target}");
         assert_eq!(answer.header("x-request-id").unwrap().len(), 36);
     }
+}
+
+/// Story: who called the content of a CONNECT gRPC was answered 200, and hyper made a tunnel of the connection.
+async fn refuses_connect(address: SocketAddr) {
+    for fields in ["", "content-type: application/grpc\r\n"] {
+        let mut client = Client::connect(address).await;
+        let connect = format!("CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n{fields}\r\n");
+        client.send(&connect).await;
+        let answer = client.read_answer().await;
+        assert_eq!(answer.status(), 405, "{fields}");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(client.read_rest().await.bytes.is_empty());
+    }
+}
+
+async fn refuses_connect_on_http2(address: SocketAddr) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let builder = http2::Builder::new(TokioExecutor::new());
+    let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for content_type in ["text/plain", "application/grpc"] {
+        let connect = Request::connect("b:443").header("content-type", content_type);
+        let request = connect.body(Empty::<Bytes>::new()).unwrap();
+        let answer = within("an answer", client.send_request(request)).await;
+        assert_eq!(answer.unwrap().status(), 405, "{content_type}");
+    }
+    connection.abort();
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -94,5 +125,7 @@ async fn our_server_serves_it() {
             .await
     });
     answers(address).await;
+    refuses_connect(address).await;
+    refuses_connect_on_http2(address).await;
     serving.abort();
 }

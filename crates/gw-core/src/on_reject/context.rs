@@ -26,7 +26,7 @@ pub enum Caller {
     Http,
     /// An HTTP caller that asked for the head only: the answer has the fields of the full answer and no body.
     HttpHead,
-    /// A gRPC caller: the status is in `grpc-status`.
+    /// A gRPC caller, which is always a `POST`: the status is in `grpc-status`.
     Grpc,
 }
 
@@ -42,7 +42,8 @@ impl RejectContext {
     }
 
     fn capture(method: &Method, headers: &HeaderMap, extensions: &http::Extensions) -> Self {
-        let caller = if is_grpc(headers) {
+        // By the method as well: to CONNECT, the 200 that a gRPC caller gets would say that the tunnel stands.
+        let caller = if method == Method::POST && is_grpc(headers) {
             Caller::Grpc
         } else if method == Method::HEAD {
             Caller::HttpHead

@@ -228,6 +228,20 @@ fn grpc_gets_trailers_only() {
     }
 }
 
+/// Story: a refused CONNECT with a content type of gRPC was answered 200, which says that the tunnel stands.
+#[test]
+fn a_call_of_grpc_is_a_post() {
+    for method in ["CONNECT", "TRACE", "GET", "HEAD", "PUT", "OPTIONS"] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let response: Response<Body> =
+            reject(&Respond::new(), method.clone(), Some("application/grpc"));
+        let status = response.status();
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{method}");
+        assert!(!response.headers().contains_key("grpc-status"));
+        assert_eq!(response.body().is_end_stream(), method == Method::HEAD);
+    }
+}
+
 #[test]
 fn any_body_can_be_answered_with() {
     struct Mine(Bytes);

@@ -237,7 +237,15 @@ async fn a_refused_tunnel_is_not_read_as_requests() {
     let (gateway, upstream) = start().await;
     // Story: the size of the fields was found first, which does not end the connection.
     let large = format!("x: {}\r\n", "a".repeat(33 * 1024));
-    for (early, fields) in [(true, ""), (false, ""), (true, &*large)] {
+    // Story: a refused call of gRPC is answered 200, and 200 says that the tunnel stands.
+    let grpc = "content-type: application/grpc\r\n";
+    for (early, fields) in [
+        (true, ""),
+        (false, ""),
+        (true, &*large),
+        (true, grpc),
+        (false, grpc),
+    ] {
         let mut client = Client::connect(gateway.traffic).await;
         let connect = format!("CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n{fields}\r\n");
         let inside = "GET /open HTTP/1.1\r\nhost: b\r\n\r\n";

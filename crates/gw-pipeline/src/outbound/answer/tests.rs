@@ -49,7 +49,7 @@ where
     let mut answer = Some(Ok::<_, Infallible>(answer));
     let inner = tower::service_fn(move |_: Request<()>| ready(answer.take().unwrap()));
     let service = AnswerLayer::new().on_reject(on_reject).layer(inner);
-    let mut request = Request::new(());
+    let mut request = Request::post("/").body(()).unwrap();
     if grpc {
         let value = HeaderValue::from_static("application/grpc");
         request.headers_mut().insert(header::CONTENT_TYPE, value);
