@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
+use super::hop_by_hop::strip_trailers;
 use super::lease::{Lease, Stopwatch};
 use super::limits::{Limits, deadline_kind};
 use super::report::Report;
@@ -26,7 +27,8 @@ use super::report::Report;
 /// does one that is waited for when the request's own body fails, so that the server breaks its own answer off: a client
 /// never takes a part for the whole. Where it was the client that was waited for, because it did not send the rest of its
 /// request or read slowly, the error says so, and has a [`Rejection`](gw_core::Rejection) among its sources that blames
-/// nobody else. Size hint and trailers are those that the upstream sent.
+/// nobody else. Size hint and trailers are those that the upstream sent,
+/// without the fields that are for one connection or for a head.
 ///
 /// # Cancel safety
 ///
@@ -217,7 +219,13 @@ impl http_body::Body for UpstreamBody {
         let frame = match Pin::new(&mut streaming.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 streaming.watch.stop();
-                frame.map(|frame| frame.map_err(|e| Error::because(ErrorKind::Answer, e)))
+                frame.map(|frame| match frame {
+                    Ok(mut frame) => {
+                        strip_trailers(&mut frame);
+                        Ok(frame)
+                    }
+                    Err(e) => Err(Error::because(ErrorKind::Answer, e)),
+                })
             }
             Poll::Pending => {
                 let since = streaming.watch.start();

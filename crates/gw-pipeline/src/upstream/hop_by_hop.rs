@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED,
-    HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
+use http_body::Frame;
 
 use crate::fields::{Names, remove_where};
 
@@ -41,6 +42,9 @@ const NEVER: [HeaderName; 9] = [
     HeaderName::from_static("tracestate"),
 ];
 
+/// Not passed on in trailers.
+static HEAD_ONLY: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
+
 /// Removes what was for the connection that the message came on: all that the lines of `Connection` name, except for
 /// the fields in `protected` and some that the gateway relies on, and what is never passed on.
 ///
@@ -67,6 +71,15 @@ pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) {
         }
     }
     remove_where(headers, |name| always.contains(name));
+}
+
+/// Removes from trailers what [`strip`] removes from a head, and what tells of a message's framing or target: it must stand in the
+/// head (RFC 9110 section 6.5.1), where it was looked at. HTTP/2 resets a stream for some of these fields.
+pub(super) fn strip_trailers<T>(frame: &mut Frame<T>) {
+    if let Some(trailers) = frame.trailers_mut() {
+        strip(trailers, &[]);
+        remove_where(trailers, |name| HEAD_ONLY.contains(name));
+    }
 }
 
 /// Whether a line of `Connection` has the option `option`, in any case.

@@ -43,6 +43,22 @@ async fn bodies_and_trailers_pass_both_ways() {
     assert_eq!(gateway.snapshot().in_flight, 0);
 }
 
+/// Story: fields of a connection that an upstream sends behind its answer made HTTP/2 reset the whole answer.
+#[tokio::test]
+async fn trailers_of_answers_lose_what_is_for_a_connection_or_a_head() {
+    let reply = MIXED_TRAILERS
+        .into_iter()
+        .fold(Reply::ok().chunks(["a", "b"]), |reply, (name, value)| {
+            reply.trailer(name, value)
+        });
+    let upstream = Upstream::start(always(reply)).await;
+    let response = send(&forward(&plain(&upstream)), get("/")).await.unwrap();
+    let collected = response.into_body().collect().await.unwrap();
+    let trailers = collected.trailers().unwrap();
+    assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+    assert_eq!(collected.to_bytes(), "ab");
+}
+
 #[tokio::test]
 async fn a_get_with_a_body_keeps_it() {
     // Story: hyper takes a GET without a length for one without a body, and drops what the client sent.

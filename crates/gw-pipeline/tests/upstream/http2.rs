@@ -150,6 +150,19 @@ async fn bodies_and_trailers_pass_both_ways() {
     assert!(!seen.headers.contains_key("host"));
 }
 
+/// Story: such fields behind a request's body had its stream reset.
+#[tokio::test]
+async fn trailers_of_requests_lose_what_is_for_a_connection_or_a_head() {
+    let echo = Echo::start().await;
+    echo.gate.open();
+    let script = ScriptedBody::script().data("abc").trailers(MIXED_TRAILERS);
+    let (body, _handle) = script.build();
+    let (status, text) = fetch(&forward(&echo.gateway()), post(body)).await;
+    assert_eq!((status, text.as_str()), (200, "abc"));
+    let trailers = echo.seen().remove(0).trailers.unwrap();
+    assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+}
+
 #[tokio::test]
 async fn te_is_for_grpc_and_the_authority_may_be_the_endpoints() {
     let echo = Echo::start().await;

@@ -36,6 +36,21 @@ pub(crate) const PATIENT: Timeouts = Timeouts {
 
 pub(crate) const PEER: &str = "192.0.2.44:1234";
 
+/// Trailers of which `x-sum` alone is passed on.
+pub(crate) const MIXED_TRAILERS: [(&str, &str); 11] = [
+    ("connection", "close, x-mine"),
+    ("x-mine", "1"),
+    ("keep-alive", "timeout=5"),
+    ("proxy-connection", "close"),
+    ("upgrade", "h2c"),
+    ("te", "trailers"),
+    ("transfer-encoding", "chunked"),
+    ("content-length", "1"),
+    ("host", "a"),
+    ("trailer", "x-sum"),
+    ("x-sum", "3"),
+];
+
 pub(crate) fn builder(addr: SocketAddr) -> UpstreamBuilder {
     let endpoint = Uri::try_from(format!("http://{addr}")).unwrap();
     Upstream::builder(UpstreamName::new(NAME)).endpoint(endpoint)

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Upload;
 use super::shared::Shared;
 use crate::inbound::ClientFault;
+use crate::upstream::hop_by_hop::strip_trailers;
 use crate::upstream::stated::Stated;
 
 /// The body of a request as the connection sees it.
@@ -69,7 +70,8 @@ impl http_body::Body for RequestBody {
                 Some(stated) => stated.poll_frame(body, cx),
             };
             match polled {
-                Poll::Ready(Some(Ok(frame))) => {
+                Poll::Ready(Some(Ok(mut frame))) => {
+                    strip_trailers(&mut frame);
                     shared.handed_over();
                     return Poll::Ready(Some(Ok(frame)));
                 }
