@@ -11,6 +11,9 @@ pub(crate) fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -
     }
 }
 
+/// The rule of fields that are looked for behind the stage that drops those with an underscore.
+pub(crate) const NO_UNDERSCORE: &str = "must have no underscore: such fields are dropped";
+
 /// Whether a name has an underscore.
 ///
 /// Eight bytes at a time, the last ones over again: names are too short for a search to be worth its while.

@@ -55,6 +55,7 @@ impl Fault {
             let number = routes.iter().position(|route| route.name == name)?;
             Some(at.index(number).below(match part {
                 "host" => "match.host",
+                "header" => "match.headers",
                 same => same,
             }))
         });
@@ -117,6 +118,7 @@ mod tests {
             ("routes.a.match", "routes[0].match"),
             ("routes.b.2.match", "routes[1].match"),
             ("routes.b.2.host", "routes[1].match.host"),
+            ("routes.a.header", "routes[0].match.headers"),
             ("routes.name", "routes"),
         ] {
             let error = gw_pipeline::ConfigError::new(field, "must be otherwise");

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Predicate;
 use super::digest::KeyDigest;
+use crate::fields::{NO_UNDERSCORE, has_underscore};
 
 /// A key, by its digest, and whom it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,9 +177,14 @@ impl ApiKeysBuilder {
     ///
     /// # Errors
     ///
+    /// If the field has an underscore in its name, since such fields are dropped before a key is looked for.
+    ///
     /// If a consumer's name or a scope cannot stand in a header field, if two entries have one digest, or if a digest is
     /// that of no key at all. The field is named as `keys[3].digest`, counted from 0.
     pub fn build(self) -> Result<ApiKeys, ConfigError> {
+        if has_underscore(&self.header) {
+            return Err(ConfigError::new("header", NO_UNDERSCORE));
+        }
         let nothing = KeyDigest::of(b"");
         let mut by_start: HashMap<u64, Vec<(KeyDigest, Identity)>> = HashMap::new();
         for (index, key) in self.keys.into_iter().enumerate() {

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 
 use super::pattern::{End, Step};
 use super::{Policy, Route};
+use crate::fields::{NO_UNDERSCORE, has_underscore};
 
 /// All routes of a gateway, found by the request's normalised path. A clone shares the table.
 ///
@@ -241,8 +242,8 @@ impl RouteTableBuilder {
     ///
     /// # Errors
     ///
-    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], or a pattern or a host is
-    /// malformed.
+    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], a pattern or a host is malformed, or a
+    /// header field has an underscore in its name, since such fields are dropped before a route is found.
     pub fn build(self) -> Result<RouteTable, ConfigError> {
         let mut root = Node::default();
         let mut routes = Vec::with_capacity(self.routes.len());
@@ -266,6 +267,9 @@ impl RouteTableBuilder {
                     field("host"),
                     "must be a host, without a port",
                 ));
+            }
+            if route.headers.iter().any(|(name, _)| has_underscore(name)) {
+                return Err(ConfigError::new(field("header"), NO_UNDERSCORE));
             }
             let (steps, end) = route
                 .pattern

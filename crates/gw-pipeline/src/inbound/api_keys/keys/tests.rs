@@ -113,6 +113,15 @@ fn what_cannot_be_told_apart_or_passed_on_is_refused() {
     }
 }
 
+/// Story: nobody was let in, since no stage behind the head sees such a field.
+#[test]
+fn a_field_that_is_dropped_carries_no_keys() {
+    let field = HeaderName::from_static("api_key");
+    let error = ApiKeys::builder().header(field).build().unwrap_err();
+    let rule = "must have no underscore: such fields are dropped";
+    assert_eq!((error.field(), error.rule()), ("header", rule));
+}
+
 /// Story: sets of keys are printed with the layers that hold them, when a test fails or a service is logged.
 #[test]
 fn nothing_of_a_key_is_printed() {

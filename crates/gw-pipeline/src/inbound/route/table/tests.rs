@@ -149,6 +149,11 @@ fn malformed_tables_cannot_be_built() {
         let error = message(vec![Route::prefix("r", "/").host(host)]);
         assert!(error.starts_with("routes.r.host: "), "{host}: {error}");
     }
+    // Story: it never matched, since no stage behind the head sees such a field.
+    let beta = HeaderName::from_static("x_beta");
+    let beta = Route::prefix("r", "/").header(beta, HeaderValue::from_static("1"));
+    let rule = "must have no underscore: such fields are dropped";
+    assert_eq!(message(vec![beta]), format!("routes.r.header: {rule}"));
     assert!(message(vec![Route::prefix("unmatched", "/")]).contains("routes.name"));
 }
 
