@@ -118,14 +118,13 @@ pub fn assemble(
         logs: logs.map(Logs::controls),
     };
 
+    let body_timers = BodyTimers::new(server.body_idle_timeout, server.min_body_rate);
     let resolve = RouteResolveLayer::new(routes)
         .head_limits(head_limits(server))
+        .and_then(|resolve| resolve.body_timers(body_timers))
+        .map_err(|error| Fault::new("server", error.to_string()))?
         .encoded_slash(encoded_slash(server.encoded_slash))
         .max_body_bytes(server.max_body_bytes)
-        .body_timers(BodyTimers::new(
-            server.body_idle_timeout,
-            server.min_body_rate,
-        ))
         .not_found(not_found(server.not_found))
         .on_reject(respond.clone());
     let authenticate = authenticate::authenticate(config)?.on_reject(respond.clone());

@@ -5,7 +5,7 @@ use gw_core::classify::is_grpc;
 use gw_core::context::{Deadline, Lane};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{BoxError, OnReject, Rejection, Respond};
+use gw_core::{BoxError, ConfigError, OnReject, Rejection, Respond};
 use http::header::ALLOW;
 use http::request::Parts;
 use http::{Extensions, HeaderValue, Method, Request, Response, Version};
@@ -78,10 +78,22 @@ impl RouteResolveLayer {
 
 impl<R> RouteResolveLayer<R> {
     /// Limits heads.
-    #[must_use]
-    pub const fn head_limits(mut self, limits: HeadLimits) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If a limit is zero: no request would keep it.
+    pub fn head_limits(mut self, limits: HeadLimits) -> Result<Self, ConfigError> {
+        for (field, limit) in [
+            ("head_limits.uri_bytes", limits.uri_bytes),
+            ("head_limits.fields", limits.fields),
+            ("head_limits.field_bytes", limits.field_bytes),
+        ] {
+            if limit == 0 {
+                return Err(ConfigError::new(field, "must be at least 1"));
+            }
+        }
         self.limits = limits;
-        self
+        Ok(self)
     }
 
     /// Says what to do with `%2F` in paths.
@@ -100,10 +112,19 @@ impl<R> RouteResolveLayer<R> {
 
     /// Limits how slowly a request's body may come; [`Route::grpc_streams`](super::Route::grpc_streams) exempts the gRPC calls of
     /// a route.
-    #[must_use]
-    pub const fn body_timers(mut self, timers: BodyTimers) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If the longest gap is zero: a body that is not there with its head would be too slow.
+    pub fn body_timers(mut self, timers: BodyTimers) -> Result<Self, ConfigError> {
+        if timers.idle.is_zero() {
+            return Err(ConfigError::new(
+                "body_timers.idle",
+                "must be longer than zero",
+            ));
+        }
         self.body_timers = timers;
-        self
+        Ok(self)
     }
 
     /// Says when a request without a route is refused.
@@ -309,5 +330,31 @@ where
                 Decided::refuse::<slot::RouteResolve>(&self.layer.on_reject, refused, &parts)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn limits_that_no_request_keeps_are_refused() {
+        let layer = || RouteResolveLayer::new(RouteTable::builder().build().unwrap());
+        for (limits, field) in [
+            (HeadLimits::new(0, 1, 1), "head_limits.uri_bytes"),
+            (HeadLimits::new(1, 0, 1), "head_limits.fields"),
+            (HeadLimits::new(1, 1, 0), "head_limits.field_bytes"),
+        ] {
+            assert_eq!(layer().head_limits(limits).unwrap_err().field(), field);
+        }
+        assert!(layer().head_limits(HeadLimits::new(1, 1, 1)).is_ok());
+        let timers = |idle| layer().body_timers(BodyTimers::new(idle, 0));
+        assert_eq!(
+            timers(Duration::ZERO).unwrap_err().field(),
+            "body_timers.idle"
+        );
+        assert!(timers(Duration::from_nanos(1)).is_ok());
     }
 }

@@ -31,7 +31,8 @@ use crate::timeouts::Timeouts;
 pub struct Route {
     name: String,
     pattern: Pattern,
-    methods: Vec<Method>,
+    /// `None`: any.
+    methods: Option<Vec<Method>>,
     host: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     policy: Policy,
@@ -66,21 +67,20 @@ impl Route {
     }
 
     fn new(name: String, pattern: Pattern) -> Self {
-        let (methods, headers) = (Vec::new(), Vec::new());
         Self {
             name,
             pattern,
-            methods,
+            methods: None,
             host: None,
-            headers,
+            headers: Vec::new(),
             policy: Policy::default(),
         }
     }
 
-    /// Matches these methods only. A path that matches by another method is answered with 405.
+    /// Matches these methods only, at least one. A path that matches by another method is answered with 405.
     #[must_use]
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.methods = methods.into_iter().collect();
+        self.methods = Some(methods.into_iter().collect());
         self
     }
 

@@ -56,6 +56,8 @@ impl Fault {
             Some(at.index(number).below(match part {
                 "host" => "match.host",
                 "header" => "match.headers",
+                "methods" => "match.methods",
+                "deadline" => "timeouts.request",
                 same => same,
             }))
         });

@@ -27,8 +27,11 @@ fn route(config: &Config, number: usize, route: &table::Route) -> Result<Route, 
         table::PathMatch::Prefix(prefix) => Route::prefix(&route.name, prefix.as_str()),
         table::PathMatch::Template(path) => Route::path(&route.name, path.as_str()),
     };
+    let built = match matching.methods.is_empty() {
+        true => built,
+        false => built.methods(matching.methods.iter().cloned()),
+    };
     let built = built
-        .methods(matching.methods.iter().cloned())
         .lane(Lane::new(route.lane.as_str()))
         .deadline(route.timeouts.request)
         .timeouts(timeouts(&route.timeouts))

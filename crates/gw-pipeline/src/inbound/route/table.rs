@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gw_core::ConfigError;
 use gw_core::context::{Lane, RouteMatch};
@@ -9,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use super::pattern::{End, Step};
 use super::{Policy, Route};
 use crate::fields::{NO_UNDERSCORE, has_underscore};
+use crate::timeouts::Timeouts;
 
 /// All routes of a gateway, found by the request's normalised path. A clone shares the table.
 ///
@@ -33,6 +35,7 @@ struct Table {
 pub(in crate::inbound) struct RouteEntry {
     pub(in crate::inbound) route_match: RouteMatch,
     pub(in crate::inbound) policy: Policy,
+    /// Empty: any.
     methods: Vec<Method>,
     host: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -205,6 +208,16 @@ fn is_host(text: &str) -> bool {
     super::super::head::is_host(text) && without_port(text) == text
 }
 
+/// Whether an exchange with such timers is over before it has begun.
+fn has_zero(timeouts: Timeouts) -> bool {
+    let Timeouts {
+        attempt,
+        first_byte,
+        idle,
+    } = timeouts;
+    [attempt, first_byte, idle].iter().any(Duration::is_zero)
+}
+
 /// A name that is fully qualified names the same host (RFC 3986 section 3.2.2).
 fn without_dot(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
@@ -242,8 +255,9 @@ impl RouteTableBuilder {
     ///
     /// # Errors
     ///
-    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], a pattern or a host is malformed, or a
-    /// header field has an underscore in its name, since such fields are dropped before a route is found.
+    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], a pattern or a host is malformed, a list of
+    /// methods is empty, a deadline or a timer is zero, or a header field has an underscore in its name, since such fields are
+    /// dropped before a route is found.
     pub fn build(self) -> Result<RouteTable, ConfigError> {
         let mut root = Node::default();
         let mut routes = Vec::with_capacity(self.routes.len());
@@ -271,6 +285,22 @@ impl RouteTableBuilder {
             if route.headers.iter().any(|(name, _)| has_underscore(name)) {
                 return Err(ConfigError::new(field("header"), NO_UNDERSCORE));
             }
+            if route.methods.as_ref().is_some_and(Vec::is_empty) {
+                let rule = "must name at least one, or be left out, which matches any";
+                return Err(ConfigError::new(field("methods"), rule));
+            }
+            if route.policy.deadline.is_some_and(|limit| limit.is_zero()) {
+                return Err(ConfigError::new(
+                    field("deadline"),
+                    "must be longer than zero",
+                ));
+            }
+            if route.policy.timeouts.is_some_and(has_zero) {
+                return Err(ConfigError::new(
+                    field("timeouts"),
+                    "must be longer than zero, each of them",
+                ));
+            }
             let (steps, end) = route
                 .pattern
                 .parse()
@@ -280,7 +310,7 @@ impl RouteTableBuilder {
             routes.push(RouteEntry {
                 route_match,
                 policy: route.policy,
-                methods: route.methods,
+                methods: route.methods.unwrap_or_default(),
                 host: route.host,
                 headers: route.headers,
             });

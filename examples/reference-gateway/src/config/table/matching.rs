@@ -32,10 +32,21 @@ pub enum PathMatch {
 struct MatchTable {
     prefix: Option<Prefix>,
     path: Option<PathTemplate>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "some")]
     methods: Vec<Method>,
     host: Option<Host>,
     headers: Headers,
+}
+
+/// A list that is written and empty would mean any method, as one that is left out does.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Method>, D::Error> {
+    let methods = list(deserializer)?;
+    match methods.is_empty() {
+        true => Err(D::Error::custom(
+            "must name at least one method, or be left out for any",
+        )),
+        false => Ok(methods),
+    }
 }
 
 impl TryFrom<MatchTable> for Match {

@@ -154,6 +154,29 @@ fn malformed_tables_cannot_be_built() {
     let beta = Route::prefix("r", "/").header(beta, HeaderValue::from_static("1"));
     let rule = "must have no underscore: such fields are dropped";
     assert_eq!(message(vec![beta]), format!("routes.r.header: {rule}"));
+    // Story: a route with an empty list of methods matched all of them.
+    let none = message(vec![Route::prefix("r", "/").methods([])]);
+    assert!(none.starts_with("routes.r.methods: must name"), "{none}");
+    let hasty = message(vec![Route::prefix("r", "/").deadline(Duration::ZERO)]);
+    assert_eq!(hasty, "routes.r.deadline: must be longer than zero");
+    let (usual, zero) = (Timeouts::default(), Duration::ZERO);
+    for timeouts in [
+        Timeouts {
+            attempt: zero,
+            ..usual
+        },
+        Timeouts {
+            first_byte: zero,
+            ..usual
+        },
+        Timeouts {
+            idle: zero,
+            ..usual
+        },
+    ] {
+        let hasty = message(vec![Route::prefix("r", "/").timeouts(timeouts)]);
+        assert!(hasty.starts_with("routes.r.timeouts: must"), "{hasty}");
+    }
     assert!(message(vec![Route::prefix("unmatched", "/")]).contains("routes.name"));
 }
 

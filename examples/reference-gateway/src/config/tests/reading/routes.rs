@@ -47,6 +47,11 @@ pub(super) const CASES: &[Case] = &[
         "must be a method in capital letters, such as \"GET\"",
     ),
     case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\", methods = »[] }",
+        "routes[0].match.methods",
+        "must name at least one method, or be left out for any",
+    ),
+    case(
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\", host = »\"h:80\" }",
         "routes[0].match.host",
         "must be a host name without port, such as \"api.example.com\"",
