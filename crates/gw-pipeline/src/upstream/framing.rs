@@ -14,7 +14,10 @@ use super::hop_by_hop::options;
 pub(super) fn frame(parts: &mut Parts, ended: bool, size: &SizeHint, http2: bool) -> Option<u64> {
     match (size.exact(), ended) {
         (Some(0), true) => {
-            if parts.headers.contains_key(CONTENT_LENGTH) {
+            // RFC 9110 section 8.6: where content is expected, its absence is said, and some upstreams answer 411 otherwise.
+            let expected =
+                !http2 && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+            if expected || parts.headers.contains_key(CONTENT_LENGTH) {
                 parts
                     .headers
                     .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -204,6 +207,24 @@ mod tests {
         assert_eq!(length(twice, false, unknown()), is("5", false, Some(5)));
         let two = &[("content-length", "5"), ("content-length", "6")][..];
         assert_eq!(length(two, false, unknown()), is("", true, None));
+    }
+
+    /// Story: over HTTP/2 no length is stated, and some upstreams answer a POST without one 411.
+    #[test]
+    fn a_method_that_has_content_says_that_there_is_none() {
+        let length = |method: Method, http2| {
+            let mut parts = parts(&[]);
+            parts.method = method;
+            frame(&mut parts, true, &SizeHint::with_exact(0), http2);
+            lines(&parts.headers)
+        };
+        for method in [Method::POST, Method::PUT, Method::PATCH] {
+            assert_eq!(length(method.clone(), false), "0", "{method}");
+            assert_eq!(length(method.clone(), true), "", "{method}");
+        }
+        for method in [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS] {
+            assert_eq!(length(method.clone(), false), "", "{method}");
+        }
     }
 
     #[test]

@@ -87,6 +87,12 @@ async fn the_length_that_goes_on_is_that_of_the_body() {
     }
     let lengths: Vec<_> = upstream.requests().iter().map(|it| it.body_len).collect();
     assert_eq!(lengths, [0, 3]);
+    // Over HTTP/2 a client need not say that there is nothing (RFC 9110 section 8.6).
+    for (method, length) in [("POST", Some("0")), ("PATCH", Some("0")), ("DELETE", None)] {
+        assert_eq!(fetch(&forward, request(method, "/", "")).await.0, 200);
+        let received = upstream.requests().pop().unwrap();
+        assert_eq!(received.header("content-length"), length, "{method}");
+    }
     assert_eq!(upstream.malformed(), [""; 0]);
 }
 
