@@ -74,6 +74,7 @@ mod http2;
 mod lease;
 mod limits;
 mod permit;
+mod place;
 mod pool;
 mod report;
 mod resend;

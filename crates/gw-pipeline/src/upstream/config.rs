@@ -23,7 +23,8 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2 with prior knowledge: one connection per runtime and endpoint is shared by all its requests.
+    /// HTTP/2 with prior knowledge: one connection per runtime and endpoint is shared by its requests, and by as many as the peer
+    /// allows at the same time (`SETTINGS_MAX_CONCURRENT_STREAMS`). Where that is reached, a further one is made.
     ///
     /// [`max_connections`](PoolConfig::max_connections) should be as many at least: a runtime without one waits for as long as
     /// those of the others are in use.
@@ -60,7 +61,8 @@ pub struct PoolConfig {
     pub idle_timeout: Duration,
     /// The most requests that wait for their turn. 0 refuses at once.
     pub queue: usize,
-    /// The longest that a request waits for its turn, and after that for a connection to close.
+    /// The longest that a request waits for its turn, and after that for a connection to close or, over HTTP/2, for a stream of
+    /// one.
     pub queue_timeout: Duration,
 }
 

@@ -15,8 +15,9 @@ use tower_service::Service as _;
 use super::config::{Protocol, Settings};
 use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, Origin};
-use super::http2::{Http2, Places, Shared};
+use super::http2::{Http2, Shared, counting};
 use super::limits::{Limits, later};
+use super::place::Places;
 use super::report::Watcher;
 use super::resend::Kept;
 use super::slots::Slots;
@@ -25,7 +26,7 @@ use super::target::Endpoint;
 use super::tasks::Tasks;
 use super::telemetry::Meters;
 use super::timer::Timer;
-use super::usage::{Usage, drive};
+use super::usage::{Streams, Usage, drive};
 
 /// The head of an answer may have so many bytes, its fields together over HTTP/2.
 pub(super) const MAX_HEAD: u32 = 64 * 1024;
@@ -170,11 +171,11 @@ impl Pool {
         if self.is_http2() {
             let place = self.places.of(origin);
             let room = self.socket_permit(limits);
-            let (share, reused) = place
-                .share(&self.sockets, limits, room, |permit| {
-                    self.connect_http2(&handle, endpoint, permit, limits)
-                })
-                .await?;
+            let queue_timeout = self.settings.pool.queue_timeout;
+            let connect =
+                |permit, streams| self.connect_http2(&handle, endpoint, permit, streams, limits);
+            let sharing = place.share(&self.sockets, limits, queue_timeout, room, connect);
+            let (share, reused) = sharing.await?;
             return Ok(Checkout {
                 connection: Connection::Http2(share),
                 reused,
@@ -302,24 +303,27 @@ impl Pool {
         handle: &Handle,
         endpoint: usize,
         permit: SocketPermit,
+        streams: Arc<Streams>,
         limits: &Limits,
     ) -> Result<Shared, Error> {
-        let tasks = Tasks::default();
+        let allowed = streams.allowed();
+        let usage = Arc::new(Usage::shared(Instant::now(), streams));
+        let tasks = Tasks::of(Arc::clone(&usage));
         let connecting = async {
             let socket = self.connect(endpoint, permit).await?;
             let heard = socket.heard();
-            let http2 = self.http2(tasks.clone());
+            let http2 = self.http2(tasks.clone(), allowed);
             match http2.handshake(TokioIo::new(socket)).await {
                 Ok((sender, connection)) => Ok((sender, connection, heard)),
                 Err(error) => Err(Error::because(ErrorKind::Connect, error)),
             }
         };
         let (sender, connection, heard) = self.in_time(connecting, limits).await?;
-        let usage = Arc::new(Usage::new(Instant::now()));
         let idle_timeout = self.settings.pool.idle_timeout;
-        let driven = Arc::clone(&usage);
+        let (driven, come) = (Arc::clone(&usage), heard.clone());
         handle.spawn(async move {
-            drive(connection, &driven, idle_timeout).await;
+            let counting = counting(connection, &driven, &come);
+            drive(counting, &driven, idle_timeout).await;
             // It takes no more exchanges. Those under way may go on: each has its timers.
             driven.retire();
             driven.given_up().await;
@@ -332,10 +336,11 @@ impl Pool {
         })
     }
 
-    fn http2(&self, tasks: Tasks) -> http2::Builder<Tasks> {
+    fn http2(&self, tasks: Tasks, allowed: usize) -> http2::Builder<Tasks> {
         let mut http2 = http2::Builder::new(tasks);
         http2
             .max_header_list_size(MAX_HEAD)
+            .initial_max_send_streams(allowed)
             .timer(TokioTimer::new())
             .keep_alive_interval(self.settings.ping_interval)
             .keep_alive_timeout(self.settings.ping_timeout);

@@ -1,10 +1,14 @@
 //! The tasks that hyper wants to have run for an HTTP/2 connection.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::rt::Executor;
 use tokio::task::AbortHandle;
+
+use super::usage::Usage;
 
 /// How long a connection that nobody uses any more may take to say farewell.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -13,13 +17,25 @@ const FAREWELL: Duration = Duration::from_millis(200);
 ///
 /// The first task owns the socket, and would wait for a peer that is gone for as long as TCP does. The others belong to
 /// exchanges, and end with it at the latest.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tasks(Arc<OnceLock<AbortHandle>>);
+#[derive(Debug, Clone)]
+pub(super) struct Tasks(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    first: OnceLock<AbortHandle>,
+    usage: Arc<Usage>,
+}
 
 impl Tasks {
+    /// Those of a connection that is used as `usage` says.
+    pub(super) fn of(usage: Arc<Usage>) -> Self {
+        let first = OnceLock::new();
+        Self(Arc::new(Shared { first, usage }))
+    }
+
     /// Ends what still runs, after a while in which it may end by itself.
     pub(super) async fn end(&self) {
-        if let Some(first) = self.0.get()
+        if let Some(first) = self.0.first.get()
             && !first.is_finished()
         {
             tokio::time::sleep(FAREWELL).await;
@@ -34,21 +50,38 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        let task = tokio::spawn(task);
         // Once it is set, this is a look.
-        self.0.get_or_init(|| task.abort_handle());
+        if self.0.first.get().is_some() {
+            tokio::spawn(task);
+            return;
+        }
+        let usage = Arc::clone(&self.0.usage);
+        let task = tokio::spawn(async move {
+            let mut task = pin!(task);
+            poll_fn(|cx| {
+                let polled = task.as_mut().poll(cx);
+                // The peer's settings are read here, and nobody else is woken for them.
+                if usage.asks() {
+                    usage.wake_driver();
+                }
+                polled
+            })
+            .await
+        });
+        self.0.first.get_or_init(|| task.abort_handle());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot;
+    use tokio::time::Instant;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn the_first_task_does_not_outlive_its_connection() {
-        let tasks = Tasks::default();
+        let tasks = Tasks::of(Arc::new(Usage::new(Instant::now())));
         let (mut first, guard) = oneshot::channel::<()>();
         tasks.execute(async move {
             let _guard = guard;

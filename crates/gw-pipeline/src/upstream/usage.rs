@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::later;
@@ -19,28 +20,78 @@ pub(super) struct Usage {
     state: Mutex<State>,
     /// Only ever rises, and under the lock. For the driver, which asks each time it is polled.
     given_up: AtomicBool,
+    /// It is worth a look how many the peer allows: that is not known yet, or as many are there. Set under the lock.
+    asks: AtomicBool,
+    /// Where it is one of several that are shared.
+    streams: Option<Arc<Streams>>,
+}
+
+/// What shared connections to one origin have in common.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Told when a connection is full no longer, or takes no more at all.
+    pub(super) freed: Notify,
+    /// So many exchanges a connection is taken to allow that has not said so yet: as many as the last one.
+    allowed: AtomicUsize,
+}
+
+impl Streams {
+    pub(super) fn allowed(&self) -> usize {
+        // Relaxed: it is a guess.
+        self.allowed.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Streams {
+    /// The least that HTTP/2 recommends (RFC 9113 section 6.5.2).
+    fn default() -> Self {
+        Self {
+            freed: Notify::new(),
+            allowed: AtomicUsize::new(100),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct State {
     users: usize,
     idle_since: Instant,
+    /// So many at most.
+    most: usize,
     /// Nobody new comes, and who is there is the last.
     retired: bool,
     driver: Option<Waker>,
 }
 
+impl State {
+    const fn is_full(&self) -> bool {
+        self.users >= self.most
+    }
+}
+
 impl Usage {
     /// In use by one exchange.
     pub(super) fn new(now: Instant) -> Self {
+        Self::with(now, usize::MAX, None)
+    }
+
+    /// In use by the first of several exchanges.
+    pub(super) fn shared(now: Instant, streams: Arc<Streams>) -> Self {
+        Self::with(now, streams.allowed(), Some(streams))
+    }
+
+    fn with(now: Instant, most: usize, streams: Option<Arc<Streams>>) -> Self {
         Self {
             state: Mutex::new(State {
                 users: 1,
                 idle_since: now,
+                most,
                 retired: false,
                 driver: None,
             }),
             given_up: AtomicBool::new(false),
+            asks: AtomicBool::new(true),
+            streams,
         }
     }
 
@@ -60,20 +111,68 @@ impl Usage {
 
     fn enter_if(&self, fits: impl Fn(&State) -> bool) -> bool {
         let mut state = self.lock();
-        let fits = !self.is_given_up() && fits(&state);
+        let fits = !self.is_given_up() && !state.is_full() && fits(&state);
         state.users += usize::from(fits);
+        if state.is_full() {
+            self.asks.store(true, Ordering::Relaxed);
+        }
         fits
     }
 
     pub(super) fn leave(&self, now: Instant) {
-        let driver = {
+        let (driver, freed) = {
             let mut state = self.lock();
+            let was_full = state.is_full();
             state.users = state.users.saturating_sub(1);
             state.idle_since = now;
             let last = state.retired && state.users == 0;
-            self.give_up_if(last, &mut state)
+            (self.give_up_if(last, &mut state), was_full)
         };
         wake(driver);
+        self.tell_if(freed);
+    }
+
+    /// The peer allows so many at the same time; `settled` once it has said so itself. One is always tried: it may say something
+    /// else in its answer.
+    pub(super) fn allow(&self, most: usize, settled: bool) {
+        let most = most.max(1);
+        if let Some(streams) = &self.streams {
+            streams.allowed.store(most, Ordering::Relaxed);
+        }
+        let freed = {
+            let mut state = self.lock();
+            let was_full = state.is_full();
+            state.most = most;
+            let is_full = state.is_full();
+            self.asks.store(!settled || is_full, Ordering::Relaxed);
+            was_full && !is_full
+        };
+        self.tell_if(freed);
+    }
+
+    /// Whether to look how many the peer allows.
+    pub(super) fn asks(&self) -> bool {
+        // Relaxed: a look too many or too late does no harm.
+        self.asks.load(Ordering::Relaxed)
+    }
+
+    /// Has the driver look.
+    pub(super) fn wake_driver(&self) {
+        let driver = self.lock().driver.clone();
+        wake(driver);
+    }
+
+    /// Whether it takes others, now or when one has left.
+    pub(super) fn takes_more(&self) -> bool {
+        !self.lock().retired && !self.is_given_up()
+    }
+
+    fn tell_if(&self, so: bool) {
+        if let Some(streams) = &self.streams
+            && so
+        {
+            streams.freed.notify_one();
+        }
     }
 
     /// No other exchange may use it. It ends when those that do have left.
@@ -85,6 +184,7 @@ impl Usage {
             self.give_up_if(unused, &mut state)
         };
         wake(driver);
+        self.tell_if(true);
     }
 
     /// Ends the connection now, whatever it is doing.
@@ -93,6 +193,7 @@ impl Usage {
     pub(super) fn give_up(&self) {
         let driver = self.give_up_if(true, &mut self.lock());
         wake(driver);
+        self.tell_if(true);
     }
 
     /// Waits until it is given up. For the one task that drives the connection.
@@ -167,113 +268,4 @@ pub(super) async fn drive<C: Future>(connection: C, usage: &Usage, idle_timeout:
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::task::Wake;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_ends_a_busy_one_does_not() {
-        let start = Instant::now();
-        let usage = Usage::new(start);
-        let driving = drive(std::future::pending::<()>(), &usage, 10 * SECOND);
-        let using = async {
-            tokio::time::sleep(25 * SECOND).await;
-            usage.leave(Instant::now());
-            tokio::time::sleep(9 * SECOND).await;
-            usage.enter();
-            tokio::time::sleep(5 * SECOND).await;
-            usage.leave(Instant::now());
-        };
-        tokio::join!(driving, using);
-        assert_eq!(start.elapsed(), 49 * SECOND);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_given_up_ends_at_once() {
-        let start = Instant::now();
-        let usage = Usage::new(start);
-        let driving = drive(std::future::pending::<()>(), &usage, 10 * SECOND);
-        let using = async {
-            tokio::time::sleep(SECOND).await;
-            usage.give_up();
-        };
-        tokio::join!(driving, using);
-        assert_eq!(start.elapsed(), SECOND);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_ends_is_not_driven_on() {
-        let start = Instant::now();
-        drive(std::future::ready(()), &Usage::new(start), SECOND).await;
-        assert_eq!(start.elapsed(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_retired_connection_ends_with_its_last_user() {
-        let start = Instant::now();
-        let usage = Usage::new(start);
-        let driving = drive(std::future::pending::<()>(), &usage, 100 * SECOND);
-        let using = async {
-            assert!(usage.try_enter());
-            usage.retire();
-            assert!(!usage.try_enter());
-            assert!(usage.enter_retired());
-            for left in (0..3).rev() {
-                tokio::time::sleep(SECOND).await;
-                usage.leave(Instant::now());
-                assert_eq!(usage.enter_retired(), left > 0);
-                if left > 0 {
-                    usage.leave(Instant::now());
-                    assert!(usage.enter_retired());
-                    usage.leave(Instant::now());
-                }
-            }
-        };
-        tokio::join!(driving, using);
-        assert_eq!(start.elapsed(), 3 * SECOND);
-    }
-
-    /// A waker that looks, when it goes, whether the state is locked.
-    struct Looking {
-        usage: Arc<Usage>,
-        locked: Arc<AtomicBool>,
-    }
-
-    impl Wake for Looking {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for Looking {
-        fn drop(&mut self) {
-            let locked = self.usage.state.try_lock().is_err();
-            self.locked.fetch_or(locked, Ordering::SeqCst);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_waker_is_dropped_under_the_lock() {
-        let usage = Arc::new(Usage::new(Instant::now()));
-        let locked = Arc::new(AtomicBool::new(false));
-        let first = Waker::from(Arc::new(Looking {
-            usage: Arc::clone(&usage),
-            locked: Arc::clone(&locked),
-        }));
-        assert!(
-            usage
-                .poll_given_up(&mut None, &Context::from_waker(&first))
-                .is_pending()
-        );
-        drop(first);
-        assert!(
-            usage
-                .poll_given_up(&mut None, &Context::from_waker(Waker::noop()))
-                .is_pending()
-        );
-        assert!(!locked.load(Ordering::SeqCst));
-    }
-}
+mod tests;

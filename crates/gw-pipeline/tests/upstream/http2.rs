@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::Body;
-use gw_pipeline::upstream::{ErrorKind, HostHeader, Protocol, Upstream};
+use gw_pipeline::upstream::{ErrorKind, HostHeader, PoolConfig, Protocol, Upstream};
 use gw_testkit::Gate;
 use gw_testkit::body::ScriptedBody;
 use http::{HeaderMap, Request, Response};
@@ -37,6 +38,11 @@ struct Seen {
 
 impl Echo {
     async fn start() -> Self {
+        Self::allowing(200).await
+    }
+
+    /// One that takes so many requests at the same time from each connection.
+    async fn allowing(streams: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (gate, seen) = (Gate::new(), Arc::new(Mutex::new(Vec::new())));
@@ -56,6 +62,7 @@ impl Echo {
                         async move { Ok::<_, Infallible>(answer(request, &gate, &seen).await) }
                     });
                     let serve = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .max_concurrent_streams(streams)
                         .serve_connection(TokioIo::new(stream), service);
                     serving.spawn(async move { _ = serve.await });
                 }
@@ -202,6 +209,108 @@ async fn requests_share_one_connection() {
         assert_eq!((status, body.as_str()), (200, "hello"));
     }
     assert_eq!(echo.connections(), 1);
+}
+
+/// Story: hyper held back what the peer did not allow yet, and that was called the upstream's failure.
+#[tokio::test]
+async fn a_connection_that_is_full_is_joined_by_another() {
+    let echo = Echo::allowing(2).await;
+    let gateway = echo.gateway();
+    let send = || {
+        let forward = forward(&gateway);
+        tokio::spawn(async move { fetch(&forward, post("hello".to_owned())).await })
+    };
+    // The peer says how many it allows with its first answer at the latest.
+    echo.gate.release(1);
+    assert_eq!(send().await.unwrap().0, 200);
+    let clients: Vec<_> = (0..5).map(|_| send()).collect();
+    echo.gate.reached(5).await;
+    assert_eq!(gateway.snapshot().open_connections, 3);
+    echo.gate.open();
+    for client in clients {
+        assert_eq!(client.await.unwrap(), (200, "hello".to_owned()));
+    }
+    assert_eq!(echo.connections(), 3);
+}
+
+#[tokio::test]
+async fn without_room_for_another_connection_requests_wait_for_a_stream() {
+    let [near, far] = [Echo::allowing(1).await, Echo::allowing(1).await];
+    far.gate.open();
+    let pool = PoolConfig {
+        max_connections: 2,
+        queue_timeout: Duration::from_secs(5),
+        ..PoolConfig::default()
+    };
+    let gateway = builder(near.addr)
+        .endpoint(format!("http://{}", far.addr).try_into().unwrap())
+        .protocol(Protocol::Http2)
+        .pool(pool)
+        .build()
+        .unwrap();
+    let send = || {
+        let (forward, mut request) = (forward(&gateway), get("/"));
+        request.extensions_mut().insert(PATIENT);
+        async move { fetch(&forward, request).await }
+    };
+    let first = tokio::spawn(send());
+    near.gate.reached(1).await;
+    // The other connection is idle then, and still takes its place.
+    assert_eq!(send().await.0, 200);
+    assert_eq!(gateway.snapshot().open_connections, 2);
+    let (forward, mut late) = (forward(&gateway), get("/"));
+    late.extensions_mut().insert(PATIENT);
+    let refusal = in_time(async move { refused(&forward, late).await });
+    assert_eq!(refusal.await, ("OVERLOADED", ErrorKind::QueueTimeout));
+    assert_eq!(send().await.0, 200);
+    let waiting = tokio::spawn(send());
+    until("it to wait", &gateway, |it| it.snapshot().in_flight == 2).await;
+    near.gate.open();
+    assert_eq!(first.await.unwrap().0, 200);
+    assert_eq!(waiting.await.unwrap().0, 200);
+    assert_eq!((near.connections(), far.connections()), (1, 1));
+}
+
+/// That it takes no further connection is not the failure of one that is there and works.
+#[tokio::test]
+async fn where_no_further_connection_is_made_requests_wait_for_a_stream() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = builder(listener.local_addr().unwrap())
+        .protocol(Protocol::Http2)
+        .build()
+        .unwrap();
+    let gate = Gate::new();
+    let serving = tokio::spawn({
+        let gate = gate.clone();
+        async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let service = hyper::service::service_fn(move |_| {
+                let gate = gate.clone();
+                async move {
+                    gate.pass().await;
+                    Ok::<_, Infallible>(Response::new(Body::from("passed")))
+                }
+            });
+            let serve = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(1)
+                .serve_connection(TokioIo::new(stream), service);
+            _ = serve.await;
+        }
+    });
+    let send = || {
+        let forward = forward(&gateway);
+        tokio::spawn(async move { fetch(&forward, get("/")).await })
+    };
+    let first = send();
+    gate.reached(1).await;
+    let waiting = [send(), send()];
+    until("all to wait", &gateway, |it| it.snapshot().in_flight == 3).await;
+    gate.open();
+    for sent in waiting.into_iter().chain([first]) {
+        assert_eq!(sent.await.unwrap(), (200, "passed".to_owned()));
+    }
+    serving.abort();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use gw_testkit::upstream::{At, Reply, Upstream, always};
 use super::*;
 use crate::timeouts::Timeouts;
 use crate::upstream::config::PoolConfig;
-use crate::upstream::http2::Place;
+use crate::upstream::place::Place;
 use crate::upstream::upload::RequestBody;
 
 /// Those of a request that comes `now`.
@@ -69,7 +69,7 @@ async fn unconnected(place: &Place, after: Duration, attempt: Duration) -> (Erro
     let limits = limits(came, attempt, None);
     let sockets = Sockets::new(1);
     let permit = sockets.try_permit().unwrap();
-    let connect = async |_: SocketPermit| {
+    let connect = async |_: SocketPermit, _: Arc<Streams>| {
         let (end, kind) = match limits.attempt_end < came + CONNECT {
             true => (limits.attempt_end, limits.connect_kind()),
             false => (Instant::now() + CONNECT, ErrorKind::ConnectTimeout),
@@ -77,7 +77,8 @@ async fn unconnected(place: &Place, after: Duration, attempt: Duration) -> (Erro
         tokio::time::sleep_until(end).await;
         Err(Error::new(kind))
     };
-    let shared = place.share(&sockets, &limits, std::future::ready(Ok(permit)), connect);
+    let room = std::future::ready(Ok(permit));
+    let shared = place.share(&sockets, &limits, attempt, room, connect);
     (shared.await.unwrap_err().kind(), came.elapsed())
 }
 
