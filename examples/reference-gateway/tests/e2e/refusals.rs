@@ -279,7 +279,6 @@ async fn a_host_must_be_one_host() {
         "user:pass@a",
         "a/b",
         "http://a",
-        "a:",
         "a:x",
         "a:99999",
         "a:-1",
@@ -311,6 +310,13 @@ async fn a_host_must_be_one_host() {
             upstream.requests().last().unwrap().header("host"),
             Some(host)
         );
+    }
+    // An empty port is none.
+    for (host, normal) in [("a:", "a"), ("[::1]:", "[::1]")] {
+        let request = format!("GET /open HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        assert_eq!(send(gateway.traffic, request).await.status(), 200, "{host}");
+        let received = upstream.requests().pop().unwrap();
+        assert_eq!(received.header("host"), Some(normal));
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<Header
     if hosts.first.is_some() && !hosts.is_alone {
         return Err(malformed("host", "duplicate"));
     }
-    match (parts.uri.authority(), hosts.first) {
+    let host = match (parts.uri.authority(), hosts.first) {
         (Some(authority), host) => {
             if !is_host(authority.as_str()) {
                 return Err(malformed("host", "invalid"));
@@ -25,20 +25,31 @@ pub(super) fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<Header
                 check_host(host, parts.version)?;
             }
             // On HTTP/1 the target wins over the field; on HTTP/2 both say the same or the request is malformed.
+            let target = without_empty_port(authority.as_str().as_bytes());
             let disagree = |host: &HeaderValue| {
-                !host
-                    .as_bytes()
-                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+                !without_empty_port(host.as_bytes()).eq_ignore_ascii_case(target)
             };
             if parts.version >= Version::HTTP_2 && host.is_some_and(disagree) {
                 return Err(malformed("host", "contradicts :authority"));
             }
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| MALFORMED)?;
-            return Ok(Some(host));
+            target
         }
-        (None, host) => check_host(host, parts.version)?,
-    }
-    Ok(None)
+        (None, host) => {
+            check_host(host, parts.version)?;
+            let Some(host) = host else { return Ok(None) };
+            let normal = without_empty_port(host.as_bytes());
+            if normal.len() == host.len() {
+                return Ok(None);
+            }
+            normal
+        }
+    };
+    Ok(Some(HeaderValue::from_bytes(host).map_err(|_| MALFORMED)?))
+}
+
+/// An empty port is the usual one, and is left out in the normal form (RFC 9110 section 4.2.3).
+fn without_empty_port(host: &[u8]) -> &[u8] {
+    host.strip_suffix(b":").unwrap_or(host)
 }
 
 /// The field must be a host, and only before HTTP/1.1 may it be missing.
@@ -51,7 +62,7 @@ fn check_host(host: Option<&HeaderValue>, version: Version) -> Result<(), Reject
     }
 }
 
-/// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port.
+/// A registered name of letters, digits, `-`, `.`, `_`, or an IP address, with an optional port, which may be empty.
 pub(in crate::inbound) fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
@@ -64,6 +75,7 @@ pub(in crate::inbound) fn is_host(text: &str) -> bool {
             .unwrap_or((text, "")),
     };
     let port_is_valid = match port.strip_prefix(':') {
+        Some("") => true,
         Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
         None => port.is_empty(),
     };

@@ -31,10 +31,9 @@ fn exactly_one_valid_host() {
         );
     }
     for host in [
-        "", "a b", "a,b", "user@a", "a/b", "a:", "a:80:90", "a:x", "a:99999", "[::1", "[zz]",
-        "::1", "a?b", "a#b",
+        "", "a b", "a,b", "user@a", "a/b", ":", "a::", "a:80:", "a:80:90", "a:x", "a:99999",
+        "[::1", "[zz]", "::1", "a?b", "a#b",
     ] {
-        // A port may be empty by RFC 3986; an empty one is refused here all the same, as it is never meant.
         assert_eq!(
             code(head(|r| r.uri("/").header(HOST, host))),
             "MALFORMED_REQUEST",
@@ -45,6 +44,26 @@ fn exactly_one_valid_host() {
     let twice = head(|r| r.uri("/").header(HOST, "a").header(HOST, "a"));
     assert_eq!(code(twice), "MALFORMED_REQUEST");
     assert_eq!(code(head(|r| r.uri("/").version(Version::HTTP_10))), "ok");
+}
+
+/// RFC 9110 section 4.2.3: an empty port is the usual one, and is left out in the normal form, which all behind here see.
+#[test]
+fn an_empty_port_is_none() {
+    for (host, normal) in [("shop.example:", "shop.example"), ("[::1]:", "[::1]")] {
+        let field = head(|r| r.uri("/").header(HOST, host)).unwrap();
+        assert_eq!(field.headers[HOST], normal);
+        let target = head(|r| r.uri(format!("http://{host}/a")).header(HOST, "a")).unwrap();
+        assert_eq!(target.headers[HOST], normal);
+        assert_eq!(target.uri, "/a");
+        for (authority, field) in [(host, normal), (normal, host)] {
+            let http2 = head(|r| {
+                r.uri(format!("http://{authority}/"))
+                    .version(Version::HTTP_2)
+                    .header(HOST, field)
+            });
+            assert_eq!(http2.unwrap().headers[HOST], normal);
+        }
+    }
 }
 
 #[test]
