@@ -47,7 +47,7 @@ use self::counter::Counter;
 pub use self::drained::Drained;
 pub use self::entry::{Entry, Reason, Refusal};
 use self::holds::Holds;
-pub(crate) use self::holds::TimedPermit;
+pub(crate) use self::holds::{LOOK_AGAIN, TimedPermit};
 use self::inner::{Inner, Terms};
 use self::keys::KeySeed;
 pub use self::keys::LaneKey;

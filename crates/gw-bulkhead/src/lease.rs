@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::Rejected;
 use crate::lane::{Hold, Sample};
-use crate::lanes::{LaneId, Lanes, Permit, TimedPermit};
+use crate::lanes::{LOOK_AGAIN, LaneId, Lanes, Permit, TimedPermit};
 use crate::limit::Outcome;
 use crate::timing::Timing;
 use crate::upgrade::Upgrade;
@@ -343,14 +343,13 @@ impl Timed {
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        // A timer that has fired must not be polled again, and need not: what says no then is the mode.
-        if !sleep.is_elapsed() && sleep.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if self.is_over() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.permit.is_over(now) {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(now + LOOK_AGAIN);
         }
     }
 

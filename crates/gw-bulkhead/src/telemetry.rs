@@ -81,9 +81,11 @@ mod metering {
             }
         }
 
-        /// Has the gauges there, before anything has happened.
+        /// Has the gauges there, before anything has happened. The limit is told again: one that was set while they were being
+        /// registered was told to nobody.
         pub(crate) fn register(&self) {
-            self.gauges();
+            let limit = &self.gauges().limit;
+            limit.set(self.limit.load(Ordering::Relaxed));
         }
 
         pub(crate) fn entered(&self) {

@@ -386,6 +386,8 @@ async fn what_came_in_shadow_is_cut_once_the_lanes_enforce() {
     handle.set_mode(Mode::Enforce);
     assert_eq!(counts(), (0, 2));
     assert!(abandoned.frame().await.unwrap().is_err());
+    // Its timer has run out long ago.
+    assert_eq!(running.await.unwrap().unwrap().status(), 504);
     assert_eq!(counts(), (0, 2));
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use gw_core::Mode;
 use gw_core::at_hand::Lent;
@@ -179,6 +180,10 @@ impl Hold {
         (self.permit, !self.counted)
     }
 }
+
+/// How often a request whose time is over looks whether it may still go on, which is where limits are not enforced: a change
+/// of the mode wakes nobody.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl TimedPermit {
     /// Limits the time of `permit`.

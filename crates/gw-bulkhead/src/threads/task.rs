@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::crew::Crew;
 use crate::error;
 use crate::lane::Hold;
-use crate::lanes::{Lanes, Permit, Reason, Refusal};
+use crate::lanes::{LOOK_AGAIN, Lanes, Permit, Reason, Refusal};
 
 /// The caller's end of a task on a lane's thread.
 ///
@@ -205,11 +205,12 @@ impl Limit<'_> {
             return Some(work.await);
         };
         let (mut work, mut sleep) = (pin!(work), pin!(sleep_until(until)));
-        let mut over = false;
         poll_fn(|cx| {
-            over = over || sleep.as_mut().poll(cx).is_ready();
-            if over && self.lanes.mode() == Mode::Enforce {
-                return Poll::Ready(None);
+            while sleep.as_mut().poll(cx).is_ready() {
+                if self.lanes.mode() == Mode::Enforce {
+                    return Poll::Ready(None);
+                }
+                sleep.as_mut().reset(Instant::now() + LOOK_AGAIN);
             }
             work.as_mut().poll(cx).map(Some)
         })

@@ -137,6 +137,34 @@ async fn a_body_that_ends_early_fails() {
     assert_eq!(refused(&record), (Some("admit"), Some("SHUTTING_DOWN")));
 }
 
+/// Story: the timer of what had come in shadow ran out there, and nobody looked again. Where nobody read an answer either, its
+/// place was held for good.
+#[tokio::test]
+async fn what_came_in_shadow_ends_on_the_lanes_side_too_once_the_lanes_enforce() {
+    let layer = two_lanes(logs().max_hold(HOUR));
+    let handle = layer.handle();
+    handle.set_mode(Mode::Shadow);
+    let (script, body) = ["a", "b", "c", "d", "e"]
+        .into_iter()
+        .fold(ScriptedBody::script(), |script, data| script.data(data))
+        .build();
+    let mut unread = layer.layer(answers_and_lets_time_pass(script));
+    let future = tokio::spawn(call(&mut unread, request_in("logs")).await);
+    let unread_body = future.await.unwrap().unwrap().into_body();
+    // On the lane's thread the hour is over when this has its answer.
+    let mut later = layer.layer(service_fn(async |_: Request<()>| {
+        tokio::time::sleep(2 * HOUR).await;
+        Ok::<_, Infallible>(response(""))
+    }));
+    let future = tokio::spawn(call(&mut later, request_in("logs")).await);
+    assert_eq!(future.await.unwrap().unwrap().status(), 200);
+    assert!(!body.is_dropped());
+    handle.set_mode(Mode::Enforce);
+    body.dropped().await;
+    drop(unread_body);
+    settles_at(&handle, 0).await;
+}
+
 #[tokio::test]
 async fn time_runs_out_on_both_sides() {
     let layer = two_lanes(logs().max_hold(HOUR));

@@ -61,6 +61,8 @@ impl Open {
 
     /// Whether only the end of the connection tells the client that the answer has ended: HTTP/1.0 has no chunks.
     pub(super) fn ends_with_connection<B: Body>(&self, answer: &Response<Option<B>>) -> bool {
+        let bodiless =
+            [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&answer.status());
         let length = || {
             answer
                 .body()
@@ -68,7 +70,7 @@ impl Open {
                 .map_or(Some(0), |body| body.size_hint().exact())
         };
         let stated = || answer.headers().contains_key(header::CONTENT_LENGTH);
-        self.http10 && !self.head && length().is_none() && !stated()
+        self.http10 && !self.head && !bodiless && length().is_none() && !stated()
     }
 
     /// Whether an HTTP/1 connection is a tunnel behind an answer with this status.

@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Ends the sending side, and reads on until the client has ended its own, or has been silent for a second.
 ///
 /// A socket that is closed while bytes wait to be read is reset, and the reset may overtake the answer (RFC 9112 section 9.6).
-/// Takes at most [`LONGEST`], and a second if the connection's place is needed.
+/// Takes at most [`LONGEST`], and a second if the server stops or has no place left.
 pub(super) async fn linger(mut io: Io) {
     let link = Arc::clone(io.link());
     let start = Instant::now();
@@ -41,9 +41,9 @@ pub(super) async fn linger(mut io: Io) {
     let mut discarding = pin!(discarding);
     poll_fn(|cx| {
         let wanted = match link.look(cx).order {
-            Order::Serve | Order::Drain => true,
+            Order::Serve => true,
             // The next read, or the end of the silence, looks again.
-            Order::Evict => start.elapsed() < FAREWELL,
+            Order::Drain | Order::Evict => start.elapsed() < FAREWELL,
             Order::Expel | Order::Cut => false,
         };
         if !wanted {
