@@ -49,8 +49,8 @@ struct Stretch {
     end: u64,
     /// The store's clock less this one, when they were leased.
     ahead: u64,
-    /// The debt that they were leased on top of.
-    stood_on: u64,
+    /// When that was, by this one. The debt from then on to where cells begin is what they stand on.
+    leased_at: u64,
     origin: Origin,
 }
 
@@ -259,7 +259,7 @@ impl Lease {
             next,
             end: self.tat,
             ahead: grant.clock.saturating_sub(sent),
-            stood_on: next.saturating_sub(sent),
+            leased_at: sent,
             origin: grant.origin,
         };
         if self.cells(&self.first, now) == 0 {
@@ -334,13 +334,16 @@ impl Spent {
 
     /// For taking them back in the store: each was charged there, where its stretch is.
     pub(super) fn receipts(&self, gcra: &Gcra) -> [Receipt; 2] {
-        [self.first, self.spare].map(|(length, left)| Receipt {
-            after: left.next.saturating_add(left.ahead),
-            born: left.origin.born,
-            refunded: left.origin.refunded,
-            stood_on: left.stood_on,
-            // At most what was asked for, which came from this type.
-            cells: u32::try_from(length / gcra.interval()).unwrap_or_default(),
+        [self.first, self.spare].map(|(length, left)| {
+            let start = left.next.saturating_sub(length);
+            Receipt {
+                after: left.next.saturating_add(left.ahead),
+                born: left.origin.born,
+                refunded: left.origin.refunded,
+                stood_on: start.saturating_sub(left.leased_at),
+                // At most what was asked for, which came from this type.
+                cells: u32::try_from(length / gcra.interval()).unwrap_or_default(),
+            }
         })
     }
 }

@@ -344,3 +344,18 @@ fn spent_cells_are_charged_where_they_lie() {
         assert_eq!((receipt.born, receipt.refunded), (9, refunded));
     }
 }
+
+/// Story: each spend of a lease stood on what the lease stood on and no more. Of what was taken back below the later ones the rest
+/// did not count, and cells whose time was over were given back with them.
+#[test]
+fn cells_of_one_lease_stand_on_those_before_them() {
+    let gcra = gcra(1, 100);
+    let mut lease = told(&gcra, 9, 8);
+    let mut stood_on = |now| {
+        let [receipt, _] = lease.spend(&gcra, 2, now).receipts(&gcra);
+        receipt.stood_on / SECOND
+    };
+    assert_eq!([SECOND, SECOND, 2 * SECOND].map(&mut stood_on), [1, 3, 5]);
+    // What ran off unspent was there as well.
+    assert_eq!(stood_on(9 * SECOND), 8);
+}
