@@ -112,12 +112,12 @@ impl Admission {
         {
             if !known.passes() {
                 let decision = Decision::of(known.standing());
-                return self.tell(parts, slot, &decision, advert);
+                return self.tell(parts, slot, &decision, now, advert);
             }
             if self.headers != Headers::None {
                 let standing = known.standing();
                 let binding = Some(&standing).filter(|standing| standing.is_enforced());
-                self.advertise(slice::from_ref(&standing), binding, parts, advert);
+                self.advertise(slice::from_ref(&standing), binding, now, parts, advert);
             }
             if let Some(record) = Record::of(&parts.extensions) {
                 write_down(record, &[known.standing()], None);
@@ -126,7 +126,7 @@ impl Admission {
         }
         let charge = Charge { key, cost, tier };
         let decision = self.limiter.decision_under_guard(&[charge], now);
-        self.tell(parts, slot, &decision, advert)
+        self.tell(parts, slot, &decision, now, advert)
     }
 
     // Apart, so that what is kept of many policies takes no room where there is one.
@@ -147,13 +147,13 @@ impl Admission {
         let now = self.limiter.nanos(Instant::now());
         if !self.late {
             let decision = self.limiter.decision(&charges, now);
-            self.tell(parts, slot, &decision, advert)?;
+            self.tell(parts, slot, &decision, now, advert)?;
             return Ok(None);
         }
         let (mut decision, mut bills) = (Decision::default(), Bills::new());
         self.limiter
             .decide_with_bills(&charges, now, &mut decision, &mut bills);
-        self.tell(parts, slot, &decision, advert)?;
+        self.tell(parts, slot, &decision, now, advert)?;
         let bills = bills.into_iter().map(|bill| (*bill.charge(), bill));
         let account = |owed, outer| {
             let limiter = Arc::clone(&self.limiter);
@@ -162,7 +162,7 @@ impl Admission {
         Ok(self.late(parts, bills, decision, account))
     }
 
-    /// Tells the observer what was decided, layers of this crate further in, and the answer.
+    /// Tells the observer what was decided at `now`, layers of this crate further in, and the answer.
     ///
     /// # Errors
     ///
@@ -172,10 +172,11 @@ impl Admission {
         parts: &mut Parts,
         slot: &'static str,
         decision: &Decision,
+        now: u64,
         advert: &mut Option<Advert>,
     ) -> Result<(), Rejection> {
         let refusal = || error::exceeded(decision, &self.limiter);
-        self.tell_with(parts, slot, decision, advert, refusal)
+        self.tell_with(parts, slot, decision, now, advert, refusal)
     }
 
     /// The same with another refusal.
@@ -188,12 +189,13 @@ impl Admission {
         parts: &mut Parts,
         slot: &'static str,
         decision: &Decision,
+        now: u64,
         advert: &mut Option<Advert>,
         refusal: impl FnOnce() -> Rejection,
     ) -> Result<(), Rejection> {
         let standings = decision.standings();
         if self.headers != Headers::None {
-            self.advertise(standings, decision.binding(), parts, advert);
+            self.advertise(standings, decision.binding(), now, parts, advert);
         }
         if decision.is_allowed() {
             record(parts, standings, None);
@@ -209,10 +211,11 @@ impl Admission {
         &self,
         standings: &[Standing],
         binding: Option<&Standing>,
+        now: u64,
         parts: &mut Parts,
         advert: &mut Option<Advert>,
     ) {
-        Advert::put(advert, standings, binding, self.headers, &self.limiter);
+        Advert::put(advert, standings, binding, self.headers, &self.limiter, now);
         if let Some(told) = advert {
             told.mark(&mut parts.extensions);
         }

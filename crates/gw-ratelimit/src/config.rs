@@ -61,8 +61,8 @@ pub enum OnMissingKey {
 /// ([`Policy::cost`](crate::Policy::cost), bytes of answers). The draft's `qu`, which names another unit than requests, is not
 /// written.
 ///
-/// Where `RateLimit` tells of nothing left, a `Retry-After` or `grpc-retry-pushback-ms` of whoever answered further in is not before
-/// the end of that window.
+/// They are as of the decision, or of the last charge or refund after it. Where `RateLimit` tells of nothing left, a `Retry-After`
+/// or `grpc-retry-pushback-ms` of whoever answered further in is not before the end of that window, which has run since then.
 ///
 /// The profile is named with its version: drafts of one name have changed the fields' syntax before, and an upgrade of
 /// this crate must not change what clients are sent.

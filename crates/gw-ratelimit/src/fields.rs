@@ -6,6 +6,7 @@ use std::time::Duration;
 use gw_core::RetryAfter;
 use http::header::RETRY_AFTER;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::time::Instant;
 
 use crate::algorithm::Algorithm;
 use crate::config::{Headers, MAX_NAME};
@@ -27,8 +28,8 @@ pub(crate) struct Advert {
     within_another: bool,
     policies: Lines,
     limits: Lines,
-    /// For how many seconds some policy leaves nothing; 0 if all leave something.
-    exhausted: u32,
+    /// For how many seconds some policy leaves nothing, and from when on; `None` if all leave something.
+    exhausted: Option<(u32, Instant)>,
     /// For the legacy fields, if they are wanted: what is told of the binding policy.
     binding: Option<Binding>,
 }
@@ -67,7 +68,7 @@ struct Ours;
 
 impl Advert {
     /// Puts into `advert` what is to be told of how a request stands, and of the policy that matters most: `None` if there is
-    /// nothing to tell, because no policy is enforced here or no fields are wanted.
+    /// nothing to tell, because no policy is enforced here or no fields are wanted. `now` is the limiter's, when it stood so.
     // Written to where it stays: values that were just made stall the processor when they are moved.
     pub(crate) fn put(
         advert: &mut Option<Self>,
@@ -75,6 +76,7 @@ impl Advert {
         binding: Option<&Standing>,
         headers: Headers,
         limiter: &Limiter,
+        now: u64,
     ) {
         let Some(binding) = binding.filter(|_| headers != Headers::None) else {
             *advert = None;
@@ -85,16 +87,16 @@ impl Advert {
             within_another: false,
             policies: Lines::default(),
             limits: Lines::default(),
-            exhausted: 0,
+            exhausted: None,
             binding: headers.legacy().then(|| Binding::of(binding)),
         });
         if headers.draft() {
-            advert.write_down(standings, limiter);
+            advert.write_down(standings, limiter, now);
         }
     }
 
     /// The values of the draft's fields. In its terms `t` is the effective window.
-    fn write_down(&mut self, standings: &[Standing], limiter: &Limiter) {
+    fn write_down(&mut self, standings: &[Standing], limiter: &Limiter, now: u64) {
         let told = || standings.iter().filter(|s| s.is_enforced());
         // What is written down is told to those who are in no tier.
         if told().all(|standing| standing.tier().is_none()) {
@@ -104,18 +106,19 @@ impl Advert {
         if self.policies.first.is_none() {
             self.write_down_policies(standings, limiter);
         }
-        let mut line = Line::new();
+        let (mut line, mut exhausted) = (Line::new(), 0);
         for standing in told() {
             let name = limiter.name(standing.policy()).unwrap_or_default();
             let (remaining, window) = standing.remaining_in_window();
             let window = seconds(window);
             if remaining == 0 {
-                self.exhausted = self.exhausted.max(window).max(1);
+                exhausted = window.max(exhausted).max(1);
             }
             let limit = [(";r=", remaining), (";t=", window)];
             line.member(name, limit, &mut self.limits);
         }
         self.limits.extend(line.value());
+        self.exhausted = (exhausted > 0).then(|| (exhausted, limiter.instant(now)));
     }
 
     // Apart: it is written down already for most requests.
@@ -152,7 +155,7 @@ impl Advert {
             response.extensions().get::<Ours>().is_some()
         };
         // A client that is told of nothing left might wait before it follows a redirect (draft, section 6).
-        let hold_back = self.exhausted > 0 && response.status().is_redirection();
+        let hold_back = self.exhausted.is_some() && response.status().is_redirection();
         let headers = response.headers_mut();
         if let Some(binding) = self.binding {
             binding.write(headers, ours);
@@ -161,37 +164,39 @@ impl Advert {
             self.policies.write(headers, RATE_LIMIT_POLICY, ours);
             if hold_back {
                 self.limits = Lines::default();
-            } else if self.exhausted > 0 {
-                not_before(self.exhausted, headers);
+            } else if let Some((seconds, since)) = self.exhausted {
+                not_before(seconds, since, headers);
             }
             self.limits.write(headers, RATE_LIMIT, ours);
         }
     }
 }
 
-/// Whoever is asked to come back before so many seconds is asked to do so after them. What answered further in knows nothing of
-/// these limits, and clients go by it rather than by `RateLimit` (draft, section 6).
+/// Whoever is asked to come back before so many seconds since then is asked to do so after them. What answered further in knows
+/// nothing of these limits, and clients go by it rather than by `RateLimit` (draft, section 6).
 #[cold]
-fn not_before(seconds: u32, headers: &mut HeaderMap) {
+fn not_before(seconds: u32, since: Instant, headers: &mut HeaderMap) {
     let number = |name| -> Option<u64> {
         let value = headers.get(name)?;
         value.to_str().ok()?.parse().ok()
     };
-    let millis = 1_000 * u64::from(seconds);
-    let (after, pushback) = (number(RETRY_AFTER), number(PUSHBACK));
-    let (early, pushed_early) = (
-        after.is_some_and(|after| after < seconds.into()),
-        pushback.is_some_and(|pushback| pushback < millis),
+    let (after, pushback) = (
+        number(RETRY_AFTER).map(Duration::from_secs),
+        number(PUSHBACK).map(Duration::from_millis),
     );
-    if early || pushed_early {
-        let wait = Duration::from_secs(seconds.into());
-        let after = RetryAfter::jittered(wait, &mut fastrand::Rng::new());
-        if early {
-            headers.insert(RETRY_AFTER, after.header_value());
-        }
-        if pushed_early {
-            headers.insert(PUSHBACK, (1_000 * u64::from(after.seconds())).into());
-        }
+    let is_before = |told: Option<Duration>, wait| told.is_some_and(|told| told < wait);
+    let window = Duration::from_secs(seconds.into());
+    if !is_before(after, window) && !is_before(pushback, window) {
+        return;
+    }
+    // What is told counts from now on, and the answer may have taken its time.
+    let wait = window.saturating_sub(Instant::now().saturating_duration_since(since));
+    let jittered = RetryAfter::jittered(wait, &mut fastrand::Rng::new());
+    if is_before(after, wait) {
+        headers.insert(RETRY_AFTER, jittered.header_value());
+    }
+    if is_before(pushback, wait) {
+        headers.insert(PUSHBACK, (1_000 * u64::from(jittered.seconds())).into());
     }
 }
 

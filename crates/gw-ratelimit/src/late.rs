@@ -57,7 +57,7 @@ impl Late {
         let (decision, headers) = (&self.decision, self.admission.headers());
         let (standings, binding) = (decision.standings(), decision.binding());
         let mut anew = None;
-        Advert::put(&mut anew, standings, binding, headers, limiter);
+        Advert::put(&mut anew, standings, binding, headers, limiter, now);
         anew
     }
 }

@@ -12,6 +12,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use gw_core::Mode;
 use gw_core::key::{KeyExtractor, MissingKey};
@@ -400,6 +401,11 @@ impl Limiter {
 
     pub(crate) fn nanos(&self, now: Instant) -> u64 {
         nanos(now.saturating_duration_since(self.epoch))
+    }
+
+    /// When it was so much on this limiter's clock.
+    pub(crate) fn instant(&self, nanos: u64) -> Instant {
+        self.epoch + Duration::from_nanos(nanos)
     }
 
     /// Tells recorder and log what became of the keys.

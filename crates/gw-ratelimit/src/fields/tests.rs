@@ -19,16 +19,26 @@ fn limiter(policies: &[(&str, Quota, Mode)]) -> Arc<Limiter> {
 
 /// What an answer tells after a request that cost so many cells of each policy.
 fn advert(limiter: &Arc<Limiter>, headers: Headers, costs: &[(&str, u32)]) -> Option<Advert> {
+    // Ahead of the clock, and the same each time.
+    let now = Instant::now() + Duration::from_secs(3_600);
+    advert_at(limiter, headers, costs, now)
+}
+
+fn advert_at(
+    limiter: &Arc<Limiter>,
+    headers: Headers,
+    costs: &[(&str, u32)],
+    now: Instant,
+) -> Option<Advert> {
     let charges: Vec<_> = costs
         .iter()
         .map(|(name, cost)| limiter.charge(limiter.policy(name).unwrap(), "k", *cost))
         .collect();
-    // Ahead of the clock, and the same each time.
-    let now = Instant::now() + Duration::from_secs(3_600);
     let decision = limiter.check_all(&charges, now);
     let (standings, binding) = (decision.standings(), decision.binding());
     let mut advert = None;
-    Advert::put(&mut advert, standings, binding, headers, limiter);
+    let now = limiter.nanos(now);
+    Advert::put(&mut advert, standings, binding, headers, limiter, now);
     advert
 }
 
@@ -220,6 +230,37 @@ fn whoever_has_nothing_left_is_not_asked_to_come_back_before() {
     let same = fields.map(|field| field.map(str::to_owned));
     assert_eq!(told(&[("hourly", 1)], busy, fields), same);
     assert_eq!(told(minute, found, fields), same);
+}
+
+/// Story: a window of a minute was held against a wait that an upstream asked for half a minute later, and the client was sent away for
+/// longer than either.
+#[tokio::test(start_paused = true)]
+async fn of_a_window_only_what_is_left_when_the_answer_comes_is_waited_for() {
+    let limiter = limiter(&[("p", Quota::per_minute(1), Mode::Enforce)]);
+    for (passed, field, pushback, kept) in [
+        (30, "30", "30000", true),
+        (30, "29", "29999", false),
+        (60, "0", "0", true),
+        (90, "1", "1", true),
+    ] {
+        limiter.handle().reset("p", "k");
+        let costs = [("p", 1)];
+        let mut advert = advert_at(&limiter, Headers::Draft11, &costs, Instant::now()).unwrap();
+        tokio::time::advance(Duration::from_secs(passed)).await;
+        let mut response = response();
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(field));
+        headers.insert(PUSHBACK, HeaderValue::from_static(pushback));
+        advert.write(&mut response);
+        let told = [&RETRY_AFTER, &PUSHBACK].map(|name| values(&response, name).remove(0));
+        if kept {
+            assert_eq!(told, [field, pushback], "after {passed} s");
+            continue;
+        }
+        let told = told.map(|value| value.parse::<u32>().unwrap());
+        assert!((30..=36).contains(&told[0]), "{told:?}");
+        assert_eq!(told[1], 1_000 * told[0]);
+    }
 }
 
 #[test]

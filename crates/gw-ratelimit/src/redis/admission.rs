@@ -75,14 +75,18 @@ impl SharedAdmission {
         outcome: Outcome,
         advert: &mut Option<Advert>,
     ) -> Decided {
-        let Outcome { decision, bills } = outcome;
+        let Outcome {
+            decision,
+            now,
+            bills,
+        } = outcome;
         let rejection = || match decision.binding() {
             Some(_) => error::exceeded(&decision, self.admission.limiter()),
             // No policy refused: nobody was there to decide.
             None => error::unavailable(),
         };
         self.admission
-            .tell_with(parts, slot, &decision, advert, rejection)?;
+            .tell_with(parts, slot, &decision, now, advert, rejection)?;
         if !self.admission.is_late() {
             return Ok(None);
         }

@@ -63,6 +63,8 @@ pub(super) struct Holdings {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) decision: Decision,
+    /// When it was made, on the limiter's clock, if any policy had a say.
+    pub(super) now: u64,
     pub(super) bills: Vec<SharedBill>,
 }
 
@@ -308,7 +310,10 @@ impl Shared {
     /// The decision, once it is known what each policy says.
     pub(super) fn conclude(&self, items: &Items, source: Source, billed: bool) -> Outcome {
         let now = self.now();
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome {
+            now,
+            ..Outcome::default()
+        };
         let decision = &mut outcome.decision;
         for item in items {
             decision.push(item.standing(now));
@@ -343,6 +348,7 @@ impl Shared {
                 let charges: SmallVec<[Charge; 4]> =
                     items.iter().map(|item| item.charge.local).collect();
                 let now = self.now();
+                outcome.now = now;
                 if billed {
                     let limiter = &self.limiter;
                     limiter.decide_with_bills(&charges, now, decision, &mut bills);

@@ -195,6 +195,28 @@ async fn two_instances_tell_clients_of_one_limit() {
     }
 }
 
+/// The window counts from the decision on, whoever made it, and not from when the limiter was built.
+#[tokio::test]
+async fn whoever_has_nothing_left_is_not_asked_to_come_back_before() {
+    let (_server, store) = shared();
+    let nowhere = RedisStore::new("redis://127.0.0.1:1", "n", "0123456789abcdef");
+    for store in [store, nowhere.on_failure(OnFailure::LocalFallback)] {
+        let limits = RateLimitLayer::builder().policy(Policy::new("total", Quota::per_minute(1)));
+        let limits = limits.build_shared(&store).unwrap();
+        tokio::time::pause();
+        tokio::time::advance(NEVER).await;
+        tokio::time::resume();
+        let busy = async |_: Request<&'static str>| {
+            let response = Response::builder().status(503).header("retry-after", "1");
+            Ok::<_, Infallible>(response.body(Full::<Bytes>::default()).unwrap())
+        };
+        let service = limits.layer(tower::service_fn(busy));
+        let response = service.oneshot(request(None)).await.unwrap();
+        let wait = response.headers()["retry-after"].to_str().unwrap();
+        assert!((50..=72).contains(&wait.parse::<u32>().unwrap()), "{wait}");
+    }
+}
+
 #[tokio::test]
 async fn nobody_there_to_decide_is_told_as_what_it_is() {
     let (server, _) = (Server::start(), ());
