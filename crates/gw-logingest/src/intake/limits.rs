@@ -107,6 +107,9 @@ impl ClassLimit {
 /// Renders the refusals of a layer in front of the intake as `R` does, with the field
 /// [`x-gw-log-limits`](super::fields::LIMITS) that each answer of the intake has: for a rate limit
 /// [by client](super::ByClient), say.
+///
+/// Answers of the intake pass it as they are. A rate limit that leaves the client nothing makes their `Retry-After` later, and not
+/// the field, which speaks of the intake alone: whoever finds both goes by the later one.
 #[derive(Debug, Clone)]
 pub struct WithLimits<R> {
     on_reject: R,
