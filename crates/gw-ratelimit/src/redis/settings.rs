@@ -85,7 +85,8 @@ impl RedisStore {
     pub const MIN_SECRET: usize = 16;
 
     /// A server, by its address: `redis://[user:password@]host[:port][/db]`, the same with `rediss://` for TLS (feature
-    /// `redis-tls`), or `unix:///path`, also with `?db=…&user=…&pass=…`. A user needs a password. Redis 6 or later.
+    /// `redis-tls`), or `unix:///path`, also with `?db=…&user=…&pass=…`. A user needs a password. Each may say `protocol=resp2`,
+    /// which is what is spoken otherwise, or `resp3` behind the `?`, and nothing else. Redis 6 or later.
     ///
     /// Limiters of the same name on one server share their policies' debts, policy by policy, if they have the same
     /// secret; it keys the hash of the clients' keys, and is at least 16 bytes. A name is 1 to 64 characters out of
@@ -188,7 +189,8 @@ impl RedisStore {
         }
         const URL: ConfigError = ConfigError::new(
             "url",
-            "must be redis://[user:password@]host[:port][/db], rediss:// and the same, or unix:///path",
+            "must be redis://[user:password@]host[:port][/db][?protocol=resp2|resp3], rediss:// and the same, or \
+             unix:///path with any of db, user, pass and protocol behind a question mark; a user needs a password",
         );
         // Behind it, connections could be asked for whose other end is not checked.
         if self.url.contains('#') {
@@ -205,17 +207,20 @@ impl RedisStore {
             }
             None => (self.url.to_string(), None),
         };
-        let info = url.as_str().into_connection_info().map_err(|_| URL)?;
-        let is_address = match info.addr() {
-            // What is behind a question mark goes unheard there.
-            ConnectionAddr::Tcp(_, port) => *port > 0 && !url.contains('?'),
-            ConnectionAddr::Unix(_) => true,
-            _ => false,
+        let url = ::redis::parse_redis_url(&url).ok_or(URL)?;
+        let info = url.clone().into_connection_info().map_err(|_| URL)?;
+        let (is_address, heard): (_, &[_]) = match info.addr() {
+            ConnectionAddr::Tcp(_, port) => (*port > 0, &["protocol"]),
+            ConnectionAddr::Unix(_) => (true, &["protocol", "db", "user", "pass"]),
+            _ => (false, &[]),
         };
+        // The client passes over what else is behind the question mark, and over the first one of two.
+        let is_said = |key: &&&str| url.query_pairs().any(|(said, _)| said == **key);
+        let is_heard = heard.iter().filter(is_said).count() == url.query_pairs().count();
         let redis = info.redis_settings();
         // Without a password, nobody is told of the user.
         let is_user = redis.username().is_none() || redis.password().is_some();
-        if !is_address || !is_user || redis.db() < 0 {
+        if !is_address || !is_heard || !is_user || redis.db() < 0 {
             return Err(URL);
         }
         Ok(Target { info, connector })

@@ -119,6 +119,20 @@ fn what_cannot_work_is_not_built() {
         ),
         (RedisStore::new("unix:///redis?db=-1", "n", long), "url"),
         (RedisStore::new("unix:///redis?user=me", "n", long), "url"),
+        // Story: what nobody reads was passed over, so the database was 0, and nobody was told of the user.
+        (
+            RedisStore::new("unix:///redis?database=1", "n", long),
+            "url",
+        ),
+        (
+            RedisStore::new("unix:///redis?username=me&password=word", "n", long),
+            "url",
+        ),
+        (RedisStore::new("unix:///redis?db=1&db=2", "n", long), "url"),
+        (
+            RedisStore::new("redis://127.0.0.1:1?protocol=4", "n", long),
+            "url",
+        ),
         #[cfg(not(feature = "redis-tls"))]
         (RedisStore::new("rediss://127.0.0.1:1", "n", long), "url"),
         (
@@ -151,7 +165,8 @@ fn what_cannot_work_is_not_built() {
         "redis://[::1]:6379/1",
         "redis://user:p%40ss@redis",
         "redis://:word@redis/0",
-        "unix:///redis?db=1&user=me&pass=word",
+        "redis://redis?protocol=resp3",
+        "unix:///redis?db=1&user=me&pass=word&protocol=resp2",
     ]
     .map(|url| RedisStore::new(url, "n", long));
     for store in [good(), longest].into_iter().chain(meant) {

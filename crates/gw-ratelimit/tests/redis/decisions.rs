@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use gw_ratelimit::redis::{Leases, SharedLimiter};
+use gw_ratelimit::redis::{Leases, RedisStore, SharedLimiter};
 use gw_ratelimit::{Decision, Limiter, Mode, Quota, Ruling};
-use gw_testkit::within;
+use gw_testkit::{PATIENCE, within};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::server::Server;
+use crate::server::{SECRET, Server};
 
 pub(crate) fn limiter(server: &Server, policies: &[(&str, Quota)]) -> SharedLimiter {
     let mut limits = Limiter::builder();
@@ -28,6 +28,19 @@ pub(crate) async fn check(limiter: &SharedLimiter, policy: &str, key: &str, cost
 pub(crate) async fn remaining(limiter: &SharedLimiter, policy: &str, key: &str) -> u32 {
     let policy = limiter.policy(policy).unwrap();
     limiter.peek(policy, None, key).await.unwrap().remaining()
+}
+
+#[tokio::test]
+async fn either_protocol_is_spoken() {
+    let server = Server::start();
+    for (protocol, left) in [("resp2", 4), ("resp3", 3)] {
+        let url = format!("{}?protocol={protocol}", server.url());
+        let store = RedisStore::new(url, "test", SECRET).timeout(PATIENCE);
+        let limits = Limiter::builder().policy("p", Quota::per_hour(1).burst(5));
+        let limiter = limits.build_shared(&store).unwrap();
+        assert!(check(&limiter, "p", "k", 1).await.is_allowed());
+        assert_eq!(remaining(&limiter, "p", "k").await, left, "{protocol}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
