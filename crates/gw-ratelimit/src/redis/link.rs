@@ -136,7 +136,7 @@ impl Link {
     }
 
     /// Asks until there is an answer, and reads it. Behind one that makes no sense, others may have lost their places, so that
-    /// each is the one to another question.
+    /// each is the one to another question: nobody gets them.
     async fn call<T: FromRedisValue, U>(
         &self,
         command: impl Fn(bool) -> Cmd,
@@ -148,11 +148,9 @@ impl Link {
             let line = if asking { &self.aside } else { &self.line };
             let connected = line.connection().await;
             let (number, mut wire) = connected.map_err(Failure::Connection)?;
-            let error = match wire.call(command(known), asking).await {
-                Ok(answer) => {
-                    let answer = read(answer).ok_or(Failure::Reply);
-                    return answer.inspect_err(|_| line.give_up(number));
-                }
+            let error = match wire.call(command(known), asking).await.map(&read) {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => RedisError::from((ErrorKind::Parse, "not an answer to this")),
                 Err(error) => error,
             };
             let ErrorKind::Server(kind) = error.kind() else {
@@ -160,10 +158,11 @@ impl Link {
                     return Err(Failure::Refused(error));
                 }
                 line.give_up(number);
-                return Err(match error.kind() {
-                    ErrorKind::Parse => Failure::Reply,
-                    _ => Failure::Connection(error),
-                });
+                if error.kind() == ErrorKind::Parse {
+                    wire.close();
+                    return Err(Failure::Reply);
+                }
+                return Err(Failure::Connection(error));
             };
             match kind {
                 // It learns the script with the question.

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use ::redis::{
@@ -21,7 +22,7 @@ use super::settings::Target;
 #[derive(Clone)]
 pub(super) struct Wire {
     connection: MultiplexedConnection,
-    _driver: Arc<Driver>,
+    driver: Arc<Driver>,
 }
 
 /// A connection that nobody drives yet. Dropping it closes it.
@@ -31,7 +32,10 @@ pub(super) struct Made {
 }
 
 /// Ends the task that drives a connection.
-struct Driver(AbortHandle);
+struct Driver {
+    task: AbortHandle,
+    is_ended: AtomicBool,
+}
 
 impl Made {
     /// How many questions may wait to be written.
@@ -89,7 +93,10 @@ impl Made {
         });
         Wire {
             connection,
-            _driver: Arc::new(Driver(driving.abort_handle())),
+            driver: Arc::new(Driver {
+                task: driving.abort_handle(),
+                is_ended: AtomicBool::new(false),
+            }),
         }
     }
 }
@@ -120,6 +127,21 @@ impl Wire {
         call: Cmd,
         asking: bool,
     ) -> RedisResult<T> {
+        let answer = self.send(call, asking).await;
+        // Several answers may have come at once, this one behind one that made no sense.
+        if self.driver.is_ended.load(Ordering::Relaxed) {
+            return Err(RedisError::from((ErrorKind::Io, "connection closed")));
+        }
+        answer
+    }
+
+    /// Ends the connection for all: who still waits for an answer gets none.
+    pub(super) fn close(&self) {
+        self.driver.is_ended.store(true, Ordering::Relaxed);
+        self.driver.task.abort();
+    }
+
+    async fn send<T: FromRedisValue>(&mut self, call: Cmd, asking: bool) -> RedisResult<T> {
         if !asking {
             return call.query_async(&mut self.connection).await;
         }
@@ -136,6 +158,6 @@ impl Wire {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }

@@ -9,15 +9,13 @@ use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedLimiter};
 use gw_ratelimit::{Limiter, Quota};
 use gw_testkit::PATIENCE;
 use gw_testkit::log_capture::LogCapture;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::server::{SECRET, Server, UNANSWERED, unanswered, until};
 
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn build(store: &RedisStore, burst: u32) -> SharedLimiter {
+pub(crate) fn build(store: &RedisStore, burst: u32) -> SharedLimiter {
     let limits = Limiter::builder().policy("p", Quota::per_hour(1).burst(burst));
     limits.build_shared(store).unwrap()
 }
@@ -283,65 +281,6 @@ async fn who_closes_while_a_probe_is_under_way_waits_for_it() {
     assert!(closing.await.unwrap() > 0);
     let standing = limiter.peek(policy, None, "k").await.unwrap();
     assert_eq!(standing.remaining(), 100 - spent);
-}
-
-/// Story: answers that were behind by one were given to the wrong questions for as long as the connection lived.
-#[tokio::test]
-async fn a_connection_with_answers_that_make_no_sense_is_given_up() {
-    for answer in ["+well\r\n", "*1\r\n:1\r\n"] {
-        let server = Server::start();
-        let url = first_answering(answer, &server).await;
-        let store = RedisStore::new(url, "test", SECRET).timeout(PATIENCE);
-        let limiter = build(&store, 5);
-        assert_eq!(allowed(&limiter, 1).await, 1);
-        let first = limiter.store();
-        assert_eq!((first.failed, first.by_rule), (1, 1), "{answer}");
-        assert_eq!(allowed(&limiter, 1).await, 1);
-        let second = limiter.store();
-        assert_eq!((second.failed, second.by_store), (1, 1), "{answer}");
-    }
-}
-
-/// A way to the server on which the first question of the first connection has this answer, and each one after it the answer to
-/// the one before.
-pub(crate) async fn first_answering(answer: &'static str, server: &Server) -> String {
-    let port = server.port();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("redis://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let mut answer = Some(answer);
-        while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            tokio::spawn(relay(client, server, answer.take()));
-        }
-    });
-    url
-}
-
-async fn relay(mut client: TcpStream, mut server: TcpStream, mut first: Option<&'static str>) {
-    let (mut asked, mut answered) = ([0; 4096], [0; 4096]);
-    // What waits for the next question, from the first one on.
-    let mut behind = None;
-    loop {
-        tokio::select! {
-            Ok(read @ 1..) = client.read(&mut asked) => {
-                let question = &asked[..read];
-                let is_script = question.windows(4).any(|word| word == b"EVAL");
-                if is_script && let Some(answer) = first.take() {
-                    behind = Some(answer.as_bytes().to_vec());
-                }
-                if let Some(answer) = &mut behind {
-                    client.write_all(&std::mem::take(answer)).await.unwrap();
-                }
-                server.write_all(question).await.unwrap();
-            }
-            Ok(read @ 1..) = server.read(&mut answered) => match &mut behind {
-                Some(answer) => answer.extend_from_slice(&answered[..read]),
-                None => client.write_all(&answered[..read]).await.unwrap(),
-            },
-            else => return,
-        }
-    }
 }
 
 #[tokio::test]

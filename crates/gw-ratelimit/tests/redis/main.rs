@@ -16,6 +16,7 @@ mod late;
 mod layer;
 mod leases;
 mod metrics;
+mod odd;
 mod runtimes;
 mod script;
 mod server;

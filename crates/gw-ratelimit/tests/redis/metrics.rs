@@ -7,7 +7,7 @@ use gw_ratelimit::redis::{Leases, RedisStore};
 use gw_ratelimit::{Limiter, Quota};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use crate::failures::first_answering;
+use crate::odd::first_answering;
 use crate::server::{SECRET, Server, stand_still};
 
 /// What is exported while `what` happens.
@@ -122,7 +122,7 @@ fn exported(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
 fn an_answer_of_the_wrong_kind_is_no_lost_connection() {
     let snapshotter = recorded(async {
         let server = Server::start();
-        let url = first_answering("+well\r\n", &server).await;
+        let url = first_answering("+well\r\n", 1, &server).await;
         let store = RedisStore::new(url, "api", SECRET).timeout(gw_testkit::PATIENCE);
         let limiter = Limiter::builder()
             .policy("p", Quota::per_hour(1).burst(100))
