@@ -135,7 +135,7 @@ impl Breaker {
         matches!(self.state, State::Closed { .. })
     }
 
-    /// Whether it will soon be known how the store is.
+    /// Whether waiting is worth it: soon it is known how the store is, or if whoever asks is blocked, somebody else may.
     pub(super) fn is_probing(&self, now: Instant) -> bool {
         matches!(self.state, State::Probing { until } if now < until)
     }

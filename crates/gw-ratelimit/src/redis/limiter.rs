@@ -363,8 +363,10 @@ impl SharedLimiter {
     /// For when the instance ends: leases nothing from here on, gives back what is leased, as far as that is possible, and
     /// tells Redis of late charges and refunds that it was not told of yet. Ends when that is done, and after `within` at
     /// the latest: to take leased cells back, Redis has all of that time, not only as much as a request may wait, unless it
-    /// did not answer before and this is how it is found out whether it does again; a question that is under way for that is
-    /// waited for. Says how often cells were given back.
+    /// did not answer before and this is how it is found out whether it does again. A question that is under way for that is
+    /// waited for: if whoever asked it is blocked, for [`timeout`](super::RedisStore::timeout) and
+    /// [`probe_after`](super::RedisStore::probe_after) together, since nobody else may ask before. With less time than that, what
+    /// is leased runs off then. Says how often cells were given back.
     ///
     /// The limiter goes on deciding: Redis is asked about each request. Without this call, when the last clone is dropped,
     /// leased cells run off by themselves and what Redis was not told of is lost.

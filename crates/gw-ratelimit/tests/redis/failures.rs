@@ -10,7 +10,7 @@ use gw_ratelimit::{Limiter, Quota};
 use gw_testkit::PATIENCE;
 use gw_testkit::log_capture::LogCapture;
 
-use crate::server::{SECRET, Server, UNANSWERED, unanswered, until};
+use crate::server::{SECRET, Server, UNANSWERED, stand_still, unanswered, until};
 
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -278,6 +278,40 @@ async fn who_closes_while_a_probe_is_under_way_waits_for_it() {
         tokio::task::yield_now().await;
     }
     assert!(probe.await.is_allowed());
+    assert!(closing.await.unwrap() > 0);
+    let standing = limiter.peek(policy, None, "k").await.unwrap();
+    assert_eq!(standing.remaining(), 100 - spent);
+}
+
+/// Whoever probes may be blocked, and never hear of the answer.
+#[tokio::test]
+async fn who_closes_asks_in_place_of_a_probe_that_is_blocked() {
+    const PROBE_AFTER: Duration = Duration::from_millis(100);
+    let server = Server::start();
+    let _still = stand_still();
+    let store = server.store("test").leases(Leases::up_to(10)).failures(1);
+    let limiter = build(&store.timeout(PROBE_AFTER).probe_after(PROBE_AFTER), 100);
+    let policy = limiter.policy("p").unwrap();
+    let mut spent = 0;
+    while limiter.store().leases == 0 {
+        spent += u32::try_from(allowed(&limiter, 1).await).unwrap();
+    }
+    server.set("maxmemory", "1").await;
+    while limiter.store().is_asked {
+        limiter.check(policy, "another", 1).await;
+    }
+    server.set("maxmemory", "0").await;
+    tokio::time::advance(PROBE_AFTER).await;
+    let mut blocked = pin!(limiter.check(policy, "another", 1));
+    assert!(poll_fn(|cx| Poll::Ready(blocked.as_mut().poll(cx).is_pending())).await);
+    // It has had its time, and may not ask any more.
+    tokio::time::advance(PROBE_AFTER).await;
+    let closing = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.close(PATIENCE).await }
+    });
+    tokio::task::yield_now().await;
+    tokio::time::advance(PROBE_AFTER).await;
     assert!(closing.await.unwrap() > 0);
     let standing = limiter.peek(policy, None, "k").await.unwrap();
     assert_eq!(standing.remaining(), 100 - spent);
