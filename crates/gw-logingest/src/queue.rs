@@ -59,8 +59,7 @@ pub trait Queue: Send + Sync + 'static {
     fn status(&self) -> QueueStatus;
 
     /// Leases nothing of this client until it is [released](Self::release). Its batches keep their places and count as
-    /// before, so that a client that goes on sending meets its share. An engine may hold clients together that share an
-    /// account.
+    /// before, so that a client that goes on sending meets its share. The others are leased from as before.
     fn hold(&self, client: &ClientId);
 
     /// Leases from this client again.

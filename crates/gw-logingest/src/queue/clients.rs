@@ -1,9 +1,11 @@
 //! What each client holds, and how much it may.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::iter;
 
 use gw_core::ConfigError;
 
+use super::index::Entry;
 use crate::batch::ClientId;
 
 /// How clients share a queue, as the builders of both engines take it.
@@ -35,29 +37,40 @@ pub(crate) type Owner = Option<ClientId>;
 
 /// One account of the queue.
 #[derive(Debug)]
-pub(super) struct Account<E> {
+pub(super) struct Account<T> {
     /// Bytes that are promised, waiting or leased.
-    pub(super) held: u64,
+    held: u64,
     /// Batches that are promised, waiting or leased.
-    pub(super) batches: u64,
+    batches: u64,
     /// In the order of their tickets.
-    pub(super) waiting: VecDeque<E>,
+    pub(super) waiting: VecDeque<Entry<T>>,
     /// Bytes that it may lease before its turn ends.
     pub(super) deficit: u64,
     /// Whether it stands in the ring of those that have something waiting.
     pub(super) in_ring: bool,
-    /// Nothing of it is leased for now.
+    /// Nothing of it is leased for now. In the shared account clients are held one by one: see [`Sharer::aside`].
     pub(super) on_hold: bool,
 }
 
-/// The accounts, at most [`Limits::clients`] and one more.
+/// What a client has in the shared account.
 #[derive(Debug)]
-pub(super) struct Clients<E> {
+struct Sharer<T> {
+    /// Batches that are promised, waiting or leased.
+    batches: u64,
+    /// If the client is on hold: what would have been leased since then, in the order of tickets.
+    aside: Option<VecDeque<Entry<T>>>,
+}
+
+/// The accounts: at most [`Limits::clients`], and the shared one.
+///
+/// All batches of a client are in one account, or newer ones could be leased before older ones.
+#[derive(Debug)]
+pub(super) struct Clients<T> {
     limit: usize,
-    accounts: HashMap<Owner, Account<E>>,
-    /// Whose batches are in the shared account. They get no account of their own until it is closed: what they send later
-    /// would be leased before what they sent first. At most as many as have accounts; once there are more, nobody gets one.
-    sharing: HashSet<ClientId>,
+    own: HashMap<ClientId, Account<T>>,
+    shared: Account<T>,
+    /// Who has batches in the shared account, and gets no other until they are gone. Its bound is theirs.
+    sharing: HashMap<ClientId, Sharer<T>>,
 }
 
 impl Shares {
@@ -126,7 +139,7 @@ impl Limits {
     }
 }
 
-impl<E> Default for Account<E> {
+impl<T> Default for Account<T> {
     fn default() -> Self {
         Self {
             held: 0,
@@ -139,94 +152,194 @@ impl<E> Default for Account<E> {
     }
 }
 
-impl<E> Clients<E> {
+impl<T> Account<T> {
+    const fn add(&mut self, bytes: u64) {
+        self.held = self.held.saturating_add(bytes);
+        self.batches += 1;
+    }
+
+    const fn take_off(&mut self, bytes: u64) {
+        self.held = self.held.saturating_sub(bytes);
+        self.batches = self.batches.saturating_sub(1);
+    }
+
+    /// Whether it has something to lease and is to enter the ring for that; it is taken to be there from now on.
+    fn enters_ring(&mut self) -> bool {
+        let enters = !self.in_ring && !self.on_hold && !self.waiting.is_empty();
+        self.in_ring |= enters;
+        enters
+    }
+
+    const fn is_over(&self) -> bool {
+        self.batches == 0 && !self.in_ring
+    }
+}
+
+impl<T> Default for Sharer<T> {
+    fn default() -> Self {
+        Self {
+            batches: 0,
+            aside: None,
+        }
+    }
+}
+
+impl<T> Clients<T> {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
-            accounts: HashMap::new(),
-            sharing: HashSet::new(),
+            own: HashMap::new(),
+            shared: Account::default(),
+            sharing: HashMap::new(),
         }
     }
 
     /// Whose account the next batch of this client goes to.
     pub(super) fn owner(&self, client: &ClientId) -> Owner {
-        let own = Some(client.clone());
-        if self.accounts.contains_key(&own) {
-            return own;
-        }
-        let shared = usize::from(self.accounts.contains_key(&None));
-        own.filter(|_| self.accounts.len() - shared < self.limit && !self.shares(client))
-    }
-
-    /// Whether batches of this client, which has no account of its own, may be in the shared one.
-    fn shares(&self, client: &ClientId) -> bool {
-        self.sharing.contains(client) || self.sharing.len() >= self.limit
-    }
-
-    /// The account that the batches of this client are in.
-    pub(super) fn find(&mut self, client: &ClientId) -> Option<(Owner, &mut Account<E>)> {
-        let owner = self.owner(client);
-        let is_there = owner.is_some() || self.shares(client);
-        let account = self.accounts.get_mut(&owner).filter(|_| is_there)?;
-        Some((owner, account))
+        let own = self.own.contains_key(client)
+            || self.own.len() < self.limit && !self.sharing.contains_key(client);
+        own.then(|| client.clone())
     }
 
     pub(super) fn held(&self, owner: &Owner) -> u64 {
-        self.accounts.get(owner).map_or(0, |account| account.held)
-    }
-
-    /// The account, opened if need be, for a batch of this client.
-    pub(super) fn enter(&mut self, owner: Owner, client: &ClientId) -> &mut Account<E> {
-        if owner.is_none() && self.sharing.len() < self.limit {
-            self.sharing.insert(client.clone());
+        match owner {
+            Some(client) => self.own.get(client).map_or(0, |account| account.held),
+            None => self.shared.held,
         }
-        self.open(owner)
     }
 
-    /// The account, opened if need be.
-    pub(super) fn open(&mut self, owner: Owner) -> &mut Account<E> {
-        self.accounts.entry(owner).or_default()
+    pub(super) fn get_mut(&mut self, owner: &Owner) -> Option<&mut Account<T>> {
+        match owner {
+            Some(client) => self.own.get_mut(client),
+            None => Some(&mut self.shared),
+        }
     }
 
-    pub(super) fn get_mut(&mut self, owner: &Owner) -> Option<&mut Account<E>> {
-        self.accounts.get_mut(owner)
+    /// A batch of this client comes to the account of [`Clients::owner`], which is opened if need be.
+    pub(super) fn enter(&mut self, owner: Owner, client: &ClientId, bytes: u64) {
+        if let Some(client) = owner {
+            self.own.entry(client).or_default().add(bytes);
+        } else {
+            self.shared.add(bytes);
+            self.sharing.entry(client.clone()).or_default().batches += 1;
+        }
     }
 
-    /// Takes one batch off the account, which is closed with the last.
-    pub(super) fn release(&mut self, owner: &Owner, bytes: u64) {
-        if let Some(account) = self.accounts.get_mut(owner) {
-            account.held = account.held.saturating_sub(bytes);
-            account.batches = account.batches.saturating_sub(1);
-            if account.batches == 0 && !account.in_ring {
-                self.close(owner);
+    /// A batch of this client leaves its account, which is closed with the last.
+    pub(super) fn leave(&mut self, client: &ClientId, bytes: u64) {
+        if let Some(account) = self.own.get_mut(client) {
+            account.take_off(bytes);
+            if account.is_over() {
+                self.own.remove(client);
+            }
+        } else if let Some(sharer) = self.sharing.get_mut(client) {
+            self.shared.take_off(bytes);
+            sharer.batches = sharer.batches.saturating_sub(1);
+            if sharer.batches == 0 {
+                self.sharing.remove(client);
             }
         }
+    }
+
+    /// A batch waits in its account. Whose that is, if it enters the ring.
+    pub(super) fn put(&mut self, entry: Entry<T>) -> Option<Owner> {
+        let own = self.own.get_mut(&entry.client);
+        let client = own.is_some().then(|| entry.client.clone());
+        let account = own.unwrap_or(&mut self.shared);
+        insert(&mut account.waiting, entry);
+        account.enters_ring().then_some(client)
     }
 
     /// An account without waiting batches has left the ring; without any, it is closed.
     pub(super) fn left_ring(&mut self, owner: &Owner) {
-        if let Some(account) = self.accounts.get_mut(owner) {
-            account.in_ring = false;
-            account.deficit = 0;
-            if account.batches == 0 {
-                self.close(owner);
-            }
+        let Some(account) = self.get_mut(owner) else {
+            return;
+        };
+        account.in_ring = false;
+        account.deficit = 0;
+        if let Some(client) = owner
+            && account.is_over()
+        {
+            self.own.remove(client);
         }
     }
 
-    fn close(&mut self, owner: &Owner) {
-        self.accounts.remove(owner);
-        if owner.is_none() {
-            self.sharing.clear();
+    /// Leases nothing of this client. One without a batch has nothing to hold.
+    pub(super) fn hold(&mut self, client: &ClientId) {
+        if let Some(account) = self.own.get_mut(client) {
+            // Its place in the ring is taken away when its turn comes.
+            account.on_hold = true;
+        } else if let Some(sharer) = self.sharing.get_mut(client) {
+            sharer.aside.get_or_insert_default();
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Owner, &Account<E>)> {
-        self.accounts.iter()
+    /// Leases of this client again. Whose account it is in, if that enters the ring.
+    pub(super) fn release(&mut self, client: &ClientId) -> Option<Owner> {
+        if let Some(account) = self.own.get_mut(client) {
+            account.on_hold = false;
+            return account.enters_ring().then(|| Some(client.clone()));
+        }
+        let aside = self.sharing.get_mut(client)?.aside.take()?;
+        // Mostly older than what waits, so that the last goes to the front first.
+        for entry in aside.into_iter().rev() {
+            insert(&mut self.shared.waiting, entry);
+        }
+        self.shared.enters_ring().then_some(None)
     }
 
+    /// Takes what belongs to clients on hold from the front of the shared account.
+    pub(super) fn set_aside(&mut self) {
+        while let Some(first) = self.shared.waiting.front()
+            && let Some(sharer) = self.sharing.get_mut(&first.client)
+            && let Some(aside) = &mut sharer.aside
+        {
+            let first = self.shared.waiting.pop_front();
+            first.into_iter().for_each(|entry| insert(aside, entry));
+        }
+    }
+
+    /// The batch of this client with this ticket, if it waits.
+    pub(super) fn find_mut(&mut self, client: &ClientId, ticket: u64) -> Option<&mut Entry<T>> {
+        if let Some(account) = self.own.get_mut(client) {
+            return find(&mut account.waiting, ticket);
+        }
+        let aside = self.sharing.get_mut(client)?.aside.as_mut();
+        let lines = iter::once(&mut self.shared.waiting).chain(aside);
+        lines.filter_map(|line| find(line, ticket)).next()
+    }
+
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Account<T>> {
+        self.own.values().chain(iter::once(&self.shared))
+    }
+
+    /// All that waits.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Entry<T>> {
+        let aside = self.sharing.values().filter_map(|it| it.aside.as_ref());
+        let waiting = self.accounts().map(|account| &account.waiting);
+        waiting.chain(aside).flatten()
+    }
+
+    /// How many accounts are open.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.accounts.len()
+        self.own.len() + usize::from(!self.shared.is_over())
     }
+
+    /// How many clients are in the shared account.
+    #[cfg(test)]
+    pub(super) fn sharing(&self) -> usize {
+        self.sharing.len()
+    }
+}
+
+/// Puts a batch in its place.
+fn insert<T>(line: &mut VecDeque<Entry<T>>, entry: Entry<T>) {
+    let place = line.partition_point(|other| other.ticket < entry.ticket);
+    line.insert(place, entry);
+}
+
+fn find<T>(line: &mut VecDeque<Entry<T>>, ticket: u64) -> Option<&mut Entry<T>> {
+    let place = line.binary_search_by_key(&ticket, |entry| entry.ticket);
+    line.get_mut(place.ok()?)
 }

@@ -20,12 +20,12 @@ const QUANTUM: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Index<T> {
     limits: Limits,
-    clients: Clients<Entry<T>>,
+    clients: Clients<T>,
     /// Who has something waiting; the first has its turn.
     ring: VecDeque<Owner>,
     /// Whether the first in the ring was given its quantum for this turn.
     granted: bool,
-    leased: HashMap<u64, (Owner, Entry<T>)>,
+    leased: HashMap<u64, Entry<T>>,
     /// Bytes of batches that are promised, waiting or leased.
     live: u64,
     /// Batches that are promised.
@@ -44,6 +44,7 @@ pub(super) struct Index<T> {
 /// A batch in the index.
 #[derive(Debug, Clone)]
 pub(super) struct Entry<T> {
+    pub(super) client: ClientId,
     /// Its place in the order of acceptance; never used twice.
     pub(super) ticket: u64,
     /// The room that it takes.
@@ -57,14 +58,14 @@ pub(super) struct Entry<T> {
 #[derive(Debug)]
 #[must_use = "promised room stays taken until it is used or cancelled"]
 pub(super) struct Promise {
-    owner: Owner,
+    client: ClientId,
     bytes: u64,
 }
 
 /// Finds an entry again, see [`Index::select`].
 #[derive(Debug, Clone)]
 pub(super) struct Key {
-    owner: Owner,
+    client: ClientId,
     pub(super) ticket: u64,
 }
 
@@ -113,13 +114,14 @@ impl<T: Clone> Index<T> {
     }
 
     fn promise(&mut self, owner: Owner, client: &ClientId, bytes: u64) -> Promise {
-        let account = self.clients.enter(owner.clone(), client);
-        account.held = account.held.saturating_add(bytes);
-        account.batches += 1;
+        self.clients.enter(owner, client, bytes);
         self.live = self.live.saturating_add(bytes);
         self.promised += 1;
         self.promised_bytes = self.promised_bytes.saturating_add(bytes);
-        Promise { owner, bytes }
+        Promise {
+            client: client.clone(),
+            bytes,
+        }
     }
 
     /// The batch is stored: it waits to be leased.
@@ -131,23 +133,25 @@ impl<T: Clone> Index<T> {
         received: SystemTime,
         item: T,
     ) {
-        let Promise { owner, bytes } = promise;
+        let Promise { client, bytes } = promise;
         self.redeem(bytes);
         self.events = self.events.saturating_add(events);
         self.ages.insert((received, ticket));
         let entry = Entry {
+            client,
             ticket,
             bytes,
             events,
             received,
             item,
         };
-        self.enqueue(owner, entry);
+        self.enqueue(entry);
     }
 
     /// A batch that was stored in an earlier life of the queue: it has its room whatever the limits are now.
-    pub(super) fn recover(&mut self, client: &ClientId, entry: Entry<T>) {
-        let promise = self.promise(self.clients.owner(client), client, entry.bytes);
+    pub(super) fn recover(&mut self, entry: Entry<T>) {
+        let owner = self.clients.owner(&entry.client);
+        let promise = self.promise(owner, &entry.client, entry.bytes);
         self.insert(
             promise,
             entry.ticket,
@@ -159,10 +163,10 @@ impl<T: Clone> Index<T> {
 
     /// The batch was not stored.
     pub(super) fn cancel(&mut self, promise: Promise) {
-        let Promise { owner, bytes } = promise;
+        let Promise { client, bytes } = promise;
         self.redeem(bytes);
         self.live = self.live.saturating_sub(bytes);
-        self.clients.release(&owner, bytes);
+        self.clients.leave(&client, bytes);
     }
 
     /// Nobody is left to keep a promise: nothing waits for one any more, and their room is free.
@@ -177,17 +181,9 @@ impl<T: Clone> Index<T> {
         self.promised_bytes = self.promised_bytes.saturating_sub(bytes);
     }
 
-    fn enqueue(&mut self, owner: Owner, entry: Entry<T>) {
-        let account = self.clients.open(owner.clone());
-        let place = account
-            .waiting
-            .partition_point(|other| other.ticket < entry.ticket);
-        account.waiting.insert(place, entry);
+    fn enqueue(&mut self, entry: Entry<T>) {
         self.waiting += 1;
-        if !account.in_ring && !account.on_hold {
-            account.in_ring = true;
-            self.ring.push_back(owner);
-        }
+        self.ring.extend(self.clients.put(entry));
     }
 
     /// Takes what fits, at least one batch if any is waiting.
@@ -196,6 +192,9 @@ impl<T: Clone> Index<T> {
         let (mut bytes, mut events) = (want.bytes as u64, want.events as u64);
         let mut passed = 0;
         while let Some(owner) = self.ring.front().cloned() {
+            if owner.is_none() {
+                self.clients.set_aside();
+            }
             let Some(account) = self.clients.get_mut(&owner) else {
                 self.end_turn(false);
                 continue;
@@ -231,28 +230,19 @@ impl<T: Clone> Index<T> {
             events = events.saturating_sub(entry.events);
             self.waiting = self.waiting.saturating_sub(1);
             taken.push((entry.ticket, entry.item.clone()));
-            self.leased.insert(entry.ticket, (owner, entry));
+            self.leased.insert(entry.ticket, entry);
         }
         taken
     }
 
-    /// Leases nothing of this client's account, if it has one. One without a batch has nothing to hold.
+    /// Leases nothing of this client. One without a batch has nothing to hold.
     pub(super) fn hold(&mut self, client: &ClientId) {
-        if let Some((_, account)) = self.clients.find(client) {
-            // Its place in the ring is taken away when its turn comes.
-            account.on_hold = true;
-        }
+        self.clients.hold(client);
     }
 
-    /// Leases from this client's account again.
+    /// Leases of this client again.
     pub(super) fn release(&mut self, client: &ClientId) {
-        if let Some((owner, account)) = self.clients.find(client) {
-            account.on_hold = false;
-            if !account.in_ring && !account.waiting.is_empty() {
-                account.in_ring = true;
-                self.ring.push_back(owner);
-            }
-        }
+        self.ring.extend(self.clients.release(client));
     }
 
     /// The turn of the first in the ring is over; it goes to the end, or out.
@@ -265,8 +255,8 @@ impl<T: Clone> Index<T> {
     /// A whole round gave nothing, since each batch is larger than its client's deficit: grants at once all rounds but
     /// the last until the first of them fits.
     fn skip_empty_rounds(&mut self) {
-        let missing = |account: &Account<Entry<T>>| {
-            let first = account.waiting.front()?;
+        let missing = |account: &Account<T>| {
+            let first = account.waiting.front().filter(|_| account.in_ring)?;
             Some(
                 first
                     .bytes
@@ -274,9 +264,8 @@ impl<T: Clone> Index<T> {
                     .div_ceil(QUANTUM),
             )
         };
-        let in_ring =
-            |(_, account): (_, &Account<Entry<T>>)| missing(account).filter(|_| account.in_ring);
-        let rounds = self.clients.iter().filter_map(in_ring).min().unwrap_or(1);
+        let rounds = self.clients.accounts().filter_map(missing).min();
+        let rounds = rounds.unwrap_or(1);
         let grant = rounds.saturating_sub(1).saturating_mul(QUANTUM);
         for owner in &self.ring {
             if let Some(account) = self.clients.get_mut(owner) {
@@ -295,20 +284,20 @@ impl<T: Clone> Index<T> {
 
     /// A leased batch is gone without having been delivered.
     pub(super) fn forget(&mut self, ticket: u64) -> Option<Entry<T>> {
-        let (owner, entry) = self.leased.remove(&ticket)?;
+        let entry = self.leased.remove(&ticket)?;
         self.live = self.live.saturating_sub(entry.bytes);
         self.events = self.events.saturating_sub(entry.events);
         self.ages.remove(&(entry.received, ticket));
-        self.clients.release(&owner, entry.bytes);
+        self.clients.leave(&entry.client, entry.bytes);
         Some(entry)
     }
 
     /// A leased batch was not delivered: it waits again, in its old place.
     pub(super) fn give_back(&mut self, ticket: u64) -> bool {
-        let Some((owner, entry)) = self.leased.remove(&ticket) else {
+        let Some(entry) = self.leased.remove(&ticket) else {
             return false;
         };
-        self.enqueue(owner, entry);
+        self.enqueue(entry);
         true
     }
 
@@ -320,17 +309,12 @@ impl<T: Clone> Index<T> {
 
     /// The entries, waiting or leased, whose item the filter takes.
     pub(super) fn select(&self, filter: impl Fn(&T) -> bool) -> Vec<(Key, T)> {
-        let waiting = self
-            .clients
-            .iter()
-            .flat_map(|(owner, account)| account.waiting.iter().map(move |entry| (owner, entry)));
-        let leased = self.leased.values().map(|(owner, entry)| (owner, entry));
-        let mut selected: Vec<_> = waiting
-            .chain(leased)
-            .filter(|(_, entry)| filter(&entry.item))
-            .map(|(owner, entry)| {
+        let entries = self.clients.waiting().chain(self.leased.values());
+        let mut selected: Vec<_> = entries
+            .filter(|entry| filter(&entry.item))
+            .map(|entry| {
                 let key = Key {
-                    owner: owner.clone(),
+                    client: entry.client.clone(),
                     ticket: entry.ticket,
                 };
                 (key, entry.item.clone())
@@ -342,14 +326,11 @@ impl<T: Clone> Index<T> {
 
     /// The item of an entry, which may be changed; none if the batch is gone.
     pub(super) fn item_mut(&mut self, key: &Key) -> Option<&mut T> {
-        if let Some((_, entry)) = self.leased.get_mut(&key.ticket) {
-            return Some(&mut entry.item);
-        }
-        let waiting = &mut self.clients.get_mut(&key.owner)?.waiting;
-        let place = waiting
-            .binary_search_by_key(&key.ticket, |entry| entry.ticket)
-            .ok()?;
-        waiting.get_mut(place).map(|entry| &mut entry.item)
+        let entry = match self.leased.get_mut(&key.ticket) {
+            Some(leased) => leased,
+            None => self.clients.find_mut(&key.client, key.ticket)?,
+        };
+        Some(&mut entry.item)
     }
 
     /// Whether no batch is promised, waiting or leased.

@@ -90,7 +90,8 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// The most clients with an account of their own, 10 000 by default; those beyond share one until it is empty.
+    /// The most clients with an account of their own, 10 000 by default. Those beyond share one, and what one client may hold:
+    /// each until its batches there are gone, if there is room for an account of its own by then.
     pub const fn max_clients(mut self, clients: usize) -> Self {
         self.shares.clients = clients;
         self

@@ -139,18 +139,18 @@ impl<F: Fs> Engine<F> {
         let metrics = Arc::new(QueueMetrics::new(measured));
         let log = recovery::open(fs, config, Arc::clone(&metrics), Batch::decode, |found| {
             let batch = found.batch;
-            let entry = Entry {
+            recovered.push(Entry {
+                client: batch.client().clone(),
                 ticket: found.ticket,
                 bytes: found.place.room(),
                 events: batch.len() as u64,
                 received: batch.received(),
                 item: found.place,
-            };
-            recovered.push((batch.client().clone(), entry));
+            });
         })?;
-        recovered.sort_by_key(|(_, entry)| entry.ticket);
-        for (client, entry) in recovered {
-            index.recover(&client, entry);
+        recovered.sort_by_key(|entry| entry.ticket);
+        for entry in recovered {
+            index.recover(entry);
         }
         index.stored(log.bytes());
 

@@ -120,7 +120,7 @@ fn a_client_without_a_batch_holds_nobody_in_the_shared_account() {
 }
 
 #[test]
-fn a_client_stays_in_the_shared_account_until_that_is_empty_and_others_get_their_own() {
+fn a_client_stays_in_the_shared_account_until_its_batches_are_gone_and_others_get_their_own() {
     let held = |index: &Index<usize>, owner: &Owner| index.clients.held(owner);
     let (three, four) = (Some(client(3)), Some(client(4)));
     let mut index = crowded();
@@ -140,6 +140,66 @@ fn a_client_stays_in_the_shared_account_until_that_is_empty_and_others_get_their
     assert!(index.lease(ALL).is_empty());
     add(&mut index, 3, 100, 6).unwrap();
     assert_eq!((held(&index, &None), held(&index, &three)), (0, 100));
+}
+
+/// Story: one client with too many dead letters kept all others waiting, though there was room for their own accounts.
+#[test]
+fn a_client_on_hold_in_the_shared_account_holds_nobody_else() {
+    let mut index = crowded();
+    add(&mut index, 4, 100, 4).unwrap();
+    add(&mut index, 3, 100, 5).unwrap();
+    index.hold(&client(3));
+    assert_eq!(tickets(index.lease(ALL)), [1, 2, 4]);
+    for ticket in [1, 2, 4] {
+        index.acknowledge(ticket, Instant::now());
+    }
+    assert_eq!(index.clients.owner(&client(4)), Some(client(4)));
+    assert_eq!(index.clients.owner(&client(3)), None);
+    // What was set aside is still found, and counts.
+    for ticket in [6, 7] {
+        add(&mut index, 3, 100, ticket).unwrap();
+        assert!(index.lease(ALL).is_empty());
+    }
+    assert_eq!(index.clients.held(&None), 400);
+    let set_aside = index.select(|name| *name == 3);
+    assert_eq!(set_aside.len(), 4);
+    for (key, _) in &set_aside {
+        *index.item_mut(key).unwrap() = 9;
+    }
+    index.release(&client(3));
+    let leased = index.lease(ALL);
+    assert_eq!(leased, [(3, 9), (5, 9), (6, 9), (7, 9)]);
+}
+
+/// Story: once many had sent, nobody got an account of its own any more, and one of them used up the share of all.
+#[test]
+fn steady_traffic_in_the_shared_account_keeps_nobody_from_an_own_one() {
+    let mut index = crowded();
+    for ticket in 4..20 {
+        // One is always there, and another comes and goes.
+        add(&mut index, 3, 100, 2 * ticket).unwrap();
+        add(&mut index, ticket as usize, 100, 2 * ticket + 1).unwrap();
+        for old in tickets(index.lease(ALL)) {
+            if old != 2 * ticket {
+                index.acknowledge(old, Instant::now());
+            }
+        }
+        index.give_back(2 * ticket);
+        for name in [1, 2, 99] {
+            assert_eq!(index.clients.owner(&client(name)), Some(client(name)));
+        }
+    }
+    assert_eq!(index.clients.owner(&client(3)), None);
+}
+
+#[test]
+fn a_client_without_a_batch_holds_nobody_however_many_share() {
+    let mut index = crowded();
+    for name in 4..9 {
+        add(&mut index, name, 100, name as u64).unwrap();
+    }
+    index.hold(&client(9));
+    assert_eq!(index.lease(ALL).len(), 8);
 }
 
 #[test]
@@ -289,14 +349,14 @@ struct Known {
 
 proptest! {
     /// The model is a plain list. Nothing is lost, nothing is leased twice, the accounts add up, the bound holds,
-    /// each client gets its batches in order, nothing of a client on hold is leased, and no hold outlasts its release.
+    /// each client gets its batches in order, nothing of a client on hold is leased and all of the others is, and who has no
+    /// batch is no longer in the shared account.
     #[test]
     fn the_index_agrees_with_a_list(steps in vec(step(), 0..200)) {
         let now = Instant::now();
         let mut index = Index::new(LIMITS, now);
         let mut model: Vec<Known> = Vec::new();
-        let mut holds: BTreeSet<usize> = BTreeSet::new();
-        // Those on hold for certain: to release one releases all who share its account.
+        // Those on hold: each has a batch.
         let mut quiet: BTreeSet<usize> = BTreeSet::new();
         for (ticket, step) in (0_u64..).zip(steps) {
             match step {
@@ -316,9 +376,8 @@ proptest! {
                 }
                 Step::Lease { bytes, events } => {
                     let taken = index.lease(Want { bytes, events });
-                    let waiting = model.iter().filter(|known| !known.leased).count();
-                    prop_assert!(taken.is_empty() || waiting > 0);
-                    prop_assert!(!taken.is_empty() || waiting == 0 || !holds.is_empty());
+                    let waiting = model.iter().any(|known| !known.leased && !quiet.contains(&known.name));
+                    prop_assert_eq!(!taken.is_empty(), waiting);
                     let mut sum = 0;
                     for (ticket, name) in &taken {
                         let place = model.iter().position(|known| known.ticket == *ticket);
@@ -349,15 +408,13 @@ proptest! {
                 Step::Acknowledge(_) | Step::GiveBack(_) => {}
                 Step::Hold { name } => {
                     index.hold(&client(name));
-                    holds.insert(name);
                     if model.iter().any(|known| known.name == name) {
                         quiet.insert(name);
                     }
                 }
                 Step::Release { name } => {
                     index.release(&client(name));
-                    holds.remove(&name);
-                    quiet.clear();
+                    quiet.remove(&name);
                 }
             }
             quiet.retain(|name| model.iter().any(|known| known.name == *name));
@@ -370,14 +427,23 @@ proptest! {
             prop_assert_eq!(status.oldest.is_some(), !model.is_empty());
             prop_assert_eq!(index.is_empty(), model.is_empty());
             prop_assert!(index.clients.len() <= LIMITS.clients + 1);
+            let names: BTreeSet<_> = model.iter().map(|known| known.name).collect();
+            prop_assert!(index.clients.sharing() <= names.len());
+            let shared = index.clients.held(&None);
+            let sharers = names.iter().filter(|name| index.clients.owner(&client(**name)).is_none());
+            let theirs: BTreeSet<_> = sharers.copied().collect();
+            let sum: u64 = model.iter().filter(|known| theirs.contains(&known.name)).map(|known| known.bytes).sum();
+            prop_assert_eq!(shared, sum);
         }
         // All that waits comes out once nobody is on hold.
-        for name in holds {
-            index.release(&client(name));
+        let of_others = |known: &&Known| !known.leased && !quiet.contains(&known.name);
+        let others = model.iter().filter(of_others).count();
+        prop_assert_eq!(index.lease(ALL).len(), others);
+        for name in &quiet {
+            index.release(&client(*name));
         }
-        let rest = index.lease(ALL);
-        let waiting = model.iter().filter(|known| !known.leased).count();
-        prop_assert_eq!(rest.len(), waiting);
+        let rest = model.iter().filter(|known| !known.leased).count() - others;
+        prop_assert_eq!(index.lease(ALL).len(), rest);
     }
 
     #[test]
