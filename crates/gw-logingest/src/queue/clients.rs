@@ -120,9 +120,9 @@ impl Limits {
         }
     }
 
-    /// The most that one client may ever hold.
-    pub(super) fn most(&self) -> u64 {
-        self.allowance(self.capacity).min(self.capacity)
+    /// The most that one client may ever hold, if never more than this is free.
+    pub(super) fn most(&self, free: u64) -> u64 {
+        self.allowance(free).min(free)
     }
 
     /// What one client may hold when so many bytes are free. The fuller the queue, the less, so that the client that

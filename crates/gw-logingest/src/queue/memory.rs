@@ -148,7 +148,8 @@ impl Shared {
         if state.closed {
             return Err(AppendError::Closed);
         }
-        let most = state.index.limits().most();
+        let limits = state.index.limits();
+        let most = limits.most(limits.capacity);
         if bytes > most {
             let limit = usize::try_from(most).unwrap_or(usize::MAX);
             return Err(AppendError::TooLarge {

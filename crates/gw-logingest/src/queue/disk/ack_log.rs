@@ -7,9 +7,6 @@ use super::acks::{self, Tickets};
 use super::segment::Name;
 use crate::fs::{File as _, Fs, write_all};
 
-/// How long the file may get before it is written afresh, beside twice what is needed.
-const SLACK: u64 = 64 * 1024;
-
 /// What is done, in memory and on disk.
 #[derive(Debug)]
 pub(super) struct AckLog<F: Fs> {
@@ -18,6 +15,8 @@ pub(super) struct AckLog<F: Fs> {
     next: u64,
     /// Whether something was written since the last sync.
     dirty: bool,
+    /// How long the file may get before it is written afresh, beside twice what is needed.
+    slack: u64,
     /// From this length on, the file is written afresh.
     rewrite_at: u64,
 }
@@ -31,13 +30,14 @@ struct AckFile<F: Fs> {
 
 impl<F: Fs> AckLog<F> {
     /// What earlier files said. `next` is an id that no file has had.
-    pub(super) const fn new(done: Tickets, next: u64) -> Self {
+    pub(super) const fn new(done: Tickets, next: u64, slack: u64) -> Self {
         Self {
             done,
             file: None,
             next,
             dirty: false,
-            rewrite_at: SLACK,
+            slack,
+            rewrite_at: slack,
         }
     }
 
@@ -84,7 +84,7 @@ impl<F: Fs> AckLog<F> {
     /// Writes the file afresh if it has grown much beyond what is needed.
     pub(super) fn tidy(&mut self, fs: &F, dir: &Path) {
         if self.size() > self.rewrite_at && self.rewrite(fs, dir).is_err() {
-            self.rewrite_at = self.size().saturating_add(SLACK);
+            self.rewrite_at = self.size().saturating_add(self.slack);
         }
     }
 
@@ -110,7 +110,7 @@ impl<F: Fs> AckLog<F> {
             // If it stays, its entries are as true as before.
             drop(fs.remove(&Name::Acks(old.id).path(dir)));
         }
-        self.rewrite_at = SLACK + 2 * size;
+        self.rewrite_at = self.slack + 2 * size;
         self.dirty = false;
         Ok(())
     }

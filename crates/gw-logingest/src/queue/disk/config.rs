@@ -85,7 +85,8 @@ impl DiskQueueBuilder {
         self
     }
 
-    /// The bytes of one file, 64 KiB to 1 GiB. 64 MiB by default. A batch must fit in one.
+    /// The bytes of one file, 64 KiB to 1 GiB. 64 MiB by default. A batch must fit in one, and in what one client may hold
+    /// while one file and an eighth of another, 64 KiB at most, are in use.
     pub const fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self
@@ -165,9 +166,19 @@ impl Config {
         MOST.min(self.limits.capacity / 2).max(self.segment_bytes)
     }
 
-    /// The longest encoded batch that fits in a segment and in what one client may hold.
+    /// How much longer than needed the file may be that says what is done.
+    pub(super) fn ack_slack(&self) -> u64 {
+        const MOST: u64 = 64 * 1024;
+
+        MOST.min(self.segment_bytes / 8)
+    }
+
+    /// The longest encoded batch that fits in a segment, and in what one client may hold when all is delivered. Then the
+    /// segment that is written to is there all the same, and so is the file that says what is done.
     pub(super) fn longest_batch(&self) -> usize {
-        longest_payload(self.limits.most().min(self.segment_bytes - SEGMENT_HEAD))
+        let stays = self.segment_bytes + self.ack_slack();
+        let most = self.limits.most(self.limits.capacity.saturating_sub(stays));
+        longest_payload(most.min(self.segment_bytes - SEGMENT_HEAD))
     }
 }
 

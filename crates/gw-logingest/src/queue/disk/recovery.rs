@@ -84,7 +84,7 @@ pub(super) fn open<F: Fs>(
         active: None,
         next_segment: last_segment + 1,
         next_ticket: last_ticket,
-        acks: AckLog::new(done, next_acks),
+        acks: AckLog::new(done, next_acks, config.ack_slack()),
         metrics,
         buf: Vec::new(),
         _lock: lock,

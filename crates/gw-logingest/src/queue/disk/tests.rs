@@ -5,4 +5,5 @@ mod faults;
 #[cfg(feature = "metrics")]
 mod measures;
 mod panics;
+mod room;
 mod world;

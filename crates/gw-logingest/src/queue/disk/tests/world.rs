@@ -30,6 +30,7 @@ struct Running {
 
 pub(super) struct World {
     pub(super) fs: SimFs,
+    config: Config,
     running: Option<Running>,
     leased: Vec<Leased>,
     next_id: u128,
@@ -73,6 +74,10 @@ pub(super) fn batch(id: u128, bytes: usize) -> Batch {
 
 impl World {
     pub(super) fn new(fs: SimFs) -> Self {
+        Self::with(fs, config())
+    }
+
+    pub(super) fn with(fs: SimFs, config: Config) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -80,6 +85,7 @@ impl World {
             .unwrap();
         let mut world = Self {
             fs,
+            config,
             running: None,
             leased: Vec::new(),
             next_id: 0,
@@ -97,7 +103,7 @@ impl World {
             engine,
             mut committer,
             ..
-        }) = Engine::prepare(self.fs.clone(), &config())
+        }) = Engine::prepare(self.fs.clone(), &self.config)
         else {
             return;
         };
