@@ -4,8 +4,11 @@
 mod intake_support;
 
 use gw_logingest::{LogIngest, Mode};
+use gw_testkit::Gate;
+use gw_testkit::body::ScriptedBody;
 use gw_testkit::metrics_capture::{MetricsCapture, Value};
 use intake_support::*;
+use tokio::time::timeout;
 
 #[tokio::test(start_paused = true)]
 async fn a_recorder_installed_later_counts() {
@@ -59,6 +62,30 @@ async fn a_recorder_installed_later_counts() {
     capture.assert_counter(shadowed, &[("rule", "shed")], 1);
     capture.assert_counter(shadowed, &[("rule", "audit_only")], 2);
     assert_eq!(capture.counter_sum(events), 7);
+}
+
+/// Story: who hung up within a body had sent nothing.
+#[tokio::test(start_paused = true)]
+async fn bytes_of_requests_that_were_given_up_count_as_received() {
+    let queue = FakeQueue::new();
+    let ingest = builder(&queue).build().unwrap();
+    let gate = Gate::new();
+    queue.append_by(Append::Wait(gate.clone()));
+    let capture = MetricsCapture::new();
+    let (half, whole) = (format!("[{},", event("info", "a")), array(2));
+    let received = half.len() + whole.len();
+    capture
+        .scope(async {
+            let (body, handle) = ScriptedBody::script().data(half).hold().build();
+            let reading = send(&ingest, request("application/json", body));
+            assert!(timeout(seconds(1), reading).await.is_err());
+            assert!(handle.is_dropped());
+            let storing = send(&ingest, post(whole));
+            assert!(timeout(seconds(1), storing).await.is_err());
+        })
+        .await;
+    let bytes = "gateway_logingest_bytes_total";
+    capture.assert_counter(bytes, &[("stage", "received")], received as u64);
 }
 
 /// Whatever clients send, no label takes its value from them.

@@ -101,10 +101,11 @@ impl Ledger {
     }
 }
 
-/// The events of one request, accounted for when it ends in whatever way.
+/// The events of one request, and the bytes of its body, accounted for when it ends in whatever way.
 #[derive(Debug)]
 pub(super) struct Tally {
     ledger: Arc<Ledger>,
+    body_bytes: u64,
     open: u64,
     storing: bool,
 }
@@ -124,9 +125,15 @@ impl Tally {
     pub(super) const fn new(ledger: Arc<Ledger>) -> Self {
         Self {
             ledger,
+            body_bytes: 0,
             open: 0,
             storing: false,
         }
+    }
+
+    /// So much of the body was read.
+    pub(super) const fn read(&mut self, bytes: u64) {
+        self.body_bytes = bytes;
     }
 
     /// More events were found.
@@ -179,6 +186,7 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
+        self.ledger.metrics().received(self.body_bytes);
         let open = std::mem::take(&mut self.open);
         if open == 0 {
             return;

@@ -116,7 +116,6 @@ where
     let tally = Tally::new(Arc::clone(&shared.ledger));
     let mut session = Session::new(Arc::clone(config), terms, client.clone(), tally);
     let read = reading::read(body, &mut session, &config.limits, config.patience).await;
-    shared.ledger.metrics().received(session.body_bytes());
     read.map_err(refuse)?;
     let mut collected = session
         .finish()

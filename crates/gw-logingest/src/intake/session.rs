@@ -101,13 +101,9 @@ impl Session {
     /// Takes the next bytes of the body.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), SplitFault> {
         let pushed = self.splitter.push(bytes, &mut self.events);
+        self.events.tally.read(self.splitter.body_bytes());
         self.events.tell();
         pushed
-    }
-
-    /// The bytes of the body so far.
-    pub(super) const fn body_bytes(&self) -> u64 {
-        self.splitter.body_bytes()
     }
 
     /// The body has ended.
