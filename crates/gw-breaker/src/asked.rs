@@ -16,9 +16,10 @@ const _: () = assert!(
 );
 
 impl Asked {
-    /// A failure of `generation` asks for so much at `now`. What is over sooner than what is known is nothing new.
+    /// A failure of `generation` asks for so much at `now`. What is over sooner than what is known is nothing new; as many seconds
+    /// as are left are over later, since those are rounded up.
     pub(crate) fn hear(&self, generation: u64, now: u64, seconds: u16) {
-        if seconds > self.left(generation, now) {
+        if seconds > 0 && seconds >= self.left(generation, now) {
             let heard = now << SECONDS_BITS | u64::from(seconds);
             self.0.store(heard, Ordering::Relaxed);
         }
@@ -59,5 +60,7 @@ mod tests {
         assert_eq!(left(1_005), u16::MAX);
         asked.hear(1_006, 1_006, 1);
         assert_eq!(asked.left(1_006, 1_006), 1);
+        asked.hear(1_006, 1_506, 1);
+        assert_eq!(asked.left(1_006, 2_105), 1);
     }
 }

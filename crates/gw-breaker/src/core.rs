@@ -251,7 +251,8 @@ impl Core {
         };
         let asked_for = Rules::heard(ended.retry_after);
         if call.failed {
-            self.asked.hear(generation, now, asked_for);
+            self.asked
+                .hear(generation, now, self.rules.heeded(asked_for));
         }
         self.windows.add(generation, || now, call);
         let in_a_row = match ended.outcome {

@@ -304,6 +304,13 @@ impl Rules {
         }
     }
 
+    /// As much of it as the cap leaves, in whole seconds: what is asked for while the breaker is closed is over when that is, and
+    /// not only shorter when the breaker opens.
+    pub(crate) fn heeded(&self, asked_for: u16) -> u16 {
+        let most = self.retry_after_cap.div_ceil(1000);
+        asked_for.min(most.try_into().unwrap_or(u16::MAX))
+    }
+
     /// What an upstream asked for, in seconds, rounded up: it is not to be called earlier. The cap is applied when it opens.
     pub(crate) fn heard(retry_after: Option<Duration>) -> u16 {
         let seconds = millis(retry_after.unwrap_or_default()).div_ceil(1000);

@@ -538,6 +538,29 @@ fn what_any_failure_of_the_row_has_asked_for_is_heard() {
     assert_eq!(breaker.snapshot(now).open_for, Some(10 * SECOND));
 }
 
+/// Story: the cap was applied when the breaker opened, and not when it was asked for. So a failure of long ago that had asked for
+/// an hour kept it open for as long as the cap.
+#[test]
+fn what_is_asked_for_is_over_when_the_cap_is() {
+    for (later, open_for) in [(40, 20), (59, 10), (3_000, 10)] {
+        let mut now = begin();
+        let breaker = breaker(config());
+        let asks = Ended::with(Outcome::Failure).retry_after(3_600 * SECOND);
+        breaker.admit(now).unwrap().record(asks, now);
+        ends(&breaker, now, Outcome::Success);
+        now += later * SECOND;
+        for _ in 0..3 {
+            ends(&breaker, now, Outcome::Failure);
+        }
+        let snapshot = breaker.snapshot(now);
+        assert_eq!(
+            snapshot.open_for,
+            Some(open_for * SECOND),
+            "{later} s later"
+        );
+    }
+}
+
 /// Story: a call that took as long as can be said was slow to a breaker that does not look at how long calls take, and failed its
 /// probe.
 #[test]

@@ -376,7 +376,8 @@ impl Model {
             });
         }
         if failed && now > self.since {
-            self.asked.push((now, asks));
+            let most = self.setup.cap.div_ceil(1000);
+            self.asked.push((now, asks.min(most)));
         }
         if self.doing == Doing::ForcedClosed {
             return;
