@@ -63,7 +63,7 @@ impl Admission {
     }
 
     /// Says that the head of the answer is there at `now` and promises well, though the verdict comes with its end. A probe
-    /// that goes on for longer than the half-open state may last then counts as a success.
+    /// that still goes on when probes are waited for no longer then counts as a success.
     pub fn answered(&mut self, now: Instant) {
         self.0.answered(|| now);
     }

@@ -158,9 +158,10 @@ impl HalfOpen {
         self
     }
 
-    /// How long probes are waited for. When it is over, the breaker opens again if one has no answer or was given up; one whose
-    /// answer is still on its way counts as a success. It begins anew with each success that leaves none under way: a slow
-    /// upstream may take as long for each of its answers. 10 s unless it is said otherwise.
+    /// How long probes are waited for. When it is over, the breaker opens again if one has no answer or was given up. It begins
+    /// with the first probe, and anew with each success that leaves none under way: a slow upstream may take as long for answer
+    /// after answer. A probe that is sent later has what is left of it, also after one that was given up. If all have answered,
+    /// 10 s of it are enough, and those whose answers are still on their way count as successes. 10 s unless it is said otherwise.
     #[must_use]
     pub const fn max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = max_wait;
@@ -169,7 +170,7 @@ impl HalfOpen {
 }
 
 impl Default for HalfOpen {
-    /// One probe at a time, three successes, 10 s for each.
+    /// One probe at a time, three successes, and a wait of 10 s.
     fn default() -> Self {
         Self::probes(1)
     }

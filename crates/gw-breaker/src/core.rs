@@ -277,8 +277,9 @@ impl Core {
 
     /// Says that the head of a probe's answer is there.
     pub(crate) fn probe_answered(&self, generation: u64, now: Instant) {
-        self.settle(self.millis(now));
-        self.advance(|word| self.rules.probe_answered(word, generation));
+        let now = self.millis(now);
+        self.settle(now);
+        self.advance(|word| self.rules.probe_answered(word, generation, now));
     }
 
     /// Says how a probe ended.

@@ -94,22 +94,8 @@ impl Rules {
     /// The state that has begun by itself since, though no call has seen it yet. Call it again with what it returns.
     pub(crate) fn overdue(&self, word: Word, now: u64) -> Option<Word> {
         match word.phase {
-            Phase::HalfOpen if word.lasted(now) >= self.max_wait => {
-                let over = word.began() + self.max_wait;
-                let probes = word.probes();
-                if probes.waiting > 0 || probes.lost {
-                    return Some(self.open_again(word, over, 0));
-                }
-                // No traffic is no failure. What still streams has been answered, and proves as much as what has ended.
-                let succeeded = probes.succeeded + probes.streaming;
-                if succeeded >= self.config.half_open.successes {
-                    return Some(self.close(word, over));
-                }
-                let next = word.followed_by(Phase::HalfOpen, now);
-                Some(next.with_probes(Probes {
-                    succeeded,
-                    ..Probes::default()
-                }))
+            Phase::HalfOpen if word.lasted(now) >= self.wait(word) => {
+                Some(self.waited(word, word.began() + self.wait(word), now))
             }
             // Of the same generation: what was admitted on the way up counts on.
             Phase::Ramping if word.lasted(now) >= self.ramp => Some(Word {
@@ -117,6 +103,42 @@ impl Rules {
                 ..word
             }),
             _ => None,
+        }
+    }
+
+    /// For how long a half-open breaker waits. Not longer for streams than they need to prove something.
+    fn wait(&self, word: Word) -> u64 {
+        match word.probes().is_owed() {
+            true => self.max_wait,
+            false => self.max_wait.min(PROVEN),
+        }
+    }
+
+    /// What follows when a half-open breaker has waited until `over`.
+    fn waited(&self, word: Word, over: u64, now: u64) -> Word {
+        let probes = word.probes();
+        if probes.is_owed() {
+            return self.open_again(word, over, 0);
+        }
+        // No traffic is no failure. What still streams has been answered, and proves as much as what has ended.
+        let succeeded = probes.succeeded + probes.streaming;
+        if succeeded >= self.config.half_open.successes {
+            return self.close(word, over);
+        }
+        let next = word.followed_by(Phase::HalfOpen, now);
+        next.with_probes(Probes {
+            succeeded,
+            ..Probes::default()
+        })
+    }
+
+    /// What follows when a probe has said something, and others may go on. What streams may have been waited for no longer than
+    /// for this.
+    fn goes_on(&self, word: Word, probes: Probes, now: u64) -> Word {
+        let word = word.with_probes(probes);
+        match word.lasted(now) >= self.wait(word) {
+            true => self.waited(word, now, now),
+            false => word,
         }
     }
 
@@ -149,7 +171,7 @@ impl Rules {
             Phase::HalfOpen => {
                 let probes = word.probes();
                 let under_way = probes.under_way();
-                // Each has half of the time at least: one that begins later waits until the time begins anew.
+                // One that joins others has half of the time at least; later than that it waits until the time begins anew.
                 let late = under_way > 0 && word.lasted(now) >= self.max_wait / 2;
                 // Also more than are still to succeed: one that hangs holds none of the others up until then.
                 if late || under_way >= self.config.half_open.probes {
@@ -226,15 +248,16 @@ impl Rules {
     }
 
     /// What follows when the head of a probe's answer is there, and its stream goes on.
-    pub(crate) fn probe_answered(&self, word: Word, generation: u64) -> Option<Word> {
+    pub(crate) fn probe_answered(&self, word: Word, generation: u64, now: u64) -> Option<Word> {
         let probes = Self::probes_of(word, generation)?;
-        Some(word.with_probes(Probes {
+        let probes = Probes {
             waiting: probes.waiting.saturating_sub(1),
             streaming: probes.streaming + 1,
             // It says what the lost one could not.
             lost: false,
             ..probes
-        }))
+        };
+        Some(self.goes_on(word, probes, now))
     }
 
     /// What follows when a probe has ended, of which the head was there before or was not.
@@ -268,7 +291,7 @@ impl Rules {
                 }
             }
         }
-        Some(word.with_probes(probes))
+        Some(self.goes_on(word, probes, now))
     }
 
     fn probes_of(word: Word, generation: u64) -> Option<Probes> {
@@ -326,6 +349,9 @@ impl Trips {
             && u64::from(part) * 1_000_000 >= u64::from(rate) * u64::from(calls)
     }
 }
+
+/// After so many milliseconds a stream that did not break off has proved as much as a short answer, however long a head may take.
+const PROVEN: u64 = 10_000;
 
 /// How long a refusal holds of which nobody knows how long it does.
 const UNKNOWN: u64 = 0;

@@ -170,6 +170,11 @@ impl Probes {
         }
     }
 
+    /// Whether a word of the upstream's is waited for, or was given up and not made up for.
+    pub(crate) const fn is_owed(self) -> bool {
+        self.waiting > 0 || self.lost
+    }
+
     /// How many hold a slot.
     pub(crate) const fn under_way(self) -> u8 {
         self.waiting + self.streaming

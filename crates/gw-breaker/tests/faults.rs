@@ -181,6 +181,50 @@ fn a_slow_upstream_proves_itself_one_probe_after_the_other() {
     assert_eq!(breaker.state(now + 10 * SECOND + MOMENT), State::Open);
 }
 
+/// Story: what bounds the wait for a head bounded streams as well. Where calls may take minutes, one quiet stream as the probe kept
+/// all others away for so long.
+#[test]
+fn a_stream_is_not_waited_for_as_long_as_a_head() {
+    let mut now = begin();
+    let half_open = HalfOpen::probes(1).successes(2).max_wait(600 * SECOND);
+    let config = config().half_open(half_open).ramp(10 * SECOND);
+    let breaker = opened(config, now);
+    now += 10 * SECOND;
+    let mut quiet = breaker.admit(now).unwrap();
+    quiet.answered(now + SECOND);
+    assert!(breaker.admit(now + 10 * SECOND - MOMENT).is_err());
+    now += 10 * SECOND + MOMENT;
+    let mut slow = breaker.admit(now).unwrap();
+    assert_eq!(breaker.snapshot(now).probes_succeeded, 1);
+    // A head that comes later than that is proof when it comes, and not before.
+    now += 300 * SECOND;
+    assert_eq!(breaker.state(now), State::HalfOpen);
+    slow.answered(now);
+    assert_eq!(breaker.state(now + MOMENT), State::Ramping);
+    assert_eq!(breaker.state(now + 10 * SECOND - MOMENT), State::Ramping);
+    assert_eq!(breaker.state(now + 10 * SECOND + MOMENT), State::Closed);
+}
+
+/// As long as one has not answered, it is that one which is waited for.
+#[test]
+fn a_stream_proves_nothing_while_another_probe_waits() {
+    let mut now = begin();
+    let half_open = HalfOpen::probes(2).successes(2).max_wait(60 * SECOND);
+    let breaker = opened(config().half_open(half_open), now);
+    now += 10 * SECOND;
+    let mut streams = breaker.admit(now).unwrap();
+    streams.answered(now);
+    let waits = breaker.admit(now).unwrap();
+    now += 20 * SECOND;
+    assert_eq!(breaker.state(now), State::HalfOpen);
+    assert_eq!(breaker.state(now + 40 * SECOND + MOMENT), State::Open);
+    // With the other's success both have shown it.
+    waits.record(Ended::with(Outcome::Success), now);
+    let snapshot = breaker.snapshot(now);
+    assert_eq!((snapshot.state, snapshot.probes), (State::Closed, 0));
+    drop(streams);
+}
+
 /// Story: where several were allowed and calls were many, one was always under way when the time was over.
 #[test]
 fn probes_that_take_turns_do_not_keep_it_half_open() {

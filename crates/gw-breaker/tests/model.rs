@@ -93,7 +93,7 @@ fn setups() -> impl Strategy<Value = Setup> {
         1..10_u64,
         100..5_000_u64,
         prop_oneof![Just(0), 1..5_000_u64],
-        100..3_000_u64,
+        prop_oneof![3 => 100..3_000_u64, 1 => 10_000..200_000_u64],
         prop_oneof![Just(0), 100..2_000_u64],
     );
     let count = || prop_oneof![4 => 1..5_u8, 1 => 1..=31_u8];
@@ -266,24 +266,48 @@ impl Model {
         loop {
             match self.doing.clone() {
                 Doing::Ramping if self.lasted(now) >= self.setup.ramp => self.doing = Doing::Closed,
-                Doing::HalfOpen(probing) if self.lasted(now) >= self.setup.max_wait => {
-                    let over = self.since + self.setup.max_wait;
+                Doing::HalfOpen(probing) if self.lasted(now) >= self.waits(&probing) => {
+                    let over = self.since + self.waits(&probing);
                     if probing.waiting > 0 || probing.lost {
                         self.opened = (self.opened + 1).min(31);
                         self.open(over, 0);
-                    } else if probing.succeeded + probing.streaming >= self.setup.successes.into() {
-                        self.close(over);
                     } else {
-                        let succeeded = probing.succeeded + probing.streaming;
-                        let probing = Probing {
-                            succeeded,
-                            ..Probing::default()
-                        };
-                        self.begin(Doing::HalfOpen(probing), now);
+                        self.proved(&probing, over, now);
                     }
                 }
                 _ => return,
             }
+        }
+    }
+
+    /// How long, where these are under way: for what only streams 10 s at most.
+    fn waits(&self, probing: &Probing) -> u64 {
+        match probing.waiting > 0 || probing.lost {
+            true => self.setup.max_wait,
+            false => self.setup.max_wait.min(10_000),
+        }
+    }
+
+    /// What streams counts from `over` on.
+    fn proved(&mut self, probing: &Probing, over: u64, now: u64) {
+        let succeeded = probing.succeeded + probing.streaming;
+        if succeeded >= self.setup.successes.into() {
+            self.close(over);
+        } else {
+            let probing = Probing {
+                succeeded,
+                ..Probing::default()
+            };
+            self.begin(Doing::HalfOpen(probing), now);
+        }
+    }
+
+    /// A probe has just said something: what streams may have waited for nothing else.
+    fn proved_by_now(&mut self, now: u64) {
+        if let Doing::HalfOpen(probing) = self.doing.clone()
+            && self.lasted(now) >= self.waits(&probing)
+        {
+            self.proved(&probing, now, now);
         }
     }
 
@@ -435,6 +459,7 @@ impl Model {
                 self.open(now, asks);
             }
         }
+        self.proved_by_now(now);
     }
 
     fn opened_in_a_row(&self, now: u64) -> u32 {
@@ -579,6 +604,7 @@ impl Both {
                             probing.waiting -= 1;
                             probing.streaming += 1;
                             probing.lost = false;
+                            self.model.proved_by_now(self.now);
                         }
                     }
                     self.flying.push(flying);
@@ -610,8 +636,9 @@ impl Both {
                     if let As::Probe { streams } = flying.as_what
                         && counts
                     {
+                        // A drop asks the clock itself, and that stands still.
                         self.model
-                            .probe_ended(self.now, streams, Outcome::Ignored, 0, 0);
+                            .probe_ended(BEGINNING, streams, Outcome::Ignored, 0, 0);
                     }
                 }
             }

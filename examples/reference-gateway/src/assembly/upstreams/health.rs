@@ -45,7 +45,7 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
 fn half_open(written: &table::Breaker) -> HalfOpen {
     // More than it takes is refused where the layer is built.
     let probes = u8::try_from(written.probes.get()).unwrap_or(u8::MAX);
-    // An answer that is not slow is in time for a probe too.
+    // An answer that is not slow is in time for the first probe too, and for the next one after a success.
     HalfOpen::probes(probes).max_wait(written.slow_over.max(PROBE_WAIT))
 }
 
