@@ -14,7 +14,7 @@ use crate::breaker::{Ended, Slow};
 use crate::config::LatencyFrom;
 use crate::rules::nanos;
 
-/// Follows an admitted request until it is judged. However it ends, the breaker hears of it once.
+/// Follows an admitted request until it is judged. However it ends, the breaker hears of that once.
 ///
 /// If nobody waits for it any more, that says no more than was known: nothing, or after a good head that the upstream has
 /// answered well, unless it has halted before the end; and after a slow head that it was slow. With two exceptions, both only while it is the upstream that is
@@ -22,7 +22,7 @@ use crate::rules::nanos;
 /// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
 /// and the attempt has failed, unless it is the client that gave it no more time.
 ///
-/// A good stream that goes on for long is a success before it ends, and what becomes of it later is nobody's concern.
+/// A good stream that goes on for long is a success before it ends. What becomes of it later is heard only if it fails after all.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     ticket: Ticket,
@@ -219,10 +219,13 @@ impl Attempt {
     /// Looked at after a piece was given: a stream that has halted has shown nothing.
     #[inline(never)]
     fn succeed_if_long(&mut self) {
+        if self.ticket.has_succeeded() {
+            return;
+        }
         let now = Instant::now();
         match self.clock {
             Clock::Since(since) if now.saturating_duration_since(since) >= LONG => {
-                self.succeed(Some(now));
+                self.ticket.tell_success_so_far(self.slow, now);
             }
             Clock::Since(_) => {}
             _ => self.clock = Clock::Since(now),

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use gw_breaker::{BreakerLayer, ContentClassifier, HalfOpen, State};
 use gw_testkit::body::{BodyHandle, ScriptedBody};
+use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::{Body, BoxError};
 use http::{HeaderValue, Request, Response};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use support::{Act, SECOND, World, config};
-use tokio::time::{advance, timeout};
+use tokio::time::{Instant, advance, timeout};
 use tower::{Layer as _, ServiceExt as _};
 
 /// Three pieces with a pause before each, and then it breaks off.
@@ -55,10 +56,79 @@ async fn a_stream_that_goes_on_ends_a_row_of_failures() {
         assert_eq!(in_a_row(), 0);
         world.fails(2).await;
         assert_eq!(world.snapshot().state, State::Closed);
-        // That it breaks off later is nobody's concern: it has been heard of.
-        pieces.resume();
-        assert!(viewed.frame().await.unwrap().is_err());
+        // Who leaves it then says nothing more.
+        drop(viewed);
         assert_eq!(in_a_row(), 2);
+    }
+}
+
+/// Story: an answer without a length that took longer than a second was a success then, and that the upstream cut it was not heard.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_off_later_fails_after_all() {
+    let world = World::new(config().failure_rate(1.0).min_calls(100));
+    let counts = || {
+        let known = world.snapshot();
+        (known.calls, known.failed, known.consecutive_failures)
+    };
+    let (answer, pieces) = stream(SizeHint::new());
+    world.inner.does(Act::Answer(answer));
+    let mut viewed = world.send().await.unwrap().into_body();
+    for _ in 0..3 {
+        next(&mut viewed, &pieces, SECOND).await;
+    }
+    assert_eq!(counts(), (1, 0, 0));
+    pieces.resume();
+    assert!(viewed.frame().await.unwrap().is_err());
+    drop(viewed);
+    assert_eq!(counts(), (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_well_or_is_left_has_succeeded_once() {
+    for left in [true, false] {
+        let world = World::new(config().failure_rate(1.0).min_calls(100));
+        let script = ScriptedBody::script().hold().data("a").hold().data("b");
+        let (body, pieces) = script.hold().claim_size(SizeHint::new()).build();
+        let answer = Response::new(Body::new(body));
+        world.inner.does(Act::Answer(answer));
+        let mut viewed = world.send().await.unwrap().into_body();
+        for _ in 0..2 {
+            next(&mut viewed, &pieces, SECOND).await;
+        }
+        pieces.resume();
+        if !left {
+            assert!(viewed.frame().await.is_none());
+        }
+        drop(viewed);
+        let known = world.snapshot();
+        assert_eq!((known.calls, known.failed), (1, 0));
+    }
+}
+
+/// Our own timer that ends a quiet stream is the upstream's failure at any time; a slow reader's and the client's own is not.
+#[tokio::test(start_paused = true)]
+async fn our_own_deadline_is_a_failure_of_a_stream_that_goes_on() {
+    for (waits, by_client, failures) in [(true, false, 1), (true, true, 0), (false, false, 0)] {
+        let world = World::new(config());
+        let (answer, pieces) = stream(SizeHint::new());
+        world.inner.does(Act::Answer(answer));
+        let mut deadline = Deadline::at(Instant::now() + 5 * SECOND);
+        if by_client {
+            deadline = deadline.by_client();
+        }
+        let mut request = Request::new(());
+        request.extensions_mut().insert(deadline);
+        let mut viewed = world.send_this(request).await.unwrap().into_body();
+        for _ in 0..2 {
+            next(&mut viewed, &pieces, SECOND).await;
+        }
+        if !waits {
+            pieces.resume();
+            viewed.frame().await.unwrap().unwrap();
+        }
+        advance(3 * SECOND).await;
+        drop(viewed);
+        assert_eq!(world.snapshot().consecutive_failures, failures);
     }
 }
 
