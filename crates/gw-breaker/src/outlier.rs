@@ -44,8 +44,8 @@
 //! # How it comes back
 //!
 //! When its time is over, which gets longer each time and shorter with each good interval. Until its first success its first
-//! failure ejects it again, and until its first good interval a single bad one does. What was sent before it came back is not
-//! counted. To send little at first is up to the balancer.
+//! failure ejects it again, and until its first good interval in which it can be compared a single bad one does. What was sent
+//! before it came back is not counted. To send little at first is up to the balancer.
 //!
 //! # Threads
 //!

@@ -20,7 +20,7 @@ pub(super) struct Member {
     /// How many times as long the last ejection was, less what good intervals took off.
     pub(super) multiplier: u32,
     pub(super) ejections: u64,
-    /// In how many intervals in a row it stood out, not counting those with too few requests.
+    /// In how many intervals in a row it stood out, not counting those in which it could not be compared.
     pub(super) suspicion: u8,
     /// Whether it did in the last one.
     pub(super) stands_out: bool,
@@ -75,8 +75,8 @@ impl Member {
     }
 
     /// Ejected until then. Whoever fails at once when it comes back goes out again at once: its first failure is counted as
-    /// the last of a row, and its first bad interval as the last that is needed. The first success or good interval makes
-    /// it one as all others.
+    /// the last of a row, and its first bad interval as the last that is needed. The first success clears it of the one, and the
+    /// first interval in which it is compared and does not stand out of the other, whenever that comes.
     pub(super) fn eject(&mut self, until: u64, reason: Reason, consecutive: u32) {
         self.ejection = Some(Ejection { until, reason });
         self.ejections = self.ejections.saturating_add(1);
