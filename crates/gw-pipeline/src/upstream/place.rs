@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{Error, ErrorKind};
@@ -29,19 +29,16 @@ pub(super) struct Place {
     streams: Arc<Streams>,
     // Held while a connection is made: those who come meanwhile want the same one. Its waiters have slots, so they are
     // bounded, and each brings a timer.
-    making: tokio::sync::Mutex<Failed>,
+    making: Arc<tokio::sync::Mutex<Failed>>,
     tries: Tries,
 }
 
-/// The last try to connect that failed by the upstream's doing, and how.
+/// The last try to connect that failed by no doing of who made it, and how.
 type Failed = Option<(u64, ErrorKind)>;
 
 /// Tries to connect, by number: an odd one is under way, with room for its socket; an even one lies between two tries.
 #[derive(Debug, Default)]
 struct Tries(AtomicU64);
-
-/// A try that is under way until this is dropped.
-struct Trying<'a>(&'a Tries);
 
 impl Tries {
     /// The current number. Whoever comes to hold the lock sees what its last holder has counted; others may see it late.
@@ -53,22 +50,56 @@ impl Tries {
         self.now() % 2 == 1
     }
 
-    fn begin(&self) -> Trying<'_> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Trying(self)
+    /// One begins, or ends.
+    fn step(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 }
 
-impl Drop for Trying<'_> {
+/// A try that is under way until this is dropped. Then all who wait look again.
+struct Try {
+    place: Arc<Place>,
+    number: u64,
+    failed: OwnedMutexGuard<Failed>,
+}
+
+impl Try {
+    fn begin(place: &Arc<Place>, failed: OwnedMutexGuard<Failed>) -> Self {
+        Self {
+            place: Arc::clone(place),
+            number: place.tries.step(),
+            failed,
+        }
+    }
+
+    /// Tries for all who wait. Who has come here would leave with the first stream that is free: a connection that takes longer
+    /// would never be made.
+    async fn further(mut self, connecting: impl Future<Output = Result<Shared, Error>>) {
+        match connecting.await {
+            Ok(shared) => drop(self.made(shared)),
+            Err(error) => self.failed(error.kind()),
+        }
+    }
+
+    fn made(&mut self, shared: Shared) -> Http2 {
+        let share = shared.share();
+        let mut connections = self.place.connections();
+        connections.retain(Shared::is_live);
+        connections.push(shared);
+        *self.failed = None;
+        share
+    }
+
+    fn failed(&mut self, kind: ErrorKind) {
+        *self.failed = Some((self.number, kind));
+    }
+}
+
+impl Drop for Try {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
+        self.place.tries.step();
+        self.place.streams.freed.notify_waiters();
     }
-}
-
-/// Whose turn it is to make a connection, unless it has been spared that.
-enum Turn<'a> {
-    Mine(tokio::sync::MutexGuard<'a, Failed>),
-    Spared(Http2),
 }
 
 /// Whoever leaves the queue wakes the next one there: of two streams that come free, one may wake nobody.
@@ -102,7 +133,7 @@ impl Places {
             origin,
             connections: Mutex::default(),
             streams: Arc::default(),
-            making: tokio::sync::Mutex::default(),
+            making: Arc::default(),
             tries: Tries::default(),
         });
         places.push(Arc::clone(&place));
@@ -137,9 +168,8 @@ impl Place {
         self.connections().iter().find_map(Shared::try_share)
     }
 
-    /// A share in a connection that is there, else in the one that `connect` makes once there is `room`.
-    ///
-    /// One that is retired is still shared while there is no room for another: it may be slow, and no more than that.
+    /// A share in a connection that is there, else in the one that `connect` makes once there is room for it: within `limits`,
+    /// or for all who wait.
     ///
     /// Who waits for what another one is making waits in a queue as long as that one waits for room. From then on it is as if
     /// it were connecting itself: a try that fails fails for all who have waited for it. But where connections are there and
@@ -147,63 +177,101 @@ impl Place {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops what `connect` has begun, and the next in line begins anew.
+    /// Dropping the future drops what `connect` has begun, and the next in line begins anew. Where other connections are there, it
+    /// goes on without.
     pub(super) async fn share<F>(
-        &self,
+        self: &Arc<Self>,
         sockets: &Sockets,
         limits: &Limits,
         queue_timeout: Duration,
-        room: impl Future<Output = Result<SocketPermit, Error>>,
-        connect: impl FnOnce(SocketPermit, Arc<Streams>) -> F,
+        connect: impl Fn(SocketPermit, Arc<Streams>, Option<Limits>) -> F,
     ) -> Result<(Http2, bool), Error>
     where
-        F: Future<Output = Result<Shared, Error>>,
+        F: Future<Output = Result<Shared, Error>> + Send + 'static,
     {
-        let came = self.tries.now();
         let _next = Next(&self.streams.freed);
-        let mut failed = match self.turn(limits, queue_timeout).await? {
-            Turn::Mine(failed) => failed,
-            Turn::Spared(share) => return Ok((share, true)),
+        let mut making = pin!(self.make(sockets, limits, connect));
+        let mut failed = None;
+        let mut queue_end = None;
+        let mut due = || {
+            if !self.is_live() && self.tries.are_under_way() {
+                return (limits.attempt_end, limits.connect_kind());
+            }
+            let begin = || later(Instant::now(), queue_timeout);
+            limits.queue_due(*queue_end.get_or_insert_with(begin))
         };
-        let mut room = pin!(room);
-        let permit = loop {
-            if let Some(share) = self.try_share().or_else(|| self.share_retired(sockets)) {
+        loop {
+            // From here on it hears what happens.
+            let freed = self.streams.freed.notified();
+            if let Some(share) = self.try_share() {
                 return Ok((share, true));
             }
-            match *failed {
-                Some((number, kind)) if number >= came => {
-                    drop(failed);
-                    return self.freed(limits, queue_timeout, kind).await;
+            let making = match failed.take() {
+                None => Some(making.as_mut()),
+                Some(error) if !self.is_live() => return Err(error),
+                Some(error) => {
+                    failed = Some(error);
+                    None
                 }
-                _ => {}
+            };
+            match timeout_at(due().0, unless(making, freed)).await {
+                Ok(Some(Ok(share))) => return Ok(share),
+                Ok(Some(Err(error))) => failed = Some(error),
+                Ok(None) => {}
+                // What is waited for may be something else by now.
+                Err(_) => match due() {
+                    (end, kind) if end <= Instant::now() => return Err(Error::new(kind)),
+                    _ => {}
+                },
             }
-            if let Some(permit) = unless(room.as_mut(), self.streams.freed.notified()).await {
-                break permit?;
-            }
-        };
-        let trying = self.tries.begin();
-        let number = self.tries.now();
-        let made = connect(permit, Arc::clone(&self.streams)).await;
-        drop(trying);
-        match made {
-            Ok(shared) => {
-                let share = shared.share();
-                let mut connections = self.connections();
-                connections.retain(Shared::is_live);
-                connections.push(shared);
-                Ok((share, false))
-            }
-            Err(error) => {
-                // Where it was this attempt's own time that ended it, others may have more.
-                let for_all = Instant::now() < limits.attempt_end
-                    && error.kind().failure() == Failure::NotSent;
-                *failed = for_all.then_some((number, error.kind()));
-                drop(failed);
-                match for_all && self.is_live() {
-                    true => self.freed(limits, queue_timeout, error.kind()).await,
-                    false => Err(error),
+        }
+    }
+
+    /// A share in a connection that this makes, or in one that is there when its turn has come.
+    ///
+    /// One that is retired is still shared while there is no room for another: it may be slow, and no more than that.
+    async fn make<F>(
+        self: &Arc<Self>,
+        sockets: &Sockets,
+        limits: &Limits,
+        connect: impl Fn(SocketPermit, Arc<Streams>, Option<Limits>) -> F,
+    ) -> Result<(Http2, bool), Error>
+    where
+        F: Future<Output = Result<Shared, Error>> + Send + 'static,
+    {
+        let came = self.tries.now();
+        loop {
+            let turn = Arc::clone(&self.making).lock_owned().await;
+            let mut room = pin!(sockets.permit());
+            let permit = loop {
+                let freed = self.streams.freed.notified();
+                if let Some(share) = self.try_share().or_else(|| self.share_retired(sockets)) {
+                    return Ok((share, true));
                 }
+                if let Some((number, kind)) = *turn
+                    && number >= came
+                {
+                    return Err(Error::new(kind));
+                }
+                if let Some(permit) = unless(Some(room.as_mut()), freed).await {
+                    break permit.map_err(|closed| Error::because(ErrorKind::Setup, closed))?;
+                }
+            };
+            let mut this = Try::begin(self, turn);
+            let streams = Arc::clone(&self.streams);
+            if self.is_live() {
+                tokio::spawn(this.further(connect(permit, streams, None)));
+                continue;
             }
+            let error = match connect(permit, streams, Some(*limits)).await {
+                Ok(shared) => return Ok((this.made(shared), false)),
+                Err(error) => error,
+            };
+            // Where it was this attempt's own time that ended it, others may have more.
+            if Instant::now() < limits.attempt_end && error.kind().failure() == Failure::NotSent {
+                this.failed(error.kind());
+            }
+            return Err(error);
         }
     }
 
@@ -213,64 +281,21 @@ impl Place {
         }
         self.connections().iter().find_map(Shared::share_retired)
     }
-
-    /// Waits for the turn to make a connection, or for room in one that is there.
-    async fn turn(&self, limits: &Limits, queue_timeout: Duration) -> Result<Turn<'_>, Error> {
-        let mut turn = pin!(self.making.lock());
-        let mut queue_end = None;
-        loop {
-            if let Some(share) = self.try_share() {
-                return Ok(Turn::Spared(share));
-            }
-            let live = self.is_live();
-            let (end, queued) = limits.queue_due(match live {
-                true => *queue_end.get_or_insert_with(|| later(Instant::now(), queue_timeout)),
-                false => limits.attempt_end,
-            });
-            match timeout_at(end, unless(turn.as_mut(), self.streams.freed.notified())).await {
-                Ok(Some(failed)) => return Ok(Turn::Mine(failed)),
-                Ok(None) => {}
-                Err(_) => {
-                    return Err(Error::new(match !live && self.tries.are_under_way() {
-                        true => limits.connect_kind(),
-                        false => queued,
-                    }));
-                }
-            }
-        }
-    }
-
-    /// A share in a connection that is there, once one of its streams is free. As long as one is there: else it is as if this
-    /// had tried to make one, which has `failed`.
-    async fn freed(
-        &self,
-        limits: &Limits,
-        queue_timeout: Duration,
-        failed: ErrorKind,
-    ) -> Result<(Http2, bool), Error> {
-        let (end, queued) = limits.queue_due(later(Instant::now(), queue_timeout));
-        loop {
-            if let Some(share) = self.try_share() {
-                return Ok((share, true));
-            }
-            if !self.is_live() {
-                return Err(Error::new(failed));
-            }
-            let freed = timeout_at(end, self.streams.freed.notified());
-            freed.await.map_err(|_| Error::new(queued))?;
-        }
-    }
 }
 
 /// What `awaited` comes to, unless the other one is ready before it.
 async fn unless<F: Future>(
-    mut awaited: Pin<&mut F>,
+    mut awaited: Option<Pin<&mut F>>,
     other: impl Future<Output = ()>,
 ) -> Option<F::Output> {
     let mut other = pin!(other);
-    poll_fn(|cx| match awaited.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => other.as_mut().poll(cx).map(|()| None),
+    poll_fn(|cx| {
+        if let Some(awaited) = &mut awaited
+            && let Poll::Ready(output) = awaited.as_mut().poll(cx)
+        {
+            return Poll::Ready(Some(output));
+        }
+        other.as_mut().poll(cx).map(|()| None)
     })
     .await
 }

@@ -161,7 +161,8 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what it has opened so far.
+    /// Dropping the future closes what it has opened so far, unless that is a further connection beside others: it is for all who
+    /// wait for one.
     pub(super) async fn checkout(
         self: &Arc<Self>,
         endpoint: usize,
@@ -170,11 +171,16 @@ impl Pool {
         let (handle, origin) = origin(endpoint)?;
         if self.is_http2() {
             let place = self.places.of(origin);
-            let room = self.socket_permit(limits);
             let queue_timeout = self.settings.pool.queue_timeout;
-            let connect =
-                |permit, streams| self.connect_http2(&handle, endpoint, permit, streams, limits);
-            let sharing = place.share(&self.sockets, limits, queue_timeout, room, connect);
+            let connect = |permit, streams, limits: Option<Limits>| {
+                let (pool, handle) = (Arc::clone(self), handle.clone());
+                async move {
+                    let connecting =
+                        pool.connect_http2(&handle, endpoint, permit, streams, limits.as_ref());
+                    connecting.await
+                }
+            };
+            let sharing = place.share(&self.sockets, limits, queue_timeout, connect);
             let (share, reused) = sharing.await?;
             return Ok(Checkout {
                 connection: Connection::Http2(share),
@@ -274,7 +280,7 @@ impl Pool {
                 Err(error) => Err(Error::because(ErrorKind::Connect, error)),
             }
         };
-        let (sender, connection, doubt, heard) = self.in_time(connecting, limits).await?;
+        let (sender, connection, doubt, heard) = self.in_time(connecting, Some(limits)).await?;
         let now = Instant::now();
         let usage = Arc::new(Usage::new(now));
         let idle_timeout = self.settings.pool.idle_timeout;
@@ -304,7 +310,7 @@ impl Pool {
         endpoint: usize,
         permit: SocketPermit,
         streams: Arc<Streams>,
-        limits: &Limits,
+        limits: Option<&Limits>,
     ) -> Result<Shared, Error> {
         let allowed = streams.allowed();
         let usage = Arc::new(Usage::shared(Instant::now(), streams));
@@ -358,15 +364,16 @@ impl Pool {
         }
     }
 
+    /// What `connecting` comes to, within the limits of the one that waits for it. If there is one.
     async fn in_time<T>(
         &self,
         connecting: impl Future<Output = Result<T, Error>>,
-        limits: &Limits,
+        limits: Option<&Limits>,
     ) -> Result<T, Error> {
         let end = later(Instant::now(), self.settings.connect_timeout);
-        let (end, kind) = match limits.attempt_end < end {
-            true => (limits.attempt_end, limits.connect_kind()),
-            false => (end, ErrorKind::ConnectTimeout),
+        let (end, kind) = match limits {
+            Some(limits) if limits.attempt_end < end => (limits.attempt_end, limits.connect_kind()),
+            _ => (end, ErrorKind::ConnectTimeout),
         };
         match timeout_at(end, connecting).await {
             Ok(connected) => connected,

@@ -29,7 +29,7 @@ pub(super) struct Usage {
 /// What shared connections to one origin have in common.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// Told when a connection is full no longer, or takes no more at all.
+    /// Told when a connection is full no longer; all are told when one is made, or not, or takes no more.
     pub(super) freed: Notify,
     /// So many exchanges a connection is taken to allow that has not said so yet: as many as the last one.
     allowed: AtomicUsize,
@@ -175,6 +175,12 @@ impl Usage {
         }
     }
 
+    fn tell_all(&self) {
+        if let Some(streams) = &self.streams {
+            streams.freed.notify_waiters();
+        }
+    }
+
     /// No other exchange may use it. It ends when those that do have left.
     pub(super) fn retire(&self) {
         let driver = {
@@ -184,7 +190,7 @@ impl Usage {
             self.give_up_if(unused, &mut state)
         };
         wake(driver);
-        self.tell_if(true);
+        self.tell_all();
     }
 
     /// Ends the connection now, whatever it is doing.
@@ -193,7 +199,7 @@ impl Usage {
     pub(super) fn give_up(&self) {
         let driver = self.give_up_if(true, &mut self.lock());
         wake(driver);
-        self.tell_if(true);
+        self.tell_all();
     }
 
     /// Waits until it is given up. For the one task that drives the connection.

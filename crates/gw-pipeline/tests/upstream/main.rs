@@ -17,6 +17,7 @@ mod faults;
 mod fields;
 mod http2;
 mod http2_faults;
+mod http2_full;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pool;

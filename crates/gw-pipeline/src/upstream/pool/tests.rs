@@ -63,13 +63,16 @@ async fn who_waits_for_anothers_connection_does_not_blame_the_upstream() {
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// What becomes of a request that comes `after`, where connecting never succeeds, and how long it waits for that.
-async fn unconnected(place: &Place, after: Duration, attempt: Duration) -> (ErrorKind, Duration) {
+async fn unconnected(
+    place: &Arc<Place>,
+    after: Duration,
+    attempt: Duration,
+) -> (ErrorKind, Duration) {
     tokio::time::sleep(after).await;
     let came = Instant::now();
     let limits = limits(came, attempt, None);
     let sockets = Sockets::new(1);
-    let permit = sockets.try_permit().unwrap();
-    let connect = async |_: SocketPermit, _: Arc<Streams>| {
+    let connect = move |_: SocketPermit, _: Arc<Streams>, _: Option<Limits>| async move {
         let (end, kind) = match limits.attempt_end < came + CONNECT {
             true => (limits.attempt_end, limits.connect_kind()),
             false => (Instant::now() + CONNECT, ErrorKind::ConnectTimeout),
@@ -77,8 +80,7 @@ async fn unconnected(place: &Place, after: Duration, attempt: Duration) -> (Erro
         tokio::time::sleep_until(end).await;
         Err(Error::new(kind))
     };
-    let room = std::future::ready(Ok(permit));
-    let shared = place.share(&sockets, &limits, attempt, room, connect);
+    let shared = place.share(&sockets, &limits, attempt, connect);
     (shared.await.unwrap_err().kind(), came.elapsed())
 }
 
@@ -144,4 +146,40 @@ async fn who_waits_for_a_connection_that_is_not_free_yet_does_not_blame_the_upst
     let hasty = limits(Instant::now(), UNFINISHED / 2, None);
     let error = pool.checkout(0, &hasty).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueTimeout);
+}
+
+/// Story: they waited for their turn, then for room, each time for as long.
+#[tokio::test]
+async fn who_finds_all_connections_full_waits_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    let settings = Settings {
+        protocol: Protocol::Http2,
+        ..Settings::default()
+    };
+    let name = UpstreamName::new("full");
+    let endpoints = vec![Endpoint::new(authority.parse().unwrap()).unwrap()];
+    let pool = Arc::new(Pool::new(name, endpoints, settings, Watcher::default()));
+    let patient = limits(Instant::now(), Duration::from_secs(60), None);
+    let mut held = Vec::new();
+    for _ in 0..Streams::default().allowed() {
+        held.push(pool.checkout(0, &patient).await.unwrap());
+    }
+    let _permits: Vec<_> = std::iter::from_fn(|| pool.sockets.try_permit()).collect();
+    tokio::time::pause();
+    let queue_timeout = pool.settings.pool.queue_timeout;
+    let waited = async |after| {
+        tokio::time::sleep(after).await;
+        let came = Instant::now();
+        let error = pool.checkout(0, &patient).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QueueTimeout);
+        came.elapsed()
+    };
+    let (first, second) = tokio::join!(waited(Duration::ZERO), waited(queue_timeout / 2));
+    // Timers are exact to a millisecond.
+    let once = queue_timeout..=queue_timeout + Duration::from_millis(2);
+    assert!(
+        once.contains(&first) && once.contains(&second),
+        "{first:?}, {second:?}"
+    );
 }
