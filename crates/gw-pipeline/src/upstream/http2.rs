@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hyper::client::conn::http2::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::socket::{Heard, Socket};
@@ -60,17 +61,25 @@ impl Shared {
 const SETTINGS: u64 = 256;
 
 /// Drives `connection`, and tells `usage` how many streams the peer allows when that is asked for: a look takes a lock of the
-/// connection's.
+/// connection's. `greeted` is told when the peer has spoken.
 pub(super) async fn counting(
     mut connection: Connection<TokioIo<Socket>, RequestBody, Tasks>,
     usage: &Usage,
-    heard: &Heard,
+    greeted: oneshot::Sender<()>,
 ) {
+    let mut greeted = Some(greeted);
     poll_fn(|cx| {
         let polled = Pin::new(&mut connection).poll(cx);
         if usage.asks() {
-            let settled = heard.count() >= SETTINGS;
-            usage.allow(connection.current_max_send_streams(), settled);
+            // First: what comes meanwhile is none of what is seen here.
+            let noted = usage.noted();
+            usage.allow(connection.current_max_send_streams(), noted >= SETTINGS);
+            if noted > 0
+                && polled.is_pending()
+                && let Some(greeted) = greeted.take()
+            {
+                _ = greeted.send(());
+            }
         }
         polled.map(drop)
     })

@@ -74,20 +74,18 @@ impl Try {
 
     /// Tries for all who wait. Who has come here would leave with the first stream that is free: a connection that takes longer
     /// would never be made.
-    async fn further(mut self, connecting: impl Future<Output = Result<Shared, Error>>) {
+    async fn further(mut self, connecting: impl Future<Output = Result<(Shared, Http2), Error>>) {
         match connecting.await {
-            Ok(shared) => drop(self.made(shared)),
+            Ok((shared, _)) => self.made(shared),
             Err(error) => self.failed(error.kind()),
         }
     }
 
-    fn made(&mut self, shared: Shared) -> Http2 {
-        let share = shared.share();
+    fn made(&mut self, shared: Shared) {
         let mut connections = self.place.connections();
         connections.retain(Shared::is_live);
         connections.push(shared);
         *self.failed = None;
-        share
     }
 
     fn failed(&mut self, kind: ErrorKind) {
@@ -187,7 +185,7 @@ impl Place {
         connect: impl Fn(SocketPermit, Arc<Streams>, Option<Limits>) -> F,
     ) -> Result<(Http2, bool), Error>
     where
-        F: Future<Output = Result<Shared, Error>> + Send + 'static,
+        F: Future<Output = Result<(Shared, Http2), Error>> + Send + 'static,
     {
         let _next = Next(&self.streams.freed);
         let mut making = pin!(self.make(sockets, limits, connect));
@@ -237,7 +235,7 @@ impl Place {
         connect: impl Fn(SocketPermit, Arc<Streams>, Option<Limits>) -> F,
     ) -> Result<(Http2, bool), Error>
     where
-        F: Future<Output = Result<Shared, Error>> + Send + 'static,
+        F: Future<Output = Result<(Shared, Http2), Error>> + Send + 'static,
     {
         let came = self.tries.now();
         loop {
@@ -264,7 +262,10 @@ impl Place {
                 continue;
             }
             let error = match connect(permit, streams, Some(*limits)).await {
-                Ok(shared) => return Ok((this.made(shared), false)),
+                Ok((shared, share)) => {
+                    this.made(shared);
+                    return Ok((share, false));
+                }
                 Err(error) => error,
             };
             // Where it was this attempt's own time that ended it, others may have more.

@@ -9,6 +9,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service as _;
 
@@ -311,35 +312,43 @@ impl Pool {
         permit: SocketPermit,
         streams: Arc<Streams>,
         limits: Option<&Limits>,
-    ) -> Result<Shared, Error> {
+    ) -> Result<(Shared, Http2), Error> {
         let allowed = streams.allowed();
         let usage = Arc::new(Usage::shared(Instant::now(), streams));
-        let tasks = Tasks::of(Arc::clone(&usage));
+        let (greeted, greeting) = oneshot::channel();
         let connecting = async {
             let socket = self.connect(endpoint, permit).await?;
             let heard = socket.heard();
+            let tasks = Tasks::of(Arc::clone(&usage), heard.clone());
             let http2 = self.http2(tasks.clone(), allowed);
-            match http2.handshake(TokioIo::new(socket)).await {
-                Ok((sender, connection)) => Ok((sender, connection, heard)),
-                Err(error) => Err(Error::because(ErrorKind::Connect, error)),
+            let handshake = http2.handshake(TokioIo::new(socket)).await;
+            let (sender, connection) =
+                handshake.map_err(|error| Error::because(ErrorKind::Connect, error))?;
+            let (driven, idle_timeout) = (Arc::clone(&usage), self.settings.pool.idle_timeout);
+            handle.spawn(async move {
+                let counting = counting(connection, &driven, greeted);
+                drive(counting, &driven, idle_timeout).await;
+                // It takes no more exchanges. Those under way may go on: each has its timers.
+                driven.retire();
+                driven.given_up().await;
+                tasks.end().await;
+            });
+            let shared = Shared {
+                sender,
+                usage: Arc::clone(&usage),
+                heard,
+            };
+            // Counted already. The connection ends if it is dropped with `shared`.
+            let first = shared.share();
+            // Who takes a further connection and closes it at once must not get a request that others can serve.
+            if limits.is_none() {
+                greeting
+                    .await
+                    .map_err(|ended| Error::because(ErrorKind::Connect, ended))?;
             }
+            Ok((shared, first))
         };
-        let (sender, connection, heard) = self.in_time(connecting, limits).await?;
-        let idle_timeout = self.settings.pool.idle_timeout;
-        let (driven, come) = (Arc::clone(&usage), heard.clone());
-        handle.spawn(async move {
-            let counting = counting(connection, &driven, &come);
-            drive(counting, &driven, idle_timeout).await;
-            // It takes no more exchanges. Those under way may go on: each has its timers.
-            driven.retire();
-            driven.given_up().await;
-            tasks.end().await;
-        });
-        Ok(Shared {
-            sender,
-            usage,
-            heard,
-        })
+        self.in_time(connecting, limits).await
     }
 
     fn http2(&self, tasks: Tasks, allowed: usize) -> http2::Builder<Tasks> {

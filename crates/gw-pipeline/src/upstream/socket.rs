@@ -71,7 +71,7 @@ struct Bytes {
 }
 
 impl Heard {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Bytes {
             come: AtomicU64::new(0),
             most: AtomicU64::new(u64::MAX),

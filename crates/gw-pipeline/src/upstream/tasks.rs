@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use tokio::task::AbortHandle;
 
+use super::socket::Heard;
 use super::usage::Usage;
 
 /// How long a connection that nobody uses any more may take to say farewell.
@@ -24,13 +25,18 @@ pub(super) struct Tasks(Arc<Shared>);
 struct Shared {
     first: OnceLock<AbortHandle>,
     usage: Arc<Usage>,
+    heard: Heard,
 }
 
 impl Tasks {
-    /// Those of a connection that is used as `usage` says.
-    pub(super) fn of(usage: Arc<Usage>) -> Self {
+    /// Those of a connection that is used as `usage` says, and to which so much has come.
+    pub(super) fn of(usage: Arc<Usage>, heard: Heard) -> Self {
         let first = OnceLock::new();
-        Self(Arc::new(Shared { first, usage }))
+        Self(Arc::new(Shared {
+            first,
+            usage,
+            heard,
+        }))
     }
 
     /// Ends what still runs, after a while in which it may end by itself.
@@ -55,14 +61,14 @@ where
             tokio::spawn(task);
             return;
         }
-        let usage = Arc::clone(&self.0.usage);
+        let shared = Arc::clone(&self.0);
         let task = tokio::spawn(async move {
             let mut task = pin!(task);
             poll_fn(|cx| {
                 let polled = task.as_mut().poll(cx);
                 // The peer's settings are read here, and nobody else is woken for them.
-                if usage.asks() {
-                    usage.wake_driver();
+                if shared.usage.asks() {
+                    shared.usage.note(shared.heard.count());
                 }
                 polled
             })
@@ -81,7 +87,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_task_does_not_outlive_its_connection() {
-        let tasks = Tasks::of(Arc::new(Usage::new(Instant::now())));
+        let tasks = Tasks::of(Arc::new(Usage::new(Instant::now())), Heard::new());
         let (mut first, guard) = oneshot::channel::<()>();
         tasks.execute(async move {
             let _guard = guard;

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(super) struct Usage {
     given_up: AtomicBool,
     /// It is worth a look how many the peer allows: that is not known yet, or as many are there. Set under the lock.
     asks: AtomicBool,
+    /// So many bytes of the peer's have been read and taken note of, as far as that was asked.
+    noted: AtomicU64,
     /// Where it is one of several that are shared.
     streams: Option<Arc<Streams>>,
 }
@@ -91,6 +93,7 @@ impl Usage {
             }),
             given_up: AtomicBool::new(false),
             asks: AtomicBool::new(true),
+            noted: AtomicU64::new(0),
             streams,
         }
     }
@@ -156,10 +159,17 @@ impl Usage {
         self.asks.load(Ordering::Relaxed)
     }
 
-    /// Has the driver look.
-    pub(super) fn wake_driver(&self) {
+    /// Has the driver look: the connection has taken note of so many bytes.
+    pub(super) fn note(&self, heard: u64) {
+        // Release: who sees it sees what they have said.
+        self.noted.store(heard, Ordering::Release);
         let driver = self.lock().driver.clone();
         wake(driver);
+    }
+
+    /// How many bytes of the peer's the connection has taken note of.
+    pub(super) fn noted(&self) -> u64 {
+        self.noted.load(Ordering::Acquire)
     }
 
     /// Whether it takes others, now or when one has left.

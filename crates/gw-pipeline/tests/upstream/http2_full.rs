@@ -220,3 +220,47 @@ async fn once_no_connection_is_there_it_is_the_further_one_that_is_waited_for() 
         assert!(after >= 2 * HOUR);
     }
 }
+
+/// Story: a request that went into a further connection failed with it, and with it each that came while the first was full.
+#[tokio::test]
+async fn a_further_connection_that_is_closed_at_once_gets_no_request() {
+    let listener = listener();
+    let gateway = waiting_for_hours(listener.local_addr().unwrap());
+    let gate = Gate::new();
+    gate.release(1);
+    let serving = tokio::spawn({
+        let gate = gate.clone();
+        async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let closing = async {
+                loop {
+                    drop(listener.accept().await.unwrap());
+                }
+            };
+            tokio::select! {
+                () = serve(stream, 1, gate) => {}
+                () = closing => {}
+            }
+        }
+    });
+    assert_eq!(sent(&gateway, PATIENT).await.unwrap(), 200);
+    let held = sent(&gateway, PATIENT);
+    gate.reached(1).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(sent(&gateway, PATIENT));
+        until("a further try", &gateway, |it| {
+            it.snapshot().open_connections == 2
+        })
+        .await;
+        until("it to fail", &gateway, |it| {
+            it.snapshot().open_connections == 1
+        })
+        .await;
+    }
+    gate.open();
+    for sent in waiting.into_iter().chain([held]) {
+        assert_eq!(gw_testkit::within("an answer", sent).await.unwrap(), 200);
+    }
+    serving.abort();
+}
