@@ -19,7 +19,7 @@ use super::http1::Origin;
 use super::http2::{Http2, Shared};
 use super::limits::{Limits, later};
 use super::socket::{SocketPermit, Sockets};
-use super::usage::Streams;
+use super::usage::{Streams, Usage};
 
 /// The place of one origin's connections.
 #[derive(Debug)]
@@ -120,6 +120,19 @@ impl Places {
         places.iter().map(|place| place.idle()).sum()
     }
 
+    /// Ends the connection that nobody has used for the longest time: another one needs its room. Rather one that is not the only
+    /// one in its place.
+    pub(super) fn end_idle(&self) {
+        let oldest = {
+            let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let oldest = places.iter().filter_map(|place| place.longest_idle());
+            oldest.min_by_key(|(order, _)| *order)
+        };
+        if let Some((_, usage)) = oldest {
+            usage.retire_unused();
+        }
+    }
+
     /// The place of `origin`. Places that nobody needs any more are removed on the way.
     pub(super) fn of(&self, origin: Origin) -> Arc<Place> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,6 +169,16 @@ impl Place {
         self.connections().iter().filter(idle).count()
     }
 
+    /// The connection that nobody has used for the longest time: whether it is the only one, and since when it is idle.
+    fn longest_idle(&self) -> Option<((bool, Instant), Arc<Usage>)> {
+        let connections = self.connections();
+        let live = connections.iter().filter(|it| it.is_live());
+        let only = live.clone().count() == 1;
+        let idle = live.filter_map(|it| Some(((only, it.usage.idle_since()?), &it.usage)));
+        let (order, usage) = idle.min_by_key(|(order, _)| *order)?;
+        Some((order, Arc::clone(usage)))
+    }
+
     /// Whether there is a connection that takes exchanges, or will as soon as one of its streams is free.
     fn is_live(&self) -> bool {
         self.connections().iter().any(Shared::is_live)
@@ -166,8 +189,8 @@ impl Place {
         self.connections().iter().find_map(Shared::try_share)
     }
 
-    /// A share in a connection that is there, else in the one that `connect` makes once there is room for it: within `limits`,
-    /// or for all who wait.
+    /// A share in a connection that is there, else in the one that `connect` makes once there is room for it, which `make_room`
+    /// sees to: within `limits`, or for all who wait.
     ///
     /// Who waits for what another one is making waits in a queue as long as that one waits for room. From then on it is as if
     /// it were connecting itself: a try that fails fails for all who have waited for it. But where connections are there and
@@ -182,13 +205,14 @@ impl Place {
         sockets: &Sockets,
         limits: &Limits,
         queue_timeout: Duration,
+        make_room: impl Fn(),
         connect: impl Fn(SocketPermit, Arc<Streams>, Option<Limits>) -> F,
     ) -> Result<(Http2, bool), Error>
     where
         F: Future<Output = Result<(Shared, Http2), Error>> + Send + 'static,
     {
         let _next = Next(&self.streams.freed);
-        let mut making = pin!(self.make(sockets, limits, connect));
+        let mut making = pin!(self.make(sockets, limits, make_room, connect));
         let mut failed = None;
         let mut queue_end = None;
         let mut due = || {
@@ -232,6 +256,7 @@ impl Place {
         self: &Arc<Self>,
         sockets: &Sockets,
         limits: &Limits,
+        make_room: impl Fn(),
         connect: impl Fn(SocketPermit, Arc<Streams>, Option<Limits>) -> F,
     ) -> Result<(Http2, bool), Error>
     where
@@ -240,7 +265,12 @@ impl Place {
         let came = self.tries.now();
         loop {
             let turn = Arc::clone(&self.making).lock_owned().await;
-            let mut room = pin!(sockets.permit());
+            let mut room = pin!(async {
+                if !sockets.has_room() {
+                    make_room();
+                }
+                sockets.permit().await
+            });
             let permit = loop {
                 let freed = self.streams.freed.notified();
                 if let Some(share) = self.try_share().or_else(|| self.share_retired(sockets)) {

@@ -181,7 +181,8 @@ impl Pool {
                     connecting.await
                 }
             };
-            let sharing = place.share(&self.sockets, limits, queue_timeout, connect);
+            let make_room = || self.places.end_idle();
+            let sharing = place.share(&self.sockets, limits, queue_timeout, make_room, connect);
             let (share, reused) = sharing.await?;
             return Ok(Checkout {
                 connection: Connection::Http2(share),

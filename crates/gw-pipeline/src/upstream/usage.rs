@@ -193,8 +193,20 @@ impl Usage {
 
     /// No other exchange may use it. It ends when those that do have left.
     pub(super) fn retire(&self) {
+        self.retire_if(|_| true);
+    }
+
+    /// Ends it, if no exchange uses it.
+    pub(super) fn retire_unused(&self) {
+        self.retire_if(|state| state.users == 0);
+    }
+
+    fn retire_if(&self, fits: impl Fn(&State) -> bool) {
         let driver = {
             let mut state = self.lock();
+            if !fits(&state) {
+                return;
+            }
             state.retired = true;
             let unused = state.users == 0;
             self.give_up_if(unused, &mut state)

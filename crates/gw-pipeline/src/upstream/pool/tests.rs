@@ -80,7 +80,7 @@ async fn unconnected(
         tokio::time::sleep_until(end).await;
         Err(Error::new(kind))
     };
-    let shared = place.share(&sockets, &limits, attempt, connect);
+    let shared = place.share(&sockets, &limits, attempt, || {}, connect);
     (shared.await.unwrap_err().kind(), came.elapsed())
 }
 
