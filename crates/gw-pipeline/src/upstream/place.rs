@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
-use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{Error, ErrorKind};
@@ -100,15 +100,6 @@ impl Drop for Try {
     }
 }
 
-/// Whoever leaves the queue wakes the next one there: of two streams that come free, one may wake nobody.
-struct Next<'a>(&'a Notify);
-
-impl Drop for Next<'_> {
-    fn drop(&mut self) {
-        self.0.notify_one();
-    }
-}
-
 /// The places of all origins that have a connection, or are about to make one.
 #[derive(Debug, Default)]
 pub(super) struct Places(Mutex<Vec<Arc<Place>>>);
@@ -184,8 +175,15 @@ impl Place {
         self.connections().iter().any(Shared::is_live)
     }
 
-    /// A share in a connection that is there and has room.
+    /// A share in a connection that is there and has room, if nobody waits for one.
     pub(super) fn try_share(&self) -> Option<Http2> {
+        match self.streams.are_awaited() {
+            true => None,
+            false => self.share_in_turn(),
+        }
+    }
+
+    fn share_in_turn(&self) -> Option<Http2> {
         self.connections().iter().find_map(Shared::try_share)
     }
 
@@ -211,7 +209,7 @@ impl Place {
     where
         F: Future<Output = Result<(Shared, Http2), Error>> + Send + 'static,
     {
-        let _next = Next(&self.streams.freed);
+        let (_queued, mut is_behind) = self.streams.queue();
         let mut making = pin!(self.make(sockets, limits, make_room, connect));
         let mut failed = None;
         let mut queue_end = None;
@@ -225,9 +223,11 @@ impl Place {
         loop {
             // From here on it hears what happens.
             let freed = self.streams.freed.notified();
-            if let Some(share) = self.try_share() {
+            if !is_behind && let Some(share) = self.share_in_turn() {
                 return Ok((share, true));
             }
+            // It is told when it is its turn.
+            is_behind = false;
             let making = match failed.take() {
                 None => Some(making.as_mut()),
                 Some(error) if !self.is_live() => return Err(error),
@@ -273,7 +273,7 @@ impl Place {
             });
             let permit = loop {
                 let freed = self.streams.freed.notified();
-                if let Some(share) = self.try_share().or_else(|| self.share_retired(sockets)) {
+                if let Some(share) = self.share_in_turn().or_else(|| self.share_retired(sockets)) {
                     return Ok((share, true));
                 }
                 if let Some((number, kind)) = *turn

@@ -33,6 +33,7 @@ pub(super) struct Usage {
 pub(super) struct Streams {
     /// Told when a connection is full no longer; all are told when one is made, or not, or takes no more.
     pub(super) freed: Notify,
+    waiting: AtomicUsize,
     /// So many exchanges a connection is taken to allow that has not said so yet: as many as the last one.
     allowed: AtomicUsize,
 }
@@ -42,6 +43,30 @@ impl Streams {
         // Relaxed: it is a guess.
         self.allowed.load(Ordering::Relaxed)
     }
+
+    /// Whether somebody waits for one that comes free.
+    pub(super) fn are_awaited(&self) -> bool {
+        // Relaxed: the count guards no other data.
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// One more waits from now on. Whether it is behind others.
+    pub(super) fn queue(&self) -> (Queued<'_>, bool) {
+        let behind = self.waiting.fetch_add(1, Ordering::Relaxed) > 0;
+        (Queued(self), behind)
+    }
+}
+
+/// A place in the queue. Whoever leaves it wakes the next one there: of two streams that come free, one may wake nobody.
+#[derive(Debug)]
+pub(super) struct Queued<'a>(&'a Streams);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        // First: who has seen it in the queue is told that it leaves.
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.notify_one();
+    }
 }
 
 impl Default for Streams {
@@ -49,6 +74,7 @@ impl Default for Streams {
     fn default() -> Self {
         Self {
             freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
             allowed: AtomicUsize::new(100),
         }
     }

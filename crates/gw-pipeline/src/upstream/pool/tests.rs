@@ -1,3 +1,6 @@
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use gw_core::Body;
 use gw_core::context::Deadline;
 use gw_testkit::upstream::{At, Reply, Upstream, always};
@@ -148,9 +151,8 @@ async fn who_waits_for_a_connection_that_is_not_free_yet_does_not_blame_the_upst
     assert_eq!(error.kind(), ErrorKind::QueueTimeout);
 }
 
-/// Story: they waited for their turn, then for room, each time for as long.
-#[tokio::test]
-async fn who_finds_all_connections_full_waits_once() {
+/// A pool without room for another connection, whose only one is full.
+async fn crowded() -> (Arc<Pool>, Vec<Checkout>, impl Sized) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     let settings = Settings {
@@ -165,7 +167,15 @@ async fn who_finds_all_connections_full_waits_once() {
     for _ in 0..Streams::default().allowed() {
         held.push(pool.checkout(0, &patient).await.unwrap());
     }
-    let _permits: Vec<_> = std::iter::from_fn(|| pool.sockets.try_permit()).collect();
+    let permits: Vec<_> = std::iter::from_fn(|| pool.sockets.try_permit()).collect();
+    (pool, held, (listener, permits))
+}
+
+/// Story: they waited for their turn, then for room, each time for as long.
+#[tokio::test]
+async fn who_finds_all_connections_full_waits_once() {
+    let (pool, _held, _others) = crowded().await;
+    let patient = limits(Instant::now(), Duration::from_secs(60), None);
     tokio::time::pause();
     let queue_timeout = pool.settings.pool.queue_timeout;
     let waited = async |after| {
@@ -182,4 +192,27 @@ async fn who_finds_all_connections_full_waits_once() {
         once.contains(&first) && once.contains(&second),
         "{first:?}, {second:?}"
     );
+}
+
+/// Story: who came just then took the stream that had come free for another one.
+#[tokio::test]
+async fn who_waits_for_a_stream_is_not_overtaken() {
+    let (pool, mut held, _others) = crowded().await;
+    let patient = limits(Instant::now(), Duration::from_secs(60), None);
+    let mut waiting = pin!(pool.checkout(0, &patient));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    held.pop();
+    let now = Instant::now();
+    assert!(pool.try_checkout(0, now).unwrap().is_none());
+    let mut behind = pin!(pool.checkout(0, &patient));
+    assert!(behind.as_mut().poll(&mut context).is_pending());
+    let Poll::Ready(first) = waiting.as_mut().poll(&mut context) else {
+        panic!("a stream is free");
+    };
+    held.push(first.unwrap());
+    assert!(behind.as_mut().poll(&mut context).is_pending());
+    held.pop();
+    assert!(behind.as_mut().poll(&mut context).is_ready());
+    assert!(pool.try_checkout(0, now).unwrap().is_some());
 }
