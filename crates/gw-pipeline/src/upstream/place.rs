@@ -5,21 +5,22 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 
+use self::tries::{Failed, Tries, Try};
 use super::error::{Error, ErrorKind};
 use super::http1::Origin;
 use super::http2::{Http2, Shared};
 use super::limits::{Limits, later};
 use super::socket::{SocketPermit, Sockets};
 use super::usage::{Streams, Usage};
+
+mod tries;
 
 /// The place of one origin's connections.
 #[derive(Debug)]
@@ -31,73 +32,6 @@ pub(super) struct Place {
     // bounded, and each brings a timer.
     making: Arc<tokio::sync::Mutex<Failed>>,
     tries: Tries,
-}
-
-/// The last try to connect that failed by no doing of who made it, and how.
-type Failed = Option<(u64, ErrorKind)>;
-
-/// Tries to connect, by number: an odd one is under way, with room for its socket; an even one lies between two tries.
-#[derive(Debug, Default)]
-struct Tries(AtomicU64);
-
-impl Tries {
-    /// The current number. Whoever comes to hold the lock sees what its last holder has counted; others may see it late.
-    fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn are_under_way(&self) -> bool {
-        self.now() % 2 == 1
-    }
-
-    /// One begins, or ends.
-    fn step(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
-    }
-}
-
-/// A try that is under way until this is dropped. Then all who wait look again.
-struct Try {
-    place: Arc<Place>,
-    number: u64,
-    failed: OwnedMutexGuard<Failed>,
-}
-
-impl Try {
-    fn begin(place: &Arc<Place>, failed: OwnedMutexGuard<Failed>) -> Self {
-        Self {
-            place: Arc::clone(place),
-            number: place.tries.step(),
-            failed,
-        }
-    }
-
-    /// Tries for all who wait. Who has come here would leave with the first stream that is free: a connection that takes longer
-    /// would never be made.
-    async fn further(mut self, connecting: impl Future<Output = Result<(Shared, Http2), Error>>) {
-        match connecting.await {
-            Ok((shared, _)) => self.made(shared),
-            Err(error) => self.failed(error.kind()),
-        }
-    }
-
-    fn made(&mut self, shared: Shared) {
-        let mut connections = self.place.connections();
-        connections.retain(Shared::is_live);
-        connections.push(shared);
-        *self.failed = None;
-    }
-
-    fn failed(&mut self, kind: ErrorKind) {
-        *self.failed = Some((self.number, kind));
-    }
-}
-
-impl Drop for Try {
-    fn drop(&mut self) {
-        self.place.tries.step();
-        self.place.streams.freed.notify_waiters();
-    }
 }
 
 /// The places of all origins that have a connection, or are about to make one.
