@@ -33,8 +33,6 @@ pub(crate) enum Kind {
     /// Of a probe: the head of its answer is there.
     Streaming(u64),
     Unobserved,
-    /// It has gone on for long, and is counted as a success: only that it fails after all would be news.
-    Succeeded(u64),
 }
 
 impl Admission {
@@ -141,23 +139,13 @@ impl Ticket {
         core.take_back();
     }
 
-    /// Says that the call goes on and that it went well so far, after a slow head or not. If it fails after all, that is heard as
-    /// well; of a probe this is the verdict.
-    pub(crate) fn tell_success_so_far(&mut self, slow: bool, now: Instant) {
-        let success = Ended::with(Outcome::Success).slow(slow);
+    /// Says that the call goes on and that it went well so far, after a slow head or not. That ends a row of failures; it is counted
+    /// when it ends. Of a probe it is the verdict.
+    pub(crate) fn goes_on_well(&mut self, slow: bool, now: Instant) {
         match (&self.core, self.kind) {
-            (Some(core), Kind::Counted(generation)) => {
-                core.count(generation, success, || now);
-                self.kind = Kind::Succeeded(generation);
-            }
-            (_, Kind::Succeeded(_)) => {}
-            _ => self.tell(success, || now),
+            (Some(core), Kind::Counted(generation)) => core.end_row(generation),
+            _ => self.tell(Ended::with(Outcome::Success).slow(slow), || now),
         }
-    }
-
-    /// Whether the breaker has heard that it went well so far.
-    pub(crate) const fn has_succeeded(&self) -> bool {
-        matches!(self.kind, Kind::Succeeded(_))
     }
 
     /// See [`Admission::record`]. The clock is asked only if that matters.

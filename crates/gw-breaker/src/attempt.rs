@@ -22,7 +22,7 @@ use crate::rules::nanos;
 /// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
 /// and the attempt has failed, unless it is the client that gave it no more time.
 ///
-/// A good stream that goes on for long is a success before it ends. What becomes of it later is heard only if it fails after all.
+/// A good stream ends a row of failures each second that it goes on. It is counted when it ends.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     ticket: Ticket,
@@ -62,8 +62,8 @@ enum Clock {
     Told(Awaited),
 }
 
-/// A good stream that has gone on for so long is told as a success before its end. Streams stay open for hours: if their successes
-/// were heard only then, and failures at once, a few failures of a healthy upstream would be a row.
+/// A good stream ends a row of failures each time that it has gone on for so long. Streams stay open for hours: if nothing were heard
+/// of them until they end, and of failures at once, a few failures of a healthy upstream would be a row.
 const LONG: Duration = Duration::from_secs(1);
 
 impl Awaits {
@@ -210,7 +210,7 @@ impl Attempt {
                 let given = self.awaits == Awaits::Next;
                 self.awaits = Awaits::More;
                 if given && self.good {
-                    self.succeed_if_long();
+                    self.tell_if_long();
                 }
             }
         }
@@ -218,18 +218,14 @@ impl Attempt {
 
     /// Looked at after a piece was given: a stream that has halted has shown nothing.
     #[inline(never)]
-    fn succeed_if_long(&mut self) {
-        if self.ticket.has_succeeded() {
-            return;
-        }
+    fn tell_if_long(&mut self) {
         let now = Instant::now();
         match self.clock {
-            Clock::Since(since) if now.saturating_duration_since(since) >= LONG => {
-                self.ticket.tell_success_so_far(self.slow, now);
-            }
-            Clock::Since(_) => {}
-            _ => self.clock = Clock::Since(now),
+            Clock::Since(since) if now.saturating_duration_since(since) < LONG => return,
+            Clock::Since(_) => self.ticket.goes_on_well(self.slow, now),
+            Clock::Stopped | Clock::Told(_) => {}
         }
+        self.clock = Clock::Since(now);
     }
 
     /// Whether the head of the answer has told that it is good.

@@ -15,14 +15,13 @@ pin_project! {
     /// The body of an answer whose outcome is known at its end.
     ///
     /// The breaker hears of it with the frame that ends the stream, not one poll later; and with an error. Of a good stream it
-    /// hears before its end, when that has gone on for a second; and once more if it fails after that.
+    /// hears each second that it goes on, too: that ends a row of failures.
     ///
     /// # Cancel safety
     ///
     /// Dropping it before its end says what the head said: that the upstream has answered well, or nothing where only the end
     /// can tell; and that it was slow. If the upstream was waited for until the request's deadline passed, the call has
-    /// failed, also after it was a success; if for as long as makes a call slow, it was slow where the length of the body is
-    /// known.
+    /// failed; if for as long as makes a call slow, it was slow where the length of the body is known.
     #[derive(Debug)]
     pub struct ResponseBody<B, C> {
         #[pin]

@@ -10,8 +10,8 @@ use crate::word::MOST_PROBES;
 pub enum JudgeAt {
     /// At its head. What the head does not tell, such as the status of a gRPC call with an answer, is success.
     Head,
-    /// At its end, unless the head is bad already: a body that breaks off is a failure. A stream with a good head is a success
-    /// when it has gone on for a second. The default.
+    /// At its end, unless the head is bad already: a body that breaks off is a failure. A stream with a good head
+    /// ends a row of failures each second that it goes on. The default.
     #[default]
     End,
 }

@@ -201,13 +201,14 @@ impl Core {
             Kind::Counted(generation) => self.count(generation, ended, now),
             Kind::Probe(generation) => self.probe_ended(generation, false, ended, now()),
             Kind::Streaming(generation) => self.probe_ended(generation, true, ended, now()),
-            Kind::Succeeded(generation) => {
-                if ended.outcome == Outcome::Failure && self.is_in(generation) {
-                    // How fast it was is counted.
-                    self.count_bad(generation, ended, false, now());
-                }
-            }
             Kind::Unobserved => {}
+        }
+    }
+
+    /// Ends a row of failures in `generation`.
+    pub(crate) fn end_row(&self, generation: u64) {
+        if self.is_in(generation) {
+            self.in_a_row.clear(generation);
         }
     }
 
