@@ -17,8 +17,9 @@ pub(super) struct AckLog<F: Fs> {
     dirty: bool,
     /// How long the file may get before it is written afresh, beside twice what is needed.
     slack: u64,
-    /// From this length on, the file is written afresh.
-    rewrite_at: u64,
+    /// From this length on, the file is written afresh, where it is not its being longer than needed that says so: a write or a
+    /// sync of it has failed.
+    rewrite_at: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl<F: Fs> AckLog<F> {
             next,
             dirty: false,
             slack,
-            rewrite_at: slack,
+            rewrite_at: None,
         }
     }
 
@@ -72,7 +73,7 @@ impl<F: Fs> AckLog<F> {
             self.dirty = true;
         } else {
             // All of it goes to a new file at the next occasion; this one stays until then.
-            self.rewrite_at = 0;
+            self.rewrite_at = Some(0);
         }
     }
 
@@ -83,8 +84,9 @@ impl<F: Fs> AckLog<F> {
 
     /// Writes the file afresh if it has grown much beyond what is needed.
     pub(super) fn tidy(&mut self, fs: &F, dir: &Path) {
-        if self.size() > self.rewrite_at && self.rewrite(fs, dir).is_err() {
-            self.rewrite_at = self.size().saturating_add(self.slack);
+        let long = self.slack + 2 * acks::bytes(self.done.len());
+        if self.size() > self.rewrite_at.unwrap_or(long) && self.rewrite(fs, dir).is_err() {
+            self.rewrite_at = Some(self.size().saturating_add(self.slack));
         }
     }
 
@@ -110,7 +112,7 @@ impl<F: Fs> AckLog<F> {
             // If it stays, its entries are as true as before.
             drop(fs.remove(&Name::Acks(old.id).path(dir)));
         }
-        self.rewrite_at = self.slack + 2 * size;
+        self.rewrite_at = None;
         self.dirty = false;
         Ok(())
     }
@@ -120,7 +122,7 @@ impl<F: Fs> AckLog<F> {
         if let Some(file) = self.file.as_ref().filter(|_| self.dirty) {
             self.dirty = false;
             if file.file.sync().is_err() {
-                self.rewrite_at = 0;
+                self.rewrite_at = Some(0);
             }
         }
     }

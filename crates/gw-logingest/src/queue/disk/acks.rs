@@ -66,6 +66,11 @@ impl Tickets {
     }
 }
 
+/// How long so many ranges are in a file.
+pub(super) const fn bytes(ranges: usize) -> u64 {
+    (ranges * ENTRY) as u64
+}
+
 /// The entries of a set, for the file with this id.
 pub(super) fn entries(file: u64, tickets: &Tickets) -> Vec<u8> {
     let mut entries = Vec::with_capacity(tickets.len() * ENTRY);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use gw_core::ConfigError;
 
-use super::DiskQueue;
 use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, longest_payload};
+use super::{DiskQueue, acks};
 use crate::fs::RealFs;
 use crate::queue::clients::{Limits, Shares};
 
@@ -176,7 +176,8 @@ impl Config {
     /// The longest encoded batch that fits in a segment, and in what one client may hold when all is delivered. Then the
     /// segment that is written to is there all the same, and so is the file that says what is done.
     pub(super) fn longest_batch(&self) -> usize {
-        let stays = self.segment_bytes + self.ack_slack();
+        // All that is delivered is one range.
+        let stays = self.segment_bytes + self.ack_slack() + 2 * acks::bytes(1);
         let most = self.limits.most(self.limits.capacity.saturating_sub(stays));
         longest_payload(most.min(self.segment_bytes - SEGMENT_HEAD))
     }

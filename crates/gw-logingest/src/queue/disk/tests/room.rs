@@ -30,6 +30,22 @@ fn the_largest_batch_finds_room_whenever_all_is_delivered() {
                 world.acknowledge_all();
             }
         }
+        // What is delivered in any order takes more room meanwhile, and no more in the end.
+        for n in 0..40 {
+            // As many as there is room for.
+            world.append(&[1; 100]);
+            for place in 0..world.lease(100) {
+                world.acknowledge(place * 37 + n);
+            }
+            let size = largest - 24 * n;
+            assert_eq!(
+                world.append(&[size]),
+                [Ok(Durability::Host)],
+                "{size} with {share}"
+            );
+            world.lease(1);
+            world.acknowledge_all();
+        }
         let answers = world.append(&[largest + 1]);
         assert!(matches!(
             answers.as_slice(),
