@@ -68,10 +68,10 @@ impl Documentation {
 /// Answers with the JSON envelope.
 ///
 /// ```json
-/// {"error":{"code":"…","message":"…","details":{},"request_id":"…","documentation_url":"…"}}
+/// {"error":{"code":"…","message":"…","details":{},"request_id":"…","trace_id":"…","documentation_url":"…"}}
 /// ```
 ///
-/// `details` is always there; the last two stand only where known.
+/// `details` is always there; the last three stand only where known: the trace where somebody observes.
 #[derive(Debug, Clone, Default)]
 pub struct Respond {
     documentation: Documentation,

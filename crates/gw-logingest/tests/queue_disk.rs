@@ -290,7 +290,8 @@ async fn a_batch_beyond_what_one_client_may_ever_hold_is_too_large() {
         .client_share(0.25)
         .open()
         .unwrap();
-    let limit = (64 - 8) * 1024 / 4 - 24;
+    // Records begin at multiples of eight bytes.
+    let limit = ((64 - 8) * 1024 - 48) / 4 / 8 * 8 - 24;
     let overhead = batch(1, 1000).encoded().len() - 1000;
     let error = queue.append(batch(1, limit - overhead + 1)).await;
     assert_eq!(error, Err(AppendError::TooLarge { limit }));
