@@ -10,6 +10,10 @@ use http::{HeaderMap, Response, header};
 ///
 /// The classifiers of gw-core judge errors that say how the attempt failed (see [`AttemptError`]): the service behind
 /// gw-pipeline's `Forward`, say, and services that cannot fail. For errors of any other type see [`errors_by`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not judge the error `{E}`",
+    note = "judge it by a function of your own: `layer.classify(gw_breaker::errors_by(classifier, |error| ...))`"
+)]
 pub trait ClassifyError<E> {
     /// What `error` says about the upstream.
     fn error(&self, error: &E) -> Outcome;

@@ -49,6 +49,10 @@ impl Failure {
 }
 
 /// An error of a service that sends requests on.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how an attempt failed",
+    note = "wrap the service's error in a type of your own that implements `gw_core::attempt::AttemptError`, and map it with `map_err`"
+)]
 pub trait AttemptError {
     /// How the attempt failed.
     fn failure(&self) -> Failure;

@@ -156,6 +156,9 @@ impl RateLimitHandle {
 
     /// How `key` stands with a policy's own quota, without charging anything. `None` if there is no such policy.
     ///
+    /// It has to hash as what the policy counts by: an `IpAddr` for addresses, bytes for the value of a header field, a `str` for
+    /// names.
+    ///
     /// For the quota of a tier: [`Limiter::peek_at`].
     pub fn peek<K: Hash + ?Sized>(&self, policy: &str, key: &K) -> Option<Standing> {
         let charge = self.charge(policy, key, 0)?;

@@ -136,7 +136,7 @@ impl Link {
     }
 
     /// Asks until there is an answer, and reads it. Behind one that makes no sense, others may have lost their places, so that
-    /// each is the one to another question: nobody gets them.
+    /// each is the one to another question: nobody gets those that are still to be read.
     async fn call<T: FromRedisValue, U>(
         &self,
         command: impl Fn(bool) -> Cmd,

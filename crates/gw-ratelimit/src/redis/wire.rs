@@ -128,7 +128,8 @@ impl Wire {
         asking: bool,
     ) -> RedisResult<T> {
         let answer = self.send(call, asking).await;
-        // Several answers may have come at once, this one behind one that made no sense.
+        // Several answers may have come at once, this one behind one that made no sense. Who is woken first on another thread does
+        // not know of it yet.
         if self.driver.is_ended.load(Ordering::Relaxed) {
             return Err(RedisError::from((ErrorKind::Io, "connection closed")));
         }

@@ -99,6 +99,7 @@ impl HedgeBuilder {
 
     /// Nothing is hedged before so many answers have told how long they take: 100 unless set. What is known halves every 22
     /// seconds, so a layer with few requests never hedges.
+    /// How long they took is worked out once a second, so that hedges begin up to a second after the last of them.
     pub const fn min_samples(mut self, samples: u32) -> Self {
         self.min_samples = samples;
         self

@@ -147,7 +147,8 @@ impl<R> AttemptTimeoutLayer<R> {
     /// Tells gRPC upstreams how much time the attempt has, in `grpc-timeout`, in place of what the client said.
     ///
     /// gRPC means the whole call by it. So for calls whose answers are long streams set no limit up to the head: the upstream
-    /// would end the stream at it.
+    /// would end the stream at it. Nor set it around a tonic `Channel`, which ends the call by that field itself, with an error of its
+    /// own that says `Cancelled`.
     #[must_use]
     pub fn propagate_grpc_timeout(mut self) -> Self {
         Arc::make_mut(&mut self.shared).fields.grpc = true;
