@@ -97,10 +97,13 @@ mod api_keys {
 }
 
 mod scopes {
-    use gw_pipeline::inbound::ScopesLayer;
+    use gw_pipeline::inbound::{Route, RouteTable, ScopesLayer};
 
     gw_testkit::conformance! {
         admits: Admits::All,
-        layer: |on_reject| ScopesLayer::by_route([["orders:read"]]).on_reject(on_reject),
+        layer: |on_reject| {
+            let table = RouteTable::builder().route(Route::prefix("all", "/")).build().unwrap();
+            ScopesLayer::by_route(&table, [("all", ["orders:read"])]).unwrap().on_reject(on_reject)
+        },
     }
 }

@@ -118,6 +118,8 @@ pub fn assemble(
         logs: logs.map(Logs::controls),
     };
 
+    let authenticate = authenticate::authenticate(config)?.on_reject(respond.clone());
+    let authorize = authenticate::authorize(config, &routes)?.on_reject(respond.clone());
     let body_timers = BodyTimers::new(server.body_idle_timeout, server.min_body_rate);
     let resolve = RouteResolveLayer::new(routes)
         .head_limits(head_limits(server))
@@ -127,7 +129,6 @@ pub fn assemble(
         .max_body_bytes(server.max_body_bytes)
         .not_found(not_found(server.not_found))
         .on_reject(respond.clone());
-    let authenticate = authenticate::authenticate(config)?.on_reject(respond.clone());
     // Layers keep their state when they are cloned, so what one service counts all of them know.
     let service = |resolve| {
         Pipeline::builder()
@@ -144,7 +145,7 @@ pub fn assemble(
             .admit(lanes.clone())
             .authenticate(authenticate.clone())
             .post_auth_limit(consumer_limits.clone())
-            .authorize(authenticate::authorize(config).on_reject(respond.clone()))
+            .authorize(authorize.clone())
             .transform(IdentityHeadersLayer::new(identity_headers(config)))
             .forward_keeping_deadline(dispatch::Dispatch::new(
                 forward.clone(),

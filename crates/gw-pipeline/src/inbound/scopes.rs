@@ -4,11 +4,12 @@ use std::task::{Context, Poll};
 use gw_core::call::call_into;
 use gw_core::context::{Identity, RouteMatch};
 use gw_core::stage::{FactSet, HasIdentity, HasRoute, Stage};
-use gw_core::{OnReject, Rejection, Respond};
+use gw_core::{ConfigError, OnReject, Rejection, Respond};
 use http::{Extensions, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::route::RouteTable;
 use crate::codes;
 use crate::decided::Decided;
 use crate::pipeline::slot;
@@ -16,28 +17,61 @@ use crate::pipeline::slot;
 /// Refuses callers who lack a scope that the route asks for, with 403 `FORBIDDEN`.
 ///
 /// A request without an [`Identity`] has no scopes, and passes only where none is asked for.
+///
+/// # Examples
+///
+/// ```
+/// use gw_pipeline::inbound::{Route, RouteTable, ScopesLayer};
+///
+/// let table = RouteTable::builder()
+///     .route(Route::path("list", "/orders").methods([http::Method::GET]))
+///     .route(Route::path("post", "/orders").methods([http::Method::POST]))
+///     .build()?;
+/// // Anybody may list.
+/// let scopes = ScopesLayer::by_route(&table, [("post", ["orders:write"])])?;
+/// # Ok::<(), gw_pipeline::ConfigError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ScopesLayer<R = Respond> {
-    /// By the routes' places in their table.
+    /// Of each route of the table, at its place.
     needed: Arc<[Vec<Box<str>>]>,
     on_reject: R,
 }
 
 impl ScopesLayer {
-    /// What each route asks for, in the order of the route table: all of the scopes. Routes that are not in the list, and
-    /// requests that match none, ask for nothing.
-    pub fn by_route<I, T>(needed: impl IntoIterator<Item = I>) -> Self
+    /// What routes ask for, by their names in `table`: all of the scopes. Routes that are not named, and requests that
+    /// match none, ask for nothing.
+    ///
+    /// `table` must be the one that finds the routes of the requests. A route beyond its end is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the table has no route of that name, or a route is named twice.
+    pub fn by_route<N, I, T>(
+        table: &RouteTable,
+        needed: impl IntoIterator<Item = (N, I)>,
+    ) -> Result<Self, ConfigError>
     where
+        N: AsRef<str>,
         I: IntoIterator<Item = T>,
         T: Into<Box<str>>,
     {
-        let needed = needed.into_iter();
-        Self {
-            needed: needed
-                .map(|scopes| scopes.into_iter().map(Into::into).collect())
-                .collect(),
-            on_reject: Respond::new(),
+        let mut places: Vec<_> = table.routes().map(|route| (route.name(), None)).collect();
+        for (name, scopes) in needed {
+            let name = name.as_ref();
+            let wrong = |rule: &'static str| ConfigError::new(format!("scopes.{name}"), rule);
+            let place = places.iter_mut().find(|(of, _)| *of == name);
+            let (_, place) = place.ok_or_else(|| wrong("must be the name of a route"))?;
+            if place.is_some() {
+                return Err(wrong("must be named once"));
+            }
+            *place = Some(scopes.into_iter().map(Into::into).collect());
         }
+        let needed = places.into_iter().map(|(_, scopes)| scopes);
+        Ok(Self {
+            needed: needed.map(Option::unwrap_or_default).collect(),
+            on_reject: Respond::new(),
+        })
     }
 }
 
@@ -52,9 +86,12 @@ impl<R> ScopesLayer<R> {
     }
 
     fn allows(&self, extensions: &Extensions) -> bool {
-        let route = extensions.get().and_then(RouteMatch::ordinal);
-        let needed = route.and_then(|ordinal| self.needed.get(ordinal));
-        needed.is_none_or(|needed| needed.is_empty() || has_all(extensions.get(), needed))
+        let Some(ordinal) = extensions.get().and_then(RouteMatch::ordinal) else {
+            return true;
+        };
+        // A route that is not there is of another table, and what it asks for is not known.
+        let needed = self.needed.get(ordinal);
+        needed.is_some_and(|needed| needed.is_empty() || has_all(extensions.get(), needed))
     }
 }
 
@@ -118,6 +155,7 @@ mod tests {
     use gw_core::context::IdentityParts;
 
     use super::*;
+    use crate::inbound::Route;
 
     fn request(route: Option<usize>, scopes: Option<&[&str]>) -> Extensions {
         let mut extensions = Extensions::new();
@@ -135,9 +173,22 @@ mod tests {
         extensions
     }
 
+    fn table(names: &[&str]) -> RouteTable {
+        let routes = names
+            .iter()
+            .map(|name| Route::prefix(*name, format!("/{name}")));
+        RouteTable::builder().routes(routes).build().unwrap()
+    }
+
     #[test]
     fn all_scopes_of_the_route_are_needed() {
-        let layer = ScopesLayer::by_route([vec![], vec!["read"], vec!["read", "write"]]);
+        let table = table(&["open", "one", "both", "unnamed"]);
+        let needed = [
+            ("both", vec!["read", "write"]),
+            ("open", vec![]),
+            ("one", vec!["read"]),
+        ];
+        let layer = ScopesLayer::by_route(&table, needed).unwrap();
         for (route, scopes, allowed) in [
             (Some(0), None, true),
             (Some(1), None, false),
@@ -149,10 +200,50 @@ mod tests {
             (Some(2), Some(&["read"]), false),
             (Some(2), Some(&["read", "write"]), true),
             (Some(3), None, true),
+            // Of another table.
+            (Some(4), None, false),
+            (Some(4), Some(&["read", "write"]), false),
             (None, None, true),
         ] {
             let asked = request(route, scopes);
             assert_eq!(layer.allows(&asked), allowed, "{route:?} {scopes:?}");
+        }
+    }
+
+    #[test]
+    fn a_route_put_in_front_moves_no_scopes() {
+        for names in [&["list", "post"][..], &["new", "list", "post"]] {
+            let table = table(names);
+            let layer = ScopesLayer::by_route(&table, [("post", ["write"])]).unwrap();
+            for route in table.routes() {
+                let mut asked = Extensions::new();
+                asked.insert(route.clone());
+                assert_eq!(
+                    layer.allows(&asked),
+                    route.name() != "post",
+                    "{names:?} {route:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_routes_and_given_once() {
+        let table = table(&["list", "post"]);
+        for (names, message) in [
+            (
+                &["post", "pots"][..],
+                "scopes.pots: must be the name of a route",
+            ),
+            (
+                &[RouteMatch::UNMATCHED],
+                "scopes.unmatched: must be the name of a route",
+            ),
+            (&["post", "list", "post"], "scopes.post: must be named once"),
+        ] {
+            let needed = names.iter().map(|name| (name, [""; 0]));
+            let error = ScopesLayer::by_route(&table, needed).unwrap_err();
+            assert_eq!(error.to_string(), message);
         }
     }
 }

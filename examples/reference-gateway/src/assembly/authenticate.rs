@@ -1,7 +1,7 @@
 //! `[auth]`, and the routes that name its tables, as one stage.
 
 use gw_pipeline::ConfigError;
-use gw_pipeline::inbound::{ApiKeys, ApiKeysLayer, ScopesLayer};
+use gw_pipeline::inbound::{ApiKeys, ApiKeysLayer, RouteTable, ScopesLayer};
 use http::header::AUTHORIZATION;
 
 use super::Fault;
@@ -48,11 +48,12 @@ pub(super) fn authenticate(config: &Config) -> Result<ApiKeysLayer, Fault> {
 }
 
 /// The stage that asks for the scopes of routes.
-pub(super) fn authorize(config: &Config) -> ScopesLayer {
-    ScopesLayer::by_route(config.routes.iter().map(|route| match &route.access {
-        Access::Public => Vec::new(),
-        Access::Authenticated { scopes, .. } => scopes.clone(),
-    }))
+pub(super) fn authorize(config: &Config, table: &RouteTable) -> Result<ScopesLayer, Fault> {
+    let needed = config.routes.iter().map(|route| match &route.access {
+        Access::Public => (&route.name, Vec::new()),
+        Access::Authenticated { scopes, .. } => (&route.name, scopes.clone()),
+    });
+    ScopesLayer::by_route(table, needed).map_err(|error| Fault::new("routes", error.to_string()))
 }
 
 fn named_by(config: &Config, authenticator: &str) -> Asked {
