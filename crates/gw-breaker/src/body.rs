@@ -66,6 +66,12 @@ impl<B, C> ResponseBody<B, C> {
     }
 }
 
+impl<B: Default, C> Default for ResponseBody<B, C> {
+    fn default() -> Self {
+        Self::new(B::default())
+    }
+}
+
 impl<B: From<Bytes>, C> From<Bytes> for ResponseBody<B, C> {
     fn from(bytes: Bytes) -> Self {
         Self::new(B::from(bytes))

@@ -5,12 +5,12 @@ mod support;
 
 use std::time::Duration;
 
-use gw_breaker::{BreakerLayer, ContentClassifier, HalfOpen, State};
+use gw_breaker::{BreakerLayer, ContentClassifier, HalfOpen, ResponseBody, State};
 use gw_testkit::body::{BodyHandle, ScriptedBody};
 use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::{Body, BoxError};
 use http::{HeaderValue, Request, Response};
-use http_body::SizeHint;
+use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
 use support::{Act, SECOND, World, config};
 use tokio::time::{Instant, advance, timeout};
@@ -185,4 +185,10 @@ async fn a_probe_whose_stream_goes_on_has_succeeded() {
     assert_eq!(world.snapshot().state, State::HalfOpen);
     next(&mut viewed, &pieces, SECOND).await;
     assert_eq!(world.snapshot().state, State::Closed);
+}
+
+/// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+#[test]
+fn a_default_body_has_ended() {
+    assert!(ResponseBody::<Body, ContentClassifier>::default().is_end_stream());
 }

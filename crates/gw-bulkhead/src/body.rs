@@ -76,6 +76,12 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::new(B::default())
+    }
+}
+
 impl<B: From<Bytes>> From<Bytes> for ResponseBody<B> {
     fn from(bytes: Bytes) -> Self {
         Self::new(B::from(bytes))

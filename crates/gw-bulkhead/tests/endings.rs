@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use gw_bulkhead::{Fail, Hold, LaneConfig, Mode, UpgradePermit};
+use gw_bulkhead::{Fail, Hold, LaneConfig, Mode, ResponseBody, UpgradePermit};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
@@ -303,4 +303,10 @@ async fn a_panic_in_call_gives_it_back() {
     }));
     assert!(called.is_err());
     assert_eq!(in_flight(&handle), 0);
+}
+
+/// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+#[test]
+fn a_default_body_has_ended() {
+    assert!(ResponseBody::<Body>::default().is_end_stream());
 }

@@ -72,6 +72,12 @@ fn announced<B>(response: &Response<B>) -> Option<u64> {
     length.to_str().ok()?.parse().ok()
 }
 
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::new(B::default())
+    }
+}
+
 impl<B: From<Bytes>> From<Bytes> for ResponseBody<B> {
     fn from(bytes: Bytes) -> Self {
         Self::new(B::from(bytes))

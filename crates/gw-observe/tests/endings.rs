@@ -21,7 +21,7 @@ use gw_core::context::{
 };
 use gw_core::record::{Exchange, Record};
 use gw_core::{Body, BoxError, Code, GrpcStatus, OnReject, RejectContext, Rejection, Respond};
-use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer, RequestBody};
+use gw_observe::{AccessLog, AccessLogHandle, ObserveLayer, RequestBody, ResponseBody};
 use gw_testkit::body::ScriptedBody;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt as _;
@@ -462,4 +462,12 @@ async fn nothing_forbidden_is_logged() {
     answer.into_body().collect().await.unwrap();
     observed.says(&json!({"path": "/path", "code": "OVERLOADED"}));
     assert!(!observed.pipe.text().contains(SECRET));
+}
+
+/// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+#[test]
+fn a_default_body_has_ended() {
+    assert!(http_body::Body::is_end_stream(
+        &ResponseBody::<Body>::default()
+    ));
 }

@@ -20,6 +20,7 @@ use gw_pipeline::inbound::{
     RequestIdLayer, Route, RouteResolveLayer, RouteTable,
 };
 use gw_pipeline::outbound::AnswerLayer;
+use gw_pipeline::pipeline::InTimeBody;
 use gw_pipeline::{Body, BoxError, Pipeline, Rejection, codes, plain};
 use gw_testkit::body::ScriptedBody;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -682,4 +683,12 @@ async fn a_route_gives_its_requests_what_layers_read() {
         let body = response.unwrap().into_body().collect().await.unwrap();
         assert_eq!(body.to_bytes(), expected, "{target}");
     }
+}
+
+/// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+#[test]
+fn a_default_body_has_ended() {
+    assert!(http_body::Body::is_end_stream(
+        &InTimeBody::<Body>::default()
+    ));
 }

@@ -40,6 +40,16 @@ pub(crate) struct Held {
 }
 
 impl<B: Body> ResponseBody<B> {
+    /// A body that holds no place in a budget, for renderers and tests.
+    pub const fn new(inner: B) -> Self {
+        Self {
+            kind: Kind::Passed {
+                body: inner,
+                held: None,
+            },
+        }
+    }
+
     #[inline]
     pub(crate) fn passed(body: B, held: Option<Box<Held>>) -> Self {
         let held = held.filter(|_| !body.is_end_stream());
@@ -56,9 +66,15 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
+impl<B: Body + Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::new(B::default())
+    }
+}
+
 impl<B: Body + From<Bytes>> From<Bytes> for ResponseBody<B> {
     fn from(bytes: Bytes) -> Self {
-        Self::passed(B::from(bytes), None)
+        Self::new(B::from(bytes))
     }
 }
 

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::Body;
-use gw_retry::{Backoff, Budget, Failure, ReplayPool, RetryLayer, RetryPolicy};
+use gw_retry::timeout::TimedBody;
+use gw_retry::{Backoff, Budget, Failure, ReplayPool, ResponseBody, RetryLayer, RetryPolicy};
 use gw_testkit::body::ScriptedBody;
 use http::{Method, Request};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use support::{Failed, Sent, at_once, call, inner, poll, request, response};
 use tokio::time::Instant;
@@ -231,4 +233,19 @@ async fn what_answered_is_dropped_with_the_answer() {
         // Ours, and that of the service.
         assert_eq!(Arc::strong_count(&held), 2);
     }
+}
+
+/// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+#[test]
+fn a_default_body_has_ended() {
+    assert!(ResponseBody::<Body>::default().is_end_stream());
+    assert!(TimedBody::<Body>::default().is_end_stream());
+}
+
+/// Who refuses outside a retry layer writes its answer so, for whatever body is inside.
+#[tokio::test]
+async fn an_answer_of_a_renderer_outside_is_passed() {
+    let body = ResponseBody::new(Body::from("busy"));
+    assert_eq!(body.size_hint().exact(), Some(4));
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "busy");
 }

@@ -71,6 +71,12 @@ impl<B: Body> From<crate::ResponseBody<B>> for ResponseBody<B> {
     }
 }
 
+impl<B: Body + Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        crate::ResponseBody::default().into()
+    }
+}
+
 impl<B: Body + From<Bytes>> From<Bytes> for ResponseBody<B> {
     fn from(bytes: Bytes) -> Self {
         crate::ResponseBody::from(bytes).into()

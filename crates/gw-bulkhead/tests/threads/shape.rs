@@ -1,9 +1,10 @@
 //! What can be built, and where the types fit.
 
 use bytes::Bytes;
-use gw_bulkhead::threads::Threads;
+use gw_bulkhead::threads::{ResponseBody, Threads};
 use gw_bulkhead::{BulkheadLayer, LaneConfig};
 use gw_core::Body;
+use http_body::Body as _;
 use static_assertions::assert_impl_all;
 
 use super::support::{call, places, request};
@@ -57,4 +58,10 @@ fn types_fit_where_they_must() {
         .block_on(async {
             is_send(&*call(&mut service, request()).await);
         });
+}
+
+/// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+#[test]
+fn a_default_body_has_ended() {
+    assert!(ResponseBody::<Body>::default().is_end_stream());
 }

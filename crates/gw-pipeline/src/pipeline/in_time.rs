@@ -126,7 +126,7 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it drops the body inside, and nothing else.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub struct InTimeBody<B> {
         #[pin]
         body: B,

@@ -171,6 +171,12 @@ impl From<Content> for UpstreamBody {
     }
 }
 
+impl Default for UpstreamBody {
+    fn default() -> Self {
+        Content::Ended.into()
+    }
+}
+
 impl From<Bytes> for UpstreamBody {
     fn from(bytes: Bytes) -> Self {
         Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())).into()
@@ -302,5 +308,11 @@ mod tests {
         assert!(!body.is_end_stream());
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abc");
         assert!(UpstreamBody::from(Bytes::new()).is_end_stream());
+    }
+
+    /// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+    #[test]
+    fn a_default_body_has_ended() {
+        assert!(UpstreamBody::default().is_end_stream());
     }
 }

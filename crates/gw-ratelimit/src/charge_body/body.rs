@@ -45,6 +45,12 @@ impl<B> ChargedBody<B> {
     }
 }
 
+impl<B: Default> Default for ChargedBody<B> {
+    fn default() -> Self {
+        Self::new(B::default())
+    }
+}
+
 impl<B: From<Bytes>> From<Bytes> for ChargedBody<B> {
     fn from(bytes: Bytes) -> Self {
         Self::new(B::from(bytes))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::Body;
-use gw_ratelimit::{ChargeBodyLayer, Quota, RateLimitLayer};
+use gw_ratelimit::{ChargeBodyLayer, ChargedBody, Quota, RateLimitLayer};
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response};
 use http_body::Body as _;
@@ -93,4 +93,10 @@ async fn a_body_that_nobody_pays_for_passes() {
     let frame = body.frame().await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "hello");
     assert!(body.is_end_stream());
+}
+
+/// tower-http's `TimeoutLayer` and `CorsLayer` make such bodies.
+#[test]
+fn a_default_body_has_ended() {
+    assert!(ChargedBody::<Body>::default().is_end_stream());
 }

@@ -67,6 +67,12 @@ impl<B> TimedBody<B> {
     }
 }
 
+impl<B: Default> Default for TimedBody<B> {
+    fn default() -> Self {
+        Self::new(B::default())
+    }
+}
+
 impl<B: From<Bytes>> From<Bytes> for TimedBody<B> {
     fn from(bytes: Bytes) -> Self {
         Self::new(B::from(bytes))
