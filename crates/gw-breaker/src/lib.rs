@@ -28,11 +28,13 @@ pub mod upload;
 mod window;
 mod word;
 
-pub use gw_core::attempt::{AttemptError, Failure};
 pub use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
 pub use gw_core::context::UpstreamName;
 pub use gw_core::key;
-pub use gw_core::{ConfigError, Fail, Mode, OnReject, Problem, Respond, RespondWith};
+pub use gw_core::{
+    AttemptError, ConfigError, Fail, Failure, LayerError, Mode, OnReject, Problem, Rejection,
+    Respond, RespondWith,
+};
 
 pub use self::admission::{Admission, Refused};
 pub use self::body::ResponseBody;

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use gw_breaker::{
     BreakerConfig, BreakerLayer, CIRCUIT_OPEN, Fail, Failure, GrpcClassifier, HalfOpen, JudgeAt,
-    Mode, OpenTime, State, UpstreamName, errors_by,
+    LayerError, Mode, OpenTime, Rejection, State, UpstreamName, errors_by,
 };
 use gw_testkit::body::{BodyScript, ScriptedBody};
 use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::record::Record;
-use gw_testkit::gw_core::{Body, Code, GrpcStatus, LayerError, Rejection};
+use gw_testkit::gw_core::{Body, Code, GrpcStatus};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;

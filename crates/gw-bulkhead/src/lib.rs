@@ -27,7 +27,9 @@ mod upgrade;
 
 pub use gw_core::context::{Criticality, Lane};
 pub use gw_core::key;
-pub use gw_core::{ConfigError, Fail, Mode, OnReject, Problem, Respond, RespondWith};
+pub use gw_core::{
+    ConfigError, Fail, LayerError, Mode, OnReject, Problem, Rejection, Respond, RespondWith,
+};
 
 pub use self::body::ResponseBody;
 pub use self::codel::Codel;

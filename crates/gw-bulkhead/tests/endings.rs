@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use gw_bulkhead::{Fail, Hold, LaneConfig, Mode, ResponseBody, UpgradePermit};
+use gw_bulkhead::{Fail, Hold, LaneConfig, LayerError, Mode, ResponseBody, UpgradePermit};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
@@ -29,7 +29,7 @@ async fn an_inner_error_gives_it_back_and_is_passed_on() {
     assert!(poll(&mut future).is_pending());
     inner.next_call().await.fail(ServiceError::new("broken"));
     let error = future.as_mut().await.unwrap_err();
-    assert!(matches!(error, gw_core::LayerError::Inner(error) if error.to_string() == "broken"));
+    assert!(matches!(error, LayerError::Inner(error) if error.to_string() == "broken"));
     // The future still exists.
     assert_eq!(in_flight(&handle), 0);
 }

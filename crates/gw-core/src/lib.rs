@@ -19,6 +19,7 @@ pub mod rejection;
 pub mod retry_after;
 pub mod stage;
 
+pub use self::attempt::{AttemptError, Failure};
 pub use self::body::{Body, BoxError};
 pub use self::config::ConfigError;
 pub use self::mode::Mode;

@@ -11,11 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use gw_core::context::{ClientAddr, Identity, IdentityParts, PeerAddr};
 use gw_core::record::Record;
-use gw_core::{LayerError, Rejection};
 use gw_ratelimit::key::{ClientIp, Consumer, Header};
 use gw_ratelimit::{
-    Fail, Headers, Mode, OnMissingKey, OnReject, Policy, Problem, Quota, RateLimit, RateLimitLayer,
-    RespondWith,
+    Fail, Headers, LayerError, Mode, OnMissingKey, OnReject, Policy, Problem, Quota, RateLimit,
+    RateLimitLayer, Rejection, RespondWith,
 };
 use http::{HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};

@@ -23,8 +23,10 @@ mod sync;
 mod telemetry;
 pub mod timeout;
 
-pub use gw_core::attempt::{AttemptError, Failure};
-pub use gw_core::{ConfigError, Mode};
+pub use gw_core::{
+    AttemptError, ConfigError, Fail, Failure, LayerError, Mode, OnReject, Problem, Rejection,
+    Respond, RespondWith,
+};
 
 pub use self::backoff::{Backoff, Jitter};
 pub use self::body::ResponseBody;
