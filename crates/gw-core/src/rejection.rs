@@ -96,28 +96,40 @@ impl fmt::Display for Code {
     }
 }
 
-/// The status codes of gRPC that a gateway answers with, numbered as the gRPC specification numbers them.
+/// The status codes of gRPC that say no, numbered as the gRPC specification numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GrpcStatus {
-    /// The caller went away.
+    /// The caller went away, or gave the call up.
     Cancelled = 1,
+    /// Nobody can tell what went wrong.
+    Unknown = 2,
     /// The request is not valid whatever the state of the system.
     InvalidArgument = 3,
     /// Time ran out.
     DeadlineExceeded = 4,
+    /// What was asked for is not there.
+    NotFound = 5,
+    /// What was to be made is there already.
+    AlreadyExists = 6,
     /// The caller is known and not allowed.
     PermissionDenied = 7,
     /// A limit is exhausted.
     ResourceExhausted = 8,
+    /// The system must get into another state before a retry can succeed.
+    FailedPrecondition = 9,
     /// Refused in a way that a retry on a higher level may mend.
     Aborted = 10,
+    /// Past the end of what there is at present.
+    OutOfRange = 11,
     /// No such method.
     Unimplemented = 12,
     /// Something broke that should not.
     Internal = 13,
     /// Try again later.
     Unavailable = 14,
+    /// Data is lost for good, or corrupt.
+    DataLoss = 15,
     /// The caller is not known.
     Unauthenticated = 16,
 }
@@ -398,6 +410,29 @@ mod tests {
         assert_eq!(with.registered_type(), Some("urn:example:type"));
         let (member, names) = with.registered_names().unwrap();
         assert_eq!((member, names.len()), ("names", Rejection::MAX_NAMES));
+    }
+
+    #[test]
+    fn every_error_of_grpc_has_its_number() {
+        let in_order = [
+            GrpcStatus::Cancelled,
+            GrpcStatus::Unknown,
+            GrpcStatus::InvalidArgument,
+            GrpcStatus::DeadlineExceeded,
+            GrpcStatus::NotFound,
+            GrpcStatus::AlreadyExists,
+            GrpcStatus::PermissionDenied,
+            GrpcStatus::ResourceExhausted,
+            GrpcStatus::FailedPrecondition,
+            GrpcStatus::Aborted,
+            GrpcStatus::OutOfRange,
+            GrpcStatus::Unimplemented,
+            GrpcStatus::Internal,
+            GrpcStatus::Unavailable,
+            GrpcStatus::DataLoss,
+            GrpcStatus::Unauthenticated,
+        ];
+        assert!((1..=16).eq(in_order.map(|status| status as u16)));
     }
 
     #[test]
