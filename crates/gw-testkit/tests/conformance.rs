@@ -30,6 +30,17 @@ mod a_layer_that_keeps_the_contract {
     }
 }
 
+/// Story: the import was an error, for the macro had one of that name.
+mod a_type_that_is_imported_by_its_name {
+    use gw_testkit::conformance::Admits;
+    use tower_layer::Identity;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        layer: |_| Identity::new(),
+    }
+}
+
 /// Story: each test of a layer that never answered took thirty seconds to say so.
 mod a_clock_that_is_paused_but_where_sockets_are {
     use gw_core::{Respond, RespondWith};

@@ -27,6 +27,12 @@ pub use self::served::holds_through_axum_serve;
 pub use self::subject::{Admits, Inner, Layered, Outcome};
 pub use self::upgrades::keeps_upgraded_connections;
 
+/// What [`conformance!`](crate::conformance!) brings into scope: by a glob, so that an import of the same name is no second one.
+#[doc(hidden)]
+pub mod in_scope {
+    pub use super::Admits;
+}
+
 /// Makes the conformance tests of a layer.
 ///
 /// `admits` says how many requests of one client the layer lets pass; `request_body` names the request body that the
@@ -79,9 +85,9 @@ macro_rules! conformance_of {
     ) => {
         #[allow(
             unused_imports,
-            reason = "the expression for `admits` may name the type by its path"
+            reason = "`admits` may name the type by its path, or by an import"
         )]
-        use $crate::conformance::Admits;
+        use $crate::conformance::in_scope::*;
 
         $crate::conformance_for! {
             axum_body, AxumBody, $admits, $request_body, $paused, |$on_reject| $layer
