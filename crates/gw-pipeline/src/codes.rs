@@ -1,4 +1,7 @@
 //! The codes that this crate refuses requests with.
+//!
+//! To a gRPC caller what is the client's fault is no status that breakers take for a failure: a gateway further out may count
+//! what this one answers.
 
 use gw_core::{Code, GrpcStatus};
 use http::StatusCode;
@@ -8,7 +11,7 @@ pub const MALFORMED_REQUEST: Code = Code::new(
     "MALFORMED_REQUEST",
     StatusCode::BAD_REQUEST,
     "The request is malformed.",
-    GrpcStatus::Internal,
+    GrpcStatus::InvalidArgument,
 );
 
 /// The client's address is not allowed.
@@ -64,7 +67,7 @@ pub const EXPECTATION_FAILED: Code = Code::new(
     "EXPECTATION_FAILED",
     StatusCode::EXPECTATION_FAILED,
     "The request expects what is not known here.",
-    GrpcStatus::Internal,
+    GrpcStatus::InvalidArgument,
 );
 
 /// The client sent its body too slowly.
@@ -72,7 +75,7 @@ pub const CLIENT_TIMEOUT: Code = Code::new(
     "CLIENT_TIMEOUT",
     StatusCode::REQUEST_TIMEOUT,
     "The request did not arrive in time.",
-    GrpcStatus::DeadlineExceeded,
+    GrpcStatus::Cancelled,
 );
 
 /// The body is larger than the route allows.
@@ -88,7 +91,7 @@ pub const URI_TOO_LONG: Code = Code::new(
     "URI_TOO_LONG",
     StatusCode::URI_TOO_LONG,
     "The request target is too long.",
-    GrpcStatus::Internal,
+    GrpcStatus::InvalidArgument,
 );
 
 /// The header fields are too many or too large.
@@ -96,7 +99,7 @@ pub const HEADERS_TOO_LARGE: Code = Code::new(
     "HEADERS_TOO_LARGE",
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "The request header fields are too large.",
-    GrpcStatus::Internal,
+    GrpcStatus::InvalidArgument,
 );
 
 /// The gateway itself is at fault.

@@ -30,7 +30,7 @@ pub const CLIENT_TIMEOUT: Code = Code::new(
     "CLIENT_TIMEOUT",
     StatusCode::REQUEST_TIMEOUT,
     "The request did not arrive in time.",
-    GrpcStatus::DeadlineExceeded,
+    GrpcStatus::Cancelled,
 );
 
 /// A limit on the size of a body is exceeded. Details: `limit` names it (`body_bytes`, `events`, `batch_bytes`),
@@ -72,7 +72,7 @@ pub const OVERLOADED: Code = Code::new(
     "OVERLOADED",
     StatusCode::SERVICE_UNAVAILABLE,
     "The log intake cannot take more for now.",
-    GrpcStatus::Unavailable,
+    GrpcStatus::ResourceExhausted,
 );
 
 /// The queue was closed.
