@@ -121,6 +121,10 @@ caught! {
         saying "2 calls in flight";
     readiness_that_is_made_up: AlwaysReady by forwards_readiness,
         saying "ready before the inner service";
+    failed_readiness_that_is_hidden: ReadyDespiteErrors by forwards_readiness,
+        saying "which was not polled ready";
+    failed_readiness_that_is_kept_back: PendingForErrors by forwards_readiness,
+        saying "in vain for what the layer makes of failed readiness";
     a_call_on_the_clone: CallsTheClone by forwards_readiness,
         saying "which was not polled ready";
     a_permit_lost_with_the_future: LosesOnDrop by gives_back_once,

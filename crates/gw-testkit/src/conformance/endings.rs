@@ -1,7 +1,7 @@
 use std::pin::Pin;
 
-use gw_core::{Code, GrpcStatus, Rejection};
-use http::{Response, StatusCode};
+use gw_core::Rejection;
+use http::Response;
 use http_body_util::BodyExt as _;
 use tokio::task::JoinHandle;
 use tower_layer::Layer;
@@ -9,19 +9,11 @@ use tower_layer::Layer;
 use super::bodies::AnyBody;
 use super::limit::ready;
 use super::subject::{
-    Admits, Inner, InnerHandle, Layered, Outcome, answer_to, answered, apply, inner, is_refusal,
-    request,
+    Admits, FAILED, Inner, InnerHandle, Layered, Outcome, answer_to, answered, apply, inner,
+    is_refusal, request,
 };
 use crate::body::ScriptedBody;
 use crate::patience::within;
-
-/// What the inner service fails with.
-static FAILED: Code = Code::new(
-    "BAD_GATEWAY",
-    StatusCode::BAD_GATEWAY,
-    "The service failed.",
-    GrpcStatus::Unavailable,
-);
 
 /// However an exchange ends, what it held can be used again, and only once.
 ///

@@ -3,7 +3,8 @@
 //! [`conformance!`](crate::conformance!) makes the tests from an expression for the layer. They prove that
 //!
 //! - sixteen applications of the layer share one limit, by hand and through `axum::serve` with sixteen connections;
-//! - readiness is only forwarded: idle services hold nothing, and a pending inner service makes a pending layer;
+//! - readiness is only forwarded: idle services hold nothing, a pending inner service makes a pending layer, and the
+//!   error of one that does not get ready is passed on or answered;
 //! - the instance that is called is the one that was polled ready, and a refused request touches no inner service;
 //! - what was given is given back once, however the exchange ends, or the connection that it has become;
 //! - bodies keep their data, trailers, size hint and end of stream, for several body types and inside compression;

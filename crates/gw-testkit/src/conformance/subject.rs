@@ -3,8 +3,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use gw_core::context::PeerAddr;
-use gw_core::{Body, Rejection};
-use http::{Request, Response, Version, header};
+use gw_core::{Body, Code, GrpcStatus, Rejection};
+use http::{Request, Response, StatusCode, Version, header};
 use tokio::task::JoinHandle;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -33,6 +33,14 @@ impl Admits {
         }
     }
 }
+
+/// What the inner service fails with.
+pub(super) static FAILED: Code = Code::new(
+    "BAD_GATEWAY",
+    StatusCode::BAD_GATEWAY,
+    "The service failed.",
+    GrpcStatus::Unavailable,
+);
 
 /// The service that the layer is applied to; `Q` is the request body that the layer passes on. When it fails, it does so with a
 /// [`Rejection`].

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     NeverAnswers,
     TakesWhenReady,
     AlwaysReady,
+    ReadyDespiteErrors,
+    PendingForErrors,
     CallsTheClone,
     LosesOnDrop,
     LosesOnError,
@@ -123,7 +125,11 @@ where
             }
             _ => {}
         }
-        self.inner.poll_ready(cx)
+        match (self.layer.fault, self.inner.poll_ready(cx)) {
+            (Fault::ReadyDespiteErrors, Poll::Ready(Err(_))) => Poll::Ready(Ok(())),
+            (Fault::PendingForErrors, Poll::Ready(Err(_))) => Poll::Pending,
+            (_, ready) => ready,
+        }
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
