@@ -137,6 +137,12 @@ caught! {
         saying "2 calls in flight";
     a_hidden_end_of_stream: HidesTheEnd by keeps_bodies_as_they_are,
         saying "the size hint is lost";
+    an_end_of_stream_that_is_the_one_of_the_head: RemembersTheEnd by keeps_bodies_as_they_are,
+        saying "the end of the stream is lost";
+    a_size_hint_that_is_the_one_of_the_head: RemembersTheSize by keeps_bodies_as_they_are,
+        saying "the size hint is lost";
+    a_size_hint_without_its_bounds: ForgetsTheBounds by keeps_bounds_of_the_size,
+        saying "the bounds of the size are lost";
 }
 
 /// The same for what needs sockets, and so a clock that runs: these fail at once.

@@ -21,7 +21,9 @@ mod upgrades;
 
 pub use self::bodies::{AnyBody, AxumBody, BoxedBody, FullBody, GwBody, TonicBody};
 pub use self::endings::{gives_back_at_the_last_frame, gives_back_once, holds_until_the_body_ends};
-pub use self::fidelity::{keeps_bodies_as_they_are, works_inside_compression};
+pub use self::fidelity::{
+    keeps_bodies_as_they_are, keeps_bounds_of_the_size, works_inside_compression,
+};
 pub use self::limit::{sixteen_layers_share_one_limit, touches_nothing_when_it_refuses};
 pub use self::readiness::{forwards_readiness, holds_nothing_when_idle, is_send_and_clone};
 pub use self::served::holds_through_axum_serve;
@@ -155,6 +157,7 @@ macro_rules! conformance_for {
             case!(gives_back_at_the_last_frame);
             case!(holds_until_the_body_ends);
             case!(keeps_bodies_as_they_are);
+            case!(keeps_bounds_of_the_size);
             case!(works_inside_compression);
         }
     };

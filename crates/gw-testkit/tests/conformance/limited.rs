@@ -37,6 +37,9 @@ pub(crate) enum Fault {
     GivesBackAtHead,
     KeepsPastTheEnd,
     HidesTheEnd,
+    RemembersTheEnd,
+    RemembersTheSize,
+    ForgetsTheBounds,
     GivesBackAtUpgrade,
     LosesUpgraded,
     TakesTheUpgrade,
@@ -151,15 +154,9 @@ where
         if permit.is_none() && fault != Fault::PassesRefused {
             let context = RejectContext::of(&request);
             let answer = self.layer.on_reject.reject(Rejection::new(&FULL), &context);
-            return Box::pin(async move {
-                answer.map(|r| {
-                    r.map(|body| Held {
-                        body,
-                        permit: None,
-                        fault,
-                    })
-                })
-            });
+            return Box::pin(
+                async move { answer.map(|r| r.map(|body| Held::new(body, None, fault))) },
+            );
         }
         let clone = self.inner.clone();
         let future = match fault {
@@ -216,27 +213,26 @@ pub(crate) struct Held<B> {
     body: B,
     permit: Option<OwnedSemaphorePermit>,
     fault: Fault,
+    head: (bool, SizeHint),
 }
 
 impl<B: http_body::Body> Held<B> {
     fn new(body: B, permit: Option<OwnedSemaphorePermit>, fault: Fault) -> Self {
         // A body without content is never polled.
         let permit = permit.filter(|_| !body.is_end_stream());
+        let head = (body.is_end_stream(), body.size_hint());
         Self {
             body,
             permit,
             fault,
+            head,
         }
     }
 }
 
-impl<B: From<Bytes>> From<Bytes> for Held<B> {
+impl<B: http_body::Body + From<Bytes>> From<Bytes> for Held<B> {
     fn from(bytes: Bytes) -> Self {
-        Self {
-            body: bytes.into(),
-            permit: None,
-            fault: Fault::None,
-        }
+        Self::new(bytes.into(), None, Fault::None)
     }
 }
 
@@ -263,13 +259,20 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Held<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.fault != Fault::HidesTheEnd && self.body.is_end_stream()
+        match self.fault {
+            Fault::HidesTheEnd => false,
+            Fault::RemembersTheEnd => self.head.0,
+            _ => self.body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
+        let hint = self.body.size_hint();
         match self.fault {
             Fault::HidesTheEnd => SizeHint::default(),
-            _ => self.body.size_hint(),
+            Fault::RemembersTheSize => self.head.1,
+            Fault::ForgetsTheBounds if hint.exact().is_none() => SizeHint::default(),
+            _ => hint,
         }
     }
 }
