@@ -135,6 +135,8 @@ caught! {
         saying "in vain for a refusal";
     a_permit_kept_past_the_last_frame: KeepsPastTheEnd by gives_back_at_the_last_frame,
         saying "2 calls in flight";
+    a_permit_kept_past_the_trailers: KeepsPastTrailers by gives_back_at_the_last_frame,
+        saying "2 calls in flight";
     a_hidden_end_of_stream: HidesTheEnd by keeps_bodies_as_they_are,
         saying "the size hint is lost";
     an_end_of_stream_that_is_the_one_of_the_head: RemembersTheEnd by keeps_bodies_as_they_are,

@@ -1,7 +1,9 @@
+use std::fmt::Debug;
 use std::pin::Pin;
 
 use gw_core::Rejection;
 use http::Response;
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::task::JoinHandle;
 use tower_layer::Layer;
@@ -46,7 +48,7 @@ where
     calls.iter().for_each(JoinHandle::abort);
 }
 
-/// What a body holds is given back when its last frame is handed out: a server need not poll again after that.
+/// What a body holds is given back when its last frame is handed out, data or trailers: a server need not poll again after that.
 pub async fn gives_back_at_the_last_frame<L, B, S, Q>(layer: L, admits: Admits)
 where
     B: AnyBody,
@@ -59,24 +61,34 @@ where
     };
     let (service, handle) = inner::<B, Q>();
     let mut kept = Vec::new();
-    for call in fill::<L, B, S, Q>(&layer, &service, &handle, limit).await {
-        let (script, _) = ScriptedBody::script().data("data").build();
-        handle
-            .next_call()
-            .await
-            .respond(Response::new(B::streaming(script)));
-        let mut body = Box::pin(answer_to(call).await.into_body());
-        let frame = within("a frame", body.frame()).await;
-        let frame = frame.expect("a frame").expect("data");
-        assert_eq!(frame.into_data().expect("data"), "data");
-        assert!(
-            http_body::Body::is_end_stream(&body),
-            "the end of the stream is hidden"
-        );
-        kept.push(body);
+    let mut calls = fill::<L, B, S, Q>(&layer, &service, &handle, limit).await;
+    for trailers in [false, true] {
+        if trailers && !B::STREAMS {
+            break;
+        }
+        for call in calls {
+            let script = ScriptedBody::script().data("data");
+            let (script, _) = match trailers {
+                true => script.trailers([("x-end", "1")]).build(),
+                false => script.build(),
+            };
+            let answer = Response::new(B::streaming(script));
+            handle.next_call().await.respond(answer);
+            let mut body = Box::pin(answer_to(call).await.into_body());
+            let frame = next_frame(&mut body).await;
+            assert_eq!(frame.into_data().expect("data"), "data");
+            if trailers {
+                assert!(next_frame(&mut body).await.is_trailers());
+            }
+            assert!(
+                http_body::Body::is_end_stream(&body),
+                "the end of the stream is hidden"
+            );
+            kept.push(body);
+        }
+        // The bodies still exist, and are not polled again.
+        calls = fill::<L, B, S, Q>(&layer, &service, &handle, limit).await;
     }
-    // The bodies still exist, and are not polled again.
-    let calls = fill::<L, B, S, Q>(&layer, &service, &handle, limit).await;
     calls.iter().for_each(JoinHandle::abort);
     drop(kept);
 }
@@ -214,6 +226,14 @@ impl Ending {
             _ => collect(body).await,
         }
     }
+}
+
+async fn next_frame<B>(body: &mut Pin<Box<B>>) -> Frame<B::Data>
+where
+    B: http_body::Body<Error: Debug>,
+{
+    let frame = within("a frame", body.frame()).await;
+    frame.expect("a frame").expect("a whole body")
 }
 
 async fn collect<B: http_body::Body + Send + 'static>(body: Pin<Box<B>>) {

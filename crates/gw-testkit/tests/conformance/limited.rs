@@ -36,6 +36,7 @@ pub(crate) enum Fault {
     LosesOnError,
     GivesBackAtHead,
     KeepsPastTheEnd,
+    KeepsPastTrailers,
     HidesTheEnd,
     RemembersTheEnd,
     RemembersTheSize,
@@ -247,9 +248,11 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Held<B> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         let ended = match &frame {
             Poll::Ready(None | Some(Err(_))) => true,
-            Poll::Ready(Some(Ok(_))) => {
-                self.fault != Fault::KeepsPastTheEnd && self.body.is_end_stream()
-            }
+            Poll::Ready(Some(Ok(frame))) => match self.fault {
+                Fault::KeepsPastTheEnd => false,
+                Fault::KeepsPastTrailers if frame.is_trailers() => false,
+                _ => self.body.is_end_stream(),
+            },
             Poll::Pending => false,
         };
         if ended {
