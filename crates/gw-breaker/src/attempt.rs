@@ -22,7 +22,7 @@ use crate::rules::nanos;
 /// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
 /// and the attempt has failed, unless it is the client that gave it no more time.
 ///
-/// A good stream ends a row of failures each second that it goes on. It is counted when it ends.
+/// A good stream ends a row of failures when it has gone on for a second. It is counted when it ends.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     ticket: Ticket,
@@ -35,6 +35,8 @@ pub(crate) struct Attempt {
     slow: bool,
     /// Whether the head of the answer was good. If it was not looked at yet or did not tell, trailers may.
     good: bool,
+    /// Whether the breaker has heard that it is a stream that goes on.
+    lives: bool,
 }
 
 /// What is waited for.
@@ -62,8 +64,9 @@ enum Clock {
     Told(Awaited),
 }
 
-/// A good stream ends a row of failures each time that it has gone on for so long. Streams stay open for hours: if nothing were heard
-/// of them until they end, and of failures at once, a few failures of a healthy upstream would be a row.
+/// A good stream ends a row of failures when it has gone on for so long. Streams stay open for hours: if nothing were heard of them
+/// until they end, and of failures at once, a few failures between those who begin to watch would be a row. Once: an upstream may
+/// fail whatever is asked of it while an old stream still lives.
 const LONG: Duration = Duration::from_secs(1);
 
 impl Awaits {
@@ -115,6 +118,7 @@ impl Attempt {
             awaits: Awaits::First,
             slow: false,
             good: false,
+            lives: false,
         }
     }
 
@@ -148,6 +152,7 @@ impl Attempt {
             awaits: Awaits::Head,
             slow: false,
             good: false,
+            lives: false,
             ticket,
         }
     }
@@ -219,13 +224,18 @@ impl Attempt {
     /// Looked at after a piece was given: a stream that has halted has shown nothing.
     #[inline(never)]
     fn tell_if_long(&mut self) {
+        if self.lives {
+            return;
+        }
         let now = Instant::now();
         match self.clock {
-            Clock::Since(since) if now.saturating_duration_since(since) < LONG => return,
-            Clock::Since(_) => self.ticket.goes_on_well(self.slow, now),
-            Clock::Stopped | Clock::Told(_) => {}
+            Clock::Since(since) if now.saturating_duration_since(since) >= LONG => {
+                self.lives = true;
+                self.ticket.goes_on_well(self.slow, now);
+            }
+            Clock::Since(_) => {}
+            Clock::Stopped | Clock::Told(_) => self.clock = Clock::Since(now),
         }
-        self.clock = Clock::Since(now);
     }
 
     /// Whether the head of the answer has told that it is good.

@@ -15,7 +15,7 @@ pin_project! {
     /// The body of an answer whose outcome is known at its end.
     ///
     /// The breaker hears of it with the frame that ends the stream, not one poll later; and with an error. Of a good stream it
-    /// hears each second that it goes on, too: that ends a row of failures.
+    /// hears when it has gone on for a second, too: that ends a row of failures.
     ///
     /// # Cancel safety
     ///

@@ -11,7 +11,7 @@ pub enum JudgeAt {
     /// At its head. What the head does not tell, such as the status of a gRPC call with an answer, is success.
     Head,
     /// At its end, unless the head is bad already: a body that breaks off is a failure. A stream with a good head
-    /// ends a row of failures each second that it goes on. The default.
+    /// ends a row of failures when it has gone on for a second. The default.
     #[default]
     End,
 }

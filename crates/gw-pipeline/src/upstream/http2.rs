@@ -38,6 +38,11 @@ impl Shared {
         !self.sender.is_closed() && self.usage.takes_more()
     }
 
+    /// Whether it takes an exchange now.
+    pub(super) fn has_room(&self) -> bool {
+        !self.sender.is_closed() && self.usage.has_room()
+    }
+
     pub(super) fn try_share(&self) -> Option<Http2> {
         (!self.sender.is_closed() && self.usage.try_enter()).then(|| self.share())
     }

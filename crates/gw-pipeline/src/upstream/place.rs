@@ -48,13 +48,16 @@ impl Places {
     /// Ends the connection that nobody has used for the longest time: another one needs its room. Rather one that is not the only
     /// one in its place.
     pub(super) fn end_idle(&self) {
-        let oldest = {
+        let oldest = || {
             let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let oldest = places.iter().filter_map(|place| place.longest_idle());
             oldest.min_by_key(|(order, _)| *order)
         };
-        if let Some((_, usage)) = oldest {
-            usage.retire_unused();
+        while let Some((_, usage)) = oldest() {
+            // It may have got an exchange meanwhile, and is not idle then.
+            if usage.retire_unused() {
+                return;
+            }
         }
     }
 
@@ -109,6 +112,10 @@ impl Place {
         self.connections().iter().any(Shared::is_live)
     }
 
+    fn has_room(&self) -> bool {
+        self.connections().iter().any(Shared::has_room)
+    }
+
     /// A share in a connection that is there and has room, if nobody waits for one.
     pub(super) fn try_share(&self) -> Option<Http2> {
         match self.streams.are_awaited() {
@@ -143,7 +150,8 @@ impl Place {
     where
         F: Future<Output = Result<(Shared, Http2), Error>> + Send + 'static,
     {
-        let (_queued, mut is_behind) = self.streams.queue();
+        let mut is_behind = self.streams.queued();
+        let _queued = Queued(self);
         let mut making = pin!(self.make(sockets, limits, make_room, connect));
         let mut failed = None;
         let mut queue_end = None;
@@ -245,6 +253,21 @@ impl Place {
             return None;
         }
         self.connections().iter().find_map(Shared::share_retired)
+    }
+}
+
+/// A place in the queue for streams. Whoever leaves it wakes the next one there, if there is a stream for it: of two that come free,
+/// one may wake nobody. Woken in vain, that one would stand behind all others.
+#[derive(Debug)]
+struct Queued<'a>(&'a Place);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        // First: who has seen it in the queue is told that it leaves.
+        self.0.streams.unqueued();
+        if self.0.has_room() {
+            self.0.streams.freed.notify_one();
+        }
     }
 }
 

@@ -51,21 +51,13 @@ impl Streams {
     }
 
     /// One more waits from now on. Whether it is behind others.
-    pub(super) fn queue(&self) -> (Queued<'_>, bool) {
-        let behind = self.waiting.fetch_add(1, Ordering::Relaxed) > 0;
-        (Queued(self), behind)
+    pub(super) fn queued(&self) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed) > 0
     }
-}
 
-/// A place in the queue. Whoever leaves it wakes the next one there: of two streams that come free, one may wake nobody.
-#[derive(Debug)]
-pub(super) struct Queued<'a>(&'a Streams);
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        // First: who has seen it in the queue is told that it leaves.
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.0.freed.notify_one();
+    /// One fewer waits.
+    pub(super) fn unqueued(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -148,6 +140,12 @@ impl Usage {
         fits
     }
 
+    /// Whether it takes an exchange now.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.lock();
+        !self.is_given_up() && !state.is_full() && !state.retired
+    }
+
     pub(super) fn leave(&self, now: Instant) {
         let (driver, freed) = {
             let mut state = self.lock();
@@ -155,7 +153,8 @@ impl Usage {
             state.users = state.users.saturating_sub(1);
             state.idle_since = now;
             let last = state.retired && state.users == 0;
-            (self.give_up_if(last, &mut state), was_full)
+            let freed = was_full && !state.is_full();
+            (self.give_up_if(last, &mut state), freed)
         };
         wake(driver);
         self.tell_if(freed);
@@ -223,15 +222,15 @@ impl Usage {
     }
 
     /// Ends it, if no exchange uses it.
-    pub(super) fn retire_unused(&self) {
-        self.retire_if(|state| state.users == 0);
+    pub(super) fn retire_unused(&self) -> bool {
+        self.retire_if(|state| state.users == 0)
     }
 
-    fn retire_if(&self, fits: impl Fn(&State) -> bool) {
+    fn retire_if(&self, fits: impl Fn(&State) -> bool) -> bool {
         let driver = {
             let mut state = self.lock();
             if !fits(&state) {
-                return;
+                return false;
             }
             state.retired = true;
             let unused = state.users == 0;
@@ -239,6 +238,7 @@ impl Usage {
         };
         wake(driver);
         self.tell_all();
+        true
     }
 
     /// Ends the connection now, whatever it is doing.

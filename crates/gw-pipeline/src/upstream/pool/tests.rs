@@ -212,7 +212,40 @@ async fn who_waits_for_a_stream_is_not_overtaken() {
     };
     held.push(first.unwrap());
     assert!(behind.as_mut().poll(&mut context).is_pending());
+    let mut last = pin!(pool.checkout(0, &patient));
+    assert!(last.as_mut().poll(&mut context).is_pending());
+    // One after the other: who is woken in vain would stand behind the others.
+    for waiting in [&mut behind, &mut last] {
+        held.pop();
+        let Poll::Ready(next) = waiting.as_mut().poll(&mut context) else {
+            panic!("a stream is free");
+        };
+        held.push(next.unwrap());
+    }
     held.pop();
-    assert!(behind.as_mut().poll(&mut context).is_ready());
     assert!(pool.try_checkout(0, now).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_stream_keeps_its_place_in_the_queue() {
+    let (pool, mut held, _others) = crowded().await;
+    let patient = limits(Instant::now(), Duration::from_secs(60), None);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waiting: Vec<_> = (0..5)
+        .map(|_| Box::pin(pool.checkout(0, &patient)))
+        .collect();
+    for checkout in &mut waiting {
+        assert!(checkout.as_mut().poll(&mut context).is_pending());
+    }
+    while !waiting.is_empty() {
+        held.pop();
+        let Poll::Ready(first) = waiting[0].as_mut().poll(&mut context) else {
+            panic!("a stream is free, and {} wait", waiting.len());
+        };
+        held.push(first.unwrap());
+        drop(waiting.remove(0));
+        for checkout in &mut waiting {
+            assert!(checkout.as_mut().poll(&mut context).is_pending());
+        }
+    }
 }
