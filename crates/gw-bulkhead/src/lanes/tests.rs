@@ -5,12 +5,14 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32 as Count, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::Duration;
 
 use futures_util::task::noop_waker_ref;
 use gw_core::context::Criticality::{Critical, CriticalPlus, Sheddable};
 
 use super::*;
 
+mod clients;
 mod discipline;
 mod holds;
 mod model;
@@ -37,27 +39,43 @@ fn admitted(wait: &mut Wait) -> Permit {
     }
 }
 
+fn reason(entry: Entry) -> Reason {
+    match entry {
+        Entry::Refused(refusal) => refusal.reason(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn queued(entry: Entry) -> Wait {
+    match entry {
+        Entry::Queued(wait) => wait,
+        other => panic!("{other:?}"),
+    }
+}
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
 impl Lanes {
     fn take(&self, lane: LaneId) -> Permit {
         self.try_admit(lane).expect("a free place")
     }
 
     fn wait(&self, lane: LaneId) -> Wait {
-        match self.enter(lane, Instant::now()) {
-            Entry::Queued(wait) => wait,
-            other => panic!("{other:?}"),
-        }
+        queued(self.enter(lane, Instant::now()))
     }
 
     fn refused(&self, lane: LaneId) -> Reason {
-        match self.enter(lane, Instant::now()) {
-            Entry::Refused(refusal) => refusal.reason(),
-            other => panic!("{other:?}"),
-        }
+        reason(self.enter(lane, Instant::now()))
     }
 
     fn in_flight(&self) -> u32 {
         self.snapshot().in_flight
+    }
+
+    fn core(&self) -> LaneSnapshot {
+        self.snapshot().lanes.remove(0)
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedLimiter};
-use gw_ratelimit::{Limiter, Quota};
+use gw_ratelimit::{Limiter, PolicyId, Quota};
 use gw_testkit::PATIENCE;
 use gw_testkit::log_capture::LogCapture;
 
@@ -248,6 +248,24 @@ async fn a_store_that_comes_and_goes_is_told_of_once_a_minute() {
     capture.only("rate limit: Redis answers again and decides");
 }
 
+/// Until there is a lease, and then until a store that has failed is not asked any more, though it is well again. How much was spent.
+async fn leases_and_loses_its_store(
+    server: &Server,
+    limiter: &SharedLimiter,
+    policy: PolicyId,
+) -> u32 {
+    let mut spent = 0;
+    while limiter.store().leases == 0 {
+        spent += u32::try_from(allowed(limiter, 1).await).unwrap();
+    }
+    server.set("maxmemory", "1").await;
+    while limiter.store().is_asked {
+        limiter.check(policy, "another", 1).await;
+    }
+    server.set("maxmemory", "0").await;
+    spent
+}
+
 /// Story: nobody but a probe may ask while it is under way. Cells that were given back then were given to nobody.
 #[tokio::test]
 async fn who_closes_while_a_probe_is_under_way_waits_for_it() {
@@ -255,15 +273,7 @@ async fn who_closes_while_a_probe_is_under_way_waits_for_it() {
     let store = server.store("test").leases(Leases::up_to(10)).failures(1);
     let limiter = build(&store.probe_after(Duration::from_millis(1)), 100);
     let policy = limiter.policy("p").unwrap();
-    let mut spent = 0;
-    while limiter.store().leases == 0 {
-        spent += u32::try_from(allowed(&limiter, 1).await).unwrap();
-    }
-    server.set("maxmemory", "1").await;
-    while limiter.store().is_asked {
-        limiter.check(policy, "another", 1).await;
-    }
-    server.set("maxmemory", "0").await;
+    let spent = leases_and_loses_its_store(&server, &limiter, policy).await;
     let mut probe = Box::pin(limiter.check(policy, "another", 1));
     let begun = async || {
         probe = Box::pin(limiter.check(policy, "another", 1));
@@ -292,15 +302,7 @@ async fn who_closes_asks_in_place_of_a_probe_that_is_blocked() {
     let store = server.store("test").leases(Leases::up_to(10)).failures(1);
     let limiter = build(&store.timeout(PROBE_AFTER).probe_after(PROBE_AFTER), 100);
     let policy = limiter.policy("p").unwrap();
-    let mut spent = 0;
-    while limiter.store().leases == 0 {
-        spent += u32::try_from(allowed(&limiter, 1).await).unwrap();
-    }
-    server.set("maxmemory", "1").await;
-    while limiter.store().is_asked {
-        limiter.check(policy, "another", 1).await;
-    }
-    server.set("maxmemory", "0").await;
+    let spent = leases_and_loses_its_store(&server, &limiter, policy).await;
     tokio::time::advance(PROBE_AFTER).await;
     let mut blocked = pin!(limiter.check(policy, "another", 1));
     assert!(poll_fn(|cx| Poll::Ready(blocked.as_mut().poll(cx).is_pending())).await);
