@@ -8,6 +8,7 @@ pub mod callgrind;
 pub mod closed_loop;
 pub mod connection;
 pub mod cpu;
+pub mod footprint;
 pub mod gateway;
 pub mod group_commit;
 pub mod hang;
