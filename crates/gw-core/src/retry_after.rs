@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderValue;
+use http::{Extensions, HeaderValue};
 
 /// When to come back, in whole seconds: rounded up and at least 1, so a client never returns too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +62,24 @@ impl RetryAfter {
         }
         let date = httpdate::parse_http_date(text).ok()?;
         Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+    }
+}
+
+/// Left in an answer's extensions by a layer that lets nobody pass before: whoever writes `Retry-After` further out names no
+/// earlier time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotBefore(RetryAfter);
+
+impl NotBefore {
+    /// The latest time that layers further in have left.
+    pub fn of(extensions: &Extensions) -> Option<RetryAfter> {
+        extensions.get().map(|Self(after)| *after)
+    }
+
+    /// Leaves `after`, unless a later time is there.
+    pub fn leave(after: RetryAfter, extensions: &mut Extensions) {
+        let Self(latest) = extensions.get_or_insert(Self(after));
+        *latest = after.max(*latest);
     }
 }
 
@@ -124,6 +142,18 @@ mod tests {
         }
         let last = RetryAfter::jittered(Duration::MAX, &mut random);
         assert_eq!(last.seconds(), u32::MAX);
+    }
+
+    #[test]
+    fn of_several_times_the_latest_stays() {
+        let mut answer = Extensions::new();
+        assert_eq!(NotBefore::of(&answer), None);
+        for (left, latest) in [(5, 5), (9, 9), (7, 9)] {
+            let [left, latest] =
+                [left, latest].map(|seconds| RetryAfter::at_least(Duration::from_secs(seconds)));
+            NotBefore::leave(left, &mut answer);
+            assert_eq!(NotBefore::of(&answer), Some(latest));
+        }
     }
 
     proptest! {

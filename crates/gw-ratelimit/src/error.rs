@@ -11,7 +11,8 @@ use crate::decision::{Decision, Standing};
 use crate::limiter::Limiter;
 
 /// A policy's quota is used up. Details: `limit` (requests at once), `window` (seconds in which they come back), and
-/// `retry_after` (seconds) unless the request costs more than the limit and can never pass.
+/// `retry_after` (seconds) unless the request costs more than the limit and can never pass. They speak of the policy that
+/// refused: the field `Retry-After` is later where a layer further out leaves nothing for longer, and it counts.
 ///
 /// The policy's name is not among the details, since these hold no text from configuration; the `RateLimit` field
 /// names it.

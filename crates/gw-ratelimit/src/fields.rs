@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use gw_core::RetryAfter;
+use gw_core::retry_after::NotBefore;
+use gw_core::{Rejection, RetryAfter};
 use http::header::RETRY_AFTER;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 use tokio::time::Instant;
@@ -156,6 +157,9 @@ impl Advert {
         };
         // A client that is told of nothing left might wait before it follows a redirect (draft, section 6).
         let hold_back = self.exhausted.is_some() && response.status().is_redirection();
+        if let Some((seconds, since)) = self.exhausted.filter(|_| !hold_back) {
+            not_before(seconds, since, response);
+        }
         let headers = response.headers_mut();
         if let Some(binding) = self.binding {
             binding.write(headers, ours);
@@ -164,20 +168,18 @@ impl Advert {
             self.policies.write(headers, RATE_LIMIT_POLICY, ours);
             if hold_back {
                 self.limits = Lines::default();
-            } else if let Some((seconds, since)) = self.exhausted {
-                not_before(seconds, since, headers);
             }
             self.limits.write(headers, RATE_LIMIT, ours);
         }
     }
 }
 
-/// Whoever is asked to come back before so many seconds since then is asked to do so after them. What answered further in knows
-/// nothing of these limits, and clients go by it rather than by `RateLimit` (draft, section 6).
+/// Whoever is asked to come back before so many seconds since then is asked to do so after them, here or further out. What
+/// answered further in knows nothing of these limits, and clients go by it rather than by `RateLimit` (draft, section 6).
 #[cold]
-fn not_before(seconds: u32, since: Instant, headers: &mut HeaderMap) {
+fn not_before<B>(seconds: u32, since: Instant, response: &mut Response<B>) {
     let number = |name| -> Option<u64> {
-        let value = headers.get(name)?;
+        let value = response.headers().get(name)?;
         value.to_str().ok()?.parse().ok()
     };
     let (after, pushback) = (
@@ -186,18 +188,48 @@ fn not_before(seconds: u32, since: Instant, headers: &mut HeaderMap) {
     );
     let is_before = |told: Option<Duration>, wait| told.is_some_and(|told| told < wait);
     let window = Duration::from_secs(seconds.into());
-    if !is_before(after, window) && !is_before(pushback, window) {
+    let is_left = may_be_told_further_out(response, window);
+    if !is_left && !is_before(after, window) && !is_before(pushback, window) {
         return;
     }
     // What is told counts from now on, and the answer may have taken its time.
     let wait = window.saturating_sub(Instant::now().saturating_duration_since(since));
+    if wait.is_zero() {
+        return;
+    }
     let jittered = RetryAfter::jittered(wait, &mut fastrand::Rng::new());
+    let headers = response.headers_mut();
     if is_before(after, wait) {
         headers.insert(RETRY_AFTER, jittered.header_value());
     }
     if is_before(pushback, wait) {
         headers.insert(PUSHBACK, (1_000 * u64::from(jittered.seconds())).into());
     }
+    if is_left {
+        // What is late enough stays as it is.
+        let stays = after.is_some_and(|told| told >= wait);
+        let least = if stays {
+            RetryAfter::at_least(wait)
+        } else {
+            jittered
+        };
+        NotBefore::leave(least, response.extensions_mut());
+    }
+}
+
+/// Whether a layer further out may name a time before the end of the window. One that renders the answer anew names some time where
+/// it asks to come back, by its status or by its fields; of a refusal that says itself when, it names that.
+fn may_be_told_further_out<B>(response: &Response<B>, window: Duration) -> bool {
+    let refused = response.extensions().get::<Rejection>();
+    if let Some(hint) = refused.and_then(Rejection::retry_after_hint) {
+        return hint.duration() < window;
+    }
+    // By the code: the HTTP status of a refusal to a gRPC caller is 200.
+    let status = refused.map_or(response.status(), |refused| refused.code().status());
+    let fields = response.headers();
+    matches!(status.as_u16(), 429 | 503 | 504)
+        || fields.contains_key(RETRY_AFTER)
+        || fields.contains_key(PUSHBACK)
 }
 
 impl Lines {

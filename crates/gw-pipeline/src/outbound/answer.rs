@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
+use gw_core::retry_after::NotBefore;
 use gw_core::{Body, BoxError, Code, OnReject, RejectContext, Rejection, Respond, RetryAfter};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
@@ -274,15 +275,20 @@ fn later() -> RetryAfter {
     RetryAfter::jittered(RETRY_LATER, &mut fastrand::Rng::new())
 }
 
-/// The time to come back that the fields name, if it is one and lies ahead, but no longer than [`LONGEST_WAIT`]. What says
-/// `0`, or says nothing that a client could read, is no better than none.
+/// The time to come back that the fields name, if it is one and lies ahead. What says `0`, or says nothing that a client could
+/// read, is no better than none.
 fn says_when(fields: &HeaderMap) -> Option<RetryAfter> {
     let mut lines = fields.get_all(header::RETRY_AFTER).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
     };
     let wait = RetryAfter::parse(line, SystemTime::now())?;
-    (!wait.is_zero()).then(|| RetryAfter::at_least(wait.min(LONGEST_WAIT)))
+    (!wait.is_zero()).then(|| RetryAfter::at_least(wait))
+}
+
+/// What an upstream has said of the time to come back, by our word.
+fn believed(said: RetryAfter) -> RetryAfter {
+    said.min(RetryAfter::at_least(LONGEST_WAIT))
 }
 
 /// Says `when` in the fields that `caller` reads, where they do not say it yet.
@@ -347,11 +353,14 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         for name in DESCRIBES_THE_BODY {
             kept.remove(name);
         }
-        let when = says_when(&kept);
-        if when.is_none() {
+        let (said, not_before) = (says_when(&kept), NotBefore::of(&original.extensions));
+        if said.is_none() || said < not_before {
             kept.remove(header::RETRY_AFTER);
         }
-        let when = when.or_else(|| asks_to_come_back(original.status).then(later));
+        let when = said
+            .map(believed)
+            .or_else(|| asks_to_come_back(original.status).then(later))
+            .map(|when| when.max(not_before.unwrap_or(when)));
         let rejection = Rejection::new(code);
         let mut response = self.render(match when {
             Some(when) => rejection.retry_after(when),
@@ -391,9 +400,13 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         let hint = refused.retry_after_hint();
         // By the code: the HTTP status of an answer to a gRPC caller is 200.
         if asks_to_come_back(code.status()) {
+            let not_before = NotBefore::of(response.extensions());
             let fields = response.headers_mut();
             // Both fields say the same.
-            let when = hint.or_else(|| says_when(fields)).unwrap_or_else(later);
+            let when = hint
+                .or_else(|| says_when(fields).map(believed))
+                .unwrap_or_else(later);
+            let when = when.max(not_before.unwrap_or(when));
             tell(fields, self.context.caller, when);
         }
         if let Some(record) = &self.record {

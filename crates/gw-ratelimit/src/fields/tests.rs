@@ -263,6 +263,61 @@ async fn of_a_window_only_what_is_left_when_the_answer_comes_is_waited_for() {
     }
 }
 
+/// Story: what stands further out, and answers a 503 that says nothing of the kind, asked the client back after a second or two.
+#[test]
+fn whoever_stands_further_out_learns_when_the_window_ends() {
+    let limiter = limiter(&[("p", Quota::per_minute(1), Mode::Enforce)]);
+    let left = |answer: Response<()>| {
+        let mut answer = answer;
+        let mut advert = advert(&limiter, Headers::Draft11, &[("p", 1)]).unwrap();
+        advert.write(&mut answer);
+        limiter.handle().reset("p", "k");
+        let after = answer.headers().get(RETRY_AFTER).cloned();
+        (NotBefore::of(answer.extensions()), after)
+    };
+    let answer = |status: u16, after: Option<u32>| {
+        let mut response = Response::builder().status(status);
+        if let Some(after) = after {
+            response = response.header(RETRY_AFTER, after);
+        }
+        response.body(()).unwrap()
+    };
+    let refused = |hint: Option<u64>| {
+        let mut rejection = Rejection::new(&crate::error::RATE_LIMIT_EXCEEDED);
+        if let Some(hint) = hint {
+            rejection = rejection.retry_after(RetryAfter::at_least(Duration::from_secs(hint)));
+        }
+        // To a gRPC caller.
+        let mut response = answer(200, None);
+        response.extensions_mut().insert(rejection);
+        response
+    };
+    for open in [
+        answer(429, None),
+        answer(503, None),
+        answer(504, None),
+        answer(502, Some(59)),
+        refused(None),
+        refused(Some(59)),
+    ] {
+        let (left, _) = left(open);
+        assert!((60..=72).contains(&left.unwrap().seconds()), "{left:?}");
+    }
+    // What is raised here and what is left say the same.
+    let (raised, field) = left(answer(503, Some(1)));
+    assert_eq!(raised.map(RetryAfter::header_value), field);
+    // Late enough, so that nobody has to change it.
+    for after in [60, 61, 3_600] {
+        let (bound, field) = left(answer(503, Some(after)));
+        assert_eq!(bound.map(RetryAfter::seconds), Some(60));
+        assert_eq!(field, Some(after.into()));
+    }
+    // Nobody asks back, or it is said already.
+    for plain in [answer(200, None), answer(502, None), refused(Some(60))] {
+        assert_eq!(left(plain), (None, None));
+    }
+}
+
 #[test]
 fn long_lists_go_over_several_lines() {
     let names: Vec<String> = (0..20).map(|n| format!("{n:0>64}")).collect();

@@ -69,6 +69,18 @@ async fn over_the_limit_is_429_on_every_connection_and_other_routes_answer() {
 }
 
 #[tokio::test]
+async fn who_has_nothing_left_is_not_asked_back_before_the_window_by_a_503_either() {
+    let upstream = Upstream::start(always(Reply::status(503))).await;
+    let mut tables = "[limits.few]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1\n".to_owned();
+    tables += &all_to(&upstream.url(), "limits = [\"few\"]");
+    let gateway = Gateway::serve(&config("", &tables)).await;
+    let answer = get(gateway.traffic, "/").await;
+    is_refusal("a bare 503", &answer, 503, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(answer.header("ratelimit"), Some("\"few\";r=0;t=3600"));
+    assert!(retry_after("a bare 503", &answer) >= 3600);
+}
+
+#[tokio::test]
 async fn a_limit_in_shadow_lets_pass_and_counts() {
     let upstream = Upstream::start(always(Reply::ok())).await;
     let mut tables =

@@ -32,6 +32,19 @@ async fn replaced<R>(on_reject: R, grpc: bool, told: Option<&str>) -> (Option<u6
 where
     R: OnReject<Response<Body>, Infallible, Error = Infallible>,
 {
+    replaced_behind(None, on_reject, grpc, told).await
+}
+
+/// The same behind a layer that lets nobody pass for so many seconds.
+async fn replaced_behind<R>(
+    shut_for: Option<u64>,
+    on_reject: R,
+    grpc: bool,
+    told: Option<&str>,
+) -> (Option<u64>, Option<u64>)
+where
+    R: OnReject<Response<Body>, Infallible, Error = Infallible>,
+{
     let mut upstream = Response::builder().status(503);
     if let Some(told) = told {
         upstream = upstream.header(header::RETRY_AFTER, told);
@@ -39,7 +52,15 @@ where
     let mut upstream = upstream.body(Body::from("at db-7:5432")).unwrap();
     let replace = ReplaceBody(&codes::UPSTREAM_UNAVAILABLE);
     upstream.extensions_mut().insert(replace);
+    shut(&mut upstream, shut_for);
     answered(on_reject, grpc, upstream).await
+}
+
+fn shut(answer: &mut Response<Body>, seconds: Option<u64>) {
+    if let Some(seconds) = seconds {
+        let after = RetryAfter::at_least(Duration::from_secs(seconds));
+        NotBefore::leave(after, answer.extensions_mut());
+    }
 }
 
 async fn answered<R>(on_reject: R, grpc: bool, answer: Response<Body>) -> (Option<u64>, Option<u64>)
@@ -112,4 +133,38 @@ async fn both_fields_of_a_refusal_say_the_same() {
     let (seconds, pushback) = answered(Terse, true, refused(None, None)).await;
     assert!(matches!(seconds, Some(1 | 2)), "{seconds:?}");
     assert_eq!(pushback, seconds.map(|it| it * 1000));
+}
+
+/// Story: a limit that was used up told `r=0;t=60`, and raised what asked to come back sooner; but what this layer itself adds to a
+/// 503 that says nothing came after that, and asked to come back within two seconds.
+#[tokio::test]
+async fn nobody_is_asked_back_before_a_layer_further_in_lets_pass() {
+    let seven = (Some(7), Some(7000));
+    for told in [
+        None,
+        Some("0"),
+        Some("6"),
+        Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+    ] {
+        let rendered = replaced_behind(Some(7), Respond::new(), true, told).await;
+        assert_eq!(rendered, seven, "{told:?}");
+        assert_eq!(replaced_behind(Some(7), Terse, true, told).await, seven);
+        let http = replaced_behind(Some(7), Terse, false, told).await;
+        assert_eq!(http, (Some(7), None));
+    }
+    // Later is well, and the layer's word goes beyond what an upstream's does.
+    let later = replaced_behind(Some(7), Terse, true, Some("9")).await;
+    assert_eq!(later, (Some(9), Some(9000)));
+    let longer = replaced_behind(Some(7200), Terse, true, Some("7200")).await;
+    assert_eq!(longer, (Some(7200), Some(7_200_000)));
+    for hint in [None, Some(RetryAfter::at_least(Duration::from_secs(2)))] {
+        let rejection = Rejection::new(&codes::SHUTTING_DOWN);
+        let rejection = match hint {
+            Some(hint) => rejection.retry_after(hint),
+            None => rejection,
+        };
+        let mut refused = Terse.reject(rejection, &RejectContext::default()).unwrap();
+        shut(&mut refused, Some(7));
+        assert_eq!(answered(Terse, true, refused).await, seven, "{hint:?}");
+    }
 }
