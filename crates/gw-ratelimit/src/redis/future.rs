@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use gw_core::OnReject;
+use gw_core::late::LateFuture;
 use http::request::Parts;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
@@ -19,14 +20,17 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// While Redis is asked, dropping it drops the request and the inner instance that was ready for it; the request has
-    /// then been charged once or not at all. After that it is as for the
+    /// While Redis is asked, dropping it drops the request; it has then been charged once or not at all. Dropping it while the
+    /// inner service becomes ready, which it does after that, drops the request as well. Then it is as for the
     /// [local layer](crate::future::ResponseFuture).
     pub struct ResponseFuture<S, F, B, R, T> {
         #[pin]
         state: State<S, F, B, R, T>,
     }
 }
+
+/// The answer to a request that had to wait.
+type Late<S, F, B, R, T> = future::ResponseFuture<LateFuture<S, Request<B>, F>, R, T>;
 
 pin_project! {
     #[project = StateProjection]
@@ -40,11 +44,14 @@ pin_project! {
             #[pin]
             outcome: future::ResponseFuture<F, R, T>,
         },
+        // Boxed as what waited was.
+        Late { outcome: Pin<Box<Late<S, F, B, R, T>>> },
     }
 }
 
 /// What waits for the decision.
 pub(super) struct Waiting<S, B, R> {
+    /// Not ready: see [`late`](gw_core::late).
     pub(super) inner: S,
     pub(super) parts: Parts,
     pub(super) body: B,
@@ -87,7 +94,7 @@ where
                         return Poll::Pending;
                     };
                     let Waiting {
-                        mut inner,
+                        inner,
                         mut parts,
                         body,
                         desk,
@@ -97,10 +104,13 @@ where
                     let decided = desk
                         .admission
                         .tell(&mut parts, desk.slot, outcome, &mut advert);
-                    let outcome = go_on(decided, advert, (parts, body), &mut inner, &on_reject);
-                    state.set(State::Decided { outcome });
+                    let call = |request| LateFuture::new(inner, request);
+                    let outcome = go_on(decided, advert, (parts, body), call, &on_reject);
+                    let outcome = Box::pin(outcome);
+                    state.set(State::Late { outcome });
                 }
                 StateProjection::Decided { outcome } => return outcome.poll(cx),
+                StateProjection::Late { outcome } => return outcome.as_mut().poll(cx),
             }
         }
     }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::mem;
 use std::task::{Context, Poll};
 
 use gw_core::{OnReject, RejectContext, Respond};
@@ -13,8 +14,8 @@ use crate::future;
 
 /// The service of a [`SharedRateLimitLayer`](super::SharedRateLimitLayer).
 ///
-/// Readiness is the inner service's; nothing is decided or held before `call`. A request that Redis is asked about
-/// takes the instance that is ready along, and leaves a clone; if it is refused, that instance is dropped untouched.
+/// Readiness is the inner service's; nothing is decided or held before `call`. A request that Redis is asked about keeps nothing
+/// of it while it waits: the instance that was ready is dropped, and a clone becomes ready once the request may pass.
 #[derive(Clone)]
 pub struct SharedRateLimit<S, R = Respond> {
     inner: S,
@@ -80,13 +81,17 @@ where
             Asked::Decided(decided) => {
                 let request = (parts, body);
                 // Decided without waiting, so the instance that is ready can be called in place.
-                let decided = go_on(decided, advert, request, &mut self.inner, &self.on_reject);
+                let call = |request| self.inner.call(request);
+                let decided = go_on(decided, advert, request, call, &self.on_reject);
                 ResponseFuture::decided(decided)
             }
             Asked::Asking(question) => {
-                let clone = self.inner.clone();
+                // The instance that is ready gives up what it has reserved: others may need that to answer, and neither the
+                // request keeps it nor this service, which may never be called again.
+                let inner = self.inner.clone();
+                drop(mem::replace(&mut self.inner, inner.clone()));
                 let waiting = Waiting {
-                    inner: std::mem::replace(&mut self.inner, clone),
+                    inner,
                     parts,
                     body,
                     desk: self.desk.clone(),
@@ -98,21 +103,20 @@ where
     }
 }
 
-/// Calls the inner service, or refuses.
-pub(super) fn go_on<S, R, B, ResB>(
+/// Answers with what `call` answers, or refuses.
+pub(super) fn go_on<F, R, B, ResB, E>(
     decided: Decided,
     advert: Option<Advert>,
     (parts, body): (Parts, B),
-    inner: &mut S,
+    call: impl FnOnce(Request<B>) -> F,
     on_reject: &R,
-) -> future::ResponseFuture<S::Future, R, Result<Response<ResB>, R::Error>>
+) -> future::ResponseFuture<F, R, Result<Response<ResB>, R::Error>>
 where
-    S: Service<Request<B>, Response = Response<ResB>>,
-    R: OnReject<Response<ResB>, S::Error> + Clone,
+    R: OnReject<Response<ResB>, E>,
 {
     match decided {
         Ok(late) => {
-            let call = || inner.call(Request::from_parts(parts, body));
+            let call = || call(Request::from_parts(parts, body));
             future::ResponseFuture::passed(call, advert, late)
         }
         Err(rejection) => {

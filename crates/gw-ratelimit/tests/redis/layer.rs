@@ -1,8 +1,11 @@
 //! The layer.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +15,11 @@ use gw_ratelimit::redis::{Leases, OnFailure, RedisStore, SharedRateLimitLayer};
 use gw_ratelimit::{Policy, Quota, RateLimitLayer};
 use http::{HeaderName, Request, Response};
 use http_body_util::Full;
+use tower::limit::ConcurrencyLimit;
 use tower::{Service as _, ServiceExt as _};
 use tower_layer::Layer;
 
-use crate::server::{Server, UNANSWERED, unanswered};
+use crate::server::{Server, UNANSWERED, unanswered, until};
 
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -215,6 +219,44 @@ async fn whoever_has_nothing_left_is_not_asked_to_come_back_before() {
         let wait = response.headers()["retry-after"].to_str().unwrap();
         assert!((50..=72).contains(&wait.parse::<u32>().unwrap()), "{wait}");
     }
+}
+
+async fn polled<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Story: a request kept the instance that was ready for it while Redis was asked. Where that had reserved the last place of a limit
+/// further in, a slow Redis held up others who had nothing to ask it.
+#[tokio::test]
+async fn while_redis_is_asked_nothing_is_reserved() {
+    let server = Server::start();
+    let limits =
+        RateLimitLayer::builder().policy(Policy::new("total", Quota::per_hour(1).burst(2)));
+    let limits = limits.build_shared(&server.store("reserved")).unwrap();
+    // What asking for the first time takes: a connection.
+    let first = limits.layer(tower::service_fn(hello));
+    assert_eq!(first.oneshot(request(None)).await.unwrap().status(), 200);
+    server.freeze();
+    let place = ConcurrencyLimit::new(tower::service_fn(hello), 1);
+    let mut service = limits.layer(place.clone());
+    let mut asking = pin!(service.ready().await.unwrap().call(request(None)));
+    assert!(polled(asking.as_mut()).await.is_pending());
+    // The one place is free, and taken again by who does not ask.
+    let mut other = place.clone();
+    let Poll::Ready(Ok(other)) = polled(pin!(other.ready())).await else {
+        panic!("the place is taken");
+    };
+    server.thaw();
+    until("the decision", async || {
+        assert!(polled(asking.as_mut()).await.is_pending());
+        limits.limiter().store().by_store == 2
+    })
+    .await;
+    let answer = other.call(request(None)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let answer = asking.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers().contains_key("ratelimit"));
 }
 
 #[tokio::test]
