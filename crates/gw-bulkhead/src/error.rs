@@ -44,26 +44,39 @@ pub const GATEWAY_TIMEOUT: Code = Code::new(
     GrpcStatus::DeadlineExceeded,
 );
 
+/// The type of a problem document (draft-ietf-httpapi-ratelimit-headers-11, section 5) where the service has no room for more.
+const TEMPORARY_REDUCED_CAPACITY: &str =
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+
+/// The type where it is the client that has no more than so much.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
 /// The answer to a refused request. Without a known rate of the lane clients come back after a second or two.
 fn rejection(refusal: Refusal) -> Rejection {
-    let (code, failure) = match refusal.reason() {
+    let (code, problem, failure) = match refusal.reason() {
         Reason::LaneFull
         | Reason::QueueFull
         | Reason::QueueTimeout
         | Reason::QueueDelay
         // Nothing was started, and a later try may find room: that is not a timeout.
         | Reason::Deadline
-        | Reason::Pressure => (&OVERLOADED, Failure::Refused),
-        Reason::PerKey => (&RATE_LIMIT_EXCEEDED, Failure::Refused),
-        Reason::Draining => (&SHUTTING_DOWN, Failure::Refused),
+        | Reason::Pressure => {
+            (&OVERLOADED, Some(TEMPORARY_REDUCED_CAPACITY), Failure::Refused)
+        }
+        Reason::PerKey => (&RATE_LIMIT_EXCEEDED, Some(QUOTA_EXCEEDED), Failure::Refused),
+        Reason::Draining => (&SHUTTING_DOWN, None, Failure::Refused),
         // It has run.
-        Reason::MaxHold => (&GATEWAY_TIMEOUT, Failure::Local),
+        Reason::MaxHold => (&GATEWAY_TIMEOUT, None, Failure::Local),
     };
     let wait = refusal.wait().unwrap_or_default();
-    Rejection::new(code)
+    let rejection = Rejection::new(code)
         .retry_after(RetryAfter::jittered(wait, &mut fastrand::Rng::new()))
         .detail("reason", refusal.reason().as_str())
-        .failed(failure)
+        .failed(failure);
+    match problem {
+        Some(problem) => rejection.problem_type(problem),
+        None => rejection,
+    }
 }
 
 /// The answer to a request whose lane's thread was stopped under it.

@@ -6,6 +6,7 @@ mod support;
 use std::future::ready;
 
 use bytes::Bytes;
+use gw_bulkhead::key::Global;
 use gw_bulkhead::{
     BulkheadLayer, Fail, Lane, LaneConfig, Mode, OVERLOADED, Problem, RespondWith, ResponseBody,
     SHUTTING_DOWN,
@@ -108,6 +109,24 @@ async fn other_renderers_fit() {
     match fail.oneshot(request()).await {
         Err(LayerError::Rejected(rejection)) => assert_eq!(rejection.code(), &SHUTTING_DOWN),
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn as_problems_refusals_are_of_registered_types() {
+    let core = || LaneConfig::new("core");
+    for (total, lane, status, kind) in [
+        (1, core(), 503, "temporary-reduced-capacity"),
+        (2, core().per_key(Global, places(1)), 429, "quota-exceeded"),
+    ] {
+        let (service, _inner) = inner();
+        let layer = one_lane(total, lane).on_reject(Problem::new());
+        let mut service = layer.layer(service);
+        let _held = call(&mut service, request()).await;
+        let response = call(&mut service, request()).await.await.unwrap();
+        assert_eq!(response.status(), status);
+        let kind = format!("https://iana.org/assignments/http-problem-types#{kind}");
+        assert_eq!(json(response).await["type"], kind);
     }
 }
 
