@@ -16,7 +16,7 @@ use crate::lanes::Permit;
 /// Before the answer grants the upgrade it holds nothing, so a clone that is kept of a request that was refused the
 /// upgrade does no harm. [`LaneConfig::max_hold`](crate::LaneConfig::max_hold) does not bound an upgraded connection. With
 /// [`Hold::Head`](crate::Hold::Head) and in [`Mode::Off`](crate::Mode::Off) nothing is held for one; the value is in the
-/// request then too, and stays empty, so that who serves it need not know.
+/// request then too, and stays empty, so that who serves it need not know. Of lanes within lanes, one value holds the places of all.
 ///
 /// # Examples
 ///
@@ -45,6 +45,8 @@ pub struct UpgradePermit(Arc<Asked>);
 struct Asked {
     place: OnceLock<Arc<Permit>>,
     connect: bool,
+    /// What other lanes hold for the same connection.
+    _others: Option<UpgradePermit>,
 }
 
 /// What a request asked for, and what its place goes to if it gets it.
@@ -67,9 +69,14 @@ impl Upgrade {
             return None;
         }
         let connect = request.method() == Method::CONNECT;
-        let place = OnceLock::new();
-        let permit = UpgradePermit(Arc::new(Asked { place, connect }));
-        request.extensions_mut().insert(permit.clone());
+        let extensions = request.extensions_mut();
+        let permit = UpgradePermit(Arc::new(Asked {
+            place: OnceLock::new(),
+            connect,
+            // Of lanes further out: whoever serves takes one value.
+            _others: extensions.remove(),
+        }));
+        extensions.insert(permit.clone());
         Some(Self(permit))
     }
 
@@ -90,8 +97,18 @@ impl Upgrade {
 
     /// Ties the place to the upgraded connection.
     pub(crate) fn hand_over(self, place: Arc<Permit>, extensions: &mut Extensions) {
+        let others = extensions.remove::<UpgradePermit>();
+        let permit = match others {
+            None => self.0.clone(),
+            // Of lanes further in, and not to be put into what may be among theirs.
+            others => UpgradePermit(Arc::new(Asked {
+                place: Arc::clone(&place).into(),
+                _others: others,
+                ..Asked::default()
+            })),
+        };
         // Never filled before: this consumes the only one who fills it.
         _ = self.0.0.place.set(place);
-        extensions.insert(self.0);
+        extensions.insert(permit);
     }
 }

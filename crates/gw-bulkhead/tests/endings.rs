@@ -8,7 +8,9 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use gw_bulkhead::{Fail, Hold, LaneConfig, LayerError, Mode, ResponseBody, UpgradePermit};
+use gw_bulkhead::{
+    BulkheadLayer, Fail, Hold, LaneConfig, LayerError, Mode, ResponseBody, UpgradePermit,
+};
 use gw_core::Body;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
@@ -267,12 +269,7 @@ async fn lanes_that_hold_nothing_leave_the_value_of_those_further_out() {
     );
     let handle = outside.handle();
     let (service, inner) = inner();
-    let mut service = outside.layer(
-        tower::ServiceBuilder::new()
-            .map_response(|response: Response<_>| response.map(Body::new))
-            .layer(within)
-            .service(service),
-    );
+    let mut service = nested(&outside, &within, service);
     let future = tokio::spawn(call(&mut service, upgrade_request()).await);
     let answering = inner.next_call().await;
     let extensions = answering.request().extensions();
@@ -282,6 +279,54 @@ async fn lanes_that_hold_nothing_leave_the_value_of_those_further_out() {
     assert_eq!(in_flight(&handle), 1);
     drop(copies_the_bytes);
     assert_eq!(in_flight(&handle), 0);
+}
+
+/// Lanes within lanes, all of which hold a place, around `service`.
+fn nested(
+    outside: &BulkheadLayer,
+    within: &BulkheadLayer,
+    service: support::Inner,
+) -> impl tower::Service<
+    Request<()>,
+    Response = Response<ResponseBody<Body>>,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + use<> {
+    outside.layer(
+        tower::ServiceBuilder::new()
+            .map_response(|response: Response<_>| response.map(Body::new))
+            .layer(within)
+            .service(service),
+    )
+}
+
+#[tokio::test]
+async fn of_lanes_within_lanes_each_keeps_its_place_for_the_upgraded_connection() {
+    // Story: the inner lanes put their value over that of the outer ones, whose place was given back when the head was written.
+    let layers = [
+        one_lane(1, LaneConfig::new("core")),
+        one_lane(1, LaneConfig::new("core")),
+    ];
+    let [outside, within] = &layers;
+    let held = || [outside, within].map(|layer| in_flight(&layer.handle()));
+    let (service, inner) = inner();
+    // By whoever serves it, and by whoever is outside.
+    for serves in [true, false] {
+        let mut service = nested(outside, within, service.clone());
+        let future = tokio::spawn(call(&mut service, upgrade_request()).await);
+        let answering = inner.next_call().await;
+        let extensions = answering.request().extensions();
+        let mut copies_the_bytes = extensions.get::<UpgradePermit>().cloned();
+        answering.respond(status(StatusCode::SWITCHING_PROTOCOLS));
+        let response = future.await.unwrap().unwrap();
+        if !serves {
+            copies_the_bytes = response.extensions().get().cloned();
+        }
+        drop(response);
+        assert_eq!(held(), [1, 1], "held by whoever serves it: {serves}");
+        drop(copies_the_bytes);
+        assert_eq!(held(), [0, 0]);
+    }
 }
 
 #[tokio::test]
