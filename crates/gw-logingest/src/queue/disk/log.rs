@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::ack_log::AckLog;
 use super::record::{self, Place, SEGMENT_HEAD, room};
-use super::segment::{Name, Segment, read_whole};
+use super::segment::{LAST_SEGMENT, Name, Segment, read_whole};
 use crate::fs::{File as _, Fs, read_full, write_all};
 use crate::queue::telemetry::QueueMetrics;
 
@@ -104,6 +104,9 @@ impl<F: Fs> Log<F> {
             return Ok(active);
         }
         let id = self.next_segment;
+        if id > LAST_SEGMENT {
+            return Err(io::Error::other("no name for a segment is left"));
+        }
         // Also if it fails: what became of the name is then unknown.
         self.next_segment += 1;
         let segment = Segment::create(

@@ -10,6 +10,9 @@ use super::log::Unreadable;
 use super::record::{LONGEST_SEGMENT, SEGMENT_HEAD, put_head};
 use crate::fs::{File as _, Fs, read_full, write_all};
 
+/// The greatest id of a segment: tickets are counted from it, and from the one after it.
+pub(super) const LAST_SEGMENT: u64 = u32::MAX as u64 - 1;
+
 /// A segment in the table of the log.
 #[derive(Debug)]
 pub(super) struct Segment<F: Fs> {
@@ -44,12 +47,14 @@ pub(super) enum Name {
 }
 
 impl Name {
+    /// What it means, if it is one that a queue gives: there is an id after each of them.
     pub(super) fn parse(name: &str) -> Option<Self> {
-        let id = |digits: &str| {
+        let number = |digits: &str| {
             let plain = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
             u64::from_str_radix(digits, 16).ok().filter(|_| plain)
         };
         if let Some(rest) = name.strip_prefix("segment-") {
+            let id = |digits| number(digits).filter(|id| *id <= LAST_SEGMENT);
             return if let Some(digits) = rest.strip_suffix(".log.broken") {
                 id(digits).map(Self::Broken)
             } else if let Some(digits) = rest.strip_suffix(".log.failed") {
@@ -58,7 +63,8 @@ impl Name {
                 id(rest.strip_suffix(".log")?).map(Self::Segment)
             };
         }
-        id(name.strip_prefix("acks-")?.strip_suffix(".log")?).map(Self::Acks)
+        let id = number(name.strip_prefix("acks-")?.strip_suffix(".log")?);
+        id.filter(|id| *id < u64::MAX).map(Self::Acks)
     }
 
     pub(super) fn path(self, dir: &Path) -> PathBuf {
@@ -134,8 +140,8 @@ mod tests {
         for name in [
             Name::Segment(0),
             Name::Failed(7),
-            Name::Acks(u64::MAX),
-            Name::Broken(0xab),
+            Name::Acks(u64::MAX - 1),
+            Name::Broken(LAST_SEGMENT),
         ] {
             let path = name.path(Path::new("dir"));
             let text = path.file_name().unwrap().to_str().unwrap();
@@ -145,7 +151,9 @@ mod tests {
             "lock",
             "segment-1.log",
             "segment-+00000000000000f.log",
+            "segment-00000000ffffffff.log",
             "acks-0000000000000001",
+            "acks-ffffffffffffffff.log",
             "",
         ] {
             assert_eq!(Name::parse(name), None, "{name}");

@@ -1,6 +1,7 @@
 //! The device fails, is full, or gives back other bytes than it was given.
 
 use super::world::{SEGMENT, World};
+use crate::fs::Fs as _;
 use crate::fs::sim::{Loss, Op, SimFs};
 use crate::queue::{AppendError, Durability};
 
@@ -175,6 +176,39 @@ fn a_queue_on_a_full_disk_opens_and_delivers() {
     world.fs.set_space(None);
     world.pass(2);
     assert_eq!(world.append(&[100]), [HOST]);
+}
+
+#[test]
+fn names_that_no_queue_gives_are_not_followed() {
+    // Story: the id after one of these was none, or the first again. What came then had the tickets of what was there, and the
+    // next start took one of the two for a copy.
+    for name in [
+        "segment-00000000ffffffff.log.broken",
+        "segment-ffffffffffffffff.log",
+        "segment-0000000100000000.log.failed",
+        "acks-ffffffffffffffff.log",
+    ] {
+        let mut world = world();
+        assert_eq!(world.append(&[100]), [HOST]);
+        drop(world.fs.create(&world.path(name)).unwrap());
+        world.kill();
+        assert_eq!(world.append(&[100]), [HOST], "{name}");
+        world.kill();
+        assert_eq!(world.content().len(), 2, "{name}");
+        let files = world.fs.files();
+        assert!(files.iter().any(|(file, _)| file == name), "{files:?}");
+    }
+}
+
+#[test]
+fn after_the_last_name_nothing_is_stored() {
+    let mut world = world();
+    assert_eq!(world.append(&[100]), [HOST]);
+    let last = "segment-00000000fffffffe.log.broken";
+    drop(world.fs.create(&world.path(last)).unwrap());
+    world.kill();
+    assert!(fails(&world.append(&[100])));
+    assert_eq!(world.content().len(), 1);
 }
 
 #[test]
