@@ -2,7 +2,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use gw_core::Rejection;
 use http::{Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -55,9 +54,8 @@ impl<B: Body> ResponseBody<B> {
     ) -> Response<Self> {
         let ended = response.body().is_end_stream();
         if let Some(seen) = &mut observation {
-            let refused = response.extensions().get::<Rejection>();
             let announced = if ended { Some(0) } else { announced(&response) };
-            seen.head(response.status(), refused.map(Rejection::code), announced);
+            seen.head(&response, announced);
         }
         if ended && let Some(observation) = observation.take() {
             observation.finish(How::Complete);
@@ -105,6 +103,9 @@ impl<B: Body> Body for ResponseBody<B> {
             Poll::Ready(Some(Err(_))) => Some(How::BodyError),
             Poll::Ready(Some(Ok(frame))) => {
                 seen.sent(frame.data_ref().map_or(0, |data| data.remaining()));
+                if let Some(trailers) = frame.trailers_ref() {
+                    seen.trailers(trailers);
+                }
                 if !frame.is_trailers() && !this.inner.is_end_stream() {
                     seen.pause();
                     None

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access_log;
+mod answer;
 mod body;
 mod error;
 mod future;

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gw_core::Code;
 use gw_core::context::TraceContext;
 use gw_core::record::{Exchange, Record};
+use gw_core::{Code, Rejection};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use tokio::time::Instant;
 
+use crate::answer::Said;
 use crate::layer::Shared;
 use crate::telemetry::{RequestSpan, RouteIndex};
 use crate::verdict::{How, Times, Verdict};
@@ -26,6 +27,7 @@ pub(crate) struct Observed<'a> {
     pub(crate) client: Option<IpAddr>,
     pub(crate) exchange: &'a Exchange,
     pub(crate) status: Option<StatusCode>,
+    pub(crate) said: Said,
     pub(crate) response_size: u64,
     pub(crate) times: Times,
     pub(crate) verdict: Verdict,
@@ -53,6 +55,7 @@ pub(crate) struct Observation {
     start: Instant,
     active: Option<RouteIndex>,
     status: Option<StatusCode>,
+    said: Said,
     refused: Option<&'static Code>,
     /// The size that the answer says it has.
     announced: Option<u64>,
@@ -88,6 +91,7 @@ impl Observation {
             start,
             active: None,
             status: None,
+            said: Said::Class(None),
             refused: None,
             announced: None,
             is_bodiless: false,
@@ -117,14 +121,11 @@ impl Observation {
     }
 
     /// The head of the answer is there.
-    pub(crate) fn head(
-        &mut self,
-        status: StatusCode,
-        refused: Option<&'static Code>,
-        announced: Option<u64>,
-    ) {
+    pub(crate) fn head<B>(&mut self, response: &Response<B>, announced: Option<u64>) {
+        let status = response.status();
         self.status = Some(status);
-        self.refused = refused;
+        self.said = Said::by_head(response);
+        self.refused = response.extensions().get().map(Rejection::code);
         self.announced = announced;
         self.is_bodiless = self.method == Method::HEAD
             || status.is_informational()
@@ -147,6 +148,11 @@ impl Observation {
     /// So many bytes of the answer are handed out.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.response_size += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// The answer's trailers are handed out.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.said = self.said.by_trailers(trailers);
     }
 
     /// The exchange has ended.
@@ -204,6 +210,7 @@ impl Drop for Observation {
                 .map(|client| client.ip())
                 .or(asked.and_then(|asked| asked.peer)),
             status: self.status,
+            said: self.said,
             response_size: self.response_size,
             times,
             verdict: Verdict::new(how, self.status.is_some(), self.refused, &exchange),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gw_core::Code;
 use gw_core::record::Exchange;
-use http::StatusCode;
 
+use crate::answer::Said;
 use crate::error::INTERNAL;
 use crate::vocabulary::{Class, EndedBy, Phase, ResponseSource};
 
@@ -89,15 +89,14 @@ impl Verdict {
     }
 
     /// The class of a request that went wrong.
-    pub(crate) fn failure(&self, status: Option<StatusCode>) -> Option<Class> {
-        match self.how {
-            How::BodyError | How::Failed | How::Panicked => return Some(Class::Error),
-            How::Complete | How::Dropped => {}
-        }
-        match status {
-            Some(status) if status.is_server_error() => Some(Class::Error),
-            Some(status) if status.is_client_error() => Some(Class::ClientError),
-            _ => (self.how == How::Dropped).then_some(Class::ClientError),
+    pub(crate) fn failure(&self, said: Said) -> Option<Class> {
+        match (self.how, said) {
+            (How::BodyError | How::Failed | How::Panicked, _) => Some(Class::Error),
+            (How::Complete | How::Dropped, Said::Class(Some(class))) => Some(class),
+            (How::Dropped, Said::Class(None) | Said::Open) => Some(Class::ClientError),
+            // Clients take an end without a status for a failure.
+            (How::Complete, Said::Open) => Some(Class::Error),
+            (How::Complete, Said::Class(None)) => None,
         }
     }
 }
@@ -133,6 +132,7 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use gw_core::GrpcStatus;
+    use http::StatusCode;
     use proptest::prelude::*;
 
     use super::*;

@@ -67,9 +67,10 @@ words! {
 words! {
     /// What a request counts as where lines of the access log are sampled.
     Class {
-        /// Answered with 5xx, failed, or broken off by anyone but the client.
+        /// Answered with 5xx, or by gRPC with a status that blames the server; failed, or broken off by anyone but the client.
+        /// A refusal by gRPC counts by the status that its code has in HTTP.
         Error = "error",
-        /// Answered with 4xx, or given up by the client.
+        /// Answered with 4xx, or by gRPC with any other status than OK; or given up by the client.
         ClientError = "client_error",
         /// Took too long, the time in which the client was waited for left out.
         Slow = "slow",

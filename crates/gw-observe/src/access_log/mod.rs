@@ -331,7 +331,7 @@ impl Shared {
 
     fn class(&self, observed: &Observed<'_>) -> Class {
         let times = &observed.times;
-        match observed.verdict.failure(observed.status) {
+        match observed.verdict.failure(observed.said) {
             Some(class) => class,
             None if times.total.saturating_sub(times.client) > self.sampling.slow_over => {
                 Class::Slow
