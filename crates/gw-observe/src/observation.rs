@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gw_core::context::TraceContext;
+use gw_core::context::{ClientAddr, TraceContext};
 use gw_core::record::{Exchange, Record};
 use gw_core::{Code, Rejection};
 use http::uri::PathAndQuery;
@@ -38,7 +38,7 @@ pub(crate) struct Observed<'a> {
 pub(crate) struct Asked {
     pub(crate) path: Option<PathAndQuery>,
     pub(crate) user_agent: Option<HeaderValue>,
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Option<ClientAddr>,
 }
 
 /// An exchange that goes on. Dropping it ends it: there is no way to end an exchange that is not observed, and none
@@ -207,8 +207,8 @@ impl Drop for Observation {
                 .map(HeaderValue::as_bytes),
             client: exchange
                 .client
-                .map(|client| client.ip())
-                .or(asked.and_then(|asked| asked.peer)),
+                .or(asked.and_then(|asked| asked.peer))
+                .map(ClientAddr::ip),
             status: self.status,
             said: self.said,
             response_size: self.response_size,

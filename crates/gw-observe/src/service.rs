@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use gw_core::context::ClientAddr;
 use gw_core::key::peer_addr;
 use gw_core::record::Record;
 use http::{Request, Response, header};
@@ -52,7 +53,9 @@ impl<S> Observe<S> {
         let asked = shared.log.is_some().then(|| Asked {
             path: request.uri().path_and_query().cloned(),
             user_agent: request.headers().get(header::USER_AGENT).cloned(),
-            peer: peer_addr(request.extensions()).ok().map(|peer| peer.ip()),
+            peer: peer_addr(request.extensions())
+                .ok()
+                .map(|peer| ClientAddr::new(peer.ip())),
         });
         let extensions = request.extensions_mut();
         extensions.insert(trace);

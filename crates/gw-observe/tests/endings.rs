@@ -217,6 +217,19 @@ async fn the_wait_for_an_upload_is_the_clients() {
     }));
 }
 
+/// A listener for both versions of IP knows IPv4 clients by mapped addresses; the stages write them as IPv4, and so did all
+/// lines but those that no stage had come to.
+#[tokio::test]
+async fn an_address_has_one_spelling() {
+    let observed = Observed::new();
+    let inner = service_fn(async |_: Sent| answer(""));
+    let mut sent = request("/");
+    let mapped = "[::ffff:192.0.2.7]:80".parse().unwrap();
+    sent.extensions_mut().insert(PeerAddr(mapped));
+    observed.layer.layer(inner).oneshot(sent).await.unwrap();
+    observed.says(&json!({"client_ip": "192.0.2.7"}));
+}
+
 #[tokio::test]
 async fn a_refusal_is_the_gateways() {
     let observed = Observed::new();
