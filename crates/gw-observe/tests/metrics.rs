@@ -167,6 +167,36 @@ async fn requests_are_counted_by_their_route() {
 }
 
 #[tokio::test]
+async fn registered_methods_have_a_name() {
+    let layer = ObserveLayer::builder().build().unwrap();
+    let capture = MetricsCapture::new();
+    let methods = [
+        "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY",
+        "BREW",
+    ];
+    capture
+        .scope(async {
+            let mut service = layer.layer(service_fn(serve));
+            for method in methods {
+                let mut request = request(PLAIN);
+                *request.method_mut() = method.parse().unwrap();
+                service.call(request).await.unwrap();
+            }
+        })
+        .await;
+    for method in methods {
+        let name = if method == "BREW" { "other" } else { method };
+        let labels = [
+            ("route", "orders"),
+            ("method", name),
+            ("status", "200"),
+            ("source", "service"),
+        ];
+        capture.assert_counter(REQUESTS, &labels, 1);
+    }
+}
+
+#[tokio::test]
 async fn hostile_requests_add_a_bounded_number_of_series() {
     let layer = ObserveLayer::builder().max_routes(2).build().unwrap();
     let capture = MetricsCapture::new();

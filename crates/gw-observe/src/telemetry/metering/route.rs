@@ -14,7 +14,7 @@ const SERIES_PER_ROUTE: usize = 64;
 /// The classes of statuses, and none.
 const STATUS_CLASSES: [&str; 6] = [NONE, "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-static METHODS: [Method; 9] = [
+static METHODS: [Method; 10] = [
     Method::GET,
     Method::POST,
     Method::PUT,
@@ -24,6 +24,7 @@ static METHODS: [Method; 9] = [
     Method::PATCH,
     Method::CONNECT,
     Method::TRACE,
+    Method::QUERY,
 ];
 
 pub(super) type PerClass<T> = [OnceLock<T>; STATUS_CLASSES.len()];
