@@ -13,12 +13,12 @@ mod consumer_support;
 use std::future::pending;
 use std::time::Duration;
 
-use gw_logingest::Queue;
 use gw_logingest::sink::{Delivery, Fault, Item, Reason};
+use gw_logingest::Queue;
 use gw_testkit::log_capture::LogCapture;
 use gw_testkit::metrics_capture::MetricsCapture;
 
-use self::consumer_support::{Letters, Scripted, all, consumer, fill, queue};
+use self::consumer_support::{Letters, Scripted, all, batch_by, consumer, fill, queue};
 
 #[tokio::test(start_paused = true)]
 async fn numbers_and_changes_of_state_are_told() {
@@ -67,6 +67,39 @@ async fn numbers_and_changes_of_state_are_told() {
         .filter_map(|event| event.field("state"))
         .collect();
     assert_eq!(states, ["backing_off", "blocked", "delivering", "stopped"]);
+}
+
+/// Who asked whether delivery was paused had no answer until it had been once; and one that was stopped while it was paused
+/// remained so.
+#[tokio::test(start_paused = true)]
+async fn gauges_are_there_at_the_start_and_come_back_at_the_end() {
+    const PAUSED: &str = "gateway_logingest_sink_paused";
+    const HELD: &str = "gateway_logingest_dlq_held_clients";
+    let (queue, letters) = (queue(), Letters::bounded(10));
+    letters.share(0);
+    let (sink, _) = Scripted::new(Duration::from_millis(1), |number, events| match number {
+        0 => all(Item::Rejected(Reason::new("k", "m")))(events),
+        _ => Delivery::Blocked(Reason::new("Forbidden", "no").with_status(403)),
+    });
+    let metrics = MetricsCapture::new();
+    let consumer = consumer(queue.clone(), sink, &letters).build().unwrap();
+    let handle = consumer.handle();
+    let scenario = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        metrics.assert_gauge(PAUSED, &[], 0.0);
+        metrics.assert_gauge(HELD, &[], 0.0);
+        let poison = batch_by("poison", &[("p".to_owned(), 10)]);
+        queue.append(poison).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        fill(&queue, 0..10, 10).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        metrics.assert_gauge(PAUSED, &[], 1.0);
+        metrics.assert_gauge(HELD, &[], 1.0);
+    };
+    metrics.scope(consumer.run(scenario)).await;
+    metrics.assert_gauge(PAUSED, &[], 0.0);
+    metrics.assert_gauge(HELD, &[], 0.0);
+    assert_eq!(handle.status().held_clients, 0);
 }
 
 /// An alert on the age of the oldest batch saw nothing of a queue in memory.

@@ -402,12 +402,11 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         status.reason.clone_from(&self.blocked);
         drop(status);
         self.metrics.concurrency(self.pace.concurrency());
+        self.metrics.paused(matches!(
+            state,
+            ConsumerState::Blocked | ConsumerState::DeadLettersStuck
+        ));
         if before != state {
-            let paused = matches!(
-                state,
-                ConsumerState::Blocked | ConsumerState::DeadLettersStuck
-            );
-            self.metrics.paused(paused);
             telemetry::state_changed(state, self.blocked.as_ref());
         }
         let healthy = state == ConsumerState::Delivering;
@@ -422,8 +421,11 @@ impl<S, D> Drop for Desk<S, D> {
         let mut status = self.shared.status();
         status.returned += returned;
         status.in_hand = 0;
+        status.held_clients = 0;
         status.state = ConsumerState::Stopped;
         drop(status);
+        self.metrics.paused(false);
+        self.metrics.held_clients(0);
         telemetry::state_changed(ConsumerState::Stopped, None);
     }
 }
