@@ -25,7 +25,10 @@ const EVENT: &str =
     r#"{"trace_id":"0af7651916cd43dd8448eb211c80319c","service":"s","level":"info","message":"m"}"#;
 
 /// So many requests go through this queue to a sink that takes them one by one.
-async fn run(queue: MemoryQueue, requests: u32) {
+async fn run(metrics: &MetricsCapture, queue: MemoryQueue, requests: u32) {
+    let name = queue.name().map(str::to_owned);
+    let label: Vec<_> = name.iter().map(|name| ("queue", name.as_str())).collect();
+    let events = "gateway_logingest_queue_events";
     let intake = LogIngest::builder(queue.clone()).build().unwrap();
     for _ in 0..requests {
         let request = Request::post("/")
@@ -36,12 +39,14 @@ async fn run(queue: MemoryQueue, requests: u32) {
         assert_eq!(answer.status(), 202);
     }
     queue.status();
+    metrics.assert_gauge(events, &label, f64::from(requests));
     queue.close();
     let taken = |_, events: &[Event]| Delivery::Items(vec![Item::Delivered; events.len()]);
     let (sink, _) = Scripted::new(Duration::from_millis(1), taken);
     let consumer = consumer(queue, sink, &Letters::default()).max_events(1);
     let consumer = consumer.build().unwrap();
     consumer.run(std::future::pending()).await;
+    metrics.assert_gauge(events, &label, 0.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,9 +54,9 @@ async fn all_that_is_measured_around_a_queue_has_its_name() {
     let metrics = MetricsCapture::new();
     let scenario = async {
         let named = |name: &str| MemoryQueue::builder().name(name).build().unwrap();
-        run(named("audit"), 1).await;
-        run(named("access"), 3).await;
-        run(MemoryQueue::builder().build().unwrap(), 2).await;
+        run(&metrics, named("audit"), 1).await;
+        run(&metrics, named("access"), 3).await;
+        run(&metrics, MemoryQueue::builder().build().unwrap(), 2).await;
     };
     metrics.scope(scenario).await;
     for (name, requests) in [(Some("audit"), 1u32), (Some("access"), 3), (None, 2)] {
@@ -59,8 +64,6 @@ async fn all_that_is_measured_around_a_queue_has_its_name() {
             let name = name.map(|name| ("queue", name));
             more.iter().copied().chain(name).collect()
         };
-        let events = f64::from(requests);
-        metrics.assert_gauge("gateway_logingest_queue_events", &of(&[]), events);
         metrics.assert_gauge("gateway_logingest_ledger_imbalance", &of(&[]), 0.0);
         assert!(metrics.gauge("gateway_logingest_sink_concurrency_limit", &of(&[])) >= 1.0);
         metrics.assert_gauge("gateway_logingest_dlq_held_clients", &of(&[]), 0.0);

@@ -18,6 +18,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use gw_logingest::Queue as _;
 use gw_observe::AccessLogHandle;
 use serde_json::{Map, json};
 
@@ -115,6 +116,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .for_each(|(handle, _)| handle.record_gauges());
     if let Some(logs) = &admin.controls.logs {
         logs.per_client.record_gauges();
+        // A queue in memory is measured when its status is read.
+        let _ = logs.queue.status();
     }
     let text = admin.metrics.render();
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

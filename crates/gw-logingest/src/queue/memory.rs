@@ -23,7 +23,7 @@ const BOOKKEEPING: usize = 256;
 /// A queue in memory, for tests and for logs that may be lost. Clones share the batches.
 ///
 /// It has no thread of its own: its metrics are as fresh as the last look at its [status](Queue::status). An intake looks with
-/// each request, and a consumer every five seconds.
+/// each request, and a consumer every five seconds. Once it is closed, they are as fresh as its last change.
 #[derive(Debug, Clone)]
 pub struct MemoryQueue {
     shared: Arc<Shared>,
@@ -185,6 +185,11 @@ impl Settle for Shared {
             }
             Outcome::Returned => state.index.give_back(ticket),
         };
+        if state.closed {
+            // Whoever delivers the last batches ends with them: nobody looks any more. Under the lock, so that what is measured
+            // last is the last.
+            self.metrics.status(&state.status());
+        }
         drop(state);
         if changed {
             self.changed.notify_waiters();
@@ -228,7 +233,10 @@ impl Queue for MemoryQueue {
     }
 
     fn close(&self) {
-        self.shared.state().closed = true;
+        let mut state = self.shared.state();
+        state.closed = true;
+        self.shared.metrics.status(&state.status());
+        drop(state);
         self.shared.changed.notify_waiters();
     }
 

@@ -1,8 +1,10 @@
 //! Statuses and codes.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use gw_testkit::client::Client;
+use gw_testkit::elasticsearch::Behaviour;
 use tempfile::TempDir;
 
 use super::{AMPLE, Promises, cluster, config, event, request, send_one, to_cluster, upload};
@@ -144,6 +146,25 @@ async fn a_receipt_says_how_safe_the_batch_is() {
     let answer = send_one(&gateway, "app", "two").await;
     assert_eq!(answer.header("x-gw-log-durability"), Some("memory"));
     cluster.holds(2).await;
+}
+
+/// Such a queue is measured when somebody looks. An upload looks before it is taken, so the page did not know of the last one.
+#[tokio::test]
+async fn the_metrics_of_a_queue_in_memory_are_measured_for_the_page() {
+    let cluster = cluster().await;
+    cluster.behave(Behaviour::hung());
+    let ingest = to_cluster(Path::new("unused"), &cluster, "1MiB");
+    let memory = "queue = { engine = \"memory\", max_bytes = \"1MiB\" }\n".to_owned()
+        + ingest.lines().nth(1).unwrap();
+    let gateway = Gateway::serve(&config("", &memory)).await;
+    let answer = send_one(&gateway, "app", "one").await;
+    assert_eq!(answer.status(), 202, "{answer:?}");
+    let metrics = get(gateway.admin, "/metrics").await;
+    let metrics = metrics.text();
+    assert!(
+        metrics.contains("gateway_logingest_queue_events 1\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
