@@ -1,6 +1,8 @@
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Why a sink does not take an event. The texts are the sink's own, cut to a bounded length.
+///
+/// As it is displayed, for logs, it is one line: what would begin another, and all other control characters, are spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     status: Option<u16>,
@@ -51,7 +53,7 @@ impl fmt::Display for Reason {
         if let Some(status) = self.status {
             write!(f, "{status} ")?;
         }
-        write!(f, "{}: {}", self.kind, self.message)
+        write!(f, "{}: {}", OneLine(&self.kind), OneLine(&self.message))
     }
 }
 
@@ -62,9 +64,30 @@ fn cut(text: &str, length: usize) -> &str {
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let breaks = |it: char| it.is_control() || matches!(it, '\u{2028}' | '\u{2029}');
+        let mut chars = self.0.chars();
+        chars.try_for_each(|it| f.write_char(if breaks(it) { ' ' } else { it }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Logs write it as it is: what a sink says must be no event of its own there.
+    #[test]
+    fn a_reason_is_one_line() {
+        let text = "no\r\n2026 ERROR gw: all is lost\t\u{1b}[31m\0\u{7f}\u{85}\u{2028}\u{2029}ä";
+        let reason = Reason::new(text, text).with_status(400);
+        let said = "no  2026 ERROR gw: all is lost  [31m     ä";
+        assert_eq!(reason.to_string(), format!("400 {said}: {said}"));
+        // Dead letters keep what it was.
+        assert_eq!((reason.kind(), reason.message()), (text, text));
+    }
 
     #[test]
     fn texts_are_cut_between_characters() {
