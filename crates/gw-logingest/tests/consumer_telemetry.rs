@@ -103,6 +103,30 @@ async fn gauges_are_there_at_the_start_and_come_back_at_the_end() {
     assert_eq!(handle.status().held_clients, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn answers_are_counted_by_their_class() {
+    let queue = queue();
+    fill(&queue, 0..10, 10).await;
+    queue.close();
+    // A sink behind a proxy that knows it by another name, and one whose port is somebody else's.
+    let (sink, _) = Scripted::new(Duration::from_millis(1), |number, events| match number {
+        0 => Delivery::Blocked(Reason::new("Found", "").with_status(302)),
+        1 => Delivery::Blocked(Reason::new("No Content", "").with_status(204)),
+        2 => Delivery::Blocked(Reason::new("of a sink without statuses", "")),
+        3 => Delivery::Blocked(Reason::new("Forbidden", "").with_status(403)),
+        _ => all(Item::Delivered)(events),
+    });
+    let metrics = MetricsCapture::new();
+    let consumer = consumer(queue, sink, &Letters::bounded(10));
+    metrics
+        .scope(consumer.build().unwrap().run(pending()))
+        .await;
+    for (code, count) in [("other", 3), ("4xx", 1), ("2xx", 1)] {
+        let requests = "gateway_logingest_sink_requests_total";
+        metrics.assert_counter(requests, &[("code", code)], count);
+    }
+}
+
 /// An alert on the age of the oldest batch saw nothing of a queue in memory.
 #[tokio::test(start_paused = true)]
 async fn a_queue_in_memory_is_measured_like_one_on_disk() {
