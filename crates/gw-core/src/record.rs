@@ -37,13 +37,16 @@ pub struct Exchange {
     pub upstream: Option<UpstreamName>,
     /// How often the upstream was tried; 0 if it was not.
     pub attempts: u32,
-    /// The time spent waiting for the upstream: from the first byte sent to the last one received.
+    /// The time spent waiting for the upstream: from the first byte sent to the last one received, but for what the client took
+    /// to read. What several attempts wait at the same time counts once.
     pub upstream_time: Option<Duration>,
-    /// Since when an attempt has been under way whose wait is not in `upstream_time` yet.
+    /// Since when attempts have been under way whose wait is not in `upstream_time` yet.
     ///
     /// Where a request runs on a thread of its own, it may outlive its observer by a moment: when the client leaves, this is
     /// all that is known of the wait.
     pub upstream_since: Option<Instant>,
+    /// How many attempts that is.
+    upstream_waits: u32,
     /// The least that any rate-limit policy left to the caller.
     pub rate_limit_remaining: Option<u64>,
     /// How many bytes of the request's body have been read.
@@ -97,9 +100,71 @@ impl Record {
     }
 }
 
+impl Exchange {
+    /// An attempt waits for the upstream from `now` on.
+    pub fn upstream_wait_begins(&mut self, now: Instant) {
+        self.upstream_waits += 1;
+        self.upstream_since.get_or_insert(now);
+    }
+
+    /// An attempt waits no more at `now`, that began to at `began` and has `waited` so long since.
+    ///
+    /// Of attempts that overlap, as hedges do, it is taken that they waited without a pause until the first of them ended.
+    pub fn upstream_wait_ends(&mut self, began: Instant, waited: Duration, now: Instant) {
+        self.upstream_waits = self.upstream_waits.saturating_sub(1);
+        let since = self.upstream_since.take().unwrap_or(began);
+        let further = if self.upstream_waits > 0 {
+            self.upstream_since = Some(now);
+            now.saturating_duration_since(since)
+        } else {
+            waited.saturating_sub(since.saturating_duration_since(began))
+        };
+        *self.upstream_time.get_or_insert_default() += further;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// They were added up, so that a request could wait longer for its upstream than it took; and with the one that lost, the
+    /// other was taken to have ended.
+    #[test]
+    fn attempts_that_wait_at_the_same_time_are_counted_once() {
+        let start = Instant::now();
+        let at = |seconds| start + seconds * SECOND;
+        let mut exchange = Exchange::default();
+        exchange.upstream_wait_begins(at(0));
+        exchange.upstream_wait_begins(at(2));
+        // The second has its head, and the first one is dropped.
+        exchange.upstream_wait_ends(at(0), 5 * SECOND, at(5));
+        assert_eq!(exchange.upstream_time, Some(5 * SECOND));
+        assert_eq!(exchange.upstream_since, Some(at(5)));
+        // Its body was waited for for one second more; the rest was the client's.
+        exchange.upstream_wait_ends(at(2), 4 * SECOND, at(30));
+        assert_eq!(exchange.upstream_time, Some(6 * SECOND));
+        assert_eq!(exchange.upstream_since, None);
+        // A retry, later.
+        exchange.upstream_wait_begins(at(40));
+        assert_eq!(exchange.upstream_since, Some(at(40)));
+        exchange.upstream_wait_ends(at(40), SECOND, at(41));
+        assert_eq!(exchange.upstream_time, Some(7 * SECOND));
+    }
+
+    #[test]
+    fn the_one_that_began_first_may_be_the_last() {
+        let start = Instant::now();
+        let at = |seconds| start + seconds * SECOND;
+        let mut exchange = Exchange::default();
+        exchange.upstream_wait_begins(at(0));
+        exchange.upstream_wait_begins(at(2));
+        exchange.upstream_wait_ends(at(2), SECOND, at(3));
+        exchange.upstream_wait_ends(at(0), 9 * SECOND, at(9));
+        assert_eq!(exchange.upstream_time, Some(9 * SECOND));
+        assert_eq!(exchange.upstream_since, None);
+    }
 
     #[test]
     fn clones_share_what_is_known() {

@@ -90,6 +90,8 @@ fn end_of_upload(now: Instant, deadline: Option<Instant>) -> Instant {
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     record: Option<Record>,
+    /// Since when the record knows of it.
+    began: Option<Instant>,
     /// None until the upstream was waited for at all.
     waited: Option<Duration>,
     since: Option<Instant>,
@@ -101,6 +103,7 @@ impl Stopwatch {
     pub(super) const fn new(record: Option<Record>) -> Self {
         Self {
             record,
+            began: None,
             waited: None,
             since: None,
             heard: None,
@@ -112,12 +115,13 @@ impl Stopwatch {
         *self.since.get_or_insert_with(Instant::now)
     }
 
-    /// The upstream is waited for from `now` on.
+    /// The upstream is waited for from `now` on, if it was not before.
     pub(super) fn start_at(&mut self, now: Instant) {
-        self.since = Some(now);
+        self.since.get_or_insert(now);
         // The observer may read the record before this is dropped, if that happens on another thread.
-        if let Some(record) = &self.record {
-            record.update(|exchange| exchange.upstream_since = Some(now));
+        if let (Some(record), None) = (&self.record, self.began) {
+            record.update(|exchange| exchange.upstream_wait_begins(now));
+            self.began = Some(now);
         }
     }
 
@@ -161,12 +165,10 @@ impl Stopwatch {
 impl Drop for Stopwatch {
     fn drop(&mut self) {
         self.stop();
-        if let (Some(record), Some(waited)) = (&self.record, self.waited) {
-            record.update(|exchange| {
-                let before = exchange.upstream_time.unwrap_or_default();
-                exchange.upstream_time = Some(before + waited);
-                exchange.upstream_since = None;
-            });
+        if let (Some(record), Some(began)) = (&self.record, self.began) {
+            let waited = self.waited.unwrap_or_default();
+            let heard = self.heard();
+            record.update(|exchange| exchange.upstream_wait_ends(began, waited, heard));
         }
     }
 }
@@ -204,6 +206,36 @@ mod tests {
         assert_eq!((seen.upstream_since, seen.upstream_time), (None, second));
     }
 
+    /// The copy that lost took the other one's wait for ended, and both for waits of their own.
+    #[tokio::test(start_paused = true)]
+    async fn hedges_wait_together() {
+        let record = Record::default();
+        let watch = || {
+            let mut watch = Stopwatch::new(Some(record.clone()));
+            watch.start_at(Instant::now());
+            watch
+        };
+        let second = Duration::from_secs(1);
+        let began = Instant::now();
+        let first = watch();
+        tokio::time::advance(second).await;
+        let mut hedge = watch();
+        assert_eq!(record.exchange().upstream_since, Some(began));
+        tokio::time::advance(second).await;
+        hedge.stop();
+        drop(first);
+        let seen = record.exchange();
+        assert_eq!(seen.upstream_time, Some(2 * second));
+        assert_eq!(seen.upstream_since, Some(Instant::now()));
+        tokio::time::advance(60 * second).await;
+        hedge.start();
+        tokio::time::advance(second).await;
+        drop(hedge);
+        let seen = record.exchange();
+        assert_eq!(seen.upstream_time, Some(3 * second));
+        assert_eq!(seen.upstream_since, None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_waiting_counts_and_attempts_add_up() {
         let record = Record::default();
@@ -211,7 +243,7 @@ mod tests {
         assert_eq!(record.exchange().upstream_time, None);
         for _ in 0..2 {
             let mut watch = Stopwatch::new(Some(record.clone()));
-            watch.start();
+            watch.start_at(Instant::now());
             tokio::time::advance(Duration::from_secs(1)).await;
             watch.start();
             tokio::time::advance(Duration::from_secs(1)).await;
