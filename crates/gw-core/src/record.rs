@@ -37,8 +37,10 @@ pub struct Exchange {
     pub upstream: Option<UpstreamName>,
     /// How often the upstream was tried; 0 if it was not.
     pub attempts: u32,
-    /// The time spent waiting for the upstream: from the first byte sent to the last one received, but for what the client took
-    /// to read. What several attempts wait at the same time counts once.
+    /// The time spent waiting for the upstream: for a connection to be made, and from the first byte sent to the last one
+    /// received, but for what the client took to read. What several attempts wait at the same time counts once.
+    ///
+    /// The wait for a place in the pool, or for a stream of connections that are full, is the gateway's.
     pub upstream_time: Option<Duration>,
     /// Since when attempts have been under way whose wait is not in `upstream_time` yet.
     ///

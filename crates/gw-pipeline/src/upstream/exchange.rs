@@ -153,6 +153,9 @@ async fn run(
             Some(checkout) => checkout,
             None => {
                 let (pool, endpoint) = (&slot.pool, aimed.endpoint);
+                if pool.must_connect(endpoint)? {
+                    watch.start_at(now);
+                }
                 let checkout = match aimed.lost {
                     None => Box::pin(pool.checkout(endpoint, &aimed.limits)).await,
                     Some(_) => Box::pin(pool.new_http1(endpoint, &aimed.limits)).await,

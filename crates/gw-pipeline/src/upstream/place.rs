@@ -108,7 +108,7 @@ impl Place {
     }
 
     /// Whether there is a connection that takes exchanges, or will as soon as one of its streams is free.
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.connections().iter().any(Shared::is_live)
     }
 

@@ -156,6 +156,13 @@ impl Pool {
         }))
     }
 
+    /// Whether who finds no connection to the endpoint at hand waits for one to be made. Where there are some and they are full,
+    /// it waits in a queue.
+    pub(super) fn must_connect(&self, endpoint: usize) -> Result<bool, Error> {
+        let (_, origin) = origin(endpoint)?;
+        Ok(!self.is_http2() || !self.places.of(origin).is_live())
+    }
+
     /// A connection to the endpoint on the current runtime. The caller has a slot.
     ///
     /// Each wait of it ends with the attempt at the latest. Only the making of a connection says something about the upstream.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gw_core::Body;
+use gw_core::record::Record;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig, Protocol, Upstream};
 use gw_testkit::Gate;
@@ -155,6 +156,10 @@ async fn a_further_connection_that_is_not_made_is_not_the_upstreams_failure() {
         attempt: 2 * HOUR,
         ..PATIENT
     };
+    let record = Record::default();
+    let mut recorded = with(hasty);
+    recorded.extensions_mut().insert(record.clone());
+    let recorded = tokio::spawn(forward(&gateway).oneshot(recorded));
     let (one, other) = in_time(async move {
         let waited = async |after| {
             tokio::time::sleep(after).await;
@@ -167,6 +172,9 @@ async fn a_further_connection_that_is_not_made_is_not_the_upstreams_failure() {
         assert_eq!((code, kind), ("OVERLOADED", ErrorKind::QueueTimeout));
         assert!(after >= HOUR && after < HOUR + HOUR / 60, "{after:?}");
     }
+    // Nor is it the upstream that was waited for.
+    recorded.await.unwrap().unwrap_err();
+    assert_eq!(record.exchange().upstream_time, None);
 }
 
 /// Story: of many who came together, those who were still waiting for the first connection when it was full waited for the whole

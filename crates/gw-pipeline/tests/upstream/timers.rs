@@ -10,7 +10,9 @@ use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_pipeline::Timeouts;
-use gw_pipeline::upstream::{ErrorKind, PoolConfig, Upstream as Gateway, UpstreamBuilder};
+use gw_pipeline::upstream::{
+    ErrorKind, PoolConfig, Protocol, Upstream as Gateway, UpstreamBuilder,
+};
 use gw_testkit::Gate;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::upstream::{At, ReadBody, Reply, Upstream, always};
@@ -132,10 +134,19 @@ async fn a_connection_that_is_not_made() {
             "the queue of the listener never fills"
         );
     }
-    let gateway = builder(addr).connect_timeout(SHORT).build().unwrap();
-    let refusal = refused(&forward(&gateway), get("/")).await;
-    assert_eq!(refusal, ("GATEWAY_TIMEOUT", ErrorKind::ConnectTimeout));
-    is_quiet(&gateway).await;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let gateway = builder(addr).connect_timeout(SHORT).protocol(protocol);
+        let gateway = gateway.build().unwrap();
+        let record = Record::default();
+        let mut recorded = get("/");
+        recorded.extensions_mut().insert(record.clone());
+        let refusal = refused(&forward(&gateway), recorded).await;
+        assert_eq!(refusal, ("GATEWAY_TIMEOUT", ErrorKind::ConnectTimeout));
+        is_quiet(&gateway).await;
+        // Story: it was the gateway that seemed to take so long, and the upstream not to have been waited for.
+        let waited = record.exchange().upstream_time;
+        assert!(waited >= Some(SHORT), "{protocol:?}: {waited:?}");
+    }
     // Story: when it was the attempt that ended first, the request counted as one that might have been sent.
     let gateway = builder(addr).build().unwrap();
     let mut hasty = get("/");
