@@ -1,6 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::assembly::Fault;
 use crate::config::{Config, KeyPath};
@@ -28,13 +30,14 @@ pub struct Addresses {
 
 impl Listeners {
     pub(super) fn open(config: &Config) -> Result<Self, Fault> {
-        let traffic = open_all(&config.server.listen, &"server.listen".into())?;
-        let health = open(config.health.listen, || "health.listen".into())?;
-        let admin = open(config.admin.listen, || "admin.listen".into())?;
+        let beside = Beside::of(config);
+        let traffic = open_all(&config.server.listen, &beside, &"server.listen".into())?;
+        let health = open(config.health.listen, &beside, || "health.listen".into())?;
+        let admin = open(config.admin.listen, &beside, || "admin.listen".into())?;
         let mut lanes = BTreeMap::new();
         for (name, lane) in config.lanes.own_listeners() {
             let key = KeyPath::from("lanes.lane").key(name).key("listen");
-            let opened = open_all(&lane.listen, &key)?;
+            let opened = open_all(&lane.listen, &beside, &key)?;
             lanes.insert(name.to_owned(), opened);
         }
         let addresses = Addresses {
@@ -60,10 +63,35 @@ impl Listeners {
     }
 }
 
-fn open_all(addresses: &[SocketAddr], key: &KeyPath) -> Result<Vec<TcpListener>, Fault> {
+/// The ports that have a listener for IPv4. One at `[::]` takes IPv4 as well; beside another it must leave that alone, or one of the
+/// two cannot be bound.
+#[derive(Debug)]
+struct Beside(HashSet<u16>);
+
+impl Beside {
+    fn of(config: &Config) -> Self {
+        let lanes = config.lanes.own_listeners();
+        let lanes = lanes.flat_map(|(_, lane)| &lane.listen);
+        let sides = [&config.health.listen, &config.admin.listen];
+        let all = config.server.listen.iter().chain(sides).chain(lanes);
+        // The system gives each that leaves the port open one of its own.
+        let ports = all.filter(|it| it.is_ipv4() && it.port() != 0);
+        Self(ports.map(SocketAddr::port).collect())
+    }
+
+    fn ipv4(&self, address: SocketAddr) -> bool {
+        address.ip() == Ipv6Addr::UNSPECIFIED && self.0.contains(&address.port())
+    }
+}
+
+fn open_all(
+    addresses: &[SocketAddr],
+    beside: &Beside,
+    key: &KeyPath,
+) -> Result<Vec<TcpListener>, Fault> {
     let addresses = addresses.iter().enumerate();
     addresses
-        .map(|(index, &address)| open(address, || key.index(index)))
+        .map(|(index, &address)| open(address, beside, || key.index(index)))
         .collect()
 }
 
@@ -76,8 +104,16 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Fault> {
     address.map_err(|error| Fault::new("server.listen", error.to_string()))
 }
 
-fn open(address: SocketAddr, key: impl FnOnce() -> KeyPath) -> Result<TcpListener, Fault> {
-    let opened = TcpListener::bind(address).and_then(|listener| {
+fn open(
+    address: SocketAddr,
+    beside: &Beside,
+    key: impl FnOnce() -> KeyPath,
+) -> Result<TcpListener, Fault> {
+    let bound = match beside.ipv4(address) {
+        true => bind_ipv6(address),
+        false => TcpListener::bind(address),
+    };
+    let opened = bound.and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
@@ -87,6 +123,17 @@ fn open(address: SocketAddr, key: impl FnOnce() -> KeyPath) -> Result<TcpListene
             format!("cannot listen on {address}: {}", reason(&error)),
         )
     })
+}
+
+/// For IPv6 alone, and for the rest as the standard library does it.
+fn bind_ipv6(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
 }
 
 fn reason(error: &io::Error) -> String {

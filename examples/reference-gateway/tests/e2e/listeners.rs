@@ -1,6 +1,6 @@
 //! Addresses that cannot be listened on, and what listeners take.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use gw_testkit::client::Client;
 
@@ -61,6 +61,32 @@ async fn an_address_of_another_machine_is_told() {
         told.contains(":2:11: server.listen[0]: cannot listen on 192.0.2.1:8080"),
         "{told}"
     );
+}
+
+/// Story: `[::]` takes IPv4 as well, so the second of the two could not be bound, although `check` found nothing.
+#[tokio::test]
+async fn all_addresses_of_both_versions_share_a_port() {
+    let [one, other] = free_ports();
+    let text = format!(
+        "[server]\nlisten = [\"0.0.0.0:{one}\", \"[::]:{one}\", \"[::]:{other}\"]\n\
+         [health]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
+        all_to("http://127.0.0.1:1", "")
+    );
+    let _gateway = Gateway::serve(&text).await;
+    // Where it stands alone it takes both, as ever.
+    for port in [one, other] {
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            let mut client = Client::connect(SocketAddr::new(ip, port)).await;
+            client.get("/").await;
+            assert_eq!(client.read_answer().await.status(), 502, "{ip} {port}");
+        }
+    }
+}
+
+fn free_ports() -> [u16; 2] {
+    let listen = || TcpListener::bind("[::]:0").unwrap();
+    let listeners = [listen(), listen()];
+    listeners.map(|it| it.local_addr().unwrap().port())
 }
 
 /// Story: the health listener took ten thousand connections, as many as the traffic may have, out of the same descriptors.

@@ -22,8 +22,8 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
 
     let mut sockets: HashMap<(u16, bool), Taken> = HashMap::new();
     for (at, address) in all(file) {
-        // Port 0 takes any free one. Whether `[::]` covers IPv4 is up to the host, so addresses are
-        // only compared within one family.
+        // Port 0 takes any free one. A listener at `[::]` leaves IPv4 to one that is beside it, so
+        // addresses are only compared within one family.
         if address.port() == 0 {
             continue;
         }
