@@ -1,6 +1,6 @@
-//! Removing header fields.
+//! Finding and removing header fields.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Removes the fields whose names `goes` picks.
 ///
@@ -40,6 +40,25 @@ const fn has_zero(bytes: u64) -> bool {
     const LOWEST: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHEST: u64 = LOWEST << 7;
     bytes.wrapping_sub(LOWEST) & !bytes & HIGHEST != 0
+}
+
+/// Whether a value begins or ends with white space.
+pub(crate) fn is_padded(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let value = value.as_bytes();
+    is_space(value.first()) || is_space(value.last())
+}
+
+/// Takes white space from both ends of all values, where HTTP/1 does not count it as part of them. Over HTTP/2 it stands for itself,
+/// and must not go on (RFC 9113 section 8.2.1).
+#[cfg(feature = "upstream")]
+pub(crate) fn trim(headers: &mut HeaderMap) {
+    for value in headers.values_mut().filter(|value| is_padded(value)) {
+        if let Ok(mut trimmed) = HeaderValue::from_bytes(value.as_bytes().trim_ascii()) {
+            trimmed.set_sensitive(value.is_sensitive());
+            *value = trimmed;
+        }
+    }
 }
 
 /// A few names that fields are looked up in.
@@ -93,8 +112,6 @@ fn place(name: &HeaderName) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -106,6 +123,21 @@ mod tests {
         remove_where(&mut headers, |name| matches!(name.as_str(), "x-a" | "te"));
         assert_eq!(headers.len(), 2);
         assert!(headers.contains_key("x-b") && headers.contains_key("host"));
+    }
+
+    #[cfg(feature = "upstream")]
+    #[test]
+    fn values_lose_white_space_at_their_ends_and_nothing_else() {
+        let mut headers = HeaderMap::new();
+        for value in ["a", " a\tb \t", " ", ""] {
+            let mut value = HeaderValue::from_static(value);
+            value.set_sensitive(true);
+            headers.append("x", value);
+        }
+        trim(&mut headers);
+        let values: Vec<_> = headers.get_all("x").iter().collect();
+        assert_eq!(values, ["a", "a\tb", "", ""]);
+        assert!(values.iter().all(|value| value.is_sensitive()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use self::host::find_host;
 pub(super) use self::host::is_host;
 use super::path::{EncodedSlash, normalize};
 use crate::codes;
-use crate::fields::{has_underscore, remove_where};
+use crate::fields::{has_underscore, is_padded, remove_where};
 
 /// The largest head that is let through.
 ///
@@ -59,7 +59,8 @@ const MAX_METHOD: usize = 32;
 ///
 /// After it there is exactly one valid `Host` field, which the authority of an absolute target has replaced; the
 /// target is a path in normal form and a query; no field's name has an underscore, since many upstreams read
-/// `X_A` and `X-A` as the same field; and nothing is expected but `100-continue`.
+/// `X_A` and `X-A` as the same field; no value over HTTP/2 begins or ends with white space, since a message that has one must not
+/// go on (RFC 9113 section 8.2.1); and nothing is expected but `100-continue`.
 ///
 /// Returns the length that the head declares for the body.
 pub(super) fn normalize_head(
@@ -73,6 +74,10 @@ pub(super) fn normalize_head(
     check_number(parts, limits)?;
     let seen = look(&parts.headers, limits)?;
     let (underscored, expects, length) = (seen.underscored, seen.expects, seen.length());
+    // HTTP/1 does not count it as part of the value.
+    if seen.padded && parts.version >= Version::HTTP_2 {
+        return Err(malformed("value", "white space at an end"));
+    }
     check_coding(seen.coding)?;
     if let Some(host) = find_host(parts, seen.host)? {
         parts.headers.insert(HOST, host);
@@ -100,6 +105,8 @@ fn check_target_size(target: &Uri, limits: HeadLimits) -> Result<(), Rejection> 
 struct Seen<'a> {
     /// The name of a field has an underscore.
     underscored: bool,
+    /// A value begins or ends with white space.
+    padded: bool,
     expects: bool,
     host: Lines<'a>,
     coding: Lines<'a>,
@@ -151,6 +158,7 @@ fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> 
     for (name, value) in headers {
         bytes += name.as_str().len() + value.len();
         seen.underscored |= has_underscore(name);
+        seen.padded |= is_padded(value);
         if *name == HOST {
             seen.host.add(value);
         } else if *name == CONTENT_LENGTH {

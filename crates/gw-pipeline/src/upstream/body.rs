@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
-use super::hop_by_hop::strip_trailers;
+use super::hop_by_hop::Named;
 use super::lease::{Lease, Stopwatch};
 use super::limits::{Limits, deadline_kind};
 use super::report::Report;
@@ -50,6 +50,8 @@ struct Streaming {
     limits: Limits,
     watch: Stopwatch,
     head: Head,
+    /// What the trailers lose.
+    named: Named,
     /// A piece has been handed out.
     begun: bool,
     /// What waits for the end to know the outcome.
@@ -71,7 +73,13 @@ struct Head {
 const LONG: Duration = Duration::from_secs(1);
 
 impl Streaming {
-    fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
+    fn new(
+        incoming: Incoming,
+        lease: Lease,
+        limits: Limits,
+        watch: Stopwatch,
+        named: Named,
+    ) -> Self {
         let came = watch.heard();
         let head = Head {
             came,
@@ -84,6 +92,7 @@ impl Streaming {
             limits,
             head,
             watch,
+            named,
             begun: false,
             report: None,
         }
@@ -143,13 +152,20 @@ impl Streaming {
 }
 
 impl UpstreamBody {
-    /// The body of an answer whose head has just arrived.
-    pub(super) fn new(incoming: Incoming, lease: Lease, limits: Limits, watch: Stopwatch) -> Self {
+    /// The body of an answer whose head has just arrived, and has `named` what its connection needs.
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        limits: Limits,
+        watch: Stopwatch,
+        named: Named,
+    ) -> Self {
         if incoming.is_end_stream() {
             lease.finish(limits.deadline, watch.heard());
             return Content::Ended.into();
         }
-        Content::Streaming(Box::new(Streaming::new(incoming, lease, limits, watch))).into()
+        let streaming = Streaming::new(incoming, lease, limits, watch, named);
+        Content::Streaming(Box::new(streaming)).into()
     }
 
     /// Its end says what came of the request. If it is dropped before, no more is known than the head has told, and nothing if it
@@ -227,7 +243,7 @@ impl http_body::Body for UpstreamBody {
                 streaming.watch.stop();
                 frame.map(|frame| match frame {
                     Ok(mut frame) => {
-                        strip_trailers(&mut frame);
+                        streaming.named.strip_trailers(&mut frame);
                         Ok(frame)
                     }
                     Err(e) => Err(Error::because(ErrorKind::Answer, e)),

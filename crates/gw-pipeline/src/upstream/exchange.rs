@@ -21,6 +21,7 @@ use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
 use super::framing::{frame, has_no_body, is_plain, is_well_framed, states_one_length};
 use super::future::TransportFuture;
+use super::hop_by_hop::Named;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, MAX_HEAD, Pool};
@@ -32,6 +33,7 @@ use super::telemetry::Counted;
 use super::timer::Timer;
 use super::upgrade::Offer;
 use super::upload::{RequestBody, Upload};
+use crate::fields::trim;
 use crate::inbound::ClientFault;
 
 /// Sends `request`, and waits for the head of its answer.
@@ -42,13 +44,16 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     let now = Instant::now();
     let limits = Limits::new(now, timeouts, deadline, pool.settings.send_timeout);
     // Nobody asks about a body that is not there.
-    let client = match request.body().is_end_stream() {
-        true => None,
-        false => extensions.get::<ClientFault>().cloned(),
+    let (client, named) = match request.body().is_end_stream() {
+        true => (None, None),
+        false => (
+            extensions.get::<ClientFault>().cloned(),
+            extensions.get::<Named>().cloned(),
+        ),
     };
     let asked_to_tell = Awaited::take(&mut extensions);
     let awaited = pool.watcher.awaited(asked_to_tell, now);
-    let aimed = aim(request, client, awaited, &pool, limits, now);
+    let aimed = aim(request, client, awaited, named, &pool, limits, now);
     let turn = match aimed {
         Ok(_) => pool.try_slot(),
         Err(_) => Err(pool),
@@ -250,6 +255,7 @@ fn aim(
     request: Request<Body>,
     client: Option<ClientFault>,
     awaited: Option<Awaited>,
+    named: Option<Named>,
     pool: &Pool,
     limits: Limits,
     now: Instant,
@@ -276,6 +282,7 @@ fn aim(
     let asked = parts.headers.get(UPGRADE).cloned();
     let safe = is_safe(&parts.method) && body.is_end_stream() && asked.is_none();
     let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
+    let body = body.named(named);
     Ok(Box::new(Aimed {
         request: Some(Request::from_parts(parts, body)),
         upload,
@@ -384,13 +391,17 @@ fn receive(
     // What hyper noted about the connection and the reason phrase is not for the client.
     parts.extensions.clear();
     let ended = incoming.is_end_stream();
-    if !is_plain(&parts.headers)
-        && (!(ended || is_well_framed(&parts.headers)) || !states_one_length(&mut parts.headers))
-    {
-        return Err(Error::because(
-            ErrorKind::Answer,
-            "the answer tells its length in two ways, or has a transfer coding that nobody asked for",
-        ));
+    let mut named = Named::NOTHING;
+    if !is_plain(&parts.headers) {
+        if !(ended || is_well_framed(&parts.headers)) || !states_one_length(&mut parts.headers) {
+            return Err(Error::because(
+                ErrorKind::Answer,
+                "the answer tells its length in two ways, or has a transfer coding that nobody asked for",
+            ));
+        }
+        // Trailers come behind chunks. Over HTTP/2 nothing is named.
+        named = Named::of(&parts.headers, &[]);
+        trim(&mut parts.headers);
     }
     if has_no_body(parts.status) {
         if parts.status == StatusCode::NO_CONTENT {
@@ -402,6 +413,6 @@ fn receive(
             return Ok(Response::from_parts(parts, body));
         }
     }
-    let body = UpstreamBody::new(incoming, lease, limits, watch);
+    let body = UpstreamBody::new(incoming, lease, limits, watch, named);
     Ok(Response::from_parts(parts, body))
 }

@@ -327,7 +327,10 @@ impl<S> Shared<S> {
         };
         let trailers = special && http2 && accepts_trailers(&parts.headers);
         if special {
-            strip(&mut parts.headers, &self.protected);
+            let named = strip(&mut parts.headers, &self.protected);
+            if !named.is_empty() {
+                parts.extensions.insert(named);
+            }
         }
         self.add_own_fields(parts, special, last)?;
         if trailers && is_grpc(&parts.headers) {

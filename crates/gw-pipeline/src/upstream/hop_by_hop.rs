@@ -9,7 +9,7 @@ use http::header::{
 };
 use http_body::Frame;
 
-use crate::fields::{Names, remove_where};
+use crate::fields::{Names, remove_where, trim};
 
 /// Removed even if `Connection` does not name them. `Trailer` is kept: trailers are passed on.
 pub(super) static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
@@ -45,41 +45,61 @@ const NEVER: [HeaderName; 9] = [
 /// Not passed on in trailers.
 static HEAD_ONLY: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
 
-/// Removes what was for the connection that the message came on: all that the lines of `Connection` name, except for
-/// the fields in `protected` and some that the gateway relies on, and what is never passed on.
-///
-/// Must run before the gateway adds fields of its own.
-pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) {
-    let always = &*ALWAYS;
-    if !headers.keys().any(|name| always.contains(name)) {
-        return;
+/// The fields that the lines of a head's `Connection` name: they are for that connection in the trailers as well.
+#[derive(Debug, Clone)]
+pub(super) struct Named(Vec<HeaderName>);
+
+impl Named {
+    pub(super) const NOTHING: Self = Self(Vec::new());
+
+    /// All but what is never passed on, the fields in `protected`, and some that the gateway relies on. So usually none.
+    pub(super) fn of(headers: &HeaderMap, protected: &[HeaderName]) -> Self {
+        let lines = headers.get_all(CONNECTION).iter();
+        let options = lines.flat_map(|line| options(line.as_bytes()));
+        // What is not a field name names no field. Parsing makes it lower case.
+        let names = options.filter_map(|option| HeaderName::from_bytes(option).ok());
+        let goes = |name: &HeaderName| {
+            name.as_str() != "close"
+                && !ALWAYS.contains(name)
+                && !NEVER.contains(name)
+                && !protected.contains(name)
+        };
+        Self(names.filter(goes).collect())
     }
-    // Taken out first, since it cannot be read and changed at the same time.
-    let mut lines = Vec::new();
-    if let http::header::Entry::Occupied(connection) = headers.entry(CONNECTION) {
-        lines.extend(connection.remove_entry_mult().1);
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-    for line in &lines {
-        for option in options(line.as_bytes()) {
-            // What is not a field name names no field. Parsing makes it lower case.
-            if let Ok(name) = HeaderName::from_bytes(option)
-                && !NEVER.contains(&name)
-                && !protected.contains(&name)
-            {
-                headers.remove(name);
-            }
+
+    /// Removes from trailers what [`strip`] removes from a head, what the head has named, and what tells of a message's framing or
+    /// target: it must stand in the head (RFC 9110 section 6.5.1), where it was looked at. HTTP/2 resets a stream for some of
+    /// these fields.
+    pub(super) fn strip_trailers<T>(&self, frame: &mut Frame<T>) {
+        if let Some(trailers) = frame.trailers_mut() {
+            strip(trailers, &[]);
+            remove_where(trailers, |name| {
+                HEAD_ONLY.contains(name) || self.0.contains(name)
+            });
+            trim(trailers);
         }
     }
-    remove_where(headers, |name| always.contains(name));
 }
 
-/// Removes from trailers what [`strip`] removes from a head, and what tells of a message's framing or target: it must stand in the
-/// head (RFC 9110 section 6.5.1), where it was looked at. HTTP/2 resets a stream for some of these fields.
-pub(super) fn strip_trailers<T>(frame: &mut Frame<T>) {
-    if let Some(trailers) = frame.trailers_mut() {
-        strip(trailers, &[]);
-        remove_where(trailers, |name| HEAD_ONLY.contains(name));
+/// Removes what was for the connection that the message came on: all that the lines of `Connection` name, except for
+/// the fields in `protected` and some that the gateway relies on, and what is never passed on. Returns what was named.
+///
+/// Must run before the gateway adds fields of its own.
+pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) -> Named {
+    let always = &*ALWAYS;
+    if !headers.keys().any(|name| always.contains(name)) {
+        return Named::NOTHING;
     }
+    let named = Named::of(headers, protected);
+    for name in &named.0 {
+        headers.remove(name);
+    }
+    remove_where(headers, |name| always.contains(name));
+    named
 }
 
 /// Whether a line of `Connection` has the option `option`, in any case.
@@ -156,6 +176,21 @@ mod tests {
         strip(&mut headers, &[HeaderName::from_static("x-user-id")]);
         assert_eq!(headers.len(), NEVER.len() + 1);
         assert!(!headers.contains_key("x-other"));
+    }
+
+    #[test]
+    fn what_is_usual_names_no_field() {
+        for line in [
+            "close",
+            "keep-alive",
+            "Upgrade, TE",
+            "cookie, x-user-id",
+            "a/b",
+        ] {
+            let headers = headers(&[("connection", line)]);
+            let named = Named::of(&headers, &[HeaderName::from_static("x-user-id")]);
+            assert!(named.is_empty(), "{line}");
+        }
     }
 
     #[test]

@@ -59,6 +59,24 @@ async fn trailers_of_answers_lose_what_is_for_a_connection_or_a_head() {
     assert_eq!(collected.to_bytes(), "ab");
 }
 
+/// RFC 9110 section 7.6.1: what the head's `Connection` names is for that connection, wherever in the message it stands.
+#[tokio::test]
+async fn what_the_head_of_an_answer_names_is_not_in_its_trailers() {
+    let reply = Reply::ok()
+        .header("connection", "x-mine, cookie")
+        .chunks(["a"])
+        .trailer("x-mine", "1")
+        .trailer("cookie", "2")
+        .trailer("x-sum", "3");
+    let upstream = Upstream::start(always(reply)).await;
+    let response = send(&forward(&plain(&upstream)), get("/")).await.unwrap();
+    let collected = response.into_body().collect().await.unwrap();
+    let trailers = collected.trailers().unwrap();
+    // Nobody can have anything removed that is relied on.
+    assert!(trailers.contains_key("cookie") && trailers.contains_key("x-sum"));
+    assert_eq!(trailers.len(), 2);
+}
+
 #[tokio::test]
 async fn a_get_with_a_body_keeps_it() {
     // Story: hyper takes a GET without a length for one without a body, and drops what the client sent.

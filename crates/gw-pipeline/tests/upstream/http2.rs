@@ -9,7 +9,7 @@ use gw_core::Body;
 use gw_pipeline::upstream::{ErrorKind, HostHeader, PoolConfig, Protocol, Upstream};
 use gw_testkit::Gate;
 use gw_testkit::body::ScriptedBody;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -116,9 +116,12 @@ async fn answer(
     });
     let (body, _handle) = ScriptedBody::script()
         .data(collected.to_bytes())
-        .trailers([("grpc-status", "0")])
+        .trailers([("grpc-status", "0"), ("x-padded", "\t2 ")])
         .build();
-    Response::new(Body::new(body))
+    let mut response = Response::new(Body::new(body));
+    let padded = HeaderValue::from_static(" 1\t");
+    response.headers_mut().insert("x-padded", padded);
+    response
 }
 
 #[tokio::test]
@@ -167,6 +170,35 @@ async fn trailers_of_requests_lose_what_is_for_a_connection_or_a_head() {
     assert_eq!((status, text.as_str()), (200, "abc"));
     let trailers = echo.seen().remove(0).trailers.unwrap();
     assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+}
+
+/// RFC 9110 section 7.6.1.
+#[tokio::test]
+async fn what_the_head_of_a_request_names_is_not_in_its_trailers() {
+    let echo = Echo::start().await;
+    echo.gate.open();
+    let script = ScriptedBody::script().data("abc");
+    let script = script.trailers([("x-mine", "1"), ("x-sum", "3")]);
+    let mut request = post(script.build().0);
+    for line in ["close", "X-Mine"] {
+        let line = line.parse().unwrap();
+        request.headers_mut().append("connection", line);
+    }
+    assert_eq!(fetch(&forward(&echo.gateway()), request).await.0, 200);
+    let trailers = echo.seen().remove(0).trailers.unwrap();
+    assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+}
+
+/// RFC 9113 section 8.2.1: it must not go on. An upstream that writes it, as servers let their users do, means nothing by it: over
+/// HTTP/1 it is no part of the value.
+#[tokio::test]
+async fn values_of_an_answer_lose_white_space_at_their_ends() {
+    let echo = Echo::start().await;
+    echo.gate.open();
+    let response = send(&forward(&echo.gateway()), get("/")).await.unwrap();
+    assert_eq!(response.headers()["x-padded"], "1");
+    let collected = response.into_body().collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["x-padded"], "2");
 }
 
 #[tokio::test]

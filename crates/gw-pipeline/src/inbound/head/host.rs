@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use gw_core::{Code, Rejection};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderValue, Version};
 
 use super::{Lines, malformed};
@@ -25,14 +26,16 @@ pub(super) fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<Header
                 check_host(host, parts.version)?;
             }
             // On HTTP/1 the target wins over the field; on HTTP/2 both say the same or the request is malformed.
-            let target = without_empty_port(authority.as_str().as_bytes());
+            let target = authority.as_str().as_bytes();
+            let scheme = parts.uri.scheme();
             let disagree = |host: &HeaderValue| {
-                !without_empty_port(host.as_bytes()).eq_ignore_ascii_case(target)
+                let host = without_usual_port(host.as_bytes(), scheme);
+                !host.eq_ignore_ascii_case(without_usual_port(target, scheme))
             };
             if parts.version >= Version::HTTP_2 && host.is_some_and(disagree) {
                 return Err(malformed("host", "contradicts :authority"));
             }
-            target
+            without_empty_port(target)
         }
         (None, host) => {
             check_host(host, parts.version)?;
@@ -50,6 +53,17 @@ pub(super) fn find_host(parts: &Parts, hosts: Lines<'_>) -> Result<Option<Header
 /// An empty port is the usual one, and is left out in the normal form (RFC 9110 section 4.2.3).
 fn without_empty_port(host: &[u8]) -> &[u8] {
     host.strip_suffix(b":").unwrap_or(host)
+}
+
+/// For the comparison of two hosts: the port that the scheme has is the same as none (RFC 3986 section 6.2.3).
+fn without_usual_port<'a>(host: &'a [u8], scheme: Option<&Scheme>) -> &'a [u8] {
+    let usual: &[u8] = match scheme.map(Scheme::as_str) {
+        Some("http") => b":80",
+        Some("https") => b":443",
+        _ => b":",
+    };
+    let stripped = host.strip_suffix(usual);
+    stripped.unwrap_or_else(|| without_empty_port(host))
 }
 
 /// The field must be a host, and only before HTTP/1.1 may it be missing.

@@ -66,6 +66,56 @@ fn an_empty_port_is_none() {
     }
 }
 
+/// RFC 9113 section 8.3.1: the two are compared as the scheme has it. Story: a proxy in front that wrote the port into one of
+/// them alone got 400 for all its requests.
+#[test]
+fn the_port_of_the_scheme_is_none_where_hosts_are_compared() {
+    let compared = |scheme: &str, authority: &str, field: &str| {
+        head(|r| {
+            r.uri(format!("{scheme}://{authority}/"))
+                .version(Version::HTTP_2)
+                .header(HOST, field)
+        })
+    };
+    for (scheme, port, other) in [("http", "80", "443"), ("https", "443", "80")] {
+        for name in ["shop.example", "[::1]"] {
+            let (usual, unusual) = (format!("{name}:{port}"), format!("{name}:{other}"));
+            for (authority, field) in [(name, &*usual), (&*usual, name)] {
+                // What the authority says stays as it is.
+                let host = &compared(scheme, authority, field).unwrap().headers[HOST];
+                assert_eq!(host, authority);
+            }
+            for (authority, field) in [(name, &*unusual), (&*unusual, name), (&*usual, &*unusual)] {
+                let refused = code(compared(scheme, authority, field));
+                assert_eq!(refused, "MALFORMED_REQUEST", "{authority} {field}");
+            }
+        }
+    }
+}
+
+/// RFC 9113 section 8.2.1: such a message must not go on. HTTP/1 does not count white space there as part of the value, and its
+/// parser has taken it away.
+#[test]
+fn values_over_http2_neither_begin_nor_end_with_white_space() {
+    let with = |version, value| {
+        let value = HeaderValue::from_str(value).unwrap();
+        code(head(|r| {
+            r.uri("/")
+                .version(version)
+                .header(HOST, "a")
+                .header("x", value)
+        }))
+    };
+    for value in [" a", "a ", "\ta", "a\t", " ", "\t"] {
+        let refused = with(Version::HTTP_2, value);
+        assert_eq!(refused, "MALFORMED_REQUEST", "{value:?}");
+        assert_eq!(with(Version::HTTP_11, value), "ok", "{value:?}");
+    }
+    for value in ["", "a", "a b", "a\tb"] {
+        assert_eq!(with(Version::HTTP_2, value), "ok", "{value:?}");
+    }
+}
+
 #[test]
 fn an_absolute_target_replaces_host() {
     let parts = head(|r| {

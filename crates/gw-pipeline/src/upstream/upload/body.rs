@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Upload;
 use super::shared::Shared;
 use crate::inbound::ClientFault;
-use crate::upstream::hop_by_hop::strip_trailers;
+use crate::upstream::hop_by_hop::Named;
 use crate::upstream::stated::Stated;
 
 /// The body of a request as the connection sees it.
@@ -24,6 +24,8 @@ pub(in crate::upstream) struct RequestBody {
     pub(super) shared: Option<Arc<Shared>>,
     // Boxed: hardly any body needs it.
     stated: Option<Box<Stated>>,
+    // What the trailers lose. Boxed for the same reason.
+    named: Option<Box<Named>>,
 }
 
 impl RequestBody {
@@ -46,8 +48,15 @@ impl RequestBody {
             failed: false,
             shared,
             stated,
+            named: None,
         };
         (body, upload)
+    }
+
+    /// The same body behind a head that has `named` what its connection needs.
+    pub(in crate::upstream) fn named(mut self, named: Option<Named>) -> Self {
+        self.named = named.map(Box::new);
+        self
     }
 }
 
@@ -71,7 +80,10 @@ impl http_body::Body for RequestBody {
             };
             match polled {
                 Poll::Ready(Some(Ok(mut frame))) => {
-                    strip_trailers(&mut frame);
+                    match &this.named {
+                        None => Named::NOTHING.strip_trailers(&mut frame),
+                        Some(named) => named.strip_trailers(&mut frame),
+                    }
                     shared.handed_over();
                     return Poll::Ready(Some(Ok(frame)));
                 }
