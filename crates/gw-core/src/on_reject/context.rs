@@ -1,4 +1,4 @@
-use http::{HeaderMap, Method, Request, request::Parts};
+use http::{HeaderMap, Method, Request, StatusCode, request::Parts};
 
 use crate::classify::is_grpc;
 use crate::context::{RequestId, TraceContext};
@@ -15,6 +15,9 @@ pub struct RejectContext {
     pub trace: Option<TraceContext>,
     /// What kind of answer the caller understands.
     pub caller: Caller,
+    /// The status of the answer, if it is another one than that of the code: what an upstream has answered may keep its status and
+    /// get a body of ours. A gRPC caller gets the code's all the same.
+    pub status: Option<StatusCode>,
 }
 
 /// What kind of answer a caller understands.
@@ -54,6 +57,7 @@ impl RejectContext {
             request_id: extensions.get().cloned(),
             trace: extensions.get().copied(),
             caller,
+            status: None,
         }
     }
 }

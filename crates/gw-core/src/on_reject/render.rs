@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,6 +53,7 @@ fn http(
         context,
         documentation,
     };
+    let status = document.status();
     let (text, media_type) = match format {
         Format::Envelope => (to_json(&Envelope(document)), "application/json"),
         Format::Problem => (
@@ -60,7 +62,7 @@ fn http(
         ),
     };
     let mut response = Response::new(text);
-    *response.status_mut() = rejection.code().status();
+    *response.status_mut() = status;
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -139,6 +141,11 @@ impl Document<'_> {
         self.rejection.code()
     }
 
+    fn status(&self) -> StatusCode {
+        let other = self.context.status;
+        other.unwrap_or_else(|| self.code().status())
+    }
+
     fn documentation_url(&self) -> Option<String> {
         // Before a page is made up that nobody asks for.
         self.documentation.0.as_ref()?;
@@ -196,14 +203,21 @@ impl Serialize for ProblemDocument<'_> {
         let code = self.0.code();
         let mut map = serializer.serialize_map(None)?;
         let rejection = self.0.rejection;
-        if let Some(kind) = rejection.registered_type() {
-            map.serialize_entry("type", kind)?;
+        let (message, status) = (code.message(), self.0.status());
+        let page = || self.0.documentation_url().map(Cow::Owned);
+        let kind = rejection.registered_type().map(Cow::Borrowed);
+        if let Some(kind) = kind.or_else(page) {
+            map.serialize_entry("type", &kind)?;
+            map.serialize_entry("title", message)?;
         } else {
-            let kind = self.0.documentation_url();
-            map.serialize_entry("type", kind.as_deref().unwrap_or("about:blank"))?;
+            // Such a problem is titled as its status is (RFC 9457 section 4.2.1).
+            map.serialize_entry("type", "about:blank")?;
+            if let Some(phrase) = status.canonical_reason() {
+                map.serialize_entry("title", phrase)?;
+            }
+            map.serialize_entry("detail", message)?;
         }
-        map.serialize_entry("title", code.message())?;
-        map.serialize_entry("status", &code.status().as_u16())?;
+        map.serialize_entry("status", &status.as_u16())?;
         map.serialize_entry("code", code.name())?;
         if let Some((member, names)) = rejection.registered_names() {
             map.serialize_entry(member, &Names(names))?;

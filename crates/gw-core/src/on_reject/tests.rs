@@ -159,10 +159,39 @@ async fn a_problem_document() {
     );
     let document = json_of(response).await;
     assert_eq!(document["type"], "about:blank");
+    assert_eq!(document["title"], "Too Many Requests");
+    assert_eq!(document["detail"], CODE.message());
     assert_eq!(document["status"], 429);
     assert_eq!(document["code"], "RATE_LIMIT_EXCEEDED");
     assert_eq!(document["details"]["limit"], 100);
     assert_eq!(document["request_id"], "id-1");
+}
+
+/// RFC 9457 section 3.1.2: the document says what the status line says. There are statuses without a phrase.
+#[tokio::test]
+async fn the_answer_may_have_another_status_than_its_code() {
+    for (status, title) in [(501, Some("Not Implemented")), (520, None)] {
+        let context = RejectContext {
+            status: StatusCode::from_u16(status).ok(),
+            ..RejectContext::default()
+        };
+        let answer: Result<Response<Body>, Infallible> =
+            Problem::new().reject(rejection(), &context);
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), status);
+        let document = json_of(answer).await;
+        assert_eq!(document["status"], status);
+        let phrase = document.get("title").and_then(Value::as_str);
+        assert_eq!(phrase, title);
+        assert_eq!(document["detail"], CODE.message());
+        // The status of a call is not that of HTTP.
+        let grpc = RejectContext {
+            caller: Caller::Grpc,
+            ..context
+        };
+        let answer: Result<Response<Body>, Infallible> = Problem::new().reject(rejection(), &grpc);
+        assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    }
 }
 
 #[tokio::test]
@@ -181,6 +210,8 @@ async fn a_problem_of_a_registered_type() {
             on_reject.reject(rejection.clone(), &RejectContext::default());
         let document = json_of(answer.unwrap()).await;
         assert_eq!(document["type"], TYPE);
+        assert_eq!(document["title"], CODE.message());
+        assert_eq!(document.get("detail"), None);
         assert_eq!(document["violated-policies"], json!(["a", "b"]));
         assert_eq!(document["details"]["limit"], 100);
     }

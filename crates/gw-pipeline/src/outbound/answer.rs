@@ -332,7 +332,7 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         if asks_to_come_back(status) && rejection.retry_after_hint().is_none() {
             rejection = rejection.retry_after(later());
         }
-        let mut response = self.render(rejection);
+        let mut response = self.render(rejection, &self.context);
         self.finish(&mut response);
         response
     }
@@ -362,11 +362,14 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             .or_else(|| asks_to_come_back(original.status).then(later))
             .map(|when| when.max(not_before.unwrap_or(when)));
         let rejection = Rejection::new(code);
-        let mut response = self.render(match when {
+        let rejection = match when {
             Some(when) => rejection.retry_after(when),
             None => rejection,
-        });
-        // A gRPC caller reads the status from the fields; its HTTP status is 200.
+        };
+        let mut context = self.context.clone();
+        context.status = Some(original.status);
+        let mut response = self.render(rejection, &context);
+        // A renderer of the user's own need not look at it. A gRPC caller reads the status from the fields; its HTTP status is 200.
         if self.context.caller != Caller::Grpc {
             *response.status_mut() = original.status;
         }
@@ -384,8 +387,8 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         response
     }
 
-    fn render(&self, rejection: Rejection) -> Response<Body> {
-        match self.layer.rules.on_reject.reject(rejection, &self.context) {
+    fn render(&self, rejection: Rejection, context: &RejectContext) -> Response<Body> {
+        match self.layer.rules.on_reject.reject(rejection, context) {
             Ok(response) => response,
             Err(never) => match never {},
         }

@@ -1,5 +1,7 @@
 use std::future::ready;
 
+use gw_core::Problem;
+use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -166,5 +168,26 @@ async fn nobody_is_asked_back_before_a_layer_further_in_lets_pass() {
         let mut refused = Terse.reject(rejection, &RejectContext::default()).unwrap();
         shut(&mut refused, Some(7));
         assert_eq!(answered(Terse, true, refused).await, seven, "{hint:?}");
+    }
+}
+
+/// Story: an upstream's 501 was passed as such, and the document in its place said 502.
+#[tokio::test]
+async fn the_document_in_place_of_an_answer_says_its_status() {
+    for status in [501, 503, 507, 520] {
+        let mut answer = Response::new(Body::from("at db-7"));
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        let replace = ReplaceBody(&codes::BAD_GATEWAY);
+        answer.extensions_mut().insert(replace);
+        let mut answer = Some(Ok::<_, Infallible>(answer));
+        let inner = tower::service_fn(move |_: Request<()>| ready(answer.take().unwrap()));
+        let service = AnswerLayer::new().on_reject(Problem::new()).layer(inner);
+        let request = Request::post("/").body(()).unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        let document: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(document["status"], status);
+        assert_eq!(document["code"], "BAD_GATEWAY");
     }
 }
