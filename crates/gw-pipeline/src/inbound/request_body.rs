@@ -55,8 +55,9 @@ pin_project! {
     /// Dropping it drops the body inside, and nothing else.
     #[derive(Debug)]
     pub struct RequestBody<B> {
+        // None once it has failed: the server sees at once that nobody wants the rest, whoever still holds this.
         #[pin]
-        body: B,
+        body: Option<B>,
         // None if the body had ended when the request arrived: most have, and a request is moved through many stages.
         watch: Option<Box<Watch>>,
     }
@@ -69,7 +70,6 @@ struct Watch {
     received: u64,
     fault: ClientFault,
     pace: Pace,
-    failed: bool,
 }
 
 impl<B: http_body::Body> RequestBody<B> {
@@ -86,14 +86,19 @@ impl<B: http_body::Body> RequestBody<B> {
             received: 0,
             fault,
             pace: Pace::new(timers),
-            failed: false,
         }));
-        Self { body, watch }
+        Self {
+            body: Some(body),
+            watch,
+        }
     }
 
     /// A body that had ended when the request arrived.
     pub(super) const fn ended(body: B) -> Self {
-        Self { body, watch: None }
+        Self {
+            body: Some(body),
+            watch: None,
+        }
     }
 }
 
@@ -109,14 +114,11 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
-        let Some(watch) = this.watch else {
+        let mut this = self.project();
+        let (Some(watch), Some(body)) = (this.watch, this.body.as_mut().as_pin_mut()) else {
             return Poll::Ready(None);
         };
-        if watch.failed {
-            return Poll::Ready(None);
-        }
-        let (fault, cause) = match this.body.poll_frame(cx) {
+        let (fault, cause) = match body.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => return Poll::Ready(None),
             Poll::Ready(Some(Ok(frame))) => {
                 watch.pace.progress();
@@ -134,20 +136,18 @@ where
             Poll::Pending if watch.pace.is_lost(watch.received, cx) => (Fault::TooSlow, None),
             Poll::Pending => return Poll::Pending,
         };
-        watch.failed = true;
+        this.body.set(None);
         watch.fault.set(fault);
         Poll::Ready(Some(Err(Box::new(BodyFailed { fault, cause }))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.watch {
-            Some(watch) => watch.failed || self.body.is_end_stream(),
-            None => true,
-        }
+        self.watch.is_none() || self.body.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let body = self.body.as_ref();
+        body.map_or_else(|| SizeHint::with_exact(0), B::size_hint)
     }
 }
 
@@ -304,6 +304,14 @@ mod tests {
             5,
             "no byte in the first five seconds is below any rate"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_has_failed_is_given_up_whoever_holds_it() {
+        let (sender, mut body, _) = fed(BodyTimers::default());
+        assert!(body.frame().await.unwrap().is_err());
+        assert!(sender.is_closed());
+        assert!(http_body::Body::is_end_stream(&body) && body.frame().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

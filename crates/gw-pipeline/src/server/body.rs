@@ -29,14 +29,18 @@ pub(super) struct Open {
     connect: bool,
     head: bool,
     http10: bool,
+    /// Over HTTP/1, the rest of a body is to come.
+    uploads: bool,
     answered: bool,
 }
 
 impl Open {
     pub(super) fn start<B: Body>(link: &Arc<Link>, request: &Request<B>) -> Self {
         let upgradable = request.extensions().get::<OnUpgrade>().is_some();
+        let bodiless = request.body().is_end_stream();
         Self {
-            started: link.started(request.body().is_end_stream(), upgradable),
+            started: link.started(bodiless, upgradable),
+            uploads: !bodiless && request.version() < Version::HTTP_2,
             link: Arc::clone(link),
             connect: *request.method() == Method::CONNECT,
             head: *request.method() == Method::HEAD,
@@ -57,6 +61,15 @@ impl Open {
     /// Whether the client speaks HTTP/1.0.
     pub(super) const fn is_http10(&self) -> bool {
         self.http10
+    }
+
+    /// Whether `answer` must wait until hyper has looked at what has become of the request's body. If nobody wants it, hyper reads what is
+    /// left of it or, if that is still to come, closes the connection behind the answer; and it looks before it asks for the answer
+    /// only, so that an answer to be written at once would not say so (RFC 9112 section 9.6). Successes, which are nearly all that is
+    /// answered, have read the body.
+    pub(super) fn puts_off<B>(&self, answer: &Response<B>) -> bool {
+        let status = answer.status();
+        self.uploads && !status.is_success() && !status.is_informational()
     }
 
     /// Whether only the end of the connection tells the client that the answer has ended: HTTP/1.0 has no chunks.

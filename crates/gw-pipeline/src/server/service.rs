@@ -146,6 +146,8 @@ pin_project! {
         // Until the service is ready.
         Waiting { call: Option<Box<(S, Request<Incoming>)>> },
         Called { #[pin] future: S::Future },
+        // Boxed: answers are large, and hardly any is put off.
+        PutOff { response: Option<Box<S::Response>> },
         // In the call.
         Panicked { panic: Option<Box<dyn Any + Send>> },
         // Too many fields.
@@ -174,11 +176,23 @@ where
             let future = service.call(request);
             this.state.set(State::Called { future });
         }
-        let mut response = match this.state.project() {
+        let mut response = match this.state.as_mut().project() {
             StateProj::Called { future } => {
                 let Ok(response) = ready!(future.poll(cx));
+                if this.open.as_ref().is_some_and(|it| it.puts_off(&response)) {
+                    let response = Some(Box::new(response));
+                    // With the future goes what it has of the request's body.
+                    this.state.set(State::PutOff { response });
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 response.map(Some)
             }
+            // Pending once taken: a future must not be polled after it was ready.
+            StateProj::PutOff { response } => match response.take() {
+                Some(response) => response.map(Some),
+                None => return Poll::Pending,
+            },
             StateProj::Waiting { .. } => return Poll::Pending,
             // Pending once taken: a future must not be polled after it has panicked.
             StateProj::Panicked { panic } => match panic.take() {

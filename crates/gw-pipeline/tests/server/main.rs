@@ -18,4 +18,5 @@ mod requests;
 mod shutdown;
 mod support;
 mod timers;
+mod unread;
 mod workers;
