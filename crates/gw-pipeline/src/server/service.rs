@@ -220,7 +220,11 @@ where
             {
                 // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`. 408 says that
                 // the rest of the request is not waited for (RFC 9110 section 15.5.9): hyper closes, and does not say so.
-                let close = HeaderValue::from_static("close");
+                // What names protocols, as 426 does, must have the other option as well (RFC 9110 section 7.8).
+                let close = match response.headers().contains_key(header::UPGRADE) {
+                    true => HeaderValue::from_static("upgrade, close"),
+                    false => HeaderValue::from_static("close"),
+                };
                 response.headers_mut().insert(header::CONNECTION, close);
                 if open.is_http10() {
                     // To an answer of a later version hyper adds that the connection is kept.

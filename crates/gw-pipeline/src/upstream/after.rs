@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use super::discard::discard;
 use super::error::Error;
 use super::hop_by_hop::strip;
-use super::upgrade::{Wanted, switch};
+use super::upgrade::{Allowed, Wanted, switch};
 use crate::codes;
 use crate::fields::remove_where;
 use crate::outbound::ReplaceBody;
@@ -18,6 +18,8 @@ pub(super) struct After {
     pub(super) pass_error_bodies: bool,
     /// The client's side of a switch that it has asked for.
     pub(super) wanted: Option<Box<Wanted>>,
+    /// What it may be asked to switch to.
+    pub(super) allowed: Allowed,
 }
 
 impl After {
@@ -26,6 +28,7 @@ impl After {
         Self {
             pass_error_bodies: self.pass_error_bodies,
             wanted: self.wanted.take(),
+            allowed: std::mem::replace(&mut self.allowed, Allowed::None),
         }
     }
 
@@ -39,12 +42,18 @@ impl After {
         B: http_body::Body<Data = Bytes> + From<Bytes> + Send + 'static,
     {
         let wanted = self.wanted.take();
+        let protocols = match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => {
+                Some(switch(wanted, response.extensions_mut().remove())?)
+            }
+            StatusCode::UPGRADE_REQUIRED => self.allowed.required(response.headers()),
+            _ => None,
+        };
         strip(response.headers_mut(), NOTHING);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let protocol = switch(wanted, response.extensions_mut().remove())?;
+        if let Some(protocols) = protocols {
             let upgrade = HeaderValue::from_static("upgrade");
             response.headers_mut().insert(CONNECTION, upgrade);
-            response.headers_mut().insert(UPGRADE, protocol);
+            response.headers_mut().insert(UPGRADE, protocols);
         }
         // A layer on the way has refused the request: that is the gateway's own word.
         if response.extensions().get::<Rejection>().is_some() {
@@ -101,6 +110,7 @@ mod tests {
         let mut after = After {
             pass_error_bodies: pass,
             wanted: None,
+            allowed: Allowed::WebSocket,
         };
         let finished = after.finish(response.unwrap()).unwrap();
         let replaced = finished.extensions().get::<ReplaceBody>();
@@ -136,6 +146,7 @@ mod tests {
         let mut after = After {
             pass_error_bodies: false,
             wanted: None,
+            allowed: Allowed::WebSocket,
         };
         let kind = after.finish(response).unwrap_err().kind();
         assert_eq!(kind, ErrorKind::UnrequestedUpgrade);

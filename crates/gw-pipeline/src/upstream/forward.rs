@@ -10,7 +10,7 @@ use gw_core::{Body, BoxError, ConfigError, Rejection};
 use http::header::{TE, VIA};
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use tower_service::Service;
 
 use super::Upstream;
@@ -22,7 +22,7 @@ use super::hop_by_hop::{self, accepts_trailers, strip};
 use super::permit::UpstreamPermit;
 use super::target::requested_host;
 use super::transport::{Transport, erase};
-use super::upgrade::Wanted;
+use super::upgrade::{Allowed, Wanted};
 use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
 use crate::fields::Names;
@@ -40,7 +40,7 @@ use crate::timeouts::PassErrorBodies;
 /// [protected](Self::protect). A request that has passed here before is refused with `LOOP_DETECTED`, CONNECT and TRACE with
 /// `METHOD_NOT_ALLOWED`; `Max-Forwards` is heeded.
 ///
-/// On the way out it removes the same kind of fields. A 5xx answer loses its body and what describes it, unless the
+/// On the way out it removes the same kind of fields; a 426 keeps those protocols in `Upgrade` that are allowed. A 5xx answer loses its body and what describes it, unless the
 /// request carries [`PassErrorBodies`] or the answer is gRPC; the answer stage puts the envelope in its place.
 ///
 /// A client may switch to one of the [allowed protocols](Self::upgrades) if the server can switch, that is if the
@@ -92,7 +92,7 @@ struct Shared<S> {
     pseudonym: Pseudonym,
     request_id: HeaderName,
     protected: Vec<HeaderName>,
-    upgrades: Vec<Box<str>>,
+    upgrades: Allowed,
 }
 
 // By hand: a clone is for other requests than those before.
@@ -138,7 +138,7 @@ impl<S: Clone> Forward<S> {
                 pseudonym: Pseudonym::random(),
                 request_id: HeaderName::from_static("x-request-id"),
                 protected: Vec::new(),
-                upgrades: vec!["websocket".into()],
+                upgrades: Allowed::WebSocket,
             }),
         })
     }
@@ -204,11 +204,11 @@ impl<S: Clone> Forward<S> {
         mut self,
         protocols: impl IntoIterator<Item = T>,
     ) -> Result<Self, ConfigError> {
-        let protocols: Vec<_> = protocols.into_iter().map(Into::into).collect();
+        let protocols: Arc<[Box<str>]> = protocols.into_iter().map(Into::into).collect();
         if protocols.iter().any(|it| it.eq_ignore_ascii_case("h2c")) {
             return Err(ConfigError::new("upgrades", "h2c is not allowed"));
         }
-        self.settings().upgrades = protocols;
+        self.settings().upgrades = Allowed::These(protocols);
         Ok(self)
     }
 
@@ -340,10 +340,16 @@ impl<S> Shared<S> {
         if let Some(wanted) = &wanted {
             wanted.ask(parts);
         }
+        // Nobody else can switch.
+        let allowed = match parts.version == Version::HTTP_11 && !http2 {
+            true => self.upgrades.clone(),
+            false => Allowed::None,
+        };
         let pass_error_bodies = parts.extensions.get::<PassErrorBodies>().is_some();
         let after = After {
             pass_error_bodies,
             wanted: wanted.map(Box::new),
+            allowed,
         };
         Ok(Step::Send {
             number,

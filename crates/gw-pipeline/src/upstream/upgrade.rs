@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::{Extensions, Response, Version};
+use http::{Extensions, HeaderMap, Response, Version};
 use hyper::upgrade::OnUpgrade;
 use tokio::runtime::Handle;
 
@@ -13,6 +13,41 @@ use super::error::{Error, ErrorKind};
 use super::hop_by_hop::{has_option, options};
 use super::lease::Lease;
 use super::tunnel::{Tunnel, TunnelPlace};
+
+/// The protocols that a client may switch to.
+#[derive(Debug, Clone)]
+pub(super) enum Allowed {
+    None,
+    /// Apart from others: no reference is counted for each request.
+    WebSocket,
+    These(Arc<[Box<str>]>),
+}
+
+impl Allowed {
+    fn has(&self, protocol: &[u8]) -> bool {
+        let is = |allowed: &str| protocol.eq_ignore_ascii_case(allowed.as_bytes());
+        match self {
+            Self::None => false,
+            Self::WebSocket => is("websocket"),
+            Self::These(allowed) => allowed.iter().any(|it| is(it)),
+        }
+    }
+
+    /// Those that an `Upgrade` field names.
+    fn named_in<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+        let lines = headers.get_all(UPGRADE).iter();
+        let named = lines.flat_map(|line| options(line.as_bytes()));
+        named.filter(|protocol| self.has(protocol))
+    }
+
+    /// The `Upgrade` field of an answer 426, which must name what the upstream asks for (RFC 9110 section 15.5.22), as far as the
+    /// gateway lets clients switch to it.
+    pub(super) fn required(&self, answer: &HeaderMap) -> Option<HeaderValue> {
+        let protocols: Vec<_> = self.named_in(answer).collect();
+        let joined = (!protocols.is_empty()).then(|| protocols.join(&b", "[..]))?;
+        HeaderValue::try_from(joined).ok()
+    }
+}
 
 /// A request that asks for another protocol, and may.
 #[derive(Debug)]
@@ -36,7 +71,7 @@ impl Wanted {
     pub(super) fn of(
         parts: &Parts,
         bodiless: bool,
-        allowed: &[Box<str>],
+        allowed: &Allowed,
         place: impl FnOnce() -> Option<TunnelPlace>,
     ) -> Result<Option<Self>, Error> {
         if parts.version != Version::HTTP_11 || !bodiless || !has_option(&parts.headers, "upgrade")
@@ -47,7 +82,9 @@ impl Wanted {
         let Some(client) = parts.extensions.get::<OnUpgrade>() else {
             return Ok(None);
         };
-        let Some(protocol) = wanted_protocol(parts, allowed) else {
+        // The first one that is allowed.
+        let protocol = allowed.named_in(&parts.headers).next();
+        let Some(protocol) = protocol.and_then(|it| HeaderValue::from_bytes(it).ok()) else {
             return Ok(None);
         };
         Ok(Some(Self {
@@ -64,18 +101,6 @@ impl Wanted {
         parts.headers.insert(CONNECTION, upgrade);
         parts.headers.insert(UPGRADE, self.protocol.clone());
     }
-}
-
-/// The first protocol asked for that is allowed.
-fn wanted_protocol(parts: &Parts, allowed: &[Box<str>]) -> Option<HeaderValue> {
-    let asked = parts.headers.get_all(UPGRADE).iter();
-    let mut asked = asked.flat_map(|line| options(line.as_bytes()));
-    let protocol = asked.find(|protocol| allowed.iter().any(|it| is(protocol, it)))?;
-    HeaderValue::from_bytes(protocol).ok()
-}
-
-fn is(protocol: &[u8], allowed: &str) -> bool {
-    protocol.eq_ignore_ascii_case(allowed.as_bytes())
 }
 
 /// The upstream's side of a switch, on its way back to the request that asked for it.

@@ -16,6 +16,24 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::{Running, echo_path, http2_client, http2_get, http2_send, ok, outcome};
 
+/// RFC 9110 section 7.8: who sends `Upgrade` says so in `Connection`.
+#[tokio::test]
+async fn the_last_answer_may_name_protocols() {
+    let running = Running::start(|b| b).await;
+    running.service.answer_with(|_| {
+        let required = Response::builder().status(StatusCode::UPGRADE_REQUIRED);
+        let required = required.header("connection", "upgrade");
+        let required = required.header("upgrade", "websocket");
+        Ok(required.body(Body::empty()).unwrap())
+    });
+    running.server.handle().announce_close();
+    let mut client = Client::connect(running.addr).await;
+    client.get("/").await;
+    let answer = client.read_answer().await;
+    assert_eq!(answer.header("connection"), Some("upgrade, close"));
+    assert!(client.read_rest().await.bytes.is_empty());
+}
+
 /// Story: a client sent a request each 20 ms over one connection. When the server stopped, the connection was idle, as it was
 /// nearly always, and was closed; the request that came at this moment was lost.
 #[tokio::test]

@@ -9,7 +9,7 @@ use gw_core::{Body, Rejection};
 use gw_pipeline::upstream::{ErrorKind, Forward, PoolConfig, UpstreamBody, copy_extensions};
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use tower::{Layer, Service};
 
 use crate::support::*;
@@ -146,6 +146,58 @@ async fn an_upstream_may_decline() {
     let answer = client.read_answer().await;
     assert_eq!((answer.status(), answer.text()), (403, "no"));
     assert_eq!(gateway.snapshot().in_flight, 0);
+}
+
+/// RFC 9110 section 15.5.22: the answer must say what is required. It does to whom it is of use.
+#[tokio::test]
+async fn a_required_upgrade_is_named_if_it_is_allowed() {
+    let reply = |protocols| {
+        let reply = Reply::status(426).header("connection", "upgrade, x-own");
+        reply.header("upgrade", protocols).header("x-own", "1")
+    };
+    let usual = ["other, WebSocket", "other/2, TLS/1.0", "h2c"];
+    let own = ["irc, websocket, Chat/2"];
+    let upstream = Upstream::start(in_order(usual.into_iter().chain(own).map(reply))).await;
+    let forward = forward(&plain(&upstream));
+    let chat = forward.clone().upgrades(["chat/2", "irc"]).unwrap();
+    for (forward, named) in [
+        (&forward, Some("WebSocket")),
+        (&forward, None),
+        (&forward, None),
+        (&chat, Some("irc, Chat/2")),
+    ] {
+        let answer = send(forward, get("/")).await.unwrap();
+        assert_eq!(answer.status(), 426);
+        let field = |name| answer.headers().get(name).map(|it| it.to_str().unwrap());
+        assert_eq!(field("upgrade"), named);
+        assert_eq!(field("connection"), named.map(|_| "upgrade"));
+        assert_eq!(field("x-own"), None);
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_required_of_nobody_who_cannot() {
+    let reply = Reply::status(426).header("connection", "upgrade");
+    let reply = reply.header("upgrade", "websocket");
+    let upstream = Upstream::start(always(reply)).await;
+    let forward = forward(&plain(&upstream));
+    for version in [Version::HTTP_10, Version::HTTP_2] {
+        let mut request = get("/");
+        *request.version_mut() = version;
+        let answer = send(&forward, request).await.unwrap();
+        assert_eq!(answer.status(), 426);
+        assert!(!answer.headers().contains_key("upgrade"), "{version:?}");
+        assert!(!answer.headers().contains_key("connection"));
+    }
+    // Whoever can is told by the server, too.
+    let front = Front::start(forward).await;
+    let mut client = Client::connect(front.addr).await;
+    client.get("/").await;
+    let answer = client.read_answer().await;
+    assert_eq!(answer.header("upgrade"), Some("websocket"));
+    assert_eq!(answer.header("connection"), Some("upgrade"));
+    client.get("/").await;
+    assert_eq!(client.read_answer().await.status(), 426);
 }
 
 #[tokio::test]
