@@ -63,9 +63,9 @@ impl Open {
         self.http10
     }
 
-    /// Whether `answer` must wait until hyper has looked at what has become of the request's body. If nobody wants it, hyper reads what is
-    /// left of it or, if that is still to come, closes the connection behind the answer; and it looks before it asks for the answer
-    /// only, so that an answer to be written at once would not say so (RFC 9112 section 9.6). Successes, which are nearly all that is
+    /// Whether `answer` must wait until hyper has looked at what has become of the request's body. One that nobody wants is read
+    /// as far as it has come, and if more is to come the connection is closed behind the answer. hyper looks before it asks for
+    /// the answer only, so one that it got at once would not say so (RFC 9112 section 9.6). Successes, which are nearly all that is
     /// answered, have read the body.
     pub(super) fn puts_off<B>(&self, answer: &Response<B>) -> bool {
         let status = answer.status();

@@ -40,8 +40,9 @@ use crate::timeouts::PassErrorBodies;
 /// [protected](Self::protect). A request that has passed here before is refused with `LOOP_DETECTED`, CONNECT and TRACE with
 /// `METHOD_NOT_ALLOWED`; `Max-Forwards` is heeded.
 ///
-/// On the way out it removes the same kind of fields; a 426 keeps those protocols in `Upgrade` that are allowed. A 5xx answer loses its body and what describes it, unless the
-/// request carries [`PassErrorBodies`] or the answer is gRPC; the answer stage puts the envelope in its place.
+/// On the way out it removes the same kind of fields; a 426 keeps those protocols in `Upgrade` that are allowed. A 5xx answer
+/// loses its body and what describes it, unless the request carries [`PassErrorBodies`] or the answer is gRPC; the answer stage
+/// puts the envelope in its place.
 ///
 /// A client may switch to one of the [allowed protocols](Self::upgrades) if the server can switch, that is if the
 /// request carries hyper's `OnUpgrade`. The tunnel holds the request's slot, its connection and the request's
@@ -328,7 +329,7 @@ impl<S> Shared<S> {
         let trailers = special && http2 && accepts_trailers(&parts.headers);
         if special {
             let named = strip(&mut parts.headers, &self.protected);
-            if !named.is_empty() {
+            if !bodiless && !named.is_empty() {
                 parts.extensions.insert(named);
             }
         }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED,
-    HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http_body::Frame;
@@ -45,26 +45,41 @@ const NEVER: [HeaderName; 9] = [
 /// Not passed on in trailers.
 static HEAD_ONLY: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
 
-/// The fields that the lines of a head's `Connection` name: they are for that connection in the trailers as well.
+/// The lines of a head's `Connection` that name fields: these are for that connection in the trailers as well.
+///
+/// Not the names: the lines share the head's memory, and names that a client makes up would take many times as much.
 #[derive(Debug, Clone)]
-pub(super) struct Named(Vec<HeaderName>);
+pub(super) struct Named(Vec<HeaderValue>);
+
+/// The fields that a line of `Connection` names, but for those that are never passed on, those in `protected`, and some that the
+/// gateway relies on. Usually there are none.
+fn named<'a>(
+    line: &'a HeaderValue,
+    protected: &'a [HeaderName],
+) -> impl Iterator<Item = HeaderName> + 'a {
+    // What is not a field name names no field. Parsing makes it lower case.
+    let names = options(line.as_bytes()).filter_map(|option| HeaderName::from_bytes(option).ok());
+    names.filter(|name| {
+        name.as_str() != "close"
+            && !ALWAYS.contains(name)
+            && !NEVER.contains(name)
+            && !protected.contains(name)
+    })
+}
 
 impl Named {
     pub(super) const NOTHING: Self = Self(Vec::new());
 
-    /// All but what is never passed on, the fields in `protected`, and some that the gateway relies on. So usually none.
     pub(super) fn of(headers: &HeaderMap, protected: &[HeaderName]) -> Self {
         let lines = headers.get_all(CONNECTION).iter();
-        let options = lines.flat_map(|line| options(line.as_bytes()));
-        // What is not a field name names no field. Parsing makes it lower case.
-        let names = options.filter_map(|option| HeaderName::from_bytes(option).ok());
-        let goes = |name: &HeaderName| {
-            name.as_str() != "close"
-                && !ALWAYS.contains(name)
-                && !NEVER.contains(name)
-                && !protected.contains(name)
-        };
-        Self(names.filter(goes).collect())
+        let naming = lines.filter(|line| named(line, protected).next().is_some());
+        Self(naming.cloned().collect())
+    }
+
+    fn remove_from(&self, headers: &mut HeaderMap, protected: &[HeaderName]) {
+        for name in self.0.iter().flat_map(|line| named(line, protected)) {
+            headers.remove(name);
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -77,9 +92,8 @@ impl Named {
     pub(super) fn strip_trailers<T>(&self, frame: &mut Frame<T>) {
         if let Some(trailers) = frame.trailers_mut() {
             strip(trailers, &[]);
-            remove_where(trailers, |name| {
-                HEAD_ONLY.contains(name) || self.0.contains(name)
-            });
+            self.remove_from(trailers, &[]);
+            remove_where(trailers, |name| HEAD_ONLY.contains(name));
             trim(trailers);
         }
     }
@@ -95,9 +109,7 @@ pub(super) fn strip(headers: &mut HeaderMap, protected: &[HeaderName]) -> Named 
         return Named::NOTHING;
     }
     let named = Named::of(headers, protected);
-    for name in &named.0 {
-        headers.remove(name);
-    }
+    named.remove_from(headers, protected);
     remove_where(headers, |name| always.contains(name));
     named
 }
