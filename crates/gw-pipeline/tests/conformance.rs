@@ -97,13 +97,21 @@ mod api_keys {
 }
 
 mod scopes {
+    use gw_core::context::RouteMatch;
     use gw_pipeline::inbound::{Route, RouteTable, ScopesLayer};
+    use http::Request;
+    use tower::ServiceBuilder;
 
     gw_testkit::conformance! {
         admits: Admits::All,
         layer: |on_reject| {
             let table = RouteTable::builder().route(Route::prefix("all", "/")).build().unwrap();
-            ScopesLayer::by_route(&table, [("all", ["orders:read"])]).unwrap().on_reject(on_reject)
+            let scopes = ScopesLayer::by_route(&table, [("all", ["orders:read"])]).unwrap();
+            let unmatched = |mut request: Request<_>| {
+                request.extensions_mut().insert(RouteMatch::unmatched());
+                request
+            };
+            ServiceBuilder::new().map_request(unmatched).layer(scopes.on_reject(on_reject)).into_inner()
         },
     }
 }

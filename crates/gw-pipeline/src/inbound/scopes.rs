@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 
 use gw_core::call::call_into;
 use gw_core::context::{Identity, RouteMatch};
+use gw_core::key::MissingKey;
 use gw_core::stage::{FactSet, HasIdentity, HasRoute, Stage};
 use gw_core::{ConfigError, OnReject, Rejection, Respond};
 use http::{Extensions, Request, Response};
@@ -16,7 +17,9 @@ use crate::pipeline::slot;
 
 /// Refuses callers who lack a scope that the route asks for, with 403 `FORBIDDEN`.
 ///
-/// A request without an [`Identity`] has no scopes, and passes only where none is asked for.
+/// A request without an [`Identity`] has no scopes, and passes only where none is asked for. One without a [`RouteMatch`] never
+/// came by the route stage, so that it is not known what is asked for: it is answered 500 `INTERNAL`, with a cause for the log that
+/// says so.
 ///
 /// # Examples
 ///
@@ -85,14 +88,25 @@ impl<R> ScopesLayer<R> {
         }
     }
 
-    fn allows(&self, extensions: &Extensions) -> bool {
-        let Some(ordinal) = extensions.get().and_then(RouteMatch::ordinal) else {
-            return true;
+    fn check(&self, extensions: &Extensions) -> Result<(), Rejection> {
+        let route: &RouteMatch = extensions.get().ok_or_else(no_route)?;
+        let Some(ordinal) = route.ordinal() else {
+            return Ok(());
         };
         // A route that is not there is of another table, and what it asks for is not known.
         let needed = self.needed.get(ordinal);
-        needed.is_some_and(|needed| needed.is_empty() || has_all(extensions.get(), needed))
+        match needed.is_some_and(|needed| needed.is_empty() || has_all(extensions.get(), needed)) {
+            true => Ok(()),
+            false => Err(Rejection::new(&codes::FORBIDDEN)),
+        }
     }
+}
+
+/// The stages stand in the wrong order, which only the operator can put right.
+#[cold]
+fn no_route() -> Rejection {
+    let missing = MissingKey::new("route", "the route stage must stand before this layer");
+    Rejection::new(&codes::INTERNAL).caused_by(missing)
 }
 
 fn has_all(caller: Option<&Identity>, needed: &[Box<str>]) -> bool {
@@ -141,10 +155,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if self.layer.allows(request.extensions()) {
+        let Err(refused) = self.layer.check(request.extensions()) else {
             return call_into(&mut self.inner, request, Decided::inner);
-        }
-        let refused = Rejection::new(&codes::FORBIDDEN);
+        };
         let (parts, _) = request.into_parts();
         Decided::refuse::<slot::Authorize>(&self.layer.on_reject, refused, &parts)
     }
@@ -206,8 +219,25 @@ mod tests {
             (None, None, true),
         ] {
             let asked = request(route, scopes);
-            assert_eq!(layer.allows(&asked), allowed, "{route:?} {scopes:?}");
+            let refused = layer.check(&asked).err();
+            let expected = (!allowed).then(|| Rejection::new(&codes::FORBIDDEN));
+            assert_eq!(refused, expected, "{route:?} {scopes:?}");
         }
+    }
+
+    /// Story: with this layer outside of the route stage in a stack of one's own, everybody passed.
+    #[test]
+    fn without_a_route_stage_before_it_nobody_passes() {
+        let layer = ScopesLayer::by_route(&table(&["list"]), [("list", ["read"])]).unwrap();
+        let refused = layer.check(&Extensions::new()).unwrap_err();
+        assert_eq!(refused.code(), &codes::INTERNAL);
+        let cause = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(
+            cause.contains("the route stage must stand before"),
+            "{cause}"
+        );
+        // That a request has no route is known, and refused later on.
+        assert!(layer.check(&request(None, None)).is_ok());
     }
 
     #[test]
@@ -219,7 +249,7 @@ mod tests {
                 let mut asked = Extensions::new();
                 asked.insert(route.clone());
                 assert_eq!(
-                    layer.allows(&asked),
+                    layer.check(&asked).is_ok(),
                     route.name() != "post",
                     "{names:?} {route:?}"
                 );
