@@ -29,7 +29,8 @@ pub enum LatencyFrom {
     ///
     /// The service inside says when that is, by the [`Awaited`](gw_core::awaited::Awaited) in the request's extensions, which
     /// is allocated for each call. The upstreams of gw-pipeline say it; in front of any other service
-    /// [`UploadLayer`](crate::upload::UploadLayer) says it for the body. If nobody does, it is as [`LatencyFrom::Call`].
+    /// [`UploadLayer`](crate::upload::UploadLayer) says it for the body. If nobody does, it is as [`LatencyFrom::Call`]. Of
+    /// two breakers around each other both are told; where nobody tells them, both measure from the inner one's call.
     Sent,
 }
 

@@ -85,6 +85,53 @@ async fn a_slow_upload_is_not_the_upstreams() {
     assert_eq!((done.calls, done.slow), (1, 1));
 }
 
+/// Story: the inner one's question took the place of the outer one's, which then measured from the call, upload included.
+#[tokio::test(start_paused = true)]
+async fn two_breakers_are_both_told() {
+    for (work, slow) in [(SECOND / 10, 0), (SECOND, 1)] {
+        let (outer, outer_handle) = layer(LatencyFrom::Sent);
+        let (inner, inner_handle) = layer(LatencyFrom::Sent);
+        let handler = tower::service_fn(move |request: Request<_>| async move {
+            let body: gw_breaker::upload::RequestBody<Body> = request.into_body();
+            body.collect().await.unwrap();
+            sleep(work).await;
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let service = outer.layer(inner.layer(UploadLayer.layer(handler)));
+        let request = Request::new(uploaded_in(5 * SECOND));
+        drop(service.oneshot(request).await.unwrap());
+        for handle in [outer_handle, inner_handle] {
+            let seen = handle.snapshot();
+            assert_eq!((seen.calls, seen.slow), (1, slow));
+        }
+    }
+}
+
+/// Nobody says when the request is sent. What went before the inner one is not the upstream's, and what is after it is.
+#[tokio::test(start_paused = true)]
+async fn the_inner_of_two_breakers_measures_from_its_call() {
+    for (queue, work, slow) in [(5 * SECOND, SECOND / 10, 0), (SECOND / 10, SECOND, 1)] {
+        let (outer, outer_handle) = layer(LatencyFrom::Sent);
+        let (inner, inner_handle) = layer(LatencyFrom::Sent);
+        let inner = inner.layer(tower::service_fn(move |_: Request<Body>| async move {
+            sleep(work).await;
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        }));
+        let service = outer.layer(tower::service_fn(move |request| {
+            let inner = inner.clone();
+            async move {
+                sleep(queue).await;
+                inner.oneshot(request).await
+            }
+        }));
+        drop(service.oneshot(Request::new(Body::empty())).await.unwrap());
+        for handle in [outer_handle, inner_handle] {
+            let seen = handle.snapshot();
+            assert_eq!((seen.calls, seen.slow), (1, slow));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_its_upload_leaves_nothing() {
     // Not even when the deadline has passed meanwhile: it was the client that was waited for.
