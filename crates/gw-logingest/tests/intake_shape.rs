@@ -5,6 +5,7 @@ mod intake_support;
 
 use std::convert::Infallible;
 
+use gw_core::record::Record;
 use gw_core::stage::{NoFacts, Stage};
 use gw_core::{Body, Problem};
 use gw_logingest::intake::{IngestHandle, LogIngest, Pressure};
@@ -55,6 +56,20 @@ async fn refusals_can_be_rendered_otherwise() {
     let media_type = response.headers()["content-type"].clone();
     assert_eq!(media_type, "application/problem+json");
     assert_eq!(response.headers()["x-gw-log-limits"], "0::client");
+}
+
+/// Story: refusals were counted under a stage that nobody knows.
+#[tokio::test(start_paused = true)]
+async fn the_observer_is_told_who_refused() {
+    let ingest = builder(&FakeQueue::new()).build().unwrap();
+    let record = Record::default();
+    let mut request: Request<Body> = post("nonsense");
+    request.extensions_mut().insert(record.clone());
+    let Ok(response) = ingest.oneshot(request).await;
+    assert_eq!(response.status(), 400);
+    let noted = record.exchange();
+    assert_eq!(noted.refused_by, Some("forward"));
+    assert_eq!(noted.code.unwrap().name(), "MALFORMED_REQUEST");
 }
 
 /// What is not for the intake costs a comparison of paths.

@@ -26,6 +26,9 @@ use crate::telemetry::Shadowed;
 /// After so many intakes, events are in a circle.
 const MAX_HOPS: u32 = 3;
 
+/// The slot of a pipeline that the intake is in.
+const SLOT: &str = "forward";
+
 /// A refusal, and the limits to tell with it.
 struct Refusal {
     rejection: Rejection,
@@ -66,8 +69,7 @@ where
         Err(Refusal { rejection, limits }) => {
             metrics.request(rejection.code().name(), format);
             if let Some(record) = record {
-                let code = rejection.code();
-                record.update(|exchange| exchange.code = Some(code));
+                record.refused(SLOT, rejection.code());
             }
             let Ok(mut response) = on_reject.reject(rejection, &context);
             let limits = ClassLimit::header_value(&limits);
