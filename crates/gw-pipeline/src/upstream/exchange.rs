@@ -8,7 +8,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use gw_core::Body;
 use gw_core::awaited::Awaited;
-use gw_core::context::Deadline;
+use gw_core::context::{Attempt, Deadline};
 use gw_core::record::Record;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
@@ -60,12 +60,14 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     };
     let pool = turn.as_ref().map_or_else(|pool| pool, |slot| &slot.pool);
     let record = Record::of(&extensions).cloned();
-    let mut attempts = 0;
+    // Who retries says so as well where there is no record.
+    let again = |attempt: &Attempt| attempt.0.get() - 1;
+    let mut attempts = extensions.get().map_or(0, again);
     if let Some(record) = &record {
         // At once where there is a slot: each look at the record takes its lock.
         record.update(|exchange| {
             exchange.upstream = Some(pool.name.clone());
-            attempts = exchange.attempts;
+            attempts = attempts.max(exchange.attempts);
             exchange.attempts += u32::from(turn.is_ok());
         });
     }

@@ -13,6 +13,7 @@ use super::limits::later;
 use super::pool::Connection;
 use super::slots::Slot;
 use super::upload::{Ended, Upload};
+use crate::pipeline::slot::{self, Slot as _};
 
 /// A connection, the request that may still be on its way, and the slot.
 ///
@@ -134,6 +135,7 @@ impl Stopwatch {
     pub(super) fn cut(&self, code: &'static Code, kind: ErrorKind) {
         if let Some(record) = &self.record {
             record.update(|exchange| {
+                exchange.refused_by = Some(slot::Forward::NAME);
                 exchange.code = Some(code);
                 exchange.cause = Some(kind.as_str());
             });

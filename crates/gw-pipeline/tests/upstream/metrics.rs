@@ -1,12 +1,14 @@
 //! What is counted, and what the gauges say.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use gw_core::context::Attempt;
 use gw_core::record::Record;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig, describe};
 use gw_testkit::metrics_capture::MetricsCapture;
-use gw_testkit::upstream::{At, Reply, Upstream, by_path};
+use gw_testkit::upstream::{At, Reply, Upstream, always, by_path};
 use gw_testkit::{Gate, PATIENCE};
 use http_body_util::BodyExt as _;
 
@@ -125,6 +127,33 @@ async fn an_answer_that_is_cut_is_counted_by_its_timer_and_the_record_says_which
     capture.assert_counter(series, &labels(&[("reason", "idle_timeout")]), 1);
     assert!(capture.description(series).is_some());
     let noted = record.exchange();
+    assert_eq!(noted.refused_by, Some("forward"));
     assert_eq!(noted.code.unwrap().name(), "GATEWAY_TIMEOUT");
     assert_eq!(noted.cause, Some("idle_timeout"));
+}
+
+/// Story: without an observer, retries were counted as first attempts.
+#[tokio::test]
+async fn an_attempt_has_its_number_without_a_record() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let forward = forward(&plain(&upstream));
+    let capture = MetricsCapture::new();
+    let sending = async {
+        for (attempt, recorded) in [(1, None), (2, None), (3, Some(1)), (2, Some(2))] {
+            let mut request = get("/");
+            let extensions = request.extensions_mut();
+            extensions.insert(Attempt(NonZeroU32::new(attempt).unwrap()));
+            if let Some(attempts) = recorded {
+                let record = Record::default();
+                record.update(|exchange| exchange.attempts = attempts);
+                extensions.insert(record);
+            }
+            fetch(&forward, request).await;
+        }
+    };
+    capture.scope(sending).await;
+    for (attempt, count) in [("1", 1), ("2", 1), ("3+", 2)] {
+        let labels = labels(&[("outcome", "answered"), ("attempt", attempt)]);
+        capture.assert_counter("gateway_upstream_requests_total", &labels, count);
+    }
 }
