@@ -105,7 +105,7 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it says that nobody waits for the client any more.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub struct RequestBody<B> {
         #[pin]
         inner: B,

@@ -15,7 +15,7 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it drops the body inside.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub struct RequestBody<B> {
         #[pin]
         inner: B,
@@ -23,7 +23,7 @@ pin_project! {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Meter {
     record: Record,
     waiting: Option<Instant>,

@@ -53,7 +53,7 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it drops the body inside, and nothing else.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub struct RequestBody<B> {
         // None once it has failed: the server sees at once that nobody wants the rest, whoever still holds this.
         #[pin]
