@@ -58,7 +58,7 @@ pub(crate) struct PolicyLine {
 
 /// Marks a request for which a layer of this crate will write fields, for layers of this crate further in.
 #[derive(Debug, Clone, Copy)]
-struct Around;
+pub(crate) struct Around;
 
 /// Marks an answer on which a layer of this crate has written fields, for the one around it, which adds its own to them.
 /// Fields without the mark come from an upstream and speak of the gateway's account there, which is not the client's.

@@ -6,6 +6,7 @@ mod algorithm;
 mod charge_body;
 mod charged;
 mod config;
+mod copied;
 mod decision;
 pub mod error;
 mod fields;
@@ -38,6 +39,7 @@ pub use gw_core::{Fail, LayerError, Mode, OnReject, Problem, Rejection, Respond,
 pub use self::charge_body::{ChargeBody, ChargeBodyLayer, ChargedBody};
 pub use self::charged::Charged;
 pub use self::config::{ConfigError, Headers, OnMissingKey};
+pub use self::copied::copy_extensions;
 pub use self::decision::{Decision, PolicyId, Ruling, Standing};
 pub use self::handle::{PolicySnapshot, RateLimitHandle};
 pub use self::layer::{RateLimitBuilder, RateLimitLayer};
