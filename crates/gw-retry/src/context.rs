@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use gw_core::Code;
+use gw_core::awaited::Awaited;
 use gw_core::context::{
     ClientAddr, Criticality, Deadline, Identity, Lane, PeerAddr, RequestId, RouteMatch,
     TraceContext, UpstreamName,
 };
+use gw_core::key::peer_addr;
 use gw_core::record::Record;
 use http::Extensions;
 
@@ -16,7 +18,8 @@ use crate::timeout::AttemptTimeouts;
 /// Copies further extensions of a request to its later attempts.
 ///
 /// Only the types of `gw_core` go along by themselves: what else is in the extensions need not bear to be there twice.
-/// hyper's `OnUpgrade` is a connection that can be taken over once.
+/// hyper's `OnUpgrade` is a connection that can be taken over once; but of a request that has one nothing is copied, since it is
+/// not sent again (see [`fields`](crate::head::fields)).
 pub(crate) type CopyExtensions = Arc<dyn Fn(&Extensions, &mut Extensions) + Send + Sync>;
 
 /// The stage that refused, and why.
@@ -27,6 +30,7 @@ macro_rules! known {
         /// The values themselves and not a map of them: nearly all requests are sent once, and this does not allocate.
         pub(crate) struct Known {
             $($field: Option<$type>,)*
+            peer: Option<PeerAddr>,
             more: Option<Extensions>,
         }
 
@@ -43,9 +47,13 @@ macro_rules! known {
             fn of(from: &Extensions, copy: Option<&CopyExtensions>) -> Self {
                 Self {
                     $($field: from.get::<$type>().cloned(),)*
+                    // Wherever the server has put it: keys made of addresses are read in later attempts, too.
+                    peer: peer_addr(from).ok().map(PeerAddr),
                     more: copy.map(|copy| {
                         let mut more = Extensions::new();
                         copy(from, &mut more);
+                        // Of one attempt each: a second one must not write into that of the first.
+                        more.remove::<Awaited>();
                         more
                     }),
                 }
@@ -54,6 +62,9 @@ macro_rules! known {
             /// The extensions of an attempt.
             pub(crate) fn extensions(&self) -> Extensions {
                 let mut to = self.more.clone().unwrap_or_default();
+                if let Some(peer) = self.peer {
+                    to.insert(peer);
+                }
                 $(if let Some(value) = &self.$field {
                     to.insert(value.clone());
                 })*
@@ -70,7 +81,6 @@ known! {
     upstream: UpstreamName,
     identity: Identity,
     client: ClientAddr,
-    peer: PeerAddr,
     request_id: RequestId,
     trace: TraceContext,
     lane: Lane,

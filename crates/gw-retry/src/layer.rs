@@ -19,6 +19,9 @@ use crate::service::Retry;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Applies a [`Retry`]. All services made by it and its clones share budget, pool and mode.
+///
+/// Around axum's routes it needs [`copy_extensions`](RetryBuilder::copy_extensions): what axum's extractors read is copied to no
+/// later attempt otherwise.
 #[derive(Debug, Clone)]
 pub struct RetryLayer {
     shared: Arc<Shared>,
@@ -123,10 +126,30 @@ impl RetryBuilder {
     }
 
     /// Copies more of a request's extensions to its later attempts than the types of `gw_core::context`, the `Record` and
-    /// `AttemptTimeouts`, which are all that is copied otherwise.
+    /// `AttemptTimeouts`, which are all that is copied otherwise. The peer's address is read where
+    /// [`peer_addr`](gw_core::key::peer_addr) finds it, and goes along as a `PeerAddr`.
     ///
-    /// It runs for each request that may be sent again. What stands for a connection must not be copied. It may be dropped as a
-    /// thread ends, see [`AtHand`](gw_core::at_hand::AtHand).
+    /// Around axum's routes all of it must be copied, or the extractors `Path`, `MatchedPath`, `Extension` and `ConnectInfo` fail in
+    /// later attempts. hyper's `OnUpgrade` does not come with it: a request that asks to take its connection over, by CONNECT or
+    /// an `Upgrade` field, is sent once. Within a limit of gw-ratelimit, what that leaves is copied by its `copy_extensions`; before
+    /// the connections of gw-pipeline, what these read by `upstream::copy_extensions`.
+    ///
+    /// ```
+    /// use axum::extract::Path;
+    /// use axum::{Router, routing::get};
+    /// use gw_retry::{Budget, RetryLayer};
+    ///
+    /// let retry = RetryLayer::builder(Budget::builder("orders").build()?)
+    ///     .copy_extensions(|from, to| *to = from.clone())
+    ///     .build();
+    /// let app: Router = Router::new()
+    ///     .route("/orders/{id}", get(|Path(id): Path<u32>| async move { id.to_string() }))
+    ///     .layer(retry);
+    /// # Ok::<(), gw_retry::ConfigError>(())
+    /// ```
+    ///
+    /// It runs for each request that may be sent again. What else stands for a connection must not be copied; an
+    /// [`Awaited`](gw_core::awaited::Awaited) never is. It may be dropped as a thread ends, see [`AtHand`](gw_core::at_hand::AtHand).
     pub fn copy_extensions<F>(mut self, copy: F) -> Self
     where
         F: Fn(&Extensions, &mut Extensions) + Send + Sync + 'static,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gw_core::awaited::Awaited;
 use gw_core::context::{Attempt, Deadline, Lane, RequestId, RouteMatch};
 use gw_core::record::Record;
 use gw_core::{Code, GrpcStatus, Rejection};
@@ -195,6 +196,30 @@ async fn what_takes_a_connection_over_is_sent_once() {
         let (_, attempts) = run(&layer, sent, [failed(Failure::NotSent)]).await;
         assert_eq!(attempts, 1);
     }
+}
+
+/// Each attempt has one of its own: a breaker within would measure from the first one on.
+#[tokio::test(start_paused = true)]
+async fn whom_an_attempt_waited_for_is_not_copied() {
+    let layer = RetryLayer::builder(ample())
+        .policy(at_once().build().unwrap())
+        .copy_extensions(|from, to| *to = from.clone())
+        .build();
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut sent = request(Method::GET);
+    sent.extensions_mut().insert(Awaited::new(Instant::now()));
+    sent.extensions_mut().insert("of the user's");
+    let mut answer = call(&mut service, sent).await;
+    assert!(poll(&mut answer).is_pending());
+    let first = handle.next_call().await;
+    assert!(first.request().extensions().get::<Awaited>().is_some());
+    first.respond(response(502));
+    assert!(poll(&mut answer).is_pending());
+    let second = handle.next_call().await;
+    let extensions = second.request().extensions();
+    assert_eq!(extensions.get(), Some(&"of the user's"));
+    assert!(extensions.get::<Awaited>().is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,10 @@ use crate::telemetry::{BudgetMetrics, Hedged};
 
 /// Applies a [`Hedge`]. All services made by it and its clones share latencies, cap and mode: make one for each route or
 /// upstream whose requests take alike.
+///
+/// A second copy is sent with the default of the request's body, which `hyper::body::Incoming` does not have: over plain hyper,
+/// map the request's body with [`gw_core::Body::new`] before. Around axum's routes it needs
+/// [`copy_extensions`](HedgeBuilder::copy_extensions): what axum's extractors read is not copied otherwise.
 #[derive(Debug, Clone)]
 pub struct HedgeLayer {
     shared: Arc<Shared>,
@@ -139,7 +143,8 @@ impl HedgeBuilder {
     }
 
     /// Copies more of a request's extensions to its second copy, as
-    /// [`RetryBuilder::copy_extensions`](crate::RetryBuilder::copy_extensions) does.
+    /// [`RetryBuilder::copy_extensions`](crate::RetryBuilder::copy_extensions) does, and for the same reasons: around axum's routes
+    /// it is `|from, to| *to = from.clone()`.
     pub fn copy_extensions<F>(mut self, copy: F) -> Self
     where
         F: Fn(&Extensions, &mut Extensions) + Send + Sync + 'static,
