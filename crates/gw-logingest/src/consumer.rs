@@ -1,7 +1,8 @@
 //! The consumer: leases batches from the queue and hands their events to a sink until each is settled.
 //!
 //! A batch is acknowledged only when all of its events are in the sink or durably among the dead letters. What the sink
-//! refuses for now is tried again alone, without its neighbours. When the sink takes nothing, one request at a time probes
+//! refuses for now is tried again alone, without its neighbours. A request that it refuses whole, for what is in it, is cut in halves
+//! until what is to blame is alone, unless nothing else passes either. When the sink takes nothing, one request at a time probes
 //! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing. A client
 //! whose dead letters take all that one client may is left alone for a while, and tried again; its batches are in the queue.
 

@@ -41,6 +41,9 @@ pub enum Delivery {
     /// The request is larger than the sink takes; nothing was delivered. The next ones are smaller, and from time to time a single
     /// one is larger, to see whether the sink takes more by now.
     TooLarge,
+    /// The sink understands none of the request because of something in it; nothing was delivered. It is cut in halves until the
+    /// event that is to blame is alone.
+    Refused(Reason),
     /// Try all again. Some may have been delivered.
     Retry {
         /// Not before this time has passed; the sink asked for it.

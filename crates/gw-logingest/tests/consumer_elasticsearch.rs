@@ -246,6 +246,23 @@ async fn misfits_become_dead_letters_and_their_neighbours_do_not() {
 }
 
 #[tokio::test]
+async fn one_event_for_which_the_whole_request_is_refused_is_found() {
+    let behaviour = Behaviour::refusing_text(r#""_id":"417""#);
+    let world = World::start(Config::elasticsearch(), behaviour, 1_000, 10).await;
+    world
+        .until("the letter", |status| {
+            (status.delivered, status.dead) == (999, 1)
+        })
+        .await;
+    assert_eq!(world.letters.ids(), ["417"]);
+    let reason = world.letters.all()[0].reason().clone();
+    assert_eq!((reason.status(), reason.kind()), (Some(400), "Bad Request"));
+    assert_eq!(world.cluster.documents().len(), 999);
+    world.queue.close();
+    within("the end", world.running).await.unwrap();
+}
+
+#[tokio::test]
 async fn answers_that_are_lost_or_spoilt_lead_to_duplicates_that_are_recognised() {
     let spoilt = |garble| Behaviour::healthy().garble(garble);
     for garble in [
@@ -300,16 +317,18 @@ async fn too_large_requests_are_split_once_and_for_all() {
 async fn what_needs_an_administrator_waits_for_one() {
     for behaviour in [
         Behaviour::failing_items(ItemFault::Blocked, 1.0, 1),
+        Behaviour::refusing(StatusCode::BAD_REQUEST),
         Behaviour::refusing(StatusCode::UNAUTHORIZED),
         Behaviour::refusing(StatusCode::FORBIDDEN),
         Behaviour::refusing(StatusCode::NOT_FOUND),
     ] {
         let world = World::start(Config::elasticsearch(), behaviour, 50, 10).await;
         world
-            .until("a second try", |status| status.requests >= 2)
+            .until("a second try", |status| {
+                status.requests >= 2 && status.state == ConsumerState::Blocked
+            })
             .await;
-        let status = world.handle.status();
-        assert_eq!((status.state, status.dead), (ConsumerState::Blocked, 0));
+        assert_eq!(world.handle.status().dead, 0);
         assert!(!world.pressure.sink_healthy());
         world.cluster.behave(Behaviour::healthy());
         world.ends_with_all(50).await;

@@ -25,6 +25,8 @@ pub(super) struct Tag {
     batch: u64,
     /// How often the sink said "not now" to it alone.
     pub(super) failures: u32,
+    /// How often the sink refused a request with nothing else in it.
+    pub(super) refusals: u32,
 }
 
 /// The events of one request.
@@ -35,6 +37,8 @@ pub(super) struct Load {
     pub(super) bytes: usize,
     /// The next event did not go with these for its size.
     pub(super) full: bool,
+    /// A piece of a request that the sink refused for what is in it.
+    pub(super) piece: bool,
 }
 
 /// Leased batches until each of their events is settled. Dropping it gives the rest back to the queue.
@@ -47,6 +51,10 @@ pub(super) struct Backlog {
     ready_bytes: usize,
     /// When `ready` goes out even if it does not fill a request.
     due: Option<Instant>,
+    /// What goes out as it is, each on its own.
+    pieces: VecDeque<Vec<Work>>,
+    /// The last request was one of these.
+    after_piece: bool,
     /// What waits on its own, by the time when it becomes ready.
     later: BTreeMap<(Instant, u64), Vec<Work>>,
     next_wait: u64,
@@ -73,6 +81,12 @@ impl Load {
             tag: *tag,
         })
     }
+
+    fn push(&mut self, work: Work) {
+        self.bytes += work.bytes();
+        self.events.push(work.event);
+        self.tags.push(work.tag);
+    }
 }
 
 impl Backlog {
@@ -97,7 +111,11 @@ impl Backlog {
         for event in leased.batch().events() {
             let work = Work {
                 event,
-                tag: Tag { batch, failures: 0 },
+                tag: Tag {
+                    batch,
+                    failures: 0,
+                    refusals: 0,
+                },
             };
             self.ready_bytes += work.bytes();
             self.ready.push_back(work);
@@ -109,13 +127,36 @@ impl Backlog {
         count
     }
 
-    /// Cuts the next request, if there is enough for one or something has waited long enough.
+    /// The next request, if there is a piece, or enough for one, or something has waited long enough.
     pub(super) fn cut(
         &mut self,
         max_bytes: usize,
         max_events: usize,
         now: Instant,
     ) -> Option<Load> {
+        // In turn: neither waits for the end of the other, and what the sink takes of one tells that it works.
+        let load = if self.after_piece {
+            self.cut_ready(max_bytes, max_events, now)
+                .or_else(|| self.next_piece())
+        } else {
+            self.next_piece()
+                .or_else(|| self.cut_ready(max_bytes, max_events, now))
+        }?;
+        self.after_piece = load.piece;
+        Some(load)
+    }
+
+    fn next_piece(&mut self) -> Option<Load> {
+        let mut load = Load {
+            piece: true,
+            ..Load::default()
+        };
+        let works = self.pieces.pop_front()?;
+        works.into_iter().for_each(|work| load.push(work));
+        Some(load)
+    }
+
+    fn cut_ready(&mut self, max_bytes: usize, max_events: usize, now: Instant) -> Option<Load> {
         let full = self.ready_bytes >= max_bytes || self.ready.len() >= max_events;
         let late = self.due.is_some_and(|due| due <= now);
         if self.ready.is_empty() || !(full || late) {
@@ -136,9 +177,7 @@ impl Backlog {
             let Some(work) = self.ready.pop_front() else {
                 break;
             };
-            load.bytes += bytes;
-            load.events.push(work.event);
-            load.tags.push(work.tag);
+            load.push(work);
         }
         self.ready_bytes -= load.bytes;
         if self.ready.is_empty() {
@@ -154,6 +193,12 @@ impl Backlog {
             self.ready.push_front(work);
             self.due = Some(now);
         }
+    }
+
+    /// These go out as requests of their own, behind those that do so already.
+    pub(super) fn put_pieces(&mut self, pieces: Vec<Vec<Work>>) {
+        let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
+        self.pieces.extend(pieces);
     }
 
     /// These become ready at that time.
@@ -211,10 +256,12 @@ impl Backlog {
         if self.ready.is_empty() {
             self.due = None;
         }
-        self.later.retain(|_, works| {
+        let mut any_of_open = |works: &mut Vec<Work>| {
             works.retain(of_open);
             !works.is_empty()
-        });
+        };
+        self.pieces.retain_mut(&mut any_of_open);
+        self.later.retain(|_, works| any_of_open(works));
         let bytes = |open: &Open| open.leased.batch().encoded().len();
         self.open_bytes -= given.iter().map(|(_, open)| bytes(open)).sum::<usize>();
         given.iter().map(|(_, open)| open.unsettled).sum()

@@ -150,10 +150,9 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         if self.stopping || self.letters.failures > 0 {
             return;
         }
+        let most = self.pace.next_events(self.settings.max_events);
         while self.pace.may_start(self.running, now)
-            && let Some(load) =
-                self.backlog
-                    .cut(self.pace.next_bytes(), self.settings.max_events, now)
+            && let Some(load) = self.backlog.cut(self.pace.next_bytes(), most, now)
         {
             let stamp = self.pace.stamp(self.running, load.bytes, now);
             let load = Arc::new(load);
@@ -231,7 +230,8 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         if matches!(delivery, Delivery::Items(_)) {
             self.pace.fitted(stamp, load.full);
         }
-        let verdict = Verdict::new(load, delivery).of(|tag| self.backlog.is_open(tag));
+        let in_doubt = matches!(delivery, Delivery::Refused(_)) && self.pace.refused(stamp);
+        let verdict = Verdict::new(load, delivery, in_doubt).of(|tag| self.backlog.is_open(tag));
         let settled = [&verdict.delivered, &verdict.duplicates, &verdict.redirected];
         for tag in settled.into_iter().flatten() {
             self.backlog.settle(*tag);
@@ -244,11 +244,13 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             .item_wait(failures.unwrap_or(1) - 1, &mut self.random);
         self.backlog.put_off(verdict.later, now + wait);
         self.backlog.put_back(verdict.back.into_iter(), now);
+        self.backlog.put_pieces(verdict.pieces);
         self.letters.waiting.extend(verdict.letters);
     }
 
     fn learn(&mut self, stamp: Stamp, lesson: Lesson, now: Instant) {
         match lesson {
+            Lesson::Nothing => {}
             Lesson::Smaller => {
                 if self.pace.too_large(stamp) {
                     telemetry::limit_learned(self.pace.max_bytes());
@@ -278,7 +280,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         let delivered = verdict.delivered.len() as u64;
         let duplicates = verdict.duplicates.len() as u64;
         let redirected = verdict.redirected.len() as u64;
-        let retried = (verdict.later.len() + verdict.back.len()) as u64;
+        let retried = verdict.retried() as u64;
         let mut status = self.shared.status();
         status.requests += 1;
         status.delivered += delivered;

@@ -5,6 +5,9 @@ use super::size::Size;
 use crate::dead_letter::DeadLetter;
 use crate::sink::{Delivery, Item, Reason};
 
+/// An event goes to the dead letters when the sink has refused so many requests with nothing else in them.
+const REFUSALS: u32 = 3;
+
 /// An event for the dead letters.
 #[derive(Debug)]
 pub(super) struct Letter {
@@ -25,14 +28,18 @@ pub(super) struct Verdict {
     pub(super) later: Vec<Work>,
     /// To be sent again as soon as requests may start.
     pub(super) back: Vec<Work>,
+    /// The same, each on its own.
+    pub(super) pieces: Vec<Vec<Work>>,
     pub(super) lesson: Lesson,
 }
 
 /// What the answer says about the sink.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Lesson {
-    /// Nothing but that the request was too large.
+    /// Nothing.
     #[default]
+    Nothing,
+    /// The request was too large.
     Smaller,
     /// It works.
     Works,
@@ -45,10 +52,12 @@ pub(super) enum Lesson {
 }
 
 impl Verdict {
-    pub(super) fn new(load: &Load, delivery: Delivery) -> Self {
+    /// `in_doubt` says that the sink has refused so much in a row that it may not be for the events.
+    pub(super) fn new(load: &Load, delivery: Delivery, in_doubt: bool) -> Self {
         match delivery {
             Delivery::Items(items) => Self::of_items(load, items),
             Delivery::TooLarge => Self::of_too_large(load),
+            Delivery::Refused(reason) => Self::of_refused(load, reason, in_doubt),
             Delivery::Retry { after, .. } => Self::all_back(load, Lesson::Down(after)),
             Delivery::Blocked(reason) => Self::all_back(load, Lesson::Blocked(reason)),
         }
@@ -64,15 +73,40 @@ impl Verdict {
             tags.retain(|tag| in_hand(*tag));
         }
         self.letters.retain(|letter| in_hand(letter.tag));
-        for works in [&mut self.later, &mut self.back] {
+        for works in [&mut self.later, &mut self.back]
+            .into_iter()
+            .chain(&mut self.pieces)
+        {
             works.retain(|work| in_hand(work.tag));
         }
         self
     }
 
+    /// How many events are tried again.
+    pub(super) fn retried(&self) -> usize {
+        let pieces = self.pieces.iter().map(Vec::len).sum::<usize>();
+        self.later.len() + self.back.len() + pieces
+    }
+
     fn all_back(load: &Load, lesson: Lesson) -> Self {
+        let works = load.works().collect();
+        let (back, pieces) = match load.piece {
+            true => (Vec::new(), vec![works]),
+            false => (works, Vec::new()),
+        };
         Self {
-            back: load.works().collect(),
+            back,
+            pieces,
+            lesson,
+            ..Self::default()
+        }
+    }
+
+    fn in_halves(load: &Load, lesson: Lesson) -> Self {
+        let mut first: Vec<Work> = load.works().collect();
+        let second = first.split_off(first.len() / 2);
+        Self {
+            pieces: vec![first, second],
             lesson,
             ..Self::default()
         }
@@ -122,7 +156,11 @@ impl Verdict {
             return Self::all_back(load, Lesson::Blocked(reason.with_status(413)));
         }
         if load.events.len() > 1 {
-            return Self::all_back(load, Lesson::Smaller);
+            return match load.piece {
+                // Nobody cuts it smaller later.
+                true => Self::in_halves(load, Lesson::Smaller),
+                false => Self::all_back(load, Lesson::Smaller),
+            };
         }
         let reason = Reason::new("too_large", "the event alone is too large for the sink");
         let letters = load.works().map(|work| Letter {
@@ -135,5 +173,28 @@ impl Verdict {
             lesson: Lesson::Works,
             ..Self::default()
         }
+    }
+
+    fn of_refused(load: &Load, reason: Reason, in_doubt: bool) -> Self {
+        if in_doubt {
+            return Self::in_halves(load, Lesson::Blocked(reason));
+        }
+        if load.events.len() > 1 {
+            return Self::in_halves(load, Lesson::Nothing);
+        }
+        let mut verdict = Self::default();
+        for mut work in load.works() {
+            work.tag.refusals += 1;
+            if work.tag.refusals < REFUSALS {
+                verdict.pieces.push(vec![work]);
+            } else {
+                verdict.letters.push(Letter {
+                    letter: DeadLetter::new(work.event, reason.clone()),
+                    tag: work.tag,
+                    class: "rejected",
+                });
+            }
+        }
+        verdict
     }
 }

@@ -8,6 +8,10 @@ use super::backoff::Backoff;
 use super::concurrency::Concurrency;
 use super::size::{Sent, Size};
 
+/// So many refusals for what is in a request, each of one that began after the one before, with nothing taken in between, are the
+/// sink's configuration and not the events. So few that no event of a full request is alone by then.
+const REFUSALS: u32 = 8;
+
 /// What a consumer has learned about its sink. Pure: time and randomness are passed in.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -17,6 +21,8 @@ pub(super) struct Pace {
     concurrency: Concurrency,
     /// Whole failures in a row. While there are any, one request at a time probes the sink.
     failures: u32,
+    /// Requests refused for what is in them, in a row.
+    refusals: u32,
     not_before: Option<Instant>,
     size: Size,
     /// Requests started before the last failure say nothing new when they fail too.
@@ -29,6 +35,7 @@ pub(super) struct Stamp {
     started: Instant,
     concurrency: u64,
     round: u64,
+    refusals: u32,
     /// Whether it took the last free place.
     last: bool,
     sent: Sent,
@@ -52,6 +59,7 @@ impl Pace {
             pause,
             concurrency: Concurrency::new(concurrency),
             failures: 0,
+            refusals: 0,
             not_before: None,
             size: Size::new(max_bytes),
             round: 0,
@@ -66,6 +74,12 @@ impl Pace {
     /// The most bytes of the next request.
     pub(super) fn next_bytes(&self) -> usize {
         self.size.next()
+    }
+
+    /// How many events may go with the next request, of the most that ever may.
+    pub(super) const fn next_events(&self, most: usize) -> usize {
+        // One good event ends the doubt, and of several one may be bad.
+        if self.in_doubt() { 1 } else { most }
     }
 
     pub(super) const fn concurrency(&self) -> usize {
@@ -93,6 +107,7 @@ impl Pace {
             started: now,
             concurrency: self.concurrency.round(),
             round: self.round,
+            refusals: self.refusals,
             last: running + 1 >= self.concurrency.limit(),
             sent: self.size.sent(bytes),
         }
@@ -110,9 +125,23 @@ impl Pace {
         let current = stamp.round == self.round;
         if current {
             self.failures = 0;
+            self.refusals = 0;
             self.not_before = None;
         }
         current
+    }
+
+    /// The sink refused the request for what is in it. Returns whether it does so with all requests by now.
+    pub(super) fn refused(&mut self, stamp: Stamp) -> bool {
+        // Those that ran beside the one before say nothing new.
+        if stamp.refusals == self.refusals {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+        self.in_doubt()
+    }
+
+    const fn in_doubt(&self) -> bool {
+        self.refusals >= REFUSALS
     }
 
     /// The sink took nothing.

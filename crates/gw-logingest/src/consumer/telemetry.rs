@@ -9,7 +9,7 @@ pub(super) const fn class(delivery: &Delivery) -> &'static str {
     match delivery {
         Delivery::Items(_) => "2xx",
         Delivery::TooLarge => "413",
-        Delivery::Blocked(reason) => match reason.status() {
+        Delivery::Refused(reason) | Delivery::Blocked(reason) => match reason.status() {
             Some(400..=499) => "4xx",
             // A redirect, say, or an answer that is none of a sink's.
             Some(_) | None => "other",

@@ -15,6 +15,7 @@ mod dead_letters;
 mod delivery;
 mod endings;
 mod outages;
+mod poison;
 mod settings;
 
 use std::future::pending;

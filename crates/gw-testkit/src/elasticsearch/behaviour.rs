@@ -19,6 +19,7 @@ pub(super) enum Manner {
     Healthy,
     Hung,
     Refusing(StatusCode),
+    RefusingText(&'static str),
     FailingItems(Lottery),
     Saturated {
         documents: u32,
@@ -84,6 +85,11 @@ impl Behaviour {
     /// Carries out nothing and answers each request with this status.
     pub fn refusing(status: StatusCode) -> Self {
         Self::manner(Manner::Refusing(status))
+    }
+
+    /// Answers 400 to each request whose body holds this text, and carries out nothing of it; others are carried out.
+    pub fn refusing_text(text: &'static str) -> Self {
+        Self::manner(Manner::RefusingText(text))
     }
 
     /// This share of the items fails, 0.0 to 1.0.

@@ -108,6 +108,11 @@ impl Bulk<'_> {
         if let Manner::Refusing(status) = behaviour.manner {
             return Err(Refused::asked_for(status));
         }
+        if let Manner::RefusingText(text) = behaviour.manner
+            && String::from_utf8_lossy(body).contains(text)
+        {
+            return Err(Refused::asked_for(StatusCode::BAD_REQUEST));
+        }
         if ![Method::PUT, Method::POST].contains(&self.head.method) {
             return Err(wrong_method(&self.head.method));
         }

@@ -120,7 +120,7 @@ impl State {
                     (Gatekeeper::First(taken), wait)
                 })
             }
-            Manner::Healthy | Manner::Hung | Manner::Refusing(_) => {
+            Manner::Healthy | Manner::Hung | Manner::Refusing(_) | Manner::RefusingText(_) => {
                 (Gatekeeper::All, Duration::ZERO)
             }
         }

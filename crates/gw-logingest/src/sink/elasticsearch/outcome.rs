@@ -34,11 +34,15 @@ pub(super) fn of_request(status: StatusCode, after: Option<Duration>, text: &[u8
         429 => retry(after, Fault::Throttled),
         408 => retry(after, Fault::Timeout),
         500..=599 => retry(after, Fault::Unavailable),
-        // A bulk request is understood or not as a whole, and ours are all alike: no event is to blame.
         code => {
             let message = String::from_utf8_lossy(text);
             let kind = status.canonical_reason().unwrap_or("unexpected status");
-            Delivery::Blocked(Reason::new(kind, &message).with_status(code))
+            let reason = Reason::new(kind, &message).with_status(code);
+            match code {
+                // One event is enough for it. If it is none of them, the consumer finds out.
+                400 => Delivery::Refused(reason),
+                _ => Delivery::Blocked(reason),
+            }
         }
     }
 }
@@ -146,6 +150,10 @@ mod tests {
                     assert_eq!((reason.status(), reason.message()), (Some(code), "text"));
                     "blocked"
                 }
+                Delivery::Refused(reason) => {
+                    assert_eq!((reason.status(), reason.message()), (Some(code), "text"));
+                    "refused"
+                }
                 Delivery::Items(_) => "items",
             }
         };
@@ -159,7 +167,7 @@ mod tests {
             (401, "blocked"),
             (403, "blocked"),
             (404, "blocked"),
-            (400, "blocked"),
+            (400, "refused"),
             (301, "blocked"),
         ] {
             assert_eq!(meaning(code), wanted, "{code}");

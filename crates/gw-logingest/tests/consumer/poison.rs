@@ -1,0 +1,166 @@
+//! Requests that the sink refuses whole for what is in them.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gw_logingest::consumer::ConsumerState;
+use gw_logingest::sink::{Delivery, Reason};
+use gw_logingest::{Event, Queue as _};
+use tokio::time::sleep;
+
+use super::consumer_support::{Letters, Scripted, batch_of, consumer, fill, queue};
+use super::{INSTANT, down, drain, ok};
+
+fn refused() -> Delivery {
+    Delivery::Refused(Reason::new("parse_exception", "no").with_status(400))
+}
+
+fn number(event: &Event) -> usize {
+    event.id().parse().unwrap()
+}
+
+/// Refuses what has one of these in it.
+fn unless(bad: impl Fn(usize) -> bool) -> impl Fn(usize, &[Event]) -> Delivery {
+    move |_, events| match events.iter().any(|event| bad(number(event))) {
+        true => refused(),
+        false => ok(events),
+    }
+}
+
+/// One event that the sink did not understand stopped delivery for all, until somebody came.
+#[tokio::test(start_paused = true)]
+async fn one_event_among_a_thousand_is_found_and_put_aside() {
+    for bad in [0, 417, 999] {
+        let (queue, letters) = (queue(), Letters::bounded(10));
+        fill(&queue, 0..1_000, 10).await;
+        let (sink, seen) = Scripted::new(INSTANT, unless(move |id| id == bad));
+        let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
+        assert_eq!((status.delivered, status.dead), (999, 1));
+        assert_eq!(letters.ids(), [bad.to_string()]);
+        assert_eq!(letters.all()[0].reason().status(), Some(400));
+        let requests = seen.requests();
+        let alone = requests.iter().filter(|it| it.ids == [bad.to_string()]);
+        assert_eq!(alone.count(), 3);
+        // Two for each halving, and the event alone twice more.
+        assert!(requests.len() <= 1 + 2 * 10 + 2, "{}", requests.len());
+        // No pause, and no wait.
+        assert!(requests[requests.len() - 1].at - requests[0].at < Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_alone_is_put_aside_after_three_deliveries() {
+    let (queue, letters) = (queue(), Letters::bounded(10));
+    fill(&queue, 0..1, 10).await;
+    let (sink, seen) = Scripted::new(INSTANT, unless(|_| true));
+    let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
+    assert_eq!((status.dead, seen.requests().len()), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_good_does_not_wait_for_what_is_not() {
+    let (queue, letters) = (queue(), Letters::bounded(1_000));
+    fill(&queue, 0..50_000, 10).await;
+    let (sink, _) = Scripted::new(Duration::from_millis(50), unless(|id| id % 1_000 == 7));
+    let running = consumer(queue.clone(), sink, &letters).build().unwrap();
+    let handle = running.handle();
+    queue.close();
+    let running = tokio::spawn(running.run(pending()));
+    while !running.is_finished() {
+        let state = handle.status().state;
+        assert!(!matches!(state, ConsumerState::Blocked), "{state:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let status = handle.status();
+    assert_eq!((status.delivered, status.dead), (49_950, 50));
+    assert_eq!(status.imbalance(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_refuses_everything_is_misconfigured() {
+    // One request for all, and one for each.
+    for (linger, most_dead) in [(Duration::from_secs(1), 0), (Duration::ZERO, 2)] {
+        let (queue, letters) = (queue(), Letters::bounded(1_000));
+        let fixed = Arc::new(AtomicBool::new(false));
+        let (sink, seen) = Scripted::new(INSTANT, {
+            let fixed = fixed.clone();
+            move |_, events| match fixed.load(Ordering::SeqCst) {
+                true => ok(events),
+                false => refused(),
+            }
+        });
+        let running = consumer(queue.clone(), sink, &letters).linger(linger);
+        let running = running.build().unwrap();
+        let handle = running.handle();
+        let running = tokio::spawn(running.run(pending()));
+        if linger.is_zero() {
+            for id in 0..1_000 {
+                queue
+                    .append(batch_of(&[(id.to_string(), 10)]))
+                    .await
+                    .unwrap();
+                sleep(INSTANT * 10).await;
+            }
+        } else {
+            fill(&queue, 0..1_000, 10).await;
+        }
+        sleep(Duration::from_secs(600)).await;
+        let status = handle.status();
+        assert_eq!(status.state, ConsumerState::Blocked);
+        assert_eq!(status.reason.clone().unwrap().status(), Some(400));
+        assert!(status.dead <= most_dead, "{status:?}");
+        // Some at once, and then half a minute to a minute apart.
+        let requests = seen.requests().len();
+        assert!((18..=8 + 21).contains(&requests), "{requests}");
+        fixed.store(true, Ordering::SeqCst);
+        queue.close();
+        running.await.unwrap();
+        let after = handle.status();
+        assert_eq!(after.dead, status.dead);
+        assert_eq!(after.delivered + after.dead, 1_000);
+        assert_eq!(after.imbalance(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn good_events_end_the_doubt() {
+    let (queue, letters) = (queue(), Letters::bounded(1_000));
+    let (sink, _) = Scripted::new(INSTANT, unless(|id| id < 40 || id % 10 == 0));
+    let running = consumer(queue.clone(), sink, &letters).build().unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    // Nothing but bad ones, and nobody can know.
+    fill(&queue, 0..40, 10).await;
+    sleep(Duration::from_secs(120)).await;
+    let status = handle.status();
+    assert_eq!((status.state, status.dead), (ConsumerState::Blocked, 0));
+    // And then some that are good, together with one that is not.
+    for n in 4..40 {
+        fill(&queue, n * 10..n * 10 + 10, 10).await;
+        sleep(Duration::from_secs(120)).await;
+    }
+    let status = handle.status();
+    assert_eq!((status.delivered, status.dead), (36 * 9, 40 + 36));
+    assert_eq!(status.state, ConsumerState::Delivering);
+    queue.close();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_cut_stays_so_when_the_sink_is_down_or_takes_less() {
+    let (queue, letters) = (queue(), Letters::bounded(10));
+    fill(&queue, 0..16, 1_000).await;
+    let answer = unless(|id| id == 3);
+    let (sink, seen) = Scripted::new(INSTANT, move |number, events| match number {
+        // The first half, and then a quarter.
+        1 => down(None),
+        3 | 4 => Delivery::TooLarge,
+        _ => answer(number, events),
+    });
+    let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
+    assert_eq!((status.delivered, status.dead), (15, 1));
+    let sizes: Vec<_> = seen.requests().iter().map(|it| it.ids.len()).collect();
+    assert!(sizes[1..].iter().all(|size| *size <= 8), "{sizes:?}");
+}
