@@ -14,7 +14,8 @@ pub struct EventLimits {
     pub fields: usize,
     /// The name of a member. Default 256.
     pub key_bytes: usize,
-    /// A string that is matched whole, with the path of names to it: all except `message`. Default 32 766, which is the
+    /// A string that is matched whole, with the path of names to it: all except `message`. The same holds for the text of a
+    /// number. Default 32 766, which is the
     /// longest term of a Lucene index; a longer one would be refused there for ever.
     pub exact_bytes: usize,
     /// How old a timestamp may be. Default 7 days.

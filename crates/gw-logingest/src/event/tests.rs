@@ -221,6 +221,14 @@ fn each_rule_has_its_code_and_place() {
             "/a/b",
         ),
         (
+            event(&format!(
+                r#""a":{{"b":[0.{}]}}"#,
+                "3".repeat(32_766 - 3 - 2)
+            )),
+            "number_out_of_range",
+            "/a/b/0",
+        ),
+        (
             event(r#""a":9223372036854775808"#),
             "number_out_of_range",
             "/a",

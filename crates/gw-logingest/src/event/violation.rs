@@ -94,8 +94,9 @@ codes! {
     InvalidKey "invalid_key" "A name is empty, too long or holds control characters.",
     /// Longer than [`EventLimits::exact_bytes`](crate::EventLimits::exact_bytes).
     StringTooLong "string_too_long" "The string is longer than allowed.",
-    /// An integer outside the signed 64-bit range.
-    NumberOutOfRange "number_out_of_range" "The integer is out of range.",
+    /// An integer outside the signed 64-bit range, or a number whose text is longer than
+    /// [`EventLimits::exact_bytes`](crate::EventLimits::exact_bytes).
+    NumberOutOfRange "number_out_of_range" "The number is out of range, or has too many digits.",
     /// JSON by its grammar, with a float beyond the largest one or half a surrogate pair.
     Unrepresentable "unrepresentable" "The event holds a number or a character that cannot be represented.",
     /// A required member is absent.

@@ -246,6 +246,13 @@ impl<'de> Visitor<'de> for FieldsObject<'_, 'de, '_> {
     }
 }
 
+impl Value<'_, '_, '_> {
+    /// Whether the sink takes a term with a value of so many bytes: the path, a separator and the value.
+    const fn term_fits(&self, bytes: usize) -> bool {
+        self.path + 1 + bytes <= self.walk.limits.exact_bytes
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Value<'_, 'de, '_> {
     type Value = ();
 
@@ -290,7 +297,9 @@ impl<'de> Visitor<'de> for Value<'_, 'de, '_> {
         self.walk.number_count += 1;
         let text = self.walk.numbers.nth(ordinal).unwrap_or_default();
         let float = text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
-        if !float && value.abs() >= FIRST_AMBIGUOUS {
+        // A small number, too, may have any number of digits.
+        let text_fits = self.term_fits(text.len());
+        if !text_fits || !float && value.abs() >= FIRST_AMBIGUOUS {
             return Err(self.walk.refuse(ViolationCode::NumberOutOfRange));
         }
         // As it was sent: the parser's fast float may be off by the last digit.
@@ -299,8 +308,7 @@ impl<'de> Visitor<'de> for Value<'_, 'de, '_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        // The sink's term is the path, a separator and the value.
-        if self.path + 1 + value.len() > self.walk.limits.exact_bytes {
+        if !self.term_fits(value.len()) {
             return Err(self.walk.refuse(ViolationCode::StringTooLong));
         }
         write_string(self.walk.out, value);

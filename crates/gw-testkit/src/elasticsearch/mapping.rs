@@ -32,7 +32,7 @@ pub enum Field {
     Boolean,
     /// An ISO 8601 date, or milliseconds since 1970.
     Date,
-    /// Any JSON object, kept as one field.
+    /// Any JSON object, kept as one field. Each value in it is a term, with the path to it: at most 32,766 bytes.
     Flattened,
 }
 
@@ -142,7 +142,7 @@ impl Field {
 
     fn check(self, id: &str, path: &str, value: &Value) -> Result<(), ItemError> {
         let fits = match (self, value) {
-            (Self::Flattened, value) => value.is_object(),
+            (Self::Flattened, value) => value.is_object() && longest_term(value) <= MAX_TERM,
             (_, Value::Object(_)) => false,
             (Self::Keyword, Value::String(text)) if text.len() > MAX_TERM => {
                 return Err(ItemError::new(
@@ -186,6 +186,19 @@ impl Field {
             Self::Date => "date",
             Self::Flattened => "flattened",
         }
+    }
+}
+
+/// The length of the longest term of a flattened value: path, separator and value.
+fn longest_term(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => {
+            let term = |(name, value): (&String, &Value)| name.len() + 1 + longest_term(value);
+            members.iter().map(term).max().unwrap_or_default()
+        }
+        Value::Array(values) => values.iter().map(longest_term).max().unwrap_or_default(),
+        Value::String(text) => text.len(),
+        other => other.to_string().len(),
     }
 }
 
@@ -252,6 +265,18 @@ mod tests {
         assert_eq!(
             admit(&mut mapping, &json!({"other": 1})),
             Err("strict_dynamic_mapping_exception".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_flattened_value_is_a_term_with_its_path() {
+        let mut mapping = Mapping::strict([("fields", Field::Flattened)]);
+        let path = "a.b.".len();
+        let of = |length: usize| json!({"fields": {"a": {"b": [1, "x".repeat(length)]}}});
+        assert_eq!(admit(&mut mapping, &of(MAX_TERM - path)), Ok(()));
+        assert_eq!(
+            admit(&mut mapping, &of(MAX_TERM - path + 1)),
+            Err("document_parsing_exception".to_owned())
         );
     }
 
