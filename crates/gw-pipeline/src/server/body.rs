@@ -72,10 +72,13 @@ impl Open {
         self.uploads && !status.is_success() && !status.is_informational()
     }
 
+    /// Whether an answer with this status has no body, whatever the service says (RFC 9110 section 6.4.1).
+    pub(super) fn is_bodiless(&self, status: StatusCode) -> bool {
+        self.head || says_nothing(status)
+    }
+
     /// Whether only the end of the connection tells the client that the answer has ended: HTTP/1.0 has no chunks.
     pub(super) fn ends_with_connection<B: Body>(&self, answer: &Response<Option<B>>) -> bool {
-        let bodiless =
-            [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&answer.status());
         let length = || {
             answer
                 .body()
@@ -83,7 +86,7 @@ impl Open {
                 .map_or(Some(0), |body| body.size_hint().exact())
         };
         let stated = || answer.headers().contains_key(header::CONTENT_LENGTH);
-        self.http10 && !self.head && !bodiless && length().is_none() && !stated()
+        self.http10 && !self.is_bodiless(answer.status()) && length().is_none() && !stated()
     }
 
     /// Whether an HTTP/1 connection is a tunnel behind an answer with this status.
@@ -194,6 +197,24 @@ impl<B: Body> Body for AnswerBody<B> {
         hint.set_lower(hint.lower().saturating_add(rest));
         hint
     }
+}
+
+/// Takes the body off, and states the length that it would have had for a GET.
+pub(super) fn strip<B: Body>(answer: &mut Response<Option<B>>) {
+    let length = answer.body_mut().take().filter(|it| !it.is_end_stream());
+    let length = length.and_then(|body| body.size_hint().exact());
+    if says_nothing(answer.status()) {
+        if answer.status() == StatusCode::NO_CONTENT {
+            answer.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+    } else if let Some(length) = length {
+        let stated = answer.headers_mut().entry(header::CONTENT_LENGTH);
+        stated.or_insert_with(|| length.into());
+    }
+}
+
+fn says_nothing(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// The first `limit` bytes of `data`; what is left goes into `rest`. Does not copy if the data are `Bytes`.

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::body::{AnswerBody, Open};
+use super::body::{AnswerBody, Open, strip};
 use super::io::Protocol;
 use super::link::Link;
 use super::stream::Turns;
@@ -210,8 +210,12 @@ where
             open.answers();
         }
         let http1 = turns.is_none();
+        let status = response.status();
+        // Over HTTP/2, hyper sends what it gets.
+        if !http1 && open.as_ref().is_some_and(|open| open.is_bodiless(status)) {
+            strip(&mut response);
+        }
         if let Some(open) = open.as_ref().filter(|_| http1) {
-            let status = response.status();
             if open.switches_with(status) {
                 open.link().switched();
             } else if open.link().closes_after_answer()

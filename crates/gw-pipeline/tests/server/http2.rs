@@ -284,3 +284,35 @@ async fn one_connection_has_so_many_requests_at_a_time() {
     }
     assert_eq!(running.service.peak_in_flight(), 2);
 }
+
+/// Clients take a frame of data behind such a head for an error of the stream.
+#[tokio::test]
+async fn answers_without_a_body_have_none_whatever_the_service_says() {
+    let running = Running::start(|b| b).await;
+    let (mut client, _connection) = http2_client(running.addr).await;
+    for (method, status, stated, length) in [
+        ("HEAD", 200, None, Some("5")),
+        ("HEAD", 200, Some("7"), Some("7")),
+        ("HEAD", 304, Some("7"), Some("7")),
+        ("GET", 204, Some("5"), None),
+        ("GET", 304, None, None),
+        ("GET", 304, Some("7"), Some("7")),
+    ] {
+        let request = Request::builder().method(method);
+        let request = request.uri("http://gateway.example/");
+        let sent = http2_send(&mut client, request.body(Full::default()).unwrap());
+        let mut answer = Response::builder().status(status);
+        if let Some(stated) = stated {
+            answer = answer.header("content-length", stated);
+        }
+        let answer = answer.body(Body::from("hello")).unwrap();
+        running.service.next_call().await.respond(answer);
+        let answer = outcome("an answer", sent).await.unwrap();
+        let row = format!("{method} {status} {stated:?}");
+        let got = answer.headers().get("content-length");
+        assert_eq!(got.map(|it| it.to_str().unwrap()), length, "{row}");
+        let mut body = answer.into_body();
+        assert!(body.frame().await.is_none(), "{row}");
+    }
+    assert_eq!(running.snapshot().active, 1);
+}
