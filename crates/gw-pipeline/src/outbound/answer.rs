@@ -103,7 +103,7 @@ impl<S, R> Layer<S> for AnswerLayer<R> {
 #[derive(Debug)]
 pub struct Answer<S, R = Respond> {
     inner: S,
-    /// Why the inner service will never be ready again; kept until `call` can answer with it.
+    /// Why the inner service did not get ready; kept until `call` can answer with it.
     unready: Option<BoxError>,
     layer: AnswerLayer<R>,
 }
@@ -133,10 +133,12 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         if self.unready.is_none() {
-            match self.inner.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => self.unready = Some(error.into()),
-                Poll::Pending => return Poll::Pending,
+            // Unwind safe: see `call`.
+            match catch_unwind(AssertUnwindSafe(|| self.inner.poll_ready(cx))) {
+                Ok(Poll::Ready(Ok(()))) => {}
+                Ok(Poll::Ready(Err(error))) => self.unready = Some(error.into()),
+                Ok(Poll::Pending) => return Poll::Pending,
+                Err(_) => self.unready = Some(PANICKED.into()),
             }
         }
         Poll::Ready(Ok(()))

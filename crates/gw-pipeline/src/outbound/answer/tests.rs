@@ -191,3 +191,33 @@ async fn the_document_in_place_of_an_answer_says_its_status() {
         assert_eq!(document["code"], "BAD_GATEWAY");
     }
 }
+
+/// Panics in place of getting ready, each time.
+struct Unready;
+
+impl Service<Request<()>> for Unready {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        panic!("at db-7:5432")
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        unreachable!("it is never ready")
+    }
+}
+
+/// It ended the connection, with all that was under way on it, as only a panic in a call and in its future were looked for.
+#[tokio::test]
+async fn a_panic_before_the_call_is_answered_too() {
+    let mut service = AnswerLayer::new().layer(Unready);
+    for _ in 0..2 {
+        let request = Request::new(());
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let rejection = response.extensions().get::<Rejection>().unwrap();
+        assert_eq!(rejection.code(), &codes::INTERNAL);
+    }
+}
