@@ -25,7 +25,7 @@ pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
 });
 
 /// What else proxies say to upstreams: how and where the client asked, and whom they have authenticated.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 17] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-server",
@@ -40,11 +40,15 @@ const OTHERS: [&str; 14] = [
     "x-forwarded-email",
     "x-forwarded-groups",
     "x-forwarded-preferred-username",
+    "cf-ipcountry",
+    "cf-visitor",
+    "cf-access-authenticated-user-email",
 ];
 
 /// Dropped whoever sent them: an upstream that reads them reads something else than the gateway has counted and checked.
 ///
-/// The first ones are an address that is not a list, so that it cannot be appended to. The last two are a target, in place of
+/// The first ones are an address that is not a list, so that it cannot be appended to, or a list that a proxy has from the client.
+/// The last two are a target, in place of
 /// the one that was routed, limited and authorized.
 static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
     [
@@ -54,7 +58,13 @@ static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
         "true-client-ip",
         "cf-connecting-ip",
         "cf-connecting-ipv6",
+        "cf-pseudo-ipv4",
         "fastly-client-ip",
+        "fly-client-ip",
+        "do-connecting-ip",
+        "x-appengine-user-ip",
+        "x-original-forwarded-for",
+        "x-vercel-forwarded-for",
         "forwarded-for",
         "x-forwarded",
         "x-remote-ip",
@@ -333,6 +343,31 @@ mod tests {
             assert!(headers.is_empty(), "{name}");
             assert!(SAID_BY_PROXIES.contains(name), "{name}");
         }
+    }
+
+    /// Story: upstreams at home in one of these clouds read its field for the client's address, and the client had written it.
+    #[test]
+    fn fields_of_clouds_and_networks_are_known() {
+        for name in [
+            "cf-pseudo-ipv4",
+            "fly-client-ip",
+            "do-connecting-ip",
+            "x-appengine-user-ip",
+            "x-original-forwarded-for",
+            "x-vercel-forwarded-for",
+        ] {
+            assert!(UNCHECKED.contains(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "cf-ipcountry",
+            "cf-visitor",
+            "cf-access-authenticated-user-email",
+        ] {
+            assert!(OTHERS.contains(&name), "{name}");
+        }
+        // Those who read it verify its signature.
+        let signed = HeaderName::from_static("cf-access-jwt-assertion");
+        assert!(!SAID_BY_PROXIES.contains(&signed));
     }
 
     /// Story: identity headers with such a name were set by their stage, and dropped here.
