@@ -28,7 +28,10 @@ const PER_CLIENT: &str = "log_ingest.per_client";
 /// The service that raw lines are booked under which become events.
 const WRAPPED: &str = "raw";
 /// For requests to the sink that are under way at the end; less if the gateway's own grace is shorter.
-const GRACE: Duration = Duration::from_secs(5);
+///
+/// With the default delay of the server before it, and a second for all else, it is less than the ten seconds after which many
+/// supervisors kill.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The log intake of a gateway, with the delivery that has not begun yet.
 #[derive(Debug)]
@@ -276,5 +279,13 @@ mod tests {
         assert_eq!(seconds(&short), [10, 60]);
         let endless = config("body_idle_timeout = \"9h\"", &["9h"]);
         assert_eq!(seconds(&endless), [3600, 3600]);
+    }
+
+    /// With a sink that hung it was more than ten, and who waits for ten seconds killed it.
+    #[test]
+    fn by_default_a_stop_ends_in_time() {
+        let server = table::Server::default();
+        let else_all = Duration::from_secs(1);
+        assert!(server.drain_delay + GRACE + else_all < Duration::from_secs(10));
     }
 }
