@@ -69,6 +69,7 @@ fn wild(random: &mut fastrand::Rng, held: &mut Vec<String>, events: &[Event]) ->
         1 => return down(Some(Duration::from_secs(3))),
         2 if random.bool() => return Delivery::Blocked(Reason::new("security_exception", "")),
         3 => return Delivery::TooLarge,
+        4 => return Delivery::Refused(Reason::new("parse_exception", "")),
         _ => {}
     }
     let mut items = Vec::new();

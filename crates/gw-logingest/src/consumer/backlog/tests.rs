@@ -89,9 +89,10 @@ async fn what_is_not_done_goes_back() {
 async fn what_is_given_back_is_nowhere_any_more() {
     let mut world = World::new();
     world.take_in(1, &[1, 1, 1, 1]);
-    let load = world.backlog.cut(1_000_000, 2, world.now).unwrap();
+    let load = world.backlog.cut(1_000_000, 3, world.now).unwrap();
     let mut works: Vec<_> = load.works().collect();
     let later = world.now + Duration::from_secs(5);
+    world.backlog.put_pieces(vec![works.split_off(2)]);
     world.backlog.put_off(vec![works.remove(1)], later);
     world.backlog.settle(load.tags[0]);
     let other = ClientId::new("d").unwrap();
@@ -186,4 +187,21 @@ async fn what_is_put_off_waits_for_its_time() {
     );
     world.backlog.wake(later);
     assert_eq!(world.backlog.cut(1_000, 9, later).unwrap().events.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_go_as_they_are_in_turn_with_the_others() {
+    let mut world = World::new();
+    world.take_in(1, &[1; 4]);
+    let load = world.backlog.cut(1_000_000, 4, world.now).unwrap();
+    let mut works: Vec<_> = load.works().collect();
+    let second = works.split_off(2);
+    world.backlog.put_pieces(vec![works, second, Vec::new()]);
+    world.take_in(2, &[1, 1]);
+    let mut order = Vec::new();
+    while let Some(load) = world.backlog.cut(1_000_000, 1, world.now) {
+        assert_eq!(load.piece, ids(&load)[0].starts_with('1'));
+        order.push(ids(&load).join(" "));
+    }
+    assert_eq!(order, ["1.0 1.1", "2.0", "1.2 1.3", "2.1"]);
 }
