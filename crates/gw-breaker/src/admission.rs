@@ -3,11 +3,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
 use tokio::time::Instant;
 
 use crate::breaker::{Ended, Slow};
 use crate::core::Core;
+use crate::followed::Number;
 use crate::state::State;
 
 /// A call that may be made. Say how it ended with [`Admission::record`].
@@ -29,10 +31,18 @@ pub(crate) struct Ticket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Counted(u64),
-    Probe(u64),
+    Probe(Probe),
     /// Of a probe: the head of its answer is there.
     Streaming(u64),
     Unobserved,
+}
+
+/// A probe that waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub(crate) generation: u64,
+    /// If it is told whom it waits for.
+    pub(crate) followed: Option<Number>,
 }
 
 impl Admission {
@@ -60,6 +70,15 @@ impl Admission {
     /// Whether a configured policy looks at how long calls take.
     pub fn judges_latency(&self) -> bool {
         self.0.judges_latency()
+    }
+
+    /// Has a probe tell whom it waits for, by an [`Awaited`] of its own. A client that sends its request slowly, or a queue of the
+    /// gateway's, then neither holds its slot for longer than probes are waited for nor has the breaker open again; and it
+    /// counts all the same when it ends. For another call this does nothing.
+    pub fn follow(&mut self, awaited: &Awaited) {
+        if let (Some(core), Kind::Probe(probe)) = (&self.0.core, &mut self.0.kind) {
+            probe.followed = Some(core.follow(probe.generation, awaited));
+        }
     }
 
     /// Says that the head of the answer is there at `now` and promises well, though the verdict comes with its end. A probe
@@ -120,9 +139,10 @@ impl Ticket {
     /// See [`Admission::answered`]. The clock is asked only for a probe.
     #[inline]
     pub(crate) fn answered(&mut self, now: impl Fn() -> Instant) {
-        if let (Some(core), Kind::Probe(generation)) = (&self.core, self.kind) {
-            core.probe_answered(generation, now());
-            self.kind = Kind::Streaming(generation);
+        if let (Some(core), Kind::Probe(probe)) = (&self.core, self.kind)
+            && core.probe_answered(probe, now())
+        {
+            self.kind = Kind::Streaming(probe.generation);
         }
     }
 

@@ -78,23 +78,29 @@ impl Awaits {
 impl Clock {
     /// It is asked only where latency matters.
     #[inline]
-    fn start(latency_from: LatencyFrom, extensions: &mut Extensions) -> Self {
+    fn start(
+        latency_from: LatencyFrom,
+        admission: &mut Admission,
+        extensions: &mut Extensions,
+    ) -> Self {
         let now = Instant::now();
         match latency_from {
             LatencyFrom::Call => Self::Since(now),
-            LatencyFrom::Sent => Self::Told(Self::ask(now, extensions)),
+            LatencyFrom::Sent => Self::Told(Self::ask(now, admission, extensions)),
         }
     }
 
     #[inline(never)]
-    fn ask(now: Instant, extensions: &mut Extensions) -> Awaited {
+    fn ask(now: Instant, admission: &mut Admission, extensions: &mut Extensions) -> Awaited {
         // A breaker further out has asked already. One answer is for both: who sends the request finds one `Awaited`, and writes into
         // that.
         if let Some(asked) = extensions.get::<Awaited>() {
             asked.starts(now);
+            admission.follow(asked);
             return asked.clone();
         }
         let awaited = Awaited::new(now);
+        admission.follow(&awaited);
         extensions.insert(awaited.clone());
         awaited
     }
@@ -141,15 +147,16 @@ impl Attempt {
 
     #[inline(always)]
     pub(crate) fn begin(
-        admission: Admission,
+        mut admission: Admission,
         latency_from: LatencyFrom,
         extensions: &mut Extensions,
     ) -> Self {
-        let ticket = admission.into_ticket();
-        let clock = match ticket.judges_latency() {
-            true => Clock::start(latency_from, extensions),
+        // Whom a probe waits for is asked in any case.
+        let clock = match admission.judges_latency() || admission.is_probe() {
+            true => Clock::start(latency_from, &mut admission, extensions),
             false => Clock::Stopped,
         };
+        let ticket = admission.into_ticket();
         let deadline = extensions.get::<Deadline>();
         Self {
             clock,

@@ -25,7 +25,8 @@ pub enum LatencyFrom {
     #[default]
     Call,
     /// From when the request was sent whole, or from when it went out if it has no body. A wait for the client or in the
-    /// gateway's own queue is no latency, and whoever leaves then, or has its deadline pass, leaves nothing behind.
+    /// gateway's own queue is no latency, and whoever leaves then, or has its deadline pass, leaves nothing behind. Nor is a probe
+    /// late that waits so, see [`HalfOpen::max_wait`].
     ///
     /// The service inside says when that is, by the [`Awaited`](gw_core::awaited::Awaited) in the request's extensions, which
     /// is allocated for each call. The upstreams of gw-pipeline say it; in front of any other service
@@ -163,6 +164,10 @@ impl HalfOpen {
     /// with the first probe, and anew with each success that leaves none under way: a slow upstream may take as long for answer
     /// after answer. A probe that is sent later has what is left of it, also after one that was given up. If all have answered,
     /// 10 s of it are enough, and those whose answers are still on their way count as successes. 10 s unless it is said otherwise.
+    ///
+    /// A probe that says whom it waits for ([`LatencyFrom::Sent`], [`Admission::follow`](crate::Admission::follow)) has the breaker open
+    /// again only if it has waited for the upstream for half of the time at least. One that has not gives its slot to another then,
+    /// and its verdict counts when it comes, if the breaker has not opened meanwhile.
     #[must_use]
     pub const fn max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = max_wait;

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use gw_core::Mode;
 use gw_core::at_hand::AtHand;
+use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
 use gw_core::context::UpstreamName;
 use tokio::time::Instant;
 
-use crate::admission::{Kind, Refused};
+use crate::admission::{Kind, Probe, Refused};
 use crate::asked::Asked;
 use crate::breaker::{Ended, Slow};
 use crate::config::Throttling;
+use crate::followed::{Followed, Number};
 use crate::hub::Hub;
-use crate::rules::{ProbeEnd, Rules, Verdict};
+use crate::rules::{Holds, ProbeEnd, Rules, Verdict};
 use crate::state::{Snapshot, State};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Padded};
 use crate::window::{Cell, Windows};
@@ -30,6 +32,7 @@ pub(crate) struct Core {
     in_a_row: Padded<Cell>,
     windows: Padded<Windows>,
     asked: Asked,
+    followed: Followed,
     arrivals: AtomicU32,
     refers: References,
 }
@@ -75,6 +78,7 @@ impl Core {
             in_a_row: Padded(Cell::default()),
             windows: Padded(windows),
             asked: Asked::default(),
+            followed: Followed::default(),
             arrivals: AtomicU32::new(0),
             refers,
             rules,
@@ -138,7 +142,19 @@ impl Core {
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
+        let half_open = from.phase == Phase::HalfOpen && to.phase == Phase::HalfOpen;
+        if changed.is_ok() && half_open && from.since != to.since {
+            self.followed.put_aside(from.since, to.since);
+        }
         changed.is_ok()
+    }
+
+    /// See [`Rules::overdue`].
+    fn overdue(&self, word: Word, now: u64) -> Option<Word> {
+        self.rules.overdue(word, now, |probes, half| {
+            let lately = |since| self.millis(since) > half;
+            self.followed.owe_nothing(word.since, probes, lately)
+        })
     }
 
     fn change_and_tell(&self, from: Word, to: Word) -> bool {
@@ -154,7 +170,7 @@ impl Core {
         let mut arrival = None;
         loop {
             let word = self.word();
-            if self.rules.overdue(word, now).is_some() {
+            if self.overdue(word, now).is_some() {
                 self.settle(now);
                 continue;
             }
@@ -172,7 +188,11 @@ impl Core {
                 }
                 Verdict::Probe(next) => {
                     if self.change_and_tell(word, next) {
-                        return Answer::Admitted(Kind::Probe(next.since));
+                        let generation = next.since;
+                        return Answer::Admitted(Kind::Probe(Probe {
+                            generation,
+                            followed: None,
+                        }));
                     }
                 }
             }
@@ -199,8 +219,8 @@ impl Core {
     pub(crate) fn ended(&self, kind: Kind, ended: Ended, now: impl Fn() -> Instant) {
         match kind {
             Kind::Counted(generation) => self.count(generation, ended, now),
-            Kind::Probe(generation) => self.probe_ended(generation, false, ended, now()),
-            Kind::Streaming(generation) => self.probe_ended(generation, true, ended, now()),
+            Kind::Probe(probe) => self.probe_ended(probe, ended, now()),
+            Kind::Streaming(generation) => self.streamed(generation, ended, now()),
             Kind::Unobserved => {}
         }
     }
@@ -282,34 +302,76 @@ impl Core {
         }
     }
 
-    /// Says that the head of a probe's answer is there.
-    pub(crate) fn probe_answered(&self, generation: u64, now: Instant) {
-        let now = self.millis(now);
-        self.settle(now);
-        self.advance(|word| self.rules.probe_answered(word, generation, now));
+    /// Has a probe of `generation` say whom it waits for.
+    pub(crate) fn follow(&self, generation: u64, awaited: &Awaited) -> Number {
+        self.followed.follow(generation, awaited.clone())
     }
 
-    /// Says how a probe ended.
-    pub(crate) fn probe_ended(&self, generation: u64, streamed: bool, ended: Ended, now: Instant) {
-        let slow = self.is_slow(ended.slow);
-        let end = match ended.outcome {
-            _ if slow => ProbeEnd::Failed(Rules::heard(ended.retry_after)),
+    /// Says that the head of a probe's answer is there. Whether its stream holds a slot: not if the probe was put aside.
+    pub(crate) fn probe_answered(&self, probe: Probe, now: Instant) -> bool {
+        let now = self.millis(now);
+        self.settle(now);
+        let (generation, holds) = self.standing(probe);
+        self.advance(|word| self.rules.probe_answered(word, generation, holds, now));
+        let streams = holds == Holds::Waiting;
+        if let (true, Some(number)) = (streams, probe.followed) {
+            self.followed.forget(number);
+        }
+        streams
+    }
+
+    /// Says how a probe ended whose answer was not there yet, or that was put aside.
+    fn probe_ended(&self, probe: Probe, ended: Ended, now: Instant) {
+        let end = self.end_of_probe(ended, probe.followed);
+        let now = self.millis(now);
+        self.settle(now);
+        let (generation, holds) = self.standing(probe);
+        self.advance(|word| self.rules.probe_ended(word, generation, holds, end, now));
+        if let Some(number) = probe.followed {
+            self.followed.forget(number);
+        }
+    }
+
+    /// Says how a probe ended whose answer was there.
+    fn streamed(&self, generation: u64, ended: Ended, now: Instant) {
+        let end = self.end_of_probe(ended, None);
+        let now = self.millis(now);
+        self.settle(now);
+        self.advance(|word| {
+            let holds = Holds::Streaming;
+            self.rules.probe_ended(word, generation, holds, end, now)
+        });
+    }
+
+    fn end_of_probe(&self, ended: Ended, followed: Option<Number>) -> ProbeEnd {
+        let is_paused = |number| self.followed.is_paused(number);
+        match ended.outcome {
+            _ if self.is_slow(ended.slow) => ProbeEnd::Failed(Rules::heard(ended.retry_after)),
             Outcome::Success => ProbeEnd::Succeeded,
             Outcome::Failure | Outcome::Throttled(_) => {
                 ProbeEnd::Failed(Rules::heard(ended.retry_after))
             }
+            Outcome::Ignored if followed.is_some_and(is_paused) => ProbeEnd::GivenBack,
             Outcome::Ignored => ProbeEnd::Lost,
-        };
-        let now = self.millis(now);
-        self.settle(now);
-        self.advance(|word| self.rules.probe_ended(word, generation, streamed, end, now));
+        }
+    }
+
+    /// In which generation a probe without an answer counts, and what it holds there.
+    fn standing(&self, probe: Probe) -> (u64, Holds) {
+        match probe
+            .followed
+            .and_then(|number| self.followed.aside(number))
+        {
+            Some(generation) => (generation, Holds::Nothing),
+            None => (probe.generation, Holds::Waiting),
+        }
     }
 
     /// Has happen what is overdue, so that it does not matter whether somebody asked in the meantime.
     fn settle(&self, now: u64) {
         loop {
             let word = self.word();
-            let Some(next) = self.rules.overdue(word, now) else {
+            let Some(next) = self.overdue(word, now) else {
                 return;
             };
             self.change_and_tell(word, next);
@@ -358,7 +420,7 @@ impl Core {
     pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {
         let now = self.millis(now);
         let mut word = self.word();
-        while let Some(next) = self.rules.overdue(word, now) {
+        while let Some(next) = self.overdue(word, now) {
             word = next;
         }
         let (probes, tally) = (word.probes(), self.windows.tally(word.since, now));

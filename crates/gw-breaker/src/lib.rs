@@ -10,6 +10,7 @@ mod classify;
 mod config;
 mod core;
 mod error;
+mod followed;
 mod future;
 mod handle;
 mod hub;
@@ -28,6 +29,7 @@ pub mod upload;
 mod window;
 mod word;
 
+pub use gw_core::awaited::Awaited;
 pub use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
 pub use gw_core::context::UpstreamName;
 pub use gw_core::key;

@@ -60,6 +60,19 @@ pub(crate) enum ProbeEnd {
     Failed(u16),
     /// Given up without a verdict, before or after the head of its answer.
     Lost,
+    /// The same, while it was not the upstream that it waited for.
+    GivenBack,
+}
+
+/// What a probe that says something has held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// A slot, without an answer.
+    Waiting,
+    /// A slot: the head of the answer is there.
+    Streaming,
+    /// It was put aside: another one has its slot.
+    Nothing,
 }
 
 impl Rules {
@@ -92,10 +105,25 @@ impl Rules {
     }
 
     /// The state that has begun by itself since, though no call has seen it yet. Call it again with what it returns.
-    pub(crate) fn overdue(&self, word: Word, now: u64) -> Option<Word> {
+    ///
+    /// `owe_nothing` is asked whether all of so many probes wait for their clients, or for the upstream only since later than then:
+    /// one that is waited for since less than half of the time is not late.
+    pub(crate) fn overdue(
+        &self,
+        word: Word,
+        now: u64,
+        owe_nothing: impl FnOnce(u8, u64) -> bool,
+    ) -> Option<Word> {
         match word.phase {
             Phase::HalfOpen if word.lasted(now) >= self.wait(word) => {
-                Some(self.waited(word, word.began() + self.wait(word), now))
+                let over = word.began() + self.wait(word);
+                let probes = word.probes();
+                let half = word.began() + self.max_wait / 2;
+                let owes = || probes.waiting > 0 && !owe_nothing(probes.waiting, half);
+                Some(match probes.lost || owes() {
+                    true => self.open_again(word, over, 0),
+                    false => self.proved(word, over, now),
+                })
             }
             // Of the same generation: what was admitted on the way up counts on.
             Phase::Ramping if word.lasted(now) >= self.ramp => Some(Word {
@@ -114,12 +142,9 @@ impl Rules {
         }
     }
 
-    /// What follows when a half-open breaker has waited until `over`.
-    fn waited(&self, word: Word, over: u64, now: u64) -> Word {
+    /// What follows when a half-open breaker has waited until `over`, and nobody owes it anything.
+    fn proved(&self, word: Word, over: u64, now: u64) -> Word {
         let probes = word.probes();
-        if probes.is_owed() {
-            return self.open_again(word, over, 0);
-        }
         // No traffic is no failure. What still streams has been answered, and proves as much as what has ended.
         let succeeded = probes.succeeded + probes.streaming;
         if succeeded >= self.config.half_open.successes {
@@ -136,8 +161,8 @@ impl Rules {
     /// for this.
     fn goes_on(&self, word: Word, probes: Probes, now: u64) -> Word {
         let word = word.with_probes(probes);
-        match word.lasted(now) >= self.wait(word) {
-            true => self.waited(word, now, now),
+        match !probes.is_owed() && word.lasted(now) >= self.wait(word) {
+            true => self.proved(word, now, now),
             false => word,
         }
     }
@@ -248,37 +273,43 @@ impl Rules {
     }
 
     /// What follows when the head of a probe's answer is there, and its stream goes on.
-    pub(crate) fn probe_answered(&self, word: Word, generation: u64, now: u64) -> Option<Word> {
-        let probes = Self::probes_of(word, generation)?;
-        let probes = Probes {
-            waiting: probes.waiting.saturating_sub(1),
-            streaming: probes.streaming + 1,
-            // It says what the lost one could not.
-            lost: false,
-            ..probes
-        };
+    pub(crate) fn probe_answered(
+        &self,
+        word: Word,
+        generation: u64,
+        held: Holds,
+        now: u64,
+    ) -> Option<Word> {
+        let mut probes = Self::probes_of(word, generation)?;
+        if held == Holds::Waiting {
+            probes.waiting = probes.waiting.saturating_sub(1);
+            probes.streaming += 1;
+        }
+        // It says what the lost one could not.
+        probes.lost = false;
         Some(self.goes_on(word, probes, now))
     }
 
-    /// What follows when a probe has ended, of which the head was there before or was not.
+    /// What follows when a probe has ended.
     pub(crate) fn probe_ended(
         &self,
         word: Word,
         generation: u64,
-        streamed: bool,
+        held: Holds,
         end: ProbeEnd,
         now: u64,
     ) -> Option<Word> {
         let mut probes = Self::probes_of(word, generation)?;
-        let held = match streamed {
-            true => &mut probes.streaming,
-            false => &mut probes.waiting,
-        };
-        *held = held.saturating_sub(1);
+        match held {
+            Holds::Waiting => probes.waiting = probes.waiting.saturating_sub(1),
+            Holds::Streaming => probes.streaming = probes.streaming.saturating_sub(1),
+            Holds::Nothing => {}
+        }
         match end {
             ProbeEnd::Failed(asked_for) => return Some(self.open_again(word, now, asked_for)),
             // After a head that promised well it was the client who left.
-            ProbeEnd::Lost => probes.lost |= !streamed,
+            ProbeEnd::Lost => probes.lost |= held == Holds::Waiting,
+            ProbeEnd::GivenBack => {}
             ProbeEnd::Succeeded => {
                 probes.lost = false;
                 probes.succeeded += 1;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use gw_breaker::{
-    Admission, Breaker, BreakerConfig, Ended, HalfOpen, Jitter, OpenTime, Outcome, State,
+    Admission, Awaited, Breaker, BreakerConfig, Ended, HalfOpen, Jitter, OpenTime, Outcome, State,
     Throttling, Window,
 };
 use proptest::prelude::*;
@@ -126,6 +126,11 @@ enum Action {
     /// One call is made with a clock that is so far behind.
     AdmitInThePast(u64),
     Admit,
+    /// A call that says whom it waits for.
+    Follow,
+    /// One of these waits for its client, or for the upstream.
+    Pauses(Index),
+    Starts(Index),
     Answered(Index),
     /// With how long it took, and what a failure asks for.
     Record(Index, Outcome, u64, Option<u64>),
@@ -156,6 +161,9 @@ fn actions() -> impl Strategy<Value = Action> {
         10 => later.prop_map(Action::Later),
         1 => (1..5_000_u64).prop_map(Action::AdmitInThePast),
         20 => Just(Action::Admit),
+        10 => Just(Action::Follow),
+        6 => any::<Index>().prop_map(Action::Pauses),
+        3 => any::<Index>().prop_map(Action::Starts),
         4 => any::<Index>().prop_map(Action::Answered),
         20 => (any::<Index>(), outcome, 0..200_u64, proptest::option::of(0..10_000_u64))
             .prop_map(|(which, outcome, took, asks)| Action::Record(which, outcome, took, asks)),
@@ -193,6 +201,26 @@ struct Probing {
     lost: bool,
 }
 
+/// A probe that says whom it waits for.
+#[derive(Debug, Clone)]
+struct Followed {
+    number: usize,
+    /// When what it counts for began.
+    state: u64,
+    /// Another one has its slot.
+    aside: bool,
+    /// Since when the upstream is waited for.
+    since: Option<u64>,
+}
+
+/// What a probe that says something has held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Waiting,
+    Streaming,
+    Nothing,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Call {
     at: u64,
@@ -210,6 +238,7 @@ struct Model {
     calls: Vec<Call>,
     /// When failures have asked for how many seconds.
     asked: Vec<(u64, u64)>,
+    followed: Vec<Followed>,
 }
 
 /// What a call was admitted as, and when what it counts for began; by another configuration it counts for nothing.
@@ -222,7 +251,15 @@ enum As {
 
 impl Model {
     fn begin(&mut self, doing: Doing, now: u64) {
+        let before = self.since;
         self.since = now.max(self.since + 1);
+        if let (Doing::HalfOpen(_), Doing::HalfOpen(_)) = (&self.doing, &doing) {
+            let of_it = self.followed.iter_mut();
+            for probe in of_it.filter(|probe| probe.state == before) {
+                probe.state = self.since;
+                probe.aside = true;
+            }
+        }
         self.doing = doing;
         self.forget_calls();
     }
@@ -268,7 +305,7 @@ impl Model {
                 Doing::Ramping if self.lasted(now) >= self.setup.ramp => self.doing = Doing::Closed,
                 Doing::HalfOpen(probing) if self.lasted(now) >= self.waits(&probing) => {
                     let over = self.since + self.waits(&probing);
-                    if probing.waiting > 0 || probing.lost {
+                    if probing.lost || probing.waiting > self.excused() {
                         self.opened = (self.opened + 1).min(31);
                         self.open(over, 0);
                     } else {
@@ -278,6 +315,21 @@ impl Model {
                 _ => return,
             }
         }
+    }
+
+    /// How many hold a slot, and wait for their clients, or for the upstream for less than half of the time.
+    fn excused(&self) -> u32 {
+        let half = self.since + self.setup.max_wait / 2;
+        let excused = |probe: &&Followed| {
+            let here = probe.state == self.since && !probe.aside;
+            here && probe.since.is_none_or(|since| since > half)
+        };
+        self.followed.iter().filter(excused).count() as u32
+    }
+
+    fn followed(&mut self, number: Option<usize>) -> Option<&mut Followed> {
+        let mut followed = self.followed.iter_mut();
+        followed.find(|probe| Some(probe.number) == number)
     }
 
     /// How long, where these are under way: for what only streams 10 s at most.
@@ -433,14 +485,23 @@ impl Model {
         }
     }
 
-    fn probe_ended(&mut self, now: u64, streams: bool, outcome: Outcome, took: u64, asks: u64) {
+    fn probe_ended(
+        &mut self,
+        now: u64,
+        held: Held,
+        paused: bool,
+        outcome: Outcome,
+        took: u64,
+        asks: u64,
+    ) {
         let slow = self.setup.slow_rate.is_some() && took >= self.setup.slow;
         let Doing::HalfOpen(probing) = &mut self.doing else {
             unreachable!("of this state");
         };
-        match streams {
-            true => probing.streaming -= 1,
-            false => probing.waiting -= 1,
+        match held {
+            Held::Streaming => probing.streaming -= 1,
+            Held::Waiting => probing.waiting -= 1,
+            Held::Nothing => {}
         }
         match outcome {
             Outcome::Success if !slow => {
@@ -453,7 +514,7 @@ impl Model {
                     self.begin(Doing::HalfOpen(probing), now);
                 }
             }
-            Outcome::Ignored if !slow => probing.lost |= !streams,
+            Outcome::Ignored if !slow => probing.lost |= held == Held::Waiting && !paused,
             _ => {
                 self.opened = (self.opened + 1).min(31);
                 self.open(now, asks);
@@ -500,6 +561,8 @@ struct Flying {
     as_what: As,
     since: u64,
     configured: usize,
+    awaited: Option<Awaited>,
+    number: usize,
 }
 
 struct Both {
@@ -508,6 +571,7 @@ struct Both {
     start: Instant,
     now: u64,
     configured: usize,
+    calls: usize,
     flying: Vec<Flying>,
 }
 
@@ -526,10 +590,12 @@ impl Both {
                 in_a_row: 0,
                 calls: Vec::new(),
                 asked: Vec::new(),
+                followed: Vec::new(),
             },
             start: Instant::now(),
             now: BEGINNING,
             configured: 0,
+            calls: 0,
             flying: Vec::new(),
         }
     }
@@ -550,11 +616,14 @@ impl Both {
                 assert_eq!(admission.is_probe(), matches!(as_what, As::Probe { .. }));
                 let since = self.model.since;
                 let configured = self.configured;
+                self.calls += 1;
                 self.flying.push(Flying {
                     admission,
                     as_what,
                     since,
                     configured,
+                    awaited: None,
+                    number: self.calls,
                 });
             }
             (Err(refused), None) => {
@@ -576,9 +645,62 @@ impl Both {
         Some(self.flying.swap_remove(which))
     }
 
+    /// The last call says from now on whom it waits for.
+    fn follow(&mut self) {
+        let awaited = Awaited::new(self.instant());
+        let flying = self.flying.last_mut().unwrap();
+        flying.admission.follow(&awaited);
+        flying.awaited = Some(awaited);
+        if let As::Probe { .. } = flying.as_what {
+            self.model.followed.push(Followed {
+                number: flying.number,
+                state: flying.since,
+                aside: false,
+                since: Some(self.now),
+            });
+        }
+    }
+
+    fn waits(&mut self, which: &Index, for_the_upstream: bool) {
+        let now = self.instant();
+        let mut told: Vec<&Flying> = self.flying.iter().collect();
+        told.retain(|flying| flying.awaited.is_some());
+        if told.is_empty() {
+            return;
+        }
+        let flying = told[which.index(told.len())];
+        let awaited = flying.awaited.as_ref().unwrap();
+        match for_the_upstream {
+            true => awaited.starts(now),
+            false => awaited.pauses(),
+        }
+        if let Some(probe) = self.model.followed(Some(flying.number)) {
+            probe.since = for_the_upstream.then_some(self.now);
+        }
+    }
+
     /// Whether the state in which it was admitted still is.
     fn counts(&self, flying: &Flying) -> bool {
         flying.since == self.model.since && flying.configured == self.configured
+    }
+
+    /// What a probe holds, and whether the state in which it counts still is.
+    fn stands(&mut self, flying: &Flying) -> (Held, bool) {
+        let since = self.model.since;
+        match (&flying.as_what, self.model.followed(Some(flying.number))) {
+            (_, Some(probe)) if probe.aside => (Held::Nothing, probe.state == since),
+            (As::Probe { streams: true }, _) => (Held::Streaming, self.counts(flying)),
+            _ => (Held::Waiting, self.counts(flying)),
+        }
+    }
+
+    /// Whether it waits for its client; it is followed no longer.
+    fn forget(&mut self, flying: &Flying) -> bool {
+        let probe = self.model.followed(Some(flying.number));
+        let paused = probe.is_some_and(|probe| probe.since.is_none());
+        let followed = &mut self.model.followed;
+        followed.retain(|probe| probe.number != flying.number);
+        paused
     }
 
     fn act(&mut self, action: &Action) {
@@ -586,6 +708,15 @@ impl Both {
             Action::Later(later) => self.now = (self.now + later).min(1 << 39),
             Action::AdmitInThePast(ago) => self.admit(self.now.saturating_sub(*ago).max(BEGINNING)),
             Action::Admit => self.admit(self.now),
+            Action::Follow => {
+                let calls = self.calls;
+                self.admit(self.now);
+                if self.calls > calls {
+                    self.follow();
+                }
+            }
+            Action::Pauses(which) => self.waits(which, false),
+            Action::Starts(which) => self.waits(which, true),
             Action::Answered(which) => {
                 if let Some(mut flying) = self.take(which) {
                     flying.admission.answered(self.instant());
@@ -594,15 +725,17 @@ impl Both {
                     {
                         self.model.settle(self.now);
                     }
-                    let counts = self.counts(&flying);
-                    if let As::Probe {
-                        streams: streams @ false,
-                    } = &mut flying.as_what
-                    {
-                        *streams = true;
+                    let (held, counts) = self.stands(&flying);
+                    if let As::Probe { streams: false } = flying.as_what {
+                        if held == Held::Waiting {
+                            flying.as_what = As::Probe { streams: true };
+                            self.forget(&flying);
+                        }
                         if let (true, Doing::HalfOpen(probing)) = (counts, &mut self.model.doing) {
-                            probing.waiting -= 1;
-                            probing.streaming += 1;
+                            if held == Held::Waiting {
+                                probing.waiting -= 1;
+                                probing.streaming += 1;
+                            }
                             probing.lost = false;
                             self.model.proved_by_now(self.now);
                         }
@@ -616,14 +749,15 @@ impl Both {
                     if is_probe && flying.configured == self.configured {
                         self.model.settle(self.now);
                     }
-                    let counts = self.counts(&flying);
+                    let (held, counts) = self.stands(&flying);
+                    let paused = self.forget(&flying);
                     let (ended, asks) = ended(*outcome, *took, *asks);
                     flying.admission.record(ended, self.instant());
                     match flying.as_what {
                         As::Counted if counts => self.model.count(self.now, *outcome, *took, asks),
-                        As::Probe { streams } if counts => {
-                            self.model
-                                .probe_ended(self.now, streams, *outcome, *took, asks);
+                        As::Probe { .. } if counts => {
+                            let (now, model) = (self.now, &mut self.model);
+                            model.probe_ended(now, held, paused, *outcome, *took, asks);
                         }
                         _ => {}
                     }
@@ -631,14 +765,13 @@ impl Both {
             }
             Action::Drop(which) => {
                 if let Some(flying) = self.take(which) {
-                    let counts = self.counts(&flying);
+                    let (held, counts) = self.stands(&flying);
+                    let paused = self.forget(&flying);
                     drop(flying.admission);
-                    if let As::Probe { streams } = flying.as_what
-                        && counts
-                    {
+                    if let (As::Probe { .. }, true) = (flying.as_what, counts) {
                         // A drop asks the clock itself, and that stands still.
-                        self.model
-                            .probe_ended(BEGINNING, streams, Outcome::Ignored, 0, 0);
+                        let model = &mut self.model;
+                        model.probe_ended(BEGINNING, held, paused, Outcome::Ignored, 0, 0);
                     }
                 }
             }
@@ -665,6 +798,7 @@ impl Both {
                 self.configured += 1;
                 self.model.setup = *setup;
                 self.model.forget_calls();
+                self.model.followed.clear();
                 if matches!(self.model.doing, Doing::HalfOpen(_)) {
                     let probing = Probing::default();
                     self.model.begin(Doing::HalfOpen(probing), self.now);
@@ -683,6 +817,7 @@ impl Both {
             doing: self.model.doing.clone(),
             calls: self.model.calls.clone(),
             asked: Vec::new(),
+            followed: self.model.followed.clone(),
             ..self.model
         };
         model.settle(self.now);
