@@ -120,7 +120,7 @@ impl Pool {
         }
     }
 
-    /// The next endpoint in turn that is fit for use, with its number. The next in turn, if none is.
+    /// The endpoint whose turn it is, with its number; another one if that is not fit for use, and there is one that is.
     pub(super) fn endpoint(&self, now: Instant) -> Result<(usize, &Endpoint), Error> {
         // There is no turn to take, which all threads would count.
         if let [only] = &*self.endpoints {
@@ -129,10 +129,16 @@ impl Pool {
         // Relaxed: any order of turns is a fair one.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.endpoints.len();
-        let first = turn.checked_rem(count).unwrap_or_default();
-        let mut in_turn = (first..count).chain(0..first);
-        let usable = in_turn.find(|number| self.watcher.is_usable(*number, now));
-        let number = usable.unwrap_or(first);
+        let mut number = turn.checked_rem(count).unwrap_or_default();
+        let is_fit = |number: &usize| self.watcher.is_usable(*number, now);
+        if !is_fit(&number) {
+            let fit = (0..count).filter(is_fit);
+            // Not always the next one, which would have all of its turns: another one each round.
+            let round = turn.checked_div(count).unwrap_or_default();
+            let nth = round.wrapping_add(number).checked_rem(fit.clone().count());
+            let instead = nth.and_then(|nth| fit.clone().nth(nth));
+            number = instead.unwrap_or(number);
+        }
         let endpoint = self.endpoints.get(number);
         // The builder refuses an upstream without endpoints.
         Ok((number, endpoint.ok_or(Error::new(ErrorKind::Setup))?))

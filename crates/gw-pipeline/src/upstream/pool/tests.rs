@@ -2,14 +2,57 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use gw_core::Body;
+use gw_core::classify::Outcome;
 use gw_core::context::Deadline;
+use gw_core::endpoint::EndpointHealth;
 use gw_testkit::upstream::{At, Reply, Upstream, always};
+use http::uri::Authority;
 
 use super::*;
 use crate::timeouts::Timeouts;
 use crate::upstream::config::PoolConfig;
 use crate::upstream::place::Place;
 use crate::upstream::upload::RequestBody;
+
+/// Some endpoints are out.
+#[derive(Debug)]
+struct Out(&'static [usize]);
+
+impl EndpointHealth for Out {
+    fn is_usable(&self, endpoint: usize, _: Instant) -> bool {
+        !self.0.contains(&endpoint)
+    }
+
+    fn report(&self, _: usize, _: Outcome, _: Duration, _: Instant) {}
+}
+
+/// How many of so many turns each endpoint of ten has.
+fn turns(out: &'static [usize], turns: usize) -> Vec<usize> {
+    let endpoint = Endpoint::new(Authority::from_static("10.0.0.1")).unwrap();
+    let watcher = Watcher(Some(Arc::new(Out(out))));
+    let name = UpstreamName::new("ten");
+    let pool = Pool::new(name, vec![endpoint; 10], Settings::default(), watcher);
+    let mut counts = vec![0; 10];
+    for _ in 0..turns {
+        counts[pool.endpoint(Instant::now()).unwrap().0] += 1;
+    }
+    counts
+}
+
+/// Story: the neighbour of an endpoint that was out had all of its turns, and twice the load of the others.
+#[test]
+fn the_turns_of_who_is_out_are_shared_by_all_others() {
+    assert_eq!(turns(&[], 100), [10; 10]);
+    assert_eq!(turns(&[3], 90)[..5], [10, 10, 10, 0, 10]);
+    for out in [&[0, 1, 2, 3, 4], &[1, 3, 5, 7, 9]] {
+        for (endpoint, had) in turns(out, 100).into_iter().enumerate() {
+            let expected = if out.contains(&endpoint) { 0 } else { 20 };
+            assert_eq!(had, expected, "endpoint {endpoint} where {out:?} are out");
+        }
+    }
+    // Better than nobody.
+    assert_eq!(turns(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 100), [10; 10]);
+}
 
 /// Those of a request that comes `now`.
 fn limits(now: Instant, attempt: Duration, deadline: Option<Deadline>) -> Limits {
