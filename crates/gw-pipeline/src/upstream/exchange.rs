@@ -53,13 +53,22 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     };
     let asked_to_tell = Awaited::take(&mut extensions);
     let awaited = pool.watcher.awaited(asked_to_tell, now);
-    let aimed = aim(request, client, awaited, named, &pool, limits, now);
-    let turn = match aimed {
-        Ok(_) => pool.try_slot(),
-        Err(_) => Err(pool),
-    };
-    let pool = turn.as_ref().map_or_else(|pool| pool, |slot| &slot.pool);
     let record = Record::of(&extensions).cloned();
+    let outgoing = Outgoing {
+        request,
+        client,
+        awaited,
+        named,
+        limits,
+    };
+    let turn = match pool.try_slot() {
+        Ok(slot) => match outgoing.aim(&slot.pool, now) {
+            Ok(aimed) => Turn::Now(slot, aimed),
+            Err(error) => Turn::Never(Arc::clone(&slot.pool), error),
+        },
+        Err(pool) => Turn::Later(pool, Box::new(outgoing)),
+    };
+    let pool = turn.pool();
     // Who retries says so as well where there is no record.
     let again = |attempt: &Attempt| attempt.0.get() - 1;
     let mut attempts = extensions.get().map_or(0, again);
@@ -68,19 +77,47 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
         record.update(|exchange| {
             exchange.upstream = Some(pool.name.clone());
             attempts = attempts.max(exchange.attempts);
-            exchange.attempts += u32::from(turn.is_ok());
+            exchange.attempts += u32::from(matches!(turn, Turn::Now(..)));
         });
     }
     let counted = Counted::new(pool, attempts);
-    match aimed {
-        Ok(aimed) => {
-            let awaited = aimed.awaited.as_ref();
-            let report = pool.watcher.watch(aimed.endpoint, awaited, &limits, now);
-            let running = Reported::new(run(turn, aimed, record), report);
-            TransportFuture::new(counted.watch(running), extensions)
+    match turn {
+        Turn::Now(slot, aimed) => {
+            let running = counted.watch(run(slot, aimed, record));
+            TransportFuture::new(running, extensions)
         }
-        Err(error) => TransportFuture::new(counted.watch(ready(Err(error))), extensions),
+        Turn::Later(pool, outgoing) => {
+            let waiting = counted.watch(wait(pool, outgoing, record));
+            TransportFuture::new(waiting, extensions)
+        }
+        Turn::Never(_, error) => TransportFuture::new(counted.watch(ready(Err(error))), extensions),
     }
+}
+
+/// When a request is sent.
+enum Turn {
+    Now(Slot, Box<Aimed>),
+    /// When there is a slot.
+    Later(Arc<Pool>, Box<Outgoing>),
+    Never(Arc<Pool>, Error),
+}
+
+impl Turn {
+    const fn pool(&self) -> &Arc<Pool> {
+        match self {
+            Self::Now(slot, _) => &slot.pool,
+            Self::Later(pool, _) | Self::Never(pool, _) => pool,
+        }
+    }
+}
+
+/// A request that is for no endpoint yet.
+struct Outgoing {
+    request: Request<Body>,
+    client: Option<ClientFault>,
+    awaited: Option<Awaited>,
+    named: Option<Named>,
+    limits: Limits,
 }
 
 /// A request for an endpoint, by its number.
@@ -96,7 +133,7 @@ struct Aimed {
     lost: Option<Error>,
     endpoint: usize,
     limits: Limits,
-    /// When the exchange began.
+    /// When it had its slot.
     began: Instant,
     /// Says whom it waits for, if anybody wants to know.
     awaited: Option<Awaited>,
@@ -122,32 +159,49 @@ impl Aimed {
 /// until the attempt's time is over. Over HTTP/2 they cannot be seen from here, and that time is the only bound.
 const MAX_BEFORE_THE_ANSWER: u64 = 2 * MAX_HEAD as u64;
 
-/// Has the exchange. The caller has taken a slot, if there was one; else it must be waited for at the pool.
+/// Waits for a slot, and has the exchange. Only then an endpoint is chosen: one that is ejected meanwhile gets nothing.
 ///
-/// The future is allocated for each request, so it must not be large: what is large and must be moved is boxed, and so
-/// is all that only those need who have to wait for a place or a connection.
+/// # Cancel safety
+///
+/// Dropping the future gives the place in the queue back, or does what dropping [`run`] does.
+async fn wait(
+    pool: Arc<Pool>,
+    outgoing: Box<Outgoing>,
+    record: Option<Record>,
+) -> Result<Response<UpstreamBody>, Error> {
+    let slot = pool.slot(&outgoing.limits).await?;
+    let aimed = outgoing.aim(&slot.pool, Instant::now())?;
+    if let Some(record) = &record {
+        record.update(|exchange| exchange.attempts += 1);
+    }
+    run(slot, aimed, record).await
+}
+
+/// Has the exchange.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future cancels the upstream's work at once, and gives the slot back.
-async fn run(
-    turn: Result<Slot, Arc<Pool>>,
+fn run(
+    slot: Slot,
+    aimed: Box<Aimed>,
+    record: Option<Record>,
+) -> Reported<impl Future<Output = Result<Response<UpstreamBody>, Error>>> {
+    let (awaited, now) = (aimed.awaited.as_ref(), aimed.began);
+    let watcher = &slot.pool.watcher;
+    let report = watcher.watch(aimed.endpoint, awaited, &aimed.limits, now);
+    Reported::new(send(slot, aimed, record), report)
+}
+
+/// The future is allocated for each request, so it must not be large: what is large and must be moved is boxed, and so
+/// is all that only those need who have to wait for a connection.
+async fn send(
+    slot: Slot,
     mut aimed: Box<Aimed>,
     record: Option<Record>,
 ) -> Result<Response<UpstreamBody>, Error> {
     // Read anew only after a wait: a look at the clock costs as much as some hundred instructions.
     let mut now = aimed.began;
-    let slot = match turn {
-        Ok(slot) => slot,
-        Err(pool) => {
-            let slot = Box::pin(pool.slot(&aimed.limits)).await?;
-            now = Instant::now();
-            if let Some(record) = &record {
-                record.update(|exchange| exchange.attempts += 1);
-            }
-            slot
-        }
-    };
     aimed.awaits_upstream(now);
     let mut watch = Stopwatch::new(record);
     loop {
@@ -252,50 +306,51 @@ async fn run(
     }
 }
 
-/// Makes a request one for the endpoint whose turn it is, if there is time for it.
-fn aim(
-    request: Request<Body>,
-    client: Option<ClientFault>,
-    awaited: Option<Awaited>,
-    named: Option<Named>,
-    pool: &Pool,
-    limits: Limits,
-    now: Instant,
-) -> Result<Box<Aimed>, Error> {
-    if limits.attempt_end <= now {
-        // Nothing was sent, so nothing is said about the upstream.
-        return Err(Error::new(limits.queue_due(now).1));
+impl Outgoing {
+    /// Makes it a request for the endpoint whose turn it is, if there is time for it.
+    fn aim(self, pool: &Pool, now: Instant) -> Result<Box<Aimed>, Error> {
+        let Self {
+            request,
+            client,
+            awaited,
+            named,
+            limits,
+        } = self;
+        if limits.attempt_end <= now {
+            // Nothing was sent, so nothing is said about the upstream.
+            return Err(Error::new(limits.queue_due(now).1));
+        }
+        let (number, endpoint) = pool.endpoint(now)?;
+        let (mut parts, body) = request.into_parts();
+        let policy = pool.settings.host_header;
+        let aimed = if pool.is_http2() {
+            endpoint.aim_http2(&mut parts, policy)
+        } else {
+            endpoint.aim_http1(&mut parts, policy)
+        };
+        aimed.map_err(|InvalidHost| Error::because(ErrorKind::Request, "the host is not valid"))?;
+        let stated = frame(
+            &mut parts,
+            body.is_end_stream(),
+            &body.size_hint(),
+            pool.is_http2(),
+        );
+        let asked = parts.headers.get(UPGRADE).cloned();
+        let safe = is_safe(&parts.method) && body.is_end_stream() && asked.is_none();
+        let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
+        let body = body.named(named);
+        Ok(Box::new(Aimed {
+            request: Some(Request::from_parts(parts, body)),
+            upload,
+            asked,
+            safe,
+            lost: None,
+            endpoint: number,
+            limits,
+            began: now,
+            awaited,
+        }))
     }
-    let (number, endpoint) = pool.endpoint(now)?;
-    let (mut parts, body) = request.into_parts();
-    let policy = pool.settings.host_header;
-    let aimed = if pool.is_http2() {
-        endpoint.aim_http2(&mut parts, policy)
-    } else {
-        endpoint.aim_http1(&mut parts, policy)
-    };
-    aimed.map_err(|InvalidHost| Error::because(ErrorKind::Request, "the host is not valid"))?;
-    let stated = frame(
-        &mut parts,
-        body.is_end_stream(),
-        &body.size_hint(),
-        pool.is_http2(),
-    );
-    let asked = parts.headers.get(UPGRADE).cloned();
-    let safe = is_safe(&parts.method) && body.is_end_stream() && asked.is_none();
-    let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
-    let body = body.named(named);
-    Ok(Box::new(Aimed {
-        request: Some(Request::from_parts(parts, body)),
-        upload,
-        asked,
-        safe,
-        lost: None,
-        endpoint: number,
-        limits,
-        began: now,
-        awaited,
-    }))
 }
 
 /// How the wait for a head ends.

@@ -1,6 +1,7 @@
 //! Who watches the endpoints: whom they let be used, and what is reported to them.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use gw_core::classify::Outcome;
 use gw_core::context::{Deadline, UpstreamName};
 use gw_core::endpoint::EndpointHealth;
-use gw_pipeline::upstream::{Forward, Transport, UpstreamBody};
+use gw_pipeline::upstream::{Forward, PoolConfig, Transport, UpstreamBody};
 use gw_testkit::Gate;
 use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
 use http::Uri;
@@ -91,6 +92,59 @@ async fn endpoints_that_are_not_fit_are_passed_over_unless_none_is() {
         assert_eq!(fetch(&forward, get("/")).await.0, 200);
     }
     assert_eq!((first.requests().len(), second.requests().len()), (2, 6));
+}
+
+/// Lets one endpoint be used, now this one and now that.
+struct Switch(AtomicUsize);
+
+impl EndpointHealth for Switch {
+    fn is_usable(&self, endpoint: usize, _: Instant) -> bool {
+        self.0.load(Ordering::SeqCst) == endpoint
+    }
+
+    fn report(&self, _: usize, outcome: Outcome, _: Duration, _: Instant) {
+        assert_eq!(outcome, Outcome::Success);
+    }
+}
+
+/// Story: the endpoint of a request was chosen before the request waited for a slot. Those that an ejected endpoint had filled the
+/// queue with were sent to it all the same.
+#[tokio::test]
+async fn who_has_waited_goes_to_an_endpoint_that_is_fit_by_then() {
+    let gate = Gate::new();
+    let held = Reply::ok().body("first").hold(At::Start, &gate);
+    let first = Upstream::start(in_order([held])).await;
+    let second = Upstream::start(always(Reply::ok().body("second"))).await;
+    let health = Arc::new(Switch(AtomicUsize::new(0)));
+    let one = PoolConfig {
+        max_connections: 1,
+        queue_timeout: HOUR,
+        ..PoolConfig::default()
+    };
+    let [there, here] = [&first, &second].map(|it| format!("http://{}", it.addr()));
+    let gateway = gw_pipeline::upstream::Upstream::builder(UpstreamName::new(NAME))
+        .endpoint(Uri::try_from(there).unwrap())
+        .endpoint(Uri::try_from(here).unwrap())
+        .endpoint_health(health.clone())
+        .pool(one)
+        .build()
+        .unwrap();
+    let forward = Forward::new([gateway.clone()]).unwrap();
+    let send = || {
+        let forward = forward.clone();
+        tokio::spawn(async move { fetch(&forward, get("/")).await })
+    };
+    let begun = send();
+    first.arrived(1).await;
+    let queued = send();
+    until("the second to queue", &gateway, |it| {
+        it.snapshot().queued == 1
+    })
+    .await;
+    health.0.store(1, Ordering::SeqCst);
+    gate.open();
+    assert_eq!(begun.await.unwrap().1, "first");
+    assert_eq!(queued.await.unwrap().1, "second");
 }
 
 #[tokio::test]
