@@ -95,10 +95,9 @@ fn upstreams(config: &Config, notes: &mut Notes) {
     for (name, upstream) in &config.upstreams {
         let key = |part: &str| format!("upstreams.{name}.{part}");
         notes.note(upstream.health.is_some(), key("health"));
-        let balanced = !matches!(
-            upstream.balance,
-            Balance::RoundRobin | Balance::LeastRequest
-        );
+        // Only where it is written: whoever leaves it out has not asked for anything.
+        let balance = upstream.balance.as_ref();
+        let balanced = balance.is_some_and(|balance| *balance != Balance::RoundRobin);
         notes.explain(balanced, key("balance"), "is round-robin in this version");
         let auto = upstream.protocol == Protocol::Auto;
         notes.explain(auto, key("protocol"), "is http1 in this version");

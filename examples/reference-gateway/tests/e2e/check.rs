@@ -60,6 +60,7 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
         "routes[1].schema",
         "routes[1].shadow",
         "routes[2].cache",
+        "upstreams.orders.balance",
         "upstreams.orders.health",
     ] {
         let start = format!("note: {key}: ");
@@ -409,4 +410,6 @@ async fn what_is_asked_of_log_and_traces_in_vain_is_listed() {
     }
     let said = check(GOOD).await;
     assert!(!said.err.contains("observe"), "{said:?}");
+    // Nor is anything said of what nobody has written.
+    assert!(!said.err.contains("balance"), "{said:?}");
 }

@@ -17,8 +17,9 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     #[serde(default)]
     pub protocol: Protocol,
+    /// `least-request` unless written.
     #[serde(default)]
-    pub balance: Balance,
+    pub balance: Option<Balance>,
     #[serde(default = "default_connect_timeout", deserialize_with = "text")]
     pub connect_timeout: Duration,
     #[serde(default = "default_send_timeout", deserialize_with = "text")]

@@ -96,9 +96,8 @@ pub(in crate::config) fn client_keys<'de, D: Deserializer<'de>>(
 }
 
 /// How an upstream's endpoint is picked.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Balance {
-    #[default]
     LeastRequest,
     /// The better of two at random, by a moving average of latency.
     P2cEwma,

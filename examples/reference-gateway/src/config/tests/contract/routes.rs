@@ -18,7 +18,7 @@ fn upstream(port: u16) -> Upstream {
             port,
         }],
         protocol: Protocol::Http1,
-        balance: Balance::LeastRequest,
+        balance: None,
         connect_timeout: s(3),
         send_timeout: s(10),
         host_header: HostHeader::Preserve,
@@ -71,6 +71,7 @@ fn upstreams() {
             healthy_after: count(2),
             unhealthy_after: count(3),
         }),
+        balance: Some(Balance::LeastRequest),
         ..upstream(9001)
     };
     let expected = [
