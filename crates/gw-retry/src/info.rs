@@ -73,13 +73,15 @@ impl Stopped {
         }
     }
 
-    /// Whether layers further out are to be told not to try again either: they would do what this one has just done, or
-    /// has been kept from doing. Not in shadow mode, which changes nothing.
-    pub(crate) const fn concerns_others(self) -> bool {
-        matches!(
-            self,
-            Self::Attempts | Self::Budget | Self::Pushback | Self::Refused
-        )
+    /// Whether layers further out are to be told not to try again either, after so many `attempts`: they would do what this one
+    /// has just done, or has been kept from doing. Not in shadow mode, which changes nothing.
+    pub(crate) const fn concerns_others(self, attempts: u32) -> bool {
+        match self {
+            Self::Attempts | Self::Budget | Self::Pushback | Self::Refused => true,
+            // There was no time or no place for one more, but there was for some.
+            Self::Deadline | Self::NotReady => attempts > 1,
+            _ => false,
+        }
     }
 }
 

@@ -410,7 +410,7 @@ where
             let name = self.shared.no_retry_field.clone();
             (name, HeaderValue::from_static(NO))
         };
-        let told = stopped.concerns_others() && !self.is_shadow();
+        let told = stopped.concerns_others(self.attempts) && !self.is_shadow();
         let no = told.then(no);
         let mut response = match outcome {
             Ok(response) => response,

@@ -399,6 +399,43 @@ async fn who_is_not_ready_is_not_waited_for() {
     assert_eq!(budget.available(Instant::now()), left);
 }
 
+/// Story: an inner gateway that had no time left after several attempts did not say that it had given up, and the whole was tried again
+/// further out.
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_after_several_attempts_says_so_whatever_for() {
+    let said = |outcome: &support::Outcome| {
+        let answer = outcome.as_ref().unwrap();
+        answer.headers().contains_key(RetryLayer::SHOULD_RETRY)
+    };
+    let second = Duration::from_secs(1);
+    let patient = RetryPolicy::builder().backoff(Backoff::exponential(second, second));
+    let patient = layer(patient.max_attempts(5));
+    for (limit, expected) in [(second, 1), (2 * second, 2)] {
+        let mut request = request(Method::GET);
+        let deadline = Deadline::after(Instant::now(), limit).unwrap();
+        request.extensions_mut().insert(deadline);
+        let answers = [Ok(response(503)), Ok(response(503))];
+        let (answer, attempts) = run(&patient, request, answers).await;
+        assert_eq!((attempts, stopped(&answer)), (expected, Stopped::Deadline));
+        assert_eq!(said(&answer), expected > 1);
+    }
+    for expected in [1, 2] {
+        let (service, handle) = inner();
+        let mut service = layer(at_once().max_attempts(5)).layer(service);
+        let mut answer = call(&mut service, request(Method::GET)).await;
+        for attempt in 1..=expected {
+            assert!(poll(&mut answer).is_pending());
+            if attempt == expected {
+                handle.set_not_ready();
+            }
+            handle.next_call().await.respond(response(503));
+        }
+        let answer = answer.await;
+        assert_eq!(stopped(&answer), Stopped::NotReady);
+        assert_eq!(said(&answer), expected > 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unused_answer_is_dropped_before_the_next_attempt() {
     // Story: with a pool of one connection the retry waited for the connection that the answer it replaced still held.
