@@ -37,6 +37,8 @@ pub struct Exchange {
     pub upstream: Option<UpstreamName>,
     /// How often the upstream was tried; 0 if it was not.
     pub attempts: u32,
+    /// Which of the upstream's endpoints had the last try, by its number from 0: another try is better sent to another one.
+    pub endpoint: Option<usize>,
     /// The time spent waiting for the upstream: for a connection to be made, and from the first byte sent to the last one
     /// received, but for what the client took to read. What several attempts wait at the same time counts once.
     ///

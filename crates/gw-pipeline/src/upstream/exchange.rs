@@ -8,7 +8,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use gw_core::Body;
 use gw_core::awaited::Awaited;
-use gw_core::context::{Attempt, Deadline};
+use gw_core::context::{Attempt, Deadline, UpstreamName};
 use gw_core::record::Record;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
@@ -54,12 +54,18 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     let asked_to_tell = Awaited::take(&mut extensions);
     let awaited = pool.watcher.awaited(asked_to_tell, now);
     let record = Record::of(&extensions).cloned();
+    let again = |attempt: &Attempt| *attempt > Attempt::FIRST;
+    let tried = match extensions.get().is_some_and(again) {
+        true => tried(record.as_ref(), &pool.name),
+        false => None,
+    };
     let outgoing = Outgoing {
         request,
         client,
         awaited,
         named,
         limits,
+        tried,
     };
     let turn = match pool.try_slot() {
         Ok(slot) => match outgoing.aim(&slot.pool, now) {
@@ -77,7 +83,10 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
         record.update(|exchange| {
             exchange.upstream = Some(pool.name.clone());
             attempts = attempts.max(exchange.attempts);
-            exchange.attempts += u32::from(matches!(turn, Turn::Now(..)));
+            if let Turn::Now(_, aimed) = &turn {
+                exchange.attempts += 1;
+                exchange.endpoint = Some(aimed.endpoint);
+            }
         });
     }
     let counted = Counted::new(pool, attempts);
@@ -92,6 +101,18 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
         }
         Turn::Never(_, error) => TransportFuture::new(counted.watch(ready(Err(error))), extensions),
     }
+}
+
+/// The endpoint that an earlier attempt had, if there was one at the same upstream.
+#[cold]
+fn tried(record: Option<&Record>, upstream: &UpstreamName) -> Option<usize> {
+    let mut tried = None;
+    record?.update(|exchange| {
+        if exchange.upstream.as_ref() == Some(upstream) {
+            tried = exchange.endpoint;
+        }
+    });
+    tried
 }
 
 /// When a request is sent.
@@ -118,6 +139,8 @@ struct Outgoing {
     awaited: Option<Awaited>,
     named: Option<Named>,
     limits: Limits,
+    /// Another endpoint is better.
+    tried: Option<usize>,
 }
 
 /// A request for an endpoint, by its number.
@@ -172,7 +195,10 @@ async fn wait(
     let slot = pool.slot(&outgoing.limits).await?;
     let aimed = outgoing.aim(&slot.pool, Instant::now())?;
     if let Some(record) = &record {
-        record.update(|exchange| exchange.attempts += 1);
+        record.update(|exchange| {
+            exchange.attempts += 1;
+            exchange.endpoint = Some(aimed.endpoint);
+        });
     }
     run(slot, aimed, record).await
 }
@@ -315,12 +341,13 @@ impl Outgoing {
             awaited,
             named,
             limits,
+            tried,
         } = self;
         if limits.attempt_end <= now {
             // Nothing was sent, so nothing is said about the upstream.
             return Err(Error::new(limits.queue_due(now).1));
         }
-        let (number, endpoint) = pool.endpoint(now)?;
+        let (number, endpoint) = pool.endpoint(tried, now)?;
         let (mut parts, body) = request.into_parts();
         let policy = pool.settings.host_header;
         let aimed = if pool.is_http2() {

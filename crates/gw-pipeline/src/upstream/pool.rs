@@ -120,8 +120,13 @@ impl Pool {
         }
     }
 
-    /// The endpoint whose turn it is, with its number; another one if that is not fit for use, and there is one that is.
-    pub(super) fn endpoint(&self, now: Instant) -> Result<(usize, &Endpoint), Error> {
+    /// The endpoint whose turn it is, with its number; another one if that is not fit for use or was `tried`, and there is one
+    /// that is.
+    pub(super) fn endpoint(
+        &self,
+        tried: Option<usize>,
+        now: Instant,
+    ) -> Result<(usize, &Endpoint), Error> {
         // There is no turn to take, which all threads would count.
         if let [only] = &*self.endpoints {
             return Ok((0, only));
@@ -130,14 +135,15 @@ impl Pool {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.endpoints.len();
         let mut number = turn.checked_rem(count).unwrap_or_default();
-        let is_fit = |number: &usize| self.watcher.is_usable(*number, now);
+        let is_usable = |number: &usize| self.watcher.is_usable(*number, now);
+        let is_fit = |number: &usize| tried != Some(*number) && is_usable(number);
         if !is_fit(&number) {
             let fit = (0..count).filter(is_fit);
             // Not always the next one, which would have all of its turns: another one each round.
             let round = turn.checked_div(count).unwrap_or_default();
             let nth = round.wrapping_add(number).checked_rem(fit.clone().count());
-            let instead = nth.and_then(|nth| fit.clone().nth(nth));
-            number = instead.unwrap_or(number);
+            let other = nth.and_then(|nth| fit.clone().nth(nth));
+            number = other.or(tried.filter(is_usable)).unwrap_or(number);
         }
         let endpoint = self.endpoints.get(number);
         // The builder refuses an upstream without endpoints.

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -26,15 +27,24 @@ impl EndpointHealth for Out {
     fn report(&self, _: usize, _: Outcome, _: Duration, _: Instant) {}
 }
 
-/// How many of so many turns each endpoint of ten has.
-fn turns(out: &'static [usize], turns: usize) -> Vec<usize> {
+fn pool_of(endpoints: usize, out: &'static [usize]) -> Pool {
     let endpoint = Endpoint::new(Authority::from_static("10.0.0.1")).unwrap();
     let watcher = Watcher(Some(Arc::new(Out(out))));
-    let name = UpstreamName::new("ten");
-    let pool = Pool::new(name, vec![endpoint; 10], Settings::default(), watcher);
+    let name = UpstreamName::new("some");
+    Pool::new(
+        name,
+        vec![endpoint; endpoints],
+        Settings::default(),
+        watcher,
+    )
+}
+
+/// How many of so many turns each endpoint of ten has.
+fn turns(out: &'static [usize], turns: usize) -> Vec<usize> {
+    let pool = pool_of(10, out);
     let mut counts = vec![0; 10];
     for _ in 0..turns {
-        counts[pool.endpoint(Instant::now()).unwrap().0] += 1;
+        counts[pool.endpoint(None, Instant::now()).unwrap().0] += 1;
     }
     counts
 }
@@ -52,6 +62,26 @@ fn the_turns_of_who_is_out_are_shared_by_all_others() {
     }
     // Better than nobody.
     assert_eq!(turns(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 100), [10; 10]);
+}
+
+#[test]
+fn who_was_tried_is_passed_over_unless_there_is_nobody_else() {
+    // Which were tried before, and which are out.
+    for (out, tried, expected) in [
+        (&[][..], 0, vec![1, 2]),
+        (&[1], 0, vec![2]),
+        (&[1, 2], 0, vec![0]),
+        (&[0, 1, 2], 0, vec![0, 1, 2]),
+        // Of an upstream that had more.
+        (&[], 7, vec![0, 1, 2]),
+    ] {
+        let pool = pool_of(3, out);
+        let mut seen = BTreeSet::new();
+        for _ in 0..9 {
+            seen.insert(pool.endpoint(Some(tried), Instant::now()).unwrap().0);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected, "{out:?}");
+    }
 }
 
 /// Those of a request that comes `now`.
