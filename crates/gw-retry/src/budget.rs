@@ -94,6 +94,13 @@ impl Budget {
         Deposit { active }
     }
 
+    /// A request that was counted has been refused further in, and was not sent: it brings nothing.
+    pub(crate) fn take_back(&self, now: Instant) {
+        if let Some(ratio) = &self.0.ratio {
+            ratio.take_back(now);
+        }
+    }
+
     /// Takes one retry or hedge out at `now`. Ask when it is decided on, before it waits.
     ///
     /// In [`Mode::Shadow`] and [`Mode::Off`] there is always one; see [`Ticket::is_within`].

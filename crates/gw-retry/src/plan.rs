@@ -144,7 +144,12 @@ where
         E: AttemptError,
     {
         let mut ticket = match self.retry.take() {
-            None => None,
+            None => {
+                if decide::failure(&outcome) == Some(Failure::Refused) {
+                    self.budget().take_back(Instant::now());
+                }
+                None
+            }
             Some(retry) => match self.ended(*retry, &outcome) {
                 Ok(ticket) => ticket,
                 Err(instead) => return Next::Answer(instead),
@@ -282,7 +287,7 @@ where
                 return Err(Stopped::Deadline);
             }
         }
-        let budget = self.budget.as_ref().unwrap_or(&self.shared.budget);
+        let budget = self.budget();
         let trace = self.known.as_ref().and_then(Known::trace);
         let Some(mut ticket) = budget.spend(before.as_deref(), trace, now) else {
             return Err(Stopped::Budget);
@@ -368,6 +373,10 @@ where
             parts.headers.insert(PREVIOUS_RPC_ATTEMPTS, before);
         }
         Request::from_parts(parts, body)
+    }
+
+    fn budget(&self) -> &Budget {
+        self.budget.as_ref().unwrap_or(&self.shared.budget)
     }
 
     fn deadline(&self) -> Option<Deadline> {

@@ -399,6 +399,23 @@ async fn who_is_not_ready_is_not_waited_for() {
     assert_eq!(budget.available(Instant::now()), left);
 }
 
+/// Story: an open breaker refused requests for a while, and each of them brought a part of a retry: when it closed, ten seconds' worth of
+/// them was there, and nothing had been sent.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_before_it_is_sent_brings_nothing() {
+    for (failure, expected) in [(Failure::Refused, 0), (Failure::Local, 2)] {
+        let budget = Budget::builder("orders").min_per_second(0);
+        let budget = budget.ratio(0.2).build().unwrap();
+        let layer = RetryLayer::builder(budget.clone());
+        let layer = layer.policy(at_once().build().unwrap()).build();
+        for _ in 0..10 {
+            let (answer, attempts) = run(&layer, request(Method::GET), [failed(failure)]).await;
+            assert_eq!((answer.is_err(), attempts), (true, 1));
+        }
+        assert_eq!(budget.available(Instant::now()), expected);
+    }
+}
+
 /// Story: an inner gateway that had no time left after several attempts did not say that it had given up, and the whole was tried again
 /// further out.
 #[tokio::test(start_paused = true)]

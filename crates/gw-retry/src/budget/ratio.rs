@@ -116,6 +116,14 @@ impl RatioBudget {
         self.arrived.fetch_add(income, Ordering::Relaxed);
     }
 
+    /// Takes back what a request has brought that turns out at `now` not to be sent. What was lent on it meanwhile is owed.
+    #[cold]
+    pub(super) fn take_back(&self, now: Instant) {
+        self.turn(now);
+        let income = self.income.load(Ordering::Relaxed);
+        self.arrived.fetch_sub(income, Ordering::Relaxed);
+    }
+
     /// Puts into the current slot what requests have brought since the last time. Who asks for a retry at the same instant may not
     /// see it yet.
     fn settle(&self, current: u64) {
