@@ -9,7 +9,8 @@ use http::Response;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryInfo {
-    /// How often the request was sent.
+    /// How often the request was sent by this layer. The second copies of a [`HedgeLayer`](crate::hedge::HedgeLayer) further in are
+    /// not counted.
     pub attempts: u32,
     /// Why it was not sent once more.
     pub stopped_because: Stopped,
