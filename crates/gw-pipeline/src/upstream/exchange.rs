@@ -54,10 +54,12 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     let asked_to_tell = Awaited::take(&mut extensions);
     let awaited = pool.watcher.awaited(asked_to_tell, now);
     let record = Record::of(&extensions).cloned();
-    let again = |attempt: &Attempt| *attempt > Attempt::FIRST;
-    let tried = match extensions.get().is_some_and(again) {
-        true => tried(record.as_ref(), &pool.name),
-        false => None,
+    // Who retries says so as well where there is no record.
+    let earlier = |attempt: &Attempt| attempt.0.get() - 1;
+    let mut attempts = extensions.get().map_or(0, earlier);
+    let tried = match attempts {
+        0 => None,
+        _ => tried(record.as_ref(), &pool.name),
     };
     let outgoing = Outgoing {
         request,
@@ -75,9 +77,6 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
         Err(pool) => Turn::Later(pool, Box::new(outgoing)),
     };
     let pool = turn.pool();
-    // Who retries says so as well where there is no record.
-    let again = |attempt: &Attempt| attempt.0.get() - 1;
-    let mut attempts = extensions.get().map_or(0, again);
     if let Some(record) = &record {
         // At once where there is a slot: each look at the record takes its lock.
         record.update(|exchange| {
