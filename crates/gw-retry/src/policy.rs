@@ -379,6 +379,10 @@ mod tests {
         assert_eq!(judge(&policy, Method::POST, &json), Eligibility::Untouched);
         let web = [("content-type", "application/grpc-web")];
         assert_eq!(judge(&policy, Method::POST, &web), Eligibility::Untouched);
+        // What is no POST is no gRPC call, whatever it says of its content.
+        for method in [Method::PUT, Method::DELETE, Method::PATCH] {
+            assert_eq!(judge(&policy, method, &grpc), Eligibility::Untouched);
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Permits {
         let bit = Methods::bit(method);
         let whatever_happened = self.methods.has(bit)
             || self.keyed.has(bit) && has_key(headers)
-            || self.idempotent_grpc && is_grpc(headers);
+            || self.idempotent_grpc && *method == Method::POST && is_grpc(headers);
         if whatever_happened {
             Eligibility::Always
         } else if self.unsent {
