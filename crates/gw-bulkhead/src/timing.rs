@@ -82,8 +82,7 @@ impl Timing {
     /// where the client gave it: it may have been too little.
     pub(crate) fn outcome<B>(&self, response: &Response<B>) -> Option<Outcome> {
         let is_clients = self.0 >> START_BITS == CLIENTS;
-        let says_so =
-            || response.status() == StatusCode::GATEWAY_TIMEOUT || is_out_of_time(response);
+        let says_so = || is_our_timer(response).unwrap_or_else(|| is_out_of_time(response));
         outcome(response).filter(|_| !(is_clients && says_so()))
     }
 }
@@ -94,15 +93,21 @@ fn millis(left: Duration) -> u64 {
     if left < CLIENTS { left } else { NEVER }
 }
 
+/// Of a refusal by a layer inside, whether it is for want of time. By its code: to a gRPC caller its HTTP status is 200.
+fn is_our_timer<B>(response: &Response<B>) -> Option<bool> {
+    let refused = response.extensions().get::<Rejection>()?;
+    Some(refused.code().status() == StatusCode::GATEWAY_TIMEOUT)
+}
+
 /// What a head says, whoever gave the time.
 ///
 /// A refusal made by a layer inside says nothing: nobody did any work for it. Neither does a failure, however fast or
 /// slow, but for those that say that it took too long or is too much.
 fn outcome<B>(response: &Response<B>) -> Option<Outcome> {
-    let status = response.status();
-    if response.extensions().get::<Rejection>().is_some() {
-        return (status == StatusCode::GATEWAY_TIMEOUT).then_some(Outcome::Dropped);
+    if let Some(late) = is_our_timer(response) {
+        return late.then_some(Outcome::Dropped);
     }
+    let status = response.status();
     match status {
         StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => Some(Outcome::Dropped),
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
@@ -130,12 +135,31 @@ mod tests {
 
     use super::*;
 
-    const LIMITED: Code = Code::new(
-        "RATE_LIMIT_EXCEEDED",
-        StatusCode::TOO_MANY_REQUESTS,
-        "",
-        GrpcStatus::ResourceExhausted,
-    );
+    const AUTH: Code = code(401, GrpcStatus::Unauthenticated);
+    const NO_ROUTE: Code = code(404, GrpcStatus::Unimplemented);
+    const LIMITED: Code = code(429, GrpcStatus::ResourceExhausted);
+    const OVERLOADED: Code = code(503, GrpcStatus::ResourceExhausted);
+    const LATE: Code = code(504, GrpcStatus::DeadlineExceeded);
+
+    const fn code(status: u16, grpc: GrpcStatus) -> Code {
+        match StatusCode::from_u16(status) {
+            Ok(status) => Code::new("", status, "", grpc),
+            Err(_) => panic!("a status"),
+        }
+    }
+
+    /// The same refusal as it is told to a caller by HTTP, and to one by gRPC.
+    fn refused(code: &'static Code) -> [Response<()>; 2] {
+        [code.status().as_u16(), 200].map(|status| {
+            let mut response = answer(status);
+            response.extensions_mut().insert(Rejection::new(code));
+            if status == 200 {
+                let grpc = HeaderValue::from(code.grpc() as u16);
+                response.headers_mut().insert("grpc-status", grpc);
+            }
+            response
+        })
+    }
 
     fn answer(status: u16) -> Response<()> {
         let mut response = Response::new(());
@@ -189,12 +213,11 @@ mod tests {
     fn time_that_the_client_gave_too_little_of_says_nothing() {
         let ours = Timing::since(7, millis(Duration::from_secs(1)));
         let clients = Timing::since(7, CLIENTS);
-        let mut refused = answer(504);
-        refused.extensions_mut().insert(Rejection::new(&LIMITED));
         let mut grpc = answer(200);
         grpc.headers_mut()
             .insert("grpc-status", HeaderValue::from_static("4"));
-        for late in [answer(504), refused, grpc] {
+        let [refused, refused_grpc] = refused(&LATE);
+        for late in [answer(504), grpc, refused, refused_grpc] {
             assert_eq!(ours.outcome(&late), Some(Outcome::Dropped));
             assert_eq!(clients.outcome(&late), None);
         }
@@ -204,16 +227,15 @@ mod tests {
 
     #[test]
     fn what_layers_inside_refuse_is_no_answer() {
-        let refused = |status| {
-            let mut response = answer(status);
-            response.extensions_mut().insert(Rejection::new(&LIMITED));
-            outcome(&response)
-        };
-        for status in [401, 404, 429, 503] {
-            assert_eq!(refused(status), None, "{status}");
+        for code in [&AUTH, &NO_ROUTE, &LIMITED, &OVERLOADED] {
+            for refused in refused(code) {
+                assert_eq!(outcome(&refused), None, "{refused:?}");
+            }
         }
-        // Our own deadline.
-        assert_eq!(refused(504), Some(Outcome::Dropped));
+        // Story: our own timers were not heard of where the caller speaks gRPC, whose refusals have the status 200.
+        for refused in refused(&LATE) {
+            assert_eq!(outcome(&refused), Some(Outcome::Dropped), "{refused:?}");
+        }
     }
 
     #[test]
