@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 
 use crate::attempt::Attempt;
 use crate::breaker::Ended;
-use crate::classify::of_body;
+use crate::classify::{of_body, pushback};
 
 pin_project! {
     /// The body of an answer whose outcome is known at its end.
@@ -92,7 +92,13 @@ impl<C: Classify> Judged<C> {
                 }
                 outcome => outcome,
             };
-            self.attempt.end(Ended::with(outcome), None);
+            let mut ended = Ended::with(outcome);
+            if outcome == Outcome::Failure
+                && let Some(wait) = trailers.and_then(pushback)
+            {
+                ended = ended.retry_after(wait);
+            }
+            self.attempt.end(ended, None);
         }
     }
 }

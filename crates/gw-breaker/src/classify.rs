@@ -93,13 +93,20 @@ pub(crate) fn at_head<C: Classify, B>(classifier: &C, response: &Response<B>) ->
     }
 }
 
-/// How long the upstream asks to be left alone.
+/// How long the upstream asks to be left alone, by the head of its answer.
 #[cold]
-pub(crate) fn asked_for<B>(response: &Response<B>) -> Option<Duration> {
-    RetryAfter::parse(
-        response.headers().get(header::RETRY_AFTER)?,
-        SystemTime::now(),
-    )
+pub(crate) fn asked_for(headers: &HeaderMap) -> Option<Duration> {
+    let wait = headers.get(header::RETRY_AFTER);
+    wait.and_then(|wait| RetryAfter::parse(wait, SystemTime::now()))
+        .or_else(|| pushback(headers))
+}
+
+/// The same by gRPC (its proposal A6), in the head or in trailers. A negative number asks not to come back for the call's sake,
+/// and says nothing of others.
+#[cold]
+pub(crate) fn pushback(fields: &HeaderMap) -> Option<Duration> {
+    let value = fields.get("grpc-retry-pushback-ms")?;
+    Some(Duration::from_millis(value.to_str().ok()?.parse().ok()?))
 }
 
 /// What an error in a body says. It is the upstream's, unless a stage inside says that it is not.

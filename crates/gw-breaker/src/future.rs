@@ -251,7 +251,7 @@ fn is_the_clients<B>(attempt: &Attempt, outcome: Outcome, response: &Response<B>
 fn fail<B>(attempt: &mut Attempt, outcome: Outcome, response: &Response<B>, now: Option<Instant>) {
     let mut ended = Ended::with(outcome);
     if outcome == Outcome::Failure
-        && let Some(wait) = asked_for(response)
+        && let Some(wait) = asked_for(response.headers())
     {
         ended = ended.retry_after(wait);
     }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use gw_breaker::{
-    BreakerConfig, BreakerLayer, CIRCUIT_OPEN, Fail, Failure, GrpcClassifier, HalfOpen, JudgeAt,
-    LayerError, Mode, OpenTime, Rejection, State, UpstreamName, errors_by,
+    BreakerConfig, BreakerLayer, CIRCUIT_OPEN, Fail, Failure, GrpcClassifier, HalfOpen, Jitter,
+    JudgeAt, LayerError, Mode, OpenTime, Rejection, State, UpstreamName, errors_by,
 };
 use gw_testkit::body::{BodyScript, ScriptedBody};
 use gw_testkit::gw_core::context::Deadline;
@@ -206,6 +206,40 @@ async fn what_a_failing_upstream_asks_for_is_heard_up_to_a_cap() {
     world.inner.does(Act::Answer(failed));
     world.send().await.unwrap();
     assert_eq!(world.snapshot().open_for, Some(30 * SECOND));
+}
+
+/// Story: gRPC servers do not say `Retry-After`.
+#[tokio::test(start_paused = true)]
+async fn what_a_failing_grpc_server_asks_for_is_heard() {
+    for (at_head, pushback, open_for) in [
+        (true, "7500", 8 * SECOND),
+        (false, "7500", 8 * SECOND),
+        // Not to come back at all, which is no time.
+        (true, "-1", SECOND),
+    ] {
+        let open_time = OpenTime::exponential(SECOND, SECOND).jitter(Jitter::None);
+        let config = config().consecutive_failures(1).open_time(open_time);
+        let layer = BreakerLayer::builder("orders").config(config).build();
+        let layer = layer.unwrap().classify(GrpcClassifier);
+        let inner = Inner::new();
+        let handle = layer.handle();
+        let mut service = layer.layer(inner.clone());
+        let fields = [("grpc-status", "14"), ("grpc-retry-pushback-ms", pushback)];
+        inner.does(if at_head {
+            let mut failed = answer(200);
+            for (name, value) in fields {
+                let headers = failed.headers_mut();
+                headers.insert(name, value.parse().unwrap());
+            }
+            Act::Answer(failed)
+        } else {
+            streamed(ScriptedBody::script().data("da").trailers(fields))
+        });
+        let answer = service.call(Request::new(())).await.unwrap();
+        drop(answer.into_body().collect().await.unwrap());
+        let snapshot = handle.snapshot();
+        assert_eq!(snapshot.open_for, Some(open_for), "{at_head} {pushback}");
+    }
 }
 
 fn streamed(script: BodyScript) -> Act {
