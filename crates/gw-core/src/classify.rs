@@ -65,9 +65,9 @@ impl Classify for HttpClassifier {
 /// UNKNOWN is what servers answer for an error that nobody gave a status, and is HTTP's 500; DEADLINE_EXCEEDED is what one
 /// answers that is too slow, and is 504. A client may send a `grpc-timeout` that nobody can keep: see [`is_out_of_time`].
 ///
-/// An answer with another HTTP status than 200 is not gRPC, and is judged as [`HttpClassifier`] does. A 200 whose content
-/// is not gRPC, such as a proxy's error page, has no status in its head or trailers; so it is a failure, which only the end
-/// of its stream tells.
+/// An answer with another HTTP status than 200 is judged as [`HttpClassifier`] does, unless it is gRPC by its `Content-Type` and
+/// has a `grpc-status` in its head: the HTTP status is for answers without one. A 200 whose content is not gRPC, such as a proxy's
+/// error page, has no status in its head or trailers; so it is a failure, which only the end of its stream tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GrpcClassifier;
 
@@ -76,13 +76,13 @@ impl Classify for GrpcClassifier {
         if response.extensions().get::<Rejection>().is_some() {
             return Some(Outcome::Ignored);
         }
-        if response.status() != StatusCode::OK {
-            return HttpClassifier.head(response);
+        if has_grpc_status(response) {
+            return Some(grpc_outcome(response.headers()));
         }
-        response
-            .headers()
-            .contains_key(GRPC_STATUS)
-            .then(|| grpc_outcome(response.headers()))
+        match response.status() {
+            StatusCode::OK => None,
+            _ => HttpClassifier.head(response),
+        }
     }
 
     fn end(&self, trailers: Option<&HeaderMap>) -> Outcome {
@@ -136,11 +136,10 @@ pub fn is_out_of_time<B>(response: &Response<B>) -> bool {
     if response.extensions().get::<Rejection>().is_some() {
         return false;
     }
-    match response.status() {
-        StatusCode::GATEWAY_TIMEOUT => true,
-        StatusCode::OK => ends_out_of_time(response.headers()),
-        _ => false,
+    if has_grpc_status(response) {
+        return ends_out_of_time(response.headers());
     }
+    response.status() == StatusCode::GATEWAY_TIMEOUT
 }
 
 /// Whether trailers say what [`is_out_of_time`] asks of a head.
@@ -149,6 +148,12 @@ pub fn ends_out_of_time(trailers: &HeaderMap) -> bool {
 }
 
 const GRPC_STATUS: &str = "grpc-status";
+
+/// Whether the head has the status of the call. Beside another HTTP status than 200 it may be anybody's, unless the content is gRPC.
+fn has_grpc_status<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    headers.contains_key(GRPC_STATUS) && (response.status() == StatusCode::OK || is_grpc(headers))
+}
 
 fn grpc_status(fields: &HeaderMap) -> Option<u8> {
     fields.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
@@ -289,6 +294,35 @@ mod tests {
             let page = response(status, &[("content-type", "text/html")]);
             assert_eq!(ContentClassifier.head(&page), Some(outcome));
         }
+    }
+
+    /// The HTTP status is for answers without a `grpc-status`.
+    #[test]
+    fn a_grpc_status_counts_beside_any_http_status() {
+        let grpc = ("content-type", "application/grpc");
+        for (http, status, outcome) in [
+            (503, "0", Outcome::Success),
+            (500, "5", Outcome::Success),
+            (404, "14", Outcome::Failure),
+            (429, "14", Outcome::Failure),
+            (503, "8", Outcome::Throttled(None)),
+        ] {
+            let answer = response(http, &[grpc, ("grpc-status", status)]);
+            assert_eq!(GrpcClassifier.head(&answer), Some(outcome), "{http}");
+            assert_eq!(ContentClassifier.head(&answer), Some(outcome), "{http}");
+        }
+        let late = response(500, &[grpc, ("grpc-status", "4")]);
+        assert!(is_out_of_time(&late));
+        let other = response(504, &[grpc, ("grpc-status", "13")]);
+        assert!(!is_out_of_time(&other));
+        // Nothing but the HTTP status says what it is.
+        let failed = response(503, &[grpc]);
+        assert_eq!(GrpcClassifier.head(&failed), Some(Outcome::Failure));
+        let missing = response(404, &[grpc]);
+        assert_eq!(ContentClassifier.head(&missing), Some(Outcome::Success));
+        // Content that is not gRPC has no gRPC status.
+        let page = response(503, &[("content-type", "text/html"), ("grpc-status", "0")]);
+        assert_eq!(GrpcClassifier.head(&page), Some(Outcome::Failure));
     }
 
     #[test]
