@@ -21,7 +21,7 @@ use gw_pipeline::inbound::{
 };
 use gw_pipeline::outbound::AnswerLayer;
 use gw_pipeline::pipeline::InTimeBody;
-use gw_pipeline::{Body, BoxError, Pipeline, Rejection, codes, plain};
+use gw_pipeline::{Body, BoxError, Pipeline, Rejection, Timeouts, codes, plain};
 use gw_testkit::body::ScriptedBody;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
@@ -215,7 +215,7 @@ async fn only_grpc_calls_may_be_silent_and_only_where_a_route_says_so() {
     const LATE: u64 = BodyTimers::GRACE.as_secs();
     let route = |path| Route::path(path, path).deadline(Duration::from_secs(60));
     let table = RouteTable::builder()
-        .route(route("/calls").grpc_streams())
+        .route(route("/calls").grpc_streams(Timeouts::default()))
         .route(route("/plain"))
         .build()
         .unwrap();
@@ -242,6 +242,50 @@ async fn only_grpc_calls_may_be_silent_and_only_where_a_route_says_so() {
         let start = tokio::time::Instant::now();
         pipeline.clone().oneshot(request).await.unwrap();
         assert_eq!(start.elapsed().as_secs(), seconds, "{method} {path}");
+    }
+}
+
+/// Story: streams that were silent for 15 s before their head, or 30 s after it, were cut however long their deadline was.
+#[tokio::test]
+async fn grpc_calls_have_the_timers_that_the_route_gives_them() {
+    let timers = |seconds| {
+        let time = Duration::from_secs(seconds);
+        Timeouts {
+            attempt: time,
+            first_byte: time,
+            idle: time,
+        }
+    };
+    let table = RouteTable::builder()
+        .route(
+            Route::path("both", "/both")
+                .timeouts(timers(5))
+                .grpc_streams(timers(3600)),
+        )
+        .route(Route::path("plain", "/plain").timeouts(timers(5)))
+        .build()
+        .unwrap();
+    let pipeline = Pipeline::builder()
+        .route_resolve(RouteResolveLayer::new(table))
+        .forward(service_fn(async |request: Request<RequestBody<_>>| {
+            let mut response = Response::new(Body::from(""));
+            let timers = request.extensions().get::<Timeouts>().copied();
+            response.extensions_mut().insert(timers);
+            Ok::<_, BoxError>(response)
+        }))
+        .build();
+    for (path, content_type, seconds) in [
+        ("/both", "application/grpc", 3600),
+        ("/both", "application/json", 5),
+        ("/plain", "application/grpc", 5),
+    ] {
+        let mut request = request("POST", path);
+        *request.version_mut() = Version::HTTP_2;
+        let value = HeaderValue::from_static(content_type);
+        request.headers_mut().insert("content-type", value);
+        let response = pipeline.clone().oneshot(request).await.unwrap();
+        let seen = response.extensions().get::<Option<Timeouts>>().unwrap();
+        assert_eq!(*seen, Some(timers(seconds)), "{path} {content_type}");
     }
 }
 

@@ -21,7 +21,7 @@ use super::route::{Found, RouteEntry, RouteTable};
 use crate::codes;
 use crate::decided::Decided;
 use crate::pipeline::slot;
-use crate::timeouts::PassErrorBodies;
+use crate::timeouts::{PassErrorBodies, Timeouts};
 
 /// Brings the request's head into its one form, finds its route, and stamps what holds for it.
 ///
@@ -168,10 +168,13 @@ impl<R> RouteResolveLayer<R> {
         let (route_match, limit, time) = match self.table.find(parts, self.only_lane.as_ref()) {
             Found::Route(route) => {
                 let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
-                if route.policy.grpc_streams && is_grpc_call(parts) {
+                let call = route.policy.grpc_streams.as_ref();
+                let call = call.filter(|_| is_grpc_call(parts));
+                if call.is_some() {
                     timers = BodyTimers::NONE;
                 }
-                stamp(&mut parts.extensions, route);
+                let timeouts = call.or(route.policy.timeouts.as_ref());
+                stamp(&mut parts.extensions, route, timeouts);
                 (&route.route_match, limit, route.policy.deadline)
             }
             missing => {
@@ -223,12 +226,12 @@ fn is_grpc_call(parts: &Parts) -> bool {
 }
 
 /// What the route says counts. Of two pipelines, one behind the other, so does what the inner one's leaves open.
-fn stamp(extensions: &mut Extensions, route: &RouteEntry) {
+fn stamp(extensions: &mut Extensions, route: &RouteEntry, timeouts: Option<&Timeouts>) {
     let policy = &route.policy;
     let nested = extensions.insert(route.route_match.clone()).is_some();
     put(extensions, policy.lane.as_ref(), nested);
     put(extensions, policy.upstream.as_ref(), nested);
-    put_unless_common(extensions, policy.timeouts.as_ref(), nested);
+    put_unless_common(extensions, timeouts, nested);
     put_unless_common(extensions, policy.criticality.as_ref(), nested);
     let pass = policy.pass_error_bodies.then_some(&PassErrorBodies);
     put(extensions, pass, nested);

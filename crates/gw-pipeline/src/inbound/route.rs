@@ -47,7 +47,8 @@ pub(super) struct Policy {
     pub(super) deadline: Option<Duration>,
     pub(super) timeouts: Option<Timeouts>,
     pub(super) max_body_bytes: Option<u64>,
-    pub(super) grpc_streams: bool,
+    /// The timers of calls.
+    pub(super) grpc_streams: Option<Timeouts>,
     pub(super) pass_error_bodies: bool,
     pub(super) extensions: Extensions,
 }
@@ -141,14 +142,16 @@ impl Route {
         self
     }
 
-    /// Lets the gRPC calls of the route be silent for as long as its [`deadline`](Self::deadline) allows: streams may have
-    /// nothing to send, and `BodyTimers` would end them.
+    /// Lets the gRPC calls of the route be silent: streams may have nothing to send, and `BodyTimers` would end them. Towards the
+    /// upstream `timeouts` holds for calls, in the place of [`timeouts`](Self::timeouts). Where its `first_byte` and `idle` are
+    /// no shorter than the [`deadline`](Self::deadline), that alone is what ends them; many servers send no head before the
+    /// first message.
     ///
     /// A gRPC call is a `POST` over HTTP/2 with a content type of gRPC, which any client can send: only for routes that serve
     /// gRPC, and with a deadline.
     #[must_use]
-    pub const fn grpc_streams(mut self) -> Self {
-        self.policy.grpc_streams = true;
+    pub const fn grpc_streams(mut self, timeouts: Timeouts) -> Self {
+        self.policy.grpc_streams = Some(timeouts);
         self
     }
 

@@ -52,7 +52,7 @@ fn route(config: &Config, number: usize, route: &table::Route) -> Result<Route, 
     };
     let built = built.upstream(UpstreamName::new(forward.upstream.as_str()));
     let built = if serves_grpc(config, &forward.upstream) {
-        built.grpc_streams()
+        built.grpc_streams(timeouts_of_calls(&route.timeouts))
     } else {
         built
     };
@@ -73,8 +73,18 @@ fn serves_grpc(config: &Config, upstream: &str) -> bool {
 fn timeouts(timeouts: &table::Timeouts) -> Timeouts {
     Timeouts {
         attempt: timeouts.longest_attempt(),
-        first_byte: timeouts.first_byte,
-        idle: timeouts.idle,
+        first_byte: timeouts.first_byte(),
+        idle: timeouts.idle(),
+    }
+}
+
+/// Those of gRPC calls, whose streams may be silent, before the head as well: what is not written is as long as what is around it.
+fn timeouts_of_calls(timeouts: &table::Timeouts) -> Timeouts {
+    let attempt = timeouts.longest_attempt();
+    Timeouts {
+        attempt,
+        first_byte: timeouts.first_byte.unwrap_or(attempt),
+        idle: timeouts.idle.unwrap_or(timeouts.request),
     }
 }
 
@@ -85,5 +95,48 @@ pub(super) fn criticality(written: table::Criticality) -> Criticality {
         table::Criticality::Critical => Criticality::Critical,
         table::Criticality::SheddablePlus => Criticality::SheddablePlus,
         table::Criticality::Sheddable => Criticality::Sheddable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const fn s(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    /// Story: streams that were silent for 30 s were cut, however long their route let them be.
+    #[test]
+    fn grpc_calls_may_be_silent_until_a_written_timer() {
+        let hour = table::Timeouts {
+            request: s(3600),
+            ..table::Timeouts::default()
+        };
+        let calls = |timeouts: &table::Timeouts| {
+            let Timeouts {
+                attempt,
+                first_byte,
+                idle,
+            } = timeouts_of_calls(timeouts);
+            [attempt, first_byte, idle]
+        };
+        assert_eq!(calls(&hour), [s(3600); 3]);
+        let attempt = table::Timeouts {
+            attempt: Some(s(20)),
+            ..hour.clone()
+        };
+        assert_eq!(calls(&attempt), [s(20), s(20), s(3600)]);
+        let written = table::Timeouts {
+            first_byte: Some(s(5)),
+            idle: Some(s(60)),
+            ..hour.clone()
+        };
+        assert_eq!(calls(&written), [s(3600), s(5), s(60)]);
+        // What is no call has the usual ones.
+        assert_eq!(timeouts(&hour).first_byte, s(15));
+        assert_eq!(timeouts(&hour).idle, s(30));
     }
 }

@@ -15,10 +15,10 @@ pub(super) fn check(routes: &[RouteTable], findings: &mut Findings) {
             at.key("attempt"),
             rule,
         );
-        findings.check(timers.idle > timers.request, at.key("idle"), rule);
+        findings.check(timers.idle() > timers.request, at.key("idle"), rule);
         let rule = "is longer than the attempt it is part of: make it shorter";
         findings.check(
-            timers.first_byte > timers.longest_attempt(),
+            timers.first_byte() > timers.longest_attempt(),
             at.key("first_byte"),
             rule,
         );

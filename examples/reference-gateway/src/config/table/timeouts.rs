@@ -16,16 +16,20 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// The timers of a route. One that is not written is never longer than the one around it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "TimeoutsTable")]
+#[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// The whole exchange: head received to last byte, upload included.
+    #[serde(deserialize_with = "text")]
     pub request: Duration,
     /// One attempt at the upstream. `None`: what is left of `request`.
+    #[serde(deserialize_with = "optional")]
     pub attempt: Option<Duration>,
-    /// Until the upstream's head.
-    pub first_byte: Duration,
-    /// Between two pieces of the body.
-    pub idle: Duration,
+    /// Until the upstream's head, as it is written: see [`Self::first_byte`].
+    #[serde(deserialize_with = "optional")]
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of the body, as it is written: see [`Self::idle`].
+    #[serde(deserialize_with = "optional")]
+    pub idle: Option<Duration>,
 }
 
 impl Timeouts {
@@ -33,51 +37,26 @@ impl Timeouts {
     pub fn longest_attempt(&self) -> Duration {
         self.attempt.unwrap_or(self.request)
     }
-}
 
-impl Default for Timeouts {
-    fn default() -> Self {
-        TimeoutsTable::default().into()
+    /// The timer until the upstream's head.
+    pub fn first_byte(&self) -> Duration {
+        self.first_byte
+            .unwrap_or_else(|| FIRST_BYTE.min(self.longest_attempt()))
+    }
+
+    /// The timer between two pieces of the body.
+    pub fn idle(&self) -> Duration {
+        self.idle.unwrap_or_else(|| IDLE.min(self.request))
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct TimeoutsTable {
-    #[serde(deserialize_with = "text")]
-    request: Duration,
-    #[serde(deserialize_with = "optional")]
-    attempt: Option<Duration>,
-    #[serde(deserialize_with = "optional")]
-    first_byte: Option<Duration>,
-    #[serde(deserialize_with = "optional")]
-    idle: Option<Duration>,
-}
-
-impl Default for TimeoutsTable {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request: REQUEST,
             attempt: None,
             first_byte: None,
             idle: None,
-        }
-    }
-}
-
-impl From<TimeoutsTable> for Timeouts {
-    fn from(table: TimeoutsTable) -> Self {
-        let TimeoutsTable {
-            request,
-            attempt,
-            first_byte,
-            idle,
-        } = table;
-        Self {
-            request,
-            attempt,
-            first_byte: first_byte.unwrap_or(FIRST_BYTE.min(attempt.unwrap_or(request))),
-            idle: idle.unwrap_or(IDLE.min(request)),
         }
     }
 }

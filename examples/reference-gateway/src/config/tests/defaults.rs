@@ -3,7 +3,7 @@
 use gw_core::Mode;
 
 use super::{LEAST, valid};
-use crate::config::table::{Lane, Target, Timeouts, Total};
+use crate::config::table::{Lane, Target, Total};
 use crate::config::value::Ratio;
 use std::time::Duration;
 
@@ -11,46 +11,37 @@ const fn s(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-fn timeouts(written: &str) -> Timeouts {
-    let text = format!("{LEAST}timeouts = {{ {written} }}");
-    valid(&text).routes.remove(0).timeouts
+/// The whole exchange, an attempt, until the head, and between two pieces.
+fn timers(route: &str) -> [Duration; 4] {
+    let timeouts = valid(&format!("{LEAST}{route}")).routes.remove(0).timeouts;
+    [
+        timeouts.request,
+        timeouts.longest_attempt(),
+        timeouts.first_byte(),
+        timeouts.idle(),
+    ]
 }
 
 #[test]
 fn a_route_without_timeouts_has_timers() {
-    let expected = Timeouts {
-        request: s(30),
-        attempt: None,
-        first_byte: s(15),
-        idle: s(30),
-    };
-    assert_eq!(valid(LEAST).routes[0].timeouts, expected);
-    assert_eq!(timeouts(""), expected);
+    let expected = [s(30), s(30), s(15), s(30)];
+    assert_eq!(timers(""), expected);
+    assert_eq!(timers("timeouts = {}"), expected);
 }
 
 #[test]
 fn a_timer_left_out_fits_into_the_written_ones() {
-    let expected = Timeouts {
-        request: s(60),
-        attempt: None,
-        first_byte: s(15),
-        idle: s(30),
-    };
-    assert_eq!(timeouts("request = \"1m\""), expected);
-    let expected = Timeouts {
-        request: s(10),
-        attempt: None,
-        first_byte: s(10),
-        idle: s(10),
-    };
-    assert_eq!(timeouts("request = \"10s\""), expected);
-    let expected = Timeouts {
-        request: s(10),
-        attempt: Some(s(2)),
-        first_byte: s(2),
-        idle: s(10),
-    };
-    assert_eq!(timeouts("request = \"10s\", attempt = \"2s\""), expected);
+    for (written, expected) in [
+        ("request = \"1m\"", [s(60), s(60), s(15), s(30)]),
+        ("request = \"10s\"", [s(10); 4]),
+        (
+            "request = \"10s\", attempt = \"2s\"",
+            [s(10), s(2), s(2), s(10)],
+        ),
+    ] {
+        let route = format!("timeouts = {{ {written} }}");
+        assert_eq!(timers(&route), expected, "{written}");
+    }
 }
 
 #[test]

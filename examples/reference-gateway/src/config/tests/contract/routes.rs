@@ -127,8 +127,8 @@ fn route_login() {
         Timeouts {
             request: s(5),
             attempt: None,
-            first_byte: s(5),
-            idle: s(5)
+            first_byte: None,
+            idle: None
         }
     );
     let forward = forward(&route.target);
@@ -159,8 +159,8 @@ fn route_orders_create() {
     let timeouts = Timeouts {
         request: s(10),
         attempt: Some(s(4)),
-        first_byte: s(4),
-        idle: s(5),
+        first_byte: Some(s(4)),
+        idle: Some(s(5)),
     };
     assert_eq!(route.timeouts, timeouts);
     let expected = Forward {
@@ -202,8 +202,8 @@ fn route_orders_read() {
     let timeouts = Timeouts {
         request: s(10),
         attempt: Some(s(3)),
-        first_byte: s(3),
-        idle: s(10),
+        first_byte: None,
+        idle: None,
     };
     assert_eq!(route.timeouts, timeouts);
     let expected = Forward {
@@ -242,13 +242,5 @@ fn route_logs() {
     assert_eq!(route.target, Target::Service(Service::LogIngest));
     assert_eq!(route.lane, "logs");
     assert_eq!(route.max_body_bytes, 8 << 20);
-    assert_eq!(
-        route.timeouts,
-        Timeouts {
-            request: s(30),
-            attempt: None,
-            first_byte: s(15),
-            idle: s(30)
-        }
-    );
+    assert_eq!(route.timeouts, Timeouts::default());
 }
