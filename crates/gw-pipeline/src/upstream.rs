@@ -59,6 +59,7 @@
 mod after;
 mod body;
 mod config;
+mod connector;
 mod copied;
 mod discard;
 mod error;

@@ -137,7 +137,7 @@ impl Default for Settings {
             protocol: Protocol::default(),
             connect_timeout: Duration::from_secs(3),
             send_timeout: Duration::from_secs(10),
-            ping_interval: Duration::from_secs(20),
+            ping_interval: Duration::from_secs(6 * 60),
             ping_timeout: Duration::from_secs(10),
             max_tunnels: None,
             tunnel_idle_timeout: Duration::from_secs(5 * 60),
@@ -252,11 +252,12 @@ impl<Last, L> UpstreamBuilder<Last, L> {
         self
     }
 
-    /// Sets how long an HTTP/2 connection in use may be silent before it is asked for a sign of life. Without it: 20
-    /// seconds.
+    /// Sets how long an HTTP/2 connection in use may be silent before it is asked for a sign of life. Without it: 6
+    /// minutes.
     ///
-    /// A connection on which no request is under way is not asked. Many gRPC servers close connections that ask more
-    /// than twice within five minutes of silence, which matters for streams that are silent for so long.
+    /// A connection on which no request is under way is not asked. gRPC servers that nobody has configured close connections
+    /// that ask more than once within five minutes of silence, at the third time. A peer whose machine or network is gone is
+    /// found by TCP within half a minute; so this is for a process that hangs with silent streams, and for what stands between.
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.settings.ping_interval = interval;
         self

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tower_service::Service as _;
 
 use super::config::{Protocol, Settings};
+use super::connector::connector;
 use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, Origin};
 use super::http2::{Http2, Shared, counting};
@@ -85,10 +86,6 @@ impl Pool {
         settings: Settings,
         watcher: Watcher,
     ) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        // Finds peers that are gone without a word while an answer is awaited.
-        connector.set_keepalive(Some(Duration::from_secs(15)));
         let mut http1 = http1::Builder::new();
         http1.max_header_size(MAX_HEAD as usize);
         Self {
@@ -102,7 +99,7 @@ impl Pool {
             turn: AtomicUsize::new(0),
             idle: IdleList::new(settings.pool.max_idle),
             places: Places::default(),
-            connector,
+            connector: connector(settings.protocol),
             http1,
             settings,
         }

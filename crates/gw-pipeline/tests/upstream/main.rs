@@ -18,6 +18,7 @@ mod fields;
 mod http2;
 mod http2_faults;
 mod http2_full;
+mod http2_pings;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pool;
