@@ -71,7 +71,7 @@ impl Code {
         self.message
     }
 
-    /// The status in a gRPC answer.
+    /// The status in a gRPC answer. See [`Rejection::grpc`], which knows more.
     pub const fn grpc(&self) -> GrpcStatus {
         self.grpc
     }
@@ -303,6 +303,18 @@ impl Rejection {
         self.failure
     }
 
+    /// What a gRPC caller is told. Nearly always it is the code's status.
+    ///
+    /// Callers try again what is UNAVAILABLE. So it is for calls that have had no effect ([`Failure::left_no_trace`]), whatever their
+    /// code says, and never for one of which that is not known ([`Failure::Unknown`]): INTERNAL says it in its place.
+    pub const fn grpc(&self) -> GrpcStatus {
+        match (self.failure, self.code.grpc()) {
+            (Failure::NotSent | Failure::Unprocessed, _) => GrpcStatus::Unavailable,
+            (Failure::Unknown, GrpcStatus::Unavailable) => GrpcStatus::Internal,
+            (_, status) => status,
+        }
+    }
+
     /// The details in the order in which their keys were added.
     pub fn details(&self) -> &[(&'static str, Detail)] {
         &self.details
@@ -347,6 +359,7 @@ impl Error for Rejection {
 impl PartialEq for Rejection {
     fn eq(&self, other: &Self) -> bool {
         self.code == other.code
+            && self.grpc() == other.grpc()
             && self.retry_after == other.retry_after
             && self.details == other.details
             && self.fields == other.fields

@@ -90,7 +90,7 @@ fn grpc(rejection: &Rejection) -> Response<Bytes> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    headers.insert(STATUS, HeaderValue::from(rejection.code().grpc() as u16));
+    headers.insert(STATUS, HeaderValue::from(rejection.grpc() as u16));
     if let Ok(message) = HeaderValue::try_from(percent_encode(rejection.code().message())) {
         headers.insert(MESSAGE, message);
     }

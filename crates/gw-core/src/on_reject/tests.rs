@@ -7,6 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::attempt::Failure;
 use crate::body::Body;
 use crate::context::RequestId;
 use crate::rejection::{Code, FieldPath, GrpcStatus};
@@ -256,6 +257,37 @@ fn grpc_gets_trailers_only() {
     ] {
         let response: Response<Body> = reject(&Respond::new(), Method::POST, Some(kind));
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS, "{kind}");
+    }
+}
+
+/// Story: callers that try again what is UNAVAILABLE sent calls again that had been read, and none that had not been sent in time.
+#[test]
+fn a_grpc_caller_learns_whether_the_call_was_sent() {
+    const CUT: Code = Code::new("A", StatusCode::BAD_GATEWAY, "", GrpcStatus::Unavailable);
+    const LATE: Code = Code::new(
+        "B",
+        StatusCode::GATEWAY_TIMEOUT,
+        "",
+        GrpcStatus::DeadlineExceeded,
+    );
+    let (late, internal, unavailable) = ("4", "13", "14");
+    for (code, failure, status) in [
+        (&CUT, Failure::NotSent, unavailable),
+        (&CUT, Failure::Unprocessed, unavailable),
+        (&CUT, Failure::Refused, unavailable),
+        (&CUT, Failure::Local, unavailable),
+        (&CUT, Failure::Unknown, internal),
+        (&LATE, Failure::NotSent, unavailable),
+        (&LATE, Failure::Unprocessed, unavailable),
+        (&LATE, Failure::Refused, late),
+        (&LATE, Failure::Local, late),
+        (&LATE, Failure::Unknown, late),
+    ] {
+        let refused = Rejection::new(code).failed(failure);
+        let context = context(Method::POST, Some("application/grpc"));
+        let answer: Result<Response<Body>, Infallible> = Respond::new().reject(refused, &context);
+        let answer = answer.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], status, "{failure:?}");
     }
 }
 
