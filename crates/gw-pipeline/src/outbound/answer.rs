@@ -17,6 +17,7 @@ use tower_service::Service;
 
 use super::{ReplaceBody, ResponseHeaders};
 use crate::codes;
+use crate::pipeline::slot::{self, Slot as _};
 
 /// Turns every outcome into an answer, and gives all answers what they must have.
 ///
@@ -371,9 +372,12 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         let mut context = self.context.clone();
         context.status = Some(original.status);
         let mut response = self.render(rejection, &context);
-        // A renderer of the user's own need not look at it. A gRPC caller reads the status from the fields; its HTTP status is 200.
+        // A renderer of the user's own need not look at it. A gRPC caller reads the status from the fields; its HTTP status is
+        // 200, which tells observers nothing.
         if self.context.caller != Caller::Grpc {
             *response.status_mut() = original.status;
+        } else if let Some(record) = &self.record {
+            record.refused(slot::Forward::NAME, code);
         }
         let fields = response.headers_mut();
         fields.extend(kept);

@@ -102,6 +102,34 @@ async fn whatever_renders_it_a_replaced_answer_says_when() {
     }
 }
 
+/// Story: of a gRPC call that an upstream had answered 503 the log had a status of 200, and nothing else.
+#[tokio::test]
+async fn a_grpc_call_whose_answer_is_replaced_has_a_code_on_record() {
+    for (content_type, code) in [
+        ("application/grpc", Some(&codes::UPSTREAM_UNAVAILABLE)),
+        // Whose status says it.
+        ("application/json", None),
+    ] {
+        let inner = tower::service_fn(|_: Request<()>| {
+            let mut upstream = Response::new(Body::from("at db-7:5432"));
+            *upstream.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let replace = ReplaceBody(&codes::UPSTREAM_UNAVAILABLE);
+            upstream.extensions_mut().insert(replace);
+            ready(Ok::<_, Infallible>(upstream))
+        });
+        let record = Record::default();
+        let request = Request::post("/")
+            .header(header::CONTENT_TYPE, content_type)
+            .extension(record.clone());
+        let request = request.body(()).unwrap();
+        let answer = AnswerLayer::new().layer(inner).oneshot(request).await;
+        assert!(answer.unwrap().extensions().get::<Rejection>().is_none());
+        let exchange = record.exchange();
+        assert_eq!(exchange.code, code, "{content_type}");
+        assert_eq!(exchange.refused_by, code.map(|_| "forward"));
+    }
+}
+
 /// The field passes, for those who trust it.
 #[tokio::test]
 async fn an_upstream_puts_nobody_off_for_longer_than_an_hour_by_our_word() {
