@@ -4,7 +4,8 @@
 //! refuses for now is tried again alone, without its neighbours. A request that it refuses whole, for what is in it, is cut in halves
 //! until what is to blame is alone, unless nothing else passes either. When the sink takes nothing, one request at a time probes
 //! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing. A client
-//! whose dead letters take all that one client may is left alone for a while, and tried again; its batches are in the queue.
+//! whose dead letters take all that one client may, or whose events fill the consumer's hands while each of them is refused, is
+//! left alone for a while, and tried again; its batches are in the queue.
 
 mod backlog;
 mod backoff;
@@ -94,7 +95,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
         loop {
             let now = Instant::now();
             held.release(now);
-            for client in desk.take_over_share() {
+            for client in desk.take_to_hold() {
                 held.hold(client, now + desk.pause());
             }
             desk.held_clients(held.len());

@@ -27,6 +27,8 @@ pub(super) struct Tag {
     pub(super) failures: u32,
     /// How often the sink refused a request with nothing else in it.
     pub(super) refusals: u32,
+    /// How often the sink had taken something when it first refused a request with this in it.
+    pub(super) refused_at: Option<u64>,
 }
 
 /// The events of one request.
@@ -51,10 +53,12 @@ pub(super) struct Backlog {
     ready_bytes: usize,
     /// When `ready` goes out even if it does not fill a request.
     due: Option<Instant>,
-    /// What goes out as it is, each on its own.
+    /// What goes out as it is, each on its own. What was cut last, and is smallest, is in front.
     pieces: VecDeque<Vec<Work>>,
     /// The last request was one of these.
     after_piece: bool,
+    /// The last one of these was in front.
+    after_front: bool,
     /// What waits on its own, by the time when it becomes ready.
     later: BTreeMap<(Instant, u64), Vec<Work>>,
     next_wait: u64,
@@ -115,6 +119,7 @@ impl Backlog {
                     batch,
                     failures: 0,
                     refusals: 0,
+                    refused_at: None,
                 },
             };
             self.ready_bytes += work.bytes();
@@ -151,7 +156,12 @@ impl Backlog {
             piece: true,
             ..Load::default()
         };
-        let works = self.pieces.pop_front()?;
+        // In turn as well: the small ones tell which event is to blame, and the large ones whether the sink works.
+        let works = match self.after_front {
+            true => self.pieces.pop_back()?,
+            false => self.pieces.pop_front()?,
+        };
+        self.after_front = !self.after_front;
         works.into_iter().for_each(|work| load.push(work));
         Some(load)
     }
@@ -195,10 +205,13 @@ impl Backlog {
         }
     }
 
-    /// These go out as requests of their own, behind those that do so already.
+    /// These go out as requests of their own.
     pub(super) fn put_pieces(&mut self, pieces: Vec<Vec<Work>>) {
-        let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
-        self.pieces.extend(pieces);
+        for piece in pieces.into_iter().rev() {
+            if !piece.is_empty() {
+                self.pieces.push_front(piece);
+            }
+        }
     }
 
     /// These become ready at that time.

@@ -36,8 +36,9 @@ pub(super) struct Desk<S, D> {
     /// Requests under way.
     running: usize,
     letters: Letters,
-    /// Clients whose letters are over their share, and whose batches went back. The queue has yet to be told.
-    over_share: Vec<ClientId>,
+    /// Clients whose letters are over their share, or whose events may not be to blame for what the sink refuses, and whose batches
+    /// went back. The queue has yet to be told.
+    to_hold: Vec<ClientId>,
     blocked: Option<Reason>,
     down: bool,
     stopping: bool,
@@ -100,7 +101,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             errands: HashMap::new(),
             running: 0,
             letters: Letters::default(),
-            over_share: Vec::new(),
+            to_hold: Vec::new(),
             blocked: None,
             down: false,
             stopping: false,
@@ -150,9 +151,10 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         if self.stopping || self.letters.failures > 0 {
             return;
         }
-        let most = self.pace.next_events(self.settings.max_events);
         while self.pace.may_start(self.running, now)
-            && let Some(load) = self.backlog.cut(self.pace.next_bytes(), most, now)
+            && let Some(load) =
+                self.backlog
+                    .cut(self.pace.next_bytes(), self.settings.max_events, now)
         {
             let stamp = self.pace.stamp(self.running, load.bytes, now);
             let load = Arc::new(load);
@@ -230,27 +232,37 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         if matches!(delivery, Delivery::Items(_)) {
             self.pace.fitted(stamp, load.full);
         }
-        let in_doubt = matches!(delivery, Delivery::Refused(_)) && self.pace.refused(stamp);
-        let verdict = Verdict::new(load, delivery, in_doubt).of(|tag| self.backlog.is_open(tag));
+        let only = load.events.len() == self.backlog.unsettled();
+        let verdict =
+            Verdict::new(load, delivery, &self.pace, only).of(|tag| self.backlog.is_open(tag));
         let settled = [&verdict.delivered, &verdict.duplicates, &verdict.redirected];
         for tag in settled.into_iter().flatten() {
             self.backlog.settle(*tag);
         }
         self.count(&verdict);
+        let unwelcome = match &verdict.lesson {
+            Lesson::Misconfigured(_, client) => Some(client.clone()),
+            _ => None,
+        };
         self.learn(stamp, verdict.lesson, now);
         let failures = verdict.later.iter().map(|work| work.tag.failures).max();
         let wait = self
             .pace
-            .item_wait(failures.unwrap_or(1) - 1, &mut self.random);
+            .item_wait(failures.unwrap_or(0).saturating_sub(1), &mut self.random);
         self.backlog.put_off(verdict.later, now + wait);
         self.backlog.put_back(verdict.back.into_iter(), now);
         self.backlog.put_pieces(verdict.pieces);
         self.letters.waiting.extend(verdict.letters);
+        // Nothing new comes in that may be taken.
+        if let (Some(client), None) = (unwelcome, self.wants()) {
+            self.hold([client]);
+        }
     }
 
     fn learn(&mut self, stamp: Stamp, lesson: Lesson, now: Instant) {
         match lesson {
             Lesson::Nothing => {}
+            Lesson::RefusedAlone => self.pace.refused_alone(),
             Lesson::Smaller => {
                 if self.pace.too_large(stamp) {
                     telemetry::limit_learned(self.pace.max_bytes());
@@ -268,6 +280,10 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             Lesson::Down(floor) => {
                 self.pace.failed(stamp, floor, now, &mut self.random);
                 self.down = true;
+            }
+            Lesson::Misconfigured(reason, _) => {
+                self.pace.misconfigured(now, &mut self.random);
+                self.blocked = Some(reason);
             }
             Lesson::Blocked(reason) => {
                 self.pace.blocked(now, &mut self.random);
@@ -304,6 +320,8 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         let mut over_share = HashSet::new();
         for (letter, outcome) in letters.into_iter().zip(outcomes) {
             match outcome {
+                // Whose batch went back meanwhile comes again.
+                Ok(()) if !self.backlog.is_open(letter.tag) => {}
                 Ok(()) => {
                     dead += 1;
                     self.metrics.dead(letter.class, 1);
@@ -319,21 +337,29 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             }
         }
         self.metrics.items(Item::Dead, dead);
-        let returned: usize = over_share
-            .iter()
-            .map(|client| self.backlog.give_back(client))
-            .sum();
+        let mut status = self.shared.status();
+        status.dead += dead;
+        status.in_hand = self.backlog.unsettled() as u64;
+        drop(status);
+        self.hold(over_share);
+        self.letters_stuck(stuck.as_ref(), now);
+    }
+
+    /// Gives everything of these clients back to the queue, which is to hold them.
+    fn hold(&mut self, clients: impl IntoIterator<Item = ClientId>) {
+        let mut returned = 0;
+        for client in clients {
+            returned += self.backlog.give_back(&client);
+            self.to_hold.push(client);
+        }
         let backlog = &self.backlog;
         self.letters
             .waiting
             .retain(|letter| backlog.is_open(letter.tag));
-        self.over_share.extend(over_share);
         let mut status = self.shared.status();
-        status.dead += dead;
         status.returned += returned as u64;
+        // In the same step, so that the sums are right for whoever looks in between.
         status.in_hand = self.backlog.unsettled() as u64;
-        drop(status);
-        self.letters_stuck(stuck.as_ref(), now);
     }
 
     /// Whether the store keeps what is not over a share.
@@ -354,9 +380,9 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         self.letters.not_before = Some(now + wait);
     }
 
-    /// The clients whose batches went back since the last call, because the store keeps no more of their letters.
-    pub(super) fn take_over_share(&mut self) -> Vec<ClientId> {
-        std::mem::take(&mut self.over_share)
+    /// The clients whose batches went back since the last call.
+    pub(super) fn take_to_hold(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.to_hold)
     }
 
     /// How long such a client waits.

@@ -1,7 +1,9 @@
 //! What becomes of the events of one request, as a pure decision.
 
 use super::backlog::{Load, Tag, Work};
+use super::pace::{Blame, Pace};
 use super::size::Size;
+use crate::batch::ClientId;
 use crate::dead_letter::DeadLetter;
 use crate::sink::{Delivery, Item, Reason};
 
@@ -43,21 +45,25 @@ pub(super) enum Lesson {
     Smaller,
     /// It works.
     Works,
+    /// It refused an event with nothing beside it, as often as it is asked.
+    RefusedAlone,
     /// It works, and cannot take more.
     Overloaded,
     /// It takes nothing at present.
     Down(Option<std::time::Duration>),
     /// It needs another configuration.
     Blocked(Reason),
+    /// The same, or this client sends nothing that it takes.
+    Misconfigured(Reason, ClientId),
 }
 
 impl Verdict {
-    /// `in_doubt` says that the sink has refused so much in a row that it may not be for the events.
-    pub(super) fn new(load: &Load, delivery: Delivery, in_doubt: bool) -> Self {
+    /// `pace` says what to believe of an event that is refused alone; `only` is whether it is all that is in hand.
+    pub(super) fn new(load: &Load, delivery: Delivery, pace: &Pace, only: bool) -> Self {
         match delivery {
             Delivery::Items(items) => Self::of_items(load, items),
             Delivery::TooLarge => Self::of_too_large(load),
-            Delivery::Refused(reason) => Self::of_refused(load, reason, in_doubt),
+            Delivery::Refused(reason) => Self::of_refused(load, &reason, pace, only),
             Delivery::Retry { after, .. } => Self::all_back(load, Lesson::Down(after)),
             Delivery::Blocked(reason) => Self::all_back(load, Lesson::Blocked(reason)),
         }
@@ -175,24 +181,37 @@ impl Verdict {
         }
     }
 
-    fn of_refused(load: &Load, reason: Reason, in_doubt: bool) -> Self {
-        if in_doubt {
-            return Self::in_halves(load, Lesson::Blocked(reason));
-        }
+    fn of_refused(load: &Load, reason: &Reason, pace: &Pace, only: bool) -> Self {
         if load.events.len() > 1 {
-            return Self::in_halves(load, Lesson::Nothing);
+            let mut verdict = Self::in_halves(load, Lesson::Nothing);
+            for work in verdict.pieces.iter_mut().flatten() {
+                work.tag.refused_at.get_or_insert(pace.taken());
+            }
+            return verdict;
         }
         let mut verdict = Self::default();
         for mut work in load.works() {
-            work.tag.refusals += 1;
-            if work.tag.refusals < REFUSALS {
-                verdict.pieces.push(vec![work]);
-            } else {
-                verdict.letters.push(Letter {
-                    letter: DeadLetter::new(work.event, reason.clone()),
-                    tag: work.tag,
-                    class: "rejected",
-                });
+            work.tag.refusals = work.tag.refusals.saturating_add(1);
+            let refused_at = *work.tag.refused_at.get_or_insert(pace.taken());
+            match pace.blame(refused_at, only) {
+                Blame::Event if work.tag.refusals < REFUSALS => verdict.pieces.push(vec![work]),
+                Blame::Event => {
+                    verdict.letters.push(Letter {
+                        letter: DeadLetter::new(work.event, reason.clone()),
+                        tag: work.tag,
+                        class: "rejected",
+                    });
+                    verdict.lesson = Lesson::RefusedAlone;
+                }
+                Blame::Unknown => {
+                    verdict.later.push(work);
+                    verdict.lesson = Lesson::RefusedAlone;
+                }
+                Blame::Configuration => {
+                    let client = work.event.client().clone();
+                    verdict.later.push(work);
+                    verdict.lesson = Lesson::Misconfigured(reason.clone(), client);
+                }
             }
         }
         verdict

@@ -8,9 +8,23 @@ use super::backoff::Backoff;
 use super::concurrency::Concurrency;
 use super::size::{Sent, Size};
 
-/// So many refusals for what is in a request, each of one that began after the one before, with nothing taken in between, are the
-/// sink's configuration and not the events. So few that no event of a full request is alone by then.
-const REFUSALS: u32 = 8;
+/// So many events that are all there is may be set aside with nothing taken since they came. What is refused beyond them may be
+/// refused for the sink's configuration.
+const SET_ASIDE: u32 = 2;
+
+/// So many further events are tried alone before that is believed, if the sink takes nothing meanwhile.
+const TRIED: u32 = 4;
+
+/// What is believed of an event that the sink refused with nothing else in the request, as often as it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// It is for the event.
+    Event,
+    /// It may be for the sink's configuration: another event may tell.
+    Unknown,
+    /// It is for the configuration, or its client sends nothing but such.
+    Configuration,
+}
 
 /// What a consumer has learned about its sink. Pure: time and randomness are passed in.
 #[derive(Debug)]
@@ -21,8 +35,10 @@ pub(super) struct Pace {
     concurrency: Concurrency,
     /// Whole failures in a row. While there are any, one request at a time probes the sink.
     failures: u32,
-    /// Requests refused for what is in them, in a row.
-    refusals: u32,
+    /// Events that the sink refused with nothing else in the request, in a row.
+    refused_alone: u32,
+    /// How often the sink has taken something.
+    taken: u64,
     not_before: Option<Instant>,
     size: Size,
     /// Requests started before the last failure say nothing new when they fail too.
@@ -35,7 +51,6 @@ pub(super) struct Stamp {
     started: Instant,
     concurrency: u64,
     round: u64,
-    refusals: u32,
     /// Whether it took the last free place.
     last: bool,
     sent: Sent,
@@ -59,7 +74,8 @@ impl Pace {
             pause,
             concurrency: Concurrency::new(concurrency),
             failures: 0,
-            refusals: 0,
+            refused_alone: 0,
+            taken: 0,
             not_before: None,
             size: Size::new(max_bytes),
             round: 0,
@@ -74,12 +90,6 @@ impl Pace {
     /// The most bytes of the next request.
     pub(super) fn next_bytes(&self) -> usize {
         self.size.next()
-    }
-
-    /// How many events may go with the next request, of the most that ever may.
-    pub(super) const fn next_events(&self, most: usize) -> usize {
-        // One good event ends the doubt, and of several one may be bad.
-        if self.in_doubt() { 1 } else { most }
     }
 
     pub(super) const fn concurrency(&self) -> usize {
@@ -107,7 +117,6 @@ impl Pace {
             started: now,
             concurrency: self.concurrency.round(),
             round: self.round,
-            refusals: self.refusals,
             last: running + 1 >= self.concurrency.limit(),
             sent: self.size.sent(bytes),
         }
@@ -122,26 +131,41 @@ impl Pace {
             self.concurrency
                 .succeeded(stamp.concurrency, stamp.elapsed(now), stamp.last);
         }
+        self.taken += 1;
         let current = stamp.round == self.round;
         if current {
             self.failures = 0;
-            self.refusals = 0;
+            self.refused_alone = 0;
             self.not_before = None;
         }
         current
     }
 
-    /// The sink refused the request for what is in it. Returns whether it does so with all requests by now.
-    pub(super) fn refused(&mut self, stamp: Stamp) -> bool {
-        // Those that ran beside the one before say nothing new.
-        if stamp.refusals == self.refusals {
-            self.refusals = self.refusals.saturating_add(1);
-        }
-        self.in_doubt()
+    /// How often the sink has taken something.
+    pub(super) const fn taken(&self) -> u64 {
+        self.taken
     }
 
-    const fn in_doubt(&self) -> bool {
-        self.refusals >= REFUSALS
+    /// What to believe of an event that is refused alone, and was in a refused request first when so much had been taken. `only` says
+    /// that there is no other that could tell.
+    pub(super) const fn blame(&self, refused_at: u64, only: bool) -> Blame {
+        match self.refused_alone {
+            _ if refused_at < self.taken => Blame::Event,
+            0..SET_ASIDE if only => Blame::Event,
+            count if count < SET_ASIDE + TRIED => Blame::Unknown,
+            _ => Blame::Configuration,
+        }
+    }
+
+    /// An event was refused alone, as often as it is asked.
+    pub(super) const fn refused_alone(&mut self) {
+        self.refused_alone = self.refused_alone.saturating_add(1);
+    }
+
+    /// The sink takes nothing of what it is asked, whatever that is. After the pause others are tried.
+    pub(super) fn misconfigured(&mut self, now: Instant, random: &mut fastrand::Rng) {
+        self.refused_alone = SET_ASIDE;
+        self.blocked(now, random);
     }
 
     /// The sink took nothing.

@@ -52,10 +52,10 @@ pub(super) fn clients_held(any: bool) {
     #[cfg(feature = "tracing")]
     if any {
         tracing::warn!(
-            "log delivery: dead letters of a client fill its share, its batches stay in the queue"
+            "log delivery: dead letters of a client fill its share, or the sink refuses each of its events; its batches stay in the queue"
         );
     } else {
-        tracing::info!("log delivery: no client is held for its dead letters any more");
+        tracing::info!("log delivery: no client is held any more");
     }
     let _ = any;
 }

@@ -47,7 +47,7 @@ pub(super) fn describe() {
     describe_gauge!(
         HELD,
         Unit::Count,
-        "Clients of which nothing is delivered, because their dead letters take all that they may."
+        "Clients of which nothing is delivered, because their dead letters take all that they may, or the sink refuses each of their events."
     );
 }
 

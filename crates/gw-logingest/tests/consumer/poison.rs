@@ -8,9 +8,9 @@ use std::time::Duration;
 use gw_logingest::consumer::ConsumerState;
 use gw_logingest::sink::{Delivery, Reason};
 use gw_logingest::{Event, Queue as _};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::consumer_support::{Letters, Scripted, batch_of, consumer, fill, queue};
+use super::consumer_support::{Letters, Scripted, batch_by, batch_of, consumer, fill, queue};
 use super::{INSTANT, down, drain, ok};
 
 fn refused() -> Delivery {
@@ -78,15 +78,38 @@ async fn what_is_good_does_not_wait_for_what_is_not() {
     assert_eq!(status.imbalance(), 0);
 }
 
+/// Of each ten thousand events so many are bad, evenly among the good ones.
+#[tokio::test(start_paused = true)]
+async fn many_bad_events_do_not_keep_the_good_ones_for_long() {
+    for (bad, seconds) in [(100, 10), (500, 30), (2_000, 60)] {
+        let (queue, letters) = (queue(), Letters::bounded(10_000));
+        fill(&queue, 0..20_000, 10).await;
+        // The multiples of a prime number, so that they follow no pattern of halves.
+        let answer = unless(move |id| id * 7_919 % 10_000 < bad);
+        let (sink, _) = Scripted::new(Duration::from_millis(10), answer);
+        let started = Instant::now();
+        let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
+        assert_eq!(status.dead, 2 * bad as u64);
+        assert_eq!(status.delivered + status.dead, 20_000);
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(seconds), "{bad}: {took:?}");
+    }
+}
+
+/// Before anything was taken, and when much has been, so that many requests go out at once.
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_refuses_everything_is_misconfigured() {
-    // One request for all, and one for each.
-    for (linger, most_dead) in [(Duration::from_secs(1), 0), (Duration::ZERO, 2)] {
+    for (good, linger) in [
+        (0, Duration::from_secs(1)),
+        (0, Duration::ZERO),
+        (50_000, Duration::from_secs(1)),
+        (50_000, Duration::ZERO),
+    ] {
         let (queue, letters) = (queue(), Letters::bounded(1_000));
-        let fixed = Arc::new(AtomicBool::new(false));
-        let (sink, seen) = Scripted::new(INSTANT, {
-            let fixed = fixed.clone();
-            move |_, events| match fixed.load(Ordering::SeqCst) {
+        let works = Arc::new(AtomicBool::new(true));
+        let (sink, seen) = Scripted::new(Duration::from_millis(20), {
+            let works = works.clone();
+            move |_, events| match works.load(Ordering::SeqCst) {
                 true => ok(events),
                 false => refused(),
             }
@@ -95,33 +118,66 @@ async fn a_sink_that_refuses_everything_is_misconfigured() {
         let running = running.build().unwrap();
         let handle = running.handle();
         let running = tokio::spawn(running.run(pending()));
-        if linger.is_zero() {
-            for id in 0..1_000 {
-                queue
-                    .append(batch_of(&[(id.to_string(), 10)]))
-                    .await
-                    .unwrap();
-                sleep(INSTANT * 10).await;
-            }
-        } else {
-            fill(&queue, 0..1_000, 10).await;
+        fill(&queue, 0..good, 10).await;
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(handle.status().delivered, good as u64);
+        works.store(false, Ordering::SeqCst);
+        let before = seen.requests().len();
+        for id in good..good + 1_000 {
+            queue
+                .append(batch_of(&[(id.to_string(), 10)]))
+                .await
+                .unwrap();
+            sleep(INSTANT).await;
         }
         sleep(Duration::from_secs(600)).await;
         let status = handle.status();
         assert_eq!(status.state, ConsumerState::Blocked);
         assert_eq!(status.reason.clone().unwrap().status(), Some(400));
-        assert!(status.dead <= most_dead, "{status:?}");
-        // Some at once, and then half a minute to a minute apart.
-        let requests = seen.requests().len();
-        assert!((18..=8 + 21).contains(&requests), "{requests}");
-        fixed.store(true, Ordering::SeqCst);
+        let most = if linger.is_zero() { 2 } else { 0 };
+        assert!(status.dead <= most, "{good} {linger:?} {status:?}");
+        // No more than until each event is alone, and some each half minute or minute.
+        let requests = seen.requests().len() - before;
+        assert!(requests < 2_100, "{good} {linger:?}: {requests}");
+        works.store(true, Ordering::SeqCst);
         queue.close();
         running.await.unwrap();
         let after = handle.status();
         assert_eq!(after.dead, status.dead);
-        assert_eq!(after.delivered + after.dead, 1_000);
+        assert_eq!(after.delivered + after.dead, good as u64 + 1_000);
         assert_eq!(after.imbalance(), 0);
     }
+}
+
+/// Who sends nothing but bad events is to wait alone.
+#[tokio::test(start_paused = true)]
+async fn whose_events_are_all_bad_does_not_keep_the_others() {
+    let (queue, letters) = (queue(), Letters::bounded(1_000));
+    let (sink, _) = Scripted::new(INSTANT, unless(|id| id < 10_000));
+    let running = consumer(queue.clone(), sink, &letters).build().unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    // More than a consumer has in hand.
+    for id in 0..10_000 {
+        let batch = batch_by("noisy", &[(id.to_string(), 5_000)]);
+        queue.append(batch).await.unwrap();
+    }
+    sleep(Duration::from_secs(120)).await;
+    let status = handle.status();
+    assert_eq!(
+        (status.state, status.delivered),
+        (ConsumerState::Blocked, 0)
+    );
+    assert_eq!(status.dead, 0);
+    for id in 10_000..10_100 {
+        let batch = batch_by("quiet", &[(id.to_string(), 10)]);
+        queue.append(batch).await.unwrap();
+    }
+    // One pause, and what is tried then.
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(handle.status().delivered, 100);
+    assert_eq!(handle.status().imbalance(), 0);
+    running.abort();
 }
 
 #[tokio::test(start_paused = true)]
