@@ -80,7 +80,11 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     if let Some(record) = &record {
         // At once where there is a slot: each look at the record takes its lock.
         record.update(|exchange| {
-            exchange.upstream = Some(pool.name.clone());
+            if exchange.upstream.as_ref() != Some(&pool.name) {
+                exchange.upstream = Some(pool.name.clone());
+                // A number of another upstream's.
+                exchange.endpoint = None;
+            }
             attempts = attempts.max(exchange.attempts);
             if let Turn::Now(_, aimed) = &turn {
                 exchange.attempts += 1;

@@ -140,7 +140,9 @@ impl Pool {
             let round = turn.checked_div(count).unwrap_or_default();
             let nth = round.wrapping_add(number).checked_rem(fit.clone().count());
             let other = nth.and_then(|nth| fit.clone().nth(nth));
-            number = other.or(tried.filter(is_usable)).unwrap_or(number);
+            // Who is asked about endpoints need not know how many there are.
+            let again = tried.filter(|number| *number < count && is_usable(number));
+            number = other.or(again).unwrap_or(number);
         }
         let endpoint = self.endpoints.get(number);
         // The builder refuses an upstream without endpoints.

@@ -347,3 +347,22 @@ async fn the_record_tells_who_served_and_how_long_it_took() {
     assert_eq!(exchange.attempts, 1);
     assert!(exchange.upstream_time.unwrap() > Duration::ZERO);
 }
+
+/// Story: a request that was given up in the queue left the upstream's name beside the endpoint of the one before. The next attempt
+/// was to pass over that number, and could be refused on account of it.
+#[tokio::test]
+async fn the_record_has_no_endpoint_of_another_upstream() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let record = Record::default();
+    record.update(|exchange| {
+        exchange.upstream = Some(UpstreamName::new("another"));
+        exchange.endpoint = Some(7);
+    });
+    let mut late = get("/");
+    late.extensions_mut().insert(record.clone());
+    late.extensions_mut().insert(Deadline::at(Instant::now()));
+    refused(&forward(&plain(&upstream)), late).await;
+    let exchange = record.exchange();
+    assert_eq!(exchange.upstream, Some(UpstreamName::new(NAME)));
+    assert_eq!(exchange.endpoint, None);
+}

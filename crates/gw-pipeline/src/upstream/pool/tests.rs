@@ -74,6 +74,7 @@ fn who_was_tried_is_passed_over_unless_there_is_nobody_else() {
         (&[0, 1, 2], 0, vec![0, 1, 2]),
         // Of an upstream that had more.
         (&[], 7, vec![0, 1, 2]),
+        (&[0, 1, 2], 7, vec![0, 1, 2]),
     ] {
         let pool = pool_of(3, out);
         let mut seen = BTreeSet::new();
