@@ -25,7 +25,7 @@ pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
 });
 
 /// What else proxies say to upstreams: how and where the client asked, and whom they have authenticated.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 18] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-server",
@@ -40,6 +40,8 @@ const OTHERS: [&str; 17] = [
     "x-forwarded-email",
     "x-forwarded-groups",
     "x-forwarded-preferred-username",
+    // Envoy's account of a client's certificate.
+    "x-forwarded-client-cert",
     "cf-ipcountry",
     "cf-visitor",
     "cf-access-authenticated-user-email",
@@ -368,6 +370,27 @@ mod tests {
         // Those who read it verify its signature.
         let signed = HeaderName::from_static("cf-access-jwt-assertion");
         assert!(!SAID_BY_PROXIES.contains(&signed));
+    }
+
+    /// Story: an upstream that knows its callers by the certificates that Envoy has checked believed whoever wrote the field.
+    #[test]
+    fn a_stranger_has_no_certificate_by_its_own_word() {
+        let said = [("x-forwarded-client-cert", "Subject=\"CN=admin\"")];
+        for (believed, stays) in [
+            (Believed::Nothing, false),
+            (Believed::XForwarded, true),
+            (Believed::Forwarded, false),
+        ] {
+            let hop = Hop {
+                from: None,
+                believed,
+                scheme: "http",
+                host: None,
+            };
+            let headers = pass(&hop, &said);
+            let there = headers.contains_key("x-forwarded-client-cert");
+            assert_eq!(there, stays, "{believed:?}");
+        }
     }
 
     /// Story: identity headers with such a name were set by their stage, and dropped here.
