@@ -10,7 +10,7 @@ use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::retry_after::NotBefore;
 use gw_core::{Body, BoxError, Code, OnReject, RejectContext, Rejection, Respond, RetryAfter};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -23,6 +23,9 @@ use crate::pipeline::slot::{self, Slot as _};
 ///
 /// - An error becomes the refusal found among it and its sources, else `INTERNAL`; so does a panic. The error's text
 ///   goes nowhere: the [`Rejection`] in the answer's extensions carries it for the observer.
+/// - A service that fails or panics in place of getting ready is finished, and a connection of the server may have this one
+///   instance: over HTTP/1 the answer says `Connection: close`. Over HTTP/2 the connection stays, so a service that may panic there
+///   should be able to go on.
 /// - A body in which an upstream speaks of its own failure is replaced by the envelope.
 /// - Fields are removed and added as [`ResponseHeaders`] says.
 ///
@@ -157,7 +160,7 @@ where
             },
         };
         let failure = match self.unready.take() {
-            Some(error) => Some(error),
+            Some(error) => Some(finished(error, request.version())),
             None => {
                 // In its place: what is returned from there is copied several times, and a future is large.
                 let call = || {
@@ -178,6 +181,26 @@ where
 }
 
 const PANICKED: &str = "the service panicked";
+
+/// Why a service that gets ready no more has not answered. It is of no use to those who come next, and where a connection has an
+/// instance of its own they would have no other: the answer ends the connection. Over HTTP/2 no field can say so.
+#[cold]
+fn finished(error: BoxError, version: Version) -> BoxError {
+    let rejection = rejection(error);
+    let rejection = match version < Version::HTTP_2 {
+        true => rejection.field(header::CONNECTION, HeaderValue::from_static("close")),
+        false => rejection,
+    };
+    rejection.into()
+}
+
+/// The refusal that an error is or stems from, else `INTERNAL`.
+fn rejection(error: BoxError) -> Rejection {
+    match Rejection::find(&*error) {
+        Some(rejection) => rejection.clone(),
+        None => Rejection::new(&codes::INTERNAL).caused_by(error),
+    }
+}
 
 pin_project! {
     /// The future of [`Answer`].
@@ -327,10 +350,7 @@ struct Finish<R> {
 
 impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
     fn failure(&self, error: BoxError) -> Response<Body> {
-        let mut rejection = match Rejection::find(&*error) {
-            Some(rejection) => rejection.clone(),
-            None => Rejection::new(&codes::INTERNAL).caused_by(error),
-        };
+        let mut rejection = rejection(error);
         let status = rejection.code().status();
         if asks_to_come_back(status) && rejection.retry_after_hint().is_none() {
             rejection = rejection.retry_after(later());

@@ -249,3 +249,20 @@ async fn a_panic_before_the_call_is_answered_too() {
         assert_eq!(rejection.code(), &codes::INTERNAL);
     }
 }
+
+/// Story: the instance that a connection over HTTP/1 had was finished, and answered 500 for as long as the client kept it.
+#[tokio::test]
+async fn a_service_that_is_finished_ends_its_connection() {
+    for (version, close) in [
+        (Version::HTTP_10, Some("close")),
+        (Version::HTTP_11, Some("close")),
+        (Version::HTTP_2, None),
+    ] {
+        let mut service = AnswerLayer::new().layer(Unready);
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        let says = response.headers().get(header::CONNECTION);
+        assert_eq!(says.map(|it| it.to_str().unwrap()), close, "{version:?}");
+    }
+}
