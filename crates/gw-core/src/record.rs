@@ -42,7 +42,8 @@ pub struct Exchange {
     /// The time spent waiting for the upstream: for a connection to be made, and from the first byte sent to the last one
     /// received, but for what the client took to read. What several attempts wait at the same time counts once.
     ///
-    /// The wait for a place in the pool, or for a stream of connections that are full, is the gateway's.
+    /// The wait for a place in the pool, or for a stream of connections that are full, is the gateway's. So is that for room to make
+    /// a connection, except over HTTP/2 while there is no other.
     pub upstream_time: Option<Duration>,
     /// Since when attempts have been under way whose wait is not in `upstream_time` yet.
     ///

@@ -243,12 +243,10 @@ async fn send(
             Some(checkout) => checkout,
             None => {
                 let (pool, endpoint) = (&slot.pool, aimed.endpoint);
-                if pool.must_connect(endpoint)? {
-                    watch.start_at(now);
-                }
+                let (limits, watch) = (&aimed.limits, &mut watch);
                 let checkout = match aimed.lost {
-                    None => Box::pin(pool.checkout(endpoint, &aimed.limits)).await,
-                    Some(_) => Box::pin(pool.new_http1(endpoint, &aimed.limits)).await,
+                    None => Box::pin(pool.checkout(endpoint, limits, watch)).await,
+                    Some(_) => Box::pin(pool.new_http1(endpoint, limits, watch)).await,
                 };
                 let checkout = checkout.map_err(|error| aimed.failed(error))?;
                 now = Instant::now();

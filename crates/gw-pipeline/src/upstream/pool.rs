@@ -18,6 +18,7 @@ use super::connector::connector;
 use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, Origin};
 use super::http2::{Http2, Shared, counting};
+use super::lease::Stopwatch;
 use super::limits::{Limits, later};
 use super::place::Places;
 use super::report::Watcher;
@@ -167,16 +168,11 @@ impl Pool {
         }))
     }
 
-    /// Whether who finds no connection to the endpoint at hand waits for one to be made. Where there are some and they are full,
-    /// it waits in a queue.
-    pub(super) fn must_connect(&self, endpoint: usize) -> Result<bool, Error> {
-        let (_, origin) = origin(endpoint)?;
-        Ok(!self.is_http2() || !self.places.of(origin).is_live())
-    }
-
     /// A connection to the endpoint on the current runtime. The caller has a slot.
     ///
-    /// Each wait of it ends with the attempt at the latest. Only the making of a connection says something about the upstream.
+    /// Each wait of it ends with the attempt at the latest. Only the making of a connection says something about the upstream, and it is
+    /// what `watch` is started for. Over HTTP/2 it begins earlier where there is no connection: with the wait for room, or for who is
+    /// making one.
     ///
     /// # Cancel safety
     ///
@@ -186,10 +182,14 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: usize,
         limits: &Limits,
+        watch: &mut Stopwatch,
     ) -> Result<Checkout, Error> {
         let (handle, origin) = origin(endpoint)?;
         if self.is_http2() {
             let place = self.places.of(origin);
+            if !place.is_live() {
+                watch.start_at(Instant::now());
+            }
             let queue_timeout = self.settings.pool.queue_timeout;
             let connect = |permit, streams, limits: Option<Limits>| {
                 let (pool, handle) = (Arc::clone(self), handle.clone());
@@ -207,7 +207,7 @@ impl Pool {
                 reused,
             });
         }
-        let (connection, reused) = self.wait_http1(&handle, origin, limits).await?;
+        let (connection, reused) = self.wait_http1(&handle, origin, limits, watch).await?;
         Ok(Checkout {
             connection: Connection::Http1(connection),
             reused,
@@ -224,6 +224,7 @@ impl Pool {
         handle: &Handle,
         origin: Origin,
         limits: &Limits,
+        watch: &mut Stopwatch,
     ) -> Result<(Box<Http1>, bool), Error> {
         loop {
             if let Some(ready) = self.idle.take_ready(origin, Instant::now()) {
@@ -244,7 +245,7 @@ impl Pool {
                     self.make_room(limits).await?
                 }
             };
-            let connecting = self.connect_http1(handle, origin, permit, limits);
+            let connecting = self.connect_http1(handle, origin, permit, limits, watch);
             let connection = connecting.await?;
             return Ok((connection, false));
         }
@@ -257,13 +258,15 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: usize,
         limits: &Limits,
+        watch: &mut Stopwatch,
     ) -> Result<Checkout, Error> {
         let (handle, origin) = origin(endpoint)?;
         let permit = match self.sockets.try_permit() {
             Some(permit) => permit,
             None => self.make_room(limits).await?,
         };
-        let connection = self.connect_http1(&handle, origin, permit, limits).await?;
+        let connecting = self.connect_http1(&handle, origin, permit, limits, watch);
+        let connection = connecting.await?;
         Ok(Checkout {
             connection: Connection::Http1(connection),
             reused: false,
@@ -291,7 +294,9 @@ impl Pool {
         origin: Origin,
         permit: SocketPermit,
         limits: &Limits,
+        watch: &mut Stopwatch,
     ) -> Result<Box<Http1>, Error> {
+        watch.start_at(Instant::now());
         let connecting = async {
             let socket = self.connect(origin.endpoint, permit).await?;
             let (doubt, heard) = (socket.doubt(), socket.heard());

@@ -6,6 +6,7 @@ use gw_core::Body;
 use gw_core::classify::Outcome;
 use gw_core::context::Deadline;
 use gw_core::endpoint::EndpointHealth;
+use gw_core::record::Record;
 use gw_testkit::upstream::{At, Reply, Upstream, always};
 use http::uri::Authority;
 
@@ -94,6 +95,10 @@ fn limits(now: Instant, attempt: Duration, deadline: Option<Deadline>) -> Limits
     Limits::new(now, timeouts, deadline, Duration::from_secs(10))
 }
 
+async fn checkout(pool: &Arc<Pool>, limits: &Limits) -> Result<Checkout, Error> {
+    pool.checkout(0, limits, &mut Stopwatch::new(None)).await
+}
+
 /// A pool without room for another connection, as long as the permits are held.
 fn full(settings: Settings) -> (Arc<Pool>, Vec<SocketPermit>) {
     let name = UpstreamName::new("full");
@@ -114,6 +119,21 @@ async fn who_waits_for_room_to_connect_does_not_blame_the_upstream() {
     assert_eq!(begun.elapsed(), attempt);
 }
 
+/// Story: the upstream seemed to have taken as long as the pool had no room, though nobody asked it for anything.
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_room_to_connect_is_not_the_upstreams() {
+    let (pool, _held) = full(Settings::default());
+    let record = Record::default();
+    let mut watch = Stopwatch::new(Some(record.clone()));
+    let hasty = || limits(Instant::now(), Duration::from_millis(10), None);
+    let found = pool.checkout(0, &hasty(), &mut watch).await;
+    assert_eq!(found.unwrap_err().kind(), ErrorKind::QueueTimeout);
+    let found = pool.new_http1(0, &hasty(), &mut watch).await;
+    assert_eq!(found.unwrap_err().kind(), ErrorKind::QueueTimeout);
+    drop(watch);
+    assert_eq!(record.exchange().upstream_time, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_anothers_connection_does_not_blame_the_upstream() {
     // Story: those behind the one that waited for a socket timed out as if they had tried to connect.
@@ -124,7 +144,7 @@ async fn who_waits_for_anothers_connection_does_not_blame_the_upstream() {
     let (begun, short) = (Instant::now(), Duration::from_millis(10));
     let behind = async |attempt, deadline| {
         let limits = limits(begun, attempt, deadline);
-        let error = pool.checkout(0, &limits).await.unwrap_err();
+        let error = checkout(&pool, &limits).await.unwrap_err();
         (error.kind(), begun.elapsed())
     };
     let (first, second, third) = tokio::join!(
@@ -211,7 +231,7 @@ async fn who_waits_for_a_connection_that_is_not_free_yet_does_not_blame_the_upst
     let endpoints = vec![Endpoint::new(authority).unwrap()];
     let pool = Arc::new(Pool::new(name, endpoints, settings, Watcher::default()));
     let patient = limits(Instant::now(), Duration::from_secs(60), None);
-    let first = pool.checkout(0, &patient).await;
+    let first = checkout(&pool, &patient).await;
     let Connection::Http1(mut http1) = first.unwrap().connection else {
         panic!("the upstream speaks HTTP/1");
     };
@@ -221,7 +241,7 @@ async fn who_waits_for_a_connection_that_is_not_free_yet_does_not_blame_the_upst
     let _answer = http1.sender.try_send_request(http::Request::new(body));
     pool.give_back(http1, now);
     let hasty = limits(Instant::now(), UNFINISHED / 2, None);
-    let error = pool.checkout(0, &hasty).await.unwrap_err();
+    let error = checkout(&pool, &hasty).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueTimeout);
 }
 
@@ -239,7 +259,7 @@ async fn crowded() -> (Arc<Pool>, Vec<Checkout>, impl Sized) {
     let patient = limits(Instant::now(), Duration::from_secs(60), None);
     let mut held = Vec::new();
     for _ in 0..Streams::default().allowed() {
-        held.push(pool.checkout(0, &patient).await.unwrap());
+        held.push(checkout(&pool, &patient).await.unwrap());
     }
     let permits: Vec<_> = std::iter::from_fn(|| pool.sockets.try_permit()).collect();
     (pool, held, (listener, permits))
@@ -255,7 +275,7 @@ async fn who_finds_all_connections_full_waits_once() {
     let waited = async |after| {
         tokio::time::sleep(after).await;
         let came = Instant::now();
-        let error = pool.checkout(0, &patient).await.unwrap_err();
+        let error = checkout(&pool, &patient).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::QueueTimeout);
         came.elapsed()
     };
@@ -273,20 +293,20 @@ async fn who_finds_all_connections_full_waits_once() {
 async fn who_waits_for_a_stream_is_not_overtaken() {
     let (pool, mut held, _others) = crowded().await;
     let patient = limits(Instant::now(), Duration::from_secs(60), None);
-    let mut waiting = pin!(pool.checkout(0, &patient));
+    let mut waiting = pin!(checkout(&pool, &patient));
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     held.pop();
     let now = Instant::now();
     assert!(pool.try_checkout(0, now).unwrap().is_none());
-    let mut behind = pin!(pool.checkout(0, &patient));
+    let mut behind = pin!(checkout(&pool, &patient));
     assert!(behind.as_mut().poll(&mut context).is_pending());
     let Poll::Ready(first) = waiting.as_mut().poll(&mut context) else {
         panic!("a stream is free");
     };
     held.push(first.unwrap());
     assert!(behind.as_mut().poll(&mut context).is_pending());
-    let mut last = pin!(pool.checkout(0, &patient));
+    let mut last = pin!(checkout(&pool, &patient));
     assert!(last.as_mut().poll(&mut context).is_pending());
     // One after the other: who is woken in vain would stand behind the others.
     for waiting in [&mut behind, &mut last] {
@@ -306,7 +326,7 @@ async fn who_waits_for_a_stream_keeps_its_place_in_the_queue() {
     let patient = limits(Instant::now(), Duration::from_secs(60), None);
     let mut context = Context::from_waker(Waker::noop());
     let mut waiting: Vec<_> = (0..5)
-        .map(|_| Box::pin(pool.checkout(0, &patient)))
+        .map(|_| Box::pin(checkout(&pool, &patient)))
         .collect();
     for checkout in &mut waiting {
         assert!(checkout.as_mut().poll(&mut context).is_pending());
