@@ -40,8 +40,10 @@ const OTHERS: [&str; 18] = [
     "x-forwarded-email",
     "x-forwarded-groups",
     "x-forwarded-preferred-username",
-    // Envoy's account of a client's certificate.
+    // The certificate of a client, as Envoy says it, and as RFC 9440 does.
     "x-forwarded-client-cert",
+    "client-cert",
+    "client-cert-chain",
     "cf-ipcountry",
     "cf-visitor",
     "cf-access-authenticated-user-email",
@@ -375,7 +377,11 @@ mod tests {
     /// Story: an upstream that knows its callers by the certificates that Envoy has checked believed whoever wrote the field.
     #[test]
     fn a_stranger_has_no_certificate_by_its_own_word() {
-        let said = [("x-forwarded-client-cert", "Subject=\"CN=admin\"")];
+        let said = [
+            ("x-forwarded-client-cert", "Subject=\"CN=admin\""),
+            ("client-cert", ":MIIBqA==:"),
+            ("client-cert-chain", ":MIIBqA==:"),
+        ];
         for (believed, stays) in [
             (Believed::Nothing, false),
             (Believed::XForwarded, true),
@@ -388,8 +394,9 @@ mod tests {
                 host: None,
             };
             let headers = pass(&hop, &said);
-            let there = headers.contains_key("x-forwarded-client-cert");
-            assert_eq!(there, stays, "{believed:?}");
+            for (name, _) in said {
+                assert_eq!(headers.contains_key(name), stays, "{name} {believed:?}");
+            }
         }
     }
 
