@@ -25,7 +25,7 @@ pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
 });
 
 /// What else proxies say to upstreams: how and where the client asked, and whom they have authenticated.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 20] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-server",
