@@ -94,10 +94,10 @@ impl Budget {
         Deposit { active }
     }
 
-    /// A request that was counted has been refused further in, and was not sent: it brings nothing.
-    pub(crate) fn take_back(&self, now: Instant) {
+    /// A request that was counted at `then` has been refused further in, and was not sent: it brings nothing.
+    pub(crate) fn take_back(&self, then: Instant) {
         if let Some(ratio) = &self.0.ratio {
-            ratio.take_back(now);
+            ratio.take_back(then);
         }
     }
 

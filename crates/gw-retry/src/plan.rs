@@ -146,7 +146,7 @@ where
         let mut ticket = match self.retry.take() {
             None => {
                 if decide::failure(&outcome) == Some(Failure::Refused) {
-                    self.budget().take_back(Instant::now());
+                    self.budget().take_back(self.started);
                 }
                 None
             }

@@ -20,7 +20,7 @@ use support::{
     Answer, Failed, Outcome, ample, at_once, call, inner, layer, poll, request, response, run,
     with_body,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 use tower::Layer as _;
 
 fn stopped(answer: &Outcome) -> Stopped {
@@ -413,6 +413,30 @@ async fn what_is_refused_before_it_is_sent_brings_nothing() {
             assert_eq!((answer.is_err(), attempts), (true, 1));
         }
         assert_eq!(budget.available(Instant::now()), expected);
+    }
+}
+
+/// Story: a full lane refused requests after they had waited in its queue, and what each had brought was taken from what had been
+/// brought since: for a while the budget had less than requests that were sent had paid for.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_after_a_wait_takes_nothing_from_others() {
+    for wait in [5, 20] {
+        let budget = Budget::builder("orders").min_per_second(0);
+        let budget = budget.ratio(1.0).build().unwrap();
+        let layer = RetryLayer::builder(budget.clone());
+        let layer = layer.policy(at_once().build().unwrap()).build();
+        let (service, handle) = inner();
+        let mut service = layer.layer(service);
+        let mut answer = call(&mut service, request(Method::GET)).await;
+        assert!(poll(&mut answer).is_pending());
+        advance(Duration::from_secs(wait)).await;
+        drop(budget.deposit(Instant::now()));
+        handle.next_call().await.fail(Failed(Failure::Refused));
+        answer.await.unwrap_err();
+        assert_eq!(budget.available(Instant::now()), 1, "after {wait} s");
+        // Later than what the first one brought would have been over.
+        advance(Duration::from_secs(7)).await;
+        assert_eq!(budget.available(Instant::now()), 1, "after {wait} s");
     }
 }
 

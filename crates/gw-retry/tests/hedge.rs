@@ -373,6 +373,35 @@ async fn a_copy_that_is_refused_further_in_costs_nothing() {
     assert!(!is_hedged(&layer, request(Method::GET)).await);
 }
 
+/// Story: requests that an open breaker refused allowed for hedges when it closed, though none of them had been sent.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_before_it_is_sent_allows_for_no_hedge() {
+    let capped = || builder().max_extra_load(0.004);
+    let budgeted = || {
+        let budget = Budget::builder("orders").ratio(0.004).min_per_second(0);
+        let layer = builder().max_extra_load(1.0).fills_budget(true);
+        layer.budget(budget.build().unwrap())
+    };
+    for (layer, failure, allows) in [
+        (capped(), Failure::Refused, false),
+        (capped(), Failure::Local, true),
+        (budgeted(), Failure::Refused, false),
+        (budgeted(), Failure::Local, true),
+    ] {
+        let layer = warm(layer).await;
+        // What the 300 requests before allow for.
+        assert!(is_hedged(&layer, request(Method::GET)).await);
+        for _ in 0..300 {
+            let (service, handle) = inner();
+            let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
+            assert!(poll(&mut answer).is_pending());
+            handle.next_call().await.fail(Failed(failure));
+            assert_eq!(answer.await.unwrap_err(), Failed(failure));
+        }
+        assert_eq!(is_hedged(&layer, request(Method::GET)).await, allows);
+    }
+}
+
 /// Story: the first copy was lost on its way, and then a full pool refused the second. That was what the request came to, so a
 /// retry layer took it that nothing had been sent: it sent no other, and counted none.
 #[tokio::test(start_paused = true)]

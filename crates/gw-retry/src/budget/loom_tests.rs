@@ -70,6 +70,27 @@ fn what_has_come_back_by_itself_is_not_given_back() {
 }
 
 #[test]
+fn what_is_over_by_itself_is_not_taken_back() {
+    loom::model(|| {
+        let budget = one_for_one();
+        let (now, later) = (budget.slot_start(0), budget.slot_start(10));
+        budget.deposit(now);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.take_back(now))
+        };
+        // Turns, unless it is just being taken back.
+        budget.deposit(later);
+        other.join().unwrap();
+        assert!(budget.available(later) <= 1);
+        assert!(budget.is_balanced());
+        let over = budget.slot_start(20);
+        assert_eq!(budget.available(over), 0);
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
 fn slots_are_emptied_once_and_nothing_is_lost_or_made() {
     loom::model(|| {
         let budget = one_for_one();

@@ -34,8 +34,8 @@ pub struct RatioBudget {
     /// The number of the current slot since the start. Deposits and withdrawals go to its place in the ring.
     current: AtomicU64,
     slots: [AtomicI64; SLOTS],
-    /// Held while slots are emptied, and while a retry is given back: to a slot that must not be emptied meanwhile, and to the
-    /// minimum by one at a time. Who wants to empty them and does not get it goes on in the slot before.
+    /// Held while slots are emptied, and while a retry is given back or what a request brought is taken back: to a slot that
+    /// must not be emptied meanwhile, and to the minimum by one at a time. Who wants to empty them and does not get it goes on in the slot before.
     turning: Mutex<()>,
     slot_nanos: u64,
     /// What a request brings.
@@ -116,12 +116,20 @@ impl RatioBudget {
         self.arrived.fetch_add(income, Ordering::Relaxed);
     }
 
-    /// Takes back what a request has brought that turns out at `now` not to be sent. What was lent on it meanwhile is owed.
+    /// Takes back what a request that was counted at `then` has brought, since it turns out not to be sent. Once its time is over
+    /// nothing happens. What was lent on it meanwhile is owed.
     #[cold]
-    pub(super) fn take_back(&self, now: Instant) {
-        self.turn(now);
-        let income = self.income.load(Ordering::Relaxed);
-        self.arrived.fetch_sub(income, Ordering::Relaxed);
+    pub(crate) fn take_back(&self, then: Instant) {
+        // Out of no slot that is emptied meanwhile, see `give_back`.
+        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load(Ordering::Acquire);
+        let slot = current.min(self.since(then) / self.slot_nanos);
+        if current - slot < SLOTS as u64 {
+            // Before it is there, if it has only arrived: who asks puts it there first.
+            let income = self.income.load(Ordering::Relaxed);
+            self.slot(slot).fetch_sub(income, Ordering::Relaxed);
+            self.balance.fetch_sub(income, Ordering::Relaxed);
+        }
     }
 
     /// Puts into the current slot what requests have brought since the last time. Who asks for a retry at the same instant may not

@@ -87,8 +87,11 @@ where
                             if let Some(mut second) = this.second.take() {
                                 second.as_mut().ended(Hedged::Lost);
                             }
-                            let earlier = this.earlier.take().filter(|_| !good);
-                            let outcome = plan.outcome(outcome, earlier);
+                            let earlier = this.earlier.take();
+                            let outcome = match good {
+                                true => outcome,
+                                false => plan.outcome(outcome, earlier),
+                            };
                             *this.plan = None;
                             return Poll::Ready(outcome);
                         }
@@ -126,8 +129,11 @@ where
                 *this.earlier = plan.set_aside(outcome);
                 return Poll::Pending;
             }
-            let earlier = this.earlier.take().filter(|_| !good);
-            let outcome = plan.outcome(outcome, earlier);
+            let earlier = this.earlier.take();
+            let outcome = match good {
+                true => outcome,
+                false => plan.outcome(outcome, earlier),
+            };
             // The loser is dropped before anybody hears of the answer.
             this.first.set(First::Ended);
             *this.plan = None;

@@ -279,6 +279,14 @@ impl Shared {
         budget.map(|budget| budget.deposit(now))
     }
 
+    /// A request that was counted at `then` was not sent: it brings nothing.
+    pub(super) fn take_back(&self, deposit: Option<&Deposit>, then: Instant) {
+        self.extra.take_back(then);
+        if let Some(budget) = self.budget.as_ref().filter(|_| deposit.is_some()) {
+            budget.take_back(then);
+        }
+    }
+
     /// One hedge, if cap and budget allow for it.
     pub(super) fn permit(
         self: &Arc<Self>,

@@ -33,7 +33,8 @@ pub(super) struct Plan<S> {
     /// When the second copy is due; `None` if there will be none.
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
-    _deposit: Option<Deposit>,
+    /// If the budget counts it here.
+    deposit: Option<Deposit>,
 }
 
 pin_project! {
@@ -97,7 +98,7 @@ impl<S> Plan<S> {
             started: now,
             due,
             sleep: None,
-            _deposit: deposit,
+            deposit,
         }
     }
 
@@ -178,22 +179,24 @@ impl<S> Plan<S> {
         (!refused).then(|| Box::new(Earlier { outcome, noted }))
     }
 
-    /// What the request comes to: what its last copy came to, unless that was refused and the one that had failed before was not.
-    /// Whoever hears of a refusal takes it that nothing was sent.
+    /// What the request comes to if no copy has succeeded: what its last one came to, unless that was refused and the one that had
+    /// failed before was not. Whoever hears of a refusal takes it that nothing was sent; so it brings nothing either.
     pub(super) fn outcome<ResB, E: AttemptError>(
         &self,
         last: Result<Response<ResB>, E>,
         earlier: Option<Box<Earlier<ResB, E>>>,
     ) -> Result<Response<ResB>, E> {
-        match earlier {
-            Some(earlier) if decide::failure(&last) == Some(Failure::Refused) => {
-                if let (Some(known), Some(noted)) = (&self.known, earlier.noted) {
-                    known.note_refusal(noted);
-                }
-                earlier.outcome
-            }
-            _ => last,
+        if decide::failure(&last) != Some(Failure::Refused) {
+            return last;
         }
+        let Some(earlier) = earlier else {
+            self.shared.take_back(self.deposit.as_ref(), self.started);
+            return last;
+        };
+        if let (Some(known), Some(noted)) = (&self.known, earlier.noted) {
+            known.note_refusal(noted);
+        }
+        earlier.outcome
     }
 
     /// Whether this is an answer and not a failure. What it asks for is heeded.
