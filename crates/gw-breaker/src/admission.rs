@@ -74,10 +74,10 @@ impl Admission {
 
     /// Has a probe tell whom it waits for, by an [`Awaited`] of its own. A client that sends its request slowly, or a queue of the
     /// gateway's, then neither holds its slot for longer than probes are waited for nor has the breaker open again; and it
-    /// counts all the same when it ends. For another call this does nothing.
+    /// counts all the same when it ends. Of two calls for one probe the second counts. For another call this does nothing.
     pub fn follow(&mut self, awaited: &Awaited) {
         if let (Some(core), Kind::Probe(probe)) = (&self.0.core, &mut self.0.kind) {
-            probe.followed = Some(core.follow(probe.generation, awaited));
+            probe.followed = Some(core.follow(*probe, awaited));
         }
     }
 

@@ -14,7 +14,7 @@ use crate::admission::{Kind, Probe, Refused};
 use crate::asked::Asked;
 use crate::breaker::{Ended, Slow};
 use crate::config::Throttling;
-use crate::followed::{Followed, Number};
+use crate::followed::{Followed, Number, Probes};
 use crate::hub::Hub;
 use crate::rules::{Holds, ProbeEnd, Rules, Verdict};
 use crate::state::{Snapshot, State};
@@ -133,19 +133,37 @@ impl Core {
             .min(LATEST)
     }
 
-    /// Changes the word, if it is still the one that the change was made from. The one place where it changes; exactly one
-    /// of those who try succeeds, and tells of it.
+    /// Changes the word, if it is still the one that the change was made from. Exactly one of those who try succeeds, and tells of it.
     fn change(&self, from: Word, to: Word) -> bool {
+        match Self::puts_aside(from, to) {
+            true => self.change_with(&mut self.followed.lock(), from, to),
+            false => self.swap(from, to),
+        }
+    }
+
+    /// As [`change`](Self::change), by who holds the probes that are followed.
+    fn change_with(&self, followed: &mut Probes, from: Word, to: Word) -> bool {
+        let changed = self.swap(from, to);
+        if changed && Self::puts_aside(from, to) {
+            followed.put_aside(from.since, to.since);
+        }
+        changed
+    }
+
+    /// Whether a half-open state follows another one.
+    fn puts_aside(from: Word, to: Word) -> bool {
+        let half_open = from.phase == Phase::HalfOpen && to.phase == Phase::HalfOpen;
+        half_open && from.since != to.since
+    }
+
+    /// The one place where the word changes.
+    fn swap(&self, from: Word, to: Word) -> bool {
         let changed = self.word.0.compare_exchange(
             from.pack(),
             to.pack(),
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
-        let half_open = from.phase == Phase::HalfOpen && to.phase == Phase::HalfOpen;
-        if changed.is_ok() && half_open && from.since != to.since {
-            self.followed.put_aside(from.since, to.since);
-        }
         changed.is_ok()
     }
 
@@ -302,22 +320,23 @@ impl Core {
         }
     }
 
-    /// Has a probe of `generation` say whom it waits for.
-    pub(crate) fn follow(&self, generation: u64, awaited: &Awaited) -> Number {
-        self.followed.follow(generation, awaited.clone())
+    /// Has a probe say whom it waits for.
+    pub(crate) fn follow(&self, probe: Probe, awaited: &Awaited) -> Number {
+        let Probe {
+            generation,
+            followed,
+        } = probe;
+        self.followed.follow(generation, followed, awaited.clone())
     }
 
     /// Says that the head of a probe's answer is there. Whether its stream holds a slot: not if the probe was put aside.
     pub(crate) fn probe_answered(&self, probe: Probe, now: Instant) -> bool {
         let now = self.millis(now);
         self.settle(now);
-        let (generation, holds) = self.standing(probe);
-        self.advance(|word| self.rules.probe_answered(word, generation, holds, now));
-        let streams = holds == Holds::Waiting;
-        if let (true, Some(number)) = (streams, probe.followed) {
-            self.followed.forget(number);
-        }
-        streams
+        let holds = self.advance_by(probe, |word, generation, holds| {
+            self.rules.probe_answered(word, generation, holds, now)
+        });
+        holds == Holds::Waiting
     }
 
     /// Says how a probe ended whose answer was not there yet, or that was put aside.
@@ -325,10 +344,11 @@ impl Core {
         let end = self.end_of_probe(ended, probe.followed);
         let now = self.millis(now);
         self.settle(now);
-        let (generation, holds) = self.standing(probe);
-        self.advance(|word| self.rules.probe_ended(word, generation, holds, end, now));
-        if let Some(number) = probe.followed {
-            self.followed.forget(number);
+        let holds = self.advance_by(probe, |word, generation, holds| {
+            self.rules.probe_ended(word, generation, holds, end, now)
+        });
+        if let (Holds::Nothing, Some(number)) = (holds, probe.followed) {
+            self.followed.lock().forget(number);
         }
     }
 
@@ -356,14 +376,32 @@ impl Core {
         }
     }
 
-    /// In which generation a probe without an answer counts, and what it holds there.
-    fn standing(&self, probe: Probe) -> (u64, Holds) {
-        match probe
-            .followed
-            .and_then(|number| self.followed.aside(number))
-        {
+    /// Changes the word to what follows on what a probe without an answer says, if something does: in the generation where that
+    /// counts, and by what it holds there. A slot that it holds it waits in no longer, and so is not followed any more.
+    fn advance_by(&self, probe: Probe, next: impl Fn(Word, u64, Holds) -> Option<Word>) -> Holds {
+        let Some(number) = probe.followed else {
+            self.advance(|word| next(word, probe.generation, Holds::Waiting));
+            return Holds::Waiting;
+        };
+        let mut followed = self.followed.lock();
+        let (generation, holds) = match followed.aside(number) {
             Some(generation) => (generation, Holds::Nothing),
-            None => (probe.generation, Holds::Waiting),
+            None => {
+                followed.forget(number);
+                (probe.generation, Holds::Waiting)
+            }
+        };
+        loop {
+            let word = self.word();
+            let Some(next) = next(word, generation, holds) else {
+                return holds;
+            };
+            if self.change_with(&mut followed, word, next) {
+                // Outside of locks.
+                drop(followed);
+                self.hub.changed(word, next);
+                return holds;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
 use loom::thread;
 use tokio::time::Instant;
@@ -89,6 +90,54 @@ fn a_probe_that_is_dropped_and_one_that_ends_leave_no_slot_taken() {
         let snapshot = breaker.snapshot(later);
         assert_eq!((snapshot.probes, snapshot.probes_succeeded), (0, 1));
         assert!(breaker.admit(later).is_ok());
+    });
+}
+
+/// Half-open with room for two probes, which are waited for ten seconds.
+fn probing(now: Instant) -> (Breaker, Instant) {
+    let half_open = HalfOpen::probes(2).successes(2).max_wait(10 * SECOND);
+    let breaker = breaker(&config().consecutive_failures(1).half_open(half_open));
+    ends(breaker.admit(now).unwrap(), Outcome::Failure, now);
+    (breaker, now + 2 * SECOND)
+}
+
+/// A probe whose client is waited for.
+fn uploading(breaker: &Breaker, now: Instant) -> Admission {
+    let mut probe = breaker.admit(now).unwrap();
+    let awaited = Awaited::new(now);
+    awaited.pauses();
+    probe.follow(&awaited);
+    probe
+}
+
+/// Story: it was put aside after it had asked where it counts and before it said what had become of it, which so counted nowhere.
+#[test]
+fn a_probe_that_is_put_aside_while_it_ends_is_heard() {
+    loom::model(|| {
+        let (breaker, probed) = probing(Instant::now());
+        let probe = uploading(&breaker, probed);
+        let later = probed + 11 * SECOND;
+        let other = thread::spawn(move || ends(probe, Outcome::Failure, later));
+        // Another one has its slot, or it was too late for that.
+        drop(breaker.admit(later));
+        other.join().unwrap();
+        assert_eq!(breaker.state(later), State::Open);
+    });
+}
+
+/// Story: one that had ended was taken for one of those that are under way still, and for a moment there were enough of them who wait
+/// for their clients: what waited for the upstream was put aside.
+#[test]
+fn a_probe_that_has_ended_speaks_for_no_other() {
+    loom::model(|| {
+        let (breaker, probed) = probing(Instant::now());
+        let probe = uploading(&breaker, probed);
+        let _late = breaker.admit(probed).unwrap();
+        let other = thread::spawn(move || ends(probe, Outcome::Ignored, probed));
+        let later = probed + 11 * SECOND;
+        assert!(breaker.admit(later).is_err());
+        other.join().unwrap();
+        assert_eq!(breaker.state(later), State::Open);
     });
 }
 

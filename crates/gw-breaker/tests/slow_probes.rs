@@ -191,6 +191,13 @@ async fn who_waits_for_the_upstream_is_late() {
         };
         assert_eq!(state(&breaker), expected, "{sent_after} {beside}");
     }
+    // What it told first does not stand in for another one.
+    let (breaker, mut probe) = probing(half_open(2)).await;
+    let _before = uploading(&mut probe);
+    let _now = uploading(&mut probe);
+    let _other = breaker.admit(Instant::now()).unwrap();
+    advance(10 * SECOND).await;
+    assert_eq!(state(&breaker), State::Open);
     // Nobody tells of this one.
     let (breaker, mut probe) = probing(half_open(2)).await;
     let _awaited = uploading(&mut probe);
