@@ -100,7 +100,7 @@ where
 }
 
 pin_project! {
-    /// The body of a request. While it has nothing to give, it is not the upstream that is waited for.
+    /// The body of a request. While it has nothing to give, it is not the upstream that is waited for; nor once it has failed.
     ///
     /// # Cancel safety
     ///
@@ -109,7 +109,7 @@ pin_project! {
     pub struct RequestBody<B> {
         #[pin]
         inner: B,
-        // Nothing once it has ended.
+        // Nothing once it has ended or failed.
         awaited: Option<Awaited>,
     }
 
@@ -143,7 +143,11 @@ impl<B: Body> Body for RequestBody<B> {
                 return Poll::Pending;
             }
         };
-        awaited.starts(Instant::now());
+        match &frame {
+            // It was never sent whole, so how long the answer takes says nothing either.
+            Some(Err(_)) => awaited.pauses(),
+            Some(Ok(_)) | None => awaited.starts(Instant::now()),
+        }
         let goes_on = matches!(&frame, Some(Ok(_))) && !this.inner.is_end_stream();
         if !goes_on {
             *this.awaited = None;

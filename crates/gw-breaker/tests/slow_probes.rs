@@ -12,7 +12,7 @@ use gw_breaker::{
     Outcome, State,
 };
 use gw_testkit::body::ScriptedBody;
-use gw_testkit::gw_core::Body;
+use gw_testkit::gw_core::{Body, Code, GrpcStatus, Rejection};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use support::{SECOND, config};
@@ -219,5 +219,56 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
         drop(probe);
         advance(9 * SECOND).await;
         assert_eq!(state(&breaker), expected);
+    }
+}
+
+/// Story: an upload that broke off counted as sent, so what was refused for that, which says nothing about the upstream, left a probe
+/// of which nobody knew what had become of it: the breaker opened again, for twice as long.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_breaks_off_leaves_nothing() {
+    const BROKEN_OFF: Code = Code::new(
+        "BAD_REQUEST",
+        StatusCode::BAD_REQUEST,
+        "",
+        GrpcStatus::InvalidArgument,
+    );
+    for (breaks_off, expected) in [(true, State::HalfOpen), (false, State::Open)] {
+        let layer = BreakerLayer::builder("orders")
+            .config(half_open(1))
+            .latency_from(LatencyFrom::Sent)
+            .build()
+            .unwrap();
+        let handle = layer.handle();
+        let handler = tower::service_fn(async |request: Request<RequestBody<Body>>| {
+            let broken = request.uri().path() == "/broken";
+            let read = request.into_body().collect().await;
+            let mut answer = Response::new(Body::empty());
+            if broken {
+                *answer.status_mut() = StatusCode::BAD_GATEWAY;
+            } else {
+                sleep(SECOND).await;
+                answer.extensions_mut().insert(Rejection::new(&BROKEN_OFF));
+            }
+            drop(read);
+            Ok::<_, Infallible>(answer)
+        });
+        let service = layer.layer(UploadLayer.layer(handler));
+        let send = |path: &str, body| {
+            let request = Request::builder().uri(path).body(body).unwrap();
+            service.clone().oneshot(request)
+        };
+        for _ in 0..3 {
+            send("/broken", Body::empty()).await.unwrap();
+        }
+        assert_eq!(handle.snapshot().state, State::Open);
+        sleep(10 * SECOND).await;
+        let body = ScriptedBody::script().data("a");
+        let (body, _) = match breaks_off {
+            true => body.error("the connection broke").build(),
+            false => body.data("b").build(),
+        };
+        send("/", Body::new(body)).await.unwrap();
+        sleep(10 * SECOND).await;
+        assert_eq!(handle.snapshot().state, expected);
     }
 }
