@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use gw_core::Rejection;
-use gw_core::classify::is_out_of_time;
+use gw_core::classify::{has_grpc_status, is_out_of_time};
 use gw_core::context::Deadline;
-use http::{Extensions, Response, StatusCode};
+use http::{Extensions, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::lanes::{LaneId, Lanes, Run};
@@ -107,33 +107,31 @@ fn outcome<B>(response: &Response<B>) -> Option<Outcome> {
     if let Some(late) = is_our_timer(response) {
         return late.then_some(Outcome::Dropped);
     }
-    let status = response.status();
-    match status {
+    if has_grpc_status(response) {
+        // DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE; OK.
+        let status = response.headers().get("grpc-status");
+        return match status.map(HeaderValue::as_bytes) {
+            Some(b"4" | b"8" | b"14") => Some(Outcome::Dropped),
+            Some(b"0") => Some(Outcome::Answered),
+            _ => None,
+        };
+    }
+    match response.status() {
         StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => Some(Outcome::Dropped),
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
             Some(Outcome::Answered)
         }
         StatusCode::TOO_MANY_REQUESTS => None,
-        _ if status.is_server_error() => None,
-        _ => match response.headers().get("grpc-status") {
-            // Only answers without a body have it here. DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE; OK.
-            Some(status) => match status.as_bytes() {
-                b"4" | b"8" | b"14" => Some(Outcome::Dropped),
-                b"0" => Some(Outcome::Answered),
-                _ => None,
-            },
-            None => Some(Outcome::Answered),
-        },
+        status if status.is_server_error() => None,
+        _ => Some(Outcome::Answered),
     }
 }
 
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use gw_core::{Code, GrpcStatus};
-    use http::HeaderValue;
-
     use super::*;
+    use gw_core::{Code, GrpcStatus};
 
     const AUTH: Code = code(401, GrpcStatus::Unauthenticated);
     const NO_ROUTE: Code = code(404, GrpcStatus::Unimplemented);
@@ -254,5 +252,31 @@ mod tests {
         for status in ["1", "5", "13", "16"] {
             assert_eq!(judge(status), None, "{status}");
         }
+    }
+
+    /// Story: the HTTP status beside a `grpc-status` said something else than that, and was believed.
+    #[test]
+    fn a_grpc_status_counts_beside_any_http_status() {
+        let judge = |http, content: &'static str, status| {
+            let mut response = answer(http);
+            let fields = [("content-type", content), ("grpc-status", status)];
+            for (name, value) in fields {
+                response
+                    .headers_mut()
+                    .insert(name, HeaderValue::from_static(value));
+            }
+            outcome(&response)
+        };
+        for (http, status, expected) in [
+            (503, "0", Some(Outcome::Answered)),
+            (504, "13", None),
+            (500, "14", Some(Outcome::Dropped)),
+            (429, "4", Some(Outcome::Dropped)),
+        ] {
+            assert_eq!(judge(http, "application/grpc", status), expected, "{http}");
+        }
+        // Content that is not gRPC has none.
+        assert_eq!(judge(503, "text/html", "0"), Some(Outcome::Dropped));
+        assert_eq!(judge(404, "text/html", "14"), Some(Outcome::Answered));
     }
 }

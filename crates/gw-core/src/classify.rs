@@ -149,8 +149,9 @@ pub fn ends_out_of_time(trailers: &HeaderMap) -> bool {
 
 const GRPC_STATUS: &str = "grpc-status";
 
-/// Whether the head has the status of the call. Beside another HTTP status than 200 it may be anybody's, unless the content is gRPC.
-fn has_grpc_status<B>(response: &Response<B>) -> bool {
+/// Whether the head of an answer to a gRPC call has the `grpc-status` of the call, which counts then in place of the HTTP status. Beside
+/// another HTTP status than 200 the field may be anybody's, unless the content is gRPC.
+pub fn has_grpc_status<B>(response: &Response<B>) -> bool {
     let headers = response.headers();
     headers.contains_key(GRPC_STATUS) && (response.status() == StatusCode::OK || is_grpc(headers))
 }

@@ -1,7 +1,7 @@
 //! What an answer says of how its request went.
 
-use gw_core::classify::{Classify as _, GrpcClassifier, Outcome, is_grpc};
-use gw_core::{Code, Rejection};
+use gw_core::Rejection;
+use gw_core::classify::{Classify as _, GrpcClassifier, Outcome, has_grpc_status, is_grpc};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::vocabulary::Class;
@@ -19,14 +19,17 @@ impl Said {
     pub(crate) fn by_head<B>(response: &Response<B>) -> Self {
         let headers = response.headers();
         // To a gRPC caller the HTTP status of a refusal is 200.
-        let refused = response.extensions().get::<Rejection>();
-        let status = refused.map_or(response.status(), |it| Code::status(it.code()));
-        if status != StatusCode::OK || !is_grpc(headers) {
-            Self::Class(by_status(status))
-        } else if headers.contains_key(GRPC_STATUS) {
+        if let Some(refused) = response.extensions().get::<Rejection>() {
+            return Self::Class(by_status(refused.code().status()));
+        }
+        if !is_grpc(headers) {
+            Self::Class(by_status(response.status()))
+        } else if has_grpc_status(response) {
             Self::Class(by_grpc_status(headers))
-        } else {
+        } else if response.status() == StatusCode::OK {
             Self::Open
+        } else {
+            Self::Class(by_status(response.status()))
         }
     }
 

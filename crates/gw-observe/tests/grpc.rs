@@ -135,6 +135,29 @@ async fn a_call_is_what_its_status_says_in_head_or_trailers() {
     }
 }
 
+/// Story: an answer was a failure here by its HTTP status, and none to a breaker by the `grpc-status` beside that.
+#[tokio::test(start_paused = true)]
+async fn a_status_in_the_head_counts_beside_any_http_status() {
+    for (http, status, class) in [
+        (503, "0", Class::Normal),
+        (500, "5", Class::ClientError),
+        (404, "14", Class::Error),
+    ] {
+        let with = || {
+            let mut answer = in_head(status);
+            *answer.status_mut() = StatusCode::from_u16(http).unwrap();
+            answer
+        };
+        assert_eq!(class_of(with, Read::All).await, class, "{http} {status}");
+    }
+    let without = || {
+        let mut answer = answer(Body::empty());
+        *answer.status_mut() = StatusCode::NOT_FOUND;
+        answer
+    };
+    assert_eq!(class_of(without, Read::All).await, Class::ClientError);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_without_a_status() {
     let without = || answer(Body::from("message"));

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use gw_core::attempt::{AttemptError, Failure};
+use gw_core::classify::has_grpc_status;
 use gw_core::{Rejection, RetryAfter};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
@@ -123,12 +124,14 @@ impl Verdict {
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             return Self::of_failure(rejection.failure(), given_up, eligibility);
         }
-        let grpc = headers.get(GRPC_STATUS).filter(|_| grpc);
-        let grpc = grpc.map(|status| status.as_bytes());
-        let (reason, asked) = match (status, grpc) {
-            (StatusCode::OK, Some(b"14")) => (Reason::Grpc, Asked::by_grpc(headers)),
-            (StatusCode::OK, Some(b"8")) => (Reason::Throttled, Asked::by_grpc(headers)),
-            (StatusCode::TOO_MANY_REQUESTS, _) => (Reason::Throttled, Asked::by_http(headers)),
+        let grpc = headers
+            .get(GRPC_STATUS)
+            .filter(|_| grpc && has_grpc_status(response));
+        let (reason, asked) = match (status, grpc.map(HeaderValue::as_bytes)) {
+            (_, Some(b"14")) => (Reason::Grpc, Asked::by_grpc(headers)),
+            (_, Some(b"8")) => (Reason::Throttled, Asked::by_grpc(headers)),
+            (_, Some(_)) => return Self::Answer,
+            (StatusCode::TOO_MANY_REQUESTS, None) => (Reason::Throttled, Asked::by_http(headers)),
             _ if policy.retries_status(status) => (Reason::Status, Asked::by_http(headers)),
             _ => return Self::Answer,
         };
@@ -334,6 +337,25 @@ mod tests {
                 assert_eq!(verdict, Verdict::Final(Not::Pushback), "{pushback}");
             }
         }
+    }
+
+    /// Story: a call that its `grpc-status` said had ended was made again for the HTTP status beside it.
+    #[test]
+    fn a_grpc_status_counts_beside_any_http_status() {
+        let grpc = ("content-type", "application/grpc");
+        let with = |http, status| judge(&response(http, &[grpc, ("grpc-status", status)]));
+        for (http, status) in [(503, "0"), (503, "5"), (504, "4"), (429, "13"), (503, "8")] {
+            assert_eq!(with(http, status), Verdict::Answer, "{http} {status}");
+        }
+        for http in [404, 429, 500, 503] {
+            let again = Verdict::Again(Reason::Grpc, Duration::ZERO);
+            assert_eq!(with(http, "14"), again, "{http}");
+        }
+        // Content that is not gRPC has none.
+        let again = Verdict::Again(Reason::Status, Duration::ZERO);
+        assert_eq!(judge(&response(503, &[("grpc-status", "0")])), again);
+        let page = response(404, &[("grpc-status", "14")]);
+        assert_eq!(judge(&page), Verdict::Answer);
     }
 
     #[test]
