@@ -79,11 +79,17 @@ fn rejection(refusal: Refusal) -> Rejection {
     }
 }
 
-/// The answer to a request whose lane's thread was stopped under it.
+/// The answer to a request whose lane's thread was stopped under it. It may have run: callers by gRPC try again what is UNAVAILABLE.
 #[cfg(feature = "threads")]
 pub(crate) fn stopped() -> Rejection {
+    const STOPPED: Code = Code::new(
+        SHUTTING_DOWN.name(),
+        SHUTTING_DOWN.status(),
+        SHUTTING_DOWN.message(),
+        GrpcStatus::Internal,
+    );
     let soon = RetryAfter::jittered(Duration::ZERO, &mut fastrand::Rng::new());
-    Rejection::new(&SHUTTING_DOWN).retry_after(soon)
+    Rejection::new(&STOPPED).retry_after(soon)
 }
 
 /// The slot of a pipeline that lanes are in.
@@ -136,6 +142,16 @@ mod tests {
 
     use super::*;
     use crate::{Entry, LaneConfig, Lanes};
+
+    /// Story: it was UNAVAILABLE as what was never started is, and its caller tried again what may have had an effect.
+    #[cfg(feature = "threads")]
+    #[test]
+    fn a_grpc_caller_is_not_told_that_what_was_stopped_never_ran() {
+        let stopped = stopped();
+        assert_eq!(stopped.grpc(), GrpcStatus::Internal);
+        assert_eq!(stopped.code(), &SHUTTING_DOWN);
+        assert_eq!(stopped.code().status(), SHUTTING_DOWN.status());
+    }
 
     #[test]
     fn clients_come_back_within_thirty_seconds() {
