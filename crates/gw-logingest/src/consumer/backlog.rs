@@ -27,8 +27,8 @@ pub(super) struct Tag {
     pub(super) failures: u32,
     /// How often the sink refused a request with nothing else in it.
     pub(super) refusals: u32,
-    /// How often the sink had taken something when it first refused a request with this in it.
-    pub(super) refused_at: Option<u64>,
+    /// The number of the first request that was sent after one with this in it had been refused.
+    pub(super) refused_before: Option<u64>,
 }
 
 /// The events of one request.
@@ -119,7 +119,7 @@ impl Backlog {
                     batch,
                     failures: 0,
                     refusals: 0,
-                    refused_at: None,
+                    refused_before: None,
                 },
             };
             self.ready_bytes += work.bytes();

@@ -9,10 +9,10 @@ use std::{io, iter};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use super::backlog::{Backlog, Load};
+use super::backlog::{Backlog, Load, Work};
 use super::builder::Settings;
 use super::judge::{Lesson, Letter, Verdict};
-use super::pace::{Pace, Stamp};
+use super::pace::{Hope, Pace, Stamp};
 use super::status::{ConsumerState, Shared};
 use super::telemetry;
 use crate::batch::ClientId;
@@ -232,9 +232,12 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         if matches!(delivery, Delivery::Items(_)) {
             self.pace.fitted(stamp, load.full);
         }
-        let only = load.events.len() == self.backlog.unsettled();
-        let verdict =
-            Verdict::new(load, delivery, &self.pace, only).of(|tag| self.backlog.is_open(tag));
+        let answered = matches!(delivery, Delivery::Items(_));
+        let verdict = Verdict::new(load, delivery, &self.pace, self.hope(load))
+            .of(|tag| self.backlog.is_open(tag));
+        if answered && matches!(verdict.lesson, Lesson::Works | Lesson::Overloaded) {
+            self.pace.understood(stamp);
+        }
         let settled = [&verdict.delivered, &verdict.duplicates, &verdict.redirected];
         for tag in settled.into_iter().flatten() {
             self.backlog.settle(*tag);
@@ -245,7 +248,8 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             _ => None,
         };
         self.learn(stamp, verdict.lesson, now);
-        let failures = verdict.later.iter().map(|work| work.tag.failures).max();
+        let tries = |work: &Work| work.tag.failures.max(work.tag.refusals);
+        let failures = verdict.later.iter().map(tries).max();
         let wait = self
             .pace
             .item_wait(failures.unwrap_or(0).saturating_sub(1), &mut self.random);
@@ -256,6 +260,23 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         // Nothing new comes in that may be taken.
         if let (Some(client), None) = (unwelcome, self.wants()) {
             self.hold([client]);
+        }
+    }
+
+    /// Who else than the events of `load` could tell whether the sink works.
+    fn hope(&self, load: &Load) -> Hope {
+        let kept = |errand: &Errand| match errand {
+            Errand::Keep { letters } => letters.len(),
+            Errand::Deliver { .. } => 0,
+        };
+        let under_way: usize = self.errands.values().map(kept).sum();
+        let letters = self.letters.waiting.len() + under_way;
+        if self.running > 0 {
+            Hope::UnderWay
+        } else if load.events.len() + letters < self.backlog.unsettled() {
+            Hope::Others
+        } else {
+            Hope::Nobody
         }
     }
 
@@ -342,6 +363,8 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         status.in_hand = self.backlog.unsettled() as u64;
         drop(status);
         self.hold(over_share);
+        // Nothing is stuck that went back to the queue.
+        let stuck = stuck.filter(|_| !self.letters.waiting.is_empty());
         self.letters_stuck(stuck.as_ref(), now);
     }
 
@@ -356,6 +379,10 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         self.letters
             .waiting
             .retain(|letter| backlog.is_open(letter.tag));
+        if self.letters.waiting.is_empty() && !self.letters.under_way {
+            self.letters.failures = 0;
+            self.letters.not_before = None;
+        }
         let mut status = self.shared.status();
         status.returned += returned as u64;
         // In the same step, so that the sums are right for whoever looks in between.

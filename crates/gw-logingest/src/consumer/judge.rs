@@ -1,7 +1,7 @@
 //! What becomes of the events of one request, as a pure decision.
 
 use super::backlog::{Load, Tag, Work};
-use super::pace::{Blame, Pace};
+use super::pace::{Blame, Hope, Pace};
 use super::size::Size;
 use crate::batch::ClientId;
 use crate::dead_letter::DeadLetter;
@@ -58,12 +58,12 @@ pub(super) enum Lesson {
 }
 
 impl Verdict {
-    /// `pace` says what to believe of an event that is refused alone; `only` is whether it is all that is in hand.
-    pub(super) fn new(load: &Load, delivery: Delivery, pace: &Pace, only: bool) -> Self {
+    /// `pace` says what to believe of an event that is refused alone, and `hope` who else could tell.
+    pub(super) fn new(load: &Load, delivery: Delivery, pace: &Pace, hope: Hope) -> Self {
         match delivery {
             Delivery::Items(items) => Self::of_items(load, items),
             Delivery::TooLarge => Self::of_too_large(load),
-            Delivery::Refused(reason) => Self::of_refused(load, &reason, pace, only),
+            Delivery::Refused(reason) => Self::of_refused(load, &reason, pace, hope),
             Delivery::Retry { after, .. } => Self::all_back(load, Lesson::Down(after)),
             Delivery::Blocked(reason) => Self::all_back(load, Lesson::Blocked(reason)),
         }
@@ -181,19 +181,20 @@ impl Verdict {
         }
     }
 
-    fn of_refused(load: &Load, reason: &Reason, pace: &Pace, only: bool) -> Self {
+    fn of_refused(load: &Load, reason: &Reason, pace: &Pace, hope: Hope) -> Self {
         if load.events.len() > 1 {
             let mut verdict = Self::in_halves(load, Lesson::Nothing);
             for work in verdict.pieces.iter_mut().flatten() {
-                work.tag.refused_at.get_or_insert(pace.taken());
+                work.tag.refused_before.get_or_insert(pace.next_number());
             }
             return verdict;
         }
         let mut verdict = Self::default();
         for mut work in load.works() {
             work.tag.refusals = work.tag.refusals.saturating_add(1);
-            let refused_at = *work.tag.refused_at.get_or_insert(pace.taken());
-            match pace.blame(refused_at, only) {
+            let next = pace.next_number();
+            let refused_before = *work.tag.refused_before.get_or_insert(next);
+            match pace.blame(refused_before, hope) {
                 Blame::Event if work.tag.refusals < REFUSALS => verdict.pieces.push(vec![work]),
                 Blame::Event => {
                     verdict.letters.push(Letter {

@@ -12,8 +12,8 @@ use super::size::{Sent, Size};
 /// refused for the sink's configuration.
 const SET_ASIDE: u32 = 2;
 
-/// So many further events are tried alone before that is believed, if the sink takes nothing meanwhile.
-const TRIED: u32 = 4;
+/// So many further refusals are heard before that is believed, if the sink takes nothing meanwhile.
+const TRIED: u32 = 16;
 
 /// What is believed of an event that the sink refused with nothing else in the request, as often as it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,16 @@ pub(super) enum Blame {
     Unknown,
     /// It is for the configuration, or its client sends nothing but such.
     Configuration,
+}
+
+/// Who else than an event that is refused could tell whether the sink works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hope {
+    /// A request that runs.
+    UnderWay,
+    /// Other events that are in hand.
+    Others,
+    Nobody,
 }
 
 /// What a consumer has learned about its sink. Pure: time and randomness are passed in.
@@ -37,8 +47,10 @@ pub(super) struct Pace {
     failures: u32,
     /// Events that the sink refused with nothing else in the request, in a row.
     refused_alone: u32,
-    /// How often the sink has taken something.
-    taken: u64,
+    /// The number of the next request.
+    next: u64,
+    /// The last one of which the sink has taken something.
+    taken: Option<u64>,
     not_before: Option<Instant>,
     size: Size,
     /// Requests started before the last failure say nothing new when they fail too.
@@ -48,6 +60,7 @@ pub(super) struct Pace {
 /// What a request needs to be judged by later.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
+    number: u64,
     started: Instant,
     concurrency: u64,
     round: u64,
@@ -75,7 +88,8 @@ impl Pace {
             concurrency: Concurrency::new(concurrency),
             failures: 0,
             refused_alone: 0,
-            taken: 0,
+            next: 0,
+            taken: None,
             not_before: None,
             size: Size::new(max_bytes),
             round: 0,
@@ -103,7 +117,7 @@ impl Pace {
 
     /// Whether another request may start while so many run.
     pub(super) fn may_start(&self, running: usize, now: Instant) -> bool {
-        let limit = if self.failures > 0 {
+        let limit = if self.failures > 0 || self.in_doubt() {
             1
         } else {
             self.concurrency.limit()
@@ -113,7 +127,10 @@ impl Pace {
 
     /// A request of so many bytes starts, while so many run already.
     pub(super) fn stamp(&mut self, running: usize, bytes: usize, now: Instant) -> Stamp {
+        let number = self.next;
+        self.next += 1;
         Stamp {
+            number,
             started: now,
             concurrency: self.concurrency.round(),
             round: self.round,
@@ -131,30 +148,46 @@ impl Pace {
             self.concurrency
                 .succeeded(stamp.concurrency, stamp.elapsed(now), stamp.last);
         }
-        self.taken += 1;
         let current = stamp.round == self.round;
         if current {
             self.failures = 0;
-            self.refused_alone = 0;
             self.not_before = None;
         }
         current
     }
 
-    /// How often the sink has taken something.
-    pub(super) const fn taken(&self) -> u64 {
-        self.taken
+    /// The sink understood a request: it is not misconfigured for all.
+    pub(super) fn understood(&mut self, stamp: Stamp) {
+        self.taken = self.taken.max(Some(stamp.number));
+        if stamp.round == self.round {
+            self.refused_alone = 0;
+        }
     }
 
-    /// What to believe of an event that is refused alone, and was in a refused request first when so much had been taken. `only` says
-    /// that there is no other that could tell.
-    pub(super) const fn blame(&self, refused_at: u64, only: bool) -> Blame {
-        match self.refused_alone {
-            _ if refused_at < self.taken => Blame::Event,
-            0..SET_ASIDE if only => Blame::Event,
-            count if count < SET_ASIDE + TRIED => Blame::Unknown,
-            _ => Blame::Configuration,
+    /// The number of the next request.
+    pub(super) const fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// What to believe of an event that is refused alone, and was in a refused request before the one of this number. `hope` says
+    /// who else could tell.
+    pub(super) fn blame(&self, refused_before: u64, hope: Hope) -> Blame {
+        if self.in_doubt() {
+            return match hope {
+                Hope::UnderWay => Blame::Unknown,
+                Hope::Others | Hope::Nobody => Blame::Configuration,
+            };
         }
+        let since = self.taken.is_some_and(|taken| taken >= refused_before);
+        match since || hope == Hope::Nobody && self.refused_alone < SET_ASIDE {
+            true => Blame::Event,
+            false => Blame::Unknown,
+        }
+    }
+
+    /// Whether so much was refused in a row that the configuration may be wrong.
+    const fn in_doubt(&self) -> bool {
+        self.refused_alone >= SET_ASIDE + TRIED
     }
 
     /// An event was refused alone, as often as it is asked.

@@ -1,9 +1,13 @@
 //! Events that the sink will never take.
 
 use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gw_logingest::consumer::ConsumerState;
+use gw_logingest::consumer::{Consumer, ConsumerState};
+use gw_logingest::dead_letter::{DeadLetter, DeadLetters, KeepError};
 use gw_logingest::sink::{Delivery, Item};
 use gw_logingest::{Event, MemoryQueue, Pressure, Queue as _};
 use tokio::time::{sleep, timeout};
@@ -12,6 +16,49 @@ use super::consumer_support::{
     Letters, Request, Scripted, all, batch_by, batch_of, consumer, fill, queue,
 };
 use super::{INSTANT, drain, ok, rejected};
+
+/// Fails once, in the middle of what one client has sent.
+#[derive(Clone, Default)]
+struct Torn(Arc<AtomicBool>);
+
+impl DeadLetters for Torn {
+    async fn keep(&self, letters: &[DeadLetter]) -> Vec<Result<(), KeepError>> {
+        if self.0.swap(true, Ordering::Relaxed) {
+            return vec![Ok(()); letters.len()];
+        }
+        let failed = KeepError::Failed(Arc::new(io::Error::other("disk full")));
+        let mut outcomes = vec![Err(KeepError::OverShare); letters.len()];
+        outcomes[0] = Err(failed);
+        outcomes
+    }
+}
+
+/// All letters of the client went back to the queue, and delivery waited for ever for one that was to be kept.
+#[tokio::test(start_paused = true)]
+async fn letters_that_went_back_keep_nobody_waiting() {
+    let queue = queue();
+    let bad: Vec<_> = (0..2).map(|id| (id.to_string(), 10)).collect();
+    queue.append(batch_by("poison", &bad)).await.unwrap();
+    let (sink, _) = Scripted::new(INSTANT, |_, events| {
+        let answer = |event: &Event| match event.client().as_str() {
+            "poison" => rejected(),
+            _ => Item::Delivered,
+        };
+        Delivery::Items(events.iter().map(answer).collect())
+    });
+    let running = Consumer::builder(queue.clone(), sink).dead_letters(Torn::default());
+    let running = running.build().unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    sleep(Duration::from_secs(10)).await;
+    queue
+        .append(batch_of(&[("2".to_owned(), 10)]))
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(handle.status().delivered, 1);
+    running.abort();
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_event_that_is_too_large_alone_becomes_a_letter() {

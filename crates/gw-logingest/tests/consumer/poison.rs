@@ -8,10 +8,10 @@ use std::time::Duration;
 use gw_logingest::consumer::ConsumerState;
 use gw_logingest::sink::{Delivery, Reason};
 use gw_logingest::{Event, Queue as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::consumer_support::{Letters, Scripted, batch_by, batch_of, consumer, fill, queue};
-use super::{INSTANT, down, drain, ok};
+use super::{INSTANT, LONG, down, drain, ok};
 
 fn refused() -> Delivery {
     Delivery::Refused(Reason::new("parse_exception", "no").with_status(400))
@@ -87,12 +87,20 @@ async fn many_bad_events_do_not_keep_the_good_ones_for_long() {
         // The multiples of a prime number, so that they follow no pattern of halves.
         let answer = unless(move |id| id * 7_919 % 10_000 < bad);
         let (sink, _) = Scripted::new(Duration::from_millis(10), answer);
-        let started = Instant::now();
-        let status = drain(&queue, consumer(queue.clone(), sink, &letters)).await;
-        assert_eq!(status.dead, 2 * bad as u64);
-        assert_eq!(status.delivered + status.dead, 20_000);
-        let took = started.elapsed();
-        assert!(took < Duration::from_secs(seconds), "{bad}: {took:?}");
+        let running = consumer(queue.clone(), sink, &letters).build().unwrap();
+        let handle = running.handle();
+        queue.close();
+        let running = tokio::spawn(running.run(pending()));
+        let (bad, started) = (2 * bad as u64, Instant::now());
+        while handle.status().delivered < 20_000 - bad {
+            sleep(Duration::from_millis(100)).await;
+            let took = started.elapsed();
+            assert!(took < Duration::from_secs(seconds), "{bad}: {took:?}");
+        }
+        // The last ones have no good one behind them, so that it takes some pauses.
+        timeout(LONG, running).await.expect("it ends").unwrap();
+        assert_eq!(handle.status().dead, bad);
+        assert_eq!(handle.status().imbalance(), 0);
     }
 }
 
@@ -147,6 +155,34 @@ async fn a_sink_that_refuses_everything_is_misconfigured() {
         assert_eq!(after.delivered + after.dead, good as u64 + 1_000);
         assert_eq!(after.imbalance(), 0);
     }
+}
+
+/// Requests that are still under way say that the sink takes something, when it does so no more.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_begins_to_refuse_under_load_buries_little() {
+    let (queue, letters) = (queue(), Letters::bounded(10_000));
+    fill(&queue, 0..200_000, 10).await;
+    let takes = |number: usize| number < 300 || number.is_multiple_of(50) && number < 400;
+    let (sink, _) = Scripted::new(
+        Duration::from_millis(20),
+        move |request, events| match takes(request) {
+            true if request.is_multiple_of(3)
+                && events.iter().any(|it| number(it) % 1_000 == 7) =>
+            {
+                refused()
+            }
+            true => ok(events),
+            false => refused(),
+        },
+    );
+    let running = consumer(queue.clone(), sink, &letters).build().unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    sleep(Duration::from_secs(30)).await;
+    let status = handle.status();
+    assert_eq!(status.state, ConsumerState::Blocked, "{status:?}");
+    assert!(status.dead <= 20, "{status:?}");
+    running.abort();
 }
 
 /// Who sends nothing but bad events is to wait alone.
