@@ -7,6 +7,9 @@ use gw_logingest::{
 use crate::assembly::Fault;
 use crate::config::table;
 
+/// A queue in memory takes no more bytes.
+const MOST_IN_MEMORY: u64 = 64 << 30;
+
 /// The queue that the file asks for. Clones share it.
 #[derive(Debug, Clone)]
 pub enum Engine {
@@ -21,7 +24,7 @@ impl Engine {
             table::LogQueue::Memory(queue) => memory(queue.max_bytes),
             table::LogQueue::Disk(queue) => {
                 segment(queue.max_bytes)?;
-                memory(queue.max_bytes)
+                memory(queue.max_bytes.min(MOST_IN_MEMORY))
             }
             table::LogQueue::Redis(_)
             | table::LogQueue::Nats(_)
@@ -68,7 +71,7 @@ impl Engine {
 }
 
 fn memory(max_bytes: u64) -> Result<Engine, Fault> {
-    if !(256 << 10..=64 << 30).contains(&max_bytes) {
+    if !(256 << 10..=MOST_IN_MEMORY).contains(&max_bytes) {
         let rule = "must be \"256KiB\" to \"64GiB\" in memory";
         return Err(Fault::new("log_ingest.queue.max_bytes", rule));
     }
@@ -151,6 +154,24 @@ impl Queue for Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Story: what stands in for it in memory refused a queue of 64 GiB to 512 GiB on disk.
+    #[test]
+    fn a_disk_holds_more_than_memory() {
+        let disk = |max_bytes| {
+            let queue = table::DiskQueue {
+                max_bytes,
+                ..table::DiskQueue::default()
+            };
+            Engine::plan(&table::LogQueue::Disk(queue))
+        };
+        assert!(disk(512 << 30).is_ok());
+        assert!(disk((512 << 30) + 1).is_err());
+        let memory =
+            |max_bytes| Engine::plan(&table::LogQueue::Memory(table::MemoryQueue { max_bytes }));
+        assert!(memory(64 << 30).is_ok());
+        assert!(memory((64 << 30) + 1).is_err());
+    }
 
     #[test]
     fn each_size_that_is_accepted_has_segments_that_the_queue_takes() {
