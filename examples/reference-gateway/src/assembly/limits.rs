@@ -19,7 +19,7 @@ use self::key::{CallerKey, EarlyKey};
 pub(super) use self::layer::LimitsLayer;
 use super::Fault;
 use super::asked::Asked;
-use crate::config::table::{self, Access, OnStoreError, SharedStore};
+use crate::config::table::{self, Access, OnStoreError, Route, SharedStore};
 use crate::config::{Config, KeyPath};
 
 /// The stage that asks every limit which a route names in `limits`.
@@ -28,9 +28,8 @@ pub(super) fn before_authentication(
     respond: &Respond,
 ) -> Result<LimitsLayer<EarlyKey>, Fault> {
     let asked = config.limits.iter().filter_map(|(name, limit)| {
-        let named = |names: &[String]| names.contains(name);
-        let unmatched = named(&config.server.default_limits);
-        let asked = Asked::by(config, |route| named(&route.limits), unmatched);
+        let unmatched = config.server.default_limits.contains(name);
+        let asked = Asked::by(config, |route| asks_early(route, name), unmatched);
         let key = EarlyKey::of(limit)?;
         asked
             .is_anybody()
@@ -46,11 +45,7 @@ pub(super) fn after_authentication(
     respond: &Respond,
 ) -> Result<LimitsLayer<CallerKey>, Fault> {
     let asked = config.limits.iter().filter_map(|(name, limit)| {
-        let named = |access: &Access| match access {
-            Access::Public => false,
-            Access::Authenticated { limits, .. } => limits.contains(name),
-        };
-        let asked = Asked::by(config, |route| named(&route.access), false);
+        let asked = Asked::by(config, |route| asks_late(route, name), false);
         let key = CallerKey::of(limit);
         asked
             .is_anybody()
@@ -61,13 +56,20 @@ pub(super) fn after_authentication(
 
 /// Whether a route names the limit, or the server for requests without one.
 pub(crate) fn is_asked(config: &Config, name: &String) -> bool {
-    let late = |access: &Access| match access {
-        Access::Public => false,
-        Access::Authenticated { limits, .. } => limits.contains(name),
-    };
     let mut routes = config.routes.iter();
     config.server.default_limits.contains(name)
-        || routes.any(|route| route.limits.contains(name) || late(&route.access))
+        || routes.any(|route| asks_early(route, name) || asks_late(route, name))
+}
+
+fn asks_early(route: &Route, name: &String) -> bool {
+    route.limits.contains(name)
+}
+
+fn asks_late(route: &Route, name: &String) -> bool {
+    match &route.access {
+        Access::Public => false,
+        Access::Authenticated { limits, .. } => limits.contains(name),
+    }
 }
 
 /// Builds each limit that nobody asks, to see whether it can be: who comes to name it is not to find it at fault then.
