@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
-use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -280,9 +279,8 @@ fn of_lanes<S: Gateway>(
         else {
             continue;
         };
-        let threads = lane.threads.map_or(1, NonZeroU32::get);
-        let threads = usize::try_from(threads).unwrap_or(usize::MAX);
-        let workers = Workers::start_nice(&format!("gw-conn-{name}"), threads, lane.niceness());
+        let thread = format!("gw-conn-{name}");
+        let workers = Workers::start_nice(&thread, lane.thread_count(), lane.niceness());
         let workers = workers.map_err(|error| refused_threads(name, &error))?;
         let front = Front::new(self::server(config, server, workers), service, listeners);
         fronts.push((name.to_owned(), front));

@@ -42,9 +42,6 @@ fn limit(written: &table::Total) -> Limit {
 }
 
 fn lane(name: &str, written: &table::Lane) -> LaneConfig {
-    let threads = written.threads.map_or(0, |threads| {
-        usize::try_from(threads.get()).unwrap_or(usize::MAX)
-    });
     let lane = LaneConfig::new(name)
         .guaranteed(written.guaranteed.get())
         .cap(written.cap.get())
@@ -53,7 +50,7 @@ fn lane(name: &str, written: &table::Lane) -> LaneConfig {
         .queue_timeout(written.queue_timeout)
         .hold(hold(written.hold))
         .mode(written.mode)
-        .threads(threads)
+        .threads(written.thread_count())
         .nice(written.niceness());
     let lane = match written.max_hold {
         Some(limit) => lane.max_hold(limit),

@@ -39,7 +39,7 @@ fn sending(file: &File, upstream: &str) -> usize {
     let (mut own, mut shared) = (0_usize, false);
     for name in lanes {
         let lane = file.lanes.lane.get(name);
-        let Some((lane, threads)) = lane.and_then(|lane| Some((lane, lane.threads?))) else {
+        let Some(lane) = lane.filter(|lane| lane.threads.is_some()) else {
             shared = true;
             continue;
         };
@@ -47,7 +47,7 @@ fn sending(file: &File, upstream: &str) -> usize {
         let stays = file.lanes.mode.milder(lane.mode) == Mode::Off;
         shared |= stays;
         if !(stays && lane.listen.is_empty()) {
-            own = own.saturating_add(usize::try_from(threads.get()).unwrap_or(usize::MAX));
+            own = own.saturating_add(lane.thread_count());
         }
     }
     match shared {

@@ -207,6 +207,13 @@ impl Lane {
         }
     }
 
+    /// How many threads its runtime has, and those of its listeners as well; 0: it runs where the server runs.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.threads.map_or(0, |threads| {
+            usize::try_from(threads.get()).unwrap_or(usize::MAX)
+        })
+    }
+
     /// How nice its threads are, if it has any, those of its listeners included: as it is written, or else those of what is
     /// sheddable give way to the others, as its requests do.
     pub(crate) const fn niceness(&self) -> u8 {
