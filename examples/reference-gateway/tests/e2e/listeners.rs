@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use gw_testkit::client::Client;
+use gw_testkit::redis::free_port;
 
 use crate::gateway::{Gateway, all_to, command, config, folder};
 
@@ -66,7 +67,7 @@ async fn an_address_of_another_machine_is_told() {
 /// Story: `[::]` takes IPv4 as well, so the second of the two could not be bound, although `check` found nothing.
 #[tokio::test]
 async fn all_addresses_of_both_versions_share_a_port() {
-    let [one, other] = free_ports();
+    let (one, other) = (free_port(), free_port());
     let text = format!(
         "[server]\nlisten = [\"0.0.0.0:{one}\", \"[::]:{one}\", \"[::]:{other}\"]\n\
          [health]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
@@ -81,12 +82,6 @@ async fn all_addresses_of_both_versions_share_a_port() {
             assert_eq!(client.read_answer().await.status(), 502, "{ip} {port}");
         }
     }
-}
-
-fn free_ports() -> [u16; 2] {
-    let listen = || TcpListener::bind("[::]:0").unwrap();
-    let listeners = [listen(), listen()];
-    listeners.map(|it| it.local_addr().unwrap().port())
 }
 
 /// Story: the health listener took ten thousand connections, as many as the traffic may have, out of the same descriptors.
