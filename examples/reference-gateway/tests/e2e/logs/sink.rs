@@ -62,7 +62,7 @@ async fn while_the_sink_hangs_uploads_are_taken_until_the_bound_and_memory_stays
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
     let (bytes, capacity) = (&logs["queue"]["bytes"], &logs["queue"]["capacity"]);
     assert!(number(bytes) > 0.9 * number(capacity), "{logs}");
-    assert!(number(&logs["queue"]["oldest_seconds"]) >= 0.0, "{logs}");
+    assert!(number(&logs["queue"]["oldest_seconds"]) > 0.0, "{logs}");
     assert_eq!(logs["events"]["accepted"], promises.len());
     assert_eq!(logs["events"]["imbalance"], 0, "{logs}");
     assert_eq!(logs["consumer"]["delivered"], 0, "{logs}");
