@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::command::until;
 use crate::gateway::{
-    Gateway, Lines, PATIENT, all_to, check, command, config, folder, route, upstream,
-    without_breakers,
+    Gateway, PATIENT, all_to, check, command, config, folder, route, upstream, without_breakers,
 };
 use crate::http::{get, is_refusal, page, send};
+use crate::lines::Lines;
 use crate::log_lines::{FILE, in_file, requests, to_file};
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::command::{GATEWAY, PATIENCE, Said, run, run_for, until};
-use crate::gateway::Lines;
+use crate::lines::Lines;
 
 /// A running demo, and what it prints to try.
 struct Demo {
@@ -36,8 +36,9 @@ impl Demo {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = Lines::of(child.stdout.take().unwrap());
-        let errors = Lines::of(child.stderr.take().unwrap());
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let mut lines = Lines::of(stdout.into_owned_fd().unwrap());
+        let errors = Lines::of(stderr.into_owned_fd().unwrap());
         let tries = read(&mut lines).await;
         Self {
             tries,

@@ -1,18 +1,18 @@
 //! A gateway in a process of its own.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::command::{GATEWAY, PATIENCE, Said, run, until};
 use crate::http::page;
+use crate::lines::Lines;
 
 /// A configuration on free ports. `server` continues the table `[server]`, `rest` are tables.
 pub(crate) fn config(server: &str, rest: &str) -> String {
@@ -98,11 +98,11 @@ impl Gateway {
     }
 
     /// As [`serve`](Self::serve), with a pipe for standard output, which the test reads or does not.
-    pub(crate) async fn serve_into_pipe(text: &str) -> (Self, ChildStdout) {
+    pub(crate) async fn serve_into_pipe(text: &str) -> (Self, OwnedFd) {
         let mut gateway = Self::launched(&[GATEWAY], text, &[], Stdio::piped()).await;
         gateway.is_ready().await;
         let pipe = gateway.child.stdout.take().unwrap();
-        (gateway, pipe)
+        (gateway, pipe.into_owned_fd().unwrap())
     }
 
     /// The listeners are open by now, so this waits in their queues until somebody answers.
@@ -155,7 +155,8 @@ impl Gateway {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = Lines::of(child.stderr.take().unwrap());
+        let stderr = child.stderr.take().unwrap();
+        let mut lines = Lines::of(stderr.into_owned_fd().unwrap());
         let traffic = lines.wait("listening on http://").await;
         let sides = lines.wait("health on http://").await;
         let (health, admin) = sides.split_once(", admin on http://").unwrap();
@@ -261,55 +262,5 @@ impl Drop for Gateway {
         if !std::thread::panicking() {
             self.lines.expect_no_panic();
         }
-    }
-}
-
-/// The lines that a program prints.
-pub(crate) struct Lines {
-    coming: UnboundedReceiver<String>,
-    pub(crate) seen: Vec<String>,
-}
-
-impl Lines {
-    pub(crate) fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let (send, coming) = unbounded_channel();
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stream).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                _ = send.send(line);
-            }
-        });
-        let seen = Vec::new();
-        Self { coming, seen }
-    }
-
-    /// Waits for the next line; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Option<String> {
-        let line = timeout(PATIENCE, self.coming.recv()).await;
-        let line = line.unwrap_or_else(|_| panic!("no more lines behind {:#?}", self.seen))?;
-        self.seen.push(line.clone());
-        Some(line)
-    }
-
-    /// Waits for a line that begins so, and returns what follows.
-    async fn wait(&mut self, start: &str) -> String {
-        while let Some(line) = self.next().await {
-            if let Some(rest) = line.strip_prefix(start) {
-                return rest.to_owned();
-            }
-        }
-        panic!("no line `{start}…` in {:#?}", self.seen);
-    }
-
-    pub(crate) async fn read_all(&mut self) {
-        while self.next().await.is_some() {}
-    }
-
-    pub(crate) fn expect_no_panic(&mut self) {
-        while let Ok(line) = self.coming.try_recv() {
-            self.seen.push(line);
-        }
-        let panicked = self.seen.iter().any(|line| line.contains("panicked"));
-        assert!(!panicked, "the gateway has panicked: {:#?}", self.seen);
     }
 }

@@ -25,6 +25,7 @@ mod isolation;
 mod lane_listeners;
 mod lanes;
 mod limits;
+mod lines;
 mod listeners;
 mod log_lines;
 mod logs;

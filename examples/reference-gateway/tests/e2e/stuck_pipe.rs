@@ -5,8 +5,9 @@ use gw_testkit::upstream::{Reply, Upstream, always};
 use serde_json::Value;
 
 use crate::command::{run, until};
-use crate::gateway::{Gateway, Lines, all_to, config};
+use crate::gateway::{Gateway, all_to, config};
 use crate::http::{get, page};
+use crate::lines::Lines;
 use crate::log_lines::requests;
 use crate::request_metrics::sum;
 
