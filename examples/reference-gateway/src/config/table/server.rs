@@ -54,7 +54,7 @@ pub struct Server {
     /// 0: requests have no body. Routes may say otherwise.
     #[serde(deserialize_with = "size_or_zero")]
     pub max_body_bytes: u64,
-    /// Whose `Forwarded` and `X-Forwarded-For` are believed.
+    /// Whose `X-Forwarded-For` is believed. `Forwarded` is never read.
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<IpNet>,
     /// Between the failing of readiness and the closing of the listener; 0 closes at once.
