@@ -363,6 +363,11 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         status.in_hand = self.backlog.unsettled() as u64;
         drop(status);
         self.hold(over_share);
+        if self.backlog.is_empty() {
+            // Nothing waits for the sink, and nothing would tell that it works again. The pace stays: what comes next probes.
+            self.blocked = None;
+            self.down = false;
+        }
         // Nothing is stuck that went back to the queue.
         let stuck = stuck.filter(|_| !self.letters.waiting.is_empty());
         self.letters_stuck(stuck.as_ref(), now);

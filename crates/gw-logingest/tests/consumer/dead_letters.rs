@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use gw_logingest::consumer::{Consumer, ConsumerState};
 use gw_logingest::dead_letter::{DeadLetter, DeadLetters, KeepError};
-use gw_logingest::sink::{Delivery, Item};
+use gw_logingest::sink::{Delivery, Item, Reason};
 use gw_logingest::{Event, MemoryQueue, Pressure, Queue as _};
 use tokio::time::{sleep, timeout};
 
 use super::consumer_support::{
     Letters, Request, Scripted, all, batch_by, batch_of, consumer, fill, queue,
 };
-use super::{INSTANT, drain, ok, rejected};
+use super::{INSTANT, down, drain, ok, rejected};
 
 /// Fails once, in the middle of what one client has sent.
 #[derive(Clone, Default)]
@@ -58,6 +58,41 @@ async fn letters_that_went_back_keep_nobody_waiting() {
     sleep(Duration::from_secs(10)).await;
     assert_eq!(handle.status().delivered, 1);
     running.abort();
+}
+
+/// The sink was down for a moment, and the only event in hand became a letter. The consumer went on to say that the sink is down;
+/// reports about failed uploads are suppressed then, so that they never brought another answer.
+#[tokio::test(start_paused = true)]
+async fn after_the_last_letter_nothing_waits_for_the_sink() {
+    let locked = Reason::new("security_exception", "no").with_status(401);
+    for (first, trouble) in [
+        (down(None), ConsumerState::BackingOff),
+        (Delivery::Blocked(locked), ConsumerState::Blocked),
+    ] {
+        let (queue, letters) = (queue(), Letters::bounded(10));
+        fill(&queue, 0..1, 10).await;
+        let pressure = Pressure::new();
+        let (sink, _) = Scripted::new(Duration::from_secs(1), move |number, _| match number {
+            0 => first.clone(),
+            _ => Delivery::Refused(Reason::new("parse_exception", "no").with_status(400)),
+        });
+        let running = consumer(queue.clone(), sink, &letters)
+            .linger(Duration::ZERO)
+            .pressure(pressure.clone());
+        let running = running.build().unwrap();
+        let handle = running.handle();
+        let running = tokio::spawn(running.run(pending()));
+        sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(handle.status().state, trouble);
+        assert!(!pressure.sink_healthy());
+        sleep(Duration::from_secs(120)).await;
+        let status = handle.status();
+        assert_eq!((status.dead, status.in_hand), (1, 0));
+        assert_eq!(status.state, ConsumerState::Delivering);
+        assert_eq!(status.reason, None);
+        assert!(pressure.sink_healthy());
+        running.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]
