@@ -229,10 +229,10 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
     fn delivered(&mut self, load: &Load, stamp: Stamp, delivery: Delivery, now: Instant) {
         self.metrics.request(telemetry::class(&delivery));
         self.metrics.round_trip(stamp.elapsed(now));
-        if matches!(delivery, Delivery::Items(_)) {
+        let answered = matches!(delivery, Delivery::Items(_));
+        if answered {
             self.pace.fitted(stamp, load.full);
         }
-        let answered = matches!(delivery, Delivery::Items(_));
         let verdict = Verdict::new(load, delivery, &self.pace, self.hope(load))
             .of(|tag| self.backlog.is_open(tag));
         if answered && matches!(verdict.lesson, Lesson::Works | Lesson::Overloaded) {
