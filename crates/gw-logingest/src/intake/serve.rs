@@ -18,9 +18,9 @@ use super::session::{Collected, Session, Terms};
 use super::split::Format;
 use super::watermarks::Regime;
 use super::{error, fields, media, reading};
-use crate::batch::{Class, ClientId};
+use crate::batch::{Batch, BatchId, Class, ClientId};
 use crate::event;
-use crate::queue::{AppendError, Queue, QueueState, QueueStatus};
+use crate::queue::{AppendError, Durability, Queue, QueueState, QueueStatus};
 use crate::telemetry::Shadowed;
 
 /// After so many intakes, events are in a circle.
@@ -139,7 +139,7 @@ where
     if mode == Mode::Shadow {
         shared.shadow(stand.regime, &collected);
     }
-    let mut ticket = shared.take_reports(mode, &client, &mut collected, terms.received);
+    let ticket = shared.take_reports(mode, &client, &mut collected, terms.received);
     let Collected {
         batch,
         mut tally,
@@ -147,33 +147,8 @@ where
         errors,
         ..
     } = collected;
-    let batch = batch.finish();
-    let stored = if batch.is_empty() {
-        None
-    } else {
-        let (id, bytes) = (batch.id(), batch.encoded().len() as u64);
-        tally.storing();
-        // What is given up from here on may be stored all the same: a bound that it does not count for is none.
-        if let Some(ticket) = &mut ticket {
-            ticket.storing();
-        }
-        match shared.queue.append(batch).await {
-            Ok(durability) => {
-                shared.ledger.metrics().stored(bytes);
-                Some((id, durability))
-            }
-            Err(error) => {
-                tally.not_stored();
-                if let Some(ticket) = ticket {
-                    ticket.take_back();
-                }
-                return Err(refuse(error::append(error)));
-            }
-        }
-    };
-    if let Some(ticket) = ticket {
-        ticket.keep();
-    }
+    let stored = shared.store(batch.finish(), &mut tally, ticket).await;
+    let stored = stored.map_err(|error| refuse(error::append(error)))?;
     tally.settle(&settled);
     Ok(Receipt {
         stored,
@@ -281,6 +256,44 @@ impl<Q: Queue> Shared<Q> {
         let enforced = (mode == Mode::Enforce).then_some(verdict);
         take_held(collected, enforced, received);
         Some(ticket)
+    }
+
+    /// Gives the batch to the queue, unless there is nothing in it. `ticket` is taken back if the queue refuses it.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped while the queue stores, `tally` counts the events as abandoned, and `ticket` stands.
+    async fn store(
+        &self,
+        batch: Batch,
+        tally: &mut Tally,
+        mut ticket: Option<Ticket>,
+    ) -> Result<Option<(BatchId, Durability)>, AppendError> {
+        if batch.is_empty() {
+            if let Some(ticket) = ticket {
+                ticket.keep();
+            }
+            return Ok(None);
+        }
+        let (id, bytes) = (batch.id(), batch.encoded().len() as u64);
+        tally.storing();
+        // What is given up from here on may be stored all the same: a bound that it does not count for is none.
+        if let Some(ticket) = &mut ticket {
+            ticket.storing();
+        }
+        match self.queue.append(batch).await {
+            Ok(durability) => {
+                self.ledger.metrics().stored(bytes);
+                Ok(Some((id, durability)))
+            }
+            Err(error) => {
+                tally.not_stored();
+                if let Some(ticket) = ticket {
+                    ticket.take_back();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Counts what the watermarks would have held back.
