@@ -5,6 +5,7 @@ mod intake_support;
 
 use gw_logingest::queue::Want;
 use gw_logingest::{DiskQueue, LogIngest, Queue as _};
+use gw_testkit::within;
 use intake_support::{array, post, read};
 use tower::ServiceExt as _;
 
@@ -34,7 +35,7 @@ async fn receipts_outlive_the_queue() {
             bytes: usize::MAX,
             events: usize::MAX,
         };
-        for leased in queue.lease(want).await {
+        for leased in within("the batches", queue.lease(want)).await {
             found.push((leased.batch().id().to_string(), leased.batch().len()));
             leased.acknowledge();
         }
