@@ -6,6 +6,20 @@
 //! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing. A client
 //! whose dead letters take all that one client may, or whose events fill the consumer's hands while each of them is refused, is
 //! left alone for a while, and tried again; its batches are in the queue.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, all with the label `queue` besides if the queue has a name:
+//!
+//! | name (prefix `gateway_logingest_`) | kind | labels | what |
+//! |---|---|---|---|
+//! | `sink_requests_total` | counter | `code` | requests to the sink, by the class of the answer: `2xx`, `413`, `429`, `4xx`, `5xx`, `timeout`, `error` for a connection that failed, `other` |
+//! | `sink_items_total` | counter | `outcome` | events, by what became of them: `delivered` (what the sink put aside as well), `duplicate`, `dead`; `retried` each time that one is tried again |
+//! | `sink_rtt_seconds` | histogram | | time from a request to its answer |
+//! | `sink_concurrency_limit` | gauge | | the most requests at once |
+//! | `sink_paused` | gauge | | 1 while [blocked](ConsumerState::Blocked) or [stuck](ConsumerState::DeadLettersStuck), else 0 |
+//! | `dlq_events_total` | counter | `reason` | events that became dead letters: `rejected`, `too_large` |
+//! | `dlq_held_clients` | gauge | | clients that are left alone for a while |
 
 mod backlog;
 mod backoff;

@@ -1,4 +1,29 @@
 //! The queue between intake and consumer: the trait, and two engines behind it.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, all with the label `queue` if the queue has a name. Both engines have the gauges of how it stands:
+//!
+//! | name (prefix `gateway_logingest_`) | kind | what |
+//! |---|---|---|
+//! | `queue_bytes` | gauge | bytes that are in use |
+//! | `queue_capacity_ratio` | gauge | the part of the capacity that is in use, 0 to 1 |
+//! | `queue_events` | gauge | events that are not yet delivered |
+//! | `queue_oldest_age_seconds` | gauge | how long ago the oldest batch was received; 0 without any |
+//! | `queue_serving` | gauge | 1 while batches are taken, 0 while they cannot be stored and once it is closed |
+//!
+//! A [`DiskQueue`] has besides:
+//!
+//! | name (prefix `gateway_logingest_`) | kind | what |
+//! |---|---|---|
+//! | `commit_duration_seconds` | histogram | how long it took to make a group of batches durable |
+//! | `commit_group_size` | histogram | batches that shared a commit |
+//! | `storage_failures_total` | counter | writes and syncs that failed, and panics of the threads that write and read |
+//! | `segments_broken_total` | counter | segments that were set aside as damaged |
+//! | `unreadable_batches_total` | counter | batches that were stored and could not be read back |
+//! | `moved_batches_total` | counter | batches that were copied forward so that a segment could go |
+//! | `recovery_seconds` | gauge | how long it took to open the queue |
+//! | `recovery_truncated_bytes_total` | counter | bytes found at opening that are no whole records |
 
 pub(crate) mod clients;
 mod disk;

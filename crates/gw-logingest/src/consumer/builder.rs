@@ -68,39 +68,39 @@ impl<Q, S> ConsumerBuilder<Q, S, ()> {
 }
 
 impl<Q, S, D> ConsumerBuilder<Q, S, D> {
-    /// The most bytes of a request, roughly. 5 MiB by default. The consumer learns if the sink takes less, and looks from time to
-    /// time whether it takes more by now.
+    /// The most bytes of a request, roughly; at least 8 KiB. 5 MiB by default. The consumer learns if the sink takes less, and looks
+    /// from time to time whether it takes more by now.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_bytes = bytes;
         self
     }
 
-    /// The most events of a request. 1000 by default.
+    /// The most events of a request, at least one. 1000 by default.
     pub const fn max_events(mut self, events: usize) -> Self {
         self.settings.max_events = events;
         self
     }
 
-    /// How long an event waits for others to fill a request. One second by default.
+    /// How long an event waits for others to fill a request, at most an hour. One second by default.
     pub const fn linger(mut self, time: Duration) -> Self {
         self.settings.linger = time;
         self
     }
 
-    /// The most requests at once; it starts with one and finds its way. 32 by default.
+    /// The most requests at once, at least one; it starts with one and finds its way. 32 by default.
     pub const fn max_concurrency(mut self, requests: usize) -> Self {
         self.settings.max_concurrency = requests;
         self
     }
 
-    /// The waits after failures. Up to 200 ms for the first, up to 30 s at the most by default.
+    /// The waits after failures, above 0 and at most an hour. Up to 200 ms for the first, up to 30 s at the most by default.
     pub const fn backoff(mut self, base: Duration, cap: Duration) -> Self {
         self.settings.backoff = Backoff::new(base, cap);
         self
     }
 
     /// The longest wait when the sink needs another configuration; the shortest is half of it. So long a client is left alone,
-    /// too, whose dead letters take all that they may. One minute by default.
+    /// too, whose dead letters take all that they may. Above 0 and at most an hour; one minute by default.
     pub const fn pause(mut self, time: Duration) -> Self {
         self.settings.pause = time;
         self
@@ -130,7 +130,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
     ///
     /// # Errors
     ///
-    /// If a limit is zero or too small, or a wait is zero or longer than an hour.
+    /// [`ConfigError`] if a setting is out of its bounds; it names the field and the rule.
     pub fn build(self) -> Result<Consumer<Q, S, D>, ConfigError> {
         let settings = self.settings;
         if settings.max_bytes < Size::SMALL {

@@ -6,17 +6,17 @@ use gw_core::ConfigError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventLimits {
-    /// The event as it was sent. Default 256 KiB.
+    /// The event as it was sent. Default 256 KiB, at least 256.
     pub bytes: usize,
-    /// Objects and arrays inside one another, the event itself included. Default 16, at most 100.
+    /// Objects and arrays inside one another, the event itself included. Default 16, 1 to 100.
     pub depth: usize,
-    /// Members of objects, at all depths. Default 256.
+    /// Members of objects, at all depths. Default 256, at least 4.
     pub fields: usize,
-    /// The name of a member. Default 256.
+    /// The name of a member. Default 256, at least 10.
     pub key_bytes: usize,
     /// A string that is matched whole, with the path of names to it: all except `message`. The same holds for the text of a
-    /// number. Default 32 766, which is the
-    /// longest term of a Lucene index; a longer one would be refused there for ever.
+    /// number. 128 to 32 766, which is the default and the longest term of a Lucene index; a longer one would be refused there for
+    /// ever.
     pub exact_bytes: usize,
     /// How old a timestamp may be. Default 7 days.
     pub past: Duration,

@@ -29,7 +29,7 @@ pub enum OnInvalid {
     /// It becomes the message of an event of this service, for sources that write plain text. An event that is too large is
     /// still refused, and so is a JSON document that is broken as a whole.
     Wrap {
-        /// The service that the event is booked under.
+        /// The service that the event is booked under, 1 to 256 bytes.
         service: Arc<str>,
     },
 }
@@ -121,14 +121,14 @@ impl<Q: Queue> LogIngestBuilder<Q> {
         self
     }
 
-    /// The most bytes of a body. Default 8 MiB.
+    /// The most bytes of a body, 1 byte to 1 GiB. Default 8 MiB.
     #[must_use]
     pub const fn max_body_bytes(mut self, bytes: u64) -> Self {
         self.body_bytes = bytes;
         self
     }
 
-    /// The most events in a body. Default 10 000.
+    /// The most events in a body, 1 to 1 000 000. Default 10 000.
     #[must_use]
     pub const fn max_events(mut self, events: usize) -> Self {
         self.events = events;
@@ -171,14 +171,14 @@ impl<Q: Queue> LogIngestBuilder<Q> {
         self
     }
 
-    /// The longest wait for the next chunk of a body. Default 10 s.
+    /// The longest wait for the next chunk of a body, above 0 and at most an hour. Default 10 s.
     #[must_use]
     pub const fn idle_timeout(mut self, limit: Duration) -> Self {
         self.patience.idle = limit;
         self
     }
 
-    /// The longest time for a whole body, against one that drips. Default 60 s.
+    /// The longest time for a whole body, against one that drips; above 0 and at most an hour. Default 60 s.
     #[must_use]
     pub const fn body_timeout(mut self, limit: Duration) -> Self {
         self.patience.whole = limit;

@@ -2,7 +2,7 @@ use gw_core::ConfigError;
 
 use crate::queue::{QueueState, QueueStatus};
 
-/// From how full a queue on which events are held back, in percent of its bytes.
+/// From how full a queue on which events are held back, in percent of its bytes: each 1 to 100, and none below the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Watermarks {

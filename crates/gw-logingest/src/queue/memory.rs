@@ -65,32 +65,32 @@ impl MemoryQueue {
 
 impl MemoryQueueBuilder {
     /// A name, which is the label `queue` of all metrics of the queue, its intake and its consumer. Without names the gauges of several
-    /// queues in one process are one, and show whichever was measured last. None by default.
+    /// queues in one process are one, and show whichever was measured last. None by default; not empty.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The most bytes of all batches, 256 for each batch itself included. 64 MiB by default.
+    /// The most bytes of all batches, 256 for each batch itself included; above 0. 64 MiB by default.
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// A client may hold at most this times the free bytes. 1 by default: one client alone gets half of the queue, two
-    /// get a third each.
+    /// A client may hold at most this times the free bytes, 0.001 to 1 000 000. 1 by default: one client alone gets half of the
+    /// queue, two get a third each.
     pub const fn client_share(mut self, share: f64) -> Self {
         self.shares.share = share;
         self
     }
 
-    /// Bytes that a client may hold however little is free. A sixty-fourth of the queue by default.
+    /// Bytes that a client may hold however little is free, at most those of the queue. A sixty-fourth of them by default.
     pub const fn client_floor(mut self, bytes: u64) -> Self {
         self.shares.floor = Some(bytes);
         self
     }
 
-    /// The most clients with an account of their own, 10 000 by default. Those beyond share one, and what one client may hold:
+    /// The most clients with an account of their own, 1 to 1 000 000, 10 000 by default. Those beyond share one, and what one client may hold:
     /// each until its batches there are gone, if there is room for an account of its own by then.
     pub const fn max_clients(mut self, clients: usize) -> Self {
         self.shares.clients = clients;
