@@ -15,7 +15,6 @@
 mod context;
 mod render;
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -226,22 +225,26 @@ impl<Res, E> OnReject<Res, E> for Fail {
 }
 
 /// The error of a layer that fails instead of answering: its own refusal, or the inner service's error.
+///
+/// # Examples
+///
+/// Around a service that cannot fail it is a refusal:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use gw_core::{LayerError, Rejection};
+///
+/// fn refusal(error: LayerError<Infallible>) -> Rejection {
+///     let LayerError::Rejected(rejection) = error;
+///     rejection
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerError<E> {
     /// The layer refused the request; the inner service has not seen it.
     Rejected(Rejection),
     /// The inner service failed.
     Inner(E),
-}
-
-impl LayerError<Infallible> {
-    /// The refusal, the only thing that can have failed.
-    pub fn into_rejection(self) -> Rejection {
-        match self {
-            Self::Rejected(rejection) => rejection,
-            Self::Inner(never) => match never {},
-        }
-    }
 }
 
 impl<E: Into<Rejection>> From<LayerError<E>> for Rejection {
