@@ -244,6 +244,10 @@ impl SharedLimiter {
 
     /// How `key` stands with `policy` in Redis, without charging anything, under the quota of a tier or the policy's own.
     /// `None` for a policy of another limiter or one that is off, or if Redis does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing, and may be dropped at any time.
     pub async fn peek<K: Hash + ?Sized>(
         &self,
         policy: PolicyId,
@@ -327,13 +331,18 @@ impl SharedLimiter {
     }
 
     /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances
-    /// have leased for it stay with them, and what they know of a refusal holds for a second at most. `false` for a policy of another limiter, or if Redis does not answer.
+    /// have leased for it stay with them, and what they know of a refusal holds for a second at most. `false` for a policy of
+    /// another limiter, or if Redis does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped, the key may be free in Redis or not; what this instance has leased for it and counted itself stays.
     pub async fn reset<K: Hash + ?Sized>(&self, policy: PolicyId, key: &K) -> bool {
         let shared = &self.shared;
-        if shared.limiter.name(policy).is_none() {
+        let Some(name) = shared.limiter.name(policy) else {
             return false;
-        }
-        let digest = self.charge(policy, key, 0).digest;
+        };
+        let digest = shared.digester.digest(name, key);
         let Some(permit) = Permit::of(shared) else {
             return false;
         };
@@ -341,10 +350,7 @@ impl SharedLimiter {
         if let Some(holdings) = &shared.leases {
             holdings.table.known(digest, |entry| entry.lease.forget());
         }
-        let _ = shared
-            .limiter
-            .name(policy)
-            .is_some_and(|name| self.handle().reset(name, key));
+        shared.limiter.reset(policy, key);
         had.unwrap_or(false)
     }
 
