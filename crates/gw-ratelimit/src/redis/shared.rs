@@ -178,38 +178,14 @@ impl Shared {
         billed: bool,
     ) -> bool {
         let now = self.now();
-        for item in &mut *items {
-            let never = (item.cost > item.applied.algorithm.burst()).then(|| {
-                let state = item.idle(now);
-                Verdict::DenyForever { state }
-            });
-            let Some(gcra) = item.rate() else {
-                item.known = never;
-                continue;
-            };
-            let decide = |entry: &mut Entry| entry.lease.decide(gcra, item.cost, now);
-            match holdings.table.known(item.charge.digest, decide) {
-                Some(Verdict::Allow { .. }) => {}
-                None => item.known = never,
-                Some(denied) => item.known = Some(denied),
-            }
+        holdings.look(items, now);
+        if items.iter().any(Item::refuses) {
+            holdings.let_off(items, now);
+            return true;
         }
-        let refused = items.iter().any(Item::refuses);
         let mut asking = false;
-        for item in &mut *items {
-            if item.known.is_some() {
-                continue;
-            }
+        for item in items.iter_mut().filter(|item| item.known.is_none()) {
             let (digest, cost) = (item.charge.digest, item.cost);
-            if refused {
-                // Nothing is charged, and nothing asked.
-                let known = holdings
-                    .table
-                    .known(digest, |entry| entry.lease.balance(now));
-                let state = known.unwrap_or_else(|| item.idle(now));
-                item.known = Some(Verdict::Allow { state });
-                continue;
-            }
             let Some(gcra) = item.rate().copied() else {
                 asking = true;
                 continue;
@@ -252,7 +228,7 @@ impl Shared {
             (item.lacking, item.extra) = (lacking, extra);
             asking |= item.known.is_none();
         }
-        if !asking && !refused {
+        if !asking {
             held.spend();
         }
         !asking
@@ -376,5 +352,38 @@ impl Shared {
             }
         }
         outcome
+    }
+}
+
+impl Holdings {
+    /// Writes down which items are refused, as far as that is known here. The others are paid out of leases, or asked for.
+    fn look(&self, items: &mut Items, now: u64) {
+        for item in items {
+            let never = (item.cost > item.applied.algorithm.burst()).then(|| {
+                let state = item.idle(now);
+                Verdict::DenyForever { state }
+            });
+            let Some(gcra) = item.rate() else {
+                item.known = never;
+                continue;
+            };
+            let decide = |entry: &mut Entry| entry.lease.decide(gcra, item.cost, now);
+            match self.table.known(item.charge.digest, decide) {
+                Some(Verdict::Allow { .. }) => {}
+                None => item.known = never,
+                Some(denied) => item.known = Some(denied),
+            }
+        }
+    }
+
+    /// The request is refused: the other items cost nothing, and nothing is asked.
+    fn let_off(&self, items: &mut Items, now: u64) {
+        for item in items.iter_mut().filter(|item| item.known.is_none()) {
+            let known = self
+                .table
+                .known(item.charge.digest, |entry| entry.lease.balance(now));
+            let state = known.unwrap_or_else(|| item.idle(now));
+            item.known = Some(Verdict::Allow { state });
+        }
     }
 }
