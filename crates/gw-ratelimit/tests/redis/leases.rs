@@ -196,12 +196,25 @@ async fn a_closed_limiter_leases_nothing_and_goes_on_deciding() {
 
 #[tokio::test]
 async fn closing_takes_no_longer_than_it_may() {
-    let server = Server::start();
+    const HALF: Duration = Duration::from_millis(25);
+    let (server, _still) = (Server::start(), stand_still());
     let limiter = build(&server, "test", Leases::up_to(32), &[("p", 500)]);
     assert_eq!(allowed(&limiter, "k", 100).await, 100);
+    // What is fetched ahead comes before the answer to what is asked after it.
+    let policy = limiter.policy("p").unwrap();
+    limiter.peek(policy, None, "another").await.unwrap();
+    leased(&limiter).await;
     server.freeze();
-    let closing = limiter.close(Duration::from_millis(50));
-    within("closing", closing).await;
+    let closing = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.close(2 * HALF).await }
+    });
+    until("nothing to be held", async || limiter.store().leases == 0).await;
+    tokio::time::advance(HALF).await;
+    assert!(!closing.is_finished());
+    tokio::time::advance(2 * HALF).await;
+    until("closing", async || closing.is_finished()).await;
+    assert_eq!(closing.await.unwrap(), 0);
     server.thaw();
 }
 
