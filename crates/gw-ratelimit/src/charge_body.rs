@@ -28,7 +28,7 @@ use crate::telemetry::Once;
 /// use gw_ratelimit::key::ClientIp;
 /// use gw_ratelimit::{ChargeBodyLayer, Policy, Quota, RateLimitLayer};
 ///
-/// // A mebibyte a second for each client, four at once; the request itself costs nothing.
+/// // A mebibyte a second for each client, four at once. A request costs a cell as well: one that costs none is never refused.
 /// const KIB: NonZeroU32 = NonZeroU32::new(1024).unwrap();
 /// let limits = RateLimitLayer::builder()
 ///     .policy(

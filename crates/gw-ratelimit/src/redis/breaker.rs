@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// Stops asking a store that fails, and lets one question through now and then to see whether it is back.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// How many of the last [`Self::REMEMBERED`] questions may fail before it opens.
+    /// It opens when so many of the last [`Self::REMEMBERED`] questions have failed.
     failures: u32,
     probe_after: Duration,
     /// How long nobody else asks after a probe has begun.

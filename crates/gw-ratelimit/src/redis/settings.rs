@@ -75,7 +75,7 @@ pub struct Leases {
 impl RedisStore {
     /// How long a decision waits for Redis, unless it is said otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(5);
-    /// How many of the last 32 questions may fail before Redis is not asked any more, unless it is said otherwise.
+    /// How many of the last 32 questions have failed when Redis is not asked any more, unless it is said otherwise.
     pub const DEFAULT_FAILURES: u32 = 3;
     /// How long Redis is not asked then, unless it is said otherwise.
     pub const DEFAULT_PROBE_AFTER: Duration = Duration::from_secs(1);
