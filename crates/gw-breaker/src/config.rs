@@ -84,7 +84,7 @@ pub struct OpenTime {
 }
 
 impl OpenTime {
-    /// From `shortest`, doubled each time, to `longest`.
+    /// From `shortest`, doubled each time, to `longest`: both 1 ms to 7 days, and the longest not below the shortest.
     pub const fn exponential(shortest: Duration, longest: Duration) -> Self {
         Self {
             shortest,
@@ -111,8 +111,8 @@ impl OpenTime {
         self
     }
 
-    /// After how long a time closed the open time begins at the shortest again. The longest open time unless it is said
-    /// otherwise.
+    /// After how long a time closed the open time begins at the shortest again, 1 ms to 7 days. The longest open time unless
+    /// it is said otherwise.
     #[must_use]
     pub const fn forget_after(mut self, closed_for: Duration) -> Self {
         self.forget_after = Some(closed_for);
@@ -160,10 +160,11 @@ impl HalfOpen {
         self
     }
 
-    /// How long probes are waited for. When it is over, the breaker opens again if one has no answer or was given up. It begins
-    /// with the first probe, and anew with each success that leaves none under way: a slow upstream may take as long for answer
-    /// after answer. A probe that is sent later has what is left of it, also after one that was given up. If all have answered,
-    /// 10 s of it are enough, and those whose answers are still on their way count as successes. 10 s unless it is said otherwise.
+    /// How long probes are waited for, 1 ms to 7 days. When it is over, the breaker opens again if one has no answer or was
+    /// given up. It begins with the first probe, and anew with each success that leaves none under way: a slow upstream may
+    /// take as long for answer after answer. A probe that is sent later has what is left of it, also after one that was given
+    /// up. If all have answered, 10 s of it are enough, and those whose answers are still on their way count as successes. 10 s
+    /// unless it is said otherwise.
     ///
     /// A probe that says whom it waits for ([`LatencyFrom::Sent`], [`Admission::follow`](crate::Admission::follow)) has the breaker open
     /// again only if it has waited for the upstream for half of the time at least. One that has not gives its slot to another then,
@@ -258,7 +259,8 @@ impl BreakerConfig {
         self
     }
 
-    /// From how many calls in the window on a rate means something; at least 1, and not more than the window holds.
+    /// From how many calls in the window on a rate means something: 1 to a million, and not more than a [`Window::Calls`]
+    /// holds.
     #[must_use]
     pub const fn min_calls(mut self, calls: u32) -> Self {
         self.min_calls = calls;
@@ -273,7 +275,8 @@ impl BreakerConfig {
     }
 
     /// Opens when this share of the calls in the window took `slow` or longer until the head of their answer; a probe
-    /// that does so fails. The share is above 0, and 1 at most. Then each call asks the clock twice more.
+    /// that does so fails. The share is above 0, and 1 at most, and kept in millionths; `slow` is above 0, and 7 days at most.
+    /// Then each call asks the clock twice more.
     #[must_use]
     pub const fn slow_rate(mut self, rate: f64, slow: Duration) -> Self {
         self.slow_rate = Some((rate, slow));
@@ -301,14 +304,14 @@ impl BreakerConfig {
         self
     }
 
-    /// For how long after closing only a share passes, which grows evenly to all. With zero all pass at once.
+    /// For how long after closing only a share passes, which grows evenly to all: 7 days at most. With zero all pass at once.
     #[must_use]
     pub const fn ramp(mut self, ramp: Duration) -> Self {
         self.ramp = ramp;
         self
     }
 
-    /// The share that passes at first, above 0 and 1 at most; a tenth unless it is said otherwise.
+    /// The share that passes at first, above 0 and 1 at most; a tenth unless it is said otherwise. Kept in millionths.
     #[must_use]
     pub const fn ramp_from(mut self, share: f64) -> Self {
         self.ramp_from = share;
@@ -319,7 +322,7 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// The field that breaks a rule. See the methods for the rules.
+    /// The field that breaks a rule. The setters have the rules, as do [`Window`], [`OpenTime`] and [`HalfOpen`].
     pub fn check(&self) -> Result<(), ConfigError> {
         let rule = |holds: bool, field, rule| match holds {
             true => Ok(()),
