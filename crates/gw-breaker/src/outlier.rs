@@ -52,6 +52,21 @@
 //! There is no task and no timer. Asking is one or two loads, and a report is one atomic addition to what only this endpoint
 //! uses. The first report after the end of an interval compares the endpoints; nobody waits for it. Neither allocates, unless
 //! an endpoint changes its state.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, and with a `describe` of their own:
+//!
+//! | metric | labels | meaning |
+//! |---|---|---|
+//! | `gateway_upstream_healthy` | `upstream` | endpoints that are in use |
+//! | `gateway_upstream_unhealthy` | `upstream` | endpoints that are out: ejected, unhealthy or forced out |
+//! | `gateway_upstream_ejected` | `upstream` | those of them that are ejected |
+//! | `gateway_ejections_total` | `upstream`, `reason` | ejections: `consecutive`, `failure_rate` or `latency` |
+//! | `gateway_shadow_ejections_total` | `upstream`, `reason` | the same in shadow mode: decided, and not done |
+//!
+//! The gauges are there from the first comparison or ejection on, and show what held when something last changed, unless
+//! `Outliers::record_gauges` is called when metrics are read. Where the mode does not enforce, nobody is out but by force.
 
 mod config;
 mod judge;
