@@ -13,6 +13,11 @@ use reference_gateway::assembly::Fault;
 use reference_gateway::config::{self, Config};
 use reference_gateway::events::Events;
 use reference_gateway::{demo, gateway, signals, without_effect};
+use tikv_jemallocator::Jemalloc;
+
+/// A request takes and gives back some thirty pieces of memory.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A gateway made of the gw layers.
 #[derive(Parser)]
