@@ -85,8 +85,9 @@ impl Shared {
 
     pub(super) fn handed_over(&self) {
         let now = Instant::now();
-        self.lock().advance(Progress::Unread(now), now);
-        self.awaits_upstream(now);
+        let mut state = self.lock();
+        state.advance(Progress::Unread(now), now);
+        self.awaits_upstream(&state, now);
     }
 
     /// The connection has asked for more, and it is not there.
@@ -102,8 +103,12 @@ impl Shared {
         }
     }
 
-    fn awaits_upstream(&self, now: Instant) {
-        if let Some(awaited) = &self.awaited {
+    /// The connection has been given what it asked for. Not if the request will never be sent whole: how long the upstream takes
+    /// then says nothing.
+    fn awaits_upstream(&self, state: &State, now: Instant) {
+        if let Some(awaited) = &self.awaited
+            && !(state.failed || state.given_up)
+        {
             awaited.starts(now);
         }
     }
@@ -116,7 +121,7 @@ impl Shared {
             }
             let now = Instant::now();
             state.advance(Progress::Sent(now), now);
-            self.awaits_upstream(now);
+            self.awaits_upstream(&state, now);
             state.exchange.take()
         };
         wake(waker);

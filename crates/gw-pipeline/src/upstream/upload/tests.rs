@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
+use gw_core::awaited::Awaited;
 use gw_core::{Body, BoxError};
 use gw_testkit::body::ScriptedBody;
 use http_body::Body as _;
@@ -105,6 +106,30 @@ async fn who_learns_of_a_failed_body_knows_that_it_was_waited_for() {
     assert!(progress.is_ok());
     assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
     assert!(told.client.load(Ordering::SeqCst));
+}
+
+/// Story: it did when the connection dropped the body, and a breaker that settled its probe after that opened again.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_never_sent_whole_does_not_say_that_the_upstream_is_waited_for() {
+    let failing = || ScriptedBody::script().data("a").error("the client left");
+    let held = || ScriptedBody::script().data("a").hold();
+    for script in [failing(), held()] {
+        let now = Instant::now();
+        let awaited = Awaited::new(now);
+        let (body, handle) = script.build();
+        let (mut body, upload) =
+            RequestBody::new(Body::new(body), now, None, None, Some(awaited.clone()));
+        body.frame().await.unwrap().unwrap();
+        assert_eq!(awaited.since(), Some(now));
+        assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_pending());
+        assert_eq!(awaited.since(), None);
+        drop(upload);
+        // What comes now comes too late.
+        handle.resume();
+        assert!(Pin::new(&mut body).poll_frame(&mut no_waker()).is_ready());
+        drop(body);
+        assert_eq!(awaited.since(), None);
+    }
 }
 
 #[tokio::test(start_paused = true)]
