@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use gw_core::attempt::Failure;
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::retry_after::NotBefore;
@@ -384,7 +385,8 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             .map(believed)
             .or_else(|| asks_to_come_back(original.status).then(later))
             .map(|when| when.max(not_before.unwrap_or(when)));
-        let rejection = Rejection::new(code);
+        // It was sent, and whatever the status, an answer is no proof that nothing was done.
+        let rejection = Rejection::new(code).failed(Failure::Unknown);
         let rejection = match when {
             Some(when) => rejection.retry_after(when),
             None => rejection,

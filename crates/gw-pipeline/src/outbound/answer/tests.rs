@@ -102,13 +102,18 @@ async fn whatever_renders_it_a_replaced_answer_says_when() {
     }
 }
 
-/// Story: of a gRPC call that an upstream had answered 503 the log had a status of 200, and nothing else.
+/// Story: of a gRPC call that an upstream had answered 503 the log had a status of 200, and nothing else. The call was UNAVAILABLE,
+/// which callers try again, and had been sent.
 #[tokio::test]
 async fn a_grpc_call_whose_answer_is_replaced_has_a_code_on_record() {
-    for (content_type, code) in [
-        ("application/grpc", Some(&codes::UPSTREAM_UNAVAILABLE)),
+    for (content_type, code, status) in [
+        (
+            "application/grpc",
+            Some(&codes::UPSTREAM_UNAVAILABLE),
+            Some("13"),
+        ),
         // Whose status says it.
-        ("application/json", None),
+        ("application/json", None, None),
     ] {
         let inner = tower::service_fn(|_: Request<()>| {
             let mut upstream = Response::new(Body::from("at db-7:5432"));
@@ -123,7 +128,10 @@ async fn a_grpc_call_whose_answer_is_replaced_has_a_code_on_record() {
             .extension(record.clone());
         let request = request.body(()).unwrap();
         let answer = AnswerLayer::new().layer(inner).oneshot(request).await;
-        assert!(answer.unwrap().extensions().get::<Rejection>().is_none());
+        let answer = answer.unwrap();
+        let told = answer.headers().get("grpc-status");
+        assert_eq!(told.map(|it| it.to_str().unwrap()), status);
+        assert!(answer.extensions().get::<Rejection>().is_none());
         let exchange = record.exchange();
         assert_eq!(exchange.code, code, "{content_type}");
         assert_eq!(exchange.refused_by, code.map(|_| "forward"));
