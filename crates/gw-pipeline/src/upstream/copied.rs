@@ -2,6 +2,7 @@ use gw_core::context::{Deadline, UpstreamName};
 use gw_core::record::Record;
 use http::Extensions;
 
+use super::hop_by_hop::Named;
 use crate::inbound::ClientFault;
 use crate::timeouts::{PassErrorBodies, Timeouts};
 
@@ -16,6 +17,7 @@ pub fn copy_extensions(from: &Extensions, to: &mut Extensions) {
     copy::<Timeouts>(from, to);
     copy::<PassErrorBodies>(from, to);
     copy::<ClientFault>(from, to);
+    copy::<Named>(from, to);
     copy::<Record>(from, to);
 }
 

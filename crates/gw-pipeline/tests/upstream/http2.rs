@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use gw_core::Body;
-use gw_pipeline::upstream::{ErrorKind, HostHeader, PoolConfig, Protocol, Upstream};
+use gw_pipeline::upstream::{
+    ErrorKind, Forward, HostHeader, PoolConfig, Protocol, Upstream, copy_extensions,
+};
 use gw_testkit::Gate;
 use gw_testkit::body::ScriptedBody;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -16,6 +18,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
+use tower::ServiceExt as _;
+use tower::util::MapRequestLayer;
 
 use crate::support::*;
 
@@ -185,6 +189,30 @@ async fn what_the_head_of_a_request_names_is_not_in_its_trailers() {
         request.headers_mut().append("connection", line);
     }
     assert_eq!(fetch(&forward(&echo.gateway()), request).await.0, 200);
+    let trailers = echo.seen().remove(0).trailers.unwrap();
+    assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+}
+
+/// Story: who sent a request again did not take along what its head had named.
+#[tokio::test]
+async fn nor_is_it_where_the_request_is_sent_again() {
+    let echo = Echo::start().await;
+    echo.gate.open();
+    let again = MapRequestLayer::new(|request: Request<Body>| {
+        let (mut parts, body) = request.into_parts();
+        let first = std::mem::take(&mut parts.extensions);
+        copy_extensions(&first, &mut parts.extensions);
+        Request::from_parts(parts, body)
+    });
+    let own = builder(echo.addr).protocol(Protocol::Http2).retry(again);
+    let forward = Forward::new([own.build().unwrap()]).unwrap();
+    let script = ScriptedBody::script().data("abc");
+    let script = script.trailers([("x-mine", "1"), ("x-sum", "3")]);
+    let mut request = post(script.build().0);
+    let line = "x-mine".parse().unwrap();
+    request.headers_mut().insert("connection", line);
+    let response = forward.oneshot(request).await.unwrap();
+    response.into_body().collect().await.unwrap();
     let trailers = echo.seen().remove(0).trailers.unwrap();
     assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
 }
