@@ -57,20 +57,16 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
     // Who retries says so as well where there is no record.
     let earlier = |attempt: &Attempt| attempt.0.get() - 1;
     let mut attempts = extensions.get().map_or(0, earlier);
-    let tried = match attempts {
-        0 => None,
-        _ => tried(record.as_ref(), &pool.name),
-    };
     let outgoing = Outgoing {
         request,
         client,
         awaited,
         named,
         limits,
-        tried,
+        again: attempts > 0,
     };
     let turn = match pool.try_slot() {
-        Ok(slot) => match outgoing.aim(&slot.pool, now) {
+        Ok(slot) => match outgoing.aim(&slot.pool, record.as_ref(), now) {
             Ok(aimed) => Turn::Now(slot, aimed),
             Err(error) => Turn::Never(Arc::clone(&slot.pool), error),
         },
@@ -142,8 +138,8 @@ struct Outgoing {
     awaited: Option<Awaited>,
     named: Option<Named>,
     limits: Limits,
-    /// Another endpoint is better.
-    tried: Option<usize>,
+    /// It was sent before: another endpoint is better.
+    again: bool,
 }
 
 /// A request for an endpoint, by its number.
@@ -196,7 +192,7 @@ async fn wait(
     record: Option<Record>,
 ) -> Result<Response<UpstreamBody>, Error> {
     let slot = pool.slot(&outgoing.limits).await?;
-    let aimed = outgoing.aim(&slot.pool, Instant::now())?;
+    let aimed = outgoing.aim(&slot.pool, record.as_ref(), Instant::now())?;
     if let Some(record) = &record {
         record.update(|exchange| {
             exchange.attempts += 1;
@@ -335,19 +331,24 @@ async fn send(
 
 impl Outgoing {
     /// Makes it a request for the endpoint whose turn it is, if there is time for it.
-    fn aim(self, pool: &Pool, now: Instant) -> Result<Box<Aimed>, Error> {
+    fn aim(self, pool: &Pool, record: Option<&Record>, now: Instant) -> Result<Box<Aimed>, Error> {
         let Self {
             request,
             client,
             awaited,
             named,
             limits,
-            tried,
+            again,
         } = self;
         if limits.attempt_end <= now {
             // Nothing was sent, so nothing is said about the upstream.
             return Err(Error::new(limits.queue_due(now).1));
         }
+        // Not before the wait for a slot: the first copy may have had to wait as well.
+        let tried = match again {
+            false => None,
+            true => tried(record, &pool.name),
+        };
         let (number, endpoint) = pool.endpoint(tried, now)?;
         let (mut parts, body) = request.into_parts();
         let policy = pool.settings.host_header;

@@ -1,8 +1,9 @@
 //! The cap, the queue, and what happens to connections between requests.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use gw_core::context::{Deadline, UpstreamName};
+use gw_core::context::{Attempt, Deadline, UpstreamName};
 use gw_core::record::Record;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig};
 use gw_testkit::Gate;
@@ -90,6 +91,51 @@ async fn a_full_queue_refuses_at_once() {
         .map(|it| it.target.clone())
         .collect();
     assert_eq!(paths, ["/first", "/second"]);
+}
+
+/// Story: it was looked up before the wait for a slot where the first copy is, which had none by then either.
+#[tokio::test]
+async fn a_second_copy_that_waited_goes_to_another_endpoint_than_the_first() {
+    let gate = Gate::new();
+    let held = || always(Reply::ok().hold(At::Start, &gate));
+    let endpoints = [Upstream::start(held()).await, Upstream::start(held()).await];
+    let second = format!("http://{}", endpoints[1].addr()).parse().unwrap();
+    let gateway = builder(endpoints[0].addr()).endpoint(second);
+    let gateway = gateway.pool(cap(1, 3)).build().unwrap();
+    let record = Record::default();
+    let mut clients = JoinSet::new();
+    // Another request has the turn in between.
+    for (queued, target) in ["/holding", "/first", "/other", "/second"]
+        .iter()
+        .enumerate()
+    {
+        let mut request = get(target);
+        if ["/first", "/second"].contains(target) {
+            request.extensions_mut().insert(record.clone());
+        }
+        if *target == "/second" {
+            let number = NonZeroU32::MIN.saturating_add(1);
+            request.extensions_mut().insert(Attempt(number));
+        }
+        let forward = forward(&gateway);
+        clients.spawn(async move { fetch(&forward, request).await });
+        until("it to wait", &gateway, |it| {
+            let snapshot = it.snapshot();
+            (snapshot.in_flight, snapshot.queued) == (1, queued)
+        })
+        .await;
+    }
+    gate.open();
+    while let Some(answered) = clients.join_next().await {
+        assert_eq!(answered.unwrap().0, 200);
+    }
+    let requests = endpoints.each_ref().map(Upstream::requests);
+    let had = |target| {
+        requests
+            .each_ref()
+            .map(|it| it.iter().any(|it| it.target == target))
+    };
+    assert_ne!(had("/first"), had("/second"));
 }
 
 #[tokio::test]
