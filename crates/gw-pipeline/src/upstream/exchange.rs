@@ -9,7 +9,7 @@ use bytes::Bytes;
 use gw_core::Body;
 use gw_core::awaited::Awaited;
 use gw_core::context::{Attempt, Deadline, UpstreamName};
-use gw_core::record::Record;
+use gw_core::record::{Exchange, Record};
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -83,8 +83,7 @@ pub(super) fn exchange(pool: Arc<Pool>, mut request: Request<Body>) -> Transport
             }
             attempts = attempts.max(exchange.attempts);
             if let Turn::Now(_, aimed) = &turn {
-                exchange.attempts += 1;
-                exchange.endpoint = Some(aimed.endpoint);
+                aimed.note(exchange);
             }
         });
     }
@@ -162,6 +161,12 @@ struct Aimed {
 }
 
 impl Aimed {
+    /// It is about to be sent.
+    const fn note(&self, exchange: &mut Exchange) {
+        exchange.attempts += 1;
+        exchange.endpoint = Some(self.endpoint);
+    }
+
     /// How it has failed that no connection took it: as a connection has lost it, if one has, since part of it was sent then.
     fn failed(&mut self, error: Error) -> Error {
         self.lost.take().unwrap_or(error)
@@ -194,10 +199,7 @@ async fn wait(
     let slot = pool.slot(&outgoing.limits).await?;
     let aimed = outgoing.aim(&slot.pool, record.as_ref(), Instant::now())?;
     if let Some(record) = &record {
-        record.update(|exchange| {
-            exchange.attempts += 1;
-            exchange.endpoint = Some(aimed.endpoint);
-        });
+        record.update(|exchange| aimed.note(exchange));
     }
     run(slot, aimed, record).await
 }
