@@ -20,6 +20,8 @@ mod timeouts;
 pub mod upstream;
 #[cfg(any(feature = "server", feature = "upstream"))]
 mod waker;
+#[cfg(any(feature = "server", feature = "upstream"))]
+mod words;
 
 pub use gw_core::stage::{FactSet, HasClientAddr, HasIdentity, HasRoute, NoFacts, Stage};
 pub use gw_core::{Body, BoxError, ConfigError, Rejection};

@@ -1,73 +1,37 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a connection was closed: a closed vocabulary, fit for a metric's label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// It came to its own end: the client closed it between requests, one side asked for `connection: close`, or
-    /// an upgraded stream ended.
-    Done,
-    /// The client left in the middle.
-    ClientGone,
-    /// What came is not HTTP, or breaks a limit of its framing.
-    Malformed,
-    /// The service's answer broke off, or serving it panicked.
-    Failed,
-    /// A head took too long.
-    HeaderTimeout,
-    /// There was no request for too long.
-    KeepAliveTimeout,
-    /// The client did not take its answer.
-    WriteStall,
-    /// The client gave up many of its requests at once, before their answers began (HTTP/2, CVE-2023-44487).
-    RapidReset,
-    /// It made room for a newer connection.
-    Evicted,
-    /// Refused at accept: too many connections from its address.
-    PerIpLimit,
-    /// Refused at accept: the server is full, and every connection has a request.
-    Full,
-    /// The server is stopping, and no request was cut.
-    Shutdown,
-    /// The server stopped, and the grace was over.
-    Cut,
-}
+use crate::words::words;
 
-impl CloseReason {
-    /// All reasons.
-    pub const ALL: &'static [Self] = &[
-        Self::Done,
-        Self::ClientGone,
-        Self::Malformed,
-        Self::Failed,
-        Self::HeaderTimeout,
-        Self::KeepAliveTimeout,
-        Self::WriteStall,
-        Self::RapidReset,
-        Self::Evicted,
-        Self::PerIpLimit,
-        Self::Full,
-        Self::Shutdown,
-        Self::Cut,
-    ];
-
-    /// The reason as a word in lower case, such as `write_stall`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::ClientGone => "client_gone",
-            Self::Malformed => "malformed",
-            Self::Failed => "failed",
-            Self::HeaderTimeout => "header_timeout",
-            Self::KeepAliveTimeout => "keep_alive_timeout",
-            Self::WriteStall => "write_stall",
-            Self::RapidReset => "rapid_reset",
-            Self::Evicted => "evicted",
-            Self::PerIpLimit => "per_ip_limit",
-            Self::Full => "full",
-            Self::Shutdown => "shutdown",
-            Self::Cut => "cut",
-        }
+words! {
+    /// Why a connection was closed: a closed vocabulary, fit for a metric's label.
+    CloseReason {
+        /// It came to its own end: the client closed it between requests, one side asked for `connection: close`, or
+        /// an upgraded stream ended.
+        Done = "done",
+        /// The client left in the middle.
+        ClientGone = "client_gone",
+        /// What came is not HTTP, or breaks a limit of its framing.
+        Malformed = "malformed",
+        /// The service's answer broke off, or serving it panicked.
+        Failed = "failed",
+        /// A head took too long.
+        HeaderTimeout = "header_timeout",
+        /// There was no request for too long.
+        KeepAliveTimeout = "keep_alive_timeout",
+        /// The client did not take its answer.
+        WriteStall = "write_stall",
+        /// The client gave up many of its requests at once, before their answers began (HTTP/2, CVE-2023-44487).
+        RapidReset = "rapid_reset",
+        /// It made room for a newer connection.
+        Evicted = "evicted",
+        /// Refused at accept: too many connections from its address.
+        PerIpLimit = "per_ip_limit",
+        /// Refused at accept: the server is full, and every connection has a request.
+        Full = "full",
+        /// The server is stopping, and no request was cut.
+        Shutdown = "shutdown",
+        /// The server stopped, and the grace was over.
+        Cut = "cut",
     }
 }
 
@@ -142,7 +106,7 @@ mod tests {
         assert_eq!(closed.total(), 78);
         let names: BTreeSet<_> = CloseReason::ALL
             .iter()
-            .map(|reason| reason.name())
+            .map(|reason| reason.as_str())
             .collect();
         assert_eq!(names.len(), 13);
     }

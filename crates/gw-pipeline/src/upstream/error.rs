@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::codes;
 use crate::inbound::Fault;
+use crate::words::words;
 
 /// Why an exchange with an upstream failed.
 ///
@@ -20,56 +21,56 @@ pub struct Error {
     source: Option<BoxError>,
 }
 
-/// The ways in which an exchange with an upstream fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// Nothing was sent: all slots are taken, and so is the queue for them.
-    QueueFull,
-    /// Nothing was sent: no slot or no connection came free in time.
-    QueueTimeout,
-    /// Nothing was sent: the deadline of the exchange passed while it waited for a slot.
-    QueueDeadline,
-    /// Nothing was sent: the request asks for a tunnel, and there are as many as there may be.
-    TunnelsFull,
-    /// Nothing was sent: no connection could be made, or it closed before it took the request.
-    Connect,
-    /// Nothing was sent: the connection took too long to be made.
-    ConnectTimeout,
-    /// Nothing was sent: the process or the system has no file descriptor left for a connection, or for
-    /// finding its address.
-    NoDescriptors,
-    /// The attempt's time was over before the head of the answer was there.
-    AttemptTimeout,
-    /// The time of the whole exchange was over.
-    DeadlinePassed,
-    /// The time that the client itself gave the exchange was over.
-    ClientDeadline,
-    /// A timer of the attempt, the exchange or the answer's body was over, and it was the client that was waited for: the
-    /// rest of its request had not come.
-    UploadTimeout,
-    /// The time of the whole exchange was over within the answer, and the client had taken more of it than the upstream:
-    /// it sent or read slowly.
-    DownloadTimeout,
-    /// The head of the answer did not come in time after the request was sent.
-    FirstByteTimeout,
-    /// The upstream stopped reading the request's body.
-    SendTimeout,
-    /// A gap in the answer's body was too long.
-    IdleTimeout,
-    /// The request cannot be sent on as it is: its body failed on the client's side, or its host is none.
-    Request,
-    /// The request's body failed within the gateway: a stage gave up on it, by no fault of the client's.
-    RequestBody,
-    /// The upstream says that it has done nothing with the request (HTTP/2: `REFUSED_STREAM`, or a `GOAWAY` that leaves
-    /// the request out). Sending it again is safe, whatever its method.
-    Unprocessed,
-    /// The connection broke, or what came is not a valid answer.
-    Answer,
-    /// The upstream switched to a protocol that nobody asked for.
-    UnrequestedUpgrade,
-    /// The gateway is set up wrongly.
-    Setup,
+words! {
+    /// The ways in which an exchange with an upstream fails.
+    ErrorKind {
+        /// Nothing was sent: all slots are taken, and so is the queue for them.
+        QueueFull = "queue_full",
+        /// Nothing was sent: no slot or no connection came free in time.
+        QueueTimeout = "queue_timeout",
+        /// Nothing was sent: the deadline of the exchange passed while it waited for a slot.
+        QueueDeadline = "queue_deadline",
+        /// Nothing was sent: the request asks for a tunnel, and there are as many as there may be.
+        TunnelsFull = "tunnels_full",
+        /// Nothing was sent: no connection could be made, or it closed before it took the request.
+        Connect = "connect",
+        /// Nothing was sent: the connection took too long to be made.
+        ConnectTimeout = "connect_timeout",
+        /// Nothing was sent: the process or the system has no file descriptor left for a connection, or for
+        /// finding its address.
+        NoDescriptors = "no_descriptors",
+        /// The attempt's time was over before the head of the answer was there.
+        AttemptTimeout = "attempt_timeout",
+        /// The time of the whole exchange was over.
+        DeadlinePassed = "deadline_passed",
+        /// The time that the client itself gave the exchange was over.
+        ClientDeadline = "client_deadline",
+        /// A timer of the attempt, the exchange or the answer's body was over, and it was the client that was waited for: the
+        /// rest of its request had not come.
+        UploadTimeout = "upload_timeout",
+        /// The time of the whole exchange was over within the answer, and the client had taken more of it than the upstream:
+        /// it sent or read slowly.
+        DownloadTimeout = "download_timeout",
+        /// The head of the answer did not come in time after the request was sent.
+        FirstByteTimeout = "first_byte_timeout",
+        /// The upstream stopped reading the request's body.
+        SendTimeout = "send_timeout",
+        /// A gap in the answer's body was too long.
+        IdleTimeout = "idle_timeout",
+        /// The request cannot be sent on as it is: its body failed on the client's side, or its host is none.
+        Request = "request",
+        /// The request's body failed within the gateway: a stage gave up on it, by no fault of the client's.
+        RequestBody = "request_body",
+        /// The upstream says that it has done nothing with the request (HTTP/2: `REFUSED_STREAM`, or a `GOAWAY` that leaves
+        /// the request out). Sending it again is safe, whatever its method.
+        Unprocessed = "unprocessed",
+        /// The connection broke, or what came is not a valid answer.
+        Answer = "invalid_answer",
+        /// The upstream switched to a protocol that nobody asked for.
+        UnrequestedUpgrade = "unrequested_upgrade",
+        /// The gateway is set up wrongly.
+        Setup = "setup",
+    }
 }
 
 impl Error {
@@ -161,59 +162,6 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 }
 
 impl ErrorKind {
-    /// All of them, in their order.
-    #[cfg(feature = "metrics")]
-    pub(super) const ALL: [Self; 21] = [
-        Self::QueueFull,
-        Self::QueueTimeout,
-        Self::QueueDeadline,
-        Self::TunnelsFull,
-        Self::Connect,
-        Self::ConnectTimeout,
-        Self::NoDescriptors,
-        Self::AttemptTimeout,
-        Self::DeadlinePassed,
-        Self::ClientDeadline,
-        Self::UploadTimeout,
-        Self::DownloadTimeout,
-        Self::FirstByteTimeout,
-        Self::SendTimeout,
-        Self::IdleTimeout,
-        Self::Request,
-        Self::RequestBody,
-        Self::Unprocessed,
-        Self::Answer,
-        Self::UnrequestedUpgrade,
-        Self::Setup,
-    ];
-
-    /// Its name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::QueueTimeout => "queue_timeout",
-            Self::QueueDeadline => "queue_deadline",
-            Self::TunnelsFull => "tunnels_full",
-            Self::Connect => "connect",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::NoDescriptors => "no_descriptors",
-            Self::AttemptTimeout => "attempt_timeout",
-            Self::DeadlinePassed => "deadline_passed",
-            Self::ClientDeadline => "client_deadline",
-            Self::UploadTimeout => "upload_timeout",
-            Self::DownloadTimeout => "download_timeout",
-            Self::FirstByteTimeout => "first_byte_timeout",
-            Self::SendTimeout => "send_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Request => "request",
-            Self::RequestBody => "request_body",
-            Self::Unprocessed => "unprocessed",
-            Self::Answer => "invalid_answer",
-            Self::UnrequestedUpgrade => "unrequested_upgrade",
-            Self::Setup => "setup",
-        }
-    }
-
     /// Whether a timer has ended the wait for the head of an answer that the upstream owed.
     ///
     /// Those that end by the client's doing say nothing: one client could cost a new connection with each request.

@@ -208,18 +208,6 @@ mod metering {
             self.pool.meters.count(self.outcome, self.attempt);
         }
     }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn a_kind_is_at_its_own_place() {
-            for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
-                assert_eq!(kind as usize, index, "{kind:?}");
-            }
-        }
-    }
 }
 
 #[cfg(not(feature = "metrics"))]

@@ -97,7 +97,7 @@ impl Running {
 
     /// Waits until so many connections were closed for `reason`.
     pub(crate) async fn closed(&self, reason: CloseReason, count: u64) {
-        let what = format!("{count} closed as {}", reason.name());
+        let what = format!("{count} closed as {}", reason.as_str());
         self.until(&what, |snapshot| snapshot.closed.count(reason) == count)
             .await;
     }
