@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use crate::rejection::Rejection;
 use crate::retry_after::RetryAfter;
@@ -125,6 +125,15 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         }
         None => false,
     }
+}
+
+/// Whether a request is a gRPC call, by its method and its `Content-Type`.
+///
+/// By the method as well, since all calls are `POST`: the answer to a call is a 200 whatever comes of it, and to `CONNECT`, say, that
+/// would mean that the tunnel stands.
+#[inline]
+pub fn is_grpc_call(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::POST && is_grpc(headers)
 }
 
 /// Whether the head of an upstream's answer says that the time was over: 504, or gRPC's DEADLINE_EXCEEDED.
@@ -278,6 +287,20 @@ mod tests {
             );
         }
         assert_eq!(GrpcClassifier.end(None), Outcome::Failure);
+    }
+
+    #[test]
+    fn a_grpc_call_is_a_post() {
+        let (grpc, json) = ("application/grpc+proto", "application/json");
+        for (method, content_type, call) in [
+            (Method::POST, grpc, true),
+            (Method::POST, json, false),
+            (Method::CONNECT, grpc, false),
+            (Method::GET, grpc, false),
+        ] {
+            let fields = trailers(&[("content-type", content_type)]);
+            assert_eq!(is_grpc_call(&method, &fields), call, "{method}");
+        }
     }
 
     #[test]

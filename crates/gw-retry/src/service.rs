@@ -6,8 +6,8 @@ use bytes::Bytes;
 use gw_core::Mode;
 use gw_core::at_hand::Lent;
 use gw_core::attempt::AttemptError;
-use gw_core::classify::is_grpc;
-use http::{Method, Request, Response};
+use gw_core::classify::is_grpc_call;
+use http::{Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -103,8 +103,7 @@ impl<S: Clone> Retry<S> {
         ResB: Body,
     {
         let shared = &self.shared;
-        // All gRPC calls are POST.
-        let grpc = request.method() == Method::POST && is_grpc(request.headers());
+        let grpc = is_grpc_call(request.method(), request.headers());
         if grpc && head::is_grpc_retry(request.headers()) {
             return None;
         }

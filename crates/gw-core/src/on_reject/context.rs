@@ -1,6 +1,6 @@
 use http::{HeaderMap, Method, Request, StatusCode, request::Parts};
 
-use crate::classify::is_grpc;
+use crate::classify::is_grpc_call;
 use crate::context::{RequestId, TraceContext};
 
 /// What an answer to a refused request needs to know about that request.
@@ -45,8 +45,7 @@ impl RejectContext {
     }
 
     fn capture(method: &Method, headers: &HeaderMap, extensions: &http::Extensions) -> Self {
-        // By the method as well: to CONNECT, the 200 that a gRPC caller gets would say that the tunnel stands.
-        let caller = if method == Method::POST && is_grpc(headers) {
+        let caller = if is_grpc_call(method, headers) {
             Caller::Grpc
         } else if method == Method::HEAD {
             Caller::HttpHead

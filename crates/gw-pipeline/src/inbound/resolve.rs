@@ -1,7 +1,7 @@
 use std::task::{Context, Poll};
 
 use gw_core::call::call_into;
-use gw_core::classify::is_grpc;
+use gw_core::classify;
 use gw_core::context::{Deadline, Lane};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
@@ -222,7 +222,7 @@ impl<R> RouteResolveLayer<R> {
 
 /// Whether the request is a gRPC call as far as a head can tell. A content type alone could be on any slow body.
 fn is_grpc_call(parts: &Parts) -> bool {
-    parts.version == Version::HTTP_2 && parts.method == Method::POST && is_grpc(&parts.headers)
+    parts.version == Version::HTTP_2 && classify::is_grpc_call(&parts.method, &parts.headers)
 }
 
 /// What the route says counts. Of two pipelines, one behind the other, so does what the inner one's leaves open.

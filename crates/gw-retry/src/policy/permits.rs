@@ -1,6 +1,6 @@
 //! What a request must be to be sent again: its method, and its key.
 
-use gw_core::classify::is_grpc;
+use gw_core::classify::is_grpc_call;
 use http::{HeaderMap, Method};
 
 use crate::decide::Eligibility;
@@ -65,7 +65,7 @@ impl Permits {
         let bit = Methods::bit(method);
         let whatever_happened = self.methods.has(bit)
             || self.keyed.has(bit) && has_key(headers)
-            || self.idempotent_grpc && *method == Method::POST && is_grpc(headers);
+            || self.idempotent_grpc && is_grpc_call(method, headers);
         if whatever_happened {
             Eligibility::Always
         } else if self.unsent {

@@ -2,11 +2,11 @@
 
 use std::task::{Context, Poll};
 
-use gw_core::classify::is_grpc;
+use gw_core::classify::is_grpc_call;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_retry::timeout::TimeFields;
-use http::{Method, Request};
+use http::Request;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -33,9 +33,8 @@ pub(in super::super) fn heed_client<B>(request: &mut Request<B>) {
     }
 }
 
-/// All gRPC calls are POST.
 fn is_call<B>(request: &Request<B>) -> bool {
-    request.method() == Method::POST && is_grpc(request.headers())
+    is_grpc_call(request.method(), request.headers())
 }
 
 /// Tells upstreams of gRPC calls with each attempt how much time is left until the deadline.
