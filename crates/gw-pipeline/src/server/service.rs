@@ -176,7 +176,7 @@ where
             let future = service.call(request);
             this.state.set(State::Called { future });
         }
-        let mut response = match this.state.as_mut().project() {
+        let response = match this.state.as_mut().project() {
             StateProj::Called { future } => {
                 let Ok(response) = ready!(future.poll(cx));
                 if this.open.as_ref().is_some_and(|it| it.puts_off(&response)) {
@@ -205,37 +205,47 @@ where
                 response
             }
         };
-        let (turns, mut open) = (this.turns.take(), this.open.take());
-        if let Some(open) = &mut open {
-            open.answers();
-        }
-        let http1 = turns.is_none();
-        let status = response.status();
-        // Over HTTP/2, hyper sends what it gets.
-        if !http1 && open.as_ref().is_some_and(|open| open.is_bodiless(status)) {
-            strip(&mut response);
-        }
-        if let Some(open) = open.as_ref().filter(|_| http1) {
-            if open.switches_with(status) {
-                open.link().switched();
-            } else if open.link().closes_after_answer()
-                || status == StatusCode::REQUEST_TIMEOUT
-                || open.ends_with_connection(&response)
-            {
-                // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`. 408 says that
-                // the rest of the request is not waited for (RFC 9110 section 15.5.9): hyper closes, and does not say so.
-                // What names protocols, as 426 does, must have the other option as well (RFC 9110 section 7.8).
-                let close = match response.headers().contains_key(header::UPGRADE) {
-                    true => HeaderValue::from_static("upgrade, close"),
-                    false => HeaderValue::from_static("close"),
-                };
-                response.headers_mut().insert(header::CONNECTION, close);
-                if open.is_http10() {
-                    // To an answer of a later version hyper adds that the connection is kept.
-                    *response.version_mut() = Version::HTTP_10;
-                }
+        let (turns, open) = (this.turns.take(), this.open.take());
+        Poll::Ready(Ok(finish(response, turns, open)))
+    }
+}
+
+/// The answer as hyper is to have it: what ends the connection says so.
+#[inline]
+fn finish<B: Body>(
+    mut response: Response<Option<B>>,
+    turns: Option<Arc<Turns>>,
+    mut open: Option<Open>,
+) -> Response<AnswerBody<B>> {
+    if let Some(open) = &mut open {
+        open.answers();
+    }
+    let http1 = turns.is_none();
+    let status = response.status();
+    // Over HTTP/2, hyper sends what it gets.
+    if !http1 && open.as_ref().is_some_and(|open| open.is_bodiless(status)) {
+        strip(&mut response);
+    }
+    if let Some(open) = open.as_ref().filter(|_| http1) {
+        if open.switches_with(status) {
+            open.link().switched();
+        } else if open.link().closes_after_answer()
+            || status == StatusCode::REQUEST_TIMEOUT
+            || open.ends_with_connection(&response)
+        {
+            // hyper says so by itself only if it was told before the request came; see `Activity::awaits_head`. 408 says that
+            // the rest of the request is not waited for (RFC 9110 section 15.5.9): hyper closes, and does not say so.
+            // What names protocols, as 426 does, must have the other option as well (RFC 9110 section 7.8).
+            let close = match response.headers().contains_key(header::UPGRADE) {
+                true => HeaderValue::from_static("upgrade, close"),
+                false => HeaderValue::from_static("close"),
+            };
+            response.headers_mut().insert(header::CONNECTION, close);
+            if open.is_http10() {
+                // To an answer of a later version hyper adds that the connection is kept.
+                *response.version_mut() = Version::HTTP_10;
             }
         }
-        Poll::Ready(Ok(response.map(|body| AnswerBody::new(body, turns, open))))
     }
+    response.map(|body| AnswerBody::new(body, turns, open))
 }
