@@ -55,9 +55,10 @@ async fn is_refused(gateway: SocketAddr, part: &str, status: u16) {
 
 #[tokio::test]
 async fn the_upstream_is_not_there() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = nobody.local_addr().unwrap();
-    drop(nobody);
+    let nobody = testkit::Upstream::start(always(Reply::ok())).await;
+    let addr = nobody.addr();
+    // It keeps the port from others.
+    nobody.stop().await;
     let (gateway, serving) = gateway(addr, PoolConfig::default()).await;
     is_refused(gateway, "3\r\nabc\r\n", 502).await;
     serving.abort();

@@ -197,7 +197,10 @@ async fn a_connection_that_is_full_at_once_is_waited_for_as_any_other() {
         it.snapshot().in_flight == 100
     })
     .await;
-    for refused in waiting.into_iter().filter(JoinHandle::is_finished) {
+    let refused = waiting.into_iter().filter(JoinHandle::is_finished);
+    let refused: Vec<_> = refused.collect();
+    assert_eq!(refused.len(), 3);
+    for refused in refused {
         assert_eq!(refused.await.unwrap().1, ErrorKind::QueueTimeout);
     }
 }
