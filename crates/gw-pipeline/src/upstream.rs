@@ -14,8 +14,8 @@
 //! whatever runtimes they are used on. Requests beyond it wait in order of arrival, so many and so long; the rest is
 //! refused with `OVERLOADED`. Idle connections stay with the runtime that made them, so a lane with threads of its own
 //! never waits for another lane's; if one runtime needs a socket and the cap is reached, the longest idle connection
-//! of any runtime is closed for it. Over HTTP/2 a runtime has one connection to each endpoint, so `max_connections`
-//! must not be less than the runtimes times the endpoints.
+//! of any runtime is closed for it. Over HTTP/2 a runtime has one connection to each endpoint, and further ones while all
+//! streams of those are taken; `max_connections` should not be less than the runtimes times the endpoints.
 //!
 //! # Timers
 //!

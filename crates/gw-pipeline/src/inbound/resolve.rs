@@ -29,7 +29,7 @@ use crate::timeouts::{PassErrorBodies, Timeouts};
 /// the request's extensions, and its body gets the route's limit. Finding the route is a look-up in memory; a request
 /// without a route is refused at once or after all other stages, as [`NotFound`] says.
 ///
-/// Refuses with 400, 405, 413, 414, 431 what no upstream should see: see [`HeadLimits`] and [`EncodedSlash`].
+/// Refuses with 400, 405, 413, 414, 417, 431 what no upstream should see: see [`HeadLimits`] and [`EncodedSlash`].
 #[derive(Debug, Clone)]
 pub struct RouteResolveLayer<R = Respond> {
     table: RouteTable,

@@ -105,9 +105,14 @@ impl<S> Upstream<S> {
     /// # Errors
     ///
     /// The future fails with a [`Rejection`]: that of a layer, or one that has an [`Error`](super::Error) as its source:
-    /// `OVERLOADED` if no slot came free, `GATEWAY_TIMEOUT` if a timer expired, `BAD_GATEWAY` if there was no
-    /// connection or no valid answer, and the code of the client's [`Fault`](crate::inbound::Fault) if its body
-    /// failed.
+    ///
+    /// - `OVERLOADED` if no slot or connection came free in the time of the queue, or there is no file descriptor for one,
+    /// - `GATEWAY_TIMEOUT` if another timer expired, and `CLIENT_TIMEOUT` if it was the client that was waited for then,
+    /// - `BAD_GATEWAY` if there was no connection, or no valid answer,
+    /// - `MALFORMED_REQUEST` if the request's body failed on the client's side, or its host is none,
+    /// - `INTERNAL` if the body failed within the gateway, or that is set up wrongly.
+    ///
+    /// A [`Fault`](crate::inbound::Fault) of the client's that was noted is the code in place of any of these.
     pub fn send<B, ResB>(&self, permit: UpstreamPermit, request: Request<B>) -> SendFuture<S>
     where
         S: Service<Request<Body>, Response = Response<ResB>, Error: Into<Rejection>> + Clone,

@@ -22,7 +22,7 @@ pub struct ApiKey {
 
 impl ApiKey {
     /// The key of `consumer` whose SHA-256 is `digest`. A consumer may have several keys: that is how one is replaced
-    /// while the old one is still in use.
+    /// while the old one is still in use. Its name stands in logs and header fields: 1 to 128 visible characters of ASCII.
     ///
     /// SHA-256 is made to be fast. It hides keys that are random, of 128 bits or more, and no passwords.
     pub fn new(consumer: impl Into<Arc<str>>, digest: KeyDigest) -> Self {
@@ -179,8 +179,8 @@ impl ApiKeysBuilder {
     ///
     /// If the field has an underscore in its name, since such fields are dropped before a key is looked for.
     ///
-    /// If a consumer's name or a scope cannot stand in a header field, if two entries have one digest, or if a digest is
-    /// that of no key at all. The field is named as `keys[3].digest`, counted from 0.
+    /// If a consumer's name is none (see [`ApiKey::new`]), if a scope cannot stand in a header field, if two entries have one
+    /// digest, or if a digest is that of no key at all. The field is named as `keys[3].digest`, counted from 0.
     pub fn build(self) -> Result<ApiKeys, ConfigError> {
         if has_underscore(&self.header) {
             return Err(ConfigError::new("header", NO_UNDERSCORE));
