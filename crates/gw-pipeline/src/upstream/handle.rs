@@ -106,7 +106,8 @@ impl<S> Upstream<S> {
     ///
     /// The future fails with a [`Rejection`]: that of a layer, or one that has an [`Error`](super::Error) as its source:
     ///
-    /// - `OVERLOADED` if no slot or connection came free in the time of the queue, or there is no file descriptor for one,
+    /// - `OVERLOADED` if no slot or connection came free in the time of the queue, if that is full, or if there is no file
+    ///   descriptor for a connection,
     /// - `GATEWAY_TIMEOUT` if another timer expired, and `CLIENT_TIMEOUT` if it was the client that was waited for then,
     /// - `BAD_GATEWAY` if there was no connection, or no valid answer,
     /// - `MALFORMED_REQUEST` if the request's body failed on the client's side, or its host is none,
