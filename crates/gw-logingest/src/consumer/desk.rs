@@ -363,8 +363,9 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         status.in_hand = self.backlog.unsettled() as u64;
         drop(status);
         self.hold(over_share);
-        if self.backlog.is_empty() {
-            // Nothing waits for the sink, and nothing would tell that it works again. The pace stays: what comes next probes.
+        if self.backlog.is_empty() && self.pace.rests_until(now).is_none() {
+            // Nothing waits for the sink, and nothing would tell that it works again. The pace stays: what comes next probes. While
+            // it rests, a held client's events have gone back to the queue, and come again.
             self.blocked = None;
             self.down = false;
         }

@@ -95,6 +95,30 @@ async fn after_the_last_letter_nothing_waits_for_the_sink() {
     }
 }
 
+/// What the sink would not let in went back to the queue with a letter that was one too many for its client, and all was said to be
+/// well while delivery rested.
+#[tokio::test(start_paused = true)]
+async fn a_held_client_does_not_end_the_trouble_with_the_sink() {
+    let (queue, letters) = (queue(), Letters::bounded(10));
+    letters.share(0);
+    let events: Vec<_> = (0..2).map(|id| (id.to_string(), 10)).collect();
+    queue.append(batch_by("poison", &events)).await.unwrap();
+    let pressure = Pressure::new();
+    let locked = Reason::new("security_exception", "no").with_status(401);
+    let (sink, _) = Scripted::new(INSTANT, move |_, _| {
+        Delivery::Items(vec![rejected(), Item::Blocked(locked.clone())])
+    });
+    let running = consumer(queue.clone(), sink, &letters).pressure(pressure.clone());
+    let running = running.build().unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(handle.status().in_hand, 0);
+    assert_eq!(handle.status().state, ConsumerState::Blocked);
+    assert!(!pressure.sink_healthy());
+    running.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_that_is_too_large_alone_becomes_a_letter() {
     let (queue, letters) = (queue(), Letters::bounded(10));
