@@ -13,7 +13,7 @@ macro_rules! words {
             /// All of them, in their order.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word in metrics and logs.
+            /// The word for metrics and logs.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+

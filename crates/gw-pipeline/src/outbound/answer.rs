@@ -385,8 +385,12 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
             .map(believed)
             .or_else(|| asks_to_come_back(original.status).then(later))
             .map(|when| when.max(not_before.unwrap_or(when)));
-        // It was sent, and whatever the status, an answer is no proof that nothing was done.
-        let rejection = Rejection::new(code).failed(Failure::Unknown);
+        let rejection = Rejection::new(code).failed(match original.status {
+            // Who says so takes no part in what was asked, as HTTP and gRPC's table of its statuses understand it.
+            StatusCode::SERVICE_UNAVAILABLE => Failure::Local,
+            // It was sent, and the status is no proof that nothing was done.
+            _ => Failure::Unknown,
+        });
         let rejection = match when {
             Some(when) => rejection.retry_after(when),
             None => rejection,

@@ -57,7 +57,7 @@ words! {
         SendTimeout = "send_timeout",
         /// A gap in the answer's body was too long.
         IdleTimeout = "idle_timeout",
-        /// The request cannot be sent on as it is: its body failed on the client's side, or its host is none.
+        /// The request cannot be sent on as it is: its body failed on the client's side, or its host is not valid.
         Request = "request",
         /// The request's body failed within the gateway: a stage gave up on it, by no fault of the client's.
         RequestBody = "request_body",

@@ -110,7 +110,7 @@ impl<S> Upstream<S> {
     ///   descriptor for a connection,
     /// - `GATEWAY_TIMEOUT` if another timer expired, and `CLIENT_TIMEOUT` if it was the client that was waited for then,
     /// - `BAD_GATEWAY` if there was no connection, or no valid answer,
-    /// - `MALFORMED_REQUEST` if the request's body failed on the client's side, or its host is none,
+    /// - `MALFORMED_REQUEST` if the request's body failed on the client's side, or its host is not valid,
     /// - `INTERNAL` if the body failed within the gateway, or that is set up wrongly.
     ///
     /// A [`Fault`](crate::inbound::Fault) of the client's that was noted is the code in place of any of these.

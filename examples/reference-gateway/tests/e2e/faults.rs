@@ -178,8 +178,7 @@ async fn a_503_of_the_upstream_says_when_to_come_back() {
         let seconds: u64 = number("retry-after").unwrap_or_default();
         assert!((least..=most).contains(&seconds), "{path}: {answer:?}");
         assert_eq!(number("grpc-retry-pushback-ms"), Some(seconds * 1000));
-        // The call was sent.
-        assert_eq!(answer.header("grpc-status"), Some("13"));
+        assert_eq!(answer.header("grpc-status"), Some("14"));
     }
 }
 

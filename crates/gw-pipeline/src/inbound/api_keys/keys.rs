@@ -33,7 +33,7 @@ impl ApiKey {
         }
     }
 
-    /// What this key allows.
+    /// What this key allows: each is one word of visible characters of ASCII.
     #[must_use]
     pub fn scopes<T: Into<Box<str>>>(mut self, scopes: impl IntoIterator<Item = T>) -> Self {
         self.scopes.extend(scopes.into_iter().map(Into::into));
@@ -179,8 +179,8 @@ impl ApiKeysBuilder {
     ///
     /// If the field has an underscore in its name, since such fields are dropped before a key is looked for.
     ///
-    /// If a consumer's name is none (see [`ApiKey::new`]), if a scope cannot stand in a header field, if two entries have one
-    /// digest, or if a digest is that of no key at all. The field is named as `keys[3].digest`, counted from 0.
+    /// If a consumer's name is not as [`ApiKey::new`] says, if a scope is not one word of visible characters of ASCII, if two
+    /// entries have one digest, or if a digest is that of an empty text. The field is named as `keys[3].digest`, counted from 0.
     pub fn build(self) -> Result<ApiKeys, ConfigError> {
         if has_underscore(&self.header) {
             return Err(ConfigError::new("header", NO_UNDERSCORE));

@@ -102,24 +102,23 @@ async fn whatever_renders_it_a_replaced_answer_says_when() {
     }
 }
 
-/// Story: of a gRPC call that an upstream had answered 503 the log had a status of 200, and nothing else. The call was UNAVAILABLE,
-/// which callers try again, and had been sent.
+/// Story: of a gRPC call that an upstream had answered 503 the log had a status of 200, and nothing else. With a 502 the call was
+/// UNAVAILABLE, which callers try again, and had been sent.
 #[tokio::test]
 async fn a_grpc_call_whose_answer_is_replaced_has_a_code_on_record() {
-    for (content_type, code, status) in [
-        (
-            "application/grpc",
-            Some(&codes::UPSTREAM_UNAVAILABLE),
-            Some("13"),
-        ),
+    let unavailable = (503, &codes::UPSTREAM_UNAVAILABLE);
+    let broken = (502, &codes::BAD_GATEWAY);
+    for (content_type, (answered, replaced), status) in [
+        ("application/grpc", unavailable, Some("14")),
+        ("application/grpc", broken, Some("13")),
         // Whose status says it.
-        ("application/json", None, None),
+        ("application/json", unavailable, None),
     ] {
+        let code = status.map(|_| replaced);
         let inner = tower::service_fn(|_: Request<()>| {
             let mut upstream = Response::new(Body::from("at db-7:5432"));
-            *upstream.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            let replace = ReplaceBody(&codes::UPSTREAM_UNAVAILABLE);
-            upstream.extensions_mut().insert(replace);
+            *upstream.status_mut() = StatusCode::from_u16(answered).unwrap();
+            upstream.extensions_mut().insert(ReplaceBody(replaced));
             ready(Ok::<_, Infallible>(upstream))
         });
         let record = Record::default();
