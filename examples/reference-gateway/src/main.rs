@@ -15,7 +15,8 @@ use reference_gateway::events::Events;
 use reference_gateway::{demo, gateway, signals, without_effect};
 use tikv_jemallocator::Jemalloc;
 
-/// A request takes and gives back some thirty pieces of memory.
+/// A request takes and gives back some thirty pieces of memory. What is free for ten seconds goes back to the system by a thread of
+/// the allocator, also where the threads that used it have nothing to do any more.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
