@@ -77,6 +77,7 @@ mod limits;
 mod permit;
 mod place;
 mod pool;
+mod received;
 mod report;
 mod resend;
 mod slots;

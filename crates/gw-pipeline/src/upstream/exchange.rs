@@ -5,13 +5,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use gw_core::Body;
 use gw_core::awaited::Awaited;
 use gw_core::context::{Attempt, Deadline, UpstreamName};
 use gw_core::record::{Exchange, Record};
-use http::header::{CONTENT_LENGTH, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::header::UPGRADE;
+use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -19,21 +18,20 @@ use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
-use super::framing::{frame, has_no_body, is_plain, is_well_framed, states_one_length};
+use super::framing::frame;
 use super::future::TransportFuture;
 use super::hop_by_hop::Named;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
 use super::pool::{Checkout, Connection, MAX_HEAD, Pool};
+use super::received::receive;
 use super::report::Reported;
 use super::resend::{AT_ONCE, Kept, is_safe};
 use super::slots::Slot;
 use super::target::InvalidHost;
 use super::telemetry::Counted;
 use super::timer::Timer;
-use super::upgrade::Offer;
 use super::upload::{RequestBody, Upload};
-use crate::fields::trim;
 use crate::inbound::ClientFault;
 
 /// Sends `request`, and waits for the head of its answer.
@@ -448,59 +446,4 @@ async fn head(
         Poll::Pending
     })
     .await
-}
-
-/// The last of the server errors.
-const LAST_STATUS: u16 = 599;
-
-/// The answer as it leaves this module.
-fn receive(
-    response: Response<Incoming>,
-    mut lease: Lease,
-    limits: Limits,
-    watch: Stopwatch,
-    asked: Option<&HeaderValue>,
-) -> Result<Response<UpstreamBody>, Error> {
-    let (mut parts, incoming) = response.into_parts();
-    parts.version = Version::HTTP_11;
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        parts.headers.remove(CONTENT_LENGTH);
-        lease.reusable = false;
-        // There is no body, and the exchange goes on.
-        let mut response = Response::from_parts(parts, UpstreamBody::from(Bytes::new()));
-        let offer = Offer::of(&mut response, lease, asked)?;
-        response.extensions_mut().insert(offer);
-        return Ok(response);
-    }
-    // There is no such class (RFC 9110 section 15): it would pass for a success, and tell the client what a 5xx must not.
-    if parts.status.as_u16() > LAST_STATUS {
-        return Err(Error::because(ErrorKind::Answer, "a status beyond 599"));
-    }
-    // What hyper noted about the connection and the reason phrase is not for the client.
-    parts.extensions.clear();
-    let ended = incoming.is_end_stream();
-    let mut named = Named::NOTHING;
-    if !is_plain(&parts.headers) {
-        if !(ended || is_well_framed(&parts.headers)) || !states_one_length(&mut parts.headers) {
-            return Err(Error::because(
-                ErrorKind::Answer,
-                "the answer tells its length in two ways, or has a transfer coding that nobody asked for",
-            ));
-        }
-        // Trailers come behind chunks. Over HTTP/2 nothing is named.
-        named = Named::of(&parts.headers, &[]);
-        trim(&mut parts.headers);
-    }
-    if has_no_body(parts.status) {
-        if parts.status == StatusCode::NO_CONTENT {
-            parts.headers.remove(CONTENT_LENGTH);
-        }
-        if !ended {
-            // Only HTTP/2 has room for one. Dropping the lease ends the stream, and nothing else.
-            let body = UpstreamBody::from(Bytes::new());
-            return Ok(Response::from_parts(parts, body));
-        }
-    }
-    let body = UpstreamBody::new(incoming, lease, limits, watch, named);
-    Ok(Response::from_parts(parts, body))
 }
