@@ -8,11 +8,11 @@
 //!
 //! Where limits are found while running, the one found for a lane stands in the place of its cap, and above its guarantee.
 //!
-//! Uncontended, admitting is one compare-and-swap on the lane, one addition to the total; giving back is two
-//! subtractions. A lock is taken only when somebody waits.
+//! Within a guarantee, admitting is one compare-and-swap of the lane's word and giving back one subtraction from it, and nothing
+//! that other lanes write to is written. To borrow, what is in flight in all lanes is counted. A lock is taken only when
+//! somebody waits.
 
 mod arrival;
-mod counter;
 mod drain_rate;
 mod drained;
 mod enter;
@@ -21,6 +21,7 @@ mod holds;
 mod inner;
 mod keys;
 mod lane_counter;
+mod lending;
 mod limiter;
 mod line;
 mod permit;
@@ -43,7 +44,6 @@ use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 pub use self::arrival::Arrival;
-use self::counter::Counter;
 pub use self::drained::Drained;
 pub use self::entry::{Entry, Reason, Refusal};
 use self::holds::Holds;
@@ -51,6 +51,7 @@ pub(crate) use self::holds::{LOOK_AGAIN, TimedPermit};
 use self::inner::{Inner, Terms};
 use self::keys::KeySeed;
 pub use self::keys::LaneKey;
+use self::lending::Lending;
 pub(crate) use self::limiter::Run;
 use self::line::Line;
 pub use self::permit::Permit;
@@ -136,7 +137,7 @@ impl Lanes {
             return Err(ConfigError::new("lanes", "must be 1 to 64 lanes"));
         };
         let inner = Inner {
-            total: Padded(Counter::new()),
+            lending: Padded(Lending::new()),
             terms: Padded(Terms {
                 total: AtomicU32::new(total.get()),
                 mode: AtomicU8::new(Mode::Enforce as u8),
@@ -241,10 +242,13 @@ impl Lanes {
 
     /// Refuses new requests from now on, in every mode, and for good. Ready once nobody is in flight or waiting.
     pub fn drain(&self) -> Drained {
-        self.inner.total.start_draining();
-        telemetry::draining();
         // Also those whom it concerns only now: they watch the clock from here on.
-        let watchers = lock(&self.inner.line).end();
+        let watchers = {
+            let mut line = lock(&self.inner.line);
+            self.inner.close();
+            line.end()
+        };
+        telemetry::draining();
         wake_all(watchers);
         self.drained()
     }
@@ -256,14 +260,15 @@ impl Lanes {
 
     /// Counts, in a row per lane, at about this moment: requests go on while they are read.
     pub fn snapshot(&self) -> Snapshot {
-        let (word, mode) = (self.inner.total.load(), self.mode());
+        let mode = self.mode();
+        let lanes: Vec<_> = self.inner.lanes().map(|lane| lane.snapshot(mode)).collect();
         Snapshot {
             mode,
-            draining: word.is_draining(),
+            draining: self.inner.lending.load().is_draining(),
             total: self.total(),
-            in_flight: word.in_flight(),
+            in_flight: lanes.iter().map(|lane| lane.in_flight).sum(),
             load: self.pressure.load(),
-            lanes: self.inner.lanes().map(|lane| lane.snapshot(mode)).collect(),
+            lanes,
         }
     }
 

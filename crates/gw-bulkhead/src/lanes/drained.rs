@@ -46,8 +46,7 @@ impl Future for Drained {
         let waker = cx.waker().clone();
         let draining = {
             let mut line = lock(&self.lanes.line);
-            let word = self.lanes.total.load();
-            if word.is_drained() {
+            if self.lanes.is_drained() {
                 drop(line);
                 return Poll::Ready(());
             }
@@ -56,7 +55,7 @@ impl Future for Drained {
             let before = line.watch_end(self.ticket, waker);
             drop(line);
             drop(before);
-            word.is_draining()
+            self.lanes.lending.load().is_draining()
         };
         // Not before: while the lanes are open, those who need a place take back what has run out.
         if draining {

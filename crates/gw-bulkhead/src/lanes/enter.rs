@@ -43,7 +43,7 @@ impl Lanes {
 
     #[inline]
     fn admit_in(&self, lane: LaneId, state: &LaneState) -> Option<Permit> {
-        self.inner.take_in(state, lane, Turn::Arriving).ok()?;
+        self.inner.take_in(state, Turn::Arriving).ok()?;
         Some(Permit::new(&self.inner, lane, state, Stake::default()))
     }
 
@@ -107,7 +107,7 @@ impl Lanes {
         if let Some(reason) = counted.or(full.then_some(Reason::LaneFull)) {
             inner.refuse(lane, reason, arrival.at);
         }
-        if taken.is_err() && inner.force(lane).is_draining() {
+        if taken.is_err() && inner.force(lane).is_closed() {
             inner.take_back(lane);
             return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
         }
@@ -126,7 +126,7 @@ impl Lanes {
             let mut woken = inner.serve(&mut line);
             let waiting = state.counter.load().waiting();
             let term = inner.term(lane, now, now, deadline, line.short_wait(lane, now));
-            let entry = if inner.total.load().is_draining() {
+            let entry = if inner.lending.load().is_draining() {
                 Err(Reason::Draining)
             } else if inner.mode() != Mode::Enforce {
                 // The mode was changed, and all that waited were let go, while this one came here.
@@ -142,9 +142,7 @@ impl Lanes {
                 Err(term.reason)
             } else {
                 let ticket = line.join(lane, now, deadline);
-                state.queued();
-                state.counter.join();
-                inner.total.join();
+                inner.announce_waiter(lane);
                 // A last look: a place that was given back before this one was announced was offered to nobody.
                 woken.extend(inner.serve(&mut line));
                 Ok(Some((ticket, term)))

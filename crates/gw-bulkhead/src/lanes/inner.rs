@@ -5,9 +5,10 @@ use gw_core::Mode;
 use gw_core::at_hand::{AtHand, Kept};
 use tokio::time::Instant;
 
-use super::counter::{Counter, Word};
 use super::holds::Holds;
 use super::keys::KeySeed;
+use super::lane_counter::LaneWord;
+use super::lending::Lending;
 use super::limiter::Run;
 use super::line::Line;
 use super::state::{LaneState, Limits};
@@ -18,7 +19,7 @@ use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 /// What permits, waiting requests and handles share.
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) total: Padded<Counter>,
+    pub(super) lending: Padded<Lending>,
     pub(super) terms: Padded<Terms>,
     /// Held while the total and what the lanes have of it are changed.
     pub(super) resizing: Mutex<()>,
@@ -102,20 +103,26 @@ impl Inner {
     /// Takes a place, or does not. It is exact: no lane is above its cap for an instant, none is refused a place within
     /// its guarantee, and none borrows while `total` are in flight.
     ///
-    /// The one thing that is not told apart is a place that two want to borrow at once and that one of them, having
-    /// reserved it, cannot use because its lane changed meanwhile. It counts as taken for that moment.
+    /// Two things of the same moment are not told apart. A guaranteed place that is taken while a borrower counts is
+    /// taken just after it. And a place that a borrower has reserved may for that moment count twice, or, if its lane changed
+    /// meanwhile, though it is not used.
     pub(super) fn take(&self, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
-        self.take_in(self.lane(id), id, turn)
+        self.take_in(self.lane(id), turn)
     }
 
     /// The same where the lane is at hand. Written out where a request enters: what a call of it saves and restores is more than
     /// it does for one that is alone.
     #[inline(always)]
-    pub(super) fn take_in(&self, lane: &LaneState, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
+    pub(super) fn take_in(&self, lane: &LaneState, turn: Turn) -> Result<(), NoPlace> {
         loop {
             let seen = lane.counter.load();
-            if turn == Turn::Arriving && seen.waiting() > 0 {
-                return Err(NoPlace::Behind);
+            if turn == Turn::Arriving {
+                if seen.is_closed() {
+                    return Err(NoPlace::Draining);
+                }
+                if seen.waiting() > 0 {
+                    return Err(NoPlace::Behind);
+                }
             }
             let Limits { guaranteed, cap } = lane.limits();
             if seen.in_flight() >= cap {
@@ -123,58 +130,59 @@ impl Inner {
             }
             if seen.in_flight() < guaranteed {
                 if lane.counter.try_raise(seen) {
-                    return self.count_guaranteed(id, turn);
+                    return Ok(());
                 }
-                continue;
-            }
-            // The total first: raised first, the lane would for a moment seem fuller than it is, and could refuse a
-            // request that is within its guarantee.
-            self.lend(turn)?;
-            if lane.counter.try_raise(seen) {
+            } else if self.borrow(lane, seen, turn)? {
                 return Ok(());
             }
-            self.return_lent(turn);
         }
     }
 
-    /// Counts a place within a guarantee into the total, unless the lanes drain.
-    #[inline]
-    fn count_guaranteed(&self, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
-        let before = self.total.raise();
-        if before.is_draining() && turn == Turn::Arriving {
-            // After the fact, since only the total's own word says so for certain: once lanes are found drained,
-            // nobody must get in.
-            self.take_back(id);
-            return Err(NoPlace::Draining);
+    /// Takes a place beyond the guarantee of `lane`, unless the lane has changed since it was `seen`.
+    ///
+    /// It is reserved first: raised first, the lane would for a moment seem fuller than it is, and could refuse a request
+    /// that is within its guarantee.
+    fn borrow(&self, lane: &LaneState, seen: LaneWord, turn: Turn) -> Result<bool, NoPlace> {
+        self.reserve(turn)?;
+        let taken = lane.counter.try_raise(seen);
+        let before = self.lending.settled();
+        // Whoever looked for a place in between may have found this one counted though it is free. Who has the line
+        // locked goes on to look at it again anyway.
+        if turn == Turn::Arriving && (before.waiting() > 0 || before.is_draining()) {
+            self.settle();
         }
-        Ok(())
+        Ok(taken)
     }
 
-    /// Reserves a place of the total for a lane beyond its guarantee.
-    fn lend(&self, turn: Turn) -> Result<(), NoPlace> {
+    /// Reserves a place to borrow.
+    fn reserve(&self, turn: Turn) -> Result<(), NoPlace> {
         loop {
-            let seen = self.total.load();
-            match turn {
-                Turn::Arriving if seen.is_draining() => return Err(NoPlace::Draining),
-                // Somebody may be waiting for just this place, in any lane. Who comes first is decided in the line.
-                Turn::Arriving if seen.waiting() > 0 => return Err(NoPlace::Behind),
-                Turn::Arriving | Turn::Next => {}
+            // First, and then the lanes: what was reserved before and is not found here is found there.
+            let seen = self.lending.load();
+            // Somebody may be waiting for just this place, in any lane. Who comes first is decided in the line.
+            if turn == Turn::Arriving && seen.waiting() > 0 {
+                return Err(NoPlace::Behind);
             }
-            if seen.in_flight() >= self.terms.total.load(Ordering::Acquire) {
+            let total = self.terms.total.load(Ordering::Acquire);
+            if self.in_flight() + seen.borrowers() >= total.into() {
                 return Err(NoPlace::Total);
             }
-            if self.total.try_raise(seen) {
+            if self.lending.try_reserve(seen) {
                 return Ok(());
             }
         }
     }
 
-    fn return_lent(&self, turn: Turn) {
-        let before = self.total.lower();
-        // Who has the line locked goes on to look at it again anyway.
-        if turn == Turn::Arriving {
-            self.settle_unless_quiet(before);
-        }
+    /// How many are in flight in all lanes, at about this moment.
+    pub(super) fn in_flight(&self) -> u64 {
+        let in_flight = |lane: &LaneState| u64::from(lane.counter.load().in_flight());
+        self.lanes().map(in_flight).sum()
+    }
+
+    /// Whether the lanes drain, and nobody is in flight or waits. The line is locked.
+    pub(super) fn is_drained(&self) -> bool {
+        let word = self.lending.load();
+        word.is_draining() && word.waiting() == 0 && self.in_flight() == 0
     }
 
     /// The lane of this id, or the first one.
@@ -186,10 +194,9 @@ impl Inner {
         }
     }
 
-    /// A place for whoever comes, beyond all limits; the total before.
-    pub(super) fn force(&self, id: LaneId) -> Word {
-        self.lane(id).counter.raise();
-        self.total.raise()
+    /// A place for whoever comes, beyond all limits; its lane before.
+    pub(super) fn force(&self, id: LaneId) -> LaneWord {
+        self.lane(id).counter.raise()
     }
 
     /// Frees the places whose time is over, and counts their requests as cut: they will find out when they come back.
@@ -211,29 +218,25 @@ impl Inner {
     #[inline]
     pub(super) fn ended(&self, id: LaneId, run: Run, outcome: Outcome) {
         if self.lane(id).ended(run, outcome) {
-            self.settle_unless_quiet(self.total.meet());
+            self.settle_unless_quiet(self.lane(id).counter.meet());
         }
     }
 
     /// Gives a place back.
     #[inline]
     pub(super) fn release(&self, id: LaneId) {
-        // The lane first: the total's word is where those who wait look last, and they must see both.
-        self.lane(id).counter.lower();
-        let before = self.total.lower();
+        let before = self.lane(id).counter.lower();
         self.settle_unless_quiet(before);
     }
 
     /// Gives a place back that was not to be taken, so that it does not count as one that was.
     pub(super) fn take_back(&self, id: LaneId) {
-        // In the order of `release`, for its reason.
-        self.lane(id).counter.take_back();
-        let before = self.total.lower();
+        let before = self.lane(id).counter.take_back();
         self.settle_unless_quiet(before);
     }
 
     #[inline]
-    fn settle_unless_quiet(&self, before: Word) {
+    fn settle_unless_quiet(&self, before: LaneWord) {
         if !before.is_quiet() {
             self.settle();
         }
@@ -255,17 +258,35 @@ impl Inner {
             self.forget_waiter(lane);
             woken.extend(waker);
         }
-        if self.total.load().is_drained() {
+        if self.is_drained() {
             woken.extend(line.end());
         }
         woken
+    }
+
+    /// Counts a request into the queue. The line is locked.
+    pub(super) fn announce_waiter(&self, id: LaneId) {
+        self.lane(id).queued();
+        self.lane(id).counter.join();
+        if self.lending.join().waiting() == 0 {
+            self.lanes().for_each(|lane| lane.counter.watch());
+        }
     }
 
     /// Counts a request out of the queue. The line is locked.
     pub(super) fn forget_waiter(&self, id: LaneId) {
         self.lane(id).counter.leave();
         self.lane(id).dequeued();
-        self.total.leave();
+        if self.lending.leave().waiting() == 1 {
+            self.lanes().for_each(|lane| lane.counter.unwatch());
+        }
+    }
+
+    /// Admits nobody from now on who does not wait already. The line is locked.
+    pub(super) fn close(&self) {
+        self.lanes().for_each(|lane| lane.counter.close());
+        // Last: who sees this counts who is in flight, and nobody must get in any more.
+        self.lending.start_draining();
     }
 
     pub(super) fn refuse(&self, id: LaneId, reason: Reason, now: Instant) -> Refusal {

@@ -2,11 +2,16 @@ use std::sync::atomic::AtomicU64 as Tally;
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// How many of one lane are in flight, how many wait, and how many were ever admitted.
+/// How many of one lane are in flight, how many wait, whether anybody watches what becomes free, whether the lane is closed, and how
+/// many were ever admitted.
 ///
-/// The first two are in one word for what [`Counter`](super::Counter) says. The third has its low bits in there too, since
-/// a locked operation of its own would cost each request as much as taking the place does. They overflow off the word's
-/// upper end, and once in so many requests one of them counts a block.
+/// That all but the last are in one word is what makes lost wake-ups impossible without a lock on release: who gives a place
+/// back learns in the same operation whether anybody watches, in whichever lane, and who is about to wait has announced it in
+/// the words of all lanes before looking for a place the last time. The orderings are acquire and release throughout:
+/// both sides meet in one word, and what the first one wrote before the second one sees.
+///
+/// How many were admitted has its low bits in there too, since a locked operation of its own would cost each request as much
+/// as taking the place does. They overflow off the word's upper end, and once in so many requests one of them counts a block.
 #[derive(Debug)]
 pub(super) struct LaneCounter {
     word: AtomicU64,
@@ -14,13 +19,17 @@ pub(super) struct LaneCounter {
     blocks: Tally,
 }
 
-/// What a [`LaneCounter`] said: 32 bits in flight, 20 bits waiting, 12 bits of how many were admitted.
+/// What a [`LaneCounter`] said: 30 bits in flight, one for whether anybody watches and one for whether it is closed, 20 bits
+/// waiting, 12 bits of how many were admitted.
 ///
-/// What is in flight does not overflow, see [`Word`](super::counter::Word); and a queue has no more than a million places.
+/// The parts do not overflow into one another: a billion requests in flight take more memory than a machine has, and a
+/// queue has no more than a million places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LaneWord(u64);
 
 const IN_FLIGHT: u64 = 1;
+const WATCHED: u64 = 1 << 30;
+const CLOSED: u64 = 1 << 31;
 const WAITER: u64 = 1 << 32;
 const ADMITTED: u64 = 1 << 52;
 
@@ -31,7 +40,19 @@ const BLOCK: u64 = 1 << 11;
 impl LaneWord {
     #[inline]
     pub(super) const fn in_flight(self) -> u32 {
-        (self.0 & 0xffff_ffff) as u32
+        (self.0 % WATCHED) as u32
+    }
+
+    /// Nobody is admitted any more.
+    #[inline]
+    pub(super) const fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    /// Nobody waits for anything, in any lane: neither a request for a place nor somebody for the end.
+    #[inline]
+    pub(super) const fn is_quiet(self) -> bool {
+        self.0 & (WATCHED | CLOSED) == 0
     }
 
     #[inline]
@@ -64,6 +85,12 @@ impl LaneCounter {
         LaneWord(self.word.load(Ordering::Acquire))
     }
 
+    /// What it says, so that whoever announces that it waits after this sees what was written before it. A load alone
+    /// could miss the one who waits while that one misses what was written.
+    pub(super) fn meet(&self) -> LaneWord {
+        LaneWord(self.word.fetch_add(0, Ordering::AcqRel))
+    }
+
     /// One more is admitted and in flight, if nothing has changed since `seen`.
     #[inline]
     pub(super) fn try_raise(&self, seen: LaneWord) -> bool {
@@ -78,29 +105,45 @@ impl LaneCounter {
         done
     }
 
-    /// One more is admitted and in flight.
-    pub(super) fn raise(&self) {
-        let before = self.word.fetch_add(IN_FLIGHT + ADMITTED, Ordering::AcqRel);
-        if LaneWord(before).ends_block() {
+    /// One more is admitted and in flight; what it was before.
+    pub(super) fn raise(&self) -> LaneWord {
+        let before = LaneWord(self.word.fetch_add(IN_FLIGHT + ADMITTED, Ordering::AcqRel));
+        if before.ends_block() {
             self.count_block();
         }
+        before
     }
 
-    /// One less in flight.
+    /// One less in flight; what it was before.
     #[inline]
-    pub(super) fn lower(&self) {
-        self.word.fetch_sub(IN_FLIGHT, Ordering::AcqRel);
+    pub(super) fn lower(&self) -> LaneWord {
+        LaneWord(self.word.fetch_sub(IN_FLIGHT, Ordering::AcqRel))
     }
 
-    /// One less in flight, that was not to be admitted after all.
+    /// One less in flight, that was not to be admitted after all; what it was before.
     #[cold]
-    pub(super) fn take_back(&self) {
-        let before = self.word.fetch_sub(IN_FLIGHT + ADMITTED, Ordering::AcqRel);
-        if LaneWord(before).admitted().is_multiple_of(BLOCK) {
+    pub(super) fn take_back(&self) -> LaneWord {
+        let before = LaneWord(self.word.fetch_sub(IN_FLIGHT + ADMITTED, Ordering::AcqRel));
+        if before.admitted().is_multiple_of(BLOCK) {
             // A count that nothing else is read by, as where it is added to.
             self.blocks
                 .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         }
+        before
+    }
+
+    /// From now on whoever gives a place back learns that somebody watches.
+    pub(super) fn watch(&self) {
+        self.word.fetch_or(WATCHED, Ordering::AcqRel);
+    }
+
+    pub(super) fn unwatch(&self) {
+        self.word.fetch_and(!WATCHED, Ordering::AcqRel);
+    }
+
+    /// From now on nobody is admitted who has not waited yet, and whoever gives a place back learns it.
+    pub(super) fn close(&self) {
+        self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// One more waits.
