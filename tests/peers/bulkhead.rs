@@ -54,6 +54,7 @@ pub fn two_threads(_: u64) -> Result<Vec<Subject>> {
         both("nothing", Taker::Nothing, [0, 0]),
         both(OURS, Taker::Gw(Gw::new()?), [0, 0]),
         both("gw, a lane each", Taker::Gw(Gw::new()?), [0, 1]),
+        both("gw, borrowed", Taker::Gw(Gw::full_guarantee()?), [0, 0]),
         both(SEMAPHORE, Taker::semaphore(), [0, 0]).beside(OURS),
     ])
 }

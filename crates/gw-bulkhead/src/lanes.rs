@@ -328,6 +328,17 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 }
 
 #[cfg(test)]
+impl Lanes {
+    /// Nothing of those who were in flight or waited is left in what lanes have in common.
+    fn assert_quiet(&self) {
+        let word = self.inner.lending.load();
+        assert_eq!((word.borrowers(), word.waiting()), (0, 0));
+        let quiet = |lane: &LaneState| lane.counter.load().is_quiet();
+        assert!(word.is_draining() || self.inner.lanes().all(quiet));
+    }
+}
+
+#[cfg(test)]
 #[cfg(loom)]
 mod loom_tests;
 #[cfg(test)]

@@ -4,14 +4,20 @@ use std::ops::Deref;
 use std::sync::PoisonError;
 
 #[cfg(all(test, loom))]
-pub(crate) use loom::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
 };
 #[cfg(not(all(test, loom)))]
-pub(crate) use std::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+pub(crate) use std::{
+    hint::spin_loop,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 /// Locks `mutex`. No lock of this crate is held while foreign code runs, so a poisoned one guards whole data. The one

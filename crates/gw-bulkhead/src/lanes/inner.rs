@@ -100,12 +100,12 @@ impl Inner {
         self.mode().milder(self.lane(id).config.mode)
     }
 
-    /// Takes a place, or does not. It is exact: no lane is above its cap for an instant, none is refused a place within
-    /// its guarantee, and none borrows while `total` are in flight.
+    /// Takes a place, or does not. No lane is above its cap for an instant, none is refused a place within its guarantee, and no
+    /// place is lent to two.
     ///
-    /// Two things of the same moment are not told apart. A guaranteed place that is taken while a borrower counts is
-    /// taken just after it. And a place that a borrower has reserved may for that moment count twice, or, if its lane changed
-    /// meanwhile, though it is not used.
+    /// How many are in flight is counted lane by lane. What is taken within guarantees or given back meanwhile is seen or not,
+    /// each by itself, so one may borrow or be refused by a sum that was true at no moment. All the same less than the total and
+    /// all guarantees are in flight.
     pub(super) fn take(&self, id: LaneId, turn: Turn) -> Result<(), NoPlace> {
         self.take_in(self.lane(id), turn)
     }
@@ -128,27 +128,41 @@ impl Inner {
             if seen.in_flight() >= cap {
                 return Err(NoPlace::Cap);
             }
-            if seen.in_flight() < guaranteed {
-                if lane.counter.try_raise(seen) {
-                    return Ok(());
-                }
-            } else if self.borrow(lane, seen, turn)? {
-                return Ok(());
+            let taken = if seen.in_flight() < guaranteed {
+                Ok(lane.counter.try_raise(seen))
+            } else {
+                self.borrow(lane, seen, turn)
+            };
+            match taken {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // Meanwhile one of its own may have become free.
+                Err(NoPlace::Total) if lane.counter.load().in_flight() < guaranteed => {}
+                Err(none) => return Err(none),
             }
         }
     }
 
-    /// Takes a place beyond the guarantee of `lane`, unless the lane has changed since it was `seen`.
-    ///
-    /// It is reserved first: raised first, the lane would for a moment seem fuller than it is, and could refuse a request
-    /// that is within its guarantee.
+    /// Takes a place beyond the guarantee of `lane`, which was `seen` so; whether it did. It may not have if the lane has
+    /// changed meanwhile.
     fn borrow(&self, lane: &LaneState, seen: LaneWord, turn: Turn) -> Result<bool, NoPlace> {
+        if self.rest.is_empty() {
+            // All that are in flight are in this lane's word.
+            let lent = seen.in_flight() < self.terms.total.load(Ordering::Acquire);
+            return if lent {
+                Ok(lane.counter.try_raise(seen))
+            } else {
+                Err(NoPlace::Total)
+            };
+        }
+        // It is reserved first: raised first, the lane would for a moment seem fuller than it is, and could refuse a
+        // request that is within its guarantee.
         self.reserve(turn)?;
         let taken = lane.counter.try_raise(seen);
         let before = self.lending.settled();
-        // Whoever looked for a place in between may have found this one counted though it is free. Who has the line
-        // locked goes on to look at it again anyway.
-        if turn == Turn::Arriving && (before.waiting() > 0 || before.is_draining()) {
+        // Whoever looked for a place in between may have found this one counted twice, or though it is not used. Who has the
+        // line locked goes on to look at it again anyway.
+        if turn == Turn::Arriving && before.waiting() > 0 {
             self.settle();
         }
         Ok(taken)
@@ -163,12 +177,17 @@ impl Inner {
             if turn == Turn::Arriving && seen.waiting() > 0 {
                 return Err(NoPlace::Behind);
             }
-            let total = self.terms.total.load(Ordering::Acquire);
-            if self.in_flight() + seen.borrowers() >= total.into() {
+            let (in_flight, borrowers) = (self.in_flight(), seen.borrowers());
+            let total = self.terms.total.load(Ordering::Acquire).into();
+            if in_flight >= total {
                 return Err(NoPlace::Total);
             }
-            if self.lending.try_reserve(seen) {
-                return Ok(());
+            if in_flight + borrowers < total {
+                if self.lending.try_reserve(seen) {
+                    return Ok(());
+                }
+            } else if !self.lending.changes(seen) {
+                return Err(NoPlace::Total);
             }
         }
     }

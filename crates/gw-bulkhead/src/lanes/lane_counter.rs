@@ -43,7 +43,7 @@ impl LaneWord {
         (self.0 % WATCHED) as u32
     }
 
-    /// Nobody is admitted any more.
+    /// Nobody is admitted any more who does not wait already.
     #[inline]
     pub(super) const fn is_closed(self) -> bool {
         self.0 & CLOSED != 0

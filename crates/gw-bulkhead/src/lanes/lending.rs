@@ -1,11 +1,11 @@
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, spin_loop};
 
 /// What the lanes have in common: how many wait in all of them, whether they drain, and who is about to borrow.
 ///
 /// Requests within their lane's guarantee do not write to it. One that wants to borrow reads it, then counts what is in
-/// flight in each lane, and reserves a place by one compare-and-swap if there is one to lend. Whoever reserves changes the turn, so two
-/// that counted the same do not both reserve. It counts as a borrower until its place is in its lane's word, where the next one
-/// finds it. A guaranteed place that is taken while somebody counts is one that was taken just after.
+/// flight in each lane, and reserves a place by one compare-and-swap if there is one to lend. Whoever reserves changes the turn, so of
+/// two that counted the same one counts again (unless it slept through a multiple of a million reservations). It is a borrower until its
+/// place is in its lane's word, where the next one finds it. Just before the end of that it counts twice.
 #[derive(Debug)]
 pub(super) struct Lending(AtomicU64);
 
@@ -45,12 +45,23 @@ impl Lending {
         LendingWord(self.0.load(Ordering::Acquire))
     }
 
-    /// Reserves a place, if nothing has changed since `seen`. To be followed by [`Lending::settled`].
+    /// Reserves a place, unless something has changed since `seen`; now and then it does not though nothing has. To be followed by
+    /// [`Lending::settled`].
     pub(super) fn try_reserve(&self, seen: LendingWord) -> bool {
         let reserved = seen.0.wrapping_add(BORROWER + TURN);
         self.0
             .compare_exchange_weak(seen.0, reserved, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// Whether it is another word than `seen` within a moment, in which a borrower that is not stopped is done.
+    pub(super) fn changes(&self, seen: LendingWord) -> bool {
+        /// Of some 10 to 50 ns each.
+        const LOOKS: usize = if cfg!(loom) { 1 } else { 20 };
+        (0..LOOKS).any(|_| {
+            spin_loop();
+            self.load() != seen
+        })
     }
 
     /// What was reserved is counted in its lane, or not wanted any more; what it was before.
@@ -83,7 +94,7 @@ mod tests {
         let lending = Lending::new();
         lending.join();
         for _ in 0..1 << 20 {
-            assert!(lending.try_reserve(lending.load()));
+            while !lending.try_reserve(lending.load()) {}
             assert_eq!(lending.settled().borrowers(), 1);
         }
         let word = lending.load();
@@ -105,7 +116,7 @@ mod tests {
     fn who_counted_before_another_one_reserved_counts_again() {
         let lending = Lending::new();
         let seen = lending.load();
-        assert!(lending.try_reserve(lending.load()));
+        while !lending.try_reserve(lending.load()) {}
         lending.settled();
         assert!(!lending.try_reserve(seen));
     }

@@ -40,6 +40,7 @@ fn assert_empty(lanes: &Lanes) {
             .iter()
             .all(|lane| lane.in_flight == 0 && lane.queued == 0)
     );
+    lanes.assert_quiet();
 }
 
 #[test]
@@ -130,6 +131,23 @@ fn a_cap_holds_and_a_guarantee_is_met() {
 }
 
 #[test]
+fn as_many_as_there_are_places_get_one_in_a_sole_lane() {
+    loom::model(|| {
+        let lanes = lanes(3, [LaneConfig::new("core")]);
+        let one = lanes.try_admit(LaneId::FIRST).unwrap();
+        let other = {
+            let lanes = lanes.clone();
+            thread::spawn(move || lanes.try_admit(LaneId::FIRST).unwrap())
+        };
+        let two = lanes.try_admit(LaneId::FIRST).unwrap();
+        let three = other.join().unwrap();
+        assert!(lanes.try_admit(LaneId::FIRST).is_none());
+        drop((one, two, three));
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
 fn one_place_is_lent_once() {
     loom::model(|| {
         // One place is each lane's own and taken, and one is left to lend; both lanes want it.
@@ -178,6 +196,33 @@ fn a_place_that_is_given_back_while_it_counts_twice_reaches_the_one_who_waits() 
 }
 
 #[test]
+fn a_place_that_is_given_back_between_two_who_wait_reaches_the_second() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let lanes = lanes(2, [LaneConfig::new("a"), LaneConfig::new("b").queue(1)]);
+        let (a, b) = (LaneId(0), LaneId(1));
+        let (own, lent) = (lanes.try_admit(b).unwrap(), lanes.try_admit(a).unwrap());
+        let Entry::Queued(vanishes) = lanes.enter(b, Instant::now()) else {
+            panic!()
+        };
+        let first = thread::spawn(move || drop(vanishes));
+        let second = {
+            let lanes = lanes.clone();
+            thread::spawn(move || {
+                let fate = enter_and_leave(&lanes, b);
+                assert!(matches!(fate, None | Some(Reason::QueueFull)), "{fate:?}");
+            })
+        };
+        drop(lent);
+        first.join().unwrap();
+        second.join().unwrap();
+        drop(own);
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
 fn nobody_gets_into_drained_lanes() {
     loom::model(|| {
         let lanes = lanes(1, [LaneConfig::new("core")]);
@@ -214,6 +259,29 @@ fn nobody_borrows_from_drained_lanes() {
                 }
             })
         };
+        block_on(lanes.drain());
+        drained.store(true, Ordering::SeqCst);
+        other.join().unwrap();
+        assert_empty(&lanes);
+    });
+}
+
+#[test]
+fn what_is_forced_into_lanes_that_drain_is_taken_back() {
+    loom::model(|| {
+        let lanes = lanes(1, [LaneConfig::new("core").mode(Mode::Shadow)]);
+        let held = lanes.try_admit(LaneId::FIRST).unwrap();
+        let drained = Arc::new(AtomicBool::new(false));
+        let other = {
+            let (lanes, drained) = (lanes.clone(), Arc::clone(&drained));
+            thread::spawn(move || {
+                if let Entry::Admitted(permit) = lanes.enter(LaneId::FIRST, Instant::now()) {
+                    assert!(!drained.load(Ordering::SeqCst));
+                    drop(permit);
+                }
+            })
+        };
+        drop(held);
         block_on(lanes.drain());
         drained.store(true, Ordering::SeqCst);
         other.join().unwrap();
@@ -264,7 +332,7 @@ fn a_reservation_that_is_undone_reaches_the_one_who_waits() {
             thread::spawn(move || assert_eq!(enter_and_leave(&lanes, b), None))
         };
         let this = lanes.try_admit(a);
-        // Neither is given back before: nothing but the undone reservation wakes who waits.
+        // Neither is given back before: nothing but a reservation that ends wakes who waits.
         waiting.join().unwrap();
         let other = other.join().unwrap();
         // Neither, if both found out that somebody waits after they had looked for the first time.

@@ -367,6 +367,37 @@ fn caps_hold_under_fire() {
             .all(|lane| lane.in_flight == 0 && lane.queued == 0),
         "{after:?}"
     );
+    lanes.assert_quiet();
+}
+
+#[test]
+fn what_is_lent_holds_under_fire() {
+    // Each lane has one place of its own, and four are to lend.
+    let (lanes, ids) = lanes(
+        4,
+        ["a", "b", "c"].map(|name| LaneConfig::new(name).queue(2)),
+    );
+    let (running, peak) = (Count::new(0), Count::new(0));
+    thread::scope(|scope| {
+        for id in ids.into_iter().cycle().take(6) {
+            let (lanes, running, peak) = (&lanes, &running, &peak);
+            scope.spawn(move || {
+                for _ in 0..5_000 {
+                    let Some(permit) = lanes.try_admit(id) else {
+                        continue;
+                    };
+                    peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    drop(permit);
+                }
+            });
+        }
+    });
+    // All of the total to one lane, which has one of them as its own, and what the two others have.
+    assert!(peak.load(Ordering::SeqCst) <= 4 + 2, "{peak:?}");
+    assert_eq!(lanes.in_flight(), 0);
+    lanes.assert_quiet();
 }
 
 #[test]

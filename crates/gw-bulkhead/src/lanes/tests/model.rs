@@ -216,5 +216,6 @@ proptest! {
         }
         drop((permits, waits));
         prop_assert_eq!(real.snapshot().in_flight, 0);
+        real.assert_quiet();
     }
 }
