@@ -11,7 +11,7 @@ use super::lane_counter::LaneWord;
 use super::lending::Lending;
 use super::limiter::Run;
 use super::line::Line;
-use super::state::{LaneState, Limits};
+use super::state::LaneState;
 use super::{LaneId, Reason, Refusal, wake_all};
 use crate::limit::Outcome;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
@@ -111,61 +111,59 @@ impl Inner {
     }
 
     /// The same where the lane is at hand. Written out where a request enters: what a call of it saves and restores is more than
-    /// it does for one that is alone.
+    /// it does for one that is within the guarantee.
     #[inline(always)]
     pub(super) fn take_in(&self, lane: &LaneState, turn: Turn) -> Result<(), NoPlace> {
+        let seen = lane.counter.load();
+        if seen.in_flight() < lane.is_open(seen, turn)? && lane.counter.try_raise(seen) {
+            return Ok(());
+        }
+        self.take_or_borrow(lane, turn)
+    }
+
+    #[inline(never)]
+    fn take_or_borrow(&self, lane: &LaneState, turn: Turn) -> Result<(), NoPlace> {
         loop {
             let seen = lane.counter.load();
-            if turn == Turn::Arriving {
-                if seen.is_closed() {
-                    return Err(NoPlace::Draining);
+            let guaranteed = lane.is_open(seen, turn)?;
+            if seen.in_flight() < guaranteed || self.is_all(seen) {
+                if lane.counter.try_raise(seen) {
+                    return Ok(());
                 }
-                if seen.waiting() > 0 {
-                    return Err(NoPlace::Behind);
-                }
+                continue;
             }
-            let Limits { guaranteed, cap } = lane.limits();
-            if seen.in_flight() >= cap {
-                return Err(NoPlace::Cap);
-            }
-            let taken = if seen.in_flight() < guaranteed {
-                Ok(lane.counter.try_raise(seen))
-            } else {
-                self.borrow(lane, seen, turn)
-            };
-            match taken {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
+            match self.borrow(lane, turn) {
                 // Meanwhile one of its own may have become free.
                 Err(NoPlace::Total) if lane.counter.load().in_flight() < guaranteed => {}
-                Err(none) => return Err(none),
+                done => return done,
             }
         }
     }
 
-    /// Takes a place beyond the guarantee of `lane`, which was `seen` so; whether it did. It may not have if the lane has
-    /// changed meanwhile.
-    fn borrow(&self, lane: &LaneState, seen: LaneWord, turn: Turn) -> Result<bool, NoPlace> {
+    /// Whether the word of a lane says that there is a place to lend: that of a sole lane.
+    fn is_all(&self, seen: LaneWord) -> bool {
+        self.rest.is_empty() && seen.in_flight() < self.terms.total.load(Ordering::Acquire)
+    }
+
+    /// Takes a place beyond the guarantee of `lane`.
+    ///
+    /// It is reserved first: raised first, the lane would for a moment seem fuller than it is, and could refuse a request
+    /// that is within its guarantee.
+    fn borrow(&self, lane: &LaneState, turn: Turn) -> Result<(), NoPlace> {
         if self.rest.is_empty() {
-            // All that are in flight are in this lane's word.
-            let lent = seen.in_flight() < self.terms.total.load(Ordering::Acquire);
-            return if lent {
-                Ok(lane.counter.try_raise(seen))
-            } else {
-                Err(NoPlace::Total)
-            };
+            return Err(NoPlace::Total);
         }
-        // It is reserved first: raised first, the lane would for a moment seem fuller than it is, and could refuse a
-        // request that is within its guarantee.
         self.reserve(turn)?;
-        let taken = lane.counter.try_raise(seen);
-        let before = self.lending.settled();
-        // Whoever looked for a place in between may have found this one counted twice, or though it is not used. Who has the
-        // line locked goes on to look at it again anyway.
-        if turn == Turn::Arriving && before.waiting() > 0 {
-            self.settle();
-        }
-        Ok(taken)
+        let taken = loop {
+            let seen = lane.counter.load();
+            match lane.is_open(seen, turn) {
+                Ok(_) if lane.counter.try_raise(seen) => break Ok(()),
+                Ok(_) => {}
+                Err(none) => break Err(none),
+            }
+        };
+        self.settle_reservation(turn);
+        taken
     }
 
     /// Reserves a place to borrow.
@@ -177,18 +175,33 @@ impl Inner {
             if turn == Turn::Arriving && seen.waiting() > 0 {
                 return Err(NoPlace::Behind);
             }
-            let (in_flight, borrowers) = (self.in_flight(), seen.borrowers());
             let total = self.terms.total.load(Ordering::Acquire).into();
+            // Who is refused writes nothing: in a flood they would be in the way of those for whom there is a place.
+            let in_flight = self.in_flight();
             if in_flight >= total {
                 return Err(NoPlace::Total);
             }
-            if in_flight + borrowers < total {
-                if self.lending.try_reserve(seen) {
+            if in_flight + seen.borrowers() < total {
+                // From here on whoever borrows counts this one.
+                let before = self.lending.reserve();
+                let behind = turn == Turn::Arriving && before.waiting() > 0;
+                if !behind && self.in_flight() + before.borrowers() < total {
                     return Ok(());
                 }
+                self.settle_reservation(turn);
             } else if !self.lending.changes(seen) {
                 return Err(NoPlace::Total);
             }
+        }
+    }
+
+    /// Ends a reservation, whose place is in its lane or is not taken.
+    fn settle_reservation(&self, turn: Turn) {
+        let before = self.lending.settled();
+        // Whoever looked for a place in between may have found this one counted twice, or though it is not used. Who has the
+        // line locked goes on to look at it again anyway.
+        if turn == Turn::Arriving && before.waiting() > 0 {
+            self.settle();
         }
     }
 

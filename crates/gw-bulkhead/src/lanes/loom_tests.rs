@@ -313,7 +313,7 @@ fn a_place_is_served_or_given_up_and_never_both() {
 fn a_reservation_that_is_undone_reaches_the_one_who_waits() {
     let mut model = loom::model::Builder::new();
     // Three threads: bounded, or it takes minutes.
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         // Two of four places are taken. Lane a may have one more, and two want it: one of them may reserve the last place
         // of the total before it sees that.

@@ -7,8 +7,9 @@ use gw_core::Mode;
 use tokio::time::Instant;
 
 use super::drain_rate::{DrainRate, Observed};
+use super::inner::{NoPlace, Turn};
 use super::keys::Keys;
-use super::lane_counter::LaneCounter;
+use super::lane_counter::{LaneCounter, LaneWord};
 use super::limiter::{Bounds, Limiter, Run};
 use super::service_time::ServiceTime;
 use super::{KeySnapshot, LaneSnapshot, Reason, Rejections};
@@ -152,6 +153,25 @@ impl LaneState {
     #[inline]
     pub(super) fn limits(&self) -> Limits {
         Limits::unpack(self.hot.limits.load(Ordering::Acquire))
+    }
+
+    /// Whether a request may come in when the lane is `seen` so, by what the lane itself says; how many of its places are
+    /// guaranteed.
+    #[inline]
+    pub(super) fn is_open(&self, seen: LaneWord, turn: Turn) -> Result<u32, NoPlace> {
+        if turn == Turn::Arriving {
+            if seen.is_closed() {
+                return Err(NoPlace::Draining);
+            }
+            if seen.waiting() > 0 {
+                return Err(NoPlace::Behind);
+            }
+        }
+        let Limits { guaranteed, cap } = self.limits();
+        if seen.in_flight() >= cap {
+            return Err(NoPlace::Cap);
+        }
+        Ok(guaranteed)
     }
 
     pub(super) fn resize(&self, total: NonZeroU32) {
