@@ -285,8 +285,8 @@ impl Lanes {
 
     /// Whether there is but one lane.
     #[inline]
-    pub(crate) fn is_one(&self) -> bool {
-        self.inner.rest.is_empty()
+    pub(crate) fn is_sole(&self) -> bool {
+        self.inner.is_sole()
     }
 
     /// What makes keys of these lanes.

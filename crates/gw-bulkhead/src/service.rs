@@ -258,7 +258,7 @@ impl Shared {
     /// The lane that an earlier stage has chosen, if it exists. Where there is but one it is the default.
     #[inline]
     fn named_in(&self, extensions: &Extensions) -> Option<LaneId> {
-        if self.lanes.is_one() {
+        if self.lanes.is_sole() {
             return None;
         }
         self.lanes.find(extensions.get::<Lane>()?.as_str())

@@ -126,7 +126,8 @@ impl Inner {
         loop {
             let seen = lane.counter.load();
             let guaranteed = lane.is_open(seen, turn)?;
-            if seen.in_flight() < guaranteed || self.is_all(seen) {
+            // What a sole lane may have, nobody else has: its cap is all there is to look at.
+            if seen.in_flight() < guaranteed || self.is_sole() {
                 if lane.counter.try_raise(seen) {
                     return Ok(());
                 }
@@ -140,9 +141,10 @@ impl Inner {
         }
     }
 
-    /// Whether the word of a lane says that there is a place to lend: that of a sole lane.
-    fn is_all(&self, seen: LaneWord) -> bool {
-        self.rest.is_empty() && seen.in_flight() < self.terms.total.load(Ordering::Acquire)
+    /// Whether there is but one lane.
+    #[inline]
+    pub(super) fn is_sole(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Takes a place beyond the guarantee of `lane`.
@@ -150,9 +152,6 @@ impl Inner {
     /// It is reserved first: raised first, the lane would for a moment seem fuller than it is, and could refuse a request
     /// that is within its guarantee.
     fn borrow(&self, lane: &LaneState, turn: Turn) -> Result<(), NoPlace> {
-        if self.rest.is_empty() {
-            return Err(NoPlace::Total);
-        }
         self.reserve(turn)?;
         let taken = loop {
             let seen = lane.counter.load();
