@@ -46,7 +46,7 @@ pub enum Delivery {
     Refused(Reason),
     /// Try all again. Some may have been delivered.
     Retry {
-        /// Not before this time has passed; the sink asked for it.
+        /// Not before this time has passed; the sink asked for it. At most an hour is heeded.
         after: Option<Duration>,
         /// What went wrong.
         fault: Fault,

@@ -35,8 +35,8 @@ pub(super) struct Stake {
     pub(super) since: Ticks,
 }
 
-/// A time in units of 16 µs, which start anew every 19 hours; 0 is none. A request that takes more than half of
-/// that is taken for one that took no time.
+/// A time in units of 16 µs, which start anew every 19 hours; 0 is none. Of a request that takes more than half of that
+/// nothing is seen, or only what goes beyond all of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Ticks(u32);
 

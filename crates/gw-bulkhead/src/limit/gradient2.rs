@@ -338,3 +338,65 @@ impl Algorithm for Gradient2 {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    const START: u64 = 3600;
+
+    /// A lane that is full whatever its limit is, an hour after it was made.
+    struct Full {
+        algorithm: Gradient2,
+        limit: u32,
+        now: u64,
+    }
+
+    impl Full {
+        fn new() -> Self {
+            Self {
+                algorithm: Gradient2::default(),
+                limit: 10,
+                now: START,
+            }
+        }
+
+        /// The next window, which `change` may make another one.
+        fn window(&mut self, seconds: u64, change: impl FnOnce(&mut Window)) -> &'static str {
+            let elapsed = Duration::from_secs(seconds);
+            self.now += seconds;
+            let mut window = Window::full(self.limit, Duration::from_millis(5));
+            window.max = 10;
+            window.elapsed = elapsed;
+            window.at = Duration::from_secs(self.now);
+            change(&mut window);
+            self.limit = self.algorithm.update(&window).limit;
+            self.algorithm.report().state
+        }
+
+        /// Whether a probe begins within `seconds`.
+        fn probes_within(&mut self, seconds: u64) -> bool {
+            (0..seconds).any(|_| self.window(1, |_| {}) == "probing")
+        }
+    }
+
+    #[test]
+    fn a_probe_whose_first_look_sees_nothing_is_soon_made_again() {
+        // Story: how long it had taken was counted from when the lanes were made, and ten times as long there was none.
+        let mut lane = Full::new();
+        assert!(lane.probes_within(120));
+        assert_ne!(lane.window(1, |window| window.peak = 3), "probing");
+        assert!(lane.probes_within(120));
+    }
+
+    #[test]
+    fn a_night_in_which_nobody_came_is_not_the_time_that_a_probe_took() {
+        let mut lane = Full::new();
+        assert!(lane.probes_within(120));
+        assert_eq!(lane.window(1, |_| {}), "probing");
+        assert!(lane.limit < 10);
+        assert_ne!(lane.window(8 * 3600, |_| {}), "probing");
+        assert!(lane.probes_within(600));
+    }
+}

@@ -98,7 +98,11 @@ impl Probe {
 
     /// How long to wait after it has ended at `at` before there is another one.
     pub(super) fn pause(&self, at: Duration) -> Duration {
-        at.saturating_sub(self.since).saturating_mul(Self::PAUSE)
+        // The first look takes nothing from anybody, and nor does a step that ends late because nobody comes.
+        let step = self.longest().saturating_add(self.settling());
+        let most = step.saturating_mul(self.steps);
+        let took = at.saturating_sub(self.since).min(most);
+        took.saturating_mul(Self::PAUSE)
     }
 
     /// Whether a queue was found.

@@ -6,6 +6,7 @@ use gw_core::ConfigError;
 
 use super::Consumer;
 use super::backoff::Backoff;
+use super::pace::LONGEST;
 use super::size::Size;
 use super::status::Shared;
 use crate::dead_letter::DeadLetters;
@@ -145,7 +146,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
                 "must be greater than zero",
             ));
         }
-        if settings.linger > Self::LONGEST {
+        if settings.linger > LONGEST {
             return Err(ConfigError::new("linger", "must be at most an hour"));
         }
         // With a wait of zero, a sink that refuses at once would be asked in a tight loop.
@@ -158,7 +159,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
             ("pause", settings.pause, settings.pause),
         ];
         for (field, first, longest) in waits {
-            if first.is_zero() || longest > Self::LONGEST {
+            if first.is_zero() || longest > LONGEST {
                 return Err(ConfigError::new(
                     field,
                     "must be above 0 and at most an hour",
@@ -173,9 +174,6 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
             shared: Arc::new(Shared::default()),
         })
     }
-
-    /// No point in time that is computed from it is beyond what a clock can tell.
-    const LONGEST: Duration = Duration::from_secs(3600);
 }
 
 impl<Q, S, D> fmt::Debug for ConsumerBuilder<Q, S, D> {

@@ -15,6 +15,9 @@ const SET_ASIDE: u32 = 2;
 /// So many further refusals are heard before that is believed, if the sink takes nothing meanwhile.
 const TRIED: u32 = 16;
 
+/// The longest wait, whoever asks for it: no point in time that is computed from it is beyond what a clock can tell.
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+
 /// What is believed of an event that the sink refused with nothing else in the request, as often as it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
@@ -210,6 +213,7 @@ impl Pace {
         random: &mut fastrand::Rng,
     ) {
         self.concurrency.overloaded(stamp.concurrency);
+        let floor = floor.map(|floor| floor.min(LONGEST));
         let wait = if stamp.round == self.round {
             self.round += 1;
             self.failures = self.failures.saturating_add(1);
@@ -265,6 +269,18 @@ mod tests {
         while pace.concurrency() < 8 {
             let stamp = pace.stamp(pace.concurrency() - 1, 1, now);
             pace.succeeded(stamp, false, now);
+        }
+    }
+
+    /// Story: a sink handed on a `Retry-After` of half a trillion years, and the consumer ended.
+    #[tokio::test(start_paused = true)]
+    async fn at_most_an_hour_is_waited_whatever_the_sink_asks_for() {
+        let (mut pace, now) = (pace(), Instant::now());
+        let mut random = fastrand::Rng::with_seed(1);
+        let stamps = [pace.stamp(0, 1, now), pace.stamp(1, 1, now)];
+        for stamp in stamps {
+            pace.failed(stamp, Some(Duration::MAX), now, &mut random);
+            assert_eq!(pace.rests_until(now), Some(now + LONGEST));
         }
     }
 

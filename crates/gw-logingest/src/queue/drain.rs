@@ -14,13 +14,16 @@ const TICK: Duration = Duration::from_secs(1);
 /// The time constant of the average, in seconds.
 const WINDOW: f64 = 10.0;
 
-/// An average of the bytes that are delivered in a second; what is long ago counts less.
+/// An average of the bytes that are delivered in a second; what is long ago counts less. The time in which there is nothing to
+/// deliver does not pass.
 #[derive(Debug)]
 pub(super) struct DrainRate {
     /// Bytes a second up to `since`; none before the first tick.
     rate: Option<f64>,
     since: Instant,
     bytes: u64,
+    /// Since when there is nothing to deliver.
+    empty: Option<Instant>,
 }
 
 impl DrainRate {
@@ -29,6 +32,19 @@ impl DrainRate {
             rate: None,
             since: now,
             bytes: 0,
+            empty: Some(now),
+        }
+    }
+
+    /// Nothing is left to deliver.
+    pub(super) const fn emptied(&mut self, now: Instant) {
+        self.empty = Some(now);
+    }
+
+    /// There is something to deliver again.
+    pub(super) fn filled(&mut self, now: Instant) {
+        if let Some(empty) = self.empty.take() {
+            self.since += now.saturating_duration_since(empty);
         }
     }
 
@@ -44,6 +60,7 @@ impl DrainRate {
 
     /// Bytes a second.
     pub(super) fn at(&self, now: Instant) -> f64 {
+        let now = self.empty.map_or(now, |empty| empty.min(now));
         let elapsed = now.saturating_duration_since(self.since);
         let current = self.bytes as f64 / elapsed.max(TICK).as_secs_f64();
         match self.rate {
@@ -80,6 +97,7 @@ mod tests {
     fn the_rate_follows_what_is_delivered_and_fades() {
         let start = Instant::now();
         let mut drain = DrainRate::new(start);
+        drain.filled(start);
         assert_eq!(drain.time_to_free(1, start), UNKNOWN);
         for n in 1..=100 {
             drain.delivered(1_000, start + seconds(n));
@@ -96,11 +114,13 @@ mod tests {
     fn waiting_times_stay_within_their_bounds() {
         let start = Instant::now();
         let mut drain = DrainRate::new(start);
+        drain.filled(start);
         drain.delivered(1_000_000, start);
         assert_eq!(drain.time_to_free(0, start), SHORTEST);
         assert_eq!(drain.time_to_free(10, start), SHORTEST);
         assert_eq!(drain.time_to_free(u64::MAX, start), LONGEST);
         let mut idle = DrainRate::new(start);
+        idle.filled(start);
         idle.delivered(0, start + seconds(5));
         assert_eq!(idle.time_to_free(1, start), LONGEST);
     }

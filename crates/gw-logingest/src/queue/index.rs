@@ -110,11 +110,12 @@ impl<T: Clone> Index<T> {
             let retry_after = self.drain.time_to_free(excess, now);
             return Err(AppendError::OverShare { retry_after });
         }
-        Ok(self.promise(owner, client, bytes))
+        Ok(self.promise(owner, client, bytes, now))
     }
 
-    fn promise(&mut self, owner: Owner, client: &ClientId, bytes: u64) -> Promise {
+    fn promise(&mut self, owner: Owner, client: &ClientId, bytes: u64, now: Instant) -> Promise {
         self.clients.enter(owner, client, bytes);
+        self.drain.filled(now);
         self.live = self.live.saturating_add(bytes);
         self.promised += 1;
         self.promised_bytes = self.promised_bytes.saturating_add(bytes);
@@ -151,7 +152,7 @@ impl<T: Clone> Index<T> {
     /// A batch that was stored in an earlier life of the queue: it has its room whatever the limits are now.
     pub(super) fn recover(&mut self, entry: Entry<T>) {
         let owner = self.clients.owner(&entry.client);
-        let promise = self.promise(owner, &entry.client, entry.bytes);
+        let promise = self.promise(owner, &entry.client, entry.bytes, Instant::now());
         self.insert(
             promise,
             entry.ticket,
@@ -279,6 +280,9 @@ impl<T: Clone> Index<T> {
     pub(super) fn acknowledge(&mut self, ticket: u64, now: Instant) -> Option<Entry<T>> {
         let entry = self.forget(ticket)?;
         self.drain.delivered(entry.bytes, now);
+        if self.live == 0 {
+            self.drain.emptied(now);
+        }
         Some(entry)
     }
 

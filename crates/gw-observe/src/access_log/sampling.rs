@@ -96,13 +96,13 @@ impl Budgeted {
 
     /// Takes one line of the second's budget, if there is one left.
     fn spend(&self, age: Duration, budget: u32) -> bool {
-        // A second that wraps around after 136 years is as good as any other.
-        let second = age.as_secs() & u64::from(u32::MAX);
+        // They wrap around after 136 years.
+        let second = age.as_secs() as u32;
         let next = |window: u64| {
-            let (began, lines) = (window >> 32, window & u64::from(u32::MAX));
+            let (began, lines) = ((window >> 32) as u32, window & u64::from(u32::MAX));
             // Requests that end together may come here in any order: the later second stays.
-            match began < second {
-                true => Some(second << 32 | 1),
+            match second.wrapping_sub(began).cast_signed() > 0 {
+                true => Some(u64::from(second) << 32 | 1),
                 false => (lines < u64::from(budget)).then_some(window + 1),
             }
         };
@@ -169,6 +169,22 @@ mod tests {
         assert!((130..270).contains(&kept(Class::Health)));
         sampling.set_rate(Class::Normal, Ratio::ALL);
         assert_eq!(kept(Class::Normal), 20_000);
+    }
+
+    #[test]
+    fn the_budget_is_there_again_when_the_seconds_begin_anew() {
+        let sampling = sampling(1.0, 1);
+        let keeps = |seconds| {
+            let age = Duration::from_secs(seconds);
+            let decision = sampling.decide(Class::Normal, trace(1), age);
+            matches!(decision, Decision::Keep { .. })
+        };
+        let decades = (1..4).map(|n| n << 30);
+        let end = [u64::from(u32::MAX), 1 << 32, (1 << 32) + 1];
+        for second in decades.chain(end) {
+            assert!(keeps(second));
+            assert!(!keeps(second));
+        }
     }
 
     #[test]

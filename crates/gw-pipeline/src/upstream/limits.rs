@@ -122,9 +122,11 @@ pub(super) fn deadline_kind(upstream: Duration, client: Duration) -> ErrorKind {
     }
 }
 
+/// As good as never, and no point in time that is computed from it is beyond what a clock can tell.
+pub(super) const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// `wait` after `now`, or some decades for a wait that no instant can tell.
 pub(super) fn later(now: Instant, wait: Duration) -> Instant {
-    const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     now.checked_add(wait).unwrap_or_else(|| now + DECADES)
 }
 

@@ -19,7 +19,7 @@ use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, Origin};
 use super::http2::{Http2, Shared, counting};
 use super::lease::Stopwatch;
-use super::limits::{Limits, later};
+use super::limits::{DECADES, Limits, later};
 use super::place::Places;
 use super::report::Watcher;
 use super::resend::Kept;
@@ -381,8 +381,8 @@ impl Pool {
             .max_header_list_size(MAX_HEAD)
             .initial_max_send_streams(allowed)
             .timer(TokioTimer::new())
-            .keep_alive_interval(self.settings.ping_interval)
-            .keep_alive_timeout(self.settings.ping_timeout);
+            .keep_alive_interval(self.settings.ping_interval.min(DECADES))
+            .keep_alive_timeout(self.settings.ping_timeout.min(DECADES));
         http2
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gw_pipeline::upstream::Protocol;
+use gw_pipeline::upstream::{Protocol, UpstreamBuilder};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -54,9 +54,11 @@ async fn serve(mut stream: TcpStream, pings: Pings) -> std::io::Result<()> {
     }
 }
 
-/// Story: a stream without messages ended after a minute and a half at gRPC servers, each time.
-#[tokio::test]
-async fn a_silent_stream_is_not_ended_by_pings() {
+/// Keeps a stream without messages open for so long, with pings as `configure` has them; when they have come.
+async fn be_silent(
+    length: Duration,
+    configure: impl Fn(UpstreamBuilder) -> UpstreamBuilder,
+) -> Pings {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let pings = Pings::default();
@@ -67,14 +69,14 @@ async fn a_silent_stream_is_not_ended_by_pings() {
             serve(stream, pings).await
         }
     });
-    // How long a pong takes on a busy machine is another question.
-    let gateway = builder(addr).protocol(Protocol::Http2).ping_timeout(HOUR);
+    let gateway = configure(builder(addr).protocol(Protocol::Http2));
     let gateway = gateway.build().unwrap();
     let mut watch = get("/watch");
     watch.extensions_mut().insert(PATIENT);
     let response = send(&forward(&gateway), watch).await.unwrap();
     let mut body = std::pin::pin!(response.into_body().collect());
-    for _ in 0..120 {
+    let end = Instant::now() + length;
+    while Instant::now() < end {
         pass(MINUTE / 2).await;
         // Both sides are on this thread, so that what one has sent the other can read.
         for _ in 0..1000 {
@@ -85,6 +87,29 @@ async fn a_silent_stream_is_not_ended_by_pings() {
             }
         }
     }
+    pings
+}
+
+/// Story: a stream without messages ended after a minute and a half at gRPC servers, each time.
+#[tokio::test]
+async fn a_silent_stream_is_not_ended_by_pings() {
+    // How long a pong takes on a busy machine is another question.
+    let pings = be_silent(HOUR, |upstream| upstream.ping_timeout(HOUR)).await;
     // Those who are gone are found, though.
     assert!(pings.lock().unwrap().len() > 5);
+}
+
+/// Story: whoever wanted no pings, or no end to the wait for them, asked for the longest time there is, and the connection's task
+/// panicked.
+#[tokio::test]
+async fn times_that_never_run_out_are_no_overflow() {
+    let (never, often) = (Duration::MAX, 6 * MINUTE);
+    let pings = be_silent(20 * MINUTE, |upstream| {
+        upstream.ping_interval(never).ping_timeout(HOUR)
+    });
+    assert_eq!(pings.await.lock().unwrap().len(), 0);
+    let pings = be_silent(20 * MINUTE, |upstream| {
+        upstream.ping_interval(often).ping_timeout(never)
+    });
+    assert!(!pings.await.lock().unwrap().is_empty());
 }

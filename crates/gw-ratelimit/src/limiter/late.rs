@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::refunds::Refunds;
 use super::{Book, Charge, Limiter};
 use crate::algorithm::Algorithm;
 use crate::decision::{PolicyId, Standing};
@@ -36,7 +37,7 @@ pub(super) struct Paid {
 pub(super) struct Mark {
     /// Of the policy's debts. See [`Limiter::revise`].
     revision: u32,
-    /// See [`Refunds`](super::refunds::Refunds).
+    /// See [`Refunds`].
     refunds: u64,
 }
 
@@ -236,7 +237,7 @@ impl Limiter {
         };
         self.store.undo(receipt, algorithm, &|| {
             // Nothing is charged while this is asked. What was taken back within this moment is as if time had gone by.
-            let moment = self.refunds.add(key, owed).saturating_sub(until_now);
+            let moment = Refunds::between(until_now, self.refunds.add(key, owed));
             let now = now.max(self.nanos(Instant::now()));
             now.saturating_add(moment)
         })
@@ -278,7 +279,7 @@ impl Paid {
     /// What it would have led to without what was taken back until `refunds`. Of that no more lay below it than it stood on;
     /// the rest came after it, or was other keys'.
     fn without(&self, refunds: u64) -> u64 {
-        let since = refunds.saturating_sub(self.mark.refunds);
+        let since = Refunds::between(self.mark.refunds, refunds);
         self.algorithm
             .without(self.receipt.after, since.min(self.stood_on))
     }
@@ -295,7 +296,7 @@ impl Paid {
 
     /// Adds one that followed.
     fn join(&mut self, next: &Self) {
-        let refunded = next.mark.refunds.saturating_sub(self.mark.refunds);
+        let refunded = Refunds::between(self.mark.refunds, next.mark.refunds);
         self.stood_on = self.stood_on.saturating_sub(refunded);
         self.mark = next.mark;
         self.receipt.after = next.receipt.after;
@@ -320,7 +321,7 @@ impl Paid {
 impl Mark {
     /// So much of what was taken back since makes no difference to the charge.
     const fn discount(&mut self, owed: u64) {
-        self.refunds = self.refunds.saturating_add(owed);
+        self.refunds = self.refunds.wrapping_add(owed);
     }
 }
 

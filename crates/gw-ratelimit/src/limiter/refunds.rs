@@ -31,9 +31,31 @@ impl Refunds {
             .map_or(0, |sum| sum.fetch_add(owed, Ordering::AcqRel))
     }
 
+    /// How much was taken back between two sums, which start anew after 584 years of debt. The earlier one may be ahead by what
+    /// its charge is not to be reckoned.
+    pub(super) const fn between(then: u64, now: u64) -> u64 {
+        let passed = now.wrapping_sub(then).cast_signed();
+        if passed > 0 { passed.unsigned_abs() } else { 0 }
+    }
+
     fn sum(&self, key: KeyHash) -> Option<&AtomicU64> {
         // What is counted by one key under several policies, and taken back from all of them, is in a sum for each.
         let index = key.spread().wrapping_add(key.policy());
         self.0.get(index % Self::SUMS)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passed_between_two_sums_is_known_when_they_begin_anew() {
+        assert_eq!(Refunds::between(3, 10), 7);
+        assert_eq!(Refunds::between(u64::MAX - 2, 4), 7);
+        // A mark that is ahead, on either side.
+        assert_eq!(Refunds::between(10, 3), 0);
+        assert_eq!(Refunds::between(4, u64::MAX - 2), 0);
     }
 }

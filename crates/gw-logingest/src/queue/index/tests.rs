@@ -38,6 +38,36 @@ fn add(index: &mut Index<usize>, name: usize, bytes: u64, ticket: u64) -> Result
     Ok(())
 }
 
+/// Story: a quiet night counted as one in which the queue drained slowly, and the first clients that were refused in the morning
+/// were told to wait five minutes.
+#[test]
+fn time_in_which_the_queue_was_empty_says_nothing_of_how_fast_it_drains() {
+    let start = Instant::now();
+    let mut index = Index::new(LIMITS, start);
+    let at = |seconds| start + Duration::from_secs(seconds);
+    // An hour passes before the first batch, too.
+    let first = 3600;
+    for n in 0..100 {
+        let promise = index.admit(&client(1), 1_000, at(first + n)).unwrap();
+        index.insert(promise, n, 1, UNIX_EPOCH, 1);
+        assert_eq!(tickets(index.lease(ALL)), [n]);
+        assert!(index.acknowledge(n, at(first + n + 1)).is_some());
+    }
+    let morning = at(first + 8 * 3600);
+    let told = |index: &mut Index<usize>, now| match index.admit(&client(1), 15_000, now) {
+        Err(AppendError::Full { retry_after }) => retry_after.as_secs(),
+        other => panic!("{:?}", other.map(|_| ())),
+    };
+    assert_eq!(told(&mut index, morning), 5);
+    let promise = index.admit(&client(1), 1_000, morning).unwrap();
+    index.insert(promise, 100, 1, UNIX_EPOCH, 1);
+    assert_eq!(told(&mut index, morning), 6);
+    index.lease(ALL);
+    let second = Duration::from_secs(1);
+    assert!(index.acknowledge(100, morning + second).is_some());
+    assert_eq!(told(&mut index, morning + 3600 * second), 5);
+}
+
 #[test]
 fn a_client_on_hold_keeps_its_batches_and_nobody_elses() {
     let mut index = roomy();
