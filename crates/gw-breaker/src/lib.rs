@@ -34,8 +34,8 @@ pub use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpCla
 pub use gw_core::context::UpstreamName;
 pub use gw_core::key;
 pub use gw_core::{
-    AttemptError, ConfigError, Fail, Failure, LayerError, Mode, OnReject, Problem, Rejection,
-    Respond, RespondWith,
+    AttemptError, Code, ConfigError, Fail, Failure, LayerError, Mode, OnReject, Problem,
+    RejectContext, Rejection, Respond, RespondWith,
 };
 
 pub use self::admission::{Admission, Refused};

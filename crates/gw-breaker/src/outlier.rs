@@ -1,15 +1,13 @@
 //! Outlier ejection: an endpoint that does worse than the others of its set is left out for a while.
 //!
 //! A breaker asks whether an upstream works at all. Here the question is which of its endpoints does not. A balancer asks an
-//! [`EndpointSet`] before it picks, and reports what came of each request; see
-//! [`EndpointHealth`](gw_core::endpoint::EndpointHealth).
+//! [`EndpointSet`] before it picks, and reports what came of each request; see [`EndpointHealth`].
 //!
 //! ```
 //! use std::time::Duration;
 //!
-//! use gw_breaker::outlier::{OutlierConfig, Outliers};
-//! use gw_core::classify::Outcome;
-//! use gw_core::endpoint::EndpointHealth as _;
+//! use gw_breaker::Outcome;
+//! use gw_breaker::outlier::{EndpointHealth as _, OutlierConfig, Outliers};
 //! use tokio::time::Instant;
 //!
 //! # fn main() -> Result<(), gw_breaker::ConfigError> {
@@ -77,6 +75,8 @@ mod roster;
 mod set;
 mod snapshot;
 mod telemetry;
+
+pub use gw_core::endpoint::EndpointHealth;
 
 pub use self::config::OutlierConfig;
 pub use self::set::{EndpointSet, Outliers};

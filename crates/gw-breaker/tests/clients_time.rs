@@ -6,12 +6,10 @@ mod support;
 
 use std::time::Duration;
 
-use gw_breaker::{BreakerLayer, ContentClassifier, State};
-use gw_core::attempt::Failure;
-use gw_core::context::Deadline;
-use gw_core::{Body, Code, GrpcStatus, Rejection};
+use gw_breaker::{BreakerLayer, Code, ContentClassifier, Failure, Rejection, State};
 use gw_testkit::body::ScriptedBody;
-use gw_testkit::gw_core;
+use gw_testkit::gw_core::context::Deadline;
+use gw_testkit::gw_core::{Body, GrpcStatus};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use support::{Act, Inner, SECOND, World, answer, config};

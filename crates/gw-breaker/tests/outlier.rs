@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use gw_breaker::outlier::{EndpointSet, OutlierConfig, Outliers};
-use gw_core::classify::Outcome;
-use gw_core::endpoint::EndpointHealth;
+use gw_breaker::Outcome;
+use gw_breaker::outlier::{EndpointHealth, EndpointSet, OutlierConfig, Outliers};
 use static_assertions::assert_impl_all;
 use tokio::time::Instant;
 

@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use gw_breaker::Mode;
-use gw_breaker::outlier::{OutlierConfig, Outliers};
-use gw_core::classify::Outcome;
-use gw_core::endpoint::EndpointHealth as _;
+use gw_breaker::outlier::{EndpointHealth as _, OutlierConfig, Outliers};
+use gw_breaker::{Mode, Outcome};
 use gw_testkit::log_capture::LogCapture;
 use tokio::time::Instant;
 

@@ -34,7 +34,9 @@ mod verdict;
 pub mod window;
 
 pub use gw_core::key;
-pub use gw_core::{Fail, LayerError, Mode, OnReject, Problem, Rejection, Respond, RespondWith};
+pub use gw_core::{
+    Code, Fail, LayerError, Mode, OnReject, Problem, RejectContext, Rejection, Respond, RespondWith,
+};
 
 pub use self::charge_body::{ChargeBody, ChargeBodyLayer, ChargedBody};
 pub use self::charged::Charged;

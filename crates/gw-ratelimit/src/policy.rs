@@ -24,7 +24,7 @@ use crate::tier::{Tier, Tiers};
 /// # Examples
 ///
 /// ```
-/// use gw_core::key::{Consumer, Route};
+/// use gw_ratelimit::key::{Consumer, Route};
 /// use gw_ratelimit::{Mode, Policy, Quota};
 ///
 /// let policy = Policy::new("exports", Quota::per_minute(6).burst(2))
@@ -150,7 +150,7 @@ impl<K> Policy<K> {
     /// # Examples
     ///
     /// ```
-    /// use gw_core::key::Consumer;
+    /// use gw_ratelimit::key::Consumer;
     /// use gw_ratelimit::{Policy, Quota};
     ///
     /// #[derive(Clone)]

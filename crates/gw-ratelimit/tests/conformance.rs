@@ -45,8 +45,7 @@ mod that_charges_bodies {
 mod that_refuses_and_charges_bodies {
     use std::num::NonZeroU32;
 
-    use gw_core::{OnReject, RejectContext, Rejection};
-    use gw_ratelimit::{Adjust, ChargeBodyLayer, ChargedBody};
+    use gw_ratelimit::{Adjust, ChargeBodyLayer, ChargedBody, OnReject, RejectContext, Rejection};
     use http::Response;
     use tower::Layer;
 

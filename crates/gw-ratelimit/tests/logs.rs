@@ -5,9 +5,8 @@ use std::convert::Infallible;
 use std::error::Error as _;
 
 use bytes::Bytes;
-use gw_core::Rejection;
 use gw_ratelimit::key::{ClientIp, Header};
-use gw_ratelimit::{OnMissingKey, Policy, Quota, RateLimitLayer};
+use gw_ratelimit::{OnMissingKey, Policy, Quota, RateLimitLayer, Rejection};
 use gw_testkit::log_capture::LogCapture;
 use http::{HeaderName, Request, Response};
 use http_body_util::{BodyExt as _, Full};

@@ -363,7 +363,7 @@ async fn the_observer_learns_of_it() {
         let exchange = record.exchange();
         seen.push((
             exchange.rate_limit_remaining,
-            exchange.code.map(gw_core::Code::name),
+            exchange.code.map(gw_ratelimit::Code::name),
             exchange.refused_by,
         ));
     }

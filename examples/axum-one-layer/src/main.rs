@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use axum::{Router, routing::get, serve};
-use gw_core::key::ClientIp;
+use gw_ratelimit::key::ClientIp;
 use gw_ratelimit::{Policy, Quota, RateLimitLayer};
 use tokio::net::TcpListener;
 

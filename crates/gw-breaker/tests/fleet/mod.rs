@@ -12,9 +12,8 @@ pub(crate) mod published;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gw_breaker::outlier::{EndpointState, OutlierConfig, Outliers, Reason};
-use gw_core::classify::Outcome;
-use gw_core::endpoint::EndpointHealth as _;
+use gw_breaker::Outcome;
+use gw_breaker::outlier::{EndpointHealth as _, EndpointState, OutlierConfig, Outliers, Reason};
 use tokio::time::Instant;
 
 use self::published::Published;
