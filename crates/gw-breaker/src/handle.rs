@@ -1,6 +1,5 @@
 use std::hash::{Hash, Hasher};
 
-use gw_core::context::UpstreamName;
 use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
@@ -115,11 +114,14 @@ impl BreakersHandle {
 
     /// The breaker of an upstream, if requests to it have been seen, and breakers are by upstream.
     pub fn upstream(&self, name: &str) -> Option<BreakerHandle> {
-        self.find(&UpstreamName::new(name))
+        self.find(name)
     }
 
     /// The breaker of a key, if requests with it have been seen.
-    pub fn find<Q: Hash>(&self, key: &Q) -> Option<BreakerHandle> {
+    ///
+    /// It has to hash as what breakers are told apart by: an `IpAddr` for addresses, bytes for the value of a header field, a
+    /// `str` for names, a tuple of those for a tuple of keys.
+    pub fn find<Q: Hash + ?Sized>(&self, key: &Q) -> Option<BreakerHandle> {
         let mut hasher = self.registry.hasher();
         key.hash(&mut hasher);
         self.registry.find(hasher.finish()).map(BreakerHandle::new)

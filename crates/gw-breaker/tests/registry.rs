@@ -5,15 +5,17 @@ mod support;
 
 use std::future::Future as _;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use gw_breaker::key::{Header, key_fn};
 use gw_breaker::{
     Admission, BreakerLayer, BreakersHandle, Ended, Jitter, Mode, OpenTime, Outcome, State,
     UpstreamName,
 };
 use gw_testkit::gw_core::context::Deadline;
-use http::Request;
+use http::{HeaderName, HeaderValue, Request};
 use support::{Act, Inner, SECOND, config};
 use tokio::time::{Instant, advance};
 use tower::{Layer as _, ServiceExt as _};
@@ -450,4 +452,33 @@ async fn all_are_configured_and_those_to_come() {
             .reconfigure(&config().min_calls(0))
             .is_err()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn breakers_are_found_by_what_their_keys_hash_as() {
+    let gold = || HeaderValue::from_static("gold");
+    let builder = || BreakerLayer::builder("per_key").config(config());
+    let by_field = builder().per_key(Header::new(HeaderName::from_static("x-plan")));
+    let by_name = builder().per_key(key_fn(|_| Ok(Arc::<str>::from("gold"))));
+    let (by_field, by_name) = (by_field.build().unwrap(), by_name.build().unwrap());
+    let inner = Inner::new();
+    let mut request = Request::new(());
+    request.headers_mut().insert("x-plan", gold());
+    inner.status(500);
+    let fails = by_field.layer(inner.clone()).oneshot(request.clone()).await;
+    assert_eq!(fails.unwrap().status(), 500);
+    inner.status(500);
+    let fails = by_name.layer(inner.clone()).oneshot(request).await;
+    assert_eq!(fails.unwrap().status(), 500);
+
+    let (by_field, by_name) = (by_field.handle(), by_name.handle());
+    for found in [
+        by_field.find(b"gold".as_slice()),
+        by_field.find(&gold()),
+        by_name.find("gold"),
+        by_name.find(&Arc::<str>::from("gold")),
+    ] {
+        assert_eq!(found.unwrap().snapshot().consecutive_failures, 1);
+    }
+    assert!(by_name.find("silver").is_none());
 }
