@@ -37,8 +37,6 @@ pub struct BreakerBuilder<M = OneForAll> {
     upstream: Arc<str>,
     config: BreakerConfig,
     mode: Mode,
-    judge_at: JudgeAt,
-    latency_from: LatencyFrom,
     keys: M,
 }
 
@@ -63,22 +61,32 @@ impl BreakerLayer {
             upstream: upstream.into(),
             config: BreakerConfig::new(),
             mode: Mode::Enforce,
-            judge_at: JudgeAt::End,
-            latency_from: LatencyFrom::Call,
             keys: OneForAll(()),
         }
     }
 
     /// With a breaker that exists already, such as one that others ask as well.
     pub fn of(breaker: Breaker) -> Self {
-        Self {
-            select: Single(breaker),
-            manner: Manner::new(JudgeAt::End, LatencyFrom::Call),
-        }
+        Self::by(Single(breaker))
     }
 }
 
 impl<K, C, R> BreakerLayer<K, C, R> {
+    /// Where answers are judged; [`JudgeAt::End`] unless it is said otherwise.
+    #[must_use]
+    pub const fn judge_at(mut self, judge_at: JudgeAt) -> Self {
+        self.manner.judge.judge_at = judge_at;
+        self
+    }
+
+    /// From when on calls take time; [`LatencyFrom::Call`] unless it is said otherwise. In front of an upstream of gw-pipeline, set
+    /// [`LatencyFrom::Sent`].
+    #[must_use]
+    pub const fn latency_from(mut self, latency_from: LatencyFrom) -> Self {
+        self.manner.latency_from = latency_from;
+        self
+    }
+
     /// Judges answers and errors with `classifier`.
     pub fn classify<T>(self, classifier: T) -> BreakerLayer<K, T, R> {
         BreakerLayer {
@@ -102,6 +110,23 @@ impl<K, C, R> BreakerLayer<K, C, R> {
                 judge: self.manner.judge,
                 latency_from: self.manner.latency_from,
                 on_reject: renderer,
+            },
+        }
+    }
+}
+
+impl<K> BreakerLayer<K> {
+    fn by(select: K) -> Self {
+        let judge = Judge {
+            classifier: HttpClassifier,
+            judge_at: JudgeAt::End,
+        };
+        Self {
+            select,
+            manner: Manner {
+                judge,
+                latency_from: LatencyFrom::Call,
+                on_reject: Respond::new(),
             },
         }
     }
@@ -135,18 +160,6 @@ impl<M> BreakerBuilder<M> {
         self
     }
 
-    /// Where answers are judged.
-    pub const fn judge_at(mut self, judge_at: JudgeAt) -> Self {
-        self.judge_at = judge_at;
-        self
-    }
-
-    /// From when on calls take time. In front of an upstream of gw-pipeline, set [`LatencyFrom::Sent`].
-    pub const fn latency_from(mut self, latency_from: LatencyFrom) -> Self {
-        self.latency_from = latency_from;
-        self
-    }
-
     fn breaker(&self) -> Result<Breaker, ConfigError> {
         let breaker = Breaker::new(Arc::clone(&self.upstream), &self.config)?;
         if self.mode != Mode::Enforce {
@@ -176,8 +189,6 @@ impl BreakerBuilder {
             upstream: self.upstream,
             config: self.config,
             mode: self.mode,
-            judge_at: self.judge_at,
-            latency_from: self.latency_from,
             keys: OneForEach {
                 extractor,
                 name,
@@ -193,9 +204,7 @@ impl BreakerBuilder {
     ///
     /// If the configuration breaks a rule, see [`BreakerConfig`].
     pub fn build(self) -> Result<BreakerLayer, ConfigError> {
-        let select = Single(self.breaker()?);
-        let manner = Manner::new(self.judge_at, self.latency_from);
-        Ok(BreakerLayer { select, manner })
+        self.breaker().map(BreakerLayer::of)
     }
 }
 
@@ -251,21 +260,7 @@ impl<E> BreakerBuilder<OneForEach<E>> {
             extractor: Arc::new(extractor),
             name,
         };
-        let manner = Manner::new(self.judge_at, self.latency_from);
-        Ok(BreakerLayer { select, manner })
-    }
-}
-
-impl Manner<HttpClassifier, Respond> {
-    fn new(judge_at: JudgeAt, latency_from: LatencyFrom) -> Self {
-        Self {
-            judge: Judge {
-                classifier: HttpClassifier,
-                judge_at,
-            },
-            latency_from,
-            on_reject: Respond::new(),
-        }
+        Ok(BreakerLayer::by(select))
     }
 }
 

@@ -15,8 +15,8 @@
 //! let config = BreakerConfig::new().slow_rate(0.8, Duration::from_millis(800));
 //! let breaker = BreakerLayer::builder("orders")
 //!     .config(config)
-//!     .latency_from(LatencyFrom::Sent)
-//!     .build()?;
+//!     .build()?
+//!     .latency_from(LatencyFrom::Sent);
 //! let app: Router = Router::new()
 //!     .route("/orders", post(|body: String| async move { body }))
 //!     .layer(UploadLayer)

@@ -19,8 +19,8 @@ mod all_policies {
         layer: |on_reject| {
             let window = Window::Time(Duration::from_secs(10));
             let config = BreakerConfig::new().window(window).slow_rate(0.5, Duration::from_secs(60));
-            let builder = BreakerLayer::builder("upstream").config(config).judge_at(JudgeAt::Head);
-            builder.build().unwrap().on_reject(on_reject)
+            let layer = BreakerLayer::builder("upstream").config(config).build().unwrap();
+            layer.judge_at(JudgeAt::Head).on_reject(on_reject)
         },
     }
 }

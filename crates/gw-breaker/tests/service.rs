@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use gw_breaker::{
-    BreakerConfig, BreakerLayer, CIRCUIT_OPEN, Fail, Failure, GrpcClassifier, HalfOpen, Jitter,
-    JudgeAt, LayerError, Mode, OpenTime, Rejection, State, UpstreamName, errors_by,
+    Breaker, BreakerConfig, BreakerLayer, CIRCUIT_OPEN, Fail, Failure, GrpcClassifier, HalfOpen,
+    Jitter, JudgeAt, LayerError, Mode, OpenTime, Rejection, State, UpstreamName, errors_by,
 };
 use gw_testkit::body::{BodyScript, ScriptedBody};
 use gw_testkit::gw_core::context::Deadline;
@@ -272,10 +272,8 @@ async fn a_body_that_breaks_off_is_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn at_the_head_it_would_not_have_been_seen() {
-    let layer = BreakerLayer::builder("orders")
-        .config(config())
-        .judge_at(JudgeAt::Head);
-    let layer = layer.build().unwrap();
+    let layer =
+        BreakerLayer::of(Breaker::new("orders", &config()).unwrap()).judge_at(JudgeAt::Head);
     let inner = Inner::new();
     for _ in 0..3 {
         inner.does(broken_off());

@@ -64,9 +64,9 @@ async fn a_breaker_closes_though_all_calls_are_slow_uploads() {
         };
         let layer = BreakerLayer::builder("orders")
             .config(config)
-            .latency_from(LatencyFrom::Sent)
             .build()
-            .unwrap();
+            .unwrap()
+            .latency_from(LatencyFrom::Sent);
         let handle = layer.handle();
         let handler = tower::service_fn(async |request: Request<RequestBody<Body>>| {
             let broken = request.uri().path() == "/broken";
@@ -235,9 +235,9 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     for (breaks_off, expected) in [(true, State::HalfOpen), (false, State::Open)] {
         let layer = BreakerLayer::builder("orders")
             .config(half_open(1))
-            .latency_from(LatencyFrom::Sent)
             .build()
-            .unwrap();
+            .unwrap()
+            .latency_from(LatencyFrom::Sent);
         let handle = layer.handle();
         let handler = tower::service_fn(async |request: Request<RequestBody<Body>>| {
             let broken = request.uri().path() == "/broken";

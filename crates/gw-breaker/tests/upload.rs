@@ -21,9 +21,9 @@ use tower::{Layer as _, ServiceExt as _};
 fn layer(latency_from: LatencyFrom) -> (BreakerLayer, BreakerHandle) {
     let layer = BreakerLayer::builder("orders")
         .config(config().slow_rate(0.5, SECOND).min_calls(100))
-        .latency_from(latency_from)
         .build()
-        .unwrap();
+        .unwrap()
+        .latency_from(latency_from);
     let handle = layer.handle();
     (layer, handle)
 }

@@ -25,8 +25,6 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
         .half_open(half_open(written));
     let layer = BreakerLayer::builder(name)
         .config(config)
-        // Neither a slow client nor the gateway's own queue is a slow upstream.
-        .latency_from(LatencyFrom::Sent)
         .mode(written.mode)
         .build()
         .map_err(|error| {
@@ -39,6 +37,8 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
             };
             Fault::new(super::at(name).key("breaker").below(key), error.rule())
         })?;
+    // Neither a slow client nor the gateway's own queue is a slow upstream.
+    let layer = layer.latency_from(LatencyFrom::Sent);
     Ok(layer.classify(ContentClassifier).on_reject(Fail))
 }
 
