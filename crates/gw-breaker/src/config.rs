@@ -74,12 +74,18 @@ pub enum Jitter {
 
 /// For how long a breaker stays open: twice as long each time it opens again, up to a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OpenTime {
-    pub(crate) shortest: Duration,
-    pub(crate) longest: Duration,
-    pub(crate) jitter: Jitter,
-    pub(crate) retry_after_cap: Duration,
-    pub(crate) forget_after: Option<Duration>,
+    /// The first one.
+    pub shortest: Duration,
+    /// What it is doubled up to.
+    pub longest: Duration,
+    /// How it is spread.
+    pub jitter: Jitter,
+    /// How long an upstream's own `Retry-After` may keep the breaker open beyond it.
+    pub retry_after_cap: Duration,
+    /// After how long a time closed it begins at the shortest again; `None` is the longest open time.
+    pub forget_after: Option<Duration>,
     pub(crate) seed: Option<u64>,
 }
 
@@ -136,10 +142,14 @@ impl Default for OpenTime {
 
 /// How a half-open breaker finds out whether the upstream is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HalfOpen {
-    pub(crate) probes: u8,
-    pub(crate) successes: u8,
-    pub(crate) max_wait: Duration,
+    /// How many probes there may be at the same time.
+    pub probes: u8,
+    /// How many must succeed.
+    pub successes: u8,
+    /// How long they are waited for.
+    pub max_wait: Duration,
 }
 
 impl HalfOpen {
@@ -189,6 +199,8 @@ impl Default for HalfOpen {
 /// of slow calls; the latter two over one window and from a least number of calls on. Thresholds are reached, not passed:
 /// at 50 % one failure of two calls opens. A rate is looked at when a call fails or is slow, so a success never opens.
 ///
+/// What is set can be read, as from [`BreakerHandle::config`](crate::BreakerHandle::config).
+///
 /// # Examples
 ///
 /// ```
@@ -206,17 +218,28 @@ impl Default for HalfOpen {
 ///     .ramp(Duration::from_secs(30));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct BreakerConfig {
-    pub(crate) consecutive: Option<u32>,
-    pub(crate) window: Window,
-    pub(crate) min_calls: u32,
-    pub(crate) failure_rate: Option<f64>,
-    pub(crate) slow_rate: Option<(f64, Duration)>,
-    pub(crate) throttling: Throttling,
-    pub(crate) open_time: OpenTime,
-    pub(crate) half_open: HalfOpen,
-    pub(crate) ramp: Duration,
-    pub(crate) ramp_from: f64,
+    /// How many failures in a row open it, if that does.
+    pub consecutive_failures: Option<u32>,
+    /// Over which calls rates are taken.
+    pub window: Window,
+    /// From how many calls in the window on a rate means something.
+    pub min_calls: u32,
+    /// Which share of failed calls opens it, if that does.
+    pub failure_rate: Option<f64>,
+    /// Which share of slow calls opens it, if that does, and from when on a call is slow.
+    pub slow_rate: Option<(f64, Duration)>,
+    /// What a throttled call is for the failure rate.
+    pub throttling: Throttling,
+    /// For how long it stays open.
+    pub open_time: OpenTime,
+    /// How it probes.
+    pub half_open: HalfOpen,
+    /// For how long after closing only a share passes.
+    pub ramp: Duration,
+    /// The share that passes at first.
+    pub ramp_from: f64,
 }
 
 impl BreakerConfig {
@@ -224,7 +247,7 @@ impl BreakerConfig {
     /// open time is 5 s to 5 minutes, and after closing it lets more and more pass for 10 s.
     pub const fn new() -> Self {
         Self {
-            consecutive: Some(5),
+            consecutive_failures: Some(5),
             window: Window::Calls(100),
             min_calls: 20,
             failure_rate: Some(0.5),
@@ -240,7 +263,7 @@ impl BreakerConfig {
     /// Without any policy: nothing opens it until one is added.
     pub const fn without_policies() -> Self {
         let mut config = Self::new();
-        config.consecutive = None;
+        config.consecutive_failures = None;
         config.failure_rate = None;
         config
     }
@@ -248,7 +271,7 @@ impl BreakerConfig {
     /// Opens after so many failures in a row, 1 to a million. A call that is ignored or throttled is not in the row.
     #[must_use]
     pub const fn consecutive_failures(mut self, failures: u32) -> Self {
-        self.consecutive = Some(failures);
+        self.consecutive_failures = Some(failures);
         self
     }
 
@@ -332,7 +355,7 @@ impl BreakerConfig {
         let time = |time: Duration| time >= MILLISECOND && time <= MAX_TIME;
         const SHARE: &str = "must be above 0, a millionth at least, and 1 at most";
         const TIME: &str = "must be 1 ms to 7 days";
-        let in_a_row = self.consecutive.unwrap_or(1);
+        let in_a_row = self.consecutive_failures.unwrap_or(1);
         rule(
             (1..=1_000_000).contains(&in_a_row),
             "consecutive_failures",

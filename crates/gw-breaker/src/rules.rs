@@ -86,7 +86,7 @@ impl Rules {
         Ok(Self {
             config: *config,
             trips: Trips {
-                consecutive: config.consecutive.unwrap_or(0),
+                consecutive: config.consecutive_failures.unwrap_or(0),
                 min_calls: config.min_calls,
                 failure_rate: config.failure_rate.map_or(0, millionths),
                 slow_rate,

@@ -809,3 +809,28 @@ fn auto_traits() {
     let mut world = World::new(config());
     is_send(&world.service.call(Request::new(())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_reads_the_configuration_and_changes_a_part_of_it() {
+    let handle = World::new(config().slow_rate(0.8, SECOND)).handle;
+    let found = handle.config();
+    assert_eq!(found.consecutive_failures, Some(3));
+    assert_eq!(
+        (found.failure_rate, found.slow_rate),
+        (None, Some((0.8, SECOND)))
+    );
+    assert_eq!(
+        (found.open_time.shortest, found.open_time.longest),
+        (10 * SECOND, 80 * SECOND)
+    );
+    assert_eq!((found.half_open.probes, found.half_open.successes), (1, 2));
+
+    let longer = found.half_open.max_wait(20 * SECOND);
+    handle.reconfigure(&found.half_open(longer)).unwrap();
+    let changed = handle.config();
+    assert_eq!(
+        (changed.half_open.successes, changed.half_open.max_wait),
+        (2, 20 * SECOND)
+    );
+    assert_eq!(changed.open_time, found.open_time);
+}
