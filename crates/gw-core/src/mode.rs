@@ -1,14 +1,18 @@
 //! What a protection does with what it decides.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
+use crate::config::ConfigError;
+
 /// What a protection does with what it decides. It is set when a layer is built, and switched by the layer's handle while requests
 /// run; what it means beyond this for one layer stands there.
 ///
-/// It is read (`serde`) as [`Mode::as_str`] writes it.
+/// It is read (`FromStr`, `serde`) and displayed as [`Mode::as_str`] writes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Decides, and does it.
@@ -32,6 +36,11 @@ impl Mode {
         }
     }
 
+    fn of(name: &str) -> Option<Self> {
+        let all = [Self::Enforce, Self::Shadow, Self::Off];
+        all.into_iter().find(|mode| mode.as_str() == name)
+    }
+
     /// The one of both that does less.
     #[must_use]
     pub const fn milder(self, other: Self) -> Self {
@@ -46,10 +55,22 @@ impl Mode {
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = Cow::<str>::deserialize(deserializer)?;
-        [Self::Enforce, Self::Shadow, Self::Off]
-            .into_iter()
-            .find(|mode| mode.as_str() == name)
-            .ok_or_else(|| D::Error::unknown_variant(&name, &Self::NAMES))
+        Self::of(&name).ok_or_else(|| D::Error::unknown_variant(&name, &Self::NAMES))
+    }
+}
+
+impl FromStr for Mode {
+    type Err = ConfigError;
+
+    fn from_str(name: &str) -> Result<Self, ConfigError> {
+        let rule = "must be `enforce`, `shadow` or `off`";
+        Self::of(name).ok_or_else(|| ConfigError::new("mode", rule))
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -94,6 +115,7 @@ mod tests {
             assert_eq!(mode.as_str(), name);
             let read: Mode = serde_json::from_str(&format!("{name:?}")).unwrap();
             assert_eq!(read, mode);
+            assert_eq!(mode.to_string().parse(), Ok(mode));
         }
         let error = serde_json::from_str::<Mode>("\"on\"")
             .unwrap_err()
@@ -103,6 +125,10 @@ mod tests {
             "{error}"
         );
         assert!(serde_json::from_str::<Mode>("1").is_err());
+        for other in ["on", "", "Shadow", " off"] {
+            let error = other.parse::<Mode>().unwrap_err().to_string();
+            assert_eq!(error, "mode: must be `enforce`, `shadow` or `off`");
+        }
     }
 
     #[test]
