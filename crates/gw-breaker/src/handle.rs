@@ -36,9 +36,7 @@ impl BreakerHandle {
     }
 
     /// Sets the gauge of the state. To be called when metrics are read, so that a breaker is seen before its first call: from
-    /// then on calls see to it.
-    #[cfg(feature = "metrics")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    /// then on calls see to it. It does nothing without the feature `metrics`.
     pub fn record_gauges(&self) {
         self.breaker.core().hub.show();
     }

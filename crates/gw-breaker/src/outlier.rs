@@ -64,7 +64,7 @@
 //! | `gateway_shadow_ejections_total` | `upstream`, `reason` | the same in shadow mode: decided, and not done |
 //!
 //! The gauges are there from the first comparison or ejection on, and show what held when something last changed, unless
-//! `Outliers::record_gauges` is called when metrics are read. Where the mode does not enforce, nobody is out but by force.
+//! [`Outliers::record_gauges`] is called when metrics are read. Where the mode does not enforce, nobody is out but by force.
 
 mod config;
 mod judge;

@@ -203,9 +203,7 @@ impl Outliers {
     }
 
     /// Sets the gauges to how many endpoints are in and out now. To be called when metrics are read: else they show what held
-    /// when a request last changed it.
-    #[cfg(feature = "metrics")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    /// when a request last changed it. There are none without the feature `metrics`.
     pub fn record_gauges(&self) {
         let shared = &self.shared;
         shared.metrics.register();
