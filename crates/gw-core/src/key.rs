@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, request::Parts};
 
+pub use ipnet::IpNet;
+
 pub use self::peer::peer_addr;
 pub use self::proxies::{TrustedProxies, canonical_network};
 use crate::context::{ClientAddr, Identity, RouteMatch};

@@ -51,6 +51,17 @@ impl TrustedProxies {
     }
 
     /// Trusts the addresses in `networks`, IPv4 ones in whatever form.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gw_core::key::{IpNet, TrustedProxies};
+    ///
+    /// let balancers: IpNet = "10.0.0.0/8".parse()?;
+    /// let proxies = TrustedProxies::new([balancers]);
+    /// assert!(proxies.contains([10, 1, 2, 3].into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
         let networks: Vec<_> = networks.into_iter().map(canonical_network).collect();
         let mut disjoint = IpNet::aggregate(&networks);
