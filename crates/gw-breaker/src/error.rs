@@ -31,7 +31,7 @@ impl Rejected {
         if let Some(record) = Record::of(request.extensions()) {
             record.refused(SLOT, &CIRCUIT_OPEN);
         }
-        let wait = RetryAfter::jittered(refused.retry_after, &mut fastrand::Rng::new());
+        let wait = RetryAfter::jittered(refused.retry_after);
         let rejection = Rejection::new(&CIRCUIT_OPEN)
             .retry_after(wait)
             .detail("state", refused.state.as_str())

@@ -70,7 +70,7 @@ fn rejection(refusal: Refusal) -> Rejection {
     };
     let wait = refusal.wait().unwrap_or_default();
     let rejection = Rejection::new(code)
-        .retry_after(RetryAfter::jittered(wait, &mut fastrand::Rng::new()))
+        .retry_after(RetryAfter::jittered(wait))
         .detail("reason", refusal.reason().as_str())
         .failed(failure);
     match problem {
@@ -88,7 +88,7 @@ pub(crate) fn stopped() -> Rejection {
         SHUTTING_DOWN.message(),
         GrpcStatus::Internal,
     );
-    let soon = RetryAfter::jittered(Duration::ZERO, &mut fastrand::Rng::new());
+    let soon = RetryAfter::jittered(Duration::ZERO);
     Rejection::new(&STOPPED).retry_after(soon)
 }
 

@@ -28,10 +28,10 @@ impl RetryAfter {
     /// Each of the whole seconds that it can come to is equally likely: a wait of 1 becomes 1 or 2, one of 10 becomes
     /// 10, 11 or 12. The random part is drawn in whole seconds, since what is drawn in parts of one and rounded up
     /// afterwards would move a wait of whole seconds on without spreading it.
-    pub fn jittered(wait: Duration, random: &mut fastrand::Rng) -> Self {
+    pub fn jittered(wait: Duration) -> Self {
         let least = Self::at_least(wait).0;
         let spread = (least.get() / Self::JITTER_PART).max(1);
-        Self(least.saturating_add(random.u32(0..=spread)))
+        Self(least.saturating_add(fastrand::u32(0..=spread)))
     }
 
     /// The number of seconds, at least 1.
@@ -126,7 +126,7 @@ mod tests {
     fn whole_seconds_spread_as_well() {
         // Story: a part of a second was added before rounding up, so all who were told to wait for exactly 1 second
         // came back together after 2.
-        let mut random = fastrand::Rng::with_seed(7);
+        fastrand::seed(7);
         for (seconds, all) in [
             (0, 1..=2),
             (1, 1..=2),
@@ -136,11 +136,11 @@ mod tests {
         ] {
             let wait = Duration::from_secs(seconds);
             let drawn: BTreeSet<u32> = (0..200)
-                .map(|_| RetryAfter::jittered(wait, &mut random).seconds())
+                .map(|_| RetryAfter::jittered(wait).seconds())
                 .collect();
             assert_eq!(drawn, all.collect());
         }
-        let last = RetryAfter::jittered(Duration::MAX, &mut random);
+        let last = RetryAfter::jittered(Duration::MAX);
         assert_eq!(last.seconds(), u32::MAX);
     }
 
@@ -161,7 +161,8 @@ mod tests {
         fn jitter_never_comes_back_early(nanos in 0..u64::MAX / 2, seed: u64) {
             let wait = Duration::from_nanos(nanos);
             let exact = RetryAfter::at_least(wait);
-            let jittered = RetryAfter::jittered(wait, &mut fastrand::Rng::with_seed(seed));
+            fastrand::seed(seed);
+            let jittered = RetryAfter::jittered(wait);
             prop_assert!(jittered >= exact);
             prop_assert!(jittered.duration() <= wait.mul_f64(1.2) + Duration::from_secs(2));
         }

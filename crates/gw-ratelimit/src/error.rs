@@ -76,7 +76,7 @@ pub(crate) fn exceeded(decision: &Decision, limiter: &Limiter) -> Rejection {
         return rejection;
     };
     // Jitter only adds: the answer's `RateLimit` field names the exact wait, and this must not be earlier.
-    let after = RetryAfter::jittered(wait, &mut fastrand::Rng::new());
+    let after = RetryAfter::jittered(wait);
     rejection
         .detail("retry_after", after.seconds())
         .retry_after(after)
@@ -94,7 +94,7 @@ fn problem_type(binding: &Standing, limiter: &Limiter) -> &'static str {
 
 #[cfg(feature = "redis")]
 pub(crate) fn unavailable() -> Rejection {
-    let after = RetryAfter::jittered(Duration::from_secs(1), &mut fastrand::Rng::new());
+    let after = RetryAfter::jittered(Duration::from_secs(1));
     Rejection::new(&LIMITS_UNAVAILABLE)
         .retry_after(after)
         .failed(Failure::Refused)

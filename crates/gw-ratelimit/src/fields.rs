@@ -197,7 +197,7 @@ fn not_before<B>(seconds: u32, since: Instant, response: &mut Response<B>) {
     if wait.is_zero() {
         return;
     }
-    let jittered = RetryAfter::jittered(wait, &mut fastrand::Rng::new());
+    let jittered = RetryAfter::jittered(wait);
     let headers = response.headers_mut();
     if is_before(after, wait) {
         headers.insert(RETRY_AFTER, jittered.header_value());

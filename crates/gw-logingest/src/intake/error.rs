@@ -172,5 +172,5 @@ pub(super) fn append(error: AppendError) -> Rejection {
 
 fn later(code: &'static Code, wait: Duration) -> Rejection {
     let wait = wait.min(LONGEST_WAIT);
-    Rejection::new(code).retry_after(RetryAfter::jittered(wait, &mut fastrand::Rng::new()))
+    Rejection::new(code).retry_after(RetryAfter::jittered(wait))
 }

@@ -299,7 +299,7 @@ const fn asks_to_come_back(status: StatusCode) -> bool {
 
 /// When to come back, for an answer that does not know better. Without any, clients come back all at once.
 fn later() -> RetryAfter {
-    RetryAfter::jittered(RETRY_LATER, &mut fastrand::Rng::new())
+    RetryAfter::jittered(RETRY_LATER)
 }
 
 /// The time to come back that the fields name, if it is one and lies ahead. What says `0`, or says nothing that a client could

@@ -235,7 +235,7 @@ impl ErrorKind {
 
 /// One second, jittered.
 fn soon() -> RetryAfter {
-    RetryAfter::jittered(Duration::from_secs(1), &mut fastrand::Rng::new())
+    RetryAfter::jittered(Duration::from_secs(1))
 }
 
 impl fmt::Display for Error {

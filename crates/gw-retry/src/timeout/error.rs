@@ -51,7 +51,7 @@ impl Timer {
     #[cold]
     pub(super) fn fired(self, failure: Failure) -> Rejection {
         telemetry::timer_fired(self);
-        let soon = RetryAfter::jittered(Duration::ZERO, &mut fastrand::Rng::new());
+        let soon = RetryAfter::jittered(Duration::ZERO);
         Rejection::new(&GATEWAY_TIMEOUT)
             .retry_after(soon)
             .caused_by(TimedOut(self))
