@@ -106,6 +106,7 @@ impl<F: FactSet, Ks: AvailableIn<F>, R> Stage<F> for RateLimitLayer<Ks, R> {
 }
 
 /// Builds a [`RateLimitLayer`].
+#[must_use = "a builder does nothing until it is built"]
 pub struct RateLimitBuilder<Ks = ()> {
     limits: LimiterBuilder,
     rules: Vec<Rule>,
@@ -144,14 +145,12 @@ impl<Ks> RateLimitBuilder<Ks> {
     }
 
     /// How the state of keys is held, and how much of it; see [`LimiterBuilder::memory`].
-    #[must_use]
     pub fn memory(mut self, memory: Memory) -> Self {
         self.limits = self.limits.memory(memory);
         self
     }
 
     /// Which fields tell clients about their limits.
-    #[must_use]
     pub const fn headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
         self

@@ -23,6 +23,7 @@ use crate::tier::{Tier, Tiers};
 
 /// Builds a [`Limiter`].
 #[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is built"]
 pub struct LimiterBuilder {
     policies: Vec<Spec>,
     memory: Memory,
@@ -53,13 +54,11 @@ impl LimiterBuilder {
     }
 
     /// Adds a policy that is enforced. Its name is 1 to 64 characters out of `A-Z a-z 0-9 _ - . :`.
-    #[must_use]
     pub fn policy(self, name: impl Into<Arc<str>>, quota: Quota) -> Self {
         self.policy_in(name, quota, Mode::Enforce)
     }
 
     /// Adds a policy in the given mode.
-    #[must_use]
     pub fn policy_in(self, name: impl Into<Arc<str>>, quota: Quota, mode: Mode) -> Self {
         self.add(Spec {
             name: name.into(),
@@ -72,13 +71,11 @@ impl LimiterBuilder {
 
     /// Gives keys of a tier of `policy`, which was added before, another quota; see [`Policy::tier`](crate::Policy::tier)
     /// and [`Charge::tier`](super::Charge::tier).
-    #[must_use]
     pub fn tier(self, policy: &str, tier: impl Into<Arc<str>>, quota: Quota) -> Self {
         self.with(policy, |spec| spec.tiers.push((tier.into(), quota)))
     }
 
     /// Makes charges dearer for keys that `policy`, which was added before, keeps refusing.
-    #[must_use]
     pub fn penalty(self, policy: &str, penalty: Penalty) -> Self {
         self.with(policy, |spec| spec.penalty = Some(penalty))
     }
@@ -101,7 +98,6 @@ impl LimiterBuilder {
 
     /// How the state of keys is held, and how much of it: [`Memory::exact`] for a million keys, unless it is said
     /// otherwise.
-    #[must_use]
     pub const fn memory(mut self, memory: Memory) -> Self {
         self.memory = memory;
         self
