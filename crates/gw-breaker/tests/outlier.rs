@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use gw_breaker::Outcome;
-use gw_breaker::outlier::{EndpointHealth, EndpointSet, OutlierConfig, Outliers};
+use gw_breaker::outlier::{EndpointHealth, EndpointSet, OutlierConfig, OutlierSnapshot, Outliers};
 use static_assertions::assert_impl_all;
 use tokio::time::Instant;
 
 assert_impl_all!(Outliers: Clone, Send, Sync, std::fmt::Debug);
 assert_impl_all!(EndpointSet: Clone, Send, Sync, std::fmt::Debug, EndpointHealth);
 assert_impl_all!(OutlierConfig: Clone, Send, Sync, Default);
+assert_impl_all!(OutlierSnapshot: Clone, Send, Sync, std::fmt::Debug, Eq);
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -54,7 +54,7 @@ pub enum EndpointState {
 }
 
 /// One endpoint at about one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointSnapshot {
     /// The name that it was given.
@@ -79,7 +79,7 @@ pub struct EndpointSnapshot {
 }
 
 /// A set of endpoints at about one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutlierSnapshot {
     /// What is done with outliers.
