@@ -68,6 +68,31 @@ async fn a_client_beyond_its_share_is_told_so_and_others_are_not_touched() {
     assert!(poll(&mut call(&mut service, from(1)).await).is_pending());
 }
 
+/// Story: the layer could not be told to look where axum puts it, so that all clients of a router were one.
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn axum_tells_who_calls() {
+    use axum::extract::ConnectInfo;
+    use std::net::SocketAddr;
+
+    let from = |client| {
+        let mut request = request();
+        let peer = SocketAddr::from(([192, 0, 2, client], 49152));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    };
+    let lane = LaneConfig::new("core").per_key(ClientIp::new(), TWO);
+    let layer = one_lane(10, lane);
+    let handle = layer.handle();
+    let (service, _inner) = inner();
+    let mut service = layer.layer(service);
+    let _held = [
+        call(&mut service, from(1)).await,
+        call(&mut service, from(2)).await,
+    ];
+    assert_eq!((keys(&handle).keys, keys(&handle).busiest), (2, 1));
+}
+
 #[tokio::test]
 async fn requests_without_a_key_are_one_client() {
     let key = Header::new(HeaderName::from_static("x-tenant"));

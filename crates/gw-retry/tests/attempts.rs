@@ -281,6 +281,26 @@ async fn an_attempt_carries_the_head_and_what_is_known_of_the_request() {
     assert_eq!(record.exchange().attempts, 9);
 }
 
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn a_later_attempt_carries_the_address_that_axum_has_told() {
+    use axum::extract::ConnectInfo;
+    use gw_core::context::PeerAddr;
+
+    let (service, handle) = inner();
+    let mut service = layer(at_once()).layer(service);
+    let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 49152));
+    let mut sent = request(Method::GET);
+    sent.extensions_mut().insert(ConnectInfo(peer));
+    let mut answer = call(&mut service, sent).await;
+    assert!(poll(&mut answer).is_pending());
+    handle.next_call().await.respond(response(502));
+    assert!(poll(&mut answer).is_pending());
+    let second = handle.next_call().await;
+    let told = second.request().extensions().get::<PeerAddr>();
+    assert_eq!(told, Some(&PeerAddr(peer)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_grpc_call_tells_how_many_went_before() {
     let layer = layer(at_once().idempotent_grpc(true));
