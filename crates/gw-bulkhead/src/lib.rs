@@ -25,10 +25,11 @@ pub mod threads;
 mod timing;
 mod upgrade;
 
-pub use gw_core::context::{Criticality, Lane};
+pub use gw_core::context::{Criticality, Deadline, Lane};
 pub use gw_core::key;
 pub use gw_core::{
-    ConfigError, Fail, LayerError, Mode, OnReject, Problem, Rejection, Respond, RespondWith,
+    Code, ConfigError, Fail, LayerError, Mode, OnReject, Problem, RejectContext, Rejection,
+    Respond, RespondWith,
 };
 
 pub use self::body::ResponseBody;

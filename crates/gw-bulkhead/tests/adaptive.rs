@@ -6,8 +6,9 @@ mod support;
 use std::time::Duration;
 
 use gw_bulkhead::limit::{Algorithm, Limit, Next, Window};
-use gw_bulkhead::{AdaptiveSnapshot, BulkheadHandle, BulkheadLayer, Hold, LaneConfig, Sample};
-use gw_core::context::Deadline;
+use gw_bulkhead::{
+    AdaptiveSnapshot, BulkheadHandle, BulkheadLayer, Deadline, Hold, LaneConfig, Sample,
+};
 use gw_core::{Body, Code, GrpcStatus, Rejection};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};

@@ -8,14 +8,14 @@ use std::future::ready;
 use bytes::Bytes;
 use gw_bulkhead::key::Global;
 use gw_bulkhead::{
-    BulkheadLayer, Fail, Lane, LaneConfig, Mode, OVERLOADED, Problem, RespondWith, ResponseBody,
-    SHUTTING_DOWN,
+    BulkheadLayer, Code, Fail, Lane, LaneConfig, Mode, OVERLOADED, OnReject, Problem,
+    RejectContext, Respond, RespondWith, ResponseBody, SHUTTING_DOWN,
 };
 use gw_core::context::RequestId;
 use gw_core::record::Record;
 use gw_core::stage::{NoFacts, Stage};
 use gw_core::{Body, LayerError, Rejection};
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Empty, Full};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use support::{call, first_lane, in_flight, inner, one_lane, places, poll, request, request_in};
@@ -71,6 +71,39 @@ async fn grpc_callers_get_a_status() {
         ),
         (200, &"8".parse().unwrap())
     );
+}
+
+/// As users write one, who name no crate but this one.
+#[derive(Clone)]
+struct Polite(&'static Code);
+
+impl<B: From<Bytes>, E> OnReject<Response<B>, E> for Polite {
+    type Error = E;
+
+    fn reject(&self, rejection: Rejection, context: &RejectContext) -> Result<Response<B>, E> {
+        let is_meant = rejection.code() == self.0;
+        let mut answer: Result<_, E> = Respond::new().reject(rejection, context);
+        if let Some(answer) = answer.as_mut().ok().filter(|_| is_meant) {
+            let sorry = HeaderValue::from_static("sorry");
+            answer.headers_mut().insert("x-words", sorry);
+        }
+        answer
+    }
+
+    fn inner(error: E) -> E {
+        error
+    }
+}
+
+#[tokio::test]
+async fn so_does_a_renderer_of_ones_own() {
+    let layer = one_lane(1, LaneConfig::new("core")).on_reject(Polite(&OVERLOADED));
+    let (service, _inner) = inner();
+    let mut service = layer.layer(service);
+    let _held = call(&mut service, request()).await;
+    let response = call(&mut service, request()).await.await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["x-words"], "sorry");
 }
 
 #[tokio::test]

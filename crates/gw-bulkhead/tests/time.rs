@@ -6,9 +6,8 @@ mod support;
 use std::pin::pin;
 use std::time::Duration;
 
-use gw_bulkhead::{BulkheadLayer, Codel, HeldTooLong, LaneConfig, Mode};
+use gw_bulkhead::{BulkheadLayer, Codel, Deadline, HeldTooLong, LaneConfig, Mode};
 use gw_core::Body;
-use gw_core::context::Deadline;
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;

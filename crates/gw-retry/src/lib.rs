@@ -23,9 +23,10 @@ mod sync;
 mod telemetry;
 pub mod timeout;
 
+pub use gw_core::context::{Deadline, UpstreamName};
 pub use gw_core::{
-    AttemptError, ConfigError, Fail, Failure, LayerError, Mode, OnReject, Problem, Rejection,
-    Respond, RespondWith,
+    AttemptError, Code, ConfigError, Fail, Failure, LayerError, Mode, OnReject, Problem,
+    RejectContext, Rejection, Respond, RespondWith,
 };
 
 pub use self::backoff::{Backoff, Jitter};

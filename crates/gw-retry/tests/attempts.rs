@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gw_core::GrpcStatus;
 use gw_core::awaited::Awaited;
-use gw_core::context::{Attempt, Deadline, Lane, RequestId, RouteMatch};
+use gw_core::context::{Attempt, Lane, RequestId, RouteMatch};
 use gw_core::record::Record;
-use gw_core::{Code, GrpcStatus, Rejection};
 use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts};
-use gw_retry::{Backoff, Budget, Failure, Mode, RetryInfo, RetryLayer, RetryPolicy, Stopped};
+use gw_retry::{
+    Backoff, Budget, Code, Deadline, Failure, Mode, Rejection, RetryInfo, RetryLayer, RetryPolicy,
+    Stopped,
+};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use support::{
     Answer, Failed, Outcome, ample, at_once, call, inner, layer, poll, request, response, run,

@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use gw_core::Body;
 use gw_core::body::BoxError;
-use gw_core::context::Deadline;
 use gw_core::record::Record;
 use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, TimedOut, Timer};
-use gw_retry::{Budget, ConfigError, Failure, Mode, Rejection, Respond, RetryInfo, RetryLayer};
+use gw_retry::{
+    Budget, ConfigError, Deadline, Failure, Mode, Rejection, Respond, RetryInfo, RetryLayer,
+};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceHandle};
 use http::{HeaderName, Method, Request, Response};

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use gw_bulkhead::{BulkheadLayer, LaneConfig};
-use gw_core::context::Deadline;
+use gw_bulkhead::{BulkheadLayer, Deadline, LaneConfig};
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep, sleep_until};

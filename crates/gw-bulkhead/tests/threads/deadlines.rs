@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use gw_core::context::Deadline;
+use gw_bulkhead::Deadline;
 use http::Request;
 use tokio::time::{Instant, advance, pause};
 use tower::{Layer as _, service_fn};
