@@ -16,6 +16,11 @@ impl BulkheadHandle {
         Self { lanes }
     }
 
+    /// The lanes themselves, for work that is no request and takes its place among them.
+    pub const fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
     /// The counts of all lanes at about this moment.
     pub fn snapshot(&self) -> Snapshot {
         self.lanes.snapshot()

@@ -54,6 +54,20 @@ async fn a_refusal_says_why_and_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn work_that_is_no_request_takes_its_place_among_them() {
+    let layer = one_lane(1, LaneConfig::new("core"));
+    let handle = layer.handle();
+    let lanes = handle.lanes();
+    let job = lanes.try_admit(lanes.find("core").unwrap()).unwrap();
+    let (service, _inner) = inner();
+    let mut service = layer.layer(service);
+    let response = call(&mut service, request()).await.await.unwrap();
+    assert_eq!((response.status().as_u16(), in_flight(&handle)), (503, 1));
+    drop(job);
+    assert!(poll(&mut call(&mut service, request()).await).is_pending());
+}
+
+#[tokio::test]
 async fn grpc_callers_get_a_status() {
     let layer = one_lane(1, LaneConfig::new("core"));
     let (service, _inner) = inner();
