@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::convert::Infallible;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use gw_bulkhead::{BulkheadLayer, LaneConfig};
@@ -24,7 +23,7 @@ async fn one_that_its_lane_cuts_was_sent() {
     let policy = RetryPolicy::builder().backoff(at_once).build().unwrap();
     let retries = RetryLayer::builder(budget.clone()).policy(policy).build();
     let lane = LaneConfig::new("core").max_hold(Duration::from_secs(1));
-    let lanes = BulkheadLayer::builder(NonZeroU32::MIN).lane(lane);
+    let lanes = BulkheadLayer::builder(1).lane(lane);
     let lanes = lanes.build().unwrap();
     let (service, upstream): (_, ServiceHandle<ReplayBody<Body>, Body, Infallible>) =
         ControlledService::new();

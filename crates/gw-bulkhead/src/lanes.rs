@@ -71,12 +71,10 @@ use crate::telemetry;
 /// # Examples
 ///
 /// ```
-/// use std::num::NonZeroU32;
 /// use gw_bulkhead::{Entry, LaneConfig, Lanes};
 /// use tokio::time::Instant;
 ///
-/// let ten = NonZeroU32::new(10).unwrap();
-/// let lanes = Lanes::new(ten, [LaneConfig::new("core"), LaneConfig::new("logs").cap(0.2)])?;
+/// let lanes = Lanes::new(10, [LaneConfig::new("core"), LaneConfig::new("logs").cap(0.2)])?;
 /// let logs = lanes.find("logs").unwrap();
 ///
 /// let first = lanes.try_admit(logs).unwrap();

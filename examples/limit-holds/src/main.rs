@@ -10,7 +10,6 @@
 )]
 
 use std::convert::Infallible;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -46,8 +45,7 @@ async fn main() {
 }
 
 fn lanes() -> BulkheadLayer {
-    let total = NonZeroU32::new(LIMIT as u32).expect("a limit above zero");
-    BulkheadLayer::builder(total)
+    BulkheadLayer::builder(LIMIT as u32)
         .lane(LaneConfig::new("core"))
         .build()
         .expect("valid lanes")

@@ -7,7 +7,7 @@
 use std::{error::Error, future::ready, thread, time::Duration};
 
 use axum::routing::{MethodRouter, Router, post};
-use gw_bulkhead::{BulkheadLayer, LaneConfig, RespondWith, limit::Limit};
+use gw_bulkhead::{BulkheadLayer, LaneConfig, RespondWith};
 use http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
 use tonic::{Request, Response, Status, body::Body};
@@ -20,7 +20,7 @@ const REPORT: &str = "/demo.Desk/Report";
 async fn main() -> Result<(), Box<dyn Error>> {
     // tonic's body is not `From<Bytes>`, so a refusal is told how to make one.
     let body = |bytes| Body::new(gw_core::Body::from(bytes));
-    let lanes = BulkheadLayer::builder(Limit::fixed(8))
+    let lanes = BulkheadLayer::builder(8)
         .lane(LaneConfig::new("lookup").guaranteed(0.5))
         .lane(LaneConfig::new("reports").cap(0.125).threads(1))
         .classify(|head| (head.uri.path() == REPORT).then_some("reports"))

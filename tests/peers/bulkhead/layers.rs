@@ -75,7 +75,7 @@ pub fn two_threads(_: u64) -> Result<Vec<Subject>> {
 ///
 /// If a layer cannot be built.
 pub fn refused(_: u64) -> Result<Vec<Subject>> {
-    let gw = BulkheadLayer::builder(std::num::NonZeroU32::MIN)
+    let gw = BulkheadLayer::builder(1)
         .lane(LaneConfig::new("core"))
         .build()?;
     let tower = LoadShed::new(ConcurrencyLimit::new(service_fn(stall as fn(_) -> _), 1));

@@ -14,7 +14,7 @@ use super::Algorithm;
 /// use gw_bulkhead::limit::{Gradient2, Limit};
 /// use gw_bulkhead::{BulkheadLayer, LaneConfig};
 ///
-/// let fixed = BulkheadLayer::builder(Limit::fixed(512));
+/// let fixed = BulkheadLayer::builder(512);
 /// let adaptive = BulkheadLayer::builder(Limit::adaptive(Gradient2::default()).min(20).max(2_000));
 /// # for builder in [fixed, adaptive] {
 /// #     builder.lane(LaneConfig::new("core")).build()?;
@@ -167,6 +167,13 @@ impl Adaptive {
     }
 }
 
+/// Zero is refused where the lanes are built.
+impl From<u32> for Limit {
+    fn from(places: u32) -> Self {
+        Self::fixed(places)
+    }
+}
+
 impl From<NonZeroU32> for Limit {
     fn from(places: NonZeroU32) -> Self {
         Self::fixed(places.get())
@@ -192,7 +199,7 @@ mod tests {
     fn errors_name_the_field_and_the_rule() {
         let gradient = || Limit::adaptive(Gradient2::default());
         let cases: [(Limit, &str); 7] = [
-            (Limit::fixed(0), "limit: must be at least 1"),
+            (0.into(), "limit: must be at least 1"),
             (gradient().max(0).into(), "limit: must be at least 1"),
             (
                 gradient().min(9).max(8).into(),

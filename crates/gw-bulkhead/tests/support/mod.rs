@@ -28,10 +28,7 @@ pub(crate) const fn places(total: u32) -> NonZeroU32 {
 
 /// A bulkhead with one lane.
 pub(crate) fn one_lane(total: u32, lane: LaneConfig) -> BulkheadLayer {
-    BulkheadLayer::builder(places(total))
-        .lane(lane)
-        .build()
-        .unwrap()
+    BulkheadLayer::builder(total).lane(lane).build().unwrap()
 }
 
 pub(crate) fn inner() -> (Inner, InnerHandle) {

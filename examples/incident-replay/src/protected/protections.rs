@@ -1,7 +1,6 @@
 //! Limits and lanes.
 
 use std::io;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use gw_bulkhead::threads::Threads;
@@ -31,8 +30,7 @@ pub(super) fn rate_limit(left_out: bool) -> io::Result<RateLimitLayer<(ClientIp,
 /// As many places as the unprotected gateway has workers, but not all of them for logs. If they are left out, all routes
 /// share one pool, as there.
 pub(super) fn lanes(left_out: bool) -> io::Result<BulkheadLayer<Threads>> {
-    let total = NonZeroU32::new(WORKERS).unwrap_or(NonZeroU32::MIN);
-    let builder = BulkheadLayer::builder(total);
+    let builder = BulkheadLayer::builder(WORKERS);
     let builder = if left_out {
         builder.lane(
             LaneConfig::new("all")
