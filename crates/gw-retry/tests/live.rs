@@ -151,9 +151,17 @@ async fn other_limits_of_an_attempt() {
     assert_eq!(expired(&mut service).await, (SECOND, Timer::Attempt));
     handle.set_timeouts(attempt(3).first_byte(2 * SECOND).unwrap());
     assert_eq!(expired(&mut service).await, (2 * SECOND, Timer::FirstByte));
-    let idle = none.idle(SECOND).unwrap();
-    handle.set_timeouts(idle);
-    assert_eq!(handle.snapshot().timeouts, idle);
+    let snapshot = handle.snapshot();
+    assert_eq!(
+        (snapshot.attempt, snapshot.first_byte, snapshot.idle),
+        (Some(3 * SECOND), Some(2 * SECOND), None)
+    );
+    // One of them changed, and the others as they are.
+    handle.set_timeouts(handle.timeouts().idle(SECOND).unwrap());
+    let both = attempt(3).first_byte(2 * SECOND).unwrap();
+    assert_eq!(handle.timeouts(), both.idle(SECOND).unwrap());
+    handle.set_timeouts(none.idle(SECOND).unwrap());
+    assert_eq!(handle.snapshot().idle, Some(SECOND));
     let answer = tokio::spawn(call(&mut service, request(Method::GET)).await);
     sleep(100 * SECOND).await;
     let (hangs, _script) = ScriptedBody::script().hold().build();

@@ -24,9 +24,9 @@ use super::limit::{Limit, SharedLimit, longer_than_zero};
 /// the layer's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AttemptTimeouts {
-    attempt: Option<Duration>,
-    first_byte: Option<Duration>,
-    idle: Option<Duration>,
+    pub(super) attempt: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) idle: Option<Duration>,
 }
 
 impl AttemptTimeouts {

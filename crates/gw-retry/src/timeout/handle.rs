@@ -70,16 +70,24 @@ pub struct AttemptTimeoutHandle(pub(super) Arc<Live>);
 pub struct AttemptTimeoutSnapshot {
     /// What the layer does.
     pub mode: Mode,
-    /// The limits of attempts whose requests carry none of their own.
-    pub timeouts: AttemptTimeouts,
+    /// The most an attempt may take up to the head of its answer. This and the other limits are those of attempts whose requests
+    /// carry none of their own.
+    pub attempt: Option<Duration>,
+    /// The most the head of the answer may take, for a request without a body.
+    pub first_byte: Option<Duration>,
+    /// The longest gap between two frames of the answer.
+    pub idle: Option<Duration>,
 }
 
 impl AttemptTimeoutHandle {
     /// How things stand.
     pub fn snapshot(&self) -> AttemptTimeoutSnapshot {
+        let timeouts = self.timeouts();
         AttemptTimeoutSnapshot {
             mode: self.mode(),
-            timeouts: self.0.timeouts(),
+            attempt: timeouts.attempt,
+            first_byte: timeouts.first_byte,
+            idle: timeouts.idle,
         }
     }
 
@@ -94,6 +102,11 @@ impl AttemptTimeoutHandle {
         if self.0.mode.set(mode) {
             telemetry::mode_changed("attempt_timeout", mode);
         }
+    }
+
+    /// The limits of attempts whose requests carry none of their own: to be given back with one of them changed.
+    pub fn timeouts(&self) -> AttemptTimeouts {
+        self.0.timeouts()
     }
 
     /// The limits of attempts that begin from now on, for requests that carry none of their own.
