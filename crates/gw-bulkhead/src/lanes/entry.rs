@@ -1,3 +1,5 @@
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use super::{Permit, Wait};
@@ -73,6 +75,12 @@ impl Reason {
     }
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl Refusal {
     pub(super) const fn new(reason: Reason, wait: Option<Duration>) -> Self {
         Self { reason, wait }
@@ -87,5 +95,26 @@ impl Refusal {
     /// seconds; `None` while the rate is not known.
     pub const fn wait(&self) -> Option<Duration> {
         self.wait
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused by the lane: {}", self.reason)
+    }
+}
+
+impl Error for Refusal {}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_an_error_that_says_why() {
+        let refusal = Refusal::new(Reason::QueueFull, None);
+        let error: Box<dyn Error + Send + Sync> = refusal.into();
+        assert_eq!(error.to_string(), "refused by the lane: queue_full");
     }
 }
