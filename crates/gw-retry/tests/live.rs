@@ -10,7 +10,7 @@ use gw_core::{Body, Rejection};
 use gw_retry::timeout::{
     AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, TimedBody, TimedOut, Timer,
 };
-use gw_retry::{RetryInfo, RetryLayer, RetryPolicy, RetryPolicyBuilder, Stopped};
+use gw_retry::{Mode, RetryInfo, RetryLayer, RetryPolicy, RetryPolicyBuilder, Stopped};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::ControlledService;
 use http::{Method, Request, Response};
@@ -136,6 +136,32 @@ async fn another_limit_of_an_exchange() {
         let late = tokio::time::timeout(1_000_000 * SECOND, &mut answer);
         assert!(late.await.is_err());
     }
+}
+
+/// Story: in its settings a layer wrote to what it shared with the one that it was cloned from, and so switched that one as well.
+#[tokio::test]
+async fn a_mode_is_of_the_layer_that_it_is_given_to() {
+    let base = DeadlineLayer::new();
+    let tried_out = base.clone().mode(Mode::Shadow);
+    let (of_base, of_other) = (base.handle(), tried_out.handle());
+    assert_eq!(
+        (of_base.mode(), of_other.mode()),
+        (Mode::Enforce, Mode::Shadow)
+    );
+    of_base.set_mode(Mode::Off);
+    assert_eq!(base.clone().handle().mode(), Mode::Off);
+    assert_eq!(of_other.mode(), Mode::Shadow);
+
+    let base = AttemptTimeoutLayer::new(AttemptTimeouts::new());
+    let tried_out = base.clone().mode(Mode::Shadow);
+    let (of_base, of_other) = (base.handle(), tried_out.handle());
+    assert_eq!(
+        (of_base.mode(), of_other.mode()),
+        (Mode::Enforce, Mode::Shadow)
+    );
+    of_base.set_mode(Mode::Off);
+    assert_eq!(base.clone().handle().mode(), Mode::Off);
+    assert_eq!(of_other.mode(), Mode::Shadow);
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,22 +90,22 @@ pub struct AttemptTimeoutLayer<R = Respond> {
 struct Settings {
     fields: TimeFields,
     margin: Duration,
-    live: Arc<Live>,
+    limits: Arc<Limits>,
+    /// Of its own for each layer that is given one, and shared by its clones.
+    mode: Arc<SharedMode>,
 }
 
-/// What a handle changes.
+/// What requests read while a handle changes it.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) mode: SharedMode,
+pub(super) struct Limits {
     attempt: SharedLimit,
     first_byte: SharedLimit,
     idle: SharedLimit,
 }
 
-impl Live {
+impl Limits {
     fn new(timeouts: AttemptTimeouts) -> Self {
         Self {
-            mode: SharedMode::default(),
             attempt: SharedLimit::new(timeouts.attempt),
             first_byte: SharedLimit::new(timeouts.first_byte),
             idle: SharedLimit::new(timeouts.idle),
@@ -113,7 +113,7 @@ impl Live {
     }
 
     #[inline]
-    pub(super) fn timeouts(&self) -> AttemptTimeouts {
+    pub(super) fn get(&self) -> AttemptTimeouts {
         AttemptTimeouts {
             attempt: self.attempt.get(),
             first_byte: self.first_byte.get(),
@@ -122,7 +122,7 @@ impl Live {
     }
 
     /// One after the other: an attempt that begins just now may have some of both.
-    pub(super) fn set_timeouts(&self, timeouts: AttemptTimeouts) {
+    pub(super) fn set(&self, timeouts: AttemptTimeouts) {
         self.attempt.set(timeouts.attempt);
         self.first_byte.set(timeouts.first_byte);
         self.idle.set(timeouts.idle);
@@ -136,7 +136,8 @@ impl AttemptTimeoutLayer {
             shared: Arc::new(Settings {
                 fields: TimeFields::default(),
                 margin: Duration::ZERO,
-                live: Arc::new(Live::new(timeouts)),
+                limits: Arc::new(Limits::new(timeouts)),
+                mode: Arc::default(),
             }),
             on_reject: Respond::new(),
         }
@@ -177,16 +178,19 @@ impl<R> AttemptTimeoutLayer<R> {
         }
     }
 
-    /// What the layer does at first. All its clones change with it.
+    /// What the layer does at first. The layer that this one was cloned from goes on as before.
     #[must_use]
-    pub fn mode(self, mode: Mode) -> Self {
-        self.shared.live.mode.set(mode);
+    pub fn mode(mut self, mode: Mode) -> Self {
+        Arc::make_mut(&mut self.shared).mode = Arc::new(SharedMode::new(mode));
         self
     }
 
     /// What an operator may read and change while requests run.
     pub fn handle(&self) -> AttemptTimeoutHandle {
-        AttemptTimeoutHandle(Arc::clone(&self.shared.live))
+        AttemptTimeoutHandle {
+            mode: Arc::clone(&self.shared.mode),
+            limits: Arc::clone(&self.shared.limits),
+        }
     }
 }
 
@@ -253,8 +257,7 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let live = &*self.shared.live;
-        let mode = live.mode.get();
+        let mode = self.shared.mode.get();
         if mode == Mode::Off {
             let future = self.inner.call(request);
             return ResponseFuture::running(future, Timing::default(), self.on_reject.clone());
@@ -262,7 +265,7 @@ where
         let now = Instant::now();
         let extensions = request.extensions();
         let timeouts = extensions.get().copied();
-        let timeouts = timeouts.unwrap_or_else(|| live.timeouts());
+        let timeouts = timeouts.unwrap_or_else(|| self.shared.limits.get());
         let deadline = extensions.get::<Deadline>().copied();
         let whole = deadline.map(Limit::of_deadline);
         let first_byte = timeouts

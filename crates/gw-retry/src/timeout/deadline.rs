@@ -38,7 +38,7 @@ pub struct DeadlineLayer<R = Respond> {
 
 #[derive(Debug, Clone)]
 struct Settings {
-    /// Of its own for each layer that is given one, and shared by its clones.
+    /// It and the mode are of its own for each layer that is given one, and shared by its clones.
     limit: Arc<SharedLimit>,
     fields: TimeFields,
     mode: Arc<SharedMode>,
@@ -98,10 +98,10 @@ impl<R> DeadlineLayer<R> {
         }
     }
 
-    /// What the layer does at first. All its clones change with it.
+    /// What the layer does at first. The layer that this one was cloned from goes on as before.
     #[must_use]
-    pub fn mode(self, mode: Mode) -> Self {
-        self.shared.mode.set(mode);
+    pub fn mode(mut self, mode: Mode) -> Self {
+        Arc::make_mut(&mut self.shared).mode = Arc::new(SharedMode::new(mode));
         self
     }
 

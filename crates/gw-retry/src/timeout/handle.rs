@@ -4,7 +4,7 @@ use std::time::Duration;
 use gw_core::mode::SharedMode;
 use gw_core::{ConfigError, Mode};
 
-use super::attempt::{AttemptTimeouts, Live};
+use super::attempt::{AttemptTimeouts, Limits};
 use super::limit::{SharedLimit, longer_than_zero};
 use crate::telemetry;
 
@@ -62,7 +62,10 @@ impl DeadlineHandle {
 
 /// Reads and changes a running [`AttemptTimeoutLayer`](super::AttemptTimeoutLayer). Clones are the same handle.
 #[derive(Debug, Clone)]
-pub struct AttemptTimeoutHandle(pub(super) Arc<Live>);
+pub struct AttemptTimeoutHandle {
+    pub(super) mode: Arc<SharedMode>,
+    pub(super) limits: Arc<Limits>,
+}
 
 /// What an [`AttemptTimeoutHandle`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,25 +96,25 @@ impl AttemptTimeoutHandle {
 
     /// What the layer does.
     pub fn mode(&self) -> Mode {
-        self.0.mode.get()
+        self.mode.get()
     }
 
     /// What the layer does with the requests that come from now on. In shadow mode it counts what it would end, and tells the
     /// upstream of no time.
     pub fn set_mode(&self, mode: Mode) {
-        if self.0.mode.set(mode) {
+        if self.mode.set(mode) {
             telemetry::mode_changed("attempt_timeout", mode);
         }
     }
 
     /// The limits of attempts whose requests carry none of their own: to be given back with one of them changed.
     pub fn timeouts(&self) -> AttemptTimeouts {
-        self.0.timeouts()
+        self.limits.get()
     }
 
     /// The limits of attempts that begin from now on, for requests that carry none of their own.
     pub fn set_timeouts(&self, timeouts: AttemptTimeouts) {
-        self.0.set_timeouts(timeouts);
+        self.limits.set(timeouts);
         telemetry::limits_changed("attempt_timeout", &self.snapshot());
     }
 }
