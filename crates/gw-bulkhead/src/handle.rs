@@ -27,9 +27,7 @@ impl BulkheadHandle {
     }
 
     /// Has the gauges of all lanes there. To be called when metrics are read, so that a lane is seen before its first request:
-    /// from then on requests see to it.
-    #[cfg(feature = "metrics")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    /// from then on requests see to it. It does nothing without the feature `metrics`.
     pub fn record_gauges(&self) {
         self.lanes.record_gauges();
     }
@@ -66,5 +64,18 @@ impl BulkheadHandle {
     /// Dropping the future changes nothing.
     pub fn drain(&self) -> Drained {
         self.lanes.drain()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use crate::{BulkheadLayer, LaneConfig};
+
+    /// Story: who recorded them did not build without the feature, and had to know of it.
+    #[test]
+    fn gauges_may_be_recorded_without_metrics() {
+        let layer = BulkheadLayer::builder(1).lane(LaneConfig::new("core"));
+        layer.build().unwrap().handle().record_gauges();
     }
 }

@@ -270,7 +270,6 @@ impl Lanes {
         }
     }
 
-    #[cfg(feature = "metrics")]
     pub(crate) fn record_gauges(&self) {
         self.inner.lanes().for_each(LaneState::record_gauges);
     }

@@ -166,6 +166,8 @@ mod metering {
             Self
         }
 
+        pub(crate) fn register(&self) {}
+
         pub(crate) fn entered(&self) {}
 
         pub(crate) fn left(&self) {}

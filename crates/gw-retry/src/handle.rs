@@ -34,10 +34,15 @@ impl RetryHandle {
     /// How things stand.
     pub fn snapshot(&self) -> RetrySnapshot {
         RetrySnapshot {
-            mode: self.shared.mode.get(),
+            mode: self.mode(),
             budget_available: self.shared.budget.available(Instant::now()),
             replay_bytes: self.shared.pool.used(),
         }
+    }
+
+    /// What the layer does.
+    pub fn mode(&self) -> Mode {
+        self.shared.mode.get()
     }
 
     /// What the layer does from now on. A retry that is waiting is sent all the same.

@@ -693,6 +693,7 @@ async fn modes() {
     let handle = layer.handle();
     let before = handle.snapshot().budget_available;
     handle.set_mode(Mode::Shadow);
+    assert_eq!(handle.mode(), Mode::Shadow);
     let (answer, attempts) = run(&layer, request(Method::GET), [Ok(response(503))]).await;
     assert_eq!((attempts, stopped(&answer)), (1, Stopped::Shadow));
     assert_eq!(handle.snapshot().budget_available, before - 1);

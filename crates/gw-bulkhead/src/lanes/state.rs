@@ -217,7 +217,6 @@ impl LaneState {
         Limits::unpack(self.hot.limits.swap(limits.pack(), Ordering::AcqRel))
     }
 
-    #[cfg(feature = "metrics")]
     pub(super) fn record_gauges(&self) {
         self.metrics.register();
     }
