@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) classify: Option<Classify>,
 }
 
-type Classify = Box<dyn for<'a> Fn(&'a Parts) -> Option<&'a str> + Send + Sync>;
+type Classify = Box<dyn Fn(&Parts, &Lanes) -> Option<LaneId> + Send + Sync>;
 
 /// Builds a [`BulkheadLayer`].
 #[must_use = "a builder does nothing until it is built"]
@@ -91,9 +91,26 @@ impl<X> BulkheadBuilder<X> {
     }
 
     /// Reads a request's lane from its head instead of from the [`Lane`](gw_core::context::Lane) in its extensions.
+    ///
+    /// # Examples
+    ///
+    /// By a table that a configuration has:
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use gw_bulkhead::{BulkheadLayer, LaneConfig};
+    ///
+    /// let table = HashMap::from([(String::from("/logs"), String::from("logs"))]);
+    /// let layer = BulkheadLayer::builder(512)
+    ///     .lane(LaneConfig::new("core"))
+    ///     .lane(LaneConfig::new("logs").cap(0.15))
+    ///     .classify(move |head, lanes| lanes.find(table.get(head.uri.path())?))
+    ///     .build()?;
+    /// # Ok::<(), gw_bulkhead::ConfigError>(())
+    /// ```
     pub fn classify<F>(mut self, lane_of: F) -> Self
     where
-        F: for<'a> Fn(&'a Parts) -> Option<&'a str> + Send + Sync + 'static,
+        F: Fn(&Parts, &Lanes) -> Option<LaneId> + Send + Sync + 'static,
     {
         self.classify = Some(Box::new(lane_of));
         self

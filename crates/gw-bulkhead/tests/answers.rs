@@ -212,8 +212,15 @@ async fn the_lane_is_in_the_extensions_and_in_the_record() {
 
 #[tokio::test]
 async fn the_lane_may_be_read_from_the_head() {
+    // As a configuration has it: no name is there before the table is.
+    let table = [("/logs", "logs"), ("/later", "nonesuch")]
+        .map(|(path, lane)| (path.to_owned(), lane.to_owned()));
     let layer = two_lanes()
-        .classify(|head| head.uri.path().starts_with("/logs").then_some("logs"))
+        .classify(move |head, lanes| {
+            let path = head.uri.path();
+            let (_, lane) = table.iter().find(|(prefix, _)| path.starts_with(prefix))?;
+            lanes.find(lane)
+        })
         .build()
         .unwrap();
     let handle = layer.handle();
@@ -221,13 +228,14 @@ async fn the_lane_may_be_read_from_the_head() {
     let mut service = layer.layer(service);
     let _logs = call(&mut service, Request::get("/logs/1").body(()).unwrap()).await;
     let _core = call(&mut service, Request::get("/orders").body(()).unwrap()).await;
+    let _unknown = call(&mut service, Request::get("/later").body(()).unwrap()).await;
     let in_flight: Vec<_> = handle
         .snapshot()
         .lanes
         .iter()
         .map(|lane| lane.in_flight)
         .collect();
-    assert_eq!(in_flight, [1, 1]);
+    assert_eq!(in_flight, [1, 2]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn builder(lanes: impl IntoIterator<Item = LaneConfig>) -> BulkheadBuilder {
         .fold(BulkheadLayer::builder(places(20)), |builder, lane| {
             builder.lane(lane)
         })
-        .classify(|parts| Some(lane_of(parts.uri.path())))
+        .classify(|parts, lanes| lanes.find(lane_of(parts.uri.path())))
 }
 
 /// Tells the seed if the test fails.

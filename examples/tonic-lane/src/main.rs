@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let lanes = BulkheadLayer::builder(8)
         .lane(LaneConfig::new("lookup").guaranteed(0.5))
         .lane(LaneConfig::new("reports").cap(0.125).threads(1))
-        .classify(|head| (head.uri.path() == REPORT).then_some("reports"))
+        .classify(|head, lanes| lanes.find("reports").filter(|_| head.uri.path() == REPORT))
         .with_threads()
         .build()?
         .on_reject(RespondWith::new(body));

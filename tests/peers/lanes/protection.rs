@@ -75,7 +75,10 @@ fn lanes() -> Result<BulkheadLayer<gw_bulkhead::threads::Threads>> {
     let layer = BulkheadLayer::builder(TOTAL)
         .lane(auth)
         .lane(logs)
-        .classify(|parts| parts.uri.path().starts_with("/logs").then_some("logs"))
+        .classify(|parts, lanes| match parts.uri.path() {
+            path if path.starts_with("/logs") => lanes.find("logs"),
+            _ => None,
+        })
         .with_threads()
         .build()?;
     Ok(layer)
