@@ -25,7 +25,7 @@ fn pure(c: &mut Criterion) {
     let backoff = Backoff::default();
     let mut random = fastrand::Rng::with_seed(1);
     c.bench_function("backoff/full_jitter", |b| {
-        b.iter(|| backoff.delay(black_box(2), Duration::ZERO, &mut random));
+        b.iter(|| backoff.delay(black_box(2), Duration::ZERO, random.u64(..)));
     });
     let budget = RatioBudget::new(1.0, Duration::from_secs(10), 10).unwrap();
     c.bench_function("budget/deposit", |b| b.iter(|| budget.deposit(now)));

@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use fastrand::Rng;
-
 /// How long to wait before a retry: exponential, with a cap and jitter. A pure value.
 ///
 /// With `x = min(max, base · 2^n)` for the n-th retry, counted from 0. All of it is integer arithmetic on nanoseconds
@@ -15,9 +13,9 @@ use fastrand::Rng;
 /// use gw_retry::Backoff;
 ///
 /// let backoff = Backoff::full_jitter(Duration::from_millis(25), Duration::from_millis(250));
-/// let mut random = fastrand::Rng::with_seed(7);
-/// let first = backoff.delay(0, Duration::ZERO, &mut random);
-/// assert!(first <= Duration::from_millis(25));
+/// // The numbers drawn are usually a generator's.
+/// assert_eq!(backoff.delay(0, Duration::ZERO, u64::MAX), Duration::from_millis(25));
+/// assert_eq!(backoff.delay(9, Duration::ZERO, u64::MAX / 2), Duration::from_millis(125));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -28,25 +26,20 @@ pub struct Backoff {
 
 /// How waits are spread, so that clients which failed together do not come back together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Jitter {
-    /// Anything from 0 to `x`: the least load on the upstream. The default.
+enum Jitter {
     Full,
-    /// From half of `x` to `x`: never right away.
     Equal,
-    /// From the base to three times the wait before, at most the cap.
     Decorrelated,
-    /// Exactly `x`.
     None,
 }
 
 impl Backoff {
-    /// From 0 to `min(max, base · 2^n)`.
+    /// From 0 to `min(max, base · 2^n)`: the least load on the upstream. The default.
     pub fn full_jitter(base: Duration, max: Duration) -> Self {
         Self::new(base, max, Jitter::Full)
     }
 
-    /// From half of `min(max, base · 2^n)` to all of it.
+    /// From half of `min(max, base · 2^n)` to all of it: never right away.
     pub fn equal_jitter(base: Duration, max: Duration) -> Self {
         Self::new(base, max, Jitter::Equal)
     }
@@ -72,18 +65,19 @@ impl Backoff {
 
     /// The wait before the retry `retry`, counted from 0, after a wait of `previous` before the one before it.
     ///
-    /// Only [`Jitter::Decorrelated`] looks at `previous`; before the first retry it is zero.
-    pub fn delay(&self, retry: u32, previous: Duration, random: &mut Rng) -> Duration {
+    /// Only [`Backoff::decorrelated`] looks at `previous`; before the first retry it is zero. `drawn` is where in its range the wait is:
+    /// any number, drawn anew for each wait and each as likely as all others, from whatever generator there is.
+    pub fn delay(&self, retry: u32, previous: Duration, drawn: u64) -> Duration {
         Duration::from_nanos(match self.jitter {
-            Jitter::Full => random.u64(0..=self.ceiling(retry)),
+            Jitter::Full => within(0, self.ceiling(retry), drawn),
             Jitter::Equal => {
                 let ceiling = self.ceiling(retry);
-                random.u64(ceiling / 2..=ceiling)
+                within(ceiling / 2, ceiling, drawn)
             }
             Jitter::Decorrelated => {
                 let previous = nanos(previous).max(self.base);
                 let up_to = previous.saturating_mul(3).min(self.max);
-                random.u64(self.base..=up_to.max(self.base))
+                within(self.base, up_to.max(self.base), drawn)
             }
             Jitter::None => self.ceiling(retry),
         })
@@ -107,6 +101,14 @@ impl Default for Backoff {
     }
 }
 
+/// As far into `from..=to` as `drawn` is into all numbers.
+fn within(from: u64, to: u64, drawn: u64) -> u64 {
+    let count = u128::from(to - from) + 1;
+    // The upper half of a product of a number below 2^64 with `count` is below `count`.
+    let offset = (u128::from(drawn) * count) >> 64;
+    from.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX))
+}
+
 /// As far as they go: 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -125,15 +127,10 @@ mod tests {
     #[test]
     fn grows_to_its_cap_and_stays_there() {
         let backoff = Backoff::exponential(10 * MS, 65 * MS);
-        let mut random = Rng::with_seed(1);
-        let waits: Vec<u128> = (0..5)
-            .map(|n| backoff.delay(n, Duration::ZERO, &mut random).as_millis())
-            .collect();
+        let wait = |n| backoff.delay(n, Duration::ZERO, 1);
+        let waits: Vec<u128> = (0..5).map(|n| wait(n).as_millis()).collect();
         assert_eq!(waits, [10, 20, 40, 65, 65]);
-        assert_eq!(
-            backoff.delay(u32::MAX, Duration::ZERO, &mut random),
-            65 * MS
-        );
+        assert_eq!(wait(u32::MAX), 65 * MS);
     }
 
     #[test]
@@ -143,7 +140,7 @@ mod tests {
             let mut random = Rng::with_seed(seed);
             let mut previous = Duration::ZERO;
             let mut next = |n| {
-                previous = backoff.delay(n, previous, &mut random);
+                previous = backoff.delay(n, previous, random.u64(..));
                 previous
             };
             (0..20).map(&mut next).collect::<Vec<_>>()
@@ -156,38 +153,57 @@ mod tests {
     fn full_jitter_reaches_both_ends() {
         let backoff = Backoff::full_jitter(16 * MS, 16 * MS);
         let mut random = Rng::with_seed(5);
-        let waits = (0..1_000).map(|_| backoff.delay(0, Duration::ZERO, &mut random));
+        let waits = (0..1_000).map(|_| backoff.delay(0, Duration::ZERO, random.u64(..)));
         let (low, high) = waits.fold((Duration::MAX, Duration::ZERO), |(low, high), wait| {
             (low.min(wait), high.max(wait))
         });
         assert!(low < MS && high > 15 * MS, "{low:?} {high:?}");
     }
 
+    #[test]
+    fn what_is_drawn_says_where_in_its_range_a_wait_is() {
+        let [base, max] = [10 * MS, 100 * MS];
+        let of = |backoff: Backoff| {
+            [0, u64::MAX / 2, u64::MAX].map(|drawn| backoff.delay(1, 20 * MS, drawn))
+        };
+        assert_eq!(
+            of(Backoff::full_jitter(base, max)),
+            [Duration::ZERO, 10 * MS, 20 * MS]
+        );
+        assert_eq!(
+            of(Backoff::equal_jitter(base, max)),
+            [10 * MS, 15 * MS, 20 * MS]
+        );
+        assert_eq!(
+            of(Backoff::decorrelated(base, max)),
+            [10 * MS, 35 * MS, 60 * MS]
+        );
+        assert_eq!(of(Backoff::exponential(base, max)), [20 * MS; 3]);
+    }
+
     proptest! {
         #[test]
-        fn stays_in_range(base: u64, max: u64, retry: u32, previous: u64, seed: u64) {
+        fn stays_in_range(base: u64, max: u64, retry: u32, previous: u64, drawn: u64) {
             let (base, max) = (Duration::from_nanos(base), Duration::from_nanos(max));
             let previous = Duration::from_nanos(previous);
-            let mut random = Rng::with_seed(seed);
             let floor = base.min(max);
-            let exact = Backoff::exponential(base, max).delay(retry, previous, &mut random);
+            let exact = Backoff::exponential(base, max).delay(retry, previous, drawn);
             prop_assert!(exact >= floor && exact <= max);
-            let full = Backoff::full_jitter(base, max).delay(retry, previous, &mut random);
+            let full = Backoff::full_jitter(base, max).delay(retry, previous, drawn);
             prop_assert!(full <= exact);
-            let equal = Backoff::equal_jitter(base, max).delay(retry, previous, &mut random);
+            let equal = Backoff::equal_jitter(base, max).delay(retry, previous, drawn);
             prop_assert!(equal >= exact / 2 && equal <= exact);
-            let decorrelated = Backoff::decorrelated(base, max).delay(retry, previous, &mut random);
+            let decorrelated = Backoff::decorrelated(base, max).delay(retry, previous, drawn);
             prop_assert!(decorrelated >= floor && decorrelated <= max);
             let thrice = previous.max(floor).saturating_mul(3).max(floor);
             prop_assert!(decorrelated <= thrice);
         }
 
         #[test]
-        fn never_panics(base_seconds: u64, max_seconds: u64, retry: u32) {
-            let mut random = Rng::with_seed(1);
+        fn never_panics(base_seconds: u64, max_seconds: u64, retry: u32, drawn: u64) {
             let (base, max) = (Duration::from_secs(base_seconds), Duration::from_secs(max_seconds));
             for backoff in [Backoff::full_jitter(base, max), Backoff::decorrelated(base, max), Backoff::equal_jitter(base, max)] {
-                let wait = backoff.delay(retry, Duration::MAX, &mut random);
+                let wait = backoff.delay(retry, Duration::MAX, drawn);
                 prop_assert!(wait <= backoff.max());
             }
         }

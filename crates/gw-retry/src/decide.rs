@@ -40,7 +40,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: &'static [Self] = &[
         Self::NotSent,
         Self::Unprocessed,
         Self::Unknown,

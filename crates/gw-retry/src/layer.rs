@@ -174,10 +174,10 @@ impl RetryBuilder {
 
 impl Shared {
     /// For the wait before one retry.
-    pub(crate) fn random(&self) -> fastrand::Rng {
+    pub(crate) fn draw(&self) -> u64 {
         match &self.seed {
-            None => fastrand::Rng::new(),
-            Some(seed) => fastrand::Rng::with_seed(seed.fetch_add(1, Ordering::Relaxed)),
+            None => fastrand::u64(..),
+            Some(seed) => fastrand::Rng::with_seed(seed.fetch_add(1, Ordering::Relaxed)).u64(..),
         }
     }
 }

@@ -29,7 +29,7 @@ pub use gw_core::{
     RejectContext, Rejection, Respond, RespondWith,
 };
 
-pub use self::backoff::{Backoff, Jitter};
+pub use self::backoff::Backoff;
 pub use self::body::ResponseBody;
 pub use self::budget::{
     Budget, BudgetBuilder, BudgetSnapshot, Deposit, RatioBudget, Taken, Ticket,

@@ -277,9 +277,8 @@ where
             }
         }
         let now = Instant::now();
-        let mut random = self.shared.random();
         let backoff = policy.backoff();
-        let wait = backoff.delay(self.attempts - 1, self.waited, &mut random);
+        let wait = backoff.delay(self.attempts - 1, self.waited, self.shared.draw());
         let wait = wait.max(asked);
         if let Some(deadline) = self.deadline() {
             let takes = self.latency().quantile(now).unwrap_or_default();

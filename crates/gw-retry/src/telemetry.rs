@@ -115,8 +115,8 @@ mod metering {
         }
 
         pub(crate) fn retried(&self, reason: Reason) {
-            let same = |(other, _): &(Reason, _)| *other == reason;
-            if let Some((_, counter)) = Reason::ALL.into_iter().zip(&self.retries).find(same) {
+            let same = |(other, _): &(&Reason, _)| **other == reason;
+            if let Some((_, counter)) = Reason::ALL.iter().zip(&self.retries).find(same) {
                 self.retry(counter, reason.as_str());
             }
         }
