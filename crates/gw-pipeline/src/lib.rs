@@ -23,8 +23,16 @@ mod waker;
 #[cfg(any(feature = "server", feature = "upstream"))]
 mod words;
 
+// Without `RequestId`: what the compiler says of a wrong order would call the slot of that name by its path.
+pub use gw_core::context::{
+    Criticality, Identity, IdentityParts, Lane, PeerAddr, RouteMatch, UpstreamName,
+};
+pub use gw_core::key::TrustedProxies;
 pub use gw_core::stage::{FactSet, HasClientAddr, HasIdentity, HasRoute, NoFacts, Stage};
-pub use gw_core::{Body, BoxError, ConfigError, Rejection};
+pub use gw_core::{
+    Body, BoxError, Code, ConfigError, Fail, LayerError, OnReject, Problem, RejectContext,
+    Rejection, Respond, RespondWith,
+};
 
 pub use self::decided::Decided;
 pub use self::pipeline::{Builder, Description, Pipeline, PipelineLayer, plain};

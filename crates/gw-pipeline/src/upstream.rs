@@ -95,6 +95,10 @@ mod upload;
 mod usage;
 mod via;
 
+pub use gw_core::Failure;
+pub use gw_core::classify::Outcome;
+pub use gw_core::endpoint::EndpointHealth;
+
 pub use self::body::UpstreamBody;
 pub use self::config::{HostHeader, PoolConfig, Protocol, UpstreamBuilder};
 pub use self::copied::copy_extensions;

@@ -10,18 +10,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use gw_core::context::{Identity, Lane, PeerAddr, RequestId, RouteMatch};
-use gw_core::key::TrustedProxies;
+use gw_core::context::RequestId;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasClientAddr, HasRoute, Stage};
-use gw_core::{OnReject as _, RejectContext, Respond};
 use gw_pipeline::inbound::{
     BodyTimers, IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, NotFound, RequestBody,
     RequestIdLayer, Route, RouteResolveLayer, RouteTable,
 };
 use gw_pipeline::outbound::AnswerLayer;
 use gw_pipeline::pipeline::InTimeBody;
-use gw_pipeline::{Body, BoxError, Pipeline, Rejection, Timeouts, codes, plain};
+use gw_pipeline::{
+    Body, BoxError, Code, Identity, Lane, OnReject as _, PeerAddr, Pipeline, RejectContext,
+    Rejection, Respond, RouteMatch, Timeouts, TrustedProxies, codes, plain,
+};
 use gw_testkit::body::ScriptedBody;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
@@ -605,7 +606,7 @@ async fn a_declared_length_tells_nothing_to_those_who_are_shut_out() {
 /// Who refused or failed, and why.
 fn refused(record: &Record) -> (Option<&'static str>, Option<&'static str>) {
     let exchange = record.exchange();
-    (exchange.refused_by, exchange.code.map(gw_core::Code::name))
+    (exchange.refused_by, exchange.code.map(Code::name))
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,10 +7,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gw_core::classify::Outcome;
 use gw_core::context::{Deadline, UpstreamName};
-use gw_core::endpoint::EndpointHealth;
-use gw_pipeline::upstream::{Forward, PoolConfig, Transport, UpstreamBody};
+use gw_pipeline::upstream::{
+    EndpointHealth, Forward, Outcome, PoolConfig, Transport, UpstreamBody,
+};
 use gw_testkit::Gate;
 use gw_testkit::upstream::{At, Reply, Upstream, always, in_order};
 use http::Uri;
