@@ -323,6 +323,24 @@ macro_rules! shared_name {
             }
         }
 
+        impl From<Arc<str>> for $name {
+            fn from(name: Arc<str>) -> Self {
+                Self(name)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self::new(name)
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self::new(name)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -484,6 +502,23 @@ mod tests {
                 .unwrap()
                 .to_string(),
             "00000000000001ab"
+        );
+    }
+
+    #[test]
+    fn a_name_is_made_of_any_text() {
+        let shared: Arc<str> = Arc::from("orders");
+        for name in [
+            UpstreamName::from("orders"),
+            String::from("orders").into(),
+            Arc::clone(&shared).into(),
+        ] {
+            assert_eq!(name, UpstreamName::new(Arc::clone(&shared)));
+        }
+        // Nothing is copied of what is shared already.
+        assert_eq!(
+            Lane::from(Arc::clone(&shared)).as_str().as_ptr(),
+            shared.as_ptr()
         );
     }
 

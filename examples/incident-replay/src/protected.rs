@@ -10,13 +10,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use gw_core::BoxError;
-use gw_core::context::{Lane, UpstreamName};
-use gw_core::key::TrustedProxies;
 use gw_pipeline::inbound::{IpFilterLayer, RequestIdLayer, Route, RouteResolveLayer, RouteTable};
 use gw_pipeline::server::{Server, ServerConfig};
 use gw_pipeline::upstream::{Forward, Upstream};
-use gw_pipeline::{ConfigError, Pipeline};
+use gw_pipeline::{BoxError, ConfigError, Pipeline, TrustedProxies};
 use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::net::TcpListener;
@@ -95,8 +92,8 @@ fn routes() -> Result<RouteTable, ConfigError> {
     let route = |name: &str, path: &str| {
         Route::path(name, path)
             .methods([Method::POST])
-            .upstream(UpstreamName::new(name))
-            .lane(Lane::new(name))
+            .upstream(name)
+            .lane(name)
             .deadline(UPSTREAM_TIMEOUT)
     };
     RouteTable::builder()
@@ -109,7 +106,7 @@ fn routes() -> Result<RouteTable, ConfigError> {
 fn upstreams(options: &Options) -> io::Result<[Upstream; 2]> {
     let upstream = |name: &str, address: SocketAddr| {
         let endpoint = format!("http://{address}").parse();
-        Upstream::builder(UpstreamName::new(name))
+        Upstream::builder(name)
             .endpoint(endpoint.map_err(io::Error::other)?)
             .build()
             .map_err(io::Error::other)

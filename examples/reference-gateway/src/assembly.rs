@@ -16,7 +16,6 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use gw_bulkhead::BulkheadHandle;
-use gw_core::context::Lane;
 use gw_core::key::TrustedProxies;
 use gw_core::{Mode, OnReject, RejectContext, Rejection, Respond};
 use gw_observe::{ObserveLayer, ResponseBody};
@@ -154,7 +153,7 @@ pub fn assemble(
             ))
             .build()
     };
-    let of_lane = |name: &str| service(resolve.clone().only_lane(Lane::new(name)));
+    let of_lane = |name: &str| service(resolve.clone().only_lane(name));
     let own_listeners = config.lanes.own_listeners();
     let services = Services {
         lanes: own_listeners

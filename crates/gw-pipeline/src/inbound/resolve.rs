@@ -139,8 +139,8 @@ impl<R> RouteResolveLayer<R> {
     ///
     /// The route is found among all routes: one that another lane's more specific route covers does not become this one's.
     #[must_use]
-    pub fn only_lane(mut self, lane: Lane) -> Self {
-        self.only_lane = Some(lane);
+    pub fn only_lane(mut self, lane: impl Into<Lane>) -> Self {
+        self.only_lane = Some(lane.into());
         self
     }
 

@@ -18,11 +18,10 @@ use crate::timeouts::Timeouts;
 /// # Examples
 ///
 /// ```
-/// use gw_core::context::{Lane, UpstreamName};
 /// use gw_pipeline::inbound::{Route, RouteTable};
 ///
 /// let table = RouteTable::builder()
-///     .route(Route::prefix("login", "/api/auth").upstream(UpstreamName::new("auth")).lane(Lane::new("auth")))
+///     .route(Route::prefix("login", "/api/auth").upstream("auth").lane("auth"))
 ///     .route(Route::path("order", "/api/orders/{id}").methods([http::Method::GET]))
 ///     .build()?;
 /// # Ok::<(), gw_pipeline::ConfigError>(())
@@ -101,15 +100,15 @@ impl Route {
 
     /// Names the upstream that serves the route.
     #[must_use]
-    pub fn upstream(mut self, upstream: UpstreamName) -> Self {
-        self.policy.upstream = Some(upstream);
+    pub fn upstream(mut self, upstream: impl Into<UpstreamName>) -> Self {
+        self.policy.upstream = Some(upstream.into());
         self
     }
 
     /// Names the lane that the route runs in; without it, the bulkhead's default lane.
     #[must_use]
-    pub fn lane(mut self, lane: Lane) -> Self {
-        self.policy.lane = Some(lane);
+    pub fn lane(mut self, lane: impl Into<Lane>) -> Self {
+        self.policy.lane = Some(lane.into());
         self
     }
 

@@ -391,7 +391,7 @@ mod tests {
     use super::*;
 
     fn build(endpoint: &'static str) -> Result<Upstream, ConfigError> {
-        Upstream::builder(UpstreamName::new("orders"))
+        Upstream::builder("orders")
             .endpoint(Uri::from_static(endpoint))
             .build()
     }
@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn errors_name_field_and_rule() {
-        let builder = Upstream::builder(UpstreamName::new("orders"));
+        let builder = Upstream::builder("orders");
         let error = builder.clone().build().unwrap_err();
         assert_eq!(error.to_string(), "endpoints: there must be at least one");
         let builder = builder.endpoint(Uri::from_static("http://orders"));

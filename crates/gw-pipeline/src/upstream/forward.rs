@@ -55,12 +55,11 @@ use crate::timeouts::PassErrorBodies;
 /// # Examples
 ///
 /// ```
-/// use gw_core::context::UpstreamName;
 /// use gw_pipeline::upstream::{Forward, Upstream};
 /// use http::Uri;
 ///
 /// # fn main() -> Result<(), gw_pipeline::ConfigError> {
-/// let orders = Upstream::builder(UpstreamName::new("orders"))
+/// let orders = Upstream::builder("orders")
 ///     .endpoint(Uri::from_static("http://127.0.0.1:9001"))
 ///     .build()?;
 /// let forward = Forward::new([orders.clone()])?.pseudonym("edge")?;

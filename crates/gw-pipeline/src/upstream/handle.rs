@@ -46,8 +46,8 @@ pub struct UpstreamSnapshot {
 
 impl Upstream {
     /// Builds the upstream `name`.
-    pub fn builder(name: UpstreamName) -> UpstreamBuilder {
-        UpstreamBuilder::new(name)
+    pub fn builder(name: impl Into<UpstreamName>) -> UpstreamBuilder {
+        UpstreamBuilder::new(name.into())
     }
 }
 

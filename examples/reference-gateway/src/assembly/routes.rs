@@ -1,6 +1,6 @@
 //! `[[routes]]` as a table that finds them.
 
-use gw_core::context::{Criticality, Lane, UpstreamName};
+use gw_core::context::Criticality;
 use gw_pipeline::Timeouts;
 use gw_pipeline::inbound::{Route, RouteTable};
 
@@ -32,7 +32,7 @@ fn route(config: &Config, number: usize, route: &table::Route) -> Result<Route, 
         false => built.methods(matching.methods.iter().cloned()),
     };
     let built = built
-        .lane(Lane::new(route.lane.as_str()))
+        .lane(route.lane.as_str())
         .deadline(route.timeouts.request)
         .timeouts(timeouts(&route.timeouts))
         .max_body_bytes(route.max_body_bytes);
@@ -50,7 +50,7 @@ fn route(config: &Config, number: usize, route: &table::Route) -> Result<Route, 
     let table::Target::Upstream(forward) = &route.target else {
         return Ok(built);
     };
-    let built = built.upstream(UpstreamName::new(forward.upstream.as_str()));
+    let built = built.upstream(forward.upstream.as_str());
     let built = if serves_grpc(config, &forward.upstream) {
         built.grpc_streams(timeouts_of_calls(&route.timeouts))
     } else {

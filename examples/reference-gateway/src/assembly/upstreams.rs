@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use gw_breaker::outlier::Outliers;
 use gw_breaker::{BreakerHandle, BreakerService, ContentClassifier, Fail, ResponseBody, Single};
-use gw_core::context::UpstreamName;
 use gw_core::key::TrustedProxies;
 use gw_pipeline::upstream::{
     Forward, HostHeader, PoolConfig, Protocol, Transport, Upstream, UpstreamBody,
@@ -84,7 +83,7 @@ fn upstream(
     let set = outliers
         .endpoints(endpoints)
         .map_err(|error| Fault::new(at(name).key("endpoints"), error.rule()))?;
-    let mut builder = Upstream::builder(UpstreamName::new(name))
+    let mut builder = Upstream::builder(name)
         .protocol(protocol(written.protocol))
         .connect_timeout(written.connect_timeout)
         .send_timeout(written.send_timeout)

@@ -200,10 +200,10 @@ fn only_the_routes_of_one_lane() {
             .methods([Method::POST])
             .lane(logs.clone()),
         // More specific than the first one, which must not take its place.
-        Route::prefix("admin", "/logs/admin").lane(Lane::new("core")),
+        Route::prefix("admin", "/logs/admin").lane("core"),
         Route::path("other", "/other")
             .methods([Method::POST])
-            .lane(Lane::new("core")),
+            .lane("core"),
         Route::path("both", "/both")
             .methods([Method::POST])
             .lane(logs.clone()),
