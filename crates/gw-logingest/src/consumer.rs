@@ -42,9 +42,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
-pub use self::backoff::Backoff;
 pub use self::builder::ConsumerBuilder;
-pub use self::concurrency::Concurrency;
 pub use self::status::{ConsumerHandle, ConsumerState, ConsumerStatus};
 
 use self::builder::Settings;

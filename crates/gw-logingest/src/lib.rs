@@ -13,7 +13,10 @@ pub mod queue;
 pub mod sink;
 mod telemetry;
 
-pub use gw_core::{ConfigError, Mode};
+pub use gw_core::{
+    Body, BoxError, ConfigError, FieldPath, Mode, OnReject, Problem, RejectContext, Rejection,
+    Respond, RespondWith,
+};
 
 pub use self::batch::{
     Batch, BatchBuilder, BatchId, Class, ClientId, Corrupt, Event, Events, InvalidClientId,

@@ -147,7 +147,7 @@ async fn shadow_decides_and_lets_pass_and_off_does_nothing() {
             );
             assert_eq!(answer.header("x-gw-log-limits"), "0::client", "{mode:?}");
         }
-        assert_eq!(handle.snapshot().mode, mode);
+        assert_eq!((handle.mode(), handle.snapshot().mode), (mode, mode));
     }
     assert_eq!(queue.events().len(), 30);
     handle.set_mode(Mode::Enforce);

@@ -7,9 +7,8 @@ use std::convert::Infallible;
 
 use gw_core::record::Record;
 use gw_core::stage::{NoFacts, Stage};
-use gw_core::{Body, Problem};
 use gw_logingest::intake::{IngestHandle, LogIngest, Pressure};
-use gw_logingest::{IngestLayer, MemoryQueue};
+use gw_logingest::{Body, IngestLayer, MemoryQueue, Problem};
 use gw_testkit::service::ControlledService;
 use http::{Request, Response};
 use intake_support::*;

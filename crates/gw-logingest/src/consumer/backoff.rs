@@ -5,25 +5,25 @@ use std::time::Duration;
 /// Exponential backoff with full jitter: a wait anywhere between zero and `min(cap, base * 2^failures)`, so that consumers
 /// that failed together do not come back together. Pure: the randomness is passed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
+pub(super) struct Backoff {
     base: Duration,
     cap: Duration,
 }
 
 impl Backoff {
     /// A backoff whose longest first wait is `base`, and whose longest wait at all is `cap`.
-    pub const fn new(base: Duration, cap: Duration) -> Self {
+    pub(super) const fn new(base: Duration, cap: Duration) -> Self {
         Self { base, cap }
     }
 
     /// The longest wait after so many failures in a row before this one.
-    pub fn ceiling(&self, failures: u32) -> Duration {
+    pub(super) fn ceiling(&self, failures: u32) -> Duration {
         let doubled = self.base.saturating_mul(1 << failures.min(31));
         doubled.min(self.cap)
     }
 
     /// A wait after so many failures in a row before this one, and no shorter than what the sink asked for.
-    pub fn wait(
+    pub(super) fn wait(
         &self,
         failures: u32,
         floor: Option<Duration>,

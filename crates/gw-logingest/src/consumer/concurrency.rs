@@ -15,7 +15,7 @@ const DECREASE_SLOW: f64 = 0.9;
 /// delivery back and round trips stay near their mean, and shrinks when the sink refuses or slows down. Pure: what was
 /// measured is passed in.
 #[derive(Debug, Clone)]
-pub struct Concurrency {
+pub(super) struct Concurrency {
     limit: f64,
     max: f64,
     mean: f64,
@@ -27,7 +27,7 @@ pub struct Concurrency {
 
 impl Concurrency {
     /// A limit of one that never exceeds `max`.
-    pub fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self {
             limit: 1.0,
             max: max.max(1) as f64,
@@ -39,17 +39,17 @@ impl Concurrency {
     }
 
     /// How many requests may run now; at least one.
-    pub const fn limit(&self) -> usize {
+    pub(super) const fn limit(&self) -> usize {
         self.limit as usize
     }
 
     /// The round that a request which starts now belongs to.
-    pub const fn round(&self) -> u64 {
+    pub(super) const fn round(&self) -> u64 {
         self.round
     }
 
     /// A request of that round succeeded. `used` says whether the limit was what held others back.
-    pub fn succeeded(&mut self, round: u64, round_trip: Duration, used: bool) {
+    pub(super) fn succeeded(&mut self, round: u64, round_trip: Duration, used: bool) {
         let round_trip = round_trip.as_secs_f64();
         let slow = self.measured >= WARM && round_trip > self.mean + SLOW * self.deviation;
         self.measure(round_trip);
@@ -61,7 +61,7 @@ impl Concurrency {
     }
 
     /// A request of that round found the sink overloaded or not there.
-    pub fn overloaded(&mut self, round: u64) {
+    pub(super) fn overloaded(&mut self, round: u64) {
         self.decrease(round, DECREASE_OVERLOAD);
     }
 

@@ -33,6 +33,11 @@ impl IngestHandle {
         }
     }
 
+    /// What the protective rules do.
+    pub fn mode(&self) -> Mode {
+        self.mode.get()
+    }
+
     /// Changes what the protective rules do, from the next request on.
     pub fn set_mode(&self, mode: Mode) {
         if self.mode.set(mode) {

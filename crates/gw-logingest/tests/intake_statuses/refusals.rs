@@ -1,8 +1,8 @@
 //! What is refused, with which status, and what is told to those who are to come again.
 
-use gw_core::{Body, Rejection};
 use gw_logingest::event::EventLimits;
 use gw_logingest::queue::{AppendError, Queue as _};
+use gw_logingest::{Body, Rejection};
 use gw_testkit::body::ScriptedBody;
 use http::Request;
 use serde_json::json;

@@ -13,11 +13,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gw_core::Body;
 use gw_core::context::PeerAddr;
 use gw_logingest::intake::LogIngestBuilder;
 use gw_logingest::queue::{AppendError, Durability, Leased, Queue, QueueState, QueueStatus, Want};
-use gw_logingest::{Batch, Class, ClientId, LogIngest};
+use gw_logingest::{Batch, Body, Class, ClientId, LogIngest};
 use gw_testkit::Gate;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
