@@ -19,7 +19,7 @@ use crate::intake::{Mode, Regime};
 /// cannot be added up over instances.
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
-pub const HISTOGRAM_BUCKETS: [(&str, &[f64]); 3] = [
+pub const HISTOGRAM_BUCKETS: &[(&str, &[f64])] = &[
     (
         crate::queue::telemetry::COMMIT_SECONDS,
         &[

@@ -11,7 +11,10 @@ macro_rules! words {
 
         impl $name {
             /// All of them.
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+            pub const ALL: &'static [Self] = &Self::EACH;
+
+            /// The same with their number in the type, for what is kept of each.
+            pub(crate) const EACH: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
             /// The word in log lines and labels.
             pub const fn as_str(self) -> &'static str {

@@ -83,8 +83,8 @@ async fn class_of(answer: impl Fn() -> Response<Body>, read: Read) -> Class {
     let mut service = layer.layer(service_fn(async |_: Request<RequestBody<Body>>| {
         Ok::<_, Infallible>(answer())
     }));
-    for class in Class::ALL {
-        for each in Class::ALL {
+    for &class in Class::ALL {
+        for &each in Class::ALL {
             let share = if each == class { 1.0 } else { 0.0 };
             handle.set_share(each, share).unwrap();
         }

@@ -6,7 +6,7 @@ mod support;
 use std::convert::Infallible;
 
 use gw_core::Body;
-use gw_core::context::TraceContext;
+use gw_observe::trace::TraceContext;
 use gw_observe::{ObserveLayer, RequestBody};
 use gw_testkit::log_capture::LogCapture;
 use http::{Request, Response};

@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 
 use gw_core::Body;
-use gw_core::context::{PeerAddr, TraceContext};
-use gw_observe::trace::TraceParent;
+use gw_core::context::PeerAddr;
+use gw_observe::trace::{TraceContext, TraceParent};
 use gw_observe::{ObserveLayer, RequestBody, Trust, TrustedProxies};
 use http::{HeaderMap, Request, Response};
 use tower::{Layer as _, ServiceExt as _, service_fn};

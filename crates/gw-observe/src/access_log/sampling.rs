@@ -40,7 +40,7 @@ struct Budgeted {
 
 impl Sampling {
     pub(super) fn new(normal: Ratio, health: Ratio, slow_over: Duration, budget: u32) -> Self {
-        let classes = Class::ALL.map(|class| Budgeted {
+        let classes = Class::EACH.map(|class| Budgeted {
             rate: AtomicU64::new(
                 match class {
                     Class::Normal => normal,
@@ -213,7 +213,7 @@ mod tests {
         assert!(decide(Class::ClientError, 999));
         assert!(decide(Class::ClientError, 1_500));
         assert!(!decide(Class::ClientError, 1_600));
-        for class in Class::ALL {
+        for &class in Class::ALL {
             let lines = if class == Class::ClientError { 3 } else { 0 };
             assert_eq!(sampling.left_out(class).0, lines);
         }

@@ -170,7 +170,7 @@ impl Summary {
         Self {
             last: Instant::now(),
             lost: [Outcome::LostFull, Outcome::LostWrite].map(|outcome| (outcome, Told::default())),
-            left_out: Class::ALL.map(|class| (class, Told::default())),
+            left_out: Class::EACH.map(|class| (class, Told::default())),
         }
     }
 

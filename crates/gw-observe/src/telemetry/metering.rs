@@ -27,7 +27,7 @@ const OVERFLOW: &str = "gateway_label_overflow_total";
 
 /// The buckets that suit the histograms of this crate, by name: without any, exporters make summaries of them, which
 /// cannot be added up over instances.
-pub const HISTOGRAM_BUCKETS: [(&str, &[f64]); 4] = [
+pub const HISTOGRAM_BUCKETS: &[(&str, &[f64])] = &[
     (DURATION, SECONDS),
     (UPSTREAM_DURATION, SECONDS),
     (

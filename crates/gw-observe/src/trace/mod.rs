@@ -8,6 +8,8 @@ mod propagate;
 mod state;
 
 pub(crate) use self::hex::push_hex;
+pub use gw_core::context::{SpanId, TraceContext, TraceId};
+
 pub use self::parent::{Flags, TraceParent};
 pub(crate) use self::propagate::receive;
 pub use self::state::{Tracestate, tracestate};

@@ -49,10 +49,11 @@ impl Metrics {
 
 /// The buckets of all histograms, by name.
 fn buckets() -> impl Iterator<Item = Buckets> {
-    let observe = gw_observe::HISTOGRAM_BUCKETS.into_iter();
+    let observe = gw_observe::HISTOGRAM_BUCKETS.iter();
     observe
-        .chain(gw_ratelimit::redis::HISTOGRAM_BUCKETS)
+        .chain(gw_ratelimit::redis::HISTOGRAM_BUCKETS.iter())
         .chain(gw_logingest::HISTOGRAM_BUCKETS)
+        .copied()
 }
 
 fn describe() {
