@@ -72,7 +72,6 @@ mod service;
 mod shutdown;
 mod stream;
 mod supervisor;
-#[cfg(feature = "metrics")]
 mod telemetry;
 mod workers;
 
@@ -96,6 +95,7 @@ pub use self::config::{ServerConfig, ServerConfigBuilder};
 pub use self::handle::{ListenerSnapshot, ServerHandle, Snapshot};
 pub use self::shutdown::Drained;
 #[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use self::telemetry::describe;
 pub use self::workers::Workers;
 

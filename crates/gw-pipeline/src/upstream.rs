@@ -46,7 +46,7 @@
 //! # Metrics
 //!
 //! With the feature `metrics`, all with the label `upstream`; the gauges are set by
-//! `Upstream::record_gauges`:
+//! [`Upstream::record_gauges`]:
 //!
 //! | name | labels | |
 //! |---|---|---|

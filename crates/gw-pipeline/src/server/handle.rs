@@ -50,11 +50,10 @@ impl ServerHandle {
     }
 
     /// Sets the gauge of open connections to how many there are now, under this name of what the server listens on: one
-    /// out of few, since it is a label. To be called when metrics are read, or at intervals.
-    #[cfg(feature = "metrics")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    /// out of few, since it is a label. To be called when metrics are read, or at intervals. It does nothing without the feature
+    /// `metrics`.
     pub fn record_gauges(&self, listener: &str) {
-        super::telemetry::connections(listener, self.registry.active());
+        super::telemetry::set_connections(listener, self.registry.active());
     }
 
     /// From now on each answer over HTTP/1 is the last one on its connection, and says so with `connection: close`. New

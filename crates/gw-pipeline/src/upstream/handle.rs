@@ -78,9 +78,7 @@ impl<S> Upstream<S> {
     }
 
     /// Sets the gauges of this upstream to how it is used now. To be called when metrics are read, or at intervals:
-    /// requests do not touch them.
-    #[cfg(feature = "metrics")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    /// requests do not touch them. It does nothing without the feature `metrics`.
     pub fn record_gauges(&self) {
         self.pool.meters.set(&self.snapshot());
     }

@@ -217,6 +217,7 @@ mod metering {
     use gw_core::context::UpstreamName;
 
     use crate::upstream::error::ErrorKind;
+    use crate::upstream::handle::UpstreamSnapshot;
     use crate::upstream::pool::Pool;
 
     #[derive(Debug)]
@@ -226,6 +227,9 @@ mod metering {
         pub(in crate::upstream) const fn new(_: &UpstreamName) -> Self {
             Self
         }
+
+        #[allow(clippy::unused_self, reason = "as with the feature `metrics`")]
+        pub(in crate::upstream) const fn set(&self, _: &UpstreamSnapshot) {}
 
         #[allow(clippy::unused_self, reason = "as with the feature `metrics`")]
         pub(in crate::upstream) const fn cut(&self, _: ErrorKind) {}
