@@ -50,12 +50,10 @@ async fn it_holds_no_connection() {
     })
     .await;
     let budget = budget();
-    let pool = PoolConfig {
-        max_connections: 1,
-        queue: 1,
-        queue_timeout: Duration::from_secs(4),
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new()
+        .max_connections(1)
+        .queue(1)
+        .queue_timeout(Duration::from_secs(4));
     let target = target(&upstream).pool(pool).retry(retries(&budget));
     let forward = Forward::new([target.build().unwrap()]).unwrap();
     let waiting = tokio::spawn(forward.clone().oneshot(request(Method::GET)));

@@ -4,6 +4,7 @@ use std::time::Duration;
 ///
 /// The deadline of the whole exchange is apart: [`Deadline`](gw_core::context::Deadline). Each timer is cut to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timeouts {
     /// One try, from its start to the head of the answer. Starts before a connection is at hand.
     pub attempt: Duration,
@@ -13,13 +14,42 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-impl Default for Timeouts {
-    fn default() -> Self {
+impl Timeouts {
+    /// 15 seconds to the head, all of them for the first byte, and 30 seconds for gaps.
+    pub const fn new() -> Self {
         Self {
             attempt: Duration::from_secs(15),
             first_byte: Duration::from_secs(15),
             idle: Duration::from_secs(30),
         }
+    }
+
+    /// Sets [`attempt`](Self#structfield.attempt).
+    #[must_use]
+    pub const fn attempt(mut self, limit: Duration) -> Self {
+        self.attempt = limit;
+        self
+    }
+
+    /// Sets [`first_byte`](Self#structfield.first_byte).
+    #[must_use]
+    pub const fn first_byte(mut self, limit: Duration) -> Self {
+        self.first_byte = limit;
+        self
+    }
+
+    /// Sets [`idle`](Self#structfield.idle).
+    #[must_use]
+    pub const fn idle(mut self, limit: Duration) -> Self {
+        self.idle = limit;
+        self
+    }
+}
+
+impl Default for Timeouts {
+    /// Those of [`Timeouts::new`].
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -251,11 +251,7 @@ async fn only_grpc_calls_may_be_silent_and_only_where_a_route_says_so() {
 async fn grpc_calls_have_the_timers_that_the_route_gives_them() {
     let timers = |seconds| {
         let time = Duration::from_secs(seconds);
-        Timeouts {
-            attempt: time,
-            first_byte: time,
-            idle: time,
-        }
+        Timeouts::new().attempt(time).first_byte(time).idle(time)
     };
     let table = RouteTable::builder()
         .route(

@@ -78,11 +78,9 @@ async fn the_upload_is_too_large() {
 async fn the_queue_does_not_move() {
     let gate = Gate::new();
     let upstream = testkit::Upstream::start(always(Reply::ok().hold(At::Start, &gate))).await;
-    let pool = PoolConfig {
-        max_connections: 1,
-        queue_timeout: Duration::from_millis(50),
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new()
+        .max_connections(1)
+        .queue_timeout(Duration::from_millis(50));
     let (gateway, serving) = gateway(upstream.addr(), pool).await;
     let mut first = Client::connect(gateway).await;
     first.get("/").await;

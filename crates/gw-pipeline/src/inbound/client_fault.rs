@@ -14,6 +14,7 @@ pub struct ClientFault(Arc<OnceLock<Fault>>);
 
 /// How a request's body failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// It could not be read: broken framing, or the client left.
     Malformed,

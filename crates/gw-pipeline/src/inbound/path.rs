@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 /// What to do with `%2F` in a path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EncodedSlash {
     /// Refuse the request. Upstreams disagree on whether it separates segments, and attackers know.
     #[default]

@@ -26,6 +26,7 @@ pub struct RequestIdLayer {
 
 /// Whose request ids are taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AcceptId {
     /// Those that come from trusted proxies.
     Trusted(TrustedProxies),

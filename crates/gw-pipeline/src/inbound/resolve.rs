@@ -46,6 +46,7 @@ pub struct RouteResolveLayer<R = Respond> {
 
 /// When a request is refused that has no route, or declares a body larger than its route takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NotFound {
     /// After limits and authentication: a scanner meets the limiter first, and does not learn which paths exist.
     /// Only in a typed pipeline, whose end refuses what is left; elsewhere it is as [`NotFound::Early`].

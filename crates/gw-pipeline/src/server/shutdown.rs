@@ -12,6 +12,7 @@ use super::registry::{Listener, Registry};
 
 /// What was left when the grace was over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use]
 pub struct Drained {
     /// Connections that were cut while they had a request, or had been upgraded.

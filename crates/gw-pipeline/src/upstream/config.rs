@@ -26,8 +26,8 @@ pub enum Protocol {
     /// HTTP/2 with prior knowledge: one connection per runtime and endpoint is shared by its requests, and by as many as the peer
     /// allows at the same time (`SETTINGS_MAX_CONCURRENT_STREAMS`). Where that is reached, a further one is made.
     ///
-    /// [`max_connections`](PoolConfig::max_connections) should be as many at least: a runtime without one waits for as long as
-    /// those of the others are in use.
+    /// [`max_connections`](PoolConfig#structfield.max_connections) should be as many at least: a runtime without one waits for
+    /// as long as those of the others are in use.
     Http2,
     /// What the upstream offers. Over cleartext it can offer nothing, so that is HTTP/1.1.
     Auto,
@@ -47,7 +47,17 @@ pub enum HostHeader {
 /// The bounds on what one upstream may take.
 ///
 /// They hold for the upstream as a whole: over all clones, lanes, runtimes and endpoints.
+///
+/// # Examples
+///
+/// ```
+/// use gw_pipeline::upstream::PoolConfig;
+///
+/// let pool = PoolConfig::new().max_connections(64).queue(0);
+/// assert_eq!((pool.max_connections, pool.max_idle, pool.queue), (64, 64, 0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolConfig {
     /// The most connections open at a time, idle ones and tunnels included, and the most requests in flight. At
     /// least 1.
@@ -66,9 +76,9 @@ pub struct PoolConfig {
     pub queue_timeout: Duration,
 }
 
-impl Default for PoolConfig {
+impl PoolConfig {
     /// 256 connections, 64 idle ones for 60 seconds, 128 requests waiting for 1 second.
-    fn default() -> Self {
+    pub const fn new() -> Self {
         Self {
             max_connections: 256,
             max_idle: 64,
@@ -76,6 +86,48 @@ impl Default for PoolConfig {
             queue: 128,
             queue_timeout: Duration::from_secs(1),
         }
+    }
+
+    /// Sets [`max_connections`](Self#structfield.max_connections).
+    #[must_use]
+    pub const fn max_connections(mut self, number: usize) -> Self {
+        self.max_connections = number;
+        self
+    }
+
+    /// Sets [`max_idle`](Self#structfield.max_idle).
+    #[must_use]
+    pub const fn max_idle(mut self, number: usize) -> Self {
+        self.max_idle = number;
+        self
+    }
+
+    /// Sets [`idle_timeout`](Self#structfield.idle_timeout).
+    #[must_use]
+    pub const fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = limit;
+        self
+    }
+
+    /// Sets [`queue`](Self#structfield.queue).
+    #[must_use]
+    pub const fn queue(mut self, number: usize) -> Self {
+        self.queue = number;
+        self
+    }
+
+    /// Sets [`queue_timeout`](Self#structfield.queue_timeout).
+    #[must_use]
+    pub const fn queue_timeout(mut self, limit: Duration) -> Self {
+        self.queue_timeout = limit;
+        self
+    }
+}
+
+impl Default for PoolConfig {
+    /// The bounds of [`PoolConfig::new`].
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -297,7 +349,7 @@ impl<Last, L> UpstreamBuilder<Last, L> {
         self
     }
 
-    /// Sets the bounds. Without it: [`PoolConfig::default`].
+    /// Sets the bounds. Without it: [`PoolConfig::new`].
     pub fn pool(mut self, pool: PoolConfig) -> Self {
         self.settings.pool = pool;
         self

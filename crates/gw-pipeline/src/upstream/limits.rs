@@ -139,11 +139,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn limits(now: Instant, deadline: Option<Duration>) -> Limits {
-        let timeouts = Timeouts {
-            attempt: 10 * SECOND,
-            first_byte: 4 * SECOND,
-            idle: 3 * SECOND,
-        };
+        let timeouts = Timeouts::new()
+            .attempt(10 * SECOND)
+            .first_byte(4 * SECOND)
+            .idle(3 * SECOND);
         let deadline = deadline.map(|after| Deadline::at(now + after));
         Limits::new(now, timeouts, deadline, 2 * SECOND)
     }
@@ -163,11 +162,10 @@ mod tests {
     #[test]
     fn a_client_that_gives_little_time_does_not_blame_the_upstream() {
         let now = Instant::now();
-        let timeouts = Timeouts {
-            attempt: 10 * SECOND,
-            first_byte: 8 * SECOND,
-            idle: 9 * SECOND,
-        };
+        let timeouts = Timeouts::new()
+            .attempt(10 * SECOND)
+            .first_byte(8 * SECOND)
+            .idle(9 * SECOND);
         let deadline = Deadline::at(now + SECOND).by_client();
         let limits = Limits::new(now, timeouts, Some(deadline), 2 * SECOND);
         let due = (now + SECOND, ErrorKind::ClientDeadline);

@@ -121,11 +121,9 @@ mod tests {
 
     fn pool(max_connections: usize, queue: usize) -> Arc<Pool> {
         let settings = Settings {
-            pool: PoolConfig {
-                max_connections,
-                queue,
-                ..PoolConfig::default()
-            },
+            pool: PoolConfig::new()
+                .max_connections(max_connections)
+                .queue(queue),
             ..Settings::default()
         };
         Arc::new(Pool::new(
@@ -145,10 +143,7 @@ mod tests {
 
     fn within(attempt: Duration, deadline: Option<Duration>) -> Limits {
         let now = Instant::now();
-        let timeouts = Timeouts {
-            attempt,
-            ..Timeouts::default()
-        };
+        let timeouts = Timeouts::new().attempt(attempt);
         let deadline = deadline.map(|after| Deadline::at(now + after));
         Limits::new(now, timeouts, deadline, Duration::from_secs(10))
     }

@@ -16,10 +16,7 @@ use crate::support::*;
 async fn the_queue_for_a_slot_is_no_wait_for_the_upstream() {
     let gate = Gate::new();
     let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate))).await;
-    let one = PoolConfig {
-        max_connections: 1,
-        ..PoolConfig::default()
-    };
+    let one = PoolConfig::new().max_connections(1);
     let orders = pooled(&upstream, one);
     let forward = forward(&orders);
     let told = || {

@@ -174,10 +174,7 @@ async fn a_body_that_the_server_cannot_read_is_the_clients_fault() {
 async fn a_body_that_fails_within_its_answer_ends_the_answer() {
     // Story: the upstream waited for the rest of the request, and the gateway for the rest of the answer, until the
     // answer's idle timer fired and blamed the upstream.
-    let patient = Timeouts {
-        idle: Duration::from_secs(3600),
-        ..Timeouts::default()
-    };
+    let patient = Timeouts::new().idle(Duration::from_secs(3600));
     for (fault, kind, code) in [
         (Some(Fault::TooSlow), ErrorKind::Request, "CLIENT_TIMEOUT"),
         (None, ErrorKind::RequestBody, "INTERNAL"),

@@ -116,11 +116,7 @@ async fn who_has_waited_goes_to_an_endpoint_that_is_fit_by_then() {
     let first = Upstream::start(in_order([held])).await;
     let second = Upstream::start(always(Reply::ok().body("second"))).await;
     let health = Arc::new(Switch(AtomicUsize::new(0)));
-    let one = PoolConfig {
-        max_connections: 1,
-        queue_timeout: HOUR,
-        ..PoolConfig::default()
-    };
+    let one = PoolConfig::new().max_connections(1).queue_timeout(HOUR);
     let [there, here] = [&first, &second].map(|it| format!("http://{}", it.addr()));
     let gateway = gw_pipeline::upstream::Upstream::builder(UpstreamName::new(NAME))
         .endpoint(Uri::try_from(there).unwrap())

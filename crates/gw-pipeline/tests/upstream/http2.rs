@@ -297,11 +297,7 @@ async fn a_connection_that_is_full_is_joined_by_another() {
 async fn a_connection_that_nobody_uses_makes_room_for_another() {
     let [near, far] = [Echo::allowing(1).await, Echo::allowing(1).await];
     far.gate.open();
-    let pool = PoolConfig {
-        max_connections: 2,
-        queue_timeout: HOUR,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new().max_connections(2).queue_timeout(HOUR);
     let gateway = builder(near.addr)
         .endpoint(format!("http://{}", far.addr).try_into().unwrap())
         .protocol(Protocol::Http2)

@@ -198,10 +198,9 @@ impl Path {
 
 fn hasty() -> http::Request<Body> {
     let mut request = get("/");
-    request.extensions_mut().insert(Timeouts {
-        attempt: SHORT,
-        ..Timeouts::default()
-    });
+    request
+        .extensions_mut()
+        .insert(Timeouts::new().attempt(SHORT));
     request
 }
 
@@ -248,10 +247,7 @@ async fn a_client_that_is_in_a_hurry_or_slow_does_not_use_up_connections() {
     assert_eq!(refusal(hurried, PATIENT).await, expected);
     let script = ScriptedBody::script().data("slow").hold().data("ly");
     let slow = request("POST", "/never", Body::new(script.build().0));
-    let timeouts = Timeouts {
-        attempt: HOUR,
-        ..PATIENT
-    };
+    let timeouts = PATIENT.attempt(HOUR);
     let expected = ("CLIENT_TIMEOUT", ErrorKind::UploadTimeout);
     assert_eq!(refusal(slow, timeouts).await, expected);
     assert_eq!(fetch(&forward, get("/")).await, (200, "ok".to_owned()));
@@ -262,10 +258,7 @@ async fn a_client_that_is_in_a_hurry_or_slow_does_not_use_up_connections() {
 async fn a_silent_connection_is_used_on_while_there_is_no_room_for_another() {
     let alive = alive().await;
     let path = Path::to(alive.addr).await;
-    let pool = PoolConfig {
-        max_connections: 2,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new().max_connections(2);
     // Two runtimes would need two sockets; the second is taken by a connection of the same upstream elsewhere.
     let gateway = http2(path.server.addr).pool(pool).build().unwrap();
     let forward = forward(&gateway);

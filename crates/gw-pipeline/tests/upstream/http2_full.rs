@@ -112,13 +112,12 @@ async fn refusal(gateway: Upstream, timeouts: Timeouts) -> (&'static str, ErrorK
     (rejection.code().name(), kind(&rejection), begun.elapsed())
 }
 
-const QUEUE: PoolConfig = PoolConfig {
-    max_connections: 1000,
-    max_idle: 10,
-    idle_timeout: Duration::from_secs(360_000),
-    queue: 10,
-    queue_timeout: HOUR,
-};
+const QUEUE: PoolConfig = PoolConfig::new()
+    .max_connections(1000)
+    .max_idle(10)
+    .idle_timeout(Duration::from_secs(360_000))
+    .queue(10)
+    .queue_timeout(HOUR);
 
 /// A gateway for which connecting takes hours.
 fn waiting_for_hours(addr: SocketAddr) -> Upstream {
@@ -152,10 +151,7 @@ async fn while_a_further_connection_is_not_made_requests_wait_for_a_stream() {
 #[tokio::test]
 async fn a_further_connection_that_is_not_made_is_not_the_upstreams_failure() {
     let (_busy, gateway, _first) = Busy::full().await;
-    let hasty = Timeouts {
-        attempt: 2 * HOUR,
-        ..PATIENT
-    };
+    let hasty = PATIENT.attempt(2 * HOUR);
     let record = Record::default();
     let mut recorded = with(hasty);
     recorded.extensions_mut().insert(record.clone());
@@ -183,10 +179,7 @@ async fn a_further_connection_that_is_not_made_is_not_the_upstreams_failure() {
 async fn a_connection_that_is_full_at_once_is_waited_for_as_any_other() {
     let listener = listener();
     let gateway = waiting_for_hours(listener.local_addr().unwrap());
-    let hasty = Timeouts {
-        attempt: 2 * HOUR,
-        ..PATIENT
-    };
+    let hasty = PATIENT.attempt(2 * HOUR);
     let waiting: Vec<_> = (0..103)
         .map(|_| tokio::spawn(refusal(gateway.clone(), hasty)))
         .collect();
@@ -209,10 +202,7 @@ async fn a_connection_that_is_full_at_once_is_waited_for_as_any_other() {
 #[tokio::test]
 async fn once_no_connection_is_there_it_is_the_further_one_that_is_waited_for() {
     let (busy, gateway, _first) = Busy::full().await;
-    let hasty = Timeouts {
-        attempt: 2 * HOUR,
-        ..PATIENT
-    };
+    let hasty = PATIENT.attempt(2 * HOUR);
     let waiting: Vec<_> = (0..6)
         .map(|_| tokio::spawn(refusal(gateway.clone(), hasty)))
         .collect();

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use gw_core::context::Attempt;
 use gw_core::record::Record;
-use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig, describe};
 use gw_testkit::metrics_capture::MetricsCapture;
 use gw_testkit::upstream::{At, Reply, Upstream, always, by_path};
@@ -30,10 +29,7 @@ async fn requests_are_counted_by_outcome_and_gauges_on_demand() {
         ("/stalled", Reply::ok().stall(At::Start)),
     ];
     let upstream = Upstream::start(by_path(replies, Reply::status(404))).await;
-    let pool = PoolConfig {
-        max_connections: 1,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new().max_connections(1);
     let gateway = pooled(&upstream, pool);
     let forward = forward(&gateway);
     // Installed after the upstream was built.
@@ -69,11 +65,9 @@ async fn requests_are_counted_by_outcome_and_gauges_on_demand() {
         record.update(|exchange| exchange.attempts = 1);
         let mut retried = get("/stalled");
         retried.extensions_mut().insert(record);
-        retried.extensions_mut().insert(Timeouts {
-            // Before the test's patience ends.
-            attempt: PATIENCE / 2,
-            ..PATIENT
-        });
+        // Before the test's patience ends.
+        let hasty = PATIENT.attempt(PATIENCE / 2);
+        retried.extensions_mut().insert(hasty);
         let arrived = upstream.requests().len();
         let mut stalled = Box::pin(refused(&forward, retried));
         tokio::select! {
@@ -114,10 +108,9 @@ async fn an_answer_that_is_cut_is_counted_by_its_timer_and_the_record_says_which
     let record = Record::default();
     let mut request = get("/");
     request.extensions_mut().insert(record.clone());
-    request.extensions_mut().insert(Timeouts {
-        idle: Duration::from_millis(20),
-        ..PATIENT
-    });
+    request
+        .extensions_mut()
+        .insert(PATIENT.idle(Duration::from_millis(20)));
     let cut = async {
         let answer = send(&forward(&gateway), request).await.unwrap();
         answer.into_body().collect().await.unwrap_err()

@@ -16,12 +16,10 @@ use tower::ServiceExt as _;
 use crate::support::*;
 
 fn cap(max_connections: usize, queue: usize) -> PoolConfig {
-    PoolConfig {
-        max_connections,
-        queue,
-        queue_timeout: Duration::from_secs(10),
-        ..PoolConfig::default()
-    }
+    PoolConfig::new()
+        .max_connections(max_connections)
+        .queue(queue)
+        .queue_timeout(Duration::from_secs(10))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,10 +141,7 @@ async fn a_second_copy_that_waited_goes_to_another_endpoint_than_the_first() {
 #[tokio::test]
 async fn the_queue_has_a_time_limit_and_is_not_the_upstreams_fault() {
     let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
-    let pool = PoolConfig {
-        queue_timeout: Duration::from_millis(20),
-        ..cap(1, 8)
-    };
+    let pool = cap(1, 8).queue_timeout(Duration::from_millis(20));
     let gateway = pooled(&upstream, pool);
     let forward = forward(&gateway);
     let record = Record::default();
@@ -170,10 +165,7 @@ async fn the_queue_has_a_time_limit_and_is_not_the_upstreams_fault() {
 #[tokio::test]
 async fn a_deadline_that_passes_in_the_queue_is_a_timeout() {
     let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
-    let pool = PoolConfig {
-        queue_timeout: 10 * HOUR,
-        ..cap(1, 8)
-    };
+    let pool = cap(1, 8).queue_timeout(10 * HOUR);
     let gateway = pooled(&upstream, pool);
     let forward = forward(&gateway);
     let mut first = get("/");
@@ -277,13 +269,7 @@ async fn a_connection_serves_one_request_after_the_other() {
 async fn idle_connections_are_bounded_in_number() {
     let gate = Gate::new();
     let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate))).await;
-    let gateway = pooled(
-        &upstream,
-        PoolConfig {
-            max_idle: 2,
-            ..cap(8, 8)
-        },
-    );
+    let gateway = pooled(&upstream, cap(8, 8).max_idle(2));
     let mut clients = JoinSet::new();
     for _ in 0..5 {
         let forward = forward(&gateway);
@@ -294,13 +280,7 @@ async fn idle_connections_are_bounded_in_number() {
     gate.open();
     clients.join_all().await;
     upstream.open_connections(2).await;
-    let none = pooled(
-        &upstream,
-        PoolConfig {
-            max_idle: 0,
-            ..cap(8, 8)
-        },
-    );
+    let none = pooled(&upstream, cap(8, 8).max_idle(0));
     fetch(&forward(&none), get("/")).await;
     is_quiet(&none).await;
 }
@@ -308,10 +288,7 @@ async fn idle_connections_are_bounded_in_number() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let upstream = Upstream::start(always(Reply::ok())).await;
-    let pool = PoolConfig {
-        idle_timeout: Duration::from_millis(20),
-        ..cap(8, 8)
-    };
+    let pool = cap(8, 8).idle_timeout(Duration::from_millis(20));
     let gateway = pooled(&upstream, pool);
     fetch(&forward(&gateway), get("/")).await;
     is_quiet(&gateway).await;

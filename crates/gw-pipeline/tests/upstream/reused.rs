@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
-use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig};
 use gw_testkit::Gate;
 use gw_testkit::upstream::{At, Received, Reply, Upstream};
@@ -128,10 +127,7 @@ async fn no_other_idle_connection_is_tried() {
         _ => Reply::ok().cut(At::Start),
     })
     .await;
-    let pool = PoolConfig {
-        max_connections: 2,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new().max_connections(2);
     let gateway = pooled(&upstream, pool);
     let forward = forward(&gateway);
     let both = [1, 2].map(|_| {
@@ -161,11 +157,9 @@ async fn both_are_one_attempt() {
         _ => Reply::ok().stall(At::Start),
     })
     .await;
-    let pool = PoolConfig {
-        max_connections: 1,
-        queue_timeout: 10 * HOUR,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new()
+        .max_connections(1)
+        .queue_timeout(10 * HOUR);
     let gateway = pooled(&upstream, pool);
     let sending = forward(&gateway);
     let mut before = get("/");
@@ -173,10 +167,7 @@ async fn both_are_one_attempt() {
     let before = tokio::spawn(sending.clone().oneshot(before));
     gate.reached(1).await;
     let mut request = get("/");
-    request.extensions_mut().insert(Timeouts {
-        attempt: HOUR,
-        ..PATIENT
-    });
+    request.extensions_mut().insert(PATIENT.attempt(HOUR));
     let start = Instant::now();
     let answer = tokio::spawn(sending.oneshot(request));
     until("a request to wait", &gateway, |it| {

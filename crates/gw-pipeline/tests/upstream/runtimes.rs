@@ -106,11 +106,9 @@ fn what_a_runtime_left_behind_does_not_stand_in_the_way() {
     // Story: to make room, the longest idle connection was closed. If its runtime had ended, it had no socket to give,
     // and the request waited in vain while another idle connection held the last place.
     let apart = Apart::start(Reply::ok());
-    let pool = PoolConfig {
-        max_connections: 2,
-        queue_timeout: gw_testkit::PATIENCE,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new()
+        .max_connections(2)
+        .queue_timeout(gw_testkit::PATIENCE);
     let gateway = pooled(apart.upstream(), pool);
     let answered = |runtime: &Runtime| runtime.block_on(fetch(&forward(&gateway), get("/"))).0;
     let ended = runtime();
@@ -133,11 +131,9 @@ fn what_a_runtime_left_behind_does_not_stand_in_the_way() {
 #[test]
 fn the_cap_holds_over_runtimes_and_none_starves() {
     let apart = Apart::start(Reply::ok());
-    let pool = PoolConfig {
-        max_connections: 1,
-        queue_timeout: gw_testkit::PATIENCE,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new()
+        .max_connections(1)
+        .queue_timeout(gw_testkit::PATIENCE);
     let gateway = pooled(apart.upstream(), pool);
     // Two runtimes at a time, each with an idle connection of its own to hand if the cap allowed it.
     let workers: Vec<_> = (0..2)

@@ -28,11 +28,10 @@ pub(crate) const NAME: &str = "orders";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Ends nothing in a test that lets hours pass.
-pub(crate) const PATIENT: Timeouts = Timeouts {
-    attempt: Duration::from_secs(36_000),
-    first_byte: Duration::from_secs(36_000),
-    idle: Duration::from_secs(36_000),
-};
+pub(crate) const PATIENT: Timeouts = Timeouts::new()
+    .attempt(Duration::from_secs(36_000))
+    .first_byte(Duration::from_secs(36_000))
+    .idle(Duration::from_secs(36_000));
 
 pub(crate) const PEER: &str = "192.0.2.44:1234";
 

@@ -47,10 +47,7 @@ async fn times_out(
 
 #[tokio::test]
 async fn the_attempt() {
-    let timeouts = Timeouts {
-        attempt: HOUR,
-        ..PATIENT
-    };
+    let timeouts = PATIENT.attempt(HOUR);
     let stalled = Reply::ok().stall(At::Start);
     let kind = times_out(stalled, timeouts, |it| it, get("/")).await;
     assert_eq!(kind, ErrorKind::AttemptTimeout);
@@ -86,10 +83,7 @@ async fn the_attempt_of_a_client_that_sends_slowly() {
 
 #[tokio::test]
 async fn the_first_byte() {
-    let timeouts = Timeouts {
-        first_byte: HOUR,
-        ..PATIENT
-    };
+    let timeouts = PATIENT.first_byte(HOUR);
     let stalled = Reply::ok().stall(At::Head(5));
     let kind = times_out(stalled, timeouts, |it| it, post("body".to_owned())).await;
     assert_eq!(kind, ErrorKind::FirstByteTimeout);
@@ -150,10 +144,9 @@ async fn a_connection_that_is_not_made() {
     // Story: when it was the attempt that ended first, the request counted as one that might have been sent.
     let gateway = builder(addr).build().unwrap();
     let mut hasty = get("/");
-    hasty.extensions_mut().insert(Timeouts {
-        attempt: SHORT,
-        ..Timeouts::default()
-    });
+    hasty
+        .extensions_mut()
+        .insert(Timeouts::new().attempt(SHORT));
     let rejection = send(&forward(&gateway), hasty).await.unwrap_err();
     assert_eq!(kind(&rejection), ErrorKind::ConnectTimeout);
     assert_eq!(rejection.failure(), Failure::NotSent);
@@ -168,11 +161,7 @@ async fn an_answer_that_is_there_beats_a_timer_that_fires_with_it() {
     // The next request finds a connection, so that one poll sends it.
     fetch(&forward, get("/")).await;
     let mut request = get("/");
-    let timeouts = Timeouts {
-        attempt: SHORT,
-        first_byte: SHORT,
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts::new().attempt(SHORT).first_byte(SHORT);
     request.extensions_mut().insert(timeouts);
     let mut sending = pin!(send(&forward, request));
     assert!(
@@ -194,7 +183,7 @@ async fn body_error(
     idle: Duration,
     mut request: http::Request<gw_core::Body>,
 ) -> (ErrorKind, &'static str, Option<Failure>) {
-    let timeouts = Timeouts { idle, ..PATIENT };
+    let timeouts = PATIENT.idle(idle);
     request.extensions_mut().insert(timeouts);
     let record = Record::default();
     request.extensions_mut().insert(record.clone());
@@ -320,11 +309,9 @@ async fn the_deadline_of_a_client_that_sends_and_reads_slowly() {
 async fn an_upstream_has_its_time_to_read_from_when_it_has_the_request() {
     let gate = Gate::new();
     let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate).body("ok"))).await;
-    let pool = PoolConfig {
-        max_connections: 1,
-        queue_timeout: 10 * HOUR,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new()
+        .max_connections(1)
+        .queue_timeout(10 * HOUR);
     let gateway = builder(upstream.addr()).pool(pool).send_timeout(HOUR);
     let gateway = gateway.build().unwrap();
     let post = || {
@@ -352,10 +339,7 @@ async fn steady_progress_is_never_idle() {
     let dripping = Reply::ok().body(vec![b'a'; 40]).drip(1, HOUR / 10);
     let upstream = Upstream::start(always(dripping)).await;
     let mut request = get("/");
-    let timeouts = Timeouts {
-        idle: HOUR,
-        ..PATIENT
-    };
+    let timeouts = PATIENT.idle(HOUR);
     request.extensions_mut().insert(timeouts);
     let response = send(&forward(&plain(&upstream)), request).await.unwrap();
     let body = in_time(response.into_body().collect()).await.unwrap();
@@ -366,10 +350,7 @@ async fn steady_progress_is_never_idle() {
 async fn a_client_that_reads_late_is_not_the_upstreams_gap() {
     let upstream = Upstream::start(always(Reply::ok().chunks(["a", "b"]))).await;
     let mut request = get("/");
-    let timeouts = Timeouts {
-        idle: HOUR,
-        ..PATIENT
-    };
+    let timeouts = PATIENT.idle(HOUR);
     request.extensions_mut().insert(timeouts);
     let response = send(&forward(&plain(&upstream)), request).await.unwrap();
     upstream.ended(1).await;

@@ -227,10 +227,7 @@ async fn tunnels_leave_room_for_other_requests() {
         _ => Reply::ok().body("ok"),
     })
     .await;
-    let pool = PoolConfig {
-        max_connections: 3,
-        ..PoolConfig::default()
-    };
+    let pool = PoolConfig::new().max_connections(3);
     let half = builder(upstream.addr()).pool(pool);
     for (gateway, most) in [(half.clone(), 2), (half.max_tunnels(1), 1)] {
         let gateway = gateway.build().unwrap();

@@ -24,10 +24,7 @@ fn pipeline(
     forward: Forward,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
     let upstream = || UpstreamName::new(NAME);
-    let hasty = Timeouts {
-        first_byte: Duration::from_millis(30),
-        ..Timeouts::default()
-    };
+    let hasty = Timeouts::new().first_byte(Duration::from_millis(30));
     let routes = RouteTable::builder()
         .route(
             Route::path("small", "/small")

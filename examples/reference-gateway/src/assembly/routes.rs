@@ -71,21 +71,19 @@ fn serves_grpc(config: &Config, upstream: &str) -> bool {
 }
 
 fn timeouts(timeouts: &table::Timeouts) -> Timeouts {
-    Timeouts {
-        attempt: timeouts.longest_attempt(),
-        first_byte: timeouts.first_byte(),
-        idle: timeouts.idle(),
-    }
+    Timeouts::new()
+        .attempt(timeouts.longest_attempt())
+        .first_byte(timeouts.first_byte())
+        .idle(timeouts.idle())
 }
 
 /// Those of gRPC calls, whose streams may be silent, before the head as well: what is not written is as long as what is around it.
 fn timeouts_of_calls(timeouts: &table::Timeouts) -> Timeouts {
     let attempt = timeouts.longest_attempt();
-    Timeouts {
-        attempt,
-        first_byte: timeouts.first_byte.unwrap_or(attempt),
-        idle: timeouts.idle.unwrap_or(timeouts.request),
-    }
+    Timeouts::new()
+        .attempt(attempt)
+        .first_byte(timeouts.first_byte.unwrap_or(attempt))
+        .idle(timeouts.idle.unwrap_or(timeouts.request))
 }
 
 /// The two crates order them alike; the configuration names the most important first.
@@ -120,6 +118,7 @@ mod tests {
                 attempt,
                 first_byte,
                 idle,
+                ..
             } = timeouts_of_calls(timeouts);
             [attempt, first_byte, idle]
         };

@@ -137,13 +137,12 @@ const fn host_header(written: table::HostHeader) -> HostHeader {
 
 fn pool(written: &table::Pool) -> PoolConfig {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    PoolConfig {
-        max_connections: count(written.max_connections.get()),
-        max_idle: count(written.max_idle),
-        idle_timeout: written.idle_timeout,
-        queue: count(written.queue),
-        queue_timeout: written.queue_timeout,
-    }
+    PoolConfig::new()
+        .max_connections(count(written.max_connections.get()))
+        .max_idle(count(written.max_idle))
+        .idle_timeout(written.idle_timeout)
+        .queue(count(written.queue))
+        .queue_timeout(written.queue_timeout)
 }
 
 pub(super) fn forward(

@@ -88,10 +88,7 @@ fn who_was_tried_is_passed_over_unless_there_is_nobody_else() {
 
 /// Those of a request that comes `now`.
 fn limits(now: Instant, attempt: Duration, deadline: Option<Deadline>) -> Limits {
-    let timeouts = Timeouts {
-        attempt,
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts::new().attempt(attempt);
     Limits::new(now, timeouts, deadline, Duration::from_secs(10))
 }
 
@@ -221,10 +218,7 @@ async fn who_waits_for_a_connection_that_is_not_free_yet_does_not_blame_the_upst
     let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
     let authority = upstream.addr().to_string().parse().unwrap();
     let settings = Settings {
-        pool: PoolConfig {
-            max_connections: 1,
-            ..PoolConfig::default()
-        },
+        pool: PoolConfig::new().max_connections(1),
         ..Settings::default()
     };
     let name = UpstreamName::new("full");

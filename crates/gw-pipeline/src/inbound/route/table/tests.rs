@@ -161,18 +161,9 @@ fn malformed_tables_cannot_be_built() {
     assert_eq!(hasty, "routes.r.deadline: must be longer than zero");
     let (usual, zero) = (Timeouts::default(), Duration::ZERO);
     for timeouts in [
-        Timeouts {
-            attempt: zero,
-            ..usual
-        },
-        Timeouts {
-            first_byte: zero,
-            ..usual
-        },
-        Timeouts {
-            idle: zero,
-            ..usual
-        },
+        usual.attempt(zero),
+        usual.first_byte(zero),
+        usual.idle(zero),
     ] {
         let hasty = message(vec![Route::prefix("r", "/").timeouts(timeouts)]);
         assert!(hasty.starts_with("routes.r.timeouts: must"), "{hasty}");
