@@ -85,10 +85,11 @@ use bytes::Bytes;
 use gw_core::BoxError;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
+
+pub use hyper::body::Incoming;
 
 pub use self::closed::{CloseReason, Closed};
 pub use self::config::{ServerConfig, ServerConfigBuilder};

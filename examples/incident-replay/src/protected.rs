@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use gw_pipeline::inbound::{IpFilterLayer, RequestIdLayer, Route, RouteResolveLayer, RouteTable};
-use gw_pipeline::server::{Server, ServerConfig};
+use gw_pipeline::server::{Incoming, Server, ServerConfig};
 use gw_pipeline::upstream::{Forward, Upstream};
 use gw_pipeline::{BoxError, ConfigError, Pipeline, TrustedProxies};
 use http::{Method, Request, Response};
@@ -65,7 +65,7 @@ pub(crate) async fn start(
 
 fn serve<S, B>(listener: TcpListener, service: S) -> io::Result<()>
 where
-    S: Service<Request<hyper::body::Incoming>, Response = Response<B>, Error = Infallible>
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + 'static,

@@ -5,10 +5,9 @@ use std::future::pending;
 use std::net::SocketAddr;
 
 use gw_pipeline::Body;
-use gw_pipeline::server::{Server, ServerConfig};
+use gw_pipeline::server::{Incoming, Server, ServerConfig};
 use gw_testkit::client::Client;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, yield_now};
 
