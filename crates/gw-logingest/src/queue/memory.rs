@@ -31,6 +31,7 @@ pub struct MemoryQueue {
 
 /// Settings of a [`MemoryQueue`].
 #[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is built"]
 pub struct MemoryQueueBuilder {
     name: Option<Arc<str>>,
     max_bytes: u64,

@@ -13,6 +13,7 @@ use crate::queue::clients::{Limits, Shares};
 
 /// Settings of a [`DiskQueue`].
 #[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is opened"]
 pub struct DiskQueueBuilder {
     dir: PathBuf,
     name: Option<Arc<str>>,
