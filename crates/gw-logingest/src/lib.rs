@@ -14,8 +14,8 @@ pub mod sink;
 mod telemetry;
 
 pub use gw_core::{
-    Body, BoxError, ConfigError, FieldPath, Mode, OnReject, Problem, RejectContext, Rejection,
-    Respond, RespondWith,
+    Body, BoxError, Code, ConfigError, FieldPath, Mode, OnReject, Problem, RejectContext,
+    Rejection, Respond, RespondWith,
 };
 
 pub use self::batch::{

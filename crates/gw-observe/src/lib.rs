@@ -18,7 +18,7 @@ mod vocabulary;
 
 pub use gw_core::key::TrustedProxies;
 
-pub use gw_core::ConfigError;
+pub use gw_core::{Code, ConfigError};
 
 pub use self::access_log::{AccessLog, AccessLogHandle};
 pub use self::body::ResponseBody;

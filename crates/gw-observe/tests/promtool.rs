@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use gw_core::{Body, Code, GrpcStatus, Rejection};
-use gw_observe::{HISTOGRAM_BUCKETS, ObserveLayer, RequestBody};
+use gw_core::{Body, GrpcStatus, Rejection};
+use gw_observe::{Code, HISTOGRAM_BUCKETS, ObserveLayer, RequestBody};
 use http::{Request, Response, StatusCode};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use support::{Pipe, every_request, flushed};
