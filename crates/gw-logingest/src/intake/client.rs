@@ -17,7 +17,8 @@ use crate::telemetry;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientKey {
-    /// The client's address. Where the others give nothing it is used as well.
+    /// The client's address. Each request has one that came over a connection, so that keys behind this one are not asked.
+    /// Where the others give nothing it is used as well.
     Ip(ClientIp),
     /// A header field. Clients choose its value, so at most 32 values are told apart for one address; those beyond
     /// go by the address.
@@ -102,8 +103,9 @@ impl Clients {
         let ip = *address
             .as_ref()
             .unwrap_or(&IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let by_address = || ClientId::new(&format!("ip:{}", address.as_ref().ok()?)).ok();
         let named = self.keys.iter().find_map(|key| match key {
-            ClientKey::Ip(_) => None,
+            ClientKey::Ip(_) => by_address(),
             ClientKey::Consumer => {
                 let consumer = Consumer.extract(parts).ok()?;
                 ClientId::new(&format!("consumer:{consumer}")).ok()
@@ -116,7 +118,6 @@ impl Clients {
                 chosen.admit(ip, hash, now).then_some(id)
             }
         });
-        let by_address = || ClientId::new(&format!("ip:{}", address.ok()?)).ok();
         named
             .or_else(by_address)
             .unwrap_or_else(|| self.unknown.clone())
@@ -201,6 +202,19 @@ mod tests {
             ..IdentityParts::default()
         }));
         assert_eq!(name(&known), "consumer:shop");
+    }
+
+    /// Story: with the address named first, clients went by a header that they chose.
+    #[test]
+    fn what_stands_behind_the_address_is_not_asked() {
+        let keys = [
+            ClientKey::Ip(ClientIp::new()),
+            ClientKey::Header(Header::new(NAME)),
+        ];
+        let clients = Clients::new(keys.to_vec()).unwrap();
+        let client = |peer| clients.client(&parts(Some("a"), peer), Instant::now());
+        assert_eq!(client(Some("192.0.2.1:5")).to_string(), "ip:192.0.2.1");
+        assert_eq!(client(None).to_string(), "header:a");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{LogIngest, LogQueue, LogSink};
+use crate::config::value::Key;
 
 pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
     let at = KeyPath::of("log_ingest");
@@ -9,6 +10,13 @@ pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
         ingest.client.is_empty(),
         at.key("client"),
         "must hold at least one, such as [\"ip\"]",
+    );
+    let address = ingest.client.iter().position(|key| *key == Key::Ip);
+    let behind = address.map_or(usize::MAX, |at| at.saturating_add(1));
+    findings.check(
+        behind < ingest.client.len(),
+        at.key("client").index(behind),
+        "is never asked: each request has the address before it",
     );
     findings.check(
         ingest.max_event_bytes > ingest.max_body_bytes,

@@ -194,6 +194,11 @@ pub(super) const CASES: &[Case] = &[
         "must hold at least one, such as [\"ip\"]",
     ),
     case(
+        "[log_ingest]\nclient = [\"header:x-a\", \"ip\", »\"header:x-b\"]",
+        "log_ingest.client[2]",
+        "is never asked: each request has the address before it",
+    ),
+    case(
         "[log_ingest]\nmax_body_bytes = \"1KiB\"\nmax_event_bytes = »\"2KiB\"",
         "log_ingest.max_event_bytes",
         "must not be larger than `max_body_bytes`",
