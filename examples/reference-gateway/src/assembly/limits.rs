@@ -187,10 +187,31 @@ fn of_store(error: &ConfigError, names: &[&str]) -> Fault {
     let (None, [first, ..]) = (error.policy(), names) else {
         return Fault::of_limits(error);
     };
+    // The limiter's own rule offers a socket's path too, which the file may not have.
+    const URL: &str = "must be redis://[user:password@]host[:port][/db][?protocol=resp2|resp3], or rediss:// and the same; a user \
+         needs a password";
     let rule = match error.field() {
-        "url" => error.rule().to_owned(),
+        "url" => URL.to_owned(),
         "root_certificates" => ROOTS.to_owned(),
         field => format!("{field} {}", error.rule()),
     };
     Fault::new(KeyPath::of("limits").key(first).key("store"), rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: it offered `unix://`, which the file may not have.
+    #[test]
+    fn what_is_wrong_with_a_store_names_what_the_file_may_have() {
+        let text = "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\nstore = \"redis://u:p@h:nope\"\n\
+                    [upstreams.a]\nendpoints = [\"http://h\"]\n[[routes]]\nname = \"all\"\n\
+                    match = { prefix = \"/\" }\nupstream = \"a\"\npublic = true\n";
+        let config = Config::parse("gateway.toml", text, "".as_ref(), &|_| None).unwrap();
+        let fault = check_unasked(&config, &Respond::default()).unwrap_err();
+        assert_eq!(fault.key, KeyPath::from("limits.x.store"));
+        assert!(fault.message.contains("rediss://"), "{fault}");
+        assert!(!fault.message.contains("unix"), "{fault}");
+    }
 }

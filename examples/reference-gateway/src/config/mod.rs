@@ -14,7 +14,7 @@
 //!    filled in, paths are joined.
 //!
 //! Errors never repeat a string: it may have come from the environment and be a secret. The source
-//! line shows what the file says.
+//! line shows what the file says, but for what may be a password.
 
 mod document;
 pub mod environment;
@@ -24,6 +24,7 @@ mod key_file;
 mod load;
 mod read;
 mod rules;
+mod secrets;
 mod source;
 mod suggest;
 pub mod table;

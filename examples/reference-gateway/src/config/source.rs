@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use super::error::ConfigError;
+use super::secrets::without_secrets;
 
 /// Largest file that is read, in bytes. The contract file has 10 KiB; a megabyte is thousands of
 /// routes.
@@ -45,7 +46,8 @@ impl<'t> Source<'t> {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let rest = self.text.get(line_start..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
-        let visible = |text: &'t str| text.trim_start_matches('\u{feff}');
+        let line_end = line_start + line.trim_end_matches('\r').len();
+        let visible = |text: &str| text.trim_start_matches('\u{feff}').to_owned();
         let head = before.get(line_start..).unwrap_or_default();
         ConfigError {
             file: self.name.to_owned(),
@@ -53,7 +55,7 @@ impl<'t> Source<'t> {
             column: visible(head).chars().count() + 1,
             key,
             message: message.into(),
-            source_line: Some(without_users(visible(line).trim_end_matches('\r'))),
+            source_line: Some(visible(&without_secrets(self.text, line_start..line_end))),
         }
     }
 
@@ -61,23 +63,6 @@ impl<'t> Source<'t> {
     fn whole(&self, message: &str) -> ConfigError {
         whole_file(self.name, message)
     }
-}
-
-/// A line with stars for who a URL says to connect as, `user:password`, as many as it has characters: columns stay.
-fn without_users(line: &str) -> String {
-    let mut shown = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, url)) = rest.split_once("://") {
-        // To the end of the string and not of the authority: a URL that is refused may be none.
-        let url_ends = url.find(['"', '\'']).unwrap_or(url.len());
-        let (url, after) = url.split_at(url_ends);
-        let (user, host) = url.split_at(url.rfind('@').unwrap_or(0));
-        shown.extend([before, "://"]);
-        shown.extend(user.chars().map(|_| '*'));
-        shown.push_str(host);
-        rest = after;
-    }
-    shown + rest
 }
 
 /// Reads a file that may be anything.
