@@ -105,9 +105,9 @@ fn build(
     logs: Option<Logs>,
 ) -> Result<Parts<impl Gateway + use<>>, Fault> {
     let token = match &config.admin.token_file {
-        Some(path) => Some(
-            Token::read(path).map_err(|error| Fault::new("admin.token_file", error.to_string()))?,
-        ),
+        Some(path) => {
+            Some(Token::read(path).map_err(|message| Fault::new("admin.token_file", message))?)
+        }
         None => None,
     };
     let server = server_config(&config.server)?;

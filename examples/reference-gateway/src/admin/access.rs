@@ -1,4 +1,3 @@
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use axum::response::Response;
 use gw_core::{RejectContext, Rejection};
 use gw_pipeline::codes;
 
+use crate::config::read_bytes;
 use crate::refused;
 
 /// The secret that requests to the admin listener carry as `Authorization: Bearer …`.
@@ -19,18 +19,28 @@ impl Token {
     /// The shortest token that is accepted, in bytes.
     pub const MIN_LEN: usize = 16;
 
+    /// The largest file that is read, in bytes: requests carry it in one field.
+    pub const MAX_FILE: usize = 4 << 10;
+
     /// Reads a token from a file, without the white space around it.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, or holds less than [`Token::MIN_LEN`] bytes.
-    pub fn read(path: &Path) -> io::Result<Self> {
-        let text = std::fs::read(path)?;
+    /// What is wrong with the file: it is none that can be read, is larger than [`Token::MAX_FILE`], holds less than
+    /// [`Token::MIN_LEN`] bytes, or what nobody can send.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = read_bytes(path, Self::MAX_FILE)?;
         let token = text.trim_ascii();
-        if token.len() < Self::MIN_LEN {
-            return Err(io::Error::other("the token has fewer than 16 bytes"));
-        }
-        Ok(Self(token.into()))
+        let rule = if text.len() > Self::MAX_FILE {
+            "is larger than 4 KiB: this is no token"
+        } else if token.len() < Self::MIN_LEN {
+            "holds fewer than 16 characters: write a longer token"
+        } else if !token.iter().all(u8::is_ascii_graphic) {
+            "holds what no request can carry: a token is one word of visible ASCII characters"
+        } else {
+            return Ok(Self(token.into()));
+        };
+        Err(rule.to_owned())
     }
 
     /// Compares without telling by its duration where the difference is; the length may be told.
@@ -78,6 +88,33 @@ pub(super) async fn require(State(token): State<Token>, request: Request, next: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Story: `/dev/zero` was read without end, and with other tokens every request was a 401.
+    #[test]
+    fn a_token_is_one_that_can_be_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let read = |text: &[u8]| {
+            std::fs::write(&path, text).unwrap();
+            Token::read(&path)
+        };
+        let token = read(b" 0123456789abcdef\r\n").unwrap();
+        assert!(token.is(b"0123456789abcdef"));
+        read(&[b'x'; Token::MAX_FILE]).unwrap();
+        let long = [b'x'; Token::MAX_FILE + 1];
+        for (text, told) in [
+            (&b"0123456789abcde"[..], "fewer than 16"),
+            (b"0123456789abcdef\n0123456789abcdef", "one word"),
+            (b"\xef\xbb\xbf0123456789abcdef", "one word"),
+            (b"0123456789abcdef\0\0", "one word"),
+            (&long, "larger than 4 KiB"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(told), "{said}");
+        }
+        let said = Token::read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(said, "is a pipe or a device: name a regular file");
+    }
 
     #[test]
     fn only_the_whole_token_is_the_token() {

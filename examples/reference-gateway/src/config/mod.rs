@@ -37,4 +37,5 @@ pub use environment::process_environment;
 pub use finding::KeyPath;
 pub use key_file::read_keys;
 pub use load::blame;
+pub(crate) use source::read_bytes;
 pub use table::Config;

@@ -10,6 +10,7 @@ use super::secrets::without_secrets;
 /// Largest file that is read, in bytes. The contract file has 10 KiB; a megabyte is thousands of
 /// routes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
+const TOO_LARGE: &str = "is larger than 1 MiB: this is not a configuration file";
 
 /// Name and text of one configuration file.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,7 @@ impl<'t> Source<'t> {
     pub(super) fn new(name: &'t str, text: &'t str) -> Result<Self, ConfigError> {
         let source = Self { name, text };
         if text.len() > MAX_BYTES {
-            return Err(source.whole("is larger than 1 MiB: this is not a configuration file"));
+            return Err(source.whole(TOO_LARGE));
         }
         match text.find('\0') {
             Some(offset) => Err(source.error(
@@ -68,7 +69,10 @@ impl<'t> Source<'t> {
 /// Reads a file that may be anything.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let name = path.display().to_string();
-    let bytes = read_bytes(path).map_err(|message| whole_file(&name, &message))?;
+    let bytes = read_bytes(path, MAX_BYTES).map_err(|message| whole_file(&name, &message))?;
+    if bytes.len() > MAX_BYTES {
+        return Err(whole_file(&name, TOO_LARGE));
+    }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
         Err(error) => {
@@ -88,7 +92,8 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     }
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+/// The bytes of a regular file, or what is wrong with it. Of a file with more than `most` it is more, but no more than a byte.
+pub(crate) fn read_bytes(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     let explain = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => "does not exist: check the path".to_owned(),
         ErrorKind::IsADirectory => "is a directory: name the file in it".to_owned(),
@@ -97,19 +102,19 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
         }
         _ => format!("cannot be read: {error}"),
     };
-    let file = File::open(path).map_err(explain)?;
-    if file.metadata().map_err(explain)?.is_dir() {
+    // Before it is opened: a pipe that nobody writes to would hang there.
+    let metadata = std::fs::metadata(path).map_err(explain)?;
+    if metadata.is_dir() {
         return Err(explain(ErrorKind::IsADirectory.into()));
     }
-    // Not the length from the metadata: a device or a growing file has no honest one.
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(MAX_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    file.take(limit).read_to_end(&mut bytes).map_err(explain)?;
-    if bytes.len() > MAX_BYTES {
-        return Err("is larger than 1 MiB: this is not a configuration file".to_owned());
+    if !metadata.is_file() {
+        return Err("is a pipe or a device: name a regular file".to_owned());
     }
+    let file = File::open(path).map_err(explain)?;
+    // Not the length from the metadata: a growing file has no honest one.
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_end(&mut bytes).map_err(explain)?;
     Ok(bytes)
 }
 

@@ -63,6 +63,13 @@ fn a_directory() {
     assert_eq!(error.message, "is a directory: name the file in it");
 }
 
+/// Story: the start hung in a pipe that nobody wrote to.
+#[test]
+fn a_device() {
+    let error = load(Path::new("/dev/null")).unwrap_err();
+    assert_eq!(error.message, "is a pipe or a device: name a regular file");
+}
+
 #[test]
 fn a_file_of_five_megabytes() {
     let error = load_bytes(&vec![b'#'; 5 << 20]).unwrap_err();
