@@ -2,6 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+#[cfg(unix)]
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,8 +50,25 @@ impl Target {
     }
 }
 
+/// Refuses a named pipe that nobody reads: opening it would wait for a reader, here for ever.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    if std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo()) {
+        use rustix::fs::{OFlags, fcntl_setfl};
+        use rustix::io::Errno;
+
+        let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+        let pipe = options.custom_flags(no_wait).open(path);
+        let pipe = pipe.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NXIO) => io::Error::other("nobody reads this pipe"),
+            _ => error,
+        })?;
+        fcntl_setfl(&pipe, OFlags::APPEND)?;
+        return Ok(pipe);
+    }
+    options.open(path)
 }
 
 /// Writes until the log is closed and nothing is left to write.
@@ -282,6 +301,25 @@ mod tests {
             // Batches between two summaries say nothing about them.
             summary.settle(true);
         }
+    }
+
+    /// Story: the start hung in a pipe that nobody read.
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_needs_a_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let open = || Target::File(path.clone()).open();
+        assert_eq!(open().err().unwrap().to_string(), "nobody reads this pipe");
+        // On Linux this does not wait for a writer.
+        let reading = OpenOptions::new().read(true).write(true).open(&path);
+        let pipe = append_to(&path).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&pipe).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+        drop((pipe, reading));
+        assert!(open().is_err());
     }
 
     /// Story: a file that was opened anew without having been renamed got the next line appended to half a line.

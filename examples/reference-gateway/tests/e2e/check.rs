@@ -286,6 +286,50 @@ async fn what_is_no_file_is_told_by_name() {
     }
 }
 
+/// Story: each of them hung in a pipe that nobody was at the other end of.
+#[tokio::test]
+async fn a_pipe_is_refused() {
+    let pipe_in = async |folder: &std::path::Path| {
+        let pipe = folder.join("pipe");
+        run("mkfifo", &[pipe.to_str().unwrap()], "")
+            .await
+            .succeeded();
+        pipe
+    };
+    let (folder, _) = folder(GOOD);
+    let pipe = pipe_in(folder.path()).await;
+    for verb in ["check", "serve"] {
+        let said = command(verb, &pipe).await;
+        let told = format!("{}: is a pipe", pipe.display());
+        assert!(said.refused().starts_with(&told), "{said:?}");
+    }
+    let admin = "[admin]\ntoken_file = \"pipe\"";
+    let keys = "\n[auth.api_keys.k]\nfile = \"pipe\"\n";
+    let log = "\n[observe]\naccess_log = { path = \"pipe\" }\n";
+    for (text, told) in [
+        (
+            GOOD.replacen("[admin]", admin, 1),
+            "admin.token_file: is a pipe",
+        ),
+        (
+            format!(
+                "{}{keys}",
+                GOOD.replacen("public = true", "auth = [\"k\"]", 1)
+            ),
+            "is a pipe",
+        ),
+        (
+            format!("{GOOD}{log}"),
+            "access_log.path: cannot be used: nobody reads this pipe",
+        ),
+    ] {
+        let (folder, file) = self::folder(&text);
+        pipe_in(folder.path()).await;
+        let said = command("serve", &file).await;
+        assert!(said.refused().contains(told), "{said:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_value_from_the_environment_is_not_shown() {
     let text = GOOD.replace("\"100/s\"", "\"${E2E_RATE:-hunter2}\"");
