@@ -1,13 +1,13 @@
 //! Routes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use gw_core::context::RouteMatch;
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::names::Names;
 use crate::config::finding::{Findings, KeyPath};
-use crate::config::table::{File, Retry, RouteTable};
+use crate::config::table::{File, Host, Match, PathMatch, Retry, RouteTable};
 
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let at = KeyPath::of("routes");
@@ -71,10 +71,10 @@ fn check_names(route: &RouteTable, names: &Names<'_>, at: &KeyPath, findings: &m
     }
 }
 
-/// Whether an earlier route takes a route's name or all its requests.
+/// Whether an earlier route takes a route's name, or earlier ones all its requests.
 fn check_twins(routes: &[RouteTable], at: &KeyPath, findings: &mut Findings) {
     let mut names = HashMap::new();
-    let mut matches = HashMap::new();
+    let mut taken: HashMap<Form<'_>, Taken<'_>> = HashMap::new();
     for (i, route) in routes.iter().enumerate() {
         let at = at.index(i);
         let first = *names.entry(&route.name).or_insert(i);
@@ -82,11 +82,69 @@ fn check_twins(routes: &[RouteTable], at: &KeyPath, findings: &mut Findings) {
             let rule = format!("is the name of routes[{first}] already: each route needs its own");
             findings.at(at.key("name"), rule);
         }
-        let first = *matches.entry(&route.matching).or_insert(i);
-        if first != i {
-            let rule = format!("is the same as in routes[{first}]: this route is never reached");
+        let taken = taken.entry(Form::of(&route.matching)).or_default();
+        if let Some(by) = taken.take(&route.matching.methods, i) {
+            let by: Vec<_> = by.iter().map(|i| format!("routes[{i}]")).collect();
+            let by = by.join(" and ");
+            let rule = format!("gets nothing behind {by}: this route is never reached");
             findings.at(at.key("match"), rule);
         }
+    }
+}
+
+/// What a route takes but for the methods, in one form for all ways to write it. Of routes with one form that have methods, or
+/// that have none, the first one is asked first.
+#[derive(PartialEq, Eq, Hash)]
+struct Form<'r> {
+    is_prefix: bool,
+    path: String,
+    host: Option<&'r Host>,
+    headers: BTreeSet<(&'r str, &'r HeaderValue)>,
+    any_method: bool,
+}
+
+impl<'r> Form<'r> {
+    fn of(written: &'r Match) -> Self {
+        let (is_prefix, path) = match &written.path {
+            PathMatch::Prefix(prefix) => (true, prefix.as_str().to_owned()),
+            PathMatch::Template(template) => (false, unnamed(template.as_str())),
+        };
+        let headers = written.headers.iter();
+        Self {
+            is_prefix,
+            path,
+            host: written.host.as_ref(),
+            headers: headers
+                .map(|(name, value)| (name.as_str(), value))
+                .collect(),
+            any_method: written.methods.is_empty(),
+        }
+    }
+}
+
+/// The template without the names of its parameters.
+fn unnamed(template: &str) -> String {
+    let segments = template.split('/').map(|segment| match segment {
+        rest if rest.starts_with("{*") => "{*}",
+        parameter if parameter.starts_with('{') => "{}",
+        literal => literal,
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// Which of the routes with one form takes a method: the first one that names it, or the first one.
+#[derive(Default)]
+struct Taken<'r>(HashMap<Option<&'r Method>, usize>);
+
+impl<'r> Taken<'r> {
+    /// Those that leave nothing to this route, if there are any.
+    fn take(&mut self, methods: &'r [Method], route: usize) -> Option<BTreeSet<usize>> {
+        let any = methods.is_empty().then_some(None);
+        let asked = methods.iter().map(Some).chain(any);
+        let by: BTreeSet<usize> = asked
+            .map(|method| *self.0.entry(method).or_insert(route))
+            .collect();
+        (!by.contains(&route)).then_some(by)
     }
 }
 

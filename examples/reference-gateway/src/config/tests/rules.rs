@@ -40,6 +40,21 @@ fn a_route_that_repeats_another_is_named() {
 }
 
 #[test]
+fn routes_that_leave_nothing_to_another_are_all_named() {
+    let route = |name: &str, methods: &str| {
+        format!(
+            "[[routes]]\nname = \"{name}\"\nmatch = {{ prefix = \"/x\", methods = [{methods}] }}\nupstream = \"a\"\npublic = true\n"
+        )
+    };
+    let (get, post) = (route("x", "\"GET\""), route("y", "\"POST\""));
+    let both = route("z", "\"GET\", \"POST\"");
+    let found = errors(&format!("{LEAST}{get}{post}{both}"));
+    let found: Vec<_> = found.iter().map(|e| (&*e.key, &*e.message)).collect();
+    let said = "gets nothing behind routes[1] and routes[2]: this route is never reached";
+    assert_eq!(found, [("routes[3].match", said)]);
+}
+
+#[test]
 fn there_are_no_more_lanes_than_a_bulkhead_has() {
     let lanes = |written: u32| {
         let lane = |n| format!("[lanes.lane.l{n}]\nguaranteed = 0.01\n");
@@ -92,6 +107,11 @@ fn what_is_allowed() {
         // One path for several methods, hosts and headers.
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\", methods = [\"GET\"] }\nupstream = \"a\"\npublic = true\n\
          [[routes]]\nname = \"y\"\nmatch = { prefix = \"/\", headers = { x-beta = \"1\" } }\nupstream = \"a\"\npublic = true",
+        // What a route leaves: other methods, any method, other paths.
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", methods = [\"GET\"] }\nupstream = \"a\"\npublic = true\n\
+         [[routes]]\nname = \"y\"\nmatch = { prefix = \"/x\", methods = [\"GET\", \"POST\"] }\nupstream = \"a\"\npublic = true\n\
+         [[routes]]\nname = \"z\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true\n\
+         [[routes]]\nname = \"w\"\nmatch = { path = \"/x\" }\nupstream = \"a\"\npublic = true",
         // Only POST and PATCH need the key.
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true\nretry = { methods = [\"PUT\", \"DELETE\"] }",
         // A lane's two threads alone send there.

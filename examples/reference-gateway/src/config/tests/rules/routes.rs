@@ -35,6 +35,17 @@ pub(super) const CASES: &[Case] = &[
         "routes[0].service",
         "contradicts `upstream`: a route has one or the other",
     ),
+    // Story: these were ignored.
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"\nmax_body_bytes = »\"16MiB\"",
+        "routes[0].max_body_bytes",
+        "must not be larger than `max_body_bytes` of [log_ingest], which refuses more",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"\ntimeouts = { idle = »\"2s\" }",
+        "routes[0].timeouts.idle",
+        "only goes with `upstream`: a service answers in the gateway",
+    ),
     case(
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"\nretry = »{}",
         "routes[0].retry",
@@ -171,6 +182,27 @@ pub(super) const SECOND_ROUTES: &[Case] = &[
     case(
         "[[routes]]\nname = \"x\"\nmatch = »{ prefix = \"/\" }\npublic = true\nupstream = \"a\"",
         "routes[1].match",
-        "is the same as in routes[0]: this route is never reached",
+        "gets nothing behind routes[0]: this route is never reached",
+    ),
+    // Story: another order, other names and fewer methods hid a twin.
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { path = \"/x/{id}/{*rest}\" }\npublic = true\nupstream = \"a\"\n[[routes]]\nname = \"y\"\nmatch = »{ path = \"/x/{a}/{*b}\" }\npublic = true\nupstream = \"a\"",
+        "routes[2].match",
+        "gets nothing behind routes[1]: this route is never reached",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", methods = [\"GET\", \"POST\"] }\npublic = true\nupstream = \"a\"\n[[routes]]\nname = \"y\"\nmatch = »{ prefix = \"/x\", methods = [\"POST\", \"GET\"] }\npublic = true\nupstream = \"a\"",
+        "routes[2].match",
+        "gets nothing behind routes[1]: this route is never reached",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", methods = [\"GET\", \"POST\"] }\npublic = true\nupstream = \"a\"\n[[routes]]\nname = \"y\"\nmatch = »{ prefix = \"/x\", methods = [\"POST\"] }\npublic = true\nupstream = \"a\"",
+        "routes[2].match",
+        "gets nothing behind routes[1]: this route is never reached",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { path = \"/x\", host = \"H\", headers = { a = \"1\", b = \"2\" } }\npublic = true\nupstream = \"a\"\n[[routes]]\nname = \"y\"\nmatch = »{ path = \"/x\", host = \"h\", headers = { b = \"2\", a = \"1\" } }\npublic = true\nupstream = \"a\"",
+        "routes[2].match",
+        "gets nothing behind routes[1]: this route is never reached",
     ),
 ];
