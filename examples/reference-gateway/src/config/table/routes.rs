@@ -110,6 +110,12 @@ impl RouteTable {
     ) -> Option<Route> {
         let access = self.access(at, findings);
         let target = self.target(at, findings)?;
+        let larger = self.max_body_bytes > Some(ingest.max_body_bytes);
+        findings.check(
+            larger && target == Target::Service(Service::LogIngest),
+            at.key("max_body_bytes"),
+            "must not be larger than `max_body_bytes` of [log_ingest], which refuses more",
+        );
         // The intake has a limit of its own, which is the route's unless it says otherwise.
         let max_body_bytes = match target {
             Target::Service(Service::LogIngest) => ingest.max_body_bytes,
@@ -183,11 +189,14 @@ impl RouteTable {
                     ("cache", self.cache.is_some()),
                     ("canary", self.canary.is_some()),
                     ("shadow", self.shadow.is_some()),
+                    ("timeouts.attempt", self.timeouts.attempt.is_some()),
+                    ("timeouts.first_byte", self.timeouts.first_byte.is_some()),
+                    ("timeouts.idle", self.timeouts.idle.is_some()),
                 ];
                 for (key, written) in forwarding {
                     findings.check(
                         written,
-                        at.key(key),
+                        at.below(key),
                         "only goes with `upstream`: a service answers in the gateway",
                     );
                 }
