@@ -20,7 +20,7 @@ use gw_logingest::consumer::Consumer;
 use gw_logingest::dead_letter::{
     DeadLetter, DeadLetterFile, DeadLetterQueue, DeadLetters, KeepError,
 };
-use gw_logingest::sink::{Delivery, Fault, FileSink, Item, Reason, Sink};
+use gw_logingest::sink::{Delivery, FileSink, Item, Reason, Sink};
 use gw_logingest::{Batch, BatchId, Class, ClientId, MemoryQueue, Queue, Want};
 use serde_json::Value;
 
@@ -78,17 +78,17 @@ async fn a_file_takes_everything_in_order() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_written_is_a_sink_that_is_down() {
+async fn a_file_that_cannot_be_written_says_why() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("out"), "").unwrap();
     let path = dir.path().join("out/events.jsonl");
     let sink = FileSink::new(&path);
     let events: Vec<_> = batch_of(&[("1".to_owned(), 1)]).events().collect();
-    let unavailable = Delivery::Retry {
-        after: None,
-        fault: Fault::Unavailable,
+    let Delivery::Blocked(reason) = sink.deliver(&events).await else {
+        panic!("a directory that is a file is nothing that passes");
     };
-    assert_eq!(sink.deliver(&events).await, unavailable);
+    assert_eq!(reason.kind(), "file");
+    assert!(reason.message().contains("irectory"), "{reason}");
     fs::remove_file(dir.path().join("out")).unwrap();
     assert_eq!(
         sink.deliver(&events).await,

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::{Delivery, Fault, Item, SharedLines, Sink};
+use super::{Delivery, Item, Reason, SharedLines, Sink};
 use crate::batch::Event;
 use crate::fs::RealFs;
 use crate::json::write_string;
@@ -11,6 +11,8 @@ use crate::json::write_string;
 /// It does not look for ids that it wrote before: an event that is delivered twice stands there twice. The file is not
 /// rotated. After a loss of power in the middle of a delivery, lines of that delivery may be damaged; those of earlier ones
 /// are not.
+///
+/// A file that cannot be written is [`Delivery::Blocked`] for that reason, also where the disk is full.
 ///
 /// The file is made with the permissions that the process's umask leaves: it is there for others to read.
 #[derive(Debug, Clone)]
@@ -39,10 +41,8 @@ impl Sink for FileSink {
         }
         match self.file.with(move |file| file.append(&lines)).await {
             Ok(_) => Delivery::Items(vec![Item::Delivered; events.len()]),
-            Err(_) => Delivery::Retry {
-                after: None,
-                fault: Fault::Unavailable,
-            },
+            // A file that is not written is not too busy: somebody has to see why.
+            Err(error) => Delivery::Blocked(Reason::new("file", &error.to_string())),
         }
     }
 }
