@@ -8,6 +8,7 @@ mod lanes;
 mod limits;
 pub(crate) mod log_ingest;
 pub mod observe;
+mod paths;
 mod routes;
 mod upstreams;
 

@@ -71,9 +71,7 @@ struct Parts<S> {
 ///
 /// The setting at fault.
 pub fn check(config: &Config) -> Result<(), Fault> {
-    // The log may be one that another gateway is writing, so that it is not opened here.
-    let log = observe::access_log(config).check();
-    log.map_err(|error| observe::fault(&error))?;
+    observe::check(config)?;
     build(config, &observe::layer(config, None)?, Logs::plan(config)?).map(drop)
 }
 

@@ -85,7 +85,7 @@ impl Logs {
         let pressure = Pressure::new();
         let ingest = intake(config, queue.clone(), pressure.clone())?;
         let per_client = per_client(&written.per_client, &ingest)?;
-        let consumer = match Outlet::new(&written.sink)? {
+        let consumer = match Outlet::new(config)? {
             Some(outlet) => {
                 let consumer = Consumer::builder(queue.clone(), outlet)
                     .dead_letters(Letters::beside(&written.queue))

@@ -4,6 +4,7 @@ use gw_observe::access_log::AccessLogBuilder;
 use gw_observe::{AccessLog, ConfigError, ObserveLayer, Trust};
 
 use super::Fault;
+use super::paths::openable;
 use crate::config::{Config, KeyPath, table};
 
 /// The access log that `config` describes. Nothing is opened before it is started.
@@ -17,6 +18,18 @@ pub fn access_log(config: &Config) -> AccessLogBuilder {
     match &written.path {
         table::LogTarget::Stdout => log.stdout(),
         table::LogTarget::File(path) => log.file(path),
+    }
+}
+
+/// Whether the access log that `config` describes can be opened, as far as that is seen without opening it: it may be one
+/// that another gateway is writing.
+pub fn check(config: &Config) -> Result<(), Fault> {
+    access_log(config).check().map_err(|error| fault(&error))?;
+    match &config.observe.access_log.path {
+        table::LogTarget::Stdout => Ok(()),
+        table::LogTarget::File(path) => {
+            openable(path).map_err(|rule| Fault::new("observe.access_log.path", rule))
+        }
     }
 }
 

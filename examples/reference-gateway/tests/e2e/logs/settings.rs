@@ -1,7 +1,7 @@
 //! What the file says.
 
 use super::config;
-use crate::gateway::check;
+use crate::gateway::{check, command, folder};
 
 #[tokio::test]
 async fn what_cannot_be_built_is_told_with_its_key() {
@@ -53,6 +53,51 @@ async fn what_cannot_be_built_is_told_with_its_key() {
             fault.contains(&format!(": {key}: ")) && fault.contains(word),
             "{ingest}: {told}"
         );
+    }
+}
+
+/// Story: `check` said that they were good, `serve` refused, and a sink that was a directory was never written.
+#[tokio::test]
+async fn what_cannot_be_written_is_found_by_check() {
+    for (ingest, key) in [
+        (
+            "queue = { engine = \"disk\", dir = \"gateway.toml\" }",
+            "log_ingest.queue.dir",
+        ),
+        (
+            "queue = { engine = \"disk\", dir = \"gateway.toml/q\" }",
+            "log_ingest.queue.dir",
+        ),
+        (
+            "sink = { kind = \"file\", path = \".\" }",
+            "log_ingest.sink.path",
+        ),
+        (
+            "sink = { kind = \"file\", path = \"gateway.toml/x\" }",
+            "log_ingest.sink.path",
+        ),
+        (
+            "sink = { kind = \"file\", path = \"a.log\" }\n[observe]\naccess_log = { path = \"a.log\" }",
+            "log_ingest.sink.path",
+        ),
+        (
+            "[observe]\naccess_log = { path = \".\" }",
+            "observe.access_log.path",
+        ),
+        (
+            "[observe]\naccess_log = { path = \"not/there.log\" }",
+            "observe.access_log.path",
+        ),
+    ] {
+        let (_folder, file) = folder(&config("", ingest));
+        for verb in ["check", "serve"] {
+            let said = command(verb, &file).await;
+            let told = said.refused();
+            assert!(
+                told.contains(&format!(": {key}: ")),
+                "{verb} {ingest}: {told}"
+            );
+        }
     }
 }
 
