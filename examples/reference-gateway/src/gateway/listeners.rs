@@ -75,7 +75,7 @@ impl Beside {
         let sides = [&config.health.listen, &config.admin.listen];
         let all = config.server.listen.iter().chain(sides).chain(lanes);
         // The system gives each that leaves the port open one of its own.
-        let ports = all.filter(|it| it.is_ipv4() && it.port() != 0);
+        let ports = all.filter(|it| it.ip().to_canonical().is_ipv4() && it.port() != 0);
         Self(ports.map(SocketAddr::port).collect())
     }
 

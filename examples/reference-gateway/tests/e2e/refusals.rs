@@ -451,17 +451,18 @@ async fn a_client_that_asks_before_it_sends_is_refused_without_a_100() {
 
 #[tokio::test]
 async fn a_request_that_comes_back_to_the_gateway_is_a_loop() {
+    // By way of another one: its own listener it does not take for an upstream.
     let port = gw_testkit::redis::free_port();
-    let text = config(
-        "",
-        &crate::gateway::all_to(&format!("http://127.0.0.1:{port}"), ""),
-    );
-    let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
-    let gateway = Gateway::serve(&text).await;
+    let to = |port: u16| crate::gateway::all_to(&format!("http://127.0.0.1:{port}"), "");
+    let gateway = Gateway::serve(&config("", &to(port))).await;
+    let back = config("", &to(gateway.traffic.port()));
+    let back = back.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+    let other = Gateway::serve(&back).await;
     let answer = get(gateway.traffic, "/").await;
-    // The one who says so is the gateway as its own upstream, and the client is told the same.
+    // The one who says so is the gateway as the upstream of the other, and the client is told the same.
     is_refusal("a loop", &answer, 508, "LOOP_DETECTED");
     gateway.is_idle().await;
+    other.is_idle().await;
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ const MEMORY_FALL: f64 = 0.05;
 /// its envelope.
 const HEADS: RangeInclusive<u64> = 1 << 10..=1 << 19;
 
+/// No `http::Uri` is longer.
+const LONGEST_URI: u64 = 65_534;
+
 /// Whether a field frames messages or steers the connection; with a meaning of ours it would break both.
 pub(super) fn is_taken(name: &HeaderName) -> bool {
     const TAKEN: [HeaderName; 10] = [
@@ -106,6 +109,12 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         !HEADS.contains(&file.server.max_header_bytes),
         at.key("max_header_bytes"),
         "must be between \"1KiB\" and \"512KiB\"",
+    );
+
+    findings.check(
+        file.server.max_uri_bytes > LONGEST_URI,
+        at.key("max_uri_bytes"),
+        "must be at most \"65534B\": longer ones cannot be read",
     );
 
     let memory = &file.server.memory;

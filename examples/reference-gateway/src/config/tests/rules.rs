@@ -118,6 +118,11 @@ fn what_is_allowed() {
         "[server]\nthreads = 4\n[lanes.lane.l]\nguaranteed = 0.1\nthreads = 2\n\
          [upstreams.b]\nendpoints = [\"http://h\"]\nprotocol = \"http2\"\npool.max_connections = 2\n\
          [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"b\"\nlane = \"l\"\npublic = true",
+        // Another port, another address.
+        "[server]\nmax_uri_bytes = \"65534B\"\nlisten = [\"192.0.2.7:80\"]\n\
+         [upstreams.b]\nendpoints = [\"http://127.0.0.1:81\", \"http://127.0.0.1:80\", \"http://[::1]:9901\", \"http://h:80\"]",
+        "[server]\nlisten = [\"[::]:80\", \"192.0.2.7:80\"]\n[upstreams.b]\nendpoints = [\"http://127.0.0.1:80\"]",
+        "[server]\nlisten = [\"0.0.0.0:80\"]\n[upstreams.b]\nendpoints = [\"http://[::1]:80\"]",
         // Lists that are empty are asked for nothing.
         "[server]\nnot_found = \"early\"\ndefault_auth = []\ndefault_limits = []",
         // Zero where it has a meaning.

@@ -103,6 +103,37 @@ pub(super) const CASES: &[Case] = &[
         "must be at most \"24h\"",
     ),
     case(
+        "[server]\nmax_uri_bytes = »\"64KiB\"",
+        "server.max_uri_bytes",
+        "must be at most \"65534B\": longer ones cannot be read",
+    ),
+    case(
+        "[server]\nlisten = [\"127.0.0.1:80\", »\"[::ffff:127.0.0.1]:80\"]",
+        "server.listen[1]",
+        "is taken by server.listen[0]: choose another port",
+    ),
+    // Story: by way of the gateway, anybody could ask the admin listener as from loopback.
+    case(
+        "[upstreams.b]\nendpoints = [\"http://h:9901\", »\"http://127.0.0.1:9901\"]",
+        "upstreams.b.endpoints[1]",
+        "is this gateway's own admin.listen: name another one",
+    ),
+    case(
+        "[upstreams.b]\nendpoints = [»\"http://localhost:8080\"]",
+        "upstreams.b.endpoints[0]",
+        "is this gateway's own server.listen[0]: name another one",
+    ),
+    case(
+        "[server]\nlisten = [\"[::]:80\"]\n[upstreams.b]\nendpoints = [»\"http://127.0.0.1\"]",
+        "upstreams.b.endpoints[0]",
+        "is this gateway's own server.listen[0]: name another one",
+    ),
+    case(
+        "[lanes.lane.x]\nguaranteed = 0.1\nthreads = 1\nlisten = [\"192.0.2.7:80\"]\n[upstreams.b]\nendpoints = [»\"http://192.0.2.7\"]",
+        "upstreams.b.endpoints[0]",
+        "is this gateway's own lanes.lane.x.listen[0]: name another one",
+    ),
+    case(
         "[server]\nmemory = { shed_at = »0.9, refuse_at = 0.9 }",
         "server.memory.shed_at",
         "must be below `refuse_at`: what is sheddable goes first",
