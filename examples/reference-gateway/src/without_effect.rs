@@ -5,11 +5,14 @@
 use std::collections::BTreeSet;
 
 use gw_core::Mode;
+use http::Method;
 
 use crate::assembly::{is_asked, log_ingest};
-use crate::config::Config;
-use crate::config::table::{Durability, LogIngest, LogQueue, LogSchema, LogSink, Protocol, Target};
+use crate::config::table::{
+    Access, Durability, LogIngest, LogQueue, LogSchema, LogSink, Protocol, Route, Target,
+};
 use crate::config::value::{Balance, Key};
+use crate::config::{Config, holds_no_key};
 
 /// Protections and features that are on where nothing is written about them, and are missing all the same.
 const MISSING: [&str; 1] = ["response.compress"];
@@ -67,6 +70,23 @@ fn auth(config: &Config, notes: &mut Notes) {
             format!("auth.api_keys.{name}.file"),
             missing,
         );
+        let empty = "holds no key, so that nobody has one: it is read when the gateway starts";
+        notes.explain(
+            holds_no_key(&keys.file),
+            format!("auth.api_keys.{name}.file"),
+            empty,
+        );
+        let by_default = config.server.default_auth.contains(name);
+        let named = by_default || config.routes.iter().any(|route| names(route, name));
+        let nobody = "opens nothing: no route names it";
+        notes.explain(!named, format!("auth.api_keys.{name}"), nobody);
+    }
+}
+
+fn names(route: &Route, authenticator: &String) -> bool {
+    match &route.access {
+        Access::Public => false,
+        Access::Authenticated { by, .. } => by.contains(authenticator),
     }
 }
 
@@ -84,10 +104,17 @@ fn limits(config: &Config, notes: &mut Notes) {
 }
 
 fn lanes(config: &Config, notes: &mut Notes) {
+    let routed = |name: &str| config.routes.iter().any(|route| route.lane == name);
     let nobody = "no route is in this lane: every request is answered 404 there";
     for (name, _) in config.lanes.own_listeners() {
-        let routed = config.routes.iter().any(|route| route.lane == *name);
-        notes.explain(!routed, format!("lanes.lane.{name}.listen"), nobody);
+        notes.explain(!routed(name), format!("lanes.lane.{name}.listen"), nobody);
+    }
+    // What matches no route is in the default one.
+    let nobody = "no route is in this lane: nobody uses what it has";
+    let others = config.lanes.lane.iter();
+    for (name, lane) in others.filter(|(name, _)| **name != config.server.default_lane) {
+        let has = lane.guaranteed.get() > 0.0 || lane.threads.is_some();
+        notes.explain(has && !routed(name), format!("lanes.lane.{name}"), nobody);
     }
 }
 
@@ -101,6 +128,20 @@ fn upstreams(config: &Config, notes: &mut Notes) {
         notes.explain(balanced, key("balance"), "is round-robin in this version");
         let auto = upstream.protocol == Protocol::Auto;
         notes.explain(auto, key("protocol"), "is http1 in this version");
+        let asked = config.routes.iter().any(|route| leads_to(route, name));
+        let nobody = "no route leads to it";
+        notes.explain(!asked, format!("upstreams.{name}"), nobody);
+    }
+}
+
+fn leads_to(route: &Route, upstream: &String) -> bool {
+    match &route.target {
+        Target::Service(_) => false,
+        Target::Upstream(to) => {
+            let canary = to.canary.as_ref().map(|it| &it.upstream);
+            let shadow = to.shadow.as_ref().map(|it| &it.upstream);
+            to.upstream == *upstream || canary == Some(upstream) || shadow == Some(upstream)
+        }
     }
 }
 
@@ -122,6 +163,11 @@ fn routes(config: &Config, notes: &mut Notes) {
                 let hedged = (forward.hedge.as_ref()).is_some_and(|it| it.mode != Mode::Off);
                 let never = "never sends a second copy: the retry budget of the upstream is zero";
                 notes.explain(zero && hedged, key("hedge"), never);
+                let methods = &route.matching.methods;
+                let unsafe_all = !methods.is_empty() && !methods.iter().any(Method::is_safe);
+                let never =
+                    "never sends a second copy: no method of the route is one that only reads";
+                notes.explain(hedged && unsafe_all, key("hedge"), never);
                 notes.note(forward.cache.is_some(), key("cache"));
                 notes.note(forward.canary.is_some(), key("canary"));
                 notes.note(forward.shadow.is_some(), key("shadow"));

@@ -40,6 +40,16 @@ pub fn read_keys(path: &Path, builder: ApiKeysBuilder) -> Result<ApiKeys, Config
     keys(path, builder).map_err(ConfigErrors::without_lines)
 }
 
+/// Whether the file is good and opens nothing. What is wrong with it [`read_keys`] tells.
+pub(crate) fn holds_no_key(path: &Path) -> bool {
+    let empty = |text: &str| {
+        let document = Document::parse(Source::new("", text).ok()?).ok()?;
+        let file = read::read::<KeyFile>(document.root(), Vec::new(), &mut Findings::default());
+        Some(file?.key.is_empty())
+    };
+    source::read(path).is_ok_and(|text| empty(&text) == Some(true))
+}
+
 fn keys(path: &Path, builder: ApiKeysBuilder) -> Result<ApiKeys, ConfigErrors> {
     let text = source::read(path)?;
     let name = path.display().to_string();

@@ -35,6 +35,7 @@ mod tests;
 
 pub use environment::process_environment;
 pub use finding::KeyPath;
+pub(crate) use key_file::holds_no_key;
 pub use key_file::read_keys;
 pub use load::blame;
 pub(crate) use source::read_bytes;

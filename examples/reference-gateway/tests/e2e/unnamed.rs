@@ -1,7 +1,7 @@
 //! What stands in a file and no route names: it is checked as the rest, and noted.
 
 use crate::command::{GATEWAY, run};
-use crate::gateway::{check, folder};
+use crate::gateway::{check, command, folder};
 
 const NAMED: &str = r#"
 [upstreams.a]
@@ -34,6 +34,35 @@ async fn what_no_route_names_is_noted() {
     assert!(!said.err.contains("limits.named"), "{said:?}");
     let said = check(NAMED).await;
     assert!(!said.err.contains("log_ingest"), "{said:?}");
+}
+
+/// Story: of these nothing was said.
+#[tokio::test]
+async fn what_nobody_uses_is_noted() {
+    let other = "[upstreams.other]\nendpoints = [\"http://127.0.0.1:9002\"]\n\
+                 [lanes.lane.core]\nguaranteed = 0.5\n[lanes.lane.idle]\nguaranteed = 0.1\nthreads = 1\n\
+                 [lanes.lane.spare]\nguaranteed = 0.0\n\
+                 [auth.api_keys.unnamed]\nfile = \"empty.toml\"\n\
+                 [[routes]]\nname = \"orders\"\nmatch = { prefix = \"/o\", methods = [\"POST\"] }\n\
+                 upstream = \"a\"\npublic = true\nhedge = {}\n\
+                 [[routes]]\nname = \"reads\"\nmatch = { prefix = \"/r\", methods = [\"POST\", \"GET\"] }\n\
+                 upstream = \"a\"\npublic = true\nhedge = {}\n";
+    let (folder, file) = folder(&format!("{NAMED}{other}"));
+    std::fs::write(folder.path().join("empty.toml"), "# none\n").unwrap();
+    let said = command("check", &file).await;
+    said.succeeded();
+    let notes = said.err.lines().filter_map(|line| {
+        let (key, _) = line.strip_prefix("note: ")?.split_once(": ")?;
+        (key != "response.compress").then_some(key)
+    });
+    let expected = [
+        "auth.api_keys.unnamed",
+        "auth.api_keys.unnamed.file",
+        "lanes.lane.idle",
+        "routes[1].hedge",
+        "upstreams.other",
+    ];
+    assert_eq!(notes.collect::<Vec<_>>(), expected, "{said:?}");
 }
 
 /// Story: a limit at fault was good until a route named it, perhaps in the night in which it was needed.
