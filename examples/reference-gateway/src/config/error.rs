@@ -68,26 +68,32 @@ fn printable(c: char) -> char {
     }
 }
 
-/// Every fault that was found in one pass, in the order of the file; at least one.
+/// The faults that were found in one pass, in the order of the file; at least one, and 40 at the most.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    /// Whether there are others, which are not told.
+    more: bool,
+}
 
 impl ConfigErrors {
     /// Puts the errors in the order of the file.
-    pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
+    pub(super) fn new(mut errors: Vec<ConfigError>, more: bool) -> Self {
         errors.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
-        Self(errors)
+        Self { errors, more }
     }
 
     /// The same without the file's lines.
     pub(super) fn without_lines(mut self) -> Self {
-        self.0.iter_mut().for_each(|error| error.source_line = None);
+        self.errors
+            .iter_mut()
+            .for_each(|error| error.source_line = None);
         self
     }
 
     /// The first fault, and how many more there are.
     pub(crate) fn brief(&self) -> String {
-        match self.0.as_slice() {
+        match self.errors.as_slice() {
             [] => String::new(),
             [only] => only.to_string(),
             [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
@@ -96,21 +102,27 @@ impl ConfigErrors {
 
     /// The faults, first line of the file first.
     pub fn as_slice(&self) -> &[ConfigError] {
-        &self.0
+        &self.errors
     }
 }
 
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
-        Self(vec![error])
+        Self {
+            errors: vec![error],
+            more: false,
+        }
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
+        for (i, error) in self.errors.iter().enumerate() {
             let gap = if i == 0 { "" } else { "\n" };
             write!(f, "{gap}{error}")?;
+        }
+        if self.more {
+            f.write_str("\nand more, which are told once these are mended")?;
         }
         Ok(())
     }

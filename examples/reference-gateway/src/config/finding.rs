@@ -113,7 +113,10 @@ pub(super) struct Finding {
 
 /// Faults collected so far, up to a bound.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct Findings {
+    kept: Vec<Finding>,
+    more: bool,
+}
 
 impl Findings {
     /// A fault of a value.
@@ -141,22 +144,29 @@ impl Findings {
         }
     }
 
-    /// Any fault; dropped when there are enough.
+    /// Any fault; when there are enough, it is only known that there are more.
     pub(super) fn push(&mut self, finding: Finding) {
-        if !self.is_full() {
-            self.0.push(finding);
+        if self.is_full() {
+            self.more = true;
+        } else {
+            self.kept.push(finding);
         }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= MAX_FINDINGS
+        self.kept.len() >= MAX_FINDINGS
+    }
+
+    pub(super) const fn has_more(&self) -> bool {
+        self.more
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
-    pub(super) fn into_vec(self) -> Vec<Finding> {
-        self.0
+    /// Those that were kept, and whether there are more.
+    pub(super) fn into_parts(self) -> (Vec<Finding>, bool) {
+        (self.kept, self.more)
     }
 }

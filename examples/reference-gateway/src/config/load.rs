@@ -84,10 +84,7 @@ pub fn blame(path: &Path, key: &KeyPath, message: impl Into<String>) -> ConfigEr
 }
 
 pub(super) fn located(document: &Document<'_>, findings: Findings) -> ConfigErrors {
-    let errors: Vec<ConfigError> = findings
-        .into_vec()
-        .into_iter()
-        .map(|finding| document.error(finding))
-        .collect();
-    ConfigErrors::new(errors)
+    let (findings, more) = findings.into_parts();
+    let errors = findings.into_iter().map(|finding| document.error(finding));
+    ConfigErrors::new(errors.collect(), more)
 }

@@ -47,7 +47,7 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(
             });
         }
         let root_failed = entry.steps().is_empty();
-        if root_failed || findings.is_full() || !left_out.insert(entry) {
+        if root_failed || findings.has_more() || !left_out.insert(entry) {
             return None;
         }
     }

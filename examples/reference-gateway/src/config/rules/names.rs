@@ -150,7 +150,7 @@ fn look_up<'k>(
     at: KeyPath,
     findings: &mut Findings,
 ) {
-    if findings.is_full() || known.clone().any(|candidate| candidate == name) {
+    if findings.has_more() || known.clone().any(|candidate| candidate == name) {
         return;
     }
     let hint = match nearest(name, known) {

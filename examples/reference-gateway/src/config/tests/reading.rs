@@ -6,7 +6,7 @@ mod kinds;
 mod routes;
 mod units;
 
-use super::{LEAST, errors};
+use super::{LEAST, errors, parse};
 
 const ADDRESS: &str =
     "must be an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
@@ -123,6 +123,13 @@ fn a_flood_of_faults_is_cut() {
         .map(|i| format!("[[routes]]\nname = \"r{i}\"\nmatch = {{ prefix = \"/\" }}\n"))
         .collect();
     assert_eq!(errors(&routes).len(), 40);
+    // Story: of the rest nothing was said.
+    let more = "\nand more, which are told once these are mended";
+    for text in [text, unset, routes] {
+        assert!(parse(&text).unwrap_err().to_string().ends_with(more));
+    }
+    let text: String = (0..40).map(|i| format!("k{i} = 1\n")).collect();
+    assert!(!parse(&text).unwrap_err().to_string().ends_with(more));
 }
 
 #[test]
