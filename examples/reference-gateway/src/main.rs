@@ -71,7 +71,8 @@ fn check(path: &Path) -> Result<(), String> {
     // Building it finds what only the layers know; nothing listens yet.
     gateway::check(&config).map_err(|fault| blame(path, &fault))?;
     let routes = config.routes.len();
-    println!("{}: {routes} routes, ok", path.display());
+    let plural = if routes == 1 { "" } else { "s" };
+    println!("{}: {routes} route{plural}, ok", path.display());
     Ok(())
 }
 

@@ -78,7 +78,7 @@ async fn the_contract_is_accepted_and_what_it_asks_for_in_vain_is_listed() {
 async fn a_good_file_is_good() {
     let said = check(GOOD).await;
     assert!(
-        said.succeeded().ends_with("gateway.toml: 1 routes, ok\n"),
+        said.succeeded().ends_with("gateway.toml: 1 route, ok\n"),
         "{said:?}"
     );
 }

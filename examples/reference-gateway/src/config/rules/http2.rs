@@ -17,13 +17,19 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         let threads = sending(file, name);
         let least = threads.saturating_mul(upstream.endpoints.len());
         let most = usize::try_from(upstream.pool.max_connections.get()).unwrap_or(usize::MAX);
+        let each = match threads {
+            1 => "the one thread".to_owned(),
+            _ => format!("each of {threads} threads"),
+        };
         findings.check(
             most < least,
             KeyPath::of("upstreams")
                 .key(name)
                 .key("pool")
                 .key("max_connections"),
-            format!("must be at least {least}: over HTTP/2 each of {threads} threads has a connection to each endpoint"),
+            format!(
+                "must be at least {least}: over HTTP/2 {each} has a connection to each endpoint"
+            ),
         );
     }
 }

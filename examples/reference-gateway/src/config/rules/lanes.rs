@@ -1,5 +1,7 @@
 //! Lanes.
 
+use std::time::Duration;
+
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{File, Total};
 
@@ -8,6 +10,9 @@ const ROUNDING: f64 = 1e-9;
 
 /// As many as a bulkhead has.
 const MOST: u32 = 64;
+
+/// As long as a bulkhead lets a place be held.
+const LONGEST_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let lanes = &file.lanes;
@@ -41,6 +46,11 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
             lane.cap < lane.guaranteed,
             at.key("cap"),
             "must not be below `guaranteed`",
+        );
+        findings.check(
+            lane.max_hold > Some(LONGEST_HOLD),
+            at.key("max_hold"),
+            "must be at most \"24h\"",
         );
         findings.check(
             !lane.listen.is_empty() && lane.threads.is_none(),

@@ -4,6 +4,10 @@ use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{LogIngest, LogQueue, LogSink};
 use crate::config::value::Key;
 
+/// The intake's own bounds.
+const LEAST_EVENT: u64 = 256;
+const LARGEST_BODY: u64 = 1 << 30;
+
 pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
     let at = KeyPath::of("log_ingest");
     findings.check(
@@ -22,6 +26,16 @@ pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
         ingest.max_event_bytes > ingest.max_body_bytes,
         at.key("max_event_bytes"),
         "must not be larger than `max_body_bytes`",
+    );
+    findings.check(
+        ingest.max_event_bytes < LEAST_EVENT,
+        at.key("max_event_bytes"),
+        "must be at least \"256B\": the required members must fit",
+    );
+    findings.check(
+        ingest.max_body_bytes > LARGEST_BODY,
+        at.key("max_body_bytes"),
+        "must be at most \"1GiB\"",
     );
     check_queue(&ingest.queue, &at.key("queue"), findings);
     if let LogSink::Elasticsearch(sink) = &ingest.sink {

@@ -14,8 +14,8 @@ use crate::config::table::{File, NotFound};
 pub(super) const TAKEN: &str =
     "must not be a field that HTTP itself gives a meaning: choose another name";
 
-/// As long as the server lets `shutdown_grace` be.
-const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// No longer timer is taken by the server.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// By so much less the load falls again.
 const MEMORY_FALL: f64 = 0.05;
@@ -23,6 +23,8 @@ const MEMORY_FALL: f64 = 0.05;
 /// The server's parser takes heads of 1 MiB at the most, and is let take twice as much as passes: what is over the limit gets
 /// its envelope.
 const HEADS: RangeInclusive<u64> = 1 << 10..=1 << 19;
+
+const HEADER_LISTS: RangeInclusive<u64> = 1 << 10..=1 << 20;
 
 /// No `http::Uri` is longer.
 const LONGEST_URI: u64 = 65_534;
@@ -99,10 +101,21 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     findings.check(is_taken(header), request_id.clone(), TAKEN);
     findings.check(is_ours(header), request_id, OURS);
 
+    let server = &file.server;
+    let timers = [
+        ("header_timeout", server.header_timeout),
+        ("write_stall_timeout", server.write_stall_timeout),
+        ("keep_alive_timeout", server.keep_alive_timeout),
+        ("shutdown_grace", server.shutdown_grace),
+        ("drain_delay", server.drain_delay),
+    ];
+    for (key, timer) in timers {
+        findings.check(timer > LONGEST, at.key(key), "must be at most \"24h\"");
+    }
     findings.check(
-        file.server.drain_delay > LONGEST_DELAY,
-        at.key("drain_delay"),
-        "must be at most \"24h\"",
+        !HEADER_LISTS.contains(&server.http2.max_header_list_bytes),
+        at.key("http2").key("max_header_list_bytes"),
+        "must be between \"1KiB\" and \"1MiB\"",
     );
 
     findings.check(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::config::value::{HttpUrl, Ratio, text};
+use crate::config::value::{HttpUrl, Ratio, text, whole};
 
 /// What the gateway tells about itself.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -28,6 +28,7 @@ pub struct AccessLog {
     #[serde(deserialize_with = "text")]
     pub slow_over: Duration,
     /// Lines a second for each class; the rest is counted.
+    #[serde(deserialize_with = "whole::<_, _, 1, { u32::MAX }>")]
     pub budget_per_second: u32,
 }
 

@@ -121,6 +121,12 @@ const BOUNDS: &[(&str, &str, u64, u64)] = &[
         10,
     ),
     (
+        "[observe]\naccess_log.budget_per_second = #",
+        "observe.access_log.budget_per_second",
+        1,
+        u32::MAX as u64,
+    ),
+    (
         "[log_ingest]\nmax_events = #",
         "log_ingest.max_events",
         1,

@@ -34,7 +34,7 @@ async fn what_cannot_be_built_is_told_with_its_key() {
         (
             "max_event_bytes = \"100B\"",
             "log_ingest.max_event_bytes",
-            "at least 256",
+            "at least \"256B\"",
         ),
         (
             "max_events = 2000000",

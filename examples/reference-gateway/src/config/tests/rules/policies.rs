@@ -83,6 +83,12 @@ pub(super) const CASES: &[Case] = &[
         "must be at least 6: over HTTP/2 each of 6 threads has a connection to each endpoint",
     ),
     case(
+        "[server]\nthreads = 1\n[upstreams.b]\nendpoints = [\"http://h\", \"http://i\"]\nprotocol = \"http2\"\n\
+         pool.max_connections = »1\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"b\"\npublic = true",
+        "upstreams.b.pool.max_connections",
+        "must be at least 2: over HTTP/2 the one thread has a connection to each endpoint",
+    ),
+    case(
         "[server]\nthreads = 4\n[lanes.lane.l]\nguaranteed = 0.1\nthreads = 2\nmode = \"off\"\n\
          [upstreams.b]\nendpoints = [\"http://h\"]\nprotocol = \"http2\"\npool.max_connections = »3\n\
          [[routes]]\nname = \"y\"\nmatch = { prefix = \"/y\" }\nupstream = \"b\"\nlane = \"l\"\npublic = true",
@@ -197,6 +203,16 @@ pub(super) const CASES: &[Case] = &[
         "[log_ingest]\nclient = [\"header:x-a\", \"ip\", »\"header:x-b\"]",
         "log_ingest.client[2]",
         "is never asked: each request has the address before it",
+    ),
+    case(
+        "[log_ingest]\nmax_event_bytes = »\"255B\"",
+        "log_ingest.max_event_bytes",
+        "must be at least \"256B\": the required members must fit",
+    ),
+    case(
+        "[log_ingest]\nmax_body_bytes = »\"2GiB\"",
+        "log_ingest.max_body_bytes",
+        "must be at most \"1GiB\"",
     ),
     case(
         "[log_ingest]\nmax_body_bytes = \"1KiB\"\nmax_event_bytes = »\"2KiB\"",

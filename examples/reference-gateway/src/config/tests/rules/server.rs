@@ -103,6 +103,26 @@ pub(super) const CASES: &[Case] = &[
         "must be at most \"24h\"",
     ),
     case(
+        "[server]\nheader_timeout = »\"25h\"",
+        "server.header_timeout",
+        "must be at most \"24h\"",
+    ),
+    case(
+        "[server]\nshutdown_grace = »\"25h\"",
+        "server.shutdown_grace",
+        "must be at most \"24h\"",
+    ),
+    case(
+        "[server]\nhttp2 = { max_header_list_bytes = »\"2MiB\" }",
+        "server.http2.max_header_list_bytes",
+        "must be between \"1KiB\" and \"1MiB\"",
+    ),
+    case(
+        "[lanes.lane.core]\nguaranteed = 0.1\nmax_hold = »\"25h\"",
+        "lanes.lane.core.max_hold",
+        "must be at most \"24h\"",
+    ),
+    case(
         "[server]\nmax_uri_bytes = »\"64KiB\"",
         "server.max_uri_bytes",
         "must be at most \"65534B\": longer ones cannot be read",
