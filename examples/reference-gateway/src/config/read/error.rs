@@ -7,12 +7,29 @@ use serde::de::{Expected, Unexpected};
 use crate::config::finding::{Anchor, KeyPath};
 use crate::config::suggest::nearest;
 
+/// A rule about several keys of a table, and the one to look at, if it is written. Serde hands errors on as text, so the key stands
+/// in that, before a NUL.
+#[derive(Debug)]
+pub(in crate::config) struct Broken {
+    pub key: Option<&'static str>,
+    pub rule: &'static str,
+}
+
+impl Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key {
+            Some(key) => write!(f, "{key}\0{}", self.rule),
+            None => f.write_str(self.rule),
+        }
+    }
+}
+
 /// One complaint, and the entry it is about once that is known.
 #[derive(Debug)]
 pub(super) struct ReadError {
     pub message: String,
-    /// The key that the entry lacks.
-    pub missing: Option<&'static str>,
+    /// The key of the entry that it lacks, or that is to be looked at.
+    pub key: Option<String>,
     pub place: Option<(KeyPath, Anchor)>,
 }
 
@@ -20,7 +37,7 @@ impl ReadError {
     fn new(message: String) -> Self {
         Self {
             message,
-            missing: None,
+            key: None,
             place: None,
         }
     }
@@ -42,7 +59,14 @@ impl std::error::Error for ReadError {}
 
 impl serde::de::Error for ReadError {
     fn custom<T: Display>(message: T) -> Self {
-        Self::new(message.to_string())
+        let message = message.to_string();
+        match message.split_once('\0') {
+            Some((key, rule)) => Self {
+                key: Some(key.to_owned()),
+                ..Self::new(rule.to_owned())
+            },
+            None => Self::new(message),
+        }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -76,7 +100,7 @@ impl serde::de::Error for ReadError {
     fn missing_field(field: &'static str) -> Self {
         Self {
             message: "is missing: it has no default and must be written".to_owned(),
-            missing: Some(field),
+            key: Some(field.to_owned()),
             place: None,
         }
     }

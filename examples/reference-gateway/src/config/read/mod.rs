@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::DeValue;
 
+pub(super) use self::error::Broken;
 use self::node::Node;
 use super::finding::{Anchor, Finding, Findings, KeyPath};
 
@@ -30,7 +31,7 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(
             Err(error) => error,
         };
         let (entry, anchor) = error.place.unwrap_or((KeyPath::default(), Anchor::Value));
-        let path = match error.missing {
+        let path = match &error.key {
             Some(key) => entry.key(key),
             None => entry.clone(),
         };

@@ -16,6 +16,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::error::ReadError;
 use crate::config::finding::{Anchor, KeyPath};
+use crate::config::suggest::nearest;
 
 /// One value of the tree on its way into a typed field.
 pub(super) struct Node<'a> {
@@ -143,6 +144,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         let path = self.path.clone();
+        let left_out = self.left_out;
         let tagged = name.starts_with(|first: char| first.is_ascii_lowercase());
         match self.value {
             DeValue::Table(table) if tagged => match table.get(name).map(Spanned::get_ref) {
@@ -153,7 +155,11 @@ impl<'de> Deserializer<'de> for Node<'_> {
                 }),
                 Some(_) => Err(ReadError::custom("must be a string in quotes")
                     .or_at(&path.key(name), Anchor::Value)),
-                None => Err(ReadError::missing_field(name)),
+                None => Err(match misspelt(name, table, left_out, &path) {
+                    Some(key) => ReadError::custom(format!("unknown key; did you mean `{name}`?"))
+                        .or_at(&path.key(key), Anchor::Key),
+                    None => ReadError::missing_field(name),
+                }),
             },
             DeValue::String(variant) => {
                 visitor.visit_enum(IntoDeserializer::into_deserializer(&**variant))
@@ -170,6 +176,17 @@ impl<'de> Deserializer<'de> for Node<'_> {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map identifier ignored_any
     }
+}
+
+/// The key in the table, of those that were not reported before, that may have been meant to be `name`.
+fn misspelt<'t>(
+    name: &str,
+    table: &'t DeTable<'_>,
+    left_out: &HashSet<KeyPath>,
+    path: &KeyPath,
+) -> Option<&'t str> {
+    let mut keys = table.keys().map(|key| &**key.get_ref());
+    keys.find(|key| nearest(key, [name]).is_some() && !left_out.contains(&path.key(key)))
 }
 
 /// The entries of a table that are still to be read, the next one last.

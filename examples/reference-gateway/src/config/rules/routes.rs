@@ -39,7 +39,7 @@ fn check_names(route: &RouteTable, names: &Names<'_>, at: &KeyPath, findings: &m
     }
     names.early_limits(&route.limits, &at.key("limits"), findings);
     names.late_limits(&route.consumer_limits, &at.key("consumer_limits"), findings);
-    names.authenticators(&route.auth, &at.key("auth"), findings);
+    names.authenticators(route.auth(), &at.key("auth"), findings);
 
     let others = [
         (

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 use serde::Deserialize;
 
+use crate::config::read::Broken;
 use crate::config::value::{HttpUrl, duration_or_zero, optional, text};
 
 /// How callers prove who they are. Names are shared: a route's `auth` may name either kind.
@@ -100,14 +101,20 @@ fn default_leeway() -> Duration {
 }
 
 impl TryFrom<JwtTable> for Jwt {
-    type Error = &'static str;
+    type Error = Broken;
 
-    fn try_from(table: JwtTable) -> Result<Self, &'static str> {
+    fn try_from(table: JwtTable) -> Result<Self, Broken> {
         let keys = match (table.key_file, table.jwks_url, table.secret_file) {
             (Some(file), None, None) => KeySource::PublicKey(file),
             (None, Some(url), None) => KeySource::Jwks(url),
             (None, None, Some(file)) => KeySource::Secret(file),
-            _ => return Err("must have exactly one of `key_file`, `jwks_url` and `secret_file`"),
+            (_, url, secret) => {
+                let url = url.map(|_| "jwks_url");
+                return Err(Broken {
+                    key: secret.map(|_| "secret_file").or(url),
+                    rule: "must have exactly one of `key_file`, `jwks_url` and `secret_file`",
+                });
+            }
         };
         let JwtTable {
             issuer,

@@ -12,6 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 
 use super::Server;
+use crate::config::read::Broken;
 use crate::config::value::{
     Key, Ratio, count, duration_or_zero, early_key, list, optional, optional_whole,
     ratio_above_zero, whole,
@@ -135,7 +136,11 @@ impl<'de> Visitor<'de> for TotalVisitor {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Total, A::Error> {
         let table = AdaptiveTable::deserialize(MapAccessDeserializer::new(map))?;
         if table.min > table.max {
-            return Err(A::Error::custom("must have `min` not above `max`"));
+            let max_alone = table.min == default_min();
+            return Err(A::Error::custom(Broken {
+                key: Some(if max_alone { "max" } else { "min" }),
+                rule: "must have `min` not above `max`",
+            }));
         }
         Ok(Total::Adaptive {
             algorithm: table.adaptive,

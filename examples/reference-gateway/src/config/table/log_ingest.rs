@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use gw_core::Mode;
 use serde::Deserialize;
 
+use crate::config::read::Broken;
 use crate::config::value::{
     Endpoint, HttpUrl, Key, Rate, ServiceUrl, client_keys, count, size, text, whole,
 };
@@ -236,13 +237,18 @@ struct ElasticsearchTable {
 }
 
 impl TryFrom<ElasticsearchTable> for ElasticsearchSink {
-    type Error = &'static str;
+    type Error = Broken;
 
-    fn try_from(table: ElasticsearchTable) -> Result<Self, &'static str> {
+    fn try_from(table: ElasticsearchTable) -> Result<Self, Broken> {
         let target = match (table.index, table.data_stream) {
             (Some(index), None) => EsTarget::Index(index),
             (None, Some(stream)) => EsTarget::DataStream(stream),
-            _ => return Err("must have exactly one of `index` and `data_stream`"),
+            (_, stream) => {
+                return Err(Broken {
+                    key: stream.map(|_| "data_stream"),
+                    rule: "must have exactly one of `index` and `data_stream`",
+                });
+            }
         };
         Ok(Self {
             nodes: table.nodes,

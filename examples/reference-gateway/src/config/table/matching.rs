@@ -4,8 +4,9 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
+use crate::config::read::Broken;
 use crate::config::value::{PathTemplate, Prefix, Text, list};
 
 /// Which requests a route takes.
@@ -50,13 +51,18 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Method>, D::Er
 }
 
 impl TryFrom<MatchTable> for Match {
-    type Error = &'static str;
+    type Error = Broken;
 
-    fn try_from(table: MatchTable) -> Result<Self, &'static str> {
+    fn try_from(table: MatchTable) -> Result<Self, Broken> {
         let path = match (table.prefix, table.path) {
             (Some(prefix), None) => PathMatch::Prefix(prefix),
             (None, Some(path)) => PathMatch::Template(path),
-            _ => return Err("must have exactly one of `prefix` and `path`"),
+            (_, path) => {
+                return Err(Broken {
+                    key: path.map(|_| "path"),
+                    rule: "must have exactly one of `prefix` and `path`",
+                });
+            }
         };
         Ok(Self {
             path,
@@ -116,14 +122,27 @@ impl<'de> Visitor<'de> for HeadersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
         let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-        while let Some((Text(name), Text(value))) = map.next_entry()? {
-            if headers.iter().any(|(known, _)| *known == name) {
-                return Err(A::Error::custom(
-                    "must not name one header twice: case does not count",
-                ));
-            }
+        while let Some(name) = map.next_key_seed(Another(&headers))? {
+            let Text(value) = map.next_value()?;
             headers.push((name, value));
         }
         Ok(Headers(headers))
+    }
+}
+
+/// A name that is not there yet.
+struct Another<'h>(&'h [(HeaderName, HeaderValue)]);
+
+impl<'de> DeserializeSeed<'de> for Another<'_> {
+    type Value = HeaderName;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<HeaderName, D::Error> {
+        let Text(name) = Text::deserialize(deserializer)?;
+        match self.0.iter().any(|(known, _)| *known == name) {
+            true => Err(D::Error::custom(
+                "must not name one header twice: case does not count",
+            )),
+            false => Ok(name),
+        }
     }
 }

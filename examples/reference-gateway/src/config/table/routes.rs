@@ -76,10 +76,8 @@ pub(in crate::config) struct RouteTable {
     pub upstream: Option<String>,
     pub service: Option<Service>,
     pub lane: Option<String>,
-    #[serde(default)]
-    pub public: bool,
-    #[serde(default)]
-    pub auth: Vec<String>,
+    public: Option<bool>,
+    auth: Option<Vec<String>>,
     #[serde(default)]
     pub limits: Vec<String>,
     #[serde(default)]
@@ -134,11 +132,21 @@ impl RouteTable {
         })
     }
 
+    /// The authenticators that are named.
+    pub(in crate::config) fn auth(&self) -> &[String] {
+        self.auth.as_deref().unwrap_or_default()
+    }
+
     fn access(&self, at: &KeyPath, findings: &mut Findings) -> Option<Access> {
-        match (self.public, self.auth.is_empty()) {
+        match (self.public == Some(true), self.auth().is_empty()) {
             (false, true) => {
                 let rule = "who may call must be written out: `public = true`, or names in `auth`";
-                findings.at(at.clone(), rule);
+                let written = match (self.public, &self.auth) {
+                    (_, Some(_)) => at.key("auth"),
+                    (Some(_), None) => at.key("public"),
+                    (None, None) => at.clone(),
+                };
+                findings.at(written, rule);
                 None
             }
             (true, false) => {
@@ -159,7 +167,7 @@ impl RouteTable {
                 Some(Access::Public)
             }
             (false, false) => Some(Access::Authenticated {
-                by: self.auth.clone(),
+                by: self.auth().to_vec(),
                 scopes: self.scopes.clone(),
                 limits: self.consumer_limits.clone(),
             }),

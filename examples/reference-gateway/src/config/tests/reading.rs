@@ -111,6 +111,23 @@ fn a_table_is_not_blamed_for_what_was_left_out_of_it() {
     );
 }
 
+/// Story: of a misspelt `engine` it was only said that there was none.
+#[test]
+fn a_misspelt_tag_is_named() {
+    let found = errors(&format!(
+        "[log_ingest]\nqueue = {{ engin = \"disk\" }}\n{LEAST}"
+    ));
+    let found: Vec<_> = found.iter().map(|e| (&*e.key, &*e.message)).collect();
+    let expected = [
+        ("log_ingest.queue.engine", MISSING),
+        (
+            "log_ingest.queue.engin",
+            "unknown key; did you mean `engine`?",
+        ),
+    ];
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_flood_of_faults_is_cut() {
     let text: String = (0..10_000).map(|i| format!("k{i} = 1\n")).collect();

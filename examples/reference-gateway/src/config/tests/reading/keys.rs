@@ -123,13 +123,18 @@ pub(super) const CASES: &[Case] = &[
         "must have exactly one of `key_file`, `jwks_url` and `secret_file`",
     ),
     case(
-        "»[auth.jwt.x]\nissuer = \"i\"\naudience = [\"a\"]\nalgorithms = [\"RS256\"]\nkey_file = \"k\"\nsecret_file = \"s\"",
-        "auth.jwt.x",
+        "[auth.jwt.x]\nissuer = \"i\"\naudience = [\"a\"]\nalgorithms = [\"RS256\"]\nkey_file = \"k\"\nsecret_file = »\"s\"",
+        "auth.jwt.x.secret_file",
         "must have exactly one of `key_file`, `jwks_url` and `secret_file`",
     ),
     case(
         "[log_ingest]\nsink = »{ kind = \"elasticsearch\", nodes = [\"http://h:9200\"] }",
         "log_ingest.sink",
+        "must have exactly one of `index` and `data_stream`",
+    ),
+    case(
+        "[log_ingest]\nsink = { kind = \"elasticsearch\", nodes = [\"http://h:9200\"], index = \"i\", data_stream = »\"d\" }",
+        "log_ingest.sink.data_stream",
         "must have exactly one of `index` and `data_stream`",
     ),
 ];

@@ -17,8 +17,8 @@ pub(super) const CASES: &[Case] = &[
         "must have exactly one of `prefix` and `path`",
     ),
     case(
-        "[[routes]]\nname = \"x\"\nmatch = »{ prefix = \"/a\", path = \"/a\" }",
-        "routes[0].match",
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/a\", path = »\"/a\" }",
+        "routes[0].match.path",
         "must have exactly one of `prefix` and `path`",
     ),
     case(
@@ -67,8 +67,8 @@ pub(super) const CASES: &[Case] = &[
         "must be a string in quotes, not 1",
     ),
     case(
-        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\", headers = »{ x-y = \"1\", X-Y = \"2\" } }",
-        "routes[0].match.headers",
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\", headers = { »x-y = \"1\", X-Y = \"2\" } }",
+        "routes[0].match.headers.x-y",
         "must not name one header twice: case does not count",
     ),
     case(

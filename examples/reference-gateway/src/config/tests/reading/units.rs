@@ -157,8 +157,13 @@ pub(super) const CASES: &[Case] = &[
         "must be a whole number from 1 to 1000000, or { adaptive = \"gradient2\", min = 20, max = 2000 }, not a string",
     ),
     case(
-        "[lanes]\ntotal = »{ adaptive = \"aimd\", min = 9, max = 8 }",
-        "lanes.total",
+        "[lanes]\ntotal = { adaptive = \"aimd\", min = »9, max = 8 }",
+        "lanes.total.min",
+        "must have `min` not above `max`",
+    ),
+    case(
+        "[lanes]\ntotal = { adaptive = \"aimd\", max = »8 }",
+        "lanes.total.max",
         "must have `min` not above `max`",
     ),
     case(

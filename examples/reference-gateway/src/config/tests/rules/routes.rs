@@ -16,8 +16,13 @@ pub(super) const CASES: &[Case] = &[
         UNSAID,
     ),
     case(
-        "»[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = false\nauth = []",
-        "routes[0]",
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = false\nauth = »[]",
+        "routes[0].auth",
+        UNSAID,
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = »false",
+        "routes[0].public",
         UNSAID,
     ),
     case(
