@@ -60,6 +60,9 @@ fn resolve(text: &str, env: Environment<'_>) -> Result<Option<String>, String> {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
     };
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err("a default must be plain: no variable is looked for in it".to_owned());
+    }
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if name.is_empty() || !letters || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(FORM.to_owned());

@@ -1,8 +1,10 @@
 //! Log intake.
 
+use std::collections::HashSet;
+
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{LogIngest, LogQueue, LogSink};
-use crate::config::value::Key;
+use crate::config::value::{HttpUrl, Key};
 
 /// The intake's own bounds.
 const LEAST_EVENT: u64 = 256;
@@ -40,8 +42,23 @@ pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
     check_queue(&ingest.queue, &at.key("queue"), findings);
     if let LogSink::Elasticsearch(sink) = &ingest.sink {
         let rule = "must hold at least one URL, such as [\"http://127.0.0.1:9200\"]";
-        findings.check(sink.nodes.is_empty(), at.key("sink").key("nodes"), rule);
+        let nodes = at.key("sink").key("nodes");
+        findings.check(sink.nodes.is_empty(), nodes.clone(), rule);
+        let mut listed = HashSet::new();
+        for (i, node) in sink.nodes.iter().enumerate() {
+            let rule = "is listed twice: it would get twice the requests";
+            findings.check(!listed.insert(place(node)), nodes.index(i), rule);
+        }
     }
+}
+
+/// Where a URL leads, in one form for all ways to write it.
+fn place(url: &HttpUrl) -> (bool, String, u16, &str) {
+    let uri = url.uri();
+    let tls = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    (tls, host, port, uri.path().trim_end_matches('/'))
 }
 
 fn check_queue(queue: &LogQueue, at: &KeyPath, findings: &mut Findings) {

@@ -100,6 +100,12 @@ const CASES: &[Case] = &[
         "upstreams.b.endpoints[0]",
         "a variable must be the whole value: write \"${NAME}\" or \"${NAME:-default}\"",
     ),
+    // Story: the inner one was the value, as it stands there.
+    case(
+        "[server]\ndefault_lane = »\"${LANE:-${OTHER:-core}}\"",
+        "server.default_lane",
+        "a default must be plain: no variable is looked for in it",
+    ),
     case(
         "[server]\ndefault_lane = »\"${}\"",
         "server.default_lane",

@@ -40,6 +40,10 @@ pub(in crate::config) fn answer_fields<'de, D: Deserializer<'de>>(
 
 impl FromText for HeaderValue {
     fn from_text(text: &str) -> Result<Self, &'static str> {
+        // White space around a value is not part of it, so that no request has such a one.
+        if text.trim_matches([' ', '\t']) != text {
+            return Err("must be a header value without white space around it");
+        }
         text.parse()
             .map_err(|_| "must be a header value: visible characters on one line")
     }

@@ -107,6 +107,16 @@ pub(super) const CASES: &[Case] = &[
         "must be a header name, such as \"x-request-id\"",
     ),
     case(
+        "[response]\nsecurity_headers = { hsts = »\" \" }",
+        "response.security_headers.hsts",
+        "must be a header value without white space around it",
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/\", headers = { x-y = »\" 1 \" } }",
+        "routes[0].match.headers.x-y",
+        "must be a header value without white space around it",
+    ),
+    case(
         "[response]\nsecurity_headers = { hsts = »\"a\\nb\" }",
         "response.security_headers.hsts",
         "must be a header value: visible characters on one line",

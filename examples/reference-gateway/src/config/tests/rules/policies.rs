@@ -240,6 +240,11 @@ pub(super) const CASES: &[Case] = &[
         "must hold at least one host:port, such as [\"127.0.0.1:9092\"]",
     ),
     case(
+        "[log_ingest]\nsink = { kind = \"elasticsearch\", nodes = [\"http://h\", \"http://h:9200\", »\"http://H:80/\"], index = \"i\" }",
+        "log_ingest.sink.nodes[2]",
+        "is listed twice: it would get twice the requests",
+    ),
+    case(
         "[log_ingest]\nsink = { kind = \"elasticsearch\", nodes = »[], index = \"i\" }",
         "log_ingest.sink.nodes",
         "must hold at least one URL, such as [\"http://127.0.0.1:9200\"]",
