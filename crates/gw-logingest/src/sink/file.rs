@@ -1,6 +1,7 @@
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::{Delivery, Item, Reason, SharedLines, Sink};
+use super::{Delivery, Fault, Item, Reason, SharedLines, Sink};
 use crate::batch::Event;
 use crate::fs::RealFs;
 use crate::json::write_string;
@@ -12,7 +13,7 @@ use crate::json::write_string;
 /// rotated. After a loss of power in the middle of a delivery, lines of that delivery may be damaged; those of earlier ones
 /// are not.
 ///
-/// A file that cannot be written is [`Delivery::Blocked`] for that reason, also where the disk is full.
+/// A file that cannot be written where it is to be is [`Delivery::Blocked`] for that reason; where the disk is full it is tried again soon.
 ///
 /// The file is made with the permissions that the process's umask leaves: it is there for others to read.
 #[derive(Debug, Clone)]
@@ -41,8 +42,29 @@ impl Sink for FileSink {
         }
         match self.file.with(move |file| file.append(&lines)).await {
             Ok(_) => Delivery::Items(vec![Item::Delivered; events.len()]),
-            // A file that is not written is not too busy: somebody has to see why.
-            Err(error) => Delivery::Blocked(Reason::new("file", &error.to_string())),
+            Err(error) if is_lasting(error.kind()) => {
+                Delivery::Blocked(Reason::new("file", &error.to_string()))
+            }
+            Err(_) => Delivery::Retry {
+                after: None,
+                fault: Fault::Unavailable,
+            },
         }
     }
+}
+
+/// Whether somebody has to do something about the path: a full disk may have room again.
+const fn is_lasting(kind: ErrorKind) -> bool {
+    use ErrorKind::{
+        InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
+    };
+    matches!(
+        kind,
+        InvalidInput
+            | IsADirectory
+            | NotADirectory
+            | NotFound
+            | PermissionDenied
+            | ReadOnlyFilesystem
+    )
 }

@@ -8,7 +8,7 @@ use axum::response::Response;
 use gw_core::{RejectContext, Rejection};
 use gw_pipeline::codes;
 
-use crate::config::read_bytes;
+use crate::config::regular_bytes;
 use crate::refused;
 
 /// The secret that requests to the admin listener carry as `Authorization: Bearer …`.
@@ -29,7 +29,7 @@ impl Token {
     /// What is wrong with the file: it is none that can be read, is larger than [`Token::MAX_FILE`], holds less than
     /// [`Token::MIN_LEN`] bytes, or what nobody can send.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = read_bytes(path, Self::MAX_FILE)?;
+        let text = regular_bytes(path, Self::MAX_FILE)?;
         let token = text.trim_ascii();
         let rule = if text.len() > Self::MAX_FILE {
             "is larger than 4 KiB: this is no token"

@@ -1,6 +1,8 @@
 //! What stands in the way of files that are made when they are first written.
 
 use std::fs::{self, Metadata};
+#[cfg(unix)]
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 const NO_FOLDER: &str = "lies below what is no folder";
@@ -9,7 +11,8 @@ const NO_FOLDER: &str = "lies below what is no folder";
 pub(super) fn writable_file(path: &Path) -> Result<(), &'static str> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err("is a directory: name the file in it"),
-        Ok(found) if !found.is_file() => Err("is a pipe or a device: name a regular file"),
+        #[cfg(unix)]
+        Ok(found) if found.file_type().is_fifo() => Err("is a pipe: name a regular file"),
         Ok(_) => Ok(()),
         Err(_) => writable_folder(path).map_err(|_| NO_FOLDER),
     }

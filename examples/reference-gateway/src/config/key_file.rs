@@ -47,11 +47,11 @@ pub(crate) fn holds_no_key(path: &Path) -> bool {
         let file = read::read::<KeyFile>(document.root(), Vec::new(), &mut Findings::default());
         Some(file?.key.is_empty())
     };
-    source::read(path).is_ok_and(|text| empty(&text) == Some(true))
+    source::read_regular(path).is_ok_and(|text| empty(&text) == Some(true))
 }
 
 fn keys(path: &Path, builder: ApiKeysBuilder) -> Result<ApiKeys, ConfigErrors> {
-    let text = source::read(path)?;
+    let text = source::read_regular(path)?;
     let name = path.display().to_string();
     let document = Document::parse(Source::new(&name, &text)?)?;
     let mut findings = Findings::default();

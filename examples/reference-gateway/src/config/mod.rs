@@ -38,5 +38,5 @@ pub use finding::KeyPath;
 pub(crate) use key_file::holds_no_key;
 pub use key_file::read_keys;
 pub use load::blame;
-pub(crate) use source::read_bytes;
+pub(crate) use source::regular_bytes;
 pub use table::Config;

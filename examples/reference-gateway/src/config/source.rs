@@ -66,10 +66,19 @@ impl<'t> Source<'t> {
     }
 }
 
-/// Reads a file that may be anything.
+/// Reads a file that may be anything, also a pipe that a shell has made.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    text_of(path, read_bytes(path, MAX_BYTES))
+}
+
+/// The same of a regular file alone: one that the configuration names must not hold up the start.
+pub(super) fn read_regular(path: &Path) -> Result<String, ConfigError> {
+    text_of(path, regular_bytes(path, MAX_BYTES))
+}
+
+fn text_of(path: &Path, bytes: Result<Vec<u8>, String>) -> Result<String, ConfigError> {
     let name = path.display().to_string();
-    let bytes = read_bytes(path, MAX_BYTES).map_err(|message| whole_file(&name, &message))?;
+    let bytes = bytes.map_err(|message| whole_file(&name, &message))?;
     if bytes.len() > MAX_BYTES {
         return Err(whole_file(&name, TOO_LARGE));
     }
@@ -93,29 +102,39 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// The bytes of a regular file, or what is wrong with it. Of a file with more than `most` it is more, but no more than a byte.
-pub(crate) fn read_bytes(path: &Path, most: usize) -> Result<Vec<u8>, String> {
-    let explain = |error: std::io::Error| match error.kind() {
+pub(crate) fn regular_bytes(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    // Before it is opened: a pipe that nobody writes to would hang there.
+    let metadata = std::fs::metadata(path).map_err(|error| explain(&error))?;
+    if metadata.is_file() || metadata.is_dir() {
+        read_bytes(path, most)
+    } else {
+        Err("is a pipe or a device: name a regular file".to_owned())
+    }
+}
+
+fn read_bytes(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    let file = File::open(path).map_err(|error| explain(&error))?;
+    if file.metadata().map_err(|error| explain(&error))?.is_dir() {
+        return Err(explain(&ErrorKind::IsADirectory.into()));
+    }
+    // Not the length from the metadata: a device or a growing file has no honest one.
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| explain(&error))?;
+    Ok(bytes)
+}
+
+fn explain(error: &std::io::Error) -> String {
+    match error.kind() {
         ErrorKind::NotFound => "does not exist: check the path".to_owned(),
         ErrorKind::IsADirectory => "is a directory: name the file in it".to_owned(),
         ErrorKind::PermissionDenied => {
             "may not be read by this user: check its permissions".to_owned()
         }
         _ => format!("cannot be read: {error}"),
-    };
-    // Before it is opened: a pipe that nobody writes to would hang there.
-    let metadata = std::fs::metadata(path).map_err(explain)?;
-    if metadata.is_dir() {
-        return Err(explain(ErrorKind::IsADirectory.into()));
     }
-    if !metadata.is_file() {
-        return Err("is a pipe or a device: name a regular file".to_owned());
-    }
-    let file = File::open(path).map_err(explain)?;
-    // Not the length from the metadata: a growing file has no honest one.
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit).read_to_end(&mut bytes).map_err(explain)?;
-    Ok(bytes)
 }
 
 fn whole_file(name: &str, message: &str) -> ConfigError {
