@@ -286,18 +286,16 @@ async fn what_is_no_file_is_told_by_name() {
     }
 }
 
+#[tokio::test]
+async fn a_configuration_may_come_through_a_pipe() {
+    let arguments = ["check", "--config", "/dev/stdin"];
+    let said = run(GATEWAY, &arguments, GOOD).await;
+    said.succeeded();
+}
+
 /// Story: each of them hung in a pipe that nobody was at the other end of.
 #[tokio::test]
-async fn a_pipe_is_refused() {
-    let pipe_in = async |folder: &std::path::Path| {
-        let pipe = folder.join("pipe");
-        run("mkfifo", &[pipe.to_str().unwrap()], "")
-            .await
-            .succeeded();
-        pipe
-    };
-    let (folder, _) = folder(GOOD);
-    let pipe = pipe_in(folder.path()).await;
+async fn a_pipe_that_the_configuration_names_is_refused() {
     let admin = "[admin]\ntoken_file = \"pipe\"";
     let keys = "\n[auth.api_keys.k]\nfile = \"pipe\"\n";
     let log = "\n[observe]\naccess_log = { path = \"pipe\" }\n";
@@ -318,8 +316,11 @@ async fn a_pipe_is_refused() {
             "access_log.path: cannot be used: nobody reads this pipe",
         ),
     ] {
-        let (folder, file) = self::folder(&text);
-        pipe_in(folder.path()).await;
+        let (folder, file) = folder(&text);
+        let pipe = folder.path().join("pipe");
+        run("mkfifo", &[pipe.to_str().unwrap()], "")
+            .await
+            .succeeded();
         let said = command("serve", &file).await;
         assert!(said.refused().contains(told), "{said:?}");
     }
