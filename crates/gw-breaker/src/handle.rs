@@ -117,8 +117,9 @@ impl BreakersHandle {
 
     /// The breaker of a key, if requests with it have been seen.
     ///
-    /// It has to hash as what breakers are told apart by: an `IpAddr` for addresses, bytes for the value of a header field, a
-    /// `str` for names, a tuple of those for a tuple of keys.
+    /// It has to hash as what breakers are told apart by: an `IpAddr` for addresses, of IPv6 the network's (`2001:db8:1:2::`), bytes
+    /// for the value of a header field, a `str` for consumers, users and upstreams, a `RouteMatch` for routes, a tuple of those for
+    /// a tuple of keys.
     pub fn find<Q: Hash + ?Sized>(&self, key: &Q) -> Option<BreakerHandle> {
         let mut hasher = self.registry.hasher();
         key.hash(&mut hasher);

@@ -280,6 +280,11 @@ impl Lanes {
         self.inner.lane(lane).curious || !self.pressure.is_normal()
     }
 
+    /// Whether the lane is one of these.
+    pub(crate) fn has(&self, lane: LaneId) -> bool {
+        self.inner.known(lane) == lane
+    }
+
     /// Whether there is but one lane.
     #[inline]
     pub(crate) fn is_sole(&self) -> bool {

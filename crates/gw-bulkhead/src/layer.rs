@@ -90,7 +90,8 @@ impl<X> BulkheadBuilder<X> {
         self
     }
 
-    /// Reads a request's lane from its head instead of from the [`Lane`](gw_core::context::Lane) in its extensions.
+    /// Reads a request's lane from its head instead of from the [`Lane`](gw_core::context::Lane) in its extensions. It is one that
+    /// the lanes have found: those of others mean nothing here.
     ///
     /// # Examples
     ///

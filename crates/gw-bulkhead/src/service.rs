@@ -143,7 +143,7 @@ impl<S, X, R> Bulkhead<S, X, R> {
             None => self.shared.named_in(request.extensions()),
             Some(classify) => {
                 let (parts, body) = request.into_parts();
-                let named = classify(&parts, lanes);
+                let named = classify(&parts, lanes).filter(|lane| lanes.has(*lane));
                 request = Request::from_parts(parts, body);
                 named
             }

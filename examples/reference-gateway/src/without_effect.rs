@@ -110,10 +110,10 @@ fn lanes(config: &Config, notes: &mut Notes) {
         notes.explain(!routed(name), format!("lanes.lane.{name}.listen"), nobody);
     }
     // What matches no route is in the default one.
-    let nobody = "no route is in this lane: nobody uses what it has";
+    let nobody = "no route is in this lane: its threads have nothing to do, and its guarantee is only lent to others";
     let others = config.lanes.lane.iter();
     for (name, lane) in others.filter(|(name, _)| **name != config.server.default_lane) {
-        let has = lane.guaranteed.get() > 0.0 || lane.threads.is_some();
+        let has = lane.listen.is_empty() && (lane.guaranteed.get() > 0.0 || lane.threads.is_some());
         notes.explain(has && !routed(name), format!("lanes.lane.{name}"), nobody);
     }
 }

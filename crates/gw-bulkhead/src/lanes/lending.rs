@@ -42,7 +42,8 @@ impl Lending {
         LendingWord(self.0.load(Ordering::Acquire))
     }
 
-    /// Reserves a place, if there is one; what it was before. To be followed by [`Lending::settled`].
+    /// Counts one more who is about to borrow; what it was before, by which is seen whether there is a place. To be followed by
+    /// [`Lending::settled`].
     pub(super) fn reserve(&self) -> LendingWord {
         LendingWord(self.0.fetch_add(BORROWER, Ordering::AcqRel))
     }

@@ -14,8 +14,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// The time constant of the average, in seconds.
 const WINDOW: f64 = 10.0;
 
-/// An average of the bytes that are delivered in a second; what is long ago counts less. The time in which there is nothing to
-/// deliver does not pass.
+/// An average of the bytes that are delivered in a second; what is long ago counts less. For those who come
+/// back later the time in which there is nothing to deliver does not pass.
 #[derive(Debug)]
 pub(super) struct DrainRate {
     /// Bytes a second up to `since`; none before the first tick.
@@ -60,7 +60,6 @@ impl DrainRate {
 
     /// Bytes a second.
     pub(super) fn at(&self, now: Instant) -> f64 {
-        let now = self.empty.map_or(now, |empty| empty.min(now));
         let elapsed = now.saturating_duration_since(self.since);
         let current = self.bytes as f64 / elapsed.max(TICK).as_secs_f64();
         match self.rate {
@@ -74,7 +73,8 @@ impl DrainRate {
         if self.rate.is_none() && self.bytes == 0 {
             return UNKNOWN;
         }
-        wait(bytes as f64, self.at(now))
+        let busy = self.empty.map_or(now, |empty| empty.min(now));
+        wait(bytes as f64, self.at(busy))
     }
 }
 

@@ -163,11 +163,19 @@ impl<T: Clone> Index<T> {
     }
 
     /// The batch was not stored.
-    pub(super) fn cancel(&mut self, promise: Promise) {
+    pub(super) fn cancel(&mut self, promise: Promise, now: Instant) {
         let Promise { client, bytes } = promise;
         self.redeem(bytes);
-        self.live = self.live.saturating_sub(bytes);
+        self.give_room(bytes, now);
         self.clients.leave(&client, bytes);
+    }
+
+    /// So many bytes are neither stored nor promised any more.
+    fn give_room(&mut self, bytes: u64, now: Instant) {
+        self.live = self.live.saturating_sub(bytes);
+        if self.live == 0 {
+            self.drain.emptied(now);
+        }
     }
 
     /// Nobody is left to keep a promise: nothing waits for one any more, and their room is free.
@@ -278,18 +286,15 @@ impl<T: Clone> Index<T> {
     /// A leased batch was delivered; it is forgotten. Its room is free at once, unless the engine says otherwise by
     /// [`Index::stored`].
     pub(super) fn acknowledge(&mut self, ticket: u64, now: Instant) -> Option<Entry<T>> {
-        let entry = self.forget(ticket)?;
+        let entry = self.forget(ticket, now)?;
         self.drain.delivered(entry.bytes, now);
-        if self.live == 0 {
-            self.drain.emptied(now);
-        }
         Some(entry)
     }
 
     /// A leased batch is gone without having been delivered.
-    pub(super) fn forget(&mut self, ticket: u64) -> Option<Entry<T>> {
+    pub(super) fn forget(&mut self, ticket: u64, now: Instant) -> Option<Entry<T>> {
         let entry = self.leased.remove(&ticket)?;
-        self.live = self.live.saturating_sub(entry.bytes);
+        self.give_room(entry.bytes, now);
         self.events = self.events.saturating_sub(entry.events);
         self.ages.remove(&(entry.received, ticket));
         self.clients.leave(&entry.client, entry.bytes);

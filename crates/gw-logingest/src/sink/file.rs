@@ -56,11 +56,13 @@ impl Sink for FileSink {
 /// Whether somebody has to do something about the path: a full disk may have room again.
 const fn is_lasting(kind: ErrorKind) -> bool {
     use ErrorKind::{
-        InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
+        InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        ReadOnlyFilesystem,
     };
     matches!(
         kind,
-        InvalidInput
+        InvalidFilename
+            | InvalidInput
             | IsADirectory
             | NotADirectory
             | NotFound

@@ -168,7 +168,7 @@ impl AccessLogBuilder {
         self
     }
 
-    /// Appends to a file, which is made if it is not there.
+    /// Appends to a file, which is made if it is not there. A named pipe must have a reader when it is opened.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.target = Target::File(path.into());
         self

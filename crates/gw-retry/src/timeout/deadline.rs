@@ -101,11 +101,13 @@ impl<R> DeadlineLayer<R> {
     /// What the layer does at first. The layer that this one was cloned from goes on as before.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
-        Arc::make_mut(&mut self.shared).mode = Arc::new(SharedMode::new(mode));
+        let settings = Arc::make_mut(&mut self.shared);
+        settings.mode = Arc::new(SharedMode::new(mode));
+        settings.limit = Arc::new(SharedLimit::new(settings.limit.get()));
         self
     }
 
-    /// What an operator may read and change while requests run.
+    /// What an operator may read and change while requests run: of this layer as it is now, so it is taken last.
     pub fn handle(&self) -> DeadlineHandle {
         DeadlineHandle {
             mode: Arc::clone(&self.shared.mode),

@@ -20,6 +20,7 @@ pub use self::engine::Engine;
 use self::letters::Letters;
 use self::outlet::Outlet;
 use super::Fault;
+use super::paths::{writable_file, writable_folder};
 use crate::config::value::Key;
 use crate::config::{Config, KeyPath, table};
 
@@ -64,7 +65,11 @@ impl Logs {
     /// The setting at fault.
     pub fn plan(config: &Config) -> Result<Option<Self>, Fault> {
         let logs = Self::new(config, Engine::plan(&config.log_ingest.queue)?)?;
-        Ok(asked_for(config).then_some(logs))
+        if !asked_for(config) {
+            return Ok(None);
+        }
+        check_paths(config)?;
+        Ok(Some(logs))
     }
 
     /// As [`plan`](Self::plan), and opens the queue.
@@ -85,7 +90,7 @@ impl Logs {
         let pressure = Pressure::new();
         let ingest = intake(config, queue.clone(), pressure.clone())?;
         let per_client = per_client(&written.per_client, &ingest)?;
-        let consumer = match Outlet::new(config)? {
+        let consumer = match Outlet::new(&written.sink)? {
             Some(outlet) => {
                 let consumer = Consumer::builder(queue.clone(), outlet)
                     .dead_letters(Letters::beside(&written.queue))
@@ -149,6 +154,22 @@ impl Logs {
         }
         queue.shutdown().await;
     }
+}
+
+/// What stands in the way of the files that a queue and a sink will have.
+fn check_paths(config: &Config) -> Result<(), Fault> {
+    if let table::LogQueue::Disk(queue) = &config.log_ingest.queue {
+        writable_folder(&queue.dir).map_err(|rule| Fault::new("log_ingest.queue.dir", rule))?;
+    }
+    if let table::LogSink::File(sink) = &config.log_ingest.sink {
+        let rule = if config.observe.access_log.path == table::LogTarget::File(sink.path.clone()) {
+            Err("is the access log's: each needs a file of its own")
+        } else {
+            writable_file(&sink.path)
+        };
+        rule.map_err(|rule| Fault::new("log_ingest.sink.path", rule))?;
+    }
+    Ok(())
 }
 
 /// Whether a route ends in the intake.

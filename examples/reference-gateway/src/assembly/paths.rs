@@ -1,8 +1,7 @@
 //! What stands in the way of files that are made when they are first written.
 
 use std::fs::{self, Metadata};
-#[cfg(unix)]
-use std::os::unix::fs::FileTypeExt as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 const NO_FOLDER: &str = "lies below what is no folder";
@@ -11,8 +10,7 @@ const NO_FOLDER: &str = "lies below what is no folder";
 pub(super) fn writable_file(path: &Path) -> Result<(), &'static str> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err("is a directory: name the file in it"),
-        #[cfg(unix)]
-        Ok(found) if found.file_type().is_fifo() => Err("is a pipe: name a regular file"),
+        Ok(found) if !found.is_file() => Err("is a pipe or a device: name a regular file"),
         Ok(_) => Ok(()),
         Err(_) => writable_folder(path).map_err(|_| NO_FOLDER),
     }
@@ -31,14 +29,19 @@ pub(super) fn writable_folder(path: &Path) -> Result<(), &'static str> {
     }
 }
 
-/// The rule that a log's path breaks which may be a device, and whose folder is not made.
+/// The rule that a log's path breaks which may be a device, and whose folder is not made. What may not be seen is no fault: another
+/// user may be the one to serve.
 pub(super) fn openable(path: &Path) -> Result<(), &'static str> {
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     if path.is_dir() {
-        Err("is a directory: name the file in it")
-    } else if folder.is_some_and(|folder| !folder.is_dir()) {
-        Err("is in a folder that does not exist: make it first")
-    } else {
-        Ok(())
+        return Err("is a directory: name the file in it");
+    }
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    match folder.map(fs::metadata) {
+        Some(Ok(found)) if !found.is_dir() => Err(NO_FOLDER),
+        Some(Err(error)) if error.kind() == ErrorKind::NotADirectory => Err(NO_FOLDER),
+        Some(Err(error)) if error.kind() == ErrorKind::NotFound => {
+            Err("is in a folder that does not exist: make it first")
+        }
+        Some(Ok(_) | Err(_)) | None => Ok(()),
     }
 }

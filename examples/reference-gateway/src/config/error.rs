@@ -96,7 +96,10 @@ impl ConfigErrors {
         match self.errors.as_slice() {
             [] => String::new(),
             [only] => only.to_string(),
-            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+            [first, rest @ ..] => {
+                let least = if self.more { "at least " } else { "" };
+                format!("{first} (and {least}{} more)", rest.len())
+            }
         }
     }
 

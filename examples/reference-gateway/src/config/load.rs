@@ -64,7 +64,7 @@ impl Config {
 pub fn blame(path: &Path, key: &KeyPath, message: impl Into<String>) -> ConfigError {
     let file = path.display().to_string();
     let message = message.into();
-    let placed = source::read(path).ok().and_then(|text| {
+    let placed = source::read_regular(path).ok().and_then(|text| {
         let document = Document::parse(Source::new(&file, &text).ok()?).ok()?;
         let finding = Finding {
             path: key.clone(),

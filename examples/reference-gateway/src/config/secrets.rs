@@ -10,7 +10,7 @@ const URLS: [&str; 2] = ["store", "url"];
 
 /// A part of one line of the text, with stars for what may be a password, as many as it has characters: columns stay.
 pub(super) fn without_secrets(text: &str, line: Range<usize>) -> String {
-    let hidden = hidden(text, line.end);
+    let hidden = hidden(text, &line);
     let shown = text.get(line.clone()).unwrap_or_default();
     let star = |(at, c): (usize, char)| {
         let at = line.start + at;
@@ -20,20 +20,35 @@ pub(super) fn without_secrets(text: &str, line: Range<usize>) -> String {
     shown.char_indices().map(star).collect()
 }
 
-/// What is hidden of the text up to `end`. By the lexer, which takes all text, since what is refused may be no TOML.
-fn hidden(text: &str, end: usize) -> Vec<Range<usize>> {
-    let mut hidden = Vec::new();
+/// What is hidden of a line. By the lexer, which takes all text, since what is refused may be no TOML.
+fn hidden(text: &str, line: &Range<usize>) -> Vec<Range<usize>> {
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    let mut hide = |range: Range<usize>| match hidden.last_mut() {
+        _ if range.end <= line.start => {}
+        // What stands side by side is one: there are few, and each character of the line is looked for among them.
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => hidden.push(range),
+    };
     let (mut key, mut after_url) = ("", false);
     for token in Source::new(text).lex() {
         let (start, after) = (token.span().start(), token.span().end());
-        if start >= end {
+        if start >= line.end {
             break;
         }
         let raw = text.get(start..after).unwrap_or_default();
         match token.kind() {
             TokenKind::Newline => after_url = false,
-            _ if after_url => hidden.push(start..after),
+            _ if after_url => {
+                hide(start..after);
+                continue;
+            }
             TokenKind::Equals => after_url = URLS.contains(&key),
+            // Without quotes it is in pieces, in any of which there may be a password.
+            TokenKind::Atom if raw.contains("://") => {
+                after_url = true;
+                hide(start..after);
+                continue;
+            }
             _ => {}
         }
         match token.kind() {
@@ -42,7 +57,9 @@ fn hidden(text: &str, end: usize) -> Vec<Range<usize>> {
             }
             _ => {}
         }
-        hidden.extend(user(raw).map(|part| start + part.start..start + part.end));
+        if let Some(part) = user(raw) {
+            hide(start + part.start..start + part.end);
+        }
     }
     hidden
 }
@@ -92,6 +109,14 @@ mod tests {
                 "queue = { url = ********* ****** * ** *",
             ),
             ("endpoints = [\"http://h\"]", "endpoints = [\"http://h\"]"),
+            (
+                "nodes = [http://u:dG9wc2VjcmV0==@h:9200]",
+                "nodes = [*******************************",
+            ),
+            (
+                "otlp = http://user:top.secret@h:4318",
+                "otlp = *****************************",
+            ),
         ] {
             // A string of several lines, and a line behind.
             let text = format!("x = \"\"\"\n\"u@\"\"\"\n{line}\nb = 1");

@@ -232,7 +232,7 @@ impl<F: Fs> Committer<F> {
             }
             Err(error) => {
                 for Pending { promise, done, .. } in group {
-                    state.index.cancel(promise);
+                    state.index.cancel(promise, Instant::now());
                     answers.push((done, Err(FAILING)));
                 }
                 drop(state);

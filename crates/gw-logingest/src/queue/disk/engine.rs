@@ -376,7 +376,7 @@ impl<F: Fs> Shared<F> {
 
     fn unreadable(&self, ticket: u64, why: Unreadable) {
         let mut state = self.state();
-        if let Some(entry) = state.index.forget(ticket) {
+        if let Some(entry) = state.index.forget(ticket, Instant::now()) {
             state.left(ticket, entry.item, Gone::Unreadable(why));
         }
         drop(state);

@@ -53,6 +53,8 @@ fn time_in_which_the_queue_was_empty_says_nothing_of_how_fast_it_drains() {
         assert_eq!(tickets(index.lease(ALL)), [n]);
         assert!(index.acknowledge(n, at(first + n + 1)).is_some());
     }
+    let promise = index.admit(&client(1), 1_000, at(first + 100)).unwrap();
+    index.cancel(promise, at(first + 100));
     let morning = at(first + 8 * 3600);
     let told = |index: &mut Index<usize>, now| match index.admit(&client(1), 15_000, now) {
         Err(AppendError::Full { retry_after }) => retry_after.as_secs(),
@@ -401,7 +403,7 @@ proptest! {
                 }
                 Step::Cancel { name, bytes } => {
                     if let Ok(promise) = index.admit(&client(name), bytes, now) {
-                        index.cancel(promise);
+                        index.cancel(promise, now);
                     }
                 }
                 Step::Lease { bytes, events } => {

@@ -5,7 +5,6 @@ use gw_logingest::{
 };
 
 use crate::assembly::Fault;
-use crate::assembly::paths::writable_folder;
 use crate::config::table;
 
 /// A queue in memory takes no more bytes.
@@ -24,8 +23,6 @@ impl Engine {
         match written {
             table::LogQueue::Memory(queue) => memory(queue.max_bytes),
             table::LogQueue::Disk(queue) => {
-                writable_folder(&queue.dir)
-                    .map_err(|rule| Fault::new("log_ingest.queue.dir", rule))?;
                 segment(queue.max_bytes)?;
                 memory(queue.max_bytes.min(MOST_IN_MEMORY))
             }

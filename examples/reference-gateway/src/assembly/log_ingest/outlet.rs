@@ -3,9 +3,7 @@ use gw_logingest::sink::{Delivery, FileSink, Sink};
 use gw_logingest::{ConfigError, Event};
 
 use crate::assembly::Fault;
-use crate::assembly::paths::writable_file;
-use crate::config::table::LogTarget;
-use crate::config::{Config, KeyPath, table};
+use crate::config::{KeyPath, table};
 
 /// The sink that the file asks for.
 #[derive(Debug)]
@@ -17,18 +15,10 @@ pub(super) enum Outlet {
 
 impl Outlet {
     /// None for a sink that is not there yet. Nothing is opened.
-    pub(super) fn new(config: &Config) -> Result<Option<Self>, Fault> {
-        Ok(match &config.log_ingest.sink {
+    pub(super) fn new(written: &table::LogSink) -> Result<Option<Self>, Fault> {
+        Ok(match written {
             table::LogSink::Embedded(_) => None,
-            table::LogSink::File(sink) => {
-                let rule = if config.observe.access_log.path == LogTarget::File(sink.path.clone()) {
-                    Err("is the access log's: each needs a file of its own")
-                } else {
-                    writable_file(&sink.path)
-                };
-                rule.map_err(|rule| Fault::new("log_ingest.sink.path", rule))?;
-                Some(Self::File(FileSink::new(&sink.path)))
-            }
+            table::LogSink::File(sink) => Some(Self::File(FileSink::new(&sink.path))),
             table::LogSink::Elasticsearch(sink) => {
                 let cluster = elasticsearch(sink).map_err(|error| fault(sink, &error))?;
                 Some(Self::Elasticsearch(Box::new(cluster)))

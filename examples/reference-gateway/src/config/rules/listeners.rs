@@ -61,12 +61,15 @@ impl Taken {
 }
 
 /// Whether no upstream is the gateway itself: requests would go round until they are over, or reach the admin listener from
-/// loopback.
+/// loopback. What the health listener says anybody may hear.
 fn check_upstreams(file: &File, listeners: &[(KeyPath, SocketAddr)], findings: &mut Findings) {
     for (name, upstream) in &file.upstreams {
         for (i, endpoint) in upstream.endpoints.iter().enumerate() {
             let addresses = addresses(&endpoint.host);
             let own = listeners.iter().find(|(_, listener)| {
+                if *listener == file.health.listen {
+                    return false;
+                }
                 let meets = |ip: &IpAddr| takes(listener, *ip, listeners);
                 endpoint.port == listener.port() && addresses.iter().any(meets)
             });
