@@ -141,27 +141,21 @@ async fn another_limit_of_an_exchange() {
 /// Story: in its settings a layer wrote to what it shared with the one that it was cloned from, and so switched that one as well.
 #[tokio::test]
 async fn a_mode_is_of_the_layer_that_it_is_given_to() {
-    let base = DeadlineLayer::new();
-    let tried_out = base.clone().mode(Mode::Shadow);
-    let (of_base, of_other) = (base.handle(), tried_out.handle());
-    assert_eq!(
-        (of_base.mode(), of_other.mode()),
-        (Mode::Enforce, Mode::Shadow)
-    );
-    of_base.set_mode(Mode::Off);
-    assert_eq!(base.clone().handle().mode(), Mode::Off);
-    assert_eq!(of_other.mode(), Mode::Shadow);
-
-    let base = AttemptTimeoutLayer::new(AttemptTimeouts::new());
-    let tried_out = base.clone().mode(Mode::Shadow);
-    let (of_base, of_other) = (base.handle(), tried_out.handle());
-    assert_eq!(
-        (of_base.mode(), of_other.mode()),
-        (Mode::Enforce, Mode::Shadow)
-    );
-    of_base.set_mode(Mode::Off);
-    assert_eq!(base.clone().handle().mode(), Mode::Off);
-    assert_eq!(of_other.mode(), Mode::Shadow);
+    // Their handles are of two types.
+    macro_rules! has_it_alone {
+        ($base:expr) => {
+            let base = $base;
+            let tried_out = base.clone().mode(Mode::Shadow);
+            let (of_base, of_other) = (base.handle(), tried_out.handle());
+            assert_eq!(of_base.mode(), Mode::Enforce);
+            assert_eq!(of_other.mode(), Mode::Shadow);
+            of_base.set_mode(Mode::Off);
+            assert_eq!(base.clone().handle().mode(), Mode::Off);
+            assert_eq!(of_other.mode(), Mode::Shadow);
+        };
+    }
+    has_it_alone!(DeadlineLayer::new());
+    has_it_alone!(AttemptTimeoutLayer::new(AttemptTimeouts::new()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,22 +90,23 @@ pub struct AttemptTimeoutLayer<R = Respond> {
 struct Settings {
     fields: TimeFields,
     margin: Duration,
-    limits: Arc<Limits>,
-    /// Of its own for each layer that is given one, and shared by its clones.
-    mode: Arc<SharedMode>,
+    /// Of its own for each layer that is given a mode, and shared by its clones.
+    live: Arc<Live>,
 }
 
-/// What requests read while a handle changes it.
+/// What a handle changes.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(super) struct Live {
+    pub(super) mode: SharedMode,
     attempt: SharedLimit,
     first_byte: SharedLimit,
     idle: SharedLimit,
 }
 
-impl Limits {
-    fn new(timeouts: AttemptTimeouts) -> Self {
+impl Live {
+    fn new(timeouts: AttemptTimeouts, mode: Mode) -> Self {
         Self {
+            mode: SharedMode::new(mode),
             attempt: SharedLimit::new(timeouts.attempt),
             first_byte: SharedLimit::new(timeouts.first_byte),
             idle: SharedLimit::new(timeouts.idle),
@@ -113,7 +114,7 @@ impl Limits {
     }
 
     #[inline]
-    pub(super) fn get(&self) -> AttemptTimeouts {
+    pub(super) fn timeouts(&self) -> AttemptTimeouts {
         AttemptTimeouts {
             attempt: self.attempt.get(),
             first_byte: self.first_byte.get(),
@@ -122,7 +123,7 @@ impl Limits {
     }
 
     /// One after the other: an attempt that begins just now may have some of both.
-    pub(super) fn set(&self, timeouts: AttemptTimeouts) {
+    pub(super) fn set_timeouts(&self, timeouts: AttemptTimeouts) {
         self.attempt.set(timeouts.attempt);
         self.first_byte.set(timeouts.first_byte);
         self.idle.set(timeouts.idle);
@@ -136,8 +137,7 @@ impl AttemptTimeoutLayer {
             shared: Arc::new(Settings {
                 fields: TimeFields::default(),
                 margin: Duration::ZERO,
-                limits: Arc::new(Limits::new(timeouts)),
-                mode: Arc::default(),
+                live: Arc::new(Live::new(timeouts, Mode::Enforce)),
             }),
             on_reject: Respond::new(),
         }
@@ -182,17 +182,13 @@ impl<R> AttemptTimeoutLayer<R> {
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         let settings = Arc::make_mut(&mut self.shared);
-        settings.mode = Arc::new(SharedMode::new(mode));
-        settings.limits = Arc::new(Limits::new(settings.limits.get()));
+        settings.live = Arc::new(Live::new(settings.live.timeouts(), mode));
         self
     }
 
     /// What an operator may read and change while requests run: of this layer as it is now, so it is taken last.
     pub fn handle(&self) -> AttemptTimeoutHandle {
-        AttemptTimeoutHandle {
-            mode: Arc::clone(&self.shared.mode),
-            limits: Arc::clone(&self.shared.limits),
-        }
+        AttemptTimeoutHandle(Arc::clone(&self.shared.live))
     }
 }
 
@@ -259,7 +255,8 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mode = self.shared.mode.get();
+        let live = &*self.shared.live;
+        let mode = live.mode.get();
         if mode == Mode::Off {
             let future = self.inner.call(request);
             return ResponseFuture::running(future, Timing::default(), self.on_reject.clone());
@@ -267,7 +264,7 @@ where
         let now = Instant::now();
         let extensions = request.extensions();
         let timeouts = extensions.get().copied();
-        let timeouts = timeouts.unwrap_or_else(|| self.shared.limits.get());
+        let timeouts = timeouts.unwrap_or_else(|| live.timeouts());
         let deadline = extensions.get::<Deadline>().copied();
         let whole = deadline.map(Limit::of_deadline);
         let first_byte = timeouts

@@ -38,10 +38,25 @@ pub struct DeadlineLayer<R = Respond> {
 
 #[derive(Debug, Clone)]
 struct Settings {
-    /// It and the mode are of its own for each layer that is given one, and shared by its clones.
-    limit: Arc<SharedLimit>,
     fields: TimeFields,
-    mode: Arc<SharedMode>,
+    /// Of its own for each layer that is given a limit or a mode, and shared by its clones.
+    live: Arc<Live>,
+}
+
+/// What a handle changes.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) mode: SharedMode,
+    pub(super) limit: SharedLimit,
+}
+
+impl Live {
+    fn new(limit: Option<Duration>, mode: Mode) -> Arc<Self> {
+        Arc::new(Self {
+            mode: SharedMode::new(mode),
+            limit: SharedLimit::new(limit),
+        })
+    }
 }
 
 impl DeadlineLayer {
@@ -49,9 +64,8 @@ impl DeadlineLayer {
     pub fn new() -> Self {
         Self {
             shared: Arc::new(Settings {
-                limit: Arc::default(),
                 fields: TimeFields::default(),
-                mode: Arc::default(),
+                live: Arc::default(),
             }),
             on_reject: Respond::new(),
         }
@@ -72,7 +86,8 @@ impl<R> DeadlineLayer<R> {
     /// If it is zero: then every request would be late.
     pub fn limit(mut self, limit: Duration) -> Result<Self, ConfigError> {
         let limit = longer_than_zero("limit", limit)?;
-        Arc::make_mut(&mut self.shared).limit = Arc::new(SharedLimit::new(Some(limit)));
+        let settings = Arc::make_mut(&mut self.shared);
+        settings.live = Live::new(Some(limit), settings.live.mode.get());
         Ok(self)
     }
 
@@ -102,17 +117,13 @@ impl<R> DeadlineLayer<R> {
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         let settings = Arc::make_mut(&mut self.shared);
-        settings.mode = Arc::new(SharedMode::new(mode));
-        settings.limit = Arc::new(SharedLimit::new(settings.limit.get()));
+        settings.live = Live::new(settings.live.limit.get(), mode);
         self
     }
 
     /// What an operator may read and change while requests run: of this layer as it is now, so it is taken last.
     pub fn handle(&self) -> DeadlineHandle {
-        DeadlineHandle {
-            mode: Arc::clone(&self.shared.mode),
-            limit: Arc::clone(&self.shared.limit),
-        }
+        DeadlineHandle(Arc::clone(&self.shared.live))
     }
 }
 
@@ -188,14 +199,14 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mode = self.shared.mode.get();
+        let mode = self.shared.live.mode.get();
         if mode == Mode::Off {
             return self.pass(request);
         }
         let now = Instant::now();
         let hint = self.shared.fields.read(request.headers());
         let after = |limit| Deadline::after(now, limit);
-        let own = self.shared.limit.get().and_then(after);
+        let own = self.shared.live.limit.get().and_then(after);
         let hint = hint.and_then(after).map(Deadline::by_client);
         let earlier = request.extensions().get::<Deadline>().copied();
         let Some(deadline) = [own, hint, earlier].into_iter().flatten().min() else {

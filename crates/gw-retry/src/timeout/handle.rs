@@ -1,19 +1,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gw_core::mode::SharedMode;
 use gw_core::{ConfigError, Mode};
 
-use super::attempt::{AttemptTimeouts, Limits};
-use super::limit::{SharedLimit, longer_than_zero};
+use super::attempt::{self, AttemptTimeouts};
+use super::deadline;
+use super::limit::longer_than_zero;
 use crate::telemetry;
 
 /// Reads and changes a running [`DeadlineLayer`](super::DeadlineLayer). Clones are the same handle.
 #[derive(Debug, Clone)]
-pub struct DeadlineHandle {
-    pub(super) mode: Arc<SharedMode>,
-    pub(super) limit: Arc<SharedLimit>,
-}
+pub struct DeadlineHandle(pub(super) Arc<deadline::Live>);
 
 /// What a [`DeadlineHandle`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,19 +27,19 @@ impl DeadlineHandle {
     pub fn snapshot(&self) -> DeadlineSnapshot {
         DeadlineSnapshot {
             mode: self.mode(),
-            limit: self.limit.get(),
+            limit: self.0.limit.get(),
         }
     }
 
     /// What the layer does.
     pub fn mode(&self) -> Mode {
-        self.mode.get()
+        self.0.mode.get()
     }
 
     /// What the layer does with the requests that come from now on. In shadow mode it counts what it would end, and sets no
     /// deadline.
     pub fn set_mode(&self, mode: Mode) {
-        if self.mode.set(mode) {
+        if self.0.mode.set(mode) {
             telemetry::mode_changed("deadline", mode);
         }
     }
@@ -54,7 +51,7 @@ impl DeadlineHandle {
     /// If it is zero; then nothing changes.
     pub fn set_limit(&self, limit: Option<Duration>) -> Result<(), ConfigError> {
         let limit = limit.map(|limit| longer_than_zero("limit", limit));
-        self.limit.set(limit.transpose()?);
+        self.0.limit.set(limit.transpose()?);
         telemetry::limits_changed("deadline", &self.snapshot());
         Ok(())
     }
@@ -62,10 +59,7 @@ impl DeadlineHandle {
 
 /// Reads and changes a running [`AttemptTimeoutLayer`](super::AttemptTimeoutLayer). Clones are the same handle.
 #[derive(Debug, Clone)]
-pub struct AttemptTimeoutHandle {
-    pub(super) mode: Arc<SharedMode>,
-    pub(super) limits: Arc<Limits>,
-}
+pub struct AttemptTimeoutHandle(pub(super) Arc<attempt::Live>);
 
 /// What an [`AttemptTimeoutHandle`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,25 +90,25 @@ impl AttemptTimeoutHandle {
 
     /// What the layer does.
     pub fn mode(&self) -> Mode {
-        self.mode.get()
+        self.0.mode.get()
     }
 
     /// What the layer does with the requests that come from now on. In shadow mode it counts what it would end, and tells the
     /// upstream of no time.
     pub fn set_mode(&self, mode: Mode) {
-        if self.mode.set(mode) {
+        if self.0.mode.set(mode) {
             telemetry::mode_changed("attempt_timeout", mode);
         }
     }
 
     /// The limits of attempts whose requests carry none of their own: to be given back with one of them changed.
     pub fn timeouts(&self) -> AttemptTimeouts {
-        self.limits.get()
+        self.0.timeouts()
     }
 
     /// The limits of attempts that begin from now on, for requests that carry none of their own.
     pub fn set_timeouts(&self, timeouts: AttemptTimeouts) {
-        self.limits.set(timeouts);
+        self.0.set_timeouts(timeouts);
         telemetry::limits_changed("attempt_timeout", &self.snapshot());
     }
 }
