@@ -77,6 +77,7 @@ mod limits;
 mod permit;
 mod place;
 mod pool;
+mod pool_config;
 mod received;
 mod report;
 mod resend;
@@ -100,12 +101,13 @@ pub use gw_core::classify::Outcome;
 pub use gw_core::endpoint::EndpointHealth;
 
 pub use self::body::UpstreamBody;
-pub use self::config::{HostHeader, PoolConfig, Protocol, UpstreamBuilder};
+pub use self::config::{HostHeader, Protocol, UpstreamBuilder};
 pub use self::copied::copy_extensions;
 pub use self::error::{Error, ErrorKind};
 pub use self::forward::Forward;
 pub use self::handle::{Upstream, UpstreamSnapshot};
 pub use self::permit::UpstreamPermit;
+pub use self::pool_config::PoolConfig;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use self::telemetry::describe;

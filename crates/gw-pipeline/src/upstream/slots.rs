@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::config::PoolConfig;
 use super::error::{Error, ErrorKind};
 use super::limits::{Limits, later};
 use super::pool::Pool;
+use super::pool_config::PoolConfig;
 
 /// The places of one upstream: so many requests in flight, and a bounded queue in order of arrival behind them.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use http::uri::Authority;
 
 use super::*;
 use crate::timeouts::Timeouts;
-use crate::upstream::config::PoolConfig;
 use crate::upstream::place::Place;
+use crate::upstream::pool_config::PoolConfig;
 use crate::upstream::upload::RequestBody;
 
 /// Some endpoints are out.
