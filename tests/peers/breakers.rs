@@ -1,7 +1,6 @@
 //! What a circuit breaker adds to a call to a healthy upstream, and to one that is refused.
 
-use std::convert::Infallible;
-use std::future::{Future as _, Ready, ready};
+use std::future::Future as _;
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::{Arc, Barrier};
@@ -12,14 +11,14 @@ use std::time::Duration;
 use axum::body::Body;
 use gw_breaker::{Breaker, BreakerConfig, BreakerLayer, Window};
 use gw_tests::bench::Result;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use recloser::Recloser;
 use tokio::time::Instant;
-use tower::util::ServiceFn;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
 
+use crate::bare::{Bare, empty, full};
 use crate::subject::Subject;
 
 const IN_A_ROW: &str = "gw, in a row";
@@ -46,10 +45,10 @@ fn configs() -> [(&'static str, BreakerConfig); 6] {
 }
 
 pub(crate) fn layers(_: u64) -> Result<Vec<Subject>> {
-    let mut subjects = vec![layered("the bare service", bare(empty), StatusCode::OK)];
+    let mut subjects = vec![layered("the bare service", Bare(empty), StatusCode::OK)];
     for (name, config) in configs() {
         let layer = BreakerLayer::builder("orders").config(config).build()?;
-        subjects.push(layered(name, layer.layer(bare(empty)), StatusCode::OK));
+        subjects.push(layered(name, layer.layer(Bare(empty)), StatusCode::OK));
     }
     subjects.extend(resilience(empty)?);
     Ok(subjects)
@@ -57,10 +56,10 @@ pub(crate) fn layers(_: u64) -> Result<Vec<Subject>> {
 
 /// With a body that has not ended at the head, and is read: ours judge at its end.
 pub(crate) fn streams(_: u64) -> Result<Vec<Subject>> {
-    let mut subjects = vec![layered("the bare service", bare(full), StatusCode::OK)];
+    let mut subjects = vec![layered("the bare service", Bare(full), StatusCode::OK)];
     for (name, config) in configs() {
         let layer = BreakerLayer::builder("orders").config(config).build()?;
-        subjects.push(layered(name, layer.layer(bare(full)), StatusCode::OK));
+        subjects.push(layered(name, layer.layer(Bare(full)), StatusCode::OK));
     }
     subjects.extend(resilience(full)?);
     Ok(subjects)
@@ -70,41 +69,17 @@ pub(crate) fn open_layers(_: u64) -> Result<Vec<Subject>> {
     let layer = BreakerLayer::builder("orders").build()?;
     layer.handle().force_open();
     Ok(vec![
-        layered("the bare service", bare(empty), StatusCode::OK),
+        layered("the bare service", Bare(empty), StatusCode::OK),
         layered(
             "gw",
-            layer.layer(bare(empty)),
+            layer.layer(Bare(empty)),
             StatusCode::SERVICE_UNAVAILABLE,
         ),
     ])
 }
 
-type Answer = Ready<std::result::Result<Response<Body>, Infallible>>;
-
-type Bare = ServiceFn<fn(Request<()>) -> Answer>;
-
-fn bare(answer: fn(Request<()>) -> Answer) -> Bare {
-    service_fn(answer)
-}
-
-/// Answers at once, with a field, as services do: the map of fields is there.
-fn empty(_: Request<()>) -> Answer {
-    answer(Body::empty())
-}
-
-fn full(_: Request<()>) -> Answer {
-    answer(Body::from("data"))
-}
-
-fn answer(body: Body) -> Answer {
-    let mut response = Response::new(body);
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    ready(Ok(response))
-}
-
 /// Its time window keeps each call and looks at all of them: a millisecond is about a thousand here.
-fn resilience(answer: fn(Request<()>) -> Answer) -> Result<Vec<Subject>> {
+fn resilience(answer: fn() -> Response<Body>) -> Result<Vec<Subject>> {
     let builder = || {
         CircuitBreakerLayer::builder()
             .classify_response(|response: &Response<Body>| response.status().is_server_error())
@@ -120,19 +95,19 @@ fn resilience(answer: fn(Request<()>) -> Answer) -> Result<Vec<Subject>> {
     Ok(vec![
         layered(
             "tower-resilience, in a row",
-            row.layer(bare(answer)),
+            row.layer(Bare(answer)),
             StatusCode::OK,
         )
         .beside(IN_A_ROW),
         layered(
             "tower-resilience, 100 calls",
-            calls.layer(bare(answer)),
+            calls.layer(Bare(answer)),
             StatusCode::OK,
         )
         .beside(CALLS),
         layered(
             "tower-resilience, 1 ms",
-            time.layer(bare(answer)),
+            time.layer(Bare(answer)),
             StatusCode::OK,
         )
         .beside(TIME),

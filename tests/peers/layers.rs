@@ -1,7 +1,6 @@
 //! What a layer adds to a service that answers at once.
 
-use std::convert::Infallible;
-use std::future::{Future as _, Ready, ready};
+use std::future::Future as _;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -14,14 +13,14 @@ use gw_core::context::ClientAddr;
 use gw_ratelimit::key::{ClientIp, Global, key_fn};
 use gw_ratelimit::{Headers, Policy, Quota, RateLimitLayer};
 use gw_tests::bench::Result;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use tower::util::ServiceFn;
-use tower::{Layer, Service, service_fn};
+use http::{Method, Request, Response, StatusCode};
+use tower::{Layer, Service};
 use tower_governor::governor::{Governor, GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 use tower_resilience_ratelimiter::RateLimiterLayer;
 
+use crate::bare::{Bare, empty};
 use crate::subject::Subject;
 
 const AMPLE: Quota = Quota::per_second(1_000_000_000).burst(u32::MAX);
@@ -49,7 +48,7 @@ pub fn admitted(_: u64) -> Result<Vec<Subject>> {
         .build()?;
     let tower = tower::limit::RateLimitLayer::new(u64::MAX, Duration::from_secs(3600));
     Ok(vec![
-        subject("the bare service", bare(), OK),
+        subject("the bare service", Bare(empty), OK),
         subject(PLAIN, gw(AMPLE, 1, Headers::None)?, OK),
         subject(FIELDS, gw(AMPLE, 1, Headers::Draft11)?, OK),
         subject("gw, 4 policies", gw(AMPLE, 4, Headers::None)?, OK),
@@ -65,8 +64,8 @@ pub fn admitted(_: u64) -> Result<Vec<Subject>> {
             OK,
         )
         .beside(FIELDS),
-        subject("tower-resilience (no keys)", resilience.layer(bare()), OK).beside(PLAIN),
-        subject("tower (no keys)", tower.layer(bare()), OK).beside(PLAIN),
+        subject("tower-resilience (no keys)", resilience.layer(Bare(empty)), OK).beside(PLAIN),
+        subject("tower (no keys)", tower.layer(Bare(empty)), OK).beside(PLAIN),
     ])
 }
 
@@ -80,7 +79,7 @@ pub fn refused(_: u64) -> Result<Vec<Subject>> {
     let mut builder = GovernorConfigBuilder::default().key_extractor(Client);
     builder.per_second(3600).burst_size(1);
     Ok(vec![
-        subject("the bare service", bare(), StatusCode::OK),
+        subject("the bare service", Bare(empty), StatusCode::OK),
         subject(PLAIN, gw(SCARCE, 1, Headers::None)?, NO),
         subject(FIELDS, gw(SCARCE, 1, Headers::Draft11)?, NO),
         subject("tower_governor", theirs(builder.finish())?, NO).beside(PLAIN),
@@ -91,22 +90,6 @@ pub fn refused(_: u64) -> Result<Vec<Subject>> {
         )
         .beside(FIELDS),
     ])
-}
-
-type Answer = Ready<std::result::Result<Response<Body>, Infallible>>;
-
-/// Answers at once, with a field, as services do: the map of fields is there.
-fn answer(_: Request<()>) -> Answer {
-    let mut response = Response::new(Body::empty());
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    ready(Ok(response))
-}
-
-type Bare = ServiceFn<fn(Request<()>) -> Answer>;
-
-fn bare() -> Bare {
-    service_fn(answer)
 }
 
 /// The first policy counts by address, the others by what else a head tells.
@@ -126,7 +109,7 @@ fn gw(
     let builder = builder
         .policies(more.into_iter().take(policies.saturating_sub(1)))
         .policies(total.into_iter().take(policies.saturating_sub(3)));
-    Ok(builder.build()?.layer(bare()))
+    Ok(builder.build()?.layer(Bare(empty)))
 }
 
 /// The same key as ours.
@@ -146,9 +129,9 @@ impl KeyExtractor for Client {
 
 fn theirs<M: RateLimitingMiddleware<QuantaInstant>>(
     config: Option<GovernorConfig<Client, M>>,
-) -> Result<Governor<Client, M, Bare, Body>> {
+) -> Result<Governor<Client, M, Bare<fn() -> Response<Body>>, Body>> {
     let config = config.ok_or("no such quota")?;
-    Ok(GovernorLayer::new(config).layer(bare()))
+    Ok(GovernorLayer::new(config).layer(Bare(empty as _)))
 }
 
 fn request() -> Request<()> {

@@ -12,24 +12,23 @@ use bytes::Bytes;
 use gw_core::context::Deadline;
 use gw_retry::hedge::HedgeLayer;
 use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer};
-use gw_retry::{Budget as Ours, ReplayBody, RetryLayer, RetryPolicy};
+use gw_retry::{Budget as Ours, RetryLayer, RetryPolicy};
 use gw_tests::bench::Result;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 use tower::retry::{Policy, RetryLayer as Towers};
-use tower::util::ServiceFn;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 use tower_resilience_retry::RetryLayer as Resilience;
 
+use crate::bare::{Bare, empty};
 use crate::subject::Subject;
 
 const READ: &str = "gw, read";
 const FIELDS: &str = "gw, read, 8 fields";
 
 type Sent = Full<Bytes>;
-type Answer = Ready<std::result::Result<Response<Body>, Infallible>>;
 
 /// Requests that may be sent again, and need not.
 ///
@@ -46,35 +45,35 @@ pub fn first_succeeds(_: u64) -> Result<Vec<Subject>> {
         request
     };
     Ok(vec![
-        subject("the bare service", bare::<Sent>(), read),
-        subject(READ, ours()?.layer(bare::<ReplayBody<Sent>>()), read),
-        subject(FIELDS, ours()?.layer(bare::<ReplayBody<Sent>>()), fields),
+        subject("the bare service", Bare(empty), read),
+        subject(READ, ours()?.layer(Bare(empty)), read),
+        subject(FIELDS, ours()?.layer(Bare(empty)), fields),
         subject(
             "gw, read, deadline",
-            ours()?.layer(bare::<ReplayBody<Sent>>()),
+            ours()?.layer(Bare(empty)),
             with_deadline,
         ),
         subject(
             "gw, read with a body",
-            ours()?.layer(bare::<ReplayBody<Sent>>()),
+            ours()?.layer(Bare(empty)),
             upload,
         ),
         subject(
             "tower",
-            Towers::new(Tower::new()).layer(bare::<Sent>()),
+            Towers::new(Tower::new()).layer(Bare(empty)),
             read,
         )
         .beside(READ),
         subject(
             "tower, 8 fields",
-            Towers::new(Tower::new()).layer(bare::<Sent>()),
+            Towers::new(Tower::new()).layer(Bare(empty)),
             fields,
         )
         .beside(FIELDS),
-        subject("tower-resilience", resilience().layer(bare::<Sent>()), read).beside(READ),
+        subject("tower-resilience", resilience().layer(Bare(empty)), read).beside(READ),
         subject(
             "tower-resilience, 8 fields",
-            resilience().layer(bare::<Sent>()),
+            resilience().layer(Bare(empty)),
             fields,
         )
         .beside(FIELDS),
@@ -90,7 +89,7 @@ pub fn sent_once(_: u64) -> Result<Vec<Subject>> {
     let ours = |policy| -> Result<_> {
         let budget = Ours::builder("a").build()?;
         let layer = RetryLayer::builder(budget).policy(policy).build();
-        Ok(layer.layer(bare::<ReplayBody<Sent>>()))
+        Ok(layer.layer(Bare(empty)))
     };
     let write = || {
         let mut request = read();
@@ -101,34 +100,25 @@ pub fn sent_once(_: u64) -> Result<Vec<Subject>> {
     let hour = Duration::from_secs(3600);
     let limits = AttemptTimeouts::new().attempt(hour)?;
     Ok(vec![
-        subject("the bare service", bare::<Sent>(), write),
+        subject("the bare service", Bare(empty), write),
         subject("gw, a write", ours(reads)?, write),
         subject("gw, no retries", ours(RetryPolicy::none())?, read),
         subject(
             "gw, attempt timeout",
-            AttemptTimeoutLayer::new(limits).layer(bare::<Sent>()),
+            AttemptTimeoutLayer::new(limits).layer(Bare(empty)),
             write,
         ),
         subject(
             "gw, deadline",
-            DeadlineLayer::new().limit(hour)?.layer(bare::<Sent>()),
+            DeadlineLayer::new().limit(hour)?.layer(Bare(empty)),
             write,
         ),
         subject(
             "gw, hedge",
-            HedgeLayer::builder("a").build()?.layer(bare::<Sent>()),
+            HedgeLayer::builder("a").build()?.layer(Bare(empty)),
             read,
         ),
     ])
-}
-
-fn bare<B>() -> ServiceFn<fn(Request<B>) -> Answer> {
-    service_fn(|_| {
-        let mut response = Response::new(Body::empty());
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        ready(Ok(response))
-    })
 }
 
 fn read() -> Request<Sent> {

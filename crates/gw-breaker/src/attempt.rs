@@ -147,16 +147,30 @@ impl Attempt {
 
     #[inline(always)]
     pub(crate) fn begin(
-        mut admission: Admission,
+        admission: Admission,
         latency_from: LatencyFrom,
         extensions: &mut Extensions,
     ) -> Self {
         // Whom a probe waits for is asked in any case.
-        let clock = match admission.judges_latency() || admission.is_probe() {
-            true => Clock::start(latency_from, &mut admission, extensions),
-            false => Clock::Stopped,
-        };
-        let ticket = admission.into_ticket();
+        match admission.judges_latency() || admission.is_probe() {
+            true => Self::watched(admission, latency_from, extensions),
+            false => Self::new(admission, Clock::Stopped, extensions),
+        }
+    }
+
+    /// Apart, and what is held in registers on the other way stays there.
+    #[inline(never)]
+    fn watched(
+        mut admission: Admission,
+        latency_from: LatencyFrom,
+        extensions: &mut Extensions,
+    ) -> Self {
+        let clock = Clock::start(latency_from, &mut admission, extensions);
+        Self::new(admission, clock, extensions)
+    }
+
+    #[inline(always)]
+    fn new(admission: Admission, clock: Clock, extensions: &Extensions) -> Self {
         let deadline = extensions.get::<Deadline>();
         Self {
             clock,
@@ -166,7 +180,7 @@ impl Attempt {
             slow: false,
             good: false,
             lives: false,
-            ticket,
+            ticket: admission.into_ticket(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the layer adds to a service that answers at once, from readiness to the end of the answer's body.
 
 use std::convert::Infallible;
-use std::future::{Future as _, Ready, ready};
+use std::future::Future as _;
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -15,11 +15,11 @@ use http_body::Body;
 use http_body_util::Full;
 use tower::limit::{ConcurrencyLimit, GlobalConcurrencyLimitLayer};
 use tower::load_shed::LoadShed;
-use tower::util::ServiceFn;
 use tower::{Layer as _, Service, service_fn};
 use tower_resilience_bulkhead::{BulkheadConfigBuilder, BulkheadLayer as Resilience};
 
 use super::PLACES;
+use crate::bare::Bare;
 use crate::contended::on_two;
 use crate::subject::Subject;
 
@@ -90,12 +90,10 @@ pub fn refused(_: u64) -> Result<Vec<Subject>> {
     ])
 }
 
-type Answer = Ready<std::result::Result<Response<Full<Bytes>>, Infallible>>;
 type Stalled = std::future::Pending<std::result::Result<Response<Full<Bytes>>, Infallible>>;
-type Bare = ServiceFn<fn(Request<()>) -> Answer>;
 
-fn bare() -> Bare {
-    service_fn(|_| ready(Ok(Response::new(Full::new(Bytes::from_static(b"data"))))))
+fn bare() -> Bare<impl Fn() -> Response<Full<Bytes>> + Clone> {
+    Bare(|| Response::new(Full::new(Bytes::from_static(b"data"))))
 }
 
 /// Never answers, so that its place stays taken.
