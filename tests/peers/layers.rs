@@ -64,7 +64,12 @@ pub fn admitted(_: u64) -> Result<Vec<Subject>> {
             OK,
         )
         .beside(FIELDS),
-        subject("tower-resilience (no keys)", resilience.layer(Bare(empty)), OK).beside(PLAIN),
+        subject(
+            "tower-resilience (no keys)",
+            resilience.layer(Bare(empty)),
+            OK,
+        )
+        .beside(PLAIN),
         subject("tower (no keys)", tower.layer(Bare(empty)), OK).beside(PLAIN),
     ])
 }
@@ -127,9 +132,11 @@ impl KeyExtractor for Client {
     }
 }
 
+type Answers = Bare<fn() -> Response<Body>>;
+
 fn theirs<M: RateLimitingMiddleware<QuantaInstant>>(
     config: Option<GovernorConfig<Client, M>>,
-) -> Result<Governor<Client, M, Bare<fn() -> Response<Body>>, Body>> {
+) -> Result<Governor<Client, M, Answers, Body>> {
     let config = config.ok_or("no such quota")?;
     Ok(GovernorLayer::new(config).layer(Bare(empty as _)))
 }

@@ -53,17 +53,8 @@ pub fn first_succeeds(_: u64) -> Result<Vec<Subject>> {
             ours()?.layer(Bare(empty)),
             with_deadline,
         ),
-        subject(
-            "gw, read with a body",
-            ours()?.layer(Bare(empty)),
-            upload,
-        ),
-        subject(
-            "tower",
-            Towers::new(Tower::new()).layer(Bare(empty)),
-            read,
-        )
-        .beside(READ),
+        subject("gw, read with a body", ours()?.layer(Bare(empty)), upload),
+        subject("tower", Towers::new(Tower::new()).layer(Bare(empty)), read).beside(READ),
         subject(
             "tower, 8 fields",
             Towers::new(Tower::new()).layer(Bare(empty)),

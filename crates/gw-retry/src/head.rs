@@ -1,5 +1,6 @@
 //! The head of a request, kept to be sent again.
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
 
 use crate::context::Known;
@@ -8,7 +9,10 @@ use crate::context::Known;
 #[derive(Debug)]
 pub(crate) struct Head {
     method: Method,
-    uri: Uri,
+    /// The target, if it is a path and no more: most are, and a path is half as dear to clone.
+    path: Option<PathAndQuery>,
+    /// The target, if it is more.
+    uri: Option<Uri>,
     version: Version,
     fields: Fields,
 }
@@ -19,25 +23,6 @@ pub(crate) const PREVIOUS_RPC_ATTEMPTS: HeaderName =
 
 /// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone.
 type Fields = Vec<(HeaderName, HeaderValue)>;
-
-/// The fields of a request, unless it must not be sent again: one that takes the connection over cannot be sent twice, and what
-/// was sent again further out, as the field `attempt` says, is not sent again here.
-#[inline]
-pub(crate) fn fields<B>(request: &Request<B>, attempt: &HeaderName) -> Option<Fields> {
-    if request.method() == Method::CONNECT {
-        return None;
-    }
-    let headers = request.headers();
-    let mut fields = Fields::with_capacity(headers.len());
-    // Seen as they go by: to look for the two would cost more than to copy all of them does.
-    for (name, value) in headers {
-        if name == header::UPGRADE || name == attempt && is_above(1, value) {
-            return None;
-        }
-        fields.push((name.clone(), value.clone()));
-    }
-    Some(fields)
-}
 
 /// Whether the client of a gRPC call has sent it before.
 pub(crate) fn is_grpc_retry(headers: &HeaderMap) -> bool {
@@ -60,22 +45,51 @@ fn is_above(least: u64, value: &HeaderValue) -> bool {
 }
 
 impl Head {
-    /// Of a request with these fields. Without what is in the extensions, see [`Known`].
+    /// Of a request, as far as it takes no copying. The rest is written into its place by [`keep`](Self::keep).
     #[inline]
-    pub(crate) fn of<B>(request: &Request<B>, fields: Fields) -> Self {
+    pub(crate) fn new<B>(request: &Request<B>) -> Self {
         Self {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            path: None,
+            uri: None,
             version: request.version(),
-            fields,
+            fields: Fields::new(),
         }
+    }
+
+    /// Keeps target and fields, unless the request must not be sent again: one that takes the connection over cannot be sent twice, and
+    /// what was sent again further out, as the field `attempt` says, is not sent again here. Whether it may be. What is in the
+    /// extensions is kept elsewhere, see [`Known`].
+    #[inline]
+    pub(crate) fn keep<B>(&mut self, request: &Request<B>, attempt: &HeaderName) -> bool {
+        if request.method() == Method::CONNECT {
+            return false;
+        }
+        let headers = request.headers();
+        self.fields.reserve_exact(headers.len());
+        // Seen as they go by: to look for the two would cost more than to copy all of them does.
+        for (name, value) in headers {
+            if name == header::UPGRADE || name == attempt && is_above(1, value) {
+                return false;
+            }
+            self.fields.push((name.clone(), value.clone()));
+        }
+        let uri = request.uri();
+        match uri.path_and_query() {
+            Some(path) if uri.scheme().is_none() && uri.authority().is_none() => {
+                self.path = Some(path.clone());
+            }
+            _ => self.uri = Some(uri.clone()),
+        }
+        true
     }
 
     /// The head of another attempt, with what is known of the request.
     pub(crate) fn again(&self, known: Option<&Known>) -> request::Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = self.method.clone();
-        parts.uri = self.uri.clone();
+        let path = || self.path.clone().map(Uri::from);
+        parts.uri = self.uri.clone().or_else(path).unwrap_or_default();
         parts.version = self.version;
         parts.headers = HeaderMap::with_capacity(self.fields.len() + 2);
         for (name, value) in &self.fields {
@@ -85,5 +99,28 @@ impl Head {
             parts.extensions = known.extensions();
         }
         parts
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_of_any_form_goes_out_as_it_came() {
+        for target in [
+            "/",
+            "/a?b=c",
+            "*",
+            "http://orders/",
+            "http://orders:8080/a?b=c",
+            "orders:8080",
+        ] {
+            let request = Request::get(target).body(()).unwrap();
+            let mut head = Head::new(&request);
+            assert!(head.keep(&request, &header::ACCEPT));
+            assert_eq!(head.again(None).uri, *request.uri(), "{target}");
+        }
     }
 }

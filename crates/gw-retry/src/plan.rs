@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::aside::Aside;
 use crate::body::{Held, ResponseBody};
-use crate::budget::{Budget, Deposit, Ticket};
+use crate::budget::{Arrived, Budget, Deposit, Ticket};
 use crate::context::Known;
 use crate::decide::{self, Eligibility, NO, Not, Reason, Verdict};
 use crate::head::{Head, PREVIOUS_RPC_ATTEMPTS};
@@ -42,8 +42,10 @@ pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     pub(crate) budget: Option<Budget>,
     pub(crate) eligibility: Eligibility,
     pub(crate) grpc: bool,
-    /// When the attempt that is on its way was sent.
-    pub(crate) started: Instant,
+    /// What its budget counts it by.
+    pub(crate) arrived: Arrived,
+    /// When the attempt that is on its way was sent, where a deadline asks how long attempts take.
+    pub(crate) started: Option<Instant>,
     pub(crate) attempts: u32,
     /// How long the last retry waited.
     pub(crate) waited: Duration,
@@ -146,7 +148,7 @@ where
         let mut ticket = match self.retry.take() {
             None => {
                 if decide::failure(&outcome) == Some(Failure::Refused) {
-                    self.budget().take_back(self.started);
+                    self.budget().take_back(self.arrived);
                 }
                 None
             }
@@ -343,7 +345,7 @@ where
         retry.timer = None;
         self.retry = Some(retry);
         self.attempts += 1;
-        self.started = Instant::now();
+        self.sent();
         let request = self.request(body);
         Poll::Ready(Next::Try(self.service.call(request)))
     }
@@ -382,12 +384,31 @@ where
         self.known.as_ref().and_then(Known::deadline)
     }
 
+    /// See [`Head::keep`].
+    #[inline]
+    pub(crate) fn keep(&mut self, request: &Request<B>) -> bool {
+        self.head.keep(request, &self.shared.attempt_field)
+    }
+
+    /// Has the budget count it.
+    #[inline]
+    pub(crate) fn arrives(&mut self) {
+        let (deposit, arrived) = self.budget().arrive();
+        self.deposit = deposit.counted();
+        self.arrived = arrived;
+    }
+
+    /// An attempt is on its way.
+    #[inline]
+    pub(crate) fn sent(&mut self) {
+        self.started = self.deadline().map(|_| Instant::now());
+    }
+
     /// The attempt on its way has succeeded.
     #[inline]
     fn answered(&self) {
-        // Only a deadline asks how long attempts take.
-        if self.deadline().is_some() {
-            self.latency().answered(self.started);
+        if let Some(started) = self.started {
+            self.latency().answered(started);
         }
     }
 

@@ -9,11 +9,10 @@ use gw_core::attempt::AttemptError;
 use gw_core::classify::is_grpc_call;
 use http::{Request, Response};
 use http_body::Body;
-use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
-use crate::budget::Budget;
+use crate::budget::{Arrived, Budget};
 use crate::context::Known;
 use crate::decide::Eligibility;
 use crate::future::ResponseFuture;
@@ -107,11 +106,7 @@ impl<S: Clone> Retry<S> {
         if grpc && head::is_grpc_retry(request.headers()) {
             return None;
         }
-        let fields = head::fields(request, &shared.attempt_field)?;
-        let now = Instant::now();
         let extensions = request.extensions();
-        let budget = extensions.get::<Budget>().cloned();
-        let deposit = budget.as_ref().unwrap_or(&shared.budget).deposit(now);
         // Made in its place: it is large, and each move of it costs.
         let mut plan = Box::write(
             Box::new_uninit(),
@@ -123,20 +118,25 @@ impl<S: Clone> Retry<S> {
                 },
                 shared: Lent::new(shared),
                 policy: policy.cloned(),
-                budget,
+                budget: extensions.get::<Budget>().cloned(),
                 eligibility,
                 grpc,
-                started: now,
+                arrived: Arrived::NOWHERE,
+                started: None,
                 attempts: 1,
                 waited: Duration::ZERO,
                 retry: None,
-                deposit: deposit.counted(),
-                // Last: what cannot be dropped before it is in its place is made there.
-                head: Head::of(request, fields),
+                deposit: None,
+                head: Head::new(request),
                 known: None,
             },
         );
+        if !plan.keep(request) {
+            return None;
+        }
         Known::learn(&mut plan.known, extensions, &shared.copy);
+        plan.arrives();
+        plan.sent();
         Some(plan)
     }
 }

@@ -12,7 +12,7 @@ use super::future::ResponseFuture;
 use super::layer::Shared;
 use super::plan::Plan;
 use crate::context::Known;
-use crate::head::{self, Head};
+use crate::head::Head;
 use crate::policy::Methods;
 
 /// Sends a second copy of reads that take too long. Made by a [`HedgeLayer`](super::HedgeLayer).
@@ -74,12 +74,14 @@ impl<S: Clone> Hedge<S> {
         if !self.shared.is_hedged(request) {
             return None;
         }
-        let fields = head::fields(request, &self.shared.attempt_field)?;
+        let mut head = Head::new(request);
+        if !head.keep(request, &self.shared.attempt_field) {
+            return None;
+        }
         let now = Instant::now();
-        let deposit = self.shared.deposit(now);
-        let head = Head::of(request, fields);
+        let counted = self.shared.count(now);
         let shared = Arc::clone(&self.shared);
-        let plan = Plan::new(self.inner.clone(), head, shared, (deposit, now));
+        let plan = Plan::new(self.inner.clone(), head, shared, (counted, now));
         let mut plan = Box::new(plan);
         Known::learn(&mut plan.known, request.extensions(), &self.shared.copy);
         Some(plan)
