@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use allocation_counter::measure;
 use gw_tests::bench::Result;
 
+use crate::allocations;
 use crate::check::{Allowance, Array, Check, Governor, Gw, GwAt, Key, Pingora};
 use crate::subject::Subject;
 use crate::walk::{Text, Walk};
@@ -132,19 +132,18 @@ fn named<L: Check<String> + 'static>(
     Ok(Subject::new(name, move || limiter.check(text.key(walk.next()))).holding(bytes))
 }
 
-/// A limiter that knows all keys, and the bytes that it holds for each, its fixed parts shared out among them.
+/// A limiter that knows all keys, and the bytes that it holds for each, its fixed parts shared out among them, if they are counted.
 pub(crate) fn filled<K: Key, L: Check<K>>(
     keys: u64,
     build: impl FnOnce() -> Result<L>,
-) -> Result<(L, f64)> {
-    let mut limiter = None;
-    let held = measure(|| {
-        limiter = Some(build().inspect(|limiter| {
+) -> Result<(L, Option<f64>)> {
+    let (limiter, counted) = allocations::of(|| {
+        build().inspect(|limiter| {
             for number in 0..keys {
                 limiter.check(&K::of(number));
             }
-        }));
+        })
     });
-    let limiter = limiter.ok_or("not built")??;
-    Ok((limiter, held.bytes_current as f64 / keys as f64))
+    let bytes_a_key = counted.map(|counted| counted.held as f64 / keys as f64);
+    Ok((limiter?, bytes_a_key))
 }

@@ -1,5 +1,6 @@
 //! The layers beside other projects' ones, in one program: same keys, same requests, taking turns.
 
+pub mod allocations;
 pub mod bare;
 pub mod breakers;
 pub mod bulkhead;

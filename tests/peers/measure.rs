@@ -6,6 +6,7 @@ use gw_tests::bench::Result;
 use gw_tests::bench::statistics::median;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::allocations;
 use crate::subject::Subject;
 
 /// What one subject cost.
@@ -107,7 +108,7 @@ fn allocations(subject: &mut Subject) -> Result<Option<f64>> {
     if !subject.alone {
         return Ok(None);
     }
-    let mut ended = Ok(());
-    let counted = allocation_counter::measure(|| ended = subject.run(TIMES));
-    ended.map(|()| Some(counted.count_total as f64 / TIMES as f64))
+    let (ended, counted) = allocations::of(|| subject.run(TIMES));
+    ended?;
+    Ok(counted.map(|counted| counted.count as f64 / TIMES as f64))
 }

@@ -68,10 +68,10 @@ impl Subject {
         self
     }
 
-    /// It holds keys in so many bytes each.
+    /// It holds keys in so many bytes each, if that is known.
     #[must_use]
-    pub fn holding(mut self, bytes_a_key: f64) -> Self {
-        self.bytes_a_key = Some(bytes_a_key);
+    pub const fn holding(mut self, bytes_a_key: Option<f64>) -> Self {
+        self.bytes_a_key = bytes_a_key;
         self
     }
 
