@@ -121,30 +121,27 @@ where
         let Some(judged) = this.judged.as_mut() else {
             return polled.map_err(Into::into);
         };
-        match polled {
+        // By a look at it, and only then handed on: what was just written is not moved at once, which a processor waits for.
+        match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if frame.is_trailers() || this.inner.is_end_stream() {
                     judged.end(frame.trailers_ref());
                 } else {
                     judged.attempt.goes_on();
                 }
-                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                let error = error.into();
-                judged.attempt.breaks_off(of_body(&error));
-                Poll::Ready(Some(Err(error)))
-            }
-            Poll::Ready(None) => {
-                judged.end(None);
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => judged.end(None),
             Poll::Pending => {
                 let inner = this.inner.as_ref();
                 judged.attempt.waits(|| inner.size_hint().exact());
-                Poll::Pending
             }
+            Poll::Ready(Some(Err(_))) => {}
         }
+        polled.map_err(|error| {
+            let error = error.into();
+            judged.attempt.breaks_off(of_body(&error));
+            error
+        })
     }
 
     fn is_end_stream(&self) -> bool {
