@@ -188,7 +188,6 @@ impl Attempt {
     /// at.
     #[inline]
     pub(crate) fn head(&mut self) -> Option<Instant> {
-        self.awaits = Awaits::First;
         match self.clock {
             Clock::Stopped => None,
             Clock::Since(_) | Clock::Told(_) => Some(self.measure()),
@@ -208,16 +207,25 @@ impl Attempt {
         self.ticket.is_slow(took)
     }
 
-    /// The verdict comes with the end of the stream; the head was `good`, or has not told.
+    /// The verdict comes with the end of the stream.
     #[inline]
-    pub(crate) fn streams(&mut self, good: bool) {
-        self.good = good;
+    pub(crate) fn streams(&mut self) {
         if !self.slow {
             self.ticket.answered(Instant::now);
         } else if self.ticket.is_probe() {
             // A slow answer cannot turn out well any more for a probe: it is told now.
             self.end(Ended::with(Outcome::Ignored), None);
         }
+    }
+
+    /// For the body to follow: the head was `good`, or has not told. What is left follows nothing. Marked after it is moved: a byte that was
+    /// just written is not moved along with others at once, which a processor waits for.
+    #[inline]
+    pub(crate) fn take_stream(&mut self, good: bool) -> Self {
+        let mut stream = self.take();
+        stream.good = good;
+        stream.awaits = Awaits::First;
+        stream
     }
 
     /// The body has nothing to give, of which so much is `left` if the length is known: from now on it is the upstream that is

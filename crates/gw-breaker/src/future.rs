@@ -118,14 +118,15 @@ where
             Poll::Ready(Ok(response)) => judge.answer(attempt, response),
             Poll::Ready(Err(error)) => {
                 judge.error(attempt, error);
-                false
+                None
             }
             Poll::Pending => return Poll::Pending,
         };
         // What ran is dropped now, not when somebody gets round to dropping this.
         this.state.set(State::Else { other: None });
-        if streams {
-            return streaming::<_, _, _, R>(polled, attempt, judge.classifier.clone());
+        if let Some(good) = streams {
+            let judged = || (attempt.take_stream(good), judge.classifier.clone());
+            return streaming::<_, _, _, R>(polled, judged);
         }
         polled.map(|answer| match answer {
             Ok(response) => Ok(response.map(ResponseBody::new)),
@@ -141,15 +142,15 @@ type Answer<ResB, C, E> = Result<Response<ResponseBody<ResB, C>>, E>;
 #[inline(always)]
 fn streaming<ResB, E, C, R>(
     polled: Poll<Result<Response<ResB>, E>>,
-    attempt: &mut Attempt,
-    classifier: C,
+    judged: impl FnOnce() -> (Attempt, C),
 ) -> Poll<Answer<ResB, C, R::Error>>
 where
     R: OnReject<Response<ResB>, E>,
 {
     polled.map(|answer| match answer {
         Ok(response) => {
-            Ok(response.map(|body| ResponseBody::judged(body, attempt.take(), classifier)))
+            let (attempt, classifier) = judged();
+            Ok(response.map(|body| ResponseBody::judged(body, attempt, classifier)))
         }
         Err(error) => Err(R::inner(error)),
     })
@@ -199,11 +200,12 @@ impl<C: Classify + Clone> Judge<C> {
         attempt.end(Ended::with(outcome), now);
     }
 
-    /// Tells the breaker how the attempt ended, unless the body of the answer is to do so; whether it is.
+    /// Tells the breaker how the attempt ended, unless the body of the answer is to do so; then whether the head was good, and has not
+    /// just told nothing.
     #[inline(always)]
-    fn answer<B: Body>(&self, attempt: &mut Attempt, response: &Response<B>) -> bool {
+    fn answer<B: Body>(&self, attempt: &mut Attempt, response: &Response<B>) -> Option<bool> {
         if attempt.is_told() {
-            return false;
+            return None;
         }
         let head = at_head(&self.classifier, response);
         if let Some(outcome @ (Outcome::Ignored | Outcome::Failure)) = head
@@ -211,7 +213,7 @@ impl<C: Classify + Clone> Judge<C> {
         {
             // As in `error`.
             drop(attempt.take());
-            return false;
+            return None;
         }
         let now = match head {
             Some(Outcome::Ignored) => None,
@@ -222,8 +224,8 @@ impl<C: Classify + Clone> Judge<C> {
                 head.unwrap_or_else(|| self.classifier.end(None))
             }
             Some(Outcome::Success) | None if self.judge_at == JudgeAt::End => {
-                attempt.streams(head.is_some());
-                return true;
+                attempt.streams();
+                return Some(head.is_some());
             }
             Some(outcome) => outcome,
             None => Outcome::Success,
@@ -232,7 +234,7 @@ impl<C: Classify + Clone> Judge<C> {
             Outcome::Success => attempt.succeed(now),
             _ => fail(attempt, outcome, response, now),
         }
-        false
+        None
     }
 }
 
