@@ -185,7 +185,8 @@ impl Attempt {
     }
 
     /// The head of the answer, or an error in its place, is there: the latency is known. Returns the time, if it was looked
-    /// at.
+    /// at. What follows at once is the verdict or [`take_stream`](Self::take_stream); only a panic comes in between, and finds it as
+    /// one that waits for the head.
     #[inline]
     pub(crate) fn head(&mut self) -> Option<Instant> {
         match self.clock {

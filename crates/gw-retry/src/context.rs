@@ -19,7 +19,7 @@ use crate::timeout::AttemptTimeouts;
 ///
 /// Only the types of `gw_core` go along by themselves: what else is in the extensions need not bear to be there twice.
 /// hyper's `OnUpgrade` is a connection that can be taken over once; but of a request that has one nothing is copied, since it is
-/// not sent again (see [`fields`](crate::head::fields)).
+/// not sent again (see `Head::keep`).
 pub(crate) type CopyExtensions = Arc<dyn Fn(&Extensions, &mut Extensions) + Send + Sync>;
 
 /// The stage that refused, and why.

@@ -9,7 +9,8 @@ use crate::context::Known;
 #[derive(Debug)]
 pub(crate) struct Head {
     method: Method,
-    /// The target, if it is a path and no more: most are, and a path is half as dear to clone.
+    /// The target, if it is a path and no more: most are, and a path is half as dear to clone. Not as one of two kinds, which would be moved
+    /// once more than it takes to write it here.
     path: Option<PathAndQuery>,
     /// The target, if it is more.
     uri: Option<Uri>,
@@ -57,14 +58,11 @@ impl Head {
         }
     }
 
-    /// Keeps target and fields, unless the request must not be sent again: one that takes the connection over cannot be sent twice, and
-    /// what was sent again further out, as the field `attempt` says, is not sent again here. Whether it may be. What is in the
-    /// extensions is kept elsewhere, see [`Known`].
+    /// Keeps target and fields, unless one of these says that the request must not be sent again: one that takes the connection over cannot be
+    /// sent twice, and what was sent again further out, as the field `attempt` says, is not sent again here. Whether it may be. What is
+    /// in the extensions is kept elsewhere, see [`Known`].
     #[inline]
     pub(crate) fn keep<B>(&mut self, request: &Request<B>, attempt: &HeaderName) -> bool {
-        if request.method() == Method::CONNECT {
-            return false;
-        }
         let headers = request.headers();
         self.fields.reserve_exact(headers.len());
         // Seen as they go by: to look for the two would cost more than to copy all of them does.

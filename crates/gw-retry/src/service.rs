@@ -7,7 +7,7 @@ use gw_core::Mode;
 use gw_core::at_hand::Lent;
 use gw_core::attempt::AttemptError;
 use gw_core::classify::is_grpc_call;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -101,6 +101,10 @@ impl<S: Clone> Retry<S> {
         B: Body<Data = Bytes>,
         ResB: Body,
     {
+        // It takes the connection over, and cannot be sent twice.
+        if request.method() == Method::CONNECT {
+            return None;
+        }
         let shared = &self.shared;
         let grpc = is_grpc_call(request.method(), request.headers());
         if grpc && head::is_grpc_retry(request.headers()) {

@@ -42,6 +42,8 @@ fn none_for_what_is_sent_once() {
     assert_eq!(allocations(&layer, || request(Method::POST)), 0);
     let layer = RetryLayer::builder(ample()).policy(RetryPolicy::none());
     assert_eq!(allocations(&layer.build(), || request(Method::GET)), 0);
+    let layer = RetryLayer::builder(ample()).build();
+    assert_eq!(allocations(&layer, || request(Method::CONNECT)), 0);
 }
 
 #[test]

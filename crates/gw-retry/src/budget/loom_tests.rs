@@ -91,6 +91,23 @@ fn what_is_over_by_itself_is_not_taken_back() {
 }
 
 #[test]
+fn what_was_brought_before_a_change_is_worth_what_it_was() {
+    loom::model(|| {
+        let budget = one_for_one();
+        let now = budget.slot_start(0);
+        budget.deposit(now);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.set_ratio(10.0).unwrap())
+        };
+        budget.available(now);
+        other.join().unwrap();
+        assert_eq!(budget.available(now), 1);
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
 fn slots_are_emptied_once_and_nothing_is_lost_or_made() {
     loom::model(|| {
         let budget = one_for_one();

@@ -53,13 +53,16 @@ pub struct Taken {
     share: Share,
 }
 
-/// The slot to which a request belongs.
+/// The slot to which a request belongs, and what it brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Arrived(u64);
+pub(crate) struct Arrived {
+    slot: u64,
+    income: i64,
+}
 
 impl Arrived {
     /// In no budget.
-    pub(crate) const NOWHERE: Self = Self(0);
+    pub(crate) const NOWHERE: Self = Self { slot: 0, income: 0 };
 }
 
 const SLOTS: usize = 10;
@@ -130,35 +133,37 @@ impl RatioBudget {
     #[inline]
     pub(crate) fn count(&self, now: Instant) -> Arrived {
         let slot = self.turn(now);
+        let income = self.income.load(Ordering::Relaxed);
         self.arrived.fetch_add(1, Ordering::Relaxed);
-        Arrived(slot)
+        Arrived { slot, income }
     }
 
     /// As [`count`](Self::count) at this moment. To ask the clock costs more than all else here, so that is done each time only until
     /// there are many in the slot, and one time in sixteen from then on. After a pause up to sixteen requests may so belong to a slot
-    /// that is over, a sixteenth of those that it has: what they bring is gone earlier, never later.
+    /// that is over (or some more, while another thread turns), a sixteenth of those that it has: what they bring is gone earlier,
+    /// never later.
     #[inline]
     pub(crate) fn arrive(&self, now: impl Fn() -> Instant) -> Arrived {
         if self.arrived.load(Ordering::Relaxed) < MANY {
             return self.count(now());
         }
         let slot = self.current.load(Ordering::Relaxed);
+        let income = self.income.load(Ordering::Relaxed);
         if self.arrived.fetch_add(1, Ordering::Relaxed) % EVERY == 0 {
             self.turn(now());
         }
-        Arrived(slot)
+        Arrived { slot, income }
     }
 
     /// Takes back what a request has brought, since it turns out not to be sent. Once its time is over nothing happens. What was lent
-    /// on it meanwhile is owed.
+    /// on it meanwhile is owed. Of one that came just while another thread turned, what it has brought may be gone a slot later.
     #[cold]
-    pub(crate) fn take_back(&self, Arrived(slot): Arrived) {
+    pub(crate) fn take_back(&self, Arrived { slot, income }: Arrived) {
         // Out of no slot that is emptied meanwhile, see `give_back`.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load(Ordering::Acquire);
         if current.saturating_sub(slot) < SLOTS as u64 {
             // Before it is there, if it has only arrived: who asks puts it there first.
-            let income = self.income.load(Ordering::Relaxed);
             self.slot(slot).fetch_sub(income, Ordering::Relaxed);
             self.balance.fetch_sub(income, Ordering::Relaxed);
         }
@@ -170,8 +175,9 @@ impl RatioBudget {
         if self.arrived.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let arrived = self.arrived.swap(0, Ordering::Relaxed);
-        let arrived = arrived.saturating_mul(self.income.load(Ordering::Relaxed));
+        // Before they are taken: whoever changes it settles what came before with the old one.
+        let income = self.income.load(Ordering::Acquire);
+        let arrived = self.arrived.swap(0, Ordering::AcqRel) * income;
         // The slot first: were it the sum, a turn in between would take out what is not in it yet.
         self.slot(current).fetch_add(arrived, Ordering::Relaxed);
         self.balance.fetch_add(arrived, Ordering::Relaxed);
@@ -256,7 +262,7 @@ impl RatioBudget {
         let income = income(ratio)?;
         // What is there was brought at the ratio before.
         self.settle(self.current.load(Ordering::Acquire));
-        self.income.store(income, Ordering::Relaxed);
+        self.income.store(income, Ordering::Release);
         Ok(())
     }
 
@@ -279,7 +285,7 @@ impl RatioBudget {
     fn turn(&self, now: Instant) -> u64 {
         let current = self.current.load(Ordering::Acquire);
         let elapsed = self.since(now);
-        // A product and no quotient: this runs for each request.
+        // A product and no quotient: this runs for many requests.
         if elapsed < (current + 1).saturating_mul(self.slot_nanos) {
             return current;
         }
