@@ -52,5 +52,6 @@ pub const BREAKERS: &[Case] = &[
 /// The cases of retries, in the order of the table.
 pub const RETRIES: &[Case] = &[
     Case::new("retry, first succeeds", retries::first_succeeds),
+    Case::new("retry, eight fields", retries::with_fields),
     Case::new("retry, sent once", retries::sent_once),
 ];

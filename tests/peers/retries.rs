@@ -26,7 +26,6 @@ use crate::bare::{Bare, empty};
 use crate::subject::Subject;
 
 const READ: &str = "gw, read";
-const FIELDS: &str = "gw, read, 8 fields";
 
 type Sent = Full<Bytes>;
 
@@ -36,8 +35,6 @@ type Sent = Full<Bytes>;
 ///
 /// If a layer cannot be built.
 pub fn first_succeeds(_: u64) -> Result<Vec<Subject>> {
-    let ours =
-        || -> Result<RetryLayer> { Ok(RetryLayer::builder(Ours::builder("a").build()?).build()) };
     let upload = || {
         let mut request = read();
         *request.method_mut() = Method::QUERY;
@@ -47,7 +44,6 @@ pub fn first_succeeds(_: u64) -> Result<Vec<Subject>> {
     Ok(vec![
         subject("the bare service", Bare(empty), read),
         subject(READ, ours()?.layer(Bare(empty)), read),
-        subject(FIELDS, ours()?.layer(Bare(empty)), fields),
         subject(
             "gw, read, deadline",
             ours()?.layer(Bare(empty)),
@@ -55,20 +51,27 @@ pub fn first_succeeds(_: u64) -> Result<Vec<Subject>> {
         ),
         subject("gw, read with a body", ours()?.layer(Bare(empty)), upload),
         subject("tower", Towers::new(Tower::new()).layer(Bare(empty)), read).beside(READ),
-        subject(
-            "tower, 8 fields",
-            Towers::new(Tower::new()).layer(Bare(empty)),
-            fields,
-        )
-        .beside(FIELDS),
         subject("tower-resilience", resilience().layer(Bare(empty)), read).beside(READ),
-        subject(
-            "tower-resilience, 8 fields",
-            resilience().layer(Bare(empty)),
-            fields,
-        )
-        .beside(FIELDS),
     ])
+}
+
+/// The same with fields, which the floor has as well.
+///
+/// # Errors
+///
+/// If a layer cannot be built.
+pub fn with_fields(_: u64) -> Result<Vec<Subject>> {
+    let tower = Towers::new(Tower::new());
+    Ok(vec![
+        subject("the bare service", Bare(empty), fields),
+        subject(READ, ours()?.layer(Bare(empty)), fields),
+        subject("tower", tower.layer(Bare(empty)), fields).beside(READ),
+        subject("tower-resilience", resilience().layer(Bare(empty)), fields).beside(READ),
+    ])
+}
+
+fn ours() -> Result<RetryLayer> {
+    Ok(RetryLayer::builder(Ours::builder("a").build()?).build())
 }
 
 /// Requests that are sent once whatever happens.
