@@ -138,7 +138,7 @@ where
 type Answer<ResB, C, E> = Result<Response<ResponseBody<ResB, C>>, E>;
 
 /// The answer with a body that is judged. Each of the two is built in one piece: an answer is some 150 bytes, and one body that
-/// is judged or not would have them moved once more.
+/// is judged or not would have them moved once more; so would what `judged` gives, were it given here as values.
 #[inline(always)]
 fn streaming<ResB, E, C, R>(
     polled: Poll<Result<Response<ResB>, E>>,

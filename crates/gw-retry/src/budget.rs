@@ -27,7 +27,6 @@ use tokio::time::Instant;
 use self::active::ActiveShare;
 pub use self::builder::BudgetBuilder;
 pub use self::live::BudgetSnapshot;
-pub(crate) use self::ratio::Arrived;
 pub use self::ratio::{RatioBudget, Taken};
 use crate::backoff::nanos;
 use crate::sync::{AtomicU64, Ordering};
@@ -85,35 +84,20 @@ impl Budget {
     /// way.
     #[inline]
     pub fn deposit(&self, now: Instant) -> Deposit {
-        self.count(now).0
-    }
-
-    /// As [`deposit`](Self::deposit).
-    #[inline]
-    pub(crate) fn count(&self, now: Instant) -> (Deposit, Arrived) {
-        self.enter(|ratio| ratio.count(now))
-    }
-
-    /// As [`count`](Self::count) at this moment. The clock is asked only as often as that matters.
-    #[inline]
-    pub(crate) fn arrive(&self) -> (Deposit, Arrived) {
-        self.enter(|ratio| ratio.arrive(Instant::now))
-    }
-
-    #[inline]
-    fn enter(&self, count: impl FnOnce(&RatioBudget) -> Arrived) -> (Deposit, Arrived) {
-        let arrived = self.0.ratio.as_ref().map_or(Arrived::NOWHERE, count);
+        if let Some(ratio) = &self.0.ratio {
+            ratio.deposit(now);
+        }
         let active = self.0.active.as_ref().map(|active| {
             active.enter();
             self.clone()
         });
-        (Deposit { active }, arrived)
+        Deposit { active }
     }
 
-    /// A request that has arrived so has been refused further in, and was not sent: it brings nothing.
-    pub(crate) fn take_back(&self, arrived: Arrived) {
+    /// A request that was counted at `then` has been refused further in, and was not sent: it brings nothing.
+    pub(crate) fn take_back(&self, then: Instant) {
         if let Some(ratio) = &self.0.ratio {
-            ratio.take_back(arrived);
+            ratio.take_back(then);
         }
     }
 

@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::aside::Aside;
 use crate::body::{Held, ResponseBody};
-use crate::budget::{Arrived, Budget, Deposit, Ticket};
+use crate::budget::{Budget, Deposit, Ticket};
 use crate::context::Known;
 use crate::decide::{self, Eligibility, NO, Not, Reason, Verdict};
 use crate::head::{Head, PREVIOUS_RPC_ATTEMPTS};
@@ -42,10 +42,8 @@ pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     pub(crate) budget: Option<Budget>,
     pub(crate) eligibility: Eligibility,
     pub(crate) grpc: bool,
-    /// What its budget counts it by.
-    pub(crate) arrived: Arrived,
-    /// When the attempt that is on its way was sent, where a deadline asks how long attempts take.
-    pub(crate) started: Option<Instant>,
+    /// When the attempt that is on its way was sent.
+    pub(crate) started: Instant,
     pub(crate) attempts: u32,
     /// How long the last retry waited.
     pub(crate) waited: Duration,
@@ -148,7 +146,7 @@ where
         let mut ticket = match self.retry.take() {
             None => {
                 if decide::failure(&outcome) == Some(Failure::Refused) {
-                    self.budget().take_back(self.arrived);
+                    self.budget().take_back(self.started);
                 }
                 None
             }
@@ -345,7 +343,7 @@ where
         retry.timer = None;
         self.retry = Some(retry);
         self.attempts += 1;
-        self.sent();
+        self.started = Instant::now();
         let request = self.request(body);
         Poll::Ready(Next::Try(self.service.call(request)))
     }
@@ -392,23 +390,16 @@ where
 
     /// Has the budget count it.
     #[inline]
-    pub(crate) fn arrives(&mut self) {
-        let (deposit, arrived) = self.budget().arrive();
-        self.deposit = deposit.counted();
-        self.arrived = arrived;
-    }
-
-    /// An attempt is on its way.
-    #[inline]
-    pub(crate) fn sent(&mut self) {
-        self.started = self.deadline().map(|_| Instant::now());
+    pub(crate) fn count(&mut self) {
+        self.deposit = self.budget().deposit(self.started).counted();
     }
 
     /// The attempt on its way has succeeded.
     #[inline]
     fn answered(&self) {
-        if let Some(started) = self.started {
-            self.latency().answered(started);
+        // Only a deadline asks how long attempts take.
+        if self.deadline().is_some() {
+            self.latency().answered(self.started);
         }
     }
 

@@ -9,10 +9,11 @@ use gw_core::attempt::AttemptError;
 use gw_core::classify::is_grpc_call;
 use http::{Method, Request, Response};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
-use crate::budget::{Arrived, Budget};
+use crate::budget::Budget;
 use crate::context::Known;
 use crate::decide::Eligibility;
 use crate::future::ResponseFuture;
@@ -125,8 +126,7 @@ impl<S: Clone> Retry<S> {
                 budget: extensions.get::<Budget>().cloned(),
                 eligibility,
                 grpc,
-                arrived: Arrived::NOWHERE,
-                started: None,
+                started: Instant::now(),
                 attempts: 1,
                 waited: Duration::ZERO,
                 retry: None,
@@ -139,8 +139,7 @@ impl<S: Clone> Retry<S> {
             return None;
         }
         Known::learn(&mut plan.known, extensions, &shared.copy);
-        plan.arrives();
-        plan.sent();
+        plan.count();
         Some(plan)
     }
 }

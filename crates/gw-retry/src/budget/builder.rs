@@ -42,9 +42,7 @@ impl BudgetBuilder {
         self
     }
 
-    /// For how long a request allows for retries: 10 s unless set, 1 s to an hour. It is cut into ten slots. Layers ask the clock with each
-    /// request until there are 256 in a slot, and with one in sixteen from then on: what up to sixteen requests bring that come
-    /// after a pause may then be gone earlier.
+    /// For how long a request allows for retries: 10 s unless set, 1 s to an hour. It is cut into ten slots.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self

@@ -27,7 +27,7 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// With the feature `tower` it is a budget of tower's as well. Two methods of that trait are called as two of these are, which take
 /// the time: by hand they are called by the trait's name, `Budget::deposit(&budget)`.
 pub struct RatioBudget {
-    /// The requests whose income is in no slot yet. They belong to the current one.
+    /// What requests have brought that is in no slot yet. It belongs to the current one.
     arrived: AtomicI64,
     /// The sum over all slots. Below zero where retries were sent that requests did not pay for.
     balance: AtomicI64,
@@ -53,22 +53,7 @@ pub struct Taken {
     share: Share,
 }
 
-/// The slot to which a request belongs, and what it brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Arrived {
-    slot: u64,
-    income: i64,
-}
-
-impl Arrived {
-    /// In no budget.
-    pub(crate) const NOWHERE: Self = Self { slot: 0, income: 0 };
-}
-
 const SLOTS: usize = 10;
-/// From so many requests in the current slot on, not each of them asks the clock, but one in [`EVERY`].
-const MANY: i64 = 256;
-const EVERY: i64 = 16;
 /// What a retry takes.
 const RETRY: i64 = Ratio::ONE as i64;
 
@@ -126,44 +111,22 @@ impl RatioBudget {
     /// Counts a request that is sent for the first time.
     #[inline]
     pub fn deposit(&self, now: Instant) {
-        self.count(now);
-    }
-
-    /// As [`deposit`](Self::deposit).
-    #[inline]
-    pub(crate) fn count(&self, now: Instant) -> Arrived {
-        let slot = self.turn(now);
+        self.turn(now);
         let income = self.income.load(Ordering::Relaxed);
-        self.arrived.fetch_add(1, Ordering::Relaxed);
-        Arrived { slot, income }
+        self.arrived.fetch_add(income, Ordering::Relaxed);
     }
 
-    /// As [`count`](Self::count) at this moment. To ask the clock costs more than all else here, so that is done each time only until
-    /// there are many in the slot, and one time in sixteen from then on. After a pause up to sixteen requests may so belong to a slot
-    /// that is over (or some more, while another thread turns), a sixteenth of those that it has: what they bring is gone earlier,
-    /// never later.
-    #[inline]
-    pub(crate) fn arrive(&self, now: impl Fn() -> Instant) -> Arrived {
-        if self.arrived.load(Ordering::Relaxed) < MANY {
-            return self.count(now());
-        }
-        let slot = self.current.load(Ordering::Relaxed);
-        let income = self.income.load(Ordering::Relaxed);
-        if self.arrived.fetch_add(1, Ordering::Relaxed) % EVERY == 0 {
-            self.turn(now());
-        }
-        Arrived { slot, income }
-    }
-
-    /// Takes back what a request has brought, since it turns out not to be sent. Once its time is over nothing happens. What was lent
-    /// on it meanwhile is owed. Of one that came just while another thread turned, what it has brought may be gone a slot later.
+    /// Takes back what a request that was counted at `then` has brought, since it turns out not to be sent. Once its time is over
+    /// nothing happens. What was lent on it meanwhile is owed.
     #[cold]
-    pub(crate) fn take_back(&self, Arrived { slot, income }: Arrived) {
+    pub(crate) fn take_back(&self, then: Instant) {
         // Out of no slot that is emptied meanwhile, see `give_back`.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load(Ordering::Acquire);
-        if current.saturating_sub(slot) < SLOTS as u64 {
+        let slot = current.min(self.since(then) / self.slot_nanos);
+        if current - slot < SLOTS as u64 {
             // Before it is there, if it has only arrived: who asks puts it there first.
+            let income = self.income.load(Ordering::Relaxed);
             self.slot(slot).fetch_sub(income, Ordering::Relaxed);
             self.balance.fetch_sub(income, Ordering::Relaxed);
         }
@@ -175,9 +138,7 @@ impl RatioBudget {
         if self.arrived.load(Ordering::Relaxed) == 0 {
             return;
         }
-        // Before they are taken: whoever changes it settles what came before with the old one.
-        let income = self.income.load(Ordering::Acquire);
-        let arrived = self.arrived.swap(0, Ordering::AcqRel) * income;
+        let arrived = self.arrived.swap(0, Ordering::Relaxed);
         // The slot first: were it the sum, a turn in between would take out what is not in it yet.
         self.slot(current).fetch_add(arrived, Ordering::Relaxed);
         self.balance.fetch_add(arrived, Ordering::Relaxed);
@@ -259,10 +220,7 @@ impl RatioBudget {
     ///
     /// If it is out of its range; then nothing changes.
     pub fn set_ratio(&self, ratio: f64) -> Result<(), ConfigError> {
-        let income = income(ratio)?;
-        // What is there was brought at the ratio before.
-        self.settle(self.current.load(Ordering::Acquire));
-        self.income.store(income, Ordering::Release);
+        self.income.store(income(ratio)?, Ordering::Relaxed);
         Ok(())
     }
 
@@ -285,7 +243,7 @@ impl RatioBudget {
     fn turn(&self, now: Instant) -> u64 {
         let current = self.current.load(Ordering::Acquire);
         let elapsed = self.since(now);
-        // A product and no quotient: this runs for many requests.
+        // A product and no quotient: this runs for each request.
         if elapsed < (current + 1).saturating_mul(self.slot_nanos) {
             return current;
         }

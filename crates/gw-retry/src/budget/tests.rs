@@ -1,6 +1,5 @@
 mod live;
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -211,61 +210,6 @@ async fn the_largest_numbers_do_not_wrap() {
     );
 }
 
-#[test]
-fn the_clock_is_asked_each_time_until_there_are_many_and_then_now_and_again() {
-    let budget = RatioBudget::new(1.0, 10 * SECOND, 0).unwrap();
-    let asked = Cell::new(0);
-    let arrive = |at: Instant| {
-        budget.arrive(|| {
-            asked.set(asked.get() + 1);
-            at
-        })
-    };
-    let now = budget.slot_start(3);
-    for _ in 0..256 {
-        arrive(now);
-    }
-    assert_eq!(asked.take(), 256);
-    for _ in 0..1608 {
-        arrive(now);
-    }
-    assert_eq!(asked.take(), 101);
-    // After a pause the next one that asks finds that the slot is over, and those before it belong to that.
-    let later = now + SECOND;
-    for _ in 0..9 {
-        arrive(later);
-    }
-    assert_eq!(asked.take(), 1);
-    // From then on there are few again.
-    arrive(later);
-    assert_eq!(asked.take(), 1);
-    assert_eq!(budget.available(later), 256 + 1608 + 10);
-    assert_eq!(budget.available(now + 10 * SECOND), 1);
-}
-
-#[test]
-fn one_that_turns_out_not_to_be_sent_is_taken_from_where_it_was_counted() {
-    let budget = RatioBudget::new(1.0, 10 * SECOND, 0).unwrap();
-    let (early, late) = (budget.slot_start(0), budget.slot_start(5));
-    let first = budget.arrive(|| early);
-    budget.arrive(|| late);
-    budget.take_back(first);
-    assert_eq!(budget.available(late), 1);
-    // The first one's time is over, and it does not count a second time.
-    assert_eq!(budget.available(budget.slot_start(14)), 1);
-    assert_eq!(budget.available(budget.slot_start(15)), 0);
-}
-
-#[test]
-fn what_was_brought_at_another_ratio_stays_as_it_is() {
-    let budget = RatioBudget::new(1.0, 10 * SECOND, 0).unwrap();
-    let now = budget.slot_start(0);
-    (0..10).for_each(|_| budget.deposit(now));
-    budget.set_ratio(0.1).unwrap();
-    (0..10).for_each(|_| budget.deposit(now));
-    assert_eq!(budget.available(now), 11);
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Deposit(u8),
@@ -322,28 +266,6 @@ impl Model {
 }
 
 proptest! {
-    /// What is counted without a look at the clock is gone earlier than it should be, never later, and is no more than sixteen
-    /// requests after each pause.
-    #[test]
-    fn a_rare_look_at_the_clock_brings_less_and_never_more(
-        bursts in prop::collection::vec((1..1500u32, 0..12_000u64), 1..8),
-    ) {
-        let exact = RatioBudget::new(1.0, 10 * SECOND, 0).unwrap();
-        let rare = RatioBudget::new(1.0, 10 * SECOND, 0).unwrap();
-        let mut now = Duration::ZERO;
-        let missed = 16 * u64::try_from(bursts.len()).unwrap();
-        for (requests, pause) in bursts {
-            for _ in 0..requests {
-                exact.deposit(exact.slot_start(0) + now);
-                rare.arrive(|| rare.slot_start(0) + now);
-            }
-            now += Duration::from_millis(pause);
-        }
-        let exactly = exact.available(exact.slot_start(0) + now);
-        let rarely = rare.available(rare.slot_start(0) + now);
-        prop_assert!(rarely <= exactly && exactly <= rarely + missed, "{rarely} of {exactly}");
-    }
-
     #[test]
     fn as_the_model_says(steps in steps(), permille in 0..2000u32, min in 0..3u32) {
         let ratio = f64::from(permille) / 1000.0;

@@ -15,7 +15,7 @@ use super::handle::HedgeHandle;
 use super::service::Hedge;
 use crate::RetryLayer;
 use crate::backoff::nanos;
-use crate::budget::{Arrived, Budget, Deposit, RatioBudget, Taken, Ticket};
+use crate::budget::{Budget, Deposit, RatioBudget, Taken, Ticket};
 use crate::context::CopyExtensions;
 use crate::latency::Latency;
 use crate::ratio::Ratio;
@@ -62,13 +62,6 @@ pub(super) struct Shared {
     budget: Option<Budget>,
     pub(super) fills_budget: AtomicBool,
     gate: Option<Arc<dyn HedgeGate>>,
-}
-
-/// How a request was counted that may be hedged.
-pub(super) struct Counted {
-    extra: Arrived,
-    /// If the budget counts it here.
-    budget: Option<(Deposit, Arrived)>,
 }
 
 impl HedgeLayer {
@@ -278,21 +271,19 @@ impl Shared {
 
     /// Counts a request that may be hedged.
     #[inline]
-    pub(super) fn count(&self, now: Instant) -> Counted {
+    pub(super) fn deposit(&self, now: Instant) -> Option<Deposit> {
+        self.extra.deposit(now);
         // Relaxed: which of two requests is the first to be counted otherwise is nobody's matter.
         let fills = |_: &&Budget| self.fills_budget.load(Ordering::Relaxed);
         let budget = self.budget.as_ref().filter(fills);
-        Counted {
-            extra: self.extra.count(now),
-            budget: budget.map(|budget| budget.count(now)),
-        }
+        budget.map(|budget| budget.deposit(now))
     }
 
-    /// A request that was counted so was not sent: it brings nothing.
-    pub(super) fn take_back(&self, counted: &Counted) {
-        self.extra.take_back(counted.extra);
-        if let (Some(budget), Some((_, arrived))) = (&self.budget, &counted.budget) {
-            budget.take_back(*arrived);
+    /// A request that was counted at `then` was not sent: it brings nothing.
+    pub(super) fn take_back(&self, deposit: Option<&Deposit>, then: Instant) {
+        self.extra.take_back(then);
+        if let Some(budget) = self.budget.as_ref().filter(|_| deposit.is_some()) {
+            budget.take_back(then);
         }
     }
 

@@ -14,7 +14,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
-use super::layer::{Counted, Permit, Shared};
+use super::layer::{Permit, Shared};
+use crate::budget::Deposit;
 use crate::context::{Known, Refusal};
 use crate::decide::{self, Asked};
 use crate::head::Head;
@@ -32,7 +33,8 @@ pub(super) struct Plan<S> {
     /// When the second copy is due; `None` if there will be none.
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
-    counted: Counted,
+    /// If the budget counts it here.
+    deposit: Option<Deposit>,
 }
 
 pin_project! {
@@ -85,7 +87,7 @@ impl<S> Plan<S> {
         service: S,
         head: Head,
         shared: Arc<Shared>,
-        (counted, now): (Counted, Instant),
+        (deposit, now): (Option<Deposit>, Instant),
     ) -> Self {
         let due = shared.delay().and_then(|delay| now.checked_add(delay));
         Self {
@@ -96,7 +98,7 @@ impl<S> Plan<S> {
             started: now,
             due,
             sleep: None,
-            counted,
+            deposit,
         }
     }
 
@@ -188,7 +190,7 @@ impl<S> Plan<S> {
             return last;
         }
         let Some(earlier) = earlier else {
-            self.shared.take_back(&self.counted);
+            self.shared.take_back(self.deposit.as_ref(), self.started);
             return last;
         };
         if let (Some(known), Some(noted)) = (&self.known, earlier.noted) {
