@@ -414,14 +414,20 @@ async fn each_answer_means_what_the_rules_say() {
     assert_eq!(delivery, retry(None, Fault::Connection));
 }
 
+/// Story: what a failure store took was sent to it for ever, one more document each time, and its batch stayed in the queue.
 #[tokio::test]
-async fn a_failure_store_is_a_redirection() {
+async fn what_a_failure_store_took_is_done() {
     let mapping = Mapping::strict([("message", Field::Text)]);
     let config = Config::elasticsearch().mapping(mapping).data_stream(INDEX);
-    let cluster = Elasticsearch::start(config.failure_store()).await;
-    let sink = sink_to(&cluster).build().unwrap();
-    let redirected = Delivery::Items(vec![Item::Redirected; 2]);
-    assert_eq!(sink.deliver(&events(0..2)).await, redirected);
+    let world = World::start(config.failure_store(), Behaviour::healthy(), 20, 10).await;
+    world.queue.close();
+    within("the end", world.running).await.unwrap();
+    let status = world.handle.status();
+    assert_eq!((status.redirected, status.retried), (20, 0));
+    assert_eq!((status.dead, status.imbalance()), (0, 0));
+    assert_eq!(world.queue.status().batches, 0);
+    let documents = world.cluster.documents();
+    assert!(documents.iter().all(|document| document.offered == 1));
 }
 
 #[tokio::test]

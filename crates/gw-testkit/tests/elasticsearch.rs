@@ -209,6 +209,7 @@ async fn a_failure_store_takes_misfits() {
         (&item["status"], &item["failure_store"]),
         (&json!(201), &json!("used"))
     );
+    assert_ne!(item["_id"], "1", "it is another document there");
     assert_eq!(cluster.indexed(), 0);
 }
 

@@ -88,7 +88,8 @@ impl Config {
         self
     }
 
-    /// Data streams put documents that do not fit their mapping into a failure store and answer 201.
+    /// Data streams put documents that do not fit their mapping into a failure store and answer 201, under an id of the failure
+    /// store's own.
     #[must_use]
     pub fn failure_store(mut self) -> Self {
         self.failure_store = true;

@@ -116,10 +116,7 @@ impl Store {
         gatekeeper: Gatekeeper,
     ) -> (u16, Value) {
         let action = operation.action;
-        let id = operation.id.clone().unwrap_or_else(|| {
-            self.made_up_ids += 1;
-            format!("made-up-{}", self.made_up_ids)
-        });
+        let id = operation.id.clone().unwrap_or_else(|| self.make_up_id());
         let offered = if matches!(action, Action::Create | Action::Index) {
             let source = operation.source.clone();
             self.ledger.offered(&operation.index, &id, source).offered
@@ -139,12 +136,19 @@ impl Store {
             document.conflicts += u32::from(status == 409);
         }
         let body = match outcome {
+            // A failure store takes what does not fit as a document of its own, and it is that one's id that is answered.
+            Ok(done) if done.redirected => done.to_json(&self.make_up_id(), self.config.product),
             Ok(done) => done.to_json(&id, self.config.product),
             Err(error) => json!({
                 "_index": operation.index, "_id": id, "status": status, "error": error.to_json(),
             }),
         };
         (status, json!({ action.as_str(): body }))
+    }
+
+    fn make_up_id(&mut self) -> String {
+        self.made_up_ids += 1;
+        format!("made-up-{}", self.made_up_ids)
     }
 
     fn carry_out(&mut self, operation: &Operation, id: &str) -> Result<Done, ItemError> {

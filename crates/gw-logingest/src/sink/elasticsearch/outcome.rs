@@ -47,9 +47,11 @@ pub(super) fn of_request(status: StatusCode, after: Option<Duration>, text: &[u8
     }
 }
 
-/// The meaning of one item, which must speak of the event with this id.
+/// The meaning of one item, which must speak of the event with this id. One that went to a failure store is another document
+/// there, with an id of its own: its place in the answer alone tells which event it is.
 pub(super) fn of_item(said: &Said, id: &str) -> Item {
-    let Some(status) = said.status.filter(|_| said.id.as_deref() == Some(id)) else {
+    let speaks_of_it = said.redirected || said.id.as_deref() == Some(id);
+    let Some(status) = said.status.filter(|_| speaks_of_it) else {
         return Item::Retry;
     };
     let reason = || Reason::new(&said.kind, &said.reason).with_status(status);
@@ -121,6 +123,17 @@ mod tests {
             ..said(201, "")
         };
         assert_eq!(of_item(&redirected, "1"), Item::Redirected);
+    }
+
+    /// Story: such an answer was taken for one about another event, and the event was sent again and again, each time to become
+    /// one more document in the failure store.
+    #[test]
+    fn a_failure_store_answers_under_an_id_of_its_own() {
+        let redirected = Said {
+            redirected: true,
+            ..said(201, "")
+        };
+        assert_eq!(of_item(&redirected, "2"), Item::Redirected);
     }
 
     #[test]

@@ -193,7 +193,7 @@ mod tests {
         {"create":{"_index":"x","_id":"a","status":201,"_shards":{"total":1}}},
         {"create":{"_id":"b","status":429,"error":{"type":"t","reason":"r"}}},
         {"create":{"status":400,"error":{"reason":"no","caused_by":{"type":"x"},"type":"k"},"_id":"c"}},
-        {"create":{"_id":"d","status":201,"failure_store":"used"}}],"more":[1]}"#;
+        {"create":{"_id":"own","status":201,"failure_store":"used"}}],"more":[1]}"#;
 
     #[test]
     fn each_item_is_read() {
