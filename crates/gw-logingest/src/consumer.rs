@@ -4,7 +4,7 @@
 //! refuses for now is tried again alone, without its neighbours. A request that it refuses whole, for what is in it, is cut in halves
 //! until what is to blame is alone, unless nothing else passes either. When the sink takes nothing, one request at a time probes
 //! it; when the configuration is wrong, or the dead letters fill their store, the consumer pauses and loses nothing. A client
-//! whose dead letters take all that one client may, or whose events fill the consumer's hands while each of them is refused, is
+//! whose dead letters take all that one client may, or whose batches fill the consumer's hands while what is left of them is refused, is
 //! left alone for a while, and tried again; its batches are in the queue.
 //!
 //! # Metrics

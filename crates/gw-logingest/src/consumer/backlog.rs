@@ -280,6 +280,15 @@ impl Backlog {
         given.iter().map(|(_, open)| open.unsettled).sum()
     }
 
+    /// A client whose event waits to be sent again, if each event that waits is one that the sink refused so often, alone.
+    pub(super) fn refused_all(&self, times: u32) -> Option<&ClientId> {
+        let waiting = self.pieces.iter().chain(self.later.values()).flatten();
+        let mut waiting = self.ready.iter().chain(waiting).peekable();
+        let first = *waiting.peek()?;
+        let refused = waiting.all(|work| work.tag.failures >= times);
+        refused.then(|| first.event.client())
+    }
+
     /// The events that are not settled.
     pub(super) fn unsettled(&self) -> usize {
         self.open.values().map(|open| open.unsettled).sum()

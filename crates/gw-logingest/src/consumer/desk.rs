@@ -22,6 +22,10 @@ use crate::sink::{Delivery, Fault, Reason, Sink};
 use crate::telemetry::meter::QueueLabel;
 use crate::telemetry::{Item, SinkMetrics};
 
+/// An event that the sink refused so often for now, each time alone, is no reason to keep others waiting. Fewer times in a row are
+/// usual for a sink that has too much to do.
+const PATIENCE: u32 = 3;
+
 pub(super) struct Desk<S, D> {
     sink: Arc<S>,
     dead_letters: Arc<D>,
@@ -243,7 +247,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
             self.backlog.settle(*tag);
         }
         self.count(&verdict);
-        let unwelcome = match &verdict.lesson {
+        let mut unwelcome = match &verdict.lesson {
             Lesson::Misconfigured(_, client) => Some(client.clone()),
             _ => None,
         };
@@ -257,6 +261,9 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         self.backlog.put_back(verdict.back.into_iter(), now);
         self.backlog.put_pieces(verdict.pieces);
         self.letters.waiting.extend(verdict.letters);
+        if unwelcome.is_none() && self.running == 0 {
+            unwelcome = self.backlog.refused_all(PATIENCE).cloned();
+        }
         // Nothing new comes in that may be taken.
         if let (Some(client), None) = (unwelcome, self.wants()) {
             self.hold([client]);

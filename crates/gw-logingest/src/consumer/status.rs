@@ -27,7 +27,8 @@ pub struct ConsumerStatus {
     pub returned: u64,
     /// In hand now.
     pub in_hand: u64,
-    /// Clients of which nothing is delivered for now, because their dead letters take all that they may.
+    /// Clients of which nothing is delivered for now, because their dead letters take all that they may, or because their batches
+    /// filled the consumer's hands and the sink took nothing of what was left of them.
     pub held_clients: usize,
     /// How often an event was not taken and is tried again.
     pub retried: u64,

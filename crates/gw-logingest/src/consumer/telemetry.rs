@@ -52,7 +52,7 @@ pub(super) fn clients_held(any: bool) {
     #[cfg(feature = "tracing")]
     if any {
         tracing::warn!(
-            "log delivery: dead letters of a client fill its share, or the sink refuses each of its events; its batches stay in the queue"
+            "log delivery: dead letters of a client fill its share, or the sink takes nothing of what is left of its batches; these stay in the queue"
         );
     } else {
         tracing::info!("log delivery: no client is held any more");

@@ -16,6 +16,7 @@ mod delivery;
 mod endings;
 mod outages;
 mod poison;
+mod refused;
 mod settings;
 
 use std::future::pending;

@@ -17,6 +17,9 @@ const CONFIGURATION: [&str; 3] = [
 /// With this kind a cluster says, among other things, that it holds as many shards as it may.
 const VALIDATION: &str = "validation_exception";
 
+/// An ingest pipeline says so of what it does not take. It comes with 500, although it says nothing of the cluster.
+const FAIL_PROCESSOR: &str = "fail_processor_exception";
+
 /// What one item of an answer says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
@@ -60,6 +63,7 @@ pub(super) fn of_item(said: &Said, id: &str) -> Item {
         200..=299 => Item::Delivered,
         // The event was created before, by the same id.
         409 => Item::Duplicate,
+        500..=599 if said.kind == FAIL_PROCESSOR => Item::Rejected(reason()),
         408 | 429 | 500..=599 => Item::Retry,
         401 | 403 | 404 => Item::Blocked(reason()),
         400 if CONFIGURATION.contains(&said.kind.as_str()) || no_more_shards(said) => {
@@ -106,6 +110,7 @@ mod tests {
             (429, "cluster_block_exception", "retry"),
             (503, "unavailable_shards_exception", "retry"),
             (500, "", "retry"),
+            (500, "fail_processor_exception", "rejected"),
             (302, "", "retry"),
             (999, "", "retry"),
             (400, "document_parsing_exception", "rejected"),
