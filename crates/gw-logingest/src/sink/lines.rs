@@ -16,7 +16,7 @@ const BLOCK: usize = 64 * 1024;
 pub(crate) struct LinesFile<F: Fs = RealFs> {
     fs: F,
     path: PathBuf,
-    /// Where the durable lines end; `None` until the file was looked at.
+    /// Where the durable lines end in the file that was last used; `None` until one was looked at.
     end: Option<u64>,
     /// `None` before the first use and after a failure. A file whose sync has failed is never synced again by the same
     /// handle: the kernel may have thrown the bytes away and call them clean.
@@ -104,9 +104,11 @@ impl<F: Fs> LinesFile<F> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.create()?,
             other => other?,
         };
+        let len = file.len()?;
         let end = match self.end {
-            Some(end) => end,
-            None => whole_lines(&file)?,
+            Some(end) if end <= len => end,
+            // Also if it is shorter than it was: then it is another file, since somebody moved the old one away.
+            _ => whole_lines(&file, len)?,
         };
         // What stands behind is the rest of a write that failed, or of a process that died.
         file.set_len(end)?;
@@ -123,9 +125,9 @@ impl<F: Fs> LinesFile<F> {
     }
 }
 
-/// Where the last whole line ends.
-fn whole_lines(file: &impl File) -> io::Result<u64> {
-    let mut end = file.len()?;
+/// Where the last whole line of a file ends that is so long.
+fn whole_lines(file: &impl File, len: u64) -> io::Result<u64> {
+    let mut end = len;
     let mut block = vec![0; BLOCK];
     while end > 0 {
         let start = end.saturating_sub(BLOCK as u64);
@@ -224,6 +226,20 @@ mod tests {
         assert_eq!(lines.append(b"three\n").unwrap(), 10);
         fs.crash(Loss::Everything);
         assert_eq!(content(&fs), "one\nthree\n");
+    }
+
+    /// Story: the disk was full, somebody moved the file away, and the new one began with as many zeros as the old one had bytes.
+    #[test]
+    fn a_file_that_was_moved_away_after_a_failure_begins_anew() {
+        let fs = SimFs::default();
+        let mut lines = LinesFile::with(fs.clone(), "dir/lines");
+        lines.append(b"one\n").unwrap();
+        fs.fail(Op::Write, 0, 1);
+        assert!(lines.append(b"two\n").is_err());
+        fs.rename(Path::new("dir/lines"), Path::new("dir/old"))
+            .unwrap();
+        assert_eq!(lines.append(b"three\n").unwrap(), 6);
+        assert_eq!(content(&fs), "three\n");
     }
 
     #[test]
