@@ -19,7 +19,7 @@
 //! | `commit_duration_seconds` | histogram | how long it took to make a group of batches durable |
 //! | `commit_group_size` | histogram | batches that shared a commit |
 //! | `storage_failures_total` | counter | writes and syncs that failed, and panics of the threads that write and read |
-//! | `segments_broken_total` | counter | segments that were set aside as damaged |
+//! | `segments_broken_total` | counter | segments that were set aside as damaged, or could not be read as a whole |
 //! | `unreadable_batches_total` | counter | batches that were stored and could not be read back |
 //! | `moved_batches_total` | counter | batches that were copied forward so that a segment could go |
 //! | `recovery_seconds` | gauge | how long it took to open the queue |

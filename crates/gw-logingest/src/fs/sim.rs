@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -89,6 +90,8 @@ struct Node {
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
     dirty_len: bool,
+    /// The device does not give these bytes, nor any that are asked for together with them.
+    bad: Range<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -173,6 +176,13 @@ impl SimFs {
         node.durable = node.seen.clone();
         node.dirty.clear();
         node.dirty_len = false;
+    }
+
+    /// The device no longer gives these bytes of a file; with an empty range it does again.
+    pub(crate) fn spoil(&self, path: &Path, bad: Range<usize>) {
+        let mut disk = self.disk();
+        let node = disk.names[path];
+        disk.nodes.get_mut(&node).unwrap().bad = bad;
     }
 
     /// How many units a loss of power decides on, see [`Loss::Mask`].
@@ -419,6 +429,10 @@ impl File for SimFile {
         let node = disk.file(self.node)?;
         let rest = node.seen.get(offset as usize..).unwrap_or_default();
         let n = rest.len().min(buf.len());
+        let start = offset as usize;
+        if start.max(node.bad.start) < (start + n).min(node.bad.end) {
+            return Err(io::Error::other("input/output error"));
+        }
         buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)
     }

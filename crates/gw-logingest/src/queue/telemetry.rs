@@ -60,7 +60,7 @@ pub(crate) fn describe() {
     describe_counter!(
         BROKEN,
         Unit::Count,
-        "Segments that were set aside as damaged."
+        "Segments that were set aside as damaged, or could not be read as a whole."
     );
     describe_counter!(
         UNREADABLE,

@@ -1,6 +1,6 @@
 //! What an earlier life of the queue left in the directory. It may have ended at any point, and the disk may be
 //! damaged; whatever is found, the queue opens, and each confirmed batch that was not acknowledged is in it, but for those
-//! that cannot be read: if it was a panic that kept them from it, they stay for the next start.
+//! that cannot be read: if it was a panic or the device that kept them from it, they stay for the next start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,7 +15,7 @@ use super::config::{Config, OpenError};
 use super::log::{Log, Unreadable};
 use super::reader::in_any_case;
 use super::record::{self, Found, Head, Place};
-use super::segment::{Name, Segment, read_whole};
+use super::segment::{Name, Segment, read_given, read_whole};
 use crate::batch::{Batch, Corrupt};
 use crate::fs::{File as _, Fs};
 use crate::queue::telemetry::QueueMetrics;
@@ -159,15 +159,17 @@ impl<F: Fs> Survey<'_, F> {
     ) {
         let path = name.path(&self.log.dir);
         let opened = self.log.fs.open(&path).and_then(|file| {
-            read_whole::<F>(&file, buf)?;
-            Ok(file)
+            let whole = read_given::<F>(&file, buf)?;
+            Ok((file, whole))
         });
-        let file = match opened {
-            Ok(file) => file,
+        let (file, whole) = match opened {
+            Ok(opened) => opened,
             // It keeps its name, for the next start to try again.
             Err(_) => return self.log.metrics.set_aside(id, "it cannot be read"),
         };
         let (base, damaged) = match record::read_head(buf) {
+            // What was not given may be there.
+            Head::Blank | Head::Damaged if !whole => (None, false),
             // Its making was cut short; nothing in it was ever confirmed.
             Head::Blank => return drop(self.log.fs.remove(&path)),
             // It keeps its name, too: the later version finds it again.
@@ -183,7 +185,6 @@ impl<F: Fs> Survey<'_, F> {
         if damaged && scan.found.is_empty() {
             return self.set_aside(id, name, "it is not a segment");
         }
-        self.torn += scan.torn;
         let tickets = scan.found.iter().map(|found| found.ticket);
         let mut segment = Segment {
             name,
@@ -199,9 +200,19 @@ impl<F: Fs> Survey<'_, F> {
         for record in &scan.found {
             self.record(record, buf, &mut segment, found);
         }
-        // Only the zeros at the end go: they are space that was reserved.
-        if scan.end < segment.size && segment.live > 0 && segment.file.set_len(scan.end).is_ok() {
-            segment.size = scan.end;
+        if whole {
+            self.torn += scan.torn;
+            // Only the zeros at the end go: they are space that was reserved.
+            let unused = scan.end < segment.size && segment.live > 0;
+            if unused && segment.file.set_len(scan.end).is_ok() {
+                segment.size = scan.end;
+            }
+        } else {
+            // There may be more in it, under any ticket: it stays as it is for the next start, with what is known of tickets.
+            segment.stuck = true;
+            segment.live += 1;
+            segment.first = 0;
+            self.log.metrics.set_aside(id, "not all of it can be read");
         }
         self.log.segments.insert(id, segment);
     }

@@ -13,6 +13,13 @@ use crate::fs::{File as _, Fs, read_full, write_all};
 /// The greatest id of a segment: tickets are counted from it, and from the one after it.
 pub(super) const LAST_SEGMENT: u64 = u32::MAX as u64 - 1;
 
+/// What is read at once where the device does not give all: systems read files by pages of this size.
+const BLOCK: usize = 4096;
+
+/// So many blocks may be lost until the rest of the file is not asked for. Each may take a failing device seconds, while the queue
+/// is not open yet.
+const MOST_LOST: usize = 256;
+
 /// A segment in the table of the log.
 #[derive(Debug)]
 pub(super) struct Segment<F: Fs> {
@@ -20,7 +27,7 @@ pub(super) struct Segment<F: Fs> {
     pub(super) file: Arc<F::File>,
     /// The bytes that it takes on disk. For the one that is written to, those written so far: the rest is reserved.
     pub(super) size: u64,
-    /// Bytes of records that are not yet delivered.
+    /// Bytes of records that are not yet delivered; more if the device did not give all of the file, so that it stays.
     pub(super) live: u64,
     /// No ticket in it is below this.
     pub(super) first: u64,
@@ -120,14 +127,36 @@ impl<F: Fs> Segment<F> {
 
 /// The whole of a file.
 pub(super) fn read_whole<F: Fs>(file: &F::File, buf: &mut Vec<u8>) -> io::Result<()> {
+    allocate::<F>(file, buf)?;
+    let read = read_full(file, buf, 0)?;
+    buf.truncate(read);
+    Ok(())
+}
+
+/// As much of a file as the device gives, with zeros for what it does not. Whether that is the whole file.
+pub(super) fn read_given<F: Fs>(file: &F::File, buf: &mut Vec<u8>) -> io::Result<bool> {
+    if read_whole::<F>(file, buf).is_ok() {
+        return Ok(true);
+    }
+    allocate::<F>(file, buf)?;
+    let mut lost = 0;
+    for (place, block) in buf.chunks_mut(BLOCK).enumerate() {
+        if lost < MOST_LOST && read_full(file, block, (place * BLOCK) as u64).is_err() {
+            block.fill(0);
+            lost += 1;
+        }
+    }
+    Ok(false)
+}
+
+/// Makes the buffer as long as the file, with zeros.
+fn allocate<F: Fs>(file: &F::File, buf: &mut Vec<u8>) -> io::Result<()> {
     let len = file.len()?;
     if len > LONGEST_SEGMENT {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     buf.clear();
     buf.resize(len as usize, 0);
-    let read = read_full(file, buf, 0)?;
-    buf.truncate(read);
     Ok(())
 }
 

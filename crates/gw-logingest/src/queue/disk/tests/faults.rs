@@ -1,8 +1,9 @@
 //! The device fails, is full, or gives back other bytes than it was given.
 
-use super::world::{SEGMENT, World};
+use super::world::{SEGMENT, World, config};
 use crate::fs::Fs as _;
 use crate::fs::sim::{Loss, Op, SimFs};
+use crate::queue::disk::config::Config;
 use crate::queue::{AppendError, Durability};
 
 fn world() -> World {
@@ -321,6 +322,63 @@ fn files_that_are_no_segments_are_set_aside() {
     assert_eq!((world.set_aside(), world.content()), (1, vec![0]));
 }
 
+/// A queue with thirty batches of about a thousand bytes in one segment, which has ended in order; and the segment.
+fn thirty() -> (World, std::path::PathBuf) {
+    let config = Config {
+        segment_bytes: 8 * SEGMENT,
+        ..config()
+    };
+    let mut world = World::with(SimFs::default(), config);
+    for _ in 0..30 {
+        assert_eq!(world.append(&[1000]), [HOST]);
+    }
+    world.finish();
+    let name = world.segments().remove(0);
+    let path = world.path(&name);
+    (world, path)
+}
+
+/// Story: a segment was left out at each start for one bad sector in it, with all the batches that were never delivered.
+#[test]
+fn a_bad_sector_costs_only_what_it_hits_until_it_can_be_read() {
+    // In the middle, in the head, and all there is.
+    for (bad, given) in [
+        (20_480..20_992, 23..30),
+        (0..512, 23..30),
+        (0..40_000, 0..1),
+    ] {
+        let (mut world, path) = thirty();
+        let size = world.fs.used() as u64;
+        world.fs.spoil(&path, bad.clone());
+        world.open();
+        let found = world.content();
+        assert!(given.contains(&found.len()), "{bad:?}: {found:?}");
+        assert!(world.used() >= size, "{bad:?}: {}", world.used());
+        // What is there is delivered, and the file stays for what is not.
+        assert_eq!(world.lease(30), found.len());
+        world.acknowledge_all();
+        // Meanwhile other segments come and go.
+        for _ in 0..3 {
+            assert_eq!(world.append(&[40_000]), [HOST]);
+            world.lease(1);
+            world.acknowledge_all();
+        }
+        world.pass(31);
+        world.finish();
+        world.fs.spoil(&path, 0..0);
+        world.reopen();
+        let rest: Vec<_> = (0..30).filter(|id| !found.contains(id)).collect();
+        let mut content = world.content();
+        content.sort_unstable();
+        assert_eq!(content, rest, "{bad:?}");
+        // And then it goes.
+        world.lease(30);
+        world.acknowledge_all();
+        world.finish();
+        assert!(world.segments().is_empty(), "{:?}", world.fs.files());
+    }
+}
+
 #[test]
 fn a_segment_of_a_later_version_is_left_for_it() {
     let mut world = world();
@@ -354,7 +412,7 @@ fn a_read_error_that_goes_away_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn while_nothing_can_be_read_nothing_is_given_up() {
     use super::super::engine::Engine;
-    use super::world::{ALL, batch, config};
+    use super::world::{ALL, batch};
 
     let fs = SimFs::default();
     let (engine, _owner) = Engine::open(fs.clone(), config()).unwrap();
@@ -380,6 +438,6 @@ async fn while_nothing_can_be_read_nothing_is_given_up() {
 #[test]
 fn a_second_queue_is_refused() {
     let world = world();
-    let second = super::super::engine::Engine::prepare(world.fs.clone(), &super::world::config());
+    let second = super::super::engine::Engine::prepare(world.fs.clone(), &config());
     assert!(matches!(second, Err(super::super::OpenError::InUse { .. })));
 }
