@@ -33,6 +33,9 @@ pub(super) struct Log<F: Fs> {
     /// The next ticket. Tickets are given out in order of acceptance and never twice.
     pub(super) next_ticket: u64,
     pub(super) acks: AckLog<F>,
+    /// Whether segments are left for the next start whose records this one has not seen, or not all of them. Any ticket may be among
+    /// theirs.
+    pub(super) unseen: bool,
     pub(super) metrics: Arc<QueueMetrics>,
     pub(super) buf: Vec<u8>,
     /// Dropped last: the directory is free when nothing of the log is left.
@@ -284,8 +287,10 @@ impl<F: Fs> Log<F> {
             for id in removed {
                 self.segments.remove(&id);
             }
-            let first = self.segments.values().map(|segment| segment.first).min();
-            self.acks.forget_below(first.unwrap_or(self.next_ticket));
+            if !self.unseen {
+                let first = self.segments.values().map(|segment| segment.first).min();
+                self.acks.forget_below(first.unwrap_or(self.next_ticket));
+            }
         }
         self.acks.tidy(&self.fs, &self.dir);
     }

@@ -85,6 +85,7 @@ pub(super) fn open<F: Fs>(
         next_segment: last_segment + 1,
         next_ticket: last_ticket,
         acks: AckLog::new(done, next_acks, config.ack_slack()),
+        unseen: false,
         metrics,
         buf: Vec::new(),
         _lock: lock,
@@ -164,16 +165,16 @@ impl<F: Fs> Survey<'_, F> {
         });
         let (file, whole) = match opened {
             Ok(opened) => opened,
-            // It keeps its name, for the next start to try again.
-            Err(_) => return self.log.metrics.set_aside(id, "it cannot be read"),
+            // The next start tries again.
+            Err(_) => return self.leave(id, "it cannot be read"),
         };
         let (base, damaged) = match record::read_head(buf) {
             // What was not given may be there.
             Head::Blank | Head::Damaged if !whole => (None, false),
             // Its making was cut short; nothing in it was ever confirmed.
             Head::Blank => return drop(self.log.fs.remove(&path)),
-            // It keeps its name, too: the later version finds it again.
-            Head::Unknown => return self.log.metrics.set_aside(id, "a later version wrote it"),
+            // The later version finds it again.
+            Head::Unknown => return self.leave(id, "a later version wrote it"),
             Head::Segment { id: own, .. } if own != id => {
                 return self.set_aside(id, name, "it has the name of another");
             }
@@ -208,11 +209,10 @@ impl<F: Fs> Survey<'_, F> {
                 segment.size = scan.end;
             }
         } else {
-            // There may be more in it, under any ticket: it stays as it is for the next start, with what is known of tickets.
+            // There may be more in it: it is delivered as far as it goes, and stays as it is.
             segment.stuck = true;
             segment.live += 1;
-            segment.first = 0;
-            self.log.metrics.set_aside(id, "not all of it can be read");
+            self.leave(id, "not all of it can be read");
         }
         self.log.segments.insert(id, segment);
     }
@@ -252,6 +252,12 @@ impl<F: Fs> Survey<'_, F> {
                 }
             }
         }
+    }
+
+    /// It keeps its name, for the next start.
+    fn leave(&mut self, id: u64, why: &'static str) {
+        self.log.unseen = true;
+        self.log.metrics.set_aside(id, why);
     }
 
     fn set_aside(&self, id: u64, name: Name, why: &'static str) {

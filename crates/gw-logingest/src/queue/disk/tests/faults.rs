@@ -379,6 +379,50 @@ fn a_bad_sector_costs_only_what_it_hits_until_it_can_be_read() {
     }
 }
 
+fn version(file: &mut [u8], version: u8) {
+    file[8] = version;
+    let sum = crc32c::crc32c(&file[..28]).to_le_bytes();
+    file[28..32].copy_from_slice(&sum);
+}
+
+/// Story: what was known of the tickets in a segment that was left for the next start went with the first segment that was done,
+/// and the next start delivered all of it once more.
+#[test]
+fn what_is_done_in_a_segment_that_is_left_stays_known() {
+    for later_version in [true, false] {
+        let mut world = world();
+        for _ in 0..3 {
+            assert_eq!(world.append(&[500]), [HOST]);
+        }
+        world.lease(2);
+        world.acknowledge_all();
+        world.finish();
+        let name = world.segments().remove(0);
+        let path = world.path(&name);
+        if later_version {
+            world.fs.damage(&path, |file| version(file, 2));
+        } else {
+            // Behind what is done, which is read first.
+            world.fs.fail(Op::Read, 2, 1);
+        }
+        world.open();
+        assert!(world.content().is_empty());
+        // So many that the file that says what is done is written afresh.
+        for _ in 0..100 {
+            assert_eq!(world.append(&[1000]), [HOST]);
+            world.lease(1);
+            world.acknowledge_all();
+        }
+        world.finish();
+        world.fs.heal();
+        if later_version {
+            world.fs.damage(&path, |file| version(file, 1));
+        }
+        world.reopen();
+        assert_eq!(world.content(), [2], "{later_version}");
+    }
+}
+
 #[test]
 fn a_segment_of_a_later_version_is_left_for_it() {
     let mut world = world();
@@ -386,11 +430,6 @@ fn a_segment_of_a_later_version_is_left_for_it() {
     world.finish();
     let name = world.segments().remove(0);
     let path = world.path(&name);
-    let version = |file: &mut Vec<u8>, version: u8| {
-        file[8] = version;
-        let sum = crc32c::crc32c(&file[..28]).to_le_bytes();
-        file[28..32].copy_from_slice(&sum);
-    };
     world.fs.damage(&path, |file| version(file, 2));
     world.open();
     assert!(world.content().is_empty());
