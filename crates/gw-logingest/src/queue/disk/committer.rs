@@ -182,9 +182,8 @@ impl<F: Fs> Committer<F> {
             self.probe();
         }
         self.move_some();
-        if !gone.is_empty() || self.retry_at.is_some() {
-            self.log.collect();
-        }
+        // Not only when something left: a segment of which all is delivered may have been sealed in this turn.
+        self.log.collect();
         if self.moving.is_empty() {
             self.find_straggler(now);
         }
@@ -344,9 +343,6 @@ impl<F: Fs> Committer<F> {
         state.index.stored(self.log.bytes());
         drop(state);
         self.log.metrics.moved(batches.len());
-        if self.moving.is_empty() {
-            self.log.collect();
-        }
     }
 
     /// Makes known what the log has become.

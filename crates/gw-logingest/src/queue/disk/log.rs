@@ -302,8 +302,9 @@ impl<F: Fs> Log<F> {
         };
         let path = segment.name.path(&self.dir);
         let done = if segment.broken {
-            self.metrics.set_aside(id, "damage was found in it");
-            self.fs.rename(&path, &Name::Broken(id).path(&self.dir))
+            let aside = Name::Broken(id).path(&self.dir);
+            let renamed = self.fs.rename(&path, &aside);
+            renamed.inspect(|()| self.metrics.set_aside(id, "damage was found in it"))
         } else {
             self.fs.remove(&path)
         };

@@ -241,6 +241,20 @@ fn the_files_stay_within_the_bound() {
     world.crash(Loss::Everything);
 }
 
+/// Story: the last segment before an outage of the sink had nothing in it any more, and took space until the sink was back.
+#[test]
+fn a_segment_that_is_done_goes_while_nothing_is_delivered() {
+    let mut world = world();
+    assert_eq!(world.append(&[3000, 3000]), [HOST, HOST]);
+    world.lease(2);
+    world.acknowledge_all();
+    let done = world.segments();
+    // This one does not fit beside what is done.
+    assert_eq!(world.append(&[3000]), [HOST]);
+    let now = world.segments();
+    assert!(now.len() == 1 && now != done, "{now:?}");
+}
+
 #[test]
 fn one_batch_does_not_keep_a_segment() {
     let mut world = world();

@@ -3,8 +3,8 @@
 use gw_testkit::metrics_capture::MetricsCapture;
 use tokio::sync::oneshot;
 
-use super::world::{batch, config};
-use crate::fs::sim::SimFs;
+use super::world::{World, batch, config};
+use crate::fs::sim::{Op, SimFs};
 use crate::queue::disk::config::Config;
 use crate::queue::disk::engine::{Engine, Parts};
 
@@ -49,4 +49,24 @@ async fn queues_with_names_have_gauges_of_their_own() {
         assert_eq!(groups, [events]);
         assert!(metrics.gauge("gateway_logingest_queue_bytes", labels) > 0.0);
     }
+}
+
+/// Story: each time that it was tried to rename a damaged segment, it was counted.
+#[test]
+fn a_segment_that_is_set_aside_is_counted_once() {
+    let metrics = MetricsCapture::new();
+    metrics.run(|| {
+        let mut world = World::new(SimFs::default());
+        world.append(&[3000, 3000]);
+        let path = world.path(&world.segments()[0]);
+        world.fs.damage(&path, |file| file[512 + 100] ^= 1);
+        world.lease(2);
+        world.acknowledge_all();
+        world.fs.fail(Op::Rename, 0, 3);
+        for _ in 0..9 {
+            world.append(&[3000]);
+        }
+        assert_eq!(world.set_aside(), 1);
+    });
+    metrics.assert_counter("gateway_logingest_segments_broken_total", &[], 1);
 }
