@@ -31,7 +31,8 @@ use crate::fs::RealFs;
 ///
 /// A file in which a write or a sync failed is not written to again and is renamed to `*.failed`: until the power has gone, reads
 /// may show there what the disk does not have, and a restart trusts other copies first. A file with damage in it is renamed to
-/// `*.broken` when nothing else in it is wanted, and kept. If the thread that writes panics, nothing is stored any more
+/// `*.broken` when nothing else in it is wanted, and kept; so is, at once, one that says what is
+/// delivered and cannot be read. If the thread that writes panics, nothing is stored any more
 /// ([`QueueState::Failing`](super::QueueState::Failing)). A batch whose reading panics, at the start or later, or that the device
 /// does not give, stays in its file for the next queue on this directory to try.
 ///

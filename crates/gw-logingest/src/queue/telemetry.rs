@@ -183,6 +183,13 @@ impl QueueMetrics {
         let _ = (segment, why);
     }
 
+    /// A file that says what is done could not be read.
+    pub(crate) fn done_is_unknown(&self, error: &io::Error) {
+        #[cfg(feature = "tracing")]
+        tracing::error!(%error, "log queue: what is done cannot be read, so that some of it may be delivered again");
+        let _ = (self, error);
+    }
+
     pub(crate) fn unreadable(&self, segment: u64, ticket: u64) {
         self.unreadable.add(1);
         #[cfg(feature = "tracing")]

@@ -33,7 +33,7 @@ pub(super) struct Config {
     pub(super) limits: Limits,
 }
 
-/// Why a queue could not be opened. Damaged segments are no reason: they are set aside.
+/// Why a queue could not be opened. Damaged files are no reason: they are set aside.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {

@@ -68,7 +68,7 @@ pub(super) fn open<F: Fs>(
     let names: Vec<_> = names.iter().filter_map(|name| Name::parse(name)).collect();
 
     let mut buf = Vec::new();
-    let (done, ack_files) = read_acks(&fs, config, &names, &mut buf);
+    let (done, ack_files) = read_acks(&fs, config, &names, &metrics, &mut buf).map_err(unusable)?;
     let id_of = |name: &Name| match name {
         Name::Segment(id) | Name::Failed(id) | Name::Broken(id) => Some(*id),
         Name::Acks(_) => None,
@@ -125,28 +125,35 @@ pub(super) fn open<F: Fs>(
     Ok(log)
 }
 
-/// What the ack files say, and their ids in order. One that cannot be read says nothing.
+/// What the ack files say, and their ids in order. One that cannot be read says nothing, neither now nor at a later start: tickets
+/// that it says are done may be given out by then. So it gets a name that is not read. That is durable with the first segment,
+/// before anything is confirmed.
 fn read_acks<F: Fs>(
     fs: &F,
     config: &Config,
     names: &[Name],
+    metrics: &QueueMetrics,
     buf: &mut Vec<u8>,
-) -> (Tickets, Vec<u64>) {
+) -> io::Result<(Tickets, Vec<u64>)> {
     let mut done = Tickets::default();
     let mut ids = Vec::new();
     for name in names {
         if let Name::Acks(id) = name {
+            // Also of one that is not read: no other is to have it.
             ids.push(*id);
-            let read = fs
-                .open(&name.path(&config.dir))
-                .and_then(|file| read_whole::<F>(&file, buf));
-            if read.is_ok() {
-                acks::read(*id, buf, &mut done);
+            let path = name.path(&config.dir);
+            let read = fs.open(&path).and_then(|file| read_whole::<F>(&file, buf));
+            match read {
+                Ok(()) => acks::read(*id, buf, &mut done),
+                Err(error) => {
+                    fs.rename(&path, &path.with_extension("log.broken"))?;
+                    metrics.done_is_unknown(&error);
+                }
             }
         }
     }
     ids.sort_unstable();
-    (done, ids)
+    Ok((done, ids))
 }
 
 impl<F: Fs> Survey<'_, F> {

@@ -3,7 +3,8 @@
 use super::world::{SEGMENT, World, config};
 use crate::fs::Fs as _;
 use crate::fs::sim::{Loss, Op, SimFs};
-use crate::queue::disk::config::Config;
+use crate::queue::disk::config::{Config, OpenError};
+use crate::queue::disk::engine::Engine;
 use crate::queue::{AppendError, Durability};
 
 fn world() -> World {
@@ -437,6 +438,45 @@ fn what_is_done_in_a_segment_that_is_left_stays_known() {
     }
 }
 
+/// A queue that has ended in order, with nothing left but the file that says what is done.
+fn all_done() -> World {
+    let mut world = world();
+    assert_eq!(world.append(&[500, 500]), [HOST, HOST]);
+    world.lease(2);
+    world.acknowledge_all();
+    world.finish();
+    assert!(world.segments().is_empty(), "{:?}", world.fs.files());
+    world
+}
+
+/// Story: tickets began anew, since the only file that told of earlier ones was not read; and at the next start it was, and said of
+/// new batches that they were done.
+#[test]
+fn what_could_not_be_read_once_says_nothing_later() {
+    let mut world = all_done();
+    world.fs.fail(Op::Read, 1, 1);
+    // It cannot be replaced, either.
+    world.fs.fail(Op::Create, 0, 1);
+    world.open();
+    assert_eq!(world.append(&[500, 500]), [HOST, HOST]);
+    world.crash(Loss::Everything);
+    assert_eq!(world.content().len(), 2);
+}
+
+#[test]
+fn a_queue_that_cannot_tell_which_tickets_are_free_does_not_open() {
+    let mut world = all_done();
+    world.fs.fail(Op::Read, 1, 1);
+    world.fs.fail(Op::Rename, 0, 1);
+    let opened = Engine::prepare(world.fs.clone(), &config());
+    assert!(matches!(opened, Err(OpenError::Directory { .. })));
+    drop(opened);
+    world.reopen();
+    assert_eq!(world.append(&[500]), [HOST]);
+    world.kill();
+    assert_eq!(world.content(), [2]);
+}
+
 #[test]
 fn a_segment_of_a_later_version_is_left_for_it() {
     let mut world = world();
@@ -464,7 +504,6 @@ fn a_read_error_that_goes_away_costs_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn while_nothing_can_be_read_nothing_is_given_up() {
-    use super::super::engine::Engine;
     use super::world::{ALL, batch};
 
     let fs = SimFs::default();
@@ -491,6 +530,6 @@ async fn while_nothing_can_be_read_nothing_is_given_up() {
 #[test]
 fn a_second_queue_is_refused() {
     let world = world();
-    let second = super::super::engine::Engine::prepare(world.fs.clone(), &config());
-    assert!(matches!(second, Err(super::super::OpenError::InUse { .. })));
+    let second = Engine::prepare(world.fs.clone(), &config());
+    assert!(matches!(second, Err(OpenError::InUse { .. })));
 }
