@@ -45,7 +45,7 @@ impl RetryHandle {
         self.shared.mode.get()
     }
 
-    /// What the layer does from now on. A retry that is waiting is sent all the same.
+    /// What the layer does from now on, with the requests that are on their way as well. A retry that is waiting is sent all the same.
     pub fn set_mode(&self, mode: Mode) {
         if self.shared.mode.set(mode) {
             telemetry::mode_changed("retry", mode);

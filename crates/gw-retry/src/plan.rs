@@ -214,6 +214,8 @@ where
         };
         match verdict {
             Verdict::Answer => Err(outcome.as_ref().map_or(Stopped::Answered, Stopped::at)),
+            // Since it began: what is on its way when its upstream fails is what the switch is for.
+            _ if self.shared.mode.get() == Mode::Off => Err(Stopped::NotRetryable),
             Verdict::Final(Not::Local) => Err(Stopped::Local),
             Verdict::Final(Not::Unsafe) => Err(Stopped::Unsafe),
             Verdict::Final(Not::Pushback) => Err(Stopped::Pushback),
@@ -409,13 +411,13 @@ where
         policy.map_or(&self.shared.latency, RetryPolicy::latency)
     }
 
-    /// Whether it is only tried out what would be done.
-    fn is_shadow(&self) -> bool {
-        let policy = || match &self.policy {
+    /// Whether what is decided is done, and neither tried out alone nor switched off.
+    fn is_enforced(&self) -> bool {
+        let is_shadow = || match &self.policy {
             Some(policy) => policy.is_shadow(),
             None => self.shared.policy.lock().is_shadow(),
         };
-        self.shared.mode.get() == Mode::Shadow || policy()
+        self.shared.mode.get() == Mode::Enforce && !is_shadow()
     }
 
     fn finish(&self, outcome: Answer<ResB, E>, stopped: Stopped) -> Answer<ResB, E>
@@ -430,7 +432,7 @@ where
             let name = self.shared.no_retry_field.clone();
             (name, HeaderValue::from_static(NO))
         };
-        let told = stopped.concerns_others(self.attempts) && !self.is_shadow();
+        let told = stopped.concerns_others(self.attempts) && self.is_enforced();
         let no = told.then(no);
         let mut response = match outcome {
             Ok(response) => response,

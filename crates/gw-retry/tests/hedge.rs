@@ -487,6 +487,23 @@ async fn modes() {
     assert!(is_hedged(&layer, request(Method::GET)).await);
 }
 
+/// Story: the mode was looked at when a request began, and a copy that fell due after the layer had been switched off was sent.
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_when_the_layer_is_switched_off_is_not_hedged() {
+    let budget = Budget::builder("orders").build().unwrap();
+    let layer = warm(builder().max_extra_load(1.0).budget(budget.clone())).await;
+    let (service, handle) = inner();
+    let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    layer.handle().set_mode(Mode::Off);
+    advance(20 * MS).await;
+    assert!(poll(&mut answer).is_pending());
+    assert_eq!(handle.calls(), 1);
+    assert_eq!(budget.available(Instant::now()), 10);
+    handle.next_call().await.respond(response(200));
+    assert!(answer.await.is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn limits_change_while_requests_run() {
     let layer = warm(builder().max_extra_load(0.0)).await;

@@ -1,21 +1,24 @@
 //! What an operator changes while requests run, for services that were made before.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test")]
 
 mod support;
 
 use std::convert::Infallible;
+use std::task::Poll;
 use std::time::Duration;
 
 use gw_core::{Body, Rejection};
 use gw_retry::timeout::{
     AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, TimedBody, TimedOut, Timer,
 };
-use gw_retry::{Mode, RetryInfo, RetryLayer, RetryPolicy, RetryPolicyBuilder, Stopped};
+use gw_retry::{Failure, Mode, RetryInfo, RetryLayer, RetryPolicy, RetryPolicyBuilder, Stopped};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::ControlledService;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
-use support::{Outcome, ample, at_once, call, inner, read, request, response, with_body};
+use support::{
+    Failed, Outcome, ample, at_once, call, inner, poll, read, request, response, with_body,
+};
 use tokio::time::{Instant, sleep};
 use tower::{Layer as _, Service};
 
@@ -93,6 +96,56 @@ async fn one_that_is_on_its_way_is_sent_again_as_often_as_the_new_policy_says() 
     first.respond(response(503));
     handle.next_call().await.respond(response(503));
     assert_eq!(info(&answer.await.unwrap()), (2, Stopped::Attempts));
+}
+
+/// Story: the mode was looked at when a request began. A thousand reads hung, the layer was switched off, and each of them was
+/// sent again when it had ended with 504.
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_when_the_layer_is_switched_off_is_not_sent_again() {
+    let layer = support::layer(at_once());
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let before = layer.handle().snapshot().budget_available;
+    let mut answer = call(&mut service, request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    layer.handle().set_mode(Mode::Off);
+    handle.next_call().await.respond(response(504));
+    let Poll::Ready(answer) = poll(&mut answer) else {
+        panic!("it is sent again");
+    };
+    // As if there were no layer.
+    assert_eq!(info(&answer), (1, Stopped::NotRetryable));
+    let answer = answer.unwrap();
+    assert!(answer.extensions().is_empty() && answer.headers().is_empty());
+    assert_eq!(layer.handle().snapshot().budget_available, before);
+}
+
+/// Story: layers further out were told not to try again by one that had been switched off.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_waits_when_the_layer_is_switched_off_is_the_last() {
+    let wait = gw_retry::Backoff::exponential(SECOND, SECOND);
+    for (failure, expected) in [
+        (Failure::Unknown, None),
+        // What it was to replace.
+        (Failure::Refused, Some((1, Stopped::Refused))),
+    ] {
+        let layer = support::layer(RetryPolicy::builder().backoff(wait));
+        let (service, handle) = inner();
+        let mut service = layer.layer(service);
+        let mut answer = call(&mut service, request(Method::GET)).await;
+        assert!(poll(&mut answer).is_pending());
+        handle.next_call().await.respond(response(503));
+        assert!(poll(&mut answer).is_pending());
+        layer.handle().set_mode(Mode::Off);
+        sleep(2 * SECOND).await;
+        assert!(poll(&mut answer).is_pending());
+        handle.next_call().await.fail(Failed(failure));
+        let Poll::Ready(answer) = poll(&mut answer) else {
+            panic!("it is sent a third time");
+        };
+        assert_eq!(answer.as_ref().ok().map(|_| info(&answer)), expected);
+        assert!(answer.is_ok_and(|answer| answer.headers().is_empty()) == expected.is_some());
+    }
 }
 
 /// When a call that is never answered ends, and by which timer.

@@ -91,7 +91,7 @@ impl HedgeHandle {
         self.shared.mode.get()
     }
 
-    /// What the layer does from now on.
+    /// What the layer does from now on, with the requests that are on their way as well. A second copy that is on its way stays so.
     pub fn set_mode(&self, mode: Mode) {
         if self.shared.mode.set(mode) {
             telemetry::mode_changed("hedge", mode);

@@ -124,14 +124,15 @@ impl<S> Plan<S> {
         }
     }
 
-    /// None in shadow mode, or if nobody knows any more how long answers take.
+    /// None unless the mode is to enforce, or if nobody knows any more how long answers take.
     fn send<B: Default, F>(&mut self, cx: &mut Context<'_>) -> Result<Option<Second<F>>, Refused>
     where
         S: Service<Request<B>, Future = F>,
     {
         let mut service = self.service.take().ok_or(Refused)?;
+        let mode = self.shared.mode.get();
         let now = Instant::now();
-        if !self.shared.knows_delay(now) {
+        if mode == Mode::Off || !self.shared.knows_delay(now) {
             return Ok(None);
         }
         if !self.shared.is_open(now) {
@@ -139,7 +140,7 @@ impl<S> Plan<S> {
         }
         let trace = self.known.as_ref().and_then(Known::trace);
         let mut permit = self.shared.permit(trace, now).ok_or(Refused)?;
-        if self.shared.mode.get() == Mode::Shadow {
+        if mode == Mode::Shadow {
             permit.ended(Hedged::Shadow);
             return Ok(None);
         }
