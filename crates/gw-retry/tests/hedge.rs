@@ -265,6 +265,26 @@ async fn nothing_while_an_upstream_asks_for_less() {
     assert!(is_hedged(&layer, request(Method::GET)).await);
 }
 
+/// Story: the 504 with which a client's own deadline ended its request has a `Retry-After` of ours, and so has what an open breaker
+/// refuses: it was taken for the upstream's word, and nobody's reads were hedged meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_our_own_refusals_ask_for_is_not_the_upstreams_word() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    for failure in [Failure::Local, Failure::Refused, Failure::Unknown] {
+        let (service, handle) = inner();
+        let answer = call(&mut layer.layer(service), request(Method::GET)).await;
+        let answer = tokio::spawn(answer);
+        let mut refused = response(504);
+        let seconds = HeaderValue::from_static("60");
+        refused.headers_mut().insert("retry-after", seconds);
+        let refusal = Rejection::new(&FULL).failed(failure);
+        refused.extensions_mut().insert(refusal);
+        handle.next_call().await.respond(refused);
+        assert_eq!(answer.await.unwrap().unwrap().status(), 504);
+        assert!(is_hedged(&layer, request(Method::GET)).await);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_while_the_gate_is_shut() {
     let closed = Arc::new(AtomicBool::new(false));

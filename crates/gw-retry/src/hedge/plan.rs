@@ -209,7 +209,9 @@ impl<S> Plan<S> {
         let asked = match HttpClassifier.head(response) {
             None | Some(Outcome::Success) => return true,
             Some(Outcome::Throttled(wait)) => Some(wait.unwrap_or_default()),
-            Some(_) => match Asked::by_http(response.headers()) {
+            // What our own refusals ask for is not the upstream's word: a client's deadline brings one about.
+            Some(Outcome::Ignored) => None,
+            Some(Outcome::Failure) => match Asked::by_http(response.headers()) {
                 Asked::Wait(wait) => Some(wait),
                 Asked::Nothing | Asked::Never => None,
             },
