@@ -346,6 +346,10 @@ where
         self.retry = Some(retry);
         self.attempts += 1;
         self.started = Instant::now();
+        if let Some(known) = &self.known {
+            // Of the attempt before: a timer of ours may have cut what it answered while that was read on.
+            known.forget_refusal();
+        }
         let request = self.request(body);
         Poll::Ready(Next::Try(self.service.call(request)))
     }

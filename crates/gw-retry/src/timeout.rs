@@ -5,7 +5,7 @@
 //! a breaker and the retry layer see, never a silent drop.
 //!
 //! Whatever is ready together with a timer wins over it. An answer never tells which timer it was; log and metric do, and so
-//! does the [`TimedOut`] that is the refusal's source.
+//! does the [`TimedOut`] that is the refusal's source. Of a body that was cut the request's `Record` tells.
 
 mod attempt;
 mod body;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use gw_core::context::{Deadline, Lane};
 use gw_core::record::Record;
 use gw_core::{Body, Code, GrpcStatus, Rejection};
+use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts};
 use gw_retry::{Budget, Failure, ResponseBody, RetryInfo, RetryLayer, RetryPolicyBuilder, Stopped};
 use gw_testkit::body::{BodyHandle, BodyScript, ScriptedBody};
 use gw_testkit::service::{ControlledService, ServiceHandle};
@@ -208,6 +209,30 @@ async fn a_retry_that_is_refused_further_in_was_never_sent() {
         assert_eq!((noted.refused_by, noted.code), (None, None));
         assert_eq!(case.available(), before + 10, "it cost nothing");
     }
+}
+
+/// What a timer of the first attempt cut while its answer was read on, for which nobody waits any more, is not noted of the second.
+#[tokio::test(start_paused = true)]
+async fn what_was_cut_of_an_answer_that_is_replaced_is_not_noted() {
+    let idle = AttemptTimeouts::new().idle(5 * MS).unwrap();
+    let (service, handle) = ControlledService::<Sent, Body, Failed>::new();
+    let case = Case::new(at_once());
+    let attempts = AttemptTimeoutLayer::new(idle);
+    let mut sent = request(Method::GET);
+    let record = Record::default();
+    sent.extensions_mut().insert(record.clone());
+    let mut service = case.layer.layer(attempts.layer(service));
+    let answer = tokio::spawn(call(&mut service, sent).await);
+    let half = script().data("half").hold();
+    let (half, _) = half.claim_size(http_body::SizeHint::default()).build();
+    let failure = Response::builder().status(503).body(Body::new(half));
+    handle.next_call().await.respond(failure.unwrap());
+    let second = handle.next_call().await;
+    second.respond(Response::new(Body::from("good")));
+    let answer = answer.await.unwrap().unwrap();
+    assert_eq!(RetryInfo::of(&answer).attempts, 2);
+    let noted = record.exchange();
+    assert_eq!((noted.refused_by, noted.code), (None, None));
 }
 
 /// Story: clients that gave little time had their retries for nothing. The retry reached the upstream, which hung, and since

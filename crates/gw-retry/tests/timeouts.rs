@@ -8,8 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use gw_core::Body;
 use gw_core::body::BoxError;
-use gw_core::record::Record;
-use gw_retry::timeout::{AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, TimedOut, Timer};
+use gw_core::record::{Exchange, Record};
+use gw_retry::timeout::{
+    AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, GATEWAY_TIMEOUT, TimedBody, TimedOut,
+    Timer,
+};
 use gw_retry::{
     Budget, ConfigError, Deadline, Failure, Mode, Rejection, Respond, RetryInfo, RetryLayer,
 };
@@ -248,6 +251,60 @@ async fn the_deadline_cuts_a_body_as_well() {
     assert!(answer.frame().await.is_none());
     drop(answer);
     assert!(body.is_dropped());
+}
+
+/// Story: of an answer that a timer of ours cut, the log said that the upstream had broken it off.
+#[tokio::test(start_paused = true)]
+async fn who_cut_a_body_is_noted() {
+    async fn cut<L>(layer: L) -> Exchange
+    where
+        L: Layer<Inner>,
+        L::Service: tower::Service<
+                Request<Body>,
+                Response = Response<TimedBody<Body>>,
+                Error = std::convert::Infallible,
+            >,
+    {
+        let (service, handle) = inner();
+        let mut sent = request(Method::GET);
+        let record = Record::default();
+        sent.extensions_mut().insert(record.clone());
+        let mut answer = call(&mut layer.layer(service), sent).await;
+        assert!(poll(&mut answer).is_pending());
+        let (script, _) = ScriptedBody::script().data("data").hold().build();
+        let attempt = handle.next_call().await;
+        attempt.respond(Response::new(Body::new(script)));
+        let body = answer.await.unwrap().into_body();
+        let shadowed = tokio::time::timeout(100 * SECOND, body.collect()).await;
+        assert!(!matches!(shadowed, Ok(Ok(_))));
+        record.exchange()
+    }
+    let idle = attempts(AttemptTimeouts::new().idle(SECOND).unwrap());
+    let whole = deadline(3 * SECOND);
+    for (noted, timer) in [
+        (cut(whole.clone()).await, "deadline"),
+        (cut(idle.clone()).await, "idle"),
+    ] {
+        let (by, code) = (noted.refused_by, noted.code);
+        assert_eq!((by, code), (Some(timer), Some(&GATEWAY_TIMEOUT)));
+    }
+    for noted in [
+        cut(whole.mode(Mode::Shadow)).await,
+        cut(idle.mode(Mode::Shadow)).await,
+    ] {
+        assert_eq!((noted.refused_by, noted.code), (None, None));
+    }
+}
+
+/// Of an attempt that ends before its head nothing is noted: another one may follow.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_without_a_head_is_not_noted() {
+    let limits = attempt(SECOND).idle(SECOND).unwrap();
+    let mut sent = request(Method::GET);
+    let record = Record::default();
+    sent.extensions_mut().insert(record.clone());
+    assert_eq!(expired(attempts(limits), sent).await.0, 504);
+    assert_eq!(record.exchange().refused_by, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
 use gw_core::mode::SharedMode;
+use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{ConfigError, Mode, OnReject, RejectContext, Respond};
 use http::{HeaderName, Request, Response};
@@ -285,7 +286,9 @@ where
                 _ => Failure::Unknown,
             },
             context: RejectContext::of(&request),
-            record: None,
+            // Of its body alone, which no other timer cuts.
+            record: (timeouts.idle).and_then(|_| Record::of(extensions).cloned()),
+            is_attempt: true,
             shadow: mode == Mode::Shadow,
         };
         if !timing.shadow && whole.is_some_and(|whole| whole.has_passed(now)) {

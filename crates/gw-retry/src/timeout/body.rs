@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::BoxError;
+use gw_core::record::Record;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::error::{TimedOut, Timer};
+use super::error::{GATEWAY_TIMEOUT, TimedOut, Timer};
 use super::limit::Limit;
 use crate::telemetry;
 
@@ -28,6 +29,8 @@ pin_project! {
         sleep: Option<Pin<Box<Sleep>>>,
         // When the gap that lasts now is too long.
         gap: Option<Limit>,
+        // Who is told that it was cut: else it is taken for the upstream's doing.
+        record: Option<Record>,
         cut: bool,
         shadow: bool,
     }
@@ -36,13 +39,14 @@ pin_project! {
 impl<B> TimedBody<B> {
     /// A body without timers, for renderers and tests.
     pub const fn new(inner: B) -> Self {
-        Self::timed(inner, None, None, false)
+        Self::timed(inner, None, None, None, false)
     }
 
     pub(super) const fn timed(
         inner: B,
         deadline: Option<Limit>,
         idle: Option<Duration>,
+        record: Option<Record>,
         shadow: bool,
     ) -> Self {
         Self {
@@ -51,6 +55,7 @@ impl<B> TimedBody<B> {
             idle,
             sleep: None,
             gap: None,
+            record,
             cut: false,
             shadow,
         }
@@ -152,6 +157,9 @@ where
             return Poll::Pending;
         }
         *this.cut = true;
+        if let Some(record) = this.record {
+            record.refused(fired.as_str(), &GATEWAY_TIMEOUT);
+        }
         telemetry::timer_fired(fired);
         Poll::Ready(Some(Err(TimedOut(fired).into())))
     }

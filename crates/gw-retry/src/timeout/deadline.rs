@@ -220,6 +220,7 @@ where
             failure: Failure::Local,
             context: RejectContext::of(&request),
             record: Record::of(request.extensions()).cloned(),
+            is_attempt: false,
             shadow: mode == Mode::Shadow,
         };
         if timing.shadow {

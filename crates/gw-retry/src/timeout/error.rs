@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::telemetry;
 
-/// A timer has expired before the head of an answer.
+/// A timer has expired: the answer if there was no head yet, else what is noted of one that was cut.
 pub const GATEWAY_TIMEOUT: Code = Code::new(
     "GATEWAY_TIMEOUT",
     StatusCode::GATEWAY_TIMEOUT,

@@ -55,8 +55,10 @@ pub(super) struct Timing {
     /// What the expiry says of the upstream.
     pub(super) failure: Failure,
     pub(super) context: RejectContext,
-    /// Who is told that the exchange was refused; nobody is told of an attempt, which may be followed by another.
+    /// Who is told that the exchange was refused, or its answer cut.
     pub(super) record: Option<Record>,
+    /// Whether it is an attempt: until there is a head nobody is told of one that has ended, since another may follow.
+    pub(super) is_attempt: bool,
     /// Whether what is late is only counted.
     pub(super) shadow: bool,
 }
@@ -86,7 +88,7 @@ impl<F, R> ResponseFuture<F, R> {
 
 impl Timing {
     fn refuse(&self, timer: Timer, failure: Failure) -> Rejection {
-        if let Some(record) = &self.record {
+        if let Some(record) = self.record.as_ref().filter(|_| !self.is_attempt) {
             record.refused(timer.as_str(), &GATEWAY_TIMEOUT);
         }
         timer.fired(failure)
@@ -111,10 +113,12 @@ where
                     this.inner.set(Inner::Ended);
                     this.sleep.set(None);
                     let (whole, idle, shadow) = (timing.whole, timing.idle, timing.shadow);
+                    let timed = |body| {
+                        let record = timing.record.take();
+                        TimedBody::timed(body, whole, idle, record, shadow)
+                    };
                     return Poll::Ready(match outcome {
-                        Ok(response) => {
-                            Ok(response.map(|body| TimedBody::timed(body, whole, idle, shadow)))
-                        }
+                        Ok(response) => Ok(response.map(timed)),
                         Err(error) => Err(R::inner(error)),
                     });
                 }
