@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use self::active::ActiveShare;
 pub use self::builder::BudgetBuilder;
 pub use self::live::BudgetSnapshot;
+pub(crate) use self::ratio::Income;
 pub use self::ratio::{RatioBudget, Taken};
 use crate::backoff::nanos;
 use crate::sync::{AtomicU64, Ordering};
@@ -84,20 +85,19 @@ impl Budget {
     /// way.
     #[inline]
     pub fn deposit(&self, now: Instant) -> Deposit {
-        if let Some(ratio) = &self.0.ratio {
-            ratio.deposit(now);
-        }
+        let ratio = self.0.ratio.as_ref();
+        let income = ratio.map_or(Income::NOTHING, |ratio| ratio.count(now));
         let active = self.0.active.as_ref().map(|active| {
             active.enter();
             self.clone()
         });
-        Deposit { active }
+        Deposit { active, income }
     }
 
     /// A request that was counted at `then` has been refused further in, and was not sent: it brings nothing.
-    pub(crate) fn take_back(&self, then: Instant) {
+    pub(crate) fn take_back(&self, deposit: &Deposit, then: Instant) {
         if let Some(ratio) = &self.0.ratio {
-            ratio.take_back(then);
+            ratio.take_back(then, deposit.income);
         }
     }
 
@@ -224,12 +224,22 @@ impl Budget {
 pub struct Deposit {
     /// Only for a budget that counts them.
     active: Option<Budget>,
+    income: Income,
 }
 
 impl Deposit {
-    /// It, if it is to be held.
-    pub(crate) fn counted(self) -> Option<Self> {
-        self.active.is_some().then_some(self)
+    /// In no budget.
+    pub(crate) const NONE: Self = Self {
+        active: None,
+        income: Income::NOTHING,
+    };
+
+    /// It, if it is to be held any longer.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Self> {
+        let active = Some(self.active.take()?);
+        let income = self.income;
+        Some(Self { active, income })
     }
 }
 

@@ -49,8 +49,7 @@ pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     pub(crate) waited: Duration,
     /// The retry that waits, or is on its way.
     pub(crate) retry: Option<Box<Retry<ResB, E>>>,
-    /// None if the budget does not count what is on its way.
-    pub(crate) deposit: Option<Deposit>,
+    pub(crate) deposit: Deposit,
 }
 
 /// A retry, from the decision to its end.
@@ -146,7 +145,7 @@ where
         let mut ticket = match self.retry.take() {
             None => {
                 if decide::failure(&outcome) == Some(Failure::Refused) {
-                    self.budget().take_back(self.started);
+                    self.budget().take_back(&self.deposit, self.started);
                 }
                 None
             }
@@ -397,7 +396,7 @@ where
     /// Has the budget count it.
     #[inline]
     pub(crate) fn count(&mut self) {
-        self.deposit = self.budget().deposit(self.started).counted();
+        self.deposit = self.budget().deposit(self.started);
     }
 
     /// The attempt on its way has succeeded.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
-use crate::budget::Budget;
+use crate::budget::{Budget, Deposit};
 use crate::context::Known;
 use crate::decide::Eligibility;
 use crate::future::ResponseFuture;
@@ -130,7 +130,7 @@ impl<S: Clone> Retry<S> {
                 attempts: 1,
                 waited: Duration::ZERO,
                 retry: None,
-                deposit: None,
+                deposit: Deposit::NONE,
                 head: Head::new(request),
                 known: None,
             },

@@ -439,6 +439,30 @@ async fn what_is_refused_before_it_is_sent_brings_nothing() {
     }
 }
 
+/// Story: a hundred requests waited in a lane's queue while the ratio was raised from a hundredth to one. They were refused, and a
+/// hundred retries were taken back of which they had brought one.
+#[tokio::test(start_paused = true)]
+async fn what_a_request_brought_is_taken_back_as_it_was_counted() {
+    let budget = Budget::builder("orders").ratio(0.01).min_per_second(0);
+    let budget = budget.build().unwrap();
+    let layer = RetryLayer::builder(budget.clone()).build();
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        answers.push(call(&mut service, request(Method::GET)).await);
+    }
+    budget.set_ratio(1.0).unwrap();
+    for answer in &mut answers {
+        assert!(poll(answer).is_pending());
+        handle.next_call().await.fail(Failed(Failure::Refused));
+        answer.await.unwrap_err();
+    }
+    assert_eq!(budget.available(Instant::now()), 0);
+    drop(budget.deposit(Instant::now()));
+    assert_eq!(budget.available(Instant::now()), 1);
+}
+
 /// Story: a full lane refused requests after they had waited in its queue, and what each had brought was taken from what had been
 /// brought since: for a while the budget had less than requests that were sent had paid for.
 #[tokio::test(start_paused = true)]

@@ -422,6 +422,32 @@ async fn what_is_refused_before_it_is_sent_allows_for_no_hedge() {
     }
 }
 
+/// Story: the cap was raised while requests waited. They were refused, and so much was taken back of what they had brought by the old
+/// one that there was less than nothing.
+#[tokio::test(start_paused = true)]
+async fn what_a_request_brought_is_taken_back_as_it_was_counted() {
+    let budget = Budget::builder("orders").ratio(0.004).min_per_second(0);
+    let budget = budget.build().unwrap();
+    let filled = builder().budget(budget.clone()).fills_budget(true);
+    // One of the 300 requests before may be doubled.
+    let layer = warm(filled.max_extra_load(0.004)).await;
+    let (service, handle) = inner();
+    let mut service = layer.layer(service);
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        answers.push(call(&mut service, request(Method::GET)).await);
+    }
+    layer.handle().set_max_extra_load(1.0).unwrap();
+    budget.set_ratio(1.0).unwrap();
+    for answer in &mut answers {
+        assert!(poll(answer).is_pending());
+        handle.next_call().await.fail(Failed(Failure::Refused));
+        answer.await.unwrap_err();
+    }
+    assert_eq!(budget.available(Instant::now()), 1);
+    assert!(is_hedged(&layer, request(Method::GET)).await);
+}
+
 /// Story: the first copy was lost on its way, and then a full pool refused the second. That was what the request came to, so a
 /// retry layer took it that nothing had been sent: it sent no other, and counted none.
 #[tokio::test(start_paused = true)]

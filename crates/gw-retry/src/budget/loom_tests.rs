@@ -74,10 +74,10 @@ fn what_is_over_by_itself_is_not_taken_back() {
     loom::model(|| {
         let budget = one_for_one();
         let (now, later) = (budget.slot_start(0), budget.slot_start(10));
-        budget.deposit(now);
+        let brought = budget.count(now);
         let other = {
             let budget = Arc::clone(&budget);
-            thread::spawn(move || budget.take_back(now))
+            thread::spawn(move || budget.take_back(now, brought))
         };
         // Turns, unless it is just being taken back.
         budget.deposit(later);

@@ -53,6 +53,10 @@ pub struct Taken {
     share: Share,
 }
 
+/// What a request has brought. Another ratio may be set before it is known whether it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Income(i64);
+
 const SLOTS: usize = 10;
 /// What a retry takes.
 const RETRY: i64 = Ratio::ONE as i64;
@@ -75,6 +79,11 @@ impl Taken {
         slot: 0,
         share: Share::NOTHING,
     };
+}
+
+impl Income {
+    /// To no budget.
+    pub(crate) const NOTHING: Self = Self(0);
 }
 
 impl RatioBudget {
@@ -111,22 +120,28 @@ impl RatioBudget {
     /// Counts a request that is sent for the first time.
     #[inline]
     pub fn deposit(&self, now: Instant) {
+        self.count(now);
+    }
+
+    /// As [`deposit`](Self::deposit), and tells what the request brings.
+    #[inline]
+    pub(crate) fn count(&self, now: Instant) -> Income {
         self.turn(now);
         let income = self.income.load(Ordering::Relaxed);
         self.arrived.fetch_add(income, Ordering::Relaxed);
+        Income(income)
     }
 
     /// Takes back what a request that was counted at `then` has brought, since it turns out not to be sent. Once its time is over
     /// nothing happens. What was lent on it meanwhile is owed.
     #[cold]
-    pub(crate) fn take_back(&self, then: Instant) {
+    pub(crate) fn take_back(&self, then: Instant, Income(income): Income) {
         // Out of no slot that is emptied meanwhile, see `give_back`.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load(Ordering::Acquire);
         let slot = current.min(self.since(then) / self.slot_nanos);
         if current - slot < SLOTS as u64 {
             // Before it is there, if it has only arrived: who asks puts it there first.
-            let income = self.income.load(Ordering::Relaxed);
             self.slot(slot).fetch_sub(income, Ordering::Relaxed);
             self.balance.fetch_sub(income, Ordering::Relaxed);
         }

@@ -15,7 +15,7 @@ use super::handle::HedgeHandle;
 use super::service::Hedge;
 use crate::RetryLayer;
 use crate::backoff::nanos;
-use crate::budget::{Budget, Deposit, RatioBudget, Taken, Ticket};
+use crate::budget::{Budget, Deposit, Income, RatioBudget, Taken, Ticket};
 use crate::context::CopyExtensions;
 use crate::latency::Latency;
 use crate::ratio::Ratio;
@@ -199,6 +199,13 @@ pub(super) fn extra_load(ratio: f64) -> Result<f64, ConfigError> {
         .ok_or(ConfigError::new("max_extra_load", "must be from 0 to 1"))
 }
 
+/// A request that may be hedged, as cap and budget count it.
+pub(super) struct Counted {
+    extra: Income,
+    /// If the budget counts it here.
+    deposit: Option<Deposit>,
+}
+
 /// A hedge that may be sent. Dropped before it was, or refused further in, all of it goes back.
 pub(super) struct Permit {
     shared: Arc<Shared>,
@@ -271,19 +278,20 @@ impl Shared {
 
     /// Counts a request that may be hedged.
     #[inline]
-    pub(super) fn deposit(&self, now: Instant) -> Option<Deposit> {
-        self.extra.deposit(now);
+    pub(super) fn count(&self, now: Instant) -> Counted {
+        let extra = self.extra.count(now);
         // Relaxed: which of two requests is the first to be counted otherwise is nobody's matter.
         let fills = |_: &&Budget| self.fills_budget.load(Ordering::Relaxed);
         let budget = self.budget.as_ref().filter(fills);
-        budget.map(|budget| budget.deposit(now))
+        let deposit = budget.map(|budget| budget.deposit(now));
+        Counted { extra, deposit }
     }
 
     /// A request that was counted at `then` was not sent: it brings nothing.
-    pub(super) fn take_back(&self, deposit: Option<&Deposit>, then: Instant) {
-        self.extra.take_back(then);
-        if let Some(budget) = self.budget.as_ref().filter(|_| deposit.is_some()) {
-            budget.take_back(then);
+    pub(super) fn take_back(&self, counted: &Counted, then: Instant) {
+        self.extra.take_back(then, counted.extra);
+        if let (Some(budget), Some(deposit)) = (&self.budget, &counted.deposit) {
+            budget.take_back(deposit, then);
         }
     }
 

@@ -14,8 +14,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
-use super::layer::{Permit, Shared};
-use crate::budget::Deposit;
+use super::layer::{Counted, Permit, Shared};
 use crate::context::{Known, Refusal};
 use crate::decide::{self, Asked};
 use crate::head::Head;
@@ -33,8 +32,7 @@ pub(super) struct Plan<S> {
     /// When the second copy is due; `None` if there will be none.
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// If the budget counts it here.
-    deposit: Option<Deposit>,
+    counted: Counted,
 }
 
 pin_project! {
@@ -87,7 +85,7 @@ impl<S> Plan<S> {
         service: S,
         head: Head,
         shared: Arc<Shared>,
-        (deposit, now): (Option<Deposit>, Instant),
+        (counted, now): (Counted, Instant),
     ) -> Self {
         let due = shared.delay().and_then(|delay| now.checked_add(delay));
         Self {
@@ -98,7 +96,7 @@ impl<S> Plan<S> {
             started: now,
             due,
             sleep: None,
-            deposit,
+            counted,
         }
     }
 
@@ -191,7 +189,7 @@ impl<S> Plan<S> {
             return last;
         }
         let Some(earlier) = earlier else {
-            self.shared.take_back(self.deposit.as_ref(), self.started);
+            self.shared.take_back(&self.counted, self.started);
             return last;
         };
         if let (Some(known), Some(noted)) = (&self.known, earlier.noted) {

@@ -79,9 +79,9 @@ impl<S: Clone> Hedge<S> {
             return None;
         }
         let now = Instant::now();
-        let deposit = self.shared.deposit(now);
+        let counted = self.shared.count(now);
         let shared = Arc::clone(&self.shared);
-        let plan = Plan::new(self.inner.clone(), head, shared, (deposit, now));
+        let plan = Plan::new(self.inner.clone(), head, shared, (counted, now));
         let mut plan = Box::new(plan);
         Known::learn(&mut plan.known, request.extensions(), &self.shared.copy);
         Some(plan)
