@@ -174,9 +174,10 @@ where
         let answer = passed(outcome, self.held(ticket));
         if matches!(stopped, Stopped::Answered | Stopped::NotRetryable) {
             self.answered();
-            if self.attempts == 1 {
-                return Next::Answer(answer);
-            }
+        }
+        let is_plain = matches!(stopped, Stopped::Answered | Stopped::NotRetryable);
+        if is_plain && self.attempts == 1 {
+            return Next::Answer(answer);
         }
         Next::Answer(self.finish(answer, stopped))
     }

@@ -664,6 +664,39 @@ async fn what_a_route_takes_says_nothing_of_another() {
     }
 }
 
+/// Story: failures that are not tried again told how long attempts take that succeed. Of a route that failed with 500 after three
+/// seconds, failures that a retry would have hidden were not tried again where a second was left.
+#[tokio::test(start_paused = true)]
+async fn how_long_failures_take_says_nothing_of_attempts_that_succeed() {
+    let second = Duration::from_secs(1);
+    let within = |limit| {
+        let mut request = request(Method::GET);
+        let deadline = Deadline::after(Instant::now(), limit).unwrap();
+        request.extensions_mut().insert(deadline);
+        request
+    };
+    for (status, attempts) in [(500, 2), (429, 2), (404, 1)] {
+        let layer = layer(at_once());
+        for _ in 0..2 {
+            let (service, handle) = inner();
+            let mut service = layer.layer(service);
+            let mut answers = Vec::new();
+            for _ in 0..30 {
+                answers.push(tokio::spawn(call(&mut service, within(60 * second)).await));
+            }
+            handle.flying(30).await;
+            sleep(3 * second).await;
+            for answer in answers {
+                handle.next_call().await.respond(response(status));
+                assert!(answer.await.unwrap().is_ok());
+            }
+        }
+        let answers = [Ok(response(503)), Ok(response(200))];
+        let (_, sent) = run(&layer, within(second), answers).await;
+        assert_eq!(sent, attempts, "{status}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_budget_ends_it_and_is_shared_by_sixteen() {
     let budget = Budget::builder("orders").ratio(0.0).min_per_second(10);
