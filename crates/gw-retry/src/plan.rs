@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     /// None if nothing is, as where there is no gateway around.
     pub(crate) known: Option<Known>,
     /// None for a request without a body.
-    pub(crate) slot: Option<Arc<Slot<B>>>,
+    pub(crate) slot: Option<Slot<B>>,
     pub(crate) shared: Lent<Shared>,
     /// The route's own, in place of the layer's.
     pub(crate) policy: Option<RetryPolicy>,
@@ -131,7 +130,7 @@ where
         };
         Some(move |body| {
             let source = Source::new(body, replay_max, self.shared.pool.clone());
-            ReplayBody::tee(source, Arc::clone(slot))
+            ReplayBody::tee(source, slot)
         })
     }
 
@@ -172,7 +171,7 @@ where
             }
         };
         let answer = passed(outcome, self.held(ticket));
-        if matches!(stopped, Stopped::Answered | Stopped::NotRetryable) {
+        if stopped == Stopped::Answered {
             self.answered();
         }
         let is_plain = matches!(stopped, Stopped::Answered | Stopped::NotRetryable);
@@ -359,7 +358,7 @@ where
             None => Some(ReplayBody::nothing()),
             Some(slot) => {
                 let source = slot.take()?;
-                Some(ReplayBody::tee(source, Arc::clone(slot)))
+                Some(ReplayBody::tee(source, slot))
             }
         }
     }

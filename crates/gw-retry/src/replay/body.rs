@@ -2,13 +2,13 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::source::{End, Slot, Source};
+use super::source::{End, Place, Slot, Source};
 
 pin_project! {
     /// The body of an attempt.
@@ -49,7 +49,7 @@ struct Tee<B: Body> {
 /// The body, and where it is to be given back.
 struct Held<B: Body> {
     source: Pin<Box<Source<B>>>,
-    slot: Arc<Slot<B>>,
+    place: Arc<Place<B>>,
 }
 
 impl<B: Body> ReplayBody<B> {
@@ -68,11 +68,12 @@ impl<B: Body> ReplayBody<B> {
         }
     }
 
-    pub(crate) const fn tee(source: Pin<Box<Source<B>>>, slot: Arc<Slot<B>>) -> Self {
+    pub(crate) fn tee(source: Pin<Box<Source<B>>>, slot: &Slot<B>) -> Self {
+        let place = slot.place();
         Self {
             kind: Kind::Tee {
                 tee: Tee {
-                    held: Some(Held { source, slot }),
+                    held: Some(Held { source, place }),
                     next: 0,
                     done: false,
                 },
@@ -123,7 +124,7 @@ impl<B: Body<Data = Bytes>> Body for ReplayBody<B> {
 
 impl<B: Body<Data = Bytes>> Tee<B> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let Some(Held { source, slot }) = &mut self.held else {
+        let Some(Held { source, place }) = &mut self.held else {
             return Poll::Ready(None);
         };
         let mut source = source.as_mut().project();
@@ -148,10 +149,16 @@ impl<B: Body<Data = Bytes>> Tee<B> {
             }
         }
         // The layer is done with the request: nobody will ask for what is kept.
-        if Arc::strong_count(slot) == 1 && !source.kept.lost {
+        if Arc::strong_count(place) == 1 && !source.kept.lost {
             source.kept.lose();
         }
-        let frame = ready!(source.body.as_mut().poll_frame(cx));
+        let Poll::Ready(frame) = source.body.as_mut().poll_frame(cx) else {
+            // Or will be while this waits: a stream may be silent for hours.
+            if !source.kept.frames.is_empty() && place.is_over(cx.waker()) {
+                source.kept.lose();
+            }
+            return Poll::Pending;
+        };
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -234,7 +241,7 @@ impl<B: Body> Held<B> {
     /// Not inlined: what drops a body that is sent once is small then.
     #[inline(never)]
     fn give_back(self) {
-        self.slot.put(self.source);
+        self.place.put(self.source);
     }
 }
 

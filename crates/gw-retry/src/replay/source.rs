@@ -1,7 +1,8 @@
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -109,8 +110,20 @@ impl<B: Body> Source<B> {
     }
 }
 
-/// Where a body waits for the next attempt.
-pub(crate) struct Slot<B>(Mutex<Option<Pin<Box<Source<B>>>>>);
+/// Where a body comes back to and waits for the next attempt, for as long as there may be one: until this is dropped.
+pub(crate) struct Slot<B>(Arc<Place<B>>);
+
+/// Where an attempt gives its body back.
+pub(super) struct Place<B>(Mutex<State<B>>);
+
+enum State<B> {
+    /// An attempt has the body; with who waits for more of it.
+    Out(Option<Waker>),
+    /// It waits for the next attempt.
+    Back(Pin<Box<Source<B>>>),
+    /// There will be no other attempt.
+    Over,
+}
 
 /// What can be done with the body of an attempt that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,18 +137,19 @@ pub(crate) enum Replayable {
 }
 
 impl<B: Body> Slot<B> {
-    pub(crate) fn empty() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(None)))
+    pub(crate) fn empty() -> Self {
+        Self(Arc::new(Place(Mutex::new(State::Out(None)))))
     }
 
-    pub(super) fn put(&self, source: Pin<Box<Source<B>>>) {
-        *self.lock() = Some(source);
+    /// For an attempt.
+    pub(super) fn place(&self) -> Arc<Place<B>> {
+        Arc::clone(&self.0)
     }
 
     /// Whether the body is back and can be sent again; `whole` if it must have been read to its end as well.
     pub(crate) fn replayable(&self, whole: bool) -> Replayable {
-        let slot = self.lock();
-        let Some(source) = slot.as_ref() else {
+        let state = self.0.lock();
+        let State::Back(source) = &*state else {
             return Replayable::No;
         };
         let ended = match source.end {
@@ -153,12 +167,47 @@ impl<B: Body> Slot<B> {
 
     /// Takes the body out for another attempt.
     pub(crate) fn take(&self) -> Option<Pin<Box<Source<B>>>> {
-        self.lock().take()
+        match self.0.turn_into(State::Out(None)) {
+            State::Back(source) => Some(source),
+            State::Out(_) | State::Over => None,
+        }
+    }
+}
+
+impl<B> Place<B> {
+    pub(super) fn put(&self, source: Pin<Box<Source<B>>>) {
+        self.turn_into(State::Back(source));
     }
 
-    /// The lock is held for a move or a look at lengths, and the body is never polled under it.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pin<Box<Source<B>>>>> {
+    /// Whether there will be no other attempt. Else the one that has the body waits for more of it, and is woken when that is known.
+    pub(super) fn is_over(&self, waker: &Waker) -> bool {
+        match &mut *self.lock() {
+            State::Out(Some(known)) => known.clone_from(waker),
+            State::Out(nobody) => *nobody = Some(waker.clone()),
+            State::Back(_) => {}
+            State::Over => return true,
+        }
+        false
+    }
+
+    fn turn_into(&self, state: State<B>) -> State<B> {
+        mem::replace(&mut *self.lock(), state)
+    }
+
+    /// The lock is held for a move or a look at lengths, and the body is neither polled nor dropped under it.
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Drop for Slot<B> {
+    fn drop(&mut self) {
+        // Nobody has the body if nobody has its place: nearly all are read to their end before there is an answer.
+        if Arc::strong_count(&self.0) > 1
+            && let State::Out(Some(waker)) = self.0.turn_into(State::Over)
+        {
+            waker.wake();
+        }
     }
 }
 

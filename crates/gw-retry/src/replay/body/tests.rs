@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
-use std::task::Waker;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
 
 use http::HeaderMap;
 use proptest::prelude::*;
@@ -67,7 +68,7 @@ impl Body for Frames {
 type Tested = ReplayBody<Frames>;
 
 struct Case {
-    slot: Arc<Slot<Frames>>,
+    slot: Slot<Frames>,
     pool: ReplayPool,
 }
 
@@ -75,14 +76,14 @@ fn tee(body: Frames, max: usize) -> (Tested, Case) {
     let pool = ReplayPool::new(1 << 20);
     let slot = Slot::empty();
     let source = Source::new(body, max, pool.clone());
-    let body = ReplayBody::tee(source, Arc::clone(&slot));
+    let body = ReplayBody::tee(source, &slot);
     (body, Case { slot, pool })
 }
 
 impl Case {
     fn again(&self) -> Tested {
         let source = self.slot.take().expect("the body is back");
-        ReplayBody::tee(source, Arc::clone(&self.slot))
+        ReplayBody::tee(source, &self.slot)
     }
 }
 
@@ -181,7 +182,7 @@ fn a_full_pool_is_no_error() {
     let slot = || {
         let slot = Slot::empty();
         let source = Source::new(Frames::of(["a", "b"]), 1000, pool.clone());
-        (ReplayBody::tee(source, Arc::clone(&slot)), slot)
+        (ReplayBody::tee(source, &slot), slot)
     };
     let ((mut first, kept), (mut second, lost)) = (slot(), slot());
     assert_eq!(data(&mut first), "a");
@@ -204,6 +205,55 @@ fn nothing_is_kept_once_nobody_can_send_it_again() {
     assert_eq!(pool.used(), 0);
     assert_eq!(data(&mut body), "c");
     assert!(next(&mut body).is_none());
+}
+
+#[test]
+fn nor_while_it_waits_for_more() {
+    let mut frames = Frames::of(["a"]);
+    frames.frames.extend([None, None, Some("b".into())]);
+    let (mut body, Case { slot, pool }) = tee(frames, 1000);
+    assert_eq!(data(&mut body), "a");
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+    assert_eq!((woken.times(), pool.used()), (0, 64));
+    drop(slot);
+    assert_eq!(woken.times(), 1);
+    assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+    assert_eq!((woken.times(), pool.used()), (1, 0));
+    assert_eq!(data(&mut body), "b");
+    assert_eq!(pool.used(), 0);
+}
+
+/// As on another thread: the layer has said so, and has not let go yet.
+#[test]
+fn nor_if_the_layer_is_done_just_when_it_begins_to_wait() {
+    let mut frames = Frames::of(["a"]);
+    frames.frames.extend([None, Some("b".into())]);
+    let (mut body, Case { slot, pool }) = tee(frames, 1000);
+    assert_eq!(data(&mut body), "a");
+    let place = slot.place();
+    drop(slot);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+    assert_eq!(pool.used(), 0);
+    drop(place);
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Woken {
+    fn times(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[test]
