@@ -115,8 +115,16 @@ impl<B: Body> Body for ResponseBody<B> {
         match &self.kind {
             Kind::Passed { body, .. } => body.size_hint(),
             Kind::Kept { frames } => {
-                let data = frames.as_slice().iter().filter_map(Frame::data_ref);
-                SizeHint::with_exact(data.map(|data| data.remaining() as u64).sum())
+                let frames = frames.as_slice();
+                let data = frames.iter().filter_map(Frame::data_ref);
+                let left = data.map(|data| data.remaining() as u64).sum();
+                if frames.iter().any(Frame::is_trailers) {
+                    // Not exactly: with a length HTTP/1 has no place for trailers.
+                    let mut hint = SizeHint::new();
+                    hint.set_lower(left);
+                    return hint;
+                }
+                SizeHint::with_exact(left)
             }
         }
     }

@@ -94,10 +94,12 @@ async fn content(answer: Response<ResponseBody<ScriptedBody>>) -> (u16, HeaderMa
     let stated = http_body::Body::size_hint(&body).exact();
     let ended = http_body::Body::is_end_stream(&body);
     let collected = body.collect().await.unwrap();
+    let trailers = collected.trailers().is_some();
     let mut fields = parts.headers;
     fields.extend(collected.trailers().cloned().unwrap_or_default());
     let bytes = collected.to_bytes().to_vec();
-    assert_eq!(stated, Some(bytes.len() as u64));
+    // Story: with a length, HTTP/1 has no place for trailers, and left out those of an answer that was kept.
+    assert_eq!(stated, (!trailers).then_some(bytes.len() as u64));
     assert_eq!(ended, bytes.is_empty());
     (parts.status.as_u16(), fields, bytes)
 }
