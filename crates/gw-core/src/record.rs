@@ -58,6 +58,11 @@ pub struct Exchange {
     pub request_size: u64,
     /// The time spent waiting for the request's body.
     pub upload_wait: Duration,
+    /// Since when the request's body is waited for, if it is, which is not in `upload_wait` yet.
+    ///
+    /// The body may outlive its observer, with the task of the connection to the upstream: this is all that is known of the
+    /// wait then.
+    pub upload_since: Option<Instant>,
     /// Why the gateway refused or failed the request, or cut its answer, if it did.
     pub code: Option<&'static Code>,
     /// The stage that did so, by the name of its slot in lower snake case, such as `pre_auth_limit`.

@@ -186,6 +186,10 @@ impl Drop for Observation {
         if let Some(since) = exchange.upstream_since.take() {
             *exchange.upstream_time.get_or_insert_default() += end.saturating_duration_since(since);
         }
+        // Nor by a body that is not dropped yet.
+        if let Some(since) = exchange.upload_since.take() {
+            exchange.upload_wait += end.saturating_duration_since(since);
+        }
         if let Some(since) = self.handed_out {
             self.client_wait += end.saturating_duration_since(since);
         }

@@ -50,6 +50,14 @@ impl<B> RequestBody<B> {
 }
 
 impl Meter {
+    fn wait(&mut self) {
+        if self.waiting.is_none() {
+            self.waiting = Some(Instant::now());
+            self.record
+                .update(|exchange| exchange.upload_since = self.waiting);
+        }
+    }
+
     fn received(&mut self, bytes: usize) {
         let waited = self.waiting.take().map(|since| since.elapsed());
         if bytes == 0 && waited.is_none() {
@@ -57,6 +65,7 @@ impl Meter {
         }
         self.record.update(|exchange| {
             exchange.request_size += u64::try_from(bytes).unwrap_or(u64::MAX);
+            exchange.upload_since = None;
             exchange.upload_wait += waited.unwrap_or_default();
         });
     }
@@ -79,7 +88,7 @@ impl<B: Body> Body for RequestBody<B> {
         let this = self.project();
         let frame = this.inner.poll_frame(cx);
         match &frame {
-            Poll::Pending => _ = this.meter.waiting.get_or_insert_with(Instant::now),
+            Poll::Pending => this.meter.wait(),
             Poll::Ready(Some(Ok(frame))) => this
                 .meter
                 .received(frame.data_ref().map_or(0, |data| data.remaining())),

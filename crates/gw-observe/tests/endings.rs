@@ -217,6 +217,44 @@ async fn the_wait_for_an_upload_is_the_clients() {
     }));
 }
 
+/// Story: the body was still with the connection's task, or was dropped after the service's future, when the exchange ended: of a client
+/// that stalled, the wait was the upstream's.
+#[tokio::test(start_paused = true)]
+async fn so_is_a_wait_for_an_upload_that_lasts_when_it_ends() {
+    for answered in [true, false] {
+        let observed = Observed::new();
+        let inner = service_fn(move |request: Sent| async move {
+            let since = Some(Instant::now());
+            note(&request, |exchange| {
+                exchange.attempts = 1;
+                exchange.upstream_since = since;
+            });
+            tokio::spawn(request.into_body().collect());
+            if !answered {
+                pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            answer("")
+        });
+        let (body, upload) = ScriptedBody::script().data("12").hold().data("345").build();
+        let sent = Request::post("/").body(Body::new(body)).unwrap();
+        let call = tokio::spawn(observed.layer.layer(inner).oneshot(sent));
+        upload.held().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        match answered {
+            true => drop(call.await.unwrap().unwrap()),
+            false => {
+                call.abort();
+                assert!(call.await.unwrap_err().is_cancelled());
+            }
+        }
+        assert!(!upload.is_dropped());
+        observed.says(&json!({
+            "request_size": 2, "latency_ms": 10000, "client_wait_ms": 10000, "upstream_latency_ms": 0, "gateway_ms": 0,
+        }));
+    }
+}
+
 /// A listener for both versions of IP knows IPv4 clients by mapped addresses; the stages write them as IPv4, and so did all
 /// lines but those that no stage had come to.
 #[tokio::test]
