@@ -253,6 +253,48 @@ async fn a_pipe_that_does_not_block_is_waited_for() {
     assert_eq!(log.handle().counts().lost(), 0);
 }
 
+/// Story: a pipe that was full for a moment when the process ended lost all that was left, with a reader that would have taken it.
+#[tokio::test]
+async fn closing_waits_for_a_pipe_that_does_not_block() {
+    struct Full(Pipe, usize);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.1.checked_sub(1) {
+                Some(left) => {
+                    self.1 = left;
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                None => self.0.write(bytes),
+            }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let pipe = Pipe::default();
+    for (times, limit, written) in [
+        (5, Duration::from_secs(30), 10),
+        (usize::MAX, Duration::ZERO, 0),
+    ] {
+        let log = every_request(&Pipe::default())
+            .writer(Full(pipe.clone(), times))
+            .flush_timeout(limit)
+            .start()
+            .unwrap();
+        let handle = log.handle();
+        send(&log, paths("/200", 10)).await;
+        drop(log);
+        assert!(handle.flush(Duration::from_secs(30)));
+        let counts = handle.counts();
+        assert_eq!(
+            (counts.written, counts.lost_closed),
+            (written, 10 - written)
+        );
+        assert_eq!(counts.lost_write, 0);
+    }
+    assert_eq!(pipe.lines().len(), 10);
+}
+
 #[tokio::test]
 async fn a_rotated_file_is_opened_anew() {
     let dir = tempfile::tempdir().unwrap();

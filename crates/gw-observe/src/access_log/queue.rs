@@ -193,6 +193,7 @@ impl Queue {
         state.settled += state.waiting.lines;
         state.waiting = Batch::default();
         state.abandoned = true;
+        self.work.notify_one();
         lost
     }
 
@@ -205,16 +206,17 @@ impl Queue {
         state.waiting.lines + state.in_hand
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
+    /// Whether nobody waits for the writer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.lock().abandoned
     }
 
-    /// Waits for a moment, or until the queue is closed.
+    /// Waits for a moment, or until nobody waits for the writer any more.
     pub(super) fn pause(&self) {
         let state = self.lock();
         drop(
             self.work
-                .wait_timeout_while(state, RETRY, |state| !state.closed),
+                .wait_timeout_while(state, RETRY, |state| !state.abandoned),
         );
     }
 }

@@ -135,7 +135,7 @@ impl Sink {
             result = self.write_all(shared, &mut rest);
         }
         if result.is_ok() {
-            result = self.out.flush();
+            result = patiently(shared, || self.out.flush());
         }
         if rest.is_empty() {
             return (batch.lines, result);
@@ -152,20 +152,26 @@ impl Sink {
     /// Writes all of `bytes`, which is what is left of it when this fails.
     fn write_all(&mut self, shared: &Shared, bytes: &mut &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.out.write(bytes) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => *bytes = bytes.get(count..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // A pipe that somebody has made non-blocking, and that is full: what follows waits in the queue.
-                Err(error)
-                    if error.kind() == ErrorKind::WouldBlock && !shared.queue.is_closed() =>
-                {
-                    shared.queue.pause();
-                }
-                Err(error) => return Err(error),
+            match patiently(shared, || self.out.write(bytes))? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                count => *bytes = bytes.get(count..).unwrap_or_default(),
             }
         }
         Ok(())
+    }
+}
+
+/// Tries until a pipe that somebody has made non-blocking is not full any more, or nobody waits for the writer: what follows waits in
+/// the queue.
+fn patiently<T>(shared: &Shared, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !shared.queue.is_abandoned() => {
+                shared.queue.pause();
+            }
+            done => return done,
+        }
     }
 }
 
@@ -320,6 +326,34 @@ mod tests {
         assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
         drop((pipe, reading));
         assert!(open().is_err());
+    }
+
+    /// Story: standard output is flushed after it is written, and a full pipe was said then to lose lines; with nothing lost, the
+    /// summaries were written again.
+    #[test]
+    fn a_flush_that_finds_the_pipe_full_is_waited_for() {
+        struct Full(u8);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                match self.0.checked_sub(1) {
+                    None => Ok(()),
+                    Some(left) => {
+                        self.0 = left;
+                        Err(ErrorKind::WouldBlock.into())
+                    }
+                }
+            }
+        }
+        let mut sink = Target::Writer(Box::new(Full(2))).open().unwrap();
+        let batch = Batch {
+            bytes: b"{}\n".to_vec(),
+            lines: 1,
+        };
+        let (written, result) = sink.write(&shared(), &batch);
+        assert_eq!((written, result.ok()), (1, Some(())));
     }
 
     /// Story: a file that was opened anew without having been renamed got the next line appended to half a line.
