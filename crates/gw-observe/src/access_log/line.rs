@@ -1,4 +1,4 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::json::Object;
 use crate::observation::Observed;
@@ -20,9 +20,7 @@ pub(super) fn write(out: &mut Vec<u8>, observed: &Observed<'_>, sampled_rate: f6
     let exchange = observed.exchange;
     let times = &observed.times;
     // The wall clock is only read for lines that are kept.
-    let began = SystemTime::now()
-        .checked_sub(times.total)
-        .unwrap_or(SystemTime::UNIX_EPOCH);
+    let began = before(SystemTime::now(), times.total);
     let mut line = Object::begin(out);
     line.plain("timestamp", humantime::format_rfc3339_millis(began));
     if let Some(id) = &exchange.request_id {
@@ -84,6 +82,15 @@ pub(super) fn write(out: &mut Vec<u8>, observed: &Observed<'_>, sampled_rate: f6
     line.end();
 }
 
+/// So long before `now`, but not before the epoch: a device that has not been told the time begins there, and a time before it
+/// cannot be written.
+fn before(now: SystemTime, ago: Duration) -> SystemTime {
+    let then = now.checked_sub(ago);
+    then.map_or(SystemTime::UNIX_EPOCH, |then| {
+        then.max(SystemTime::UNIX_EPOCH)
+    })
+}
+
 /// What became of lines that are not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -96,10 +103,8 @@ pub(super) enum Missing {
 /// Appends the line that stands for lines which are not there.
 pub(super) fn write_summary(out: &mut Vec<u8>, missing: Missing, lines: u64, sampled_rate: f64) {
     let mut line = Object::begin(out);
-    line.plain(
-        "timestamp",
-        humantime::format_rfc3339_millis(SystemTime::now()),
-    );
+    let now = before(SystemTime::now(), Duration::ZERO);
+    line.plain("timestamp", humantime::format_rfc3339_millis(now));
     match missing {
         Missing::OverBudget(class) => {
             line.word("summary", "over_budget");
@@ -113,4 +118,26 @@ pub(super) fn write_summary(out: &mut Vec<u8>, missing: Missing, lines: u64, sam
         }
     }
     line.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: on a device whose clock stood at the epoch, the first requests that took longer than it had run panicked when they
+    /// ended.
+    #[test]
+    fn a_clock_at_the_epoch() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let second = Duration::from_secs(1);
+        for (now, ago, text) in [
+            (epoch, second, "1970-01-01T00:00:00.000Z"),
+            (epoch - second, Duration::ZERO, "1970-01-01T00:00:00.000Z"),
+            (epoch, Duration::MAX, "1970-01-01T00:00:00.000Z"),
+            (epoch + 2 * second, second, "1970-01-01T00:00:01.000Z"),
+        ] {
+            let written = humantime::format_rfc3339_millis(before(now, ago));
+            assert_eq!(written.to_string(), text);
+        }
+    }
 }
