@@ -42,8 +42,9 @@
 //! as the client is found to have left, which on HTTP/1 includes closing only its sending side. A panic ends its
 //! connection, on HTTP/2 its stream, and nothing else; the connection's other streams go on with the same instance.
 //!
-//! A request counts until the last frame of its answer is handed out. On HTTP/1, bytes that come after that are taken
-//! for the next head: a service that goes on reading the request's body then has the header timeout left for it.
+//! A request counts until the last frame of its answer is handed out, on HTTP/2 until the client has room for the beginning of
+//! that frame. On HTTP/1, bytes that come after that are taken for the next head: a service that goes on reading the request's
+//! body then has the header timeout left for it.
 //!
 //! # Shutdown
 //!
@@ -51,7 +52,8 @@
 //! taken, and the listener is closed. Every connection is told: idle ones close, those with a request finish it, its
 //! uploads and its streaming answer included, with `connection: close` or GOAWAY. A connection that has not
 //! sent its first byte yet gets one second to do so, and one whose head has come in part gets the header timeout, so
-//! that no request is lost that was sent before the stop. An idle HTTP/1 connection can only be closed; to have clients leave
+//! that no request is lost that was sent before the stop. An HTTP/2 client that answers the goodbye gets the write stall timeout
+//! to make room for the end of its last answer; one that does not answer gets a second. An idle HTTP/1 connection can only be closed; to have clients leave
 //! before, call [`ServerHandle::announce_close`] some time ahead. Upgraded connections are left alone. What remains after
 //! [`shutdown_grace`] is cut.
 

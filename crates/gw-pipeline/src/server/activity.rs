@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::closed::CloseReason;
 use super::config::Timers;
 
-/// How long a connection without a request stays once the server wants it gone.
+/// How long a connection without a request, whose client says nothing, stays once the server wants it gone.
 ///
 /// A client that has just connected may be about to send its request; on HTTP/2 the goodbye takes a round trip.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
@@ -24,6 +24,14 @@ pub(super) struct Activity {
     bodiless: bool,
     /// A write has been waiting for the client since then.
     blocked: Option<Instant>,
+}
+
+/// The server wants the connection gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    pub(super) since: Instant,
+    /// The client has said something since then.
+    pub(super) heard: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,11 +150,11 @@ impl Activity {
         !self.bodiless
     }
 
-    /// When the connection must end if nothing changes, and why. `leaving` is when the server wanted it gone.
+    /// When the connection must end if nothing changes, and why.
     pub(super) fn due(
         &self,
         timers: &Timers,
-        leaving: Option<Instant>,
+        leaving: Option<Leaving>,
     ) -> Option<(Instant, CloseReason)> {
         let stall = self
             .blocked
@@ -160,7 +168,14 @@ impl Activity {
         };
         let farewell = match (leaving, self.quiet_since()) {
             (Some(leaving), Some(since)) if self.multiplexed || !self.begun => {
-                Some((leaving.max(since) + FAREWELL, CloseReason::Shutdown))
+                let (wait, reason) = match self.phase {
+                    // hyper ends what has been answered and taken. So the client has no room for the rest of an answer.
+                    Phase::Idle { .. } if leaving.heard => {
+                        (timers.write_stall.max(FAREWELL), CloseReason::WriteStall)
+                    }
+                    _ => (FAREWELL, CloseReason::Shutdown),
+                };
+                Some((leaving.since.max(since) + wait, reason))
             }
             _ => None,
         };
@@ -197,6 +212,18 @@ mod tests {
 
     fn due(clock: &Clock, activity: &Activity) -> Option<(u64, CloseReason)> {
         let due = activity.due(&TIMERS, None);
+        due.map(|(at, reason)| ((at - clock.0).as_secs(), reason))
+    }
+
+    /// The same on a server that wants it gone since `since`.
+    fn leave(
+        clock: &Clock,
+        activity: &Activity,
+        since: u64,
+        heard: bool,
+    ) -> Option<(u64, CloseReason)> {
+        let since = clock.at(since);
+        let due = activity.due(&TIMERS, Some(Leaving { since, heard }));
         due.map(|(at, reason)| ((at - clock.0).as_secs(), reason))
     }
 
@@ -294,16 +321,13 @@ mod tests {
     #[test]
     fn leaving_is_quick_only_where_nothing_can_be_lost() {
         let (clock, mut activity) = start();
-        let leave = |activity: &Activity, at| {
-            let due = activity.due(&TIMERS, Some(clock.at(at)));
-            due.map(|(at, reason)| ((at - clock.0).as_secs(), reason))
-        };
-        assert_eq!(leave(&activity, 2), Some((3, CloseReason::Shutdown)));
+        let leave = |activity: &Activity| leave(&clock, activity, 2, false);
+        assert_eq!(leave(&activity), Some((3, CloseReason::Shutdown)));
         activity.received(clock.at(2));
         assert!(activity.awaits_head());
-        assert_eq!(leave(&activity, 2), Some((10, CloseReason::HeaderTimeout)));
+        assert_eq!(leave(&activity), Some((10, CloseReason::HeaderTimeout)));
         activity.started(true);
-        assert_eq!(leave(&activity, 2), None);
+        assert_eq!(leave(&activity), None);
         assert!(!activity.awaits_head());
     }
 
@@ -311,11 +335,24 @@ mod tests {
     fn leaving_http2_waits_for_the_last_stream() {
         let (clock, mut activity) = start();
         activity.multiplex();
+        let leave = |activity: &Activity, heard| leave(&clock, activity, 1, heard);
+        let gone = |at| Some((at, CloseReason::Shutdown));
+        // Who has had no answer has nothing left to take.
+        assert_eq!(
+            (leave(&activity, false), leave(&activity, true)),
+            (gone(2), gone(2))
+        );
         activity.started(true);
-        assert_eq!(activity.due(&TIMERS, Some(clock.at(1))), None);
+        assert_eq!(
+            (leave(&activity, false), leave(&activity, true)),
+            (None, None)
+        );
         activity.ended(clock.at(20));
-        let farewell = Some((clock.at(21), CloseReason::Shutdown));
-        assert_eq!(activity.due(&TIMERS, Some(clock.at(1))), farewell);
+        assert_eq!(leave(&activity, false), gone(21));
+        let stalled = |at| Some((at, CloseReason::WriteStall));
+        assert_eq!(leave(&activity, true), stalled(35));
+        activity.wrote(|| clock.at(30));
+        assert_eq!(leave(&activity, true), stalled(45));
     }
 
     #[test]

@@ -104,7 +104,8 @@ impl Drop for Open {
 }
 
 pin_project! {
-    /// A body that ends the request when its last frame is handed out, or when it is dropped.
+    /// A body that ends the request when it is dropped. Over HTTP/1, hyper does that as soon as it has the last frame. Over HTTP/2
+    /// it asks for a frame before the client has room for it, and lets go of the body once the frame is in the connection's hands.
     #[derive(Debug)]
     pub(super) struct AnswerBody<B: Body> {
         // `None`: an answer of the server's own, without a body.
@@ -173,9 +174,6 @@ impl<B: Body> Body for AnswerBody<B> {
         };
         if let (Some(turns), Some(Ok(_))) = (this.turns, &frame) {
             turns.handed_out();
-        }
-        if !matches!(frame, Some(Ok(_))) || self.has_ended() {
-            *self.project().open = None;
         }
         Poll::Ready(frame)
     }
@@ -259,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn http2_gets_pieces_and_the_request_ends_with_the_last() {
+    async fn http2_gets_pieces_and_the_request_outlasts_them() {
         let link = link();
         let whole = Bytes::from(vec![7; 2 * PIECE + 5]);
         let mut body = answer(&link, Full::new(whole.clone()), true);
@@ -274,10 +272,12 @@ mod tests {
             assert_eq!(piece.len(), expected);
             taken.extend_from_slice(&piece);
         }
-        assert_eq!(link.in_flight().requests, 0);
         assert!(body.is_end_stream());
         assert_eq!(taken, whole);
         assert!(body.frame().await.is_none());
+        assert_eq!(link.in_flight().requests, 1, "the client has no room yet");
+        drop(body);
+        assert_eq!(link.in_flight().requests, 0);
     }
 
     #[tokio::test]
@@ -304,10 +304,8 @@ mod tests {
         let collected = answer(&link(), body, true).collect().await.unwrap();
         assert_eq!(collected.trailers(), Some(&fields));
 
-        let link = link();
-        let mut body = answer(&link, Broken, true);
+        let mut body = answer(&link(), Broken, true);
         assert!(body.frame().await.unwrap().is_err());
-        assert_eq!(link.in_flight().requests, 0, "an error is the end");
     }
 
     #[test]

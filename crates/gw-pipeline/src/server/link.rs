@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
-use super::activity::Activity;
+use super::activity::{Activity, Leaving};
 use super::closed::CloseReason;
 use super::config::Timers;
 use super::resets::Resets;
@@ -34,6 +34,7 @@ const UPGRADABLE: u8 = 2;
 const MULTIPLEXED: u8 = 4;
 const LAST_ANSWERS: u8 = 8;
 const SWITCHED: u8 = 16;
+const HEARD: u8 = 32;
 
 #[derive(Debug)]
 struct Inner {
@@ -199,8 +200,10 @@ impl Link {
 
     /// When the connection must end if nothing changes, and why.
     pub(super) fn due(&self, timers: &Timers) -> Option<(Instant, CloseReason)> {
+        let heard = self.flags.load(Ordering::Relaxed) & HEARD != 0;
         let inner = self.lock();
-        inner.activity.due(timers, inner.leaving)
+        let leaving = inner.leaving.map(|since| Leaving { since, heard });
+        inner.activity.due(timers, leaving)
     }
 
     pub(super) fn multiplex(&self) {
@@ -312,6 +315,9 @@ impl Link {
     pub(super) fn received(&self) {
         // Relaxed: the same task reads it. Others only see it late, which they may.
         self.received.store(true, Ordering::Relaxed);
+        if self.is_leaving() {
+            self.flags.fetch_or(HEARD, Ordering::Relaxed);
+        }
     }
 
     fn take_received(&self) -> bool {

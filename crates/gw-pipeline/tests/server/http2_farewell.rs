@@ -1,0 +1,117 @@
+//! Stopping while an HTTP/2 client has no room for the end of its answer.
+
+use std::time::Duration;
+
+use gw_pipeline::Body;
+use gw_pipeline::server::CloseReason;
+use gw_testkit::client::Client;
+use http::Response;
+
+use crate::support::{HTTP2_PREFACE, Running, frame, next_frame};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+
+/// GET http://a/ in HPACK.
+const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b'a'];
+
+/// What a client takes before it says more.
+const WINDOW: usize = 65_535;
+
+/// An answer of so many bytes, of which the client has taken as many as its windows let it, on a server that stops.
+async fn leaving(running: &mut Running, length: usize) -> Client {
+    let mut client = Client::connect(running.addr).await;
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, GET);
+    client
+        .send(&[HTTP2_PREFACE, &settings, &request].concat())
+        .await;
+    let answer = Response::new(Body::from(vec![b'x'; length]));
+    running.service.next_call().await.respond(answer);
+    let mut taken = 0;
+    while taken < WINDOW {
+        let (kind, _, payload) = next_frame(&mut client).await;
+        if kind == DATA {
+            taken += payload.len();
+        }
+    }
+    running.stop();
+    client
+}
+
+/// Answers the server's goodbye.
+async fn answer_goodbye(client: &mut Client) {
+    let mut goodbyes = 0;
+    while goodbyes < 2 {
+        let (kind, _, payload) = next_frame(client).await;
+        match kind {
+            GOAWAY => goodbyes += 1,
+            PING => client.send(&frame(PING, ACK, 0, &payload)).await,
+            kind => panic!("frame {kind}"),
+        }
+    }
+}
+
+/// Lets timers be due that long from now.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Story: hyper has taken the last piece of an answer while the client has room for none of it, or for one byte less than all
+/// of it. The connection passed for one without a request, and was closed a second later.
+#[tokio::test]
+async fn the_end_of_an_answer_is_waited_for() {
+    for length in [65_536, 98_304] {
+        let mut running = Running::start(|b| b).await;
+        let mut client = leaving(&mut running, length).await;
+        answer_goodbye(&mut client).await;
+        pass(Duration::from_secs(5)).await;
+        for stream in [0, 1] {
+            let room = frame(WINDOW_UPDATE, 0, stream, &0xffff_u32.to_be_bytes());
+            client.send(&room).await;
+        }
+        let mut taken = WINDOW;
+        loop {
+            let (kind, flags, payload) = next_frame(&mut client).await;
+            assert_eq!(kind, DATA, "{length}");
+            taken += payload.len();
+            if flags & END_STREAM != 0 {
+                break;
+            }
+        }
+        assert_eq!(taken, length);
+        assert!(!client.read_rest().await.reset);
+        running.closed(CloseReason::Shutdown, 1).await;
+        assert!(running.stopped().await.is_clean());
+    }
+}
+
+/// For as long as a client may take nothing of an answer, and no longer.
+#[tokio::test]
+async fn who_does_not_take_the_end_is_not_waited_for() {
+    let mut running = Running::start(|b| b).await;
+    let mut client = leaving(&mut running, 65_536).await;
+    answer_goodbye(&mut client).await;
+    pass(Duration::from_secs(10)).await;
+    running.closed(CloseReason::WriteStall, 1).await;
+}
+
+/// Who does not answer the goodbye is taken to be gone.
+#[tokio::test]
+async fn who_is_silent_gets_a_second() {
+    let mut running = Running::start(|b| b).await;
+    let mut client = leaving(&mut running, 65_536).await;
+    while next_frame(&mut client).await.0 != PING {}
+    pass(Duration::from_secs(1)).await;
+    running.closed(CloseReason::Shutdown, 1).await;
+    assert!(running.stopped().await.is_clean());
+}
