@@ -131,6 +131,12 @@ impl Activity {
         }
     }
 
+    /// How many requests a cut would lose: what waits for the client without one is the end of an answer.
+    pub(super) fn unfinished(&self) -> u32 {
+        let sending = self.blocked.is_some() && !self.is_tunnel();
+        self.open().max(sending.into())
+    }
+
     pub(super) const fn is_tunnel(&self) -> bool {
         matches!(self.phase, Phase::Tunnel)
     }
@@ -303,8 +309,10 @@ mod tests {
         activity.write_blocked(clock.at(1));
         activity.ended(clock.at(1));
         assert_eq!(activity.quiet_since(), None);
+        assert_eq!((activity.open(), activity.unfinished()), (0, 1));
         assert_eq!(due(&clock, &activity), Some((16, CloseReason::WriteStall)));
         activity.wrote(|| clock.at(15));
+        assert_eq!(activity.unfinished(), 0);
         assert_eq!(
             due(&clock, &activity),
             Some((75, CloseReason::KeepAliveTimeout))
@@ -380,5 +388,6 @@ mod tests {
         );
         activity.write_blocked(clock.at(5));
         assert_eq!(due(&clock, &activity), Some((20, CloseReason::WriteStall)));
+        assert_eq!(activity.unfinished(), 0);
     }
 }

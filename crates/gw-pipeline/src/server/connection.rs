@@ -226,7 +226,7 @@ async fn upgraded(mut returned: Returned, link: &Link, supervisor: &mut Supervis
 fn reason(result: &hyper::Result<()>, link: &Link) -> CloseReason {
     match result {
         // On HTTP/2 the end of the client's side is never an error. And the task of the last request may still be about to end.
-        Ok(()) if link.in_flight().requests > 0 && link.is_peer_gone() => CloseReason::ClientGone,
+        Ok(()) if link.has_request() && link.is_peer_gone() => CloseReason::ClientGone,
         Ok(()) if link.is_leaving() => CloseReason::Shutdown,
         Ok(()) => CloseReason::Done,
         Err(error) if error.is_parse() => CloseReason::Malformed,

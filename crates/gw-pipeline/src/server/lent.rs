@@ -121,7 +121,7 @@ impl AsyncWrite for Lent {
         let read = mem::take(&mut self.read);
         self.with(|mut io| {
             match read {
-                LastRead::Missing if io.link().in_flight().requests > 0 => io.ask_for_client(cx)?,
+                LastRead::Missing if io.link().has_request() => io.ask_for_client(cx)?,
                 LastRead::Done => io.wait_for_more(cx),
                 LastRead::Missing | LastRead::Waits => {}
             }

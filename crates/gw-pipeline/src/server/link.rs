@@ -169,7 +169,7 @@ impl Link {
     pub(super) fn in_flight(&self) -> InFlight {
         let inner = self.lock();
         InFlight {
-            requests: inner.activity.open(),
+            requests: inner.activity.unfinished(),
             tunnel: inner.activity.is_tunnel() && !inner.closed,
         }
     }
@@ -231,6 +231,11 @@ impl Link {
         let tunnel = std::mem::take(&mut inner.tunnel);
         drop(inner);
         tunnel.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Whether a request is being served.
+    pub(super) fn has_request(&self) -> bool {
+        self.lock().activity.open() > 0
     }
 
     pub(super) fn owes_head(&self) -> bool {

@@ -15,9 +15,9 @@ use super::registry::{Listener, Registry};
 #[non_exhaustive]
 #[must_use]
 pub struct Drained {
-    /// Connections that were cut while they had a request, or had been upgraded.
+    /// Connections that were cut while they had a request, waited for their client to take the end of an answer, or had been upgraded.
     pub connections_cut: usize,
-    /// The requests on them; an upgraded connection has none.
+    /// The requests on them. Ends of answers count as one for each connection; an upgraded connection has none.
     pub requests_cut: usize,
 }
 

@@ -379,3 +379,24 @@ async fn an_answer_is_sent_to_its_last_byte() {
     assert_eq!(client.read_body_of(head).await.body, whole);
     assert!(running.stopped().await.is_clean());
 }
+
+/// Story: a body of one large piece is handed over at once. Its connection was cut at the end of the grace, with the client still
+/// reading, and the server said that every request had been finished.
+#[tokio::test]
+async fn an_answer_that_is_cut_on_its_way_is_reported() {
+    let mut running = Running::start(|b| b.shutdown_grace(Duration::from_millis(100))).await;
+    let mut client = Client::connect(running.addr).await;
+    client.get("/").await;
+    let whole = Body::from(vec![b'x'; 24 * 1024 * 1024]);
+    running
+        .service
+        .next_call()
+        .await
+        .respond(Response::new(whole));
+    client.read_head().await;
+    running.stop();
+    running.closed(CloseReason::Cut, 1).await;
+    let drained = running.stopped().await;
+    assert_eq!((drained.connections_cut, drained.requests_cut), (1, 1));
+    assert!(client.read_rest().await.reset);
+}
