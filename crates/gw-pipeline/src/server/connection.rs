@@ -135,9 +135,13 @@ async fn serve_http1<S, B>(
         Ended::Itself(result) => {
             let reason = reason(&result, link);
             link.close_as(reason);
-            // What was meant for a tunnel may still come, as may the rest of a body.
+            // What was meant for a tunnel may still come, as may the rest of a body, and what follows a request of which hyper has
+            // read at least the beginning.
             let (io, more) = match stage.into_parts() {
-                Some(parts) => (parts.io.into_inner().into_io(), link.may_be_uploading()),
+                Some(parts) => {
+                    let more = link.may_be_uploading() || !parts.read_buf.is_empty();
+                    (parts.io.into_inner().into_io(), more)
+                }
                 None => (upgraded(returned, link, supervisor).await, true),
             };
             let Some(io) = io else {

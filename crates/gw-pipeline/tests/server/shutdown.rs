@@ -400,3 +400,32 @@ async fn an_answer_that_is_cut_on_its_way_is_reported() {
     assert_eq!((drained.connections_cut, drained.requests_cut), (1, 1));
     assert!(client.read_rest().await.reset);
 }
+
+/// RFC 9112 section 9.6. Story: hyper reads one request ahead, and the next one waits in the kernel. The connection was closed
+/// behind the answer with that unread, and the reset took away what the client had not read yet.
+#[tokio::test]
+async fn requests_behind_the_last_one_take_nothing_from_its_answer() {
+    let running = Running::start(|b| b).await;
+    let mut client = Client::connect(running.addr).await;
+    client.get("/big").await;
+    let call = running.service.next_call().await;
+    let mut beside = running.idle().await;
+    running.service.answer_with(|_| Ok(ok("seen")));
+    for target in ["/2", "/3"] {
+        client.get(target).await;
+        // There is one thread, which has seen what came before.
+        beside.get("/").await;
+        assert_eq!(beside.read_answer().await.text(), "seen");
+    }
+    running.server.handle().announce_close();
+    let whole = Bytes::from(vec![b'x'; 1024 * 1024]);
+    call.respond(Response::new(Body::from(whole.clone())));
+    // The answer is on its way, and the client reads none of it yet.
+    beside.get("/").await;
+    assert_eq!(beside.read_answer().await.text(), "seen");
+    let answer = client.read_answer().await;
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(answer.body == whole, "{} bytes", answer.body.len());
+    let rest = client.read_rest().await;
+    assert!(rest.bytes.is_empty() && !rest.reset);
+}
