@@ -325,7 +325,7 @@ fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {
         .keep_alive_timeout(server.keep_alive_timeout)
         .write_stall_timeout(server.write_stall_timeout)
         .shutdown_grace(server.shutdown_grace)
-        .max_header_bytes(parser_limit(bytes(server.max_header_bytes)))
+        .max_header_bytes(bytes(parser_limit(server)))
         .max_headers(count(server.max_headers.get()))
         .http2_max_concurrent_streams(http2.max_concurrent_streams.get())
         .http2_max_header_list_bytes(u32::try_from(http2.max_header_list_bytes).unwrap_or(u32::MAX))
@@ -334,8 +334,11 @@ fn server_config(server: &table::Server) -> Result<ServerConfig, Fault> {
         .map_err(|error| Fault::new(KeyPath::of("server").below(error.field()), error.rule()))
 }
 
-/// What the parser takes: more than the pipeline lets pass, so that a head over the limit is refused by the pipeline, with
-/// the envelope. What is far over it is the parser's to refuse.
-const fn parser_limit(bytes: usize) -> usize {
-    bytes.saturating_mul(2)
+/// What the parser takes, target and fields together: more than the pipeline lets pass, so that a head over a limit is refused by
+/// the pipeline, with the envelope. What is far over it is the parser's to refuse.
+fn parser_limit(server: &table::Server) -> u64 {
+    /// No parser takes more.
+    const MOST: u64 = 1 << 20;
+    let fields = server.max_header_bytes.saturating_mul(2);
+    fields.saturating_add(server.max_uri_bytes).min(MOST)
 }

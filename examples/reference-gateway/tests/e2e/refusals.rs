@@ -341,6 +341,27 @@ async fn as_many_fields_pass_as_the_configuration_says() {
     }
 }
 
+/// Story: the parser was let take twice `max_header_bytes`, and counts the target, too. A target that the configuration allows, and one
+/// that it does not, were 431 without the envelope.
+#[tokio::test]
+async fn targets_have_the_size_that_the_configuration_says() {
+    let small = "max_header_bytes = \"2KiB\"";
+    let large = "max_uri_bytes = \"65534B\"";
+    let cases = [
+        (small, 5 << 10, 404, "ROUTE_NOT_FOUND"),
+        (small, 9 << 10, 414, "URI_TOO_LONG"),
+        (large, 65_534, 404, "ROUTE_NOT_FOUND"),
+    ];
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let tables = self::upstream("up", &upstream.url()) + &route("open", "/open", "up", "");
+    for (server, length, status, code) in cases {
+        let gateway = Gateway::serve(&config(server, &tables)).await;
+        let target = format!("/{}", "a".repeat(length - 1));
+        let answer = send(gateway.traffic, line("GET", &target)).await;
+        is_refusal(&format!("{server}: {length}"), &answer, status, code);
+    }
+}
+
 /// What the parser itself does not take has no envelope.
 #[tokio::test]
 async fn a_head_far_over_the_limit_is_refused_with_431() {

@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// By so much less the load falls again.
 const MEMORY_FALL: f64 = 0.05;
 
-/// The server's parser takes heads of 1 MiB at the most, and is let take twice as much as passes: what is over the limit gets
+/// The server's parser takes heads of 1 MiB at the most, and is let take about twice as much as passes: what is over the limit gets
 /// its envelope.
 const HEADS: RangeInclusive<u64> = 1 << 10..=1 << 19;
 
