@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 
+use gw_core::Mode;
+
 use crate::config::finding::{Findings, KeyPath};
-use crate::config::table::{LogIngest, LogQueue, LogSink};
+use crate::config::table::{File, LogQueue, LogSink, RouteTable, Service};
 use crate::config::value::{HttpUrl, Key};
 
 /// The intake's own bounds.
 const LEAST_EVENT: u64 = 256;
 const LARGEST_BODY: u64 = 1 << 30;
 
-pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
-    let at = KeyPath::of("log_ingest");
+pub(super) fn check(file: &File, findings: &mut Findings) {
+    let (ingest, at) = (&file.log_ingest, KeyPath::of("log_ingest"));
     findings.check(
         ingest.client.is_empty(),
         at.key("client"),
@@ -40,6 +42,11 @@ pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
         "must be at most \"1GiB\"",
     );
     check_queue(&ingest.queue, &at.key("queue"), findings);
+    findings.check(
+        fills_memory(file),
+        at.key("queue").key("max_bytes"),
+        "must be below the share `shed_at` of `server.memory.limit`: the gateway refuses other requests from there on",
+    );
     if let LogSink::Elasticsearch(sink) = &ingest.sink {
         let rule = "must hold at least one URL, such as [\"http://127.0.0.1:9200\"]";
         let nodes = at.key("sink").key("nodes");
@@ -50,6 +57,18 @@ pub(super) fn check(ingest: &LogIngest, findings: &mut Findings) {
             findings.check(!listed.insert(place(node)), nodes.index(i), rule);
         }
     }
+}
+
+/// Whether the process has so much in memory that it refuses requests before the queue of its log intake is full.
+fn fills_memory(file: &File) -> bool {
+    let LogQueue::Memory(queue) = &file.log_ingest.queue else {
+        return false;
+    };
+    let asked = |route: &RouteTable| route.service == Some(Service::LogIngest);
+    let memory = &file.server.memory;
+    memory.mode == Mode::Enforce
+        && file.routes.iter().any(asked)
+        && queue.max_bytes as f64 >= memory.shed_at.get() * memory.limit as f64
 }
 
 /// Where a URL leads, in one form for all ways to write it.

@@ -26,5 +26,5 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     http2::check(file, findings);
     routes::check(file, findings);
     timers::check(&file.routes, findings);
-    log_ingest::check(&file.log_ingest, findings);
+    log_ingest::check(file, findings);
 }

@@ -12,6 +12,7 @@ const OPEN_ADMIN: &str = "is not loopback: add `token_file`, or listen on 127.0.
 const EARLY: &str = "counts by consumer or user, whom nobody knows before authentication: name it in the \
                      `consumer_limits` of a route with `auth`";
 const STORE: &str = "needs a `store` that instances share: write one, or leave this out";
+const QUEUE: &str = "must be below the share `shed_at` of `server.memory.limit`: the gateway refuses other requests from there on";
 const PAIR: &str = "goes with `certificate` and `key` together: write both or neither";
 const UNSAID: &str = "who may call must be written out: `public = true`, or names in `auth`";
 const TWICE: &str =
@@ -125,6 +126,12 @@ fn what_is_allowed() {
         "[server]\nlisten = [\"0.0.0.0:80\"]\n[upstreams.b]\nendpoints = [\"http://[::1]:80\"]",
         // Lists that are empty are asked for nothing.
         "[server]\nnot_found = \"early\"\ndefault_auth = []\ndefault_limits = []",
+        // Below the share of memory, with nobody who looks at memory, and with nobody who logs.
+        "[log_ingest]\nqueue = { engine = \"memory\", max_bytes = \"942MiB\" }\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "[server.memory]\nmode = \"off\"\n[log_ingest]\nqueue = { engine = \"memory\", max_bytes = \"2GiB\" }\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "[log_ingest]\nqueue = { engine = \"memory\", max_bytes = \"2GiB\" }",
         // Zero where it has a meaning.
         "[server]\ndrain_delay = \"0s\"\nshutdown_grace = \"0s\"\nmax_body_bytes = \"0B\"\nmin_body_rate = \"0B\"",
     ] {

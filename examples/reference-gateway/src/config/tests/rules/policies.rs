@@ -1,7 +1,7 @@
 //! What routes refer to: keys, limits, lanes, upstreams, the log intake.
 
 use super::super::{Case, case};
-use super::{PAIR, STORE};
+use super::{PAIR, QUEUE, STORE};
 
 pub(super) const CASES: &[Case] = &[
     // Authentication.
@@ -248,5 +248,12 @@ pub(super) const CASES: &[Case] = &[
         "[log_ingest]\nsink = { kind = \"elasticsearch\", nodes = »[], index = \"i\" }",
         "log_ingest.sink.nodes",
         "must hold at least one URL, such as [\"http://127.0.0.1:9200\"]",
+    ),
+    // Story: an outage of the sink had the gateway answer everything with 503 before the queue was full.
+    case(
+        "[log_ingest]\nqueue = { engine = \"memory\", max_bytes = »\"943MiB\" }\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "log_ingest.queue.max_bytes",
+        QUEUE,
     ),
 ];
