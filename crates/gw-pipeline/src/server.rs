@@ -17,6 +17,7 @@
 //! | resets by an HTTP/2 client | [`http2_max_pending_resets`] of requests that are not begun yet | the connection ends |
 //! | requests that an HTTP/2 client gives up before their answers | 1,024, unless as many are answered meanwhile | the connection ends |
 //! | what waits for an HTTP/2 stream's client | 64 KiB in the connection, 32 KiB in its task, and the body's last frame | the body is not polled |
+//! | what waits there when the request does not count any more | 1 KiB | the request counts |
 //! | time to finish after shutdown | [`shutdown_grace`] | cut |
 //! | lingering after an early answer | 10 s, 1 s of silence | closed |
 //!
@@ -42,9 +43,9 @@
 //! as the client is found to have left, which on HTTP/1 includes closing only its sending side. A panic ends its
 //! connection, on HTTP/2 its stream, and nothing else; the connection's other streams go on with the same instance.
 //!
-//! A request counts until the last frame of its answer is handed out, on HTTP/2 until the client has room for the beginning of
-//! that frame. On HTTP/1, bytes that come after that are taken for the next head: a service that goes on reading the request's
-//! body then has the header timeout left for it.
+//! A request counts until the last frame of its answer is handed out. On HTTP/2 it counts until the client has taken the answer;
+//! if that is of 1 KiB or less, until the client has room for its beginning. On HTTP/1, bytes that come after that are taken
+//! for the next head: a service that goes on reading the request's body then has the header timeout left for it.
 //!
 //! # Shutdown
 //!
@@ -52,10 +53,10 @@
 //! taken, and the listener is closed. Every connection is told: idle ones close, those with a request finish it, its
 //! uploads and its streaming answer included, with `connection: close` or GOAWAY. A connection that has not
 //! sent its first byte yet gets one second to do so, and one whose head has come in part gets the header timeout, so
-//! that no request is lost that was sent before the stop. An HTTP/2 client that answers the goodbye gets the write stall timeout
-//! to make room for the end of its last answer; one that does not answer gets a second. An idle HTTP/1 connection can only be closed; to have clients leave
-//! before, call [`ServerHandle::announce_close`] some time ahead. Upgraded connections are left alone. What remains after
-//! [`shutdown_grace`] is cut.
+//! that no request is lost that was sent before the stop. An HTTP/2 client has the write stall timeout to take the end of its last
+//! answer; if that is of 1 KiB or less, one that does not answer the goodbye has a second. An idle HTTP/1 connection can only be
+//! closed; to have clients leave before, call [`ServerHandle::announce_close`] some time ahead. Upgraded connections are left
+//! alone. What remains after [`shutdown_grace`] is cut.
 
 mod accept;
 mod activity;

@@ -6,19 +6,26 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::link::Link;
-use super::stream::Turns;
+use super::stream::{Turns, Untaken};
 
 /// The most bytes that are handed to HTTP/2 at a time.
 ///
 /// A piece is what a client has to take within the write stall timeout, and what waits in memory for each stream.
 const PIECE: usize = 32 * 1024;
+
+/// How much of an answer over HTTP/2 may end before the client has taken it.
+///
+/// hyper needs room for one byte to give a whole piece to the connection. Once that has the end of the answer as well, nobody can
+/// reset the stream, and what the client does not take stays. So the end waits for what is beyond these bytes, which costs a turn of
+/// two tasks; smaller answers are spared it.
+const SMALL: usize = 1024;
 
 /// Counts a request as open on its connection until it is dropped.
 #[derive(Debug)]
@@ -103,9 +110,30 @@ impl Drop for Open {
     }
 }
 
+/// A piece of an answer, as hyper gets it.
+#[derive(Debug)]
+pub(super) struct Piece {
+    data: Bytes,
+    _untaken: Option<Untaken>,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+    }
+}
+
 pin_project! {
     /// A body that ends the request when it is dropped. Over HTTP/1, hyper does that as soon as it has the last frame. Over HTTP/2
-    /// it asks for a frame before the client has room for it, and lets go of the body once the frame is in the connection's hands.
+    /// it lets go of the body once the connection has the end of it, which waits for the client to take all but [`SMALL`] of it.
     #[derive(Debug)]
     pub(super) struct AnswerBody<B: Body> {
         // `None`: an answer of the server's own, without a body.
@@ -113,10 +141,20 @@ pin_project! {
         body: Option<B>,
         // What is left of a frame that was too large for one piece.
         rest: Option<B::Data>,
+        // How much may still be handed out that the end does not wait for.
+        small: usize,
+        // The trailers, if any, once only the client is waited for.
+        end: Option<Box<Option<HeaderMap>>>,
         // HTTP/2 only.
         turns: Option<Arc<Turns>>,
         open: Option<Open>,
     }
+}
+
+enum Next {
+    Piece(Piece),
+    /// With the trailers, if any.
+    End(Option<HeaderMap>),
 }
 
 impl<B: Body> AnswerBody<B> {
@@ -128,58 +166,83 @@ impl<B: Body> AnswerBody<B> {
         Self {
             body,
             rest: None,
+            small: SMALL,
+            end: None,
             turns,
             open,
         }
     }
 
-    fn has_ended(&self) -> bool {
-        self.rest.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Next, B::Error>> {
+        let this = self.project();
+        if let Some(turns) = this.turns {
+            turns.asked();
+        }
+        let data = match this.rest.take() {
+            Some(rest) => rest,
+            None => {
+                let frame = match this.body.as_pin_mut() {
+                    Some(body) => ready!(body.poll_frame(cx)).transpose()?,
+                    None => None,
+                };
+                match frame.map(Frame::into_data) {
+                    Some(Ok(data)) => data,
+                    // There are no other kinds of frames.
+                    Some(Err(other)) => {
+                        return Poll::Ready(Ok(Next::End(other.into_trailers().ok())));
+                    }
+                    None => return Poll::Ready(Ok(Next::End(None))),
+                }
+            }
+        };
+        let limit = this.turns.as_ref().map_or(usize::MAX, |_| PIECE);
+        let data = first(data, limit, this.rest);
+        let mut untaken = None;
+        if let Some(turns) = this.turns {
+            turns.handed_out();
+            match this.small.checked_sub(data.len()) {
+                Some(small) => *this.small = small,
+                None => untaken = Some(Untaken::new(turns)),
+            }
+        }
+        Poll::Ready(Ok(Next::Piece(Piece {
+            data,
+            _untaken: untaken,
+        })))
     }
 }
 
 impl<B: Body> Body for AnswerBody<B> {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let mut this = self.as_mut().project();
-        let limit = match this.turns {
-            Some(turns) => {
-                turns.asked();
-                PIECE
-            }
-            None => usize::MAX,
-        };
-        let frame = match this.rest.take() {
-            Some(rest) => Some(Ok(piece(rest, limit, this.rest))),
-            None => match this.body.as_mut().as_pin_mut() {
-                Some(body) => match ready!(body.poll_frame(cx)) {
-                    Some(Ok(frame)) => Some(Ok(match frame.into_data() {
-                        Ok(data) => piece(data, limit, this.rest),
-                        Err(other) => match other.into_trailers() {
-                            Ok(trailers) => Frame::trailers(trailers),
-                            // There are no other kinds of frames; hyper passes over empty ones.
-                            Err(_) => Frame::data(Bytes::new()),
-                        },
-                    })),
-                    Some(Err(error)) => Some(Err(error)),
-                    None => None,
-                },
-                None => None,
+    ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
+        let end = match self.as_mut().project().end.take() {
+            Some(end) => *end,
+            None => match ready!(self.as_mut().poll_next(cx)?) {
+                Next::Piece(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Next::End(end) => end,
             },
         };
-        if let (Some(turns), Some(Ok(_))) = (this.turns, &frame) {
+        let this = self.project();
+        if let Some(turns) = this.turns
+            && turns.poll_taken(cx).is_pending()
+        {
             turns.handed_out();
+            *this.end = Some(Box::new(end));
+            return Poll::Pending;
         }
-        Poll::Ready(frame)
+        Poll::Ready(end.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended()
+        self.rest.is_none()
+            && self.end.is_none()
+            && self.body.as_ref().is_none_or(Body::is_end_stream)
+            && !self.turns.as_ref().is_some_and(|turns| turns.has_untaken())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -216,17 +279,19 @@ fn says_nothing(status: StatusCode) -> bool {
 }
 
 /// The first `limit` bytes of `data`; what is left goes into `rest`. Does not copy if the data are `Bytes`.
-fn piece<D: Buf>(mut data: D, limit: usize, rest: &mut Option<D>) -> Frame<Bytes> {
-    let piece = data.copy_to_bytes(data.remaining().min(limit));
+fn first<D: Buf>(mut data: D, limit: usize, rest: &mut Option<D>) -> Bytes {
+    let first = data.copy_to_bytes(data.remaining().min(limit));
     if data.has_remaining() {
         *rest = Some(data);
     }
-    Frame::data(piece)
+    first
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use std::convert::Infallible;
+    use std::task::Waker;
+
     use http_body_util::{BodyExt, Full};
     use tokio::time::{Duration, advance};
 
@@ -269,8 +334,8 @@ mod tests {
                 Some((whole.len() - taken.len()) as u64)
             );
             let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
-            assert_eq!(piece.len(), expected);
-            taken.extend_from_slice(&piece);
+            assert_eq!(piece.remaining(), expected);
+            taken.extend_from_slice(piece.chunk());
         }
         assert!(body.is_end_stream());
         assert_eq!(taken, whole);
@@ -278,6 +343,35 @@ mod tests {
         assert_eq!(link.in_flight().requests, 1, "the client has no room yet");
         drop(body);
         assert_eq!(link.in_flight().requests, 0);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_larger_answer_waits_for_the_client() {
+        let fields = HeaderMap::from_iter([(header::AGE, "1".parse().unwrap())]);
+        for (length, http2, waits) in [
+            (SMALL, true, false),
+            (SMALL + 1, true, true),
+            (SMALL + 1, false, false),
+        ] {
+            for trailers in [None, Some(fields.clone())] {
+                let whole = Full::new(Bytes::from(vec![7; length]));
+                let last = trailers.clone().map(Ok::<_, Infallible>);
+                let whole = whole.with_trailers(std::future::ready(last));
+                let mut body = answer(&link(), whole, http2);
+                let piece = body.frame().await.unwrap().unwrap();
+                for _ in 0..if waits { 2 } else { 0 } {
+                    let mut cx = Context::from_waker(Waker::noop());
+                    assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+                    assert!(!body.is_end_stream());
+                }
+                if waits {
+                    drop(piece);
+                }
+                let end = body.frame().await;
+                let end = end.map(|frame| frame.unwrap().into_trailers().unwrap());
+                assert_eq!(end, trailers, "{length}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -290,7 +384,7 @@ mod tests {
                 .unwrap()
                 .into_data()
                 .unwrap()
-                .len(),
+                .remaining(),
             3 * PIECE
         );
     }

@@ -5,9 +5,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::rt::Executor;
@@ -17,31 +17,88 @@ use tokio::time::{Instant, Sleep};
 use super::closed::Counters;
 use super::link::Link;
 use super::registry::Registry;
+use crate::waker::{remember, wake};
 
-/// Whose turn it is to move an answer on: odd when a piece of it waits for the client.
-///
-/// The body counts, the task watches. Both run on one task, one after the other.
+/// Whose turn it is to move an answer on, and what of it the client has not taken.
 #[derive(Debug, Default)]
-pub(super) struct Turns(AtomicU32);
+pub(super) struct Turns {
+    /// Odd when a piece waits for the client. The body counts, the task watches. Both run on one task, one after the other.
+    turn: AtomicU32,
+    /// The connection's task counts as well.
+    lent: Mutex<Lent>,
+}
+
+/// What the connection has.
+#[derive(Debug, Default)]
+struct Lent {
+    pieces: usize,
+    /// Who waits for there to be none.
+    end: Option<Waker>,
+}
 
 impl Turns {
     /// The body is asked for more, so the client has taken what there was.
     pub(super) fn asked(&self) {
         if self.waits_for_client().is_some() {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.turn.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The body has handed out a piece.
+    /// The body has handed out a piece, or waits for the client to take the last ones.
     pub(super) fn handed_out(&self) {
         if self.waits_for_client().is_none() {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.turn.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The number of the turn, if it is the client's.
     fn waits_for_client(&self) -> Option<u32> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|turn| turn % 2 == 1)
+        Some(self.turn.load(Ordering::Relaxed)).filter(|turn| turn % 2 == 1)
+    }
+
+    /// Ready when the client has taken all pieces that were counted.
+    pub(super) fn poll_taken(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut lent = self.lent();
+        if lent.pieces == 0 {
+            return Poll::Ready(());
+        }
+        let replaced = remember(&mut lent.end, cx);
+        drop(lent);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    pub(super) fn has_untaken(&self) -> bool {
+        self.lent().pieces > 0
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Lent> {
+        // Nothing under the lock can panic half-way, so a poisoned state is a sound one.
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Goes with a piece, which the connection drops when the client has taken it or the stream has been reset.
+#[derive(Debug)]
+pub(super) struct Untaken(Arc<Turns>);
+
+impl Untaken {
+    pub(super) fn new(turns: &Arc<Turns>) -> Self {
+        turns.lent().pieces += 1;
+        Self(Arc::clone(turns))
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        let mut lent = self.0.lent();
+        lent.pieces = lent.pieces.saturating_sub(1);
+        let end = match lent.pieces {
+            0 => lent.end.take(),
+            _ => None,
+        };
+        drop(lent);
+        wake(end);
     }
 }
 

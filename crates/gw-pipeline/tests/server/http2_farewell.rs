@@ -7,7 +7,7 @@ use gw_pipeline::server::CloseReason;
 use gw_testkit::client::Client;
 use http::Response;
 
-use crate::support::{HTTP2_PREFACE, Running, frame, next_frame};
+use crate::support::{HTTP2_PREFACE, Running, frame, next_frame, pass};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -23,12 +23,16 @@ const END_HEADERS: u8 = 0x4;
 const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b'a'];
 
 /// What a client takes before it says more.
-const WINDOW: usize = 65_535;
+const WINDOW: u32 = 65_535;
 
-/// An answer of so many bytes, of which the client has taken as many as its windows let it, on a server that stops.
-async fn leaving(running: &mut Running, length: usize) -> Client {
+/// A window and an answer that is handed over before the client has taken it.
+const SMALL: (u32, usize) = (1, 1000);
+
+/// An answer of so many bytes, of which the client has taken as many as its window lets it, on a server that stops.
+async fn leaving(running: &mut Running, (window, length): (u32, usize)) -> Client {
     let mut client = Client::connect(running.addr).await;
-    let settings = frame(SETTINGS, 0, 0, &[]);
+    let settings = [&[0, 4][..], &window.to_be_bytes()].concat();
+    let settings = frame(SETTINGS, 0, 0, &settings);
     let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, GET);
     client
         .send(&[HTTP2_PREFACE, &settings, &request].concat())
@@ -36,7 +40,7 @@ async fn leaving(running: &mut Running, length: usize) -> Client {
     let answer = Response::new(Body::from(vec![b'x'; length]));
     running.service.next_call().await.respond(answer);
     let mut taken = 0;
-    while taken < WINDOW {
+    while taken < window as usize {
         let (kind, _, payload) = next_frame(&mut client).await;
         if kind == DATA {
             taken += payload.len();
@@ -59,27 +63,20 @@ async fn answer_goodbye(client: &mut Client) {
     }
 }
 
-/// Lets timers be due that long from now.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
-
 /// Story: hyper has taken the last piece of an answer while the client has room for none of it, or for one byte less than all
 /// of it. The connection passed for one without a request, and was closed a second later.
 #[tokio::test]
 async fn the_end_of_an_answer_is_waited_for() {
-    for length in [65_536, 98_304] {
+    for (window, length) in [(WINDOW, 65_536), (WINDOW, 98_304), SMALL] {
         let mut running = Running::start(|b| b).await;
-        let mut client = leaving(&mut running, length).await;
+        let mut client = leaving(&mut running, (window, length)).await;
         answer_goodbye(&mut client).await;
         pass(Duration::from_secs(5)).await;
         for stream in [0, 1] {
             let room = frame(WINDOW_UPDATE, 0, stream, &0xffff_u32.to_be_bytes());
             client.send(&room).await;
         }
-        let mut taken = WINDOW;
+        let mut taken = window as usize;
         loop {
             let (kind, flags, payload) = next_frame(&mut client).await;
             assert_eq!(kind, DATA, "{length}");
@@ -99,7 +96,7 @@ async fn the_end_of_an_answer_is_waited_for() {
 #[tokio::test]
 async fn who_does_not_take_the_end_is_not_waited_for() {
     let mut running = Running::start(|b| b).await;
-    let mut client = leaving(&mut running, 65_536).await;
+    let mut client = leaving(&mut running, SMALL).await;
     answer_goodbye(&mut client).await;
     pass(Duration::from_secs(10)).await;
     running.closed(CloseReason::WriteStall, 1).await;
@@ -109,7 +106,7 @@ async fn who_does_not_take_the_end_is_not_waited_for() {
 #[tokio::test]
 async fn who_is_silent_gets_a_second() {
     let mut running = Running::start(|b| b).await;
-    let mut client = leaving(&mut running, 65_536).await;
+    let mut client = leaving(&mut running, SMALL).await;
     while next_frame(&mut client).await.0 != PING {}
     pass(Duration::from_secs(1)).await;
     running.closed(CloseReason::Shutdown, 1).await;

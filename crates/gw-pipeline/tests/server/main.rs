@@ -14,6 +14,7 @@ mod descriptors;
 mod http2;
 mod http2_farewell;
 mod http2_floods;
+mod http2_stalls;
 mod limits;
 mod requests;
 mod shutdown;

@@ -214,3 +214,10 @@ pub(crate) async fn next_frame(client: &mut Client) -> (u8, u8, Vec<u8>) {
     let payload = client.read_exact(length as usize).await;
     (head[3], head[4], payload.to_vec())
 }
+
+/// Lets timers be due that long from now.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
