@@ -31,6 +31,13 @@ use super::supervisor::{Ended, Stage, Supervisor};
 /// How much of an answer waits in memory for each HTTP/2 stream when the socket takes nothing.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
+/// What an HTTP/2 client may send of all its uploads before any of it is read.
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The same of one upload. Fifteen that wait in a queue, or for an upstream that does not read, leave room for others. A window for the
+/// connection that all streams together cannot use up would be memory for any client to fill.
+const HTTP2_STREAM_WINDOW: u32 = HTTP2_CONNECTION_WINDOW / 16;
+
 /// hyper's own limit on fields; setting it would cost an allocation a request.
 const HYPER_MAX_HEADERS: usize = 100;
 
@@ -182,7 +189,9 @@ async fn serve_http2<S, B>(
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(limits.max_header_list_bytes)
         .max_pending_accept_reset_streams(limits.max_pending_resets)
-        .max_send_buf_size(HTTP2_SEND_BUFFER);
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW);
     // Boxed, since it is several times as large as an HTTP/1 connection, and the task has room for either.
     let mut stage = Box::new(builder.serve_connection(TokioIo::new(io), requests));
     match supervisor.watch(&mut *stage).await {

@@ -316,3 +316,24 @@ async fn answers_without_a_body_have_none_whatever_the_service_says() {
     }
     assert_eq!(running.snapshot().active, 1);
 }
+
+/// Story: each stream had a window as large as the connection's. One upload that waited in a queue had all of it, and the uploads to
+/// healthy upstreams stood still.
+#[tokio::test]
+async fn uploads_that_nobody_reads_leave_room_for_others() {
+    let running = Running::start(|b| b).await;
+    let (mut client, _connection) = http2_client(running.addr).await;
+    let upload = Bytes::from(vec![b'u'; 2 * 1024 * 1024]);
+    let post = || Request::post("http://gateway.example/").body(Full::new(upload.clone()));
+    let mut unread = Vec::new();
+    for _ in 0..15 {
+        let sent = http2_send(&mut client, post().unwrap());
+        unread.push((running.service.next_call().await, sent));
+    }
+    let sent = http2_send(&mut client, post().unwrap());
+    let (request, reply) = running.service.next_call().await.into_parts();
+    let read = within("the upload", request.into_body().collect());
+    assert_eq!(read.await.unwrap().to_bytes(), upload);
+    reply.respond(ok("read"));
+    assert_eq!(outcome("an answer", sent).await.unwrap().status(), 200);
+}
