@@ -17,6 +17,10 @@
 //! of any runtime is closed for it. Over HTTP/2 a runtime has one connection to each endpoint, and further ones while all
 //! streams of those are taken; `max_connections` should not be less than the runtimes times the endpoints.
 //!
+//! Of an answer over HTTP/2 that nobody reads 128 KiB wait in memory, 32 MiB for 256 of them; many times that if they come in pieces of
+//! a few bytes, each of which has a place in a list. That much of an answer comes within a round trip. No exchange takes the room of
+//! others on the same connection.
+//!
 //! # Timers
 //!
 //! The attempt's timer covers everything up to the head of the answer, and is cut to the deadline of the exchange.

@@ -29,6 +29,9 @@ pub enum Protocol {
     ///
     /// [`max_connections`](PoolConfig#structfield.max_connections) should be as many at least: a runtime without one waits for
     /// as long as those of the others are in use.
+    ///
+    /// 128 KiB of an answer come within a round trip: over 10 ms that is 13 MB a second, over 100 ms a tenth of it, where HTTP/1 may
+    /// be faster. With more than 16,384 `max_connections` it is their share of 2 GiB, and 16 KiB at least.
     Http2,
     /// What the upstream offers. Over cleartext it can offer nothing, so that is HTTP/1.1.
     Auto,

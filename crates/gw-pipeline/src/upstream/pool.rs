@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gw_core::context::UpstreamName;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -17,9 +17,9 @@ use super::config::{Protocol, Settings};
 use super::connector::connector;
 use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, Origin};
-use super::http2::{Http2, Shared, counting};
+use super::http2::{Http2, Shared, counting, http2_builder};
 use super::lease::Stopwatch;
-use super::limits::{DECADES, Limits, later};
+use super::limits::{Limits, later};
 use super::place::Places;
 use super::report::Watcher;
 use super::resend::Kept;
@@ -344,7 +344,7 @@ impl Pool {
             let socket = self.connect(endpoint, permit).await?;
             let heard = socket.heard();
             let tasks = Tasks::of(Arc::clone(&usage), heard.clone());
-            let http2 = self.http2(tasks.clone(), allowed);
+            let http2 = http2_builder(tasks.clone(), allowed, &self.settings);
             let handshake = http2.handshake(TokioIo::new(socket)).await;
             let (sender, connection) =
                 handshake.map_err(|error| Error::because(ErrorKind::Connect, error))?;
@@ -373,17 +373,6 @@ impl Pool {
             Ok((shared, first))
         };
         self.in_time(connecting, limits).await
-    }
-
-    fn http2(&self, tasks: Tasks, allowed: usize) -> http2::Builder<Tasks> {
-        let mut http2 = http2::Builder::new(tasks);
-        http2
-            .max_header_list_size(MAX_HEAD)
-            .initial_max_send_streams(allowed)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(self.settings.ping_interval.min(DECADES))
-            .keep_alive_timeout(self.settings.ping_timeout.min(DECADES));
-        http2
     }
 
     async fn connect(&self, endpoint: usize, permit: SocketPermit) -> Result<Socket, Error> {

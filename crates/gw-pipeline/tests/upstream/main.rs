@@ -19,6 +19,7 @@ mod http2;
 mod http2_faults;
 mod http2_full;
 mod http2_pings;
+mod http2_shared;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pool;

@@ -1,0 +1,214 @@
+//! What exchanges do to others on the same HTTP/2 connection: nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gw_pipeline::upstream::{PoolConfig, Protocol, Upstream, UpstreamBody};
+use http::Response;
+use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::support::*;
+
+/// The server's side of a connection, frame by frame.
+struct Frames {
+    stream: TcpStream,
+    /// How much content the gateway takes, on the connection and on each stream.
+    connection_window: usize,
+    stream_window: usize,
+    /// How many requests have come, on all connections.
+    heads: Arc<AtomicUsize>,
+}
+
+/// What the gateway has sent.
+enum Sent {
+    Head(u32),
+    Reset,
+    Other,
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// `:status 200`, by its number in the static table.
+const OK: &[u8] = &[0x88];
+
+const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+
+impl Frames {
+    async fn greet(mut stream: TcpStream, heads: Arc<AtomicUsize>) -> io::Result<Self> {
+        stream.read_exact(&mut [0; 24]).await?;
+        let mut frames = Self {
+            stream,
+            connection_window: 65_535,
+            stream_window: 65_535,
+            heads,
+        };
+        frames.send(SETTINGS, 0, 0, &[]).await?;
+        Ok(frames)
+    }
+
+    async fn next(&mut self) -> io::Result<Sent> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).await?;
+        let [a, b, c, kind, flags, id @ ..] = head;
+        let id = u32::from_be_bytes(id);
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.stream.read_exact(&mut payload).await?;
+        match kind {
+            HEADERS => {
+                self.heads.fetch_add(1, Ordering::SeqCst);
+                return Ok(Sent::Head(id));
+            }
+            RST_STREAM => return Ok(Sent::Reset),
+            SETTINGS if flags == 0 => {
+                for setting in payload.chunks(6) {
+                    if setting[..2] == INITIAL_WINDOW_SIZE {
+                        self.stream_window = number(&setting[2..]);
+                    }
+                }
+                self.send(SETTINGS, 1, 0, &[]).await?;
+            }
+            WINDOW_UPDATE if id == 0 => self.connection_window += number(&payload),
+            _ => {}
+        }
+        Ok(Sent::Other)
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) -> io::Result<()> {
+        let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = length.to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(id.to_be_bytes());
+        frame.extend(payload);
+        self.stream.write_all(&frame).await
+    }
+
+    /// Sends an answer in pieces of this size, as much of it as the gateway takes unread.
+    async fn press(&mut self, id: u32, piece: usize) -> io::Result<()> {
+        self.send(HEADERS, END_HEADERS, id, OK).await?;
+        let mut left = self.stream_window;
+        while left >= piece && self.connection_window >= piece {
+            self.send(DATA, 0, id, &vec![b'.'; piece]).await?;
+            left -= piece;
+            self.connection_window -= piece;
+        }
+        Ok(())
+    }
+
+    /// Answers, if the gateway takes any content.
+    async fn answer(&mut self, id: u32) -> io::Result<()> {
+        if self.connection_window < 2 {
+            return Ok(());
+        }
+        self.send(HEADERS, END_HEADERS, id, OK).await?;
+        self.send(DATA, END_STREAM, id, b"ok").await
+    }
+}
+
+fn number(bytes: &[u8]) -> usize {
+    u32::from_be_bytes(bytes.try_into().unwrap()) as usize
+}
+
+/// A server that writes frames, and stops when it is dropped.
+struct Server {
+    addr: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    heads: Arc<AtomicUsize>,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start<F, Fut>(serve: F) -> Self
+    where
+        F: Fn(Frames) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let heads = Arc::new(AtomicUsize::new(0));
+        let accepting = tokio::spawn({
+            let (connections, heads) = (Arc::clone(&connections), Arc::clone(&heads));
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    connections.fetch_add(1, Ordering::SeqCst);
+                    let greeting = Frames::greet(stream, Arc::clone(&heads));
+                    tokio::spawn(async move { serve(greeting.await?).await });
+                }
+            }
+        });
+        Self {
+            addr,
+            connections,
+            heads,
+            accepting,
+        }
+    }
+
+    fn gateway(&self, pool: PoolConfig) -> Upstream {
+        let gateway = builder(self.addr).protocol(Protocol::Http2).pool(pool);
+        gateway.build().unwrap()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Twenty answers in pieces of this size that nobody reads, and one more.
+async fn nobody_reads(piece: usize) {
+    const UNREAD: u32 = 20;
+    let server = Server::start(move |mut frames| async move {
+        loop {
+            match frames.next().await? {
+                Sent::Head(id) if id < 2 * UNREAD => frames.press(id, piece).await?,
+                Sent::Head(id) => frames.answer(id).await?,
+                Sent::Reset | Sent::Other => {}
+            }
+        }
+    })
+    .await;
+    let forward = forward(&server.gateway(PoolConfig::new()));
+    let mut unread = Vec::new();
+    for _ in 0..UNREAD {
+        unread.push(send(&forward, get("/")).await.unwrap());
+    }
+    assert_eq!(fetch(&forward, get("/")).await, (200, "ok".to_owned()));
+    for response in unread {
+        let piece = response.into_body().frame().await.unwrap();
+        assert!(piece.unwrap().is_data());
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+/// Story: one client that read a stream of small messages slowly ended the connection, and the calls of all others with it. h2 keeps
+/// an account of small frames that nobody has read, which follows the connection's window.
+#[tokio::test]
+async fn small_pieces_that_nobody_reads_end_no_connection() {
+    nobody_reads(50).await;
+}
+
+/// Story: three clients that did not read their answers used up the connection's window, so everybody else's answer was late, and
+/// the upstream seemed to have failed.
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_up_no_others() {
+    nobody_reads(16_384).await;
+}
