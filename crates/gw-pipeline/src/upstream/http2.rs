@@ -80,6 +80,10 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 /// One frame. With less peers would cut their answers into smaller pieces.
 const LEAST_STREAM_WINDOW: u32 = 16 * 1024;
 
+/// So many requests that were cancelled within a second are remembered, and what comes for them is passed over. For others the peer
+/// is sent a reset with each frame that was on its way, and may take that for a flood.
+const REMEMBERED: usize = 4096;
+
 /// The window of each stream, of which there may be `streams`: all of them have room in the connection's.
 fn stream_window(streams: usize) -> u32 {
     let streams = u32::try_from(streams).unwrap_or(u32::MAX);
@@ -97,6 +101,10 @@ pub(super) fn http2_builder(tasks: Tasks, allowed: usize, settings: &Settings) -
         .initial_max_send_streams(allowed)
         .initial_stream_window_size(stream_window(settings.pool.max_connections))
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_reset_streams(REMEMBERED)
+        // A bound for the whole life of the connection, which answers to requests that are no longer remembered would use up. It
+        // is meant for servers that anybody may call: the upstream gains nothing by such frames, which it has to send.
+        .max_local_error_reset_streams(None)
         .timer(TokioTimer::new())
         .keep_alive_interval(settings.ping_interval.min(DECADES))
         .keep_alive_timeout(settings.ping_timeout.min(DECADES));

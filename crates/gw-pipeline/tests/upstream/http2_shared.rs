@@ -10,7 +10,8 @@ use http::Response;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tower::ServiceExt as _;
 
 use crate::support::*;
 
@@ -211,4 +212,44 @@ async fn small_pieces_that_nobody_reads_end_no_connection() {
 #[tokio::test]
 async fn answers_that_nobody_reads_hold_up_no_others() {
     nobody_reads(16_384).await;
+}
+
+/// Story: of more than fifty requests that are cancelled within a second h2 forgets some, and takes an answer to them that is on its
+/// way for a fault. There could be a thousand of these in the life of a connection.
+#[tokio::test]
+async fn bursts_of_requests_that_are_cancelled_end_no_connection() {
+    const CANCELLED: usize = 1500;
+    let server = Server::start(|mut frames| async move {
+        let (mut unanswered, mut resets) = (Vec::new(), 0);
+        loop {
+            match frames.next().await? {
+                // The last one comes when all others have been cancelled.
+                Sent::Head(id) if id > 1 && unanswered.len() < CANCELLED => unanswered.push(id),
+                Sent::Head(id) => frames.answer(id).await?,
+                Sent::Reset => resets += 1,
+                Sent::Other => {}
+            }
+            if resets == CANCELLED {
+                for id in unanswered.drain(..) {
+                    frames.answer(id).await?;
+                }
+            }
+        }
+    })
+    .await;
+    let gateway = server.gateway(PoolConfig::new().max_connections(CANCELLED));
+    let forward = forward(&gateway);
+    // From now on it is known how many requests the server takes at the same time.
+    assert_eq!(fetch(&forward, get("/")).await.0, 200);
+    let mut cancelled = JoinSet::new();
+    for _ in 0..CANCELLED {
+        cancelled.spawn(forward.clone().oneshot(get("/")));
+    }
+    until("all requests to be sent", &gateway, |_| {
+        server.heads.load(Ordering::SeqCst) > CANCELLED
+    })
+    .await;
+    cancelled.shutdown().await;
+    assert_eq!(fetch(&forward, get("/")).await, (200, "ok".to_owned()));
+    assert_eq!(server.connections(), 1);
 }
