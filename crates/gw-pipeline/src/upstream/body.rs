@@ -14,6 +14,7 @@ use super::error::{Error, ErrorKind};
 use super::hop_by_hop::Named;
 use super::lease::{Lease, Stopwatch};
 use super::limits::{Limits, deadline_kind};
+use super::pool::Connection;
 use super::report::Report;
 
 /// The body of an upstream's answer, or bytes at hand.
@@ -96,6 +97,12 @@ impl Streaming {
             begun: false,
             report: None,
         }
+    }
+
+    /// Whether an answer of which nothing more comes is a part of one. hyper takes a reset or a GOAWAY without an error for the end
+    /// wherever it comes; only END_STREAM is one (RFC 9113 section 8.1). Over HTTP/1 hyper tells the two apart.
+    fn breaks_off(&self) -> bool {
+        matches!(self.lease.connection, Connection::Http2(_)) && !self.incoming.is_end_stream()
     }
 
     /// Reports a good answer that has gone on for long. What was heard tells, and not the clock: an answer that has halted has
@@ -241,13 +248,18 @@ impl http_body::Body for UpstreamBody {
         let frame = match Pin::new(&mut streaming.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 streaming.watch.stop();
-                frame.map(|frame| match frame {
-                    Ok(mut frame) => {
+                match frame {
+                    Some(Ok(mut frame)) => {
                         streaming.named.strip_trailers(&mut frame);
-                        Ok(frame)
+                        Some(Ok(frame))
                     }
-                    Err(e) => Err(Error::because(ErrorKind::Answer, e)),
-                })
+                    Some(Err(e)) => Some(Err(Error::because(ErrorKind::Answer, e))),
+                    None if streaming.breaks_off() => {
+                        let cause = "the stream was closed before its end";
+                        Some(Err(Error::because(ErrorKind::Answer, cause)))
+                    }
+                    None => None,
+                }
             }
             Poll::Pending => {
                 let since = streaming.watch.start();

@@ -63,8 +63,13 @@ impl Server {
     }
 
     /// Answers the first request of each connection by these frames, and closes it.
-    async fn of_frames(frames: &'static [u8]) -> Self {
-        Self::start(move |stream| async move { _ = answer(stream, frames).await }).await
+    async fn of_frames(frames: impl Into<Vec<u8>>) -> Self {
+        let frames = frames.into();
+        Self::start(move |stream| {
+            let frames = frames.clone();
+            async move { _ = answer(stream, &frames).await }
+        })
+        .await
     }
 
     fn connections(&self) -> usize {
@@ -140,6 +145,68 @@ async fn an_answer_that_cannot_have_a_body_states_no_length() {
     let answer = client.read_answer().await;
     assert_eq!(answer.status(), 204);
     assert_eq!(answer.header("content-length"), None);
+}
+
+/// 200, without the end of the stream and with it; a piece; trailers; a reset without an error, or the same for all.
+const HEAD: &[u8] = &[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
+const HEAD_ALONE: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+const PIECE: &[u8] = &[0, 0, 1, 0, 0, 0, 0, 0, 1, b'a'];
+const LAST_PIECE: &[u8] = &[0, 0, 1, 0, 1, 0, 0, 0, 1, b'a'];
+const NO_PIECE: &[u8] = &[0, 0, 0, 0, 1, 0, 0, 0, 1];
+const TRAILERS: &[u8] = &[0, 0, 5, 1, 5, 0, 0, 0, 1, 0, 1, b'x', 1, b'1'];
+const NO_ERROR: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+const GOES_AWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// What the gateway makes of an answer of these frames: what it reads of it.
+async fn read_frames(method: &str, frames: &[&[u8]]) -> Result<String, ErrorKind> {
+    let server = Server::of_frames(frames.concat()).await;
+    let gateway = http2(server.addr).build().unwrap();
+    let asked = request(method, "/", Body::empty());
+    let response = send(&forward(&gateway), asked).await.unwrap();
+    let collected = response.into_body().collect().await;
+    is_quiet(&gateway).await;
+    let bytes = collected.map_err(|error| error.kind())?.to_bytes();
+    Ok(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+/// Story: servers may end a request's stream without an error when they have answered in full (RFC 9113 section 8.1), so hyper takes
+/// that for the end wherever it comes. Of an answer without a length the client took a part for the whole.
+#[tokio::test]
+async fn an_answer_that_breaks_off_without_an_error_is_not_whole() {
+    for frames in [
+        &[HEAD, PIECE, NO_ERROR][..],
+        &[HEAD, NO_ERROR],
+        &[HEAD, PIECE, GOES_AWAY],
+    ] {
+        let read = read_frames("GET", frames).await;
+        assert_eq!(read, Err(ErrorKind::Answer), "{frames:?}");
+    }
+    let server = Server::of_frames([HEAD, PIECE, NO_ERROR].concat()).await;
+    let gateway = http2(server.addr).build().unwrap();
+    let front = Front::start(forward(&gateway)).await;
+    let mut client = Client::connect(front.addr).await;
+    client.get("/").await;
+    assert!(!client.read_answer().await.is_complete());
+}
+
+#[tokio::test]
+async fn what_has_ended_is_whole_however_it_ends() {
+    for (frames, text) in [
+        (&[HEAD_ALONE][..], ""),
+        (&[HEAD_ALONE, NO_ERROR], ""),
+        (&[HEAD, NO_PIECE], ""),
+        (&[HEAD, LAST_PIECE], "a"),
+        (&[HEAD, PIECE, LAST_PIECE, NO_ERROR], "aa"),
+        (&[HEAD, PIECE, NO_PIECE, GOES_AWAY], "a"),
+        (&[HEAD, TRAILERS], ""),
+        (&[HEAD, PIECE, TRAILERS, NO_ERROR], "a"),
+    ] {
+        let read = read_frames("GET", frames).await;
+        assert_eq!(read, Ok(text.to_owned()), "{frames:?}");
+    }
+    for frames in [&[HEAD_ALONE, NO_ERROR], &[HEAD, NO_PIECE]] {
+        assert_eq!(read_frames("HEAD", frames).await, Ok(String::new()));
+    }
 }
 
 /// A server that answers at once, for `/slow` with a body that never ends, and for `/never` not at all.

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gw_pipeline::upstream::{PoolConfig, Protocol, Upstream, UpstreamBody};
-use http::Response;
+use gw_pipeline::upstream::{PoolConfig, Protocol, Upstream};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
