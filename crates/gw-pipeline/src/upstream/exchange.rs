@@ -154,7 +154,7 @@ struct Aimed {
     limits: Limits,
     /// When it had its slot.
     began: Instant,
-    /// Says whom it waits for, if anybody wants to know.
+    /// Says whom it waits for, if anybody wants to know. Its watch has it when it is sent.
     awaited: Option<Awaited>,
 }
 
@@ -168,13 +168,6 @@ impl Aimed {
     /// How it has failed that no connection took it: as a connection has lost it, if one has, since part of it was sent then.
     fn failed(&mut self, error: Error) -> Error {
         self.lost.take().unwrap_or(error)
-    }
-
-    /// It is the upstream that is waited for, from `now` on.
-    fn awaits_upstream(&self, now: Instant) {
-        if let Some(awaited) = &self.awaited {
-            awaited.starts(now);
-        }
     }
 }
 
@@ -227,8 +220,7 @@ async fn send(
 ) -> Result<Response<UpstreamBody>, Error> {
     // Read anew only after a wait: a look at the clock costs as much as some hundred instructions.
     let mut now = aimed.began;
-    aimed.awaits_upstream(now);
-    let mut watch = Stopwatch::new(record);
+    let mut watch = Stopwatch::new(record, aimed.awaited.take());
     loop {
         let at_hand = match aimed.lost {
             None => slot.pool.try_checkout(aimed.endpoint, now)?,
@@ -238,6 +230,8 @@ async fn send(
         let checkout = match at_hand {
             Some(checkout) => checkout,
             None => {
+                // It may have to stand in a queue of the gateway's at first.
+                watch.pause();
                 let (pool, endpoint) = (&slot.pool, aimed.endpoint);
                 let (limits, watch) = (&aimed.limits, &mut watch);
                 let checkout = match aimed.lost {
@@ -257,10 +251,9 @@ async fn send(
             // Never: it is in its place unless a connection has it, which sends it or hands it back.
             return Err(Error::new(ErrorKind::Setup));
         };
+        // The upload says so as well, each time that it has handed something over.
         watch.start_at(now);
         aimed.upload.begin(now);
-        // The upload says so as well, each time that it has handed something over.
-        aimed.awaits_upstream(now);
         let outcome = match &mut connection {
             Connection::Http1(it) => {
                 it.heard.limit(MAX_BEFORE_THE_ANSWER);

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use gw_core::Code;
+use gw_core::awaited::Awaited;
 use gw_core::record::Record;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
@@ -85,12 +86,14 @@ fn end_of_upload(now: Instant, deadline: Option<Instant>) -> Instant {
     deadline.map_or(grace, |deadline| deadline.min(grace))
 }
 
-/// Measures how long the upstream was waited for, and writes it into the request's record when it is dropped.
+/// Measures how long the upstream was waited for, and writes it into the request's record when it is dropped. Until the head of
+/// the answer it also tells who wants to know.
 ///
 /// The time in which the client does not read the answer does not count.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     record: Option<Record>,
+    awaited: Option<Awaited>,
     /// Since when the record knows of it.
     began: Option<Instant>,
     /// None until the upstream was waited for at all.
@@ -101,9 +104,10 @@ pub(super) struct Stopwatch {
 }
 
 impl Stopwatch {
-    pub(super) const fn new(record: Option<Record>) -> Self {
+    pub(super) const fn new(record: Option<Record>, awaited: Option<Awaited>) -> Self {
         Self {
             record,
+            awaited,
             began: None,
             waited: None,
             since: None,
@@ -116,9 +120,20 @@ impl Stopwatch {
         *self.since.get_or_insert_with(Instant::now)
     }
 
-    /// The upstream is waited for from `now` on, if it was not before.
+    /// Whoever wants to know is told that it is not the upstream that is waited for, until it [is](Self::start_at).
+    pub(super) fn pause(&self) {
+        if let Some(awaited) = &self.awaited {
+            awaited.pauses();
+        }
+    }
+
+    /// The upstream is waited for from `now` on, if it was not before. Who wants to know is told of the last wait, which is for a
+    /// connection or for the answer.
     pub(super) fn start_at(&mut self, now: Instant) {
         self.since.get_or_insert(now);
+        if let Some(awaited) = &self.awaited {
+            awaited.starts(now);
+        }
         // The observer may read the record before this is dropped, if that happens on another thread.
         if let (Some(record), None) = (&self.record, self.began) {
             record.update(|exchange| exchange.upstream_wait_begins(now));
@@ -192,7 +207,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_known_while_it_lasts() {
         let record = Record::default();
-        let mut watch = Stopwatch::new(Some(record.clone()));
+        let mut watch = Stopwatch::new(Some(record.clone()), None);
         assert_eq!(record.exchange().upstream_since, None);
         let began = Instant::now();
         watch.start_at(began);
@@ -213,7 +228,7 @@ mod tests {
     async fn hedges_wait_together() {
         let record = Record::default();
         let watch = || {
-            let mut watch = Stopwatch::new(Some(record.clone()));
+            let mut watch = Stopwatch::new(Some(record.clone()), None);
             watch.start_at(Instant::now());
             watch
         };
@@ -241,10 +256,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_waiting_counts_and_attempts_add_up() {
         let record = Record::default();
-        drop(Stopwatch::new(Some(record.clone())));
+        drop(Stopwatch::new(Some(record.clone()), None));
         assert_eq!(record.exchange().upstream_time, None);
         for _ in 0..2 {
-            let mut watch = Stopwatch::new(Some(record.clone()));
+            let mut watch = Stopwatch::new(Some(record.clone()), None);
             watch.start_at(Instant::now());
             tokio::time::advance(Duration::from_secs(1)).await;
             watch.start();

@@ -82,7 +82,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// How long the endpoint has been waited for: neither the queue for a slot nor the client.
+    /// How long the endpoint has been waited for: neither a queue of the gateway's nor the client.
     fn waited(&self, now: Instant) -> Duration {
         let since = self.awaited.since();
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gw_core::Body;
+use gw_core::awaited::Awaited;
 use gw_core::record::Record;
 use gw_pipeline::Timeouts;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig, Protocol, Upstream};
@@ -171,6 +172,27 @@ async fn a_further_connection_that_is_not_made_is_not_the_upstreams_failure() {
     // Nor is it the upstream that was waited for.
     recorded.await.unwrap().unwrap_err();
     assert_eq!(record.exchange().upstream_time, None);
+}
+
+/// Story: breakers and ejection were told that a request which stood in the gateway's own queue for a stream waited for the upstream, so
+/// an endpoint with full connections was slow.
+#[tokio::test]
+async fn who_waits_for_a_stream_does_not_wait_for_the_upstream() {
+    let (busy, gateway, first) = Busy::full().await;
+    let mut request = with(PATIENT);
+    let awaited = Awaited::new(Instant::now());
+    request.extensions_mut().insert(awaited.clone());
+    let answer = tokio::spawn(forward(&gateway).oneshot(request));
+    until("a further try", &gateway, |it| {
+        it.snapshot().open_connections == 2
+    })
+    .await;
+    assert_eq!(awaited.since(), None);
+    busy.gate.release(1);
+    assert_eq!(first.await.unwrap(), 200);
+    busy.gate.reached(1).await;
+    assert!(awaited.since().is_some());
+    answer.abort();
 }
 
 /// Story: of many who came together, those who were still waiting for the first connection when it was full waited for the whole

@@ -93,7 +93,8 @@ fn limits(now: Instant, attempt: Duration, deadline: Option<Deadline>) -> Limits
 }
 
 async fn checkout(pool: &Arc<Pool>, limits: &Limits) -> Result<Checkout, Error> {
-    pool.checkout(0, limits, &mut Stopwatch::new(None)).await
+    pool.checkout(0, limits, &mut Stopwatch::new(None, None))
+        .await
 }
 
 /// A pool without room for another connection, as long as the permits are held.
@@ -121,7 +122,7 @@ async fn who_waits_for_room_to_connect_does_not_blame_the_upstream() {
 async fn the_wait_for_room_to_connect_is_not_the_upstreams() {
     let (pool, _held) = full(Settings::default());
     let record = Record::default();
-    let mut watch = Stopwatch::new(Some(record.clone()));
+    let mut watch = Stopwatch::new(Some(record.clone()), None);
     let hasty = || limits(Instant::now(), Duration::from_millis(10), None);
     let found = pool.checkout(0, &hasty(), &mut watch).await;
     assert_eq!(found.unwrap_err().kind(), ErrorKind::QueueTimeout);
