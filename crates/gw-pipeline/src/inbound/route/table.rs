@@ -295,11 +295,14 @@ impl RouteTableBuilder {
                     "must be longer than zero",
                 ));
             }
-            if route.policy.timeouts.is_some_and(has_zero) {
-                return Err(ConfigError::new(
-                    field("timeouts"),
-                    "must be longer than zero, each of them",
-                ));
+            for (part, timeouts) in [
+                ("timeouts", route.policy.timeouts),
+                ("grpc_streams", route.policy.grpc_streams),
+            ] {
+                if timeouts.is_some_and(has_zero) {
+                    let rule = "must be longer than zero, each of them";
+                    return Err(ConfigError::new(field(part), rule));
+                }
             }
             let (steps, end) = route
                 .pattern

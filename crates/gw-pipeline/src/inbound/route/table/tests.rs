@@ -167,6 +167,8 @@ fn malformed_tables_cannot_be_built() {
     ] {
         let hasty = message(vec![Route::prefix("r", "/").timeouts(timeouts)]);
         assert!(hasty.starts_with("routes.r.timeouts: must"), "{hasty}");
+        let hasty = message(vec![Route::prefix("r", "/").grpc_streams(timeouts)]);
+        assert!(hasty.starts_with("routes.r.grpc_streams: must"), "{hasty}");
     }
     assert!(message(vec![Route::prefix("unmatched", "/")]).contains("routes.name"));
 }
