@@ -94,7 +94,7 @@ impl Heard {
         self.0.most.store(u64::MAX, Ordering::Relaxed);
     }
 
-    fn is_too_much(&self) -> bool {
+    fn is_enough(&self) -> bool {
         self.count() >= self.0.most.load(Ordering::Relaxed)
     }
 
@@ -164,14 +164,18 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.heard.is_too_much() {
-            let error = io::Error::new(io::ErrorKind::InvalidData, "too much before the answer");
-            return Poll::Ready(Err(error));
-        }
+        // Only if there is more: what came together with the last of it may have been the end of the answer.
+        let is_enough = self.heard.is_enough();
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() {
-            self.heard.note(buf.filled().len().saturating_sub(before));
+            let come = buf.filled().len().saturating_sub(before);
+            self.heard.note(come);
+            if is_enough && come > 0 {
+                let error =
+                    io::Error::new(io::ErrorKind::InvalidData, "too much before the answer");
+                return Poll::Ready(Err(error));
+            }
         } else if self.doubt.settle() && self.is_spoilt() {
             // Nothing was put into the buffer: the end of file.
             return Poll::Ready(Ok(()));
@@ -207,5 +211,46 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         poll_write_pieces(&mut self.io, cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn poll(socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; 64];
+        let mut bytes = ReadBuf::new(&mut bytes);
+        let polled = Pin::new(socket).poll_read(cx, &mut bytes);
+        polled.map_ok(|()| bytes.filled().len())
+    }
+
+    /// Story: of an answer that one large read took as a whole the body used the bound up. hyper looks behind an answer that has ended
+    /// for more, was told of an error, and closed a connection that nothing was wrong with.
+    #[tokio::test]
+    async fn only_what_comes_beyond_the_bound_is_too_much() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = TcpStream::connect(listener.local_addr().unwrap());
+        let permit = Sockets::new(1).try_permit().unwrap();
+        let mut socket = Socket::new(io.await.unwrap(), permit);
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let heard = socket.heard();
+        heard.limit(2);
+        peer.write_all(b"whole").await.unwrap();
+        let read = poll_fn(|cx| poll(&mut socket, cx)).await;
+        assert_eq!(read.unwrap(), 5);
+        assert!(poll_fn(|cx| Poll::Ready(poll(&mut socket, cx).is_pending())).await);
+        peer.write_all(b"x").await.unwrap();
+        let more = poll_fn(|cx| poll(&mut socket, cx)).await;
+        assert_eq!(more.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        // The end is none of it.
+        drop(peer);
+        let end = poll_fn(|cx| poll(&mut socket, cx)).await;
+        assert_eq!(end.unwrap(), 0);
     }
 }
