@@ -9,7 +9,7 @@
 //! - [`SharedLimiter`] decides without HTTP, [`SharedRateLimitLayer`] with it. Both are built as their local
 //!   counterparts are, by `build_shared` at the end.
 //! - With [`Leases`] an instance takes cells in advance and spends them without the network. It never admits more than
-//!   without; [`lease`] says why.
+//!   without, but for a moment where another instance gives something back; [`lease`] says why.
 //! - [`OnFailure`] says who decides while Redis does not answer: this instance, everyone, or nobody. A Redis that is
 //!   slow costs each request at most the timeout, and after a few such requests nothing: then only one at a time asks
 //!   whether it is back.

@@ -12,6 +12,13 @@
 //! and not spent is refused to somebody else until it has run off. The fuller the burst, the longer leased cells stay
 //! good, and the fewer are lost.
 //!
+//! A refund of what was charged before a lease moves the lease's stretches back, with all that lies behind the refund, so they
+//! begin earlier. Each answer tells how much was taken back from the key so far. The instance moves what it holds by all of it
+//! that is new, although refunds of what was charged behind the lease did not: it loses cells early then. Once the key was
+//! freed of its debt, or had none, it lets go of all. **Until it is told** it goes by the old line, and may spend what it holds on top
+//! of what the law allows. Who takes something back is told with the answer to that; others are when they ask next, and give back
+//! what they hold when they have not asked for a second.
+//!
 //! All times are nanoseconds on one clock of the instance, which must not stand still while the store's goes on: who
 //! suspends an instance, and its clock with it, lets it spend late what it holds.
 
@@ -197,7 +204,7 @@ impl Lease {
         spent
     }
 
-    /// Puts cells back that were taken and not spent. They are lost if others were taken since.
+    /// Puts cells back that were taken and not spent. They are lost if others were taken since, or moved.
     pub fn put_back(&mut self, spent: Spent) {
         // The spare one may have moved up in between.
         for (length, left) in [spent.first, spent.spare] {
@@ -235,7 +242,7 @@ impl Lease {
     /// Takes note of what the store answered to a question that was sent at `sent` and asked for `extra` cells.
     ///
     /// The store decided then or later. So what it says in times from its own clock on is taken as from then on: leased
-    /// cells are lost a little early, and never spent late.
+    /// cells are lost a little early, and never spent late. What is held already goes by what was taken back since.
     pub fn told(&mut self, gcra: &Gcra, grant: Grant, extra: u32, sent: u64, now: u64) {
         self.tat = sent.saturating_add(grant.debt);
         self.told = now.max(1);
@@ -243,6 +250,9 @@ impl Lease {
             self.first = Stretch::default();
             self.spare = Stretch::default();
             self.interval = gcra.interval();
+        }
+        for held in [&mut self.first, &mut self.spare] {
+            held.move_back(grant.origin);
         }
         if grant.limited {
             self.pause = sent + Self::PAUSE_NANOS.min(gcra.tolerance() / 8);
@@ -323,6 +333,20 @@ impl Stretch {
     fn cells(&self, interval: u64, now: u64, reach: u64) -> u64 {
         let left = self.end.min(reach).saturating_sub(self.next.max(now));
         left.checked_div(interval).unwrap_or(0)
+    }
+
+    /// Moves back by what was taken back since. That was no more than the cells stood on, so they begin no earlier than they were
+    /// leased. In another life of the key they stand on nothing.
+    fn move_back(&mut self, told: Origin) {
+        if told.born != self.origin.born {
+            *self = Self::default();
+            return;
+        }
+        let since = told.refunded.saturating_sub(self.origin.refunded);
+        let by = since.min(self.next.saturating_sub(self.leased_at));
+        self.next -= by;
+        self.end -= by;
+        self.origin.refunded += since;
     }
 }
 

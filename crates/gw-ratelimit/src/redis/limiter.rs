@@ -331,8 +331,8 @@ impl SharedLimiter {
     }
 
     /// Frees `key` of its debt under `policy`, for all instances; says whether it had any. Cells that other instances
-    /// have leased for it stay with them, and what they know of a refusal holds for a second at most. `false` for a policy of
-    /// another limiter, or if Redis does not answer.
+    /// have leased for it stay with them until they ask next, and what they know of a refusal holds for a second at most. `false`
+    /// for a policy of another limiter, or if Redis does not answer.
     ///
     /// # Cancel safety
     ///

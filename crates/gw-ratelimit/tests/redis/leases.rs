@@ -164,6 +164,20 @@ async fn what_a_watching_policy_refuses_costs_nothing_on_what_is_leased() {
     assert_eq!(ruling(one, 1).await, Ruling::Allowed);
 }
 
+/// Story: a client got back all that it had paid, and an instance went on spending what it had leased on top of it.
+#[tokio::test]
+async fn leased_cells_do_not_outlast_debt_that_was_given_back() {
+    let (server, _still) = (Server::start(), stand_still());
+    let limiter = build(&server, "test", Leases::up_to(8), &[("p", 500)]);
+    assert_eq!(allowed(&limiter, "k", 2).await, 2);
+    assert_eq!(limiter.store().leases, 1);
+    let policy = limiter.policy("p").unwrap();
+    let paid = limiter.charge(policy, "k", 2);
+    assert!(limiter.refund(paid).await.is_some());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(limiter.store().leases, 0);
+}
+
 #[tokio::test]
 async fn unspent_cells_are_given_back() {
     let (server, still) = (Server::start(), stand_still());
