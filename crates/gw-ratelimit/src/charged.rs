@@ -89,8 +89,9 @@ impl Charged {
     /// given back, and brings the client nothing; nor does what was charged to a key that was forgotten for want of room. Of
     /// more than four charges that others' came in between, the last four can be given back.
     /// After an operator has cut or freed debts of the policy, nothing is given back that was charged before; where limits
-    /// are shared, that goes for the keys that were freed. `None` if no policy of this name takes late charges for this
-    /// request. A policy that is off by now gives back what it took.
+    /// are shared, that goes for the keys that were freed. With the local fallback, each side gives back what it charged, and it
+    /// is the larger number of both that is returned. `None` if no policy of this name takes late charges for this request. A
+    /// policy that is off by now gives back what it took.
     pub fn refund(&self, policy: &str, cells: u32) -> Option<u32> {
         Some(self.seat(policy)?.refund(cells))
     }

@@ -22,7 +22,7 @@
 //!   [`Policy::charge_response`](crate::Policy::charge_response)) are told Redis in the background, 64 requests in one call.
 //!   Up to 4,096 requests wait; who comes then is turned away. What was sent and not answered is not sent again, as it could
 //!   be charged twice. Either is counted, see [`StoreSnapshot::late_lost`]. While Redis does not answer, [`OnFailure`] goes
-//!   for these as well: with the local fallback, this instance has charged itself all along.
+//!   for these as well: with the local fallback, this instance has charged itself all along, and gives back what it did.
 //!
 //! Tiers are as without Redis. The strikes of a [`Penalty`](crate::Penalty) are noted by each instance for itself.
 //!

@@ -20,7 +20,7 @@ use crate::limiter::{Bill, Limiter};
 #[derive(Debug)]
 pub(super) struct SharedBill {
     pub(super) charge: SharedCharge,
-    /// What can be given back.
+    /// What can be given back in Redis.
     cells: u32,
     paid: Paid,
     /// The same where this instance counts along.
@@ -76,13 +76,15 @@ impl SharedBill {
         cells
     }
 
-    /// Notes that cells are to be given back: how many.
-    fn refund(&mut self, cells: u32) -> u32 {
-        let cells = cells.min(self.cells);
-        self.cells -= cells;
-        self.due -= i64::from(cells);
-        self.refunded = self.refunded.saturating_add(cells);
-        cells
+    /// Notes that cells are to be given back, after this instance has given back `here` of them: how many it is. What only one
+    /// of both was charged comes back where it was.
+    fn refund(&mut self, cells: u32, here: u32) -> u32 {
+        let there = cells.min(self.cells);
+        self.cells -= there;
+        self.due -= i64::from(there);
+        let given = there.max(here);
+        self.refunded = self.refunded.saturating_add(given);
+        given
     }
 
     /// Whether it has to get in line now.
@@ -199,9 +201,9 @@ impl SharedAccount {
         let owed = self.owed.get(place)?;
         let (changed, waits) = {
             let mut bill = owed.bill();
-            let due = bill.due;
+            let before = (bill.charged, bill.refunded);
             let changed = change(&mut bill);
-            if bill.due != due {
+            if (bill.charged, bill.refunded) != before {
                 self.changed.store(true, Ordering::Relaxed);
             }
             (changed, bill.wait())
@@ -238,11 +240,11 @@ impl Account for SharedAccount {
     fn refund(&self, place: usize, cells: u32) -> u32 {
         let (limiter, follows) = (&self.shared.limiter, self.shared.follows());
         let refund = |bill: &mut SharedBill| {
-            let cells = bill.refund(cells);
-            if follows {
-                limiter.credit(&mut bill.local, cells, Instant::now());
-            }
-            cells
+            let here = match follows {
+                true => limiter.credit(&mut bill.local, cells, Instant::now()),
+                false => 0,
+            };
+            bill.refund(cells, here)
         };
         self.change(place, refund).unwrap_or(0)
     }

@@ -330,9 +330,47 @@ async fn a_policy_that_goes_off_charges_nothing_and_gives_back_what_it_took() {
     assert_eq!(left(limits.limiter(), "ann").await, 10);
 }
 
+/// Story: while Redis was away, nothing came back of what this instance had charged by itself. After as many failures as the burst
+/// has cells the client was refused, although failures were to cost nothing.
+#[tokio::test]
+async fn what_this_instance_charges_by_itself_it_gives_back_by_itself() {
+    let mut server = Server::start();
+    let policy = per_client(3).charge_response(|answer| match answer.status.as_u16() {
+        500.. => Adjust::Refund(1),
+        _ => Adjust::Nothing,
+    });
+    let limits = build(policy, &server.store("test").probe_after(LONG));
+    server.stop();
+    let inner = tower::service_fn(|request: Request<()>| {
+        let mut answer = Response::new(Full::<Bytes>::default());
+        *answer.status_mut() = request.uri().path()[1..].parse().unwrap();
+        std::future::ready(Ok::<_, Infallible>(answer))
+    });
+    let mut service = limits.layer(inner);
+    let mut answered = async |path: &str| {
+        let mut request = request("ann");
+        *request.uri_mut() = path.parse().unwrap();
+        let answer = service.ready().await.unwrap().call(request).await.unwrap();
+        let field = answer.headers()["ratelimit"].to_str().unwrap().to_owned();
+        (answer.status().as_u16(), field)
+    };
+    for _ in 0..10 {
+        let (status, field) = answered("/500").await;
+        assert_eq!(status, 500);
+        assert!(field.starts_with(r#""p";r=3;"#), "{field}");
+    }
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(answered("/200").await.0, expected);
+    }
+    assert_eq!(limits.limiter().store().late_lost, 0);
+}
+
 #[tokio::test]
 async fn what_cannot_be_told_is_counted_and_this_instance_knows() {
-    for (rule, passes) in [(OnFailure::LocalFallback, false), (OnFailure::Open, true)] {
+    for (rule, passes, given) in [
+        (OnFailure::LocalFallback, false, 16),
+        (OnFailure::Open, true, 1),
+    ] {
         let server = Server::start();
         let store = server.store("test").on_failure(rule).failures(1);
         let store = store.timeout(UNANSWERED).probe_after(LONG);
@@ -352,18 +390,20 @@ async fn what_cannot_be_told_is_counted_and_this_instance_knows() {
         let snapshot = limits.limiter().store();
         assert_eq!((snapshot.late_lost, snapshot.late_waiting), (15, 0));
         assert!(!snapshot.is_asked);
-        // What was not charged there is not given back, but for what came with the request.
-        assert_eq!(first.refund("p", 100), Some(1));
+        let inner = tower::service_fn(|_: Request<()>| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+        });
+        let service = limits.layer(inner);
+        let answer = service.clone().oneshot(request("ann")).await.unwrap();
+        assert_eq!(answer.status() == 200, passes, "{rule:?}");
+        // What was not charged there is not given back there, but for what came with the request.
+        assert_eq!(first.refund("p", 100), Some(given));
         // Nobody waits any more.
         assert_eq!(second.charge("p", 7), Some(7));
         told(limits.limiter()).await;
         assert_eq!(limits.limiter().store().late_lost, 15 + 1 + 7);
-
-        let inner = tower::service_fn(|_: Request<()>| {
-            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
-        });
-        let answer = limits.layer(inner).oneshot(request("ann")).await.unwrap();
-        assert_eq!(answer.status() == 200, passes, "{rule:?}");
+        let answer = service.oneshot(request("ann")).await.unwrap();
+        assert_eq!(answer.status(), 200, "{rule:?}");
         server.thaw();
     }
 }
@@ -382,8 +422,8 @@ async fn a_request_that_was_admitted_without_redis_is_charged_when_it_is_back() 
     let limiter = limits.limiter();
     recovered(limiter).await;
     assert_eq!(charged.charge("p", 3), Some(3));
-    // It was not charged there for being admitted.
-    assert_eq!(charged.refund("p", 9), Some(3));
+    // It was not charged there for being admitted, only here.
+    assert_eq!(charged.refund("p", 9), Some(4));
     assert_eq!(charged.charge("p", 4), Some(4));
     told(limiter).await;
     assert_eq!(left(limiter, "ann").await, 6);
