@@ -298,12 +298,15 @@ impl Lease {
             &mut self.first
         };
         let stretch = std::mem::take(last);
-        (stretch.cells(self.interval, now, u64::MAX) > 0).then(|| {
-            let start = stretch.next.max(now);
-            Unspent {
-                end: stretch.end + stretch.ahead,
-                start: start + stretch.ahead,
-            }
+        if self.cells(&stretch, now) == 0 {
+            return None;
+        }
+        let start = stretch.next.max(now);
+        // If the store takes them. If not, it is asked in vain.
+        self.tat = self.tat.saturating_sub(stretch.end - start);
+        Some(Unspent {
+            end: stretch.end + stretch.ahead,
+            start: start + stretch.ahead,
         })
     }
 
