@@ -171,7 +171,8 @@ impl SharedLimiter {
         self.shared.limiter.handle()
     }
 
-    /// How things stand with Redis. The numbers are read one after the other, not at one instant.
+    /// How things stand with Redis. The numbers are read one after the other, not at one instant. With leases, all places for
+    /// them are looked at (see [`Leases::max_keys`](super::Leases::max_keys)): that is no call for each request.
     pub fn store(&self) -> StoreSnapshot {
         let shared = &self.shared;
         let counts = shared.tally.counts();
@@ -363,7 +364,7 @@ impl SharedLimiter {
     /// What was not given back when it is dropped is lost, and runs off.
     pub async fn give_back(&self) -> usize {
         let given = self.shared.give_back(self.shared.timeout, |_| true);
-        given.await.unwrap_or(0)
+        given.await.map_or(0, |returned| returned.given)
     }
 
     /// For when the instance ends: leases nothing from here on, gives back what is leased, as far as that is possible, and

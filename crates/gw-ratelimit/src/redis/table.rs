@@ -29,6 +29,8 @@ pub(super) struct Entry {
 
 impl Table {
     const WAYS: usize = 8;
+    /// Some tens of microseconds of sets.
+    const STRIDE: usize = 256;
     /// Kept below what `usize` holds on any platform, times the size of a set.
     pub(super) const MOST_KEYS: usize = 1 << 24;
 
@@ -77,10 +79,16 @@ impl Table {
 
     /// All keys, set by set.
     pub(super) fn each(&self, mut look: impl FnMut(u128, &mut Entry)) {
-        for set in &self.sets {
-            let mut set = lock(set);
-            let held = set.iter_mut().filter(|entry| entry.digest != 0);
-            held.for_each(|entry| look(entry.digest, entry));
+        self.sets.iter().for_each(|set| each_of(set, &mut look));
+    }
+
+    /// The same for tasks: with a pause after some sets each time, since there may be millions and others have to be served.
+    pub(super) async fn walk(&self, mut look: impl FnMut(u128, &mut Entry)) {
+        for (at, sets) in self.sets.chunks(Self::STRIDE).enumerate() {
+            if at > 0 {
+                tokio::task::yield_now().await;
+            }
+            sets.iter().for_each(|set| each_of(set, &mut look));
         }
     }
 
@@ -92,6 +100,12 @@ impl Table {
     }
 }
 
+fn each_of(set: &Mutex<Set>, look: &mut impl FnMut(u128, &mut Entry)) {
+    let mut set = lock(set);
+    let held = set.iter_mut().filter(|entry| entry.digest != 0);
+    held.for_each(|entry| look(entry.digest, entry));
+}
+
 // A panic under this lock cannot leave an entry half changed in a way that admits more: go on.
 fn lock(set: &Mutex<Set>) -> MutexGuard<'_, Set> {
     set.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,6 +113,10 @@ fn lock(set: &Mutex<Set>) -> MutexGuard<'_, Set> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::gcra::Gcra;
     use crate::quota::Quota;
@@ -107,6 +125,23 @@ mod tests {
     #[test]
     fn a_key_takes_what_is_documented() {
         assert_eq!(size_of::<Mutex<Set>>() / Table::WAYS, 162);
+    }
+
+    /// Story: all keys were looked at without a pause, several times a second, in the runtime that accepts.
+    #[test]
+    fn who_looks_at_all_keys_lets_others_in_between() {
+        let sets = 3 * Table::STRIDE + 1;
+        let table = Table::new(Table::WAYS * sets);
+        for digest in 1..=sets as u128 {
+            assert!(table.place((digest, 0), 1, |_| ()).is_some());
+        }
+        let (seen, mut pauses) = (Cell::new(0), 0);
+        let mut walk = pin!(table.walk(|_, _| seen.update(|seen| seen + 1)));
+        let mut cx = Context::from_waker(Waker::noop());
+        while walk.as_mut().poll(&mut cx).is_pending() {
+            pauses += 1;
+        }
+        assert_eq!((seen.get(), pauses), (sets, 3));
     }
 
     #[test]

@@ -13,9 +13,21 @@ use super::lease::Lease;
 use super::permit::Permit;
 use super::script::{Place, Return};
 use super::shared::{Holdings, Shared};
+use super::table::Entry;
 
 /// Who gives back what is not spent. Another one may, when this one is gone.
 struct Tending(Weak<Shared>);
+
+/// What came of giving back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Returned {
+    /// How often cells could be given back.
+    pub(super) given: usize,
+    /// Whether cells are held still.
+    is_holding: bool,
+    /// Whether more are being fetched for some key.
+    is_fetching: bool,
+}
 
 impl Shared {
     /// How many leases are given back in one call.
@@ -85,31 +97,31 @@ impl Shared {
         self.tended.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether the caller, who tends, has to go on.
-    fn is_to_be_tended(&self) -> bool {
-        let is_holding = || {
-            let holdings = self.holdings();
-            holdings.is_some_and(|holdings| holdings.held(self.now()) > 0)
-        };
-        if is_holding() {
-            return true;
-        }
+    /// Whether the caller, who tends and has found nothing held, has to go on. If not, it does not tend any more.
+    async fn is_to_be_tended(&self) -> bool {
         // Who was told of cells before this has found somebody tending, and left it to the caller. What was there to be found
         // then is seen after this; and who comes later finds nobody.
         self.tended.swap(false, Ordering::AcqRel);
-        is_holding() && !self.is_tended()
+        let Some(holdings) = self.holdings() else {
+            return false;
+        };
+        let (now, mut is_holding) = (self.now(), false);
+        let look = |_, entry: &mut Entry| is_holding |= entry.lease.available(now) > 0;
+        holdings.table.walk(look).await;
+        is_holding && !self.is_tended()
     }
 
-    /// Gives back the cells of such leases, as far as possible: of how many that was so. Each call has as much time as
-    /// `limit`; cells of one that gets no answer have to run off. What is held of keys for which more is being fetched
-    /// stays here: behind that, it could not be given back. `None` if it all stays here, since nobody may ask but a probe.
+    /// Gives back the cells of such leases, as far as possible. Each call has as much time as `limit`; cells of one that gets
+    /// no answer have to run off. What is held of keys for which more is being fetched stays here: behind that, it could not be
+    /// given back. `None` if it all stays here, since nobody may ask but a probe.
     pub(super) async fn give_back(
         self: &Arc<Self>,
         limit: Duration,
         which: impl Fn(&Lease) -> bool,
-    ) -> Option<usize> {
+    ) -> Option<Returned> {
+        let mut returned = Returned::default();
         let Some(holdings) = &self.leases else {
-            return Some(0);
+            return Some(returned);
         };
         // Who closes has to wait for what another one has taken out and is giving back.
         let _turn = holdings.returning.lock().await;
@@ -118,7 +130,7 @@ impl Shared {
         }
         let now = self.now();
         let mut unspent = Vec::new();
-        holdings.table.each(|digest, entry| {
+        let take = |digest, entry: &mut Entry| {
             if !entry.fetching && which(&entry.lease) {
                 let place = Place {
                     policy: entry.policy.into(),
@@ -133,18 +145,20 @@ impl Shared {
                     });
                 }
             }
-        });
-        let mut given = 0;
+            returned.is_fetching |= entry.fetching;
+            returned.is_holding |= entry.lease.available(now) > 0;
+        };
+        holdings.table.walk(take).await;
         for cells in unspent.chunks(Self::RETURNS) {
             if let Some(together) = self.return_cells(limit, cells).await {
-                given += together;
+                returned.given += together;
                 continue;
             }
             for cells in cells.chunks(1) {
-                given += self.return_cells(limit, cells).await.unwrap_or(0);
+                returned.given += self.return_cells(limit, cells).await.unwrap_or(0);
             }
         }
-        Some(given)
+        Some(returned)
     }
 
     /// How many of these could be given back; `None` if they have to be one by one.
@@ -164,13 +178,14 @@ impl Shared {
         const LOOK: Duration = Duration::from_millis(1);
 
         self.closed.store(true, Ordering::Relaxed);
+        let mut is_done = false;
         loop {
-            // Asked first: what is fetched is there then.
-            let is_fetching = self.holdings().is_some_and(Holdings::is_fetching);
-            // No request waits for it, so its time is the caller's.
-            let returned = self.give_back(Duration::MAX, |_| true).await;
-            given.fetch_add(returned.unwrap_or(0), Ordering::Relaxed);
-            if returned.is_some() && !is_fetching && self.courier.waiting() == 0 {
+            // No request waits for it, so its time is the caller's. Of keys that nothing is fetched for, nothing comes any more.
+            if !is_done && let Some(returned) = self.give_back(Duration::MAX, |_| true).await {
+                given.fetch_add(returned.given, Ordering::Relaxed);
+                is_done = !returned.is_fetching;
+            }
+            if is_done && self.courier.waiting() == 0 {
                 return;
             }
             self.attend(None);
@@ -180,7 +195,7 @@ impl Shared {
 }
 
 impl Tending {
-    async fn give_back(self) {
+    async fn give_back(mut self) {
         loop {
             tokio::time::sleep(Lease::HOLD).await;
             let Some(shared) = self.0.upgrade() else {
@@ -188,16 +203,18 @@ impl Tending {
             };
             let now = shared.now();
             let limit = shared.timeout;
-            shared.give_back(limit, |lease| lease.is_stale(now)).await;
-            if !shared.is_to_be_tended() {
-                return self.cease();
+            let returned = shared.give_back(limit, |lease| lease.is_stale(now)).await;
+            // If nobody may ask, nobody has looked.
+            if returned.is_none_or(|returned| returned.is_holding) {
+                continue;
             }
+            // Without a word: another task may tend meanwhile.
+            self.0 = Weak::new();
+            if !shared.is_to_be_tended().await {
+                return;
+            }
+            self.0 = Arc::downgrade(&shared);
         }
-    }
-
-    /// Without a word: another task may tend by now.
-    fn cease(mut self) {
-        self.0 = Weak::new();
     }
 }
 
@@ -216,13 +233,6 @@ impl Holdings {
         self.table
             .each(|_, entry| held += usize::from(entry.lease.available(now) > 0));
         held
-    }
-
-    /// Whether cells are being fetched for some key.
-    fn is_fetching(&self) -> bool {
-        let mut fetching = false;
-        self.table.each(|_, entry| fetching |= entry.fetching);
-        fetching
     }
 }
 
@@ -245,7 +255,7 @@ mod tests {
         let limiter = limiter.build_shared(&store).unwrap();
         let shared = &limiter.shared;
         assert!(!shared.is_tended() && shared.is_tended());
-        assert!(!shared.is_to_be_tended());
+        assert!(!shared.is_to_be_tended().await);
         assert!(!shared.is_tended(), "free for the next");
 
         let (gcra, now) = (Gcra::new(quota).unwrap(), shared.now());
@@ -264,11 +274,11 @@ mod tests {
                 entry.lease.told(&gcra, grant, 5, now, now);
             });
         assert_eq!(leased, Some(()));
-        assert!(shared.is_to_be_tended());
+        assert!(shared.is_to_be_tended().await);
         assert!(shared.is_tended(), "somebody does");
         tokio::time::advance(Duration::from_secs(5)).await;
         // They have run off.
-        assert!(!shared.is_to_be_tended());
+        assert!(!shared.is_to_be_tended().await);
         assert!(!shared.is_tended());
     }
 }
