@@ -60,12 +60,11 @@ impl Item {
         }
     }
 
-    /// What Redis' answer means. `tat` is what is known of a rate's key by then, and it is not asked again for `pause`.
-    pub(super) fn hear(&mut self, answer: &Answer, now: u64, tat: Option<u64>, pause: u64) {
+    /// What Redis' answer means. It is not asked again for `pause`.
+    pub(super) fn hear(&mut self, answer: &Answer, now: u64, pause: u64) {
         let algorithm = self.applied.algorithm;
         let (state, at) = answer.seen.state(&algorithm, now);
         self.read_at = (at != now).then_some(at);
-        let state = tat.unwrap_or(state);
         self.known = Some(match (answer.ruling, &answer.seen, &algorithm) {
             (Ruling::Allowed, ..) => Verdict::Allow { state },
             (Ruling::TooCostly, ..) => Verdict::DenyForever { state },
@@ -85,6 +84,16 @@ impl Item {
                 }
             },
         });
+    }
+
+    /// Its key has this state, whatever was decided.
+    pub(super) const fn stands_at(&mut self, tat: u64) {
+        if let Some(
+            Verdict::Allow { state } | Verdict::Deny { state, .. } | Verdict::DenyForever { state },
+        ) = &mut self.known
+        {
+            *state = tat;
+        }
     }
 
     /// How the request stands with the policy, once that is known.

@@ -107,11 +107,17 @@ impl Asking {
             return shared.decide_by_rule(&items, billed);
         };
         shared.hear(&mut items, &answers, sent);
-        if !items.iter().any(Item::refuses) {
+        if items.iter().any(Item::refuses) {
+            drop(held);
+        } else {
             held.keep(|digest| {
                 let mut charged = items.iter().filter(|item| item.is_allowed());
                 charged.any(|item| item.charge.digest == digest)
             });
+        }
+        // What is not spent is back by now.
+        if let Some(holdings) = shared.holdings() {
+            holdings.read(&mut items, shared.now());
         }
         shared.conclude(&items, Source::Store, billed)
     }
@@ -239,28 +245,19 @@ impl Shared {
         let now = self.now();
         let asked = items.iter_mut().filter(|item| item.known.is_none());
         for (item, answer) in asked.zip(&answers.of_policies) {
-            let known = self.learn(item, answer, answers.clock, sent, now);
+            let pause = self.learn(item, answer, answers.clock, sent, now);
             if answer.seen.leased() > 0 {
                 self.tend();
             }
             let [.., receipt] = &mut item.receipts;
             let algorithm = &item.applied.algorithm;
             *receipt = Receipt::of(algorithm, &answer.seen, answers.clock, item.lacking);
-            let (tat, pause) = known.unzip();
-            item.hear(answer, now, tat, pause.unwrap_or(0));
+            item.hear(answer, now, pause.unwrap_or(0));
         }
     }
 
-    /// Puts what Redis said of a key into its lease: its TAT as far as is known then, and for how long Redis is not asked
-    /// again.
-    fn learn(
-        &self,
-        item: &Item,
-        answer: &Answer,
-        clock: u64,
-        sent: u64,
-        now: u64,
-    ) -> Option<(u64, u64)> {
+    /// Puts what Redis said of a key into its lease: for how long Redis is not asked again.
+    fn learn(&self, item: &Item, answer: &Answer, clock: u64, sent: u64, now: u64) -> Option<u64> {
         let (holdings, gcra) = (self.holdings()?, item.rate()?);
         let Seen::Rate {
             debt,
@@ -279,7 +276,7 @@ impl Shared {
         };
         holdings.table.known(item.charge.digest, |entry| {
             entry.lease.told(gcra, grant, item.extra, sent, now);
-            (entry.lease.balance(now), entry.lease.pause(now))
+            entry.lease.pause(now)
         })
     }
 
@@ -372,6 +369,16 @@ impl Holdings {
                 Some(Verdict::Allow { .. }) => {}
                 None => item.known = never,
                 Some(denied) => item.known = Some(denied),
+            }
+        }
+    }
+
+    /// Sees how all keys stand that are known here.
+    fn read(&self, items: &mut Items, now: u64) {
+        for item in items {
+            let balance = |entry: &mut Entry| entry.lease.balance(now);
+            if let Some(tat) = self.table.known(item.charge.digest, balance) {
+                item.stands_at(tat);
             }
         }
     }

@@ -134,8 +134,33 @@ async fn a_refused_request_costs_nothing_on_what_is_leased() {
     assert!((995 - 8..=995).contains(&rest), "{rest}");
 }
 
+/// Story: what a refused request had taken out of a lease was put back only after it was told how much was left.
+#[tokio::test]
+async fn a_refused_request_is_told_of_all_that_is_left() {
+    let (server, _still) = (Server::start(), stand_still());
+    let policies = [("p", 1_000), ("small", 5)];
+    let instances = [(); 2].map(|()| build(&server, "test", Leases::up_to(8), &policies));
+    let [one, other] = &instances;
+    let charge = |policy: &str, key: &str, cost| {
+        let policy = one.policy(policy).unwrap();
+        one.charge(policy, key, cost)
+    };
+    assert_eq!(allowed(one, "k", 11).await, 11);
+    leased(one).await;
+    // Paid at once, in part, and not at all.
+    for (cost, small) in [(1, "a"), (20, "b"), (0, "c")] {
+        let all = charge("small", small, 5);
+        assert!(other.check_all(&[all]).await.is_allowed());
+        let both = [charge("p", "k", cost), charge("small", small, 1)];
+        let asked = one.store().asked;
+        let decision = one.check_all(&both).await;
+        assert!(!decision.is_allowed() && one.store().asked > asked);
+        assert_eq!(decision.standings()[0].remaining(), 989, "{cost}");
+    }
+}
+
 /// Story: a policy that only watches refused a request that was too dear for it. The cells that were leased were spent all the
-/// same.
+/// same; and later, told as if they had been.
 #[tokio::test]
 async fn what_a_watching_policy_refuses_costs_nothing_on_what_is_leased() {
     let (server, _still) = (Server::start(), stand_still());
@@ -146,12 +171,13 @@ async fn what_a_watching_policy_refuses_costs_nothing_on_what_is_leased() {
         limits.build_shared(&store).unwrap()
     });
     let [one, other] = &instances;
-    let ruling = async |limiter: &SharedLimiter, cost| {
+    let standing = async |limiter: &SharedLimiter, cost| {
         let policy = limiter.policy("p").unwrap();
         let decision = limiter.check(policy, "k", cost).await;
         assert!(decision.is_allowed());
-        decision.standings()[0].ruling()
+        decision.standings()[0].clone()
     };
+    let ruling = async |limiter: &SharedLimiter, cost| standing(limiter, cost).await.ruling();
     for _ in 0..10 {
         assert_eq!(ruling(one, 1).await, Ruling::Allowed);
     }
@@ -159,9 +185,12 @@ async fn what_a_watching_policy_refuses_costs_nothing_on_what_is_leased() {
     // Takes what is left.
     while ruling(other, 1).await == Ruling::Allowed {}
     let asked = one.store().asked;
-    assert_eq!(ruling(one, 9).await, Ruling::Limited);
+    let refused = standing(one, 9).await;
+    assert_eq!(refused.ruling(), Ruling::Limited);
     assert!(one.store().asked > asked, "it could not know");
-    assert_eq!(ruling(one, 1).await, Ruling::Allowed);
+    let next = standing(one, 1).await;
+    assert_eq!(next.ruling(), Ruling::Allowed);
+    assert_eq!(next.remaining() + 1, refused.remaining());
 }
 
 /// Story: a client got back all that it had paid, and an instance went on spending what it had leased on top of it.
