@@ -121,7 +121,7 @@ impl Lease {
     /// for by itself. No cell is lost meanwhile, as the burst does not fill up.
     pub const PAUSE: Duration = Duration::from_millis(10);
     const PAUSE_NANOS: u64 = 10_000_000;
-    /// A refusal is believed for so long: the key may have been freed of its debt by another instance, or by a store that
+    /// What was told is believed for so long: the key may have been freed of its debt by another instance, or by a store that
     /// lost it.
     pub const MEMORY: Duration = Duration::from_secs(1);
     const MEMORY_NANOS: u64 = 1_000_000_000;
@@ -148,7 +148,7 @@ impl Lease {
         if lacking == 0 {
             return Verdict::Allow { state };
         }
-        if now.saturating_sub(self.told) > Self::MEMORY_NANOS {
+        if !self.is_fresh(now) {
             return Verdict::Allow { state };
         }
         let pause = self.pause(now);
@@ -166,6 +166,11 @@ impl Lease {
     /// For how long the store is not to be asked again.
     pub const fn pause(&self, now: u64) -> u64 {
         self.pause.saturating_sub(now)
+    }
+
+    /// Whether what is known was told lately.
+    pub(super) const fn is_fresh(&self, now: u64) -> bool {
+        self.told != 0 && now.saturating_sub(self.told) <= Self::MEMORY_NANOS
     }
 
     /// The key's TAT as far as is known, less the cells that are held.

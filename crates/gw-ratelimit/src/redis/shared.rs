@@ -201,11 +201,12 @@ impl Shared {
                 .place((digest, item.applied.policy.0), now, |entry| {
                     let spent = entry.lease.spend(&gcra, cost, now);
                     let lacking = cost - spent.cells();
-                    if lacking == 0 {
+                    // What costs nothing is only told how things stand.
+                    if lacking == 0 && (cost > 0 || entry.lease.is_fresh(now)) {
                         let tat = entry.lease.balance(now);
                         return (spent, lacking, 0, Some(tat));
                     }
-                    let extra = if entry.fetching || self.is_closed() {
+                    let extra = if cost == 0 || entry.fetching || self.is_closed() {
                         0
                     } else {
                         entry.lease.extra(&gcra, holdings.most, now)
@@ -215,10 +216,7 @@ impl Shared {
                 });
             // Without a place there, it is asked for what it costs and no more.
             let Some((spent, lacking, extra, balance)) = taken else {
-                asking |= cost > 0;
-                if cost == 0 {
-                    item.known = Some(Verdict::Allow { state: now });
-                }
+                asking = true;
                 continue;
             };
             if billed {

@@ -159,6 +159,37 @@ async fn a_refused_request_is_told_of_all_that_is_left() {
     }
 }
 
+/// Story: an instance that knew nothing of a client told a request which cost nothing that the whole burst was left.
+#[tokio::test]
+async fn a_request_that_costs_nothing_is_told_what_is_left() {
+    let (server, _still) = (Server::start(), stand_still());
+    let small = Leases::up_to(8).max_keys(1);
+    let instances = [(); 3].map(|()| build(&server, "test", small, &[("p", 1_000)]));
+    let [one, full, other] = &instances;
+    let left = async |limiter: &SharedLimiter, key: &str| {
+        let decision = limiter.check(limiter.policy("p").unwrap(), key, 0).await;
+        decision.standings()[0].remaining()
+    };
+    for key in 0..8 {
+        assert_eq!(allowed(full, &format!("held {key}"), 2).await, 2);
+    }
+    for key in 0..16 {
+        let key = key.to_string();
+        assert_eq!(allowed(other, &key, 3).await, 3);
+        // It has a place for it, or none.
+        assert_eq!([left(one, &key).await, left(full, &key).await], [997; 2]);
+    }
+    // Once it knows, it asks again after a second.
+    let key = "15";
+    assert_eq!(allowed(other, key, 1).await, 1);
+    let asked = one.store().asked;
+    assert_eq!(left(one, key).await, 997);
+    assert_eq!(one.store().asked, asked);
+    tokio::time::advance(Duration::from_millis(1_001)).await;
+    assert!(left(one, key).await < 997);
+    assert_eq!(one.store().asked, asked + 1);
+}
+
 /// Story: a policy that only watches refused a request that was too dear for it. The cells that were leased were spent all the
 /// same; and later, told as if they had been.
 #[tokio::test]
