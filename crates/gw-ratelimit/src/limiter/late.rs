@@ -228,16 +228,15 @@ impl Limiter {
     /// Takes the last `cells` of a charge back; says whether its key was held.
     pub(super) fn take_back(&self, paid: &Paid, cells: u32, now: u64) -> bool {
         let (key, algorithm) = (paid.receipt.key, &paid.algorithm);
-        let until_now = self.refunds.until_now(key);
-        let owed = algorithm.owed(cells);
+        let taking = self.refunds.take(key, algorithm.owed(cells));
         let receipt = Receipt {
             key,
-            after: paid.without(until_now),
+            after: paid.without(taking.began()),
             cost: cells,
         };
         self.store.undo(receipt, algorithm, &|| {
-            // Nothing is charged while this is asked. What was taken back within this moment is as if time had gone by.
-            let moment = Refunds::between(until_now, self.refunds.add(key, owed));
+            // Nothing is charged while this is asked. What others took back within this moment is as if time had gone by.
+            let moment = taking.add();
             let now = now.max(self.nanos(Instant::now()));
             now.saturating_add(moment)
         })

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::store::KeyHash;
@@ -12,6 +13,17 @@ use crate::store::KeyHash;
 #[derive(Debug)]
 pub(super) struct Refunds(Box<[AtomicU64]>);
 
+/// Something that is being taken back.
+#[derive(Debug)]
+pub(super) struct Taking<'a> {
+    refunds: &'a Refunds,
+    key: KeyHash,
+    owed: u64,
+    /// The sum when it began, and what it added itself since.
+    began: u64,
+    added: Cell<u64>,
+}
+
 impl Refunds {
     const SUMS: usize = 256;
 
@@ -25,10 +37,15 @@ impl Refunds {
         self.sum(key).map_or(0, |sum| sum.load(Ordering::Acquire))
     }
 
-    /// Adds to the sum what is being taken back, while nothing else can be charged to the key: the sum before.
-    pub(super) fn add(&self, key: KeyHash, owed: u64) -> u64 {
-        self.sum(key)
-            .map_or(0, |sum| sum.fetch_add(owed, Ordering::AcqRel))
+    /// Begins to take back so much.
+    pub(super) fn take(&self, key: KeyHash, owed: u64) -> Taking<'_> {
+        Taking {
+            refunds: self,
+            key,
+            owed,
+            began: self.until_now(key),
+            added: Cell::new(0),
+        }
     }
 
     /// How much was taken back between two sums, which start anew after 584 years of debt. The earlier one may be ahead by what
@@ -45,10 +62,41 @@ impl Refunds {
     }
 }
 
+impl Taking<'_> {
+    /// The sum when it began.
+    pub(super) const fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Adds it to the sum, while nothing else can be charged to the key: how much others took back since it began. When a charge
+    /// has come in between, it is added once more: that one's mark may have the first, but the key is lowered behind it.
+    pub(super) fn add(&self) -> u64 {
+        let Some(sum) = self.refunds.sum(self.key) else {
+            return 0;
+        };
+        let before = sum.fetch_add(self.owed, Ordering::AcqRel);
+        let added = self.added.get();
+        self.added.set(added.wrapping_add(self.owed));
+        Refunds::between(self.began.wrapping_add(added), before)
+    }
+}
+
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
     use super::*;
+
+    /// Story: where a charge came in between, what was being taken back was tried again, and took its own first try for time that
+    /// had gone by: nothing came back.
+    #[test]
+    fn who_tries_again_counts_what_others_took_back_and_not_itself() {
+        let (refunds, key) = (Refunds::new(), KeyHash::new(0, 7));
+        let (one, other) = (refunds.take(key, 5), refunds.take(key, 3));
+        assert_eq!((one.add(), one.add()), (0, 0));
+        assert_eq!((other.add(), other.add()), (10, 10));
+        assert_eq!(one.add(), 6);
+        assert_eq!(refunds.until_now(key), 21);
+    }
 
     #[test]
     fn what_passed_between_two_sums_is_known_when_they_begin_anew() {
