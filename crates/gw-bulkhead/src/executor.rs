@@ -83,6 +83,7 @@ pub enum Failed<E> {
 impl<S, B, ResB> Execute<S, B, ResB> for Inline
 where
     S: Service<Request<B>, Response = Response<ResB>>,
+    S::Error: 'static,
     ResB: Body,
 {
     type Body = ResponseBody<ResB>;
@@ -131,6 +132,7 @@ pin_project! {
 impl<F, ResB, E> PollAnswer<ResponseBody<ResB>, E> for InlineFuture<F>
 where
     F: Future<Output = Result<Response<ResB>, E>>,
+    E: 'static,
     ResB: Body,
 {
     #[inline]
@@ -148,6 +150,9 @@ where
             }
             Poll::Ready(Err(error)) => {
                 *ended = true;
+                if let Some(lease) = lease {
+                    lease.failed(&error);
+                }
                 Poll::Ready(failed(Failed::Inner(error)))
             }
             Poll::Pending => match lease.as_mut().map(|lease| lease.poll_cut(cx)) {

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -152,6 +153,16 @@ impl Lease {
             Some(Outcome::Answered) if outlasts && sample == Sample::Body => {}
             Some(outcome) => self.ended(outcome),
             None => self.timing = Timing::NONE,
+        }
+    }
+
+    /// Notes what an error in place of an answer says. If it says nothing, being given back may: see [`Lease::abandon`].
+    #[cold]
+    pub(crate) fn failed(&mut self, error: &dyn Any) {
+        if self.is_measured()
+            && let Some(outcome) = self.timing.outcome_of_error(error)
+        {
+            self.ended(outcome);
         }
     }
 

@@ -1,8 +1,10 @@
+use std::any::Any;
 use std::time::Duration;
 
-use gw_core::Rejection;
+use gw_core::attempt::Failure;
 use gw_core::classify::{has_grpc_status, is_out_of_time};
 use gw_core::context::Deadline;
+use gw_core::{BoxError, Rejection};
 use http::{Extensions, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -81,9 +83,21 @@ impl Timing {
     /// What an answer's head says about those who serve the lane; `None` if it says nothing. That time is over says nothing
     /// where the client gave it: it may have been too little.
     pub(crate) fn outcome<B>(&self, response: &Response<B>) -> Option<Outcome> {
-        let is_clients = self.0 >> START_BITS == CLIENTS;
         let says_so = || is_our_timer(response).unwrap_or_else(|| is_out_of_time(response));
-        outcome(response).filter(|_| !(is_clients && says_so()))
+        outcome(response).filter(|_| !(self.is_clients() && says_so()))
+    }
+
+    /// What an error says about those who serve the lane: that a timer of ours has ended the wait for them, or nothing. Where
+    /// the client gave the time it says nothing either.
+    pub(crate) fn outcome_of_error(&self, error: &dyn Any) -> Option<Outcome> {
+        let refused = refusal(error)?;
+        let is_theirs = !matches!(refused.failure(), Failure::Local | Failure::Refused);
+        let is_drop = is_timeout(refused) && is_theirs && !self.is_clients();
+        is_drop.then_some(Outcome::Dropped)
+    }
+
+    const fn is_clients(&self) -> bool {
+        self.0 >> START_BITS == CLIENTS
     }
 }
 
@@ -93,10 +107,23 @@ fn millis(left: Duration) -> u64 {
     if left < CLIENTS { left } else { NEVER }
 }
 
-/// Of a refusal by a layer inside, whether it is for want of time. By its code: to a gRPC caller its HTTP status is 200.
+/// Of a refusal by a layer inside, whether it is for want of time.
 fn is_our_timer<B>(response: &Response<B>) -> Option<bool> {
-    let refused = response.extensions().get::<Rejection>()?;
-    Some(refused.code().status() == StatusCode::GATEWAY_TIMEOUT)
+    response.extensions().get().map(is_timeout)
+}
+
+/// By its code: to a gRPC caller the HTTP status of a refusal is 200.
+fn is_timeout(refused: &Rejection) -> bool {
+    refused.code().status() == StatusCode::GATEWAY_TIMEOUT
+}
+
+/// The refusal that an error is, or that stands behind a boxed one. Asked of its type, so that services may have errors of
+/// all types: a bound would shut out those that know nothing of refusals.
+fn refusal(error: &dyn Any) -> Option<&Rejection> {
+    match error.downcast_ref::<BoxError>() {
+        Some(boxed) => Rejection::find(&**boxed),
+        None => error.downcast_ref(),
+    }
 }
 
 /// What a head says, whoever gave the time.

@@ -3,16 +3,18 @@
 
 mod support;
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use gw_bulkhead::limit::{Algorithm, Limit, Next, Window};
 use gw_bulkhead::{
     AdaptiveSnapshot, BulkheadHandle, BulkheadLayer, Deadline, Hold, LaneConfig, Sample,
 };
-use gw_core::{Body, Code, GrpcStatus, Rejection};
+use gw_core::attempt::Failure;
+use gw_core::{Body, BoxError, Code, GrpcStatus, LayerError, Rejection};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use support::{call, first_lane, in_flight, inner, poll, request};
@@ -172,19 +174,69 @@ async fn clients_that_leave_say_nothing_and_our_own_timers_do() {
     assert_eq!(inner.calls(), 40);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_inner_error_says_nothing() {
-    let layer = layer(LaneConfig::new("core")).on_reject(gw_bulkhead::Fail);
-    let handle = layer.handle();
-    let (service, inner) = ControlledService::<(), Body, ServiceError>::new();
+/// Ten requests, of which each fails after a second.
+async fn failed<E>(request: impl Fn() -> Request<()>, error: impl Fn() -> E) -> BulkheadHandle
+where
+    E: Debug + 'static,
+{
+    let layer = layer(LaneConfig::new("core"));
+    let (service, inner) = ControlledService::<(), Body, E>::new();
     let mut service = layer.layer(service);
     for _ in 0..10 {
         let mut future = call(&mut service, request()).await;
         assert!(poll(&mut future).is_pending());
         advance(SECOND).await;
-        inner.next_call().await.fail(ServiceError::new("broken"));
+        inner.next_call().await.fail(error());
         future.await.unwrap_err();
     }
+    layer.handle()
+}
+
+const LATE: Code = code("LATE", StatusCode::GATEWAY_TIMEOUT);
+const BROKEN: Code = code("BROKEN", StatusCode::BAD_GATEWAY);
+
+const fn code(name: &'static str, status: StatusCode) -> Code {
+    Code::new(name, status, "", GrpcStatus::Unavailable)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inner_error_says_nothing() {
+    let handle = failed(request, || ServiceError::new("broken")).await;
+    assert_eq!(seen(&handle), NOTHING);
+    let handle = failed(request, || BoxError::from("broken")).await;
+    assert_eq!(seen(&handle), NOTHING);
+}
+
+/// Story: in a pipeline what our timers end passes the lane as an error, and becomes a 504 further out. No error said
+/// anything, so a limit stayed up while the upstream hung.
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_timer_of_ours_is_a_drop() {
+    for (code, failure, expected) in [
+        (&LATE, Failure::Unknown, DROPPED),
+        (&LATE, Failure::NotSent, DROPPED),
+        // By the client's doing, or for want of a connection.
+        (&LATE, Failure::Local, NOTHING),
+        (&LATE, Failure::Refused, NOTHING),
+        (&BROKEN, Failure::Unknown, NOTHING),
+    ] {
+        let error = || Rejection::new(code).failed(failure);
+        let handle = failed(request, error).await;
+        assert_eq!(seen(&handle), expected, "{code} {failure:?}");
+        let handle = failed(request, || BoxError::from(error())).await;
+        assert_eq!(seen(&handle), expected, "{code} {failure:?}, boxed");
+    }
+    // Behind another error too.
+    let failed_late = || Rejection::new(&LATE).failed(Failure::Unknown);
+    let handle = failed(request, || BoxError::from(LayerError::Inner(failed_late()))).await;
+    assert_eq!(seen(&handle), DROPPED);
+    // Not where the client says how long it waits.
+    let impatient = || {
+        let mut request = request();
+        let deadline = Deadline::at(Instant::now() + 2 * SECOND).by_client();
+        request.extensions_mut().insert(deadline);
+        request
+    };
+    let handle = failed(impatient, failed_late).await;
     assert_eq!(seen(&handle), NOTHING);
 }
 

@@ -173,6 +173,7 @@ impl<F, D, E> ThreadsFuture<F, D, E> {
 impl<F, ResB, E> PollAnswer<ResponseBody<ResB>, E> for ThreadsFuture<F, ResB::Data, E>
 where
     F: Future<Output = Result<Response<ResB>, E>>,
+    E: 'static,
     ResB: Body,
 {
     fn poll_answer<T>(
@@ -205,7 +206,7 @@ where
     }
 }
 
-impl<D, E> Call<D, E> {
+impl<D, E: 'static> Call<D, E> {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head<D>, Failed<E>>> {
         let Some(head) = &mut self.head else {
             return self.poll_lost(cx);
@@ -215,7 +216,12 @@ impl<D, E> Call<D, E> {
             Poll::Ready(Ok(Err(why))) => {
                 self.task.finish();
                 Poll::Ready(Err(match why {
-                    NoHead::Inner(error) => Failed::Inner(error),
+                    NoHead::Inner(error) => {
+                        if let Some(lease) = &mut self.lease {
+                            lease.failed(&error);
+                        }
+                        Failed::Inner(error)
+                    }
                     NoHead::Late(refusal) => {
                         let (record, context) = (self.task.record(), self.context.clone());
                         Failed::Rejected(Box::new(Rejected::new(refusal, record, context)))

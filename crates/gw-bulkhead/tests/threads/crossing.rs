@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use gw_bulkhead::limit::{Aimd, Limit};
 use gw_bulkhead::{BulkheadLayer, Fail, Sample};
-use gw_core::Body;
+use gw_core::attempt::Failure;
+use gw_core::{Body, BoxError, Code, GrpcStatus, Rejection};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::time::advance;
 use tower::{Layer as _, service_fn};
 
 use super::support::{call, first_lane, in_flight, request_in};
@@ -203,4 +205,33 @@ async fn a_body_that_was_as_long_as_it_said_is_a_sample_though_nobody_saw_its_en
     settles_at(&handle, 0).await;
     let adaptive = first_lane(&handle).adaptive.unwrap();
     assert!(adaptive.answered >= 10, "{adaptive:?}");
+}
+
+/// Story: what our timers end is an error here, and said nothing on a lane's own thread either.
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_timer_of_ours_is_a_drop() {
+    const LATE: Code = Code::new(
+        "",
+        StatusCode::GATEWAY_TIMEOUT,
+        "",
+        GrpcStatus::DeadlineExceeded,
+    );
+    let layer = BulkheadLayer::builder(Limit::adaptive(Aimd::default()).initial(100))
+        .lane(logs().threads(1))
+        .with_threads()
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let mut service = layer.layer(service_fn(async |_: Request<()>| {
+        let late = Rejection::new(&LATE).failed(Failure::Unknown);
+        Err::<Response<Body>, _>(BoxError::from(late))
+    }));
+    for _ in 0..10 {
+        let failing = call(&mut service, request_in("logs")).await;
+        advance(Duration::from_secs(1)).await;
+        failing.await.unwrap_err();
+    }
+    let lane = first_lane(&handle);
+    assert_eq!((lane.adaptive.unwrap().dropped, lane.limit), (10, 90));
+    settles_at(&handle, 0).await;
 }

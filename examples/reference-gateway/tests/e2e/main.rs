@@ -10,6 +10,7 @@
 )]
 
 mod access_log;
+mod adaptive;
 mod admin;
 mod api_keys;
 mod check;

@@ -1,0 +1,46 @@
+//! Lanes whose limits are found: what tells them that it is too much.
+
+use gw_testkit::client::Client;
+use gw_testkit::upstream::{At, Reply, Upstream, always};
+
+use crate::gateway::{Gateway, all_to, config, without_breakers};
+use crate::http::is_refusal;
+
+/// One lane with a limit that is found, and one route, to `upstream`.
+async fn start(upstream: &Upstream, lane: &str, route: &str) -> Gateway {
+    let tables = format!(
+        "[lanes]\ntotal = {{ adaptive = \"gradient2\", min = 20, max = 2000 }}\n\
+         [lanes.lane.core]\nguaranteed = 1.0\n{lane}\n{}",
+        without_breakers(&all_to(&upstream.url(), route))
+    );
+    Gateway::serve(&config("", &tables)).await
+}
+
+/// How many windows have been closed, and what was counted in them: answers and drops.
+async fn seen(gateway: &Gateway) -> [u64; 3] {
+    let lane = gateway.lane("core").await;
+    ["windows", "answered", "dropped"].map(|key| lane["adaptive"][key].as_u64().expect("a number"))
+}
+
+/// Story: the time limits of our own that end the wait for an upstream were not heard of, so that it could hang with as
+/// many requests as the lane had been allowed before.
+#[tokio::test]
+async fn an_upstream_that_hangs_is_too_much() {
+    let upstream = Upstream::start(always(Reply::ok().stall(At::Start))).await;
+    for lane in ["", "threads = 1"] {
+        // Longer than a window, which closes with the tenth.
+        let timers = "timeouts = { first_byte = \"200ms\" }";
+        let gateway = start(&upstream, lane, timers).await;
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            let mut client = Client::connect(gateway.traffic).await;
+            client.get("/").await;
+            clients.push(client);
+        }
+        for client in &mut clients {
+            let answer = client.read_answer().await;
+            is_refusal("an upstream that hangs", &answer, 504, "GATEWAY_TIMEOUT");
+        }
+        assert_eq!(seen(&gateway).await, [1, 0, 10], "{lane}");
+    }
+}
