@@ -9,6 +9,7 @@ mod limits;
 pub(crate) mod log_ingest;
 pub mod observe;
 mod paths;
+mod resolve;
 mod routes;
 mod upstreams;
 
@@ -38,6 +39,7 @@ pub(crate) use self::lanes::memory;
 pub use self::limits::{LimitControls, StoreControls};
 pub(crate) use self::limits::{close_stores, connect_stores, is_asked};
 pub use self::log_ingest::{Engine, LogControls, Logs};
+use self::resolve::ResolveStage;
 pub use self::upstreams::UpstreamControls;
 use crate::config::{Config, table};
 
@@ -139,7 +141,7 @@ pub fn assemble(
                     .headers(response_headers(&config.response)),
             )
             .request_id(request_id(&server.request_id, &proxies))
-            .route_resolve(resolve)
+            .route_resolve(ResolveStage(resolve))
             .ip_filter(ip_filter(config, proxies.clone()).on_reject(respond.clone()))
             .pre_auth_limit(limits.clone())
             .admit(lanes.clone())

@@ -18,7 +18,7 @@ use tower_service::Service;
 use self::body::AnswerBody;
 use self::future::{DispatchFuture, Local};
 use super::log_ingest::Intake;
-use super::upstreams::{UpstreamAnswer, UpstreamStack, time};
+use super::upstreams::{UpstreamAnswer, UpstreamStack};
 
 /// Sends the requests of routes that name an upstream on to it, and those of the others to the log intake: it is the only
 /// service inside the gateway. Both keep the request's deadline.
@@ -70,7 +70,6 @@ where
             request.headers_mut().remove(AUTHORIZATION);
         }
         if request.extensions().get::<UpstreamName>().is_some() {
-            time::heed_client(&mut request);
             return call_into(&mut self.forward, request, |future| {
                 DispatchFuture::Upstream { future }
             });

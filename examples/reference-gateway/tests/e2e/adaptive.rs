@@ -4,7 +4,7 @@ use gw_testkit::client::Client;
 use gw_testkit::upstream::{At, Reply, Upstream, always};
 
 use crate::gateway::{Gateway, all_to, config, without_breakers};
-use crate::http::is_refusal;
+use crate::http::{is_refusal, send};
 
 /// One lane with a limit that is found, and one route, to `upstream`.
 async fn start(upstream: &Upstream, lane: &str, route: &str) -> Gateway {
@@ -42,5 +42,41 @@ async fn an_upstream_that_hangs_is_too_much() {
             is_refusal("an upstream that hangs", &answer, 504, "GATEWAY_TIMEOUT");
         }
         assert_eq!(seen(&gateway).await, [1, 0, 10], "{lane}");
+    }
+}
+
+/// Story: the lane did not know yet that it is the client that gave the time. A few such calls had the limit fall to its
+/// least for all.
+#[tokio::test]
+async fn calls_that_give_too_little_time_lower_no_limit() {
+    let out_of_time = Reply::ok()
+        .header("content-type", "application/grpc")
+        .header("grpc-status", "4");
+    let upstream = Upstream::start(always(out_of_time)).await;
+    for lane in ["", "threads = 1"] {
+        let gateway = start(&upstream, lane, "").await;
+        let call = async |time: &str| {
+            let call = format!(
+                "POST /a.B/C HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\nte: trailers\r\n\
+                 content-length: 5\r\n{time}\r\n\0\0\0\0\0"
+            );
+            let answer = send(gateway.traffic, call).await;
+            assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
+        };
+        for _ in 0..20 {
+            call("grpc-timeout: 10S\r\n").await;
+        }
+        // Those that keep to the time of the route count. No window closes before one of them asks it to.
+        let mut sent = 0;
+        let seen = loop {
+            call("").await;
+            sent += 1;
+            match seen(&gateway).await {
+                [0, ..] => {}
+                seen => break seen,
+            }
+        };
+        assert!(sent >= 10, "{lane}: {sent}");
+        assert_eq!(seen, [1, 0, sent], "{lane}");
     }
 }

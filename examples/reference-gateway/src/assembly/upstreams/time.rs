@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use gw_core::classify::is_grpc_call;
-use gw_core::context::Deadline;
+use gw_core::context::{Deadline, UpstreamName};
 use gw_core::record::Record;
 use gw_retry::timeout::TimeFields;
 use http::Request;
@@ -13,7 +13,7 @@ use tower_service::Service;
 
 static FIELDS: TimeFields = TimeFields::new().grpc_timeout();
 
-/// Brings the deadline forward to when the client stops waiting.
+/// Brings the deadline of a call to an upstream forward to when the client stops waiting.
 pub(in super::super) fn heed_client<B>(request: &mut Request<B>) {
     if !is_call(request) {
         return;
@@ -22,6 +22,9 @@ pub(in super::super) fn heed_client<B>(request: &mut Request<B>) {
         return;
     };
     let extensions = request.extensions_mut();
+    if extensions.get::<UpstreamName>().is_none() {
+        return;
+    }
     let mut began = None;
     if let Some(record) = Record::of(extensions) {
         record.update(|exchange| began = exchange.began);
