@@ -3,7 +3,6 @@
 use std::mem;
 use std::time::Duration;
 
-use gw_core::awaited::Awaited;
 use gw_core::classify::Outcome;
 use gw_core::context::Deadline;
 use http::Extensions;
@@ -11,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Ticket};
 use crate::breaker::{Ended, Slow};
+use crate::clock::Clock;
 use crate::config::LatencyFrom;
 use crate::rules::nanos;
 
@@ -54,16 +54,6 @@ enum Awaits {
     Rest,
 }
 
-/// Since when the upstream is waited for; of a stream since when it has been going on.
-#[derive(Debug)]
-enum Clock {
-    /// Latency does not matter, or is known; nor is it known how long the stream has been going on.
-    Stopped,
-    Since(Instant),
-    /// Who sends the request says.
-    Told(Awaited),
-}
-
 /// A good stream ends a row of failures when it has gone on for so long. Streams stay open for hours: if nothing were heard of them
 /// until they end, and of failures at once, a few failures between those who begin to watch would be a row. Once: an upstream may
 /// fail whatever is asked of it while an old stream still lives.
@@ -72,50 +62,6 @@ const LONG: Duration = Duration::from_secs(1);
 impl Awaits {
     const fn is_the_upstream(self) -> bool {
         matches!(self, Self::Head | Self::More | Self::Rest)
-    }
-}
-
-impl Clock {
-    /// It is asked only where latency matters.
-    #[inline]
-    fn start(
-        latency_from: LatencyFrom,
-        admission: &mut Admission,
-        extensions: &mut Extensions,
-    ) -> Self {
-        let now = Instant::now();
-        match latency_from {
-            LatencyFrom::Call => Self::Since(now),
-            LatencyFrom::Sent => Self::Told(Self::ask(now, admission, extensions)),
-        }
-    }
-
-    #[inline(never)]
-    fn ask(now: Instant, admission: &mut Admission, extensions: &mut Extensions) -> Awaited {
-        // A breaker further out has asked already. One answer is for both: who sends the request finds one `Awaited`, and writes into
-        // that.
-        if let Some(asked) = extensions.get::<Awaited>() {
-            asked.starts(now);
-            admission.follow(asked);
-            return asked.clone();
-        }
-        let awaited = Awaited::new(now);
-        admission.follow(&awaited);
-        extensions.insert(awaited.clone());
-        awaited
-    }
-
-    fn since(&self) -> Option<Instant> {
-        match self {
-            Self::Stopped => None,
-            Self::Since(since) => Some(*since),
-            Self::Told(awaited) => awaited.since(),
-        }
-    }
-
-    /// Whether somebody says that it is not the upstream that is waited for.
-    fn is_paused(&self) -> bool {
-        matches!(self, Self::Told(awaited) if awaited.since().is_none())
     }
 }
 
@@ -198,8 +144,9 @@ impl Attempt {
     fn measure(&mut self) -> Instant {
         let now = Instant::now();
         // An answer that comes before the request was sent took no time at all.
-        let since = mem::replace(&mut self.clock, Clock::Stopped).since();
+        let since = self.clock.since();
         self.slow = since.is_some_and(|since| self.is_slow(since, now));
+        self.clock.set(None);
         now
     }
 
@@ -241,10 +188,8 @@ impl Attempt {
             Some(0) if self.good => {}
             Some(_) => {
                 self.awaits = Awaits::Rest;
-                self.clock = match self.ticket.judges_latency() {
-                    true => Clock::Since(Instant::now()),
-                    false => Clock::Stopped,
-                };
+                let since = self.ticket.judges_latency().then(Instant::now);
+                self.clock.set(since);
             }
             None => {
                 // Most answers are over by then, so that the clock is not asked for them.
@@ -264,13 +209,13 @@ impl Attempt {
             return;
         }
         let now = Instant::now();
-        match self.clock {
-            Clock::Since(since) if now.saturating_duration_since(since) >= LONG => {
+        match self.clock.runs_since() {
+            Some(since) if now.saturating_duration_since(since) >= LONG => {
                 self.lives = true;
                 self.ticket.goes_on_well(self.slow, now);
             }
-            Clock::Since(_) => {}
-            Clock::Stopped | Clock::Told(_) => self.clock = Clock::Since(now),
+            Some(_) => {}
+            None => self.clock.set(Some(now)),
         }
     }
 
@@ -284,7 +229,7 @@ impl Attempt {
     #[inline]
     pub(crate) fn goes_on(&mut self) {
         if self.awaits == Awaits::Rest {
-            self.clock = Clock::Stopped;
+            self.clock.set(None);
         }
         self.awaits = Awaits::Next;
     }
@@ -311,7 +256,7 @@ impl Attempt {
     /// time, it was cut for that.
     #[cold]
     pub(crate) fn breaks_off(&mut self, outcome: Outcome) {
-        let excused = !self.awaits.is_the_upstream() || self.by_client;
+        let excused = !self.awaits_the_upstream() || self.by_client;
         let outcome = match outcome {
             Outcome::Failure if excused && self.is_late(Instant::now()) => Outcome::Ignored,
             outcome => outcome,
@@ -333,10 +278,15 @@ impl Attempt {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
+    /// Whether it is the upstream that is waited for, as far as is known.
+    fn awaits_the_upstream(&self) -> bool {
+        self.awaits.is_the_upstream() && !self.clock.is_paused()
+    }
+
     /// It is dropped, and nobody has said how it ended. Apart from the drop, which is a look and no more for nearly all.
     #[inline(never)]
     fn dropped(&mut self) {
-        if self.awaits.is_the_upstream() && self.is_overdue() {
+        if self.awaits_the_upstream() && self.is_overdue() {
             self.end(Ended::with(Outcome::Failure), None);
         } else if self.good && self.awaits != Awaits::Rest {
             self.succeed(None);
@@ -351,7 +301,7 @@ impl Attempt {
     fn is_overdue(&mut self) -> bool {
         // A stream may be quiet for as long as it likes.
         let since = self.clock.since().filter(|_| self.awaits != Awaits::More);
-        if self.clock.is_paused() || since.is_none() && self.deadline.is_none() {
+        if since.is_none() && self.deadline.is_none() {
             return false;
         }
         let now = Instant::now();

@@ -24,9 +24,10 @@ pin_project! {
     /// failed; if for as long as makes a call slow, it was slow where the length of the body is known.
     #[derive(Debug)]
     pub struct ResponseBody<B, C> {
+        // Before the body inside, which is dropped after it: see the future's attempt.
+        judged: Option<Judged<C>>,
         #[pin]
         inner: B,
-        judged: Option<Judged<C>>,
     }
 }
 

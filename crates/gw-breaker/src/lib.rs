@@ -7,6 +7,7 @@ mod attempt;
 mod body;
 mod breaker;
 mod classify;
+mod clock;
 mod config;
 mod core;
 mod error;

@@ -6,24 +6,28 @@ mod support;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use gw_breaker::upload::UploadLayer;
-use gw_breaker::{BreakerHandle, BreakerLayer, HttpClassifier, LatencyFrom, Snapshot};
+use gw_breaker::upload::{RequestBody, UploadLayer};
+use gw_breaker::{
+    BreakerConfig, BreakerHandle, BreakerLayer, HttpClassifier, LatencyFrom, Snapshot,
+};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::gw_core::Body;
 use gw_testkit::gw_core::awaited::Awaited;
 use gw_testkit::gw_core::context::Deadline;
 use http::{Request, Response};
+use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use support::{SECOND, config};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
 
 fn layer(latency_from: LatencyFrom) -> (BreakerLayer, BreakerHandle) {
-    let layer = BreakerLayer::builder("orders")
-        .config(config().slow_rate(0.5, SECOND).min_calls(100))
-        .build()
-        .unwrap()
-        .latency_from(latency_from);
+    layer_with(config().slow_rate(0.5, SECOND).min_calls(100), latency_from)
+}
+
+fn layer_with(config: BreakerConfig, latency_from: LatencyFrom) -> (BreakerLayer, BreakerHandle) {
+    let layer = BreakerLayer::builder("orders").config(config).build();
+    let layer = layer.unwrap().latency_from(latency_from);
     let handle = layer.handle();
     (layer, handle)
 }
@@ -39,18 +43,23 @@ async fn after(
     let (layer, handle) = layer(latency_from);
     let handler = tower::service_fn(move |request: Request<_>| async move {
         assert!(request.extensions().get::<Awaited>().is_none());
-        let body: gw_breaker::upload::RequestBody<Body> = request.into_body();
+        let body: RequestBody<Body> = request.into_body();
         body.collect().await.unwrap();
         sleep(work).await;
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
+    let service = layer.layer(UploadLayer.layer(handler));
+    let answer = timeout(patience, service.oneshot(in_ten_seconds(body))).await;
+    drop(answer);
+    handle.snapshot()
+}
+
+/// A request that the gateway gives 10 s.
+fn in_ten_seconds(body: Body) -> Request<Body> {
     let mut request = Request::new(body);
     let deadline = Deadline::at(Instant::now() + 10 * SECOND);
     request.extensions_mut().insert(deadline);
-    let service = layer.layer(UploadLayer.layer(handler));
-    let answer = timeout(patience, service.oneshot(request)).await;
-    drop(answer);
-    handle.snapshot()
+    request
 }
 
 /// It comes in two parts, so long apart.
@@ -92,7 +101,7 @@ async fn two_breakers_are_both_told() {
         let (outer, outer_handle) = layer(LatencyFrom::Sent);
         let (inner, inner_handle) = layer(LatencyFrom::Sent);
         let handler = tower::service_fn(move |request: Request<_>| async move {
-            let body: gw_breaker::upload::RequestBody<Body> = request.into_body();
+            let body: RequestBody<Body> = request.into_body();
             body.collect().await.unwrap();
             sleep(work).await;
             Ok::<_, Infallible>(Response::new(Body::empty()))
@@ -163,11 +172,66 @@ async fn a_client_that_leaves_its_upload_leaves_nothing() {
     );
 }
 
+/// What is left behind by a request that is answered while it is uploaded, whose client leaves when its patience is over: of the
+/// answer there is no more than a piece, and its length is `known`.
+async fn answered_while(upload: Duration, patience: Duration, known: bool) -> Snapshot {
+    let (layer, handle) = layer(LatencyFrom::Sent);
+    let handler = tower::service_fn(move |request: Request<RequestBody<Body>>| async move {
+        tokio::spawn(request.into_body().collect());
+        let answer = ScriptedBody::script().data("data").hold().data("more");
+        let answer = match known {
+            true => answer.claim_size(SizeHint::with_exact(8)),
+            false => answer.claim_size(SizeHint::new()),
+        };
+        Ok::<_, Infallible>(Response::new(Body::new(answer.build().0)))
+    });
+    let service = layer.layer(UploadLayer.layer(handler));
+    let answer = service.oneshot(in_ten_seconds(uploaded_in(upload))).await;
+    let reads = answer.unwrap().into_body().collect();
+    assert!(timeout(patience, reads).await.is_err());
+    handle.snapshot()
+}
+
+/// Story: with the head of the answer it was forgotten whom the attempt waited for. Clients that halted their uploads to a handler
+/// which answers while it reads opened the breaker when the deadline passed.
+#[tokio::test(start_paused = true)]
+async fn nor_does_it_behind_an_early_head() {
+    const HALF: Duration = Duration::from_millis(500);
+    let seen = |left: Snapshot| (left.calls, left.slow, left.consecutive_failures);
+    for (upload, patience, known, expected) in [
+        (HOUR, 11 * SECOND, true, (0, 0, 0)),
+        (5 * SECOND, 5 * SECOND + HALF, true, (0, 0, 0)),
+        (5 * SECOND, 7 * SECOND, true, (1, 1, 0)),
+        (5 * SECOND, 11 * SECOND, true, (1, 1, 1)),
+        // A stream may be quiet, and was good so far.
+        (HOUR, 11 * SECOND, false, (1, 0, 0)),
+        (5 * SECOND, 11 * SECOND, false, (1, 0, 1)),
+    ] {
+        let left = answered_while(upload, patience, known).await;
+        assert_eq!(seen(left), expected, "{upload:?} {patience:?} {known}");
+    }
+}
+
+/// The answer has the upload in it: with both gone, nobody knows any more that it was the client that was waited for.
+#[tokio::test(start_paused = true)]
+async fn nor_does_it_where_it_is_sent_back() {
+    let (layer, handle) = layer(LatencyFrom::Sent);
+    let echo = tower::service_fn(async |request: Request<RequestBody<Body>>| {
+        let answer = Response::new(Body::new(request.into_body()));
+        Ok::<_, Infallible>(answer)
+    });
+    let service = layer.layer(UploadLayer.layer(echo));
+    let answer = service.oneshot(in_ten_seconds(uploaded_in(HOUR))).await;
+    let reads = answer.unwrap().into_body().collect();
+    assert!(timeout(11 * SECOND, reads).await.is_err());
+    assert_eq!(handle.snapshot().consecutive_failures, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_nobody_wants_is_not_waited_for() {
     let (layer, handle) = layer(LatencyFrom::Sent);
     let handler = tower::service_fn(async |request: Request<_>| {
-        let mut body: gw_breaker::upload::RequestBody<Body> = request.into_body();
+        let mut body: RequestBody<Body> = request.into_body();
         body.frame().await.unwrap().unwrap();
         assert!(timeout(SECOND / 10, body.frame()).await.is_err());
         drop(body);
@@ -218,8 +282,7 @@ async fn requests_pass_as_they_are() {
     let echo =
         tower::service_fn(async |request: Request<_>| Ok::<_, Infallible>(request.into_body()));
     let upload = UploadLayer.layer(echo);
-    let body: gw_breaker::upload::RequestBody<_> =
-        upload.oneshot(Request::new(body)).await.unwrap();
+    let body: RequestBody<_> = upload.oneshot(Request::new(body)).await.unwrap();
     let collected = body.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()["x-checksum"], "1");
     assert_eq!(collected.to_bytes(), "a");
@@ -230,6 +293,6 @@ fn auto_traits() {
     use static_assertions::assert_impl_all;
     assert_impl_all!(UploadLayer: Clone, Send, Sync);
     assert_impl_all!(gw_breaker::upload::Upload<()>: Clone, Send, Sync);
-    assert_impl_all!(gw_breaker::upload::RequestBody<Body>: Send);
+    assert_impl_all!(RequestBody<Body>: Send);
     assert_impl_all!(BreakerLayer<gw_breaker::Single, HttpClassifier>: Clone, Send, Sync);
 }
