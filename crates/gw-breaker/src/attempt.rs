@@ -100,6 +100,9 @@ impl Attempt {
         // Whom a probe waits for is asked in any case.
         match admission.judges_latency() || admission.is_probe() {
             true => Self::watched(admission, latency_from, extensions),
+            false if latency_from == LatencyFrom::Sent && has_a_deadline_of_ours(extensions) => {
+                Self::watched(admission, latency_from, extensions)
+            }
             false => Self::new(admission, Clock::Stopped, extensions),
         }
     }
@@ -308,6 +311,13 @@ impl Attempt {
         self.slow |= since.is_some_and(|since| self.is_slow(since, now));
         self.is_late(now) && !self.by_client
     }
+}
+
+/// Whether it matters who is waited for when the deadline passes: the upstream has failed then, or nobody.
+#[cold]
+fn has_a_deadline_of_ours(extensions: &Extensions) -> bool {
+    let deadline = extensions.get::<Deadline>();
+    deadline.is_some_and(|deadline| !deadline.is_by_client())
 }
 
 impl Drop for Attempt {

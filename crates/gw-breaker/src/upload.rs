@@ -1,7 +1,7 @@
 //! Telling a breaker when a request has been sent whole.
 //!
 //! A handler that reads its request's body answers late if the client sends that slowly. Where slow calls open a breaker, such
-//! clients would. [`UploadLayer`] stands right inside of the breaker and watches the body, for [`LatencyFrom::Sent`]. It is not
+//! clients would; and where requests have deadlines, those that send until theirs has passed. [`UploadLayer`] stands right inside of the breaker and watches the body, for [`LatencyFrom::Sent`]. It is not
 //! needed in front of the upstreams of gw-pipeline, which tell it by themselves, and know of their queue as well.
 //!
 //! ```
@@ -53,7 +53,7 @@ impl<S> Layer<S> for UploadLayer {
 
 /// Has the bodies of requests say when they are waited for. Made by an [`UploadLayer`].
 ///
-/// Requests that no breaker measures pass as they are.
+/// Requests of which no breaker asks for that pass as they are.
 #[derive(Debug, Clone)]
 pub struct Upload<S> {
     inner: S,

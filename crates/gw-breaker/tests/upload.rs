@@ -172,6 +172,23 @@ async fn a_client_that_leaves_its_upload_leaves_nothing() {
     );
 }
 
+/// Story: a breaker that did not look at latency asked nobody whom it waited for. Clients that uploaded until the deadline opened it
+/// for everybody.
+#[tokio::test(start_paused = true)]
+async fn nor_does_it_where_latency_does_not_matter() {
+    for (upload, failures) in [(HOUR, 0), (5 * SECOND, 1)] {
+        let (layer, handle) = layer_with(config(), LatencyFrom::Sent);
+        let handler = tower::service_fn(async |request: Request<RequestBody<Body>>| {
+            request.into_body().collect().await.unwrap();
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        });
+        let service = layer.layer(UploadLayer.layer(handler));
+        let answer = service.oneshot(in_ten_seconds(uploaded_in(upload)));
+        assert!(timeout(11 * SECOND, answer).await.is_err());
+        assert_eq!(handle.snapshot().consecutive_failures, failures);
+    }
+}
+
 /// What is left behind by a request that is answered while it is uploaded, whose client leaves when its patience is over: of the
 /// answer there is no more than a piece, and its length is `known`.
 async fn answered_while(upload: Duration, patience: Duration, known: bool) -> Snapshot {
