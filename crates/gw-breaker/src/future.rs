@@ -3,9 +3,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use gw_core::OnReject;
 use gw_core::classify::{Classify, Outcome, is_out_of_time};
 use gw_core::late::LateFuture;
+use gw_core::{OnReject, Rejection};
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -247,12 +247,14 @@ fn is_the_clients<B>(attempt: &Attempt, outcome: Outcome, response: &Response<B>
     }
 }
 
-/// The verdict is another than success, and with a failure it is heard how long the upstream asks to be left alone.
+/// The verdict is another than success, and with a failure it is heard how long the upstream asks to be left alone. What a stage
+/// inside has answered in its place says when its client is to come back.
 #[cold]
 #[inline(never)]
 fn fail<B>(attempt: &mut Attempt, outcome: Outcome, response: &Response<B>, now: Option<Instant>) {
     let mut ended = Ended::with(outcome);
     if outcome == Outcome::Failure
+        && response.extensions().get::<Rejection>().is_none()
         && let Some(wait) = asked_for(response.headers())
     {
         ended = ended.retry_after(wait);

@@ -208,6 +208,23 @@ async fn what_a_failing_upstream_asks_for_is_heard_up_to_a_cap() {
     assert_eq!(world.snapshot().open_for, Some(30 * SECOND));
 }
 
+/// Story: a timer inside the breaker answered in the upstream's place, and had clients come back after a second or two. It was heard
+/// as the upstream's wish, and a breaker that opens for a tenth of a second was open for that long.
+#[tokio::test(start_paused = true)]
+async fn what_a_stage_inside_asks_for_is_not_heard() {
+    let tenth = SECOND / 10;
+    let open_time = OpenTime::exponential(tenth, tenth).jitter(Jitter::None);
+    for (name, value) in [("retry-after", "2"), ("grpc-retry-pushback-ms", "1500")] {
+        let world = World::new(config().consecutive_failures(1).open_time(open_time));
+        let mut timed_out = rendered(Failure::Unknown);
+        let headers = timed_out.headers_mut();
+        headers.insert(name, value.parse().unwrap());
+        world.inner.does(Act::Answer(timed_out));
+        world.send().await.unwrap();
+        assert_eq!(world.snapshot().open_for, Some(tenth), "{name}");
+    }
+}
+
 /// Story: gRPC servers do not say `Retry-After`.
 #[tokio::test(start_paused = true)]
 async fn what_a_failing_grpc_server_asks_for_is_heard() {
