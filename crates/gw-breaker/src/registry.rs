@@ -175,7 +175,6 @@ impl Registry {
             asked_for: AtomicBool::new(true),
             seen: now,
         });
-        let count = table.entries.len();
         drop(table);
         // The recorder is foreign code.
         for gone in gone {
@@ -185,8 +184,21 @@ impl Registry {
                 anew.show_gauge();
             }
         }
-        telemetry::breakers(self.name.as_str(), count);
+        self.show_count();
         breaker
+    }
+
+    /// Has the gauge show how many there are. Threads that set it one after the other may have counted before either: the last one
+    /// to set it counts again.
+    fn show_count(&self) {
+        let count = || read(&self.table).entries.len();
+        loop {
+            let shown = count();
+            telemetry::breakers(self.name.as_str(), shown);
+            if count() == shown {
+                return;
+            }
+        }
     }
 
     fn known(&self, key: u64) -> Option<Breaker> {

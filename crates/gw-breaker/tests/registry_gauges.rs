@@ -1,4 +1,4 @@
-//! The gauge of a state whose breaker is forgotten.
+//! The gauge of a state whose breaker is forgotten, and the one of how many breakers there are.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
@@ -71,34 +71,50 @@ async fn who_is_forgotten_shows_nothing_any_more() {
     recorder.scope(lived).await;
 }
 
-/// The gauge of the state of `orders`, and what happens just before it is next set to 0.
-#[derive(Clone, Default)]
-struct Orders(Arc<Mutex<Shown>>);
+/// The gauge that has this label, and what happens just before it is next set to a value.
+#[derive(Clone)]
+struct Watched(&'static str, Arc<Mutex<Shown>>);
 
 #[derive(Default)]
 struct Shown {
     value: f64,
-    before_zero: Option<Box<dyn FnOnce() + Send>>,
+    before: Option<(f64, Box<dyn FnOnce() + Send>)>,
 }
 
-impl GaugeFn for Orders {
+impl Watched {
+    fn new(label: &'static str) -> Self {
+        Self(label, Arc::default())
+    }
+
+    fn before(&self, value: f64, happens: impl FnOnce() + Send + 'static) {
+        self.1.lock().unwrap().before = Some((value, Box::new(happens)));
+    }
+
+    /// What it shows, once that has happened.
+    fn shows(&self) -> f64 {
+        let shown = self.1.lock().unwrap();
+        assert!(shown.before.is_none(), "it was never set to that");
+        shown.value
+    }
+}
+
+impl GaugeFn for Watched {
     fn increment(&self, _: f64) {}
 
     fn decrement(&self, _: f64) {}
 
     fn set(&self, value: f64) {
-        let before = match value {
-            0.0 => self.0.lock().unwrap().before_zero.take(),
-            _ => None,
-        };
-        if let Some(before) = before {
-            before();
+        let mut shown = self.1.lock().unwrap();
+        let before = shown.before.take_if(|(at, _)| *at == value);
+        drop(shown);
+        if let Some((_, happens)) = before {
+            happens();
         }
-        self.0.lock().unwrap().value = value;
+        self.1.lock().unwrap().value = value;
     }
 }
 
-impl Recorder for Orders {
+impl Recorder for Watched {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -110,7 +126,7 @@ impl Recorder for Orders {
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        match key.labels().any(|label| label.value() == "orders") {
+        match key.labels().any(|label| label.value() == self.0) {
             true => Gauge::from_arc(Arc::new(self.clone())),
             false => Gauge::noop(),
         }
@@ -137,7 +153,7 @@ async fn who_is_made_anew_meanwhile_is_shown() {
             layer.layer(inner.clone()).oneshot(request)
         }
     };
-    let shown = Orders::default();
+    let shown = Watched::new("orders");
     let _recorder = metrics::set_default_local_recorder(&shown);
     call("orders").await.unwrap();
     call("one").await.unwrap();
@@ -154,9 +170,33 @@ async fn who_is_made_anew_meanwhile_is_shown() {
             inner.status(200);
         }
     };
-    shown.0.lock().unwrap().before_zero = Some(Box::new(meanwhile));
+    shown.before(0.0, meanwhile);
     call("another").await.unwrap();
-    let shown = shown.0.lock().unwrap();
-    assert!(shown.before_zero.is_none(), "it is not forgotten");
-    assert_eq!(shown.value, 1.0);
+    assert_eq!(shown.shows(), 1.0);
+}
+
+/// Story: of two threads that made a breaker each, the one that was first may have set the gauge last. It showed one too few until
+/// another one was made, which may be never.
+#[test]
+fn they_are_counted_whoever_is_last() {
+    let layer = BreakerLayer::builder("other").config(config());
+    let layer = layer.per_upstream().build().unwrap();
+    let call = move |upstream: &'static str| {
+        let inner = Inner::new();
+        inner.status(200);
+        let mut request = Request::new(());
+        request.extensions_mut().insert(UpstreamName::new(upstream));
+        let mut called = std::pin::pin!(layer.layer(inner).oneshot(request));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(called.as_mut().poll(&mut context).is_ready());
+    };
+    let shown = Watched::new("other");
+    let _recorder = metrics::set_default_local_recorder(&shown);
+    let meanwhile = call.clone();
+    shown.before(1.0, move || {
+        meanwhile("two");
+        meanwhile("three");
+    });
+    call("one");
+    assert_eq!(shown.shows(), 3.0);
 }
