@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fmt;
 #[cfg(feature = "threads")]
 use std::time::Duration;
@@ -79,18 +80,25 @@ fn rejection(refusal: Refusal) -> Rejection {
     }
 }
 
-/// The answer to a request whose lane's thread was stopped under it. It may have run: callers by gRPC try again what is UNAVAILABLE.
+/// A request's lane was stopped under it. It may have run: callers by gRPC try again what is UNAVAILABLE.
+#[cfg(feature = "threads")]
+const STOPPED: Code = Code::new(
+    SHUTTING_DOWN.name(),
+    SHUTTING_DOWN.status(),
+    SHUTTING_DOWN.message(),
+    GrpcStatus::Internal,
+);
+
+/// The answer to a request whose lane's thread was stopped under it.
 #[cfg(feature = "threads")]
 pub(crate) fn stopped() -> Rejection {
-    const STOPPED: Code = Code::new(
-        SHUTTING_DOWN.name(),
-        SHUTTING_DOWN.status(),
-        SHUTTING_DOWN.message(),
-        GrpcStatus::Internal,
-    );
     let soon = RetryAfter::jittered(Duration::ZERO);
     Rejection::new(&STOPPED).retry_after(soon)
 }
+
+/// The same where the answer has begun.
+#[cfg(feature = "threads")]
+pub(crate) static STOPPED_MIDWAY: Rejection = Rejection::new(&STOPPED);
 
 /// The slot of a pipeline that lanes are in.
 const SLOT: &str = "admit";
@@ -130,7 +138,13 @@ impl fmt::Display for HeldTooLong {
     }
 }
 
-impl std::error::Error for HeldTooLong {}
+/// Has a [`Rejection`] among its sources: who judges the upstream sees that it is not the upstream that failed.
+impl Error for HeldTooLong {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        static CUT: Rejection = Rejection::new(&GATEWAY_TIMEOUT);
+        Some(&CUT)
+    }
+}
 
 #[cfg(test)]
 #[cfg(not(loom))]

@@ -6,8 +6,9 @@ mod support;
 use std::pin::pin;
 use std::time::Duration;
 
-use gw_bulkhead::{BulkheadLayer, Codel, Deadline, HeldTooLong, LaneConfig, Mode};
-use gw_core::Body;
+use gw_bulkhead::{BulkheadLayer, Codel, Deadline, GATEWAY_TIMEOUT, HeldTooLong, LaneConfig, Mode};
+use gw_core::attempt::Failure;
+use gw_core::{Body, Rejection};
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -189,6 +190,10 @@ async fn a_body_that_stalls_is_cut() {
     );
     assert!(http_body::Body::is_end_stream(&*body));
     assert!(body.frame().await.is_none());
+    // Story: to a breaker around the lane, clients that read slowly were an upstream that failed.
+    let rejection = Rejection::find(&*error).unwrap();
+    assert_eq!(rejection.code(), &GATEWAY_TIMEOUT);
+    assert_eq!(rejection.failure(), Failure::Local);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::task::{LaneTask, Piece, Source};
-use crate::error::HeldTooLong;
+use crate::error::{HeldTooLong, STOPPED_MIDWAY};
 use crate::lease::Lease;
 use crate::remaining::Remaining;
 
@@ -254,4 +254,9 @@ impl fmt::Display for LaneTaskLost {
     }
 }
 
-impl Error for LaneTaskLost {}
+/// Has a [`Rejection`](gw_core::Rejection) among its sources: who judges the upstream sees that it is not the upstream that failed.
+impl Error for LaneTaskLost {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&STOPPED_MIDWAY)
+    }
+}

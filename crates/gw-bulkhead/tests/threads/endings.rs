@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use gw_bulkhead::threads::LaneTaskLost;
-use gw_bulkhead::{HeldTooLong, Hold, Mode, UpgradePermit};
-use gw_core::Body;
+use gw_bulkhead::{HeldTooLong, Hold, Mode, SHUTTING_DOWN, UpgradePermit};
+use gw_core::attempt::Failure;
+use gw_core::{Body, Rejection};
 use gw_testkit::PATIENCE;
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response, StatusCode, header};
@@ -133,8 +134,11 @@ async fn a_body_that_ends_early_fails() {
     assert!(received.frame().await.unwrap().is_ok());
     let error = received.frame().await.unwrap().unwrap_err();
     assert!(error.downcast_ref::<LaneTaskLost>().is_some(), "{error}");
-    // Not the upstream's doing.
+    // Not the upstream's doing. Story: only the observer was told so, and no breaker around the lane.
     assert_eq!(refused(&record), (Some("admit"), Some("SHUTTING_DOWN")));
+    let rejection = Rejection::find(&*error).unwrap();
+    assert_eq!(rejection.code(), &SHUTTING_DOWN);
+    assert_eq!(rejection.failure(), Failure::Local);
 }
 
 /// Story: the timer of what had come in shadow ran out there, and nobody looked again. Where nobody read an answer either, its
