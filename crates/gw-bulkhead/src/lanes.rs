@@ -62,6 +62,7 @@ pub use self::wait::Wait;
 use crate::config;
 use crate::lane::LaneConfig;
 use crate::limit::{Limit, Outcome};
+use crate::per_key::KEYED;
 use crate::pressure::Pressure;
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Padded, lock};
 use crate::telemetry;
@@ -160,10 +161,11 @@ impl Lanes {
     }
 
     /// What a request is counted under in lanes that count [`per_key`](LaneConfig::per_key), for whatever tells clients
-    /// apart. The same in all lanes of these, and different in others.
+    /// apart: with the key of the layer's extractor, the same as that client's requests. The same in all lanes of these, and
+    /// different in others.
     pub fn key(&self, client: impl Hash) -> LaneKey {
         let mut hasher = self.hasher();
-        client.hash(&mut hasher);
+        (KEYED, client).hash(&mut hasher);
         LaneKey::finish(&hasher)
     }
 

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::hash::{DefaultHasher, Hasher as _};
+use std::hash::{DefaultHasher, Hash as _};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,10 @@ pub(crate) struct PerKey {
     complained: Arc<AtomicBool>,
 }
 
+/// Goes before each key that there is, and tells it from there being none: else a client could choose to be counted with those
+/// that have none.
+pub(crate) const KEYED: u8 = 1;
+
 type Read = Arc<dyn Fn(&Parts, &mut DefaultHasher) -> Result<(), MissingKey> + Send + Sync>;
 
 impl PerKey {
@@ -39,9 +43,8 @@ impl PerKey {
     /// Feeds the key of a request to `hasher`; requests without one are one client. The first time that happens, it is
     /// returned why.
     pub(crate) fn hash(&self, parts: &Parts, hasher: &mut DefaultHasher) -> Option<MissingKey> {
-        // Tells a request without a key from any key: else a client could choose to be counted with those.
         let mut read = hasher.clone();
-        read.write_u8(1);
+        KEYED.hash(&mut read);
         match (self.read)(parts, &mut read) {
             Ok(()) => {
                 *hasher = read;

@@ -1,5 +1,5 @@
 //! One client cannot fill a lane; what its requests beyond are told; and what the machine's load does.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
 
@@ -8,12 +8,15 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 
 use gw_bulkhead::key::{ClientIp, Header};
-use gw_bulkhead::{BulkheadHandle, Criticality, KeySnapshot, LaneConfig, Load, Signal};
+use gw_bulkhead::{
+    Arrival, BulkheadHandle, Criticality, Entry, KeySnapshot, LaneConfig, Load, Reason, Signal,
+};
 use gw_core::Rejection;
 use gw_core::context::ClientAddr;
 use http::{HeaderName, Request};
 use http_body_util::BodyExt as _;
 use support::{call, first_lane, in_flight, inner, one_lane, poll, recorded, refused, request};
+use tokio::time::Instant;
 use tower::{Layer as _, Service};
 
 const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
@@ -66,6 +69,35 @@ async fn a_client_beyond_its_share_is_told_so_and_others_are_not_touched() {
     drop(greedy);
     assert_eq!((keys(&handle).keys, in_flight(&handle)), (1, 1));
     assert!(poll(&mut call(&mut service, from(1)).await).is_pending());
+}
+
+/// Story: keys of `Lanes::key` were never those that the layer makes, so that work that is no request was counted apart from its
+/// client's requests.
+#[tokio::test]
+async fn work_without_a_request_is_counted_with_its_clients_requests() {
+    let lane = LaneConfig::new("logs").per_key(ClientIp::new(), NonZeroU32::MIN);
+    let layer = one_lane(10, lane);
+    let (service, _inner) = inner();
+    let mut service = layer.layer(service);
+    let mut runs = call(&mut service, from(1)).await;
+    assert!(poll(&mut runs).is_pending());
+    let handle = layer.handle();
+    let lanes = handle.lanes();
+    let lane = lanes.find("logs").unwrap();
+    let enter = |client| {
+        let key = lanes.key(IpAddr::V4(Ipv4Addr::new(192, 0, 2, client)));
+        lanes.enter(lane, Arrival::at(Instant::now()).key(key))
+    };
+    assert!(matches!(enter(1), Entry::Refused(refusal) if refusal.reason() == Reason::PerKey));
+    let Entry::Admitted(work) = enter(2) else {
+        panic!("it has nothing yet");
+    };
+    assert_eq!(
+        call(&mut service, from(2)).await.await.unwrap().status(),
+        429
+    );
+    drop(work);
+    assert!(poll(&mut call(&mut service, from(2)).await).is_pending());
 }
 
 /// Story: the layer could not be told to look where axum puts it, so that all clients of a router were one.
