@@ -77,12 +77,12 @@ impl Wait {
         self.look.map_or(until, |look| look.min(until))
     }
 
-    /// Whether it may wait on though its time is [over](Wait::until) at `now`, until a later one: by when it must be started to be
-    /// done before its deadline was foretold when it came, and its lane's requests may take less time since.
+    /// Whether it may wait on though its time is [over](Wait::until) at `now`, until a later one, and is to be polled: what was so
+    /// when it came may be so no more. Its lane's requests may take less time than was foretold then, or its queue stand no longer;
+    /// where the queue still does, the poll refuses.
     pub fn prolong(&mut self, now: Instant) -> bool {
-        if self.term.reason == Reason::Deadline {
+        if self.term.reason != Reason::QueueTimeout {
             let Term { came, deadline, .. } = self.term;
-            // Whether the queue stands is looked after where it is polled.
             self.term = self.lanes.term(self.lane, came, now, deadline, None);
         }
         now < self.term.until

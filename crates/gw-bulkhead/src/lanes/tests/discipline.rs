@@ -92,6 +92,29 @@ async fn while_a_queue_stands_the_newest_may_go_first() {
     }
 }
 
+/// Story: who joined while a queue stood for the last moments was refused for that when it had waited for as long as one may in a
+/// queue that stands, though this one did so no more.
+#[tokio::test(start_paused = true)]
+async fn who_joined_while_a_queue_stood_waits_on_where_it_no_longer_does() {
+    for (empty_for, stands) in [(millis(98), false), (millis(80), true)] {
+        let (lanes, core, _held, waits) = standing(Codel::new()).await;
+        drop(waits);
+        advance(empty_for).await;
+        let came = Instant::now();
+        let mut wait = lanes.wait(core);
+        assert!(poll(&mut wait).is_pending());
+        assert_eq!(wait.until(), came + millis(10));
+        advance(millis(10)).await;
+        // Whether it stands is looked at anew where it is polled.
+        assert!(wait.prolong(Instant::now()));
+        let fate = stands.then_some(Reason::QueueDelay);
+        assert_eq!(expelled(&mut wait), fate, "{empty_for:?}");
+        if !stands {
+            assert_eq!(wait.until(), came + Duration::from_secs(1));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_no_longer_stands_is_as_before() {
     let (lanes, core, held, waits) = standing(Codel::new().adaptive_lifo()).await;
