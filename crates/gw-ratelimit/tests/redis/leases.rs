@@ -206,7 +206,7 @@ async fn what_a_watching_policy_refuses_costs_nothing_on_what_is_leased() {
         let policy = limiter.policy("p").unwrap();
         let decision = limiter.check(policy, "k", cost).await;
         assert!(decision.is_allowed());
-        decision.standings()[0].clone()
+        decision.standings()[0]
     };
     let ruling = async |limiter: &SharedLimiter, cost| standing(limiter, cost).await.ruling();
     for _ in 0..10 {
