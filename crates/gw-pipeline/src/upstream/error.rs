@@ -45,8 +45,8 @@ words! {
         DeadlinePassed = "deadline_passed",
         /// The time that the client itself gave the exchange was over.
         ClientDeadline = "client_deadline",
-        /// A timer of the attempt, the exchange or the answer's body was over, and it was the client that was waited for: the
-        /// rest of its request had not come.
+        /// A timer of the attempt, the exchange or the answer's body was over, or the upstream broke off without an answer, and it
+        /// was the client that was waited for: the rest of its request had not come.
         UploadTimeout = "upload_timeout",
         /// The time of the whole exchange was over within the answer, and the client had taken more of it than the upstream:
         /// it sent or read slowly.
@@ -112,6 +112,13 @@ impl Error {
             _ => ErrorKind::Answer,
         };
         Self::because(kind, error)
+    }
+
+    /// Whether an upstream over HTTP/2 has closed the connection or reset the stream, and not sent what is no HTTP/2.
+    pub(super) fn is_of_a_closed_stream(&self) -> bool {
+        let mut causes = std::iter::successors(StdError::source(self), |&error| error.source());
+        let cause = causes.find_map(|cause| cause.downcast_ref::<h2::Error>());
+        self.kind == ErrorKind::Answer && !cause.is_some_and(h2::Error::is_library)
     }
 
     /// For an answer's body that ends by no doing of the upstream's: whoever judges the body finds the refusal among its

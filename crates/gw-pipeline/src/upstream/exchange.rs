@@ -268,11 +268,12 @@ async fn send(
                 match outcome {
                     // Not one that ends by a timer, say: its connection is as it was.
                     Outcome::Failed(error)
-                        if kept
-                            && error.kind() == ErrorKind::Answer
-                            && it.heard.count() == heard =>
+                        if error.kind() == ErrorKind::Answer && it.heard.count() == heard =>
                     {
-                        lost(&it.kept, now, error)
+                        match kept {
+                            true => lost(&it.kept, now, error),
+                            false => broken_off(&aimed.upload, error),
+                        }
                     }
                     outcome => outcome,
                 }
@@ -286,7 +287,12 @@ async fn send(
                 {
                     it.retire_if_silent(heard);
                 }
-                outcome
+                match outcome {
+                    Outcome::Failed(error) if error.is_of_a_closed_stream() => {
+                        broken_off(&aimed.upload, error)
+                    }
+                    outcome => outcome,
+                }
             }
         };
         watch.stop();
@@ -392,6 +398,12 @@ fn lost(kept: &Kept, sent: Instant, error: Error) -> Outcome {
         Some(again) if sent.elapsed() <= AT_ONCE => Outcome::Lost(Box::new(again), error),
         _ => Outcome::Failed(error),
     }
+}
+
+/// The upstream has given up, and nothing came of an answer.
+#[cold]
+fn broken_off(upload: &Upload, error: Error) -> Outcome {
+    Outcome::Failed(upload.broken_off(error, Instant::now()))
 }
 
 /// hyper's future of an answer, which has no name.

@@ -17,9 +17,12 @@ use tokio::time::Instant;
 
 pub(super) use self::body::RequestBody;
 use self::shared::Shared;
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use crate::inbound::Fault;
 use crate::waker::{remember, wake};
+
+/// An upstream that breaks off within this time has not grown tired of waiting for the client.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The exchange's side of a [`RequestBody`]. Dropping it ends a body that has not ended with an error.
 #[derive(Debug)]
@@ -89,6 +92,21 @@ impl Upload {
         };
         drop(replaced);
         progress
+    }
+
+    /// The upstream has broken off at `now` without an answer. It has timers for uploads, too: where it was waiting for the client
+    /// it is the client's doing, or whoever sends slowly could have its breaker opened.
+    pub(super) fn broken_off(&self, error: Error, now: Instant) -> Error {
+        let since = self
+            .0
+            .as_deref()
+            .and_then(|shared| shared.lock().awaits_client_since());
+        match since {
+            Some(since) if now.saturating_duration_since(since) > PATIENCE => {
+                Error::because(ErrorKind::UploadTimeout, error)
+            }
+            _ => error,
+        }
     }
 
     /// What was noted of the client's fault in a body that has failed.

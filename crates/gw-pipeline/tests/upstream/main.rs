@@ -28,5 +28,6 @@ mod runtimes;
 mod stack;
 mod support;
 mod timers;
+mod tired;
 mod upgrade;
 mod whole;

@@ -121,10 +121,9 @@ impl http_body::Body for RequestBody {
 }
 
 impl Drop for RequestBody {
-    /// A connection that knows the length drops the body after the last byte without asking for its end.
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
-            shared.ended();
+            shared.dropped();
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) fault: Option<Error>,
     failed: bool,
     pub(super) given_up: bool,
+    /// Since when the client was waited for when the connection let go of the body.
+    left_waiting: Option<Instant>,
     pub(super) connection: Option<Waker>,
     pub(super) exchange: Option<Waker>,
 }
@@ -51,6 +53,14 @@ impl State {
         self.waited.saturating_add(current)
     }
 
+    /// Since when the client is waited for, or was when the connection let go of the body.
+    pub(super) const fn awaits_client_since(&self) -> Option<Instant> {
+        match self.progress {
+            Progress::Waiting(since) => Some(since),
+            Progress::Sent(_) | Progress::Unread(_) => self.left_waiting,
+        }
+    }
+
     pub(super) const fn ended(&self) -> Option<Ended> {
         match self.progress {
             _ if self.failed => Some(Ended::Failed),
@@ -68,6 +78,7 @@ impl Shared {
             fault: None,
             failed: false,
             given_up: false,
+            left_waiting: None,
             connection: None,
             exchange: None,
         });
@@ -111,6 +122,18 @@ impl Shared {
         {
             awaited.starts(now);
         }
+    }
+
+    /// The connection has let go of the body. One that knows the length does so after the last byte, without asking for the end;
+    /// one that waits for more has been lost.
+    pub(super) fn dropped(&self) {
+        {
+            let mut state = self.lock();
+            if let Progress::Waiting(since) = state.progress {
+                state.left_waiting = Some(since);
+            }
+        }
+        self.ended();
     }
 
     pub(super) fn ended(&self) {
