@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 
 use self::host::find_host;
 pub(super) use self::host::is_host;
-use super::path::{EncodedSlash, normalize};
+use super::path::{EncodedSlash, NormalPath, normalize};
 use crate::codes;
 use crate::fields::{has_underscore, is_padded, remove_where};
 
@@ -52,6 +52,15 @@ impl Default for HeadLimits {
     }
 }
 
+/// What a head tells that is in its one form.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The length that it declares for the body.
+    pub(super) length: Option<u64>,
+    /// What else its path may be taken for.
+    pub(super) other_paths: Vec<String>,
+}
+
 /// The longest method that is passed on, in bytes. The longest one registered is `UPDATEREDIRECTREF`.
 const MAX_METHOD: usize = 32;
 
@@ -61,13 +70,11 @@ const MAX_METHOD: usize = 32;
 /// target is a path in normal form and a query; no field's name has an underscore, since many upstreams read
 /// `X_A` and `X-A` as the same field; no value over HTTP/2 begins or ends with white space, since a message that has one must not
 /// go on (RFC 9113 section 8.2.1); and nothing is expected but `100-continue`.
-///
-/// Returns the length that the head declares for the body.
 pub(super) fn normalize_head(
     parts: &mut Parts,
     limits: HeadLimits,
     slash: EncodedSlash,
-) -> Result<Option<u64>, Rejection> {
+) -> Result<Head, Rejection> {
     // First, since it ends the connection where what follows is no request, whatever else is wrong with the head.
     check_method(parts)?;
     check_target_size(&parts.uri, limits)?;
@@ -82,14 +89,17 @@ pub(super) fn normalize_head(
     if let Some(host) = find_host(parts, seen.host)? {
         parts.headers.insert(HOST, host);
     }
-    set_target(parts, slash)?;
+    let other_paths = set_target(parts, slash)?;
     if underscored {
         remove_where(&mut parts.headers, has_underscore);
     }
     if expects {
         check_expectation(parts)?;
     }
-    Ok(length)
+    Ok(Head {
+        length,
+        other_paths,
+    })
 }
 
 fn check_target_size(target: &Uri, limits: HeadLimits) -> Result<(), Rejection> {
@@ -239,7 +249,8 @@ fn check_coding(codings: Lines<'_>) -> Result<(), Rejection> {
     }
 }
 
-fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
+/// Brings the target into its form. Returns what else its path may be taken for.
+fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<Vec<String>, Rejection> {
     // What is to be fetched by another protocol is not here, whatever its path.
     if let Some(scheme) = parts.uri.scheme()
         && *scheme != Scheme::HTTP
@@ -249,23 +260,28 @@ fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<(), Rejection> {
     }
     // The asterisk is a target of its own, for OPTIONS only (RFC 9112 section 3.2.4).
     if parts.uri.path() == "*" && parts.method == Method::OPTIONS {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // No reader agrees with another on raw bytes outside ASCII.
     if parts.uri.query().is_some_and(|query| !query.is_ascii()) {
         return Err(malformed("target", "not ASCII"));
     }
-    let refused = || malformed("target", "ambiguous path");
-    let normal = normalize(parts.uri.path(), slash).map_err(|_| refused())?;
-    if normal == parts.uri.path() && parts.uri.authority().is_none() {
-        return Ok(());
+    let NormalPath { text, others } =
+        normalize(parts.uri.path(), slash).map_err(|_| ambiguous_path())?;
+    if text == parts.uri.path() && parts.uri.authority().is_none() {
+        return Ok(others);
     }
     let target = match parts.uri.query() {
-        Some(query) => format!("{normal}?{query}"),
-        None => normal.into_owned(),
+        Some(query) => format!("{text}?{query}"),
+        None => text.into_owned(),
     };
-    parts.uri = Uri::from(PathAndQuery::try_from(target).map_err(|_| refused())?);
-    Ok(())
+    parts.uri = Uri::from(PathAndQuery::try_from(target).map_err(|_| ambiguous_path())?);
+    Ok(others)
+}
+
+/// The refusal of a path that two readers may understand in two ways.
+pub(super) fn ambiguous_path() -> Rejection {
+    malformed("target", "ambiguous path")
 }
 
 fn malformed(part: &'static str, fault: &'static str) -> Rejection {

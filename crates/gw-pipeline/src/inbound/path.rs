@@ -1,5 +1,7 @@
 //! One normal form of a path, so that routing, limits, authentication, metrics and the upstream read the same.
 
+mod readings;
+
 use std::borrow::Cow;
 
 /// What to do with `%2F` in a path.
@@ -9,8 +11,16 @@ pub enum EncodedSlash {
     /// Refuse the request. Upstreams disagree on whether it separates segments, and attackers know.
     #[default]
     Reject,
-    /// Keep it encoded, as part of its segment.
+    /// Keep it encoded, as part of its segment: for upstreams that do so, too.
     Keep,
+}
+
+/// A path in its normal form.
+#[derive(Debug)]
+pub(crate) struct NormalPath<'p> {
+    pub(crate) text: Cow<'p, str>,
+    /// What else readers may take it for. It is for one route only if they all come to that.
+    pub(crate) others: Vec<String>,
 }
 
 /// A path that is refused because two readers may understand it in two ways.
@@ -20,12 +30,16 @@ pub(crate) struct Ambiguous;
 /// The normal form of `path` (RFC 3986 section 6.2.2, and stricter).
 ///
 /// Escapes of unreserved characters are decoded, other escapes get upper-case digits, characters that a path cannot
-/// hold are escaped, dot segments are resolved, empty segments merged. Refused are: a path that does not begin with a slash or climbs over the root, a broken
-/// escape, an escaped control character, a backslash in any form, raw bytes outside ASCII, escapes that are not
-/// UTF-8, and a dot segment with parameters (`..;x`). A path in normal form is returned as it is.
-pub(crate) fn normalize(path: &str, slash: EncodedSlash) -> Result<Cow<'_, str>, Ambiguous> {
+/// hold are escaped, dot segments are resolved, empty segments merged. Refused are: a path that does not begin with a slash or
+/// climbs over the root, a broken escape, an escaped control character, a backslash in any form, raw bytes outside ASCII, escapes
+/// that are not UTF-8, a dot segment with parameters (`..;x`), and an empty one with parameters that is not the last. A path in
+/// normal form is returned as it is.
+pub(crate) fn normalize(path: &str, slash: EncodedSlash) -> Result<NormalPath<'_>, Ambiguous> {
     if is_normal(path.as_bytes()) {
-        return Ok(Cow::Borrowed(path));
+        return Ok(NormalPath {
+            text: Cow::Borrowed(path),
+            others: Vec::new(),
+        });
     }
     let rest = path.strip_prefix('/').ok_or(Ambiguous)?;
     let mut normal = Normal {
@@ -36,7 +50,10 @@ pub(crate) fn normalize(path: &str, slash: EncodedSlash) -> Result<Cow<'_, str>,
         let segment = decode(raw, slash)?;
         normal.push(&segment, segments.peek().is_none())?;
     }
-    Ok(Cow::Owned(normal.path))
+    Ok(NormalPath {
+        others: readings::others(&normal.path),
+        text: Cow::Owned(normal.path),
+    })
 }
 
 /// Whether nothing has to be changed or looked at closely. May be false for a normal path, never true for another.
@@ -145,6 +162,8 @@ impl Normal {
                 }
             }
             _ if hides_dots(segment) => return Err(Ambiguous),
+            // Without the parameters it would vanish, or would not.
+            _ if !last && is_parameters(segment) => return Err(Ambiguous),
             _ => {
                 self.path.push('/');
                 self.path.push_str(segment);
@@ -162,6 +181,11 @@ fn hides_dots(segment: &str) -> bool {
         .any(|piece| matches!(piece, "." | ".."))
 }
 
+/// Whether a reader that splits at parameters would find nothing in front of them.
+fn is_parameters(segment: &str) -> bool {
+    segment.starts_with(';') || segment.starts_with("%3B")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -171,7 +195,7 @@ mod tests {
     fn normal(path: &str) -> Option<String> {
         normalize(path, EncodedSlash::Reject)
             .ok()
-            .map(Cow::into_owned)
+            .map(|normal| normal.text.into_owned())
     }
 
     #[test]
@@ -194,6 +218,7 @@ mod tests {
             ("/a|b{c}", "/a%7Cb%7Bc%7D"),
             ("/a%7cb\"<>^`", "/a%7Cb%22%3C%3E%5E%60"),
             ("/a;v=1/b", "/a;v=1/b"),
+            ("/a/;v=1", "/a/;v=1"),
             ("/...", "/..."),
             ("/.well-known/x", "/.well-known/x"),
         ] {
@@ -204,13 +229,16 @@ mod tests {
     #[test]
     fn two_readings_are_refused() {
         for path in [
-            "", "a", "*", "/..", "/a/../..", "/%2e%2e", "/a/..;/b", "/..;x=1", "/.;/a", "/%",
-            "/%4", "/%zz", "/%00", "/%0a", "/%7f", "/a\\b", "/a%5cb", "/a%2fb", "/a%2Fb",
-            "/\u{e9}", "/%c0%af", "/%ff", "/a b",
+            "", "a", "*", "/..", "/a/../..", "/%2e%2e", "/a/..;/b", "/..;x=1", "/.;/a", "/;x/a",
+            "/a/%3b/b", "/%", "/%4", "/%zz", "/%00", "/%0a", "/%7f", "/a\\b", "/a%5cb", "/a%2fb",
+            "/a%2Fb", "/\u{e9}", "/%c0%af", "/%ff", "/a b",
         ] {
             assert_eq!(normal(path), None, "{path:?}");
         }
-        assert_eq!(normalize("/a%2fb", EncodedSlash::Keep).unwrap(), "/a%2Fb");
+        assert_eq!(
+            normalize("/a%2fb", EncodedSlash::Keep).unwrap().text,
+            "/a%2Fb"
+        );
         // Story: behind a gateway that kept `%2F`, upstreams that decode it were led out of the route's prefix.
         for path in [
             "/a/..%2fb",

@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::client_fault::Fault;
-use super::head::{HeadLimits, normalize_head};
+use super::head::{HeadLimits, ambiguous_path, normalize_head};
 use super::path::EncodedSlash;
 use super::request_body::{BodyTimers, RequestBody};
 use super::route::{Found, RouteEntry, RouteTable};
@@ -27,7 +27,8 @@ use crate::timeouts::{PassErrorBodies, Timeouts};
 ///
 /// The route's [`RouteMatch`](gw_core::context::RouteMatch), lane, criticality, upstream, deadline and timers go into
 /// the request's extensions, and its body gets the route's limit. Finding the route is a look-up in memory; a request
-/// without a route is refused at once or after all other stages, as [`NotFound`] says.
+/// without a route, or whose path may be taken for another route's, is refused at once or after all other stages, as [`NotFound`]
+/// says.
 ///
 /// Refuses with 400, 405, 413, 414, 417, 431 what no upstream should see: see [`HeadLimits`] and [`EncodedSlash`].
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub struct RouteResolveLayer<R = Respond> {
     on_reject: R,
 }
 
-/// When a request is refused that has no route, or declares a body larger than its route takes.
+/// When a request is refused that has no route, or more than one, as its path is read, or declares a body larger than its route takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotFound {
@@ -163,10 +164,11 @@ impl<R> RouteResolveLayer<R> {
 
     /// The limit and the timers of the request's body.
     fn resolve(&self, parts: &mut Parts) -> Result<(u64, BodyTimers), Rejection> {
-        let declared = normalize_head(parts, self.limits, self.encoded_slash)?;
+        let head = normalize_head(parts, self.limits, self.encoded_slash)?;
         let late = self.not_found == NotFound::AfterAuth && self.in_pipeline;
         let mut timers = self.body_timers;
-        let (route_match, limit, time) = match self.table.find(parts, self.only_lane.as_ref()) {
+        let lane = self.only_lane.as_ref();
+        let (route_match, limit, time) = match self.table.find(parts, &head.other_paths, lane) {
             Found::Route(route) => {
                 let limit = route.policy.max_body_bytes.unwrap_or(self.max_body_bytes);
                 let call = route.policy.grpc_streams.as_ref();
@@ -179,12 +181,12 @@ impl<R> RouteResolveLayer<R> {
                 (&route.route_match, limit, route.policy.deadline)
             }
             missing => {
-                let refused = not_found(missing);
+                let refused = no_route(missing);
                 if !late {
                     return Err(refused);
                 }
                 parts.extensions.insert(LateRefusal(refused));
-                if let Some(lane) = &self.only_lane {
+                if let Some(lane) = lane {
                     parts.extensions.get_or_insert_with(|| lane.clone());
                 }
                 let unmatched = self.table.unmatched();
@@ -207,7 +209,7 @@ impl<R> RouteResolveLayer<R> {
         }
         // A declared length is refused before a byte is read; the body's own count is kept all the same. The answer tells
         // that there is such a route, so it comes no earlier than a 404.
-        if declared.is_some_and(|length| length > limit) {
+        if head.length.is_some_and(|length| length > limit) {
             let refused = Fault::TooLarge { limit_bytes: limit }.refusal();
             if !late {
                 return Err(refused);
@@ -262,9 +264,11 @@ where
     }
 }
 
-fn not_found(found: Found<'_>) -> Rejection {
-    let Found::OtherMethods(methods) = found else {
-        return Rejection::new(&codes::ROUTE_NOT_FOUND);
+fn no_route(found: Found<'_>) -> Rejection {
+    let methods = match found {
+        Found::OtherMethods(methods) => methods,
+        Found::Several => return ambiguous_path(),
+        Found::Nothing | Found::Route(_) => return Rejection::new(&codes::ROUTE_NOT_FOUND),
     };
     let allow = methods
         .iter()

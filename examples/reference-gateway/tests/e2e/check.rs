@@ -221,7 +221,11 @@ async fn what_the_reader_takes_for_lanes_the_bulkhead_does_too() {
 /// Story: what the layers found was searched for by a path in which a name's dots were steps, and a route's name its place.
 #[tokio::test]
 async fn what_is_found_while_building_is_told_with_its_line() {
-    let route = "[[routes]]\nname = \"third\"\nmatch = »{ prefix = \"/x/..;y\" }\nupstream = \"orders\"\npublic = true\n";
+    let route = |name: &str| {
+        format!(
+            "[[routes]]\nname = \"{name}\"\nmatch = {{ prefix = \"/{name}\" }}\nupstream = \"orders\"\npublic = true\n"
+        )
+    };
     for (new, key) in [
         (
             "[upstreams.\"orders.v2\"]\nendpoints = [»\"https://127.0.0.1:9\"]\n[upstreams.orders]"
@@ -230,15 +234,11 @@ async fn what_is_found_while_building_is_told_with_its_line() {
         ),
         (
             format!(
-                "{}{}{route}[upstreams.orders]",
-                route
-                    .replace("third", "first")
-                    .replace("»{ prefix = \"/x/..;y\"", "{ prefix = \"/a\""),
-                route
-                    .replace("third", "second")
-                    .replace("»{ prefix = \"/x/..;y\"", "{ prefix = \"/b\""),
+                "{}{}retry = {{ methods = »[\"CONNECT\"] }}\n[upstreams.orders]",
+                route("first"),
+                route("second"),
             ),
-            "routes[2].match",
+            "routes[1].retry.methods",
         ),
     ] {
         let (text, line, column) = spoil("[upstreams.orders]", &new);

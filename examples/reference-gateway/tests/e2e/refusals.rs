@@ -3,6 +3,7 @@
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{Reply, Upstream, always};
 
+use crate::api_keys::{ask, partners, serve, shut};
 use crate::gateway::{Gateway, config, route, upstream};
 use crate::http::{get, is_refusal, send};
 
@@ -229,6 +230,43 @@ async fn each_refusal_is_the_envelope_with_its_code() {
         "{reached:?}"
     );
     gateway.is_idle().await;
+}
+
+/// Story: `/v1/orders%3Apurge` was no `/v1/orders:purge`, and `/admin;x` was no `/admin`: the weaker routes around them sent both on,
+/// to upstreams that decode, or cut off what stands behind `;`. The other way round, upstreams that do neither were not to serve
+/// `/public;x` as if it was public.
+#[tokio::test]
+async fn a_path_that_is_another_routes_to_others_is_refused() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let tables = partners(&upstream.url())
+        + &shut("admin", "/admin", "")
+        + &shut("purge", "/v1/orders:purge", "")
+        + &route("v1", "/v1", "up", "")
+        + &shut("all", "/", "")
+        + &route("public", "/public", "up", "");
+    let gateway = serve(&config("", &tables)).await;
+    for path in [
+        "/v1/orders%3Apurge",
+        "/v1/orders%3apurge;x",
+        "/v1;x/orders:purge",
+        "/admin;x/users",
+        "/admin%3bx/users",
+        "/;x/admin",
+        "/public;x/secret",
+    ] {
+        let answer = ask(&gateway, path, "").await;
+        is_refusal(path, &answer, 400, "MALFORMED_REQUEST");
+    }
+    assert_eq!(upstream.requests().len(), 0);
+    // What leads everybody to one route goes on as it is.
+    let path = "/v1/orders/urn%3Ax;v=1/%40me?a=%3A;b";
+    assert_eq!(ask(&gateway, path, "").await.status(), 200);
+    assert_eq!(upstream.requests().remove(0).target, path);
+
+    // A scanner learns no route by it: it meets what other unmatched paths meet.
+    let gateway = serve(&config("default_auth = [\"partners\"]", &tables)).await;
+    let answer = ask(&gateway, "/admin;x/users", "").await;
+    is_refusal("not authenticated", &answer, 401, "AUTH_REQUIRED");
 }
 
 /// Story: the first bytes for the tunnel were taken for the next request.

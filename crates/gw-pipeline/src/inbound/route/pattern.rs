@@ -89,12 +89,14 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-const NOT_NORMAL: &str = "must be in normal form: no dot or empty segments, no needless escapes";
+const NOT_NORMAL: &str =
+    "must be in normal form: no dot or empty segments, no needless escapes, no `;`";
 
-/// Requests are matched by their normal form, so a pattern in another form would never match.
+/// Requests are matched by their normal form, so a pattern in another form would never match. One that can be read in two
+/// ways would be passed by in the other one.
 fn check_literal(path: &str) -> Result<(), &'static str> {
     match normalize(path, EncodedSlash::Keep) {
-        Ok(normal) if normal == path => Ok(()),
+        Ok(normal) if normal.text == path && normal.others.is_empty() => Ok(()),
         Ok(_) => Err(NOT_NORMAL),
         Err(_) => Err("must begin with a slash and hold no ambiguous characters"),
     }

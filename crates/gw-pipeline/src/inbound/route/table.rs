@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet};
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,11 @@ use crate::timeouts::Timeouts;
 /// names methods, then the one with more header fields, then the one declared first. A route whose host, method or
 /// header fields do not fit is no candidate, so a less specific one may still match.
 ///
-/// A look-up visits each node of the tree of patterns at most once, whatever the path.
+/// Some readers undo escapes, and some cut parameters off (`;`). A path with either is refused unless all of them come to the
+/// same route; so no pattern has literals that can be read in two ways.
+///
+/// A look-up visits each node of the tree of patterns at most once, whatever the path. For one with escapes or parameters there
+/// are three at the most.
 #[derive(Debug, Clone)]
 pub struct RouteTable(Arc<Table>);
 
@@ -57,6 +62,8 @@ pub(in crate::inbound) enum Found<'a> {
     Route(&'a RouteEntry),
     /// The path is known, for these methods.
     OtherMethods(Vec<Method>),
+    /// Not everybody who reads the path comes to the same route.
+    Several,
     Nothing,
 }
 
@@ -76,23 +83,25 @@ impl RouteTable {
         &self.0.unmatched
     }
 
-    /// The route of a request, if it is one of the lane `only`, where one is given.
-    pub(in crate::inbound) fn find(&self, parts: &Parts, only: Option<&Lane>) -> Found<'_> {
+    /// The route of a request, whose path may also be read as one of `others`, if it is one of the lane `only`, where one is
+    /// given.
+    pub(in crate::inbound) fn find(
+        &self,
+        parts: &Parts,
+        others: &[String],
+        only: Option<&Lane>,
+    ) -> Found<'_> {
         let mut search = Search {
             table: &self.0,
             parts,
             only,
             methods: Vec::new(),
         };
-        // The target of `OPTIONS *` is the server, not a path of one segment.
-        let Some(path) = parts.uri.path().strip_prefix('/') else {
-            return Found::Nothing;
-        };
-        let segments = Segments(Some(path));
-        let whole = search.whole(&self.0.root, segments);
-        match whole.or_else(|| search.prefix(&self.0.root, segments)) {
-            Some(route) if route.is_in(only) => Found::Route(route),
-            Some(_) => Found::Nothing,
+        // What has no route goes nowhere, however it is read.
+        match search.route(parts.uri.path()) {
+            Some(route) if !route.is_in(only) => Found::Nothing,
+            Some(route) if !search.all_find(route, others) => Found::Several,
+            Some(route) => Found::Route(route),
             None if search.methods.is_empty() => Found::Nothing,
             None => Found::OtherMethods(search.methods),
         }
@@ -131,6 +140,19 @@ struct Search<'a, 'p> {
 }
 
 impl<'a> Search<'a, '_> {
+    fn route(&mut self, path: &str) -> Option<&'a RouteEntry> {
+        // The target of `OPTIONS *` is the server, not a path of one segment.
+        let segments = Segments(Some(path.strip_prefix('/')?));
+        let root = &self.table.root;
+        let whole = self.whole(root, segments);
+        whole.or_else(|| self.prefix(root, segments))
+    }
+
+    fn all_find(&mut self, route: &RouteEntry, paths: &[String]) -> bool {
+        let is_it = |found: &RouteEntry| ptr::eq(found, route);
+        paths.iter().all(|path| self.route(path).is_some_and(is_it))
+    }
+
     /// The first route that matches the path as a whole.
     fn whole(&mut self, node: &'a Node, mut segments: Segments<'_>) -> Option<&'a RouteEntry> {
         let Some(segment) = segments.next() else {
@@ -255,9 +277,9 @@ impl RouteTableBuilder {
     ///
     /// # Errors
     ///
-    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], a pattern or a host is malformed, a list of
-    /// methods is empty, a deadline or a timer is zero, or a header field has an underscore in its name, since such fields are
-    /// dropped before a route is found.
+    /// If two routes have the same name, a name is empty or [`RouteMatch::UNMATCHED`], a pattern or a host is malformed, a pattern
+    /// has a `;` or an escape that it does not need, a list of methods is empty, a deadline or a timer is zero, or a header field
+    /// has an underscore in its name, since such fields are dropped before a route is found.
     pub fn build(self) -> Result<RouteTable, ConfigError> {
         let mut root = Node::default();
         let mut routes = Vec::with_capacity(self.routes.len());

@@ -256,12 +256,12 @@ fn balances() {
 
 #[test]
 fn prefixes() {
-    for text in ["/", "/api", "/api/auth", "/~user/a.b-c"] {
+    for text in ["/", "/api", "/api/auth", "/~user/a.b-c", "/a:b@c"] {
         assert_eq!(read::<Prefix>(text).unwrap().as_str(), text);
     }
     refused::<Prefix>(&[
         "", "api", "/api/", "//", "/a//b", "/a/./b", "/a/../b", "/a b", "/a?x", "/a#x", "/{id}",
-        "/a%2Fb", "/ü",
+        "/a%2Fb", "/ü", "/a;b",
     ]);
 }
 
@@ -297,6 +297,7 @@ fn templates() {
         "/{{id}}",
         "/a{",
         "/a?b",
+        "/{a}/b;v=1",
     ]);
 }
 

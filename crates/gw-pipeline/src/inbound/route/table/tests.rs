@@ -1,6 +1,8 @@
 use http::Request;
+use proptest::prelude::*;
 
 use super::*;
+use crate::inbound::path::{EncodedSlash, normalize};
 
 fn table(routes: Vec<Route>) -> RouteTable {
     RouteTable::builder().routes(routes).build().unwrap()
@@ -8,13 +10,19 @@ fn table(routes: Vec<Route>) -> RouteTable {
 
 fn find(table: &RouteTable, request: http::request::Builder) -> String {
     let (parts, ()) = request.body(()).unwrap().into_parts();
-    found(table.find(&parts, None))
+    found(table.find(&parts, &others(&parts), None))
+}
+
+fn others(parts: &Parts) -> Vec<String> {
+    let normal = normalize(parts.uri.path(), EncodedSlash::Reject);
+    normal.map_or_else(|_| Vec::new(), |normal| normal.others)
 }
 
 fn found(found: Found<'_>) -> String {
     match found {
         Found::Route(route) => route.route_match.name().to_owned(),
         Found::OtherMethods(methods) => format!("405 {methods:?}"),
+        Found::Several => "400".to_owned(),
         Found::Nothing => "404".to_owned(),
     }
 }
@@ -137,6 +145,10 @@ fn malformed_tables_cannot_be_built() {
         "/{}",
         "/{*}",
         "/{a-b}",
+        "/a;v=1",
+        "/a%3Ab",
+        "/a%5B",
+        "/{a}/b%3B",
     ] {
         let error = message(vec![Route::path("r", pattern)]);
         assert!(error.starts_with("routes.r.match: "), "{pattern}: {error}");
@@ -202,6 +214,7 @@ fn only_the_routes_of_one_lane() {
             .lane(logs.clone()),
         Route::path("both-put", "/both").methods([Method::PUT]),
         Route::prefix("none", "/none"),
+        Route::prefix("inner", "/none/logs").lane(logs.clone()),
     ]);
     for (path, everywhere, in_lane) in [
         ("/logs/x", "logs", "logs"),
@@ -210,9 +223,148 @@ fn only_the_routes_of_one_lane() {
         ("/other", "405 [POST]", "404"),
         ("/both", "405 [POST, PUT]", "405 [POST]"),
         ("/none", "none", "404"),
+        ("/logs/admin;x", "400", "400"),
+        // By itself it is none of the lane's, so it goes nowhere.
+        ("/none/logs;x", "400", "404"),
     ] {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        assert_eq!(found(table.find(&parts, None)), everywhere, "{path}");
-        assert_eq!(found(table.find(&parts, Some(&logs))), in_lane, "{path}");
+        let find = |only| found(table.find(&parts, &others(&parts), only));
+        assert_eq!(find(None), everywhere, "{path}");
+        assert_eq!(find(Some(&logs)), in_lane, "{path}");
+    }
+}
+
+/// Story: `POST /v1/orders%3Apurge` and `/admin;x/users` missed the strict routes and went on as they were, by the weaker ones
+/// around them; upstreams that match decoded paths, or know parameters, served what the strict routes were to guard.
+#[test]
+fn no_spelling_leads_around_a_route() {
+    let table = table(vec![
+        Route::prefix("all", "/"),
+        Route::prefix("v1", "/v1"),
+        Route::path("purge", "/v1/orders:purge").methods([Method::POST]),
+        Route::prefix("odd", "/v1/!$&'()*+,=@"),
+        Route::path("first", "/v1/items[0]"),
+        Route::prefix("admin", "/admin"),
+        Route::path("user", "/users/{id}"),
+    ]);
+    for path in [
+        "/v1/orders%3Apurge",
+        "/v1/orders:purge;x",
+        "/v1/orders:purge;",
+        "/v1/orders%3Apurge%3Bx",
+        "/v1;x/orders:purge",
+        "/v1/%21$&'()*+,=@",
+        "/v1/%21%24%26%27%28%29%2A%2B%2C%3D%40/a",
+        "/v1/items%5B0%5D",
+        "/admin;x/users",
+        "/admin%3Bx/users",
+        "/admin;",
+        // Without its parameters the segment is empty, and no `{id}`.
+        "/users/;x",
+        "/users/%3Bx",
+    ] {
+        assert_eq!(find(&table, Request::post(path)), "400", "{path}");
+    }
+    // By another method it is for nobody the strict route's.
+    assert_eq!(get(&table, "/v1/orders%3Apurge"), "v1");
+}
+
+/// The other way round: an upstream that neither decodes nor cuts serves `/public;x/secret` as something of its own, which is not
+/// public.
+#[test]
+fn no_spelling_leads_into_a_route() {
+    let table = table(vec![
+        Route::prefix("all", "/"),
+        Route::prefix("public", "/public"),
+        Route::prefix("docs", "/docs:open"),
+    ]);
+    for path in ["/public;x/secret", "/public%3Bx", "/docs%3Aopen/secret"] {
+        assert_eq!(get(&table, path), "400", "{path}");
+    }
+}
+
+#[test]
+fn what_changes_no_route_passes() {
+    let table = table(vec![
+        Route::prefix("api", "/api"),
+        Route::path("order", "/api/orders/{id}"),
+        Route::path("purge", "/api/orders/{id}/items:purge"),
+        Route::path("file", "/files/{*name}"),
+        Route::path("cafe", "/caf%C3%A9"),
+    ]);
+    for (path, route) in [
+        ("/api/orders/a%3Ab%2Cc%20d", "order"),
+        ("/api/orders/7;v=1", "order"),
+        ("/api/orders/urn%3Ax;v=1/items:purge", "purge"),
+        ("/api/x;v=1/y%3Bz/%40me", "api"),
+        ("/api/;v=1", "api"),
+        ("/api/%3Bsmile", "api"),
+        ("/files/a%2Bb;v=1/c", "file"),
+        ("/caf%C3%A9", "cafe"),
+        // These go nowhere.
+        ("/a%3Ab", "404"),
+        ("/a;v=1", "404"),
+    ] {
+        assert_eq!(get(&table, path), route, "{path}");
+    }
+}
+
+/// A piece of a path, in each way in which somebody may read it.
+fn readings(piece: &str) -> [String; 5] {
+    let undone = |piece: &str| piece.replace("%3A", ":").replace("%3B", ";");
+    let cut = |piece: &str| piece.split(';').next().unwrap().to_owned();
+    [
+        piece.to_owned(),
+        undone(piece),
+        cut(piece),
+        undone(&cut(piece)),
+        cut(&undone(piece)),
+    ]
+}
+
+fn pattern() -> impl Strategy<Value = Route> {
+    let step = prop_oneof![Just("a"), Just("a:b"), Just("c"), Just("{p}")];
+    let end = prop_oneof![Just(""), Just("/"), Just("/{*rest}")];
+    let prefix = prop::collection::vec(prop_oneof![Just("a"), Just("a:b"), Just("c")], 0..3)
+        .prop_map(|steps| Route::prefix("", format!("/{}", steps.join("/"))));
+    let template = (prop::collection::vec(step, 1..4), end)
+        .prop_map(|(steps, end)| Route::path("", format!("/{}{end}", steps.join("/"))));
+    let route = prop_oneof![prefix, template];
+    let method = prop_oneof![Just(Method::GET), Just(Method::PUT)];
+    (route, prop::option::weighted(0.3, method)).prop_map(|(route, method)| match method {
+        Some(method) => route.methods([method]),
+        None => route,
+    })
+}
+
+proptest! {
+    /// All combinations are tried here, of which the table looks at three.
+    #[test]
+    fn a_route_that_is_found_is_everybodys(
+        patterns in prop::collection::vec(pattern(), 1..8),
+        path in "(/(a|c|a:b|(a|c|a%3Ab|a:b|%20)?(;x|%3Bx)?)){1,3}",
+    ) {
+        let mut patterns = patterns;
+        for (number, route) in patterns.iter_mut().enumerate() {
+            route.name = number.to_string();
+        }
+        let table = table(patterns);
+        let Ok(normal) = normalize(&path, EncodedSlash::Reject) else {
+            return Ok(());
+        };
+        let (parts, ()) = Request::get(&*normal.text).body(()).unwrap().into_parts();
+        let Found::Route(route) = table.find(&parts, &normal.others, None) else {
+            return Ok(());
+        };
+        let mut all = vec![String::new()];
+        for piece in normal.text.split('/').skip(1) {
+            let longer = |path: &String| readings(piece).map(|read| format!("{path}/{read}"));
+            all = all.iter().flat_map(longer).collect();
+        }
+        for read in all {
+            let (read, ()) = Request::get(read).body(()).unwrap().into_parts();
+            let other = table.find(&read, &[], None);
+            prop_assert_eq!(found(other), route.route_match.name(), "{}", read.uri);
+        }
     }
 }
