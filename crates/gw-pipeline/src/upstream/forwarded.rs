@@ -25,7 +25,7 @@ pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
 });
 
 /// What else proxies say to upstreams: how and where the client asked, and whom they have authenticated.
-const OTHERS: [&str; 20] = [
+const OTHERS: [&str; 27] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-server",
@@ -40,6 +40,13 @@ const OTHERS: [&str; 20] = [
     "x-forwarded-email",
     "x-forwarded-groups",
     "x-forwarded-preferred-username",
+    "x-forwarded-access-token",
+    "x-auth-request-user",
+    "x-auth-request-email",
+    "x-auth-request-groups",
+    "x-auth-request-preferred-username",
+    "x-auth-request-access-token",
+    "x-auth-request-redirect",
     // The certificate of a client, as Envoy says it, and as RFC 9440 does.
     "x-forwarded-client-cert",
     "client-cert",
@@ -52,8 +59,7 @@ const OTHERS: [&str; 20] = [
 /// Dropped whoever sent them: an upstream that reads them reads something else than the gateway has counted and checked.
 ///
 /// The first ones are an address that is not a list, so that it cannot be appended to, or a list that a proxy has from the client.
-/// The last two are a target, in place of
-/// the one that was routed, limited and authorized.
+/// Those from `x-original-url` on are a target or a method, in place of what was routed, limited and authorized.
 static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
     [
         "x-real-ip",
@@ -78,7 +84,12 @@ static UNCHECKED: LazyLock<Names> = LazyLock::new(|| {
         "x-azure-clientip",
         "x-envoy-external-address",
         "x-original-url",
+        "x-original-uri",
+        "x-original-method",
         "x-rewrite-url",
+        "x-forwarded-uri",
+        "x-forwarded-path",
+        "x-forwarded-method",
     ]
     .map(HeaderName::from_static)
     .into_iter()
@@ -372,6 +383,32 @@ mod tests {
         // Those who read it verify its signature.
         let signed = HeaderName::from_static("cf-access-jwt-assertion");
         assert!(!SAID_BY_PROXIES.contains(&signed));
+    }
+
+    /// Story: an upstream that serves proxies as their authorizer, or stands behind a login proxy, read from the client what it had
+    /// asked for, and who it was.
+    #[test]
+    fn what_authorizing_proxies_say_is_known() {
+        for name in [
+            "x-forwarded-uri",
+            "x-forwarded-path",
+            "x-forwarded-method",
+            "x-original-uri",
+            "x-original-method",
+        ] {
+            assert!(UNCHECKED.contains(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "x-forwarded-access-token",
+            "x-auth-request-user",
+            "x-auth-request-email",
+            "x-auth-request-groups",
+            "x-auth-request-preferred-username",
+            "x-auth-request-access-token",
+            "x-auth-request-redirect",
+        ] {
+            assert!(OTHERS.contains(&name), "{name}");
+        }
     }
 
     /// Story: an upstream that knows its callers by the certificates that Envoy has checked believed whoever wrote the field.

@@ -20,6 +20,7 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
          X-Forwarded-Ssl: on\r\nX-Forwarded-Scheme: https\r\nX-Forwarded-User: admin\r\nFront-End-Https: on\r\n\
          X-Authenticated-User: admin\r\nX-Remote-User: admin\r\nRemote-User: admin\r\n\
          X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX_Forwarded_For: 6.6.6.6\r\nX-Request-Id: made-up-by-the-client\r\n\
+         X-Forwarded-Uri: /admin\r\nX-Original-Method: DELETE\r\nX-Auth-Request-User: admin\r\n\
          X-Consumer-Id: admin\r\nX-User-Id: admin\r\nX-Scopes: all\r\nX_User_Id: admin\r\n\
          Connection: keep-alive, X-Hop, X-Consumer-Id\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
          Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nTE: trailers\r\n\
@@ -69,6 +70,9 @@ async fn the_upstream_learns_who_asks_and_nothing_that_the_client_made_up() {
         "remote-user",
         "x-original-url",
         "x-rewrite-url",
+        "x-forwarded-uri",
+        "x-original-method",
+        "x-auth-request-user",
         "x-forwarded-port",
         "x-forwarded-prefix",
         "x_forwarded_for",
