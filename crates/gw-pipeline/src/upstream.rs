@@ -109,6 +109,7 @@ pub use self::config::{HostHeader, Protocol, UpstreamBuilder};
 pub use self::copied::copy_extensions;
 pub use self::error::{Error, ErrorKind};
 pub use self::forward::Forward;
+pub use self::forwarded::is_said_by_proxies;
 pub use self::handle::{Upstream, UpstreamSnapshot};
 pub use self::permit::UpstreamPermit;
 pub use self::pool_config::PoolConfig;

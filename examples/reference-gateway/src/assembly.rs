@@ -22,8 +22,8 @@ use gw_core::key::TrustedProxies;
 use gw_core::{Mode, OnReject, RejectContext, Rejection, Respond};
 use gw_observe::{ObserveLayer, ResponseBody};
 use gw_pipeline::inbound::{
-    AcceptId, BodyTimers, EncodedSlash, HeadLimits, IdentityHeaders, IdentityHeadersLayer,
-    IpFilterLayer, NotFound, RequestIdLayer, RouteResolveLayer,
+    AcceptId, BodyTimers, EncodedSlash, HeadLimits, IpFilterLayer, NotFound, RequestIdLayer,
+    RouteResolveLayer,
 };
 use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
 use gw_pipeline::{Body, Pipeline, codes};
@@ -148,7 +148,7 @@ pub fn assemble(
             .authenticate(authenticate.clone())
             .post_auth_limit(consumer_limits.clone())
             .authorize(authorize.clone())
-            .transform(IdentityHeadersLayer::new(identity_headers(config)))
+            .transform(config.auth.identity_headers.layer())
             .forward_keeping_deadline(dispatch::Dispatch::new(
                 forward.clone(),
                 logs.map(|logs| logs.intake(respond.clone())),
@@ -263,13 +263,4 @@ fn ip_filter(config: &Config, proxies: TrustedProxies) -> IpFilterLayer {
             .deny(config.ip.deny.iter().copied()),
         Mode::Shadow | Mode::Off => filter,
     }
-}
-
-fn identity_headers(config: &Config) -> IdentityHeaders {
-    let names = &config.auth.identity_headers;
-    IdentityHeaders::new(
-        names.consumer.clone(),
-        names.user.clone(),
-        names.scopes.clone(),
-    )
 }

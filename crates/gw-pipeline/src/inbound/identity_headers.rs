@@ -95,6 +95,13 @@ impl IdentityHeadersLayer {
             shared: Arc::new(Shared { names, all }),
         }
     }
+
+    /// Whether the client's copy of a field is removed.
+    ///
+    /// In front of the layer it is still there: no [`Route`](super::Route) should be found by it.
+    pub fn removes(&self, name: &HeaderName) -> bool {
+        self.shared.all.contains(name)
+    }
 }
 
 impl<F: FactSet> Stage<F> for IdentityHeadersLayer {
@@ -146,6 +153,7 @@ where
 #[cfg(test)]
 mod tests {
     use gw_core::context::IdentityParts;
+    use http::header;
 
     use super::*;
 
@@ -158,9 +166,10 @@ mod tests {
         for name in USUAL {
             headers.append(name, HeaderValue::from_static("root"));
         }
-        IdentityHeadersLayer::new(names)
-            .shared
-            .apply(&mut headers, None);
+        let layer = IdentityHeadersLayer::new(names);
+        assert!(headers.keys().all(|name| layer.removes(name)));
+        assert!(!layer.removes(&header::COOKIE));
+        layer.shared.apply(&mut headers, None);
         assert!(headers.is_empty());
     }
 

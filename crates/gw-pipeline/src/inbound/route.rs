@@ -92,6 +92,9 @@ impl Route {
     }
 
     /// Matches only where the header field `name` has exactly this value.
+    ///
+    /// Any client can say it. So it should be none that is dropped later on because only proxies or an authenticator may say it, such
+    /// as `X-Forwarded-User` or `X-Consumer-Id`.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));

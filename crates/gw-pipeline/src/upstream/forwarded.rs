@@ -24,6 +24,14 @@ pub(super) static SAID_BY_PROXIES: LazyLock<Names> = LazyLock::new(|| {
         .collect()
 });
 
+/// Whether [`Forward`](super::Forward) takes a field from trusted proxies alone, such as `X-Forwarded-User`, or drops it whoever
+/// says it, such as `X-Real-IP`.
+///
+/// In front of it the field is still there, and anybody's word: no [`Route`](crate::inbound::Route) should be found by it.
+pub fn is_said_by_proxies(name: &HeaderName) -> bool {
+    SAID_BY_PROXIES.contains(name)
+}
+
 /// What else proxies say to upstreams: how and where the client asked, and whom they have authenticated.
 const OTHERS: [&str; 27] = [
     "x-forwarded-port",
@@ -408,7 +416,9 @@ mod tests {
             "x-auth-request-redirect",
         ] {
             assert!(OTHERS.contains(&name), "{name}");
+            assert!(is_said_by_proxies(&HeaderName::from_static(name)));
         }
+        assert!(!is_said_by_proxies(&HeaderName::from_static("x-beta")));
     }
 
     /// Story: an upstream that knows its callers by the certificates that Envoy has checked believed whoever wrote the field.

@@ -3,11 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use gw_core::context::RouteMatch;
+use gw_pipeline::upstream::is_said_by_proxies;
 use http::{HeaderValue, Method};
 
 use super::names::Names;
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::table::{File, Host, Match, PathMatch, Retry, RouteTable};
+
+const SAID_BY_OTHERS: &str = "must not be a field that only proxies or the gateway may say: routes are found before a client's own is \
+                              dropped, so any client could choose this one";
 
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let at = KeyPath::of("routes");
@@ -15,6 +19,7 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     findings.check(file.routes.is_empty(), at.clone(), rule);
 
     check_twins(&file.routes, &at, findings);
+    let identity = file.auth.identity_headers.layer();
     for (i, route) in file.routes.iter().enumerate() {
         let at = at.index(i);
         findings.check(
@@ -22,6 +27,12 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
             at.key("name"),
             "must be another name: in metrics it is that of all requests without a route",
         );
+        for (name, _) in &route.matching.headers {
+            if is_said_by_proxies(name) || identity.removes(name) {
+                let at = at.key("match").key("headers").key(name.as_str());
+                findings.at_key(at, SAID_BY_OTHERS);
+            }
+        }
         check_names(route, &Names::of(file), &at, findings);
         if let Some(retry) = &route.retry {
             check_retry(retry, &at.key("retry"), findings);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gw_pipeline::inbound::{self, IdentityHeadersLayer};
 use http::HeaderName;
 use serde::Deserialize;
 
@@ -41,6 +42,18 @@ pub struct IdentityHeaders {
     pub user: HeaderName,
     #[serde(deserialize_with = "text")]
     pub scopes: HeaderName,
+}
+
+impl IdentityHeaders {
+    /// What sets them, and drops the client's own.
+    pub fn layer(&self) -> IdentityHeadersLayer {
+        let Self {
+            consumer,
+            user,
+            scopes,
+        } = self.clone();
+        IdentityHeadersLayer::new(inbound::IdentityHeaders::new(consumer, user, scopes))
+    }
 }
 
 impl Default for IdentityHeaders {

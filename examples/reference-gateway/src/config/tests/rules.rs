@@ -15,6 +15,8 @@ const STORE: &str = "needs a `store` that instances share: write one, or leave t
 const QUEUE: &str = "must be below the share `shed_at` of `server.memory.limit`: the gateway refuses other requests from there on";
 const PAIR: &str = "goes with `certificate` and `key` together: write both or neither";
 const UNSAID: &str = "who may call must be written out: `public = true`, or names in `auth`";
+const SAID_BY_OTHERS: &str = "must not be a field that only proxies or the gateway may say: routes are found before a client's own is \
+                              dropped, so any client could choose this one";
 const TWICE: &str =
     "would do things twice: add `require_idempotency_key = true`, or leave the method out";
 const TIMER: &str = "is longer than `request` and could never end anything: make it shorter";

@@ -1,7 +1,7 @@
 //! Routes: who may call, who answers, and what else is asked of a request.
 
 use super::super::{Case, case};
-use super::{EARLY, NAME, TIMER, TWICE, UNSAID};
+use super::{EARLY, NAME, SAID_BY_OTHERS, TIMER, TWICE, UNSAID};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -65,6 +65,34 @@ pub(super) const CASES: &[Case] = &[
         "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nconsumer_limits = »[\"x\"]",
         "routes[0].consumer_limits",
         "needs to know the caller: add `auth`, or leave this out",
+    ),
+    // Routes: fields. Story: a client took the route of internal callers by `X-Forwarded-Client-Cert` or `Remote-User`, which no
+    // upstream ever saw from it.
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", headers = { x-beta = \"1\", »x-forwarded-user = \"admin\" } }\npublic = true\nupstream = \"a\"",
+        "routes[0].match.headers.x-forwarded-user",
+        SAID_BY_OTHERS,
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", headers = { »x-real-ip = \"10.0.0.1\" } }\npublic = true\nupstream = \"a\"",
+        "routes[0].match.headers.x-real-ip",
+        SAID_BY_OTHERS,
+    ),
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", headers = { »remote-user = \"admin\" } }\npublic = true\nupstream = \"a\"",
+        "routes[0].match.headers.remote-user",
+        SAID_BY_OTHERS,
+    ),
+    case(
+        "[auth]\nidentity_headers = { scopes = \"X-Rights\" }\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", headers = { »x-rights = \"all\" } }\npublic = true\nupstream = \"a\"",
+        "routes[0].match.headers.x-rights",
+        SAID_BY_OTHERS,
+    ),
+    // Written in capitals it is found at the table.
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\", headers = »{ X-Consumer-Id = \"acme\" } }\npublic = true\nupstream = \"a\"",
+        "routes[0].match.headers.x-consumer-id",
+        SAID_BY_OTHERS,
     ),
     // Routes: names.
     case(
