@@ -82,23 +82,26 @@ fn rejection(refusal: Refusal) -> Rejection {
 
 /// A request's lane was stopped under it. It may have run: callers by gRPC try again what is UNAVAILABLE.
 #[cfg(feature = "threads")]
-const STOPPED: Code = Code::new(
-    SHUTTING_DOWN.name(),
-    SHUTTING_DOWN.status(),
-    SHUTTING_DOWN.message(),
-    GrpcStatus::Internal,
-);
+const fn of_stopped() -> &'static Code {
+    const STOPPED: Code = Code::new(
+        SHUTTING_DOWN.name(),
+        SHUTTING_DOWN.status(),
+        SHUTTING_DOWN.message(),
+        GrpcStatus::Internal,
+    );
+    &STOPPED
+}
 
 /// The answer to a request whose lane's thread was stopped under it.
 #[cfg(feature = "threads")]
 pub(crate) fn stopped() -> Rejection {
     let soon = RetryAfter::jittered(Duration::ZERO);
-    Rejection::new(&STOPPED).retry_after(soon)
+    Rejection::new(of_stopped()).retry_after(soon)
 }
 
 /// The same where the answer has begun.
 #[cfg(feature = "threads")]
-pub(crate) static STOPPED_MIDWAY: Rejection = Rejection::new(&STOPPED);
+pub(crate) static STOPPED_MIDWAY: Rejection = Rejection::new(of_stopped());
 
 /// The slot of a pipeline that lanes are in.
 const SLOT: &str = "admit";
