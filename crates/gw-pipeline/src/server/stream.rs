@@ -22,7 +22,8 @@ use crate::waker::{remember, wake};
 /// Whose turn it is to move an answer on, and what of it the client has not taken.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Odd when a piece waits for the client. The body counts, the task watches. Both run on one task, one after the other.
+    /// Odd when a piece waits for the client. The body counts by one and the task watches, both on one task, one after the other. The
+    /// connection's task counts by two.
     turn: AtomicU32,
     /// The connection's task counts as well.
     lent: Mutex<Lent>,
@@ -91,6 +92,8 @@ impl Untaken {
 
 impl Drop for Untaken {
     fn drop(&mut self) {
+        // What is left has the whole time from now on. Whose turn it is stays, and the timer sees the change when it is over.
+        self.0.turn.fetch_add(2, Ordering::Relaxed);
         let mut lent = self.0.lent();
         lent.pieces = lent.pieces.saturating_sub(1);
         let end = match lent.pieces {
@@ -231,6 +234,25 @@ mod tests {
             assert!(poll(&mut task).is_pending(), "each piece has its own time");
         }
         tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(poll(&mut task).is_ready());
+        assert_eq!(registry.counters.stalled_streams.load(Ordering::Relaxed), 1);
+    }
+
+    /// Story: the end of an answer had one time for all that had not been taken, and who read slowly and steadily was cut.
+    #[tokio::test(start_paused = true)]
+    async fn each_of_the_last_pieces_has_its_own_time() {
+        let turns = Arc::new(Turns::default());
+        let (mut task, registry) = stuck(&turns);
+        let pieces = [(); 3].map(|()| Untaken::new(&turns));
+        turns.handed_out();
+        for piece in pieces {
+            assert!(poll(&mut task).is_pending());
+            tokio::time::advance(Duration::from_secs(9)).await;
+            drop(piece);
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        assert!(poll(&mut task).is_pending());
+        tokio::time::advance(Duration::from_secs(11)).await;
         assert!(poll(&mut task).is_ready());
         assert_eq!(registry.counters.stalled_streams.load(Ordering::Relaxed), 1);
     }

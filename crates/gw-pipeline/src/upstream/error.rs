@@ -114,11 +114,24 @@ impl Error {
         Self::because(kind, error)
     }
 
-    /// Whether an upstream over HTTP/2 has closed the connection or reset the stream, and not sent what is no HTTP/2.
+    /// Whether the upstream has closed the connection, or has cancelled the stream over HTTP/2.
+    ///
+    /// Not where it has sent what is no HTTP/2, has failed, or was found dead by a ping.
     pub(super) fn is_of_a_closed_stream(&self) -> bool {
-        let mut causes = std::iter::successors(StdError::source(self), |&error| error.source());
-        let cause = causes.find_map(|cause| cause.downcast_ref::<h2::Error>());
-        self.kind == ErrorKind::Answer && !cause.is_some_and(h2::Error::is_library)
+        let causes = std::iter::successors(StdError::source(self), |&error| error.source());
+        let mut closed = self.kind == ErrorKind::Answer;
+        for cause in causes {
+            if let Some(cause) = cause.downcast_ref::<h2::Error>() {
+                let reason = cause.reason();
+                closed &= matches!(
+                    reason,
+                    None | Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL)
+                );
+            } else if let Some(cause) = cause.downcast_ref::<hyper::Error>() {
+                closed &= !cause.is_timeout();
+            }
+        }
+        closed
     }
 
     /// For an answer's body that ends by no doing of the upstream's: whoever judges the body finds the refusal among its

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use gw_core::Body;
 use gw_core::awaited::Awaited;
+use gw_core::classify::is_grpc_call;
 use gw_core::context::{Attempt, Deadline, UpstreamName};
 use gw_core::record::{Exchange, Record};
 use http::header::UPGRADE;
@@ -148,6 +149,8 @@ struct Aimed {
     asked: Option<HeaderValue>,
     /// May be sent again if the connection is lost: it is safe, and all of it is in its head.
     safe: bool,
+    /// A gRPC call with a body that has not ended.
+    is_call: bool,
     /// How a connection was lost, if this is sent for the second time.
     lost: Option<Error>,
     endpoint: usize,
@@ -272,7 +275,7 @@ async fn send(
                     {
                         match kept {
                             true => lost(&it.kept, now, error),
-                            false => broken_off(&aimed.upload, error),
+                            false => broken_off(&aimed, error),
                         }
                     }
                     outcome => outcome,
@@ -289,7 +292,7 @@ async fn send(
                 }
                 match outcome {
                     Outcome::Failed(error) if error.is_of_a_closed_stream() => {
-                        broken_off(&aimed.upload, error)
+                        broken_off(&aimed, error)
                     }
                     outcome => outcome,
                 }
@@ -365,6 +368,7 @@ impl Outgoing {
         );
         let asked = parts.headers.get(UPGRADE).cloned();
         let safe = is_safe(&parts.method) && body.is_end_stream() && asked.is_none();
+        let is_call = !body.is_end_stream() && is_grpc_call(&parts.method, &parts.headers);
         let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
         let body = body.named(named);
         Ok(Box::new(Aimed {
@@ -372,6 +376,7 @@ impl Outgoing {
             upload,
             asked,
             safe,
+            is_call,
             lost: None,
             endpoint: number,
             limits,
@@ -402,8 +407,12 @@ fn lost(kept: &Kept, sent: Instant, error: Error) -> Outcome {
 
 /// The upstream has given up, and nothing came of an answer.
 #[cold]
-fn broken_off(upload: &Upload, error: Error) -> Outcome {
-    Outcome::Failed(upload.broken_off(error, Instant::now()))
+fn broken_off(aimed: &Aimed, error: Error) -> Outcome {
+    Outcome::Failed(match aimed.is_call {
+        // The client may have said what it had to, and wait for the other side: neither has timers for that.
+        true => error,
+        false => aimed.upload.broken_off(error, Instant::now()),
+    })
 }
 
 /// hyper's future of an answer, which has no name.
