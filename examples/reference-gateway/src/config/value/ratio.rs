@@ -40,14 +40,17 @@ impl<'de> Deserialize<'de> for Ratio {
     }
 }
 
+/// Less is nothing to those that count in millionths.
+const LEAST: f64 = 0.000_001;
+
 /// For `#[serde(deserialize_with)]` where a share of nothing makes no sense.
 pub(in crate::config) fn ratio_above_zero<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Ratio, D::Error> {
-    let rule = "must be a share above 0 and up to 1, such as 0.25";
+    let rule = "must be a share from 0.000001 to 1, such as 0.25";
     let value = f64::deserialize(deserializer)?;
     Ratio::new(value)
-        .filter(|ratio| ratio.0 > 0.0)
+        .filter(|ratio| ratio.0 >= LEAST)
         .ok_or_else(|| D::Error::custom(rule))
 }
 

@@ -144,7 +144,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[server]\nmemory = { shed_at = »0 }",
         "server.memory.shed_at",
-        "must be a share above 0 and up to 1, such as 0.25",
+        "must be a share from 0.000001 to 1, such as 0.25",
     ),
     case(
         "[lanes.lane.x]\nguaranteed = »-0.1",
@@ -154,7 +154,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "[lanes.lane.x]\nguaranteed = 0\ncap = »0",
         "lanes.lane.x.cap",
-        "must be a share above 0 and up to 1, such as 0.25",
+        "must be a share from 0.000001 to 1, such as 0.25",
     ),
     case(
         "[lanes]\ntotal = »0",
@@ -212,9 +212,9 @@ pub(super) const CASES: &[Case] = &[
         "must be a whole number from 1 to 31, not 0",
     ),
     case(
-        "[upstreams.b]\nendpoints = [\"http://h\"]\nbreaker = { failure_rate = »0.0 }",
+        "[upstreams.b]\nendpoints = [\"http://h\"]\nbreaker = { failure_rate = »0.0000004 }",
         "upstreams.b.breaker.failure_rate",
-        "must be a share above 0 and up to 1, such as 0.25",
+        "must be a share from 0.000001 to 1, such as 0.25",
     ),
     case(
         "[log_ingest]\nmax_events = »0",
