@@ -84,6 +84,16 @@ impl Gcra {
         }
     }
 
+    /// What a store counts in whose numbers have 53 bits, in nanoseconds: coarser than one if winning back the burst takes longer than 52
+    /// days.
+    pub(crate) const fn unit_of_stores(&self) -> u64 {
+        const MOST: u64 = 1 << 52;
+        match self.tolerance() {
+            ..=MOST => 1,
+            _ => 1000,
+        }
+    }
+
     /// From what was checked before: the interval, and the burst in the low half of a word.
     pub(crate) const fn of_words([interval, burst]: [u64; 2]) -> Self {
         Self {

@@ -123,6 +123,10 @@ impl Memory {
             Algorithm::Window(window) if self.shared => {
                 Algorithm::Window(window.in_steps_of(Window::MICROSECOND))
             }
+            // Or what is left and how long to wait would be reckoned by another line than the store decides by.
+            Algorithm::Gcra(gcra) if self.shared => {
+                Algorithm::Gcra(gcra.in_steps_of(gcra.unit_of_stores()))
+            }
             algorithm => algorithm,
         };
         let Kind::Compact { .. } = self.kind else {

@@ -70,8 +70,7 @@ impl Item {
             (Ruling::TooCostly, ..) => Verdict::DenyForever { state },
             (Ruling::Limited, Seen::Rate { debt, .. }, Algorithm::Gcra(gcra)) => {
                 let after = debt.saturating_add(gcra.cost(self.lacking));
-                // Redis may count in coarser units than these.
-                let wait = after.saturating_sub(gcra.tolerance()).max(1);
+                let wait = after.saturating_sub(gcra.tolerance());
                 // Nor is it asked again before that.
                 let wait = wait.max(pause);
                 Verdict::Deny { state, wait }

@@ -48,7 +48,7 @@ impl<Ks> RateLimitBuilder<Ks> {
     /// # Errors
     ///
     /// As [`RateLimitBuilder::build`]; if a value of the store is out of its bounds. The length of a sliding window is
-    /// rounded up to whole microseconds.
+    /// rounded up to whole microseconds, and so is the time between the cells of a burst that takes longer than 52 days to win back.
     pub fn build_shared(self, store: &RedisStore) -> Result<SharedRateLimitLayer<Ks>, ConfigError> {
         let admission = Arc::new(self.shared().into_admission()?);
         let limiter = SharedLimiter::new(Arc::clone(admission.limiter()), store)?;

@@ -99,7 +99,7 @@ impl LimiterBuilder {
     /// # Errors
     ///
     /// As [`LimiterBuilder::build`]; if a value of the store is out of its bounds. The length of a sliding window is rounded
-    /// up to whole microseconds.
+    /// up to whole microseconds, and so is the time between the cells of a burst that takes longer than 52 days to win back.
     pub fn build_shared(self, store: &RedisStore) -> Result<SharedLimiter, ConfigError> {
         SharedLimiter::new(Arc::new(self.shared().build()?), store)
     }

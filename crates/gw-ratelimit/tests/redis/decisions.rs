@@ -286,3 +286,20 @@ async fn quotas_of_years_and_of_nanoseconds() {
     assert!(check(&limiter, "fast", "k", u32::MAX).await.is_allowed());
     assert!(!check(&limiter, "fast", "k", u32::MAX).await.is_allowed());
 }
+
+/// Story: Redis counted such a quota in microseconds and what it said was read in nanoseconds, so the last hundreds of cells were said
+/// to be gone, and who was refused was sent away for half a minute in place of half a second.
+#[tokio::test]
+async fn what_is_left_of_millions_a_year_is_told_exactly() {
+    const MANY: u32 = 70_000_000;
+    let server = Server::start();
+    let year = Duration::from_secs(366 * 24 * 60 * 60);
+    let limiter = limiter(&server, &[("p", Quota::per(year, MANY).burst(MANY))]);
+    assert!(check(&limiter, "p", "k", MANY - 20).await.is_allowed());
+    // Two cells come each second.
+    let left = remaining(&limiter, "p", "k").await;
+    assert!((20..60).contains(&left), "{left}");
+    let refused = check(&limiter, "p", "k", 80).await;
+    let wait = refused.retry_after().unwrap().as_secs();
+    assert!((1..40).contains(&wait), "{wait}");
+}

@@ -15,18 +15,12 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// 52 days in nanoseconds.
-    const MOST_NANOS: u64 = 1 << 52;
-
     pub(super) fn of(algorithm: &Algorithm) -> Self {
         match algorithm {
             Algorithm::Gcra(gcra) => {
-                let unit = match gcra.tolerance() {
-                    ..=Self::MOST_NANOS => 1,
-                    _ => 1000,
-                };
-                // Rounded up: stricter by less than a microsecond a cell.
-                let interval = gcra.interval().div_ceil(unit);
+                let unit = gcra.unit_of_stores();
+                // Whole ones where limits are shared: see `Memory`.
+                let interval = gcra.interval() / unit;
                 Self {
                     unit,
                     interval,
