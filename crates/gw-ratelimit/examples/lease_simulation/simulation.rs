@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use gw_ratelimit::gcra::Gcra;
-use gw_ratelimit::redis::lease::{Grant, Lease, Origin, grant};
+use gw_ratelimit::redis::lease::{Asked, Grant, Lease, Origin, grant};
 use gw_ratelimit::{Quota, Verdict};
 
 const SECOND: u64 = 1_000_000_000;
@@ -218,6 +218,11 @@ impl World {
                     limited,
                 } => {
                     let lease = &mut self.leases[question.instance];
+                    let asked = Asked {
+                        cost: question.cost,
+                        extra: question.extra,
+                        sent: question.sent,
+                    };
                     let grant = Grant {
                         debt,
                         leased,
@@ -225,7 +230,7 @@ impl World {
                         limited,
                         origin: Origin::default(),
                     };
-                    lease.told(&self.gcra, grant, question.extra, question.sent, event.at);
+                    lease.told(&self.gcra, asked, grant, event.at);
                     if question.extra > 0 {
                         self.fetching[question.instance] = false;
                     }

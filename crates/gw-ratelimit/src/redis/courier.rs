@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::Handle;
 
 use super::account::Owed;
-use super::lease::Grant;
+use super::lease::{Asked, Grant};
 use super::permit::Permit;
 use super::script::{Order, Seen, Settled};
 use super::shared::Shared;
@@ -167,6 +167,11 @@ impl Shared {
         let (Some(holdings), Algorithm::Gcra(gcra)) = (self.holdings(), &order.algorithm) else {
             return;
         };
+        let asked = Asked {
+            cost: 0,
+            extra: 0,
+            sent,
+        };
         let grant = Grant {
             debt,
             leased: 0,
@@ -176,7 +181,7 @@ impl Shared {
         };
         let now = self.now();
         holdings.table.known(order.place.digest, |entry| {
-            entry.lease.told(gcra, grant, 0, sent, now);
+            entry.lease.told(gcra, asked, grant, now);
         });
     }
 }

@@ -41,6 +41,8 @@ pub struct Lease {
     tat: u64,
     /// When it was told that.
     told: u64,
+    /// When it was last told so in answer to a request that pays, or to who fetched ahead.
+    paid: u64,
     /// How many cells the last lease had.
     size: u32,
     /// How many were asked for.
@@ -68,6 +70,17 @@ pub struct Spent {
     cells: u32,
     first: (u64, Stretch),
     spare: (u64, Stretch),
+}
+
+/// What the store was asked of one key. Who only looks asks for nothing, and so does who charges late or gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// How many cells a request lacks.
+    pub cost: u32,
+    /// How many are to be leased besides.
+    pub extra: u32,
+    /// When it was asked.
+    pub sent: u64,
 }
 
 /// What the store told of one key.
@@ -227,11 +240,11 @@ impl Lease {
     /// eighth of the time that wins back the burst, and a second at most: cells run off, and those that an instance does
     /// not come to spend are lost to all.
     pub fn extra(&self, gcra: &Gcra, most: u32, now: u64) -> u32 {
-        if self.told == 0 || self.interval != gcra.interval() {
+        if self.paid == 0 || self.interval != gcra.interval() {
             return 0;
         }
         let short = Self::HOLD_NANOS.min(gcra.tolerance() / 8);
-        let wanted = if now.saturating_sub(self.told) <= short {
+        let wanted = if now.saturating_sub(self.paid) <= short {
             self.wanted.saturating_mul(2).max(1)
         } else {
             self.wanted / 4
@@ -244,13 +257,17 @@ impl Lease {
         self.size > 1 && self.cells(&self.spare, now) == 0 && self.available(now) <= self.size / 2
     }
 
-    /// Takes note of what the store answered to a question that was sent at `sent` and asked for `extra` cells.
+    /// Takes note of what the store answered.
     ///
-    /// The store decided then or later. So what it says in times from its own clock on is taken as from then on: leased
+    /// The store decided when it was asked or later. So what it says in times from its own clock on is taken as from then on: leased
     /// cells are lost a little early, and never spent late. What is held already goes by what was taken back since.
-    pub fn told(&mut self, gcra: &Gcra, grant: Grant, extra: u32, sent: u64, now: u64) {
+    pub fn told(&mut self, gcra: &Gcra, asked: Asked, grant: Grant, now: u64) {
+        let Asked { cost, extra, sent } = asked;
         self.tat = sent.saturating_add(grant.debt);
         self.told = now.max(1);
+        if cost > 0 || extra > 0 {
+            self.paid = self.told;
+        }
         if self.interval != gcra.interval() {
             self.first = Stretch::default();
             self.spare = Stretch::default();
@@ -291,7 +308,7 @@ impl Lease {
 
     /// Whether the cells held have not been spent for long.
     pub fn is_stale(&self, now: u64) -> bool {
-        self.available(now) > 0 && now.saturating_sub(self.told) > Self::HOLD_NANOS
+        self.available(now) > 0 && now.saturating_sub(self.paid) > Self::HOLD_NANOS
     }
 
     /// Takes out the cells that are the last of the store's TAT, as far as is known: those can be given back.

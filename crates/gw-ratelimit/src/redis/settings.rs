@@ -252,7 +252,7 @@ impl Leases {
         }
     }
 
-    /// For how many keys leases are held, 1 to 16,777,216. Each takes 162 bytes, all taken when the limiter is built.
+    /// For how many keys leases are held, 1 to 16,777,216. Each takes 178 bytes, all taken when the limiter is built.
     /// When there is no room, Redis is asked about each request of a newcomer.
     #[must_use]
     pub const fn max_keys(mut self, keys: usize) -> Self {

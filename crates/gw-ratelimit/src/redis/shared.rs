@@ -14,7 +14,7 @@ use super::courier::Courier;
 use super::held::Held;
 use super::item::{Item, Items, questions};
 use super::key::Digester;
-use super::lease::Grant;
+use super::lease::{Asked, Grant};
 use super::limiter::SharedCharge;
 use super::link::Link;
 use super::permit::Permit;
@@ -265,6 +265,11 @@ impl Shared {
         else {
             return None;
         };
+        let asked = Asked {
+            cost: item.lacking,
+            extra: item.extra,
+            sent,
+        };
         let grant = Grant {
             debt,
             leased,
@@ -273,7 +278,7 @@ impl Shared {
             origin,
         };
         holdings.table.known(item.charge.digest, |entry| {
-            entry.lease.told(gcra, grant, item.extra, sent, now);
+            entry.lease.told(gcra, asked, grant, now);
             entry.lease.pause(now)
         })
     }

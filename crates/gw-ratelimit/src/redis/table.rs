@@ -120,11 +120,11 @@ mod tests {
     use super::*;
     use crate::gcra::Gcra;
     use crate::quota::Quota;
-    use crate::redis::lease::{Grant, Origin};
+    use crate::redis::lease::{Asked, Grant, Origin};
 
     #[test]
     fn a_key_takes_what_is_documented() {
-        assert_eq!(size_of::<Mutex<Set>>() / Table::WAYS, 162);
+        assert_eq!(size_of::<Mutex<Set>>() / Table::WAYS, 178);
     }
 
     /// Story: all keys were looked at without a pause, several times a second, in the runtime that accepts.
@@ -154,6 +154,11 @@ mod tests {
             table.place((digest, 0), 1, |entry| {
                 let debt = u64::from(leased) * gcra.interval() + digest as u64;
                 let clock = 0;
+                let asked = Asked {
+                    cost: 1,
+                    extra: leased,
+                    sent: 1,
+                };
                 let grant = Grant {
                     debt,
                     leased,
@@ -161,7 +166,7 @@ mod tests {
                     limited: false,
                     origin: Origin::default(),
                 };
-                entry.lease.told(&gcra, grant, leased, 1, 1);
+                entry.lease.told(&gcra, asked, grant, 1);
             })
         };
         for digest in 1..=6 {

@@ -242,7 +242,7 @@ mod tests {
     use crate::gcra::Gcra;
     use crate::limiter::Limiter;
     use crate::quota::Quota;
-    use crate::redis::lease::{Grant, Origin};
+    use crate::redis::lease::{Asked, Grant, Origin};
     use crate::redis::{Leases, RedisStore};
 
     /// Who stops says so, before somebody else relies on it; and who goes on does not.
@@ -264,6 +264,11 @@ mod tests {
             .unwrap()
             .table
             .place((7, 0), now, |entry| {
+                let asked = Asked {
+                    cost: 1,
+                    extra: 5,
+                    sent: now,
+                };
                 let grant = Grant {
                     debt: 5 * gcra.interval(),
                     leased: 5,
@@ -271,7 +276,7 @@ mod tests {
                     limited: false,
                     origin: Origin::default(),
                 };
-                entry.lease.told(&gcra, grant, 5, now, now);
+                entry.lease.told(&gcra, asked, grant, now);
             });
         assert_eq!(leased, Some(()));
         assert!(shared.is_to_be_tended().await);

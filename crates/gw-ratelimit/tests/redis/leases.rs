@@ -190,6 +190,27 @@ async fn a_request_that_costs_nothing_is_told_what_is_left() {
     assert_eq!(one.store().asked, asked + 1);
 }
 
+/// Story: each answer passed for one to a request that pays. A client that looked ten times a second and paid once in five had
+/// twice as many cells leased each time, up to the most, and none of them were spent nor given back.
+#[tokio::test]
+async fn who_looks_often_and_pays_rarely_holds_nothing() {
+    let (server, _still) = (Server::start(), stand_still());
+    let limiter = build(&server, "test", Leases::up_to(20), &[("p", 500)]);
+    let policy = limiter.policy("p").unwrap();
+    for _ in 0..8 {
+        assert_eq!(allowed(&limiter, "k", 1).await, 1);
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_millis(1_001)).await;
+            limiter.check(policy, "k", 0).await;
+        }
+        // As does what is charged later.
+        tokio::time::advance(Duration::from_millis(1_001)).await;
+        let late = limiter.charge(policy, "k", 1);
+        assert!(limiter.charge_late(late).await.is_some());
+        assert_eq!(limiter.store().leases, 0);
+    }
+}
+
 /// Story: a policy that only watches refused a request that was too dear for it. The cells that were leased were spent all the
 /// same; and later, told as if they had been.
 #[tokio::test]

@@ -30,10 +30,28 @@ fn refused(debt: u64) -> Grant {
     }
 }
 
+/// A request that lacks one cell.
+const fn asked(extra: u32, sent: u64) -> Asked {
+    Asked {
+        cost: 1,
+        extra,
+        sent,
+    }
+}
+
+/// Who pays nothing.
+const fn looked(sent: u64) -> Asked {
+    Asked {
+        cost: 0,
+        extra: 0,
+        sent,
+    }
+}
+
 /// One that was told at one second what [`granted`] says.
 fn told(gcra: &Gcra, debt: u64, leased: u32) -> Lease {
     let mut lease = Lease::default();
-    lease.told(gcra, granted(debt, leased), leased, SECOND, SECOND);
+    lease.told(gcra, asked(leased, SECOND), granted(debt, leased), SECOND);
     lease
 }
 
@@ -114,7 +132,12 @@ impl World {
         };
         let grant = self.grant(clock, more, !allowed);
         let lease = &mut self.leases[instance];
-        lease.told(&gcra, grant, extra, now, now + there + back);
+        let asked = Asked {
+            cost: lacking,
+            extra,
+            sent: now,
+        };
+        lease.told(&gcra, asked, grant, now + there + back);
         if allowed {
             let seen = Seen::Rate {
                 debt: grant.debt,
@@ -177,7 +200,7 @@ impl World {
         }
         let (gcra, grant) = (self.gcra, self.grant(clock, 0, false));
         for lease in &mut self.leases {
-            lease.told(&gcra, grant, 0, now, now + there + back);
+            lease.told(&gcra, looked(now), grant, now + there + back);
         }
     }
 }
@@ -298,7 +321,7 @@ fn cells_of_a_key_that_was_freed_are_gone_once_that_is_told() {
         },
         ..granted(1, 0)
     };
-    lease.told(&gcra, freed, 0, SECOND, SECOND);
+    lease.told(&gcra, looked(SECOND), freed, SECOND);
     assert_eq!(lease.available(SECOND), 0);
 }
 
@@ -329,11 +352,36 @@ fn leases_grow_while_they_are_used_up() {
     assert_eq!(world.leases[0].extra(&gcra, 8, later), 2);
 }
 
+/// Story: an answer to who only looks counted as one to who pays. Cells were asked for as if the last ones had been used up, and
+/// those that nobody spent were kept.
+#[test]
+fn answers_to_who_pays_nothing_lease_nothing_and_keep_nothing() {
+    let gcra = gcra(10, 80);
+    let mut lease = Lease::default();
+    let look = |lease: &mut Lease, now| lease.told(&gcra, looked(now), granted(0, 0), now);
+    let mut wanted = Vec::new();
+    for tenth in 10..310 {
+        let now = tenth * SECOND / 10;
+        look(&mut lease, now);
+        if tenth % 50 == 0 {
+            let extra = lease.extra(&gcra, 20, now);
+            lease.told(&gcra, asked(extra, now), granted(1, extra), now);
+            wanted.push(extra);
+        }
+    }
+    assert_eq!(wanted, [0; 6]);
+
+    let mut lease = told(&gcra, 5, 5);
+    look(&mut lease, 2 * SECOND);
+    assert!(!lease.is_stale(2 * SECOND) && lease.is_fresh(3 * SECOND));
+    assert!(lease.is_stale(2 * SECOND + 1));
+}
+
 #[test]
 fn a_refusal_is_remembered_until_its_wait_is_over() {
     let gcra = gcra(1, 2);
     let mut lease = Lease::default();
-    lease.told(&gcra, granted(2, 0), 0, SECOND, SECOND + 5);
+    lease.told(&gcra, asked(0, SECOND), granted(2, 0), SECOND + 5);
     let wait = |now| match lease.decide(&gcra, 1, now) {
         Verdict::Deny { wait, .. } => wait,
         Verdict::Allow { .. } | Verdict::DenyForever { .. } => 0,
@@ -351,7 +399,7 @@ fn who_refused_is_not_asked_again_at_once() {
         debt: gcra.tolerance(),
         ..refused(0)
     };
-    lease.told(&gcra, full, 4, SECOND, SECOND);
+    lease.told(&gcra, asked(4, SECOND), full, SECOND);
     // A cell is back after a millisecond.
     let verdict = lease.decide(&gcra, 1, SECOND + SECOND / 1_000);
     let pause = Lease::PAUSE.as_nanos() as u64;
@@ -439,7 +487,7 @@ fn cells_of_a_larger_burst_are_not_spent_under_a_smaller_one() {
 fn a_refusal_for_long_is_asked_for_again_now_and_then() {
     let gcra = gcra(1, 7_200);
     let mut lease = Lease::default();
-    lease.told(&gcra, refused(7_200), 0, SECOND, SECOND);
+    lease.told(&gcra, asked(0, SECOND), refused(7_200), SECOND);
     let is_known = |lease: &Lease, now| {
         let verdict = lease.decide(&gcra, 3_600, now);
         matches!(verdict, Verdict::Deny { .. })
@@ -448,7 +496,7 @@ fn a_refusal_for_long_is_asked_for_again_now_and_then() {
     assert!(is_known(&lease, SECOND + memory));
     // The key may have been freed elsewhere meanwhile.
     assert!(!is_known(&lease, SECOND + memory + 1));
-    lease.told(&gcra, refused(7_200), 0, 3 * SECOND, 3 * SECOND);
+    lease.told(&gcra, asked(0, 3 * SECOND), refused(7_200), 3 * SECOND);
     assert!(is_known(&lease, 3 * SECOND));
 }
 
@@ -461,9 +509,9 @@ fn spent_cells_are_charged_where_they_lie() {
         origin: Origin { born: 9, refunded },
         ..granted(debt, 2)
     };
-    lease.told(&gcra, grant(3, 0), 2, SECOND, SECOND);
+    lease.told(&gcra, asked(2, SECOND), grant(3, 0), SECOND);
     // One cell before them is taken back, and so they move.
-    lease.told(&gcra, grant(4, SECOND), 2, SECOND, SECOND);
+    lease.told(&gcra, asked(2, SECOND), grant(4, SECOND), SECOND);
     let spent = lease.spend(&gcra, 3, SECOND);
     let told = spent.receipts(&gcra);
     for (receipt, (after, cells, stood_on)) in told.into_iter().zip([(1_002, 2, 0), (1_003, 1, 2)])
