@@ -16,8 +16,9 @@
 //! begin earlier. Each answer tells how much was taken back from the key so far. The instance moves what it holds by all of it
 //! that is new, although refunds of what was charged behind the lease did not: it loses cells early then. Once the key was
 //! freed of its debt, or had none, it lets go of all. **Until it is told** it goes by the old line, and may spend what it holds on top
-//! of what the law allows. Who takes something back is told with the answer to that; others are when they ask next, and give back
-//! what they hold when they have not asked for a second.
+//! of what the law allows. Who takes something back is told with the answer to that; others are when they ask next. When they have asked
+//! for no cells for more than a second, they give back what they hold. That is looked for once a second, so within two seconds; but not
+//! while it is being found out whether the store answers again.
 //!
 //! All times are nanoseconds on one clock of the instance, which must not stand still while the store's goes on: who
 //! suspends an instance, and its clock with it, lets it spend late what it holds.
