@@ -11,6 +11,14 @@ use crate::queue::Leased;
 /// What an event costs in a request besides its text: its id and an action.
 const OVERHEAD: usize = 128;
 
+/// An event that the sink refused so often for now, while it took others, is no reason to keep more waiting. Fewer times in a row
+/// are usual for a sink that has too much to do.
+const PATIENCE: u32 = 3;
+
+/// The same while it took nothing. That is an outage, which nobody is to blame for and others would wait for as well, or a client
+/// that sends nothing else: it must not keep them for ever.
+const LONG_PATIENCE: u32 = 30;
+
 /// An event in hand.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -25,6 +33,8 @@ pub(super) struct Tag {
     batch: u64,
     /// How often the sink said "not now" to it alone.
     pub(super) failures: u32,
+    /// The number of the request from which on it says something that the sink takes any: it takes others then, and not this one.
+    pub(super) others_from: Option<u64>,
     /// How often the sink refused a request with nothing else in it.
     pub(super) refusals: u32,
     /// The number of the first request that was sent after one with this in it had been refused.
@@ -118,6 +128,7 @@ impl Backlog {
                 tag: Tag {
                     batch,
                     failures: 0,
+                    others_from: None,
                     refusals: 0,
                     refused_before: None,
                 },
@@ -280,13 +291,25 @@ impl Backlog {
         given.iter().map(|(_, open)| open.unsettled).sum()
     }
 
-    /// A client whose event waits to be sent again, if each event that waits is one that the sink refused so often, alone.
-    pub(super) fn refused_all(&self, times: u32) -> Option<&ClientId> {
-        let waiting = self.pieces.iter().chain(self.later.values()).flatten();
-        let mut waiting = self.ready.iter().chain(waiting).peekable();
-        let first = *waiting.peek()?;
-        let refused = waiting.all(|work| work.tag.failures >= times);
-        refused.then(|| first.event.client())
+    /// A client to blame for it that each event that waits is one that the sink refuses for now, again and again: that of one
+    /// which waits while others were taken, if there is one. `has_taken` says whether the sink took any of a request from this
+    /// number on.
+    pub(super) fn refused_all(&self, has_taken: impl Fn(u64) -> bool) -> Option<&ClientId> {
+        let waiting = || {
+            let others = self.pieces.iter().chain(self.later.values()).flatten();
+            self.ready.iter().chain(others)
+        };
+        let refused = |times| waiting().all(|work| work.tag.failures >= times);
+        if !refused(PATIENCE) {
+            return None;
+        }
+        let alone = |work: &&Work| work.tag.others_from.is_some_and(&has_taken);
+        let work = match waiting().find(alone) {
+            Some(work) => work,
+            None if refused(LONG_PATIENCE) => waiting().next()?,
+            None => return None,
+        };
+        Some(work.event.client())
     }
 
     /// The events that are not settled.

@@ -22,10 +22,6 @@ use crate::sink::{Delivery, Fault, Reason, Sink};
 use crate::telemetry::meter::QueueLabel;
 use crate::telemetry::{Item, SinkMetrics};
 
-/// An event that the sink refused so often for now, each time alone, is no reason to keep others waiting. Fewer times in a row are
-/// usual for a sink that has too much to do.
-const PATIENCE: u32 = 3;
-
 pub(super) struct Desk<S, D> {
     sink: Arc<S>,
     dead_letters: Arc<D>,
@@ -237,7 +233,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         if answered {
             self.pace.fitted(stamp, load.full);
         }
-        let verdict = Verdict::new(load, delivery, &self.pace, self.hope(load))
+        let verdict = Verdict::new(load, stamp, delivery, &self.pace, self.hope(load))
             .of(|tag| self.backlog.is_open(tag));
         if answered && matches!(verdict.lesson, Lesson::Works | Lesson::Overloaded) {
             self.pace.understood(stamp);
@@ -262,7 +258,8 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         self.backlog.put_pieces(verdict.pieces);
         self.letters.waiting.extend(verdict.letters);
         if unwelcome.is_none() && self.running == 0 {
-            unwelcome = self.backlog.refused_all(PATIENCE).cloned();
+            let taken_from = |number| self.pace.has_taken(number);
+            unwelcome = self.backlog.refused_all(taken_from).cloned();
         }
         // Nothing new comes in that may be taken.
         if let (Some(client), None) = (unwelcome, self.wants()) {

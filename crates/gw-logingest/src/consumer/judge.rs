@@ -1,7 +1,7 @@
 //! What becomes of the events of one request, as a pure decision.
 
 use super::backlog::{Load, Tag, Work};
-use super::pace::{Blame, Hope, Pace};
+use super::pace::{Blame, Hope, Pace, Stamp};
 use super::size::Size;
 use crate::batch::ClientId;
 use crate::dead_letter::DeadLetter;
@@ -59,9 +59,15 @@ pub(super) enum Lesson {
 
 impl Verdict {
     /// `pace` says what to believe of an event that is refused alone, and `hope` who else could tell.
-    pub(super) fn new(load: &Load, delivery: Delivery, pace: &Pace, hope: Hope) -> Self {
+    pub(super) fn new(
+        load: &Load,
+        stamp: Stamp,
+        delivery: Delivery,
+        pace: &Pace,
+        hope: Hope,
+    ) -> Self {
         match delivery {
-            Delivery::Items(items) => Self::of_items(load, items),
+            Delivery::Items(items) => Self::of_items(load, stamp, items, pace),
             Delivery::TooLarge => Self::of_too_large(load),
             Delivery::Refused(reason) => Self::of_refused(load, &reason, pace, hope),
             Delivery::Retry { after, .. } => Self::all_back(load, Lesson::Down(after)),
@@ -118,7 +124,7 @@ impl Verdict {
         }
     }
 
-    fn of_items(load: &Load, items: Vec<Item>) -> Self {
+    fn of_items(load: &Load, stamp: Stamp, items: Vec<Item>, pace: &Pace) -> Self {
         let mut verdict = Self::default();
         let mut blocked = None;
         let items = items.into_iter().chain(std::iter::repeat(Item::Retry));
@@ -149,6 +155,14 @@ impl Verdict {
             None if settled == 0 => Lesson::Down(None),
             None => Lesson::Overloaded,
         };
+        // What is taken of a request that was under way meanwhile may have been taken before.
+        let others_from = match settled {
+            0 => pace.next_number(),
+            _ => stamp.number(),
+        };
+        for work in &mut verdict.later {
+            work.tag.others_from.get_or_insert(others_from);
+        }
         verdict
     }
 

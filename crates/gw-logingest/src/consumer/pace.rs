@@ -73,6 +73,10 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn elapsed(&self, now: Instant) -> Duration {
         now - self.started
     }
@@ -172,6 +176,11 @@ impl Pace {
         self.next
     }
 
+    /// Whether the sink has taken something of a request from this number on.
+    pub(super) fn has_taken(&self, from: u64) -> bool {
+        self.taken.is_some_and(|taken| taken >= from)
+    }
+
     /// What to believe of an event that is refused alone, and was in a refused request before the one of this number. `hope` says
     /// who else could tell.
     pub(super) fn blame(&self, refused_before: u64, hope: Hope) -> Blame {
@@ -181,7 +190,7 @@ impl Pace {
                 Hope::Others | Hope::Nobody => Blame::Configuration,
             };
         }
-        let since = self.taken.is_some_and(|taken| taken >= refused_before);
+        let since = self.has_taken(refused_before);
         match since || hope == Hope::Nobody && self.refused_alone < SET_ASIDE {
             true => Blame::Event,
             false => Blame::Unknown,

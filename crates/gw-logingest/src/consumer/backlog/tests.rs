@@ -3,7 +3,11 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::batch::{Batch, BatchId, Class, ClientId};
+use crate::consumer::backoff::Backoff;
+use crate::consumer::judge::Verdict;
+use crate::consumer::pace::{Hope, Pace};
 use crate::queue::{Outcome, Settle};
+use crate::sink::{Delivery, Item};
 
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -204,4 +208,33 @@ async fn pieces_go_as_they_are_in_turn_with_the_others() {
         order.push(ids(&load).join(" "));
     }
     assert_eq!(order, ["1.0 1.1", "2.0", "1.2 1.3", "2.1"]);
+}
+
+/// Others are taken, and not this event, if they were in its request or were sent after it was refused. Those that were on their
+/// way meanwhile may have been the last before an outage.
+#[tokio::test(start_paused = true)]
+async fn what_was_under_way_does_not_tell_that_the_sink_takes_others() {
+    let mut world = World::new();
+    world.take_in(1, &[10, 10]);
+    let load = world.backlog.cut(1_000, 10, world.now + LINGER).unwrap();
+    let mut pace = Pace::new(Backoff::new(LINGER, LINGER), LINGER, 8, 1_000);
+    let [of_this, under_way] = [0, 1].map(|running| pace.stamp(running, 1, world.now));
+    let refused = |items: [Item; 2], pace: &Pace| {
+        let delivery = Delivery::Items(items.to_vec());
+        Verdict::new(&load, of_this, delivery, pace, Hope::Nobody).later
+    };
+    let [all, some] = [Item::Retry, Item::Delivered].map(|other| {
+        let mut works = refused([Item::Retry, other], &pace);
+        works
+            .iter_mut()
+            .for_each(|work| work.tag.failures = PATIENCE);
+        works
+    });
+    pace.understood(under_way);
+    for (works, is_blamed) in [(all, false), (some, true)] {
+        world.backlog.later.clear();
+        world.backlog.put_off(works, world.now);
+        let blamed = world.backlog.refused_all(|number| pace.has_taken(number));
+        assert_eq!(blamed.is_some(), is_blamed);
+    }
 }
