@@ -61,14 +61,15 @@ pub(crate) fn writing_failed(error: Option<io::Error>) {
     drop(error);
 }
 
-/// Called when the file has been opened anew, or could not be.
-pub(crate) fn reopened(error: Option<&io::Error>) {
+/// Called when the file has been opened anew.
+pub(crate) fn reopened() {
     #[cfg(feature = "tracing")]
-    match error {
-        Some(error) => {
-            tracing::error!(%error, "access log: the file cannot be opened anew, the old one is written to");
-        }
-        None => tracing::info!("access log: the file has been opened anew"),
-    }
+    tracing::info!("access log: the file has been opened anew");
+}
+
+/// Called when the file was to be opened anew, and could not be.
+pub(crate) fn reopening_failed(error: &io::Error) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(%error, "access log: the file cannot be opened anew, the old one is written to");
     _ = error;
 }

@@ -6,6 +6,7 @@ mod support;
 use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use gw_core::Body;
 use gw_observe::access_log::LineCounts;
 use gw_observe::{AccessLog, Class, ObserveLayer, RequestBody};
+use gw_testkit::within;
 use http::{Request, Response, StatusCode};
 use support::{Pipe, every_request, flushed};
 use tower::{Layer as _, Service as _, service_fn};
@@ -303,7 +305,7 @@ async fn a_rotated_file_is_opened_anew() {
     let (path, old) = (logs.join("access.log"), logs.join("access.log.1"));
     let log = every_request(&Pipe::default()).file(&path).start().unwrap();
     let handle = log.handle();
-    let count = |path| fs::read_to_string(path).unwrap().lines().count();
+    let count = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
     send(&log, paths("/200", 3)).await;
     flushed(&handle);
     fs::rename(&path, &old).unwrap();
@@ -319,9 +321,22 @@ async fn a_rotated_file_is_opened_anew() {
     fs::rename(&logs, &moved).unwrap();
     handle.reopen();
     send(&log, paths("/200", 1)).await;
-    drop(log);
+    flushed(&handle);
     assert_eq!(count(&moved.join("access.log")), 5);
-    assert_eq!(handle.counts().written, 10);
+    assert!(handle.is_reopening_failing());
+
+    // Story: it was not tried again, and nothing said so.
+    fs::create_dir(&logs).unwrap();
+    let reopened = async {
+        while handle.is_reopening_failing() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the file to be opened anew", reopened).await;
+    send(&log, paths("/200", 1)).await;
+    drop(log);
+    assert_eq!(count(&path), 1);
+    assert_eq!(handle.counts().written, 11);
 }
 
 #[test]

@@ -167,6 +167,31 @@ async fn requests_are_counted_by_their_route() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_opened_anew_is_told() {
+    const FAILS: &str = "gateway_access_log_reopening_fails";
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let builder = every_request(&Pipe::default());
+    let log = builder.file(logs.join("access.log")).start().unwrap();
+    let layer = ObserveLayer::builder().access_log(&log).build().unwrap();
+    let answer = async |_| Ok::<_, Infallible>(Response::new(Body::empty()));
+    let mut service = layer.layer(service_fn(answer));
+    let capture = MetricsCapture::new();
+    let mut request = async || {
+        let answer = service.call(Request::new(Body::empty()));
+        drop(capture.scope(answer).await);
+        flushed(&log.handle());
+    };
+    request().await;
+    capture.assert_gauge(FAILS, &[], 0.0);
+    std::fs::rename(&logs, dir.path().join("moved")).unwrap();
+    log.handle().reopen();
+    request().await;
+    capture.assert_gauge(FAILS, &[], 1.0);
+}
+
+#[tokio::test]
 async fn registered_methods_have_a_name() {
     let layer = ObserveLayer::builder().build().unwrap();
     let capture = MetricsCapture::new();

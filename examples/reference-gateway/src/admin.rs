@@ -124,7 +124,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, format), NO_STORE], text).into_response()
 }
 
-/// What has become of the line of each request that has ended. The entries but for `requests` add up to it.
+/// What has become of the line of each request that has ended. The numbers but for `requests` add up to it.
 async fn access_log(State(admin): State<Admin>) -> Response {
     let counts = admin.log.counts();
     json_page(&json!({
@@ -136,6 +136,7 @@ async fn access_log(State(admin): State<Admin>) -> Response {
         "lost_write": counts.lost_write,
         "lost_closed": counts.lost_closed,
         "queued": counts.queued,
+        "reopening_fails": admin.log.is_reopening_failing(),
     }))
 }
 

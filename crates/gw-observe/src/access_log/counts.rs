@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::telemetry::LineMetrics;
 
@@ -67,10 +67,11 @@ impl Outcome {
     }
 }
 
-/// Counts outcomes for the handle and for the metrics.
+/// Counts outcomes, and holds what else there is to tell, for the handle and for the metrics.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     outcomes: [AtomicU64; Outcome::ALL.len()],
+    reopening_fails: AtomicBool,
     metrics: LineMetrics,
 }
 
@@ -92,5 +93,16 @@ impl Counts {
         self.outcomes
             .get(outcome as usize)
             .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// To be told each second: metrics may have been registered since.
+    pub(super) fn reopening_fails(&self, fails: bool) {
+        // Relaxed: it stands for itself.
+        self.reopening_fails.store(fails, Ordering::Relaxed);
+        self.metrics.reopening_fails(fails);
+    }
+
+    pub(super) fn is_reopening_failing(&self) -> bool {
+        self.reopening_fails.load(Ordering::Relaxed)
     }
 }

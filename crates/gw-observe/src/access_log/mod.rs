@@ -135,9 +135,15 @@ impl AccessLogHandle {
     }
 
     /// Opens the file anew before anything else is written: for those who have renamed it. If that fails, the old one is
-    /// written to. Does nothing to a log that is no file.
+    /// written to, and it is tried again each second. Does nothing to a log that is no file.
     pub fn reopen(&self) {
         self.shared.queue.reopen();
+    }
+
+    /// Whether the file was to be opened [anew](Self::reopen) and could not be yet. Lines go into the old one meanwhile, which
+    /// whoever rotates logs may remove; they count as written.
+    pub fn is_reopening_failing(&self) -> bool {
+        self.shared.counts.is_reopening_failing()
     }
 
     /// Waits until all lines handed over so far have been written or lost, but not for longer than `limit`. Returns

@@ -33,6 +33,8 @@ pub(super) struct Sink {
     path: Option<PathBuf>,
     /// Writing failed within a line: the next one must not be appended to its first half.
     torn: bool,
+    /// The file is to be opened anew, and could not be so far: `out` has another name by now, and may be removed any time.
+    stale: bool,
 }
 
 impl Target {
@@ -46,6 +48,7 @@ impl Target {
             out,
             path,
             torn: false,
+            stale: false,
         })
     }
 }
@@ -78,11 +81,13 @@ pub(super) fn run(shared: &Shared, mut sink: Sink) {
     let mut failing = false;
     loop {
         let work = shared.queue.take(&mut batch);
-        if work.reopen {
-            sink.reopen();
-        }
         let now = Instant::now();
-        if work.last || summary.is_due(now) {
+        let is_due = summary.is_due(now);
+        sink.renew(work.reopen, is_due);
+        if work.reopen || is_due {
+            shared.counts.reopening_fails(sink.stale);
+        }
+        if work.last || is_due {
             summary.append(&mut batch.bytes, shared, now);
         }
         let (written, result) = sink.write(shared, &batch);
@@ -105,18 +110,26 @@ pub(super) fn run(shared: &Shared, mut sink: Sink) {
 }
 
 impl Sink {
-    /// Opens the file anew, under the name that it had: whoever rotates logs has given the old one another name. If that
-    /// fails, the old one is written to.
-    fn reopen(&mut self) {
+    /// Opens the file anew if that is asked for, under the name that it had: whoever rotates logs has given the old one
+    /// another name. If that fails, the old one is written to, and each `again` is another try.
+    fn renew(&mut self, is_asked: bool, again: bool) {
         let Some(path) = &self.path else { return };
-        match append_to(path) {
+        let is_due = is_asked || (self.stale && again);
+        if !is_due {
+            return;
+        }
+        let file = append_to(path);
+        self.stale = file.is_err();
+        match file {
             Ok(file) => {
                 // An empty file has no half line; one that nobody has renamed still has it.
                 self.torn &= !file.metadata().is_ok_and(|it| it.len() == 0);
                 self.out = Box::new(file);
-                telemetry::reopened(None);
+                telemetry::reopened();
             }
-            Err(error) => telemetry::reopened(Some(&error)),
+            // Once for who has asked, and not with each try.
+            Err(error) if is_asked => telemetry::reopening_failed(&error),
+            Err(_) => {}
         }
     }
 
@@ -364,10 +377,32 @@ mod tests {
         fs::write(&path, "{\"half").unwrap();
         let mut sink = Target::File(path.clone()).open().unwrap();
         sink.torn = true;
-        sink.reopen();
+        sink.renew(true, false);
         assert!(sink.torn);
         fs::rename(&path, dir.path().join("access.log.1")).unwrap();
-        sink.reopen();
+        sink.renew(true, false);
         assert!(!sink.torn);
+    }
+
+    /// Story: a directory that could not be written to for a moment kept the log in the renamed file until the next rotation, which
+    /// removed that file.
+    #[test]
+    fn a_file_that_could_not_be_opened_anew_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (logs, moved) = (dir.path().join("logs"), dir.path().join("moved"));
+        fs::create_dir(&logs).unwrap();
+        let path = logs.join("access.log");
+        let mut sink = Target::File(path.clone()).open().unwrap();
+        sink.renew(false, true);
+        assert!(!sink.stale, "nobody asked");
+        fs::rename(&logs, &moved).unwrap();
+        sink.renew(true, false);
+        sink.renew(false, true);
+        assert!(sink.stale);
+        fs::create_dir(&logs).unwrap();
+        sink.renew(false, false);
+        assert!(sink.stale, "not with each batch");
+        sink.renew(false, true);
+        assert!(!sink.stale && path.exists());
     }
 }

@@ -9,7 +9,7 @@ mod route;
 use std::fmt;
 use std::sync::OnceLock;
 
-use metrics::{Counter, Unit};
+use metrics::{Counter, Gauge, Unit};
 
 pub(crate) use self::requests::{RequestMetrics, RouteIndex};
 use crate::access_log::Outcome;
@@ -23,6 +23,7 @@ const REJECTIONS: &str = "gateway_rejections_total";
 const ACTIVE: &str = "gateway_active_requests";
 const ABORTS: &str = "gateway_client_aborts_total";
 const LINES: &str = "gateway_access_log_lines_total";
+const REOPENING_FAILS: &str = "gateway_access_log_reopening_fails";
 const OVERFLOW: &str = "gateway_label_overflow_total";
 
 /// The buckets that suit the histograms of this crate, by name: without any, exporters make summaries of them, which
@@ -93,6 +94,11 @@ pub fn describe() {
         "What became of the access log's line of each request (written, sampled_out, over_budget, lost_full, \
          lost_write, lost_closed)."
     );
+    metrics::describe_gauge!(
+        REOPENING_FAILS,
+        Unit::Count,
+        "Whether the access log's file was to be opened anew and could not be, so that the old one is written to (0, 1)."
+    );
     metrics::describe_counter!(
         OVERFLOW,
         Unit::Count,
@@ -105,20 +111,34 @@ const OTHER: &str = "other";
 /// What stands for an answer that there was not.
 const NONE: &str = "none";
 
-/// Counts what becomes of the access log's lines.
+/// Counts what becomes of the access log's lines, and tells whether they go where they should.
 #[derive(Default)]
-pub(crate) struct LineMetrics(OnceLock<[Counter; Outcome::ALL.len()]>);
+pub(crate) struct LineMetrics(OnceLock<LogMetrics>);
+
+struct LogMetrics {
+    lines: [Counter; Outcome::ALL.len()],
+    reopening_fails: Gauge,
+}
 
 impl LineMetrics {
     pub(crate) fn register(&self) {
-        self.0.get_or_init(|| {
-            Outcome::ALL.map(|outcome| metrics::counter!(LINES, "outcome" => outcome.as_str()))
+        self.0.get_or_init(|| LogMetrics {
+            lines: Outcome::ALL
+                .map(|outcome| metrics::counter!(LINES, "outcome" => outcome.as_str())),
+            reopening_fails: metrics::gauge!(REOPENING_FAILS),
         });
     }
 
     pub(crate) fn add(&self, outcome: Outcome, lines: u64) {
-        if let Some(counter) = self.0.get().and_then(|it| it.get(outcome as usize)) {
+        let registered = self.0.get();
+        if let Some(counter) = registered.and_then(|it| it.lines.get(outcome as usize)) {
             counter.increment(lines);
+        }
+    }
+
+    pub(crate) fn reopening_fails(&self, fails: bool) {
+        if let Some(it) = self.0.get() {
+            it.reopening_fails.set(f64::from(fails));
         }
     }
 }

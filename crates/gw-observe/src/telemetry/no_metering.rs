@@ -28,4 +28,6 @@ impl LineMetrics {
     pub(crate) fn register(&self) {}
 
     pub(crate) fn add(&self, _: Outcome, _: u64) {}
+
+    pub(crate) fn reopening_fails(&self, _: bool) {}
 }
