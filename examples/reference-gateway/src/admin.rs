@@ -88,7 +88,17 @@ async fn index(State(admin): State<Admin>) -> Response {
         let numbers = listening.handle.snapshot();
         active += numbers.active;
         accepted += numbers.accepted;
-        let numbers = json!({ "active": numbers.active, "accepted": numbers.accepted });
+        let closed = numbers.closed.iter();
+        let closed: Map<_, _> = closed
+            .map(|(reason, count)| (reason.as_str().to_owned(), count.into()))
+            .collect();
+        let numbers = json!({
+            "active": numbers.active,
+            "accepted": numbers.accepted,
+            "closed": closed,
+            "accept_errors": numbers.accept_errors,
+            "stalled_streams": numbers.stalled_streams,
+        });
         listeners.insert(listening.name.clone(), numbers);
     }
     json_page(&json!({

@@ -49,11 +49,12 @@ impl ServerHandle {
         Self { registry }
     }
 
-    /// Sets the gauge of open connections to how many there are now, under this name of what the server listens on: one
-    /// out of few, since it is a label. To be called when metrics are read, or at intervals. It does nothing without the feature
-    /// `metrics`.
+    /// Sets the gauge of open connections, and the counters of those that were closed, of failures to accept and of stalled
+    /// streams, to what they are now, under this name of what the server listens on: one out of few, since it is a label, and
+    /// of no other server, since counters never go back. To be called when metrics are read, or at intervals. It does nothing
+    /// without the feature `metrics`.
     pub fn record_gauges(&self, listener: &str) {
-        super::telemetry::set_connections(listener, self.registry.active());
+        super::telemetry::record(listener, &self.snapshot());
     }
 
     /// From now on each answer over HTTP/1 is the last one on its connection, and says so with `connection: close`. New

@@ -16,6 +16,8 @@ mod http2_farewell;
 mod http2_floods;
 mod http2_stalls;
 mod limits;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod requests;
 mod shutdown;
 mod support;

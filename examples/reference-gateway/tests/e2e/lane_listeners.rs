@@ -85,10 +85,14 @@ async fn operators_see_it() {
     let connections = &index["connections"];
     assert_eq!(connections["active"], 1, "{index}");
     assert_eq!(connections["listeners"]["lane:logs"]["accepted"], 1);
+    // Story: whom a bound had refused or closed was nowhere to be seen.
+    assert_eq!(connections["listeners"]["lane:logs"]["closed"]["full"], 0);
     let metrics = get(gateway.admin, "/metrics").await;
     for sample in [
         "gateway_active_connections{listener=\"server\"} 0",
         "gateway_active_connections{listener=\"lane:logs\"} 1",
+        "gateway_closed_connections_total{listener=\"server\",reason=\"per_ip_limit\"} 0",
+        "gateway_accept_errors_total{listener=\"lane:logs\"} 0",
     ] {
         let found = metrics.text().lines().any(|line| line == sample);
         assert!(found, "{sample} in\n{}", metrics.text());
