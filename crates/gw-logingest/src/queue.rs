@@ -80,7 +80,7 @@ pub trait Queue: Send + Sync + 'static {
     /// If the future is dropped, nothing is taken.
     fn lease(&self, want: Want) -> impl Future<Output = Vec<Leased>> + Send;
 
-    /// How it stands. An engine without a thread of its own brings its metrics up to date with it.
+    /// How it stands. An engine brings its gauges up to date with it.
     fn status(&self) -> QueueStatus;
 
     /// Leases nothing of this client until it is [released](Self::release). Its batches keep their places and count as

@@ -126,7 +126,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .for_each(|(handle, _)| handle.record_gauges());
     if let Some(logs) = &admin.controls.logs {
         logs.per_client.record_gauges();
-        // A queue in memory is measured when its status is read.
+        // Which measures it.
         let _ = logs.queue.status();
     }
     let text = admin.metrics.render();

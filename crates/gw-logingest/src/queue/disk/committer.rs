@@ -350,10 +350,8 @@ impl<F: Fs> Committer<F> {
         let mut state = self.shared.state();
         self.log.show(&mut state.files);
         state.index.stored(self.log.bytes());
-        let status = measure.then(|| state.status());
-        drop(state);
-        if let Some(status) = status {
-            self.log.metrics.status(&status);
+        if measure {
+            self.shared.measure(&state);
         }
     }
 }
@@ -368,13 +366,12 @@ impl<F: Fs> Drop for Stopped<F> {
         // What was with a committer that panicked is nowhere: who leases must not wait for it.
         state.index.abandon_promises();
         let waiting = std::mem::take(&mut state.pending);
-        let status = state.status();
+        self.0.measure(&state);
         let panicked = state.panicked;
         drop(state);
         // Without an answer, those who wait learn that nothing is stored.
         drop(waiting);
         self.0.changed.notify_waiters();
-        self.0.metrics.status(&status);
         if panicked {
             self.0.metrics.committer_panicked();
         }

@@ -263,7 +263,7 @@ impl<F: Fs> Engine<F> {
     }
 
     pub(super) fn status(&self) -> QueueStatus {
-        self.shared.state().status()
+        self.shared.measure(&self.shared.state())
     }
 
     pub(super) fn name(&self) -> Option<&str> {
@@ -312,7 +312,7 @@ impl<F: Fs> Drop for Owner<F> {
 }
 
 impl<F: Fs> State<F> {
-    pub(super) fn status(&self) -> QueueStatus {
+    fn status(&self) -> QueueStatus {
         let mut status = self.index.status(SystemTime::now(), Instant::now());
         // A panic closes the queue, but nobody meant to.
         if self.closed && !self.panicked {
@@ -328,6 +328,14 @@ impl<F: Fs> Shared<F> {
     pub(super) fn state(&self) -> MutexGuard<'_, State<F>> {
         // A panic while the lock is held leaves counts that are off by one batch at worst.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it stands, which the gauges show from now on. Whoever asks does this, and not the committer alone: it says nothing while
+    /// the device hangs. Under the lock, so that what was looked at last is what they show.
+    pub(super) fn measure(&self, state: &State<F>) -> QueueStatus {
+        let status = state.status();
+        self.metrics.status(&status);
+        status
     }
 
     /// Puts a batch before the committer.

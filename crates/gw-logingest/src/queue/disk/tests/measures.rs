@@ -51,6 +51,28 @@ async fn queues_with_names_have_gauges_of_their_own() {
     }
 }
 
+/// Story: the device hung, and with it the one thread that set the gauges: they stood still while batches piled up.
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_how_a_queue_stands_sets_its_gauges() {
+    let metrics = MetricsCapture::new();
+    metrics.run(|| {
+        let Parts {
+            engine,
+            mut committer,
+            ..
+        } = Engine::prepare(SimFs::default(), &config()).unwrap();
+        committer.start();
+        let bytes = || metrics.gauge("gateway_logingest_queue_bytes", &[]);
+        let before = bytes();
+        // Nobody takes it off.
+        engine.submit(batch(1, 100), oneshot::channel().0).unwrap();
+        assert_eq!(bytes(), before);
+        let status = engine.status();
+        assert!(bytes() > before);
+        assert_eq!(bytes(), status.bytes as f64);
+    });
+}
+
 /// Story: each time that it was tried to rename a damaged segment, it was counted.
 #[test]
 fn a_segment_that_is_set_aside_is_counted_once() {
