@@ -4,7 +4,8 @@
 //! own listeners have the same once more, as many threads as the lane, so that its clients reach nothing that the others
 //! use before they are admitted. The health listener, the admin listener and the delivery of logs have a thread and a runtime each, so that they go on whatever the
 //! traffic does. They are there before the traffic begins, and end after it: first the delivery, which nothing is added to
-//! then, and last the listeners, so that an operator sees all of it.
+//! then, and last the listeners, so that an operator sees all of it. The health listener answers before all else is built: what is
+//! stored is read back then, which takes its time, and who watches would start the gateway anew.
 
 mod front;
 mod listeners;
@@ -45,13 +46,15 @@ const CONNECT_STORES: Duration = Duration::from_secs(2);
 /// How long giving back what limits have leased may hold up the end.
 const CLOSE_STORES: Duration = Duration::from_millis(500);
 
-/// A gateway that is built, and whose listeners are open, and which does not serve yet.
+/// A gateway that is built, and whose listeners are open, and of which only the health listener is served yet.
 #[derive(Debug)]
 pub struct Prepared<S> {
     config: Config,
     log: AccessLog,
     parts: Parts<S>,
     listeners: Listeners,
+    readiness: Readiness,
+    health: OwnThread,
 }
 
 /// All that a configuration describes, but for the access log and the listeners.
@@ -75,7 +78,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
     build(config, &observe::layer(config, None)?, Logs::plan(config)?).map(drop)
 }
 
-/// Builds a gateway, opens its listeners, then its access log and the queue of its log intake.
+/// Builds a gateway: opens its listeners, serves the one for health, and opens its access log and the queue of its log intake.
 ///
 /// # Errors
 ///
@@ -84,7 +87,11 @@ pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
     // The queue's measures go to the registry that is there when it is opened.
     Metrics::installed();
     // Before the logs, so that a second instance by mistake does not touch them.
-    let listeners = Listeners::open(&config)?;
+    let (listeners, health) = Listeners::open(&config)?;
+    let readiness = Readiness::default();
+    let router = health::router(readiness.clone());
+    let health = side::serve("gw-health", health, router, None);
+    let health = health.map_err(|error| refused_by_system(&error))?;
     let log = observe::access_log(&config).start();
     let log = log.map_err(|error| observe::fault(&error))?;
     let logs = Logs::open(&config)?;
@@ -94,6 +101,8 @@ pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
         log,
         parts,
         listeners,
+        readiness,
+        health,
     })
 }
 
@@ -146,6 +155,9 @@ impl<S: Gateway> Prepared<S> {
             log,
             parts,
             listeners,
+            readiness,
+            // Dropped at the end, after the traffic: readiness can be read while requests drain.
+            health: _health,
         } = self;
         let Parts {
             token,
@@ -157,10 +169,7 @@ impl<S: Gateway> Prepared<S> {
         } = parts;
         let metrics = Metrics::installed();
         let addresses = listeners.addresses().clone();
-        let readiness = Readiness::default();
-
-        let system =
-            |error: io::Error| Fault::new("server.threads", format!("the system refuses: {error}"));
+        let system = |error: io::Error| refused_by_system(&error);
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(system)?;
         if let Some(thresholds) = memory {
@@ -184,9 +193,7 @@ impl<S: Gateway> Prepared<S> {
             addresses,
             lane_threads: Arc::new(lane_threads(&config)),
         };
-        let health = health::router(readiness.clone());
-        // Dropped at the end, after the traffic: readiness and numbers can be read while requests drain.
-        let _health = side::serve("gw-health", listeners.health, health, None).map_err(system)?;
+        // Dropped at the end as well.
         let admin = admin::router(admin, token);
         let _admin =
             side::serve("gw-admin", listeners.admin, admin, Some(metrics)).map_err(system)?;
@@ -297,6 +304,10 @@ fn lane_threads(config: &Config) -> BTreeMap<String, OwnThreads> {
     lanes
         .filter_map(|(name, lane)| Some((name.clone(), threads(lane)?)))
         .collect()
+}
+
+fn refused_by_system(error: &io::Error) -> Fault {
+    Fault::new("server.threads", format!("the system refuses: {error}"))
 }
 
 fn refused_threads(lane: &str, error: &io::Error) -> Fault {

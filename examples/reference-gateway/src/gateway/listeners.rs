@@ -7,13 +7,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::assembly::Fault;
 use crate::config::{Config, KeyPath};
 
-/// The open sockets of a gateway.
+/// The open sockets of a gateway, but for the one that is served first.
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) traffic: Vec<TcpListener>,
     /// Those of lanes, by the lane's name.
     pub(super) lanes: BTreeMap<String, Vec<TcpListener>>,
-    pub(super) health: TcpListener,
     pub(super) admin: TcpListener,
     addresses: Addresses,
 }
@@ -29,7 +28,8 @@ pub struct Addresses {
 }
 
 impl Listeners {
-    pub(super) fn open(config: &Config) -> Result<Self, Fault> {
+    /// Opens them, and the health listener.
+    pub(super) fn open(config: &Config) -> Result<(Self, TcpListener), Fault> {
         let beside = Beside::of(config);
         let traffic = open_all(&config.server.listen, &beside, &"server.listen".into())?;
         let health = open(config.health.listen, &beside, || "health.listen".into())?;
@@ -49,13 +49,13 @@ impl Listeners {
             health: local(&health)?,
             admin: local(&admin)?,
         };
-        Ok(Self {
+        let but_health = Self {
             traffic,
             lanes,
-            health,
             admin,
             addresses,
-        })
+        };
+        Ok((but_health, health))
     }
 
     pub(super) const fn addresses(&self) -> &Addresses {

@@ -39,6 +39,7 @@ mod retries;
 mod shared_limits;
 mod shutdown;
 mod slow;
+mod start;
 mod stuck_pipe;
 mod traces;
 mod unnamed;
