@@ -80,10 +80,12 @@ fn serve(path: &Path) -> Result<(), String> {
     let config = load(path)?;
     // Before the layers are built: they have something to say of that, too.
     let events = Events::to_stderr()?;
+    // Before anything is opened, which may take long: who rotates logs does not ask whether it has started.
+    let starting = signals::while_starting()?;
     let prepared = gateway::prepare(config).map_err(|fault| blame(path, &fault))?;
     // Before anything is announced: who reads it may send a signal at once.
     let log = prepared.log();
-    let stop = signals::stop_and_on_hangup(move || log.reopen())?;
+    let stop = starting.done(move || log.reopen());
     let addresses = prepared.addresses();
     for address in &addresses.traffic {
         events.say(&format!("listening on http://{address}"));

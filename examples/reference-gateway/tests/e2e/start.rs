@@ -61,6 +61,13 @@ impl Slow {
         slow
     }
 
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        run("kill", &[&format!("-{name}"), &pid], "")
+            .await
+            .succeeded();
+    }
+
     /// It goes on, with so much in what it reads.
     fn give(&self, text: &[u8]) {
         let pipe = self.folder.path().join(PIPE);
@@ -92,4 +99,37 @@ async fn health_is_told_while_it_starts() {
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains(": limits.shared.store: needs cert"), "{said}");
     std::net::TcpListener::bind(health).unwrap();
+}
+
+/// Story: a rotation of logs in these minutes ended the gateway.
+#[tokio::test]
+async fn only_signals_to_stop_end_a_start() {
+    for end in ["TERM", "INT"] {
+        let slow = Slow::start().await;
+        for signal in ["HUP", "USR1", "USR2"] {
+            slow.signal(signal).await;
+        }
+        assert_eq!(get(slow.health, "/healthz").await.status(), 200);
+        slow.signal(end).await;
+        let (status, said) = slow.ended().await;
+        assert_eq!(status, Some(0), "{said}");
+    }
+}
+
+/// Who rotates logs meanwhile is heard when it has started.
+#[tokio::test]
+async fn a_log_that_is_rotated_meanwhile_is_opened_anew() {
+    let slow = Slow::start().await;
+    let log = slow.folder.path().join(FILE);
+    std::fs::rename(&log, slow.folder.path().join("access.log.1")).unwrap();
+    slow.signal("HUP").await;
+    assert_eq!(get(slow.health, "/healthz").await.status(), 200);
+    assert!(!log.exists());
+    let trusted = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    slow.give(trusted.cert.pem().as_bytes());
+    until("a new file", || async { log.exists().then_some(()) }).await;
+    until("it to be ready", || async {
+        (get(slow.health, "/readyz").await.status() == 200).then_some(())
+    })
+    .await;
 }
