@@ -22,6 +22,7 @@ mod metering {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use gw_core::Mode;
     use gw_core::context::Lane;
     use metrics::{Counter, Gauge, Unit};
 
@@ -31,6 +32,7 @@ mod metering {
     const LIMIT: &str = "gateway_lane_limit";
     const QUEUED: &str = "gateway_lane_queued";
     const REJECTIONS: &str = "gateway_lane_rejections_total";
+    const SHADOW_REJECTIONS: &str = "gateway_shadow_lane_rejections_total";
 
     /// Registers help texts and units with the current recorder. Call it once, after the recorder is installed.
     pub fn describe() {
@@ -54,6 +56,11 @@ mod metering {
             Unit::Count,
             "Requests that the lane refused or cut, by reason (lane_full, queue_full, queue_timeout, queue_delay, deadline, per_key, pressure, draining, max_hold)."
         );
+        metrics::describe_counter!(
+            SHADOW_REJECTIONS,
+            Unit::Count,
+            "Requests that a lane in shadow mode let pass and would have refused, by reason (lane_full, deadline, per_key, pressure)."
+        );
     }
 
     /// The handles of one lane. They are registered when they are first used, so that a recorder installed after the
@@ -62,8 +69,11 @@ mod metering {
         lane: Lane,
         limit: AtomicU32,
         gauges: OnceLock<Gauges>,
-        rejections: [OnceLock<Counter>; Reason::ALL.len()],
+        rejections: Rejections,
+        shadow_rejections: Rejections,
     }
+
+    type Rejections = [OnceLock<Counter>; Reason::ALL.len()];
 
     struct Gauges {
         in_flight: Gauge,
@@ -78,6 +88,7 @@ mod metering {
                 limit: AtomicU32::new(limit),
                 gauges: OnceLock::new(),
                 rejections: Default::default(),
+                shadow_rejections: Default::default(),
             }
         }
 
@@ -112,11 +123,16 @@ mod metering {
             }
         }
 
-        pub(crate) fn refused(&self, reason: Reason) {
+        pub(crate) fn refused(&self, reason: Reason, mode: Mode) {
             self.gauges();
+            let (name, counters) = match mode {
+                Mode::Enforce => (REJECTIONS, &self.rejections),
+                Mode::Shadow | Mode::Off => (SHADOW_REJECTIONS, &self.shadow_rejections),
+            };
             let same = |(other, _): &(Reason, _)| *other == reason;
-            if let Some((_, counter)) = Reason::ALL.into_iter().zip(&self.rejections).find(same) {
-                let register = || metrics::counter!(REJECTIONS, "lane" => self.label(), "reason" => reason.as_str());
+            if let Some((_, counter)) = Reason::ALL.into_iter().zip(counters).find(same) {
+                let register =
+                    || metrics::counter!(name, "lane" => self.label(), "reason" => reason.as_str());
                 counter.get_or_init(register).increment(1);
             }
         }
@@ -150,6 +166,7 @@ mod metering {
 
 #[cfg(not(feature = "metrics"))]
 mod metering {
+    use gw_core::Mode;
     use gw_core::context::Lane;
 
     use crate::lanes::Reason;
@@ -178,19 +195,26 @@ mod metering {
 
         pub(crate) fn limit(&self, _: u32) {}
 
-        pub(crate) fn refused(&self, _: Reason) {}
+        pub(crate) fn refused(&self, _: Reason, _: Mode) {}
     }
 }
 
 /// Called at the first refusal after a while without any.
-pub(crate) fn refusing(lane: &str, reason: Reason) {
+pub(crate) fn refusing(lane: &str, reason: Reason, mode: Mode) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
-        lane,
-        reason = reason.as_str(),
-        "bulkhead: a lane begins to refuse requests"
-    );
-    let _ = (lane, reason);
+    match mode {
+        Mode::Enforce => tracing::warn!(
+            lane,
+            reason = reason.as_str(),
+            "bulkhead: a lane begins to refuse requests"
+        ),
+        Mode::Shadow | Mode::Off => tracing::info!(
+            lane,
+            reason = reason.as_str(),
+            "bulkhead: a lane in shadow mode begins to let requests pass that it would refuse"
+        ),
+    }
+    let _ = (lane, reason, mode);
 }
 
 /// Called at the first request of a lane that has nothing to tell its client by.

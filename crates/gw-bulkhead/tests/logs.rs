@@ -47,6 +47,10 @@ fn lines_are_logged_when_something_changes() {
         lanes.pressure().set(Signal::Memory, Load::High);
         without_key();
         drop(lanes.drain());
+        let shadow = LaneConfig::new("logs").mode(Mode::Shadow);
+        let lanes = Lanes::new(places(1), [shadow]).unwrap();
+        let logs = lanes.find("logs").unwrap();
+        let _entries = [(); 3].map(|()| lanes.enter(logs, Instant::now()));
     });
     let messages: Vec<_> = capture
         .events()
@@ -62,6 +66,7 @@ fn lines_are_logged_when_something_changes() {
             "bulkhead: the load of the machine changed",
             "bulkhead: requests without a key are counted as one client",
             "bulkhead: draining, new requests are refused",
+            "bulkhead: a lane in shadow mode begins to let requests pass that it would refuse",
         ]
     );
     let missing = capture.only("bulkhead: requests without a key are counted as one client");

@@ -64,6 +64,31 @@ async fn what_a_lane_counts() {
     }
 }
 
+/// Story: what a lane that was only tried out let pass was counted as refused, and told so in a warning.
+#[test]
+fn what_a_lane_in_shadow_mode_would_refuse_is_counted_apart() {
+    let lane = LaneConfig::new("core").mode(Mode::Shadow);
+    let lanes = Lanes::new(places(1), [lane]).unwrap();
+    let core = lanes.find("core").unwrap();
+    let capture = MetricsCapture::new();
+    capture.run(|| {
+        gw_bulkhead::describe();
+        let first = lanes.enter(core, Instant::now());
+        let second = lanes.enter(core, Instant::now());
+        drop((first, second));
+        // This one is a refusal all the same.
+        drop(lanes.drain());
+        drop(lanes.enter(core, Instant::now()));
+    });
+    let full = [("lane", "core"), ("reason", "lane_full")];
+    capture.assert_counter("gateway_shadow_lane_rejections_total", &full, 1);
+    let draining = [("lane", "core"), ("reason", "draining")];
+    capture.assert_counter("gateway_lane_rejections_total", &draining, 1);
+    assert_eq!(capture.counter_sum("gateway_lane_rejections_total"), 1);
+    let described = capture.description("gateway_shadow_lane_rejections_total");
+    assert!(described.is_some());
+}
+
 #[test]
 fn lanes_are_seen_before_their_first_request() {
     let lane = LaneConfig::new("core").cap(0.5);

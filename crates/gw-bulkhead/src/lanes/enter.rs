@@ -105,7 +105,7 @@ impl Lanes {
         }
         let full = taken.is_err() && inner.mode_of(lane) == Mode::Shadow;
         if let Some(reason) = counted.or(full.then_some(Reason::LaneFull)) {
-            inner.refuse(lane, reason, arrival.at);
+            inner.lane(lane).refused(reason, Mode::Shadow, arrival.at);
         }
         if taken.is_err() && inner.force(lane).is_closed() {
             inner.take_back(lane);

@@ -321,7 +321,7 @@ impl Inner {
     }
 
     pub(super) fn refuse(&self, id: LaneId, reason: Reason, now: Instant) -> Refusal {
-        let wait = self.lane(id).refused(reason, now);
+        let wait = self.lane(id).refused(reason, Mode::Enforce, now);
         Refusal::new(reason, wait)
     }
 }

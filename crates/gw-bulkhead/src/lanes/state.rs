@@ -241,13 +241,14 @@ impl LaneState {
         self.metrics.dequeued();
     }
 
-    /// Notes that a request was refused; how long it would have to wait for a place, if that is known.
-    pub(super) fn refused(&self, reason: Reason, now: Instant) -> Option<Duration> {
+    /// Notes that a request was refused, or would have been if this `mode` enforced; how long it would have to wait for a place,
+    /// if that is known.
+    pub(super) fn refused(&self, reason: Reason, mode: Mode, now: Instant) -> Option<Duration> {
         let tallies = Reason::ALL.into_iter().zip(&self.rejections);
         if let Some((_, tally)) = tallies.into_iter().find(|(other, _)| *other == reason) {
             tally.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
-        self.metrics.refused(reason);
+        self.metrics.refused(reason, mode);
         if matches!(reason, Reason::PerKey | Reason::Pressure) {
             // The lane may have places: how fast they come back does not say when this client may come back.
             return None;
@@ -256,7 +257,7 @@ impl LaneState {
         let admitted = self.hot.counter.admitted();
         let completed = admitted.saturating_sub(word.in_flight().into());
         if self.drain.observe(now, completed) == Observed::Onset {
-            telemetry::refusing(self.config.name(), reason);
+            telemetry::refusing(self.config.name(), reason, mode);
         }
         self.drain.wait_behind(word.waiting())
     }
