@@ -9,7 +9,7 @@ use http::Method;
 
 use crate::assembly::{is_asked, log_ingest};
 use crate::config::table::{
-    Access, Durability, LogIngest, LogQueue, LogSchema, LogSink, Protocol, Route, Target,
+    Access, Durability, LogIngest, LogQueue, LogSchema, LogSink, Pool, Protocol, Route, Target,
 };
 use crate::config::value::{Balance, Key};
 use crate::config::{Config, holds_no_key};
@@ -128,6 +128,11 @@ fn upstreams(config: &Config, notes: &mut Notes) {
         notes.explain(balanced, key("balance"), "is round-robin in this version");
         let auto = upstream.protocol == Protocol::Auto;
         notes.explain(auto, key("protocol"), "is http1 in this version");
+        // As it is where nobody has written it, nobody has asked for anything.
+        let bound = upstream.pool.max_idle != Pool::default().max_idle;
+        let shared = "is for HTTP/1: idle connections over HTTP/2 are kept for `idle_timeout`";
+        let http2 = upstream.protocol == Protocol::Http2;
+        notes.explain(bound && http2, key("pool.max_idle"), shared);
         let asked = config.routes.iter().any(|route| leads_to(route, name));
         let nobody = "no route leads to it";
         notes.explain(!asked, format!("upstreams.{name}"), nobody);

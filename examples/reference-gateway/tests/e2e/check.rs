@@ -453,3 +453,19 @@ async fn what_is_asked_of_log_and_traces_in_vain_is_listed() {
     // Nor is anything said of what nobody has written.
     assert!(!said.err.contains("balance"), "{said:?}");
 }
+
+/// Story: it was taken, and nothing said that connections over HTTP/2 do not go by it.
+#[tokio::test]
+async fn a_bound_on_idle_connections_over_http2_is_noted() {
+    let endpoints = "endpoints = [\"http://127.0.0.1:9001\"]\n";
+    for (keys, noted) in [
+        ("protocol = \"http2\"\npool = { max_idle = 0 }", true),
+        ("protocol = \"http2\"\npool = { queue = 1 }", false),
+        ("protocol = \"http1\"\npool = { max_idle = 0 }", false),
+    ] {
+        let said = check(&GOOD.replacen(endpoints, &format!("{endpoints}{keys}\n"), 1)).await;
+        said.succeeded();
+        let note = "note: upstreams.orders.pool.max_idle: ";
+        assert_eq!(said.err.contains(note), noted, "{keys}: {said:?}");
+    }
+}
