@@ -264,6 +264,11 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
 
 impl<Last, F, Outer, Inner, R> Builder<Last, F, Outer, Inner, Open, R> {
     /// The pipeline as a layer, for a service that exists elsewhere: an `axum::Router`, say.
+    ///
+    /// It goes around the whole router: `Router::new().fallback_service(pipeline.layer(router))`. `Router::layer` would put it
+    /// behind axum's routing, which chooses a handler by the path as it came, while the stages decide by its normal form:
+    /// `/admin/..` would be called as `/admin/{section}` by who may call `/`. With the feature `axum` or `tonic` the route
+    /// stage refuses such a path there.
     pub fn into_layer(self) -> PipelineLayer<Outer, Inner, R> {
         PipelineLayer::new(self.outer, self.answer, self.inner)
     }

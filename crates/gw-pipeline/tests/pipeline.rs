@@ -14,7 +14,7 @@ use gw_core::context::RequestId;
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasClientAddr, HasRoute, Stage};
 use gw_pipeline::inbound::{
-    BodyTimers, IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, NotFound, RequestBody,
+    self, BodyTimers, IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, NotFound, RequestBody,
     RequestIdLayer, Route, RouteResolveLayer, RouteTable,
 };
 use gw_pipeline::outbound::AnswerLayer;
@@ -26,7 +26,7 @@ use gw_pipeline::{
 use gw_testkit::body::ScriptedBody;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
-use tower::{Service, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 fn routes() -> RouteTable {
     RouteTable::builder()
@@ -412,25 +412,72 @@ async fn a_body_over_the_routes_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_pipeline_without_end_is_a_layer_for_axum() {
+async fn a_pipeline_without_end_goes_around_an_axum_router() {
     let layer = Pipeline::builder()
         .request_id(RequestIdLayer::new())
         .route_resolve(RouteResolveLayer::new(routes()))
         .into_layer();
     let router = Router::new()
         .route("/all", get(|| async { "axum" }))
-        .route("/items", post(|body: Bytes| async move { body }))
-        .layer(layer);
+        .route("/items", post(|body: Bytes| async move { body }));
+    let router = Router::new().fallback_service(layer.layer(router));
     let get = |target| {
         router
             .clone()
             .oneshot(request("GET", target).map(axum::body::Body::new))
     };
     assert_eq!(get("/all").await.unwrap().status(), 200);
+    assert_eq!(get("//all").await.unwrap().status(), 200);
     // axum has no handler for it, but the table has a route: the answer is axum's.
     assert_eq!(get("/all/x").await.unwrap().status(), 404);
     let response = get("/nowhere").await.unwrap();
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+}
+
+/// Story: `Router::layer` put the pipeline behind axum's routing, which had chosen `/admin/{section}` for `/admin/..`; the
+/// pipeline took it for `/`, which is for all, and the admin's handler was called.
+#[tokio::test]
+async fn no_path_is_one_routes_for_axum_and_anothers_for_the_pipeline() {
+    let table = RouteTable::builder()
+        .route(Route::path("public", "/"))
+        .route(Route::prefix("admin", "/admin"))
+        .build()
+        .unwrap();
+    let scopes = inbound::ScopesLayer::by_route(&table, [("admin", ["admin"])]).unwrap();
+    let pipeline = Pipeline::builder()
+        .route_resolve(RouteResolveLayer::new(table))
+        .ip_filter(IpFilterLayer::new(TrustedProxies::none()))
+        .authenticate(TokenLayer)
+        .authorize(scopes)
+        .into_layer();
+    let routes = Router::new()
+        .route("/", get(|| async { "public" }))
+        .route("/admin/{section}", get(|| async { "admin" }));
+    let around = Router::new().fallback_service(pipeline.clone().layer(routes.clone()));
+    let nested = Router::new().nest("/api", routes.clone().layer(pipeline.clone()));
+    let inside = routes.layer(pipeline);
+    let mut forms = vec![(around, "", 200)];
+    if cfg!(any(feature = "axum", feature = "tonic")) {
+        forms.extend([(inside, "", 400), (nested, "/api", 400)]);
+    }
+    for (app, prefix, ambiguous) in forms {
+        let get = async |target: &str| {
+            let request = request("GET", &format!("{prefix}{target}"));
+            let request = request.map(axum::body::Body::new);
+            let answer = app.clone().oneshot(request).await.unwrap();
+            let status = answer.status();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_ne!(body, "admin", "{prefix}{target}");
+            status
+        };
+        assert_eq!(get("/admin/users").await, 403);
+        for target in ["/admin/..", "/admin/%2e%2E"] {
+            assert_eq!(get(target).await, ambiguous, "{prefix}{target}");
+        }
+        if prefix.is_empty() {
+            assert_eq!(get("/").await, 200);
+        }
+    }
 }
 
 /// A stage of a user's own, which states what it needs and gives.

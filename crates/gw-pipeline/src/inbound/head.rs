@@ -7,7 +7,7 @@ use gw_core::context::{RequestId, TraceContext};
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Version};
 
 use self::host::find_host;
 pub(super) use self::host::is_host;
@@ -268,7 +268,11 @@ fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<Vec<String>, Rej
     }
     let NormalPath { text, others } =
         normalize(parts.uri.path(), slash).map_err(|_| ambiguous_path())?;
-    if text == parts.uri.path() && parts.uri.authority().is_none() {
+    let is_normal = text == parts.uri.path();
+    if !is_normal && is_routed(&parts.extensions) {
+        return Err(ambiguous_path().caused_by(ROUTED));
+    }
+    if is_normal && parts.uri.authority().is_none() {
         return Ok(others);
     }
     let target = match parts.uri.query() {
@@ -277,6 +281,21 @@ fn set_target(parts: &mut Parts, slash: EncodedSlash) -> Result<Vec<String>, Rej
     };
     parts.uri = Uri::from(PathAndQuery::try_from(target).map_err(|_| ambiguous_path())?);
     Ok(others)
+}
+
+const ROUTED: &str = "axum has chosen a handler by another form of the path: the layer must stand around the router, not in \
+                      `Router::layer`";
+
+/// Whether a router of axum's, tonic's too, has chosen the handler: by the path as it came, which may be another route's than the
+/// normal one.
+#[cfg(any(feature = "axum", feature = "tonic"))]
+fn is_routed(extensions: &Extensions) -> bool {
+    extensions.get::<axum::extract::MatchedPath>().is_some()
+}
+
+#[cfg(not(any(feature = "axum", feature = "tonic")))]
+const fn is_routed(_: &Extensions) -> bool {
+    false
 }
 
 /// The refusal of a path that two readers may understand in two ways.

@@ -31,6 +31,9 @@ use crate::timeouts::{PassErrorBodies, Timeouts};
 /// says.
 ///
 /// Refuses with 400, 405, 413, 414, 417, 431 what no upstream should see: see [`HeadLimits`] and [`EncodedSlash`].
+///
+/// It stands around a router, never behind its routing, as in `axum::Router::layer`: a handler that is chosen by the path as it
+/// came may be another route's. With the feature `axum` or `tonic` a path that is not in its normal form is 400 there.
 #[derive(Debug, Clone)]
 pub struct RouteResolveLayer<R = Respond> {
     table: RouteTable,
