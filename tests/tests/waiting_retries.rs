@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gw_breaker::{BreakerConfig, BreakerLayer, ContentClassifier, Fail};
+use gw_breaker::{BreakerConfig, BreakerLayer, Fail};
 use gw_core::context::UpstreamName;
 use gw_core::{Body, Rejection};
 use gw_pipeline::upstream::{Forward, PoolConfig, Upstream as Target, UpstreamBuilder};
@@ -74,7 +74,7 @@ async fn a_breaker_that_opens_meanwhile_leaves_the_upstreams_answer() {
     let budget = budget();
     let config = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::builder("orders").config(config).build();
-    let breaker = breaker.unwrap().classify(ContentClassifier).on_reject(Fail);
+    let breaker = breaker.unwrap().on_reject(Fail);
     let target = target(&upstream).retry(retries(&budget)).breaker(breaker);
     let forward = Forward::new([target.build().unwrap()]).unwrap();
     let answer = forward.clone().oneshot(request(Method::GET)).await;

@@ -42,10 +42,10 @@ impl<E: AttemptError> ClassifyError<E> for ContentClassifier {
 /// # Examples
 ///
 /// ```
-/// use gw_breaker::{BreakerLayer, HttpClassifier, Outcome, errors_by};
+/// use gw_breaker::{BreakerLayer, ContentClassifier, Outcome, errors_by};
 ///
 /// // Each error is the upstream's.
-/// let classifier = errors_by(HttpClassifier, |_: &std::io::Error| Outcome::Failure);
+/// let classifier = errors_by(ContentClassifier, |_: &std::io::Error| Outcome::Failure);
 /// let layer = BreakerLayer::builder("orders").build()?.classify(classifier);
 /// # Ok::<(), gw_breaker::ConfigError>(())
 /// ```

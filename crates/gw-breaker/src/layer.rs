@@ -10,7 +10,7 @@ use http::request::Parts;
 use tokio::time::Instant;
 use tower_layer::Layer;
 
-use crate::HttpClassifier;
+use crate::ContentClassifier;
 use crate::breaker::Breaker;
 use crate::config::{BreakerConfig, JudgeAt, LatencyFrom};
 use crate::future::Judge;
@@ -25,7 +25,7 @@ use crate::service::{BreakerService, Manner};
 /// `K` says which breaker a request belongs to: [`Single`] or [`Keyed`]; `C` judges answers and errors; `R` renders
 /// refusals.
 #[derive(Debug, Clone)]
-pub struct BreakerLayer<K = Single, C = HttpClassifier, R = Respond> {
+pub struct BreakerLayer<K = Single, C = ContentClassifier, R = Respond> {
     select: K,
     manner: Manner<C, R>,
 }
@@ -87,7 +87,8 @@ impl<K, C, R> BreakerLayer<K, C, R> {
         self
     }
 
-    /// Judges answers and errors with `classifier`.
+    /// Judges answers and errors with `classifier`; [`ContentClassifier`] unless it is said otherwise. In front of an upstream to which
+    /// all calls are gRPC, [`GrpcClassifier`](crate::GrpcClassifier) also sees a page in place of an answer as a failure.
     pub fn classify<T>(self, classifier: T) -> BreakerLayer<K, T, R> {
         BreakerLayer {
             select: self.select,
@@ -118,7 +119,7 @@ impl<K, C, R> BreakerLayer<K, C, R> {
 impl<K> BreakerLayer<K> {
     fn by(select: K) -> Self {
         let judge = Judge {
-            classifier: HttpClassifier,
+            classifier: ContentClassifier,
             judge_at: JudgeAt::End,
         };
         Self {

@@ -9,7 +9,7 @@ use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::HttpClassifier;
+use crate::ContentClassifier;
 use crate::admission::{Admission, Refused};
 use crate::attempt::Attempt;
 use crate::body::ResponseBody;
@@ -22,7 +22,7 @@ use crate::select::{Select, Single};
 
 /// Keeps requests from an upstream that is broken. Made by a [`BreakerLayer`](crate::BreakerLayer).
 #[derive(Debug)]
-pub struct BreakerService<S, K = Single, C = HttpClassifier, R = Respond> {
+pub struct BreakerService<S, K = Single, C = ContentClassifier, R = Respond> {
     inner: S,
     select: K,
     manner: Manner<C, R>,

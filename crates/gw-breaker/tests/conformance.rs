@@ -53,7 +53,7 @@ mod not_closed {
     fn layer(
         config: BreakerConfig,
     ) -> (
-        BreakerLayer<gw_breaker::Single, gw_breaker::HttpClassifier, Renderer>,
+        BreakerLayer<gw_breaker::Single, gw_breaker::ContentClassifier, Renderer>,
         BreakerHandle,
     ) {
         let layer = BreakerLayer::builder("upstream")
@@ -65,7 +65,7 @@ mod not_closed {
     }
 
     /// A breaker whose open time is over, so that two probes may pass.
-    fn probing() -> BreakerLayer<gw_breaker::Single, gw_breaker::HttpClassifier, Renderer> {
+    fn probing() -> BreakerLayer<gw_breaker::Single, gw_breaker::ContentClassifier, Renderer> {
         let moment = Duration::from_millis(1);
         let config = BreakerConfig::new()
             .consecutive_failures(1)

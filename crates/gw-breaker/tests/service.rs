@@ -17,7 +17,7 @@ use gw_testkit::body::{BodyScript, ScriptedBody};
 use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::record::Record;
 use gw_testkit::gw_core::{Body, Code, GrpcStatus};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
 use support::{Act, Inner, SECOND, World, answer, config, is_refused};
@@ -145,7 +145,7 @@ async fn other_errors_are_judged_by_a_function() {
         .build()
         .unwrap();
     let judge = |_: &&str| gw_breaker::Outcome::Failure;
-    let layer = layer.classify(errors_by(gw_breaker::HttpClassifier, judge));
+    let layer = layer.classify(errors_by(gw_breaker::ContentClassifier, judge));
     let handle = layer.handle();
     let inner = tower::service_fn(async |_: Request<()>| Err::<Response<Body>, _>("no route"));
     for _ in 0..3 {
@@ -357,6 +357,37 @@ async fn grpc_is_judged_by_its_trailers() {
         let collected = answer.unwrap().into_body().collect().await.unwrap();
         assert_eq!(collected.trailers().unwrap()["grpc-status"], status);
         assert_eq!(handle.snapshot().consecutive_failures, failures, "{status}");
+    }
+}
+
+/// Story: a breaker as its builder makes it read no `grpc-status`, and stayed closed in front of an upstream that answered
+/// UNAVAILABLE to all calls, since each of them is a 200.
+#[tokio::test(start_paused = true)]
+async fn a_failing_grpc_upstream_opens_a_breaker_that_nobody_told_of_grpc() {
+    let unavailable = [("grpc-status", "14")];
+    let trailers_only = || {
+        let mut answer = answer(200);
+        answer
+            .headers_mut()
+            .insert("grpc-status", HeaderValue::from_static("14"));
+        answer
+    };
+    let in_trailers = || {
+        let script = ScriptedBody::script().data("data").trailers(unavailable);
+        Response::new(Body::new(script.build().0))
+    };
+    for unavailable in [&trailers_only as &dyn Fn() -> _, &in_trailers] {
+        let world = World::new(config());
+        for _ in 0..3 {
+            let mut answer = unavailable();
+            let grpc = HeaderValue::from_static("application/grpc+proto");
+            answer.headers_mut().insert("content-type", grpc);
+            world.inner.does(Act::Answer(answer));
+            let answer = world.send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            answer.into_body().collect().await.unwrap();
+        }
+        assert_eq!(world.snapshot().state, State::Open);
     }
 }
 
@@ -820,7 +851,7 @@ fn auto_traits() {
     assert_impl_all!(gw_breaker::Breaker: Clone, Send, Sync);
     assert_impl_all!(gw_breaker::Admission: Send, Sync);
     assert_impl_all!(gw_breaker::BreakerHandle: Clone, Send, Sync);
-    assert_impl_all!(gw_breaker::ResponseBody<Body, gw_breaker::HttpClassifier>: Send);
+    assert_impl_all!(gw_breaker::ResponseBody<Body, gw_breaker::ContentClassifier>: Send);
     assert_impl_all!(gw_breaker::Changes: Clone, Send, Sync);
     fn is_send<T: Send>(_: &T) {}
     let mut world = World::new(config());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gw_breaker::upload::{RequestBody, UploadLayer};
 use gw_breaker::{
-    BreakerConfig, BreakerHandle, BreakerLayer, HttpClassifier, LatencyFrom, Snapshot,
+    BreakerConfig, BreakerHandle, BreakerLayer, ContentClassifier, LatencyFrom, Snapshot,
 };
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::gw_core::Body;
@@ -311,5 +311,5 @@ fn auto_traits() {
     assert_impl_all!(UploadLayer: Clone, Send, Sync);
     assert_impl_all!(gw_breaker::upload::Upload<()>: Clone, Send, Sync);
     assert_impl_all!(RequestBody<Body>: Send);
-    assert_impl_all!(BreakerLayer<gw_breaker::Single, HttpClassifier>: Clone, Send, Sync);
+    assert_impl_all!(BreakerLayer<gw_breaker::Single, ContentClassifier>: Clone, Send, Sync);
 }

@@ -39,7 +39,7 @@ pub(super) fn breaker(name: &str, written: &table::Breaker) -> Result<UpstreamBr
         })?;
     // Neither a slow client nor the gateway's own queue is a slow upstream.
     let layer = layer.latency_from(LatencyFrom::Sent);
-    Ok(layer.classify(ContentClassifier).on_reject(Fail))
+    Ok(layer.on_reject(Fail))
 }
 
 fn half_open(written: &table::Breaker) -> HalfOpen {
