@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::body::BoxError;
 use crate::classify::Outcome;
 use crate::on_reject::LayerError;
 use crate::rejection::Rejection;
@@ -135,6 +136,33 @@ impl<E: AttemptError> AttemptError for LayerError<E> {
     }
 }
 
+/// The error of a typed pipeline's stages: the refusal among it and its sources speaks for it. Of any other error nobody knows
+/// what became of the request. Only a refusal that is itself in the box takes something along.
+impl AttemptError for BoxError {
+    fn failure(&self) -> Failure {
+        Rejection::find(&**self).map_or(Failure::Unknown, Rejection::failure)
+    }
+
+    fn with_field(self, name: HeaderName, value: HeaderValue) -> Self {
+        with(self, |refusal| refusal.field(name, value))
+    }
+
+    fn has_field(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        Rejection::find(&**self).is_some_and(|refusal| refusal.has_field(name, value))
+    }
+
+    fn with_extension<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        with(self, |refusal| refusal.extension(value))
+    }
+}
+
+fn with(error: BoxError, add: impl FnOnce(Rejection) -> Rejection) -> BoxError {
+    match error.downcast() {
+        Ok(refusal) => add(*refusal).into(),
+        Err(other) => other,
+    }
+}
+
 impl AttemptError for Infallible {
     fn failure(&self) -> Failure {
         match *self {}
@@ -177,6 +205,24 @@ mod tests {
             LayerError::Inner(Rejection::new(&CODE)).failure(),
             Failure::Local
         );
+    }
+
+    #[test]
+    fn a_boxed_error_is_the_refusal_among_it() {
+        const CODE: Code = Code::new("X", StatusCode::BAD_GATEWAY, "", GrpcStatus::Unavailable);
+        let refusal = || Rejection::new(&CODE).failed(Failure::NotSent);
+        let boxed = BoxError::from(refusal());
+        let wrapped = BoxError::from(LayerError::<Rejection>::Rejected(refusal()));
+        let field = (http::header::ALLOW, HeaderValue::from_static("GET"));
+        assert_eq!(boxed.failure(), Failure::NotSent);
+        assert_eq!(wrapped.failure(), Failure::NotSent);
+        assert_eq!(BoxError::from("reset").failure(), Failure::Unknown);
+        assert!(!boxed.has_field(&field.0, &field.1));
+        let boxed = boxed.with_field(field.0.clone(), field.1.clone());
+        let boxed = boxed.with_extension(7_u8);
+        assert!(boxed.has_field(&field.0, &field.1));
+        let told = Rejection::find(&*boxed).unwrap().extensions().unwrap();
+        assert_eq!(told.get(), Some(&7_u8));
     }
 
     #[test]
