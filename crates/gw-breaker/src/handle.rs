@@ -117,7 +117,7 @@ impl BreakersHandle {
 
     /// The breaker of a key, if requests with it have been seen.
     ///
-    /// It has to hash as what breakers are told apart by: an `IpAddr` for addresses, of IPv6 the network's (`2001:db8:1:2::`), bytes
+    /// It has to hash as what breakers are told apart by: for addresses what [`ClientIp::of`](crate::key::ClientIp::of) gives, bytes
     /// for the value of a header field, a `str` for consumers, users and upstreams, a `RouteMatch` for routes, a tuple of those for
     /// a tuple of keys.
     pub fn find<Q: Hash + ?Sized>(&self, key: &Q) -> Option<BreakerHandle> {

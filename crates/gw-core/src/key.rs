@@ -121,6 +121,22 @@ impl ClientIp {
         self.v6_prefix = bits;
         self
     }
+
+    /// The key of a client at `address`: what an operator gives a handle to find the state of this client. By another address of the
+    /// same network, or an IPv4 one that is mapped into IPv6, nothing is found.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    ///
+    /// use gw_core::key::ClientIp;
+    ///
+    /// let client: IpAddr = "2001:db8:1:2:3::7".parse()?;
+    /// assert_eq!(ClientIp::new().of(client).to_string(), "2001:db8:1:2::");
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn of(&self, address: IpAddr) -> IpAddr {
+        ClientAddr::new(address).network(self.v6_prefix)
+    }
 }
 
 impl Default for ClientIp {
@@ -134,10 +150,10 @@ impl KeyExtractor for ClientIp {
 
     fn extract(&self, parts: &Parts) -> Result<IpAddr, MissingKey> {
         let client = match parts.extensions.get::<ClientAddr>() {
-            Some(client) => *client,
-            None => ClientAddr::new(peer_addr(&parts.extensions)?.ip()),
+            Some(client) => client.ip(),
+            None => peer_addr(&parts.extensions)?.ip(),
         };
-        Ok(client.network(self.v6_prefix))
+        Ok(self.of(client))
     }
 }
 

@@ -13,7 +13,9 @@ use crate::quota::Quota;
 /// Reads and changes the limits of a running layer or [`Limiter`]. Clones are the same handle.
 ///
 /// Policies are addressed by name. Keys are hashed, so give a value of the very type that the policy's extractor
-/// makes (an `IpAddr` for `ClientIp`, a `str` or `Arc<str>` for `Consumer`): another type hashes to another key.
+/// makes (a `str` or `Arc<str>` for `Consumer`): another type hashes to another key. **`ClientIp` counts IPv6 by networks**: the key of
+/// an address is what [`ClientIp::of`](crate::key::ClientIp::of) makes of it, with the extractor that the policy has. A key that
+/// nobody uses is answered as one that has spent nothing.
 #[derive(Debug, Clone)]
 pub struct RateLimitHandle {
     limiter: Arc<Limiter>,
@@ -156,8 +158,8 @@ impl RateLimitHandle {
 
     /// How `key` stands with a policy's own quota, without charging anything. `None` if there is no such policy.
     ///
-    /// It has to hash as what the policy counts by: an `IpAddr` for addresses, bytes for the value of a header field, a `str` for
-    /// names.
+    /// It has to hash as what the policy counts by: for addresses what [`ClientIp::of`](crate::key::ClientIp::of) gives, bytes for
+    /// the value of a header field, a `str` for consumers and users, a `RouteMatch` for routes, a tuple of those for a tuple of keys.
     ///
     /// For the quota of a tier: [`Limiter::peek_at`].
     pub fn peek<K: Hash + ?Sized>(&self, policy: &str, key: &K) -> Option<Standing> {

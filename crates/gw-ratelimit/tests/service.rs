@@ -325,6 +325,34 @@ async fn a_handle_changes_a_running_layer() {
     );
 }
 
+/// Story: an operator reset the address of a client, as it stood in the access log, and nothing changed: IPv6 is counted by /64.
+#[tokio::test(start_paused = true)]
+async fn an_operator_finds_a_client_by_any_of_its_addresses() {
+    let clients = ClientIp::new().v6_prefix(56);
+    let layer = RateLimitLayer::builder()
+        .policy(Policy::new("p", Quota::per_second(1).burst(5)).key(clients))
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    for (client, same) in [
+        ("2001:db8:1:2:3::7", "2001:db8:1:2::"),
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.1"),
+    ] {
+        let mut request = request();
+        let address = client.parse().unwrap();
+        request.extensions_mut().insert(ClientAddr::new(address));
+        answer(&mut layer.layer(Inner::default()), request).unwrap();
+        let remaining = |address: &str| {
+            let key = clients.of(address.parse().unwrap());
+            handle.peek("p", &key).unwrap().remaining()
+        };
+        assert_eq!((remaining(client), remaining(same)), (4, 4));
+        assert!(handle.reset("p", &clients.of(address)), "{client}");
+        assert_eq!(remaining(client), 5);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operator_finds_a_key_by_its_text() {
     let layer = RateLimitLayer::builder()
