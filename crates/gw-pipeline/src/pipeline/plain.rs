@@ -12,6 +12,10 @@ use tower_service::Service;
 
 /// A layer from elsewhere as a stage: it needs no fact and gives none.
 ///
+/// Its service has to take requests with any body, such as [`RequestBody`](crate::inbound::RequestBody), around services with any
+/// error: it is a [`BoxError`] there. axum's `from_fn` takes axum's own body, and is for services that cannot fail: put it on the
+/// routes inside, or write a [`Stage`] in its place.
+///
 /// Its answers get the pipeline's one body type back, by one box per answer whose body has not ended. A layer that
 /// establishes a fact, such as an authenticator, implements [`Stage`] itself.
 pub const fn plain<L>(layer: L) -> Plain<L> {
