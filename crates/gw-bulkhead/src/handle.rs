@@ -57,7 +57,7 @@ impl BulkheadHandle {
 
     /// Refuses new requests with 503 `SHUTTING_DOWN` from now on, for good; in [`Mode::Off`] they still pass. Requests in
     /// flight and in the queue go on. Ready once they are done: their places are free. With [`Hold::Head`](crate::Hold::Head)
-    /// bodies may still be on their way then. Lanes' own threads end when these have ended too.
+    /// bodies may still be on their way then, and upgraded connections open. Lanes' own threads end when these have ended too.
     ///
     /// # Cancel safety
     ///

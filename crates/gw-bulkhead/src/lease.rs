@@ -45,7 +45,7 @@ enum Kept {
     /// With the task on the lane's own thread, or with the connection if the upgrade is granted.
     Unlimited(Arc<Permit>),
     Timed(Timed),
-    /// It was handed over to an upgraded connection.
+    /// The connection was upgraded: it was handed over, or given back where no place is held for one.
     Gone,
 }
 
@@ -79,10 +79,20 @@ impl Lease {
     pub(crate) fn shared<B>(lanes: &Lanes, permit: Arc<Permit>, request: &mut Request<B>) -> Self {
         let lane = permit.lane();
         let timing = Timing::begin(lanes, lane, request.extensions());
-        let upgrade = upgrade(permit.hold(), request);
+        // Without a place to hold, too: there are the threads.
+        let upgrade = Upgrade::asked(request);
         Self {
             place: Place::special(lanes, permit, upgrade, request),
             timing,
+        }
+    }
+
+    /// The upgrade that its request asks for.
+    #[cfg(feature = "threads")]
+    pub(crate) const fn upgrade(&mut self) -> Option<&mut Upgrade> {
+        match &mut self.place {
+            Place::Sole(_) => None,
+            Place::Special(special) => special.upgrade.as_mut(),
         }
     }
 
@@ -307,7 +317,7 @@ impl Special {
         self.upgrade.as_ref().is_some_and(granted)
     }
 
-    /// Gives the place to the upgraded connection, if `response` grants one; whether it does.
+    /// Gives what it has to the upgraded connection, if `response` grants one; whether it does.
     #[inline(never)]
     fn hand_over<B>(&mut self, response: &mut Response<B>) -> bool {
         let granted = |upgrade: &mut Upgrade| upgrade.is_granted(response);
@@ -319,9 +329,8 @@ impl Special {
             Kept::Unlimited(permit) => Some(permit),
             Kept::Gone => None,
         };
-        if let Some(place) = place {
-            upgrade.hand_over(place, response.extensions_mut());
-        }
+        let place = place.filter(|_| self.hold == Hold::Body);
+        upgrade.hand_over(place, response.extensions_mut());
         true
     }
 

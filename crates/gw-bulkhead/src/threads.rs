@@ -13,7 +13,8 @@
 //!   gives it back, so callers that give up while the thread is blocked do not let more requests in.
 //! - The threads end when the last clone of the layer, its services and their answers is dropped, or once a drain
 //!   begun by [`BulkheadHandle::drain`](crate::BulkheadHandle::drain) is done and the bodies that are still on their way,
-//!   with [`Hold::Head`](crate::Hold::Head), have ended. Nothing waits for them.
+//!   with [`Hold::Head`](crate::Hold::Head), have ended. For a connection that was upgraded on one of them, they run in either
+//!   case until the last clone of its [`UpgradePermit`](crate::UpgradePermit) is dropped. Nothing waits for them.
 //! - The lane's threads are tokio runtimes with timers and I/O, so connections to upstreams that a request opens there
 //!   live there.
 //! - On Linux they can give way to other threads when processors are short: [`LaneConfig::nice`](crate::LaneConfig::nice).

@@ -1,10 +1,12 @@
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use http::{Extensions, Method, Request, Response, StatusCode, Version, header};
 
 use crate::lanes::Permit;
 
-/// Keeps the lane's place for an upgraded connection: hold a clone of it for as long as the connection is open.
+/// Keeps the lane's place for an upgraded connection, and its threads if it has some: hold a clone of it for as long as the
+/// connection is open.
 ///
 /// After 101 or a successful `CONNECT` the answer ends at once and the connection goes on, out of sight of any layer:
 /// hyper hands it to whoever awaits the upgrade, and drops the response's extensions when the head is written. So the
@@ -13,10 +15,13 @@ use crate::lanes::Permit;
 /// closed; the place is given back with the last clone. If nobody does, it is given back when the head is
 /// written, and the connection is in no lane.
 ///
+/// A connection that was upgraded on a lane's own thread lives there: what the handler spawns runs on that thread. The lane's threads
+/// run until the last clone is dropped, whatever has become of the layer; without one they may end in the middle of it.
+///
 /// Before the answer grants the upgrade it holds nothing, so a clone that is kept of a request that was refused the
 /// upgrade does no harm. [`LaneConfig::max_hold`](crate::LaneConfig::max_hold) does not bound an upgraded connection. With
-/// [`Hold::Head`](crate::Hold::Head) and in [`Mode::Off`](crate::Mode::Off) nothing is held for one; the value is in the
-/// request then too, and stays empty, so that who serves it need not know. Of lanes within lanes, one value holds the places of all.
+/// [`Hold::Head`](crate::Hold::Head) and in [`Mode::Off`](crate::Mode::Off) no place is held for one; the value is in the
+/// request then too, so that who serves it need not know. Of lanes within lanes, one value holds the places of all.
 ///
 /// # Examples
 ///
@@ -43,15 +48,28 @@ pub struct UpgradePermit(Arc<Asked>);
 
 #[derive(Debug, Default)]
 struct Asked {
-    place: OnceLock<Arc<Permit>>,
+    held: OnceLock<Held>,
     connect: bool,
     /// What other lanes hold for the same connection.
     _others: Option<UpgradePermit>,
 }
 
+/// What a lane gives to an upgraded connection.
+#[derive(Debug, Clone)]
+struct Held {
+    _place: Option<Arc<Permit>>,
+    _threads: Option<Arc<dyn KeepsThreads>>,
+}
+
+/// Keeps the threads running on which a request asked for an upgrade: who serves it may copy the bytes there.
+pub(crate) trait KeepsThreads: fmt::Debug + Send + Sync {}
+
 /// What a request asked for, and what its place goes to if it gets it.
 #[derive(Debug)]
-pub(crate) struct Upgrade(UpgradePermit);
+pub(crate) struct Upgrade {
+    permit: UpgradePermit,
+    threads: Option<Arc<dyn KeepsThreads>>,
+}
 
 impl Upgrade {
     /// Whether `request` asks for one. Only HTTP/1.1 has the field (RFC 9110, section 7.8): in other versions it is not even
@@ -71,13 +89,22 @@ impl Upgrade {
         let connect = request.method() == Method::CONNECT;
         let extensions = request.extensions_mut();
         let permit = UpgradePermit(Arc::new(Asked {
-            place: OnceLock::new(),
+            held: OnceLock::new(),
             connect,
             // Of lanes further out: whoever serves takes one value.
             _others: extensions.remove(),
         }));
         extensions.insert(permit.clone());
-        Some(Self(permit))
+        Some(Self {
+            permit,
+            threads: None,
+        })
+    }
+
+    /// Has these threads run on for it as well.
+    #[cfg(feature = "threads")]
+    pub(crate) fn runs_on(&mut self, threads: impl KeepsThreads + 'static) {
+        self.threads = Some(Arc::new(threads));
     }
 
     /// Has the value there for whoever serves `request`, where nothing is held for an upgrade: who serves does not know that.
@@ -92,23 +119,27 @@ impl Upgrade {
     /// Whether an answer of this status to this request is an upgrade.
     pub(crate) fn is_granted<B>(&self, response: &Response<B>) -> bool {
         response.status() == StatusCode::SWITCHING_PROTOCOLS
-            || self.0.0.connect && response.status().is_success()
+            || self.permit.0.connect && response.status().is_success()
     }
 
-    /// Ties the place to the upgraded connection.
-    pub(crate) fn hand_over(self, place: Arc<Permit>, extensions: &mut Extensions) {
+    /// Ties the threads to the upgraded connection, and the place if it is held for it.
+    pub(crate) fn hand_over(self, place: Option<Arc<Permit>>, extensions: &mut Extensions) {
+        let held = Held {
+            _place: place,
+            _threads: self.threads,
+        };
         let others = extensions.remove::<UpgradePermit>();
         let permit = match others {
-            None => self.0.clone(),
+            None => self.permit.clone(),
             // Of lanes further in, and not to be put into what may be among theirs.
             others => UpgradePermit(Arc::new(Asked {
-                place: Arc::clone(&place).into(),
+                held: held.clone().into(),
                 _others: others,
                 ..Asked::default()
             })),
         };
         // Never filled before: this consumes the only one who fills it.
-        _ = self.0.0.place.set(place);
+        _ = self.permit.0.held.set(held);
         extensions.insert(permit);
     }
 }

@@ -15,6 +15,7 @@ use super::niceness;
 use crate::config;
 use crate::lane::LaneConfig;
 use crate::lanes::{LaneId, Lanes};
+use crate::upgrade::KeepsThreads;
 
 /// Runs the requests of lanes with threads there, and those of other lanes where they come from.
 ///
@@ -45,7 +46,17 @@ pub(super) struct LaneThread {
 }
 
 /// One task of a thread: until it is dropped, the thread does not end of itself.
+#[derive(Debug)]
 struct Running(Arc<watch::Sender<usize>>);
+
+/// Keeps a thread running for tasks of which it knows nothing: those that handlers spawn.
+#[derive(Debug)]
+pub(super) struct Kept {
+    _running: Running,
+    _crew: Arc<Crew>,
+}
+
+impl KeepsThreads for Kept {}
 
 impl Threads {
     /// Starts the threads.
@@ -125,12 +136,24 @@ impl LaneThread {
     /// Runs `task` to its end, which the thread waits for.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         // Counted here and not when it is first polled: it must be seen by who sees the place that it will give back.
-        self.tasks.send_modify(|tasks| *tasks += 1);
-        let running = Running(Arc::clone(&self.tasks));
+        let running = self.running();
         self.runtime.spawn(async move {
             let _running = running;
             task.await;
         })
+    }
+
+    /// Keeps the thread, which is one of `crew`.
+    pub(super) fn keep(&self, crew: Arc<Crew>) -> Kept {
+        Kept {
+            _running: self.running(),
+            _crew: crew,
+        }
+    }
+
+    fn running(&self) -> Running {
+        self.tasks.send_modify(|tasks| *tasks += 1);
+        Running(Arc::clone(&self.tasks))
     }
 }
 

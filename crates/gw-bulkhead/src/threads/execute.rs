@@ -77,6 +77,10 @@ where
         let (Some(side), Some(thread)) = (side, thread) else {
             return ThreadsFuture::inline(Inline.execute(service, request, (), lease));
         };
+        if let Some(upgrade) = lease.as_mut().and_then(Lease::upgrade) {
+            // Now and not when it is granted: with its place given back at the head, the thread could end before that.
+            upgrade.runs_on(thread.keep(self.crew()));
+        }
         let context = RejectContext::of(&request);
         let record = Record::of(request.extensions()).cloned();
         // The instance that was polled ready is the one to call; a clone stays behind.

@@ -1,20 +1,23 @@
 //! What is given back however a request ends, and when the threads end.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use gw_bulkhead::threads::LaneTaskLost;
-use gw_bulkhead::{HeldTooLong, Hold, Mode, SHUTTING_DOWN, UpgradePermit};
+use gw_bulkhead::threads::{LaneTaskLost, Threads};
+use gw_bulkhead::{Bulkhead, HeldTooLong, Hold, Lane, Mode, SHUTTING_DOWN, UpgradePermit};
 use gw_core::attempt::Failure;
 use gw_core::{Body, Rejection};
 use gw_testkit::PATIENCE;
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use tower::{Layer as _, Service, service_fn};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use super::support::{call, in_flight, inner, poll, recorded, refused, request, request_in};
 use super::{controlled, logs, response, settles_at, two_lanes};
@@ -298,5 +301,93 @@ async fn threads_end_with_the_layer_or_with_a_drain() {
             .await
             .unwrap()
             .unwrap();
+    }
+}
+
+/// Switches protocols and echoes, on the lane's thread, as the example of `UpgradePermit` does.
+async fn echo(mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let permit = request.extensions().get::<UpgradePermit>().cloned();
+    tokio::spawn(async move {
+        let _held_until_the_end = permit;
+        let connection = hyper::upgrade::on(&mut request).await.unwrap();
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(connection));
+        _ = tokio::io::copy(&mut read, &mut write).await;
+    });
+    let mut granted = response(Body::empty());
+    *granted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let fields = granted.headers_mut();
+    fields.insert(header::UPGRADE, "echo".parse().unwrap());
+    fields.insert(header::CONNECTION, "upgrade".parse().unwrap());
+    Ok(granted)
+}
+
+/// A connection through hyper that was upgraded. The server's side is done with it, and has dropped its service.
+async fn upgraded<S, F>(service: &Bulkhead<S, Threads>) -> DuplexStream
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = F>
+        + Clone
+        + Send
+        + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    let service = service.clone();
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Lane::new("logs"));
+        service.clone().oneshot(request)
+    });
+    let (mut client, server) = tokio::io::duplex(1024);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(server), service)
+        .with_upgrades();
+    let served = tokio::spawn(connection);
+    let head = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(client.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "));
+    served.await.unwrap().unwrap();
+    client
+}
+
+/// Story: a tunnel in a lane with threads runs on them, and they did not know of it. They ended with the last clone of the
+/// service, or with a drain that it held no place against, and cut it in the middle.
+#[tokio::test]
+async fn threads_run_on_for_upgraded_connections() {
+    for (drained, logs) in [
+        (false, logs()),
+        (false, logs().hold(Hold::Head)),
+        (false, logs().hold(Hold::Head).max_hold(HOUR)),
+        (true, logs().hold(Hold::Head)),
+    ] {
+        let layer = two_lanes(logs);
+        let handle = layer.handle();
+        let (ended, ends) = mpsc::channel();
+        let service = layer.layer(service_fn(move |request: Request<Incoming>| {
+            AT_END.set(Some(AtEnd(ended.clone())));
+            echo(request)
+        }));
+        let mut client = upgraded(&service).await;
+        let kept = if drained {
+            handle.drain().await;
+            Some((layer, service))
+        } else {
+            drop((layer, service));
+            None
+        };
+        for _ in 0..10 {
+            client.write_all(b"ping").await.unwrap();
+            let mut echoed = [0; 4];
+            client.read_exact(&mut echoed).await.unwrap();
+            assert_eq!(&echoed, b"ping");
+        }
+        assert_eq!(ends.try_recv(), Err(mpsc::TryRecvError::Empty));
+        drop(client);
+        tokio::task::spawn_blocking(move || ends.recv_timeout(PATIENCE))
+            .await
+            .unwrap()
+            .unwrap();
+        drop(kept);
     }
 }
