@@ -8,6 +8,9 @@ use crate::command::until;
 use crate::gateway::{Gateway, all_to, config};
 use crate::http::{get, page};
 
+/// A lane with a thread of its own, for all.
+const THREAD: &str = "[lanes.lane.core]\nguaranteed = 1.0\nthreads = 1\n";
+
 #[tokio::test]
 async fn all_that_is_under_way_finishes() {
     let (head, body) = (Gate::new(), Gate::new());
@@ -138,7 +141,7 @@ async fn the_delay_ends_by_itself() {
 
 #[tokio::test]
 async fn what_outlives_the_grace_is_cut_and_counted() {
-    for lane in ["", "[lanes.lane.core]\nguaranteed = 1.0\nthreads = 1\n"] {
+    for lane in ["", THREAD] {
         let upstream = Upstream::start(by_path(
             [("/body", Reply::ok().body("0123456789").stall(At::Body(4)))],
             Reply::ok().stall(At::Start),
@@ -164,6 +167,49 @@ async fn what_outlives_the_grace_is_cut_and_counted() {
         assert!(!waiting.read_answer().await.is_complete());
         let answer = streaming.read_body_of(head).await;
         assert_eq!((answer.text(), answer.is_complete()), ("0123", false));
+    }
+}
+
+/// Through a gateway with these tables, that was told to end and has closed its listeners.
+async fn tunnel_at_the_end(lane: &str, grace: &str) -> (Gateway, Client, Upstream) {
+    let upstream = Upstream::start(always(Reply::upgrade("websocket"))).await;
+    let server = format!("drain_delay = \"0s\"\nshutdown_grace = \"{grace}\"");
+    let tables = format!("{lane}{}", all_to(&upstream.url(), ""));
+    let gateway = Gateway::serve(&config(&server, &tables)).await;
+    let mut client = Client::connect(gateway.traffic).await;
+    client
+        .send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        .await;
+    assert_eq!(client.read_head().await.status(), 101);
+    gateway.signal("TERM").await;
+    gateway.listener_closed().await;
+    (gateway, client, upstream)
+}
+
+/// Story: a lane's threads ended as soon as the listeners were closed and nothing but tunnels was left. Those were cut in
+/// the middle, and nobody was told.
+#[tokio::test]
+async fn a_tunnel_has_the_grace_to_end_and_is_counted_if_it_does_not() {
+    for lane in ["", THREAD] {
+        let (mut gateway, mut client, _upstream) = tunnel_at_the_end(lane, "1m").await;
+        for _ in 0..10 {
+            client.send("ping").await;
+            assert_eq!(client.read_exact(4).await, "ping");
+        }
+        assert_eq!(page(gateway.admin, "/lanes").await["in_flight"], 1);
+        drop(client);
+        let (status, said) = gateway.ended().await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("every request was finished"), "{said}");
+
+        let (mut gateway, mut client, _upstream) = tunnel_at_the_end(lane, "300ms").await;
+        let (status, said) = gateway.ended().await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(
+            said.contains("stopped: 0 requests on 1 connections were cut"),
+            "{said}"
+        );
+        assert!(client.read_rest().await.bytes.is_empty());
     }
 }
 
