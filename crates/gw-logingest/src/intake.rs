@@ -10,6 +10,7 @@ mod guard;
 mod handle;
 mod limits;
 mod media;
+mod own_path;
 mod pressure;
 mod reading;
 mod receipt;

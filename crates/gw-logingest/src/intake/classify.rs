@@ -1,3 +1,4 @@
+use super::own_path::OwnPath;
 use crate::batch::Class;
 use crate::event::{Checked, Level};
 
@@ -8,7 +9,7 @@ use crate::event::{Checked, Level};
 /// or fatal together with a mention of the intake's own path. (The fourth sign, a header field, is the request's.)
 #[derive(Debug, Clone)]
 pub struct Classifier {
-    paths: Vec<Box<str>>,
+    paths: Vec<OwnPath>,
     loggers: Vec<Box<str>>,
     trust_audit: bool,
 }
@@ -28,11 +29,15 @@ impl Classifier {
         }
     }
 
-    /// Adds a path of the intake, such as `/api/logs`. An empty one would be found everywhere, and is left out.
+    /// Adds a path of the intake, such as `/api/logs`. `{name}` stands for any one segment, and `{*name}` at the end for
+    /// whatever is below.
+    ///
+    /// It counts where it stands by itself or as the whole path of an `http` URL, and not within another path. So where
+    /// clients reach the intake by a longer one, since a proxy in front takes the beginning off, add that as well.
+    /// One without a fixed segment would be found everywhere, and is left out.
     #[must_use]
-    pub fn path(mut self, path: impl Into<Box<str>>) -> Self {
-        self.paths.push(path.into());
-        self.paths.retain(|path| !path.is_empty());
+    pub fn path(mut self, path: impl AsRef<str>) -> Self {
+        self.paths.extend(OwnPath::new(path.as_ref()));
         self
     }
 
@@ -81,11 +86,8 @@ impl Classifier {
         })
     }
 
-    /// The normalised text never escapes a slash, so this search cannot be dodged by writing `\/`.
     fn mentions_intake(&self, json: &[u8]) -> bool {
-        self.paths
-            .iter()
-            .any(|path| memchr::memmem::find(json, path.as_bytes()).is_some())
+        self.paths.iter().any(|path| path.is_in(json))
     }
 }
 

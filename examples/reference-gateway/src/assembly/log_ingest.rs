@@ -229,15 +229,15 @@ fn patience(config: &Config) -> [Duration; 2] {
     ]
 }
 
-/// Knows the intake's paths, as far as they are fixed: errors that mention them are about failed uploads.
+/// Knows the intake's paths: errors that mention them are about failed uploads.
 fn classifier(config: &Config) -> Classifier {
     routes(config).fold(Classifier::new(), |classifier, route| {
-        let path = match &route.matching.path {
-            table::PathMatch::Prefix(prefix) => prefix.as_str(),
-            table::PathMatch::Template(path) => path.as_str(),
-        };
-        let fixed = path.split('{').next().unwrap_or_default();
-        classifier.path(fixed.trim_end_matches('/'))
+        match &route.matching.path {
+            table::PathMatch::Prefix(prefix) => {
+                classifier.path(format!("{}/{{*below}}", prefix.as_str()))
+            }
+            table::PathMatch::Template(path) => classifier.path(path.as_str()),
+        }
     })
 }
 
@@ -276,6 +276,9 @@ fn fault(error: &ConfigError) -> Fault {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::SystemTime;
+
+    use gw_logingest::event::{Scratch, Validator};
 
     use super::*;
 
@@ -300,6 +303,51 @@ mod tests {
         assert_eq!(seconds(&short), [10, 60]);
         let endless = config("body_idle_timeout = \"9h\"", &["9h"]);
         assert_eq!(seconds(&endless), [3600, 3600]);
+    }
+
+    /// Story: of a path with a parameter only what stands before it was looked for, so that where the intake was at
+    /// `/api/{version}/logs` all errors around the API counted as reports about failed uploads, and were dropped.
+    #[test]
+    fn reports_are_known_by_the_whole_path_of_the_intake() {
+        let class = |route: &str, message: &str| {
+            let text = format!(
+                "[[routes]]\nname = \"logs\"\nmatch = {{ {route} }}\nservice = \"log-ingest\"\npublic = true\n"
+            );
+            let config = Config::parse("gateway.toml", &text, Path::new(""), &|_| None).unwrap();
+            let event = serde_json::json!({
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+                "service": "shop",
+                "level": "error",
+                "message": message,
+            });
+            let mut scratch = Scratch::default();
+            let event = event.to_string();
+            let checked =
+                Validator::default().check(event.as_bytes(), SystemTime::UNIX_EPOCH, &mut scratch);
+            classifier(&config).class(&checked.unwrap()).as_str()
+        };
+        for (route, message, expected) in [
+            (
+                "path = \"/api/{version}/logs\"",
+                "POST /api/v1/logs: 503",
+                "self",
+            ),
+            (
+                "path = \"/api/{version}/logs\"",
+                "GET /api/orders: 503",
+                "error",
+            ),
+            (
+                "path = \"/api/logs/{*rest}\"",
+                "POST /api/logs/a/b: 503",
+                "self",
+            ),
+            ("prefix = \"/api/logs\"", "POST /api/logs/a/b: 503", "self"),
+            ("prefix = \"/api/logs\"", "at /srv/api/logs/a.ts:1", "error"),
+            ("prefix = \"/\"", "POST /api/logs: 503", "error"),
+        ] {
+            assert_eq!(class(route, message), expected, "{route} {message}");
+        }
     }
 
     /// With a sink that hung it was more than ten, and who waits for ten seconds killed it.
