@@ -17,6 +17,9 @@ const CONFIGURATION: [&str; 3] = [
 /// With this kind a cluster says, among other things, that it holds as many shards as it may.
 const VALIDATION: &str = "validation_exception";
 
+/// With this kind a cluster says, among other things, that an alias has no index to write to, or that a pipeline is missing.
+const ILLEGAL_ARGUMENT: &str = "illegal_argument_exception";
+
 /// An ingest pipeline says so of what it does not take. It comes with 500, although it says nothing of the cluster.
 const FAIL_PROCESSOR: &str = "fail_processor_exception";
 
@@ -66,16 +69,24 @@ pub(super) fn of_item(said: &Said, id: &str) -> Item {
         500..=599 if said.kind == FAIL_PROCESSOR => Item::Rejected(reason()),
         408 | 429 | 500..=599 => Item::Retry,
         401 | 403 | 404 => Item::Blocked(reason()),
-        400 if CONFIGURATION.contains(&said.kind.as_str()) || no_more_shards(said) => {
-            Item::Blocked(reason())
-        }
+        400 if is_the_clusters(said) => Item::Blocked(reason()),
         400..=499 => Item::Rejected(reason()),
         _ => Item::Retry,
     }
 }
 
-fn no_more_shards(said: &Said) -> bool {
-    said.kind == VALIDATION && said.reason.contains("shards open")
+/// Whether the cluster's configuration is to blame, and no event. Some kinds stand for this and for much else, and only
+/// the reason tells.
+fn is_the_clusters(said: &Said) -> bool {
+    let reason = said.reason.as_str();
+    match said.kind.as_str() {
+        VALIDATION => reason.contains("shards open"),
+        ILLEGAL_ARGUMENT => {
+            reason.starts_with("no write index is defined for alias [")
+                || reason.starts_with("pipeline with id [") && reason.ends_with("does not exist")
+        }
+        kind => CONFIGURATION.contains(&kind),
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +160,22 @@ mod tests {
          normal shards open;"
             .clone_into(&mut said.reason);
         assert!(matches!(of_item(&said, "1"), Item::Blocked(_)));
+    }
+
+    /// Story: an alias lost its write index, and the whole backlog became dead letters.
+    #[test]
+    fn an_alias_or_a_pipeline_that_is_missing_does_not_blame_the_event() {
+        let mut said = said(400, "illegal_argument_exception");
+        for reason in [
+            "no write index is defined for alias [logs]. The write index may be explicitly disabled using \
+             is_write_index=false or the alias points to multiple indices without one being designated as a write index",
+            "pipeline with id [logs-default] does not exist",
+        ] {
+            reason.clone_into(&mut said.reason);
+            assert!(matches!(of_item(&said, "1"), Item::Blocked(_)), "{reason}");
+        }
+        "field [message] does not exist".clone_into(&mut said.reason);
+        assert!(matches!(of_item(&said, "1"), Item::Rejected(_)));
     }
 
     #[test]
