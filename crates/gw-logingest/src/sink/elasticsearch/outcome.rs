@@ -55,9 +55,25 @@ pub(super) fn of_request(status: StatusCode, after: Option<Duration>, text: &[u8
 
 /// The meaning of one item, which must speak of the event with this id. One that went to a failure store is another document
 /// there, with an id of its own: its place in the answer alone tells which event it is.
+///
+/// Under any other id it proves nothing: a 409 may be that of another event. Nor would another try: it may be one more
+/// document each time.
 pub(super) fn of_item(said: &Said, id: &str) -> Item {
-    let speaks_of_it = said.redirected || said.id.as_deref() == Some(id);
-    let Some(status) = said.status.filter(|_| speaks_of_it) else {
+    let item = of_status(said);
+    match &said.id {
+        _ if said.redirected || item == Item::Retry => item,
+        Some(other) if other == id => item,
+        Some(_) => Item::Blocked(Reason::new(
+            "another_id",
+            "the sink answers under another id than it was given: a pipeline may set _id",
+        )),
+        None => Item::Retry,
+    }
+}
+
+/// The same, if it speaks of the event.
+fn of_status(said: &Said) -> Item {
+    let Some(status) = said.status else {
         return Item::Retry;
     };
     let reason = || Reason::new(&said.kind, &said.reason).with_status(status);
@@ -178,9 +194,28 @@ mod tests {
         assert!(matches!(of_item(&said, "1"), Item::Rejected(_)));
     }
 
+    /// Story: a pipeline set `_id` to a random one. Each event was sent again without end, one more document each time.
     #[test]
-    fn an_item_about_another_event_says_nothing() {
-        assert_eq!(of_item(&said(201, ""), "2"), Item::Retry);
+    fn an_answer_under_another_id_blocks_delivery() {
+        for status in [201, 409, 400, 404] {
+            let item = of_item(&said(status, ""), "2");
+            assert!(
+                matches!(&item, Item::Blocked(reason) if reason.kind() == "another_id"),
+                "{status} {item:?}"
+            );
+        }
+        for status in [429, 503] {
+            assert_eq!(of_item(&said(status, ""), "2"), Item::Retry);
+        }
+    }
+
+    #[test]
+    fn an_item_without_id_or_status_says_nothing() {
+        let nameless = Said {
+            id: None,
+            ..said(201, "")
+        };
+        assert_eq!(of_item(&nameless, "1"), Item::Retry);
         assert_eq!(of_item(&Said::default(), "1"), Item::Retry);
     }
 
