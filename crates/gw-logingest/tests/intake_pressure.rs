@@ -4,7 +4,7 @@
 mod intake_support;
 
 use gw_core::key::{ClientIp, Header};
-use gw_logingest::intake::{Classifier, ClientKey};
+use gw_logingest::intake::{Classifier, ClientKey, OnInvalid};
 use gw_logingest::queue::{AppendError, Durability, QueueState};
 use gw_logingest::{Class, Mode, Pressure};
 use http::{HeaderName, Request};
@@ -282,6 +282,41 @@ async fn own_traffic_is_known_by_each_sign() {
             .unwrap();
         send(&ingest, request).await;
         assert_eq!(queue.classes(), [Class::Own]);
+    }
+}
+
+/// Story: wrapped events are of the level `info` and of no kind or logger of their own, so reports among them, such as those
+/// of clients that know of no trace, counted as events like others.
+#[tokio::test(start_paused = true)]
+async fn own_traffic_is_known_among_wrapped_events_as_well() {
+    for (line, class) in [
+        ("ERROR POST https://gw/api/logs answered 503", Class::Own),
+        (
+            r#"{"level":"error","message":"POST https:\/\/gw\/api\/logs: 503"}"#,
+            Class::Own,
+        ),
+        (
+            r#"{"kind":"upload_failure","message":"gave up"}"#,
+            Class::Own,
+        ),
+        (
+            r#"{"logger":"gw_logingest::client","message":"gave up"}"#,
+            Class::Own,
+        ),
+        ("ERROR at /srv/api/logs/a.ts:1", Class::Normal),
+        (r#"{"kind":"order","message":"gave up"}"#, Class::Normal),
+    ] {
+        let queue = FakeQueue::new();
+        let ingest = builder(&queue)
+            .classifier(Classifier::new().path("/api/logs"))
+            .on_invalid(OnInvalid::Wrap {
+                service: "raw".into(),
+            })
+            .build()
+            .unwrap();
+        send(&ingest, ndjson(line.to_owned())).await;
+        assert_eq!(queue.classes(), [class], "{line}");
+        assert_eq!(queue.events()[0].1["kind"], "unparsed");
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Checked<'a> {
     pub kind: Option<Cow<'a, str>>,
     /// The logger that made it, if it says so.
     pub logger: Option<Cow<'a, str>>,
+    /// It stands for text that is no event, so its level says nothing.
+    pub wrapped: bool,
     /// The normalised event: one JSON object on one line.
     pub json: &'a [u8],
 }
@@ -111,6 +113,7 @@ impl Validator {
             level,
             kind: members.kind,
             logger: members.logger,
+            wrapped: false,
             json,
         })
     }
@@ -118,10 +121,11 @@ impl Validator {
     /// Makes an event of `service` out of text that is none: the text becomes its message, cut to the limit of an event.
     /// The event has no trace id, and says in `ingest.wrapped` what was wrong.
     ///
-    /// Bytes that are not UTF-8 and control characters become `U+FFFD`.
+    /// Bytes that are not UTF-8 and control characters become `U+FFFD`. The `kind` and `logger` of what is returned are those
+    /// of the text, as far as they come before its fault.
     pub fn wrap<'a>(
         &self,
-        raw: &[u8],
+        raw: &'a [u8],
         why: ViolationCode,
         service: &str,
         received: SystemTime,
@@ -143,7 +147,8 @@ impl Validator {
             message.pop();
         }
         let received = time::millis(received);
-        let json = &mut scratch.json;
+        let Scratch { fields, json } = scratch;
+        let members = self.before_the_fault(raw, fields);
         json.clear();
         json.extend_from_slice(b"{\"@timestamp\":\"");
         time::write(received, json);
@@ -159,10 +164,21 @@ impl Validator {
         Checked {
             event_id: None,
             level: Level::Info,
-            kind: Some(Cow::Borrowed("unparsed")),
-            logger: None,
+            kind: members.kind.or(Some(Cow::Borrowed("unparsed"))),
+            logger: members.logger,
+            wrapped: true,
             json,
         }
+    }
+
+    /// The members of a faulty event, as far as they can be read.
+    fn before_the_fault<'a>(&self, raw: &'a [u8], fields: &mut Vec<u8>) -> Members<'a> {
+        let text = raw.utf8_chunks().next();
+        let text = text.map(|chunk| chunk.valid()).unwrap_or_default();
+        let mut walk = Walk::new(text, fields, &self.limits);
+        // That it fails is known.
+        _ = Root(&mut walk).deserialize(&mut serde_json::Deserializer::from_str(text));
+        walk.members
     }
 
     fn stamp(&self, claimed: Option<i64>, received: i64) -> Stamp {

@@ -6,7 +6,8 @@ use crate::event::{Checked, Level};
 ///
 /// Such reports are what feeds the loop: each failed upload makes one, which is uploaded, fails, and makes another. They
 /// are known by any of these signs: the kind `upload_failure`; a logger of the uploading client; a level of error
-/// or fatal together with a mention of the intake's own path. (The fourth sign, a header field, is the request's.)
+/// or fatal, or none since it is wrapped text, together with a mention of the intake's own path. (The fourth sign, a header
+/// field, is the request's.)
 #[derive(Debug, Clone)]
 pub struct Classifier {
     paths: Vec<OwnPath>,
@@ -58,7 +59,7 @@ impl Classifier {
 
     /// The class of an event.
     pub fn class(&self, event: &Checked<'_>) -> Class {
-        let grave = event.level >= Level::Error;
+        let grave = event.wrapped || event.level >= Level::Error;
         if event.kind.as_deref() == Some(Self::UPLOAD_FAILURE)
             || event
                 .logger
@@ -109,6 +110,7 @@ mod tests {
             level,
             kind: kind.map(Cow::Borrowed),
             logger: logger.map(Cow::Borrowed),
+            wrapped: false,
             json: json.as_bytes(),
         };
         Classifier::new()
