@@ -6,7 +6,7 @@
 //! | `service` | required; a non-empty string |
 //! | `level` | required; `trace` `debug` `info` `warn` (`warning`) `error` `fatal`, in any case |
 //! | `message` | required; a string |
-//! | `timestamp` or `@timestamp` | RFC 3339 text or integer milliseconds since 1970; out of the window: the time of receipt is used and the event is flagged |
+//! | `timestamp` or `@timestamp` | RFC 3339 text or integer milliseconds since 1970; out of the window: the time of receipt is used and the event is flagged. With both, `@timestamp` counts, and `timestamp`, a text or an integer, moves below `fields` |
 //! | `span_id` | 16 lower-case hex digits, not all zero |
 //! | `event_id` | 1 to 128 visible ASCII characters; with the client's name in front, the document's id |
 //! | `kind`, `logger` | non-empty strings |

@@ -22,6 +22,7 @@ pub(super) enum Member {
     Level,
     Message,
     Timestamp,
+    AtTimestamp,
     EventId,
     Kind,
     Logger,
@@ -29,7 +30,7 @@ pub(super) enum Member {
 }
 
 impl Member {
-    /// The member with this name. `@timestamp` is the name that Elasticsearch clients use.
+    /// The member with this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "trace_id" => Self::TraceId,
@@ -37,7 +38,9 @@ impl Member {
             "service" => Self::Service,
             "level" => Self::Level,
             "message" => Self::Message,
-            "timestamp" | "@timestamp" => Self::Timestamp,
+            "timestamp" => Self::Timestamp,
+            // As Elasticsearch clients call it.
+            "@timestamp" => Self::AtTimestamp,
             "event_id" => Self::EventId,
             "kind" => Self::Kind,
             "logger" => Self::Logger,
@@ -76,7 +79,9 @@ impl<'de> Members<'de> {
     ) -> Result<(), ViolationCode> {
         let text = match value {
             Scalar::Null => return Ok(()),
-            Scalar::Integer(millis) if member == Member::Timestamp => {
+            Scalar::Integer(millis)
+                if matches!(member, Member::Timestamp | Member::AtTimestamp) =>
+            {
                 if !time::representable(millis) {
                     return Err(ViolationCode::InvalidTimestamp);
                 }
@@ -96,7 +101,7 @@ impl<'de> Members<'de> {
                 self.level = Some(Level::parse(&text).ok_or(ViolationCode::InvalidLevel)?);
             }
             Member::Message => self.message = Some(text),
-            Member::Timestamp => {
+            Member::Timestamp | Member::AtTimestamp => {
                 self.timestamp = Some(time::parse(&text).ok_or(ViolationCode::InvalidTimestamp)?);
             }
             Member::EventId => {
@@ -149,8 +154,9 @@ fn exact<'de>(text: Cow<'de, str>, limits: &EventLimits) -> Result<Cow<'de, str>
 }
 
 /// The value of a named member: none of them may be an object, an array, a truth value or a float.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Scalar<'de> {
+    #[default]
     Null,
     Integer(i64),
     Text(Cow<'de, str>),

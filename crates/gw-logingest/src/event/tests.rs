@@ -187,9 +187,24 @@ fn each_rule_has_its_code_and_place() {
         (with("fields", json!("x")), "wrong_type", "/fields"),
         (event(r#""level":"info""#), "duplicate_field", "/level"),
         (
-            event(r#""timestamp":1,"@timestamp":1"#),
+            event(r#""@timestamp":1,"@timestamp":1"#),
             "duplicate_field",
             "/_timestamp",
+        ),
+        (
+            event(r#""timestamp":null,"timestamp":1"#),
+            "duplicate_field",
+            "/timestamp",
+        ),
+        (
+            event(r#""timestamp":{"a":1},"@timestamp":1"#),
+            "wrong_type",
+            "/timestamp",
+        ),
+        (
+            event(r#""timestamp":1,"@timestamp":1,"fields":{"timestamp":1}"#),
+            "duplicate_field",
+            "/timestamp",
         ),
         (event(r#""a":1,"a":2"#), "duplicate_field", "/a"),
         (
@@ -315,6 +330,40 @@ fn a_violation_never_repeats_a_value() {
             !format!("{violation} {violation:?}").contains("hunter2"),
             "{raw}"
         );
+    }
+}
+
+/// Story: Logstash puts an `@timestamp` on events that have a `timestamp` of their own, and all of them were refused as if a
+/// name occurred twice.
+#[test]
+fn beside_an_at_timestamp_a_timestamp_is_a_field() {
+    for (more, time, field) in [
+        (
+            r#""timestamp":"10/Nov/2026:07:00:00 +0000","@timestamp":1795244400001"#,
+            "001",
+            json!({"timestamp": "10/Nov/2026:07:00:00 +0000"}),
+        ),
+        (
+            r#""@timestamp":1795244400001,"a":1,"timestamp":1795244400002,"b":2.5"#,
+            "001",
+            json!({"a": 1, "b": 2.5, "timestamp": 1_795_244_400_002_i64}),
+        ),
+        (
+            r#""timestamp":null,"@timestamp":1795244400001"#,
+            "001",
+            Value::Null,
+        ),
+        (
+            r#""timestamp":1795244400001,"@timestamp":null"#,
+            "001",
+            Value::Null,
+        ),
+        (r#""@timestamp":null,"timestamp":null"#, "000", Value::Null),
+    ] {
+        let kept = check(event(more).as_bytes()).expect(more);
+        let expected = format!("2026-11-21T07:00:00.{time}Z");
+        assert_eq!(kept["@timestamp"], expected.as_str(), "{more}");
+        assert_eq!(kept["fields"], field, "{more}");
     }
 }
 

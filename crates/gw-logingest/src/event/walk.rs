@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::mem;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -23,6 +24,8 @@ pub(super) struct Walk<'de, 'w> {
     names: Vec<Cow<'de, str>>,
     /// Which named members were there.
     seen: u16,
+    /// The value of `timestamp`: only at the end it is known whether there is an `@timestamp`.
+    timestamp: Scalar<'de>,
     field_count: usize,
     number_count: usize,
     numbers: NumberTexts<'de>,
@@ -63,6 +66,7 @@ impl<'de, 'w> Walk<'de, 'w> {
             fault: None,
             names: Vec::new(),
             seen: 0,
+            timestamp: Scalar::Null,
             field_count: 0,
             number_count: 0,
             numbers: NumberTexts::of(text.as_bytes()),
@@ -124,9 +128,31 @@ impl<'de, 'w> Walk<'de, 'w> {
         if matches!(value, Scalar::Integer(_)) {
             self.number_count += 1;
         }
+        if member == Member::Timestamp {
+            self.timestamp = value;
+            return Ok(());
+        }
+        self.set(member, value)
+    }
+
+    fn set<E: Error>(&mut self, member: Member, value: Scalar<'de>) -> Result<(), E> {
         self.members
             .set(member, value, self.limits)
             .map_err(|code| self.refuse(code))
+    }
+
+    /// At the end of the event: beside an `@timestamp`, `timestamp` is a member like those without a meaning of their own.
+    fn settle_timestamp<E: Error>(&mut self) -> Result<(), E> {
+        let value = mem::take(&mut self.timestamp);
+        if self.members.timestamp.is_none() {
+            return self.set(Member::Timestamp, value);
+        }
+        match value {
+            Scalar::Null => Ok(()),
+            Scalar::Integer(number) => self.begin_field("timestamp".into(), 1)?.visit_i64(number),
+            Scalar::Text(text) => self.begin_field("timestamp".into(), 1)?.visit_str(&text),
+            Scalar::Other => Err(self.refuse(ViolationCode::WrongType)),
+        }
     }
 
     /// A member of `fields`, wherever it was found.
@@ -136,6 +162,16 @@ impl<'de, 'w> Walk<'de, 'w> {
         depth: usize,
         map: &mut A,
     ) -> Result<(), A::Error> {
+        let value = self.begin_field(name, depth)?;
+        map.next_value_seed(value)
+    }
+
+    /// Writes the name; the value is to follow.
+    fn begin_field<E: Error>(
+        &mut self,
+        name: Cow<'de, str>,
+        depth: usize,
+    ) -> Result<Value<'_, 'de, 'w>, E> {
         if self.names.contains(&name) {
             return Err(self.refuse(ViolationCode::DuplicateField));
         }
@@ -146,7 +182,7 @@ impl<'de, 'w> Walk<'de, 'w> {
         self.out.push(b':');
         let path = name.len();
         self.names.push(name);
-        map.next_value_seed(Value {
+        Ok(Value {
             walk: self,
             depth,
             path,
@@ -183,7 +219,9 @@ impl<'de> Visitor<'de> for Root<'_, 'de, '_> {
                 .and_then(|()| self.0.root_member(name, &mut map))
                 .inspect_err(|_| self.0.below(&label))?;
         }
-        Ok(())
+        self.0
+            .settle_timestamp()
+            .inspect_err(|_| self.0.below("timestamp"))
     }
 }
 
