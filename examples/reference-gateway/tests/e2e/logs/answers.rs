@@ -8,6 +8,7 @@ use gw_testkit::elasticsearch::Behaviour;
 use tempfile::TempDir;
 
 use super::{AMPLE, Promises, cluster, config, event, request, send_one, to_cluster, upload};
+use crate::command::until;
 use crate::gateway::Gateway;
 use crate::http::{get, is_refusal, page, retry_after, send};
 
@@ -108,7 +109,12 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
 
     promises.are_kept(&cluster).await;
     assert_eq!(super::indexed(&cluster).len(), promises.len());
-    let logs = page(gateway.admin, "/logs").await;
+    // The cluster has them before the gateway has read its answers.
+    let logs = until("all to be known as delivered", || async {
+        let logs = page(gateway.admin, "/logs").await;
+        (logs["consumer"]["delivered"] == promises.len()).then_some(logs)
+    })
+    .await;
     assert_eq!(logs["events"]["accepted"], promises.len(), "{logs}");
     assert_eq!(logs["events"]["imbalance"], 0, "{logs}");
     let metrics = get(gateway.admin, "/metrics").await;
