@@ -67,6 +67,7 @@ mod config;
 mod connection;
 mod farewell;
 mod handle;
+mod incoming;
 mod io;
 mod lent;
 mod link;
@@ -93,11 +94,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
-pub use hyper::body::Incoming;
-
 pub use self::closed::{CloseReason, Closed};
 pub use self::config::{ServerConfig, ServerConfigBuilder};
 pub use self::handle::{ListenerSnapshot, ServerHandle, Snapshot};
+pub use self::incoming::Incoming;
 pub use self::shutdown::Drained;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]

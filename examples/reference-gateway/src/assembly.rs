@@ -26,12 +26,12 @@ use gw_pipeline::inbound::{
     RouteResolveLayer,
 };
 use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
+use gw_pipeline::server::Incoming;
 use gw_pipeline::{Body, Pipeline, codes};
 use http::header::{
     HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tower_service::Service;
 
 pub use self::fault::Fault;

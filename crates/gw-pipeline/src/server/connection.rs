@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use gw_core::BoxError;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
@@ -20,6 +19,7 @@ use tower_service::Service;
 use super::closed::CloseReason;
 use super::config::ServerConfig;
 use super::farewell::{SlowHead, linger};
+use super::incoming::Incoming;
 use super::io::{Io, Protocol};
 use super::lent::{Lent, Returned};
 use super::link::Link;
@@ -277,7 +277,7 @@ impl Stage for Sniffing {
 
 impl<S, B> Stage for http1::UpgradeableConnection<TokioIo<Lent>, S>
 where
-    S: HttpService<Incoming, ResBody = B, Error = Infallible>,
+    S: HttpService<hyper::body::Incoming, ResBody = B, Error = Infallible>,
     B: Body<Error: Into<BoxError>> + 'static,
 {
     fn drain(&mut self) {
@@ -287,7 +287,7 @@ where
 
 impl<S, B> Stage for http2::Connection<TokioIo<Io>, S, Streams>
 where
-    S: HttpService<Incoming, ResBody = B, Error = Infallible>,
+    S: HttpService<hyper::body::Incoming, ResBody = B, Error = Infallible>,
     B: Body<Error: Into<BoxError>> + 'static,
     Streams: Http2ServerConnExec<S::Future, B>,
 {

@@ -15,11 +15,11 @@ use gw_core::call::call_into;
 use gw_core::context::PeerAddr;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::{AnswerBody, Open, strip};
+use super::incoming::Incoming;
 use super::io::Protocol;
 use super::link::Link;
 use super::stream::Turns;
@@ -91,7 +91,7 @@ where
     }
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
+impl<S, B> hyper::service::Service<Request<hyper::body::Incoming>> for Requests<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
     B: Body,
@@ -100,7 +100,8 @@ where
     type Error = Infallible;
     type Future = Answering<S>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Answering<S> {
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Answering<S> {
+        let mut request = Incoming::of(request);
         let mut open = Some(Open::start(&self.link, &request));
         let mut turns = match self.protocol {
             Protocol::Http1 => None,

@@ -12,6 +12,7 @@
 
 mod descriptors;
 mod http2;
+mod http2_breaks;
 mod http2_farewell;
 mod http2_floods;
 mod http2_stalls;

@@ -8,14 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use gw_pipeline::Body;
 use gw_pipeline::server::{
-    CloseReason, Drained, Server, ServerConfig, ServerConfigBuilder, Snapshot,
+    CloseReason, Drained, Incoming, Server, ServerConfig, ServerConfigBuilder, Snapshot,
 };
 use gw_testkit::client::Client;
 use gw_testkit::service::{ControlledService, ServiceHandle};
 use gw_testkit::{PATIENCE, within};
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -184,7 +183,7 @@ pub(crate) fn http2_get(path: &str) -> Request<Full<Bytes>> {
 pub(crate) fn http2_send(
     client: &mut Http2Client,
     request: Request<Full<Bytes>>,
-) -> JoinHandle<hyper::Result<Response<Incoming>>> {
+) -> JoinHandle<hyper::Result<Response<hyper::body::Incoming>>> {
     tokio::spawn(client.send_request(request))
 }
 
