@@ -11,7 +11,7 @@
 //! | connections of one address | [`max_connections_per_ip`] | the newcomer is closed |
 //! | head of a request | [`max_header_bytes`], [`max_headers`], [`http2_max_header_list_bytes`] | 431 |
 //! | time for a head | [`header_timeout`] | [408](Server::on_slow_head) on HTTP/1 if part of it has come, then closed |
-//! | time between requests | [`keep_alive_timeout`] | closed |
+//! | time between requests | [`keep_alive_timeout`] | closed, on HTTP/2 after a goodbye |
 //! | time in which a client takes nothing of its answer | [`write_stall_timeout`] | the connection (HTTP/2: the stream) is reset |
 //! | requests at a time on HTTP/2 | [`http2_max_concurrent_streams`] | further streams are refused |
 //! | resets by an HTTP/2 client | [`http2_max_pending_resets`] of requests that are not begun yet | the connection ends |

@@ -30,6 +30,7 @@ pub(super) struct Activity {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leaving {
     pub(super) since: Instant,
+    pub(super) reason: CloseReason,
     /// The client has said something since then.
     pub(super) heard: bool,
 }
@@ -146,6 +147,16 @@ impl Activity {
         matches!(self.phase, Phase::Head { .. }) && !self.multiplexed
     }
 
+    /// Whether a connection whose time is up is told so, and has its [`FAREWELL`]: on HTTP/2 a request may cross the goodbye, and is
+    /// served, or refused in a way that tells the client to send it elsewhere.
+    pub(super) const fn takes_leave(&self, reason: CloseReason) -> bool {
+        let idle = matches!(
+            reason,
+            CloseReason::HeaderTimeout | CloseReason::KeepAliveTimeout
+        );
+        self.multiplexed && idle
+    }
+
     /// Whether the bytes that came since the last answer are a head for certain, so that an answer fits.
     pub(super) const fn owes_head(&self) -> bool {
         self.awaits_head() && self.begun && self.bodiless
@@ -172,20 +183,20 @@ impl Activity {
             }
             Phase::Idle { .. } | Phase::Busy { .. } | Phase::Tunnel => None,
         };
-        let farewell = match (leaving, self.quiet_since()) {
+        let quiet = match (leaving, self.quiet_since()) {
             (Some(leaving), Some(since)) if self.multiplexed || !self.begun => {
                 let (wait, reason) = match self.phase {
                     // hyper ends what has been answered and taken. So the client has no room for the rest of an answer.
                     Phase::Idle { .. } if leaving.heard => {
                         (timers.write_stall.max(FAREWELL), CloseReason::WriteStall)
                     }
-                    _ => (FAREWELL, CloseReason::Shutdown),
+                    _ => (FAREWELL, leaving.reason),
                 };
                 Some((leaving.since.max(since) + wait, reason))
             }
-            _ => None,
+            _ => phase,
         };
-        [stall, phase, farewell]
+        [stall, quiet]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -228,8 +239,12 @@ mod tests {
         since: u64,
         heard: bool,
     ) -> Option<(u64, CloseReason)> {
-        let since = clock.at(since);
-        let due = activity.due(&TIMERS, Some(Leaving { since, heard }));
+        let leaving = Leaving {
+            since: clock.at(since),
+            reason: CloseReason::Shutdown,
+            heard,
+        };
+        let due = activity.due(&TIMERS, Some(leaving));
         due.map(|(at, reason)| ((at - clock.0).as_secs(), reason))
     }
 
@@ -361,6 +376,21 @@ mod tests {
         assert_eq!(leave(&activity, true), stalled(35));
         activity.wrote(|| clock.at(30));
         assert_eq!(leave(&activity, true), stalled(45));
+    }
+
+    /// Story: a connection whose time was up was closed with the goodbye, and a call that crossed it was lost.
+    #[test]
+    fn http2_has_its_farewell_when_its_time_is_up() {
+        let (clock, mut activity) = start();
+        assert!(!activity.takes_leave(CloseReason::HeaderTimeout));
+        activity.multiplex();
+        assert!(activity.takes_leave(CloseReason::HeaderTimeout));
+        assert!(!activity.takes_leave(CloseReason::WriteStall));
+        let gone = |at| Some((at, CloseReason::Shutdown));
+        assert_eq!(leave(&clock, &activity, 10, false), gone(11));
+        activity.started(true);
+        activity.ended(clock.at(12));
+        assert_eq!(leave(&clock, &activity, 72, false), gone(73));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl ServerConfigBuilder {
 
     /// The longest time for a request's head, from its first byte; for the first one from accept. Default 10 s.
     ///
-    /// On HTTP/2 it runs from accept to the first request.
+    /// On HTTP/2 it runs from accept to the first request. The client is told then, and has a second to answer.
     pub fn header_timeout(mut self, limit: Duration) -> Self {
         self.config.timers.header = limit;
         self
@@ -136,7 +136,8 @@ impl ServerConfigBuilder {
 
     /// The longest time without a request, once there has been one. Default 60 s.
     ///
-    /// On HTTP/2, answering pings and sending what is left of an answer start it afresh.
+    /// On HTTP/2, answering pings and sending what is left of an answer start it afresh. The client is told when it is over, and has a
+    /// second to answer: a request that crosses the goodbye is served, or refused as one that was not begun.
     pub fn keep_alive_timeout(mut self, limit: Duration) -> Self {
         self.config.timers.keep_alive = limit;
         self

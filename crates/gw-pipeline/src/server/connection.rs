@@ -240,8 +240,7 @@ fn reason(result: &hyper::Result<()>, link: &Link) -> CloseReason {
     match result {
         // On HTTP/2 the end of the client's side is never an error. And the task of the last request may still be about to end.
         Ok(()) if link.has_request() && link.is_peer_gone() => CloseReason::ClientGone,
-        Ok(()) if link.is_leaving() => CloseReason::Shutdown,
-        Ok(()) => CloseReason::Done,
+        Ok(()) => link.leaves_for().unwrap_or(CloseReason::Done),
         Err(error) if error.is_parse() => CloseReason::Malformed,
         Err(error) if error.is_user() => CloseReason::Failed,
         Err(_) if link.is_peer_gone() => CloseReason::ClientGone,

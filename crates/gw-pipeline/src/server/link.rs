@@ -41,8 +41,8 @@ struct Inner {
     activity: Activity,
     resets: Resets,
     order: Order,
-    /// When the server first wanted the connection gone.
-    leaving: Option<Instant>,
+    /// When the server first wanted the connection gone, and why.
+    leaving: Option<(Instant, CloseReason)>,
     /// The socket must end with a reset, and whoever still holds it gets errors.
     killed: bool,
     /// The socket has been dropped.
@@ -137,7 +137,7 @@ impl Link {
     /// Gives an order, and wakes the connection's task.
     pub(super) fn order(&self, order: Order) {
         let mut inner = self.lock();
-        inner.raise(order, &self.flags);
+        inner.raise(order, CloseReason::Shutdown, &self.flags);
         drop(inner);
         self.wake();
     }
@@ -152,7 +152,7 @@ impl Link {
         let mut inner = self.lock();
         match inner.activity.quiet_since() {
             Some(at) if at <= since => {
-                inner.raise(Order::Evict, &self.flags);
+                inner.raise(Order::Evict, CloseReason::Evicted, &self.flags);
                 Eviction::Ordered
             }
             Some(at) => Eviction::QuietSince(at),
@@ -202,8 +202,20 @@ impl Link {
     pub(super) fn due(&self, timers: &Timers) -> Option<(Instant, CloseReason)> {
         let heard = self.flags.load(Ordering::Relaxed) & HEARD != 0;
         let inner = self.lock();
-        let leaving = inner.leaving.map(|since| Leaving { since, heard });
+        let leaving = inner.leaving.map(|(since, reason)| Leaving {
+            since,
+            reason,
+            heard,
+        });
         inner.activity.due(timers, leaving)
+    }
+
+    /// Its time is up. Where that is not the end, the connection is ordered to leave, for this `reason`.
+    pub(super) fn time_is_up(&self, reason: CloseReason) {
+        let mut inner = self.lock();
+        if inner.activity.takes_leave(reason) {
+            inner.raise(Order::Drain, reason, &self.flags);
+        }
     }
 
     pub(super) fn multiplex(&self) {
@@ -255,6 +267,11 @@ impl Link {
         self.flags.load(Ordering::Relaxed) & SWITCHED != 0
     }
 
+    /// Why the server wants the connection gone, if it does.
+    pub(super) fn leaves_for(&self) -> Option<CloseReason> {
+        self.lock().leaving.map(|(_, reason)| reason)
+    }
+
     /// Whether the server wants the connection gone.
     pub(super) fn is_leaving(&self) -> bool {
         self.flags.load(Ordering::Relaxed) & LEAVING != 0
@@ -291,7 +308,7 @@ impl Link {
         let now = Instant::now();
         inner.activity.ended(now);
         if started.is_some_and(|at| inner.resets.too_many(at, now, answered)) {
-            inner.raise(Order::Expel, &self.flags);
+            inner.raise(Order::Expel, CloseReason::RapidReset, &self.flags);
             drop(inner);
             self.wake();
         }
@@ -386,10 +403,10 @@ impl Link {
 }
 
 impl Inner {
-    fn raise(&mut self, order: Order, flags: &AtomicU8) {
+    fn raise(&mut self, order: Order, reason: CloseReason, flags: &AtomicU8) {
         if order > self.order {
             self.order = order;
-            self.leaving.get_or_insert_with(Instant::now);
+            self.leaving.get_or_insert_with(|| (Instant::now(), reason));
             flags.fetch_or(LEAVING, Ordering::Relaxed);
         }
     }

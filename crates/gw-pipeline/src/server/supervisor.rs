@@ -93,7 +93,12 @@ impl Supervisor {
             let now = Instant::now();
             let latest = now + self.at_least_once_in();
             let next = match self.link.due(&self.timers) {
-                Some((at, reason)) if at <= now => return Poll::Ready(Verdict::Close(reason)),
+                Some((at, reason)) if at <= now => {
+                    self.link.time_is_up(reason);
+                    // Nothing new: it has taken its leave, or needs none.
+                    let order = self.order(cx);
+                    return Poll::Ready(order.unwrap_or(Verdict::Close(reason)));
+                }
                 Some((at, _)) => at.min(latest),
                 None => latest,
             };
@@ -245,6 +250,44 @@ mod tests {
         })
         .await;
         assert_eq!(ended, (Some(CloseReason::WriteStall), 62));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_several_requests_at_a_time_is_asked_before_its_time_ends() {
+        // Who has answered the goodbye leaves at once, and who is silent gets a second.
+        for (takes, head, idle) in [
+            (0, (None, 10), (None, 69)),
+            (
+                5,
+                (Some(CloseReason::HeaderTimeout), 11),
+                (Some(CloseReason::KeepAliveTimeout), 70),
+            ),
+        ] {
+            let takes = Duration::from_secs(takes);
+            let ended = watch(takes, async |link| link.multiplex()).await;
+            assert_eq!(ended, head);
+            let ended = watch(takes, async |link| {
+                link.multiplex();
+                link.started(true, false);
+                seconds(9).await;
+                link.ended(None, true);
+            })
+            .await;
+            assert_eq!(ended, idle);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_crosses_the_goodbye_is_waited_for() {
+        let ended = watch(Duration::from_secs(8), async |link| {
+            link.multiplex();
+            tokio::time::sleep(Duration::from_millis(10_500)).await;
+            link.received();
+            link.started(true, false);
+            link.wake();
+        })
+        .await;
+        assert_eq!(ended, (None, 18));
     }
 
     #[tokio::test(start_paused = true)]

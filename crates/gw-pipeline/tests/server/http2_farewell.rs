@@ -1,4 +1,4 @@
-//! Stopping while an HTTP/2 client has no room for the end of its answer.
+//! Goodbyes over HTTP/2: to a client that has no room for the end of its answer, and to one that has had no request for long.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use gw_pipeline::server::CloseReason;
 use gw_testkit::client::Client;
 use http::Response;
 
-use crate::support::{HTTP2_PREFACE, Running, frame, next_frame, pass};
+use crate::support::{HTTP2_PREFACE, Running, frame, next_frame, ok, pass};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -111,4 +111,60 @@ async fn who_is_silent_gets_a_second() {
     pass(Duration::from_secs(1)).await;
     running.closed(CloseReason::Shutdown, 1).await;
     assert!(running.stopped().await.is_clean());
+}
+
+/// A connection that has had one answer, and none for so long that the server says goodbye.
+async fn idle(running: &Running) -> Client {
+    let mut client = Client::connect(running.addr).await;
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, GET);
+    client
+        .send(&[HTTP2_PREFACE, &settings, &request].concat())
+        .await;
+    running.service.next_call().await.respond(ok("first"));
+    while next_frame(&mut client).await.0 != DATA {}
+    pass(Duration::from_secs(60)).await;
+    client
+}
+
+/// Story: the goodbye went with the connection. A call that crossed it was lost, and its client could not know that nobody had
+/// begun it: exporters that report each minute came just then.
+#[tokio::test]
+async fn a_call_that_crosses_the_goodbye_to_an_idle_client_is_served() {
+    let running = Running::start(|b| b).await;
+    let mut client = idle(&running).await;
+    let ping = loop {
+        let (kind, _, payload) = next_frame(&mut client).await;
+        match kind {
+            GOAWAY => assert_eq!(payload[..4], i32::MAX.to_be_bytes()),
+            PING => break payload,
+            kind => assert_eq!(kind, WINDOW_UPDATE),
+        }
+    };
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, 3, GET);
+    let pong = frame(PING, ACK, 0, &ping);
+    client.send(&[request, pong].concat()).await;
+    running.service.next_call().await.respond(ok("crossed"));
+    let (mut last, mut text) = (Vec::new(), Vec::new());
+    while text != b"crossed" {
+        let (kind, _, payload) = next_frame(&mut client).await;
+        match kind {
+            GOAWAY => last = payload,
+            DATA => text = payload,
+            kind => assert_eq!(kind, HEADERS),
+        }
+    }
+    assert_eq!(last[..4], 3_u32.to_be_bytes());
+    assert!(!client.read_rest().await.reset);
+    running.closed(CloseReason::KeepAliveTimeout, 1).await;
+}
+
+#[tokio::test]
+async fn an_idle_client_that_does_not_answer_the_goodbye_gets_a_second() {
+    let running = Running::start(|b| b).await;
+    let mut client = idle(&running).await;
+    while next_frame(&mut client).await.0 != PING {}
+    assert_eq!(running.snapshot().active, 1);
+    pass(Duration::from_secs(1)).await;
+    running.closed(CloseReason::KeepAliveTimeout, 1).await;
 }
