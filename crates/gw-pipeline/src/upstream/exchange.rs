@@ -250,7 +250,7 @@ async fn send(
             mut connection,
             reused,
         } = checkout;
-        let Some(request) = aimed.request.take() else {
+        let Some(mut request) = aimed.request.take() else {
             // Never: it is in its place unless a connection has it, which sends it or hands it back.
             return Err(Error::new(ErrorKind::Setup));
         };
@@ -283,6 +283,7 @@ async fn send(
             }
             Connection::Http2(it) => {
                 let heard = it.heard();
+                request.body_mut().sent_by(&it.tasks);
                 let sending = pin!(it.sender.try_send_request(request));
                 let outcome = head(sending, &aimed.upload, &aimed.limits, now, &mut it.timer).await;
                 if let Outcome::Failed(error) = &outcome

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::config::Settings;
 use super::limits::DECADES;
 use super::pool::MAX_HEAD;
-use super::socket::{Heard, Socket};
+use super::socket::Socket;
 use super::tasks::Tasks;
 use super::timer::Timer;
 use super::upload::RequestBody;
@@ -23,7 +23,7 @@ use super::usage::Usage;
 pub(super) struct Http2 {
     pub(super) sender: SendRequest<RequestBody>,
     usage: Arc<Usage>,
-    heard: Heard,
+    pub(super) tasks: Tasks,
     pub(super) timer: Timer,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Http2 {
 pub(super) struct Shared {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) usage: Arc<Usage>,
-    pub(super) heard: Heard,
+    pub(super) tasks: Tasks,
 }
 
 impl Shared {
@@ -59,7 +59,7 @@ impl Shared {
         Http2 {
             sender: self.sender.clone(),
             usage: Arc::clone(&self.usage),
-            heard: self.heard.clone(),
+            tasks: self.tasks.clone(),
             timer: Timer::default(),
         }
     }
@@ -143,13 +143,13 @@ pub(super) async fn counting(
 impl Http2 {
     /// To be compared with later: see [`retire_if_silent`](Self::retire_if_silent).
     pub(super) fn heard(&self) -> u64 {
-        self.heard.count()
+        self.tasks.heard()
     }
 
     /// An exchange has waited in vain: if nothing at all has come since, the peer may be gone without a word, and the
     /// next exchange gets another connection.
     pub(super) fn retire_if_silent(&self, since: u64) {
-        if self.heard.count() == since {
+        if self.heard() == since {
             self.usage.retire();
         }
     }

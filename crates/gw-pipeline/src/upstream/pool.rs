@@ -342,13 +342,17 @@ impl Pool {
         let (greeted, greeting) = oneshot::channel();
         let connecting = async {
             let socket = self.connect(endpoint, permit).await?;
-            let heard = socket.heard();
-            let tasks = Tasks::of(Arc::clone(&usage), heard.clone());
+            let tasks = Tasks::of(Arc::clone(&usage), socket.heard());
             let http2 = http2_builder(tasks.clone(), allowed, &self.settings);
             let handshake = http2.handshake(TokioIo::new(socket)).await;
             let (sender, connection) =
                 handshake.map_err(|error| Error::because(ErrorKind::Connect, error))?;
-            let (driven, idle_timeout) = (Arc::clone(&usage), self.settings.pool.idle_timeout);
+            let shared = Shared {
+                sender,
+                usage: Arc::clone(&usage),
+                tasks: tasks.clone(),
+            };
+            let (driven, idle_timeout) = (usage, self.settings.pool.idle_timeout);
             handle.spawn(async move {
                 let counting = counting(connection, &driven, greeted);
                 drive(counting, &driven, idle_timeout).await;
@@ -357,11 +361,6 @@ impl Pool {
                 driven.given_up().await;
                 tasks.end().await;
             });
-            let shared = Shared {
-                sender,
-                usage: Arc::clone(&usage),
-                heard,
-            };
             // Counted already. The connection ends if it is dropped with `shared`.
             let first = shared.share();
             // Who takes a further connection and closes it at once must not get a request that others can serve.

@@ -2,13 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::rt::Executor;
 use tokio::task::AbortHandle;
 
 use super::socket::Heard;
+use super::upload::Interest;
 use super::usage::Usage;
 
 /// How long a connection that nobody uses any more may take to say farewell.
@@ -17,7 +19,8 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// Runs hyper's tasks for one connection, and ends them.
 ///
 /// The first task owns the socket, and would wait for a peer that is gone for as long as TCP does. The others belong to
-/// exchanges, and end with it at the latest.
+/// exchanges, and end with it at the latest. One that sends a request's body ends when the exchange is given up: hyper itself does
+/// not look while the peer takes no more of the body, and as long as there is such a task the stream is not reset.
 #[derive(Debug, Clone)]
 pub(super) struct Tasks(Arc<Shared>);
 
@@ -26,6 +29,15 @@ struct Shared {
     first: OnceLock<AbortHandle>,
     usage: Arc<Usage>,
     heard: Heard,
+    /// Of the body that the next task may be for.
+    interest: Mutex<Option<Interest>>,
+}
+
+impl Shared {
+    fn interest(&self) -> MutexGuard<'_, Option<Interest>> {
+        // Nothing under the lock can panic half-way, so a poisoned state is a sound one.
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Tasks {
@@ -36,7 +48,19 @@ impl Tasks {
             first,
             usage,
             heard,
+            interest: Mutex::default(),
         }))
+    }
+
+    /// How many bytes have come.
+    pub(super) fn heard(&self) -> u64 {
+        self.0.heard.count()
+    }
+
+    /// A body is asked for the first time. hyper does so before it has a task for it, which it spawns at once, unless the body is
+    /// done with by then.
+    pub(super) fn announce(&self, interest: Interest) {
+        *self.0.interest() = Some(interest);
     }
 
     /// Ends what still runs, after a while in which it may end by itself.
@@ -58,7 +82,12 @@ where
     fn execute(&self, task: F) {
         // Once it is set, this is a look.
         if self.0.first.get().is_some() {
-            tokio::spawn(task);
+            let interest = self.0.interest().take();
+            // Of a body that is done with: this is the task that waits for the answer.
+            match interest.filter(|interest| !interest.is_over()) {
+                Some(interest) => drop(tokio::spawn(while_wanted(task, interest))),
+                None => drop(tokio::spawn(task)),
+            }
             return;
         }
         let shared = Arc::clone(&self.0);
@@ -76,6 +105,16 @@ where
         });
         self.0.first.get_or_init(|| task.abort_handle());
     }
+}
+
+/// Runs `task`, and drops it when there is no interest in it any more.
+async fn while_wanted(task: impl Future<Output: Send>, interest: Interest) {
+    let mut task = pin!(task);
+    poll_fn(|cx| match interest.poll_lost(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => task.as_mut().poll(cx).map(drop),
+    })
+    .await;
 }
 
 #[cfg(test)]

@@ -28,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Upload(Option<Arc<Shared>>);
 
+/// The exchange's interest in a body that is on its way, for a task that sends it.
+#[derive(Debug)]
+pub(super) struct Interest(Arc<Shared>);
+
 /// How far a request's body has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -136,6 +140,18 @@ impl Upload {
         };
         drop(replaced);
         ended
+    }
+}
+
+impl Interest {
+    /// Ready once there is none any more.
+    pub(super) fn poll_lost(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.poll_given_up(cx)
+    }
+
+    /// Whether the connection has let go of the body.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.0.lock().progress, Progress::Sent(_))
     }
 }
 

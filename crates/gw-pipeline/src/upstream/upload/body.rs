@@ -8,11 +8,12 @@ use gw_core::{Body, BoxError};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::Upload;
 use super::shared::Shared;
+use super::{Interest, Upload};
 use crate::inbound::ClientFault;
 use crate::upstream::hop_by_hop::Named;
 use crate::upstream::stated::Stated;
+use crate::upstream::tasks::Tasks;
 
 /// The body of a request as the connection sees it.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(in crate::upstream) struct RequestBody {
     failed: bool,
     // None if the body had ended before it was sent: there is nothing to tell.
     pub(super) shared: Option<Arc<Shared>>,
+    // Those of an HTTP/2 connection, until it asks for the body.
+    tasks: Option<Tasks>,
     // Boxed: hardly any body needs it.
     stated: Option<Box<Stated>>,
     // What the trailers lose. Boxed for the same reason.
@@ -47,6 +50,7 @@ impl RequestBody {
             body,
             failed: false,
             shared,
+            tasks: None,
             stated,
             named: None,
         };
@@ -57,6 +61,11 @@ impl RequestBody {
     pub(in crate::upstream) fn named(mut self, named: Option<Named>) -> Self {
         self.named = named.map(Box::new);
         self
+    }
+
+    /// It is about to be given to the connection that these belong to. The one that will send it must know it.
+    pub(in crate::upstream) fn sent_by(&mut self, tasks: &Tasks) {
+        self.tasks = self.shared.is_some().then(|| tasks.clone());
     }
 }
 
@@ -72,6 +81,9 @@ impl http_body::Body for RequestBody {
         let Some(shared) = &this.shared else {
             return Pin::new(&mut this.body).poll_frame(cx);
         };
+        if let Some(tasks) = this.tasks.take() {
+            tasks.announce(Interest(Arc::clone(shared)));
+        }
         if !this.failed {
             let body = Pin::new(&mut this.body);
             let polled = match &mut this.stated {
@@ -98,7 +110,7 @@ impl http_body::Body for RequestBody {
                 Poll::Pending => {}
             }
         }
-        match shared.poll_given_up(cx) {
+        match shared.poll_idle(cx) {
             Poll::Ready(()) => Poll::Ready(Some(Err("the exchange has ended".into()))),
             Poll::Pending => Poll::Pending,
         }

@@ -172,13 +172,26 @@ impl Shared {
     }
 
     /// There is nothing to hand over: waits until the exchange gives the body up.
+    pub(super) fn poll_idle(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_until_given_up(cx, |state| self.awaits_client(state))
+    }
+
+    /// Ready once the exchange has given the body up. The body waits for the same on the same task, so one waker does for both.
     pub(super) fn poll_given_up(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_until_given_up(cx, |_| {})
+    }
+
+    fn poll_until_given_up(
+        &self,
+        cx: &Context<'_>,
+        otherwise: impl FnOnce(&mut State),
+    ) -> Poll<()> {
         let replaced = {
             let mut state = self.lock();
             if state.given_up {
                 return Poll::Ready(());
             }
-            self.awaits_client(&mut state);
+            otherwise(&mut state);
             remember(&mut state.connection, cx)
         };
         drop(replaced);
