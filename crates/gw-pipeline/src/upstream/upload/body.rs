@@ -111,7 +111,8 @@ impl http_body::Body for RequestBody {
             }
         }
         match shared.poll_idle(cx) {
-            Poll::Ready(()) => Poll::Ready(Some(Err("the exchange has ended".into()))),
+            // hyper resets a stream for the reason that it finds in the error. HTTP/1 has none to give.
+            Poll::Ready(()) => Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into()))),
             Poll::Pending => Poll::Pending,
         }
     }
