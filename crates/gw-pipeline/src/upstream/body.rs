@@ -253,7 +253,7 @@ impl http_body::Body for UpstreamBody {
                         streaming.named.strip_trailers(&mut frame);
                         Some(Ok(frame))
                     }
-                    Some(Err(e)) => Some(Err(Error::because(ErrorKind::Answer, e))),
+                    Some(Err(error)) => Some(Err(Error::of_body(&error))),
                     None if streaming.breaks_off() => {
                         let cause = "the stream was closed before its end";
                         Some(Err(Error::because(ErrorKind::Answer, cause)))

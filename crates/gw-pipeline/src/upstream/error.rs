@@ -114,6 +114,16 @@ impl Error {
         Self::because(kind, error)
     }
 
+    /// What hyper says of an answer's body.
+    ///
+    /// In words alone: the body's error goes to the client's side, and hyper resets the client's stream for the reason of an
+    /// HTTP/2 error that it finds among the causes. The upstream's is not meant for the client.
+    pub(super) fn of_body(error: &hyper::Error) -> Self {
+        let causes = std::iter::successors(Some(error as &dyn StdError), |&error| error.source());
+        let words: Vec<_> = causes.map(ToString::to_string).collect();
+        Self::because(ErrorKind::Answer, words.join(": "))
+    }
+
     /// Whether the upstream has closed the connection, or has cancelled the stream over HTTP/2.
     ///
     /// Not where it has sent what is no HTTP/2, has failed, or was found dead by a ping.

@@ -1,5 +1,6 @@
 //! HTTP/2 upstreams that refuse, go away, or are gone without a word.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -187,6 +188,23 @@ async fn an_answer_that_breaks_off_without_an_error_is_not_whole() {
     let mut client = Client::connect(front.addr).await;
     client.get("/").await;
     assert!(!client.read_answer().await.is_complete());
+}
+
+/// Story: hyper's server resets a stream for the reason that it finds among the causes. A client was told by REFUSED_STREAM that nothing
+/// had been done, and by ENHANCE_YOUR_CALM that it had asked for too much.
+#[tokio::test]
+async fn why_an_upstream_resets_its_answer_is_not_for_the_client() {
+    let refused_stream = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7][..];
+    let server = Server::of_frames([HEAD, PIECE, refused_stream].concat()).await;
+    let gateway = http2(server.addr).build().unwrap();
+    let response = send(&forward(&gateway), get("/")).await.unwrap();
+    let error = response.into_body().collect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Answer);
+    let mut causes = std::iter::successors(error.source(), |&error| error.source());
+    assert!(causes.all(|cause| !cause.is::<h2::Error>()));
+    // It is for the logs.
+    let cause = error.source().unwrap().to_string();
+    assert!(cause.contains("refused stream"), "{cause}");
 }
 
 #[tokio::test]
