@@ -45,6 +45,9 @@ words! {
         DeadlinePassed = "deadline_passed",
         /// The time that the client itself gave the exchange was over.
         ClientDeadline = "client_deadline",
+        /// The time of the attempt or of the exchange was over before the head of the answer was there, in a gRPC call whose
+        /// request had not ended: it may have been the client's turn, or the upstream's.
+        CallTimeout = "call_timeout",
         /// A timer of the attempt, the exchange or the answer's body was over, or the upstream broke off without an answer, and it
         /// was the client that was waited for: the rest of its request had not come.
         UploadTimeout = "upload_timeout",
@@ -216,6 +219,7 @@ impl ErrorKind {
             Self::UploadTimeout
             | Self::DownloadTimeout
             | Self::ClientDeadline
+            | Self::CallTimeout
             | Self::Request
             | Self::RequestBody
             | Self::Setup => Failure::Local,
@@ -253,6 +257,7 @@ impl ErrorKind {
             | Self::AttemptTimeout
             | Self::DeadlinePassed
             | Self::ClientDeadline
+            | Self::CallTimeout
             | Self::FirstByteTimeout
             | Self::SendTimeout
             | Self::IdleTimeout => &codes::GATEWAY_TIMEOUT,
@@ -281,6 +286,7 @@ impl fmt::Display for Error {
             ErrorKind::AttemptTimeout => "the attempt took too long",
             ErrorKind::DeadlinePassed => "the deadline of the exchange passed",
             ErrorKind::ClientDeadline => "the time that the client gave was over",
+            ErrorKind::CallTimeout => "the time of the call was over while it was open",
             ErrorKind::UploadTimeout => "the rest of the request did not come in time",
             ErrorKind::DownloadTimeout => "the client did not read the answer in time",
             ErrorKind::FirstByteTimeout => "the upstream did not begin to answer in time",

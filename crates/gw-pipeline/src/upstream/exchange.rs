@@ -370,6 +370,10 @@ impl Outgoing {
         let asked = parts.headers.get(UPGRADE).cloned();
         let safe = is_safe(&parts.method) && body.is_end_stream() && asked.is_none();
         let is_call = !body.is_end_stream() && is_grpc_call(&parts.method, &parts.headers);
+        let limits = match is_call {
+            true => limits.of_a_call(),
+            false => limits,
+        };
         let (body, upload) = RequestBody::new(body, now, stated, client, awaited.clone());
         let body = body.named(named);
         Ok(Box::new(Aimed {

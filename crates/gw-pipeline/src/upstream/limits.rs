@@ -16,6 +16,8 @@ pub(super) struct Limits {
     pub(super) attempt_end: Instant,
     /// Which timer that is.
     pub(super) attempt_kind: ErrorKind,
+    /// What that is called while the client is waited for as well.
+    upload_kind: ErrorKind,
     /// The end of the answer must be there.
     pub(super) deadline: Option<Instant>,
     /// What it is that has passed then.
@@ -42,15 +44,29 @@ impl Limits {
             Some(deadline) if deadline < attempt_end => (deadline, deadline_kind),
             _ => (attempt_end, ErrorKind::AttemptTimeout),
         };
+        let upload_kind = match attempt_kind {
+            // The client itself has said so.
+            ErrorKind::ClientDeadline => ErrorKind::ClientDeadline,
+            _ => ErrorKind::UploadTimeout,
+        };
         Self {
             attempt_end,
             attempt_kind,
+            upload_kind,
             deadline,
             deadline_kind,
             first_byte: timeouts.first_byte,
             send,
             idle: timeouts.idle,
         }
+    }
+
+    /// Those of a gRPC call. Its client may have said what it had to, and wait for the other side.
+    pub(super) fn of_a_call(mut self) -> Self {
+        if self.upload_kind == ErrorKind::UploadTimeout {
+            self.upload_kind = ErrorKind::CallTimeout;
+        }
+        self
     }
 
     /// Whether the end of the answer is due when the client says.
@@ -91,7 +107,7 @@ impl Limits {
         match progress {
             _ if due < self.attempt_end => (due, kind),
             // The upstream waits for the client as well.
-            Progress::Waiting(_) => (self.attempt_end, ErrorKind::UploadTimeout),
+            Progress::Waiting(_) => (self.attempt_end, self.upload_kind),
             Progress::Sent(_) | Progress::Unread(_) => (self.attempt_end, self.attempt_kind),
         }
     }
@@ -171,6 +187,8 @@ mod tests {
         let due = (now + SECOND, ErrorKind::ClientDeadline);
         assert_eq!(limits.head_due(Progress::Sent(now), now), due);
         assert_eq!(limits.body_due(now, Progress::Sent(now)), due);
+        // Nor does it blame itself.
+        assert_eq!(limits.head_due(Progress::Waiting(now), now), due);
         assert_eq!(due.1.failure(), Failure::Local);
         let queued = limits.queue_due(now + 2 * SECOND);
         assert_eq!(queued.1, ErrorKind::QueueDeadline);

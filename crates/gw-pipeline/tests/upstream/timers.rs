@@ -16,6 +16,8 @@ use gw_pipeline::upstream::{
 use gw_testkit::Gate;
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::upstream::{At, ReadBody, Reply, Upstream, always};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -79,6 +81,42 @@ async fn the_attempt_of_a_client_that_sends_slowly() {
         assert_eq!(rejection.failure(), Failure::Local);
         is_quiet(&gateway).await;
     }
+}
+
+/// Story: a call ended as CANCELLED, "The request did not arrive in time", although the client had said what it had to, and waited.
+/// Clients of gRPC do not take that for the end of the time that they gave.
+#[tokio::test]
+async fn the_time_of_a_call_whose_request_is_open() {
+    let upstream = Upstream::start(always(Reply::ok().read_body(ReadBody::First))).await;
+    let gateway = builder(upstream.addr()).build().unwrap();
+    let refusal = async |timeouts: Timeouts, deadline: Option<Deadline>| {
+        let (body, sender) = ScriptedBody::script()
+            .data("message")
+            .hold()
+            .data("another")
+            .build();
+        let mut call = post(body);
+        let content_type = HeaderValue::from_static("application/grpc");
+        call.headers_mut().insert(CONTENT_TYPE, content_type);
+        call.extensions_mut().insert(timeouts);
+        if let Some(deadline) = deadline {
+            call.extensions_mut().insert(deadline);
+        }
+        let sending = tokio::spawn(forward(&gateway).oneshot(call));
+        sender.held().await;
+        let rejection = in_time(sending).await.unwrap().unwrap_err();
+        is_quiet(&gateway).await;
+        // Whose turn it was cannot be told.
+        assert_eq!(rejection.failure(), Failure::Local);
+        (rejection.code().name(), kind(&rejection))
+    };
+    let deadline = || Deadline::at(Instant::now() + HOUR);
+    let by_route = ("GATEWAY_TIMEOUT", ErrorKind::CallTimeout);
+    assert_eq!(refusal(PATIENT.attempt(HOUR), None).await, by_route);
+    assert_eq!(refusal(PATIENT, Some(deadline())).await, by_route);
+    let by_client = ("GATEWAY_TIMEOUT", ErrorKind::ClientDeadline);
+    let ended = refusal(PATIENT, Some(deadline().by_client())).await;
+    assert_eq!(ended, by_client);
 }
 
 #[tokio::test]
