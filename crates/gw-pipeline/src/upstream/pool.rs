@@ -354,6 +354,7 @@ impl Pool {
             };
             let (driven, idle_timeout) = (usage, self.settings.pool.idle_timeout);
             handle.spawn(async move {
+                tasks.are_spawned_here();
                 let counting = counting(connection, &driven, greeted);
                 drive(counting, &driven, idle_timeout).await;
                 // It takes no more exchanges. Those under way may go on: each has its timers.

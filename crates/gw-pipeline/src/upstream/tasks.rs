@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, Id, try_id};
 
 use super::socket::Heard;
 use super::upload::Interest;
@@ -27,6 +27,8 @@ pub(super) struct Tasks(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     first: OnceLock<AbortHandle>,
+    /// The task in which requests are taken up, and tasks for them spawned.
+    driver: OnceLock<Id>,
     usage: Arc<Usage>,
     heard: Heard,
     /// Of the body that the next task may be for.
@@ -43,9 +45,9 @@ impl Shared {
 impl Tasks {
     /// Those of a connection that is used as `usage` says, and to which so much has come.
     pub(super) fn of(usage: Arc<Usage>, heard: Heard) -> Self {
-        let first = OnceLock::new();
         Self(Arc::new(Shared {
-            first,
+            first: OnceLock::new(),
+            driver: OnceLock::new(),
             usage,
             heard,
             interest: Mutex::default(),
@@ -57,10 +59,21 @@ impl Tasks {
         self.0.heard.count()
     }
 
+    /// This task drives the connection.
+    pub(super) fn are_spawned_here(&self) {
+        if let Some(id) = try_id() {
+            self.0.driver.get_or_init(|| id);
+        }
+    }
+
     /// A body is asked for the first time. hyper does so before it has a task for it, which it spawns at once, unless the body is
-    /// done with by then.
+    /// done with by then. From elsewhere nothing is announced: the next task would be another request's.
     pub(super) fn announce(&self, interest: Interest) {
-        *self.0.interest() = Some(interest);
+        if let Some(driver) = self.0.driver.get()
+            && try_id() == Some(*driver)
+        {
+            *self.0.interest() = Some(interest);
+        }
     }
 
     /// Ends what still runs, after a while in which it may end by itself.
@@ -119,10 +132,46 @@ async fn while_wanted(task: impl Future<Output: Send>, interest: Interest) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
+    use gw_core::Body;
+    use gw_testkit::body::ScriptedBody;
+    use http_body::Body as _;
     use tokio::sync::oneshot;
     use tokio::time::Instant;
 
+    use super::super::upload::RequestBody;
     use super::*;
+
+    /// A body of `tasks` is asked for the first time.
+    fn ask(tasks: &Tasks) {
+        let body = ScriptedBody::script().hold().data("late").build().0;
+        let (mut body, _upload) =
+            RequestBody::new(Body::new(body), Instant::now(), None, None, None);
+        body.sent_by(tasks);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+    }
+
+    /// Or the task of another request would end with this one.
+    #[tokio::test]
+    async fn only_where_tasks_are_spawned_one_is_announced() {
+        let tasks = Tasks::of(Arc::new(Usage::new(Instant::now())), Heard::new());
+        ask(&tasks);
+        assert!(tasks.0.interest().is_none());
+        let driver = tokio::spawn({
+            let tasks = tasks.clone();
+            async move {
+                tasks.are_spawned_here();
+                ask(&tasks);
+                assert!(tasks.0.interest().take().is_some());
+            }
+        });
+        driver.await.unwrap();
+        ask(&tasks);
+        assert!(tasks.0.interest().is_none());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_task_does_not_outlive_its_connection() {
