@@ -17,10 +17,10 @@ use crate::rules::nanos;
 /// Follows an admitted request until it is judged. However it ends, the breaker hears of that once.
 ///
 /// If nobody waits for it any more, that says no more than was known: nothing, or after a good head that the upstream has
-/// answered well, unless it has halted before the end; and after a slow head that it was slow. With two exceptions, both only while it is the upstream that is
-/// waited for, and not the gateway's own queue nor the client: after the time from which on a call is slow it was slow,
-/// unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that gave up,
-/// and the attempt has failed, unless it is the client that gave it no more time.
+/// answered well, unless it has halted before the end; and after a slow head that it was slow. With two exceptions, both only while
+/// it is the upstream that is waited for, and not the gateway's own queue nor the client: after the time from which on a call is
+/// slow it was slow, unless it is a stream that may be quiet; and when the request's deadline has passed it was our own timer that
+/// gave up, and the attempt has failed, unless it is the client that gave it no more time.
 ///
 /// A good stream ends a row of failures when it has gone on for a second. It is counted when it ends.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! Telling a breaker when a request has been sent whole.
 //!
 //! A handler that reads its request's body answers late if the client sends that slowly. Where slow calls open a breaker, such
-//! clients would; and where requests have deadlines, those that send until theirs has passed. [`UploadLayer`] stands right inside of the breaker and watches the body, for [`LatencyFrom::Sent`]. It is not
-//! needed in front of the upstreams of gw-pipeline, which tell it by themselves, and know of their queue as well.
+//! clients would; and where requests have deadlines, those that send until theirs has passed. [`UploadLayer`] stands right inside
+//! of the breaker and watches the body, for [`LatencyFrom::Sent`]. It is not needed in front of the upstreams of gw-pipeline, which
+//! tell it by themselves, and know of their queue as well.
 //!
 //! ```
 //! use std::time::Duration;

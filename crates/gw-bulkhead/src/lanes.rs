@@ -119,8 +119,8 @@ impl Lanes {
     ///
     /// # Errors
     ///
-    /// If the limit has a value out of the range that its setter states, there are no lanes or more than 64, a name is not plain or used twice, the guaranteed shares are more than 1
-    /// together, or a lane has a value out of the range that its setter states.
+    /// If the limit has a value out of the range that its setter states, there are no lanes or more than 64, a name is not plain or
+    /// used twice, the guaranteed shares are more than 1 together, or a lane has a value out of the range that its setter states.
     pub fn new(
         limit: impl Into<Limit>,
         lanes: impl IntoIterator<Item = LaneConfig>,

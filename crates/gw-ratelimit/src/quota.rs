@@ -2,8 +2,9 @@ use std::time::Duration;
 
 /// How much may come: a rate with a burst, or a limit in a sliding window.
 ///
-/// A rate is `cells` per `period` in the long run, and a burst of so many at once. In any stretch of time of length `w`, at most `burst + w · cells / period` cells pass: the burst is what may come
-/// at once after a rest, and it is won back at the rate. A request costs one cell unless its policy says otherwise.
+/// A rate is `cells` per `period` in the long run, and a burst of so many at once. In any stretch of time of length `w`, at most
+/// `burst + w · cells / period` cells pass: the burst is what may come at once after a rest, and it is won back at the rate. A
+/// request costs one cell unless its policy says otherwise.
 ///
 /// Any numbers can be written down here; what cannot be enforced is refused when a limiter is built from them.
 ///

@@ -11,7 +11,8 @@ use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 /// A value of which threads read copies of their own, so that they do not slow one another down.
 ///
 /// A change locks all copies, so it waits for whoever is reading one. When it is made, all that was done under the old
-/// value, for as long as a guard was held, has been done: what follows meets no late-comer. No foreign code may run under a guard, or it could come back with a change and wait for itself.
+/// value, for as long as a guard was held, has been done: what follows meets no late-comer. No foreign code may run under a guard,
+/// or it could come back with a change and wait for itself.
 pub(crate) struct Striped<T> {
     /// At least one, by type.
     first: Aligned<T>,

@@ -4,8 +4,8 @@ use http::Response;
 /// What the retry layer did for an answer.
 ///
 /// It is in the extensions of answers to requests that were sent more than once, or that failed and might have been sent again. An
-/// answer without one was the first attempt's, and there was nothing to try again, see [`RetryInfo::of`]. An error takes it along to the answer that it
-/// becomes, if it can ([`AttemptError::with_extension`](crate::AttemptError::with_extension)).
+/// answer without one was the first attempt's, and there was nothing to try again, see [`RetryInfo::of`]. An error takes it along
+/// to the answer that it becomes, if it can ([`AttemptError::with_extension`](crate::AttemptError::with_extension)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryInfo {

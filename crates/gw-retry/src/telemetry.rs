@@ -210,7 +210,8 @@ pub(crate) fn budget_changed(budget: &Budget) {
     let _ = budget;
 }
 
-/// Said when a budget is built, or changed to one, or begins to enforce as one, that allows for nothing: failures will not be retried, and nobody will see why.
+/// Said when a budget is built, or changed to one, or begins to enforce as one, that allows for nothing: failures will not be
+/// retried, and nobody will see why.
 pub(crate) fn zero_budget(budget: &Budget) {
     #[cfg(feature = "tracing")]
     tracing::warn!(

@@ -2,10 +2,10 @@
 //!
 //! The traffic has the configured number of threads, each with a runtime of its own, and one runtime that accepts. A lane's
 //! own listeners have the same once more, as many threads as the lane, so that its clients reach nothing that the others
-//! use before they are admitted. The health listener, the admin listener and the delivery of logs have a thread and a runtime each, so that they go on whatever the
-//! traffic does. They are there before the traffic begins, and end after it: first the delivery, which nothing is added to
-//! then, and last the listeners, so that an operator sees all of it. The health listener answers before all else is built: what is
-//! stored is read back then, which takes its time, and who watches would start the gateway anew.
+//! use before they are admitted. The health listener, the admin listener and the delivery of logs have a thread and a runtime each,
+//! so that they go on whatever the traffic does. They are there before the traffic begins, and end after it: first the delivery,
+//! which nothing is added to then, and last the listeners, so that an operator sees all of it. The health listener answers before
+//! all else is built: what is stored is read back then, which takes its time, and who watches would start the gateway anew.
 
 mod front;
 mod listeners;

@@ -118,9 +118,10 @@ impl HalfOpen {
     /// up. If all have answered, 10 s of it are enough, and those whose answers are still on their way count as successes. 10 s
     /// unless it is said otherwise.
     ///
-    /// A probe that says whom it waits for ([`LatencyFrom::Sent`](crate::LatencyFrom::Sent), [`Admission::follow`](crate::Admission::follow)) has the breaker open
-    /// again only if it has waited for the upstream for half of the time at least. One that has not gives its slot to another then,
-    /// and its verdict counts when it comes, if the breaker has not opened meanwhile.
+    /// A probe that says whom it waits for ([`LatencyFrom::Sent`](crate::LatencyFrom::Sent),
+    /// [`Admission::follow`](crate::Admission::follow)) has the breaker open again only if it has waited for the upstream for half
+    /// of the time at least. One that has not gives its slot to another then, and its verdict counts when it comes, if the breaker
+    /// has not opened meanwhile.
     #[must_use]
     pub const fn max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = max_wait;

@@ -187,8 +187,8 @@ impl<Last, L> UpstreamBuilder<Last, L> {
     /// Endpoints are numbered in the order in which they were added. The outcome is judged by the head of the answer if that
     /// is bad, else at its end: the answer may break off, and gRPC tells in its trailers. But a good answer that still comes
     /// a second after its head is a success by then, however it ends, and so is one that its client leaves; not while
-    /// it waits for the rest of a body of a known length, which says nothing. Latency is that to the head since the request was sent whole, without the time for a slot and a
-    /// connection.
+    /// it waits for the rest of a body of a known length, which says nothing. Latency is that to the head since the request was
+    /// sent whole, without the time for a slot and a connection.
     pub fn endpoint_health(mut self, health: Arc<dyn EndpointHealth>) -> Self {
         self.watcher = Watcher(Some(health));
         self

@@ -14,9 +14,9 @@ pin_project! {
     /// The body of an attempt.
     ///
     /// What is sent once is passed through. What may be sent again is read through here: each frame is kept as it goes by,
-    /// by reference and not by copy unless it is a small one of many, until there are too many. An attempt after the first gives out what was kept and then
-    /// goes on with the rest; trailers come again as well. Size hint and end of stream are those of what is still to come; a body
-    /// whose length was not known at first has none for later attempts either.
+    /// by reference and not by copy unless it is a small one of many, until there are too many. An attempt after the first gives
+    /// out what was kept and then goes on with the rest; trailers come again as well. Size hint and end of stream are those of what
+    /// is still to come; a body whose length was not known at first has none for later attempts either.
     ///
     /// # Cancel safety
     ///
