@@ -73,7 +73,7 @@ async fn only_what_can_be_a_grpc_call_may_be_silent() {
     let causes: Vec<_> = lines.iter().map(|it| it["cause"].as_str()).collect();
     let silent = Some("request");
     // The last one has its route's time.
-    let causes_in_order = [silent, silent, silent, Some("upload_timeout")];
+    let causes_in_order = [silent, silent, silent, Some("call_timeout")];
     assert_eq!(causes, causes_in_order, "{lines:?}");
 }
 
