@@ -97,6 +97,8 @@ use tower_service::Service;
 pub use self::closed::{CloseReason, Closed};
 pub use self::config::{ServerConfig, ServerConfigBuilder};
 pub use self::handle::{ListenerSnapshot, ServerHandle, Snapshot};
+#[cfg(feature = "upstream")]
+pub(crate) use self::incoming::BrokeOff;
 pub use self::incoming::Incoming;
 pub use self::shutdown::Drained;
 #[cfg(feature = "metrics")]

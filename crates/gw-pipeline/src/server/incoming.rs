@@ -62,7 +62,7 @@ impl Body for Incoming {
 
 /// The client reset its request before the end.
 #[derive(Debug)]
-struct BrokeOff;
+pub(crate) struct BrokeOff;
 
 impl fmt::Display for BrokeOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

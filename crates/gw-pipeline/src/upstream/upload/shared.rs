@@ -203,5 +203,15 @@ impl Shared {
 /// without the stage that notes it is told so by the error only.
 fn is_from_the_client(error: &(dyn StdError + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.any(|cause| cause.is::<hyper::Error>())
+    causes.any(|cause| cause.is::<hyper::Error>() || is_of_our_server(cause))
+}
+
+#[cfg(feature = "server")]
+fn is_of_our_server(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<crate::server::BrokeOff>()
+}
+
+#[cfg(not(feature = "server"))]
+const fn is_of_our_server(_: &(dyn StdError + 'static)) -> bool {
+    false
 }

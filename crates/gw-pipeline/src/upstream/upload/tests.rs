@@ -82,6 +82,16 @@ async fn a_failed_body_tells_the_exchange_and_holds_the_connection() {
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
 }
 
+/// The stage that notes it need not be there.
+#[cfg(feature = "server")]
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_its_client_breaks_off_is_the_clients_fault() {
+    let shared = Shared::new(Instant::now(), None, None);
+    shared.fail(crate::server::BrokeOff.into());
+    let fault = shared.lock().fault.take().unwrap();
+    assert_eq!(fault.kind(), ErrorKind::Request);
+}
+
 /// A waker that looks, when it is woken, whether the client is waited for.
 struct Told {
     shared: Arc<Shared>,
