@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use gw_core::Body;
 use gw_core::attempt::Failure;
 use gw_pipeline::upstream::{ErrorKind, Protocol};
-use gw_testkit::body::ScriptedBody;
-use http::HeaderValue;
+use gw_testkit::body::{BodyHandle, ScriptedBody};
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -20,6 +21,13 @@ const HELLO: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];
 const CANCEL: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
 const FAILED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2];
 const SECOND: Duration = Duration::from_secs(1);
+
+/// An upload of which the rest does not come, and who tells when that is so.
+fn halting() -> (Request<Body>, BodyHandle) {
+    let script = ScriptedBody::script().data("slow").hold().data("ly");
+    let (body, sender) = script.build();
+    (post(body), sender)
+}
 
 /// What becomes of an upload of which no more has come for so long when the upstream says this as its last word.
 async fn tires(
@@ -46,12 +54,7 @@ async fn tires(
         }
         stream.write_all(last).await.unwrap();
     });
-    let (body, sender) = ScriptedBody::script()
-        .data("slow")
-        .hold()
-        .data("ly")
-        .build();
-    let mut request = post(body);
+    let (mut request, sender) = halting();
     let content_type = HeaderValue::from_static(content_type);
     request.headers_mut().insert(CONTENT_TYPE, content_type);
     let sending = tokio::spawn(forward(&gateway).oneshot(request));
@@ -120,12 +123,7 @@ async fn an_upstream_that_is_found_dead_in_an_upload_has_failed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = builder(listener.local_addr().unwrap()).protocol(Protocol::Http2);
     let gateway = gateway.ping_interval(60 * SECOND).build().unwrap();
-    let (body, sender) = ScriptedBody::script()
-        .data("slow")
-        .hold()
-        .data("ly")
-        .build();
-    let mut request = post(body);
+    let (mut request, sender) = halting();
     request.extensions_mut().insert(PATIENT);
     let sending = tokio::spawn(forward(&gateway).oneshot(request));
     let (mut stream, _) = listener.accept().await.unwrap();
