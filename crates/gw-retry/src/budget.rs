@@ -85,8 +85,18 @@ impl Budget {
     /// way.
     #[inline]
     pub fn deposit(&self, now: Instant) -> Deposit {
-        let ratio = self.0.ratio.as_ref();
-        let income = ratio.map_or(Income::NOTHING, |ratio| ratio.count(now));
+        self.enter(|ratio| ratio.count(now))
+    }
+
+    /// As [`deposit`](Self::deposit), of a request that is sent now.
+    #[inline]
+    pub(crate) fn deposit_now(&self) -> Deposit {
+        self.enter(RatioBudget::count_now)
+    }
+
+    #[inline]
+    fn enter(&self, count: impl FnOnce(&RatioBudget) -> Income) -> Deposit {
+        let income = self.0.ratio.as_ref().map_or(Income::NOTHING, count);
         let active = self.0.active.as_ref().map(|active| {
             active.enter();
             self.clone()
@@ -94,10 +104,10 @@ impl Budget {
         Deposit { active, income }
     }
 
-    /// A request that was counted at `then` has been refused further in, and was not sent: it brings nothing.
-    pub(crate) fn take_back(&self, deposit: &Deposit, then: Instant) {
+    /// A request has been refused further in, and was not sent: it brings nothing.
+    pub(crate) fn take_back(&self, deposit: &Deposit) {
         if let Some(ratio) = &self.0.ratio {
-            ratio.take_back(then, deposit.income);
+            ratio.take_back(deposit.income);
         }
     }
 

@@ -41,8 +41,8 @@ pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
     pub(crate) budget: Option<Budget>,
     pub(crate) eligibility: Eligibility,
     pub(crate) grpc: bool,
-    /// When the attempt that is on its way was sent.
-    pub(crate) started: Instant,
+    /// When the attempt that is on its way was sent, where somebody asks how long it takes.
+    pub(crate) started: Option<Instant>,
     pub(crate) attempts: u32,
     /// How long the last retry waited.
     pub(crate) waited: Duration,
@@ -144,7 +144,7 @@ where
         let mut ticket = match self.retry.take() {
             None => {
                 if decide::failure(&outcome) == Some(Failure::Refused) {
-                    self.budget().take_back(&self.deposit, self.started);
+                    self.budget().take_back(&self.deposit);
                 }
                 None
             }
@@ -344,7 +344,7 @@ where
         retry.timer = None;
         self.retry = Some(retry);
         self.attempts += 1;
-        self.started = Instant::now();
+        self.start();
         if let Some(known) = &self.known {
             // Of the attempt before: a timer of ours may have cut what it answered while that was read on.
             known.forget_refusal();
@@ -396,15 +396,21 @@ where
     /// Has the budget count it.
     #[inline]
     pub(crate) fn count(&mut self) {
-        self.deposit = self.budget().deposit(self.started);
+        self.deposit = self.budget().deposit_now();
+    }
+
+    /// An attempt is about to be sent.
+    #[inline]
+    pub(crate) fn start(&mut self) {
+        // Only a deadline asks how long attempts take.
+        self.started = self.deadline().map(|_| Instant::now());
     }
 
     /// The attempt on its way has succeeded.
     #[inline]
     fn answered(&self) {
-        // Only a deadline asks how long attempts take.
-        if self.deadline().is_some() {
-            self.latency().answered(self.started);
+        if let Some(started) = self.started {
+            self.latency().answered(started);
         }
     }
 

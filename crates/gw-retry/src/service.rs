@@ -9,7 +9,6 @@ use gw_core::attempt::AttemptError;
 use gw_core::classify::is_grpc_call;
 use http::{Method, Request, Response};
 use http_body::Body;
-use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
@@ -126,7 +125,7 @@ impl<S: Clone> Retry<S> {
                 budget: extensions.get::<Budget>().cloned(),
                 eligibility,
                 grpc,
-                started: Instant::now(),
+                started: None,
                 attempts: 1,
                 waited: Duration::ZERO,
                 retry: None,
@@ -139,6 +138,7 @@ impl<S: Clone> Retry<S> {
             return None;
         }
         Known::learn(&mut plan.known, extensions, &shared.copy);
+        plan.start();
         plan.count();
         Some(plan)
     }

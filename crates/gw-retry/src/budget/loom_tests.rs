@@ -77,7 +77,7 @@ fn what_is_over_by_itself_is_not_taken_back() {
         let brought = budget.count(now);
         let other = {
             let budget = Arc::clone(&budget);
-            thread::spawn(move || budget.take_back(now, brought))
+            thread::spawn(move || budget.take_back(brought))
         };
         // Turns, unless it is just being taken back.
         budget.deposit(later);

@@ -27,7 +27,8 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// With the feature `tower` it is a budget of tower's as well. Two methods of that trait are called as two of these are, which take
 /// the time: by hand they are called by the trait's name, `Budget::deposit(&budget)`.
 pub struct RatioBudget {
-    /// What requests have brought that is in no slot yet. It belongs to the current one.
+    /// What requests have brought that is in no slot yet. It belongs to the current one. Where it is much, that is the one of the
+    /// last look at the clock.
     arrived: AtomicI64,
     /// The sum over all slots. Below zero where retries were sent that requests did not pay for.
     balance: AtomicI64,
@@ -55,11 +56,19 @@ pub struct Taken {
 
 /// What a request has brought. Another ratio may be set before it is known whether it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Income(i64);
+pub(crate) struct Income {
+    slot: u64,
+    amount: i64,
+}
 
 const SLOTS: usize = 10;
 /// What a retry takes.
 const RETRY: i64 = Ratio::ONE as i64;
+/// How much must have come since a slot began before not every request asks what time it is: 67 retries' worth, so that what counts
+/// in the wrong slot is the 32nd part of what is there at most.
+const MUCH: i64 = 1 << 26;
+/// One that brings it to the next multiple of 2 to this, some two retries' worth, asks then.
+const LOOK: u32 = 21;
 
 /// Its terms: they stand in a log line.
 impl fmt::Debug for RatioBudget {
@@ -83,7 +92,7 @@ impl Taken {
 
 impl Income {
     /// To no budget.
-    pub(crate) const NOTHING: Self = Self(0);
+    pub(crate) const NOTHING: Self = Self { slot: 0, amount: 0 };
 }
 
 impl RatioBudget {
@@ -126,24 +135,46 @@ impl RatioBudget {
     /// As [`deposit`](Self::deposit), and tells what the request brings.
     #[inline]
     pub(crate) fn count(&self, now: Instant) -> Income {
-        self.turn(now);
-        let income = self.income.load(Ordering::Relaxed);
-        self.arrived.fetch_add(income, Ordering::Relaxed);
-        Income(income)
+        let slot = self.turn(now);
+        let amount = self.income.load(Ordering::Relaxed);
+        self.arrived.fetch_add(amount, Ordering::Relaxed);
+        Income { slot, amount }
     }
 
-    /// Takes back what a request that was counted at `then` has brought, since it turns out not to be sent. Once its time is over
-    /// nothing happens. What was lent on it meanwhile is owed.
+    /// As [`count`](Self::count), of a request that is sent now. The clock is the dearest part of it, so where many requests come, not each
+    /// of them asks for the time. Those in between count as if they had come at the last look: what they bring is forgotten too
+    /// early if at all, and no retry is let through for which none of the last ttl has paid.
+    #[inline]
+    pub(crate) fn count_now(&self) -> Income {
+        self.count_by(Instant::now)
+    }
+
+    #[inline]
+    pub(super) fn count_by(&self, clock: impl FnOnce() -> Instant) -> Income {
+        if self.arrived.load(Ordering::Relaxed) < MUCH {
+            return self.count(clock());
+        }
+        let slot = self.current.load(Ordering::Acquire);
+        let amount = self.income.load(Ordering::Relaxed);
+        let before = self.arrived.fetch_add(amount, Ordering::Relaxed);
+        // One thread finds each multiple, however many add at once.
+        if (before ^ (before + amount)) >> LOOK != 0 {
+            self.turn(clock());
+        }
+        Income { slot, amount }
+    }
+
+    /// Takes back what a request has brought, since it turns out not to be sent. Once its time is over nothing happens. What was
+    /// lent on it meanwhile is owed.
     #[cold]
-    pub(crate) fn take_back(&self, then: Instant, Income(income): Income) {
+    pub(crate) fn take_back(&self, Income { slot, amount }: Income) {
         // Out of no slot that is emptied meanwhile, see `give_back`.
         let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load(Ordering::Acquire);
-        let slot = current.min(self.since(then) / self.slot_nanos);
-        if current - slot < SLOTS as u64 {
+        if current.saturating_sub(slot) < SLOTS as u64 {
             // Before it is there, if it has only arrived: who asks puts it there first.
-            self.slot(slot).fetch_sub(income, Ordering::Relaxed);
-            self.balance.fetch_sub(income, Ordering::Relaxed);
+            self.slot(slot).fetch_sub(amount, Ordering::Relaxed);
+            self.balance.fetch_sub(amount, Ordering::Relaxed);
         }
     }
 

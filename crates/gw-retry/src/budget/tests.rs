@@ -1,5 +1,6 @@
 mod live;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -210,6 +211,53 @@ async fn the_largest_numbers_do_not_wrap() {
     );
 }
 
+/// Where many requests come, one in ten asks for the time here.
+#[tokio::test(start_paused = true)]
+async fn many_requests_ask_for_the_time_now_and_then() {
+    let budget = RatioBudget::new(0.2, 10 * SECOND, 0).unwrap();
+    let start = budget.slot_start(0);
+    let looks = Cell::new(0);
+    let send = |at: Instant, requests: u32| {
+        for _ in 0..requests {
+            budget.count_by(|| {
+                looks.set(looks.get() + 1);
+                at
+            });
+        }
+    };
+    send(start, 300);
+    assert_eq!(looks.take(), 300);
+    send(start, 10_000);
+    assert!((900..=1_100).contains(&looks.take()));
+    assert_eq!(budget.available(start), 2_060);
+    // Whoever comes after a pause finds nothing of before, and the first of them may be forgotten with it: two retries' worth.
+    send(start, 400);
+    let later = start + 11 * SECOND;
+    send(later, 400);
+    let there = budget.available(later);
+    assert!((77..=80).contains(&there), "{there}");
+    // As many as before, each second: all that the last ten have brought is there.
+    for second in 12..32 {
+        send(start + second * SECOND, 10_000);
+    }
+    let there = budget.available(start + 31 * SECOND);
+    assert!((19_990..=20_000).contains(&there), "{there}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_between_two_looks_is_taken_back_where_it_is() {
+    let budget = RatioBudget::new(1.0, 10 * SECOND, 0).unwrap();
+    let start = budget.slot_start(0);
+    (0..101).for_each(|_| budget.deposit(start));
+    let between = budget.count_by(|| panic!("a look"));
+    budget.take_back(between);
+    assert_eq!(budget.available(start + 5 * SECOND), 101);
+    // Nothing of it is left when that is over.
+    let later = start + 10 * SECOND;
+    budget.deposit(later);
+    assert_eq!(budget.available(later), 1);
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Deposit(u8),
@@ -303,5 +351,32 @@ proptest! {
         // What requests bring is spent once, and what there always is comes back at its rate.
         let always = (i64::try_from(waited.as_secs()).unwrap() + 2) * i64::from(min);
         prop_assert!(withdrawals * 1_000_000 <= deposits * income + always * 1_000_000);
+    }
+
+    /// One that asks for the time now and then, beside one that asks with each request.
+    #[test]
+    fn to_ask_for_the_time_now_and_then_lets_no_more_through(
+        steps in prop::collection::vec((1..900u32, 0..40usize, 0..2500u64), 1..60),
+        permille in 1..2000u32,
+    ) {
+        let ratio = f64::from(permille) / 1000.0;
+        let budget = || RatioBudget::new(ratio, 10 * SECOND, 0).unwrap();
+        let (exact, sparing) = (budget(), budget());
+        let (starts, mut waited) = ([exact.slot_start(0), sparing.slot_start(0)], Duration::ZERO);
+        for (requests, retries, millis) in steps {
+            waited += Duration::from_millis(millis);
+            let now = starts.map(|start| start + waited);
+            for _ in 0..requests {
+                exact.deposit(now[0]);
+                sparing.count_by(|| now[1]);
+            }
+            let there = [exact.available(now[0]), sparing.available(now[1])];
+            prop_assert!(there[1] <= there[0], "{} of {}", there[1], there[0]);
+            for _ in 0..retries {
+                if sparing.withdraw(now[1]).is_some() {
+                    prop_assert!(exact.withdraw(now[0]).is_some());
+                }
+            }
+        }
     }
 }

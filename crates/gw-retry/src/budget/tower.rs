@@ -2,10 +2,11 @@ use tokio::time::Instant;
 
 use super::RatioBudget;
 
-/// For tower's own retry layer, in place of its `TpsBudget`. It reads the clock for each call.
+/// For tower's own retry layer, in place of its `TpsBudget`. It reads the clock by itself, where many
+/// requests come not for each of them.
 impl ::tower::retry::budget::Budget for RatioBudget {
     fn deposit(&self) {
-        Self::deposit(self, Instant::now());
+        self.count_now();
     }
 
     fn withdraw(&self) -> bool {

@@ -287,11 +287,11 @@ impl Shared {
         Counted { extra, deposit }
     }
 
-    /// A request that was counted at `then` was not sent: it brings nothing.
-    pub(super) fn take_back(&self, counted: &Counted, then: Instant) {
-        self.extra.take_back(then, counted.extra);
+    /// A request that was counted was not sent: it brings nothing.
+    pub(super) fn take_back(&self, counted: &Counted) {
+        self.extra.take_back(counted.extra);
         if let (Some(budget), Some(deposit)) = (&self.budget, &counted.deposit) {
-            budget.take_back(deposit, then);
+            budget.take_back(deposit);
         }
     }
 

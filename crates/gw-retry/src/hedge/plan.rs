@@ -189,7 +189,7 @@ impl<S> Plan<S> {
             return last;
         }
         let Some(earlier) = earlier else {
-            self.shared.take_back(&self.counted, self.started);
+            self.shared.take_back(&self.counted);
             return last;
         };
         if let (Some(known), Some(noted)) = (&self.known, earlier.noted) {
