@@ -46,6 +46,16 @@ fn is_above(least: u64, value: &HeaderValue) -> bool {
 }
 
 impl Head {
+    /// The target of a request, if it is a path and no more, for [`keep`](Self::keep). Asked for well before that: a processor waits with moving
+    /// on what has just been written in pieces, as by a clone, and has something else to do until then.
+    #[inline]
+    pub(crate) fn path_of<B>(request: &Request<B>) -> Option<PathAndQuery> {
+        let uri = request.uri();
+        let path = uri.path_and_query()?;
+        let is_all = uri.scheme().is_none() && uri.authority().is_none();
+        is_all.then(|| path.clone())
+    }
+
     /// Of a request, as far as it takes no copying. The rest is written into its place by [`keep`](Self::keep).
     #[inline]
     pub(crate) fn new<B>(request: &Request<B>) -> Self {
@@ -58,11 +68,16 @@ impl Head {
         }
     }
 
-    /// Keeps target and fields, unless one of these says that the request must not be sent again: one that takes the connection over cannot be
+    /// Keeps target, which is `path` if that is all of it, and fields, unless one of these says that the request must not be sent again: one that takes the connection over cannot be
     /// sent twice, and what was sent again further out, as the field `attempt` says, is not sent again here. Whether it may be. What is
     /// in the extensions is kept elsewhere, see [`Known`].
     #[inline]
-    pub(crate) fn keep<B>(&mut self, request: &Request<B>, attempt: &HeaderName) -> bool {
+    pub(crate) fn keep<B>(
+        &mut self,
+        request: &Request<B>,
+        path: Option<PathAndQuery>,
+        attempt: &HeaderName,
+    ) -> bool {
         let headers = request.headers();
         self.fields.reserve_exact(headers.len());
         // Seen as they go by: to look for the two would cost more than to copy all of them does.
@@ -72,13 +87,10 @@ impl Head {
             }
             self.fields.push((name.clone(), value.clone()));
         }
-        let uri = request.uri();
-        match uri.path_and_query() {
-            Some(path) if uri.scheme().is_none() && uri.authority().is_none() => {
-                self.path = Some(path.clone());
-            }
-            _ => self.uri = Some(uri.clone()),
+        if path.is_none() {
+            self.uri = Some(request.uri().clone());
         }
+        self.path = path;
         true
     }
 
@@ -117,7 +129,7 @@ mod tests {
         ] {
             let request = Request::get(target).body(()).unwrap();
             let mut head = Head::new(&request);
-            assert!(head.keep(&request, &header::ACCEPT));
+            assert!(head.keep(&request, Head::path_of(&request), &header::ACCEPT));
             assert_eq!(head.again(None).uri, *request.uri(), "{target}");
         }
     }

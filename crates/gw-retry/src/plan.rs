@@ -10,6 +10,7 @@ use gw_core::Mode;
 use gw_core::at_hand::Lent;
 use gw_core::attempt::{AttemptError, Failure};
 use gw_core::context::{Attempt, Deadline};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -389,8 +390,8 @@ where
 
     /// See [`Head::keep`].
     #[inline]
-    pub(crate) fn keep(&mut self, request: &Request<B>) -> bool {
-        self.head.keep(request, &self.shared.attempt_field)
+    pub(crate) fn keep(&mut self, request: &Request<B>, path: Option<PathAndQuery>) -> bool {
+        self.head.keep(request, path, &self.shared.attempt_field)
     }
 
     /// Has the budget count it.

@@ -111,6 +111,7 @@ impl<S: Clone> Retry<S> {
             return None;
         }
         let extensions = request.extensions();
+        let path = Head::path_of(request);
         // Made in its place: it is large, and each move of it costs.
         let mut plan = Box::write(
             Box::new_uninit(),
@@ -134,7 +135,7 @@ impl<S: Clone> Retry<S> {
                 known: None,
             },
         );
-        if !plan.keep(request) {
+        if !plan.keep(request, path) {
             return None;
         }
         Known::learn(&mut plan.known, extensions, &shared.copy);

@@ -64,11 +64,11 @@ pub(crate) struct Income {
 const SLOTS: usize = 10;
 /// What a retry takes.
 const RETRY: i64 = Ratio::ONE as i64;
-/// How much must have come since a slot began before not every request asks what time it is: 67 retries' worth, so that what counts
+/// How much must have come since a slot began before not every request asks what time it is: 134 retries' worth, so that what counts
 /// in the wrong slot is the 32nd part of what is there at most.
-const MUCH: i64 = 1 << 26;
-/// One that brings it to the next multiple of 2 to this, some two retries' worth, asks then.
-const LOOK: u32 = 21;
+const MUCH: i64 = 1 << 27;
+/// One that brings it to the next multiple of 2 to the power of this, some four retries' worth, asks then.
+const LOOK: u32 = 22;
 
 /// Its terms: they stand in a log line.
 impl fmt::Debug for RatioBudget {

@@ -211,7 +211,6 @@ async fn the_largest_numbers_do_not_wrap() {
     );
 }
 
-/// Where many requests come, one in ten asks for the time here.
 #[tokio::test(start_paused = true)]
 async fn many_requests_ask_for_the_time_now_and_then() {
     let budget = RatioBudget::new(0.2, 10 * SECOND, 0).unwrap();
@@ -225,17 +224,18 @@ async fn many_requests_ask_for_the_time_now_and_then() {
             });
         }
     };
-    send(start, 300);
-    assert_eq!(looks.take(), 300);
+    send(start, 600);
+    assert_eq!(looks.take(), 600);
+    // One in 21.
     send(start, 10_000);
-    assert!((900..=1_100).contains(&looks.take()));
-    assert_eq!(budget.available(start), 2_060);
-    // Whoever comes after a pause finds nothing of before, and the first of them may be forgotten with it: two retries' worth.
+    assert!((450..=600).contains(&looks.take()));
+    assert_eq!(budget.available(start), 2_120);
+    // Whoever comes after a pause finds nothing of before, and the first of them may be forgotten with it: four retries' worth.
     send(start, 400);
     let later = start + 11 * SECOND;
     send(later, 400);
     let there = budget.available(later);
-    assert!((77..=80).contains(&there), "{there}");
+    assert!((75..=80).contains(&there), "{there}");
     // As many as before, each second: all that the last ten have brought is there.
     for second in 12..32 {
         send(start + second * SECOND, 10_000);
@@ -248,10 +248,10 @@ async fn many_requests_ask_for_the_time_now_and_then() {
 async fn what_came_between_two_looks_is_taken_back_where_it_is() {
     let budget = RatioBudget::new(1.0, 10 * SECOND, 0).unwrap();
     let start = budget.slot_start(0);
-    (0..101).for_each(|_| budget.deposit(start));
+    (0..135).for_each(|_| budget.deposit(start));
     let between = budget.count_by(|| panic!("a look"));
     budget.take_back(between);
-    assert_eq!(budget.available(start + 5 * SECOND), 101);
+    assert_eq!(budget.available(start + 5 * SECOND), 135);
     // Nothing of it is left when that is over.
     let later = start + 10 * SECOND;
     budget.deposit(later);
@@ -356,7 +356,7 @@ proptest! {
     /// One that asks for the time now and then, beside one that asks with each request.
     #[test]
     fn to_ask_for_the_time_now_and_then_lets_no_more_through(
-        steps in prop::collection::vec((1..900u32, 0..40usize, 0..2500u64), 1..60),
+        steps in prop::collection::vec((1..900u32, prop::option::of(0..40), 0..2500u64), 1..60),
         permille in 1..2000u32,
     ) {
         let ratio = f64::from(permille) / 1000.0;
@@ -370,6 +370,8 @@ proptest! {
                 exact.deposit(now[0]);
                 sparing.count_by(|| now[1]);
             }
+            // To ask puts what has arrived where it belongs.
+            let Some(retries) = retries else { continue };
             let there = [exact.available(now[0]), sparing.available(now[1])];
             prop_assert!(there[1] <= there[0], "{} of {}", there[1], there[0]);
             for _ in 0..retries {

@@ -75,7 +75,7 @@ impl<S: Clone> Hedge<S> {
             return None;
         }
         let mut head = Head::new(request);
-        if !head.keep(request, &self.shared.attempt_field) {
+        if !head.keep(request, Head::path_of(request), &self.shared.attempt_field) {
             return None;
         }
         let now = Instant::now();
