@@ -40,7 +40,7 @@ pub struct Exchange {
     /// Which of the upstream's endpoints had the last try, by its number from 0: another try is better sent to another one.
     pub endpoint: Option<usize>,
     /// The time spent waiting for the upstream: for a connection to be made, and from the first byte sent to the last one
-    /// received, but for what the client took to read. What several attempts wait at the same time counts once.
+    /// received, but for what the client took to send and to read. What several attempts wait at the same time counts once.
     ///
     /// The wait for a place in the pool, or for a stream of connections that are full, is the gateway's. So is that for room to make
     /// a connection, except over HTTP/2 while there is no other.
@@ -52,6 +52,8 @@ pub struct Exchange {
     pub upstream_since: Option<Instant>,
     /// How many attempts that is.
     upstream_waits: u32,
+    /// How long of the time since then the client was waited for, as far as it is in `upload_wait`.
+    upload_meanwhile: Duration,
     /// The least that any rate-limit policy left to the caller.
     pub rate_limit_remaining: Option<u64>,
     /// How many bytes of the request's body have been read.
@@ -121,6 +123,7 @@ impl Exchange {
     ///
     /// Of attempts that overlap, as hedges do, it is taken that they waited without a pause until the first of them ended.
     pub fn upstream_wait_ends(&mut self, began: Instant, waited: Duration, now: Instant) {
+        self.note_upload_meanwhile(now);
         self.upstream_waits = self.upstream_waits.saturating_sub(1);
         let since = self.upstream_since.take().unwrap_or(began);
         let further = if self.upstream_waits > 0 {
@@ -129,7 +132,40 @@ impl Exchange {
         } else {
             waited.saturating_sub(since.saturating_duration_since(began))
         };
-        *self.upstream_time.get_or_insert_default() += further;
+        self.add_upstream_time(further);
+    }
+
+    /// The request's body is waited for from `now` on.
+    pub fn upload_wait_begins(&mut self, now: Instant) {
+        self.upload_since.get_or_insert(now);
+    }
+
+    /// The request's body is waited for no more at `now`. While it was, it was not the upstream that was waited for.
+    pub fn upload_wait_ends(&mut self, now: Instant) {
+        self.note_upload_meanwhile(now);
+        if let Some(since) = self.upload_since.take() {
+            self.upload_wait += now.saturating_duration_since(since);
+        }
+    }
+
+    /// All waits end `now`, whoever has not told yet that they do: the exchange is over.
+    pub fn waits_end(&mut self, now: Instant) {
+        self.upload_wait_ends(now);
+        if let Some(since) = self.upstream_since.take() {
+            self.upstream_waits = 0;
+            self.add_upstream_time(now.saturating_duration_since(since));
+        }
+    }
+
+    fn add_upstream_time(&mut self, waited: Duration) {
+        let by_client = std::mem::take(&mut self.upload_meanwhile);
+        *self.upstream_time.get_or_insert_default() += waited.saturating_sub(by_client);
+    }
+
+    fn note_upload_meanwhile(&mut self, now: Instant) {
+        if let (Some(upstream), Some(upload)) = (self.upstream_since, self.upload_since) {
+            self.upload_meanwhile += now.saturating_duration_since(upstream.max(upload));
+        }
     }
 }
 
@@ -174,6 +210,81 @@ mod tests {
         exchange.upstream_wait_ends(at(0), 9 * SECOND, at(9));
         assert_eq!(exchange.upstream_time, Some(9 * SECOND));
         assert_eq!(exchange.upstream_since, None);
+    }
+
+    /// Story: the upstream was charged with what the client took to send its request, and the gateway's own time went to it with
+    /// that: a second in the queue, two for the upload, and one for the answer were two of the client's, and two of the upstream's.
+    #[test]
+    fn a_wait_for_the_client_is_none_for_the_upstream() {
+        let start = Instant::now();
+        let at = |seconds| start + seconds * SECOND;
+        // The upload, and how long of the attempt from 1 to 4 it leaves to the upstream.
+        for (upload, upstream) in [
+            (1..3, 1),
+            (0..2, 2),
+            (2..9, 1),
+            (0..9, 0),
+            (0..1, 3),
+            (4..5, 3),
+        ] {
+            let mut exchange = Exchange::default();
+            for second in 0..10 {
+                if second == upload.start {
+                    exchange.upload_wait_begins(at(second));
+                }
+                if second == upload.end {
+                    exchange.upload_wait_ends(at(second));
+                }
+                match second {
+                    1 => exchange.upstream_wait_begins(at(1)),
+                    4 => exchange.upstream_wait_ends(at(1), 3 * SECOND, at(4)),
+                    _ => {}
+                }
+            }
+            assert_eq!(
+                exchange.upstream_time,
+                Some(upstream * SECOND),
+                "{upload:?}"
+            );
+            assert_eq!(exchange.upload_wait, (upload.end - upload.start) * SECOND);
+        }
+    }
+
+    /// Each wait for the client is left out of the wait of the attempts in which it was, once.
+    #[test]
+    fn attempts_wait_together_for_the_client_too() {
+        let start = Instant::now();
+        let at = |seconds| start + seconds * SECOND;
+        let mut exchange = Exchange::default();
+        exchange.upstream_wait_begins(at(0));
+        exchange.upstream_wait_begins(at(2));
+        exchange.upload_wait_begins(at(3));
+        exchange.upstream_wait_ends(at(0), 5 * SECOND, at(5));
+        assert_eq!(exchange.upstream_time, Some(3 * SECOND));
+        exchange.upload_wait_ends(at(6));
+        exchange.upstream_wait_ends(at(2), 6 * SECOND, at(8));
+        assert_eq!(exchange.upstream_time, Some(5 * SECOND));
+        assert_eq!(exchange.upload_wait, 3 * SECOND);
+    }
+
+    /// The observer may be gone before those that wait: nobody tells any more that they do not.
+    #[test]
+    fn waits_end_with_the_exchange() {
+        let start = Instant::now();
+        let at = |seconds| start + seconds * SECOND;
+        let mut exchange = Exchange::default();
+        exchange.waits_end(at(0));
+        assert_eq!(exchange, Exchange::default());
+        exchange.upstream_wait_begins(at(1));
+        exchange.upstream_wait_begins(at(2));
+        exchange.upload_wait_begins(at(4));
+        exchange.waits_end(at(9));
+        assert_eq!(exchange.upstream_time, Some(3 * SECOND));
+        assert_eq!(exchange.upload_wait, 5 * SECOND);
+        assert_eq!(
+            (exchange.upstream_since, exchange.upload_since),
+            (None, None)
+        );
     }
 
     #[test]

@@ -182,14 +182,8 @@ impl Drop for Observation {
         // Whoever still holds the record has nothing to add that anybody would read.
         self.record
             .update(|filled| exchange = std::mem::take(filled));
-        // Not told yet by an attempt that ends on another thread.
-        if let Some(since) = exchange.upstream_since.take() {
-            *exchange.upstream_time.get_or_insert_default() += end.saturating_duration_since(since);
-        }
-        // Nor by a body that is not dropped yet.
-        if let Some(since) = exchange.upload_since.take() {
-            exchange.upload_wait += end.saturating_duration_since(since);
-        }
+        // An attempt that ends on another thread has not told it yet, nor a body that is not dropped yet.
+        exchange.waits_end(end);
         if let Some(since) = self.handed_out {
             self.client_wait += end.saturating_duration_since(since);
         }

@@ -26,15 +26,15 @@ pin_project! {
 #[derive(Debug, Default)]
 struct Meter {
     record: Record,
-    waiting: Option<Instant>,
+    is_waiting: bool,
 }
 
 impl<B> RequestBody<B> {
     pub(crate) const fn new(inner: B, record: Record) -> Self {
-        let waiting = None;
+        let is_waiting = false;
         Self {
             inner,
-            meter: Meter { record, waiting },
+            meter: Meter { record, is_waiting },
         }
     }
 
@@ -51,22 +51,25 @@ impl<B> RequestBody<B> {
 
 impl Meter {
     fn wait(&mut self) {
-        if self.waiting.is_none() {
-            self.waiting = Some(Instant::now());
+        if !self.is_waiting {
+            self.is_waiting = true;
+            let now = Instant::now();
             self.record
-                .update(|exchange| exchange.upload_since = self.waiting);
+                .update(|exchange| exchange.upload_wait_begins(now));
         }
     }
 
     fn received(&mut self, bytes: usize) {
-        let waited = self.waiting.take().map(|since| since.elapsed());
-        if bytes == 0 && waited.is_none() {
+        // The clock is looked at only after a wait.
+        let waited_until = std::mem::take(&mut self.is_waiting).then(Instant::now);
+        if bytes == 0 && waited_until.is_none() {
             return;
         }
         self.record.update(|exchange| {
             exchange.request_size += u64::try_from(bytes).unwrap_or(u64::MAX);
-            exchange.upload_since = None;
-            exchange.upload_wait += waited.unwrap_or_default();
+            if let Some(now) = waited_until {
+                exchange.upload_wait_ends(now);
+            }
         });
     }
 }

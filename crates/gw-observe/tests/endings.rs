@@ -217,6 +217,34 @@ async fn the_wait_for_an_upload_is_the_clients() {
     }));
 }
 
+/// Story: within a wait for the upstream it was counted twice, and what was too much was taken from the gateway's own time: half a
+/// second in a queue was the upstream's.
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_an_upload_is_not_the_upstreams() {
+    let observed = Observed::new();
+    let inner = service_fn(async |request: Sent| {
+        let record = Record::of(request.extensions()).unwrap().clone();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let began = Instant::now();
+        record.update(|exchange| exchange.upstream_wait_begins(began));
+        request.into_body().collect().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = Instant::now();
+        record.update(|exchange| exchange.upstream_wait_ends(began, now - began, now));
+        answer("")
+    });
+    let (body, upload) = ScriptedBody::script().data("12").hold().data("345").build();
+    let sent = Request::post("/").body(Body::new(body)).unwrap();
+    let call = tokio::spawn(observed.layer.layer(inner).oneshot(sent));
+    upload.held().await;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    upload.resume();
+    call.await.unwrap().unwrap();
+    observed.says(&json!({
+        "latency_ms": 2600, "client_wait_ms": 2000, "upstream_latency_ms": 100, "gateway_ms": 500,
+    }));
+}
+
 /// Story: the body was still with the connection's task, or was dropped after the service's future, when the exchange ended: of a client
 /// that stalled, the wait was the upstream's.
 #[tokio::test(start_paused = true)]
