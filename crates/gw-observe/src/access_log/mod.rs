@@ -8,6 +8,8 @@ mod json;
 mod line;
 mod queue;
 mod sampling;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::cell::RefCell;
@@ -114,8 +116,10 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        let lost = self.shared.queue.close(self.flush_timeout);
-        self.shared.counts.add(Outcome::LostClosed, lost);
+        let Shared { queue, counts, .. } = &*self.shared;
+        queue.close(self.flush_timeout, |lost| {
+            counts.add(Outcome::LostClosed, lost);
+        });
     }
 }
 
@@ -123,15 +127,15 @@ impl AccessLogHandle {
     /// What has become of the lines so far.
     pub fn counts(&self) -> LineCounts {
         let of = |outcome| self.shared.counts.of(outcome);
-        LineCounts {
+        self.shared.queue.read(|queued| LineCounts {
             written: of(Outcome::Written),
             sampled_out: of(Outcome::SampledOut),
             over_budget: of(Outcome::OverBudget),
             lost_full: of(Outcome::LostFull),
             lost_write: of(Outcome::LostWrite),
             lost_closed: of(Outcome::LostClosed),
-            queued: self.shared.queue.queued(),
-        }
+            queued,
+        })
     }
 
     /// Opens the file anew before anything else is written: for those who have renamed it. If that fails, the old one is

@@ -180,8 +180,8 @@ impl Queue {
     }
 
     /// Takes no more lines, waits until the writer has ended, but not for longer than `limit`, and gives up the lines
-    /// that it has not written then. Returns how many.
-    pub(super) fn close(&self, limit: Duration) -> u64 {
+    /// that it has not written then. `count` counts them, under the lock as in [`settle`](Self::settle).
+    pub(super) fn close(&self, limit: Duration, count: impl FnOnce(u64)) {
         let mut state = self.lock();
         state.closed = true;
         self.work.notify_one();
@@ -193,17 +193,19 @@ impl Queue {
         state.settled += state.waiting.lines;
         state.waiting = Batch::default();
         state.abandoned = true;
+        count(lost);
         self.work.notify_one();
-        lost
     }
 
-    /// Lines that wait or are being written.
-    pub(super) fn queued(&self) -> u64 {
+    /// Tells `read` how many lines wait or are being written, under the lock: what it reads was counted before they were, or
+    /// with them.
+    pub(super) fn read<T>(&self, read: impl FnOnce(u64) -> T) -> T {
         let state = self.lock();
-        if state.abandoned {
-            return 0;
-        }
-        state.waiting.lines + state.in_hand
+        let queued = match state.abandoned {
+            true => 0,
+            false => state.waiting.lines + state.in_hand,
+        };
+        read(queued)
     }
 
     /// Whether nobody waits for the writer any more.

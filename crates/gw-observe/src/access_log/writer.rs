@@ -258,21 +258,8 @@ mod tests {
 
     use gw_core::context::TraceId;
 
-    use super::super::counts::Counts;
-    use super::super::queue::Queue;
-    use super::super::sampling::Sampling;
+    use super::super::tests::shared;
     use super::*;
-    use crate::ratio::Ratio;
-
-    fn shared() -> Shared {
-        Shared {
-            queue: Queue::new(4096),
-            sampling: Sampling::new(Ratio::ALL, Ratio::ALL, SUMMARY_EVERY, 1),
-            counts: Counts::default(),
-            health_paths: Box::default(),
-            started: Instant::now(),
-        }
-    }
 
     /// The lines that the one summary of now tells of.
     fn summed_up(summary: &mut Summary, shared: &Shared) -> u64 {
