@@ -646,6 +646,46 @@ async fn a_declared_length_tells_nothing_to_those_who_are_shut_out() {
     );
 }
 
+/// Story: what the route stage refuses never comes to the one that finds the client behind its proxies, and the access log named the
+/// balancer.
+#[tokio::test]
+async fn the_observer_learns_who_sent_what_is_refused_at_once() {
+    let service = service_fn(async |_: Request<inbound::RequestBody<Body>>| {
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let client = async |proxies: TrustedProxies, target: &str| {
+        let resolve = RouteResolveLayer::new(routes()).not_found(NotFound::Early);
+        let pipeline = Pipeline::builder()
+            .route_resolve(resolve.trusted_proxies(proxies.clone()))
+            .ip_filter(IpFilterLayer::new(proxies))
+            .forward(service)
+            .build();
+        let record = Record::default();
+        let mut request = request("GET", target);
+        request.extensions_mut().insert(record.clone());
+        request
+            .headers_mut()
+            .insert("x-forwarded-for", "203.0.113.9".parse().unwrap());
+        let status = pipeline.oneshot(request).await.unwrap().status();
+        let client = record.exchange().client.unwrap().ip();
+        (status.as_u16(), client.to_string())
+    };
+    let balancer = || TrustedProxies::new(["192.0.2.0/24".parse().unwrap()]);
+    let long = format!("/{}", "a".repeat(10_000));
+    for (target, status) in [
+        ("/all", 200),
+        ("/nowhere", 404),
+        ("/a%2Fb", 400),
+        (&*long, 414),
+    ] {
+        let seen = client(balancer(), target).await;
+        assert_eq!(seen, (status, "203.0.113.9".to_owned()), "{target}");
+        // Anybody can send such a field.
+        let seen = client(TrustedProxies::none(), target).await;
+        assert_eq!(seen, (status, "192.0.2.1".to_owned()), "{target}");
+    }
+}
+
 /// Who refused or failed, and why.
 fn refused(record: &Record) -> (Option<&'static str>, Option<&'static str>) {
     let exchange = record.exchange();

@@ -130,6 +130,7 @@ pub fn assemble(
         .encoded_slash(encoded_slash(server.encoded_slash))
         .max_body_bytes(server.max_body_bytes)
         .not_found(not_found(server.not_found))
+        .trusted_proxies(proxies.clone())
         .on_reject(respond.clone());
     // Layers keep their state when they are cloned, so what one service counts all of them know.
     let service = |resolve| {

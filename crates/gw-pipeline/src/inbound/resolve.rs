@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 use gw_core::call::call_into;
 use gw_core::classify;
 use gw_core::context::{Deadline, Lane};
+use gw_core::key::{TrustedProxies, peer_addr};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{BoxError, ConfigError, OnReject, Rejection, Respond};
@@ -43,6 +44,7 @@ pub struct RouteResolveLayer<R = Respond> {
     body_timers: BodyTimers,
     not_found: NotFound,
     only_lane: Option<Lane>,
+    proxies: TrustedProxies,
     // Whether a terminal stands behind, which answers late refusals.
     in_pipeline: bool,
     on_reject: R,
@@ -75,6 +77,7 @@ impl RouteResolveLayer {
             body_timers: BodyTimers::default(),
             not_found: NotFound::default(),
             only_lane: None,
+            proxies: TrustedProxies::none(),
             in_pipeline: false,
             on_reject: Respond::new(),
         }
@@ -149,6 +152,14 @@ impl<R> RouteResolveLayer<R> {
         self
     }
 
+    /// Believes `proxies`, as [`IpFilterLayer`](super::IpFilterLayer) does behind this stage, of who sent a request that is refused here:
+    /// the observer gets the client's address, and not that of a proxy.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
     /// Renders refusals with `on_reject`.
     #[must_use]
     pub fn on_reject<R2>(self, on_reject: R2) -> RouteResolveLayer<R2> {
@@ -160,6 +171,7 @@ impl<R> RouteResolveLayer<R> {
             body_timers: self.body_timers,
             not_found: self.not_found,
             only_lane: self.only_lane,
+            proxies: self.proxies,
             in_pipeline: self.in_pipeline,
             on_reject,
         }
@@ -223,6 +235,17 @@ impl<R> RouteResolveLayer<R> {
             }
         }
         Ok((limit, timers))
+    }
+
+    /// Notes who called, for the observer: the stage that does so otherwise never sees the request.
+    #[cold]
+    fn note_client(&self, parts: &Parts) {
+        if let Some(record) = Record::of(&parts.extensions)
+            && let Ok(peer) = peer_addr(&parts.extensions)
+        {
+            let client = self.proxies.client(peer.ip(), &parts.headers);
+            record.update(|exchange| _ = exchange.client.get_or_insert(client));
+        }
     }
 }
 
@@ -338,6 +361,7 @@ where
                 call_into(&mut self.inner, request, Decided::inner)
             }
             Err(refused) => {
+                self.layer.note_client(&parts);
                 Decided::refuse::<slot::RouteResolve>(&self.layer.on_reject, refused, &parts)
             }
         }

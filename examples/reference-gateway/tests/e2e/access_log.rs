@@ -78,6 +78,22 @@ async fn a_line_says_what_happened_and_no_secret() {
     assert!(!text.contains(&upstream.addr().to_string()), "{text}");
 }
 
+/// Story: what is refused before the client is looked for behind its proxies was the balancer's in the log.
+#[tokio::test]
+async fn a_line_names_the_client_behind_its_proxies() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    let tables = to_file(", normal = 1.0") + &all_to(&upstream.url(), "");
+    let server = "trusted_proxies = [\"127.0.0.0/8\"]";
+    let gateway = Gateway::serve(&config(server, &tables)).await;
+    for (number, (path, status)) in (1..).zip([("/", 200), ("/a%2Fb", 400)]) {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 203.0.113.9\r\n\r\n");
+        assert_eq!(send(gateway.traffic, &request).await.status(), status);
+        let line = gateway.logged(number).await.remove(number - 1);
+        assert_eq!(line["client_ip"], "203.0.113.9", "{line}");
+    }
+}
+
 /// A support case: a client quotes the body of its error, and the operator finds the line.
 #[tokio::test]
 async fn an_error_is_found_by_the_ids_in_its_body() {
