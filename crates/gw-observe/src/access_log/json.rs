@@ -60,10 +60,10 @@ impl<'a> Object<'a> {
         self.digits(number);
     }
 
-    /// A share of all.
+    /// A share of all, to seven digits: one that is worked out is then written as the one that was asked for.
     pub(super) fn share(&mut self, key: &'static str, share: f64) {
         self.key(key);
-        _ = write!(self.out, "{share}");
+        _ = write!(self.out, "{}", share as f32);
     }
 
     /// Milliseconds with three places. Rounded down, so that durations of whole microseconds add up as they are printed.

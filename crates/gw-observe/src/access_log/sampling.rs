@@ -1,6 +1,7 @@
 //! Which requests get a line: by class, by trace id, and by the budget of a second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gw_core::ConfigError;
@@ -34,8 +35,16 @@ struct Budgeted {
     rate: AtomicU64,
     /// The second in the upper half, the lines in it so far in the lower one.
     window: AtomicU64,
-    /// Lines left out so far.
-    left_out: AtomicU64,
+    /// So far. Both numbers of it change together.
+    left_out: Mutex<LeftOut>,
+}
+
+/// Lines that were left out because their second's budget was used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct LeftOut {
+    pub(super) lines: u64,
+    /// How many requests they stand for. Added up line by line: the share may be another one by the time that this is read.
+    pub(super) requests: f64,
 }
 
 impl Sampling {
@@ -50,7 +59,7 @@ impl Sampling {
                 .to_bits(),
             ),
             window: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
+            left_out: Mutex::default(),
         });
         Self {
             classes,
@@ -70,7 +79,7 @@ impl Sampling {
         } else if budgeted.spend(age, self.budget) {
             Decision::Keep { rate: rate.share() }
         } else {
-            budgeted.left_out.fetch_add(1, Ordering::Relaxed);
+            budgeted.leave_out(rate);
             Decision::OverBudget
         }
     }
@@ -81,17 +90,27 @@ impl Sampling {
         }
     }
 
-    /// How many lines of this class have been left out so far, and the share that they are of.
-    pub(super) fn left_out(&self, class: Class) -> (u64, f64) {
-        self.classes.get(class as usize).map_or((0, 1.0), |it| {
-            (it.left_out.load(Ordering::Relaxed), it.rate().share())
-        })
+    /// What has been left out of this class so far.
+    pub(super) fn left_out(&self, class: Class) -> LeftOut {
+        let budgeted = self.classes.get(class as usize);
+        budgeted.map(Budgeted::left_out).unwrap_or_default()
     }
 }
 
 impl Budgeted {
     fn rate(&self) -> Ratio {
         Ratio::from_bits(self.rate.load(Ordering::Relaxed))
+    }
+
+    fn left_out(&self) -> LeftOut {
+        *self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves out a line that stands for one of `1 / rate` requests.
+    fn leave_out(&self, rate: Ratio) {
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out.lines += 1;
+        left_out.requests += rate.share().recip();
     }
 
     /// Takes one line of the second's budget, if there is one left.
@@ -215,27 +234,35 @@ mod tests {
         assert!(!decide(Class::ClientError, 1_600));
         for &class in Class::ALL {
             let lines = if class == Class::ClientError { 3 } else { 0 };
-            assert_eq!(sampling.left_out(class).0, lines);
+            assert_eq!(sampling.left_out(class).lines, lines);
         }
     }
 
     proptest! {
-        /// What was kept, weighed by its rate, and what was left out come to about what there was.
+        /// What was kept, weighed by its rate, and what was left out come to about what there was, whenever the share changes.
         #[test]
-        fn counts_can_be_scaled_back(seed: u64, share in 0.05f64..1.0, budget in 1u32..2_000) {
+        fn counts_can_be_scaled_back(
+            seed: u64,
+            share in 0.05f64..1.0,
+            changed in 0.05f64..1.0,
+            budget in 1u32..2_000,
+        ) {
             let sampling = sampling(share, budget);
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut scaled, total) = (0.0, 20_000);
             for n in 0..total {
+                if n == total / 2 {
+                    sampling.set_rate(Class::Normal, Ratio::new("normal", changed).unwrap());
+                }
                 let age = Duration::from_millis(n / 4);
                 let id = TraceId::new(random.u128(1..).to_be_bytes()).unwrap();
                 if let Decision::Keep { rate } = sampling.decide(Class::Normal, id, age) {
                     scaled += 1.0 / rate;
                 }
             }
-            let (lines, rate) = sampling.left_out(Class::Normal);
-            scaled += lines as f64 / rate;
-            // Six standard deviations of a binomial count.
+            scaled += sampling.left_out(Class::Normal).requests;
+            // Six standard deviations of a binomial count, at the smaller share.
+            let share = share.min(changed);
             let deviation = 6.0 * (total as f64 * (1.0 - share) / share).sqrt();
             prop_assert!((scaled - total as f64).abs() <= deviation + 1.0, "{scaled}");
         }

@@ -13,6 +13,7 @@ use super::Shared;
 use super::counts::Outcome;
 use super::line::{Missing, write_summary};
 use super::queue::Batch;
+use super::sampling::LeftOut;
 use crate::telemetry;
 use crate::vocabulary::Class;
 
@@ -195,12 +196,12 @@ struct Summary {
     left_out: [(Class, Told); Class::ALL.len()],
 }
 
-/// How many lines that are not there the log tells of.
+/// What the log tells of lines that are not there.
 #[derive(Default)]
 struct Told {
-    written: u64,
+    written: LeftOut,
     /// With those in the summary that is about to be written.
-    appended: u64,
+    appended: LeftOut,
 }
 
 impl Summary {
@@ -219,12 +220,14 @@ impl Summary {
     fn append(&mut self, out: &mut Vec<u8>, shared: &Shared, now: Instant) {
         self.last = now;
         for (class, told) in &mut self.left_out {
-            let (lines, rate) = shared.sampling.left_out(*class);
-            told.append(out, Missing::OverBudget(*class), lines, rate);
+            let left_out = shared.sampling.left_out(*class);
+            told.append(out, Missing::OverBudget(*class), left_out);
         }
         for (outcome, told) in &mut self.lost {
             let lines = shared.counts.of(*outcome);
-            told.append(out, Missing::Lost(outcome.as_str()), lines, 1.0);
+            let requests = lines as f64;
+            let lost = LeftOut { lines, requests };
+            told.append(out, Missing::Lost(outcome.as_str()), lost);
         }
     }
 
@@ -242,12 +245,13 @@ impl Summary {
 }
 
 impl Told {
-    /// Appends a summary of those of `lines` that the log does not tell of yet.
-    fn append(&mut self, out: &mut Vec<u8>, missing: Missing, lines: u64, rate: f64) {
-        self.appended = lines;
-        let new = self.appended - self.written;
-        if new > 0 {
-            write_summary(out, missing, new, rate);
+    /// Appends a summary of those of `all` that the log does not tell of yet.
+    fn append(&mut self, out: &mut Vec<u8>, missing: Missing, all: LeftOut) {
+        self.appended = all;
+        let lines = all.lines - self.written.lines;
+        if lines > 0 {
+            let requests = all.requests - self.written.requests;
+            write_summary(out, missing, lines, lines as f64 / requests);
         }
     }
 }
@@ -260,13 +264,18 @@ mod tests {
 
     use super::super::tests::shared;
     use super::*;
+    use crate::ratio::Ratio;
 
-    /// The lines that the one summary of now tells of.
-    fn summed_up(summary: &mut Summary, shared: &Shared) -> u64 {
+    /// The one summary of now; null if there is none.
+    fn sum_up(summary: &mut Summary, shared: &Shared) -> serde_json::Value {
         let mut out = Vec::new();
         summary.append(&mut out, shared, Instant::now());
-        let line: Option<serde_json::Value> = serde_json::from_slice(&out).ok();
-        let lines = line.and_then(|line| line["lines"].as_u64());
+        serde_json::from_slice(&out).unwrap_or_default()
+    }
+
+    /// The lines that it tells of.
+    fn summed_up(summary: &mut Summary, shared: &Shared) -> u64 {
+        let lines = sum_up(summary, shared)["lines"].as_u64();
         lines.unwrap_or_default()
     }
 
@@ -306,6 +315,48 @@ mod tests {
             summary.settle(is_written);
             // Batches between two summaries say nothing about them.
             summary.settle(true);
+        }
+    }
+
+    /// Story: lines that were left out at one share were summed up with the next one: 8000 of as many requests stood for 80,000.
+    #[test]
+    fn a_summary_says_what_its_lines_stand_for() {
+        let shared = shared();
+        let mut summary = Summary::new();
+        let mut trace = 0u128;
+        let mut leave_out = |share, lines| {
+            let share = Ratio::new("share", share).unwrap();
+            shared.sampling.set_rate(Class::ClientError, share);
+            let before = shared.sampling.left_out(Class::ClientError).lines;
+            while shared.sampling.left_out(Class::ClientError).lines < before + lines {
+                trace += 1;
+                let trace = TraceId::new(trace.to_be_bytes()).unwrap();
+                shared
+                    .sampling
+                    .decide(Class::ClientError, trace, Duration::ZERO);
+            }
+        };
+        let mut said = |shared: &Shared| {
+            let line = sum_up(&mut summary, shared);
+            summary.settle(true);
+            (
+                line["lines"].as_u64().unwrap(),
+                line["sampled_rate"].as_f64().unwrap(),
+            )
+        };
+        leave_out(1.0, 800);
+        leave_out(0.1, 0);
+        assert_eq!(said(&shared), (800, 1.0));
+        leave_out(0.1, 8);
+        assert_eq!(said(&shared), (8, 0.1));
+        // 20 of 20, and 6 of 20.
+        leave_out(1.0, 20);
+        leave_out(0.3, 6);
+        assert_eq!(said(&shared), (26, 0.65));
+        // As it was written.
+        for _ in 0..100 {
+            leave_out(0.3, 7);
+            assert_eq!(said(&shared), (7, 0.3));
         }
     }
 
