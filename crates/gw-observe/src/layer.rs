@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gw_core::ConfigError;
 use gw_core::key::{TrustedProxies, peer_addr};
@@ -9,7 +10,7 @@ use tower_layer::Layer;
 use crate::access_log::{self, AccessLog};
 use crate::ratio::Ratio;
 use crate::service::Observe;
-use crate::telemetry::RequestMetrics;
+use crate::telemetry::{self, RequestMetrics};
 
 /// Applies an [`Observe`]. All services made by it and its clones write into the same log and the same metrics.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub enum Trust {
     /// Nobody's. A client could otherwise put its requests into another trace, or have all of them recorded.
     #[default]
     Nobody,
-    /// That of peers with these addresses.
+    /// That of peers with these addresses. Nobody's where the server does not say who calls, which is logged once, with what to do.
     Proxies(TrustedProxies),
     /// Everybody's: right where all callers are services of one's own.
     Everybody,
@@ -45,8 +46,10 @@ pub struct ObserveBuilder {
 pub(crate) struct Shared {
     pub(crate) log: Option<Arc<access_log::Shared>>,
     pub(crate) metrics: RequestMetrics,
-    pub(crate) trust: Trust,
+    trust: Trust,
     pub(crate) sample: Ratio,
+    /// Said already.
+    peer_missing: AtomicBool,
 }
 
 /// The share of new traces that is recorded, unless it is said otherwise.
@@ -108,18 +111,27 @@ impl ObserveBuilder {
             metrics: RequestMetrics::new(routes),
             trust: self.trust,
             sample,
+            peer_missing: AtomicBool::new(false),
         });
         Ok(ObserveLayer { shared })
     }
 }
 
-impl Trust {
-    pub(crate) fn includes(&self, extensions: &Extensions) -> bool {
-        match self {
-            Self::Nobody => false,
-            Self::Everybody => true,
-            Self::Proxies(proxies) => {
-                peer_addr(extensions).is_ok_and(|peer| proxies.contains(peer.ip()))
+impl Shared {
+    /// Whether the trace context of a request is continued.
+    pub(crate) fn trusts(&self, extensions: &Extensions) -> bool {
+        let proxies = match &self.trust {
+            Trust::Nobody => return false,
+            Trust::Everybody => return true,
+            Trust::Proxies(proxies) => proxies,
+        };
+        match peer_addr(extensions) {
+            Ok(peer) => proxies.contains(peer.ip()),
+            Err(missing) => {
+                if !self.peer_missing.swap(true, Ordering::Relaxed) {
+                    telemetry::peer_missing(&missing);
+                }
+                false
             }
         }
     }

@@ -47,7 +47,7 @@ impl<S> Observe<S> {
     fn begin<B>(&self, request: &mut Request<B>) -> (Record, Box<Observation>) {
         let start = Instant::now();
         let shared = &self.shared;
-        let trusted = shared.trust.includes(request.extensions());
+        let trusted = shared.trusts(request.extensions());
         let trace = trace::receive(request.headers_mut(), trusted, shared.sample);
         let record = Record::begun(start);
         let asked = shared.log.is_some().then(|| Asked {

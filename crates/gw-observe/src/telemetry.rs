@@ -14,6 +14,7 @@ mod metering;
 use std::io;
 
 use gw_core::context::TraceContext;
+use gw_core::key::MissingKey;
 
 #[cfg(feature = "metrics")]
 pub use self::metering::{HISTOGRAM_BUCKETS, describe};
@@ -49,6 +50,16 @@ impl RequestSpan {
     pub(crate) fn in_scope<T>(&self, run: impl FnOnce() -> T) -> T {
         run()
     }
+}
+
+/// Called for the first request of which the server does not say who sent it, where that decides whether it is trusted.
+pub(crate) fn peer_missing(missing: &MissingKey) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        %missing,
+        "trace context: nobody's is continued, as the server does not say who calls; logged once"
+    );
+    _ = missing;
 }
 
 /// Called when writing begins to fail, and when it works again.

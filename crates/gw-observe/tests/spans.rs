@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 use gw_core::Body;
 use gw_observe::trace::TraceContext;
-use gw_observe::{ObserveLayer, RequestBody};
+use gw_observe::{ObserveLayer, RequestBody, Trust, TrustedProxies};
 use gw_testkit::log_capture::LogCapture;
 use http::{Request, Response};
 use support::{Pipe, every_request, flushed};
@@ -34,6 +34,37 @@ async fn log_lines_within_a_request_name_its_trace() {
     for message in ["before", "after"] {
         let trace_id = capture.only(message).field("trace_id");
         assert_eq!(trace_id, Some(trace.trace_id.to_string()), "{message}");
+    }
+}
+
+/// Story: behind a server that does not tell the peer's address, the trace of no proxy was continued, and nothing said why.
+#[tokio::test]
+async fn a_peer_that_decides_and_is_not_known_is_told_of_once() {
+    const MESSAGE: &str =
+        "trace context: nobody's is continued, as the server does not say who calls; logged once";
+    let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
+    for (trust, times) in [
+        (Trust::Proxies(proxies), 1),
+        (Trust::Nobody, 0),
+        (Trust::Everybody, 0),
+    ] {
+        let capture = LogCapture::new();
+        let layer = ObserveLayer::builder().trust(trust).build().unwrap();
+        let service = service_fn(async |_: Request<RequestBody<Body>>| {
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        for _ in 0..3 {
+            let sent = layer.layer(service).oneshot(Request::new(Body::empty()));
+            capture.scope(sent).await.unwrap();
+        }
+        assert_eq!(capture.events().len(), times);
+        if times > 0 {
+            let missing = capture.only(MESSAGE).field("missing").unwrap();
+            assert!(
+                missing.contains("insert gw_core::context::PeerAddr"),
+                "{missing}"
+            );
+        }
     }
 }
 

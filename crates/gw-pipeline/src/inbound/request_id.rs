@@ -28,7 +28,8 @@ pub struct RequestIdLayer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptId {
-    /// Those that come from trusted proxies.
+    /// Those that come from trusted proxies. None where the server does not say who calls. This stage goes on then without a
+    /// word; an [`IpFilterLayer`](super::IpFilterLayer) behind it refuses the request, and the refusal's cause says what to do.
     Trusted(TrustedProxies),
     /// Everybody's: clients can make two requests look like one.
     Always,
