@@ -91,8 +91,12 @@ impl<B: Body> Body for ResponseBody<B> {
             KindProj::Passed { mut body, held } => {
                 let polled = body.as_mut().poll_frame(cx);
                 if held.is_some() {
-                    let goes_on = matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_))));
-                    if !goes_on || body.is_end_stream() {
+                    let ends = match &polled {
+                        Poll::Pending => false,
+                        Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || body.is_end_stream(),
+                        Poll::Ready(_) => true,
+                    };
+                    if ends {
                         *held = None;
                     }
                 }

@@ -97,6 +97,25 @@ async fn a_retry_is_on_its_way_until_its_answer_has_ended() {
     }
 }
 
+/// Story: a body that does not say that it has ended behind its trailers, as hyper's of a chunked answer does not, kept its place
+/// until it was dropped.
+#[tokio::test(start_paused = true)]
+async fn trailers_are_the_end() {
+    let budget = Budget::builder("orders").share_of_active(0.0, 1);
+    let budget = budget.build().unwrap();
+    let layer = layer(&budget);
+    let available = || budget.available(Instant::now());
+    let body = script().data("data").trailers([("x-end", "1")]);
+    let (answer, _) = get(&layer, 1, body.claim_end(false)).await;
+    let mut body = answer.into_body();
+    assert!(body.frame().await.unwrap().unwrap().is_data());
+    assert_eq!(available(), 0);
+    assert!(body.frame().await.unwrap().unwrap().is_trailers());
+    assert_eq!(available(), 1);
+    drop(body);
+    assert_eq!(available(), 1);
+}
+
 /// Story: the answer of the last retry, which was a failure as well, streamed to the client and counted no more: it had given up
 /// its place before there was another retry to take it.
 #[tokio::test(start_paused = true)]
