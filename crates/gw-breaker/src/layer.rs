@@ -176,7 +176,8 @@ impl BreakerBuilder {
         self.keyed(ByUpstream, ByUpstream::name)
     }
 
-    /// A breaker for each key. They have the layer's name in metrics, all of them, and no gauge: keys may be anything.
+    /// A breaker for each key. They have the layer's name in metrics, all of them, and no gauge: keys may be anything. Requests without a
+    /// key share one; the first of them is warned of, with how to provide the key.
     pub fn per_key<E: KeyExtractor>(self, extractor: E) -> BreakerBuilder<OneForEach<E>> {
         self.keyed(extractor, |_| None)
     }

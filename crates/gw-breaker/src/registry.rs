@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gw_core::context::UpstreamName;
+use gw_core::key::MissingKey;
 use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
@@ -35,6 +36,8 @@ pub(crate) struct Registry {
     random: RandomState,
     capacity: usize,
     idle: Duration,
+    /// Whether somebody was told that a request had no key.
+    complained: AtomicBool,
     table: RwLock<Table>,
 }
 
@@ -87,6 +90,7 @@ impl Registry {
             random: RandomState::new(),
             capacity: capacity.get() as usize,
             idle,
+            complained: AtomicBool::new(false),
             table: RwLock::new(Table {
                 shared,
                 rules,
@@ -120,8 +124,18 @@ impl Registry {
         })
     }
 
-    /// The breaker of requests without a key.
-    pub(crate) fn shared(&self) -> Breaker {
+    /// The breaker of requests without a key. The first time it is said why there is none.
+    pub(crate) fn without_key(&self, missing: &MissingKey) -> Breaker {
+        // Read first, as in `find`.
+        if !self.complained.load(Ordering::Relaxed)
+            && !self.complained.swap(true, Ordering::Relaxed)
+        {
+            telemetry::key_missing(self.name.as_str(), missing);
+        }
+        self.shared()
+    }
+
+    fn shared(&self) -> Breaker {
         let shared = read(&self.table).shared.clone();
         if !shared.is_replaced() {
             return shared;

@@ -113,7 +113,7 @@ impl<E: KeyExtractor> Select for Keyed<E> {
                 let make = || self.registry.make(key, (self.name)(&parts));
                 self.registry.find(key).unwrap_or_else(make)
             }
-            Err(MissingKey { .. }) => self.registry.shared(),
+            Err(missing) => self.registry.without_key(&missing),
         };
         put_back(parts, request);
         Found::OfMany(found)

@@ -6,6 +6,7 @@
 )]
 
 use gw_core::Mode;
+use gw_core::key::MissingKey;
 
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
@@ -184,6 +185,17 @@ pub(crate) fn changed(upstream: &str, from: State, to: State, opened: u8) {
         ),
     }
     let _ = (upstream, from, to, opened);
+}
+
+/// Called at the first request of a keyed layer that has nothing to tell its breaker by.
+pub(crate) fn key_missing(upstream: &str, missing: &MissingKey) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        upstream,
+        %missing,
+        "circuit breaker: requests without a key share one breaker"
+    );
+    let _ = (upstream, missing);
 }
 
 pub(crate) fn mode_changed(upstream: &str, mode: Mode) {

@@ -3,11 +3,12 @@
 
 mod support;
 
+use gw_breaker::key::ClientIp;
 use gw_breaker::{BreakerLayer, Mode, State, UpstreamName};
 use gw_testkit::log_capture::LogCapture;
 use http::Request;
 use support::Inner;
-use tower::{Layer as _, ServiceExt as _};
+use tower::{Layer as _, Service as _, ServiceExt as _};
 
 /// Story: a new breaker was put into the layer's mode after others could find it, and by the same way as an operator does.
 /// Each new key of a layer that was off logged two lines; and a mode that was set between the two steps was undone for
@@ -42,4 +43,31 @@ fn a_new_breaker_is_born_in_the_layers_mode() {
         let now = (orders.mode(), orders.snapshot().state);
         assert_eq!(now, (Mode::Enforce, State::Closed));
     }
+}
+
+/// Story: behind a server that did not tell the peer's address all clients shared one breaker, and nobody was told why.
+#[test]
+fn that_a_key_is_missing_is_said_once() {
+    let capture = LogCapture::new();
+    capture.run(|| {
+        let layer = BreakerLayer::builder("clients").per_key(ClientIp::new());
+        let layer = layer.build().unwrap();
+        for _ in 0..2 {
+            let mut service = layer.layer(Inner::new());
+            drop([(); 3].map(|()| service.call(Request::new(()))));
+        }
+        let layer = BreakerLayer::builder("other").per_upstream().build();
+        drop(layer.unwrap().layer(Inner::new()).call(Request::new(())));
+    });
+    let told: Vec<_> = capture
+        .events()
+        .into_iter()
+        .map(|event| (event.field("upstream"), event.field("missing").unwrap()))
+        .collect();
+    let [(first, peer), (second, name)] = told.try_into().unwrap();
+    let layers = (first.as_deref(), second.as_deref());
+    assert_eq!(layers, (Some("clients"), Some("other")));
+    // How to provide it.
+    assert!(peer.contains("connect_info"), "{peer}");
+    assert!(name.contains("must set its name"), "{name}");
 }
