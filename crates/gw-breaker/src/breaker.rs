@@ -330,8 +330,11 @@ impl Breaker {
     /// Changes whether it is enforced by layers. [`Mode::Off`] disables it, and what it is set to afterwards finds it
     /// closed.
     pub fn set_mode(&self, mode: Mode, now: Instant) {
+        if self.mode() != mode {
+            telemetry::mode_changed(self.upstream().as_str(), mode);
+        }
+        // In any case: one that `disable` has switched off remembers that it was in shadow mode.
         self.core.hub.set_shadow(mode);
-        telemetry::mode_changed(self.upstream().as_str(), mode);
         if mode == Mode::Off {
             self.disable(now);
         } else if self.mode() == Mode::Off {

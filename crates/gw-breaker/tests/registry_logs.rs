@@ -71,3 +71,24 @@ fn that_a_key_is_missing_is_said_once() {
     assert!(peer.contains("connect_info"), "{peer}");
     assert!(name.contains("must set its name"), "{name}");
 }
+
+/// Story: whoever switched a thousand breakers to the mode that they were in had a thousand lines of a change.
+#[test]
+fn a_mode_is_logged_when_it_is_another_one() {
+    let capture = LogCapture::new();
+    let layer = BreakerLayer::builder("orders").build().unwrap();
+    capture.run(|| {
+        let handle = layer.handle();
+        let modes = [Mode::Enforce, Mode::Shadow, Mode::Off, Mode::Enforce];
+        for mode in modes.into_iter().flat_map(|mode| [mode; 2]) {
+            handle.set_mode(mode);
+            assert_eq!(handle.mode(), mode);
+        }
+    });
+    let modes: Vec<_> = capture
+        .events()
+        .into_iter()
+        .filter_map(|event| event.field("mode"))
+        .collect();
+    assert_eq!(modes, ["Shadow", "Off", "Enforce"]);
+}
