@@ -33,6 +33,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use gw_core::awaited::Awaited;
+use gw_core::stage::{FactSet, Stage};
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -49,6 +50,16 @@ impl<S> Layer<S> for UploadLayer {
 
     fn layer(&self, inner: S) -> Upload<S> {
         Upload { inner }
+    }
+}
+
+/// Needs nothing.
+impl<F: FactSet> Stage<F> for UploadLayer {
+    type Facts = F;
+    type Layer = Self;
+
+    fn into_layer(self) -> Self {
+        self
     }
 }
 

@@ -38,6 +38,18 @@ mod keyed {
     }
 }
 
+/// It stands inside of a breaker, and refuses nothing itself.
+mod upload {
+    use gw_breaker::upload::{RequestBody, UploadLayer};
+    use gw_testkit::gw_core::Body;
+
+    gw_testkit::conformance! {
+        admits: Admits::All,
+        request_body: RequestBody<Body>,
+        layer: |_on_reject| UploadLayer,
+    }
+}
+
 /// The macro asks that a layer is not ready while the inner service is not. That holds for a breaker that is closed; one
 /// that is not answers without asking, so what else it must keep is tested one by one.
 mod not_closed {

@@ -14,6 +14,7 @@ use gw_testkit::body::ScriptedBody;
 use gw_testkit::gw_core::Body;
 use gw_testkit::gw_core::awaited::Awaited;
 use gw_testkit::gw_core::context::Deadline;
+use gw_testkit::gw_core::stage::{NoFacts, Stage};
 use http::{Request, Response};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
@@ -309,6 +310,8 @@ async fn requests_pass_as_they_are() {
 fn auto_traits() {
     use static_assertions::assert_impl_all;
     assert_impl_all!(UploadLayer: Clone, Send, Sync);
+    // Story: it had to be wrapped by `plain` to stand in a pipeline.
+    assert_impl_all!(UploadLayer: Stage<NoFacts>);
     assert_impl_all!(gw_breaker::upload::Upload<()>: Clone, Send, Sync);
     assert_impl_all!(RequestBody<Body>: Send);
     assert_impl_all!(BreakerLayer<gw_breaker::Single, ContentClassifier>: Clone, Send, Sync);
