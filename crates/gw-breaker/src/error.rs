@@ -13,8 +13,8 @@ pub const CIRCUIT_OPEN: Code = Code::new(
     GrpcStatus::Unavailable,
 );
 
-/// The slot of a pipeline that breakers are in.
-const SLOT: &str = "forward";
+/// The slot that observers are told of, where no pipeline has said in which one the layer is: breakers stand in front of an upstream.
+pub(crate) const SLOT: &str = "forward";
 
 /// A refusal on its way to the renderer.
 #[derive(Debug)]
@@ -24,12 +24,12 @@ pub(crate) struct Rejected {
 }
 
 impl Rejected {
-    /// The answer to a refused request; the observer is told, if there is one. Clients are asked to come back when the
+    /// The answer to a refused request; the observer is told the slot, if there is one. Clients are asked to come back when the
     /// breaker is no longer open, but not all at once.
     #[cold]
-    pub(crate) fn new<B>(refused: Refused, request: &Request<B>) -> Self {
+    pub(crate) fn new<B>(refused: Refused, slot: &'static str, request: &Request<B>) -> Self {
         if let Some(record) = Record::of(request.extensions()) {
-            record.refused(SLOT, &CIRCUIT_OPEN);
+            record.refused(slot, &CIRCUIT_OPEN);
         }
         let wait = RetryAfter::jittered(refused.retry_after);
         let rejection = Rejection::new(&CIRCUIT_OPEN)

@@ -13,6 +13,7 @@ use tower_layer::Layer;
 use crate::ContentClassifier;
 use crate::breaker::Breaker;
 use crate::config::{BreakerConfig, JudgeAt, LatencyFrom};
+use crate::error::SLOT;
 use crate::future::Judge;
 use crate::handle::{BreakerHandle, BreakersHandle};
 use crate::registry::Registry;
@@ -98,6 +99,7 @@ impl<K, C, R> BreakerLayer<K, C, R> {
                     judge_at: self.manner.judge.judge_at,
                 },
                 latency_from: self.manner.latency_from,
+                slot: self.manner.slot,
                 on_reject: self.manner.on_reject,
             },
         }
@@ -110,6 +112,7 @@ impl<K, C, R> BreakerLayer<K, C, R> {
             manner: Manner {
                 judge: self.manner.judge,
                 latency_from: self.manner.latency_from,
+                slot: self.manner.slot,
                 on_reject: renderer,
             },
         }
@@ -127,6 +130,7 @@ impl<K> BreakerLayer<K> {
             manner: Manner {
                 judge,
                 latency_from: LatencyFrom::Call,
+                slot: SLOT,
                 on_reject: Respond::new(),
             },
         }
@@ -284,6 +288,11 @@ impl<F: FactSet, C, R> Stage<F> for BreakerLayer<Single, C, R> {
     fn into_layer(self) -> Self {
         self
     }
+
+    fn into_layer_in(mut self, slot: &'static str) -> Self {
+        self.manner.slot = slot;
+        self
+    }
 }
 
 /// Needs what its key is made from.
@@ -292,6 +301,11 @@ impl<F: FactSet, E: AvailableIn<F>, C, R> Stage<F> for BreakerLayer<Keyed<E>, C,
     type Layer = Self;
 
     fn into_layer(self) -> Self {
+        self
+    }
+
+    fn into_layer_in(mut self, slot: &'static str) -> Self {
+        self.manner.slot = slot;
         self
     }
 }

@@ -34,6 +34,7 @@ pub struct BreakerService<S, K = Single, C = ContentClassifier, R = Respond> {
 pub(crate) struct Manner<C, R> {
     pub(crate) judge: Judge<C>,
     pub(crate) latency_from: LatencyFrom,
+    pub(crate) slot: &'static str,
     pub(crate) on_reject: R,
 }
 
@@ -114,7 +115,7 @@ where
                 Ok(admission) => admission,
                 Err(refused) => {
                     drop(breaker);
-                    let rejected = Rejected::new(refused, &request);
+                    let rejected = Rejected::new(refused, self.manner.slot, &request);
                     return self.rejected(rejected);
                 }
             },

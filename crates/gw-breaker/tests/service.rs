@@ -16,13 +16,14 @@ use gw_breaker::{
 use gw_testkit::body::{BodyScript, ScriptedBody};
 use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::record::Record;
+use gw_testkit::gw_core::stage::{NoFacts, Stage};
 use gw_testkit::gw_core::{Body, Code, GrpcStatus};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
 use support::{Act, Inner, SECOND, World, answer, config, is_refused};
 use tokio::time::{Instant, advance, timeout};
-use tower::{Layer as _, Service as _};
+use tower::{Layer as _, Service as _, ServiceExt as _};
 
 const ANY: Code = Code::new(
     "ANY",
@@ -103,6 +104,30 @@ async fn the_observer_is_told() {
     world.send_this(request).await.unwrap();
     assert_eq!(record.exchange().code, Some(&CIRCUIT_OPEN));
     assert_eq!(record.exchange().refused_by, Some("forward"));
+}
+
+/// Story: a breaker in another slot of a pipeline refused in the name of `forward`.
+#[tokio::test(start_paused = true)]
+async fn the_observer_is_told_the_slot() {
+    let one = BreakerLayer::builder("orders").build().unwrap();
+    one.handle().force_open();
+    let keyed = BreakerLayer::builder("orders").per_upstream();
+    let keyed = keyed.build().unwrap();
+    for breaker in keyed.handle().all() {
+        breaker.force_open();
+    }
+    let record = Record::default();
+    let mut request = Request::new(());
+    request.extensions_mut().insert(record.clone());
+    let one = Stage::<NoFacts>::into_layer_in(one, "transform");
+    one.layer(Inner::new())
+        .oneshot(request.clone())
+        .await
+        .unwrap();
+    assert_eq!(record.exchange().refused_by, Some("transform"));
+    let keyed = Stage::<NoFacts>::into_layer_in(keyed, "validate");
+    keyed.layer(Inner::new()).oneshot(request).await.unwrap();
+    assert_eq!(record.exchange().refused_by, Some("validate"));
 }
 
 #[tokio::test(start_paused = true)]
