@@ -22,8 +22,13 @@ use crate::timeout::AttemptTimeouts;
 /// not sent again (see `Head::keep`).
 pub(crate) type CopyExtensions = Arc<dyn Fn(&Extensions, &mut Extensions) + Send + Sync>;
 
-/// The stage that refused, and why.
-pub(crate) type Refusal = (Option<&'static str>, Option<&'static Code>);
+/// What is noted of a refusal: the stage, why, and what it was about the upstream.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Refusal {
+    refused_by: Option<&'static str>,
+    code: Option<&'static Code>,
+    cause: Option<&'static str>,
+}
 
 macro_rules! known {
     ($($field:ident: $type:ty,)*) => {
@@ -96,19 +101,24 @@ impl Known {
     /// What is noted of a refusal.
     pub(crate) fn refusal(&self) -> Refusal {
         let exchange = self.record.as_ref().map(Record::exchange);
-        exchange.map_or((None, None), |known| (known.refused_by, known.code))
+        exchange.map_or_else(Refusal::default, |known| Refusal {
+            refused_by: known.refused_by,
+            code: known.code,
+            cause: known.cause,
+        })
     }
 
     pub(crate) fn forget_refusal(&self) {
-        self.note_refusal((None, None));
+        self.note_refusal(Refusal::default());
     }
 
     /// In place of what is noted.
-    pub(crate) fn note_refusal(&self, (refused_by, code): Refusal) {
+    pub(crate) fn note_refusal(&self, refusal: Refusal) {
         if let Some(record) = &self.record {
             record.update(|exchange| {
-                exchange.refused_by = refused_by;
-                exchange.code = code;
+                exchange.refused_by = refusal.refused_by;
+                exchange.code = refusal.code;
+                exchange.cause = refusal.cause;
             });
         }
     }

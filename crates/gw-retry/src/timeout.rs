@@ -5,7 +5,7 @@
 //! a breaker and the retry layer see, never a silent drop.
 //!
 //! Whatever is ready together with a timer wins over it. An answer never tells which timer it was; log and metric do, and so
-//! does the [`TimedOut`] that is the refusal's source. Of a body that was cut the request's `Record` tells.
+//! does the [`TimedOut`] that is the refusal's source. Of a body that was cut the `cause` in the request's `Record` tells.
 
 mod attempt;
 mod body;
@@ -15,6 +15,7 @@ mod field;
 pub mod future;
 mod handle;
 mod limit;
+mod note;
 
 pub use self::attempt::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeouts};
 pub use self::body::TimedBody;

@@ -235,6 +235,7 @@ async fn what_was_cut_of_an_answer_that_is_replaced_is_not_noted() {
     assert_eq!(RetryInfo::of(&answer).attempts, 2);
     let noted = record.exchange();
     assert_eq!((noted.refused_by, noted.code), (None, None));
+    assert_eq!(noted.cause, None);
 }
 
 /// Story: clients that gave little time had their retries for nothing. The retry reached the upstream, which hung, and since

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use gw_core::Body;
 use gw_core::body::BoxError;
 use gw_core::record::{Exchange, Record};
+use gw_core::stage::{NoFacts, Stage};
 use gw_retry::timeout::{
     AttemptTimeoutLayer, AttemptTimeouts, DeadlineLayer, GATEWAY_TIMEOUT, TimedBody, TimedOut,
     Timer,
@@ -204,7 +205,9 @@ async fn what_is_late_already_is_not_sent() {
         .await
         .unwrap();
     assert_eq!((answer.status().as_u16(), handle.calls()), (504, 0));
-    assert_eq!(record.exchange().refused_by, Some("deadline"));
+    let noted = record.exchange();
+    let (by, cause) = (noted.refused_by, noted.cause);
+    assert_eq!((by, cause), (Some("forward"), Some("deadline_passed")));
     let (service, handle) = inner();
     let mut sent = request(Method::GET);
     sent.extensions_mut().insert(Deadline::at(Instant::now()));
@@ -253,7 +256,8 @@ async fn the_deadline_cuts_a_body_as_well() {
     assert!(body.is_dropped());
 }
 
-/// Story: of an answer that a timer of ours cut, the log said that the upstream had broken it off.
+/// Stories: of an answer that a timer of ours cut, the log said that the upstream had broken it off. Then it said which timer it was
+/// where the slot of a pipeline is meant.
 #[tokio::test(start_paused = true)]
 async fn who_cut_a_body_is_noted() {
     async fn cut<L>(layer: L) -> Exchange
@@ -281,12 +285,20 @@ async fn who_cut_a_body_is_noted() {
     }
     let idle = attempts(AttemptTimeouts::new().idle(SECOND).unwrap());
     let whole = deadline(3 * SECOND);
-    for (noted, timer) in [
-        (cut(whole.clone()).await, "deadline"),
-        (cut(idle.clone()).await, "idle"),
+    let idle_in = |slot| Stage::<NoFacts>::into_layer_in(idle.clone(), slot);
+    let whole_in = |slot| Stage::<NoFacts>::into_layer_in(whole.clone(), slot);
+    for (noted, slot, timer) in [
+        (cut(whole.clone()).await, "forward", "deadline_passed"),
+        (cut(idle.clone()).await, "forward", "idle_timeout"),
+        (
+            cut(whole_in("transform")).await,
+            "transform",
+            "deadline_passed",
+        ),
+        (cut(idle_in("validate")).await, "validate", "idle_timeout"),
     ] {
-        let (by, code) = (noted.refused_by, noted.code);
-        assert_eq!((by, code), (Some(timer), Some(&GATEWAY_TIMEOUT)));
+        assert_eq!((noted.refused_by, noted.cause), (Some(slot), Some(timer)));
+        assert_eq!(noted.code, Some(&GATEWAY_TIMEOUT));
     }
     for noted in [
         cut(whole.mode(Mode::Shadow)).await,

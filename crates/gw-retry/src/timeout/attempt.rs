@@ -5,7 +5,6 @@ use std::time::Duration;
 use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
 use gw_core::mode::SharedMode;
-use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{ConfigError, Mode, OnReject, RejectContext, Respond};
 use http::{HeaderName, Request, Response};
@@ -20,6 +19,7 @@ use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
 use super::handle::AttemptTimeoutHandle;
 use super::limit::{Limit, SharedLimit, longer_than_zero};
+use super::note::{Note, SLOT};
 
 /// The limits of an attempt. Those in a request's extensions, where a stage that knows the route puts them, take the place of
 /// the layer's.
@@ -90,6 +90,7 @@ pub struct AttemptTimeoutLayer<R = Respond> {
 #[derive(Debug, Clone)]
 struct Settings {
     fields: TimeFields,
+    slot: &'static str,
     margin: Duration,
     /// Of its own for each layer that is given a mode, and shared by its clones.
     live: Arc<Live>,
@@ -137,6 +138,7 @@ impl AttemptTimeoutLayer {
         Self {
             shared: Arc::new(Settings {
                 fields: TimeFields::default(),
+                slot: SLOT,
                 margin: Duration::ZERO,
                 live: Arc::new(Live::new(timeouts, Mode::Enforce)),
             }),
@@ -213,6 +215,11 @@ impl<F: FactSet, R> Stage<F> for AttemptTimeoutLayer<R> {
     fn into_layer(self) -> Self {
         self
     }
+
+    fn into_layer_in(mut self, slot: &'static str) -> Self {
+        Arc::make_mut(&mut self.shared).slot = slot;
+        self
+    }
 }
 
 /// Ends attempts that take too long. Made by an [`AttemptTimeoutLayer`].
@@ -287,7 +294,7 @@ where
             },
             context: RejectContext::of(&request),
             // Of its body alone, which no other timer cuts.
-            record: (timeouts.idle).and_then(|_| Record::of(extensions).cloned()),
+            note: (timeouts.idle).and_then(|_| Note::of(extensions, self.shared.slot)),
             is_attempt: true,
             shadow: mode == Mode::Shadow,
         };

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gw_core::BoxError;
-use gw_core::record::Record;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::error::{GATEWAY_TIMEOUT, TimedOut, Timer};
+use super::error::{TimedOut, Timer};
 use super::limit::Limit;
+use super::note::Note;
 use crate::telemetry;
 
 pin_project! {
@@ -29,8 +29,7 @@ pin_project! {
         sleep: Option<Pin<Box<Sleep>>>,
         // When the gap that lasts now is too long.
         gap: Option<Limit>,
-        // Who is told that it was cut: else it is taken for the upstream's doing.
-        record: Option<Record>,
+        note: Option<Note>,
         cut: bool,
         shadow: bool,
     }
@@ -46,7 +45,7 @@ impl<B> TimedBody<B> {
         inner: B,
         deadline: Option<Limit>,
         idle: Option<Duration>,
-        record: Option<Record>,
+        note: Option<Note>,
         shadow: bool,
     ) -> Self {
         Self {
@@ -55,7 +54,7 @@ impl<B> TimedBody<B> {
             idle,
             sleep: None,
             gap: None,
-            record,
+            note,
             cut: false,
             shadow,
         }
@@ -157,8 +156,8 @@ where
             return Poll::Pending;
         }
         *this.cut = true;
-        if let Some(record) = this.record {
-            record.refused(fired.as_str(), &GATEWAY_TIMEOUT);
+        if let Some(note) = this.note {
+            note.ended_by(fired);
         }
         telemetry::timer_fired(fired);
         Poll::Ready(Some(Err(TimedOut(fired).into())))

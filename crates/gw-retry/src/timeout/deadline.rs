@@ -5,7 +5,6 @@ use std::time::Duration;
 use gw_core::attempt::Failure;
 use gw_core::context::Deadline;
 use gw_core::mode::SharedMode;
-use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{ConfigError, Mode, OnReject, RejectContext, Respond};
 use http::{HeaderName, Request, Response};
@@ -19,6 +18,7 @@ use super::field::TimeFields;
 use super::future::{ResponseFuture, Timing};
 use super::handle::DeadlineHandle;
 use super::limit::{Limit, SharedLimit, longer_than_zero};
+use super::note::{Note, SLOT};
 
 /// Gives each request a [`Deadline`] and ends the exchange at it.
 ///
@@ -39,6 +39,7 @@ pub struct DeadlineLayer<R = Respond> {
 #[derive(Debug, Clone)]
 struct Settings {
     fields: TimeFields,
+    slot: &'static str,
     /// Of its own for each layer that is given a limit or a mode, and shared by its clones.
     live: Arc<Live>,
 }
@@ -65,6 +66,7 @@ impl DeadlineLayer {
         Self {
             shared: Arc::new(Settings {
                 fields: TimeFields::default(),
+                slot: SLOT,
                 live: Arc::default(),
             }),
             on_reject: Respond::new(),
@@ -147,6 +149,11 @@ impl<F: FactSet, R> Stage<F> for DeadlineLayer<R> {
     fn into_layer(self) -> Self {
         self
     }
+
+    fn into_layer_in(mut self, slot: &'static str) -> Self {
+        Arc::make_mut(&mut self.shared).slot = slot;
+        self
+    }
 }
 
 /// Ends exchanges at their deadline. Made by a [`DeadlineLayer`].
@@ -219,7 +226,7 @@ where
             idle: None,
             failure: Failure::Local,
             context: RejectContext::of(&request),
-            record: Record::of(request.extensions()).cloned(),
+            note: Note::of(request.extensions(), self.shared.slot),
             is_attempt: false,
             shadow: mode == Mode::Shadow,
         };

@@ -31,13 +31,23 @@ pub enum Timer {
 }
 
 impl Timer {
-    /// The word for metrics and logs.
+    /// The word for metrics and log lines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Deadline => "deadline",
             Self::Attempt => "attempt",
             Self::FirstByte => "first_byte",
             Self::Idle => "idle",
+        }
+    }
+
+    /// What is noted as the cause of what it ends, in the words of gw-pipeline's upstreams.
+    pub(super) const fn cause(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline_passed",
+            Self::Attempt => "attempt_timeout",
+            Self::FirstByte => "first_byte_timeout",
+            Self::Idle => "idle_timeout",
         }
     }
 

@@ -7,15 +7,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
-use gw_core::record::Record;
 use gw_core::{OnReject, RejectContext, Rejection};
 use http::Response;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::TimedBody;
-use super::error::{GATEWAY_TIMEOUT, Timer};
+use super::error::Timer;
 use super::limit::Limit;
+use super::note::Note;
 
 pin_project! {
     /// The future of [`InTime`](super::InTime) and [`AttemptTimeout`](super::AttemptTimeout).
@@ -56,7 +56,7 @@ pub(super) struct Timing {
     pub(super) failure: Failure,
     pub(super) context: RejectContext,
     /// Who is told that the exchange was refused, or its answer cut.
-    pub(super) record: Option<Record>,
+    pub(super) note: Option<Note>,
     /// Whether it is an attempt: until there is a head nobody is told of one that has ended, since another may follow.
     pub(super) is_attempt: bool,
     /// Whether what is late is only counted.
@@ -88,8 +88,8 @@ impl<F, R> ResponseFuture<F, R> {
 
 impl Timing {
     fn refuse(&self, timer: Timer, failure: Failure) -> Rejection {
-        if let Some(record) = self.record.as_ref().filter(|_| !self.is_attempt) {
-            record.refused(timer.as_str(), &GATEWAY_TIMEOUT);
+        if let Some(note) = self.note.as_ref().filter(|_| !self.is_attempt) {
+            note.ended_by(timer);
         }
         timer.fired(failure)
     }
@@ -114,8 +114,8 @@ where
                     this.sleep.set(None);
                     let (whole, idle, shadow) = (timing.whole, timing.idle, timing.shadow);
                     let timed = |body| {
-                        let record = timing.record.take();
-                        TimedBody::timed(body, whole, idle, record, shadow)
+                        let note = timing.note.take();
+                        TimedBody::timed(body, whole, idle, note, shadow)
                     };
                     return Poll::Ready(match outcome {
                         Ok(response) => Ok(response.map(timed)),
