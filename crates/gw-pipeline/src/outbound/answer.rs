@@ -446,8 +446,11 @@ impl<R: OnReject<Response<Body>, Infallible, Error = Infallible>> Finish<R> {
         }
         if let Some(record) = &self.record {
             record.update(|exchange| {
+                // What a stage has noted with the same refusal is about that one.
+                if cause.is_some() || exchange.code != Some(code) {
+                    exchange.cause = cause;
+                }
                 exchange.code = Some(code);
-                exchange.cause = cause;
             });
         }
     }

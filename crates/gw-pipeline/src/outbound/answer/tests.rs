@@ -137,6 +137,33 @@ async fn a_grpc_call_whose_answer_is_replaced_has_a_code_on_record() {
     }
 }
 
+/// Story: of what a timer in a slot had refused, the log did not say which timer it was.
+#[tokio::test]
+async fn what_a_stage_has_noted_as_the_cause_of_its_refusal_stays() {
+    for (refused, cause) in [
+        (&codes::GATEWAY_TIMEOUT, Some("deadline_passed")),
+        // Of another one than is answered.
+        (&codes::OVERLOADED, None),
+    ] {
+        let record = Record::default();
+        record.update(|exchange| {
+            exchange.code = Some(&codes::GATEWAY_TIMEOUT);
+            exchange.cause = Some("deadline_passed");
+        });
+        let inner = tower::service_fn(|_: Request<()>| {
+            let mut answer = Response::new(Body::empty());
+            answer.extensions_mut().insert(Rejection::new(refused));
+            ready(Ok::<_, Infallible>(answer))
+        });
+        let request = Request::builder().extension(record.clone());
+        let request = request.body(()).unwrap();
+        let answered = AnswerLayer::new().layer(inner).oneshot(request).await;
+        answered.unwrap();
+        let noted = record.exchange();
+        assert_eq!((noted.code, noted.cause), (Some(refused), cause));
+    }
+}
+
 /// The field passes, for those who trust it.
 #[tokio::test]
 async fn an_upstream_puts_nobody_off_for_longer_than_an_hour_by_our_word() {
