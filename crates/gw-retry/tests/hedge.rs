@@ -233,12 +233,12 @@ async fn who_fills_the_budget_may_change_while_requests_run() {
     let handle = layer.handle();
     assert!(!handle.fills_budget());
     assert_eq!(budget.available(Instant::now()), 0);
-    handle.set_fills_budget(true);
+    handle.set_fills_budget(true).unwrap();
     warm_up(&layer).await;
     assert!(handle.fills_budget());
     assert_eq!(budget.available(Instant::now()), 3);
     // And back, when the retry layer counts again.
-    handle.set_fills_budget(false);
+    handle.set_fills_budget(false).unwrap();
     warm_up(&layer).await;
     assert_eq!(budget.available(Instant::now()), 3);
 }
@@ -620,6 +620,16 @@ fn what_cannot_be() {
     for load in [-0.1, 1.1, f64::NAN] {
         assert_eq!(field(builder().max_extra_load(load)), "max_extra_load");
     }
+    // Story: it was built, counted nothing, and the handle said that it did.
+    assert_eq!(field(builder().fills_budget(true)), "fills_budget");
+    let handle = builder().build().unwrap().handle();
+    let refused = handle.set_fills_budget(true).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "fills_budget: must be given a `budget` to fill"
+    );
+    assert!(!handle.snapshot().fills_budget);
+    handle.set_fills_budget(false).unwrap();
 }
 
 #[allow(dead_code, reason = "it is enough that it compiles")]

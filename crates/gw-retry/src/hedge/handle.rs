@@ -5,7 +5,6 @@ use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
 use super::layer::{Shared, extra_load, percentile};
-use crate::sync::Ordering;
 use crate::telemetry;
 
 /// Reads and changes a running [`HedgeLayer`](super::HedgeLayer). Clones are the same handle.
@@ -101,14 +100,18 @@ impl HedgeHandle {
     /// Whether the layer's requests are counted in its budget, see
     /// [`HedgeBuilder::fills_budget`](super::HedgeBuilder::fills_budget).
     pub fn fills_budget(&self) -> bool {
-        self.shared.fills_budget.load(Ordering::Relaxed)
+        self.shared.fills_budget()
     }
 
     /// Whether they are from now on. To go with [`RetryHandle::set_mode`](crate::RetryHandle::set_mode): a retry layer that is off
     /// counts no requests, so that hedges would soon have but the budget's minimum; one that is on counts them, and they must
     /// not be counted twice.
-    pub fn set_fills_budget(&self, fills: bool) {
-        self.shared.fills_budget.store(fills, Ordering::Relaxed);
+    ///
+    /// # Errors
+    ///
+    /// If the layer has no budget; then nothing changes.
+    pub fn set_fills_budget(&self, fills: bool) -> Result<(), ConfigError> {
+        self.shared.set_fills_budget(fills)
     }
 
     fn changed(&self) {

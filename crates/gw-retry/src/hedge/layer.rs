@@ -60,7 +60,7 @@ pub(super) struct Shared {
     pub(super) copy: Option<CopyExtensions>,
     pub(super) mode: SharedMode,
     budget: Option<Budget>,
-    pub(super) fills_budget: AtomicBool,
+    fills_budget: AtomicBool,
     gate: Option<Arc<dyn HedgeGate>>,
 }
 
@@ -123,7 +123,7 @@ impl HedgeBuilder {
     }
 
     /// Counts the requests of this layer in the budget: where no retry layer further out does, because there is none or it
-    /// sends these requests once. No unless set.
+    /// sends these requests once. No unless set, and only with a [`budget`](Self::budget).
     pub const fn fills_budget(mut self, fills: bool) -> Self {
         self.fills_budget = fills;
         self
@@ -164,10 +164,11 @@ impl HedgeBuilder {
     ///
     /// # Errors
     ///
-    /// If a part is out of its range.
+    /// If a part is out of its range, or there is no budget to be filled.
     pub fn build(self) -> Result<HedgeLayer, ConfigError> {
         let percentile = percentile(self.percentile)?;
         let extra = extra_load(self.max_extra_load)?;
+        let fills_budget = fills(self.fills_budget, self.budget.as_ref())?;
         let shared = Shared {
             latency: Latency::new(percentile, self.min_samples.into()),
             extra: RatioBudget::new(extra, RatioBudget::TTL, 0)?,
@@ -178,7 +179,7 @@ impl HedgeBuilder {
             copy: self.copy,
             mode: SharedMode::new(self.mode),
             budget: self.budget,
-            fills_budget: AtomicBool::new(self.fills_budget),
+            fills_budget: AtomicBool::new(fills_budget),
             gate: self.gate,
         };
         Ok(HedgeLayer {
@@ -197,6 +198,15 @@ pub(super) fn extra_load(ratio: f64) -> Result<f64, ConfigError> {
     Some(ratio)
         .filter(|ratio| (0.0..=1.0).contains(ratio))
         .ok_or(ConfigError::new("max_extra_load", "must be from 0 to 1"))
+}
+
+fn fills(fills: bool, budget: Option<&Budget>) -> Result<bool, ConfigError> {
+    Some(fills)
+        .filter(|fills| !fills || budget.is_some())
+        .ok_or(ConfigError::new(
+            "fills_budget",
+            "must be given a `budget` to fill",
+        ))
 }
 
 /// A request that may be hedged, as cap and budget count it.
@@ -271,6 +281,16 @@ impl Shared {
         self.min_delay.store(nanos(delay), Ordering::Relaxed);
     }
 
+    pub(super) fn fills_budget(&self) -> bool {
+        self.fills_budget.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_fills_budget(&self, asked: bool) -> Result<(), ConfigError> {
+        let asked = fills(asked, self.budget.as_ref())?;
+        self.fills_budget.store(asked, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Whether a hedge makes sense now.
     pub(super) fn is_open(&self, now: Instant) -> bool {
         self.quiet.is_over(now) && self.gate.as_ref().is_none_or(|gate| gate.allows())
@@ -281,7 +301,7 @@ impl Shared {
     pub(super) fn count(&self, now: Instant) -> Counted {
         let extra = self.extra.count(now);
         // Relaxed: which of two requests is the first to be counted otherwise is nobody's matter.
-        let fills = |_: &&Budget| self.fills_budget.load(Ordering::Relaxed);
+        let fills = |_: &&Budget| self.fills_budget();
         let budget = self.budget.as_ref().filter(fills);
         let deposit = budget.map(|budget| budget.deposit(now));
         Counted { extra, deposit }
