@@ -79,7 +79,7 @@ mod metering {
         metrics::describe_counter!(
             EXHAUSTED,
             Unit::Count,
-            "Retries and hedges that were not sent because the upstream's budget was used up."
+            "Retries and hedges that the upstream's budget did not allow for; in its shadow mode they were sent all the same."
         );
         metrics::describe_counter!(
             HEDGES,
@@ -183,7 +183,7 @@ mod metering {
     pub(super) fn timed_out(_: &'static str) {}
 }
 
-/// A retry or hedge was not sent because the budget is used up. Each is counted; one a second is logged.
+/// The budget did not allow for a retry or hedge; in its shadow mode that is sent all the same. Each is counted; one a second is logged.
 #[cold]
 pub(crate) fn exhausted(budget: &Budget, trace: Option<&TraceContext>, now: Instant) {
     budget.metrics().exhausted();
