@@ -615,6 +615,42 @@ async fn the_deadline_cuts_a_body_that_never_waits() {
     assert_eq!(refused(&record), (Some("forward"), Some("GATEWAY_TIMEOUT")));
 }
 
+/// Story: the timer was looked at before the body was. An answer that a local service had ready at the very deadline went out as a
+/// broken 200: its head beat the timer, and its body, all at hand, did not.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_ready_beats_the_deadline_that_comes_with_it() {
+    let at_the_deadline = |body: fn() -> Body| {
+        service_fn(move |_| async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok::<_, Infallible>(Response::new(body()))
+        })
+    };
+    let whole = || Body::from("done");
+    let with_trailers = || {
+        let script = ScriptedBody::script().trailers([("a", "b")]);
+        Body::new(script.build().0)
+    };
+    let failed = || {
+        let script = ScriptedBody::script().error("the body's own");
+        Body::new(script.build().0)
+    };
+    let end = async |body: fn() -> Body| {
+        let slow = request("GET", "/slow");
+        let response = pipeline(at_the_deadline(body)).oneshot(slow).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await
+    };
+    assert_eq!(end(whole).await.unwrap().to_bytes(), "done");
+    assert!(end(with_trailers).await.unwrap().trailers().is_some());
+    let error = end(failed).await.unwrap_err();
+    assert_eq!(error.to_string(), "the body's own");
+
+    // What is not the end of the answer is cut, though it is there.
+    let goes_on = || Body::new(ScriptedBody::script().data("a").data("b").build().0);
+    let error = end(goes_on).await.unwrap_err();
+    assert_eq!(error.to_string(), "the deadline of the exchange passed");
+}
+
 /// Story: a declared length over the limit was refused before the IP filter and the limiter, so that whoever they shut
 /// out could still learn which paths exist and how much they take.
 #[tokio::test]

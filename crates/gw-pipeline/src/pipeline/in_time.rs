@@ -121,7 +121,7 @@ where
 }
 
 pin_project! {
-    /// The body of an answer, cut at the exchange's deadline.
+    /// The body of an answer, cut at the exchange's deadline unless what is ready then ends it.
     ///
     /// # Cancel safety
     ///
@@ -157,17 +157,22 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let this = self.project();
+        let mut this = self.project();
         if *this.cut {
             return Poll::Ready(None);
         }
-        if !this.timer.has_passed() {
-            match this.body.poll_frame(cx) {
-                Poll::Pending if this.timer.has_fired(cx) => {}
-                polled => {
-                    return polled.map(|frame| frame.map(|result| result.map_err(Into::into)));
-                }
+        let polled = this.body.as_mut().poll_frame(cx);
+        let late = match &polled {
+            // As with the head: the last frame, the end and an error beat the timer.
+            Poll::Ready(Some(Ok(frame))) => {
+                let last = frame.is_trailers() || this.body.is_end_stream();
+                !last && this.timer.has_passed()
             }
+            Poll::Ready(_) => false,
+            Poll::Pending => this.timer.has_fired(cx),
+        };
+        if !late {
+            return polled.map(|frame| frame.map(|result| result.map_err(Into::into)));
         }
         *this.cut = true;
         this.timer.note_cut();
