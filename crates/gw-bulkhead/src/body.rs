@@ -15,7 +15,8 @@ pin_project! {
     /// The body of an answer that holds its place in the lane until it has ended.
     ///
     /// The place is given back with the frame that ends the stream, not one poll later; with an error; and when the
-    /// body is dropped. If the lane limits the time, the body ends with [`HeldTooLong`] when it is over.
+    /// body is dropped. If the lane limits the time, the body ends with [`HeldTooLong`] when it is over, unless what is
+    /// ready then ends it anyway.
     ///
     /// # Cancel safety
     ///
@@ -104,34 +105,31 @@ where
         if *this.cut {
             return Poll::Ready(None);
         }
-        // Asked before the body is: one that has always something to say is never pending, and is cut all the same.
-        let over = this
-            .lease
-            .as_mut()
-            .is_some_and(|lease| lease.cut_if_over().is_some());
-        if !over {
-            match this.inner.as_mut().poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if frame.is_trailers() || this.inner.is_end_stream() {
-                        Lease::end(this.lease);
-                    } else {
-                        this.remaining.count(&frame, this.lease);
-                    }
+        match this.inner.as_mut().poll_frame(cx) {
+            // What ends the stream beats the timer.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || this.inner.is_end_stream() => {
+                Lease::end(this.lease);
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(Some(Err(error))) => {
+                *this.lease = None;
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Poll::Ready(None) => {
+                Lease::end(this.lease);
+                return Poll::Ready(None);
+            }
+            // A body that has always something to say is never pending, and is cut all the same.
+            Poll::Ready(Some(Ok(frame))) => {
+                if !Lease::is_cut(this.lease) {
+                    this.remaining.count(&frame, this.lease);
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    *this.lease = None;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Poll::Ready(None) => {
-                    Lease::end(this.lease);
-                    return Poll::Ready(None);
-                }
-                Poll::Pending => match this.lease.as_mut().map(|lease| lease.poll_cut(cx)) {
-                    Some(Poll::Ready(_)) => {}
-                    Some(Poll::Pending) | None => return Poll::Pending,
-                },
             }
+            Poll::Pending => match this.lease.as_mut().map(|lease| lease.poll_cut(cx)) {
+                Some(Poll::Ready(_)) => {}
+                Some(Poll::Pending) | None => return Poll::Pending,
+            },
         }
         *this.cut = true;
         *this.lease = None;

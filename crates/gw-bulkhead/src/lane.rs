@@ -206,8 +206,9 @@ impl LaneConfig {
     /// The longest time a request holds its place, from admission on: above zero, up to [`LaneConfig::MAX_MAX_HOLD`].
     ///
     /// Then the request is cut: it gets 504, or if its head is out, its body ends with
-    /// [`HeldTooLong`](crate::HeldTooLong). So a client that reads slowly, or not at all, gives its place back. There
-    /// is no bound by default. An upgraded connection is not bounded by it.
+    /// [`HeldTooLong`](crate::HeldTooLong). So a client that reads slowly, or not at all, gives its place back. What is ready
+    /// when the time is over goes out all the same if it ends the answer. There is no bound by default. An upgraded
+    /// connection is not bounded by it.
     #[must_use]
     pub const fn max_hold(mut self, limit: Duration) -> Self {
         self.max_hold = Some(limit);

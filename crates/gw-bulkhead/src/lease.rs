@@ -211,6 +211,14 @@ impl Lease {
         Some(rejected)
     }
 
+    /// Cuts an answer that is under way if its time is over; whether it is.
+    #[inline]
+    pub(crate) fn is_cut(lease: &mut Option<Self>) -> bool {
+        lease
+            .as_mut()
+            .is_some_and(|lease| lease.cut_if_over().is_some())
+    }
+
     /// Cuts the request when its time is over.
     #[inline]
     pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use support::{
     request_in,
 };
 use tokio::task::JoinSet;
-use tokio::time::{Instant, advance, sleep_until, timeout};
-use tower::Layer as _;
+use tokio::time::{Instant, advance, sleep, sleep_until, timeout};
+use tower::{Layer as _, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -196,6 +197,44 @@ async fn a_body_that_stalls_is_cut() {
     assert_eq!(rejection.failure(), Failure::Local);
 }
 
+/// Story: the clock was asked before the body was. An answer that came with the end of its time went out as a broken 200: its head
+/// beat the timer, and its body, all at hand, did not.
+#[tokio::test(start_paused = true)]
+async fn what_ends_a_body_beats_the_timer_that_fires_with_it() {
+    let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
+    let handle = layer.handle();
+    let end = async |body: fn() -> Body| {
+        let mut service = layer.layer(service_fn(move |_: Request<()>| async move {
+            sleep(SECOND).await;
+            Ok::<_, Infallible>(Response::new(body()))
+        }));
+        let response = call(&mut service, request()).await.await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.into_body().collect().await
+    };
+    let whole = || Body::from("done");
+    assert_eq!(end(whole).await.unwrap().to_bytes(), "done");
+    let with_trailers = || {
+        let script = ScriptedBody::script().trailers([("a", "b")]);
+        Body::new(script.build().0)
+    };
+    assert!(end(with_trailers).await.unwrap().trailers().is_some());
+    let failed = || {
+        let script = ScriptedBody::script().error("the body's own");
+        Body::new(script.build().0)
+    };
+    let error = end(failed).await.unwrap_err();
+    assert_eq!(error.to_string(), "the body's own");
+    assert_eq!(first_lane(&handle).rejected.max_hold, 0);
+
+    // What is not the end of the answer is cut, though it is there.
+    let goes_on = || Body::new(ScriptedBody::script().data("a").data("b").build().0);
+    let error = end(goes_on).await.unwrap_err();
+    assert!(error.downcast_ref::<HeldTooLong>().is_some(), "{error}");
+    let counts = (in_flight(&handle), first_lane(&handle).rejected.max_hold);
+    assert_eq!(counts, (0, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_is_cut_though_the_body_is_never_pending() {
     let layer = one_lane(1, LaneConfig::new("core").max_hold(SECOND));
@@ -320,7 +359,10 @@ async fn a_drain_does_not_wait_for_abandoned_bodies_beyond_their_time() {
         let handle = layer.handle();
         let (service, inner) = inner();
         let mut service = layer.layer(service);
-        inner.answer_with(|_| Ok(Response::new(Body::from("never read"))));
+        inner.answer_with(|_| {
+            let script = ScriptedBody::script().data("never").data("read");
+            Ok(Response::new(Body::new(script.build().0)))
+        });
         let mut bodies = Vec::new();
         for _ in 0..2 {
             bodies.push(call(&mut service, request()).await.await.unwrap());
@@ -373,7 +415,8 @@ async fn what_came_in_shadow_is_cut_once_the_lanes_enforce() {
     handle.set_mode(Mode::Shadow);
     let (service, inner) = inner();
     let mut service = layer.layer(service);
-    let (script, _) = ScriptedBody::script().data("a").data("b").build();
+    let script = ScriptedBody::script().data("a").data("b").data("c");
+    let (script, _) = script.build();
     let future = tokio::spawn(call(&mut service, request()).await);
     inner
         .next_call()

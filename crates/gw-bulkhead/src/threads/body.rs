@@ -159,21 +159,13 @@ impl<D: Buf> Remote<D> {
         if matches!(self.source, Source::Ended) {
             return Poll::Ready(None);
         }
-        if self
-            .lease
-            .as_mut()
-            .is_some_and(|lease| lease.cut_if_over().is_some())
-        {
-            return self.fail(HeldTooLong);
-        }
         let piece = match &mut self.source {
             Source::Stream(frames) => match frames.poll_recv(cx) {
                 Poll::Ready(piece) => piece,
                 Poll::Pending => {
-                    let cut = self.lease.as_mut().map(|lease| lease.poll_cut(cx));
-                    return match cut {
+                    return match self.lease.as_mut().map(|lease| lease.poll_cut(cx)) {
                         Some(Poll::Ready(_)) => self.fail(HeldTooLong),
-                        _ => Poll::Pending,
+                        Some(Poll::Pending) | None => Poll::Pending,
                     };
                 }
             },
@@ -185,15 +177,15 @@ impl<D: Buf> Remote<D> {
         let Some(piece) = piece else {
             ready!(self.task.poll_lost(cx));
             // The lane's clock may be a moment ahead of this one.
-            return match self.lease.as_mut().and_then(Lease::cut_if_over) {
-                Some(_) => self.fail(HeldTooLong),
-                None => {
-                    self.task.note_stopped();
-                    self.fail(LaneTaskLost)
-                }
-            };
+            if Lease::is_cut(&mut self.lease) {
+                return self.fail(HeldTooLong);
+            }
+            self.task.note_stopped();
+            return self.fail(LaneTaskLost);
         };
         Poll::Ready(match piece {
+            // As in a body without a thread: what ends the stream beats the timer, and what is always there does not.
+            Piece::Frame(_) if Lease::is_cut(&mut self.lease) => return self.fail(HeldTooLong),
             Piece::Frame(frame) => {
                 self.remaining.count(&frame, &mut self.lease);
                 Some(Ok(self.count(frame)))

@@ -9,7 +9,7 @@ use http::{Request, Response, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use super::crew::Crew;
@@ -201,20 +201,20 @@ struct Limit<'a> {
 impl Limit<'_> {
     /// What `work` comes to; `None` if its time was over before.
     async fn run<T>(self, work: impl Future<Output = T>) -> Option<T> {
-        let Some(until) = self.until else {
+        let Some(mut until) = self.until else {
             return Some(work.await);
         };
-        let (mut work, mut sleep) = (pin!(work), pin!(sleep_until(until)));
-        poll_fn(|cx| {
-            while sleep.as_mut().poll(cx).is_ready() {
-                if self.lanes.mode() == Mode::Enforce {
-                    return Poll::Ready(None);
-                }
-                sleep.as_mut().reset(Instant::now() + LOOK_AGAIN);
+        let mut work = pin!(work);
+        loop {
+            // Which asks the work first: what is ready beats the timer.
+            if let Ok(done) = timeout_at(until, work.as_mut()).await {
+                return Some(done);
             }
-            work.as_mut().poll(cx).map(Some)
-        })
-        .await
+            if self.lanes.mode() == Mode::Enforce {
+                return None;
+            }
+            until = Instant::now() + LOOK_AGAIN;
+        }
     }
 }
 

@@ -208,6 +208,56 @@ async fn time_runs_out_on_both_sides() {
     assert_eq!(refused(&record), (Some("admit"), Some("GATEWAY_TIMEOUT")));
 }
 
+/// Story: the lane's clock was asked before the work was. An answer that was there when its time was over was refused, as if the
+/// lane's threads had been stopped where the caller's clock was behind.
+#[tokio::test]
+async fn an_answer_beats_the_timer_of_the_lanes_side() {
+    let layer = two_lanes(logs().max_hold(HOUR));
+    let mut service = layer.layer(service_fn(async |_: Request<()>| {
+        tokio::time::pause();
+        tokio::time::advance(2 * HOUR).await;
+        Ok::<_, Infallible>(response("done"))
+    }));
+    let answer = call(&mut service, request_in("logs")).await.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "done");
+}
+
+/// Story: the caller's clock was asked before the body was, and what was all at hand was cut.
+#[tokio::test]
+async fn what_ends_a_body_beats_the_timer_of_the_callers_side() {
+    let layer = two_lanes(logs().max_hold(HOUR));
+    let handle = layer.handle();
+    let (mut service, inner) = controlled(&layer);
+    let mut answer = async |body: Body| {
+        let future = tokio::spawn(call(&mut service, request_in("logs")).await);
+        inner.next_call().await.respond(response(body));
+        future.await.unwrap().unwrap().into_body()
+    };
+    let whole = answer(Body::from("done")).await;
+    let (script, sent) = ScriptedBody::script().hold().data("done").build();
+    let streamed = answer(Body::new(script)).await;
+    sent.resume();
+    // The lane's thread is done with it.
+    sent.dropped().await;
+    pass(HOUR).await;
+    for body in [whole, streamed] {
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "done");
+    }
+    let rejected = || handle.snapshot().lanes[1].rejected.max_hold;
+    assert_eq!((in_flight(&handle), rejected()), (0, 0));
+
+    // What is not the end of the answer is cut, though it is there.
+    let (script, sent) = ScriptedBody::script().data("a").data("b").build();
+    let goes_on = answer(Body::new(script)).await;
+    sent.dropped().await;
+    pass(HOUR).await;
+    let error = goes_on.collect().await.unwrap_err();
+    assert!(error.downcast_ref::<HeldTooLong>().is_some(), "{error}");
+    assert_eq!((in_flight(&handle), rejected()), (0, 1));
+}
+
 #[tokio::test]
 async fn an_upgraded_connection_keeps_its_place() {
     let layer = two_lanes(logs());
