@@ -197,13 +197,16 @@ impl Lanes {
     ///
     /// Nobody in flight is cut when it shrinks; lanes above their new limits admit nobody until they are below.
     pub fn resize(&self, total: NonZeroU32) {
-        {
+        let before = {
             let _resizing = lock(&self.inner.resizing);
             // One after the other: a request in between meets some of the new limits already. All hold once this returns.
-            self.inner.terms.total.store(total.get(), Ordering::Release);
+            let before = self.inner.terms.total.swap(total.get(), Ordering::AcqRel);
             self.inner.lanes().for_each(|lane| lane.resize(total));
+            before
+        };
+        if before != total.get() {
+            telemetry::resized(total);
         }
-        telemetry::resized(total);
         self.inner.settle();
     }
 
@@ -220,8 +223,9 @@ impl Lanes {
 
     /// Changes what the lanes do, from now on. Unless it is [`Mode::Enforce`], all that wait are admitted.
     pub fn set_mode(&self, mode: Mode) {
-        self.inner.terms.mode.store(mode as u8, Ordering::Release);
-        telemetry::mode_changed(mode);
+        if self.inner.terms.mode.swap(mode as u8, Ordering::AcqRel) != mode as u8 {
+            telemetry::mode_changed(mode);
+        }
         if mode == Mode::Enforce {
             // What ran out before, and nobody looks at any more.
             self.inner.reap(Instant::now());
@@ -243,12 +247,13 @@ impl Lanes {
     /// Refuses new requests from now on, in every mode, and for good. Ready once nobody is in flight or waiting.
     pub fn drain(&self) -> Drained {
         // Also those whom it concerns only now: they watch the clock from here on.
-        let watchers = {
+        let (were_open, watchers) = {
             let mut line = lock(&self.inner.line);
-            self.inner.close();
-            line.end()
+            (self.inner.close(), line.end())
         };
-        telemetry::draining();
+        if were_open {
+            telemetry::draining();
+        }
         wake_all(watchers);
         self.drained()
     }

@@ -146,9 +146,7 @@ impl<X> BulkheadBuilder<X> {
                 "must be the name of a lane",
             ))?,
         };
-        if self.mode != Mode::default() {
-            lanes.set_mode(self.mode);
-        }
+        lanes.set_mode(self.mode);
         Ok(Shared {
             lanes,
             default,

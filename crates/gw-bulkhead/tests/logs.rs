@@ -40,13 +40,17 @@ fn lines_are_logged_when_something_changes() {
         for _ in 0..100 {
             drop(lanes.enter(core, Instant::now()));
         }
-        lanes.set_mode(Mode::Shadow);
-        lanes.resize(places(2));
-        // Twice the same, so once a change.
-        lanes.pressure().set(Signal::Memory, Load::High);
-        lanes.pressure().set(Signal::Memory, Load::High);
+        // Story: mode, total and drain were told each time, so a configuration that was applied again and again filled the log.
+        lanes.set_mode(Mode::Enforce);
+        lanes.resize(places(1));
+        for _ in 0..2 {
+            // Twice the same, so once a change.
+            lanes.set_mode(Mode::Shadow);
+            lanes.resize(places(2));
+            lanes.pressure().set(Signal::Memory, Load::High);
+        }
         without_key();
-        drop(lanes.drain());
+        drop((lanes.drain(), lanes.drain()));
         let shadow = LaneConfig::new("logs").mode(Mode::Shadow);
         let lanes = Lanes::new(places(1), [shadow]).unwrap();
         let logs = lanes.find("logs").unwrap();

@@ -313,11 +313,11 @@ impl Inner {
         }
     }
 
-    /// Admits nobody from now on who does not wait already. The line is locked.
-    pub(super) fn close(&self) {
+    /// Admits nobody from now on who does not wait already; whether it did before. The line is locked.
+    pub(super) fn close(&self) -> bool {
         self.lanes().for_each(|lane| lane.counter.close());
         // Last: who sees this counts who is in flight, and nobody must get in any more.
-        self.lending.start_draining();
+        !self.lending.start_draining().is_draining()
     }
 
     pub(super) fn refuse(&self, id: LaneId, reason: Reason, now: Instant) -> Refusal {

@@ -73,7 +73,8 @@ impl Lending {
         LendingWord(self.0.fetch_sub(WAITER, Ordering::AcqRel))
     }
 
-    pub(super) fn start_draining(&self) {
-        self.0.fetch_or(DRAINING, Ordering::AcqRel);
+    /// The lanes drain from now on; what it was before.
+    pub(super) fn start_draining(&self) -> LendingWord {
+        LendingWord(self.0.fetch_or(DRAINING, Ordering::AcqRel))
     }
 }
