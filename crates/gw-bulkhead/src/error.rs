@@ -103,13 +103,18 @@ pub(crate) fn stopped() -> Rejection {
 #[cfg(feature = "threads")]
 pub(crate) static STOPPED_MIDWAY: Rejection = Rejection::new(of_stopped());
 
-/// The slot of a pipeline that lanes are in.
-const SLOT: &str = "admit";
+/// Who is to be told that a request is refused or its answer cut, if anybody, and by which slot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observer<'a> {
+    pub(crate) record: Option<&'a Record>,
+    pub(crate) slot: &'static str,
+}
 
-/// Tells the observer, if there is one, that a request is refused or its answer cut.
-pub(crate) fn note(record: Option<&Record>, code: &'static Code) {
-    if let Some(record) = record {
-        record.refused(SLOT, code);
+impl Observer<'_> {
+    pub(crate) fn refused(self, code: &'static Code) {
+        if let Some(record) = self.record {
+            record.refused(self.slot, code);
+        }
     }
 }
 
@@ -123,9 +128,9 @@ pub struct Rejected {
 impl Rejected {
     /// For a request that is refused or cut; the observer is told, if there is one.
     #[cold]
-    pub(crate) fn new(refusal: Refusal, record: Option<&Record>, context: RejectContext) -> Self {
+    pub(crate) fn new(refusal: Refusal, observer: Observer<'_>, context: RejectContext) -> Self {
         let rejection = rejection(refusal);
-        note(record, rejection.code());
+        observer.refused(rejection.code());
         Self { rejection, context }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use gw_core::call::call_into;
@@ -13,7 +14,8 @@ use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::error::Rejected;
-use crate::lanes::{Lanes, Permit};
+use crate::lanes::Permit;
+use crate::layer::Shared;
 use crate::lease::Lease;
 
 /// Runs requests where they come from. The default: no task, no thread, no allocation.
@@ -36,8 +38,12 @@ where
 
     /// What `request` has with its place. Apart from [`Execute::execute`], so that this one may change the request where it
     /// lies, and that one only hands it on.
-    fn lease(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>)
-    -> (Lease, Self::Side);
+    fn lease(
+        &self,
+        shared: &Arc<Shared>,
+        permit: Permit,
+        request: &mut Request<B>,
+    ) -> (Lease, Self::Side);
 
     /// Runs `request` on the readied `service`. The lease stays where it is, unless it is needed with what runs elsewhere.
     fn execute(
@@ -92,8 +98,8 @@ where
     type Late = InlineFuture<LateFuture<S, Request<B>, S::Future>>;
 
     #[inline]
-    fn lease(&self, lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> (Lease, ()) {
-        (Lease::new(lanes, permit, request), ())
+    fn lease(&self, shared: &Arc<Shared>, permit: Permit, request: &mut Request<B>) -> (Lease, ()) {
+        (Lease::new(shared, permit, request), ())
     }
 
     #[inline]

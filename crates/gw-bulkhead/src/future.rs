@@ -1,9 +1,9 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use gw_core::record::Record;
 use gw_core::{OnReject, RejectContext};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
@@ -13,7 +13,8 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::error::Rejected;
 use crate::executor::{Execute, Failed, PollAnswer as _};
-use crate::lanes::{Lanes, Permit, Reaper, Refusal, Wait};
+use crate::lanes::{Permit, Reaper, Refusal, Wait};
+use crate::layer::Shared;
 use crate::lease::Lease;
 
 pin_project! {
@@ -54,7 +55,7 @@ struct Queued<S, B, X> {
     wait: Wait,
     reaper: Reaper,
     context: RejectContext,
-    lanes: Lanes,
+    shared: Arc<Shared>,
     /// Not ready: see [`late`](crate::late).
     service: S,
     request: Request<B>,
@@ -93,7 +94,7 @@ where
     /// Waits first.
     pub(crate) fn queued(
         wait: Wait,
-        lanes: Lanes,
+        shared: Arc<Shared>,
         (service, request): (S, Request<B>),
         executor: X,
         on_reject: R,
@@ -102,7 +103,7 @@ where
             reaper: wait.reaper(),
             wait,
             context: RejectContext::of(&request),
-            lanes,
+            shared,
             service,
             request,
             executor,
@@ -144,7 +145,7 @@ impl<S, B, X> Queued<S, B, X> {
         let Self {
             wait,
             context,
-            lanes,
+            shared,
             service,
             mut request,
             executor,
@@ -152,14 +153,14 @@ impl<S, B, X> Queued<S, B, X> {
         } = self;
         match fate.unwrap_or_else(|| wait.give_up(Instant::now())) {
             Ok(permit) => {
-                let (lease, side) = executor.lease(&lanes, permit, &mut request);
+                let (lease, side) = executor.lease(&shared, permit, &mut request);
                 *held = Some(lease);
                 let future = Box::pin(executor.execute_late(service, request, side, held));
                 State::Late { future }
             }
             Err(refusal) => {
-                let record = Record::of(request.extensions());
-                let rejected = Rejected::new(refusal, record, context);
+                let observer = shared.observer(request.extensions());
+                let rejected = Rejected::new(refusal, observer, context);
                 State::Rejected {
                     rejected: Some(Box::new(rejected)),
                 }

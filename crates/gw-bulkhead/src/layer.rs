@@ -28,13 +28,19 @@ pub struct BulkheadLayer<X = Inline, R = Respond> {
 }
 
 /// What all services of a layer share.
-pub(crate) struct Shared {
+#[derive(Clone)]
+pub struct Shared {
     pub(crate) lanes: Lanes,
     pub(crate) default: LaneId,
     pub(crate) classify: Option<Classify>,
+    /// The slot of a pipeline that the layer is in.
+    pub(crate) slot: &'static str,
 }
 
-type Classify = Box<dyn Fn(&Parts, &Lanes) -> Option<LaneId> + Send + Sync>;
+type Classify = Arc<dyn Fn(&Parts, &Lanes) -> Option<LaneId> + Send + Sync>;
+
+/// The slot that observers are told of, where no pipeline has said in which one the layer is.
+const SLOT: &str = "admit";
 
 /// Builds a [`BulkheadLayer`].
 #[must_use = "a builder does nothing until it is built"]
@@ -113,7 +119,7 @@ impl<X> BulkheadBuilder<X> {
     where
         F: Fn(&Parts, &Lanes) -> Option<LaneId> + Send + Sync + 'static,
     {
-        self.classify = Some(Box::new(lane_of));
+        self.classify = Some(Arc::new(lane_of));
         self
     }
 
@@ -151,6 +157,7 @@ impl<X> BulkheadBuilder<X> {
             lanes,
             default,
             classify: self.classify,
+            slot: SLOT,
         })
     }
 }
@@ -212,6 +219,12 @@ impl<F: FactSet, X, R> Stage<F> for BulkheadLayer<X, R> {
     type Layer = Self;
 
     fn into_layer(self) -> Self {
+        self
+    }
+
+    fn into_layer_in(mut self, slot: &'static str) -> Self {
+        // The lanes are the same ones still.
+        Arc::make_mut(&mut self.shared).slot = slot;
         self
     }
 }

@@ -8,9 +8,10 @@ use gw_core::{Mode, RejectContext};
 use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::error::Rejected;
+use crate::error::{Observer, Rejected};
 use crate::lane::{Hold, Sample};
-use crate::lanes::{LOOK_AGAIN, LaneId, Lanes, Permit, TimedPermit};
+use crate::lanes::{LOOK_AGAIN, LaneId, Permit, TimedPermit};
+use crate::layer::Shared;
 use crate::limit::Outcome;
 use crate::timing::Timing;
 use crate::upgrade::Upgrade;
@@ -58,31 +59,36 @@ struct Timed {
     sleep: Option<Pin<Box<Sleep>>>,
     context: RejectContext,
     record: Option<Record>,
+    slot: &'static str,
 }
 
 impl Lease {
     /// For a request that has just been admitted. Does not allocate unless the lane limits the time or the request
     /// asks for an upgrade.
     #[inline]
-    pub(crate) fn new<B>(lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Self {
+    pub(crate) fn new<B>(shared: &Shared, permit: Permit, request: &mut Request<B>) -> Self {
         if !permit.minds_time() && !Upgrade::is_asked(request) {
             return Self {
                 place: Place::Sole(permit),
                 timing: Timing::NONE,
             };
         }
-        Self::looked_after(lanes, permit, request)
+        Self::looked_after(shared, permit, request)
     }
 
     /// For a request that shares its place: it is free when both have given it back.
     #[cfg(feature = "threads")]
-    pub(crate) fn shared<B>(lanes: &Lanes, permit: Arc<Permit>, request: &mut Request<B>) -> Self {
+    pub(crate) fn shared<B>(
+        shared: &Shared,
+        permit: Arc<Permit>,
+        request: &mut Request<B>,
+    ) -> Self {
         let lane = permit.lane();
-        let timing = Timing::begin(lanes, lane, request.extensions());
+        let timing = Timing::begin(&shared.lanes, lane, request.extensions());
         // Without a place to hold, too: there are the threads.
         let upgrade = Upgrade::asked(request);
         Self {
-            place: Place::special(lanes, permit, upgrade, request),
+            place: Place::special(shared, permit, upgrade, request),
             timing,
         }
     }
@@ -98,14 +104,14 @@ impl Lease {
 
     /// For a request that is measured, limited, or wants more than an answer.
     #[inline(never)]
-    fn looked_after<B>(lanes: &Lanes, permit: Permit, request: &mut Request<B>) -> Self {
-        let lane = permit.lane();
+    fn looked_after<B>(shared: &Shared, permit: Permit, request: &mut Request<B>) -> Self {
+        let (lanes, lane) = (&shared.lanes, permit.lane());
         let timing = Timing::begin(lanes, lane, request.extensions());
         let upgrade = upgrade(permit.hold(), request);
         let place = if upgrade.is_none() && lanes.config(lane).max_hold.is_none() {
             Place::Sole(permit)
         } else {
-            Place::special(lanes, Arc::new(permit), upgrade, request)
+            Place::special(shared, Arc::new(permit), upgrade, request)
         };
         Self { place, timing }
     }
@@ -291,12 +297,13 @@ fn note(permit: &Permit, timing: &mut Timing, outcome: Outcome) {
 impl Place {
     /// The place of a request that shares it, may keep it for a limited time only, or asks for an upgrade.
     fn special<B>(
-        lanes: &Lanes,
+        shared: &Shared,
         permit: Arc<Permit>,
         upgrade: Option<Upgrade>,
         request: &Request<B>,
     ) -> Self {
-        let (lane, hold, sample) = (permit.lane(), permit.hold(), permit.sample());
+        let (lanes, lane) = (&shared.lanes, permit.lane());
+        let (hold, sample) = (permit.hold(), permit.sample());
         let limit = lanes.config(lane).max_hold;
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let place = match until {
@@ -307,6 +314,7 @@ impl Place {
                 sleep: None,
                 context: RejectContext::of(request),
                 record: Record::of(request.extensions()).cloned(),
+                slot: shared.slot,
             }),
             _ => Kept::Unlimited(permit),
         };
@@ -383,6 +391,10 @@ impl Timed {
 
     fn cut(&self) -> Rejected {
         let refusal = self.permit.cut(self.lane, Instant::now());
-        Rejected::new(refusal, self.record.as_ref(), self.context.clone())
+        let observer = Observer {
+            record: self.record.as_ref(),
+            slot: self.slot,
+        };
+        Rejected::new(refusal, observer, self.context.clone())
     }
 }

@@ -9,7 +9,7 @@ use http::{Extensions, Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::error::Rejected;
+use crate::error::{Observer, Rejected};
 use crate::executor::{Execute, Inline};
 use crate::future::ResponseFuture;
 use crate::lanes::{Arrival, Entry, LaneId, LaneKey, Permit, Refusal, Wait};
@@ -73,8 +73,8 @@ where
         // else there is to ask costs more than admitting them.
         match self.shared.admit_plainly(request.extensions()) {
             Some(permit) => {
-                let lanes = &self.shared.lanes;
-                let (lease, side) = self.executor.lease(lanes, permit, &mut request);
+                let shared = &self.shared;
+                let (lease, side) = self.executor.lease(shared, permit, &mut request);
                 let mut on_reject = Some(self.on_reject.clone());
                 self.start(request, side, &mut Some(lease), &mut on_reject)
             }
@@ -96,8 +96,8 @@ impl<S, X, R> Bulkhead<S, X, R> {
     {
         let (mut lease, side) = match permit {
             Some(permit) => {
-                let lanes = &self.shared.lanes;
-                let (lease, side) = self.executor.lease(lanes, permit, &mut request);
+                let shared = &self.shared;
+                let (lease, side) = self.executor.lease(shared, permit, &mut request);
                 (Some(lease), side)
             }
             None => {
@@ -182,13 +182,13 @@ impl<S, X, R> Bulkhead<S, X, R> {
         X: Execute<S, B, ResB>,
         R: Clone,
     {
-        let lanes = self.shared.lanes.clone();
         // The instance that was polled ready gives up what it has reserved: neither the request that waits keeps it, nor
         // this service, which may never be called again.
         let service = self.inner.clone();
         drop(mem::replace(&mut self.inner, service.clone()));
         let (executor, on_reject) = (self.executor.clone(), self.on_reject.clone());
-        ResponseFuture::queued(wait, lanes, (service, request), executor, on_reject)
+        let shared = Arc::clone(&self.shared);
+        ResponseFuture::queued(wait, shared, (service, request), executor, on_reject)
     }
 
     #[cold]
@@ -204,8 +204,8 @@ impl<S, X, R> Bulkhead<S, X, R> {
     {
         // As when it waits: what the readied instance has reserved is not kept for a next request, which may never come.
         self.inner = self.inner.clone();
-        let record = Record::of(request.extensions());
-        let rejected = Rejected::new(refusal, record, RejectContext::of(request));
+        let observer = self.shared.observer(request.extensions());
+        let rejected = Rejected::new(refusal, observer, RejectContext::of(request));
         ResponseFuture::rejected(rejected, self.on_reject.clone())
     }
 }
@@ -227,6 +227,14 @@ impl Shared {
     fn note(&self, lane: LaneId, extensions: &Extensions) {
         if let Some(record) = Record::of(extensions) {
             record.update(|exchange| exchange.lane = Some(self.lanes.config(lane).name.clone()));
+        }
+    }
+
+    /// Who is told if a request is refused.
+    pub(crate) fn observer<'a>(&self, extensions: &'a Extensions) -> Observer<'a> {
+        Observer {
+            record: Record::of(extensions),
+            slot: self.slot,
         }
     }
 

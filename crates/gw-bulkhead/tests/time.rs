@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gw_bulkhead::{BulkheadLayer, Codel, Deadline, GATEWAY_TIMEOUT, HeldTooLong, LaneConfig, Mode};
 use gw_core::attempt::Failure;
+use gw_core::stage::{NoFacts, Stage};
 use gw_core::{Body, Rejection};
 use gw_testkit::body::ScriptedBody;
 use http::{Request, Response};
@@ -254,6 +255,44 @@ async fn a_slow_reader_is_cut_though_the_body_is_never_pending() {
         advance(SECOND / 10).await;
     }
     assert_eq!(frames, 10);
+}
+
+/// Story: lanes behind authentication told the observer that it was `admit` that refused.
+#[tokio::test(start_paused = true)]
+async fn the_observer_is_told_the_slot_that_the_pipeline_named() {
+    const SLOT: &str = "post_auth_limit";
+    let lane = LaneConfig::new("core").queue(1).queue_timeout(SECOND / 2);
+    let layer = one_lane(1, lane.max_hold(SECOND));
+    let handle = layer.handle();
+    let layer = Stage::<NoFacts>::into_layer_in(layer, SLOT);
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let mut run = async || {
+        let (request, record) = recorded(request());
+        (tokio::spawn(call(&mut service, request).await), record)
+    };
+    let (answer, streams) = run().await;
+    let (script, _) = ScriptedBody::script().data("a").hold().build();
+    let responder = inner.next_call().await;
+    responder.respond(Response::new(Body::new(script)));
+    let body = answer.await.unwrap().unwrap().into_body();
+    let (waiting, waits) = run().await;
+    let (refusing, over) = run().await;
+    assert_eq!(refusing.await.unwrap().unwrap().status(), 503);
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 503);
+    assert!(body.collect().await.is_err());
+    let (running, hangs) = run().await;
+    assert_eq!(running.await.unwrap().unwrap().status(), 504);
+    for (record, code) in [
+        (over, "OVERLOADED"),
+        (waits, "OVERLOADED"),
+        (streams, "GATEWAY_TIMEOUT"),
+        (hangs, "GATEWAY_TIMEOUT"),
+    ] {
+        assert_eq!(refused(&record), (Some(SLOT), Some(code)));
+    }
+    // What the layer's handle changes is the same in every slot.
+    assert_eq!(first_lane(&handle).rejected.total(), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,8 @@ use super::crew::Threads;
 use super::task::{Head, LaneSide, LaneTask, NoHead, Source, serve};
 use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
-use crate::lanes::{Lanes, Permit};
+use crate::lanes::Permit;
+use crate::layer::Shared;
 use crate::lease::Lease;
 use crate::remaining::Remaining;
 use crate::telemetry;
@@ -40,21 +41,21 @@ where
 
     fn lease(
         &self,
-        lanes: &Lanes,
+        shared: &Arc<Shared>,
         permit: Permit,
         request: &mut Request<B>,
     ) -> (Lease, Option<LaneSide>) {
         if !self.has_threads(permit.lane()) {
-            return (Lease::new(lanes, permit, request), None);
+            return (Lease::new(shared, permit, request), None);
         }
-        let aware = lanes.config(permit.lane()).deadline_aware;
+        let aware = shared.lanes.config(permit.lane()).deadline_aware;
         let deadline = || request.extensions().get::<Deadline>();
         let deadline = aware.then(deadline).flatten().map(|due| due.instant());
         let place = Arc::new(permit);
-        let lease = Lease::shared(lanes, Arc::clone(&place), request);
+        let lease = Lease::shared(shared, Arc::clone(&place), request);
         let side = LaneSide {
             place: Some(place),
-            lanes: lanes.clone(),
+            shared: Arc::clone(shared),
             hold: lease.hold(),
             until: lease.until(),
             deadline,
@@ -83,12 +84,13 @@ where
         }
         let context = RejectContext::of(&request);
         let record = Record::of(request.extensions()).cloned();
+        let slot = side.shared.slot;
         // The instance that was polled ready is the one to call; a clone stays behind.
         let clone = service.clone();
         let ready = std::mem::replace(service, clone);
         let (sender, head) = oneshot::channel();
         let task = telemetry::in_current_span(serve(side, sender, ready, request));
-        let task = LaneTask::new(thread.spawn(task), self.crew(), record);
+        let task = LaneTask::new(thread.spawn(task), self.crew(), record, slot);
         ThreadsFuture::remote(Call {
             head: Some(head),
             task,
@@ -227,8 +229,8 @@ impl<D, E: 'static> Call<D, E> {
                         Failed::Inner(error)
                     }
                     NoHead::Late(refusal) => {
-                        let (record, context) = (self.task.record(), self.context.clone());
-                        Failed::Rejected(Box::new(Rejected::new(refusal, record, context)))
+                        let (observer, context) = (self.task.observer(), self.context.clone());
+                        Failed::Rejected(Box::new(Rejected::new(refusal, observer, context)))
                     }
                 }))
             }

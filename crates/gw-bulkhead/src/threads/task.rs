@@ -13,9 +13,10 @@ use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use super::crew::Crew;
-use crate::error;
+use crate::error::{Observer, SHUTTING_DOWN};
 use crate::lane::Hold;
 use crate::lanes::{LOOK_AGAIN, Lanes, Permit, Reason, Refusal};
+use crate::layer::Shared;
 
 /// The caller's end of a task on a lane's thread.
 ///
@@ -27,6 +28,7 @@ pub(super) struct LaneTask {
     join: JoinHandle<()>,
     finished: bool,
     record: Option<Record>,
+    slot: &'static str,
     _crew: Arc<Crew>,
 }
 
@@ -63,11 +65,17 @@ pub(super) enum Piece<D> {
 const FRAMES_ON_THE_WAY: usize = 2;
 
 impl LaneTask {
-    pub(super) const fn new(join: JoinHandle<()>, crew: Arc<Crew>, record: Option<Record>) -> Self {
+    pub(super) const fn new(
+        join: JoinHandle<()>,
+        crew: Arc<Crew>,
+        record: Option<Record>,
+        slot: &'static str,
+    ) -> Self {
         Self {
             join,
             finished: false,
             record,
+            slot,
             _crew: crew,
         }
     }
@@ -87,14 +95,17 @@ impl LaneTask {
         }
     }
 
-    /// The observer of the request, if there is one.
-    pub(super) const fn record(&self) -> Option<&Record> {
-        self.record.as_ref()
+    /// The observer of the request.
+    pub(super) const fn observer(&self) -> Observer<'_> {
+        Observer {
+            record: self.record.as_ref(),
+            slot: self.slot,
+        }
     }
 
     /// Tells the observer, if there is one, that the lane's threads were stopped under the request.
     pub(super) fn note_stopped(&self) {
-        error::note(self.record(), &error::SHUTTING_DOWN);
+        self.observer().refused(&SHUTTING_DOWN);
     }
 
     /// The task has nothing left to do that anybody waits for, and may come to its end.
@@ -115,7 +126,7 @@ impl Drop for LaneTask {
 #[derive(Debug)]
 pub struct LaneSide {
     pub(super) place: Option<Arc<Permit>>,
-    pub(super) lanes: Lanes,
+    pub(super) shared: Arc<Shared>,
     pub(super) hold: Hold,
     pub(super) until: Option<Instant>,
     /// When the request must be done, if its lane looks at that.
@@ -138,7 +149,7 @@ impl LaneSide {
     fn refuse_late(&self) -> Option<Refusal> {
         let (deadline, place) = (self.deadline?, self.place.as_ref()?);
         let now = Instant::now();
-        let is_late = deadline <= now && self.lanes.mode_of(place.lane()) == Mode::Enforce;
+        let is_late = deadline <= now && self.shared.lanes.mode_of(place.lane()) == Mode::Enforce;
         is_late.then(|| place.refuse(Reason::Deadline, now))
     }
 }
@@ -163,14 +174,14 @@ pub(super) async fn serve<S, B, ResB>(
     }
     let LaneSide {
         place,
-        lanes,
+        shared,
         hold,
         until,
         ..
     } = &mut side;
     let limit = Limit {
         until: *until,
-        lanes,
+        lanes: &shared.lanes,
     };
     match hold {
         Hold::Head => {

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use gw_bulkhead::Deadline;
+use gw_core::stage::{NoFacts, Stage};
 use http::Request;
 use tokio::time::{Instant, advance, pause};
 use tower::{Layer as _, service_fn};
@@ -21,6 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn what_a_busy_thread_comes_to_after_its_deadline_is_not_started() {
     for (aware, status) in [(true, 503), (false, 200)] {
         let layer = two_lanes(logs().deadline_aware(aware));
+        let layer = Stage::<NoFacts>::into_layer_in(layer, "post_auth_limit");
         let handle = layer.handle();
         let calls = Arc::new(AtomicU32::new(0));
         let called = Arc::clone(&calls);
@@ -52,7 +54,10 @@ async fn what_a_busy_thread_comes_to_after_its_deadline_is_not_started() {
         let rejected = handle.snapshot().lanes[1].rejected;
         if aware {
             assert_eq!((rejected.deadline, rejected.total()), (1, 1));
-            assert_eq!(refused(&record), (Some("admit"), Some("OVERLOADED")));
+            assert_eq!(
+                refused(&record),
+                (Some("post_auth_limit"), Some("OVERLOADED"))
+            );
         } else {
             assert_eq!(rejected.total(), 0);
         }

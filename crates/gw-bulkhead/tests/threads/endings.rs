@@ -9,6 +9,7 @@ use std::time::Duration;
 use gw_bulkhead::threads::{LaneTaskLost, Threads};
 use gw_bulkhead::{Bulkhead, HeldTooLong, Hold, Lane, Mode, SHUTTING_DOWN, UpgradePermit};
 use gw_core::attempt::Failure;
+use gw_core::stage::{NoFacts, Stage};
 use gw_core::{Body, Rejection};
 use gw_testkit::PATIENCE;
 use gw_testkit::body::ScriptedBody;
@@ -124,7 +125,8 @@ async fn calls_abandoned_while_the_thread_is_blocked_stay_bounded() {
 #[tokio::test]
 async fn a_body_that_ends_early_fails() {
     // Its time was over on the lane's side, and the kill switch came before the caller found out.
-    let layer = two_lanes(logs().max_hold(HOUR));
+    let layer =
+        Stage::<NoFacts>::into_layer_in(two_lanes(logs().max_hold(HOUR)), "post_auth_limit");
     let handle = layer.handle();
     let (script, body) = ScriptedBody::script().data("a").hold().build();
     let mut service = layer.layer(answers_and_lets_time_pass(script));
@@ -138,7 +140,10 @@ async fn a_body_that_ends_early_fails() {
     let error = received.frame().await.unwrap().unwrap_err();
     assert!(error.downcast_ref::<LaneTaskLost>().is_some(), "{error}");
     // Not the upstream's doing. Story: only the observer was told so, and no breaker around the lane.
-    assert_eq!(refused(&record), (Some("admit"), Some("SHUTTING_DOWN")));
+    assert_eq!(
+        refused(&record),
+        (Some("post_auth_limit"), Some("SHUTTING_DOWN"))
+    );
     let rejection = Rejection::find(&*error).unwrap();
     assert_eq!(rejection.code(), &SHUTTING_DOWN);
     assert_eq!(rejection.failure(), Failure::Local);
