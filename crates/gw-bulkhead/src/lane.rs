@@ -224,8 +224,8 @@ impl LaneConfig {
 
     /// What this lane does, for as long as the bulkhead as a whole enforces: of the two modes the milder one holds.
     ///
-    /// [`Mode::Shadow`] tries a lane out among others that enforce. What passes there has its place, so the others keep
-    /// their guarantees, and find less to borrow.
+    /// [`Mode::Shadow`] tries a lane out among others that enforce: what it would refuse or cut is counted, and goes on. What
+    /// passes there has its place, so the others keep their guarantees, and find less to borrow.
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;

@@ -3,14 +3,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use gw_core::RejectContext;
 use gw_core::record::Record;
-use gw_core::{Mode, RejectContext};
 use http::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Observer, Rejected};
 use crate::lane::{Hold, Sample};
-use crate::lanes::{LOOK_AGAIN, LaneId, Permit, TimedPermit};
+use crate::lanes::{LOOK_AGAIN, Permit, TimedPermit};
 use crate::layer::Shared;
 use crate::limit::Outcome;
 use crate::timing::Timing;
@@ -54,7 +54,6 @@ enum Kept {
 #[derive(Debug)]
 struct Timed {
     permit: TimedPermit,
-    lane: LaneId,
     /// Made when there is something to wait for.
     sleep: Option<Pin<Box<Sleep>>>,
     context: RejectContext,
@@ -190,9 +189,9 @@ impl Lease {
             Place::Sole(permit) => note(permit, timing, outcome),
             Place::Special(special) => match &special.place {
                 Kept::Unlimited(permit) => note(permit, timing, outcome),
-                Kept::Timed(Timed { permit, lane, .. }) => {
+                Kept::Timed(Timed { permit, .. }) => {
                     if let Some(run) = timing.stop(|| permit.nanos(Instant::now())) {
-                        permit.ended(*lane, run, outcome);
+                        permit.ended(run, outcome);
                     }
                 }
                 Kept::Gone => {}
@@ -255,13 +254,13 @@ impl Lease {
         }
     }
 
-    /// When the time is over.
+    /// When the time is over, if the request may be cut then.
     #[cfg(feature = "threads")]
     pub(crate) fn until(&self) -> Option<Instant> {
         match &self.place {
             Place::Sole(_) => None,
             Place::Special(special) => match &special.place {
-                Kept::Timed(timed) => Some(timed.permit.until()),
+                Kept::Timed(Timed { permit, .. }) => permit.is_bounded().then(|| permit.until()),
                 Kept::Unlimited(_) | Kept::Gone => None,
             },
         }
@@ -307,16 +306,14 @@ impl Place {
         let limit = lanes.config(lane).max_hold;
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let place = match until {
-            // The mode of all lanes is asked when the time is over: it may be another one then.
-            Some(until) if lanes.config(lane).mode == Mode::Enforce => Kept::Timed(Timed {
+            Some(until) => Kept::Timed(Timed {
                 permit: TimedPermit::new(permit, until),
-                lane,
                 sleep: None,
                 context: RejectContext::of(request),
                 record: Record::of(request.extensions()).cloned(),
                 slot: shared.slot,
             }),
-            _ => Kept::Unlimited(permit),
+            None => Kept::Unlimited(permit),
         };
         Self::Special(Box::new(Special {
             place,
@@ -370,7 +367,7 @@ impl Drop for Lease {
 }
 
 impl Timed {
-    fn is_over(&self) -> bool {
+    fn is_over(&mut self) -> bool {
         self.permit.is_over(Instant::now())
     }
 
@@ -390,7 +387,7 @@ impl Timed {
     }
 
     fn cut(&self) -> Rejected {
-        let refusal = self.permit.cut(self.lane, Instant::now());
+        let refusal = self.permit.cut(Instant::now());
         let observer = Observer {
             record: self.record.as_ref(),
             slot: self.slot,

@@ -59,7 +59,7 @@ mod metering {
         metrics::describe_counter!(
             SHADOW_REJECTIONS,
             Unit::Count,
-            "Requests that a lane in shadow mode let pass and would have refused, by reason (lane_full, deadline, per_key, pressure)."
+            "Requests that a lane in shadow mode let pass and would have refused or cut, by reason (lane_full, deadline, per_key, pressure, max_hold)."
         );
     }
 

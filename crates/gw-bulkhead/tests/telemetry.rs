@@ -89,6 +89,24 @@ fn what_a_lane_in_shadow_mode_would_refuse_is_counted_apart() {
     assert!(described.is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_lane_in_shadow_mode_would_cut_is_counted_apart() {
+    let lane = LaneConfig::new("core").max_hold(Duration::from_secs(60));
+    let layer = one_lane(1, lane.mode(Mode::Shadow));
+    let capture = MetricsCapture::new();
+    capture
+        .scope(async {
+            let (service, _inner) = inner();
+            let running = call(&mut layer.layer(service), request()).await;
+            let beyond = Duration::from_secs(100);
+            assert!(tokio::time::timeout(beyond, running).await.is_err());
+        })
+        .await;
+    let held = [("lane", "core"), ("reason", "max_hold")];
+    capture.assert_counter("gateway_shadow_lane_rejections_total", &held, 1);
+    assert_eq!(capture.counter_sum("gateway_lane_rejections_total"), 0);
+}
+
 #[test]
 fn lanes_are_seen_before_their_first_request() {
     let lane = LaneConfig::new("core").cap(0.5);

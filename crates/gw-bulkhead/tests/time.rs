@@ -7,12 +7,15 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
-use gw_bulkhead::{BulkheadLayer, Codel, Deadline, GATEWAY_TIMEOUT, HeldTooLong, LaneConfig, Mode};
+use bytes::Bytes;
+use gw_bulkhead::{
+    BulkheadLayer, Codel, Deadline, GATEWAY_TIMEOUT, HeldTooLong, LaneConfig, Mode, UpgradePermit,
+};
 use gw_core::attempt::Failure;
 use gw_core::stage::{NoFacts, Stage};
 use gw_core::{Body, Rejection};
 use gw_testkit::body::ScriptedBody;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use support::{
     call, first_lane, in_flight, inner, one_lane, places, poll, recorded, refused, request,
@@ -468,26 +471,119 @@ async fn what_came_in_shadow_is_cut_once_the_lanes_enforce() {
     assert!(timeout(10 * SECOND, &mut running).await.is_err());
     assert!(abandoned.frame().await.unwrap().is_ok());
     let counts = || (in_flight(&handle), first_lane(&handle).rejected.max_hold);
-    assert_eq!(counts(), (2, 0));
+    // The first would have been cut; the other one was counted when it came, since there was no place.
+    assert_eq!(counts(), (2, 1));
     handle.set_mode(Mode::Enforce);
-    assert_eq!(counts(), (0, 2));
+    // Both are cut.
+    assert_eq!(counts(), (0, 3));
     assert!(abandoned.frame().await.unwrap().is_err());
     // Its timer has run out long ago.
     assert_eq!(running.await.unwrap().unwrap().status(), 504);
-    assert_eq!(counts(), (0, 2));
+    assert_eq!(counts(), (0, 3));
+}
+
+/// A lane that is tried out by itself, and one whose bulkhead is.
+fn tried_out(lane: LaneConfig) -> [BulkheadLayer; 2] {
+    let of_all = BulkheadLayer::builder(1).mode(Mode::Shadow);
+    [
+        one_lane(1, lane.clone().mode(Mode::Shadow)),
+        of_all.lane(lane).build().unwrap(),
+    ]
+}
+
+/// Story: what was held for too long was not counted in shadow mode, so no `max_hold` could be tried out.
+#[tokio::test(start_paused = true)]
+async fn who_would_be_cut_in_shadow_is_counted_once_and_goes_on() {
+    for layer in tried_out(LaneConfig::new("core").max_hold(SECOND)) {
+        let handle = layer.handle();
+        let counts = || (in_flight(&handle), first_lane(&handle).rejected.max_hold);
+        let (service, inner) = inner();
+        let mut service = layer.layer(service);
+        let mut running = tokio::spawn(call(&mut service, request()).await);
+        let responder = inner.next_call().await;
+        assert!(timeout(SECOND / 2, &mut running).await.is_err());
+        assert_eq!(counts(), (1, 0));
+        assert!(timeout(10 * SECOND, &mut running).await.is_err());
+        assert_eq!(counts(), (1, 1));
+        let script = ScriptedBody::script().data("a").data("b");
+        responder.respond(Response::new(Body::new(script.build().0)));
+        let response = running.await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "ab");
+        assert_eq!(counts(), (0, 1));
+
+        // So are a body that a slow reader takes, and one that nobody takes.
+        inner.answer_with(|_| {
+            let script = ["a"; 20].into_iter().map(Bytes::from);
+            let script = script.fold(ScriptedBody::script(), |script, data| script.data(data));
+            Ok(Response::new(Body::new(script.build().0)))
+        });
+        let mut slow = call(&mut service, request()).await.await.unwrap();
+        let mut frames = 0;
+        while let Some(frame) = slow.body_mut().frame().await {
+            assert!(frame.is_ok());
+            frames += 1;
+            advance(SECOND / 10).await;
+        }
+        assert_eq!((frames, counts()), (20, (0, 2)));
+        let unread = call(&mut service, request()).await.await.unwrap();
+        advance(2 * SECOND).await;
+        drop(unread);
+        assert_eq!(counts(), (0, 3));
+
+        // What ends in time, or just then, is not.
+        let mut service = layer.layer(service_fn(async |_: Request<()>| {
+            sleep(SECOND).await;
+            Ok::<_, Infallible>(Response::new(Body::from("done")))
+        }));
+        let response = call(&mut service, request()).await.await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!((body.to_bytes().as_ref(), counts()), (&b"done"[..], (0, 3)));
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_cut_in_a_lane_that_is_tried_out() {
-    let lane = LaneConfig::new("core").max_hold(SECOND).mode(Mode::Shadow);
-    let layer = one_lane(1, lane);
-    let (service, inner) = inner();
-    let mut running = tokio::spawn(call(&mut layer.layer(service), request()).await);
-    let call = inner.next_call().await;
-    assert!(timeout(10 * SECOND, &mut running).await.is_err());
-    call.respond(Response::new(Body::empty()));
-    assert_eq!(running.await.unwrap().unwrap().status(), 200);
-    assert_eq!(first_lane(&layer.handle()).rejected.max_hold, 0);
+async fn who_would_not_have_been_let_in_is_not_counted_again_as_held_for_too_long() {
+    for layer in tried_out(LaneConfig::new("core").max_hold(SECOND)) {
+        let handle = layer.handle();
+        let (service, _inner) = inner();
+        let mut service = layer.layer(service);
+        let mut held = [(); 3].map(|()| None);
+        for held in &mut held {
+            let mut future = call(&mut service, request()).await;
+            assert!(poll(&mut future).is_pending());
+            *held = Some(future);
+        }
+        advance(2 * SECOND).await;
+        drop(held);
+        let rejected = first_lane(&handle).rejected;
+        assert_eq!((rejected.lane_full, rejected.max_hold), (2, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn upgraded_connections_are_not_held_for_too_long_in_shadow_either() {
+    for layer in tried_out(LaneConfig::new("core").max_hold(SECOND)) {
+        let handle = layer.handle();
+        let (service, inner) = inner();
+        let mut upgrade = request();
+        let websocket = HeaderValue::from_static("websocket");
+        upgrade.headers_mut().insert(header::UPGRADE, websocket);
+        let future = tokio::spawn(call(&mut layer.layer(service), upgrade).await);
+        let responder = inner.next_call().await;
+        let permit = responder.request().extensions().get::<UpgradePermit>();
+        let permit = permit.unwrap().clone();
+        let mut switching = Response::new(Body::empty());
+        *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        responder.respond(switching);
+        drop(future.await.unwrap().unwrap());
+        advance(2 * SECOND).await;
+        assert_eq!(in_flight(&handle), 1);
+        drop(permit);
+        let rejected = first_lane(&handle).rejected;
+        assert_eq!((in_flight(&handle), rejected.total()), (0, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

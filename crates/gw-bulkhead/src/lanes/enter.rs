@@ -104,14 +104,17 @@ impl Lanes {
             return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
         }
         let full = taken.is_err() && inner.mode_of(lane) == Mode::Shadow;
-        if let Some(reason) = counted.or(full.then_some(Reason::LaneFull)) {
-            inner.lane(lane).refused(reason, Mode::Shadow, arrival.at);
+        let barred = counted.or(full.then_some(Reason::LaneFull));
+        if let Some(reason) = barred {
+            inner.would_refuse(lane, reason, arrival.at);
         }
         if taken.is_err() && inner.force(lane).is_closed() {
             inner.take_back(lane);
             return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
         }
-        Entry::Admitted(self.permit(lane, stake))
+        let mut permit = self.permit(lane, stake);
+        permit.shadowed = barred.is_some();
+        Entry::Admitted(permit)
     }
 
     /// The slow path: with the line locked, after all that came before.

@@ -58,7 +58,12 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct TimedPermit {
     lanes: Lent<Inner>,
+    lane: LaneId,
     key: Key,
+    /// The permit itself, in a lane that is only tried out: nobody takes it back, so it does not lie in the holds.
+    own: Option<Arc<Permit>>,
+    /// Whether its request was counted as one that would have been refused or cut.
+    shadowed: bool,
 }
 
 impl Holds {
@@ -188,14 +193,32 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 impl TimedPermit {
     /// Limits the time of `permit`.
     pub(crate) fn new(permit: Arc<Permit>, until: Instant) -> Self {
-        let lanes = permit.lanes.clone();
-        let key = lanes.holds.insert(permit, until);
-        Self { lanes, key }
+        let (lanes, lane) = (permit.lanes.clone(), permit.lane());
+        let shadowed = permit.shadowed;
+        // A lane's own mode stays as it is. That of all is asked when the time is over: it may be another one then.
+        let (key, own) = match lanes.lane(lane).config.mode {
+            Mode::Enforce => (lanes.holds.insert(permit, until), None),
+            // The key of no hold: serial numbers start at 1.
+            Mode::Shadow | Mode::Off => ((until, 0), Some(permit)),
+        };
+        Self {
+            lanes,
+            lane,
+            key,
+            own,
+            shadowed,
+        }
     }
 
     /// When the time is over.
     pub(crate) const fn until(&self) -> Instant {
         self.key.0
+    }
+
+    /// Whether its request may ever be cut.
+    #[cfg(feature = "threads")]
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.own.is_none()
     }
 
     /// In nanoseconds since the lanes were made.
@@ -204,31 +227,50 @@ impl TimedPermit {
     }
 
     /// Notes how its request ended.
-    pub(crate) fn ended(&self, lane: LaneId, run: Run, outcome: Outcome) {
-        self.lanes.ended(lane, run, outcome);
+    pub(crate) fn ended(&self, run: Run, outcome: Outcome) {
+        self.lanes.ended(self.lane, run, outcome);
     }
 
-    /// Whether it is over at `now`, and time limits are enforced.
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.until() <= now && self.lanes.mode() == Mode::Enforce
+    /// Whether it is over at `now`, and time limits are enforced. Where they are only tried out that is counted, once.
+    pub(crate) fn is_over(&mut self, now: Instant) -> bool {
+        if now < self.until() {
+            return false;
+        }
+        let mode = self.lanes.mode_of(self.lane);
+        if mode == Mode::Shadow && !std::mem::replace(&mut self.shadowed, true) {
+            self.lanes.would_refuse(self.lane, Reason::MaxHold, now);
+        }
+        mode == Mode::Enforce
     }
 
     /// Counts that the request was cut, unless that was done when its place was needed.
-    pub(crate) fn cut(&self, lane: LaneId, now: Instant) -> Refusal {
+    pub(crate) fn cut(&self, now: Instant) -> Refusal {
         if self.lanes.holds.note_cut(self.key) {
-            return self.lanes.refuse(lane, Reason::MaxHold, now);
+            return self.lanes.refuse(self.lane, Reason::MaxHold, now);
         }
-        Refusal::new(Reason::MaxHold, self.lanes.lane(lane).wait())
+        Refusal::new(Reason::MaxHold, self.lanes.lane(self.lane).wait())
     }
 
     /// The permit without a limit; `None` if its time was over and it was needed.
-    pub(crate) fn unlimited(self) -> Option<Arc<Permit>> {
-        self.lanes.holds.remove(self.key)
+    pub(crate) fn unlimited(mut self) -> Option<Arc<Permit>> {
+        self.take()
+    }
+
+    fn take(&mut self) -> Option<Arc<Permit>> {
+        let own = self.own.take();
+        own.or_else(|| self.lanes.holds.remove(self.key))
     }
 }
 
 impl Drop for TimedPermit {
     fn drop(&mut self) {
-        self.lanes.holds.remove(self.key);
+        let permit = self.take();
+        // What nobody asked about since is counted now: in shadow mode nobody takes it back. What ends just then is let pass.
+        if permit.is_some() && !self.shadowed && self.lanes.mode_of(self.lane) == Mode::Shadow {
+            let now = Instant::now();
+            if self.until() < now {
+                self.is_over(now);
+            }
+        }
     }
 }

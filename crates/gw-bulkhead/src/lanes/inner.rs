@@ -324,4 +324,9 @@ impl Inner {
         let wait = self.lane(id).refused(reason, Mode::Enforce, now);
         Refusal::new(reason, wait)
     }
+
+    /// Counts what is let pass, and would not be if its lane were not only tried out.
+    pub(super) fn would_refuse(&self, id: LaneId, reason: Reason, now: Instant) {
+        self.lane(id).refused(reason, Mode::Shadow, now);
+    }
 }

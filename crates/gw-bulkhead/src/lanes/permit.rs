@@ -2,6 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "threads")]
+use gw_core::Mode;
 use gw_core::at_hand::Lent;
 use tokio::time::Instant;
 
@@ -24,6 +26,8 @@ pub struct Permit {
     /// What the lane says of it, since this is at hand where the lane is not.
     hold: Hold,
     minds_time: bool,
+    /// Whether its request would have been refused if the lane were not only tried out. It was counted so, and is not again.
+    pub(super) shadowed: bool,
 }
 
 /// What a request has of its lane beside its place. Whoever has one gives it back, see [`Inner::give_back`].
@@ -75,6 +79,7 @@ impl Permit {
             since,
             hold,
             minds_time,
+            shadowed: false,
         }
     }
 
@@ -103,10 +108,15 @@ impl Permit {
         self.minds_time
     }
 
-    /// Counts that its request is refused after all, before it was started.
+    /// Refuses its request after all, before it was started. Where that is only tried out it is counted.
     #[cfg(feature = "threads")]
-    pub(crate) fn refuse(&self, reason: Reason, now: Instant) -> Refusal {
-        self.lanes.refuse(self.lane, reason, now)
+    pub(crate) fn refuse(&self, reason: Reason, now: Instant) -> Option<Refusal> {
+        match self.lanes.mode_of(self.lane) {
+            Mode::Enforce => return Some(self.lanes.refuse(self.lane, reason, now)),
+            Mode::Shadow if !self.shadowed => self.lanes.would_refuse(self.lane, reason, now),
+            Mode::Shadow | Mode::Off => {}
+        }
+        None
     }
 
     /// The lane.

@@ -149,8 +149,10 @@ impl LaneSide {
     fn refuse_late(&self) -> Option<Refusal> {
         let (deadline, place) = (self.deadline?, self.place.as_ref()?);
         let now = Instant::now();
-        let is_late = deadline <= now && self.shared.lanes.mode_of(place.lane()) == Mode::Enforce;
-        is_late.then(|| place.refuse(Reason::Deadline, now))
+        if now < deadline {
+            return None;
+        }
+        place.refuse(Reason::Deadline, now)
     }
 }
 

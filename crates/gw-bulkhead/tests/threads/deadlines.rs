@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use gw_bulkhead::Deadline;
+use gw_bulkhead::{Deadline, Mode};
 use gw_core::stage::{NoFacts, Stage};
 use http::Request;
 use tokio::time::{Instant, advance, pause};
@@ -20,8 +20,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Story: a request that had found a free place was called whenever the lane's thread came to it.
 #[tokio::test]
 async fn what_a_busy_thread_comes_to_after_its_deadline_is_not_started() {
-    for (aware, status) in [(true, 503), (false, 200)] {
-        let layer = two_lanes(logs().deadline_aware(aware));
+    for (aware, mode, status) in [
+        (true, Mode::Enforce, 503),
+        // Story: here it was not counted.
+        (true, Mode::Shadow, 200),
+        (false, Mode::Enforce, 200),
+    ] {
+        let layer = two_lanes(logs().deadline_aware(aware).mode(mode));
         let layer = Stage::<NoFacts>::into_layer_in(layer, "post_auth_limit");
         let handle = layer.handle();
         let calls = Arc::new(AtomicU32::new(0));
@@ -52,15 +57,13 @@ async fn what_a_busy_thread_comes_to_after_its_deadline_is_not_started() {
         assert_eq!(second.await.unwrap().status(), status);
         settles_at(&handle, 0).await;
         let rejected = handle.snapshot().lanes[1].rejected;
-        if aware {
-            assert_eq!((rejected.deadline, rejected.total()), (1, 1));
-            assert_eq!(
-                refused(&record),
-                (Some("post_auth_limit"), Some("OVERLOADED"))
-            );
-        } else {
-            assert_eq!(rejected.total(), 0);
-        }
-        assert_eq!(calls.load(Ordering::SeqCst), if aware { 1 } else { 2 });
+        let late = u64::from(aware);
+        assert_eq!((rejected.deadline, rejected.total()), (late, late));
+        let (told, started) = match status {
+            503 => ((Some("post_auth_limit"), Some("OVERLOADED")), 1),
+            _ => ((None, None), 2),
+        };
+        assert_eq!(refused(&record), told);
+        assert_eq!(calls.load(Ordering::SeqCst), started);
     }
 }

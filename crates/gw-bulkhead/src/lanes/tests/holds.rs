@@ -20,17 +20,14 @@ fn a_hold_is_given_back_once_by_whoever_comes_first() {
     // It was counted, and is not counted again when its holder finds out.
     let cut = || lanes.snapshot().lanes[0].rejected.max_hold;
     assert_eq!(cut(), 1);
-    assert_eq!(
-        abandoned.cut(core, start + second).reason(),
-        Reason::MaxHold
-    );
+    assert_eq!(abandoned.cut(start + second).reason(), Reason::MaxHold);
     assert_eq!(cut(), 1);
     // It was taken back, so its holder gives nothing back any more.
     assert!(abandoned.unlimited().is_none());
     assert_eq!(lanes.in_flight(), 2);
     drop(third);
     // Counted by its holder this time, and not again when the place is taken back.
-    kept.cut(core, start + 2 * second);
+    kept.cut(start + 2 * second);
     lanes.inner.reap(start + 2 * second);
     assert_eq!((cut(), lanes.in_flight()), (2, 0));
     drop(kept);
@@ -41,7 +38,7 @@ fn a_hold_is_given_back_once_by_whoever_comes_first() {
 fn holds_are_not_taken_back_in_shadow() {
     let (lanes, [core]) = lanes(1, [LaneConfig::new("core")]);
     let now = Instant::now();
-    let held = TimedPermit::new(Arc::new(lanes.take(core)), now);
+    let mut held = TimedPermit::new(Arc::new(lanes.take(core)), now);
     lanes.set_mode(Mode::Shadow);
     let Entry::Admitted(_second) = lanes.enter(core, now) else {
         panic!()
