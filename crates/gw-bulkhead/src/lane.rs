@@ -142,7 +142,8 @@ impl LaneConfig {
         self
     }
 
-    /// Does not start what cannot be done before its [`Deadline`](gw_core::context::Deadline). `false` by default.
+    /// Does not start what cannot be done before its [`Deadline`](gw_core::context::Deadline). `false` by default: then it is only not
+    /// waited beyond it.
     ///
     /// A request whose deadline has passed is refused, also where it has its place and nobody came to start it: its task
     /// was polled late, or the lane's own thread was at something else. One that must wait is refused as soon as less

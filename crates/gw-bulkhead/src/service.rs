@@ -162,7 +162,7 @@ impl<S, X, R> Bulkhead<S, X, R> {
             if let Some(permit) = lanes.admit_plainly(lane) {
                 return self.run(request, Some(permit));
             }
-            Arrival::at(Instant::now())
+            Shared::arrival_of(request.extensions())
         };
         match lanes.enter(lane, arrival) {
             Entry::Admitted(permit) => self.run(request, Some(permit)),
@@ -238,13 +238,19 @@ impl Shared {
         }
     }
 
-    /// What there is to say of a request in a lane that wants to know more than that it is there.
+    /// What there is to say of a request for which there is no place at once.
+    fn arrival_of(extensions: &Extensions) -> Arrival {
+        let arrival = Arrival::at(Instant::now());
+        match extensions.get::<Deadline>() {
+            Some(deadline) => arrival.deadline(*deadline),
+            None => arrival,
+        }
+    }
+
+    /// The same in a lane that wants to know more than that it is there.
     fn arrival<B>(&self, lane: LaneId, request: Request<B>) -> (Request<B>, Arrival) {
         let config = self.lanes.config(lane);
-        let mut arrival = Arrival::at(Instant::now());
-        if let Some(deadline) = request.extensions().get::<Deadline>() {
-            arrival = arrival.deadline(*deadline);
-        }
+        let mut arrival = Self::arrival_of(request.extensions());
         if let Some(criticality) = request.extensions().get::<Criticality>() {
             arrival = arrival.criticality(*criticality);
         }

@@ -46,6 +46,30 @@ async fn who_waits_too_long_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_is_refused_when_its_time_is_over() {
+    let layer = one_lane(
+        1,
+        LaneConfig::new("core").queue(1).queue_timeout(10 * SECOND),
+    );
+    let handle = layer.handle();
+    let (service, inner) = inner();
+    let mut service = layer.layer(service);
+    let mut first = call(&mut service, request()).await;
+    assert!(poll(&mut first).is_pending());
+    let start = Instant::now();
+    let mut waits = request();
+    let deadline = Deadline::after(start, 2 * SECOND).unwrap();
+    waits.extensions_mut().insert(deadline);
+    let response = call(&mut service, waits).await.await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), start.elapsed()),
+        (503, 2 * SECOND)
+    );
+    assert_eq!(first_lane(&handle).rejected.deadline, 1);
+    assert_eq!((first_lane(&handle).queued, inner.calls()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_in_a_queue_that_stands_goes_though_nothing_else_happens() {
     // Story: whether the queue stands was looked at when somebody joined or left it. Behind a request that hung all waited
     // for the timeout, and those who came just before the queue stood did so also if others came later.

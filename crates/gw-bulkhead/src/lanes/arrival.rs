@@ -26,7 +26,8 @@ impl Arrival {
         }
     }
 
-    /// When it must be done. Read by lanes that are [`deadline_aware`](crate::LaneConfig::deadline_aware).
+    /// When it must be done. It does not wait any longer than that; lanes that are [`deadline_aware`](crate::LaneConfig::deadline_aware)
+    /// do not start it where that is too late.
     #[must_use]
     pub fn deadline(mut self, deadline: Deadline) -> Self {
         self.deadline = Some(deadline.instant());

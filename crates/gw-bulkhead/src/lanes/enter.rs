@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use gw_core::Mode;
-use tokio::time::Instant;
 
 use super::inner::{NoPlace, Turn};
 use super::permit::{Stake, Ticks};
@@ -121,8 +120,7 @@ impl Lanes {
     fn queue(&self, lane: LaneId, places: u32, arrival: &Arrival, stake: Stake) -> Entry {
         let (inner, now) = (&self.inner, arrival.at);
         let state = inner.lane(lane);
-        let aware = |_: &Instant| state.config.deadline_aware;
-        let deadline = arrival.deadline.filter(aware);
+        let deadline = arrival.deadline;
         let (entry, woken) = {
             let mut line = lock(&inner.line);
             // First those that wait already; what remains after that no one else can use.

@@ -180,6 +180,27 @@ async fn who_waits_gives_up_when_it_must_have_started() {
     assert_eq!(refusal.reason(), Reason::Deadline);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_beyond_its_deadline_in_any_lane() {
+    // Story: a request that had two seconds for all waited for thirty in a lane without `deadline_aware`, and took a place then.
+    let config = LaneConfig::new("core")
+        .queue(2)
+        .queue_timeout(Duration::from_secs(30));
+    let (lanes, [core]) = lanes(1, [config]);
+    let held = lanes.take(core);
+    let wait = queued(lanes.due_in(core, Duration::from_secs(2)));
+    let other = queued(lanes.due_in(core, Duration::from_secs(2)));
+    assert_eq!(wait.until() - Instant::now(), Duration::from_secs(2));
+    advance(Duration::from_secs(2)).await;
+    let refusal = wait.give_up(Instant::now()).unwrap_err();
+    assert_eq!(refusal.reason(), Reason::Deadline);
+    // Nor is one started that is given a place in the last moment.
+    drop(held);
+    let refusal = other.give_up(Instant::now()).unwrap_err();
+    assert_eq!(refusal.reason(), Reason::Deadline);
+    assert_eq!((lanes.in_flight(), lanes.core().queued), (0, 0));
+}
+
 /// A lane of ten places whose requests took 10 s.
 async fn was_slow() -> (Lanes, LaneId) {
     let config = LaneConfig::new("core")
