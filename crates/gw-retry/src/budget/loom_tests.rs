@@ -70,6 +70,26 @@ fn what_has_come_back_by_itself_is_not_given_back() {
 }
 
 #[test]
+fn what_was_brought_long_ago_pays_for_nothing() {
+    // Story: while somebody else was at the slots, who asked for a retry was served from those of the last look, which may be long ago.
+    loom::model(|| {
+        let budget = one_for_one();
+        let now = budget.slot_start(0);
+        budget.deposit(now);
+        let brought = budget.count(now);
+        let later = budget.slot_start(3600);
+        let other = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.take_back(brought))
+        };
+        assert!(budget.withdraw(later).is_none());
+        other.join().unwrap();
+        assert_eq!(budget.available(later), 0);
+        assert!(budget.is_balanced());
+    });
+}
+
+#[test]
 fn what_is_over_by_itself_is_not_taken_back() {
     loom::model(|| {
         let budget = one_for_one();

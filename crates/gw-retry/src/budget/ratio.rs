@@ -20,9 +20,8 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// What requests bring and retries take is kept in a ring of ten slots; the sum over the ring is one word, from which a
 /// retry is taken by one CAS: it cannot be overdrawn, as it can be where checking and taking are two steps. So is the minimum, by
 /// one of its own. Threads that ask at the same instant may be let through by both where in turn one would have been: by one retry
-/// for each of them at most, which is owed afterwards. Nobody waits for
-/// a slot to be emptied: who asks meanwhile, some nanoseconds, is served as if it had asked just before. Parts are counted in
-/// millionths.
+/// for each of them at most, which is owed afterwards. No request waits for a slot to be emptied:
+/// one that comes meanwhile, some nanoseconds, is counted as if it had come just before. Parts are counted in millionths.
 ///
 /// With the feature `tower` it is a budget of tower's as well. Two methods of that trait are called as two of these are, which take
 /// the time: by hand they are called by the trait's name, `Budget::deposit(&budget)`.
@@ -36,7 +35,8 @@ pub struct RatioBudget {
     current: AtomicU64,
     slots: [AtomicI64; SLOTS],
     /// Held while slots are emptied, and while a retry is given back or what a request brought is taken back: to a slot that
-    /// must not be emptied meanwhile, and to the minimum by one at a time. Who wants to empty them and does not get it goes on in the slot before.
+    /// must not be emptied meanwhile, and to the minimum by one at a time. A request that would empty them and does not get it goes on in
+    /// the slot before; who asks for a retry waits.
     turning: Mutex<()>,
     slot_nanos: u64,
     /// What a request brings.
@@ -64,8 +64,8 @@ pub(crate) struct Income {
 const SLOTS: usize = 10;
 /// What a retry takes.
 const RETRY: i64 = Ratio::ONE as i64;
-/// How much must have come since a slot began before not every request asks what time it is: 134 retries' worth, so that what counts
-/// in the wrong slot is the 32nd part of what is there at most.
+/// How much must have come since a slot began, and since somebody last asked for a retry, before not every request asks what time it
+/// is: 134 retries' worth, so that what counts in the wrong slot is the 32nd part of what does in the right one.
 const MUCH: i64 = 1 << 27;
 /// One that brings it to the next multiple of 2 to the power of this, some four retries' worth, asks then.
 const LOOK: u32 = 22;
@@ -135,10 +135,19 @@ impl RatioBudget {
     /// As [`deposit`](Self::deposit), and tells what the request brings.
     #[inline]
     pub(crate) fn count(&self, now: Instant) -> Income {
-        let slot = self.turn(now);
+        self.turn(now);
+        self.arrive().1
+    }
+
+    /// Adds what a request brings to what has arrived; what that was before.
+    #[inline]
+    fn arrive(&self) -> (i64, Income) {
         let amount = self.income.load(Ordering::Relaxed);
-        self.arrived.fetch_add(amount, Ordering::Relaxed);
-        Income { slot, amount }
+        // Acquire, and the slot only then: it is that in which the amount will be or, but for one that comes while slots are just being
+        // emptied, a later one.
+        let before = self.arrived.fetch_add(amount, Ordering::Acquire);
+        let slot = self.current.load(Ordering::Acquire);
+        (before, Income { slot, amount })
     }
 
     /// As [`count`](Self::count), of a request that is sent now. The clock is the dearest part of it, so where many requests come, not each
@@ -154,14 +163,12 @@ impl RatioBudget {
         if self.arrived.load(Ordering::Relaxed) < MUCH {
             return self.count(clock());
         }
-        let slot = self.current.load(Ordering::Acquire);
-        let amount = self.income.load(Ordering::Relaxed);
-        let before = self.arrived.fetch_add(amount, Ordering::Relaxed);
+        let (before, income) = self.arrive();
         // One thread finds each multiple, however many add at once.
-        if (before ^ (before + amount)) >> LOOK != 0 {
+        if (before ^ (before + income.amount)) >> LOOK != 0 {
             self.turn(clock());
         }
-        Income { slot, amount }
+        income
     }
 
     /// Takes back what a request has brought, since it turns out not to be sent. Once its time is over nothing happens. What was
@@ -184,7 +191,7 @@ impl RatioBudget {
         if self.arrived.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let arrived = self.arrived.swap(0, Ordering::Relaxed);
+        let arrived = self.arrived.swap(0, Ordering::AcqRel);
         // The slot first: were it the sum, a turn in between would take out what is not in it yet.
         self.slot(current).fetch_add(arrived, Ordering::Relaxed);
         self.balance.fetch_add(arrived, Ordering::Relaxed);
@@ -192,7 +199,7 @@ impl RatioBudget {
 
     /// Takes one retry, if there is one.
     pub fn withdraw(&self, now: Instant) -> Option<Taken> {
-        let slot = self.turn(now);
+        let slot = self.turned(now);
         self.settle(slot);
         let since = self.since(now);
         let share = if self.pay() {
@@ -241,7 +248,7 @@ impl RatioBudget {
 
     /// How many retries could be taken at `now`.
     pub fn available(&self, now: Instant) -> u64 {
-        let current = self.turn(now);
+        let current = self.turned(now);
         self.settle(current);
         let paid = self.balance.load(Ordering::Relaxed) / RETRY;
         let least = self.least.available(self.since(now));
@@ -284,26 +291,51 @@ impl RatioBudget {
         nanos(now.saturating_duration_since(self.origin))
     }
 
-    /// The number of the slot at `now`, with those emptied whose time is over.
+    /// Empties the slots whose time is over at `now`, unless somebody is at it.
     #[inline]
-    fn turn(&self, now: Instant) -> u64 {
+    fn turn(&self, now: Instant) {
+        if let Err(target) = self.current(now) {
+            self.try_turn(target);
+        }
+    }
+
+    /// The number of the slot at `now`, with those emptied whose time is over.
+    fn turned(&self, now: Instant) -> u64 {
+        self.current(now).unwrap_or_else(|target| {
+            // What is there may be of long ago, if nobody has looked since: who asks for a retry must not find it.
+            let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+            self.turn_to(target)
+        })
+    }
+
+    /// The current slot.
+    ///
+    /// # Errors
+    ///
+    /// The one that should be, if its time is over at `now`.
+    #[inline]
+    fn current(&self, now: Instant) -> Result<u64, u64> {
         let current = self.current.load(Ordering::Acquire);
         let elapsed = self.since(now);
         // A product and no quotient: this runs for each request.
         if elapsed < (current + 1).saturating_mul(self.slot_nanos) {
-            return current;
+            return Ok(current);
         }
-        self.turn_to(elapsed / self.slot_nanos)
+        Err(elapsed / self.slot_nanos)
     }
 
     #[cold]
-    fn turn_to(&self, target: u64) -> u64 {
+    fn try_turn(&self, target: u64) {
         // Who turns next sees the slots as they were left.
         let turning = self.turning.try_lock();
-        let current = self.current.load(Ordering::Acquire);
-        if matches!(turning, Err(TryLockError::WouldBlock)) {
-            return current;
+        if !matches!(turning, Err(TryLockError::WouldBlock)) {
+            self.turn_to(target);
         }
+    }
+
+    /// While it is locked.
+    fn turn_to(&self, target: u64) -> u64 {
+        let current = self.current.load(Ordering::Acquire);
         self.settle(current);
         let first = current + 1;
         let last = target.min(current.saturating_add(SLOTS as u64));
