@@ -26,7 +26,7 @@ pub struct HeadLimits {
     pub uri_bytes: usize,
     /// The most header fields that the client sends. Beyond: 431.
     pub fields: usize,
-    /// The most bytes in names and values of header fields. Beyond: 431.
+    /// The most bytes in names and values of header fields that the client sends. Beyond: 431.
     pub field_bytes: usize,
 }
 
@@ -79,7 +79,8 @@ pub(super) fn normalize_head(
     check_method(parts)?;
     check_target_size(&parts.uri, limits)?;
     check_number(parts, limits)?;
-    let seen = look(&parts.headers, limits)?;
+    let seen = look(&parts.headers);
+    check_bytes(parts, seen.bytes, limits)?;
     let (underscored, expects, length) = (seen.underscored, seen.expects, seen.length());
     // HTTP/1 does not count it as part of the value.
     if seen.padded && parts.version >= Version::HTTP_2 {
@@ -113,6 +114,8 @@ fn check_target_size(target: &Uri, limits: HeadLimits) -> Result<(), Rejection> 
 /// What one look at all fields tells. It costs less than to look each field up that must be known here.
 #[derive(Debug, Default)]
 struct Seen<'a> {
+    /// In all names and values.
+    bytes: usize,
     /// The name of a field has an underscore.
     underscored: bool,
     /// A value begins or ends with white space.
@@ -146,27 +149,48 @@ impl Seen<'_> {
     }
 }
 
-/// What stages in front have written is not the client's: the request's id and the trace's parent, a field each. In their
-/// place, too, if the client had sent such a field; so of those it may have sent one too many.
+/// The bytes of each field that stages in front have written, which is not the client's: the request's id and the trace's parent.
+/// In their place, too, if the client had sent such a field; so of those it may have sent one too many.
+fn ours(parts: &Parts) -> impl Iterator<Item = usize> {
+    /// The name, and a value as W3C Trace Context has it.
+    const TRACEPARENT: usize = "traceparent".len() + 55;
+    let id = parts.extensions.get::<RequestId>().map(|id| {
+        let value = id.header_value();
+        let written = parts.headers.iter().filter(|(_, other)| *other == value);
+        // What the field is called nobody says here. Who may choose the id gains nothing by another one with a longer name.
+        let name = written.map(|(name, _)| name.as_str().len()).min();
+        name.map_or(0, |name| name + value.len())
+    });
+    let trace = parts.extensions.get::<TraceContext>();
+    id.into_iter().chain(trace.map(|_| TRACEPARENT))
+}
+
 fn check_number(parts: &Parts, limits: HeadLimits) -> Result<(), Rejection> {
     let too_many = |fields: usize| fields > limits.fields;
     // Few have as many, and are worth the look-ups.
-    if too_many(parts.headers.len()) {
-        let ours = usize::from(parts.extensions.get::<RequestId>().is_some())
-            + usize::from(parts.extensions.get::<TraceContext>().is_some());
-        if too_many(parts.headers.len().saturating_sub(ours)) {
-            let refused = Rejection::new(&codes::HEADERS_TOO_LARGE);
-            return Err(refused.detail("limit", limits.fields as u64));
-        }
+    if too_many(parts.headers.len())
+        && too_many(parts.headers.len().saturating_sub(ours(parts).count()))
+    {
+        let refused = Rejection::new(&codes::HEADERS_TOO_LARGE);
+        return Err(refused.detail("limit", limits.fields as u64));
     }
     Ok(())
 }
 
-fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> {
-    let mut bytes = 0;
+/// Few have as much, too.
+fn check_bytes(parts: &Parts, bytes: usize, limits: HeadLimits) -> Result<(), Rejection> {
+    let too_much = |bytes: usize| bytes > limits.field_bytes;
+    if too_much(bytes) && too_much(bytes.saturating_sub(ours(parts).sum())) {
+        let refused = Rejection::new(&codes::HEADERS_TOO_LARGE);
+        return Err(refused.detail("limit_bytes", limits.field_bytes as u64));
+    }
+    Ok(())
+}
+
+fn look(headers: &HeaderMap) -> Seen<'_> {
     let mut seen = Seen::default();
     for (name, value) in headers {
-        bytes += name.as_str().len() + value.len();
+        seen.bytes += name.as_str().len() + value.len();
         seen.underscored |= has_underscore(name);
         seen.padded |= is_padded(value);
         if *name == HOST {
@@ -179,11 +203,7 @@ fn look(headers: &HeaderMap, limits: HeadLimits) -> Result<Seen<'_>, Rejection> 
             seen.expects = true;
         }
     }
-    if bytes > limits.field_bytes {
-        let limit = limits.field_bytes as u64;
-        return Err(Rejection::new(&codes::HEADERS_TOO_LARGE).detail("limit_bytes", limit));
-    }
-    Ok(seen)
+    seen
 }
 
 /// CONNECT would make a tunnel of the gateway, TRACE would show a client what the gateway added. A method that is longer than

@@ -14,6 +14,17 @@ fn code(result: Result<Parts, Rejection>) -> &'static str {
     result.map_or_else(|refused| refused.code().name(), |_| "ok")
 }
 
+/// A field's content as the observer writes it.
+const PARENT: &str = "00-01010101010101010101010101010101-0101010101010101-00";
+
+fn trace() -> TraceContext {
+    TraceContext {
+        trace_id: TraceId::new([1; 16]).unwrap(),
+        span_id: SpanId::new([1; 8]).unwrap(),
+        sampled: false,
+    }
+}
+
 #[test]
 fn exactly_one_valid_host() {
     for host in [
@@ -293,12 +304,7 @@ fn sizes_are_bounded() {
     // Story: the id and the trace that earlier stages add were counted, and a client had two fields fewer.
     let with_ours = |n: usize| {
         many_of(n, |r| {
-            let trace = TraceContext {
-                trace_id: TraceId::new([1; 16]).unwrap(),
-                span_id: SpanId::new([1; 8]).unwrap(),
-                sampled: false,
-            };
-            r.extension(trace)
+            r.extension(trace())
                 .extension(RequestId::from_u128(1))
                 .header("traceparent", "1")
                 .header("x-request-id", "1")
@@ -312,6 +318,34 @@ fn sizes_are_bounded() {
             .header("x", "y".repeat(32 * 1024))
     });
     assert_eq!(code(large), "HEADERS_TOO_LARGE");
+}
+
+/// Story: the same two were counted in bytes, so that of 1 KiB a client had 910 bytes.
+#[test]
+fn what_earlier_stages_add_is_no_part_of_the_size() {
+    let (id, trace) = (RequestId::from_u128(1), trace());
+    let sent = |bytes: usize, others: &[(&'static str, &HeaderValue)]| {
+        let padding = "y".repeat(bytes - "hosta".len() - "x".len());
+        head(|r| {
+            let r = r.extension(trace).extension(id.clone());
+            let r = r.uri("/").header(HOST, "a").header("x", padding);
+            others
+                .iter()
+                .fold(r, |r, (name, value)| r.header(*name, *value))
+        })
+    };
+    let most = 32 * 1024;
+    let (parent, value) = (HeaderValue::from_static(PARENT), id.header_value());
+    let ours = [("traceparent", &parent), ("x-request-id", value)];
+    assert_eq!(code(sent(most, &ours)), "ok");
+    assert_eq!(code(sent(most + 1, &ours)), "HEADERS_TOO_LARGE");
+    // Where clients may choose their ids, a longer field with the same value gains them nothing.
+    let twin = ("x-another-name-with-the-id", value);
+    let with_twin = most - twin.0.len() - value.len();
+    for others in [[ours[0], ours[1], twin], [twin, ours[1], ours[0]]] {
+        assert_eq!(code(sent(with_twin, &others)), "ok");
+        assert_eq!(code(sent(with_twin + 1, &others)), "HEADERS_TOO_LARGE");
+    }
 }
 
 #[test]
