@@ -103,6 +103,7 @@ impl IdleList {
 
     /// Keeps `connection` for the next exchange. Above the bound the longest idle one is closed.
     pub(super) fn park(&self, mut connection: Box<Http1>, now: Instant) {
+        connection.kept.shrink();
         connection.served = connection.served.saturating_add(1);
         connection.idle_since = now;
         connection.usage.leave(now);

@@ -33,8 +33,8 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// A longer head is not kept.
-    const MOST: usize = 8 * 1024;
+    /// What a connection keeps for the next head while it is idle. While one is under way, the room is as large as that head.
+    const ROOM: usize = 8 * 1024;
 
     /// Keeps the head of `request`, in place of the one before.
     pub(super) fn keep<B>(&mut self, request: &Request<B>) {
@@ -46,12 +46,15 @@ impl Kept {
         let fields = request.headers().iter();
         let fields = fields.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
         for piece in std::iter::once(target.as_bytes()).chain(fields) {
-            if self.bytes.len() + piece.len() > Self::MOST {
-                self.ends.clear();
-                return;
-            }
             self.bytes.extend_from_slice(piece);
             self.ends.push(self.bytes.len());
+        }
+    }
+
+    /// Gives back the room of a head that was larger than most: nobody asks for it any more.
+    pub(super) fn shrink(&mut self) {
+        if self.bytes.capacity() > Self::ROOM {
+            *self = Self::default();
         }
     }
 
@@ -106,14 +109,20 @@ mod tests {
         assert!(again.headers().is_empty());
     }
 
+    /// Story: a head of more than 8 KiB was not kept, and its request not sent again.
     #[test]
-    fn what_is_too_long_is_not_kept() {
+    fn what_is_long_is_kept_only_while_it_may_be_lost() {
         let mut kept = Kept::default();
-        kept.keep(&Request::new(()));
-        let long = "a".repeat(Kept::MOST / 2);
+        let long = "a".repeat(32 * 1024);
         let request = Request::builder().header("x", &long).header("y", &long);
         kept.keep(&request.body(()).unwrap());
+        kept.keep(&Request::new(()));
+        kept.shrink();
+        assert_eq!((kept.bytes.capacity(), kept.ends.capacity()), (0, 0));
         assert!(kept.request().is_none());
-        assert!(kept.bytes.len() <= Kept::MOST);
+        // Room for what is usual stays.
+        kept.keep(&Request::new(()));
+        kept.shrink();
+        assert!(kept.bytes.capacity() > 0);
     }
 }

@@ -60,6 +60,27 @@ async fn what_is_safe_is_sent_again_on_a_new_connection() {
     }
 }
 
+/// Story: a head of more than 8 KiB was not kept, so that a client with many cookies got the 502.
+#[tokio::test]
+async fn a_long_head_is_sent_again_as_well() {
+    let upstream = after(2, Reply::ok().cut(At::Start)).await;
+    let gateway = plain(&upstream);
+    let forward = forward(&gateway);
+    let long = || {
+        let mut sent = request("GET", "/", "");
+        let cookie = HeaderValue::try_from("y".repeat(32 * 1024)).unwrap();
+        sent.headers_mut().insert("cookie", cookie);
+        sent
+    };
+    for sent in [get("/"), long(), long(), get("/"), get("/"), long()] {
+        assert_eq!(fetch(&forward, sent).await.0, 200);
+    }
+    assert_eq!(connections(&upstream), [0, 0, 0, 1, 1, 1, 2, 2]);
+    let heads = heads(&upstream);
+    assert_eq!(heads[2], heads[3]);
+    assert_eq!(heads[5], heads[6]);
+}
+
 #[tokio::test]
 async fn what_is_not_safe_is_sent_once() {
     let bare = ["POST", "PUT", "DELETE", "PATCH", "PURGE"].map(|method| request(method, "/", ""));
