@@ -15,7 +15,8 @@
 //! | time in which a client takes nothing of its answer | [`write_stall_timeout`] | the connection (HTTP/2: the stream) is reset |
 //! | requests at a time on HTTP/2 | [`http2_max_concurrent_streams`] | further streams are refused |
 //! | resets by an HTTP/2 client | [`http2_max_pending_resets`] of requests that are not begun yet | the connection ends |
-//! | requests that an HTTP/2 client gives up before their answers | 1,024, unless as many are answered meanwhile | the connection ends |
+//! | requests that an HTTP/2 client gives up before their answers | 900, unless as many are answered meanwhile | the connection ends |
+//! | resets for faults of an HTTP/2 client | 900 | the connection ends |
 //! | what has come of uploads over HTTP/2 and is not read | 64 KiB of one, 1 MiB on a connection | the client has to wait |
 //! | what waits for an HTTP/2 stream's client | 64 KiB in the connection, 32 KiB in its task, and the body's last frame | the body is not polled |
 //! | what waits there when the request does not count any more | 1 KiB | the request counts |

@@ -24,6 +24,7 @@ use super::io::{Io, Protocol};
 use super::lent::{Lent, Returned};
 use super::link::Link;
 use super::registry::Registry;
+use super::resets::GIVEN_UP;
 use super::service::Requests;
 use super::stream::Streams;
 use super::supervisor::{Ended, Stage, Supervisor};
@@ -189,6 +190,7 @@ async fn serve_http2<S, B>(
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(limits.max_header_list_bytes)
         .max_pending_accept_reset_streams(limits.max_pending_resets)
+        .max_local_error_reset_streams(usize::from(GIVEN_UP))
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW);
