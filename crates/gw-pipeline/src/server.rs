@@ -107,7 +107,7 @@ pub use self::shutdown::Drained;
 pub use self::telemetry::describe;
 pub use self::workers::Workers;
 
-use self::accept::{Backoff, backlog, is_about_one_connection, unless};
+use self::accept::{Backoff, Spare, backlog, is_about_one_connection, unless};
 use self::closed::Counters;
 use self::farewell::SlowHead;
 use self::io::Io;
@@ -188,7 +188,8 @@ impl Server {
     /// are [`workers`](Self::workers).
     ///
     /// Accepting never fails for good. When descriptors run out it closes the connection that has been
-    /// longest without a request, waits (5 ms, doubling up to 1 s), and tries again.
+    /// longest without a request, waits (5 ms, doubling up to 1 s), and tries again. Where all have a request for longer than a
+    /// second, it closes those that wait to be accepted, with a descriptor that it holds for that.
     ///
     /// # Cancel safety
     ///
@@ -211,6 +212,7 @@ impl Server {
         let own = &connections.listener;
         let mut shutdown = pin!(shutdown);
         let mut backoff = Backoff::new();
+        let mut spare = Spare::new();
         while let Some(accepted) = unless(shutdown.as_mut(), listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
@@ -222,7 +224,14 @@ impl Server {
                     if is_about_one_connection(&error) {
                         continue;
                     }
-                    self.registry.evict_one(Instant::now());
+                    let makes_room = self.registry.evict_one(Instant::now());
+                    if !makes_room
+                        && backoff.is_at_its_longest()
+                        && spare.turn_away(&listener).await
+                    {
+                        self.registry.refuse(own, CloseReason::NoDescriptors);
+                        continue;
+                    }
                     if unless(shutdown.as_mut(), sleep(backoff.wait()))
                         .await
                         .is_none()

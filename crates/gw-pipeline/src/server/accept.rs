@@ -1,5 +1,6 @@
 //! Accepting connections, whatever happens.
 
+use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -35,6 +36,42 @@ impl Backoff {
         let now = self.next;
         self.next = (now * 2).min(Self::LONGEST);
         now
+    }
+
+    /// Whether it has grown as far as it does: for more than a second nothing was accepted.
+    pub(super) fn is_at_its_longest(&self) -> bool {
+        self.next == Self::LONGEST
+    }
+}
+
+/// A descriptor that is held for when no other one is left: without one, nobody can be told that there is none.
+#[derive(Debug)]
+pub(super) struct Spare(Option<File>);
+
+impl Spare {
+    pub(super) fn new() -> Self {
+        Self(Self::open())
+    }
+
+    /// What it is of does not matter. Where there is no such file, none is held.
+    fn open() -> Option<File> {
+        File::open("/dev/null").ok()
+    }
+
+    /// Accepts a connection that waits, and closes it. `false` if none waits, or none could be accepted.
+    pub(super) async fn turn_away(&mut self, listener: &TcpListener) -> bool {
+        // Another thread may be faster, here and at the end. Then it is tried again the next time.
+        let accepted = match self.0.take() {
+            Some(spare) => {
+                drop(spare);
+                poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
+            }
+            None => Poll::Pending,
+        };
+        let is_turned_away = matches!(accepted, Poll::Ready(Ok(_)));
+        drop(accepted);
+        self.0 = Self::open();
+        is_turned_away
     }
 }
 

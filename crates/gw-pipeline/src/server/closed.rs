@@ -28,6 +28,8 @@ words! {
         PerIpLimit = "per_ip_limit",
         /// Refused at accept: the server is full, and every connection has a request.
         Full = "full",
+        /// Refused at accept: for a second no file descriptor was left for it, and every connection has a request.
+        NoDescriptors = "no_descriptors",
         /// The server is stopping, and no request was cut.
         Shutdown = "shutdown",
         /// The server stopped, and the grace was over.
@@ -102,12 +104,12 @@ mod tests {
             }
         }
         let closed = counters.closed_so_far();
-        assert!(closed.iter().map(|(_, count)| count).eq(0..13));
-        assert_eq!(closed.total(), 78);
+        assert!(closed.iter().map(|(_, count)| count).eq(0..14));
+        assert_eq!(closed.total(), 91);
         let names: BTreeSet<_> = CloseReason::ALL
             .iter()
             .map(|reason| reason.as_str())
             .collect();
-        assert_eq!(names.len(), 13);
+        assert_eq!(names.len(), 14);
     }
 }

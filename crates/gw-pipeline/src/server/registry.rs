@@ -137,12 +137,20 @@ impl Registry {
         }
     }
 
-    /// Closes the connection that has been without a request for longest, for want of descriptors.
-    pub(super) fn evict_one(&self, now: Instant) {
+    /// Counts a connection that was closed before there was a place for it.
+    pub(super) fn refuse(&self, listener: &Listener, reason: CloseReason) {
+        Counters::count(&self.counters.accepted);
+        Counters::count(&listener.accepted);
+        self.counters.closed(reason);
+    }
+
+    /// Closes the connection that has been without a request for longest, for want of descriptors. `false` if there is none.
+    pub(super) fn evict_one(&self, now: Instant) -> bool {
         let evicted = self.lock().evict_longest_quiet(now);
-        if let Some(link) = evicted {
+        if let Some(link) = &evicted {
             link.wake();
         }
+        evicted.is_some()
     }
 
     /// Gives an order to all connections of `listener`.

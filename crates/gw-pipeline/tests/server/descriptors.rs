@@ -1,11 +1,14 @@
 //! Running out of file descriptors.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use gw_pipeline::server::CloseReason;
+use gw_testkit::client::Client;
 use gw_testkit::with_few_descriptors;
 
-use crate::support::{Running, echo_path};
+use crate::support::{Running, echo_path, ok};
 
 #[test]
 fn the_server_lives_through_it_and_recovers() {
@@ -54,4 +57,43 @@ async fn run_out() {
             }
         }
     }
+}
+
+#[test]
+fn who_comes_then_is_told_so() {
+    with_few_descriptors("descriptors::who_comes_then_is_told_so", told());
+}
+
+/// Story: where every connection had a request, nobody made room, and newcomers hung in the kernel's queue, neither closed nor
+/// counted.
+async fn told() {
+    let running = Running::start(|b| b).await;
+    let mut busy = Client::connect(running.addr).await;
+    busy.get("/").await;
+    let call = running.service.next_call().await;
+
+    tokio::time::pause();
+    // The server has no chance to accept them before nothing is left.
+    let newcomers: Vec<_> = (0..5)
+        .map(|_| TcpStream::connect(running.addr).unwrap())
+        .collect();
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    running.closed(CloseReason::NoDescriptors, 5).await;
+    tokio::time::resume();
+    for mut newcomer in newcomers {
+        assert_eq!(newcomer.read(&mut [0]).unwrap(), 0);
+    }
+    assert_eq!(running.snapshot().active, 1);
+
+    drop(taken);
+    call.respond(ok("done"));
+    assert_eq!(busy.read_answer().await.text(), "done");
+    running.idle().await;
+    assert_eq!(
+        running.snapshot().closed.count(CloseReason::NoDescriptors),
+        5
+    );
 }
