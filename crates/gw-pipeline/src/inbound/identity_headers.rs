@@ -13,14 +13,23 @@ use crate::fields::{Names, remove_where};
 ///
 /// The client's copies of the fields are removed from every request, whether there is an [`Identity`] or not; then the
 /// fields are set from the identity. A name that cannot stand in a field is left out. Fields by which upstreams are usually told
-/// of a user by something else in front of them go, too: `X-Authenticated-User`, `X-Remote-User`, `Remote-User`.
+/// of a user go, too, where these here have other names: `X-Consumer-Id`, `X-User-Id`, `X-Scopes`, `X-Authenticated-User`,
+/// `X-Remote-User`, `Remote-User`.
 #[derive(Debug, Clone)]
 pub struct IdentityHeadersLayer {
     shared: Arc<Shared>,
 }
 
-/// What upstreams read that trust whoever stands in front of them. Nothing here sets these, so whoever sent them made them up.
-const USUAL: [&str; 3] = ["x-authenticated-user", "x-remote-user", "remote-user"];
+/// What upstreams read that trust whoever stands in front of them. Unless these are the names in use, nothing here sets them, so
+/// whoever sent them made them up.
+const USUAL: [&str; 6] = [
+    "x-consumer-id",
+    "x-user-id",
+    "x-scopes",
+    "x-authenticated-user",
+    "x-remote-user",
+    "remote-user",
+];
 
 #[derive(Debug)]
 struct Shared {
@@ -171,6 +180,17 @@ mod tests {
         assert!(!layer.removes(&header::COOKIE));
         layer.shared.apply(&mut headers, None);
         assert!(headers.is_empty());
+    }
+
+    /// Story: with names of its own, the usual ones passed, and an upstream took a client at its word.
+    #[test]
+    fn nor_by_the_usual_names_where_others_are_in_use() {
+        let other = |name| HeaderName::from_static(name);
+        let names = IdentityHeaders::new(other("x-app"), other("x-person"), other("x-permissions"));
+        let layer = IdentityHeadersLayer::new(names);
+        for name in ["x-consumer-id", "x-user-id", "x-scopes"] {
+            assert!(layer.removes(&other(name)), "{name}");
+        }
     }
 
     #[test]
