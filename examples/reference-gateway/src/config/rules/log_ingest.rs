@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use gw_core::Mode;
 
 use crate::config::finding::{Findings, KeyPath};
-use crate::config::table::{File, LogQueue, LogSink, RouteTable, Service};
+use crate::config::table::{File, LogQueue, LogSink, Service};
 use crate::config::value::{HttpUrl, Key};
 
 /// The intake's own bounds.
@@ -19,6 +19,12 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         at.key("client"),
         "must hold at least one, such as [\"ip\"]",
     );
+    for (i, key) in ingest.client.iter().enumerate() {
+        let gone = matches!(key, Key::Header(name) if file.auth.withholds(name));
+        let gone = gone && is_asked(file);
+        let rule = "is dropped before the intake looks for it, so that no request has it: name another field";
+        findings.check(gone, at.key("client").index(i), rule);
+    }
     let address = ingest.client.iter().position(|key| *key == Key::Ip);
     let behind = address.map_or(usize::MAX, |at| at.saturating_add(1));
     findings.check(
@@ -59,15 +65,19 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     }
 }
 
+fn is_asked(file: &File) -> bool {
+    let mut routes = file.routes.iter();
+    routes.any(|route| route.service == Some(Service::LogIngest))
+}
+
 /// Whether the process has so much in memory that it refuses requests before the queue of its log intake is full.
 fn fills_memory(file: &File) -> bool {
     let LogQueue::Memory(queue) = &file.log_ingest.queue else {
         return false;
     };
-    let asked = |route: &RouteTable| route.service == Some(Service::LogIngest);
     let memory = &file.server.memory;
     memory.mode == Mode::Enforce
-        && file.routes.iter().any(asked)
+        && is_asked(file)
         && queue.max_bytes as f64 >= memory.shed_at.get() * memory.limit as f64
 }
 

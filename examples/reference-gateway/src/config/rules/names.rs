@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::finding::{Findings, KeyPath};
 use crate::config::suggest::nearest;
 use crate::config::table::{File, LimitTable, Server};
+use crate::config::value::Key;
 
 /// Names become metric labels and parts of log lines.
 const LONGEST: usize = 64;
@@ -43,6 +44,9 @@ const LANE: &str = "must be a name of 1 to 64 letters, digits, - and _";
 
 const EARLY: &str = "counts by consumer or user, whom nobody knows before authentication: name it \
                      in the `consumer_limits` of a route with `auth`";
+
+const DROPPED: &str = "counts all callers together: its field has the credentials, and is dropped before; count by \"consumer\", or name \
+                       it in `limits`";
 
 /// What names may have beside letters and digits.
 const DOTTED: &[u8] = b"-_.";
@@ -115,6 +119,8 @@ impl<'f> Names<'f> {
                     "is in `{early}` already, and counts before authentication: name it there alone, or define another one"
                 );
                 findings.at(at.index(i), rule);
+            } else if let Some(Key::Header(field)) = limit.map(|limit| &limit.key) {
+                findings.check(self.file.auth.drops(field), at.index(i), DROPPED);
             }
         }
     }

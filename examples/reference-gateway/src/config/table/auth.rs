@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gw_pipeline::inbound::{self, IdentityHeadersLayer};
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
 use crate::config::read::Broken;
@@ -29,6 +30,23 @@ impl Auth {
             .keys()
             .chain(self.api_keys.keys())
             .map(String::as_str)
+    }
+
+    /// Whether a field with credentials is gone behind authentication.
+    pub fn drops(&self, name: &HeaderName) -> bool {
+        let is_of_keys = self.api_keys.values().any(|keys| keys.header == *name);
+        let is_of_tokens = !self.jwt.is_empty() && *name == AUTHORIZATION;
+        !self.forward_credentials && (is_of_keys || is_of_tokens)
+    }
+
+    /// Whether a field of clients is gone, and none set in its place, where a service inside the gateway is asked.
+    pub fn withholds(&self, name: &HeaderName) -> bool {
+        let identity = &self.identity_headers;
+        let is_set = [&identity.consumer, &identity.user, &identity.scopes].contains(&name);
+        let is_made_up = identity.layer().removes(name) && !is_set;
+        // No service has it, whoever else reads it.
+        let is_authorization = !self.forward_credentials && *name == AUTHORIZATION;
+        self.drops(name) || is_authorization || is_made_up
     }
 }
 

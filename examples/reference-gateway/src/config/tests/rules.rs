@@ -11,6 +11,10 @@ const LANE_NAME: &str = "must be a name of 1 to 64 letters, digits, - and _";
 const OPEN_ADMIN: &str = "is not loopback: add `token_file`, or listen on 127.0.0.1 or [::1]";
 const EARLY: &str = "counts by consumer or user, whom nobody knows before authentication: name it in the \
                      `consumer_limits` of a route with `auth`";
+const DROPPED: &str = "counts all callers together: its field has the credentials, and is dropped before; count by \"consumer\", or name \
+                       it in `limits`";
+const NEVER_THERE: &str =
+    "is dropped before the intake looks for it, so that no request has it: name another field";
 const STORE: &str = "needs a `store` that instances share: write one, or leave this out";
 const QUEUE: &str = "must be below the share `shed_at` of `server.memory.limit`: the gateway refuses other requests from there on";
 const PAIR: &str = "goes with `certificate` and `key` together: write both or neither";
@@ -98,6 +102,21 @@ fn what_is_allowed() {
         "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\n\
          match = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [\"x\"]",
         "[auth.api_keys.k]\nfile = \"f\"\nheader = \"authorization\"",
+        // A field with keys counts before it is dropped, and where it is not; so does one without.
+        "[limits.x]\nkey = \"header:x-api-key\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\n\
+         match = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nlimits = [\"x\"]",
+        "[auth]\nforward_credentials = true\n[limits.x]\nkey = \"header:x-api-key\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [\"x\"]",
+        "[limits.x]\nkey = \"header:authorization\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\n\
+         match = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [\"x\"]",
+        "[auth]\nforward_credentials = true\n[auth.api_keys.k]\nfile = \"f\"\n[log_ingest]\nclient = [\"header:x-api-key\", \"header:authorization\"]\n[[routes]]\nname = \"x\"\n\
+         match = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        // Who calls is said in it.
+        "[log_ingest]\nclient = [\"header:x-consumer-id\", \"header:x-api-key\", \"ip\"]\n[[routes]]\nname = \"x\"\n\
+         match = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        // Nor does it matter where nobody logs.
+        "[auth.api_keys.k]\nfile = \"f\"\nheader = \"x-client-id\"",
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true\nretry = { replay_max = \"64MiB\" }",
         // Any free port, twice; another family; another address.
         "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]",
         "[server]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]",

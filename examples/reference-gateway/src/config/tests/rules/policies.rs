@@ -1,7 +1,7 @@
 //! What routes refer to: keys, limits, lanes, upstreams, the log intake.
 
 use super::super::{Case, case};
-use super::{PAIR, QUEUE, STORE};
+use super::{NEVER_THERE, PAIR, QUEUE, STORE};
 
 pub(super) const CASES: &[Case] = &[
     // Authentication.
@@ -203,6 +203,31 @@ pub(super) const CASES: &[Case] = &[
         "[log_ingest]\nclient = [\"header:x-a\", \"ip\", »\"header:x-b\"]",
         "log_ingest.client[2]",
         "is never asked: each request has the address before it",
+    ),
+    // Story: what had these in front of the address went by the address.
+    case(
+        "[auth.api_keys.k]\nfile = \"f\"\n[log_ingest]\nclient = [»\"header:x-api-key\", \"ip\"]\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "log_ingest.client[0]",
+        NEVER_THERE,
+    ),
+    case(
+        "[log_ingest]\nclient = [\"header:x-client-id\", »\"header:authorization\", \"ip\"]\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "log_ingest.client[1]",
+        NEVER_THERE,
+    ),
+    case(
+        "[log_ingest]\nclient = [»\"header:x-remote-user\", \"ip\"]\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "log_ingest.client[0]",
+        NEVER_THERE,
+    ),
+    case(
+        "[auth]\nidentity_headers = { user = \"x-person\" }\n[log_ingest]\nclient = [»\"header:x-user-id\", \"ip\"]\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "log_ingest.client[0]",
+        NEVER_THERE,
     ),
     case(
         "[log_ingest]\nmax_event_bytes = »\"255B\"",

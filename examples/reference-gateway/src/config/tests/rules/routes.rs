@@ -1,7 +1,7 @@
 //! Routes: who may call, who answers, and what else is asked of a request.
 
 use super::super::{Case, case};
-use super::{EARLY, NAME, SAID_BY_OTHERS, TIMER, TWICE, UNSAID};
+use super::{DROPPED, EARLY, NAME, SAID_BY_OTHERS, TIMER, TWICE, UNSAID};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -145,6 +145,22 @@ pub(super) const CASES: &[Case] = &[
         "[limits.x]\nkey = \"ip\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [»\"x\"]\n[[routes]]\nname = \"y\"\nmatch = { prefix = \"/y\" }\nupstream = \"a\"\npublic = true\nlimits = [\"x\"]",
         "routes[0].consumer_limits[0]",
         "is in `routes[1].limits` already, and counts before authentication: name it there alone, or define another one",
+    ),
+    // Story: the field with the keys was gone when the limit asked for it, and all callers shared one quota.
+    case(
+        "[limits.x]\nkey = \"header:X-Api-Key\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [»\"x\"]",
+        "routes[0].consumer_limits[0]",
+        DROPPED,
+    ),
+    case(
+        "[limits.x]\nkey = \"header:x-k\"\nrate = \"1/s\"\n[auth.api_keys.k]\nfile = \"f\"\n[auth.api_keys.l]\nfile = \"f\"\nheader = \"x-k\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [»\"x\"]",
+        "routes[0].consumer_limits[0]",
+        DROPPED,
+    ),
+    case(
+        "[limits.x]\nkey = \"header:authorization\"\nrate = \"1/s\"\n[auth.jwt.k]\nissuer = \"i\"\naudience = [\"a\"]\nalgorithms = [\"RS256\"]\nkey_file = \"k\"\n[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\nauth = [\"k\"]\nconsumer_limits = [»\"x\"]",
+        "routes[0].consumer_limits[0]",
+        DROPPED,
     ),
     // It has one fault, where it is named in vain.
     case(
