@@ -50,16 +50,13 @@ pub struct UpstreamControls {
 
 pub(super) fn upstreams(config: &Config) -> Result<Vec<UpstreamControls>, Fault> {
     // One bound on the bodies that are kept, whichever upstream they go to.
-    let pool = ReplayPool::new(REPLAY_BYTES);
+    let pool = ReplayPool::new(table::Retry::MOST_KEPT);
     config
         .upstreams
         .iter()
         .map(|(name, written)| upstream(config, name, written, pool.clone()))
         .collect()
 }
-
-/// How many bytes of requests' bodies are kept at most, in case that they must be sent again.
-const REPLAY_BYTES: u64 = 64 * 1024 * 1024;
 
 fn upstream(
     config: &Config,

@@ -173,6 +173,11 @@ fn check_retry(retry: &Retry, at: &KeyPath, findings: &mut Findings) {
             "would do things twice: add `require_idempotency_key = true`, or leave the method out";
         findings.check(repeats, methods.index(i), rule);
     }
+    findings.check(
+        retry.replay_max > Retry::MOST_KEPT,
+        at.key("replay_max"),
+        "must be at most \"64MiB\": all requests together have so much",
+    );
     let backoff = &retry.backoff;
     findings.check(
         backoff.base > backoff.max,

@@ -31,6 +31,11 @@ pub struct Retry {
     pub mode: Mode,
 }
 
+impl Retry {
+    /// How many bytes of requests' bodies are kept at most, of all requests together.
+    pub const MOST_KEPT: u64 = 64 << 20;
+}
+
 impl Default for Retry {
     fn default() -> Self {
         Self {

@@ -194,6 +194,12 @@ pub(super) const CASES: &[Case] = &[
         "routes[0].retry.methods[1]",
         TWICE,
     ),
+    // Story: all requests together have so much room, and of a larger body nothing was ever sent again.
+    case(
+        "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true\nretry = { replay_max = »\"65MiB\" }",
+        "routes[0].retry.replay_max",
+        "must be at most \"64MiB\": all requests together have so much",
+    ),
     case(
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nupstream = \"a\"\nretry = { methods = [»\"PATCH\"] }",
         "routes[0].retry.methods[0]",
