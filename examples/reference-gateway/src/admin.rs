@@ -18,6 +18,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use gw_core::Respond;
 use gw_logingest::Queue as _;
 use gw_observe::AccessLogHandle;
 use serde_json::{Map, json};
@@ -65,7 +66,7 @@ impl std::fmt::Debug for Admin {
 
 /// The pages of the admin listener. With a `token`, each request must carry it; without one, each must name this machine as its
 /// host, since web pages in a browser on the machine reach the listener, too.
-pub fn router(admin: Admin, token: Option<Token>) -> Router {
+pub fn router(admin: Admin, token: Option<Token>, respond: Respond) -> Router {
     let router = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -75,10 +76,16 @@ pub fn router(admin: Admin, token: Option<Token>) -> Router {
         .route("/access-log", get(access_log))
         .route("/logs", get(logs::page))
         .with_state(admin)
-        .layer(middleware::from_fn(refused::say));
+        .layer(middleware::from_fn_with_state(
+            respond.clone(),
+            refused::say,
+        ));
     match token {
-        Some(token) => router.layer(middleware::from_fn_with_state(token, access::require)),
-        None => router.layer(middleware::from_fn(host::require)),
+        Some(token) => router.layer(middleware::from_fn_with_state(
+            (token, respond),
+            access::require,
+        )),
+        None => router.layer(middleware::from_fn_with_state(respond, host::require)),
     }
 }
 

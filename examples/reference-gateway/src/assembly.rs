@@ -187,7 +187,8 @@ pub(crate) fn slow_head(config: &Config) -> impl Fn() -> Response<Bytes> + use<>
     }
 }
 
-fn respond(response: &table::Response) -> Respond {
+/// What renders the refusals of all listeners.
+pub(crate) fn respond(response: &table::Response) -> Respond {
     match &response.documentation_url {
         Some(url) => Respond::new().documentation_url(url.uri().to_string()),
         None => Respond::new(),

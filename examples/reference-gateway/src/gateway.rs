@@ -89,7 +89,7 @@ pub fn prepare(config: Config) -> Result<Prepared<impl Gateway>, Fault> {
     // Before the logs, so that a second instance by mistake does not touch them.
     let (listeners, health) = Listeners::open(&config)?;
     let readiness = Readiness::default();
-    let router = health::router(readiness.clone());
+    let router = health::router(readiness.clone(), assembly::respond(&config.response));
     let health = side::serve("gw-health", health, router, None);
     let health = health.map_err(|error| refused_by_system(&error))?;
     let log = observe::access_log(&config).start();
@@ -194,7 +194,7 @@ impl<S: Gateway> Prepared<S> {
             lane_threads: Arc::new(lane_threads(&config)),
         };
         // Dropped at the end as well.
-        let admin = admin::router(admin, token);
+        let admin = admin::router(admin, token, assembly::respond(&config.response));
         let _admin =
             side::serve("gw-admin", listeners.admin, admin, Some(metrics)).map_err(system)?;
         let grace = config.server.shutdown_grace;

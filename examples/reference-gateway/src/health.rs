@@ -5,17 +5,18 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::get;
+use gw_core::Respond;
 
 use crate::readiness::{Phase, Readiness};
 use crate::refused;
 
 /// `/healthz`, which answers as long as the process lives, and `/readyz`, which fails before the listener closes.
-pub fn router(readiness: Readiness) -> Router {
+pub fn router(readiness: Readiness, respond: Respond) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(readiness)
-        .layer(middleware::from_fn(refused::say))
+        .layer(middleware::from_fn_with_state(respond, refused::say))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {

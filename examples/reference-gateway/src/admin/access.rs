@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use gw_core::{RejectContext, Rejection};
+use gw_core::{RejectContext, Rejection, Respond};
 use gw_pipeline::codes;
 
 use crate::config::regular_bytes;
@@ -63,7 +63,11 @@ impl std::fmt::Debug for Token {
 const SCHEME: &[u8] = b"Bearer ";
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
-pub(super) async fn require(State(token): State<Token>, request: Request, next: Next) -> Response {
+pub(super) async fn require(
+    State((token, respond)): State<(Token, Respond)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut lines = request.headers().get_all(header::AUTHORIZATION).iter();
     // Of two, nobody can tell which one counts elsewhere.
     let sent = match (lines.next(), lines.next()) {
@@ -80,7 +84,7 @@ pub(super) async fn require(State(token): State<Token>, request: Request, next: 
                 false => &codes::AUTH_REQUIRED,
             };
             let rejection = Rejection::new(code).field(header::WWW_AUTHENTICATE, CHALLENGE);
-            refused::answer(rejection, RejectContext::of(&request))
+            refused::answer(&respond, rejection, RejectContext::of(&request))
         }
     }
 }

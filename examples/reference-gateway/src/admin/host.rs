@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use gw_core::{Code, GrpcStatus, RejectContext, Rejection};
+use gw_core::{Code, GrpcStatus, RejectContext, Rejection, Respond};
 
 use crate::refused;
 
@@ -20,12 +20,16 @@ const FORBIDDEN: Code = Code::new(
 
 /// A page that a browser on this machine shows can ask for anything here, and may read the answer if its own name resolves to
 /// a loopback address (DNS rebinding). That name is then the host, and only its owner can have it resolve so.
-pub(super) async fn require(request: Request, next: Next) -> Response {
+pub(super) async fn require(
+    State(respond): State<Respond>,
+    request: Request,
+    next: Next,
+) -> Response {
     if is_asked_as_loopback(&request) {
         return next.run(request).await;
     }
     let context = RejectContext::of(&request);
-    refused::answer(Rejection::new(&FORBIDDEN), context)
+    refused::answer(&respond, Rejection::new(&FORBIDDEN), context)
 }
 
 /// Whether there is a host, and all that are named are this machine: who repeats one, or has another in the target, means something.

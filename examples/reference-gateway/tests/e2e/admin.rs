@@ -315,4 +315,12 @@ fn is_envelope(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(body["error"]["code"], code, "{answer:?}");
+    // Story: the link that all other refusals have by default was missing.
+    let link = body["error"]["documentation_url"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(
+        link.starts_with("https://docs.example.com/errors/"),
+        "{answer:?}"
+    );
 }
