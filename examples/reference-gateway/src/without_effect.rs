@@ -24,6 +24,7 @@ pub fn without_effect(config: &Config) -> Vec<String> {
     auth(config, &mut notes);
     limits(config, &mut notes);
     lanes(config, &mut notes);
+    memory(config, &mut notes);
     upstreams(config, &mut notes);
     routes(config, &mut notes);
     if log_ingest::asked_for(config) {
@@ -116,6 +117,18 @@ fn lanes(config: &Config, notes: &mut Notes) {
         let has = lane.listen.is_empty() && (lane.guaranteed.get() > 0.0 || lane.threads.is_some());
         notes.explain(has && !routed(name), format!("lanes.lane.{name}"), nobody);
     }
+}
+
+/// It is lanes that refuse when memory is short.
+fn memory(config: &Config, notes: &mut Notes) {
+    let enforced = |mode| mode == Mode::Enforce;
+    let asked = enforced(config.server.memory.mode);
+    let all = enforced(config.lanes.mode);
+    let nothing = "refuses nothing: `lanes.mode` is not \"enforce\"";
+    notes.explain(asked && !all, "server.memory", nothing);
+    let others = config.lanes.lane.values().any(|lane| !enforced(lane.mode));
+    let less = "refuses nothing in lanes whose `mode` is not \"enforce\"";
+    notes.explain(asked && all && others, "server.memory", less);
 }
 
 fn upstreams(config: &Config, notes: &mut Notes) {

@@ -469,3 +469,29 @@ async fn a_bound_on_idle_connections_over_http2_is_noted() {
         assert_eq!(said.err.contains(note), noted, "{keys}: {said:?}");
     }
 }
+
+/// Whether `check` accepts the file and has such a note.
+async fn notes(text: &str, note: &str) -> bool {
+    let said = check(text).await;
+    said.succeeded();
+    let start = format!("note: {note}: ");
+    said.err.lines().any(|line| line.starts_with(&start))
+}
+
+/// Story: with lanes that are off, a process without memory took everything in, and nothing said that it would.
+#[tokio::test]
+async fn lanes_that_do_not_refuse_for_memory_are_noted() {
+    for (tables, noted) in [
+        ("[lanes]\nmode = \"off\"", true),
+        ("[lanes]\nmode = \"shadow\"", true),
+        ("[lanes.lane.x]\nguaranteed = 0.1\nmode = \"shadow\"", true),
+        ("[lanes.lane.x]\nguaranteed = 0.1", false),
+        (
+            "[server.memory]\nmode = \"off\"\n[lanes]\nmode = \"off\"",
+            false,
+        ),
+    ] {
+        let text = format!("{GOOD}{tables}\n");
+        assert_eq!(notes(&text, "server.memory").await, noted, "{tables}");
+    }
+}
