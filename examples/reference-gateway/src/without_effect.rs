@@ -9,7 +9,7 @@ use http::Method;
 
 use crate::assembly::{is_asked, log_ingest};
 use crate::config::table::{
-    Access, Durability, LogIngest, LogQueue, LogSchema, LogSink, Pool, Protocol, Route, Target,
+    Access, Durability, LogIngest, LogQueue, LogSchema, LogSink, Pool, Protocol, Route, Server, Target,
 };
 use crate::config::value::{Balance, Key};
 use crate::config::{Config, holds_no_key};
@@ -21,6 +21,7 @@ const MISSING: [&str; 1] = ["response.compress"];
 pub fn without_effect(config: &Config) -> Vec<String> {
     let mut notes = Notes::default();
     MISSING.iter().for_each(|key| notes.note(true, *key));
+    server(&config.server, &mut notes);
     auth(config, &mut notes);
     limits(config, &mut notes);
     lanes(config, &mut notes);
@@ -54,6 +55,17 @@ impl Notes {
         if applies {
             self.0.insert((key.into(), what));
         }
+    }
+}
+
+fn server(server: &Server, notes: &mut Notes) {
+    let list = server.http2.max_header_list_bytes;
+    let less = "is not reached over HTTP/2, where `http2.max_header_list_bytes` is for target and fields together";
+    for (key, bytes) in [
+        ("max_header_bytes", server.max_header_bytes),
+        ("max_uri_bytes", server.max_uri_bytes),
+    ] {
+        notes.explain(bytes > list, format!("server.{key}"), less);
     }
 }
 

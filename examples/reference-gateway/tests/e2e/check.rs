@@ -495,3 +495,21 @@ async fn lanes_that_do_not_refuse_for_memory_are_noted() {
         assert_eq!(notes(&text, "server.memory").await, noted, "{tables}");
     }
 }
+
+/// Story: what HTTP/1 took was 431 over HTTP/2, without the envelope and a line in the log.
+#[tokio::test]
+async fn bounds_of_heads_that_http2_has_not_are_noted() {
+    for (keys, noted) in [
+        ("max_header_bytes = \"64KiB\"", "server.max_header_bytes"),
+        ("max_uri_bytes = \"48KiB\"", "server.max_uri_bytes"),
+    ] {
+        let wider = "http2 = { max_header_list_bytes = \"128KiB\" }";
+        for (keys, expected) in [(keys.to_owned(), true), (format!("{keys}\n{wider}"), false)] {
+            let text = GOOD.replacen("[server]", &format!("[server]\n{keys}"), 1);
+            assert_eq!(notes(&text, noted).await, expected, "{keys}");
+        }
+    }
+    for key in ["server.max_header_bytes", "server.max_uri_bytes"] {
+        assert!(!notes(GOOD, key).await);
+    }
+}
