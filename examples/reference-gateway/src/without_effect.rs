@@ -9,18 +9,15 @@ use http::Method;
 
 use crate::assembly::{is_asked, log_ingest};
 use crate::config::table::{
-    Access, Durability, LogIngest, LogQueue, LogSchema, LogSink, Pool, Protocol, Route, Server, Target,
+    Access, Durability, LogIngest, LogQueue, LogSchema, LogSink, Pool, Protocol, Route, Server,
+    Target,
 };
 use crate::config::value::{Balance, Key};
 use crate::config::{Config, holds_no_key};
 
-/// Protections and features that are on where nothing is written about them, and are missing all the same.
-const MISSING: [&str; 1] = ["response.compress"];
-
 /// One line for each such key, in a fixed order.
 pub fn without_effect(config: &Config) -> Vec<String> {
     let mut notes = Notes::default();
-    MISSING.iter().for_each(|key| notes.note(true, *key));
     server(&config.server, &mut notes);
     auth(config, &mut notes);
     limits(config, &mut notes);
@@ -250,6 +247,7 @@ fn rest(config: &Config, notes: &mut Notes) {
         "is native in this version",
     );
     notes.note(observe.trace.otlp.is_some(), "observe.trace.otlp");
+    notes.note(config.response.compress, "response.compress");
     notes.note(config.ip.mode == Mode::Shadow, "ip.mode");
     notes.explain(
         config.server.memory.mode == Mode::Shadow,

@@ -513,3 +513,11 @@ async fn bounds_of_heads_that_http2_has_not_are_noted() {
         assert!(!notes(GOOD, key).await);
     }
 }
+
+/// Story: no file was without this note: it came also where nobody asked for it.
+#[tokio::test]
+async fn who_does_not_ask_for_compression_is_not_told_that_there_is_none() {
+    let without = format!("{GOOD}[response]\ncompress = false\n");
+    assert!(!notes(&without, "response.compress").await);
+    assert!(notes(GOOD, "response.compress").await);
+}
