@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{Body, OnReject, Respond};
+use gw_core::{Body, BoxError, OnReject, Respond};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -126,7 +126,7 @@ where
     R: OnReject<Response<Body>, Infallible, Error = Infallible> + Clone + Send + Sync + 'static,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
-    B::Error: Send,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;

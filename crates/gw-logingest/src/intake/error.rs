@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gw_core::{Code, GrpcStatus, Rejection, RetryAfter};
+use gw_core::{BoxError, Code, GrpcStatus, Rejection, RetryAfter};
 use http::{HeaderValue, StatusCode, header};
 
 use super::split::{Malformed, SplitFault, SplitLimits};
@@ -134,9 +134,13 @@ pub(super) fn fault(fault: SplitFault, limits: &SplitLimits) -> Rejection {
     }
 }
 
-/// The body of the request ended by an error: the client is gone, or a layer outside cut it off.
-pub(super) fn broken_off() -> Rejection {
-    malformed(Malformed::Incomplete.as_str())
+/// The body of the request ended by an error: a layer outside cut it off, and the error says what the client is to be told of
+/// it, or the client is gone.
+pub(super) fn unreadable(failure: BoxError) -> Rejection {
+    match Rejection::find(&*failure) {
+        Some(refusal) => refusal.clone(),
+        None => malformed(Malformed::Incomplete.as_str()).caused_by(failure),
+    }
 }
 
 pub(super) fn invalid(events: u64, rejected: u64, first: Option<(usize, &Violation)>) -> Rejection {

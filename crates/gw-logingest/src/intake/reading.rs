@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Buf as _;
-use gw_core::Rejection;
+use gw_core::{BoxError, Rejection};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
@@ -24,17 +24,21 @@ pub(super) struct Patience {
 const TURN: usize = 64 * 1024;
 
 /// Feeds a body to a session, to its end.
-pub(super) async fn read<B: Body>(
+pub(super) async fn read<B>(
     body: B,
     session: &mut Session,
     limits: &SplitLimits,
     patience: Patience,
-) -> Result<(), Rejection> {
+) -> Result<(), Rejection>
+where
+    B: Body<Error: Into<BoxError>>,
+{
     let mut body = pin!(body);
     let end = Instant::now() + patience.whole;
     loop {
         let idle = Instant::now() + patience.idle;
-        let frame = timeout_at(idle.min(end), poll_fn(|cx| body.as_mut().poll_frame(cx))).await;
+        let next = poll_fn(|cx| body.as_mut().poll_frame(cx).map_err(Into::into));
+        let frame = timeout_at(idle.min(end), next).await;
         let mut data = match frame {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(frame))) => match frame.into_data() {
@@ -42,7 +46,7 @@ pub(super) async fn read<B: Body>(
                 // Trailers say nothing to us.
                 Err(_) => continue,
             },
-            Ok(Some(Err(_))) => return Err(error::broken_off()),
+            Ok(Some(Err(failure))) => return Err(error::unreadable(failure)),
             Err(_) if idle < end => return Err(error::timeout(patience.idle)),
             Err(_) => return Err(error::timeout(patience.whole)),
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gw_core::record::Record;
-use gw_core::{Body, Mode, OnReject, RejectContext, Rejection};
+use gw_core::{Body, BoxError, Mode, OnReject, RejectContext, Rejection};
 use http::{HeaderValue, Method, Request, Response, request::Parts};
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ pub(super) async fn answer<Q, R, B>(
 where
     Q: Queue,
     R: OnReject<Response<Body>, Infallible, Error = Infallible>,
-    B: http_body::Body,
+    B: http_body::Body<Error: Into<BoxError>>,
 {
     let context = RejectContext::of(&request);
     let record = Record::of(request.extensions()).cloned();
@@ -87,7 +87,7 @@ async fn process<Q, B>(
 ) -> Result<Receipt, Refusal>
 where
     Q: Queue,
-    B: http_body::Body,
+    B: http_body::Body<Error: Into<BoxError>>,
 {
     if parts.method != Method::POST {
         return Err(error::method().into());

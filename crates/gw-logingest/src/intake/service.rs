@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use gw_core::{Body, OnReject, Respond};
+use gw_core::{Body, BoxError, OnReject, Respond};
 use http::{Request, Response};
 use tower_service::Service;
 
@@ -17,7 +17,8 @@ use crate::queue::Queue;
 
 /// The intake as a service: takes a POST of events, and answers 202 with a receipt once they are stored.
 ///
-/// It answers on any path. Clones share all state, so one may be made for each connection. It is always ready: what it
+/// It answers on any path. If a request's body ends with an error, and the error has a [`Rejection`](gw_core::Rejection) among
+/// its sources, then that is the answer: whoever cut the body off knows why. Clones share all state, so one may be made for each connection. It is always ready: what it
 /// cannot take it refuses in `call`.
 pub struct LogIngest<Q, R = Respond> {
     shared: Arc<Shared<Q>>,
@@ -93,7 +94,7 @@ where
     R: OnReject<Response<Body>, Infallible, Error = Infallible> + Clone + Send + Sync + 'static,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
-    B::Error: Send,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;

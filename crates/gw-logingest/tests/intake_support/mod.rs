@@ -16,7 +16,7 @@ use std::time::Duration;
 use gw_core::context::PeerAddr;
 use gw_logingest::intake::LogIngestBuilder;
 use gw_logingest::queue::{AppendError, Durability, Leased, Queue, QueueState, QueueStatus, Want};
-use gw_logingest::{Batch, Body, Class, ClientId, LogIngest};
+use gw_logingest::{Batch, Body, BoxError, Class, ClientId, LogIngest};
 use gw_testkit::Gate;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -223,11 +223,12 @@ pub async fn read(response: Response<Body>) -> Answer {
     }
 }
 
-pub async fn send<B>(ingest: &LogIngest<FakeQueue>, request: Request<B>) -> Answer
+pub async fn send<Q, B>(ingest: &LogIngest<Q>, request: Request<B>) -> Answer
 where
+    Q: Queue,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
-    B::Error: Send,
+    B::Error: Into<BoxError>,
 {
     let Ok(response) = ingest.clone().oneshot(request).await;
     read(response).await

@@ -7,7 +7,7 @@ use crate::codes;
 /// Tells whether a request's body failed by the client's fault, and how.
 ///
 /// A stage that wraps request bodies puts it into the request's extensions, and sets it when the body fails. What
-/// sends the body on sees only an error then, and asks here: a client's fault is answered with a 4xx, and neither
+/// sends the body on by a connection may learn only that this failed, and asks here: a client's fault is answered with a 4xx, and neither
 /// breaker nor retry hears of it.
 #[derive(Debug, Clone, Default)]
 pub struct ClientFault(Arc<OnceLock<Fault>>);

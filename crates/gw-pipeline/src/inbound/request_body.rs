@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use gw_core::BoxError;
+use gw_core::{BoxError, Rejection};
 use http::Extensions;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -47,8 +47,9 @@ pin_project! {
     /// A request's body within the limits of its route.
     ///
     /// A body that is too large, too slow or cannot be read ends with an error, and the reason is noted in the
-    /// request's [`ClientFault`]. Trailer fields end here: an upstream that merges them into the head would read fields
-    /// that no stage has checked.
+    /// request's [`ClientFault`]. What the client is to be answered with is among the error's sources
+    /// ([`Rejection::find`]), so a service that reads bodies may return the error, or answer by it. Trailer fields end here: an
+    /// upstream that merges them into the head would read fields that no stage has checked.
     ///
     /// # Cancel safety
     ///
@@ -138,7 +139,7 @@ where
         };
         this.body.set(None);
         watch.fault.set(fault);
-        Poll::Ready(Some(Err(Box::new(BodyFailed { fault, cause }))))
+        Poll::Ready(Some(Err(BodyFailed::new(fault, cause).into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -225,7 +226,18 @@ impl Pace {
 #[derive(Debug)]
 struct BodyFailed {
     fault: Fault,
-    cause: Option<BoxError>,
+    refusal: Rejection,
+}
+
+impl BodyFailed {
+    fn new(fault: Fault, cause: Option<BoxError>) -> Self {
+        let refusal = fault.refusal();
+        let refusal = match cause {
+            Some(cause) => refusal.caused_by(cause),
+            None => refusal,
+        };
+        Self { fault, refusal }
+    }
 }
 
 impl fmt::Display for BodyFailed {
@@ -240,9 +252,7 @@ impl fmt::Display for BodyFailed {
 
 impl std::error::Error for BodyFailed {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause
-            .as_deref()
-            .map(|cause| cause as &(dyn std::error::Error + 'static))
+        Some(&self.refusal)
     }
 }
 

@@ -9,14 +9,13 @@ use gw_core::call::call_into;
 use gw_core::context::UpstreamName;
 use gw_core::{BoxError, Rejection};
 use gw_pipeline::codes;
-use gw_pipeline::inbound::ClientFault;
 use gw_pipeline::upstream::Forward;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use tower_service::Service;
 
 use self::body::AnswerBody;
-use self::future::{DispatchFuture, Local};
+use self::future::DispatchFuture;
 use super::log_ingest::Intake;
 use super::upstreams::{UpstreamAnswer, UpstreamStack};
 
@@ -49,7 +48,7 @@ where
         Service<Request<B>, Response = Response<UpstreamAnswer>, Error = Rejection>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
-    B::Error: Send,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<AnswerBody>;
     type Error = BoxError;
@@ -75,15 +74,9 @@ where
             });
         }
         match &mut self.intake {
-            Some(intake) => {
-                let fault = request.extensions().get::<ClientFault>().cloned();
-                DispatchFuture::Local {
-                    local: Box::pin(Local {
-                        future: intake.call(request),
-                        fault,
-                    }),
-                }
-            }
+            Some(intake) => DispatchFuture::Local {
+                future: Box::pin(intake.call(request)),
+            },
             None => DispatchFuture::Refused {
                 refused: Some(Box::new(Rejection::new(&codes::UPSTREAM_UNAVAILABLE))),
             },

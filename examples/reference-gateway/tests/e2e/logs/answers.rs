@@ -99,6 +99,8 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
     slow.send(&head).await;
     let answer = slow.read_answer().await;
     is_refusal("a slow body", &answer, 408, "CLIENT_TIMEOUT");
+    // Story: the gateway put an answer of its own in the place of the intake's, without the limits, and the metrics said 400.
+    assert_eq!(answer.header("x-gw-log-limits"), Some("0::client"));
     // Longer than announced at first: the bytes are counted as they come.
     let mut chunked =
         format!("POST /api/logs HTTP/1.1\r\nhost: a\r\n{json}transfer-encoding: chunked\r\n\r\n");
@@ -106,6 +108,7 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
     let answer = send(gateway.traffic, chunked).await;
     let error = is_refusal("a long chunked body", &answer, 413, "BODY_TOO_LARGE");
     assert!(error["details"]["limit_bytes"].is_u64(), "{error}");
+    assert_eq!(answer.header("x-gw-log-limits"), Some("0::client"));
 
     promises.are_kept(&cluster).await;
     assert_eq!(super::indexed(&cluster).len(), promises.len());
@@ -122,6 +125,8 @@ async fn each_refusal_has_its_status_and_code_and_what_was_taken_stays() {
         "# TYPE gateway_logingest_queue_bytes gauge",
         "# HELP gateway_logingest_requests_total",
         "gateway_logingest_ledger_imbalance 0",
+        "gateway_logingest_requests_total{code=\"CLIENT_TIMEOUT\",format=\"json\"} 1\n",
+        "gateway_logingest_requests_total{code=\"BODY_TOO_LARGE\",format=\"json\"} 2\n",
         "gateway_logingest_commit_duration_seconds_bucket{",
         "gateway_logingest_commit_group_size_bucket{",
         "gateway_logingest_sink_rtt_seconds_bucket{",
