@@ -5,8 +5,8 @@ mod intake_support;
 
 use gw_core::key::{ClientIp, Header};
 use gw_logingest::intake::{Classifier, ClientKey, OnInvalid};
-use gw_logingest::queue::{AppendError, Durability, QueueState};
-use gw_logingest::{Class, Mode, Pressure};
+use gw_logingest::queue::{AppendError, Durability, Queue as _, QueueState, Want};
+use gw_logingest::{Class, LogIngest, MemoryQueue, Mode, Pressure};
 use http::{HeaderName, Request};
 use intake_support::*;
 use serde_json::json;
@@ -371,6 +371,63 @@ async fn batches_are_booked_under_their_client() {
     assert_eq!(clients[31], "header:device-31");
     // An address cannot make up more clients than 32.
     assert!(clients[32..].iter().all(|client| client == "ip:192.0.2.1"));
+}
+
+/// Story: only what was there before a batch was looked at, so that one of 60 KB took what was left of a megabyte, and the next
+/// audit record was refused.
+#[tokio::test(start_paused = true)]
+async fn a_batch_leaves_the_reserve_to_audit_records() {
+    let queue = MemoryQueue::builder()
+        .max_bytes(1 << 20)
+        .client_share(1000.0)
+        .build()
+        .unwrap();
+    let ingest = LogIngest::builder(queue.clone()).build().unwrap();
+    let of_length = |length: usize| post(event("info", &"x".repeat(length)));
+    for _ in 0..47 {
+        assert_eq!(send(&ingest, of_length(20_480)).await.status, 202);
+    }
+    let share = queue.status().bytes as f64 / queue.status().capacity as f64;
+    assert!((0.93..0.95).contains(&share), "{share}");
+
+    let answer = send(&ingest, of_length(60_000)).await;
+    assert_eq!((answer.status, answer.code()), (503, "OVERLOADED"));
+    assert_eq!(answer.detail("reason"), "audit_only");
+    assert!(
+        answer
+            .header("x-gw-log-limits")
+            .ends_with(":error;normal;debug;self:all")
+    );
+    let record = of_kind("audit", &"x".repeat(50_000));
+    assert_eq!(send(&ingest, post(record)).await.status, 202);
+}
+
+/// A batch that never fits below the mark is taken once nothing is left to wait for.
+#[tokio::test(start_paused = true)]
+async fn an_empty_queue_takes_what_there_is_room_for() {
+    let queue = MemoryQueue::builder()
+        .max_bytes(100_000)
+        .client_share(1000.0)
+        .build()
+        .unwrap();
+    let ingest = LogIngest::builder(queue.clone()).build().unwrap();
+    let large = || post(event("info", &"x".repeat(96_000)));
+    assert_eq!(
+        send(&ingest, post(event("info", "small"))).await.status,
+        202
+    );
+    let answer = send(&ingest, large()).await;
+    assert_eq!(answer.detail("reason"), "audit_only");
+    for leased in queue
+        .lease(Want {
+            bytes: 1,
+            events: 1,
+        })
+        .await
+    {
+        leased.acknowledge();
+    }
+    assert_eq!(send(&ingest, large()).await.status, 202);
 }
 
 /// Story: the marks were read at the head only, so uploads that began below the mark and took long filled the reserve.

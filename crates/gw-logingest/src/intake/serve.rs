@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use gw_core::record::Record;
 use gw_core::{Body, BoxError, Mode, OnReject, RejectContext, Rejection};
@@ -132,10 +132,9 @@ where
         let first = first.map(|error| (error.index, &error.violation));
         return Err(refuse(error::invalid(found, rejected, first)));
     }
-    let taken = collected.taken();
-    if stand.audit_only && taken.total() > taken.of(Class::Audit) {
-        return Err(refuse(error::audit_only(shared.wait(&stand.status))));
-    }
+    shared
+        .keep_reserve(mode, &stand.status, &collected)
+        .map_err(refuse)?;
     if mode == Mode::Shadow {
         shared.shadow(stand.regime, &collected);
     }
@@ -183,7 +182,6 @@ fn check_head(
 struct Stand {
     status: QueueStatus,
     regime: Regime,
-    audit_only: bool,
     /// What the regime asks of clients.
     limits: Vec<ClassLimit>,
 }
@@ -219,19 +217,12 @@ impl<Q: Queue> Shared<Q> {
         Stand {
             status,
             regime,
-            audit_only: enforced && regime.audit_only,
             limits: if enforced {
                 ClassLimit::of_regime(regime)
             } else {
                 Vec::new()
             },
         }
-    }
-
-    /// How long it takes, at the rate of late, until more than audit records are taken.
-    fn wait(&self, status: &QueueStatus) -> Duration {
-        let mark = status.capacity as f64 * f64::from(self.config.watermarks.audit_only) / 100.0;
-        status.time_to_free((status.bytes as f64 - mark).max(1.0))
     }
 
     /// Moves the held reports that the guard admits into the batch, or all of them if it does not decide. With the ticket
@@ -296,19 +287,38 @@ impl<Q: Queue> Shared<Q> {
         }
     }
 
-    /// Counts what the watermarks would have held back.
+    /// Refuses what would use up the part of the queue that is kept for audit records. In shadow mode it is counted.
+    fn keep_reserve(
+        &self,
+        mode: Mode,
+        status: &QueueStatus,
+        collected: &Collected,
+    ) -> Result<(), Rejection> {
+        let others = collected.taken().total() - collected.taken().of(Class::Audit);
+        let bytes = collected.batch.bytes() as u64;
+        let excess = self.config.watermarks.excess(status, bytes);
+        if others == 0 || excess == 0 {
+            return Ok(());
+        }
+        match mode {
+            Mode::Enforce => Err(error::audit_only(status.time_to_free(excess as f64))),
+            Mode::Shadow => {
+                let metrics = self.ledger.metrics();
+                metrics.shadowed(Shadowed::AuditOnly, others);
+                Ok(())
+            }
+            Mode::Off => Ok(()),
+        }
+    }
+
+    /// Counts what would have been suppressed and shed.
     fn shadow(&self, regime: Regime, collected: &Collected) {
         let metrics = self.ledger.metrics();
-        let taken = collected.taken();
         if regime.suppress_own {
             metrics.shadowed(Shadowed::Suppressed, collected.held.len() as u64);
         }
         if regime.shed_debug {
-            metrics.shadowed(Shadowed::Shed, taken.of(Class::Debug));
-        }
-        if regime.audit_only {
-            let others = taken.total() - taken.of(Class::Audit);
-            metrics.shadowed(Shadowed::AuditOnly, others);
+            metrics.shadowed(Shadowed::Shed, collected.taken().of(Class::Debug));
         }
     }
 }

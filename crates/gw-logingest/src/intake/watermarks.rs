@@ -10,7 +10,7 @@ pub struct Watermarks {
     pub suppress_own: u8,
     /// Debug events are shed. Default 70.
     pub shed_debug: u8,
-    /// Only audit records are taken. Default 95.
+    /// Only audit records are taken. Default 95. A batch of other events counts with what is there, unless nothing waits.
     pub audit_only: u8,
 }
 
@@ -54,16 +54,33 @@ impl Watermarks {
 
     /// What to hold back when the queue stands like this.
     pub fn regime(self, queue: &QueueStatus, sink_healthy: bool) -> Regime {
-        let reached = |percent: u8| {
-            // In 128 bits, since a product of the two may not fit into 64.
-            u128::from(queue.bytes) * 100 >= u128::from(queue.capacity) * u128::from(percent)
-        };
+        let reached = |percent| queue.bytes >= Self::mark(queue, percent);
         let failing = queue.state != QueueState::Serving;
         Regime {
             suppress_own: failing || !sink_healthy || reached(self.suppress_own),
             shed_debug: reached(self.shed_debug),
             audit_only: reached(self.audit_only),
         }
+    }
+
+    /// How many bytes must be delivered before the queue takes a batch of so many that is not all audit records; 0 if it does now.
+    ///
+    /// With it the queue must stay below the mark, or one batch could use up what is kept for audit records. Where nothing waits
+    /// to be delivered, coming back later is of no use: there only what is in the queue counts, so that a batch is not refused for
+    /// ever that never fits below the mark.
+    pub(super) fn excess(self, queue: &QueueStatus, batch: u64) -> u64 {
+        let added = if queue.batches > 0 { batch } else { 0 };
+        let least = queue.bytes.saturating_add(added).saturating_add(1);
+        let excess = least.saturating_sub(Self::mark(queue, self.audit_only));
+        // More than all of it cannot be delivered.
+        excess.min(queue.bytes.max(1))
+    }
+
+    /// The bytes from which on a queue is so many percent full.
+    fn mark(queue: &QueueStatus, percent: u8) -> u64 {
+        // In 128 bits, since a product of the two may not fit into 64.
+        let mark = (u128::from(queue.capacity) * u128::from(percent)).div_ceil(100);
+        u64::try_from(mark).unwrap_or(u64::MAX)
     }
 }
 
@@ -91,5 +108,31 @@ mod tests {
         assert_eq!(regime(949, true), (true, true, false));
         assert_eq!(regime(950, true), (true, true, true));
         assert_eq!(regime(u64::MAX, true), (true, true, true));
+    }
+
+    #[test]
+    fn a_batch_counts_with_what_is_there_while_waiting_helps() {
+        for (bytes, batches, batch, excess) in [
+            (0, 0, 1000, 0),
+            (949, 1, 0, 0),
+            (900, 1, 49, 0),
+            (900, 1, 50, 1),
+            (900, 1, 149, 100),
+            (950, 1, 0, 1),
+            (950, 0, 0, 1),
+            // Never below the mark: once all is delivered.
+            (10, 1, 980, 10),
+            (10, 0, 980, 0),
+            (u64::MAX, 1, u64::MAX, u64::MAX - 950),
+        ] {
+            let status = QueueStatus {
+                bytes,
+                batches,
+                capacity: 1000,
+                ..QueueStatus::default()
+            };
+            let found = Watermarks::default().excess(&status, batch);
+            assert_eq!(found, excess, "{bytes} {batches} {batch}");
+        }
     }
 }
