@@ -430,6 +430,59 @@ async fn an_empty_queue_takes_what_there_is_room_for() {
     assert_eq!(send(&ingest, large()).await.status, 202);
 }
 
+/// Story: reports that were collapsed while all was well were told of in the middle of the outage, by an event of the class
+/// that was suppressed.
+#[tokio::test(start_paused = true)]
+async fn what_was_collapsed_is_told_once_reports_are_taken_again() {
+    let queue = FakeQueue::new();
+    let pressure = Pressure::new();
+    let ingest = builder(&queue).pressure(pressure.clone()).build().unwrap();
+    let reports = [of_kind(OWN, "a"), of_kind(OWN, "b"), of_kind(OWN, "c")];
+    let answer = send(&ingest, post(format!("[{}]", reports.join(",")))).await;
+    assert_eq!(answer.json["suppressed"], 2);
+    pressure.set_sink_healthy(false);
+    tokio::time::advance(seconds(60)).await;
+    send(&ingest, post(event("info", "real"))).await;
+    queue.fill(95);
+    send(&ingest, post(of_kind("audit", "audit"))).await;
+    assert_eq!(queue.classes(), [Class::Own, Class::Normal, Class::Audit]);
+
+    pressure.set_sink_healthy(true);
+    queue.fill(0);
+    send(&ingest, post(event("info", "real"))).await;
+    let (class, told) = queue.events().pop().unwrap();
+    assert_eq!((class, &told["fields"]["count"]), (Class::Own, &json!(2)));
+    let counts = ingest.handle().snapshot().counts;
+    assert_eq!((counts.collapsed, counts.imbalance()), (2, 0));
+}
+
+/// Story: a report whose upload began while reports were taken was stored although the queue had filled up to the reserve.
+#[tokio::test(start_paused = true)]
+async fn reports_are_suppressed_by_how_things_stand_at_their_end() {
+    let queue = FakeQueue::new();
+    let ingest = builder(&queue).build().unwrap();
+    let (body, handle) = gw_testkit::body::ScriptedBody::script()
+        .data(format!("[{},", of_kind(OWN, "early")))
+        .hold()
+        .data(of_kind(OWN, "late") + "]")
+        .build();
+    let sending = tokio::spawn({
+        let ingest = ingest.clone();
+        async move { send(&ingest, request("application/json", body)).await }
+    });
+    handle.held().await;
+    queue.fill(95);
+    handle.resume();
+    let answer = sending.await.unwrap();
+    assert_eq!(
+        (answer.status, &answer.json["suppressed"]),
+        (202, &json!(2))
+    );
+    assert!(queue.batches().is_empty());
+    let counts = ingest.handle().snapshot().counts;
+    assert_eq!((counts.suppressed, counts.imbalance()), (2, 0));
+}
+
 /// Story: the marks were read at the head only, so uploads that began below the mark and took long filled the reserve.
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_fills_while_the_body_arrives() {

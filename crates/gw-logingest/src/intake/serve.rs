@@ -138,7 +138,11 @@ where
     if mode == Mode::Shadow {
         shared.shadow(stand.regime, &collected);
     }
-    let ticket = shared.take_reports(mode, &client, &mut collected, terms.received);
+    let terms = Terms {
+        regime: stand.regime,
+        ..terms
+    };
+    let ticket = shared.take_reports(&terms, &client, &mut collected);
     let Collected {
         batch,
         mut tally,
@@ -225,17 +229,22 @@ impl<Q: Queue> Shared<Q> {
         }
     }
 
-    /// Moves the held reports that the guard admits into the batch, or all of them if it does not decide. With the ticket
-    /// the verdict is taken back.
+    /// Moves the held reports that the guard admits into the batch, all of them if it does not decide, and none while reports are
+    /// suppressed. With the ticket the verdict is taken back.
     fn take_reports(
         &self,
-        mode: Mode,
+        terms: &Terms,
         client: &ClientId,
         collected: &mut Collected,
-        received: SystemTime,
     ) -> Option<Ticket> {
+        let (mode, received) = (terms.mode, terms.received);
         if mode == Mode::Off {
             take_held(collected, None, received);
+            return None;
+        }
+        if terms.suppress_own() {
+            // The guard is not asked: what it has to tell is a report as well, and waits until reports are taken again.
+            collected.settled.suppressed += collected.held.len() as u64;
             return None;
         }
         let (real, own) = (collected.taken().total(), collected.held.len() as u64);

@@ -22,6 +22,18 @@ pub(super) struct Terms {
     pub(super) own_traffic: bool,
 }
 
+impl Terms {
+    /// Whether reports about failed uploads are suppressed.
+    pub(super) fn suppress_own(&self) -> bool {
+        self.mode == Mode::Enforce && self.regime.suppress_own
+    }
+
+    /// Whether debug events are shed.
+    fn shed_debug(&self) -> bool {
+        self.mode == Mode::Enforce && self.regime.shed_debug
+    }
+}
+
 /// The events of one request, from the first byte to the batch. Synchronous: whoever reads the body feeds it.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -160,11 +172,10 @@ impl Take for Collected {
         let id = checked.event_id.as_deref();
         let id = id.map(|event| document_id(client, event));
         let id = id.as_deref();
-        let enforced = terms.mode == Mode::Enforce;
         match class {
-            Class::Own if enforced && terms.regime.suppress_own => settled.suppressed += 1,
+            Class::Own if terms.suppress_own() => settled.suppressed += 1,
             Class::Own => held.push(id, checked.json),
-            Class::Debug if enforced && terms.regime.shed_debug => settled.shed += 1,
+            Class::Debug if terms.shed_debug() => settled.shed += 1,
             _ => {
                 settled.accepted.add(class, 1);
                 batch.push(id, class, checked.json);
