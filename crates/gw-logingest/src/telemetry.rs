@@ -53,15 +53,25 @@ pub(crate) fn mode_changed(mode: Mode) {
     let _ = mode;
 }
 
-pub(crate) fn regime_changed(regime: Regime) {
+pub(crate) fn regime_changed(regime: Regime, mode: Mode) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
-        suppress_own = regime.suppress_own,
-        shed_debug = regime.shed_debug,
-        audit_only = regime.audit_only,
-        "log intake: what is held back has changed"
-    );
-    let _ = regime;
+    match mode {
+        Mode::Enforce => tracing::warn!(
+            suppress_own = regime.suppress_own,
+            shed_debug = regime.shed_debug,
+            audit_only = regime.audit_only,
+            "log intake: what is held back has changed"
+        ),
+        Mode::Shadow => tracing::info!(
+            suppress_own = regime.suppress_own,
+            shed_debug = regime.shed_debug,
+            audit_only = regime.audit_only,
+            "log intake: what would be held back has changed, in shadow mode"
+        ),
+        // That it is off is told by the change of mode, and holds nothing back.
+        Mode::Off => {}
+    }
+    let _ = (regime, mode);
 }
 
 pub(crate) fn address_missing(missing: &MissingKey) {

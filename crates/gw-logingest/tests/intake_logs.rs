@@ -35,6 +35,41 @@ async fn only_changes_are_logged() {
     capture.assert_never_says("hunter2");
 }
 
+/// Story: in shadow mode, in which nothing is held back, the log warned that something was.
+#[tokio::test(start_paused = true)]
+async fn shadow_mode_says_what_it_would_do() {
+    let queue = FakeQueue::new();
+    let capture = LogCapture::new();
+    capture
+        .scope(async move {
+            let ingest = builder(&queue).mode(Mode::Shadow).build().expect("valid");
+            queue.fill(60);
+            send(&ingest, post(array(1))).await;
+            ingest.handle().set_mode(Mode::Enforce);
+            send(&ingest, post(array(1))).await;
+            ingest.handle().set_mode(Mode::Off);
+            send(&ingest, post(array(1))).await;
+        })
+        .await;
+    let lines: Vec<(String, String)> = capture
+        .events()
+        .iter()
+        .map(|event| (event.level.to_string(), event.message.clone()))
+        .collect();
+    let mode = || ("INFO".to_owned(), "log intake: mode changed".to_owned());
+    let would = "log intake: what would be held back has changed, in shadow mode";
+    let is = "log intake: what is held back has changed";
+    assert_eq!(
+        lines,
+        [
+            ("INFO".to_owned(), would.to_owned()),
+            mode(),
+            ("WARN".to_owned(), is.to_owned()),
+            mode(),
+        ]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_missing_address_is_told_once_with_its_remedy() {
     let queue = FakeQueue::new();

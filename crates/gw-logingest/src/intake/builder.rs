@@ -75,18 +75,23 @@ pub(super) struct Shared<Q> {
     pub(super) last_regime: LastRegime,
 }
 
-/// The regime of the last request, so that a change is logged once.
+/// The regime of the last request, and whether it held, so that a change is logged once.
 #[derive(Debug, Default)]
 pub(super) struct LastRegime(AtomicU8);
 
 impl LastRegime {
-    pub(super) fn note(&self, regime: Regime) {
-        let bits = u8::from(regime.suppress_own)
+    pub(super) fn note(&self, regime: Regime, mode: Mode) {
+        let held_back = u8::from(regime.suppress_own)
             | u8::from(regime.shed_debug) << 1
             | u8::from(regime.audit_only) << 2;
+        // What shadow mode would hold back is something else.
+        let shadow = held_back != 0 && mode == Mode::Shadow;
+        let bits = held_back | u8::from(shadow) << 3;
         // Only for the log; two requests at once may both log the change, or in either order.
-        if self.0.load(Ordering::Relaxed) != bits && self.0.swap(bits, Ordering::Relaxed) != bits {
-            telemetry::regime_changed(regime);
+        let changed =
+            self.0.load(Ordering::Relaxed) != bits && self.0.swap(bits, Ordering::Relaxed) != bits;
+        if changed {
+            telemetry::regime_changed(regime, mode);
         }
     }
 }

@@ -216,7 +216,7 @@ impl<Q: Queue> Shared<Q> {
                 .watermarks
                 .regime(&status, config.pressure.sink_healthy()),
         };
-        self.last_regime.note(regime);
+        self.last_regime.note(regime, mode);
         let enforced = mode == Mode::Enforce;
         Stand {
             status,
