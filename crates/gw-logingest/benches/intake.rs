@@ -112,7 +112,8 @@ fn layer(c: &mut Criterion) {
     let layer = LogIngest::builder(queue)
         .build()
         .unwrap()
-        .layer("/api/logs");
+        .layer("/api/logs")
+        .unwrap();
     let mut group = c.benchmark_group("request_of_others");
     let mut service = bare();
     group.bench_function("bare", |b| b.iter(|| black_box(once(&mut service))));

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use gw_core::stage::{FactSet, Stage};
-use gw_core::{Body, BoxError, OnReject, Respond};
+use gw_core::{Body, BoxError, ConfigError, OnReject, Respond};
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -39,8 +40,17 @@ pub struct Ingest<S, Q, R = Respond> {
 }
 
 impl<Q, R> IngestLayer<Q, R> {
-    pub(crate) const fn new(ingest: LogIngest<Q, R>, path: Arc<str>) -> Self {
-        Self { ingest, path }
+    pub(crate) fn new(ingest: LogIngest<Q, R>, path: Arc<str>) -> Result<Self, ConfigError> {
+        // A request's path is what is left of this by the parser that it goes through.
+        let parsed = path.parse::<PathAndQuery>();
+        let is_path = parsed.is_ok_and(|parsed| parsed.path() == &*path);
+        if !is_path || !path.starts_with('/') {
+            return Err(ConfigError::new(
+                "path",
+                "must be a path that a request can have: it begins with `/`, and has no query",
+            ));
+        }
+        Ok(Self { ingest, path })
     }
 }
 

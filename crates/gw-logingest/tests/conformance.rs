@@ -11,5 +11,6 @@ gw_testkit::conformance! {
     layer: |_on_reject| LogIngest::builder(MemoryQueue::builder().build().unwrap())
         .build()
         .unwrap()
-        .layer("/api/logs"),
+        .layer("/api/logs")
+        .unwrap(),
 }

@@ -27,7 +27,7 @@ async fn the_layer_answers_its_path_and_passes_all_else_on() {
     let ingest = builder(&queue).build().unwrap();
     let (inner, handle) = ControlledService::<Body, Body, Infallible>::new();
     handle.answer_with(|_| Ok(Response::new(Body::from("inner"))));
-    let mut service = ingest.layer("/api/logs").layer(inner);
+    let mut service = ingest.layer("/api/logs").unwrap().layer(inner);
     for (path, ours) in [
         ("/api/logs", true),
         ("/api/logs?atomic=true", true),
@@ -44,6 +44,28 @@ async fn the_layer_answers_its_path_and_passes_all_else_on() {
         assert_eq!(handle.calls() - before, usize::from(!ours), "{path}");
     }
     assert!(handle.violations().is_empty());
+}
+
+/// Story: a layer for a path that no request can have answered none, and all uploads went to the service behind it.
+#[test]
+fn a_path_that_no_request_has_is_refused() {
+    let ingest = builder(&FakeQueue::new()).build().unwrap();
+    for path in [
+        "",
+        "api/logs",
+        "*",
+        "/api/logs?atomic=true",
+        "/api/logs?",
+        "/api/logs#top",
+        "/api/ logs",
+        "http://gw.example/api/logs",
+    ] {
+        let refused = ingest.layer(path).expect_err(path);
+        assert_eq!(refused.field(), "path", "{path}");
+    }
+    for path in ["/", "/api/logs", "/api/logs/", "/api/%6Cogs"] {
+        assert!(ingest.layer(path).is_ok(), "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +103,8 @@ fn passing_a_request_on_does_not_allocate() {
     let layer = builder(&FakeQueue::new())
         .build()
         .unwrap()
-        .layer("/api/logs");
+        .layer("/api/logs")
+        .unwrap();
     let bare = |_: Request<Body>| ready(Ok::<_, Infallible>(Response::new(Body::empty())));
     let mut service = layer.layer(tower::service_fn(bare));
     let request = Request::get("/hello").body(Body::empty()).unwrap();

@@ -21,7 +21,7 @@ async fn serve(queue: &MemoryQueue) -> (SocketAddr, IngestHandle) {
     let handle = ingest.handle();
     let router = Router::new()
         .route("/hello", get(|| async { "hello" }))
-        .layer(ingest.layer("/api/logs"));
+        .layer(ingest.layer("/api/logs").unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use gw_core::{Body, BoxError, OnReject, Respond};
+use gw_core::{Body, BoxError, ConfigError, OnReject, Respond};
 use http::{Request, Response};
 use tower_service::Service;
 
@@ -49,7 +49,11 @@ impl<Q, R> LogIngest<Q, R> {
     }
 
     /// A layer that answers `path`, and passes all other requests on to what it is applied to.
-    pub fn layer(&self, path: impl Into<Arc<str>>) -> IngestLayer<Q, R>
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if no request has such a path: it begins with `/` and is the path alone, without a query.
+    pub fn layer(&self, path: impl Into<Arc<str>>) -> Result<IngestLayer<Q, R>, ConfigError>
     where
         R: Clone,
     {

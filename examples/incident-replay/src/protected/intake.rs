@@ -54,7 +54,7 @@ impl Intake {
         let handle = consumer.handle();
         tokio::spawn(consumer.run(pending()));
         Ok(Self {
-            layer: ingest.layer(LOGS_PATH),
+            layer: ingest.layer(LOGS_PATH).map_err(io::Error::other)?,
             intake: ingest.handle(),
             queue,
             consumer: handle,
