@@ -110,6 +110,11 @@ impl<F: FactSet, Q, R> Stage<F> for IngestLayer<Q, R> {
     fn into_layer(self) -> Self {
         self
     }
+
+    fn into_layer_in(mut self, slot: &'static str) -> Self {
+        self.ingest = self.ingest.in_slot(slot);
+        self
+    }
 }
 
 impl<S, Q, R> Ingest<S, Q, R> {

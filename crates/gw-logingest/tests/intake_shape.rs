@@ -93,6 +93,26 @@ async fn the_observer_is_told_who_refused() {
     assert_eq!(noted.code.unwrap().name(), "MALFORMED_REQUEST");
 }
 
+/// Story: an intake in another slot than the last one was in the log as `forward` as well.
+#[tokio::test(start_paused = true)]
+async fn the_observer_is_told_which_slot_the_layer_is_in() {
+    let layer = builder(&FakeQueue::new())
+        .build()
+        .unwrap()
+        .layer("/api/logs")
+        .unwrap();
+    let placed = Stage::<NoFacts>::into_layer_in(layer.clone(), "transform");
+    for (layer, slot) in [(layer, "forward"), (placed, "transform")] {
+        let record = Record::default();
+        let mut request: Request<Body> = post("nonsense");
+        request.extensions_mut().insert(record.clone());
+        let (inner, _handle) = ControlledService::<Body, Body, Infallible>::new();
+        let response = layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 400);
+        assert_eq!(record.exchange().refused_by, Some(slot));
+    }
+}
+
 /// What is not for the intake costs a comparison of paths.
 #[test]
 fn passing_a_request_on_does_not_allocate() {

@@ -26,9 +26,6 @@ use crate::telemetry::Shadowed;
 /// After so many intakes, events are in a circle.
 const MAX_HOPS: u32 = 3;
 
-/// The slot of a pipeline that the intake is in.
-const SLOT: &str = "forward";
-
 /// A refusal, and the limits to tell with it.
 struct Refusal {
     rejection: Rejection,
@@ -44,9 +41,10 @@ impl From<Rejection> for Refusal {
     }
 }
 
-/// The answer to a request.
+/// The answer to a request, of an intake in this slot.
 pub(super) async fn answer<Q, R, B>(
     shared: Arc<Shared<Q>>,
+    slot: &'static str,
     on_reject: R,
     request: Request<B>,
 ) -> Response<Body>
@@ -69,7 +67,7 @@ where
         Err(Refusal { rejection, limits }) => {
             metrics.request(rejection.code().name(), format);
             if let Some(record) = record {
-                record.refused(SLOT, rejection.code());
+                record.refused(slot, rejection.code());
             }
             let Ok(mut response) = on_reject.reject(rejection, &context);
             let limits = ClassLimit::header_value(&limits);

@@ -22,8 +22,12 @@ use crate::queue::Queue;
 /// cannot take it refuses in `call`.
 pub struct LogIngest<Q, R = Respond> {
     shared: Arc<Shared<Q>>,
+    slot: &'static str,
     on_reject: R,
 }
+
+/// The slot that observers are told of, where no pipeline has said in which one the intake is: it can be at the end of one.
+const SLOT: &str = "forward";
 
 impl<Q: Queue> LogIngest<Q> {
     /// A builder with the defaults of each setting.
@@ -34,6 +38,7 @@ impl<Q: Queue> LogIngest<Q> {
     pub(super) fn new(shared: Shared<Q>) -> Self {
         Self {
             shared: Arc::new(shared),
+            slot: SLOT,
             on_reject: Respond::new(),
         }
     }
@@ -44,6 +49,7 @@ impl<Q, R> LogIngest<Q, R> {
     pub fn on_reject<R2>(self, on_reject: R2) -> LogIngest<Q, R2> {
         LogIngest {
             shared: self.shared,
+            slot: self.slot,
             on_reject,
         }
     }
@@ -58,6 +64,12 @@ impl<Q, R> LogIngest<Q, R> {
         R: Clone,
     {
         IngestLayer::new(self.clone(), path.into())
+    }
+
+    /// The same, in this slot of a pipeline.
+    pub(crate) fn in_slot(mut self, slot: &'static str) -> Self {
+        self.slot = slot;
+        self
     }
 
     /// The key by which the intake tells clients apart, for a rate limit in front of it.
@@ -79,6 +91,7 @@ impl<Q, R: Clone> Clone for LogIngest<Q, R> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            slot: self.slot,
             on_reject: self.on_reject.clone(),
         }
     }
@@ -110,6 +123,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> IngestFuture {
         let shared = Arc::clone(&self.shared);
-        IngestFuture::new(serve::answer(shared, self.on_reject.clone(), request))
+        IngestFuture::new(serve::answer(
+            shared,
+            self.slot,
+            self.on_reject.clone(),
+            request,
+        ))
     }
 }
