@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gw_core::Body;
-use gw_logingest::event::{Scratch, Validator};
+use gw_logingest::event::{Arrival, Scratch, Validator};
 use gw_logingest::intake::{Format, Piece, SplitFault, SplitLimits, Splitter, Take};
 use gw_logingest::{LogIngest, MemoryQueue};
 use http::{Request, Response};
@@ -37,7 +37,11 @@ struct Check {
 impl Take for Check {
     fn take(&mut self, piece: Piece<'_>) -> Result<(), SplitFault> {
         if let Piece::Event(raw) = piece {
-            let checked = self.validator.check(raw, self.received, &mut self.scratch);
+            let arrival = Arrival {
+                received: self.received,
+                seq: self.taken as u64,
+            };
+            let checked = self.validator.check(raw, arrival, &mut self.scratch);
             self.taken += usize::from(checked.is_ok());
         }
         Ok(())

@@ -13,6 +13,10 @@
 //! | `fields` | an object |
 //! | anything else | moved below `fields` |
 //!
+//! The intake adds `ingest`, by which events can be sorted as they came: `received`, the time of receipt, and `seq`, the place in the
+//! upload, from 0, which is the `index` of the receipt's errors. Between uploads of one millisecond there is no order. `timestamp`
+//! (`missing`, `out_of_window`), `claimed` and `wrapped` are there where they apply.
+//!
 //! A member that is `null` counts as absent. A name that occurs twice in one object is refused everywhere, since
 //! search engines refuse it too. A [`Violation`] says what and where, and never repeats a value.
 
@@ -28,7 +32,7 @@ mod walk;
 pub use self::level::Level;
 pub use self::limits::EventLimits;
 pub(crate) use self::validator::collapsed_report;
-pub use self::validator::{Checked, Scratch, Validator, is_json};
+pub use self::validator::{Arrival, Checked, Scratch, Validator, is_json};
 pub use self::violation::{Violation, ViolationCode};
 
 #[cfg(test)]

@@ -13,6 +13,11 @@ fn now() -> SystemTime {
     UNIX_EPOCH + NOW
 }
 
+fn arrival(seq: u64) -> Arrival {
+    let received = now();
+    Arrival { received, seq }
+}
+
 fn check(raw: &[u8]) -> Result<Value, (String, String)> {
     check_with(EventLimits::default(), raw)
 }
@@ -20,7 +25,7 @@ fn check(raw: &[u8]) -> Result<Value, (String, String)> {
 fn check_with(limits: EventLimits, raw: &[u8]) -> Result<Value, (String, String)> {
     let validator = Validator::new(limits).unwrap();
     let mut scratch = Scratch::default();
-    match validator.check(raw, now(), &mut scratch) {
+    match validator.check(raw, arrival(0), &mut scratch) {
         Ok(checked) => {
             assert!(!checked.json.contains(&b'\n'), "one line");
             Ok(serde_json::from_slice(checked.json).expect("the normalised event is JSON"))
@@ -53,7 +58,7 @@ fn the_normalised_form() {
     let validator = Validator::default();
     let mut scratch = Scratch::default();
     let checked = validator
-        .check(raw.as_bytes(), now(), &mut scratch)
+        .check(raw.as_bytes(), arrival(3), &mut scratch)
         .unwrap();
     assert_eq!(checked.event_id.as_deref(), Some("e-1"));
     assert_eq!(checked.level, Level::Info);
@@ -65,7 +70,7 @@ fn the_normalised_form() {
         r#"{"@timestamp":"2026-11-21T07:00:00.500Z","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7","#,
         r#""service":"shop","level":"info","message":"hello","kind":"k","logger":"a.b","event_id":"e-1","#,
         r#""fields":{"user":{"id":7,"tags":["a\n",null,true,1.5]},"b":-1,"c":1e20},"#,
-        r#""ingest":{"received":"2026-11-21T07:00:00.000Z"}}"#,
+        r#""ingest":{"received":"2026-11-21T07:00:00.000Z","seq":3}}"#,
     );
     assert_eq!(std::str::from_utf8(checked.json).unwrap(), expected);
 }
@@ -324,7 +329,7 @@ fn a_violation_never_repeats_a_value() {
         "hunter2".to_owned(),
     ] {
         let violation = Validator::default()
-            .check(raw.as_bytes(), now(), &mut Scratch::default())
+            .check(raw.as_bytes(), arrival(0), &mut Scratch::default())
             .unwrap_err();
         assert!(
             !format!("{violation} {violation:?}").contains("hunter2"),
@@ -379,7 +384,7 @@ fn text_can_be_wrapped() {
         b"a \"quoted\"\x1b\xff line",
         ViolationCode::InvalidJson,
         "legacy",
-        now(),
+        arrival(0),
         &mut scratch,
     );
     let json: Value = serde_json::from_slice(wrapped.json).unwrap();
@@ -389,12 +394,13 @@ fn text_can_be_wrapped() {
         (&json!("legacy"), &json!("unparsed"))
     );
     assert_eq!(json["ingest"]["wrapped"], "invalid_json");
+    assert_eq!(json["ingest"]["seq"], 0);
     let long = "\u{1}".repeat(10_000);
     let wrapped = validator.wrap(
         long.as_bytes(),
         ViolationCode::InvalidJson,
         "legacy",
-        now(),
+        arrival(0),
         &mut scratch,
     );
     let json: Value = serde_json::from_slice(wrapped.json).unwrap();
@@ -403,9 +409,10 @@ fn text_can_be_wrapped() {
 
 #[test]
 fn the_report_of_collapsed_events_is_json() {
-    let json: Value = serde_json::from_slice(&collapsed_report(17, now())).unwrap();
+    let json: Value = serde_json::from_slice(&collapsed_report(17, arrival(5))).unwrap();
     assert_eq!(json["fields"]["count"], 17);
     assert_eq!(json["kind"], "upload_failure");
+    assert_eq!(json["ingest"]["seq"], 5);
 }
 
 #[test]
@@ -496,7 +503,7 @@ proptest! {
         let _ = check(&damaged[..at]);
         let validator = Validator::default();
         let mut scratch = Scratch::default();
-        let wrapped = validator.wrap(&raw, ViolationCode::InvalidJson, "s", now(), &mut scratch);
+        let wrapped = validator.wrap(&raw, ViolationCode::InvalidJson, "s", arrival(0), &mut scratch);
         prop_assert!(serde_json::from_slice::<Value>(wrapped.json).is_ok());
     }
 }

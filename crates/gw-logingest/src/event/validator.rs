@@ -13,10 +13,19 @@ use super::violation::{Violation, ViolationCode};
 use super::walk::{Root, Walk};
 use crate::json::write_string;
 
-/// Checks events against the schema and writes them in their normalised form. Pure: the time is passed in.
+/// Checks events against the schema and writes them in their normalised form. Pure: how an event came is passed in.
 #[derive(Debug, Clone, Default)]
 pub struct Validator {
     limits: EventLimits,
+}
+
+/// How an event came. What is stored says it below `ingest`, so that events can be sorted as they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// When the upload was received that the event was in.
+    pub received: SystemTime,
+    /// The event's place in it, from 0: `ingest.seq`. Events that were not taken count as well.
+    pub seq: u64,
 }
 
 /// Memory that a validator works in. Use it again for the next event: it keeps its capacity.
@@ -76,7 +85,7 @@ impl Validator {
     pub fn check<'a>(
         &self,
         raw: &'a [u8],
-        received: SystemTime,
+        arrival: Arrival,
         scratch: &'a mut Scratch,
     ) -> Result<Checked<'a>, Violation> {
         if raw.len() > self.limits.bytes {
@@ -104,10 +113,9 @@ impl Validator {
             (None, Some(level)) => level,
             (missing, _) => return Err(Violation::at(ViolationCode::MissingField, missing)),
         };
-        let received = time::millis(received);
-        let stamp = self.stamp(members.timestamp, received);
+        let stamp = self.stamp(members.timestamp, time::millis(arrival.received));
         json.clear();
-        write_event(json, &members, level, fields, received, &stamp);
+        write_event(json, &members, level, fields, arrival, &stamp);
         Ok(Checked {
             event_id: members.event_id,
             level,
@@ -128,7 +136,7 @@ impl Validator {
         raw: &'a [u8],
         why: ViolationCode,
         service: &str,
-        received: SystemTime,
+        arrival: Arrival,
         scratch: &'a mut Scratch,
     ) -> Checked<'a> {
         // Each character that is replaced grows to three bytes at the most, and quotation marks to two.
@@ -146,19 +154,18 @@ impl Validator {
         while message.len() > self.limits.bytes {
             message.pop();
         }
-        let received = time::millis(received);
         let Scratch { fields, json } = scratch;
         let members = self.before_the_fault(raw, fields);
         json.clear();
         json.extend_from_slice(b"{\"@timestamp\":\"");
-        time::write(received, json);
+        time::write(time::millis(arrival.received), json);
         json.extend_from_slice(b"\",\"service\":");
         write_string(json, service);
         json.extend_from_slice(b",\"level\":\"info\",\"message\":");
         write_string(json, &message);
-        json.extend_from_slice(b",\"kind\":\"unparsed\",\"ingest\":{\"received\":\"");
-        time::write(received, json);
-        json.extend_from_slice(b"\",\"timestamp\":\"missing\",\"wrapped\":\"");
+        json.extend_from_slice(b",\"kind\":\"unparsed\"");
+        begin_ingest(json, arrival);
+        json.extend_from_slice(b",\"timestamp\":\"missing\",\"wrapped\":\"");
         json.extend_from_slice(why.as_str().as_bytes());
         json.extend_from_slice(b"\"}}");
         Checked {
@@ -202,20 +209,19 @@ fn json_or_not(raw: &[u8], fault: ViolationCode) -> Violation {
 }
 
 /// The event that stands for reports about failed uploads that were not kept.
-pub(crate) fn collapsed_report(count: u64, received: SystemTime) -> Vec<u8> {
+pub(crate) fn collapsed_report(count: u64, arrival: Arrival) -> Vec<u8> {
     let mut json = Vec::new();
-    let received = time::millis(received);
     json.extend_from_slice(b"{\"@timestamp\":\"");
-    time::write(received, &mut json);
+    time::write(time::millis(arrival.received), &mut json);
     json.extend_from_slice(
         b"\",\"service\":\"gw-logingest\",\"level\":\"warn\",\
           \"message\":\"reports of failed uploads were collapsed into this event\",\
           \"kind\":\"upload_failure\",\"fields\":{\"count\":",
     );
     json.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
-    json.extend_from_slice(b"},\"ingest\":{\"received\":\"");
-    time::write(received, &mut json);
-    json.extend_from_slice(b"\"}}");
+    json.push(b'}');
+    begin_ingest(&mut json, arrival);
+    json.extend_from_slice(b"}}");
     json
 }
 
@@ -229,13 +235,13 @@ fn write_event(
     members: &Members<'_>,
     level: Level,
     fields: &[u8],
-    received: i64,
+    arrival: Arrival,
     stamp: &Stamp,
 ) {
     json.extend_from_slice(b"{\"@timestamp\":\"");
     let time = match stamp {
         Stamp::Kept(time) => *time,
-        Stamp::Missing | Stamp::OutOfWindow(_) => received,
+        Stamp::Missing | Stamp::OutOfWindow(_) => time::millis(arrival.received),
     };
     time::write(time, json);
     json.push(b'"');
@@ -261,9 +267,7 @@ fn write_event(
         json.extend_from_slice(fields);
         json.push(b'}');
     }
-    json.extend_from_slice(b",\"ingest\":{\"received\":\"");
-    time::write(received, json);
-    json.push(b'"');
+    begin_ingest(json, arrival);
     match stamp {
         Stamp::Kept(_) => {}
         Stamp::Missing => json.extend_from_slice(b",\"timestamp\":\"missing\""),
@@ -274,4 +278,12 @@ fn write_event(
         }
     }
     json.extend_from_slice(b"}}");
+}
+
+/// Writes the member `ingest` behind others, and leaves it open for more.
+fn begin_ingest(json: &mut Vec<u8>, arrival: Arrival) {
+    json.extend_from_slice(b",\"ingest\":{\"received\":\"");
+    time::write(time::millis(arrival.received), json);
+    json.extend_from_slice(b"\",\"seq\":");
+    json.extend_from_slice(itoa::Buffer::new().format(arrival.seq).as_bytes());
 }

@@ -235,9 +235,9 @@ impl<Q: Queue> Shared<Q> {
         client: &ClientId,
         collected: &mut Collected,
     ) -> Option<Ticket> {
-        let (mode, received) = (terms.mode, terms.received);
+        let mode = terms.mode;
         if mode == Mode::Off {
-            take_held(collected, None, received);
+            take_held(collected, None, terms);
             return None;
         }
         if terms.suppress_own() {
@@ -252,7 +252,7 @@ impl<Q: Queue> Shared<Q> {
             metrics.shadowed(Shadowed::Collapsed, own - verdict.admitted);
         }
         let enforced = (mode == Mode::Enforce).then_some(verdict);
-        take_held(collected, enforced, received);
+        take_held(collected, enforced, terms);
         Some(ticket)
     }
 
@@ -331,7 +331,7 @@ impl<Q: Queue> Shared<Q> {
 }
 
 /// Moves held reports into the batch: as many as the verdict admits, or all without one.
-fn take_held(collected: &mut Collected, verdict: Option<Verdict>, received: SystemTime) {
+fn take_held(collected: &mut Collected, verdict: Option<Verdict>, terms: &Terms) {
     let held = collected.held.len();
     let admitted = verdict.map_or(held, |verdict| {
         usize::try_from(verdict.admitted).unwrap_or(held).min(held)
@@ -343,7 +343,7 @@ fn take_held(collected: &mut Collected, verdict: Option<Verdict>, received: Syst
     collected.settled.collapsed = (held - admitted) as u64;
     let report = verdict.map_or(0, |verdict| verdict.report);
     if report > 0 {
-        let json = event::collapsed_report(report, received);
+        let json = event::collapsed_report(report, terms.arrival(collected.found));
         // Made here, so it is neither received nor accepted.
         collected.batch.push(None, Class::Own, &json);
         collected.settled.reports = 1;

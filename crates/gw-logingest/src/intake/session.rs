@@ -9,7 +9,7 @@ use super::receipt::{EventError, Receipt};
 use super::split::{Format, Malformed, Piece, SplitFault, Splitter, Take};
 use super::watermarks::Regime;
 use crate::batch::{Batch, BatchBuilder, BatchId, Class, ClientId};
-use crate::event::{Scratch, Violation, ViolationCode, is_json};
+use crate::event::{Arrival, Scratch, Violation, ViolationCode, is_json};
 
 /// What holds for one request.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,14 @@ pub(super) struct Terms {
 }
 
 impl Terms {
+    /// How the event at this place came.
+    pub(super) const fn arrival(&self, place: usize) -> Arrival {
+        Arrival {
+            received: self.received,
+            seq: place as u64,
+        }
+    }
+
     /// Whether reports about failed uploads are suppressed.
     pub(super) fn suppress_own(&self) -> bool {
         self.mode == Mode::Enforce && self.regime.suppress_own
@@ -148,7 +156,8 @@ impl Take for Collected {
             settled,
             ..
         } = self;
-        let checked = match config.validator.check(raw, terms.received, scratch) {
+        let arrival = terms.arrival(index);
+        let checked = match config.validator.check(raw, arrival, scratch) {
             Ok(checked) => checked,
             Err(violation) => {
                 // A line of its own is broken alone; within a document nothing around it can be trusted.
@@ -160,9 +169,7 @@ impl Take for Collected {
                     return Ok(());
                 };
                 let why = violation.code();
-                config
-                    .validator
-                    .wrap(raw, why, service, terms.received, scratch)
+                config.validator.wrap(raw, why, service, arrival, scratch)
             }
         };
         let class = match terms.own_traffic {

@@ -147,3 +147,33 @@ async fn wrapping_cannot_grow_without_bound() {
     );
     assert!(queue.batches().is_empty());
 }
+
+/// Story: all events of an upload have one time of receipt, and nothing said in which order they came.
+#[tokio::test(start_paused = true)]
+async fn events_say_where_in_the_upload_they_stood() {
+    let queue = FakeQueue::new();
+    let ingest = builder(&queue).build().unwrap();
+    // Reports are stored behind the others.
+    let lines = [
+        event("info", "a"),
+        "broken".to_owned(),
+        of_kind("upload_failure", "own"),
+        event("info", "b"),
+        of_kind("upload_failure", "collapsed"),
+    ];
+    let answer = send(&ingest, ndjson(lines.join("\n"))).await;
+    assert_eq!(answer.json["errors"][0]["index"], 1);
+    tokio::time::advance(seconds(60)).await;
+    send(&ingest, post(array(1))).await;
+    let stored: Vec<(u64, String)> = queue
+        .events()
+        .iter()
+        .map(|(_, event)| {
+            let seq = event["ingest"]["seq"].as_u64().unwrap();
+            (seq, event["message"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    let told = "reports of failed uploads were collapsed into this event";
+    let expected = [(0, "a"), (3, "b"), (2, "own"), (0, "0"), (1, told)];
+    assert_eq!(stored, expected.map(|(seq, text)| (seq, text.to_owned())));
+}

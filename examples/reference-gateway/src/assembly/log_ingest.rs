@@ -278,7 +278,7 @@ mod tests {
     use std::path::Path;
     use std::time::SystemTime;
 
-    use gw_logingest::event::{Scratch, Validator};
+    use gw_logingest::event::{Arrival, Scratch, Validator};
 
     use super::*;
 
@@ -322,8 +322,11 @@ mod tests {
             });
             let mut scratch = Scratch::default();
             let event = event.to_string();
-            let checked =
-                Validator::default().check(event.as_bytes(), SystemTime::UNIX_EPOCH, &mut scratch);
+            let arrival = Arrival {
+                received: SystemTime::UNIX_EPOCH,
+                seq: 0,
+            };
+            let checked = Validator::default().check(event.as_bytes(), arrival, &mut scratch);
             classifier(&config).class(&checked.unwrap()).as_str()
         };
         for (route, message, expected) in [
