@@ -3,6 +3,7 @@
 mod builder;
 mod classify;
 mod client;
+mod config;
 mod counts;
 pub mod error;
 pub mod future;
@@ -26,6 +27,7 @@ pub use gw_core::Mode;
 pub use self::builder::{LogIngestBuilder, OnInvalid};
 pub use self::classify::Classifier;
 pub use self::client::{ByClient, ClientKey};
+pub use self::config::IngestLimits;
 pub use self::counts::Counts;
 pub use self::guard::{AmplificationGuard, Verdict};
 pub use self::handle::{IngestHandle, IngestSnapshot};

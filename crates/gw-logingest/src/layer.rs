@@ -41,13 +41,13 @@ pub struct Ingest<S, Q, R = Respond> {
 
 impl<Q, R> IngestLayer<Q, R> {
     pub(crate) fn new(ingest: LogIngest<Q, R>, path: Arc<str>) -> Result<Self, ConfigError> {
-        // A request's path is what is left of this by the parser that it goes through.
+        // As a request's target is read: of one with a query or a fragment less is its path.
         let parsed = path.parse::<PathAndQuery>();
         let is_path = parsed.is_ok_and(|parsed| parsed.path() == &*path);
         if !is_path || !path.starts_with('/') {
             return Err(ConfigError::new(
                 "path",
-                "must be a path that a request can have: it begins with `/`, and has no query",
+                "must begin with `/`, and be a path without a query",
             ));
         }
         Ok(Self { ingest, path })

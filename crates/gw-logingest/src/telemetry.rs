@@ -13,7 +13,7 @@ use gw_core::key::MissingKey;
 pub(crate) use self::intake::{IntakeMetrics, Outcome, Shadowed};
 use self::meter::Count;
 pub(crate) use self::sink::{Item, SinkMetrics};
-use crate::intake::{Mode, Regime};
+use crate::intake::{IngestLimits, Mode, Regime};
 
 /// The buckets that suit the histograms of this crate, by name: without any, exporters make summaries of them, which
 /// cannot be added up over instances.
@@ -51,6 +51,12 @@ pub(crate) fn mode_changed(mode: Mode) {
     #[cfg(feature = "tracing")]
     tracing::info!(?mode, "log intake: mode changed");
     let _ = mode;
+}
+
+pub(crate) fn limits_changed(limits: &IngestLimits) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(?limits, "log intake: limits changed");
+    let _ = limits;
 }
 
 pub(crate) fn regime_changed(regime: Regime, mode: Mode) {

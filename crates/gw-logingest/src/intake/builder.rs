@@ -8,12 +8,11 @@ use gw_core::{ConfigError, Mode};
 
 use super::classify::Classifier;
 use super::client::{ClientKey, Clients};
+use super::config::{Config, IngestLimits, Live};
 use super::counts::Ledger;
 use super::guard::Guards;
 use super::pressure::Pressure;
-use super::reading::Patience;
 use super::service::LogIngest;
-use super::split::SplitLimits;
 use super::watermarks::{Regime, Watermarks};
 use crate::event::{EventLimits, Validator};
 use crate::queue::Queue;
@@ -37,37 +36,19 @@ pub enum OnInvalid {
 /// Builds a [`LogIngest`].
 pub struct LogIngestBuilder<Q> {
     queue: Q,
-    event: EventLimits,
-    body_bytes: u64,
-    events: usize,
+    limits: IngestLimits,
     on_invalid: OnInvalid,
     classifier: Classifier,
     clients: Vec<ClientKey>,
-    watermarks: Watermarks,
     pressure: Pressure,
-    patience: Patience,
     mode: Mode,
-}
-
-/// The checked settings that each request reads.
-#[derive(Debug)]
-pub(super) struct Config {
-    pub(super) validator: Validator,
-    pub(super) limits: SplitLimits,
-    /// The most bytes of normalised events that one request may hold.
-    pub(super) batch_bytes: usize,
-    pub(super) on_invalid: OnInvalid,
-    pub(super) classifier: Classifier,
-    pub(super) watermarks: Watermarks,
-    pub(super) pressure: Pressure,
-    pub(super) patience: Patience,
 }
 
 /// What all clones of an intake share.
 #[derive(Debug)]
 pub(super) struct Shared<Q> {
     pub(super) queue: Q,
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<Live>,
     pub(super) clients: Arc<Clients>,
     pub(super) guards: Arc<Guards>,
     pub(super) ledger: Arc<Ledger>,
@@ -97,24 +78,14 @@ impl LastRegime {
 }
 
 impl<Q: Queue> LogIngestBuilder<Q> {
-    /// The bytes that normalising adds to an event: times, names, flags.
-    const EVENT_OVERHEAD: usize = 256;
-
     pub(super) fn new(queue: Q) -> Self {
         Self {
             queue,
-            event: EventLimits::default(),
-            body_bytes: 8 * 1024 * 1024,
-            events: 10_000,
+            limits: IngestLimits::default(),
             on_invalid: OnInvalid::Reject,
             classifier: Classifier::new(),
             clients: vec![ClientKey::Consumer],
-            watermarks: Watermarks::default(),
             pressure: Pressure::new(),
-            patience: Patience {
-                idle: Duration::from_secs(10),
-                whole: Duration::from_secs(60),
-            },
             mode: Mode::Enforce,
         }
     }
@@ -122,21 +93,21 @@ impl<Q: Queue> LogIngestBuilder<Q> {
     /// What one event may measure.
     #[must_use]
     pub const fn event_limits(mut self, limits: EventLimits) -> Self {
-        self.event = limits;
+        self.limits.event = limits;
         self
     }
 
     /// The most bytes of a body, 1 byte to 1 GiB. Default 8 MiB.
     #[must_use]
     pub const fn max_body_bytes(mut self, bytes: u64) -> Self {
-        self.body_bytes = bytes;
+        self.limits.max_body_bytes = bytes;
         self
     }
 
     /// The most events in a body, 1 to 1 000 000. Default 10 000.
     #[must_use]
     pub const fn max_events(mut self, events: usize) -> Self {
-        self.events = events;
+        self.limits.max_events = events;
         self
     }
 
@@ -165,7 +136,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
     /// From how full a queue on which events are held back.
     #[must_use]
     pub const fn watermarks(mut self, watermarks: Watermarks) -> Self {
-        self.watermarks = watermarks;
+        self.limits.watermarks = watermarks;
         self
     }
 
@@ -179,14 +150,14 @@ impl<Q: Queue> LogIngestBuilder<Q> {
     /// The longest wait for the next chunk of a body, above 0 and at most an hour. Default 10 s.
     #[must_use]
     pub const fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.patience.idle = limit;
+        self.limits.idle_timeout = limit;
         self
     }
 
     /// The longest time for a whole body, against one that drips; above 0 and at most an hour. Default 60 s.
     #[must_use]
     pub const fn body_timeout(mut self, limit: Duration) -> Self {
-        self.patience.whole = limit;
+        self.limits.body_timeout = limit;
         self
     }
 
@@ -204,30 +175,7 @@ impl<Q: Queue> LogIngestBuilder<Q> {
     ///
     /// [`ConfigError`] if a setting is out of its bounds; it names the field and the rule.
     pub fn build(self) -> Result<LogIngest<Q>, ConfigError> {
-        self.watermarks.check()?;
-        let validator = Validator::new(self.event)?;
-        let body_bytes = usize::try_from(self.body_bytes)
-            .ok()
-            .filter(|&bytes| (1..=Self::MAX_BODY).contains(&bytes))
-            .ok_or(ConfigError::new(
-                "max_body_bytes",
-                "must be 1 byte to 1 GiB",
-            ))?;
-        if !(1..=Self::MAX_EVENTS).contains(&self.events) {
-            return Err(ConfigError::new("max_events", "must be 1 to 1000000"));
-        }
-        let rules = [
-            ("idle_timeout", self.patience.idle),
-            ("body_timeout", self.patience.whole),
-        ];
-        for (field, limit) in rules {
-            if limit.is_zero() || limit > Self::MAX_TIMEOUT {
-                return Err(ConfigError::new(
-                    field,
-                    "must be above 0 and at most an hour",
-                ));
-            }
-        }
+        self.limits.check()?;
         if let OnInvalid::Wrap { service } = &self.on_invalid
             && !(1..=256).contains(&service.len())
         {
@@ -239,20 +187,13 @@ impl<Q: Queue> LogIngestBuilder<Q> {
         let measured = QueueLabel::named(self.queue.name());
         Ok(LogIngest::new(Shared {
             queue: self.queue,
-            config: Arc::new(Config {
-                validator,
-                limits: SplitLimits {
-                    body_bytes: self.body_bytes,
-                    events: self.events,
-                    event_bytes: self.event.bytes,
-                },
-                batch_bytes: 2 * body_bytes + self.events * Self::EVENT_OVERHEAD,
+            config: Arc::new(Live::new(Config {
+                limits: self.limits,
+                validator: Validator::new(self.limits.event)?,
                 on_invalid: self.on_invalid,
                 classifier: self.classifier,
-                watermarks: self.watermarks,
                 pressure: self.pressure,
-                patience: self.patience,
-            }),
+            })),
             clients: Arc::new(Clients::new(self.clients)?),
             guards: Guards::new(),
             ledger: Arc::new(Ledger::new(&measured)),
@@ -260,21 +201,14 @@ impl<Q: Queue> LogIngestBuilder<Q> {
             last_regime: LastRegime::default(),
         }))
     }
-
-    const MAX_BODY: usize = 1 << 30;
-    const MAX_EVENTS: usize = 1_000_000;
-    const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 }
 
 impl<Q> fmt::Debug for LogIngestBuilder<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogIngestBuilder")
-            .field("event", &self.event)
-            .field("body_bytes", &self.body_bytes)
-            .field("events", &self.events)
+            .field("limits", &self.limits)
             .field("on_invalid", &self.on_invalid)
             .field("clients", &self.clients)
-            .field("watermarks", &self.watermarks)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }

@@ -1,9 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gw_core::Mode;
 use gw_core::mode::SharedMode;
+use gw_core::{ConfigError, Mode};
 
+use super::config::{IngestLimits, Live};
 use super::counts::{Counts, Ledger};
 use crate::telemetry;
 
@@ -11,6 +12,7 @@ use crate::telemetry;
 #[derive(Clone)]
 pub struct IngestHandle {
     pub(super) ledger: Arc<Ledger>,
+    pub(super) config: Arc<Live>,
     pub(super) mode: Arc<SharedMode>,
 }
 
@@ -22,6 +24,8 @@ pub struct IngestSnapshot {
     pub counts: Counts,
     /// What the protective rules do.
     pub mode: Mode,
+    /// What it bounds.
+    pub limits: IngestLimits,
 }
 
 impl IngestHandle {
@@ -30,6 +34,7 @@ impl IngestHandle {
         IngestSnapshot {
             counts: self.ledger.counts(),
             mode: self.mode.get(),
+            limits: self.config.get().limits,
         }
     }
 
@@ -43,6 +48,18 @@ impl IngestHandle {
         if self.mode.set(mode) {
             telemetry::mode_changed(mode);
         }
+    }
+
+    /// Changes what the intake bounds, from the next request on: take the limits of [`IngestHandle::snapshot`], and change what is
+    /// to change.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is out of its bounds; then nothing changes.
+    pub fn set_limits(&self, limits: IngestLimits) -> Result<(), ConfigError> {
+        self.config.set(limits)?;
+        telemetry::limits_changed(&limits);
+        Ok(())
     }
 }
 

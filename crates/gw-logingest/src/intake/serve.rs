@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, request::Parts};
 use tokio::time::Instant;
 
 use super::builder::Shared;
+use super::config::Config;
 use super::counts::Tally;
 use super::guard::{Ticket, Verdict};
 use super::limits::{ClassLimit, Scope};
@@ -91,15 +92,15 @@ where
         return Err(error::method().into());
     }
     let mode = shared.mode.get();
-    let stand = shared.stand(mode);
+    let config = shared.config.get();
+    let stand = shared.stand(&config, mode);
     let refuse = |rejection| stand.refuse(rejection);
     if media::hops(&parts.headers) >= MAX_HOPS {
         // An error would be logged, and that log would come here.
         shared.ledger.metrics().looped();
         return Ok(nothing_taken(stand.limits));
     }
-    let config = &shared.config;
-    let head = check_head(parts, format, config.limits.body_bytes);
+    let head = check_head(parts, format, config.limits.max_body_bytes);
     let (format, atomic) = head.map_err(refuse)?;
     if stand.status.state == QueueState::Closed {
         return Err(refuse(error::append(AppendError::Closed)));
@@ -114,14 +115,15 @@ where
             == Some(&HeaderValue::from_static("1")),
     };
     let tally = Tally::new(Arc::clone(&shared.ledger));
-    let mut session = Session::new(Arc::clone(config), terms, client.clone(), tally);
-    let read = reading::read(body, &mut session, &config.limits, config.patience).await;
+    let mut session = Session::new(Arc::clone(&config), terms, client.clone(), tally);
+    let (limits, patience) = (config.limits.split(), config.limits.patience());
+    let read = reading::read(body, &mut session, &limits, patience).await;
     read.map_err(refuse)?;
     let mut collected = session
         .finish()
-        .map_err(|fault| refuse(error::fault(fault, &config.limits)))?;
+        .map_err(|fault| refuse(error::fault(fault, &limits)))?;
     // The body may have taken a minute, in which the queue has filled.
-    let stand = shared.stand(mode);
+    let stand = shared.stand(&config, mode);
     let refuse = |rejection| stand.refuse(rejection);
 
     let (found, rejected) = (collected.found as u64, collected.settled.rejected);
@@ -131,7 +133,7 @@ where
         return Err(refuse(error::invalid(found, rejected, first)));
     }
     shared
-        .keep_reserve(mode, &stand.status, &collected)
+        .keep_reserve(&config, mode, &stand.status, &collected)
         .map_err(refuse)?;
     if mode == Mode::Shadow {
         shared.shadow(stand.regime, &collected);
@@ -205,12 +207,12 @@ impl Stand {
 }
 
 impl<Q: Queue> Shared<Q> {
-    fn stand(&self, mode: Mode) -> Stand {
+    fn stand(&self, config: &Config, mode: Mode) -> Stand {
         let status = self.queue.status();
-        let config = &self.config;
         let regime = match mode {
             Mode::Off => Regime::default(),
             Mode::Enforce | Mode::Shadow => config
+                .limits
                 .watermarks
                 .regime(&status, config.pressure.sink_healthy()),
         };
@@ -297,13 +299,14 @@ impl<Q: Queue> Shared<Q> {
     /// Refuses what would use up the part of the queue that is kept for audit records. In shadow mode it is counted.
     fn keep_reserve(
         &self,
+        config: &Config,
         mode: Mode,
         status: &QueueStatus,
         collected: &Collected,
     ) -> Result<(), Rejection> {
         let others = collected.taken().total() - collected.taken().of(Class::Audit);
         let bytes = collected.batch.bytes() as u64;
-        let excess = self.config.watermarks.excess(status, bytes);
+        let excess = config.limits.watermarks.excess(status, bytes);
         if others == 0 || excess == 0 {
             return Ok(());
         }

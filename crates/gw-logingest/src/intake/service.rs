@@ -81,6 +81,7 @@ impl<Q, R> LogIngest<Q, R> {
     pub fn handle(&self) -> IngestHandle {
         IngestHandle {
             ledger: Arc::clone(&self.shared.ledger),
+            config: Arc::clone(&self.shared.config),
             mode: Arc::clone(&self.shared.mode),
         }
     }

@@ -3,7 +3,8 @@ use std::time::SystemTime;
 
 use gw_core::Mode;
 
-use super::builder::{Config, OnInvalid};
+use super::builder::OnInvalid;
+use super::config::Config;
 use super::counts::{ByClass, Settled, Tally};
 use super::receipt::{EventError, Receipt};
 use super::split::{Format, Malformed, Piece, SplitFault, Splitter, Take};
@@ -101,7 +102,7 @@ impl Session {
     pub(super) fn new(config: Arc<Config>, terms: Terms, client: ClientId, tally: Tally) -> Self {
         let id = BatchId::new(terms.received);
         Self {
-            splitter: Splitter::new(terms.format, config.limits),
+            splitter: Splitter::new(terms.format, config.limits.split()),
             events: Collected {
                 config,
                 terms,
@@ -189,10 +190,9 @@ impl Take for Collected {
             }
         }
         // Only wrapping can make events grow as much as that.
-        if batch.bytes() + held.bytes.len() > config.batch_bytes {
-            return Err(SplitFault::BatchTooLarge {
-                limit: config.batch_bytes,
-            });
+        let limit = config.limits.batch_bytes();
+        if batch.bytes() + held.bytes.len() > limit {
+            return Err(SplitFault::BatchTooLarge { limit });
         }
         Ok(())
     }
