@@ -13,6 +13,20 @@ pub enum Missing {}
 #[derive(Debug, Clone, Copy)]
 pub enum Given {}
 
+/// Whether a fact holds: [`Missing`] or [`Given`].
+pub trait Fact {
+    /// Whether a stage has established it.
+    const HOLDS: bool;
+}
+
+impl Fact for Missing {
+    const HOLDS: bool = false;
+}
+
+impl Fact for Given {
+    const HOLDS: bool = true;
+}
+
 /// The facts that hold at a place in a pipeline: each parameter is [`Missing`] or [`Given`].
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<Route, Client, Caller>(PhantomData<(Route, Client, Caller)>);
@@ -28,12 +42,23 @@ pub trait FactSet {
     type WithClientAddr: FactSet;
     /// This set with an [`Identity`](crate::context::Identity).
     type WithIdentity: FactSet;
+
+    /// Whether [`HasRoute`] holds, for who describes a pipeline.
+    const ROUTE: bool;
+    /// Whether [`HasClientAddr`] holds.
+    const CLIENT_ADDR: bool;
+    /// Whether [`HasIdentity`] holds.
+    const IDENTITY: bool;
 }
 
-impl<R, C, I> FactSet for Facts<R, C, I> {
+impl<R: Fact, C: Fact, I: Fact> FactSet for Facts<R, C, I> {
     type WithRoute = Facts<Given, C, I>;
     type WithClientAddr = Facts<R, Given, I>;
     type WithIdentity = Facts<R, C, Given>;
+
+    const ROUTE: bool = R::HOLDS;
+    const CLIENT_ADDR: bool = C::HOLDS;
+    const IDENTITY: bool = I::HOLDS;
 }
 
 /// The request carries a [`RouteMatch`](crate::context::RouteMatch).
@@ -104,5 +129,14 @@ pub trait Stage<F: FactSet> {
     {
         _ = slot;
         self.into_layer()
+    }
+
+    /// For a stage that stands for a layer from elsewhere, of which it knows nothing: that layer's type, as the compiler names
+    /// it. A pipeline is described by it.
+    fn stands_for() -> Option<&'static str>
+    where
+        Self: Sized,
+    {
+        None
     }
 }

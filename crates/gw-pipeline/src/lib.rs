@@ -35,5 +35,7 @@ pub use gw_core::{
 };
 
 pub use self::decided::Decided;
-pub use self::pipeline::{Builder, Description, Pipeline, PipelineLayer, plain};
+pub use self::pipeline::{
+    Builder, Description, Finding, Pipeline, PipelineLayer, PipelineService, plain,
+};
 pub use self::timeouts::{PassErrorBodies, Timeouts};

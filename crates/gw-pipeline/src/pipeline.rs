@@ -3,20 +3,27 @@
 mod describe;
 mod in_time;
 mod layer;
+mod lint;
 mod plain;
+mod service;
 pub mod slot;
 mod terminal;
 
 use std::fmt;
+use std::sync::Arc;
 
 use gw_core::Respond;
 use gw_core::stage::{FactSet, NoFacts, Stage};
 use tower_layer::{Identity, Layer, Stack};
 
-pub use self::describe::{Description, StageDescription};
+pub use self::describe::{
+    Description, HeldFacts, LayerDescription, StageDescription, StageKind, UpstreamDescription,
+};
 pub use self::in_time::{InTime, InTimeBody, InTimeFuture};
 pub use self::layer::PipelineLayer;
+pub use self::lint::Finding;
 pub use self::plain::{Plain, PlainFuture, PlainService, plain};
+pub use self::service::PipelineService;
 use self::slot::{Before, Slot, Start};
 pub use self::terminal::{Terminal, TerminalFuture, TerminalLayer};
 use crate::outbound::{Answer, AnswerLayer};
@@ -34,7 +41,7 @@ impl Pipeline {
             inner: Identity::new(),
             end: Open,
             answer: AnswerLayer::new(),
-            description: Description::default(),
+            description: Description::new::<Respond>(),
             state: std::marker::PhantomData,
         }
     }
@@ -69,13 +76,23 @@ impl<Last, F, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End, R> {
             inner: self.inner,
             end: self.end,
             answer,
-            description: self.description,
+            description: self.description.answer::<R2>(),
             state: self.state,
         }
     }
 
-    /// The stages filled so far, in order.
-    pub fn describe(&self) -> &Description {
+    /// Says which upstreams stand behind the service at the end, for who reads the [description](Self::describe): that of an
+    /// `upstream::Forward`, or of whatever chooses among several services, is known here by its type alone.
+    ///
+    /// `upstream::Forward::describe` tells; requests know nothing of it.
+    pub fn upstreams(mut self, upstreams: impl IntoIterator<Item = UpstreamDescription>) -> Self {
+        let upstreams = upstreams.into_iter().collect();
+        self.description = self.description.behind(upstreams);
+        self
+    }
+
+    /// What it is made of so far, in order.
+    pub const fn describe(&self) -> &Description {
         &self.description
     }
 }
@@ -207,7 +224,7 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
     where
         Last: Before<slot::Forward>,
     {
-        self.end::<S, _>(InTime::new(service))
+        self.end::<S, _>(InTime::new(service), StageKind::Service)
     }
 
     /// Ends the pipeline with a service that keeps the request's [`Deadline`](gw_core::context::Deadline) itself, for
@@ -219,16 +236,16 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
     where
         Last: Before<slot::Forward>,
     {
-        self.end::<S, _>(service)
+        self.end::<S, _>(service, StageKind::ServiceKeepingDeadline)
     }
 
-    fn end<S, E>(self, end: E) -> Builder<slot::Forward, F, Outer, Inner, E, R> {
+    fn end<S, E>(self, end: E, kind: StageKind) -> Builder<slot::Forward, F, Outer, Inner, E, R> {
         Builder {
             outer: self.outer,
             inner: self.inner,
             end,
             answer: self.answer,
-            description: self.description.with::<slot::Forward, S>(),
+            description: self.description.end::<slot::Forward, S, F>(kind),
             state: std::marker::PhantomData,
         }
     }
@@ -242,7 +259,7 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
             inner: self.inner,
             end: self.end,
             answer: self.answer,
-            description: self.description.with::<S, T>(),
+            description: self.description.outer::<S, T, F>(),
             state: std::marker::PhantomData,
         }
     }
@@ -256,7 +273,7 @@ impl<Last, F: FactSet, Outer, Inner, End, R> Builder<Last, F, Outer, Inner, End,
             inner: Stack::new(stage.into_layer_in(S::NAME), self.inner),
             end: self.end,
             answer: self.answer,
-            description: self.description.with::<S, T>(),
+            description: self.description.inner::<S, T, F>(),
             state: std::marker::PhantomData,
         }
     }
@@ -270,20 +287,22 @@ impl<Last, F, Outer, Inner, R> Builder<Last, F, Outer, Inner, Open, R> {
     /// `/admin/..` would be called as `/admin/{section}` by who may call `/`. With the feature `axum` or `tonic` the route
     /// stage refuses such a path there.
     pub fn into_layer(self) -> PipelineLayer<Outer, Inner, R> {
-        PipelineLayer::new(self.outer, self.answer, self.inner)
+        let description = Arc::new(self.description);
+        PipelineLayer::new(self.outer, self.answer, self.inner, description)
     }
 }
 
 impl<F, Outer, Inner, S, R> Builder<slot::Forward, F, Outer, Inner, S, R> {
     /// The pipeline as a service.
-    pub fn build(self) -> Outer::Service
+    pub fn build(self) -> PipelineService<Outer::Service>
     where
         Inner: Layer<Terminal<S>>,
         Outer: Layer<Answer<Inner::Service, R>>,
         R: Clone,
     {
         let inner = self.inner.layer(TerminalLayer.layer(self.end));
-        self.outer.layer(self.answer.layer(inner))
+        let service = self.outer.layer(self.answer.layer(inner));
+        PipelineService::new(service, Arc::new(self.description))
     }
 }
 

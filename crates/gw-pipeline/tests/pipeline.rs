@@ -545,9 +545,10 @@ async fn stages_from_elsewhere_fit() {
         .describe()
         .stages()
         .iter()
-        .map(|stage| stage.slot)
+        .map(|stage| stage.slot())
         .collect();
     let expected = [
+        "answer",
         "route_resolve",
         "ip_filter",
         "admit",

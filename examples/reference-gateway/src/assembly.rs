@@ -27,7 +27,7 @@ use gw_pipeline::inbound::{
 };
 use gw_pipeline::outbound::{AnswerLayer, ResponseHeaders};
 use gw_pipeline::server::Incoming;
-use gw_pipeline::{Body, Pipeline, codes};
+use gw_pipeline::{Body, Description, Pipeline, codes};
 use http::header::{
     HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -46,6 +46,8 @@ use crate::config::{Config, table};
 /// What an operator reads and changes while the gateway serves.
 #[derive(Debug, Clone)]
 pub struct Controls {
+    /// What the pipeline is made of.
+    pub pipeline: Description,
     pub lanes: BulkheadHandle,
     /// Those that are asked before authentication, and those behind it.
     pub limits: [LimitControls; 2],
@@ -113,13 +115,6 @@ pub fn assemble(
         .on_reject(respond.clone());
     let upstreams = upstreams::upstreams(config)?;
     let forward = upstreams::forward(config, &upstreams, proxies.clone())?;
-    let controls = Controls {
-        lanes: lanes.handle(),
-        limits: [limits.controls(), consumer_limits.controls()],
-        upstreams,
-        logs: logs.map(Logs::controls),
-    };
-
     let authenticate = authenticate::authenticate(config)?.on_reject(respond.clone());
     let authorize = authenticate::authorize(config, &routes)?.on_reject(respond.clone());
     let body_timers = BodyTimers::new(server.body_idle_timeout, server.min_body_rate);
@@ -150,6 +145,7 @@ pub fn assemble(
             .post_auth_limit(consumer_limits.clone())
             .authorize(authorize.clone())
             .transform(config.auth.identity_headers.layer())
+            .upstreams(forward.describe())
             .forward_keeping_deadline(dispatch::Dispatch::new(
                 forward.clone(),
                 logs.map(|logs| logs.intake(respond.clone())),
@@ -164,6 +160,13 @@ pub fn assemble(
             .map(|(name, _)| (name.to_owned(), of_lane(name)))
             .collect(),
         all: service(resolve),
+    };
+    let controls = Controls {
+        pipeline: services.all.describe().clone(),
+        lanes: lanes.handle(),
+        limits: [limits.controls(), consumer_limits.controls()],
+        upstreams,
+        logs: logs.map(Logs::controls),
     };
     Ok((services, controls))
 }
@@ -264,5 +267,23 @@ fn ip_filter(config: &Config, proxies: TrustedProxies) -> IpFilterLayer {
             .allow(config.ip.allow.iter().copied())
             .deny(config.ip.deny.iter().copied()),
         Mode::Shadow | Mode::Off => filter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pipeline_lacks_nothing() {
+        let text = "[upstreams.a]\nendpoints = [\"http://h:1\", \"http://h:2\"]\n[[routes]]\nname = \"all\"\n\
+                    match = { prefix = \"/\" }\nupstream = \"a\"\npublic = true\n";
+        let config = Config::parse("gateway.toml", text, "".as_ref(), &|_| None).unwrap();
+        let observe = observe::layer(&config, None).unwrap();
+        let (_, controls) = assemble(&config, &observe, None).unwrap();
+        let pipeline = &controls.pipeline;
+        assert_eq!(pipeline.lint(), [], "{pipeline}");
+        assert_eq!(pipeline.stages().len(), 12, "{pipeline}");
+        assert_eq!(pipeline.upstreams().len(), 1, "{pipeline}");
     }
 }

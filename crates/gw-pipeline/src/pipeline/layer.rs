@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use gw_core::Respond;
 use tower_layer::Layer;
 
-use super::{InTime, Terminal, TerminalLayer};
+use super::{Description, InTime, Terminal, TerminalLayer};
 use crate::outbound::{Answer, AnswerLayer};
 
 /// A pipeline without its end, as a layer.
@@ -12,15 +14,27 @@ pub struct PipelineLayer<Outer, Inner, R = Respond> {
     outer: Outer,
     answer: AnswerLayer<R>,
     inner: Inner,
+    description: Arc<Description>,
 }
 
 impl<Outer, Inner, R> PipelineLayer<Outer, Inner, R> {
-    pub(super) const fn new(outer: Outer, answer: AnswerLayer<R>, inner: Inner) -> Self {
+    pub(super) const fn new(
+        outer: Outer,
+        answer: AnswerLayer<R>,
+        inner: Inner,
+        description: Arc<Description>,
+    ) -> Self {
         Self {
             outer,
             answer,
             inner,
+            description,
         }
+    }
+
+    /// What it is made of, in order, but for the service it is put around.
+    pub fn describe(&self) -> &Description {
+        &self.description
     }
 }
 

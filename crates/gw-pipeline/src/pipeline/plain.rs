@@ -35,6 +35,10 @@ impl<F: FactSet, L> Stage<F> for Plain<L> {
     fn into_layer(self) -> Self {
         self
     }
+
+    fn stands_for() -> Option<&'static str> {
+        Some(std::any::type_name::<L>())
+    }
 }
 
 impl<S, L: Layer<S>> Layer<S> for Plain<L> {

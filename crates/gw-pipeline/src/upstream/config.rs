@@ -16,6 +16,8 @@ use super::report::Watcher;
 use super::stack::{self, Front, InFrontOf};
 use super::target::Endpoint;
 use super::transport::Transport;
+use crate::pipeline::LayerDescription;
+use crate::pipeline::slot::Slot;
 
 /// The protocol spoken with an upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub struct UpstreamBuilder<Last = Front, L = Identity> {
     settings: Settings,
     watcher: Watcher,
     layers: L,
+    described: Vec<LayerDescription>,
     last: PhantomData<fn() -> Last>,
 }
 
@@ -70,6 +73,7 @@ impl<Last, L: Clone> Clone for UpstreamBuilder<Last, L> {
             settings: self.settings.clone(),
             watcher: self.watcher.clone(),
             layers: self.layers.clone(),
+            described: self.described.clone(),
             last: PhantomData,
         }
     }
@@ -125,6 +129,7 @@ impl UpstreamBuilder {
             settings: Settings::default(),
             watcher: Watcher::default(),
             layers: Identity::new(),
+            described: Vec::new(),
             last: PhantomData,
         }
     }
@@ -171,13 +176,15 @@ impl<Last, L> UpstreamBuilder<Last, L> {
         self.fill(layer)
     }
 
-    fn fill<Slot, T>(self, layer: T) -> UpstreamBuilder<Slot, Stack<T, L>> {
+    fn fill<S: Slot, T>(mut self, layer: T) -> UpstreamBuilder<S, Stack<T, L>> {
+        self.described.push(LayerDescription::of::<S, T>());
         UpstreamBuilder {
             name: self.name,
             endpoints: self.endpoints,
             settings: self.settings,
             watcher: self.watcher,
             layers: Stack::new(layer, self.layers),
+            described: self.described,
             last: PhantomData,
         }
     }
@@ -292,7 +299,8 @@ impl<Last, L> UpstreamBuilder<Last, L> {
         let transport = Transport {
             pool: Arc::clone(&pool),
         };
-        Ok(Upstream::new(pool, self.layers.layer(transport)))
+        let stack = self.layers.layer(transport);
+        Ok(Upstream::new(pool, stack, self.described.into()))
     }
 }
 

@@ -27,6 +27,7 @@ use super::via::{Pseudonym, Reach, count_down};
 use crate::codes;
 use crate::fields::Names;
 use crate::inbound::not_passed_on;
+use crate::pipeline::UpstreamDescription;
 use crate::timeouts::PassErrorBodies;
 
 /// The end of a pipeline: sends each request on to the upstream that its [`UpstreamName`] names, and does what an HTTP
@@ -141,6 +142,15 @@ impl<S: Clone> Forward<S> {
                 upgrades: Allowed::WebSocket,
             }),
         })
+    }
+
+    /// What the upstreams are made of, for [`Builder::upstreams`](crate::pipeline::Builder::upstreams).
+    pub fn describe(&self) -> Vec<UpstreamDescription> {
+        self.shared
+            .upstreams
+            .iter()
+            .map(Upstream::describe)
+            .collect()
     }
 
     /// Believes what these proxies say about the client. Without it: nobody is believed.

@@ -14,6 +14,7 @@ use super::permit::UpstreamPermit;
 use super::pool::Pool;
 use super::transport::{Transport, erase};
 use super::tunnel::TunnelPlace;
+use crate::pipeline::{LayerDescription, UpstreamDescription};
 
 /// A service that requests are sent on to: its endpoints, the connections to them, and the layers in front of it.
 ///
@@ -24,6 +25,8 @@ pub struct Upstream<S = Transport> {
     pool: Arc<Pool>,
     /// The layers, and the transport behind them.
     stack: S,
+    /// What the layers are.
+    layers: Arc<[LayerDescription]>,
 }
 
 /// How an upstream is used at the moment.
@@ -52,13 +55,28 @@ impl Upstream {
 }
 
 impl<S> Upstream<S> {
-    pub(super) const fn new(pool: Arc<Pool>, stack: S) -> Self {
-        Self { pool, stack }
+    pub(super) const fn new(pool: Arc<Pool>, stack: S, layers: Arc<[LayerDescription]>) -> Self {
+        Self {
+            pool,
+            stack,
+            layers,
+        }
     }
 
     /// Its name.
     pub fn name(&self) -> &UpstreamName {
         &self.pool.name
+    }
+
+    /// What it is made of: the layers, the endpoints and the connections.
+    pub fn describe(&self) -> UpstreamDescription {
+        UpstreamDescription {
+            name: self.pool.name.clone(),
+            layers: self.layers.to_vec(),
+            endpoints: self.pool.endpoint_count(),
+            has_endpoint_health: self.pool.watcher.0.is_some(),
+            max_connections: self.pool.settings.pool.max_connections,
+        }
     }
 
     pub(super) fn is_http2(&self) -> bool {

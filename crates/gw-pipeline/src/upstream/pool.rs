@@ -110,6 +110,10 @@ impl Pool {
         self.settings.protocol == Protocol::Http2
     }
 
+    pub(super) fn endpoint_count(&self) -> usize {
+        self.endpoints.len()
+    }
+
     /// The connections that no exchange uses.
     pub(super) fn idle_connections(&self) -> usize {
         match self.is_http2() {

@@ -1,5 +1,7 @@
 //! The slots behind `Forward`, and their order.
 
+use crate::pipeline::slot::Slot;
+
 /// States that `Self` stands in front of `Inner` on the way to an upstream.
 #[diagnostic::on_unimplemented(
     message = "`{Inner}` cannot be placed behind `{Self}`: the order of what stands in front of an upstream is fixed",
@@ -15,11 +17,15 @@ pub trait InFrontOf<Inner> {}
 pub enum Front {}
 
 macro_rules! slots {
-    ($($(#[$doc:meta])* $slot:ident;)+) => {
+    ($($(#[$doc:meta])* $slot:ident = $name:literal;)+) => {
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, Copy)]
             pub enum $slot {}
+
+            impl Slot for $slot {
+                const NAME: &'static str = $name;
+            }
         )+
 
         order!(Front $($slot)+);
@@ -41,13 +47,13 @@ macro_rules! order {
 
 slots! {
     /// Answers what is known already.
-    Cache;
+    Cache = "cache";
     /// Sends a share, or a copy, elsewhere.
-    Shadow;
+    Shadow = "shadow";
     /// Tries again.
-    Retry;
+    Retry = "retry";
     /// Tries a second time at once.
-    Hedge;
+    Hedge = "hedge";
     /// Stops calling what is broken.
-    Breaker;
+    Breaker = "breaker";
 }
