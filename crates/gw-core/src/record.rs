@@ -69,8 +69,8 @@ pub struct Exchange {
     pub code: Option<&'static Code>,
     /// The stage that did so, by the name of its slot in lower snake case, such as `pre_auth_limit`.
     pub refused_by: Option<&'static str>,
-    /// What it was about the upstream, in one word such as `first_byte_timeout`, if that is why. For logs: a client is told
-    /// the code alone.
+    /// Which timer it was, or what else it was about the upstream, in one word such as `first_byte_timeout`, if that is why. For
+    /// logs: a client is told the code alone.
     pub cause: Option<&'static str>,
 }
 

@@ -606,6 +606,35 @@ async fn the_deadline_cuts_a_body_that_never_waits() {
     assert_eq!(refused(&record), (Some("forward"), Some("GATEWAY_TIMEOUT")));
 }
 
+/// Story: the log had no cause where the deadline of a local service's route had passed, and a 504 without one is, as the manual has
+/// it, the upstream's own or that of a lane's `max_hold`.
+#[tokio::test(start_paused = true)]
+async fn the_observer_learns_that_it_was_the_deadline() {
+    let service = service_fn(async |request: Request<_>| {
+        if request.headers().contains_key("hangs") {
+            std::future::pending::<()>().await;
+        }
+        let (body, _) = ScriptedBody::script().data("begun").hold().build();
+        Ok::<_, Infallible>(Response::new(Body::new(body)))
+    });
+    // Before the head, after it, and before the service is called.
+    for (hangs, waited) in [(true, 0), (false, 0), (false, 2)] {
+        let record = Record::begun(tokio::time::Instant::now());
+        tokio::time::advance(Duration::from_secs(waited)).await;
+        let mut request = request("GET", "/slow");
+        request.extensions_mut().insert(record.clone());
+        if hangs {
+            let hangs = HeaderValue::from_static("yes");
+            request.headers_mut().insert("hangs", hangs);
+        }
+        let response = pipeline(service).oneshot(request).await.unwrap();
+        _ = response.into_body().collect().await;
+        assert_eq!(refused(&record), (Some("forward"), Some("GATEWAY_TIMEOUT")));
+        let cause = record.exchange().cause;
+        assert_eq!(cause, Some("deadline_passed"), "{hangs} {waited}");
+    }
+}
+
 /// Story: the timer was looked at before the body was. An answer that a local service had ready at the very deadline went out as a
 /// broken 200: its head beat the timer, and its body, all at hand, did not.
 #[tokio::test(start_paused = true)]

@@ -48,10 +48,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut timer = Timer::of(request.extensions());
         if timer.has_passed() {
-            let late = Rejection::new(&codes::GATEWAY_TIMEOUT).caused_by(DeadlinePassed);
             return InTimeFuture {
                 state: State::Refused {
-                    refused: Some(late),
+                    refused: Some(timer.refusal()),
                 },
             };
         }
@@ -106,10 +105,7 @@ where
                     })))
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                Poll::Pending if timer.has_fired(cx) => {
-                    let late = Rejection::new(&codes::GATEWAY_TIMEOUT).caused_by(DeadlinePassed);
-                    Poll::Ready(Err(late.into()))
-                }
+                Poll::Pending if timer.has_fired(cx) => Poll::Ready(Err(timer.refusal().into())),
                 Poll::Pending => Poll::Pending,
             },
             // Pending once taken: a future must not be polled after it was ready.
@@ -175,7 +171,7 @@ where
             return polled.map(|frame| frame.map(|result| result.map_err(Into::into)));
         }
         *this.cut = true;
-        this.timer.note_cut();
+        this.timer.note();
         Poll::Ready(Some(Err(DeadlinePassed.into())))
     }
 
@@ -188,12 +184,15 @@ where
     }
 }
 
+/// As an upstream's error says it for the same deadline.
+const CAUSE: &str = "deadline_passed";
+
 /// A timer that is only armed once something has to wait: most exchanges never get there.
 #[derive(Debug, Default)]
 struct Timer {
     deadline: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Whoever reads it sees an answer that broke off, and must not take it for the upstream's doing.
+    /// Whoever reads it sees a 504, or an answer that broke off, and must not take it for the upstream's doing.
     record: Option<Record>,
 }
 
@@ -225,9 +224,19 @@ impl Timer {
         sleep.as_mut().poll(cx).is_ready()
     }
 
-    fn note_cut(&self) {
+    /// What is said before the head.
+    fn refusal(&self) -> Rejection {
+        self.note();
+        Rejection::new(&codes::GATEWAY_TIMEOUT).caused_by(DeadlinePassed)
+    }
+
+    fn note(&self) {
         if let Some(record) = &self.record {
-            record.refused(slot::Forward::NAME, &codes::GATEWAY_TIMEOUT);
+            record.update(|exchange| {
+                exchange.refused_by = Some(slot::Forward::NAME);
+                exchange.code = Some(&codes::GATEWAY_TIMEOUT);
+                exchange.cause = Some(CAUSE);
+            });
         }
     }
 }
