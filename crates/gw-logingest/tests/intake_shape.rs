@@ -5,9 +5,10 @@ mod intake_support;
 
 use std::convert::Infallible;
 
+use gw_core::key::AvailableIn;
 use gw_core::record::Record;
 use gw_core::stage::{NoFacts, Stage};
-use gw_logingest::intake::{IngestHandle, LogIngest, Pressure};
+use gw_logingest::intake::{ByClient, IngestHandle, LogIngest, Pressure};
 use gw_logingest::{Body, IngestLayer, MemoryQueue, Problem};
 use gw_testkit::service::ControlledService;
 use http::{Request, Response};
@@ -19,6 +20,7 @@ assert_impl_all!(LogIngest<MemoryQueue>: Clone, Send, Sync);
 assert_impl_all!(IngestLayer<MemoryQueue>: Clone, Send, Sync, Stage<NoFacts>);
 assert_impl_all!(gw_logingest::intake::future::IngestFuture: Send);
 assert_impl_all!(IngestHandle: Clone, Send, Sync);
+assert_impl_all!(ByClient: Clone, Send, Sync, AvailableIn<NoFacts>);
 assert_impl_all!(Pressure: Clone, Send, Sync);
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gw_core::ConfigError;
-use gw_core::key::{ClientIp, Consumer, Header, KeyExtractor, MissingKey};
+use gw_core::key::{AvailableIn, ClientIp, Consumer, Header, KeyExtractor, MissingKey};
 use http::request::Parts;
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ pub enum ClientKey {
 /// shares go by, and ids that clients make up are bounded for both. Made by
 /// [`LogIngest::by_client`](super::LogIngest::by_client).
 ///
-/// Each request has a key. To read it allocates, and counts for the ids that an address may have.
+/// Each request has a key, wherever the limit stands. To read it allocates, and counts for the ids that an address may have.
 #[derive(Debug, Clone)]
 pub struct ByClient(Arc<Clients>);
 
@@ -48,6 +48,9 @@ impl KeyExtractor for ByClient {
         Ok(self.0.client(parts, Instant::now()))
     }
 }
+
+// What is not known of a request yet is passed over.
+impl<F> AvailableIn<F> for ByClient {}
 
 /// Names the client of a request.
 #[derive(Debug)]

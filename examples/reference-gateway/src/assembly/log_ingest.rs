@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use gw_core::Respond;
 use gw_core::key::{ClientIp, Header};
+use gw_core::stage::{NoFacts, Stage};
 use gw_logingest::consumer::{Consumer, ConsumerHandle};
 use gw_logingest::intake::{ByClient, Classifier, ClientKey, OnInvalid, Scope, WithLimits};
 use gw_logingest::{ConfigError, EventLimits, IngestHandle, LogIngest, Pressure, Queue as _};
 use gw_pipeline::pipeline::InTime;
+use gw_pipeline::pipeline::slot::{Forward, Slot as _};
 use gw_ratelimit::{Policy, Quota, RateLimit, RateLimitHandle, RateLimitLayer};
 use tower_layer::Layer as _;
 
@@ -119,6 +121,8 @@ impl Logs {
         let ingest = self.ingest.clone().on_reject(respond.clone());
         let respond = WithLimits::new(respond, Scope::Client);
         let per_client = self.per_client.clone().on_reject(respond);
+        // It needs nothing of the stages before it. It is a part of what ends the pipeline, and says so to observers.
+        let per_client = Stage::<NoFacts>::into_layer_in(per_client, Forward::NAME);
         InTime::new(per_client.layer(ingest))
     }
 

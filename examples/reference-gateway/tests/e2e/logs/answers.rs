@@ -207,6 +207,14 @@ async fn a_client_over_its_rate_gets_429_and_another_is_served() {
     }
     let logs = page(gateway.admin, "/logs").await;
     assert_eq!(logs["per_client"]["limited"], 15, "{logs}");
+    // Story: the label named the slot of a limit before authentication, where no such limit was.
+    until("the refusals to be counted for their stage", || async {
+        let metrics = get(gateway.admin, "/metrics").await;
+        let stage = "{stage=\"forward\",code=\"RATE_LIMIT_EXCEEDED\"} 15";
+        let refused = format!("gateway_rejections_total{stage}");
+        metrics.text().contains(&refused).then_some(())
+    })
+    .await;
     promises.are_kept(&cluster).await;
 
     // Names are cheap, so those that one address makes up are bounded, and the rest goes by the address.
