@@ -65,7 +65,8 @@ pub struct EndpointSnapshot {
     pub ejections: u64,
     /// How many times `base` the last ejection was meant to last, less what good intervals took off.
     pub multiplier: u32,
-    /// Failures in a row.
+    /// Failures in a row, as they count for the next ejection. An ejection, for whatever reason, sets it to one less than ejects:
+    /// the first failure after the return is the last of a row.
     pub consecutive: u32,
     /// Successes and failures in the last whole interval.
     pub requests: u64,
