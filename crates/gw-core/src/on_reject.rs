@@ -169,8 +169,8 @@ impl<B, E> OnReject<Response<B>, E> for RespondWith<B> {
 /// Answers with a problem document (RFC 9457) of type `application/problem+json`.
 ///
 /// `type` is the registered type if the refusal is of one, else the documentation link where a base is known, else
-/// `about:blank`; `title` is the message, but with `about:blank` the status's phrase, and the message is `detail`; `code`, `details`
-/// and `request_id` are extension members, and so is what the registered type defines.
+/// `about:blank`; `title` is the message, but with `about:blank` the status's phrase, and the message is `detail`; `code`, `details`,
+/// `request_id` and `trace_id` are extension members, and so is what the registered type defines.
 #[derive(Debug, Clone, Default)]
 pub struct Problem {
     documentation: Documentation,
