@@ -83,7 +83,7 @@ impl Elasticsearch {
     /// The next bulk requests meet these behaviours, one each, in the order of their arrival.
     ///
     /// A write queue ([`Behaviour::saturated`]) belongs to [`behave`](Self::behave); in a script it lasts for one
-    /// request and so never fills over time.
+    /// request and so never fills over time, unless the standing behaviour has one: then it is that one which counts.
     pub fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.state.script(behaviours);
     }

@@ -1,7 +1,7 @@
 //! A Redis server of a test's own, which can be stopped, started again and frozen.
 //!
-//! It needs `redis-server` and `kill` on the path. Nothing is kept on disk: a server that is started again has forgotten
-//! everything.
+//! It needs `redis-server` and `kill` on the path. No keys are kept on disk: a server that is started again has forgotten
+//! them all. With `--cluster-enabled yes` it still knows its nodes and slots.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -74,7 +74,7 @@ impl Server {
         self.child.wait().expect("it ends");
     }
 
-    /// Starts it again after [`Server::stop`], on the same port, without what it knew.
+    /// Starts it again after [`Server::stop`], on the same port, without the keys that it had.
     ///
     /// # Panics
     ///

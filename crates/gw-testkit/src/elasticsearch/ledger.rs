@@ -16,7 +16,8 @@ pub struct Document {
     pub source: Bytes,
     /// How many items brought this `_id`.
     pub offered: u32,
-    /// How many copies were made. More than one is a duplicate: that takes a rollover, or `_id`s made up by the cluster.
+    /// How many copies were made. More than one is a duplicate, which takes a rollover, unless it was deleted in between. Where
+    /// the cluster makes up the `_id`s, each copy is a document of its own.
     pub indexed: u32,
     /// How many items were answered with 409.
     pub conflicts: u32,
