@@ -15,7 +15,7 @@ use std::time::Duration;
 use gw_ratelimit::{Limiter, Memory, PolicyId, Quota};
 use tokio::time::Instant;
 
-/// Of the quota that newcomers are measured under.
+/// Of the quota that newcomers are measured under; then come some with less room.
 const BURST: u32 = 20;
 /// What one cell costs, in all quotas here.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -36,14 +36,23 @@ fn main() {
     }
     let bound = bound / 10;
     println!("\nnewcomers refused, in percent, with a bound of {bound} keys:");
-    println!("| keys in debt, of the bound | requests of each | exact | compact |");
-    println!("|---|---|---|---|");
-    for (owed, cells) in [("one", 1), ("half a burst", BURST / 2), ("a burst", BURST)] {
-        for percent in [50, 100, 200, 1_000] {
+    println!("| burst | keys in debt, of the bound | requests of each | exact | compact |");
+    println!("|---|---|---|---|---|");
+    let below_the_bound: &[u64] = &[25, 50, 75, 90, 100];
+    let and_beyond: &[u64] = &[50, 100, 200, 1_000];
+    for (burst, cells, percents) in [
+        (BURST, 1, and_beyond),
+        (BURST, BURST / 2, and_beyond),
+        (BURST, BURST, and_beyond),
+        (1, 1, below_the_bound),
+        (2, 1, below_the_bound),
+        (5, 1, below_the_bound),
+    ] {
+        for percent in percents {
             let memories = [Memory::exact(bound), Memory::compact(bound)];
             let [exact, compact] =
-                memories.map(|memory| refused(memory, bound as u64, percent, cells));
-            println!("| {percent} % | {owed} | {exact:.2} | {compact:.2} |");
+                memories.map(|memory| refused(memory, bound as u64, *percent, burst, cells));
+            println!("| {burst} | {percent} % | {cells} | {exact:.2} | {compact:.2} |");
         }
     }
 }
@@ -127,12 +136,12 @@ fn flood(name: &str, memory: Memory, keys: u64, all_in_debt: bool) {
 
 /// The share of honest newcomers that are refused their first request, while keys come at a rate that keeps so many of
 /// them in debt at a time, if all are allowed. One request in ten keys' time is honest.
-fn refused(memory: Memory, bound: u64, percent: u64, cells: u32) -> f64 {
-    let subject = Subject::new(memory, BURST);
+fn refused(memory: Memory, bound: u64, percent: u64, burst: u32, cells: u32) -> f64 {
+    let subject = Subject::new(memory, burst);
     let in_debt = bound * percent / 100;
     let every = (INTERVAL * cells).as_nanos() as f64 / in_debt as f64;
     // Twice the time in which the longest debt runs off, to get there, and as long again to measure.
-    let in_a_window = in_debt * u64::from(BURST) / u64::from(cells);
+    let in_a_window = in_debt * u64::from(burst) / u64::from(cells);
     let (mut asked, mut refused) = (0u64, 0u64);
     for key in 0..in_a_window * 3 {
         let at = Duration::from_nanos((key as f64 * every) as u64);

@@ -65,8 +65,9 @@ impl Memory {
     ///
     /// A key has eight places to be in. If it is in none of them, it takes that of the key with the least debt, and
     /// begins with that debt: none, as long as there is an idle one. So it is stricter than exact memory, and the more so the
-    /// fuller it is: give it twice the keys that are in debt at a time. Two of the keys in one line are taken for one with a
-    /// probability of 1 to 65,535, and then share what one may do.
+    /// fuller it is: give it twice the keys that are in debt at a time, and four times with a burst of one, which leaves no room
+    /// for a debt to begin with. Two of the keys in one line are taken for one with a probability of 1 to 65,535, and then share
+    /// what one may do.
     ///
     /// Its clock has whole microseconds, rounded down: debts begin, and so end, up to a microsecond earlier than in exact
     /// memory, and in nothing else it is more lenient. Only for rates, of at most a cell in
