@@ -7,7 +7,7 @@
 //! | name (prefix `gateway_logingest_`) | kind | what |
 //! |---|---|---|
 //! | `queue_bytes` | gauge | bytes that are in use |
-//! | `queue_capacity_ratio` | gauge | the part of the capacity that is in use, 0 to 1 |
+//! | `queue_capacity_ratio` | gauge | the part that is in use, 0 to 1: of the bytes, or of the memory if that is fuller |
 //! | `queue_events` | gauge | events that are not yet delivered |
 //! | `queue_oldest_age_seconds` | gauge | how long ago the oldest batch was received; 0 without any |
 //! | `queue_serving` | gauge | 1 while batches are taken, 0 while they cannot be stored and once it is closed |
@@ -25,6 +25,7 @@
 //! | `recovery_seconds` | gauge | how long it took to open the queue |
 //! | `recovery_truncated_bytes_total` | counter | bytes found at opening that are no whole records |
 
+mod ages;
 pub(crate) mod clients;
 mod disk;
 mod drain;
@@ -113,7 +114,7 @@ pub struct Want {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// There is no room for anybody.
+    /// There is no room for anybody, on disk or in the memory for what is known of batches.
     Full {
         /// When there is likely to be room.
         retry_after: Duration,

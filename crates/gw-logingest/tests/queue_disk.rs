@@ -247,6 +247,10 @@ fn settings_that_cannot_be_used_are_refused() {
             "max_bytes: must be 4 to 512 segments",
         ),
         (
+            builder(dir.path()).max_memory((4 << 20) - 1),
+            "max_memory: must be at least 4194304",
+        ),
+        (
             builder(dir.path()).max_delay(Duration::from_millis(6)),
             "max_delay: must be at most 5 ms",
         ),

@@ -311,7 +311,7 @@ impl<Q: Queue> Shared<Q> {
             return Ok(());
         }
         match mode {
-            Mode::Enforce => Err(error::audit_only(status.time_to_free(excess as f64))),
+            Mode::Enforce => Err(error::audit_only(status.time_to_free(excess))),
             Mode::Shadow => {
                 let metrics = self.ledger.metrics();
                 metrics.shadowed(Shadowed::AuditOnly, others);

@@ -2,7 +2,8 @@ use gw_core::ConfigError;
 
 use crate::queue::{QueueState, QueueStatus};
 
-/// From how full a queue on which events are held back, in percent of its bytes: each 1 to 100, and none below the one before.
+/// From how full a queue on which events are held back, in percent of its bytes, or of its memory if that is the fuller: each 1 to 100,
+/// and none below the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Watermarks {
@@ -54,7 +55,8 @@ impl Watermarks {
 
     /// What to hold back when the queue stands like this.
     pub fn regime(self, queue: &QueueStatus, sink_healthy: bool) -> Regime {
-        let reached = |percent| queue.bytes >= Self::mark(queue, percent);
+        let filled = queue.filled();
+        let reached = |percent| filled >= Self::mark(queue, percent);
         let failing = queue.state != QueueState::Serving;
         Regime {
             suppress_own: failing || !sink_healthy || reached(self.suppress_own),
@@ -63,20 +65,21 @@ impl Watermarks {
         }
     }
 
-    /// How many bytes must be delivered before the queue takes a batch of so many that is not all audit records; 0 if it does now.
+    /// How much room must become free before the queue takes a batch of so many bytes that is not all audit records; 0 if it does now.
     ///
     /// With it the queue must stay below the mark, or one batch could use up what is kept for audit records. Where nothing waits
     /// to be delivered, coming back later is of no use: there only what is in the queue counts, so that a batch is not refused for
     /// ever that never fits below the mark.
     pub(super) fn excess(self, queue: &QueueStatus, batch: u64) -> u64 {
         let added = if queue.batches > 0 { batch } else { 0 };
-        let least = queue.bytes.saturating_add(added).saturating_add(1);
+        let filled = queue.filled();
+        let least = filled.saturating_add(added).saturating_add(1);
         let excess = least.saturating_sub(Self::mark(queue, self.audit_only));
         // More than all of it cannot be delivered.
-        excess.min(queue.bytes.max(1))
+        excess.min(filled.max(1))
     }
 
-    /// The bytes from which on a queue is so many percent full.
+    /// The bytes, or what is worth as much, from which on a queue is so many percent full.
     fn mark(queue: &QueueStatus, percent: u8) -> u64 {
         // In 128 bits, since a product of the two may not fit into 64.
         let mark = (u128::from(queue.capacity) * u128::from(percent)).div_ceil(100);
@@ -108,6 +111,33 @@ mod tests {
         assert_eq!(regime(949, true), (true, true, false));
         assert_eq!(regime(950, true), (true, true, true));
         assert_eq!(regime(u64::MAX, true), (true, true, true));
+    }
+
+    /// Story: the memory for what is known of small batches filled long before the bytes, and nothing was held back.
+    #[test]
+    fn the_fuller_of_bytes_and_memory_counts() {
+        let status = |bytes, memory| QueueStatus {
+            bytes,
+            capacity: 1_000_000,
+            memory,
+            max_memory: Some(1000),
+            drain_rate: 10.0,
+            batches: 1,
+            ..QueueStatus::default()
+        };
+        let marks = Watermarks::default();
+        let sheds = |bytes, memory| marks.regime(&status(bytes, memory), true).shed_debug;
+        assert!(!sheds(0, 699) && !sheds(699_999, 699));
+        assert!(sheds(0, 700) && sheds(700_000, 0));
+        assert_eq!(marks.excess(&status(10_000, 940), 9_999), 0);
+        // A tenth of the room is free once a tenth of what takes it is delivered.
+        let full = status(10_000, 1000);
+        assert_eq!(full.fullness(), 1.0);
+        let excess = marks.excess(&full, 49_999);
+        assert_eq!(excess, 100_000);
+        assert_eq!(full.time_to_free(excess).as_secs(), 100);
+        let full = status(1_000_000, 1000);
+        assert_eq!(full.time_to_free(1_000).as_secs(), 100);
     }
 
     #[test]

@@ -30,7 +30,21 @@ pub(crate) struct Limits {
     pub(super) floor: u64,
     /// The most clients with an account of their own.
     pub(crate) clients: usize,
+    /// The most bytes of memory for what is known of batches and clients, if the engine has the batches elsewhere.
+    pub(super) max_memory: Option<u64>,
 }
+
+/// What is known of a batch takes at most so many bytes of memory: its entry, as much room beside it in a line that has grown,
+/// and a place in what the engine knows to be delivered. Half of that is usual.
+pub(super) const BATCH: u64 = 160;
+
+/// What is known of a client with batches takes so many bytes at most, with the longest name: in an account of its own, or in
+/// the shared one.
+const OWN: u64 = 512;
+const SHARER: u64 = 288;
+
+/// The most memory that one more batch can take.
+pub(super) const MOST: u64 = BATCH + OWN;
 
 /// Whose account: a client's own, or the one of all clients for whom there was no room (`None`).
 pub(crate) type Owner = Option<ClientId>;
@@ -105,6 +119,7 @@ impl Shares {
             share: (self.share * 1000.0) as u64,
             floor,
             clients: self.clients,
+            max_memory: None,
         })
     }
 }
@@ -117,7 +132,22 @@ impl Limits {
             share: 1000,
             floor: capacity / 64,
             clients: Shares::DEFAULT.clients,
+            max_memory: None,
         }
+    }
+
+    /// The same, with so many bytes of memory at most for what is known of batches.
+    pub(super) const fn within(self, memory: u64) -> Self {
+        Self {
+            max_memory: Some(memory),
+            ..self
+        }
+    }
+
+    /// The part of the capacity that is as much of it as this is of the memory there is.
+    pub(super) fn worth(&self, memory: u64) -> u64 {
+        let of = |most| part(memory, most, self.capacity);
+        self.max_memory.map_or(0, of)
     }
 
     /// The most that one client may ever hold, if never more than this is free.
@@ -202,9 +232,28 @@ impl<T> Clients<T> {
     }
 
     pub(super) fn held(&self, owner: &Owner) -> u64 {
+        self.get(owner).map_or(0, |account| account.held)
+    }
+
+    /// The memory for an account and the batches in it.
+    pub(super) fn memory_of(&self, owner: &Owner) -> u64 {
+        let clients = match owner {
+            Some(_) => OWN,
+            None => self.sharing.len() as u64 * SHARER,
+        };
+        let batches = self.get(owner).map_or(0, |account| account.batches);
+        clients + batches * BATCH
+    }
+
+    /// The memory for all accounts, but not for the batches in them.
+    pub(super) fn memory(&self) -> u64 {
+        self.own.len() as u64 * OWN + self.sharing.len() as u64 * SHARER
+    }
+
+    fn get(&self, owner: &Owner) -> Option<&Account<T>> {
         match owner {
-            Some(client) => self.own.get(client).map_or(0, |account| account.held),
-            None => self.shared.held,
+            Some(client) => self.own.get(client),
+            None => Some(&self.shared),
         }
     }
 
@@ -215,13 +264,20 @@ impl<T> Clients<T> {
         }
     }
 
-    /// A batch of this client comes to the account of [`Clients::owner`], which is opened if need be.
-    pub(super) fn enter(&mut self, owner: Owner, client: &ClientId, bytes: u64) {
+    /// A batch of this client comes to the account of [`Clients::owner`], which is opened if need be. The client by the name that
+    /// its batches share.
+    pub(super) fn enter(&mut self, owner: Owner, client: &ClientId, bytes: u64) -> ClientId {
         if let Some(client) = owner {
-            self.own.entry(client).or_default().add(bytes);
+            let account = self.own.entry(client);
+            let client = account.key().clone();
+            account.or_default().add(bytes);
+            client
         } else {
             self.shared.add(bytes);
-            self.sharing.entry(client.clone()).or_default().batches += 1;
+            let sharer = self.sharing.entry(client.clone());
+            let client = sharer.key().clone();
+            sharer.or_default().batches += 1;
+            client
         }
     }
 
@@ -294,7 +350,7 @@ impl<T> Clients<T> {
             && let Some(sharer) = self.sharing.get_mut(&first.client)
             && let Some(aside) = &mut sharer.aside
         {
-            let first = self.shared.waiting.pop_front();
+            let first = take_first(&mut self.shared.waiting);
             first.into_iter().for_each(|entry| insert(aside, entry));
         }
     }
@@ -331,6 +387,25 @@ impl<T> Clients<T> {
     pub(super) fn sharing(&self) -> usize {
         self.sharing.len()
     }
+}
+
+/// Takes the first batch of a line. A line that was long gives its room back as it becomes short: its client may never be without
+/// a batch.
+pub(super) fn take_first<T>(line: &mut VecDeque<Entry<T>>) -> Option<Entry<T>> {
+    const KEPT: usize = 64;
+
+    let first = line.pop_front();
+    if line.capacity() > KEPT && line.len() < line.capacity() / 4 {
+        line.shrink_to(line.capacity() / 2);
+    }
+    first
+}
+
+/// `amount / of` of the whole, rounded up.
+pub(super) fn part(amount: u64, of: u64, whole: u64) -> u64 {
+    // In 128 bits, since a product of the two may not fit into 64.
+    let part = (u128::from(amount) * u128::from(whole)).div_ceil(u128::from(of.max(1)));
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 /// Puts a batch in its place.

@@ -1,11 +1,12 @@
 //! What is in the queue and who holds what: the pure part that both engines share. No clock, no lock, no disk.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::SystemTime;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::clients::{Account, Clients, Limits, Owner};
+use super::ages::{Ages, Second};
+use super::clients::{Account, BATCH, Clients, Limits, MOST, Owner, part, take_first};
 use super::drain::DrainRate;
 use super::{AppendError, QueueStatus, Want};
 use crate::batch::ClientId;
@@ -36,21 +37,22 @@ pub(super) struct Index<T> {
     stored: Option<u64>,
     waiting: u64,
     events: u64,
-    /// When each batch was received, waiting or leased, and its ticket: each request asks for the oldest.
-    ages: BTreeSet<(SystemTime, u64)>,
+    /// When the batches that wait or are leased were received.
+    ages: Ages,
     drain: DrainRate,
 }
 
-/// A batch in the index.
+/// A batch in the index. There may be very many: it is to stay small, see [`BATCH`].
 #[derive(Debug, Clone)]
 pub(super) struct Entry<T> {
+    /// All batches of a client share one piece of memory for its name.
     pub(super) client: ClientId,
     /// Its place in the order of acceptance; never used twice.
     pub(super) ticket: u64,
     /// The room that it takes.
     pub(super) bytes: u64,
-    pub(super) events: u64,
-    pub(super) received: SystemTime,
+    events: u32,
+    received: Second,
     pub(super) item: T,
 }
 
@@ -69,6 +71,26 @@ pub(super) struct Key {
     pub(super) ticket: u64,
 }
 
+impl<T> Entry<T> {
+    pub(super) fn new(
+        client: ClientId,
+        ticket: u64,
+        bytes: u64,
+        events: u64,
+        received: SystemTime,
+        item: T,
+    ) -> Self {
+        Self {
+            client,
+            ticket,
+            bytes,
+            events: u32::try_from(events).unwrap_or(u32::MAX),
+            received: Second::of(received),
+            item,
+        }
+    }
+}
+
 impl<T: Clone> Index<T> {
     pub(super) fn new(limits: Limits, now: Instant) -> Self {
         Self {
@@ -83,7 +105,7 @@ impl<T: Clone> Index<T> {
             stored: None,
             waiting: 0,
             events: 0,
-            ages: BTreeSet::new(),
+            ages: Ages::default(),
             drain: DrainRate::new(now),
         }
     }
@@ -95,34 +117,46 @@ impl<T: Clone> Index<T> {
         bytes: u64,
         now: Instant,
     ) -> Result<Promise, AppendError> {
-        let free = self.limits.capacity.saturating_sub(self.used());
-        if bytes > free {
-            let retry_after = self.drain.time_to_free(bytes - free, now);
+        let free = self.limits.capacity.saturating_sub(self.filled());
+        let room = bytes.max(self.limits.worth(MOST));
+        if room > free {
+            let retry_after = self.time_to_free(room - free, now);
             return Err(AppendError::Full { retry_after });
         }
         let owner = self.clients.owner(client);
-        let wanted = self.clients.held(&owner).saturating_add(bytes);
+        let memory = self.limits.worth(self.clients.memory_of(&owner));
+        let held = self.clients.held(&owner).max(memory);
+        let wanted = held.saturating_add(room);
         let allowed = self.limits.allowance(free);
         if wanted > allowed {
             // The others get their turns meanwhile.
             let turns = self.ring.len().max(1) as u64;
             let excess = (wanted - allowed).saturating_mul(turns);
-            let retry_after = self.drain.time_to_free(excess, now);
+            let retry_after = self.time_to_free(excess, now);
             return Err(AppendError::OverShare { retry_after });
         }
         Ok(self.promise(owner, client, bytes, now))
     }
 
+    /// How long it takes until there is so much more room. If memory is short, that is there once its part of the batches is
+    /// delivered.
+    fn time_to_free(&self, room: u64, now: Instant) -> Duration {
+        let memory = self.limits.worth(self.memory());
+        let bytes = if memory > self.used() {
+            part(room, memory, self.live)
+        } else {
+            room
+        };
+        self.drain.time_to_free(bytes, now)
+    }
+
     fn promise(&mut self, owner: Owner, client: &ClientId, bytes: u64, now: Instant) -> Promise {
-        self.clients.enter(owner, client, bytes);
+        let client = self.clients.enter(owner, client, bytes);
         self.drain.filled(now);
         self.live = self.live.saturating_add(bytes);
         self.promised += 1;
         self.promised_bytes = self.promised_bytes.saturating_add(bytes);
-        Promise {
-            client: client.clone(),
-            bytes,
-        }
+        Promise { client, bytes }
     }
 
     /// The batch is stored: it waits to be leased.
@@ -135,31 +169,22 @@ impl<T: Clone> Index<T> {
         item: T,
     ) {
         let Promise { client, bytes } = promise;
-        self.redeem(bytes);
-        self.events = self.events.saturating_add(events);
-        self.ages.insert((received, ticket));
-        let entry = Entry {
-            client,
-            ticket,
-            bytes,
-            events,
-            received,
-            item,
-        };
+        self.take_in(Entry::new(client, ticket, bytes, events, received, item));
+    }
+
+    fn take_in(&mut self, entry: Entry<T>) {
+        self.redeem(entry.bytes);
+        self.events = self.events.saturating_add(u64::from(entry.events));
+        self.ages.add(entry.received);
         self.enqueue(entry);
     }
 
     /// A batch that was stored in an earlier life of the queue: it has its room whatever the limits are now.
-    pub(super) fn recover(&mut self, entry: Entry<T>) {
+    pub(super) fn recover(&mut self, mut entry: Entry<T>) {
         let owner = self.clients.owner(&entry.client);
         let promise = self.promise(owner, &entry.client, entry.bytes, Instant::now());
-        self.insert(
-            promise,
-            entry.ticket,
-            entry.events,
-            entry.received,
-            entry.item,
-        );
+        entry.client = promise.client;
+        self.take_in(entry);
     }
 
     /// The batch was not stored.
@@ -214,7 +239,7 @@ impl<T: Clone> Index<T> {
                 self.end_turn(false);
                 continue;
             };
-            if !taken.is_empty() && (first.bytes > bytes || first.events > events) {
+            if !taken.is_empty() && (first.bytes > bytes || u64::from(first.events) > events) {
                 break;
             }
             if !self.granted {
@@ -230,13 +255,13 @@ impl<T: Clone> Index<T> {
                 }
                 continue;
             }
-            let Some(entry) = account.waiting.pop_front() else {
+            let Some(entry) = take_first(&mut account.waiting) else {
                 continue;
             };
             passed = 0;
             account.deficit -= entry.bytes;
             bytes = bytes.saturating_sub(entry.bytes);
-            events = events.saturating_sub(entry.events);
+            events = events.saturating_sub(u64::from(entry.events));
             self.waiting = self.waiting.saturating_sub(1);
             taken.push((entry.ticket, entry.item.clone()));
             self.leased.insert(entry.ticket, entry);
@@ -295,8 +320,8 @@ impl<T: Clone> Index<T> {
     pub(super) fn forget(&mut self, ticket: u64, now: Instant) -> Option<Entry<T>> {
         let entry = self.leased.remove(&ticket)?;
         self.give_room(entry.bytes, now);
-        self.events = self.events.saturating_sub(entry.events);
-        self.ages.remove(&(entry.received, ticket));
+        self.events = self.events.saturating_sub(u64::from(entry.events));
+        self.ages.remove(entry.received);
         self.clients.leave(&entry.client, entry.bytes);
         Some(entry)
     }
@@ -360,16 +385,29 @@ impl<T: Clone> Index<T> {
         }
     }
 
+    /// The bytes in use or, if that is more of the capacity, what the memory in use is worth of it.
+    fn filled(&self) -> u64 {
+        self.used().max(self.limits.worth(self.memory()))
+    }
+
+    /// The memory for what is known of batches and clients, rather too much than too little.
+    fn memory(&self) -> u64 {
+        let batches = self.promised + self.waiting + self.leased.len() as u64;
+        batches * BATCH + self.clients.memory()
+    }
+
     pub(super) const fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// How it stands; what the engine knows better is left at its default.
     pub(super) fn status(&self, time: SystemTime, now: Instant) -> QueueStatus {
-        let oldest = self.ages.first().map(|(received, _)| *received);
+        let oldest = self.ages.oldest();
         QueueStatus {
             bytes: self.used(),
             capacity: self.limits.capacity,
+            memory: self.memory(),
+            max_memory: self.limits.max_memory,
             events: self.events,
             batches: self.waiting + self.leased.len() as u64,
             leased: self.leased.len() as u64,

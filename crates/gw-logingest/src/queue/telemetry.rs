@@ -39,7 +39,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         USED,
         Unit::Count,
-        "The part of the queue that is in use, 0 to 1."
+        "The part of the queue that is in use, 0 to 1: of its bytes or of its memory for batches on disk."
     );
     describe_gauge!(
         SERVING,
@@ -139,8 +139,7 @@ impl QueueMetrics {
         self.events.set(status.events as f64);
         self.oldest
             .set(status.oldest.unwrap_or_default().as_secs_f64());
-        self.used
-            .set(status.bytes as f64 / status.capacity.max(1) as f64);
+        self.used.set(status.fullness());
         let serving = status.state == QueueState::Serving;
         self.serving.set(f64::from(u8::from(serving)));
     }

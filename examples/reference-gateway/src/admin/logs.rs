@@ -43,6 +43,8 @@ fn queue(logs: &LogControls) -> Value {
         "state": state,
         "bytes": status.bytes,
         "capacity": status.capacity,
+        "memory": status.memory,
+        "max_memory": status.max_memory,
         "batches": status.batches,
         "leased": status.leased,
         "events": status.events,

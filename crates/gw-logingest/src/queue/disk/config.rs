@@ -18,6 +18,7 @@ pub struct DiskQueueBuilder {
     dir: PathBuf,
     name: Option<Arc<str>>,
     max_bytes: u64,
+    max_memory: u64,
     segment_bytes: u64,
     max_delay: Duration,
     shares: Shares,
@@ -58,6 +59,7 @@ impl DiskQueueBuilder {
     const SEGMENT: std::ops::RangeInclusive<u64> = 64 * 1024..=LONGEST_SEGMENT;
     /// The most files; each is held open.
     const MAX_SEGMENTS: u64 = 512;
+    const LEAST_MEMORY: u64 = 4 << 20;
     const MAX_DELAY: Duration = Duration::from_millis(5);
 
     pub(super) fn new(dir: &Path) -> Self {
@@ -65,6 +67,7 @@ impl DiskQueueBuilder {
             dir: dir.to_path_buf(),
             name: None,
             max_bytes: 1 << 30,
+            max_memory: 64 << 20,
             segment_bytes: 64 << 20,
             max_delay: Duration::ZERO,
             shares: Shares::DEFAULT,
@@ -83,6 +86,18 @@ impl DiskQueueBuilder {
     /// set aside as damaged (`*.broken`) do not count.
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
+        self
+    }
+
+    /// The most bytes of memory for what is known of the batches that are in the files, 4 MiB or more. 64 MiB by default. At this
+    /// bound the queue is as full as at the one of its bytes, and clients share it as they share these. It counts 160 bytes for
+    /// each batch and 512 for each client that has any, 288 for one beyond [`max_clients`](Self::max_clients). So 64 MiB are enough
+    /// for 400 000 batches of a few clients, or 150 000 of as many, and are reached before 1 GiB if the mean batch is smaller than
+    /// 2 to 6 KiB: with many small batches, or with much more space, this is the setting that says how long an outage may last.
+    ///
+    /// What an earlier queue left in the directory is opened whatever the bound is now.
+    pub const fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = bytes;
         self
     }
 
@@ -148,13 +163,16 @@ impl DiskQueueBuilder {
         if self.max_delay > Self::MAX_DELAY {
             return Err(ConfigError::new("max_delay", "must be at most 5 ms"));
         }
+        if self.max_memory < Self::LEAST_MEMORY {
+            return Err(ConfigError::new("max_memory", "must be at least 4194304"));
+        }
         let capacity = self.max_bytes - 2 * self.segment_bytes;
         Ok(Config {
             dir: self.dir,
             name: self.name,
             segment_bytes: self.segment_bytes,
             max_delay: self.max_delay,
-            limits: self.shares.limits(capacity)?,
+            limits: self.shares.limits(capacity)?.within(self.max_memory),
         })
     }
 }

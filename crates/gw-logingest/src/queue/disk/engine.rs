@@ -1,6 +1,6 @@
 //! What the callers and the two threads share: the index, what waits for the next commit, what has left.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::pin::pin;
 use std::sync::mpsc;
@@ -135,20 +135,26 @@ impl<F: Fs> Engine<F> {
     pub(super) fn prepare(fs: F, config: &Config) -> Result<Parts<F>, OpenError> {
         let mut index = Index::new(config.limits, Instant::now());
         let mut recovered = Vec::new();
+        // Each name is kept once.
+        let mut clients = HashSet::new();
         let measured = QueueLabel::named(config.name.as_deref());
         let metrics = Arc::new(QueueMetrics::new(measured));
         let log = recovery::open(fs, config, Arc::clone(&metrics), Batch::decode, |found| {
             let batch = found.batch;
-            recovered.push(Entry {
-                client: batch.client().clone(),
-                ticket: found.ticket,
-                bytes: found.place.room(),
-                events: batch.len() as u64,
-                received: batch.received(),
-                item: found.place,
-            });
+            let client = clients.get(batch.client());
+            let client = client.unwrap_or(batch.client()).clone();
+            clients.insert(client.clone());
+            recovered.push(Entry::new(
+                client,
+                found.ticket,
+                found.place.room(),
+                batch.len() as u64,
+                batch.received(),
+                found.place,
+            ));
         })?;
-        recovered.sort_by_key(|entry| entry.ticket);
+        drop(clients);
+        recovered.sort_unstable_by_key(|entry| entry.ticket);
         for entry in recovered {
             index.recover(entry);
         }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::collection::vec;
@@ -15,6 +16,7 @@ const LIMITS: Limits = Limits {
     share: 1000,
     floor: 500,
     clients: 3,
+    max_memory: None,
 };
 
 fn client(name: usize) -> ClientId {
@@ -28,6 +30,7 @@ fn roomy() -> Index<usize> {
         share: 1_000_000,
         floor: 0,
         clients: 100,
+        max_memory: None,
     };
     Index::new(limits, Instant::now())
 }
@@ -36,6 +39,142 @@ fn add(index: &mut Index<usize>, name: usize, bytes: u64, ticket: u64) -> Result
     let promise = index.admit(&client(name), bytes, Instant::now())?;
     index.insert(promise, ticket, 1, UNIX_EPOCH, name);
     Ok(())
+}
+
+/// A client whose name has this length.
+fn named(number: usize, length: usize) -> ClientId {
+    ClientId::new(&format!("{number:0length$}")).unwrap()
+}
+
+/// As much as a place on disk.
+type Item = [u64; 2];
+
+/// An index with so many bytes of memory, and room for any batch.
+fn within(memory: u64, clients: usize) -> Index<Item> {
+    let limits = Limits {
+        capacity: 1 << 40,
+        share: 1_000_000,
+        floor: 0,
+        clients,
+        max_memory: Some(memory),
+    };
+    Index::new(limits, Instant::now())
+}
+
+/// Adds small batches of these clients in turn, a thousand in a second, until one is refused. How many were taken.
+fn fill(index: &mut Index<Item>, first: u64, client: impl Fn(u64) -> ClientId) -> u64 {
+    for ticket in first.. {
+        match index.admit(&client(ticket), 300, Instant::now()) {
+            Ok(promise) => {
+                let received = UNIX_EPOCH + Duration::from_millis(ticket);
+                index.insert(promise, ticket, 1, received, [ticket; 2]);
+            }
+            Err(AppendError::Full { .. } | AppendError::OverShare { .. }) => return ticket - first,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    0
+}
+
+/// Story: a sink was down and many clients sent an event at a time. A gigabyte on disk had room for three million batches, of each
+/// of which 180 bytes were kept in memory, until the process had no more memory for requests.
+#[test]
+fn what_is_known_of_batches_takes_no_more_memory_than_it_may() {
+    const MEMORY: u64 = 16 << 20;
+    for (own, clients, length, least) in [
+        (10_000, 1, 20, 100_000),
+        (10_000, 900, 20, 99_000),
+        (10_000, 5_000, 128, 88_000),
+        (10_000, u64::MAX, 14, 30_000),
+        (0, u64::MAX, 128, 37_000),
+        (1_000_000, u64::MAX, 128, 24_000),
+    ] {
+        let mut taken = 0;
+        let used = allocation_counter::measure(|| {
+            let mut index = within(MEMORY, own);
+            let client = |ticket| named((ticket % clients) as usize, length);
+            taken = fill(&mut index, 0, client);
+            assert!(index.status(UNIX_EPOCH, Instant::now()).fullness() > 0.999);
+        });
+        let (taken, most) = (taken, used.bytes_max);
+        assert!(taken > least, "{clients} clients: {taken}");
+        assert!(most < MEMORY, "{clients} clients: {most}");
+    }
+}
+
+/// Story: each busy client in turn had all that there is and was never without a batch after that, so that its line kept the room
+/// of its best day.
+#[test]
+fn what_was_a_long_line_keeps_no_memory() {
+    const MEMORY: u64 = 4 << 20;
+    let used = allocation_counter::measure(|| {
+        let mut index = within(MEMORY, 100);
+        let mut next = 0;
+        let mut last = BTreeSet::new();
+        for name in 0..20 {
+            let taken = fill(&mut index, next, |_| named(name, 20));
+            assert!(taken > 20_000, "{taken}");
+            next += taken;
+            last.insert(next - 1);
+            // A few at a time, as a consumer does.
+            let some = Want {
+                bytes: 30_000,
+                events: 100,
+            };
+            while index.waiting > 0 {
+                for (ticket, _) in index.lease(some) {
+                    if !last.contains(&ticket) {
+                        index.acknowledge(ticket, Instant::now());
+                    }
+                }
+            }
+            for ticket in &last {
+                index.give_back(*ticket);
+            }
+        }
+        assert_eq!(index.waiting, 20);
+    });
+    assert!(used.bytes_max < MEMORY, "{}", used.bytes_max);
+}
+
+/// As at the bound of bytes: one client gets half, the next one half of the rest, and all that was there before stays.
+#[test]
+fn clients_share_the_memory_as_they_share_the_bytes() {
+    const MEMORY: u64 = 4 << 20;
+    let mut index = within(MEMORY, 100);
+    index.limits.share = 1000;
+    let mut next = 0;
+    let mut refused = Vec::new();
+    for name in 0..3 {
+        let taken = fill(&mut index, next, |_| named(name, 20));
+        let free = MEMORY as f64 / f64::from(1 << name);
+        let share = taken as f64 * BATCH as f64 / free;
+        assert!((0.48..0.51).contains(&share), "{name}: {share}");
+        next += taken;
+        refused.push(index.admit(&named(name, 20), 300, Instant::now()).map(drop));
+    }
+    let over = |refused: &Result<_, _>| matches!(refused, Err(AppendError::OverShare { .. }));
+    assert!(refused.iter().all(over), "{refused:?}");
+    assert_eq!(index.status(UNIX_EPOCH, Instant::now()).batches, next);
+}
+
+/// A hundredth of the batches makes room for a hundredth of what there is, however few bytes they have.
+#[test]
+fn the_wait_for_memory_goes_by_the_bytes_that_take_it() {
+    let start = Instant::now();
+    let mut index = within(4 << 20, 100);
+    let taken = fill(&mut index, 0, |_| named(1, 20));
+    index.lease(ALL);
+    for ticket in 0..200 {
+        let now = start + Duration::from_millis(50 * (ticket + 1));
+        index.acknowledge(ticket, now);
+    }
+    let now = start + Duration::from_secs(10);
+    let wait = index.time_to_free(index.limits.capacity / 100, now);
+    // 300 bytes each, 6 000 bytes a second.
+    let expected = taken as f64 * 300.0 / 100.0 / 6_000.0;
+    let ratio = wait.as_secs_f64() / expected;
+    assert!((0.9..1.1).contains(&ratio), "{wait:?} {expected}");
 }
 
 /// Story: a quiet night counted as one in which the queue drained slowly, and the first clients that were refused in the morning

@@ -43,6 +43,7 @@ impl Engine {
         DiskQueue::builder(&queue.dir)
             .max_bytes(queue.max_bytes)
             .segment_bytes(segment(queue.max_bytes)?)
+            .max_memory(queue.max_memory)
             .open()
             .map(Self::Disk)
             .map_err(|error| open_fault(&error))

@@ -11,6 +11,7 @@ use crate::config::value::{HttpUrl, Key};
 /// The intake's own bounds.
 const LEAST_EVENT: u64 = 256;
 const LARGEST_BODY: u64 = 1 << 30;
+const LEAST_MEMORY: u64 = 4 << 20;
 
 pub(super) fn check(file: &File, findings: &mut Findings) {
     let (ingest, at) = (&file.log_ingest, KeyPath::of("log_ingest"));
@@ -48,11 +49,18 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         "must be at most \"1GiB\"",
     );
     check_queue(&ingest.queue, &at.key("queue"), findings);
-    findings.check(
-        fills_memory(file),
-        at.key("queue").key("max_bytes"),
-        "must be below the share `shed_at` of `server.memory.limit`: the gateway refuses other requests from there on",
-    );
+    let in_memory = match &ingest.queue {
+        LogQueue::Memory(queue) => Some((queue.max_bytes, "max_bytes")),
+        LogQueue::Disk(queue) => Some((queue.max_memory, "max_memory")),
+        _ => None,
+    };
+    if let Some((most, key)) = in_memory {
+        findings.check(
+            fills_memory(file, most),
+            at.key("queue").key(key),
+            "must be below the share `shed_at` of `server.memory.limit`: the gateway refuses other requests from there on",
+        );
+    }
     if let LogSink::Elasticsearch(sink) = &ingest.sink {
         let rule = "must hold at least one URL, such as [\"http://127.0.0.1:9200\"]";
         let nodes = at.key("sink").key("nodes");
@@ -70,15 +78,13 @@ fn is_asked(file: &File) -> bool {
     routes.any(|route| route.service == Some(Service::LogIngest))
 }
 
-/// Whether the process has so much in memory that it refuses requests before the queue of its log intake is full.
-fn fills_memory(file: &File) -> bool {
-    let LogQueue::Memory(queue) = &file.log_ingest.queue else {
-        return false;
-    };
+/// Whether the process has so much in memory that it refuses requests before the queue of its log intake, which may take so much
+/// of it, is full.
+fn fills_memory(file: &File, most: u64) -> bool {
     let memory = &file.server.memory;
     memory.mode == Mode::Enforce
         && is_asked(file)
-        && queue.max_bytes as f64 >= memory.shed_at.get() * memory.limit as f64
+        && most as f64 >= memory.shed_at.get() * memory.limit as f64
 }
 
 /// Where a URL leads, in one form for all ways to write it.
@@ -92,7 +98,12 @@ fn place(url: &HttpUrl) -> (bool, String, u16, &str) {
 
 fn check_queue(queue: &LogQueue, at: &KeyPath, findings: &mut Findings) {
     match queue {
-        LogQueue::Memory(_) | LogQueue::Disk(_) | LogQueue::Sqs(_) => {}
+        LogQueue::Memory(_) | LogQueue::Sqs(_) => {}
+        LogQueue::Disk(queue) => findings.check(
+            queue.max_memory < LEAST_MEMORY,
+            at.key("max_memory"),
+            "must be at least \"4MiB\"",
+        ),
         LogQueue::Redis(queue) => {
             let redis = matches!(queue.url.scheme(), "redis" | "rediss");
             findings.check(

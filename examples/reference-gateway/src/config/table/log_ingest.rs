@@ -120,6 +120,9 @@ pub struct DiskQueue {
     pub dir: PathBuf,
     #[serde(deserialize_with = "size")]
     pub max_bytes: u64,
+    /// For what is known of the batches in the files.
+    #[serde(deserialize_with = "size")]
+    pub max_memory: u64,
     pub durability: Durability,
 }
 
@@ -128,6 +131,7 @@ impl Default for DiskQueue {
         Self {
             dir: PathBuf::from("log-queue"),
             max_bytes: 1 << 30,
+            max_memory: 64 << 20,
             durability: Durability::default(),
         }
     }

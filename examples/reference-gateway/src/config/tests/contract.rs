@@ -261,6 +261,7 @@ fn log_ingest() {
         queue: LogQueue::Disk(DiskQueue {
             dir: PathBuf::from("/etc/gw/log-queue"),
             max_bytes: 1 << 30,
+            max_memory: 64 << 20,
             durability: Durability::Fsync,
         }),
         sink: LogSink::Embedded(EmbeddedSink {

@@ -1,4 +1,4 @@
-//! Nobody waits for room that will never be.
+//! Nobody waits for room that will never be, and nobody gets room that is not there.
 
 use super::world::{SEGMENT, World, batch, config};
 use crate::fs::sim::SimFs;
@@ -52,4 +52,45 @@ fn the_largest_batch_finds_room_whenever_all_is_delivered() {
             [Err(AppendError::TooLarge { .. })]
         ));
     }
+}
+
+/// Story: batches of one small event took three times as much memory as the bytes by which they were admitted told, and nothing
+/// bounded it.
+#[test]
+fn small_batches_fill_the_queue_by_the_memory_for_them() {
+    const SOME: u64 = 64 * 1024;
+    let within = |memory| Config {
+        limits: config().limits.within(memory),
+        ..config()
+    };
+    let mut world = World::with(SimFs::default(), within(SOME));
+    let full = |answers: &[Result<_, _>]| matches!(answers, [Err(AppendError::Full { .. })]);
+    let mut taken = 0;
+    while !full(&world.append(&[1])) {
+        taken += 1;
+    }
+    assert!((380..410).contains(&taken), "{taken}");
+    let status = world.status();
+    assert!(
+        status.memory <= SOME && status.fullness() > 0.98,
+        "{status:?}"
+    );
+    assert!(status.bytes < status.capacity / 2, "{status:?}");
+    // Larger ones find no room either: each has its entry.
+    assert!(full(&world.append(&[3000])));
+
+    // What was accepted stays accepted, whatever the bound is at the next start.
+    world.finish();
+    world.config = within(SOME / 8);
+    world.reopen();
+    assert_eq!(world.content().len(), taken);
+    assert!((7.0..8.1).contains(&world.status().fullness()));
+    let mut delivered = 0;
+    while full(&world.append(&[1])) {
+        world.lease(1);
+        world.acknowledge_all();
+        delivered += 1;
+    }
+    assert!((350..400).contains(&delivered), "{delivered}");
+    assert_eq!(world.content().len(), taken - delivered + 1);
 }

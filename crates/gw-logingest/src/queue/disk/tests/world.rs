@@ -13,7 +13,7 @@ use crate::queue::clients::Shares;
 use crate::queue::disk::committer::{Committer, Work};
 use crate::queue::disk::config::Config;
 use crate::queue::disk::engine::{Engine, Parts};
-use crate::queue::{AppendError, Durability, Leased, Want};
+use crate::queue::{AppendError, Durability, Leased, QueueStatus, Want};
 
 pub(super) const ALL: Want = Want {
     bytes: usize::MAX,
@@ -30,7 +30,7 @@ struct Running {
 
 pub(super) struct World {
     pub(super) fs: SimFs,
-    config: Config,
+    pub(super) config: Config,
     running: Option<Running>,
     leased: Vec<Leased>,
     next_id: u128,
@@ -205,8 +205,12 @@ impl World {
     }
 
     pub(super) fn used(&self) -> u64 {
+        self.status().bytes
+    }
+
+    pub(super) fn status(&self) -> QueueStatus {
         let _clock = self.runtime.enter();
-        self.running.as_ref().unwrap().engine.status().bytes
+        self.running.as_ref().unwrap().engine.status()
     }
 
     /// The process ends in order.

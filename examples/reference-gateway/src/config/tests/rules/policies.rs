@@ -281,4 +281,15 @@ pub(super) const CASES: &[Case] = &[
         "log_ingest.queue.max_bytes",
         QUEUE,
     ),
+    case(
+        "[log_ingest]\nqueue = { engine = \"disk\", max_memory = »\"943MiB\" }\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "log_ingest.queue.max_memory",
+        QUEUE,
+    ),
+    case(
+        "[log_ingest]\nqueue = { engine = \"disk\", max_memory = »\"4095KiB\" }",
+        "log_ingest.queue.max_memory",
+        "must be at least \"4MiB\"",
+    ),
 ];
