@@ -238,15 +238,18 @@ fn reopen(c: &mut Criterion) {
         .collect();
     runtime.block_on(async {
         let queue = builder().open().unwrap();
-        let appends: Vec<_> = batches
-            .into_iter()
-            .map(|batch| {
-                let queue = queue.clone();
-                tokio::spawn(async move { queue.append(batch).await.unwrap() })
-            })
-            .collect();
-        for append in appends {
-            append.await.unwrap();
+        // More at once than may wait for the disk would be refused.
+        for some in batches.chunks(1024) {
+            let appends: Vec<_> = some
+                .iter()
+                .map(|batch| {
+                    let (queue, batch) = (queue.clone(), batch.clone());
+                    tokio::spawn(async move { queue.append(batch).await.unwrap() })
+                })
+                .collect();
+            for append in appends {
+                append.await.unwrap();
+            }
         }
         queue.shutdown().await;
     });
