@@ -251,9 +251,18 @@ mod tests {
         }
     }
 
+    /// Paths of what is made different, and paths of any characters.
+    fn paths() -> impl Strategy<Value = String> {
+        prop_oneof![
+            r"(/(a|b|\.|\.\.|%2e|%2E\.|\.%2e|\.\.\.|;x|a;x|%61|%41|%2f|%7c|\||)){0,8}",
+            "/[-a-z./%0-9A-F;\\\\é]{0,40}",
+        ]
+    }
+
     proptest! {
+        /// Story: of any characters, hardly a path had a dot segment, or was normal.
         #[test]
-        fn a_normal_path_stays_as_it_is(path in "/[-a-z./%0-9A-F;\\\\é]{0,40}") {
+        fn a_normal_path_stays_as_it_is(path in paths()) {
             if let Some(once) = normal(&path) {
                 prop_assert_eq!(normal(&once), Some(once.clone()));
                 prop_assert!(once.starts_with('/') && !once.contains("//"));

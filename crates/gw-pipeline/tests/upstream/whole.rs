@@ -94,25 +94,24 @@ async fn what_stages_found_out_goes_on_and_cannot_be_removed() {
     assert_eq!(received.header("x-forwarded-for"), Some("192.0.2.44"));
 }
 
+/// Story: it looked at what the upstream had got before that was there, and found nothing amiss with nothing.
 #[tokio::test]
 async fn a_body_that_turns_out_too_large_is_the_clients_fault() {
     let upstream = Upstream::start(always(Reply::ok())).await;
     let gateway = plain(&upstream);
-    let script = ScriptedBody::script().data("01234567").data("8");
-    let (body, _handle) = script.claim_size(SizeHint::default()).build();
+    let script = ScriptedBody::script().data("01234567").hold().data("8");
+    let (body, handle) = script.claim_size(SizeHint::default()).build();
     let service = pipeline(forward(&gateway));
-    let response = service
-        .oneshot(from_outside("POST", "/small", Body::new(body)))
-        .await;
+    let answer = service.oneshot(from_outside("POST", "/small", Body::new(body)));
+    let (response, ()) = tokio::join!(answer, async {
+        upstream.arrived(1).await;
+        handle.resume();
+    });
     let (status, text) = read(response.unwrap()).await;
     assert_eq!(status, 413);
     assert!(text.contains("BODY_TOO_LARGE"), "{text}");
-    assert!(
-        upstream
-            .requests()
-            .iter()
-            .all(|received| !received.complete)
-    );
+    upstream.ended(1).await;
+    assert!(!upstream.requests()[0].complete);
     is_quiet(&gateway).await;
 }
 
