@@ -6,7 +6,7 @@ mod support;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use gw_bulkhead::limit::{Algorithm, Limit, Next, Window};
+use gw_bulkhead::limit::{Algorithm, Limit, Next, Report, Window};
 use gw_bulkhead::{
     AdaptiveSnapshot, BulkheadHandle, BulkheadLayer, Deadline, Hold, LaneConfig, Sample,
 };
@@ -26,7 +26,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// One more with each window, and two less if anything was dropped.
 #[derive(Debug, Clone, Default)]
 struct Steps {
-    windows: Vec<Window>,
+    latency: Option<Duration>,
 }
 
 impl Algorithm for Steps {
@@ -35,12 +35,18 @@ impl Algorithm for Steps {
     }
 
     fn update(&mut self, window: &Window) -> Next {
-        self.windows.push(window.clone());
+        self.latency = window.latency;
         Next::limit(if window.dropped > 0 {
             window.limit - 2
         } else {
             window.limit + 1
         })
+    }
+
+    fn report(&self) -> Report {
+        let mut report = Report::default();
+        report.latency = self.latency;
+        report
     }
 }
 
@@ -240,6 +246,7 @@ async fn the_error_of_a_timer_of_ours_is_a_drop() {
     assert_eq!(seen(&handle), NOTHING);
 }
 
+/// Story: nobody got in who had waited, so no sample could have had the wait in it.
 #[tokio::test(start_paused = true)]
 async fn the_wait_in_the_queue_and_being_refused_there_say_nothing() {
     let lane = LaneConfig::new("core").queue(10).queue_timeout(SECOND);
@@ -251,14 +258,34 @@ async fn the_wait_in_the_queue_and_being_refused_there_say_nothing() {
     for _ in 0..10 {
         let mut future = call(&mut service, request()).await;
         assert!(poll(&mut future).is_pending());
-        full.push(future);
+        full.push((future, inner.next_call().await));
     }
     for _ in 0..10 {
         let response = call(&mut service, request()).await.await.unwrap();
         assert_eq!(response.status(), 503);
     }
-    drop((full, inner));
-    assert_eq!(seen(&handle), NOTHING);
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        let mut future = call(&mut service, request()).await;
+        assert!(poll(&mut future).is_pending());
+        waiting.push(future);
+    }
+    advance(SECOND / 2).await;
+    // Clients that leave are no samples.
+    drop(full);
+    let mut running = Vec::new();
+    for mut future in waiting {
+        assert!(poll(&mut future).is_pending());
+        running.push((future, inner.next_call().await));
+    }
+    advance(SECOND / 10).await;
+    for (future, call) in running {
+        call.respond(status(StatusCode::OK));
+        assert_eq!(future.await.unwrap().status(), 200);
+    }
+    assert_eq!(seen(&handle), ANSWERED);
+    // Of the wait there is nothing in it.
+    assert!(adaptive(&handle).report.latency.unwrap() <= SECOND / 10);
 }
 
 #[tokio::test(start_paused = true)]

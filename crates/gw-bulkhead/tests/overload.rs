@@ -62,15 +62,21 @@ const fn constant(offered: fn(Duration) -> f64) -> Load {
 
 fn row(name: &str, tally: &Tally) -> String {
     format!(
-        "| {name} | {:.1} % | {:.2} % | {:.1} % | {:.0} / {:.0} ms | {:.0} / {:.0} ms |",
+        "| {name} | {:.1} % | {:.2} % | {:.1} % | {} | {} |",
         tally.goodput_percent(),
         tally.late_percent(),
         100.0 * tally.refused.len() as f64 / f64::from(tally.offered),
-        percentile(&tally.waits, 50),
-        percentile(&tally.waits, 99),
-        percentile(&tally.refused, 50),
-        percentile(&tally.refused, 99),
+        spread(&tally.waits),
+        spread(&tally.refused),
     )
+}
+
+fn spread(values: &[Duration]) -> String {
+    if values.is_empty() {
+        return "none".to_owned();
+    }
+    let [half, most] = [50, 99].map(|percent| percentile(values, percent));
+    format!("{half:.0} / {most:.0} ms")
 }
 
 /// Runs all disciplines under a load, and prints what came of it.
@@ -103,7 +109,7 @@ fn of<'a>(results: &'a [(&str, Tally)], name: &str) -> &'a Tally {
 
 /// What must hold under overload.
 fn assert_useful(results: &[(&str, Tally)], least_goodput: f64) {
-    for name in [AWARE, ALL, PATIENT] {
+    for name in [AWARE, CODEL, LIFO, ALL, PATIENT] {
         let tally = of(results, name);
         assert!(
             tally.late_percent() < 1.0,

@@ -169,29 +169,17 @@ proptest! {
     }
 }
 
+/// Story: that few were inside for so short a time that a share that did not hold was hardly ever seen.
 #[test]
 fn a_client_has_no_more_than_its_share_under_fire() {
-    const MAX: u32 = 2;
-    let (lanes, [core]) = lanes(100, [per_key(MAX).queue(3)]);
-    let (running, peak) = (Count::new(0), Count::new(0));
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            let (lanes, running, peak) = (&lanes, &running, &peak);
-            scope.spawn(move || {
-                for _ in 0..5_000 {
-                    if let Entry::Admitted(permit) = lanes.entry_of(core, 7) {
-                        peak.fetch_max(
-                            running.fetch_add(1, Ordering::SeqCst) + 1,
-                            Ordering::SeqCst,
-                        );
-                        std::hint::spin_loop();
-                        running.fetch_sub(1, Ordering::SeqCst);
-                        drop(permit);
-                    }
-                }
-            });
-        }
+    let (lanes, [core]) = lanes(100, [per_key(2).queue(3)]);
+    let held = lanes.entry_of(core, 7);
+    assert!(matches!(held, Entry::Admitted(_)));
+    let peak = peak_under_fire(|_| match lanes.entry_of(core, 7) {
+        Entry::Admitted(permit) => Some(permit),
+        Entry::Queued(_) | Entry::Refused(_) => None,
     });
-    assert!(peak.load(Ordering::SeqCst) <= MAX, "{peak:?}");
+    assert_eq!(peak, 1);
+    drop(held);
     assert_eq!(lanes.core().per_key.unwrap().keys, 0);
 }
