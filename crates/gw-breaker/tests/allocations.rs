@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use gw_breaker::{Breaker, BreakerConfig, BreakerLayer, Ended, Outcome, UpstreamName, Window};
+use gw_breaker::{
+    Breaker, BreakerConfig, BreakerLayer, Ended, Outcome, State, UpstreamName, Window,
+};
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
@@ -80,17 +82,34 @@ fn a_request_passes_without_allocating() {
     passes_without_allocating(layer.layer(bare()));
 }
 
+/// Story: all calls failed, so it was opened and probed, and never closed.
 #[test]
 fn so_does_a_breaker_that_opens_and_closes() {
+    const HOUR: Duration = Duration::from_secs(3600);
     let config = BreakerConfig::without_policies().consecutive_failures(1);
     let breaker = Breaker::new("orders", &config).unwrap();
     let mut now = Instant::now();
+    let call = |outcome, now| {
+        let admission = breaker.admit(now).unwrap();
+        admission.record(Ended::with(outcome), now);
+        breaker.state(now)
+    };
     let mut flap = |times| {
         for _ in 0..times {
-            if let Ok(admission) = breaker.admit(now) {
-                admission.record(Ended::with(Outcome::Failure), now);
+            assert_eq!(call(Outcome::Failure, now), State::Open);
+            assert!(breaker.admit(now).is_err());
+            now += HOUR;
+            assert_eq!(call(Outcome::Failure, now), State::Open);
+            now += HOUR;
+            for state in [State::HalfOpen, State::HalfOpen, State::Ramping] {
+                assert_eq!(call(Outcome::Success, now), state);
             }
-            now += Duration::from_secs(3600);
+            // A share passes.
+            for _ in 0..10 {
+                drop(breaker.admit(now));
+            }
+            now += HOUR;
+            assert_eq!(call(Outcome::Success, now), State::Closed);
         }
     };
     flap(4);
