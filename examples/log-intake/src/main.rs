@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let app = Router::new()
         .route("/", get(|| async { "hello\n" }))
-        .layer(ingest.layer(PATH));
+        .layer(ingest.layer(PATH)?);
     // Clients are told apart by their addresses, and each has its share of the queue.
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let listener = TcpListener::bind(listen).await?;
