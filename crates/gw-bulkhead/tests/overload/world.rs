@@ -57,7 +57,8 @@ impl Tally {
 pub(crate) fn percentile(values: &[Duration], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort();
-    sorted[sorted.len() * percent / 100].as_secs_f64() * 1e3
+    let value = sorted.get(sorted.len() * percent / 100);
+    value.unwrap().as_secs_f64() * 1e3
 }
 
 /// What comes at which time.
