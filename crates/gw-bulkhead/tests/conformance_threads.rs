@@ -47,6 +47,7 @@ cases! {
     gives_back_at_the_last_frame
     holds_until_the_body_ends
     keeps_bodies_as_they_are
+    keeps_errors_of_bodies
     keeps_bounds_of_the_size
     works_inside_compression
 }

@@ -131,12 +131,24 @@ caught! {
         saying "2 calls in flight";
     a_permit_lost_with_an_error: LosesOnError by gives_back_once,
         saying "2 calls in flight";
+    a_permit_given_back_twice: GivesBackTwice by gives_back_once,
+        saying "in vain for a refusal";
     a_permit_given_back_at_the_head: GivesBackAtHead by holds_until_the_body_ends,
         saying "in vain for a refusal";
     a_permit_kept_past_the_last_frame: KeepsPastTheEnd by gives_back_at_the_last_frame,
         saying "2 calls in flight";
     a_permit_kept_past_the_trailers: KeepsPastTrailers by gives_back_at_the_last_frame,
         saying "2 calls in flight";
+    a_frame_that_is_lost: LosesAFrame by keeps_bodies_as_they_are,
+        saying "a frame is lost";
+    a_frame_that_is_lost_before_an_error: LosesAFrame by keeps_errors_of_bodies,
+        saying "a frame is lost";
+    a_frame_that_is_lost_in_compression: LosesAFrame by works_inside_compression,
+        saying "what was compressed is not the body";
+    an_error_that_is_an_end: EndsWhereItFails by keeps_errors_of_bodies,
+        saying "the body's error is lost";
+    an_empty_body_that_streams: StreamsEmpty by works_inside_compression,
+        saying "an empty body became a stream";
     a_hidden_end_of_stream: HidesTheEnd by keeps_bodies_as_they_are,
         saying "the size hint is lost";
     an_end_of_stream_that_is_the_one_of_the_head: RemembersTheEnd by keeps_bodies_as_they_are,

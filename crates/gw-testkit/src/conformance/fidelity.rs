@@ -1,6 +1,8 @@
 use std::fmt::Debug;
+use std::io::Read as _;
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::{HeaderMap, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -40,6 +42,31 @@ where
             break;
         }
     }
+}
+
+/// A body that fails in the middle is passed on as far as it came, and then as one that fails.
+pub async fn keeps_errors_of_bodies<L, B, S, Q>(layer: L, _: Admits)
+where
+    B: AnyBody,
+    Q: Send + 'static,
+    L: Layer<Inner<B, Q>, Service = S>,
+    S: Layered + 'static,
+{
+    if !B::STREAMS {
+        return;
+    }
+    let script = ScriptedBody::script().data("da").error("cut");
+    let inner = B::streaming(script.build().0);
+    let mut body = Box::pin(answer_with::<L, B, S, Q>(&layer, inner).await);
+    let frame = within("a frame", body.frame()).await;
+    let data = frame.and_then(|frame| frame.ok()?.into_data().ok());
+    assert_eq!(data.as_deref(), Some(&b"da"[..]), "a frame is lost");
+    assert!(!body.is_end_stream(), "a body that fails has ended before");
+    let error = within("the body's error", body.frame()).await;
+    assert!(
+        error.is_some_and(|frame| frame.is_err()),
+        "the body's error is lost"
+    );
 }
 
 /// A size hint that is not exact keeps both of its bounds.
@@ -131,17 +158,17 @@ where
         "the layer fails although the inner service is ready"
     );
     let call = tokio::spawn(compressed.call(request));
-    let text = Bytes::from("compressible ".repeat(100));
-    handle
-        .next_call()
-        .await
-        .respond(Response::new(B::whole(text)));
+    let text = "compressible ".repeat(100);
+    let body = B::whole(Bytes::from(text.clone()));
+    handle.next_call().await.respond(Response::new(body));
     let answer = answer_to(call).await;
     assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
-    let collected = within("the end of the body", answer.into_body().collect());
+    let collected = within("the end of the body", answer.into_body().collect()).await;
+    let compressed = collected.map(|body| body.to_bytes()).unwrap_or_default();
+    let mut read = String::new();
+    let whole = GzDecoder::new(&*compressed).read_to_string(&mut read);
     assert!(
-        collected
-            .await
-            .is_ok_and(|body| body.to_bytes().len() < 200)
+        whole.is_ok() && read == text,
+        "what was compressed is not the body"
     );
 }

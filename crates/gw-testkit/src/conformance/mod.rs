@@ -7,7 +7,7 @@
 //!   error of one that does not get ready is passed on or answered;
 //! - the instance that is called is the one that was polled ready, and a refused request touches no inner service;
 //! - what was given is given back once, however the exchange ends, or the connection that it has become;
-//! - bodies keep their data, trailers, size hint and end of stream, for several body types and inside compression;
+//! - bodies keep their data, trailers, errors, size hint and end of stream, for several body types and inside compression;
 //! - layer, service and future are `Send` (and the first two `Sync` and `Clone`), and the layer fits an axum router.
 
 mod bodies;
@@ -22,7 +22,8 @@ mod upgrades;
 pub use self::bodies::{AnyBody, AxumBody, BoxedBody, FullBody, GwBody, TonicBody};
 pub use self::endings::{gives_back_at_the_last_frame, gives_back_once, holds_until_the_body_ends};
 pub use self::fidelity::{
-    keeps_bodies_as_they_are, keeps_bounds_of_the_size, works_inside_compression,
+    keeps_bodies_as_they_are, keeps_bounds_of_the_size, keeps_errors_of_bodies,
+    works_inside_compression,
 };
 pub use self::limit::{sixteen_layers_share_one_limit, touches_nothing_when_it_refuses};
 pub use self::readiness::{forwards_readiness, holds_nothing_when_idle, is_send_and_clone};
@@ -157,6 +158,7 @@ macro_rules! conformance_for {
             case!(gives_back_at_the_last_frame);
             case!(holds_until_the_body_ends);
             case!(keeps_bodies_as_they_are);
+            case!(keeps_errors_of_bodies);
             case!(keeps_bounds_of_the_size);
             case!(works_inside_compression);
         }

@@ -35,8 +35,12 @@ pub(crate) enum Fault {
     LosesOnDrop,
     LosesOnError,
     GivesBackAtHead,
+    GivesBackTwice,
     KeepsPastTheEnd,
     KeepsPastTrailers,
+    LosesAFrame,
+    EndsWhereItFails,
+    StreamsEmpty,
     HidesTheEnd,
     RemembersTheEnd,
     RemembersTheSize,
@@ -245,7 +249,15 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Held<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let mut frame = Pin::new(&mut self.body).poll_frame(cx);
+        match (self.fault, &frame) {
+            (Fault::LosesAFrame, Poll::Ready(Some(Ok(_)))) => {
+                self.fault = Fault::None;
+                frame = Pin::new(&mut self.body).poll_frame(cx);
+            }
+            (Fault::EndsWhereItFails, Poll::Ready(Some(Err(_)))) => frame = Poll::Ready(None),
+            _ => {}
+        }
         let ended = match &frame {
             Poll::Ready(None | Some(Err(_))) => true,
             Poll::Ready(Some(Ok(frame))) => match self.fault {
@@ -255,8 +267,10 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Held<B> {
             },
             Poll::Pending => false,
         };
-        if ended {
-            self.permit = None;
+        if ended && let Some(permit) = self.permit.take() {
+            if self.fault == Fault::GivesBackTwice {
+                permit.semaphore().add_permits(1);
+            }
         }
         frame
     }
@@ -264,6 +278,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Held<B> {
     fn is_end_stream(&self) -> bool {
         match self.fault {
             Fault::HidesTheEnd => false,
+            Fault::StreamsEmpty if self.head.0 => false,
             Fault::RemembersTheEnd => self.head.0,
             _ => self.body.is_end_stream(),
         }
