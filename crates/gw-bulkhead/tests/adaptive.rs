@@ -44,9 +44,10 @@ impl Algorithm for Steps {
     }
 
     fn report(&self) -> Report {
-        let mut report = Report::default();
-        report.latency = self.latency;
-        report
+        Report {
+            latency: self.latency,
+            ..Report::default()
+        }
     }
 }
 

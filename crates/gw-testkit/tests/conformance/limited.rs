@@ -267,9 +267,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Held<B> {
             },
             Poll::Pending => false,
         };
-        if ended && let Some(permit) = self.permit.take() {
-            if self.fault == Fault::GivesBackTwice {
-                permit.semaphore().add_permits(1);
+        if ended {
+            match self.permit.take() {
+                Some(permit) if self.fault == Fault::GivesBackTwice => {
+                    permit.semaphore().add_permits(1);
+                }
+                _ => {}
             }
         }
         frame
