@@ -202,12 +202,12 @@ async fn time_runs_out_on_both_sides() {
     let mut abandoned = pin!(future.await.unwrap().unwrap().into_body());
     body.dropped().await;
     pass(HOUR).await;
-    let _held = [
-        call(&mut service, request_in("logs")).await,
-        call(&mut service, request_in("logs")).await,
-    ];
-    // Both of them run.
-    let _running = [inner.next_call().await, inner.next_call().await];
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        // One place is free. When the first one runs there, the lane's thread is done with what it has given up.
+        let future = call(&mut service, request_in("logs")).await;
+        held.push((future, inner.next_call().await));
+    }
     assert_eq!(in_flight(&handle), 2);
     let error = abandoned.frame().await.unwrap().unwrap_err();
     assert!(error.downcast_ref::<HeldTooLong>().is_some(), "{error}");
