@@ -382,6 +382,9 @@ impl Timed {
             if self.permit.is_over(now) {
                 return Poll::Ready(());
             }
+            if self.permit.is_settled() {
+                return Poll::Pending;
+            }
             sleep.as_mut().reset(now + LOOK_AGAIN);
         }
     }

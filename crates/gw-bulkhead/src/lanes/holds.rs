@@ -221,6 +221,11 @@ impl TimedPermit {
         self.own.is_none()
     }
 
+    /// Whether nothing will come of its time any more: it may never be cut, and is counted.
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.own.is_some() && self.shadowed
+    }
+
     /// In nanoseconds since the lanes were made.
     pub(crate) fn nanos(&self, at: Instant) -> u64 {
         self.lanes.holds.nanos(at)

@@ -98,7 +98,8 @@ pub struct Rejections {
     pub queue_timeout: u64,
     /// The lanes drained.
     pub draining: u64,
-    /// Admitted, and cut because it took too long. In [`Mode::Shadow`] all that took too long.
+    /// Admitted, and cut because it took too long. In [`Mode::Shadow`] all that took too long and
+    /// were not counted when they came.
     pub max_hold: u64,
     /// It waited in a queue that stands.
     pub queue_delay: u64,
