@@ -212,11 +212,13 @@ impl Server {
         let own = &connections.listener;
         let mut shutdown = pin!(shutdown);
         let mut backoff = Backoff::new();
+        let mut short_since = None;
         let mut spare = Spare::new();
         while let Some(accepted) = unless(shutdown.as_mut(), listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
                     backoff.reset();
+                    short_since = None;
                     self.admit(own, stream, peer, &service);
                 }
                 Err(error) => {
@@ -224,8 +226,9 @@ impl Server {
                     if is_about_one_connection(&error) {
                         continue;
                     }
-                    let makes_room = self.registry.evict_one(Instant::now());
-                    if !makes_room
+                    let now = Instant::now();
+                    let since = *short_since.get_or_insert(now);
+                    if !self.registry.makes_room(since, now)
                         && backoff.is_at_its_longest()
                         && spare.turn_away(&listener).await
                     {

@@ -18,6 +18,9 @@ use super::link::{Eviction, InFlight, Link, Order};
 /// Each look puts a connection that is not idle behind all others, so that the next search starts elsewhere.
 const MAX_LOOKS: usize = 128;
 
+/// And so often in a row for want of descriptors, when nothing is accepted meanwhile.
+const SEARCHES: usize = 8;
+
 /// The connections of a server, and its listeners.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -144,13 +147,24 @@ impl Registry {
         self.counters.closed(reason);
     }
 
-    /// Closes the connection that has been without a request for longest, for want of descriptors. `false` if there is none.
-    pub(super) fn evict_one(&self, now: Instant) -> bool {
-        let evicted = self.lock().evict_longest_quiet(now);
-        if let Some(link) = &evicted {
-            link.wake();
+    /// Closes the connection that has been without a request for longest, for want of descriptors that began at `since`. `false` if
+    /// there is none: each has a request, or had one since.
+    pub(super) fn makes_room(&self, since: Instant, now: Instant) -> bool {
+        for _ in 0..SEARCHES {
+            let mut table = self.lock();
+            let evicted = table.evict_longest_quiet(now);
+            let left = table.has_quiet_since(since);
+            drop(table);
+            if let Some(link) = evicted {
+                link.wake();
+                return true;
+            }
+            if !left {
+                return false;
+            }
         }
-        evicted.is_some()
+        // It is not known yet: the next time it goes on from here.
+        true
     }
 
     /// Gives an order to all connections of `listener`.
@@ -254,6 +268,13 @@ impl Table {
             self.by_quiet.insert((later, id));
         }
         None
+    }
+
+    /// Whether a connection may have been quiet since before `since`, and was not looked at after that.
+    fn has_quiet_since(&self, since: Instant) -> bool {
+        self.by_quiet
+            .first()
+            .is_some_and(|(quiet, _)| *quiet < since)
     }
 
     fn remove(&mut self, id: u64) -> Option<Entry> {

@@ -122,24 +122,28 @@ fn when_all_are_busy_the_newcomer_goes() {
 /// Story: with 10,000 busy connections, a search through all of them at each accept would itself be the outage.
 #[test]
 fn the_search_is_bounded_and_goes_on_where_it_stopped() {
-    let count = 2 * MAX_LOOKS + 1;
+    let looks = MAX_LOOKS * SEARCHES;
+    let count = 2 * looks + 1;
     let fixture = fixture(2 * count, usize::MAX);
     let slots: Vec<_> = (0..count)
         .map(|_| fixture.admit_at(0, "192.0.2.1").unwrap())
         .collect();
-    for slot in &slots[..2 * MAX_LOOKS] {
+    for slot in &slots[..2 * looks] {
         slot.link().started(true, false);
     }
     // The one idle connection is the last in the order. Two searches do not reach it, the third does.
+    let at = |seconds| fixture.start + Duration::from_secs(seconds);
+    let search = |seconds| fixture.registry.makes_room(at(1), at(seconds));
     let evicted = (1..=3)
         .take_while(|n| {
-            fixture
-                .registry
-                .evict_one(fixture.start + Duration::from_secs(*n));
-            order(&slots[2 * MAX_LOOKS]) == Order::Serve
+            // Story: not to have reached it was taken for that there is none, and newcomers were turned away.
+            assert!(search(*n));
+            order(&slots[2 * looks]) == Order::Serve
         })
         .count();
     assert_eq!(evicted, 2);
+    // All others are busy, and were found so.
+    assert!(!search(4));
 }
 
 #[test]
