@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use gw_core::Mode;
 
 use crate::config::finding::{Findings, KeyPath};
-use crate::config::table::{File, LogQueue, LogSink, Service};
+use crate::config::table::{File, LogQueue, LogSink, RouteTable, Service};
 use crate::config::value::{HttpUrl, Key};
 
 /// The intake's own bounds.
@@ -21,7 +21,9 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         "must hold at least one, such as [\"ip\"]",
     );
     for (i, key) in ingest.client.iter().enumerate() {
-        let gone = matches!(key, Key::Header(name) if file.auth.withholds(name));
+        let is_gone =
+            |name| intakes(file).all(|route| file.auth.withholds(name, !route.auth().is_empty()));
+        let gone = matches!(key, Key::Header(name) if is_gone(name));
         let gone = gone && is_asked(file);
         let rule = "is dropped before the intake looks for it, so that no request has it: name another field";
         findings.check(gone, at.key("client").index(i), rule);
@@ -73,9 +75,13 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
     }
 }
 
+fn intakes(file: &File) -> impl Iterator<Item = &RouteTable> {
+    let is_one = |route: &&RouteTable| route.service == Some(Service::LogIngest);
+    file.routes.iter().filter(is_one)
+}
+
 fn is_asked(file: &File) -> bool {
-    let mut routes = file.routes.iter();
-    routes.any(|route| route.service == Some(Service::LogIngest))
+    intakes(file).next().is_some()
 }
 
 /// Whether the process has so much in memory that it refuses requests before the queue of its log intake, which may take so much
@@ -83,6 +89,7 @@ fn is_asked(file: &File) -> bool {
 fn fills_memory(file: &File, most: u64) -> bool {
     let memory = &file.server.memory;
     memory.mode == Mode::Enforce
+        && file.lanes.mode == Mode::Enforce
         && is_asked(file)
         && most as f64 >= memory.shed_at.get() * memory.limit as f64
 }

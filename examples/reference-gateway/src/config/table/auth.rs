@@ -39,10 +39,12 @@ impl Auth {
         !self.forward_credentials && (is_of_keys || is_of_tokens)
     }
 
-    /// Whether a field of clients is gone, and none set in its place, where a service inside the gateway is asked.
-    pub fn withholds(&self, name: &HeaderName) -> bool {
+    /// Whether a field of clients is gone, and none set in its place, where a service inside the gateway is asked: after
+    /// authentication, or for anybody.
+    pub fn withholds(&self, name: &HeaderName, authenticated: bool) -> bool {
         let identity = &self.identity_headers;
-        let is_set = [&identity.consumer, &identity.user, &identity.scopes].contains(&name);
+        // Keys name no user.
+        let is_set = authenticated && [&identity.consumer, &identity.scopes].contains(&name);
         let is_made_up = identity.layer().removes(name) && !is_set;
         // No service has it, whoever else reads it.
         let is_authorization = !self.forward_credentials && *name == AUTHORIZATION;

@@ -112,8 +112,8 @@ fn what_is_allowed() {
         "[auth]\nforward_credentials = true\n[auth.api_keys.k]\nfile = \"f\"\n[log_ingest]\nclient = [\"header:x-api-key\", \"header:authorization\"]\n[[routes]]\nname = \"x\"\n\
          match = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
         // Who calls is said in it.
-        "[log_ingest]\nclient = [\"header:x-consumer-id\", \"header:x-api-key\", \"ip\"]\n[[routes]]\nname = \"x\"\n\
-         match = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "[auth.api_keys.k]\nfile = \"f\"\nheader = \"x-other\"\n[log_ingest]\nclient = [\"header:x-consumer-id\", \"header:x-api-key\", \"ip\"]\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nauth = [\"k\"]\nservice = \"log-ingest\"",
         // Nor does it matter where nobody logs.
         "[auth.api_keys.k]\nfile = \"f\"\nheader = \"x-client-id\"",
         "[[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\nupstream = \"a\"\npublic = true\nretry = { replay_max = \"64MiB\" }",

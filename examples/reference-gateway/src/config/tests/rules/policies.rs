@@ -224,6 +224,12 @@ pub(super) const CASES: &[Case] = &[
         NEVER_THERE,
     ),
     case(
+        "[log_ingest]\nclient = [»\"header:x-consumer-id\", \"ip\"]\n\
+         [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
+        "log_ingest.client[0]",
+        NEVER_THERE,
+    ),
+    case(
         "[auth]\nidentity_headers = { user = \"x-person\" }\n[log_ingest]\nclient = [»\"header:x-user-id\", \"ip\"]\n\
          [[routes]]\nname = \"x\"\nmatch = { prefix = \"/x\" }\npublic = true\nservice = \"log-ingest\"",
         "log_ingest.client[0]",
