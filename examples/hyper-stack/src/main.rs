@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, reason = "the line says where it listens")]
 
 use std::convert::Infallible;
-use std::{env, error::Error};
+use std::{env, error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gw_bulkhead::{BulkheadLayer, LaneConfig};
@@ -19,6 +19,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 #[tokio::main]
@@ -32,8 +34,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = address.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
+    // The layers bound requests; connections are for whoever serves them.
+    let connections = Arc::new(Semaphore::new(1000));
     loop {
-        let (stream, peer) = listener.accept().await?;
+        let held = Arc::clone(&connections).acquire_owned().await?;
+        let Ok((stream, peer)) = listener.accept().await else {
+            // Out of file descriptors, say: some will be given back.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
         // What the layers count is in the layers, and their services share it.
         let stack = limit.layer(places.layer(service_fn(hello)));
         // hyper does not tell a service who calls.
@@ -45,7 +54,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let connection = http
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
-        tokio::spawn(connection);
+        tokio::spawn(async move {
+            // How it ended is no matter of this example.
+            _ = connection.await;
+            drop(held);
+        });
     }
 }
 

@@ -10,8 +10,8 @@ use gw_breaker::BreakerLayer;
 use gw_bulkhead::{BulkheadLayer, LaneConfig};
 use gw_observe::{AccessLog, ObserveLayer};
 use gw_pipeline::inbound::{
-    ApiKey, ApiKeys, ApiKeysLayer, IpFilterLayer, KeyDigest, RequestIdLayer, Route,
-    RouteResolveLayer, RouteTable, ScopesLayer,
+    ApiKey, ApiKeys, ApiKeysLayer, IdentityHeaders, IdentityHeadersLayer, IpFilterLayer, KeyDigest,
+    RequestIdLayer, Route, RouteResolveLayer, RouteTable, ScopesLayer,
 };
 use gw_pipeline::server::{Server, ServerConfig};
 use gw_pipeline::upstream::{Forward, Upstream};
@@ -19,6 +19,7 @@ use gw_pipeline::{Pipeline, TrustedProxies};
 use gw_ratelimit::key::{ClientIp, Consumer};
 use gw_ratelimit::{Policy, Quota, RateLimitLayer};
 use gw_retry::{Budget, RetryLayer};
+use http::Method;
 use tokio::net::TcpListener;
 
 /// The SHA-256 of the key `k1`: the key itself is nowhere here.
@@ -29,9 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let upstream = env::args().nth(1).ok_or("which upstream?")?;
     let listen = env::args().nth(2);
     let listen = listen.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-
-    let orders = Route::prefix("orders", "/orders").upstream("orders");
-    let orders = orders.lane("orders").deadline(Duration::from_secs(5));
+    let orders = Route::prefix("orders", "/orders").methods([Method::GET]);
+    let orders = orders.upstream("orders").lane("orders");
+    let orders = orders.deadline(Duration::from_secs(5));
     let routes = RouteTable::builder().route(orders).build()?;
     let per_client = Policy::new("per_client", Quota::per_second(50)).key(ClientIp::new());
     let per_consumer = Policy::new("per_consumer", Quota::per_second(20)).key(Consumer);
@@ -40,7 +41,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let keys = ApiKeys::builder().key(acme).build()?;
     let scopes = ScopesLayer::by_route(&routes, [("orders", ["orders:read"])])?;
     let log = AccessLog::builder().normal(1.0).stdout().start()?;
-
     // A retry asks the breaker anew, and the breaker sees each attempt's timer expire: this order is a type as well.
     let orders = Upstream::builder("orders")
         .endpoint(upstream.parse()?)
@@ -59,6 +59,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .authenticate(ApiKeysLayer::new(keys))
         .post_auth_limit(RateLimitLayer::builder().policy(per_consumer).build()?)
         .authorize(scopes)
+        // The upstream believes these fields, so nobody but the gateway sets them.
+        .transform(IdentityHeadersLayer::new(IdentityHeaders::default()))
         .upstreams(forward.describe())
         .forward_keeping_deadline(forward)
         .build();

@@ -44,7 +44,9 @@ impl Program {
 async fn get(address: SocketAddr, target: &str, key: Option<&str>) -> Answer {
     let key = key.map_or(String::new(), |key| format!("x-api-key: {key}\r\n"));
     let mut client = Client::connect(address).await;
-    let request = format!("GET {target} HTTP/1.1\r\nhost: shop.example\r\n{key}\r\n");
+    // Whatever it says of itself.
+    let fields = format!("host: shop.example\r\nx-consumer-id: admin\r\n{key}");
+    let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
     client.send(&request).await;
     client.read_answer().await
 }
@@ -58,8 +60,8 @@ async fn each_stage_does_its_part() {
     let slots = described.iter().filter_map(|line| line.split_once(": "));
     let slots: Vec<_> = slots.map(|(slot, _)| slot).collect();
     assert_eq!(
-        (slots.len(), slots[0], slots[11]),
-        (12, "observe", "orders")
+        (slots.len(), slots[0], slots[12]),
+        (13, "observe", "orders")
     );
     let (_, address) = described.last().unwrap().split_once("http://").unwrap();
     let address = address.parse().unwrap();
@@ -78,6 +80,7 @@ async fn each_stage_does_its_part() {
     assert_eq!(received.len(), 2);
     assert!(received[1].header("x-request-id").is_some());
     assert_eq!(received[1].header("x-api-key"), None);
+    assert_eq!(received[1].header("x-consumer-id"), Some("acme"));
 
     let log = program.lines_to(r#""attempts":2"#).await.join("\n");
     assert!(

@@ -10,11 +10,10 @@ use bytes::Bytes;
 use gw_core::RetryAfter;
 use gw_retry::Backoff;
 use http_body_util::{BodyExt as _, Full};
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
-use hyper::{Request, Uri};
+use hyper::{Request, Uri, header::CONTENT_TYPE, header::RETRY_AFTER};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use serde_json::{Map, Value, from_slice, from_str, to_string};
+use serde_json::{Map, Value, from_slice, to_string};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::{sleep, timeout};
@@ -35,14 +34,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads all events, and counts them.
+/// Reads all events, and counts them. A line that is none is for the intake to refuse.
 async fn read(queue: Sender<String>) -> io::Result<u64> {
-    let (mut lines, mut events, run) = (BufReader::new(stdin()).lines(), 0, fastrand::u64(..));
-    while let Some(line) = lines.next_line().await? {
-        let mut event: Map<String, Value> = from_str(&line).unwrap_or_default();
+    let mut lines = BufReader::new(stdin()).split(b'\n');
+    let (mut events, run) = (0, fastrand::u64(..));
+    while let Some(line) = lines.next_segment().await? {
+        let mut event: Map<String, Value> = from_slice(&line).unwrap_or_default();
         // An answer may be lost, and the batch come twice: by this the cluster knows it.
-        let id = Value::from(format!("{run:x}-{events}"));
-        event.entry("event_id").or_insert(id);
+        let id = || format!("{run:x}-{events}").into();
+        event.entry("event_id").or_insert_with(id);
         let _ = queue.try_send(to_string(&event)? + "\n");
         events += 1;
     }
