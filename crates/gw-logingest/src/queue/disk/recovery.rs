@@ -42,6 +42,8 @@ struct Survey<'a, F: Fs> {
     log: &'a mut Log<F>,
     decode: Decode,
     seen: BTreeSet<u64>,
+    /// Whether a segment that failed has records of which a copy counts that is elsewhere.
+    replaced: bool,
     torn: u64,
 }
 
@@ -90,8 +92,8 @@ pub(super) fn open<F: Fs>(
         buf: Vec::new(),
         _lock: lock,
     };
-    // Of two copies the first found counts. One in a segment that failed may be in memory alone, so these come last;
-    // among the others, the earlier one was durable before the later one was begun.
+    // Of two copies the first found counts. One in a segment that failed may be in memory alone, so these come last; among the
+    // others, the earlier one was durable before the later one was begun.
     let mut segments: Vec<_> = names
         .iter()
         .filter_map(|name| match name {
@@ -105,12 +107,16 @@ pub(super) fn open<F: Fs>(
         log: &mut log,
         decode,
         seen: BTreeSet::new(),
+        replaced: false,
         torn: 0,
     };
     for (_, id, name) in &segments {
         survey.segment(*id, *name, &mut buf, &mut found);
     }
-    let torn = survey.torn;
+    let (replaced, torn) = (survey.replaced, survey.torn);
+    if replaced {
+        make_copies_durable(&mut log);
+    }
     log.next_segment = log.next_segment.max((log.next_ticket >> TICKET_SHIFT) + 1);
     log.next_ticket = log.next_segment << TICKET_SHIFT;
     log.collect();
@@ -123,6 +129,19 @@ pub(super) fn open<F: Fs>(
     log.metrics
         .recovered(started.elapsed(), segments.len(), torn);
     Ok(log)
+}
+
+/// What counts in place of records in segments that failed may be in memory alone, if the process was killed between writing a copy
+/// and its sync. Where it cannot be made durable, these segments stay until the next start.
+fn make_copies_durable<F: Fs>(log: &mut Log<F>) {
+    let mut sound = log.segments.values().filter(|segment| !segment.failed);
+    if sound.all(|segment| segment.file.sync().is_ok()) {
+        return;
+    }
+    for segment in log.segments.values_mut().filter(|segment| segment.failed) {
+        segment.stuck = true;
+        segment.live += 1;
+    }
 }
 
 /// What the ack files say, and their ids in order. One that cannot be read says nothing, neither now nor at a later start: tickets
@@ -233,7 +252,11 @@ impl<F: Fs> Survey<'_, F> {
         found: &mut impl FnMut(Recovered),
     ) {
         let Found { ticket, place } = *record;
-        if self.log.acks.done().contains(ticket) || self.seen.contains(&ticket) {
+        if self.log.acks.done().contains(ticket) {
+            return;
+        }
+        if self.seen.contains(&ticket) {
+            self.replaced |= segment.failed;
             return;
         }
         let decoded = in_any_case(&self.log.metrics, || {

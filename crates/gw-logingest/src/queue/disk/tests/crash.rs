@@ -98,6 +98,25 @@ fn nothing_confirmed_is_lost_whatever_part_of_the_tail_is() {
     println!("{runs} runs");
 }
 
+#[test]
+fn a_copy_that_was_not_synced_does_not_replace_what_is_durable() {
+    // Story: a write failed behind a durable batch. The batch was about to be copied out of that segment when the process was
+    // killed, the copy written and not synced; the next start took the copy for the batch and removed the segment, and then
+    // the power went.
+    let mut world = World::new(SimFs::default());
+    world.append(&[1000]);
+    world.fs.fail(Op::Write, 0, 1);
+    world.append(&[1000]);
+    world.pass(31);
+    // The copy is written, and nothing more is done.
+    let before = world.fs.trace().len();
+    world.fs.cut_after(1);
+    world.pass(0);
+    assert_eq!(world.fs.trace()[before..], [Op::Write]);
+    world.kill();
+    world.crash(Loss::Everything);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<usize>),
