@@ -391,7 +391,7 @@ fn what_is_taken_back_a_moment_later_knows_of_refunds_since() {
 /// counted.
 #[test]
 fn a_refund_to_a_key_without_a_place_gives_nothing_and_is_not_counted() {
-    for memory in [crate::Memory::exact(1), crate::Memory::compact(8)] {
+    let gives_nothing = |memory: crate::Memory| {
         let limits = Limiter::builder().policy("p", Quota::per_second(1).burst(10));
         let limiter = limits.memory(memory).build().unwrap();
         let now = fixed();
@@ -400,11 +400,13 @@ fn a_refund_to_a_key_without_a_place_gives_nothing_and_is_not_counted() {
         }
         let charge = limiter.charge(p(&limiter), "stranger", 1);
         let before = limiter.peek_at(&charge, now).unwrap().remaining();
-        assert!(before < 10, "{memory:?}: it owes what others did");
+        assert!(before < 10, "it owes what others did");
         let standing = limiter.refund(charge, now).unwrap();
-        assert_eq!(standing.remaining(), before);
-        assert_eq!(limiter.tallies()[0].counts().refunded, 0, "{memory:?}");
-    }
+        standing.remaining() == before && limiter.tallies()[0].counts().refunded == 0
+    };
+    assert!(gives_nothing(crate::Memory::exact(1)));
+    // Once in eight thousand times it is one of the others for compact memory, which tells keys apart by 16 bits. Not twice in a row.
+    assert!((0..2).any(|_| gives_nothing(crate::Memory::compact(8))));
 }
 
 /// Story: a request's policy went off while it was served, and a charge to it said that 0 cells were charged, as if there
