@@ -1,7 +1,10 @@
 //! The head of a request, kept to be sent again.
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request, uri,
+};
+use smallvec::SmallVec;
 
 use crate::context::Known;
 
@@ -9,11 +12,10 @@ use crate::context::Known;
 #[derive(Debug)]
 pub(crate) struct Head {
     method: Method,
-    /// The target, if it is a path and no more: most are, and a path is half as dear to clone. Not as one of two kinds, which would be moved
-    /// once more than it takes to write it here.
+    // The target in its parts, and not as a whole: most are a path and no more, which is half as dear to clone.
+    scheme: Option<Scheme>,
+    authority: Option<Authority>,
     path: Option<PathAndQuery>,
-    /// The target, if it is more.
-    uri: Option<Uri>,
     version: Version,
     fields: Fields,
 }
@@ -22,8 +24,9 @@ pub(crate) struct Head {
 pub(crate) const PREVIOUS_RPC_ATTEMPTS: HeaderName =
     HeaderName::from_static("grpc-previous-rpc-attempts");
 
-/// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone.
-type Fields = Vec<(HeaderName, HeaderValue)>;
+/// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone. Among the rest, as long as there are
+/// no more than requests of services have: a request that is sent once allocates once.
+type Fields = SmallVec<[(HeaderName, HeaderValue); 8]>;
 
 /// Whether the client of a gRPC call has sent it before.
 pub(crate) fn is_grpc_retry(headers: &HeaderMap) -> bool {
@@ -46,14 +49,11 @@ fn is_above(least: u64, value: &HeaderValue) -> bool {
 }
 
 impl Head {
-    /// The target of a request, if it is a path and no more, for [`keep`](Self::keep). Asked for well before that: a processor waits with moving
-    /// on what has just been written in pieces, as by a clone, and has something else to do until then.
+    /// The path of a request, for [`keep`](Self::keep). Asked for well before that: a processor waits with moving on what has just been
+    /// written in pieces, as by a clone, and has something else to do until then.
     #[inline]
     pub(crate) fn path_of<B>(request: &Request<B>) -> Option<PathAndQuery> {
-        let uri = request.uri();
-        let path = uri.path_and_query()?;
-        let is_all = uri.scheme().is_none() && uri.authority().is_none();
-        is_all.then(|| path.clone())
+        request.uri().path_and_query().cloned()
     }
 
     /// Of a request, as far as it takes no copying. The rest is written into its place by [`keep`](Self::keep).
@@ -61,8 +61,9 @@ impl Head {
     pub(crate) fn new<B>(request: &Request<B>) -> Self {
         Self {
             method: request.method().clone(),
+            scheme: None,
+            authority: None,
             path: None,
-            uri: None,
             version: request.version(),
             fields: Fields::new(),
         }
@@ -87,19 +88,29 @@ impl Head {
             }
             self.fields.push((name.clone(), value.clone()));
         }
-        if path.is_none() {
-            self.uri = Some(request.uri().clone());
+        let uri = request.uri();
+        if let Some(authority) = uri.authority() {
+            self.scheme = uri.scheme().cloned();
+            self.authority = Some(authority.clone());
         }
         self.path = path;
         true
+    }
+
+    fn uri(&self) -> Uri {
+        let mut parts = uri::Parts::default();
+        parts.scheme.clone_from(&self.scheme);
+        parts.authority.clone_from(&self.authority);
+        parts.path_and_query.clone_from(&self.path);
+        // It was one before.
+        Uri::from_parts(parts).unwrap_or_default()
     }
 
     /// The head of another attempt, with what is known of the request.
     pub(crate) fn again(&self, known: Option<&Known>) -> request::Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = self.method.clone();
-        let path = || self.path.clone().map(Uri::from);
-        parts.uri = self.uri.clone().or_else(path).unwrap_or_default();
+        parts.uri = self.uri();
         parts.version = self.version;
         parts.headers = HeaderMap::with_capacity(self.fields.len() + 2);
         for (name, value) in &self.fields {

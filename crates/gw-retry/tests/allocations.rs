@@ -46,22 +46,28 @@ fn none_for_what_is_sent_once() {
     assert_eq!(allocations(&layer, || request(Method::CONNECT)), 0);
 }
 
+/// A read with so many fields, of names of all kinds.
+fn with_fields(number: usize) -> Request<Body> {
+    let mut request = request(Method::GET);
+    let names = ["accept", "user-agent", "host", "accept-language", "cookie"];
+    let more = ["x-a", "x-b", "traceparent", "authorization"];
+    for name in names.into_iter().chain(more).take(number) {
+        let value = http::HeaderValue::from_static("some value");
+        request.headers_mut().insert(name, value);
+    }
+    assert_eq!(request.headers().len(), number);
+    request
+        .extensions_mut()
+        .insert(gw_core::context::Lane::new("core"));
+    request
+}
+
 #[test]
-fn one_for_a_read_and_one_more_for_its_fields() {
+fn one_for_a_read_and_one_more_for_many_fields() {
     let layer = RetryLayer::builder(ample()).build();
     assert_eq!(allocations(&layer, || request(Method::GET)), 1);
-    let with_fields = || {
-        let mut request = request(Method::GET);
-        for name in ["accept", "user-agent", "host", "accept-language", "cookie"] {
-            let value = http::HeaderValue::from_static("some value");
-            request.headers_mut().insert(name, value);
-        }
-        request
-            .extensions_mut()
-            .insert(gw_core::context::Lane::new("core"));
-        request
-    };
-    assert_eq!(allocations(&layer, with_fields), 2);
+    assert_eq!(allocations(&layer, || with_fields(8)), 1);
+    assert_eq!(allocations(&layer, || with_fields(9)), 2);
 }
 
 #[test]
