@@ -4,9 +4,11 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request, uri,
 };
-use smallvec::SmallVec;
 
+use self::fields::Fields;
 use crate::context::Known;
+
+mod fields;
 
 /// What is needed to send a request's head once more.
 #[derive(Debug)]
@@ -23,10 +25,6 @@ pub(crate) struct Head {
 /// How many attempts of a gRPC call went before (gRPC proposal A6).
 pub(crate) const PREVIOUS_RPC_ATTEMPTS: HeaderName =
     HeaderName::from_static("grpc-previous-rpc-attempts");
-
-/// In a row and not in a map: nearly all requests are sent once, and a map is dear to clone. Among the rest, as long as there are
-/// no more than requests of services have: a request that is sent once allocates once.
-type Fields = SmallVec<[(HeaderName, HeaderValue); 8]>;
 
 /// Whether the client of a gRPC call has sent it before.
 pub(crate) fn is_grpc_retry(headers: &HeaderMap) -> bool {
@@ -80,13 +78,13 @@ impl Head {
         attempt: &HeaderName,
     ) -> bool {
         let headers = request.headers();
-        self.fields.reserve_exact(headers.len());
+        self.fields.reserve(headers.len());
         // Seen as they go by: to look for the two would cost more than to copy all of them does.
         for (name, value) in headers {
             if name == header::UPGRADE || name == attempt && is_above(1, value) {
                 return false;
             }
-            self.fields.push((name.clone(), value.clone()));
+            self.fields.push(name, value);
         }
         let uri = request.uri();
         if let Some(authority) = uri.authority() {
@@ -112,10 +110,7 @@ impl Head {
         parts.method = self.method.clone();
         parts.uri = self.uri();
         parts.version = self.version;
-        parts.headers = HeaderMap::with_capacity(self.fields.len() + 2);
-        for (name, value) in &self.fields {
-            parts.headers.append(name.clone(), value.clone());
-        }
+        parts.headers = self.fields.map(2);
         if let Some(known) = known {
             parts.extensions = known.extensions();
         }
