@@ -216,6 +216,14 @@ pub(super) struct Counted {
     deposit: Option<Deposit>,
 }
 
+impl Counted {
+    /// Nowhere so far.
+    pub(super) const NONE: Self = Self {
+        extra: Income::NOTHING,
+        deposit: None,
+    };
+}
+
 /// A hedge that may be sent. Dropped before it was, or refused further in, all of it goes back.
 pub(super) struct Permit {
     shared: Arc<Shared>,

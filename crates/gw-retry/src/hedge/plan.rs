@@ -24,7 +24,7 @@ use crate::telemetry::Hedged;
 pub(super) struct Plan<S> {
     /// None once the second copy was due: a clone that was polled and not called must not stay in line for a place.
     service: Option<S>,
-    head: Head,
+    pub(super) head: Head,
     /// None if nothing is, as where there is no gateway around.
     pub(super) known: Option<Known>,
     pub(super) shared: Arc<Shared>,
@@ -81,23 +81,29 @@ impl<F: Future> Second<F> {
 }
 
 impl<S> Plan<S> {
-    pub(super) fn new(
-        service: S,
-        head: Head,
-        shared: Arc<Shared>,
-        (counted, now): (Counted, Instant),
-    ) -> Self {
+    /// In its place: it is large, and each move of it costs.
+    #[inline]
+    pub(super) fn boxed(service: S, head: Head, shared: Arc<Shared>, now: Instant) -> Box<Self> {
         let due = shared.delay().and_then(|delay| now.checked_add(delay));
-        Self {
-            service: Some(service),
-            head,
-            known: None,
-            shared,
-            started: now,
-            due,
-            sleep: None,
-            counted,
-        }
+        Box::write(
+            Box::new_uninit(),
+            Self {
+                service: Some(service),
+                head,
+                known: None,
+                shared,
+                started: now,
+                due,
+                sleep: None,
+                counted: Counted::NONE,
+            },
+        )
+    }
+
+    /// Counts it.
+    #[inline]
+    pub(super) fn count(&mut self) {
+        self.counted = self.shared.count(self.started);
     }
 
     /// The second copy, once it is due and may be sent. Pending for good if it may not.

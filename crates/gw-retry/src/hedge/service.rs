@@ -74,15 +74,14 @@ impl<S: Clone> Hedge<S> {
         if !self.shared.is_hedged(request) {
             return None;
         }
-        let mut head = Head::new(request);
-        if !head.keep(request, Head::path_of(request), &self.shared.attempt_field) {
+        let shared = Arc::clone(&self.shared);
+        let (service, head) = (self.inner.clone(), Head::new(request));
+        let mut plan = Plan::boxed(service, head, shared, Instant::now());
+        let path = Head::path_of(request);
+        if !plan.head.keep(request, path, &self.shared.attempt_field) {
             return None;
         }
-        let now = Instant::now();
-        let counted = self.shared.count(now);
-        let shared = Arc::clone(&self.shared);
-        let plan = Plan::new(self.inner.clone(), head, shared, (counted, now));
-        let mut plan = Box::new(plan);
+        plan.count();
         Known::learn(&mut plan.known, request.extensions(), &self.shared.copy);
         Some(plan)
     }
