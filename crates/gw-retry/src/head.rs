@@ -4,22 +4,27 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request, uri,
 };
+use smallvec::SmallVec;
 
-use self::fields::Fields;
+use self::text::Text;
 use crate::context::Known;
 
-mod fields;
+mod text;
 
 /// What is needed to send a request's head once more.
-#[derive(Debug)]
+///
+/// Nearly all requests are sent once, so what is dear to clone is kept as text and parsed again for a retry: a path or a name that is none of
+/// the usual ones allocates where a server has read it, or somebody has built it. A value is a part of what a server has read, or static.
 pub(crate) struct Head {
     method: Method,
-    // The target in its parts, and not as a whole: most are a path and no more, which is half as dear to clone.
-    scheme: Option<Scheme>,
-    authority: Option<Authority>,
-    path: Option<PathAndQuery>,
     version: Version,
-    fields: Fields,
+    scheme: Option<Scheme>,
+    /// Authority, path and the names of all fields, one behind the other.
+    text: Text,
+    authority: usize,
+    path: usize,
+    /// Of each field how long its name is, and its value. In a row and not in a map, which is dear to clone.
+    fields: SmallVec<[(usize, HeaderValue); 8]>,
 }
 
 /// How many attempts of a gRPC call went before (gRPC proposal A6).
@@ -47,96 +52,147 @@ fn is_above(least: u64, value: &HeaderValue) -> bool {
 }
 
 impl Head {
-    /// The path of a request, for [`keep`](Self::keep). Asked for well before that: a processor waits with moving on what has just been
-    /// written in pieces, as by a clone, and has something else to do until then.
-    #[inline]
-    pub(crate) fn path_of<B>(request: &Request<B>) -> Option<PathAndQuery> {
-        request.uri().path_and_query().cloned()
-    }
-
     /// Of a request, as far as it takes no copying. The rest is written into its place by [`keep`](Self::keep).
     #[inline]
     pub(crate) fn new<B>(request: &Request<B>) -> Self {
         Self {
             method: request.method().clone(),
-            scheme: None,
-            authority: None,
-            path: None,
             version: request.version(),
-            fields: Fields::new(),
+            scheme: None,
+            text: Text::new(),
+            authority: 0,
+            path: 0,
+            fields: SmallVec::new(),
         }
     }
 
-    /// Keeps target, which is `path` if that is all of it, and fields, unless one of these says that the request must not be sent again: one that takes the connection over cannot be
-    /// sent twice, and what was sent again further out, as the field `attempt` says, is not sent again here. Whether it may be. What is
-    /// in the extensions is kept elsewhere, see [`Known`].
+    /// Keeps target and fields, unless one of these says that the request must not be sent again: one that takes the connection over
+    /// cannot be sent twice, and what was sent again further out, as the field `attempt` says, is not sent again here. Whether
+    /// it may be. What is in the extensions is kept elsewhere, see [`Known`].
     #[inline]
-    pub(crate) fn keep<B>(
-        &mut self,
-        request: &Request<B>,
-        path: Option<PathAndQuery>,
-        attempt: &HeaderName,
-    ) -> bool {
+    pub(crate) fn keep<B>(&mut self, request: &Request<B>, attempt: &HeaderName) -> bool {
+        let uri = request.uri();
+        if let Some(authority) = uri.authority() {
+            self.scheme = uri.scheme().cloned();
+            self.authority = self.text.push(authority.as_str());
+        }
+        if let Some(path) = uri.path_and_query() {
+            self.path = self.text.push(path.as_str());
+        }
         let headers = request.headers();
-        self.fields.reserve(headers.len());
+        self.fields.reserve_exact(headers.len());
         // Seen as they go by: to look for the two would cost more than to copy all of them does.
         for (name, value) in headers {
             if name == header::UPGRADE || name == attempt && is_above(1, value) {
                 return false;
             }
-            self.fields.push(name, value);
+            let name = self.text.push(name.as_str());
+            self.fields.push((name, value.clone()));
         }
-        let uri = request.uri();
-        if let Some(authority) = uri.authority() {
-            self.scheme = uri.scheme().cloned();
-            self.authority = Some(authority.clone());
-        }
-        self.path = path;
         true
     }
 
-    fn uri(&self) -> Uri {
-        let mut parts = uri::Parts::default();
-        parts.scheme.clone_from(&self.scheme);
-        parts.authority.clone_from(&self.authority);
-        parts.path_and_query.clone_from(&self.path);
-        // It was one before.
-        Uri::from_parts(parts).unwrap_or_default()
-    }
-
-    /// The head of another attempt, with what is known of the request.
-    pub(crate) fn again(&self, known: Option<&Known>) -> request::Parts {
+    /// The head of another attempt, with what is known of the request. None only if what was a request is none.
+    pub(crate) fn again(&self, known: Option<&Known>) -> Option<request::Parts> {
+        let mut text = self.text.pieces();
+        let mut target = uri::Parts::default();
+        target.scheme.clone_from(&self.scheme);
+        if self.authority > 0 {
+            target.authority = Some(Authority::try_from(text.next(self.authority)?).ok()?);
+        }
+        if self.path > 0 {
+            target.path_and_query = Some(PathAndQuery::try_from(text.next(self.path)?).ok()?);
+        }
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = self.method.clone();
-        parts.uri = self.uri();
+        parts.uri = Uri::from_parts(target).ok()?;
         parts.version = self.version;
-        parts.headers = self.fields.map(2);
+        parts.headers = HeaderMap::with_capacity(self.fields.len() + 2);
+        for (name, value) in &self.fields {
+            let name = HeaderName::from_bytes(text.next(*name)?).ok()?;
+            parts.headers.append(name, value.clone());
+        }
         if let Some(known) = known {
             parts.extensions = known.extensions();
         }
-        parts
+        Some(parts)
     }
 }
 
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What is sent if this is sent again.
+    fn again<B>(request: &Request<B>) -> request::Parts {
+        let mut head = Head::new(request);
+        assert!(head.keep(request, &header::ACCEPT));
+        head.again(None).unwrap()
+    }
 
     #[test]
     fn a_target_of_any_form_goes_out_as_it_came() {
         for target in [
             "/",
             "/a?b=c",
+            "//a",
+            "/a?",
+            "/\u{fc}",
             "*",
             "http://orders/",
+            "http://orders?b=c",
             "http://orders:8080/a?b=c",
+            "other://user:word@[::1]:8080/a",
             "orders:8080",
         ] {
             let request = Request::get(target).body(()).unwrap();
-            let mut head = Head::new(&request);
-            assert!(head.keep(&request, Head::path_of(&request), &header::ACCEPT));
-            assert_eq!(head.again(None).uri, *request.uri(), "{target}");
+            assert_eq!(again(&request).uri, *request.uri(), "{target}");
+        }
+        let built = Request::new(());
+        assert_eq!(again(&built).uri, *built.uri());
+    }
+
+    #[test]
+    fn a_value_that_is_sensitive_stays_so() {
+        let mut request = Request::new(());
+        let mut value = HeaderValue::from_static("a:b;c");
+        request.headers_mut().append("x-a", value.clone());
+        value.set_sensitive(true);
+        request.headers_mut().append("x-a", value);
+        let fields = again(&request).headers;
+        assert_eq!(fields, *request.headers());
+        let sensitive = fields.get_all("x-a").iter().map(HeaderValue::is_sensitive);
+        assert!(sensitive.eq([false, true]));
+    }
+
+    fn name() -> impl Strategy<Value = HeaderName> {
+        let bytes = prop_oneof![
+            "(accept|host|cookie)".prop_map(String::into_bytes),
+            "[!#$%&'*+.^_`|~a-zA-Z0-9-]{1,40}".prop_map(String::into_bytes),
+        ];
+        bytes.prop_map(|name| HeaderName::from_bytes(&name).unwrap())
+    }
+
+    fn value() -> impl Strategy<Value = HeaderValue> {
+        let byte = prop_oneof![Just(b'\t'), 32..=126_u8, 128..=255_u8];
+        vec(byte, 0..200).prop_map(|value| HeaderValue::from_bytes(&value).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn fields_go_out_as_they_came(fields in vec((name(), value()), 0..12)) {
+            let mut request = Request::new(());
+            for (name, value) in fields {
+                request.headers_mut().append(name, value);
+            }
+            prop_assume!(request.headers().get(header::UPGRADE).is_none());
+            let again = again(&request).headers;
+            prop_assert_eq!(&again, request.headers());
+            prop_assert!(again.iter().eq(request.headers()));
         }
     }
 }

@@ -10,7 +10,6 @@ use gw_core::Mode;
 use gw_core::at_hand::Lent;
 use gw_core::attempt::{AttemptError, Failure};
 use gw_core::context::{Attempt, Deadline};
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -121,18 +120,17 @@ where
         succeeded
     }
 
-    /// Makes the body of the first attempt one that is kept as it is read, if there is any of it.
-    #[inline]
-    pub(crate) fn tee(&self) -> Option<impl FnOnce(B) -> ReplayBody<B>> {
-        let slot = self.slot.as_ref()?;
+    /// The body of the first attempt, as one that is kept as it is read.
+    pub(crate) fn tee(&self, body: B) -> ReplayBody<B> {
+        let Some(slot) = &self.slot else {
+            return ReplayBody::once(body);
+        };
         let replay_max = match &self.policy {
             Some(policy) => policy.replay_max(),
             None => self.shared.policy.replay_max(),
         };
-        Some(move |body| {
-            let source = Source::new(body, replay_max, self.shared.pool.clone());
-            ReplayBody::tee(source, slot)
-        })
+        let source = Source::new(body, replay_max, self.shared.pool.clone());
+        ReplayBody::tee(source, slot)
     }
 
     /// Looks at what an attempt came to. Its future must be gone by then, so that the body is back.
@@ -330,11 +328,11 @@ where
         };
         ready!(retry.poll_due(cx));
         let ready = matches!(self.service.poll_ready(cx), Poll::Ready(Ok(())));
-        let body = ready.then(|| self.body_again()).flatten();
+        let request = ready.then(|| self.request_again()).flatten();
         let Some(mut retry) = self.retry.take() else {
             return Poll::Pending;
         };
-        let Some(body) = body else {
+        let Some(request) = request else {
             let Retry { aside, charge, .. } = *retry;
             // First: who sees the answer sees the budget as it is.
             drop(charge);
@@ -350,7 +348,6 @@ where
             // Of the attempt before: a timer of ours may have cut what it answered while that was read on.
             known.forget_refusal();
         }
-        let request = self.request(body);
         Poll::Ready(Next::Try(self.service.call(request)))
     }
 
@@ -364,20 +361,21 @@ where
         }
     }
 
-    fn request(&self, body: ReplayBody<B>) -> Request<ReplayBody<B>> {
-        let mut parts = self.head.again(self.known.as_ref());
-        if let Some(ordinal) = NonZeroU32::new(self.attempts) {
+    /// The request as it is sent next.
+    fn request_again(&self) -> Option<Request<ReplayBody<B>>> {
+        let mut parts = self.head.again(self.known.as_ref())?;
+        let body = self.body_again()?;
+        let number = self.attempts + 1;
+        if let Some(ordinal) = NonZeroU32::new(number) {
             parts.extensions.insert(Attempt(ordinal));
         }
         let field = self.shared.attempt_field.clone();
-        parts
-            .headers
-            .insert(field, HeaderValue::from(self.attempts));
+        parts.headers.insert(field, HeaderValue::from(number));
         if self.grpc {
-            let before = HeaderValue::from(self.attempts - 1);
+            let before = HeaderValue::from(self.attempts);
             parts.headers.insert(PREVIOUS_RPC_ATTEMPTS, before);
         }
-        Request::from_parts(parts, body)
+        Some(Request::from_parts(parts, body))
     }
 
     fn budget(&self) -> &Budget {
@@ -386,12 +384,6 @@ where
 
     fn deadline(&self) -> Option<Deadline> {
         self.known.as_ref().and_then(Known::deadline)
-    }
-
-    /// See [`Head::keep`].
-    #[inline]
-    pub(crate) fn keep(&mut self, request: &Request<B>, path: Option<PathAndQuery>) -> bool {
-        self.head.keep(request, path, &self.shared.attempt_field)
     }
 
     /// Has the budget count it.

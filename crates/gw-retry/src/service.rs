@@ -80,11 +80,14 @@ where
         let Some(plan) = plan else {
             return ResponseFuture::once(self.inner.call(request.map(ReplayBody::once)));
         };
-        let attempt = match plan.tee() {
-            None => self.inner.call(request.map(ReplayBody::once)),
-            Some(tee) => self.inner.call(request.map(tee)),
-        };
-        ResponseFuture::replayable(attempt, plan)
+        if plan.slot.is_none() {
+            return ResponseFuture::replayable(
+                self.inner.call(request.map(ReplayBody::once)),
+                plan,
+            );
+        }
+        let request = request.map(|body| plan.tee(body));
+        ResponseFuture::replayable(self.inner.call(request), plan)
     }
 }
 
@@ -111,7 +114,6 @@ impl<S: Clone> Retry<S> {
             return None;
         }
         let extensions = request.extensions();
-        let path = Head::path_of(request);
         // Made in its place: it is large, and each move of it costs.
         let mut plan = Box::write(
             Box::new_uninit(),
@@ -135,7 +137,7 @@ impl<S: Clone> Retry<S> {
                 known: None,
             },
         );
-        if !plan.keep(request, path) {
+        if !plan.head.keep(request, &shared.attempt_field) {
             return None;
         }
         Known::learn(&mut plan.known, extensions, &shared.copy);

@@ -152,8 +152,8 @@ impl<S> Plan<S> {
         if !matches!(service.poll_ready(cx), Poll::Ready(Ok(()))) {
             return Err(Refused);
         }
+        let mut parts = self.head.again(self.known.as_ref()).ok_or(Refused)?;
         permit.sent();
-        let mut parts = self.head.again(self.known.as_ref());
         let two = NonZeroU32::MIN.saturating_add(1);
         parts.extensions.insert(Attempt(two));
         let field = self.shared.attempt_field.clone();

@@ -77,8 +77,7 @@ impl<S: Clone> Hedge<S> {
         let shared = Arc::clone(&self.shared);
         let (service, head) = (self.inner.clone(), Head::new(request));
         let mut plan = Plan::boxed(service, head, shared, Instant::now());
-        let path = Head::path_of(request);
-        if !plan.head.keep(request, path, &self.shared.attempt_field) {
+        if !plan.head.keep(request, &self.shared.attempt_field) {
             return None;
         }
         plan.count();
