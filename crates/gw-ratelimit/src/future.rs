@@ -51,11 +51,11 @@ pin_project! {
 
 impl<F, R, T> ResponseFuture<F, R, T> {
     /// The answer of `call`, with what it is to be told. Called in here, and not before, so that the future is written to where
-    /// it stays: it may be large.
+    /// it stays: it may be large. `advert` is too, and not moved unless there is any.
     #[inline]
     pub(crate) fn passed(
         call: impl FnOnce() -> F,
-        advert: Option<Advert>,
+        advert: &mut Option<Advert>,
         late: Option<Box<Late>>,
     ) -> Self {
         if advert.is_none() && late.is_none() {
@@ -67,7 +67,7 @@ impl<F, R, T> ResponseFuture<F, R, T> {
         Self {
             state: State::Told {
                 response: call(),
-                advert,
+                advert: advert.take(),
                 late,
             },
             on_reject: PhantomData,

@@ -81,7 +81,7 @@ where
             Ok(late) => {
                 // Decided without waiting, so the instance that is ready can be called in place.
                 let call = || self.inner.call(Request::from_parts(parts, body));
-                ResponseFuture::passed(call, advert, late)
+                ResponseFuture::passed(call, &mut advert, late)
             }
             Err(rejection) => {
                 let context = RejectContext::of_parts(&parts);

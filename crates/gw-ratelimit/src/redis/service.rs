@@ -106,7 +106,7 @@ where
 /// Answers with what `call` answers, or refuses.
 pub(super) fn go_on<F, R, B, ResB, E>(
     decided: Decided,
-    advert: Option<Advert>,
+    mut advert: Option<Advert>,
     (parts, body): (Parts, B),
     call: impl FnOnce(Request<B>) -> F,
     on_reject: &R,
@@ -117,12 +117,12 @@ where
     match decided {
         Ok(late) => {
             let call = || call(Request::from_parts(parts, body));
-            future::ResponseFuture::passed(call, advert, late)
+            future::ResponseFuture::passed(call, &mut advert, late)
         }
         Err(rejection) => {
             let context = RejectContext::of_parts(&parts);
             let mut outcome = on_reject.reject(rejection, &context);
-            if let (Ok(response), Some(mut advert)) = (&mut outcome, advert) {
+            if let (Ok(response), Some(advert)) = (&mut outcome, &mut advert) {
                 advert.write(response);
             }
             future::ResponseFuture::refused(outcome)
