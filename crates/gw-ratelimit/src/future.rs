@@ -51,7 +51,7 @@ pin_project! {
 
 impl<F, R, T> ResponseFuture<F, R, T> {
     /// The answer of `call`, with what it is to be told. Called in here, and not before, so that the future is written to where
-    /// it stays: it may be large. `advert` is too, and not moved unless there is any.
+    /// it stays: it may be large. So may `advert`, which is moved only if there is any.
     #[inline]
     pub(crate) fn passed(
         call: impl FnOnce() -> F,

@@ -80,12 +80,6 @@ where
         let Some(plan) = plan else {
             return ResponseFuture::once(self.inner.call(request.map(ReplayBody::once)));
         };
-        if plan.slot.is_none() {
-            return ResponseFuture::replayable(
-                self.inner.call(request.map(ReplayBody::once)),
-                plan,
-            );
-        }
         let request = request.map(|body| plan.tee(body));
         ResponseFuture::replayable(self.inner.call(request), plan)
     }

@@ -6,25 +6,35 @@ mod support;
 use std::convert::Infallible;
 use std::future::{Future as _, Ready, ready};
 use std::pin::pin;
-use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use bytes::Bytes;
 use gw_core::Body;
+use gw_retry::hedge::HedgeLayer;
 use gw_retry::{ReplayBody, RetryLayer, RetryPolicy};
 use http::{Method, Request, Response};
 use http_body_util::Full;
 use support::{ample, request};
-use tower::{Layer as _, Service as _, service_fn};
+use tower::{Layer as _, Service, service_fn};
 
 type Answer = Result<Response<Full<Bytes>>, Infallible>;
 
-/// How many allocations a request makes that is answered at once; the second one, since the first registers metrics.
+/// How many allocations a request makes in the layer that is answered at once.
 fn allocations(layer: &RetryLayer, make: impl Fn() -> Request<Body>) -> u64 {
-    let bare: fn(Request<ReplayBody<Body>>) -> Ready<Answer> =
-        |_| ready(Ok(Response::new(Full::new(Bytes::from_static(b"data")))));
-    let mut service = layer.layer(service_fn(bare));
+    let bare: fn(Request<ReplayBody<Body>>) -> Ready<Answer> = |_| answer();
+    allocations_of(layer.layer(service_fn(bare)), make)
+}
+
+fn answer() -> Ready<Answer> {
+    ready(Ok(Response::new(Full::new(Bytes::from_static(b"data")))))
+}
+
+/// The second one, since the first registers metrics.
+fn allocations_of<S>(mut service: S, make: impl Fn() -> Request<Body>) -> u64
+where
+    S: Service<Request<Body>>,
+{
     let mut run = |request| {
         let mut cx = Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(_)) = pin!(service.call(request)).as_mut().poll(&mut cx) else {
@@ -47,20 +57,19 @@ fn none_for_what_is_sent_once() {
     assert_eq!(allocations(&layer, || request(Method::CONNECT)), 0);
 }
 
-/// A read with a query of so many bytes, and with fields as a server has them that has read them: names are pieces of memory of their own,
-/// values parts of one.
-fn with_fields(query: usize) -> Request<Body> {
-    static READ: LazyLock<Bytes> = LazyLock::new(|| b"some value".to_vec().into());
+/// A read with so many fields, and values of so many bytes, each a piece of memory of its own, as a server has them that has read them from
+/// HTTP/2.
+fn with_fields(fields: usize, value: usize) -> Request<Body> {
     let mut request = request(Method::GET);
-    let query = "q".repeat(query);
-    *request.uri_mut() = format!("http://orders:8080/a?{query}").parse().unwrap();
-    let names = ["accept", "user-agent", "host", "cookie"];
-    let more = ["x-a", "x-b", "traceparent", "authorization"];
-    for name in names.into_iter().chain(more) {
+    *request.uri_mut() = "http://orders:8080/a?b=c".parse().unwrap();
+    let names = ["accept", "user-agent", "host", "cookie", "x-a", "x-b"];
+    let more = ["x-c", "x-d", "x-e", "traceparent", "te", "from", "via"];
+    for name in names.into_iter().chain(more).take(fields) {
         let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-        let value = http::HeaderValue::from_maybe_shared(READ.clone()).unwrap();
+        let value = http::HeaderValue::from_bytes(&vec![b'a'; value]).unwrap();
         request.headers_mut().insert(name, value);
     }
+    assert_eq!(request.headers().len(), fields);
     request
         .extensions_mut()
         .insert(gw_core::context::Lane::new("core"));
@@ -68,11 +77,20 @@ fn with_fields(query: usize) -> Request<Body> {
 }
 
 #[test]
-fn one_for_a_read_and_one_more_for_a_long_target() {
+fn one_for_a_read_and_one_more_for_a_long_head_or_many_fields() {
     let layer = RetryLayer::builder(ample()).build();
     assert_eq!(allocations(&layer, || request(Method::GET)), 1);
-    assert_eq!(allocations(&layer, || with_fields(20)), 1);
-    assert_eq!(allocations(&layer, || with_fields(100)), 2);
+    assert_eq!(allocations(&layer, || with_fields(12, 20)), 1);
+    assert_eq!(allocations(&layer, || with_fields(13, 20)), 2);
+    assert_eq!(allocations(&layer, || with_fields(12, 40)), 2);
+}
+
+#[test]
+fn one_for_a_read_that_may_be_hedged() {
+    let layer = HedgeLayer::builder("orders").build().unwrap();
+    let bare: fn(Request<Body>) -> Ready<Answer> = |_| answer();
+    let service = layer.layer(service_fn(bare));
+    assert_eq!(allocations_of(service, || with_fields(12, 20)), 1);
 }
 
 #[test]
