@@ -120,17 +120,8 @@ where
         succeeded
     }
 
-    /// The body of the first attempt, as one that is kept as it is read if there is any of it.
-    #[inline]
-    pub(crate) fn tee(&self, body: B) -> ReplayBody<B> {
-        match &self.slot {
-            None => ReplayBody::once(body),
-            Some(slot) => self.tee_to(slot, body),
-        }
-    }
-
-    #[inline(never)]
-    fn tee_to(&self, slot: &Slot<B>, body: B) -> ReplayBody<B> {
+    /// The body of the first attempt, as one that is kept as it is read.
+    pub(crate) fn tee(&self, slot: &Slot<B>, body: B) -> ReplayBody<B> {
         let replay_max = match &self.policy {
             Some(policy) => policy.replay_max(),
             None => self.shared.policy.replay_max(),

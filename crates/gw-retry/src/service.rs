@@ -80,7 +80,14 @@ where
         let Some(plan) = plan else {
             return ResponseFuture::once(self.inner.call(request.map(ReplayBody::once)));
         };
-        let request = request.map(|body| plan.tee(body));
+        // To its end in each case: an attempt that came from either would be moved once more.
+        let Some(slot) = &plan.slot else {
+            return ResponseFuture::replayable(
+                self.inner.call(request.map(ReplayBody::once)),
+                plan,
+            );
+        };
+        let request = request.map(|body| plan.tee(slot, body));
         ResponseFuture::replayable(self.inner.call(request), plan)
     }
 }
