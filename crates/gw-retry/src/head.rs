@@ -115,7 +115,8 @@ impl Head {
         piece.len()
     }
 
-    /// The head of another attempt, with what is known of the request. None only for what no parser takes, and so no server has read.
+    /// The head of another attempt, with what is known of the request. None only for what no parser takes, and so no server has read, and
+    /// for some 24,000 fields.
     pub(crate) fn again(&self, known: Option<&Known>) -> Option<request::Parts> {
         let mut text = self.text.pieces();
         let mut target = uri::Parts::default();
@@ -130,7 +131,8 @@ impl Head {
         parts.method = self.method.clone();
         parts.uri = Uri::from_parts(target).ok()?;
         parts.version = self.version;
-        parts.headers = HeaderMap::with_capacity(self.fields.len() + 2);
+        // With room for two that say which attempt it is. A map has a bound, of which what each value has in it counts as well.
+        parts.headers = HeaderMap::try_with_capacity(self.fields.len() + 2).ok()?;
         for field in &self.fields {
             // Not by `from_bytes`, which takes less than HTTP/2 does.
             let name = HeaderName::from_lowercase(text.next(usize::from(field.name))?).ok()?;
@@ -182,6 +184,18 @@ mod tests {
         let empty = Uri::from_parts(uri::Parts::default()).unwrap();
         let request = Request::get(empty).body(()).unwrap();
         assert_eq!(again(&request).uri.path(), "");
+    }
+
+    #[test]
+    fn what_a_map_has_no_room_for_is_not_sent_again() {
+        let mut request = Request::new(());
+        for _ in 0..24_575 {
+            let value = HeaderValue::from_static("");
+            request.headers_mut().append("x-a", value);
+        }
+        let mut head = Head::new(&request);
+        assert!(head.keep(&request, &header::MAX_FORWARDS));
+        assert!(head.again(None).is_none());
     }
 
     #[test]
