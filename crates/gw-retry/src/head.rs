@@ -131,7 +131,7 @@ impl Head {
         parts.method = self.method.clone();
         parts.uri = Uri::from_parts(target).ok()?;
         parts.version = self.version;
-        // With room for two that say which attempt it is. A map has a bound, of which what each value has in it counts as well.
+        // With room for two that say which attempt it is. A map has a bound, up to which each value counts as if its name were another.
         parts.headers = HeaderMap::try_with_capacity(self.fields.len() + 2).ok()?;
         for field in &self.fields {
             // Not by `from_bytes`, which takes less than HTTP/2 does.
