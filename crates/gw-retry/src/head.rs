@@ -13,8 +13,8 @@ mod text;
 
 /// What is needed to send a request's head once more.
 ///
-/// As text, which is parsed again for a retry: nearly all requests are sent once, and a clone of what was read from HTTP/2, or of what somebody
-/// has built, allocates for each name, value and path; any other counts references.
+/// As text, which is parsed again for a retry. Nearly all requests are sent once, and the first clone of a name, value or path that is
+/// memory of its own allocates: most are, of what was read from HTTP/2 or built. Any other clone counts references.
 pub(crate) struct Head {
     method: Method,
     version: Version,
