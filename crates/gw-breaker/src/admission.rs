@@ -47,14 +47,8 @@ pub(crate) struct Probe {
 
 impl Admission {
     #[inline]
-    pub(crate) fn counted(core: &Arc<Core>, generation: u64) -> Self {
-        Self::new(core.lend(), Kind::Counted(generation))
-    }
-
-    #[inline]
-    pub(crate) const fn new(core: Arc<Core>, kind: Kind) -> Self {
-        let core = Some(core);
-        Self(Ticket { core, kind })
+    pub(crate) const fn new(ticket: Ticket) -> Self {
+        Self(ticket)
     }
 
     #[inline]
@@ -76,9 +70,7 @@ impl Admission {
     /// gateway's, then neither holds its slot for longer than probes are waited for nor has the breaker open again; and it
     /// counts all the same when it ends. Of two calls for one probe the second counts. For another call this does nothing.
     pub fn follow(&mut self, awaited: &Awaited) {
-        if let (Some(core), Kind::Probe(probe)) = (&self.0.core, &mut self.0.kind) {
-            probe.followed = Some(core.follow(*probe, awaited));
-        }
+        self.0.follow(awaited);
     }
 
     /// Says that the head of the answer is there at `now` and promises well, though the verdict comes with its end. A probe
@@ -117,6 +109,17 @@ impl Ticket {
     };
 
     #[inline]
+    pub(crate) fn counted(core: &Arc<Core>, generation: u64) -> Self {
+        Self::new(core.lend(), Kind::Counted(generation))
+    }
+
+    #[inline]
+    pub(crate) const fn new(core: Arc<Core>, kind: Kind) -> Self {
+        let core = Some(core);
+        Self { core, kind }
+    }
+
+    #[inline]
     pub(crate) const fn is_told(&self) -> bool {
         self.core.is_none()
     }
@@ -134,6 +137,13 @@ impl Ticket {
     pub(crate) fn is_slow(&self, slow: Slow) -> bool {
         let core = self.core.as_deref();
         core.is_some_and(|core| core.is_slow(slow))
+    }
+
+    /// See [`Admission::follow`].
+    pub(crate) fn follow(&mut self, awaited: &Awaited) {
+        if let (Some(core), Kind::Probe(probe)) = (&self.core, &mut self.kind) {
+            probe.followed = Some(core.follow(*probe, awaited));
+        }
     }
 
     /// See [`Admission::answered`]. The clock is asked only for a probe.

@@ -8,7 +8,7 @@ use gw_core::context::Deadline;
 use http::Extensions;
 use tokio::time::Instant;
 
-use crate::admission::{Admission, Ticket};
+use crate::admission::Ticket;
 use crate::breaker::{Ended, Slow};
 use crate::clock::Clock;
 use crate::config::LatencyFrom;
@@ -91,46 +91,44 @@ impl Attempt {
         self.ticket.is_told()
     }
 
+    /// Follows the request of these extensions, without a clock yet.
     #[inline(always)]
-    pub(crate) fn begin(
-        admission: Admission,
-        latency_from: LatencyFrom,
-        extensions: &mut Extensions,
-    ) -> Self {
-        // Whom a probe waits for is asked in any case.
-        match admission.judges_latency() || admission.is_probe() {
-            true => Self::watched(admission, latency_from, extensions),
-            false if latency_from == LatencyFrom::Sent && has_a_deadline_of_ours(extensions) => {
-                Self::watched(admission, latency_from, extensions)
-            }
-            false => Self::new(admission, Clock::Stopped, extensions),
-        }
-    }
-
-    /// Apart, and what is held in registers on the other way stays there.
-    #[inline(never)]
-    fn watched(
-        mut admission: Admission,
-        latency_from: LatencyFrom,
-        extensions: &mut Extensions,
-    ) -> Self {
-        let clock = Clock::start(latency_from, &mut admission, extensions);
-        Self::new(admission, clock, extensions)
-    }
-
-    #[inline(always)]
-    fn new(admission: Admission, clock: Clock, extensions: &Extensions) -> Self {
+    pub(crate) fn new(ticket: Ticket, extensions: &Extensions) -> Self {
         let deadline = extensions.get::<Deadline>();
         Self {
-            clock,
+            clock: Clock::Stopped,
             deadline: deadline.map(|deadline| deadline.instant()),
             by_client: deadline.is_some_and(|deadline| deadline.is_by_client()),
             awaits: Awaits::Head,
             slow: false,
             good: false,
             lives: false,
-            ticket: admission.into_ticket(),
+            ticket,
         }
+    }
+
+    /// Starts the clock, if it matters how long it takes or who is waited for. Where it stays, and not on its way there: what was just
+    /// written in pieces is not moved at once, which a processor waits for.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, latency_from: LatencyFrom, extensions: &mut Extensions) {
+        // Whom a probe waits for is asked in any case.
+        if self.ticket.judges_latency()
+            || self.ticket.is_probe()
+            || latency_from == LatencyFrom::Sent && self.has_a_deadline_of_ours()
+        {
+            self.watch(latency_from, extensions);
+        }
+    }
+
+    /// Apart, and what is held in registers on the other way stays there.
+    #[inline(never)]
+    fn watch(&mut self, latency_from: LatencyFrom, extensions: &mut Extensions) {
+        self.clock = Clock::start(latency_from, &mut self.ticket, extensions);
+    }
+
+    /// Whether it matters who is waited for when the deadline passes: the upstream has failed then, or nobody.
+    const fn has_a_deadline_of_ours(&self) -> bool {
+        self.deadline.is_some() && !self.by_client
     }
 
     /// The head of the answer, or an error in its place, is there: the latency is known. Returns the time, if it was looked
@@ -311,13 +309,6 @@ impl Attempt {
         self.slow |= since.is_some_and(|since| self.is_slow(since, now));
         self.is_late(now) && !self.by_client
     }
-}
-
-/// Whether it matters who is waited for when the deadline passes: the upstream has failed then, or nobody.
-#[cold]
-fn has_a_deadline_of_ours(extensions: &Extensions) -> bool {
-    let deadline = extensions.get::<Deadline>();
-    deadline.is_some_and(|deadline| !deadline.is_by_client())
 }
 
 impl Drop for Attempt {

@@ -8,7 +8,7 @@ use gw_core::context::UpstreamName;
 use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
-use crate::admission::{Admission, Refused};
+use crate::admission::{Admission, Refused, Ticket};
 use crate::config::BreakerConfig;
 use crate::core::{Answer, Core, References};
 use crate::hub::{Changes, Hub};
@@ -187,8 +187,14 @@ impl Breaker {
     /// [`Breaker::admit`].
     #[inline]
     pub fn admit_if_closed(&self) -> Option<Admission> {
+        self.ticket_if_closed().map(Admission::new)
+    }
+
+    /// The same, for who gives it back in its own way.
+    #[inline]
+    pub(crate) fn ticket_if_closed(&self) -> Option<Ticket> {
         let generation = self.core.closed()?;
-        Some(Admission::counted(&self.core, generation))
+        Some(Ticket::counted(&self.core, generation))
     }
 
     /// Admits a call, or refuses it.
@@ -200,7 +206,7 @@ impl Breaker {
         let mut core = Arc::clone(&self.core);
         loop {
             match core.admit(now) {
-                Answer::Admitted(kind) => return Ok(Admission::new(core, kind)),
+                Answer::Admitted(kind) => return Ok(Admission::new(Ticket::new(core, kind))),
                 Answer::Refused(refused) => return Err(refused),
                 Answer::Replaced => core = self.current(),
             }

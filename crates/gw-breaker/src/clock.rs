@@ -4,7 +4,7 @@ use gw_core::awaited::Awaited;
 use http::Extensions;
 use tokio::time::Instant;
 
-use crate::admission::Admission;
+use crate::admission::Ticket;
 use crate::config::LatencyFrom;
 
 /// Since when the upstream is waited for; of a stream since when it has been going on.
@@ -29,18 +29,18 @@ impl Clock {
     #[inline]
     pub(crate) fn start(
         latency_from: LatencyFrom,
-        admission: &mut Admission,
+        ticket: &mut Ticket,
         extensions: &mut Extensions,
     ) -> Self {
         let now = Instant::now();
         match latency_from {
             LatencyFrom::Call => Self::Since(now),
-            LatencyFrom::Sent => Self::ask(now, admission, extensions),
+            LatencyFrom::Sent => Self::ask(now, ticket, extensions),
         }
     }
 
     #[inline(never)]
-    fn ask(now: Instant, admission: &mut Admission, extensions: &mut Extensions) -> Self {
+    fn ask(now: Instant, ticket: &mut Ticket, extensions: &mut Extensions) -> Self {
         // A breaker further out has asked already. One answer is for both: who sends the request finds one `Awaited`, and writes into
         // that.
         let awaited = match extensions.get::<Awaited>() {
@@ -54,7 +54,7 @@ impl Clock {
                 awaited
             }
         };
-        admission.follow(&awaited);
+        ticket.follow(&awaited);
         let since = Some(now);
         Self::Told(Box::new(Told { awaited, since }))
     }

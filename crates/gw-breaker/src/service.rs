@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::ContentClassifier;
-use crate::admission::{Admission, Refused};
+use crate::admission::Refused;
 use crate::attempt::Attempt;
 use crate::body::ResponseBody;
 use crate::breaker::Breaker;
@@ -109,95 +109,100 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let breaker = self.select.find(&mut request);
         breaker.core().hub.seen();
-        let admission = match breaker.admit_if_closed() {
-            Some(admission) => Some(admission),
-            None => match admit(&breaker) {
-                Ok(admission) => admission,
-                Err(refused) => {
-                    drop(breaker);
-                    let rejected = Rejected::new(refused, self.manner.slot, &request);
-                    return self.rejected(rejected);
-                }
-            },
-        };
-        drop(breaker);
-        if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Ready {
-            return self.late(request, admission);
+        let readiness = mem::replace(&mut self.readiness, Readiness::Unknown);
+        if readiness == Readiness::Ready
+            && let Some(ticket) = breaker.ticket_if_closed()
+        {
+            drop(breaker);
+            let mut attempt = Attempt::new(ticket, request.extensions());
+            attempt.begin(self.manner.latency_from, request.extensions_mut());
+            return self.sent(request, &mut attempt);
         }
-        let mut attempt = self.manner.attempt(admission, &mut request);
+        let admitted = self.manner.admit(&breaker, &mut request);
+        drop(breaker);
+        self.otherwise(request, admitted, readiness)
+    }
+}
+
+impl<C, R> Manner<C, R> {
+    /// Where the breaker is not simply closed. Nothing is admitted, and the request passes, if it only would have been refused.
+    #[cold]
+    fn admit<B>(&self, breaker: &Breaker, request: &mut Request<B>) -> Result<Attempt, Refused> {
+        let hub = &breaker.core().hub;
+        match breaker.admit(Instant::now()) {
+            Ok(admission) => {
+                let mut attempt = Attempt::new(admission.into_ticket(), request.extensions());
+                attempt.begin(self.latency_from, request.extensions_mut());
+                Ok(attempt)
+            }
+            Err(_) if hub.is_shadow() => {
+                hub.metrics.would_reject();
+                Ok(Attempt::nothing())
+            }
+            Err(refused) => {
+                hub.metrics.rejected();
+                Err(refused)
+            }
+        }
+    }
+}
+
+impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
+    /// By the instance that is ready.
+    #[inline(always)]
+    fn sent<B>(&mut self, request: Request<B>, attempt: &mut Attempt) -> ResponseFuture<S, B, C, R>
+    where
+        S: Service<Request<B>>,
+    {
         // Classifiers have no state as a rule, so there is nothing to decide when one is cloned.
         let judge = &self.manner.judge;
         call_into(&mut self.inner, request, |future| {
             ResponseFuture::running(future, attempt.take(), judge.clone())
         })
     }
-}
 
-impl<C, R> Manner<C, R> {
-    #[inline(always)]
-    fn attempt<B>(&self, admission: Option<Admission>, request: &mut Request<B>) -> Attempt {
-        match admission {
-            Some(admission) => {
-                Attempt::begin(admission, self.latency_from, request.extensions_mut())
-            }
-            None => Attempt::nothing(),
-        }
-    }
-}
-
-/// Where the breaker is not simply closed. Nothing is admitted, and the request passes, if it only would have been refused.
-#[cold]
-fn admit(breaker: &Breaker) -> Result<Option<Admission>, Refused> {
-    let hub = &breaker.core().hub;
-    match breaker.admit(Instant::now()) {
-        Ok(admission) => Ok(Some(admission)),
-        Err(_) if hub.is_shadow() => {
-            hub.metrics.would_reject();
-            Ok(None)
-        }
-        Err(refused) => {
-            hub.metrics.rejected();
-            Err(refused)
-        }
-    }
-}
-
-impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
+    /// Where the breaker is not simply closed, or the inner service was not found ready.
     #[cold]
-    fn rejected<B>(&mut self, rejected: Rejected) -> ResponseFuture<S, B, C, R>
+    fn otherwise<B>(
+        &mut self,
+        request: Request<B>,
+        admitted: Result<Attempt, Refused>,
+        readiness: Readiness,
+    ) -> ResponseFuture<S, B, C, R>
     where
         S: Service<Request<B>>,
     {
-        self.release();
-        let Manner {
-            judge, on_reject, ..
-        } = &self.manner;
-        ResponseFuture::rejected(rejected, on_reject.clone(), judge.clone())
+        match admitted {
+            Ok(mut attempt) if readiness == Readiness::Ready => self.sent(request, &mut attempt),
+            Ok(attempt) => self.late(request, attempt),
+            Err(refused) => {
+                self.release(readiness);
+                let rejected = Rejected::new(refused, self.manner.slot, &request);
+                let Manner {
+                    judge, on_reject, ..
+                } = &self.manner;
+                ResponseFuture::rejected(rejected, on_reject.clone(), judge.clone())
+            }
+        }
     }
 
     /// What the inner service has reserved for a request that is refused is not kept for the next one, which may never
     /// come.
-    fn release(&mut self) {
+    fn release(&mut self, readiness: Readiness) {
         self.select.refresh();
-        if mem::replace(&mut self.readiness, Readiness::Unknown) != Readiness::Unknown {
+        if readiness != Readiness::Unknown {
             self.inner = self.inner.clone();
         }
     }
 
-    /// With the instance that may have been asked before, and keeps its place where it waits.
-    #[cold]
-    fn late<B>(
-        &mut self,
-        mut request: Request<B>,
-        admission: Option<Admission>,
-    ) -> ResponseFuture<S, B, C, R>
+    /// By the instance that may have been asked before, and keeps its place where it waits.
+    fn late<B>(&mut self, request: Request<B>, attempt: Attempt) -> ResponseFuture<S, B, C, R>
     where
         S: Service<Request<B>>,
     {
         self.select.refresh();
         let spare = self.inner.clone();
         let service = mem::replace(&mut self.inner, spare);
-        let attempt = self.manner.attempt(admission, &mut request);
         ResponseFuture::late(service, request, attempt, self.manner.judge.clone())
     }
 }
