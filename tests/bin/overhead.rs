@@ -29,7 +29,6 @@ use gw_tests::bench::{Result, callgrind, ports};
 /// The promise: CPU time per request, gateway to bare proxy.
 const ALLOWED: f64 = 1.2;
 
-const CONNECTIONS: usize = 8;
 const TARGET: &str = "/api/v1/orders/4711?expand=items";
 
 /// Requests of one turn within a pair, some 50 ms.
@@ -56,6 +55,9 @@ struct Args {
     /// Worker threads of the proxy and of the gateway; one per core unless given.
     #[arg(long)]
     threads: Option<NonZeroUsize>,
+    /// Connections, each of which sends its next request when it has the answer.
+    #[arg(long, default_value = "8")]
+    connections: NonZeroUsize,
     /// Requests of one measurement.
     #[arg(long, default_value = "60000")]
     requests: NonZeroUsize,
@@ -76,6 +78,7 @@ struct Proxy {
     name: &'static str,
     addr: SocketAddr,
     words: Vec<OsString>,
+    connections: usize,
 }
 
 /// A running proxy with its open connections.
@@ -116,10 +119,12 @@ async fn measure(args: &Args) -> Result<bool> {
         upstream: upstream_addr,
         threads: threads.get(),
     };
+    let connections = args.connections.get();
     let bare = Proxy {
         name: "proxy",
         addr: proxy_addr,
         words: bare.words()?,
+        connections,
     };
     let program = args.program.gateway()?;
     let gateway = Gateway::configured(
@@ -132,10 +137,11 @@ async fn measure(args: &Args) -> Result<bool> {
         name: "gateway",
         addr: gateway.addr,
         words: gateway.words,
+        connections,
     };
 
     println!(
-        "small keep-alive GET, {CONNECTIONS} connections in a closed loop, {threads} worker threads"
+        "small keep-alive GET, {connections} connections in a closed loop, {threads} worker threads"
     );
     println!(
         "the gateway observes as by default: request metrics, and an access log of a tenth of the normal lines, in a file"
@@ -208,7 +214,7 @@ async fn pair(
 async fn start(proxy: &Proxy, scratch: &Path) -> Result<Subject> {
     let mut process = Process::start(proxy.name, &proxy.words, scratch)?;
     process.accepts(proxy.addr, PATIENCE).await?;
-    let mut load = Load::open(proxy.addr, CONNECTIONS, load::get(TARGET)).await?;
+    let mut load = Load::open(proxy.addr, proxy.connections, load::get(TARGET)).await?;
     load.run(WARM_UP).await?;
     Ok(Subject { process, load })
 }
@@ -309,7 +315,7 @@ async fn profile(proxy: &Proxy, requests: usize, directory: &Path, scratch: &Pat
     let words = callgrind::under(&proxy.words, &profile);
     let mut process = Process::start(proxy.name, &words, scratch)?;
     process.accepts(proxy.addr, CALLGRIND_PATIENCE).await?;
-    let mut load = Load::open(proxy.addr, CONNECTIONS, load::get(TARGET)).await?;
+    let mut load = Load::open(proxy.addr, proxy.connections, load::get(TARGET)).await?;
     load.run(requests).await?;
     drop(load);
     process.terminate(CALLGRIND_PATIENCE).await?;

@@ -25,7 +25,7 @@ pub mod threads;
 mod timing;
 mod upgrade;
 
-pub use gw_core::context::{Criticality, Deadline, Lane};
+pub use gw_core::context::{Criticality, Deadline, Lane, PeerAddr};
 pub use gw_core::key;
 pub use gw_core::{
     Code, ConfigError, Fail, LayerError, Mode, OnReject, Problem, RejectContext, Rejection,

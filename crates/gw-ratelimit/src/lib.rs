@@ -33,6 +33,7 @@ mod tier;
 mod verdict;
 pub mod window;
 
+pub use gw_core::context::PeerAddr;
 pub use gw_core::key;
 pub use gw_core::{
     Code, Fail, LayerError, Mode, OnReject, Problem, RejectContext, Rejection, Respond, RespondWith,

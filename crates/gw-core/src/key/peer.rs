@@ -15,8 +15,7 @@ use crate::context::PeerAddr;
 /// [`MissingKey`] with what to do, if the server provides none.
 pub fn peer_addr(extensions: &Extensions) -> Result<SocketAddr, MissingKey> {
     const REMEDY: &str = "serve axum with into_make_service_with_connect_info::<SocketAddr>() and the feature `axum` of \
-                          the gw crate, tonic with its feature `tonic`, or insert gw_core::context::PeerAddr into the \
-                          request's extensions";
+                          the gw crate, tonic with its feature `tonic`, or insert its PeerAddr into the request's extensions";
     let ours = extensions.get::<PeerAddr>().map(|peer| peer.0);
     #[cfg(feature = "axum")]
     let ours = ours.or_else(|| {
