@@ -46,6 +46,10 @@ pub(super) struct Http1 {
 /// system call for each request.
 const FRESH: Duration = Duration::from_millis(1);
 
+/// How long connections stay of which there are too many idle ones. Load comes in bursts: who closes at the end of one what the
+/// next one needs makes a connection for each request.
+pub(super) const LINGERS: Duration = Duration::from_secs(1);
+
 impl Http1 {
     fn is_proven(&self, now: Instant) -> bool {
         self.served > 1 && now.saturating_duration_since(self.idle_since) < FRESH
@@ -101,7 +105,7 @@ impl IdleList {
         Some(connection)
     }
 
-    /// Keeps `connection` for the next exchange. Above the bound the longest idle one is closed.
+    /// Keeps `connection` for the next exchange. Above the bound the longest idle one is closed, if it has been idle for a while.
     pub(super) fn park(&self, mut connection: Box<Http1>, now: Instant) {
         connection.kept.shrink();
         connection.served = connection.served.saturating_add(1);
@@ -110,10 +114,12 @@ impl IdleList {
         let surplus = {
             let mut connections = self.lock();
             connections.push_back(connection);
-            if connections.len() > self.max {
-                connections.pop_front()
-            } else {
-                None
+            let lingers = connections.front().is_some_and(|oldest| {
+                self.max > 0 && now.saturating_duration_since(oldest.idle_since) < LINGERS
+            });
+            match connections.len() > self.max && !lingers {
+                true => connections.pop_front(),
+                false => None,
             }
         };
         // Outside of the lock: closing wakes the connection's task.
@@ -141,14 +147,25 @@ impl IdleList {
 
     /// Removes a connection that has ended.
     pub(super) fn forget(&self, usage: &Arc<Usage>) {
-        let ended = {
+        self.forget_above(0, usage);
+    }
+
+    /// Closes a connection that has been idle for a while, if there are too many.
+    pub(super) fn forget_surplus(&self, usage: &Arc<Usage>) {
+        self.forget_above(self.max, usage);
+    }
+
+    /// Removes a connection, if there are more than so many.
+    fn forget_above(&self, number: usize, usage: &Arc<Usage>) {
+        let forgotten = {
             let mut connections = self.lock();
             let index = connections
                 .iter()
                 .position(|idle| Arc::ptr_eq(&idle.usage, usage));
+            let index = index.filter(|_| connections.len() > number);
             index.and_then(|index| connections.remove(index))
         };
-        drop(ended);
+        drop(forgotten);
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Http1>>> {

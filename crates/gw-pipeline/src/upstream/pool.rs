@@ -16,7 +16,7 @@ use tower_service::Service as _;
 use super::config::{Protocol, Settings};
 use super::connector::connector;
 use super::error::{Error, ErrorKind};
-use super::http1::{Http1, IdleList, Origin};
+use super::http1::{Http1, IdleList, LINGERS, Origin};
 use super::http2::{Http2, Shared, counting, http2_builder};
 use super::lease::Stopwatch;
 use super::limits::{Limits, later};
@@ -29,7 +29,7 @@ use super::target::Endpoint;
 use super::tasks::Tasks;
 use super::telemetry::Meters;
 use super::timer::Timer;
-use super::usage::{Streams, Usage, drive};
+use super::usage::{Streams, Usage, drive, idle_for};
 
 /// The head of an answer may have so many bytes, its fields together over HTTP/2.
 pub(super) const MAX_HEAD: u32 = 64 * 1024;
@@ -315,7 +315,19 @@ impl Pool {
         let idle_timeout = self.settings.pool.idle_timeout;
         let (pool, driven) = (Arc::downgrade(self), Arc::clone(&usage));
         handle.spawn(async move {
-            drive(connection.with_upgrades(), &driven, idle_timeout).await;
+            let ends = idle_for(idle_timeout);
+            let next_look = |now, idle_since| {
+                let end = ends(now, idle_since)?;
+                let crowds = later(idle_since, LINGERS);
+                if crowds > now {
+                    return Some(end.min(crowds));
+                }
+                if let Some(pool) = pool.upgrade() {
+                    pool.idle.forget_surplus(&driven);
+                }
+                Some(end)
+            };
+            drive(connection.with_upgrades(), &driven, next_look).await;
             if let Some(pool) = pool.upgrade() {
                 pool.idle.forget(&driven);
             }
@@ -360,7 +372,7 @@ impl Pool {
             handle.spawn(async move {
                 tasks.are_spawned_here();
                 let counting = counting(connection, &driven, greeted);
-                drive(counting, &driven, idle_timeout).await;
+                drive(counting, &driven, idle_for(idle_timeout)).await;
                 // It takes no more exchanges. Those under way may go on: each has its timers.
                 driven.retire();
                 driven.given_up().await;

@@ -22,6 +22,9 @@ pub struct PoolConfig {
     /// and the bound on requests is the same.
     pub max_connections: usize,
     /// The most idle HTTP/1 connections kept. 0 keeps none. Above `max_connections` is the same as that.
+    ///
+    /// Those beyond it are closed when they have been idle for a second, and not at once: load comes in waves, and the next one
+    /// needs them again.
     pub max_idle: usize,
     /// An idle connection is closed after this time. Must be shorter than the upstream's own keep-alive.
     pub idle_timeout: Duration,

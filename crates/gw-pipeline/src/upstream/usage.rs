@@ -295,13 +295,21 @@ impl Usage {
     }
 }
 
-/// Drives `connection` to its end, or until it has been idle for `idle_timeout` or is given up.
+/// Drives `connection` to its end, or until `next_look` ends it or it is given up.
+///
+/// `next_look` is asked now and then, at an instant and since when the connection has been idle then: when to ask again, or `None`
+/// to end it. Of one that is in use it hears that it is idle since that very instant.
 ///
 /// A request that arrives just when the connection is given up is handed back unsent by hyper, so nothing is lost. The
 /// connection's own error is told to the exchange that uses it, if there is one.
-pub(super) async fn drive<C: Future>(connection: C, usage: &Usage, idle_timeout: Duration) {
+pub(super) async fn drive<C: Future>(
+    connection: C,
+    usage: &Usage,
+    next_look: impl Fn(Instant, Instant) -> Option<Instant>,
+) {
     let mut connection = pin!(connection);
-    let mut timer = Alarm::at(later(Instant::now(), idle_timeout));
+    let now = Instant::now();
+    let mut timer = Alarm::at(next_look(now, now).unwrap_or(now));
     let mut woken = None;
     poll_fn(|cx| {
         if usage.poll_given_up(&mut woken, cx).is_ready() || connection.as_mut().poll(cx).is_ready()
@@ -310,15 +318,22 @@ pub(super) async fn drive<C: Future>(connection: C, usage: &Usage, idle_timeout:
         }
         while timer.is_due(cx) {
             let now = Instant::now();
-            let due = later(usage.idle_since().unwrap_or(now), idle_timeout);
-            if due <= now {
-                return Poll::Ready(());
+            match next_look(now, usage.idle_since().unwrap_or(now)) {
+                Some(next) => timer.reset(next),
+                None => return Poll::Ready(()),
             }
-            timer.reset(due);
         }
         Poll::Pending
     })
     .await;
+}
+
+/// For [`drive`]: ends what has been idle for `timeout`.
+pub(super) fn idle_for(timeout: Duration) -> impl Fn(Instant, Instant) -> Option<Instant> {
+    move |now, idle_since| {
+        let due = later(idle_since, timeout);
+        (due > now).then_some(due)
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn an_idle_connection_ends_a_busy_one_does_not() {
     let start = Instant::now();
     let usage = Usage::new(start);
-    let driving = drive(std::future::pending::<()>(), &usage, 10 * SECOND);
+    let driving = drive(std::future::pending::<()>(), &usage, idle_for(10 * SECOND));
     let using = async {
         tokio::time::sleep(25 * SECOND).await;
         usage.leave(Instant::now());
@@ -26,7 +26,7 @@ async fn an_idle_connection_ends_a_busy_one_does_not() {
 async fn a_connection_that_is_given_up_ends_at_once() {
     let start = Instant::now();
     let usage = Usage::new(start);
-    let driving = drive(std::future::pending::<()>(), &usage, 10 * SECOND);
+    let driving = drive(std::future::pending::<()>(), &usage, idle_for(10 * SECOND));
     let using = async {
         tokio::time::sleep(SECOND).await;
         usage.give_up();
@@ -38,7 +38,7 @@ async fn a_connection_that_is_given_up_ends_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_ends_is_not_driven_on() {
     let start = Instant::now();
-    drive(std::future::ready(()), &Usage::new(start), SECOND).await;
+    drive(std::future::ready(()), &Usage::new(start), idle_for(SECOND)).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -46,7 +46,7 @@ async fn a_connection_that_ends_is_not_driven_on() {
 async fn a_retired_connection_ends_with_its_last_user() {
     let start = Instant::now();
     let usage = Usage::new(start);
-    let driving = drive(std::future::pending::<()>(), &usage, 100 * SECOND);
+    let driving = drive(std::future::pending::<()>(), &usage, idle_for(100 * SECOND));
     let using = async {
         assert!(usage.try_enter());
         usage.retire();
