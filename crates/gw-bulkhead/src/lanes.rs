@@ -223,14 +223,20 @@ impl Lanes {
 
     /// Changes what the lanes do, from now on. Unless it is [`Mode::Enforce`], all that wait are admitted.
     pub fn set_mode(&self, mode: Mode) {
-        if self.inner.terms.mode.swap(mode as u8, Ordering::AcqRel) != mode as u8 {
+        let before = self.inner.terms.mode.swap(mode as u8, Ordering::AcqRel);
+        match mode {
+            // What ran out before, and nobody looks at any more.
+            Mode::Enforce => self.inner.reap(Instant::now()),
+            Mode::Shadow | Mode::Off => self.disperse(),
+        }
+        // Last: whatever comes of telling it, the mode is changed.
+        if before != mode as u8 {
             telemetry::mode_changed(mode);
         }
-        if mode == Mode::Enforce {
-            // What ran out before, and nobody looks at any more.
-            self.inner.reap(Instant::now());
-            return;
-        }
+    }
+
+    /// Admits all that wait.
+    fn disperse(&self) {
         let dispersed: Vec<_> = {
             let mut line = lock(&self.inner.line);
             // Counted in before they are counted out, so that they are never nowhere.
@@ -251,10 +257,10 @@ impl Lanes {
             let mut line = lock(&self.inner.line);
             (self.inner.close(), line.end())
         };
+        wake_all(watchers);
         if were_open {
             telemetry::draining();
         }
-        wake_all(watchers);
         self.drained()
     }
 

@@ -66,25 +66,27 @@ impl Lanes {
                 self.enter_anyway(lane, &arrival, stake, counted)
             }
         };
-        if matches!(entry, Entry::Refused(_)) {
+        entry.unwrap_or_else(|reason| {
             // It never ran, so there is no time to note.
             let since = Ticks::default();
             inner.give_back(lane, Stake { since, ..stake });
-        }
-        entry
+            // Counted only then: a recorder that panics does not take the stake along.
+            Entry::Refused(inner.refuse(lane, reason, arrival.at))
+        })
     }
 
-    fn enter_enforced(&self, lane: LaneId, arrival: &Arrival, stake: Stake) -> Entry {
+    fn enter_enforced(
+        &self,
+        lane: LaneId,
+        arrival: &Arrival,
+        stake: Stake,
+    ) -> Result<Entry, Reason> {
         let inner = &self.inner;
         let places = inner.lane(lane).config.queue;
         match inner.take(lane, Turn::Arriving) {
-            Ok(()) => Entry::Admitted(self.permit(lane, stake)),
-            Err(NoPlace::Draining) => {
-                Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at))
-            }
-            Err(NoPlace::Cap | NoPlace::Total) if places == 0 => {
-                Entry::Refused(inner.refuse(lane, Reason::LaneFull, arrival.at))
-            }
+            Ok(()) => Ok(Entry::Admitted(self.permit(lane, stake))),
+            Err(NoPlace::Draining) => Err(Reason::Draining),
+            Err(NoPlace::Cap | NoPlace::Total) if places == 0 => Err(Reason::LaneFull),
             Err(_) => self.queue(inner.known(lane), places, arrival, stake),
         }
     }
@@ -96,28 +98,34 @@ impl Lanes {
         arrival: &Arrival,
         stake: Stake,
         counted: Option<Reason>,
-    ) -> Entry {
+    ) -> Result<Entry, Reason> {
         let inner = &self.inner;
         let taken = inner.take(lane, Turn::Arriving);
         if taken == Err(NoPlace::Draining) {
-            return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
+            return Err(Reason::Draining);
         }
         let full = taken.is_err() && inner.mode_of(lane) == Mode::Shadow;
         let barred = counted.or(full.then_some(Reason::LaneFull));
-        if let Some(reason) = barred {
-            inner.would_refuse(lane, reason, arrival.at);
-        }
         if taken.is_err() && inner.force(lane).is_closed() {
             inner.take_back(lane);
-            return Entry::Refused(inner.refuse(lane, Reason::Draining, arrival.at));
+            return Err(Reason::Draining);
         }
         let mut permit = self.permit(lane, stake);
-        permit.shadowed = barred.is_some();
-        Entry::Admitted(permit)
+        if let Some(reason) = barred {
+            permit.shadowed = true;
+            inner.would_refuse(lane, reason, arrival.at);
+        }
+        Ok(Entry::Admitted(permit))
     }
 
     /// The slow path: with the line locked, after all that came before.
-    fn queue(&self, lane: LaneId, places: u32, arrival: &Arrival, stake: Stake) -> Entry {
+    fn queue(
+        &self,
+        lane: LaneId,
+        places: u32,
+        arrival: &Arrival,
+        stake: Stake,
+    ) -> Result<Entry, Reason> {
         let (inner, now) = (&self.inner, arrival.at);
         let state = inner.lane(lane);
         let deadline = arrival.deadline;
@@ -150,15 +158,16 @@ impl Lanes {
             };
             (entry, woken)
         };
-        wake_all(woken);
-        match entry {
-            Ok(None) => Entry::Admitted(self.permit(lane, stake)),
-            Ok(Some((ticket, term))) => {
+        // A place or a ticket has an owner before others are woken.
+        let entry = entry.map(|queued| match queued {
+            None => Entry::Admitted(self.permit(lane, stake)),
+            Some((ticket, term)) => {
                 let lanes = Arc::clone(inner);
                 Entry::Queued(Wait::new(lanes, lane, ticket, stake, term))
             }
-            Err(reason) => Entry::Refused(inner.refuse(lane, reason, now)),
-        }
+        });
+        wake_all(woken);
+        entry
     }
 
     #[inline]

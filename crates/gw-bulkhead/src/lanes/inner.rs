@@ -297,20 +297,21 @@ impl Inner {
 
     /// Counts a request into the queue. The line is locked.
     pub(super) fn announce_waiter(&self, id: LaneId) {
-        self.lane(id).queued();
         self.lane(id).counter.join();
         if self.lending.join().waiting() == 0 {
             self.lanes().for_each(|lane| lane.counter.watch());
         }
+        // Last, here and below: a recorder that panics leaves counts behind that agree.
+        self.lane(id).queued();
     }
 
     /// Counts a request out of the queue. The line is locked.
     pub(super) fn forget_waiter(&self, id: LaneId) {
         self.lane(id).counter.leave();
-        self.lane(id).dequeued();
         if self.lending.leave().waiting() == 1 {
             self.lanes().for_each(|lane| lane.counter.unwatch());
         }
+        self.lane(id).dequeued();
     }
 
     /// Admits nobody from now on who does not wait already; whether it did before. The line is locked.

@@ -16,6 +16,8 @@ mod clients;
 mod discipline;
 mod holds;
 mod model;
+#[cfg(feature = "tracing")]
+mod tellers;
 mod wakers;
 
 fn total(places: u32) -> NonZeroU32 {

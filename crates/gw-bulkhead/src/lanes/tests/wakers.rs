@@ -122,7 +122,7 @@ async fn who_watches_the_clock_is_woken_without_a_lock() {
 }
 
 /// A future and whether it was woken.
-struct Task<F> {
+pub(super) struct Task<F> {
     future: Pin<Box<F>>,
     woken: Arc<Woken>,
 }
@@ -136,7 +136,7 @@ impl std::task::Wake for Woken {
     }
 }
 
-fn task<F: Future>(future: F) -> Task<F> {
+pub(super) fn task<F: Future>(future: F) -> Task<F> {
     Task {
         future: Box::pin(future),
         woken: Arc::default(),
@@ -144,12 +144,12 @@ fn task<F: Future>(future: F) -> Task<F> {
 }
 
 impl<F: Future> Task<F> {
-    fn poll(&mut self) -> Poll<F::Output> {
+    pub(super) fn poll(&mut self) -> Poll<F::Output> {
         let waker = Waker::from(Arc::clone(&self.woken));
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
-    fn is_woken(&self) -> bool {
+    pub(super) fn is_woken(&self) -> bool {
         self.woken.0.load(Ordering::SeqCst)
     }
 }
