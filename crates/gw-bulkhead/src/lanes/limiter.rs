@@ -69,8 +69,10 @@ pub(crate) struct Run {
 const UNIT: u32 = 8;
 const LONGEST: u64 = (1 << 32) - 1;
 const ONE: u64 = 1 << 48;
-/// No window takes more: it leaves room for all threads that may have looked at the same moment.
+/// No window takes more: it leaves room for all threads that may have looked at the same moment. One that is full closes.
 const FULL: u64 = 60_000;
+/// A window that waits for slow answers lasts no longer than that, or a process that was stopped for hours adapts to nothing for hours.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 impl Tally {
     fn answered(&self, nanos: u64) -> u64 {
@@ -83,6 +85,16 @@ impl Tally {
         }
         let time = (nanos >> UNIT).min(LONGEST);
         self.answered.fetch_add(ONE + time, Ordering::Relaxed) / ONE + 1
+    }
+
+    fn samples(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed) / ONE
+            + u64::from(self.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Whether it may close at `now`.
+    fn is_over(&self, now: u64) -> bool {
+        now >= self.due.load(Ordering::Relaxed) || self.samples() >= FULL
     }
 
     fn was_in_flight(&self, requests: u32) {
@@ -160,7 +172,8 @@ impl Limiter {
         };
         self.tally.was_in_flight(in_flight);
         let wanted = self.tally.wanted.load(Ordering::Relaxed);
-        if run.ended < self.tally.due.load(Ordering::Relaxed) || count < wanted.into() {
+        let is_over = || run.ended >= self.tally.due.load(Ordering::Relaxed) || count >= FULL;
+        if count < wanted.into() || !is_over() {
             return None;
         }
         self.close(run.ended, publish)
@@ -175,7 +188,7 @@ impl Limiter {
             Err(TryLockError::WouldBlock) => return None,
         };
         // Somebody else has closed it just before.
-        if now < self.tally.due.load(Ordering::Relaxed) {
+        if !self.tally.is_over(now) {
             return None;
         }
         let least = self.tally.least.swap(u64::MAX, Ordering::Relaxed);
@@ -185,10 +198,9 @@ impl Limiter {
         let since = now.saturating_add(nanos(next.settling));
         core.opened = since;
         self.tally.since.store(since, Ordering::Relaxed);
-        let twice = if least == u64::MAX {
-            0
-        } else {
-            least.saturating_mul(2)
+        let twice = match least {
+            u64::MAX => 0,
+            least => least.saturating_mul(2).min(nanos(PATIENCE)),
         };
         let wanted = next.samples.clamp(Adaptive::SAMPLES, FULL as u32);
         let length = core.window.max(twice).max(nanos(next.lasting));
@@ -274,4 +286,65 @@ impl fmt::Debug for Limiter {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use crate::limit::{Aimd, Limit};
+
+    const BOUNDS: Bounds = Bounds {
+        guaranteed: 1,
+        min: 1,
+        max: 100,
+    };
+    const MILLI: u64 = 1_000_000;
+
+    fn limiter(window: Duration) -> Limiter {
+        let adaptive = Limit::adaptive(Aimd::default()).window(window);
+        Limiter::new(&adaptive, 50, BOUNDS, 0)
+    }
+
+    /// Story: a long window stopped counting answers when it was full, and went on counting drops: the limit of a lane with two drops
+    /// in a thousand went down to the least.
+    #[test]
+    fn a_full_window_closes_and_its_drops_are_no_larger_a_share() {
+        let limiter = limiter(Duration::from_secs(60));
+        for request in 1..=200_000_u64 {
+            let ended = request * MILLI / 10;
+            let run = Run { ended, took: MILLI };
+            let outcome = match request % 500 {
+                0 => Outcome::Dropped,
+                _ => Outcome::Answered,
+            };
+            limiter.record(run, outcome, 50, |_| ());
+        }
+        let AdaptiveSnapshot {
+            windows,
+            answered,
+            dropped,
+            ..
+        } = limiter.snapshot();
+        assert_eq!((windows, answered + dropped), (3, 3 * FULL));
+        assert!(limiter.limits().cap >= 50, "{limiter:?}");
+    }
+
+    /// Story: a process that was stopped for a night while ten requests were in flight took their time for the upstream's, and adapted
+    /// to nothing for twice as long.
+    #[test]
+    fn a_night_in_which_the_process_was_stopped_holds_nothing_up() {
+        let limiter = limiter(Duration::from_millis(100));
+        let night = 8 * 3_600_000 * MILLI;
+        let mut now = night;
+        let mut answer = |took, wait| {
+            now += wait;
+            let run = Run { ended: now, took };
+            limiter.record(run, Outcome::Answered, 50, |_| ());
+        };
+        (0..10).for_each(|_| answer(night, MILLI));
+        assert_eq!(limiter.snapshot().windows, 1);
+        (0..10).for_each(|_| answer(MILLI, 31_000 * MILLI));
+        assert_eq!(limiter.snapshot().windows, 2);
+    }
 }

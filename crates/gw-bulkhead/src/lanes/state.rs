@@ -184,7 +184,18 @@ impl LaneState {
                 self.publish(Limits::of(self.shares, total));
             }
         }
-        self.metrics.limit(self.limits().cap);
+        self.tell_limit();
+    }
+
+    /// Looks again after it has told: two who tell at the same time leave the gauge at what is in force.
+    fn tell_limit(&self) {
+        loop {
+            let cap = self.limits().cap;
+            self.metrics.limit(cap);
+            if self.limits().cap == cap {
+                return;
+            }
+        }
     }
 
     /// Whether how its requests end changes its limit.
@@ -207,7 +218,7 @@ impl LaneState {
     fn moved(&self, before: Limits) -> bool {
         let now = self.limits();
         if now != before {
-            self.metrics.limit(now.cap);
+            self.tell_limit();
         }
         now.cap > before.cap
     }

@@ -122,7 +122,7 @@ impl Adaptive {
     }
 
     /// How often a limit is changed at the most: from 1 ms to 1 minute, 100 ms by default. A window is never shorter
-    /// than twice the shortest answer in it, nor has it fewer than ten samples.
+    /// than twice the shortest answer in it, up to five minutes, nor has it fewer than ten samples; one of 60,000 closes early.
     #[must_use]
     pub const fn window(mut self, length: Duration) -> Self {
         self.window = length;
