@@ -16,6 +16,7 @@ use gw_logingest::{ConfigError, EventLimits, IngestHandle, LogIngest, Pressure, 
 use gw_pipeline::pipeline::InTime;
 use gw_pipeline::pipeline::slot::{Forward, Slot as _};
 use gw_ratelimit::{Policy, Quota, RateLimit, RateLimitHandle, RateLimitLayer};
+use tokio::time::timeout;
 use tower_layer::Layer as _;
 
 pub use self::engine::Engine;
@@ -35,6 +36,8 @@ const WRAPPED: &str = "raw";
 /// With the default delay of the server before it, and a second for all else, it is less than the ten seconds after which many
 /// supervisors kill.
 const GRACE: Duration = Duration::from_secs(3);
+/// For the queue's disk at the end, which may hang: longer than a disk takes that does not.
+const STORED: Duration = Duration::from_millis(500);
 
 /// The log intake of a gateway, with the delivery that has not begun yet.
 #[derive(Debug)]
@@ -156,7 +159,8 @@ impl Logs {
             }
             None => stop.await,
         }
-        queue.shutdown().await;
+        // What clients were told of is stored already.
+        _ = timeout(STORED, queue.shutdown()).await;
     }
 }
 
