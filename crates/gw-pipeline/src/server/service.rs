@@ -1,16 +1,16 @@
 //! The user's service, as hyper calls it.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::mem;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use gw_core::Rejection;
 use gw_core::call::call_into;
 use gw_core::context::PeerAddr;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
@@ -28,14 +28,35 @@ use crate::room::roomy;
 /// Hands the requests of one connection to the service, and tells the connection when each begins and ends.
 #[derive(Debug)]
 pub(super) struct Requests<S> {
-    // One instance for the connection: cloning a deep stack for each request is mostly counting references that all
-    // threads count. Borrowed only within `call`, which does not call itself.
-    service: RefCell<S>,
+    instance: Arc<Instance<S>>,
     link: Arc<Link>,
     peer: PeerAddr,
     protocol: Protocol,
     /// Checked here for HTTP/2 only: for HTTP/1, hyper does it while it reads.
     max_headers: usize,
+}
+
+/// One instance of the service for the connection: cloning a deep stack for each request is mostly counting references that all
+/// threads count.
+#[derive(Debug)]
+struct Instance<S>(Mutex<S>);
+
+impl<S> Instance<S> {
+    // Nothing is left half done here by a panic in the service, which is the service's own business.
+    fn lock(&self) -> MutexGuard<'_, S> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Clone> Instance<S> {
+    /// A stage has answered in the place of those further in. They were asked whether they are ready, and what they have reserved
+    /// for the request would be kept for as long as the connection is idle: a place that others wait for.
+    #[cold]
+    fn renew(&self) {
+        let fresh = self.lock().clone();
+        let used = mem::replace(&mut *self.lock(), fresh);
+        drop(used);
+    }
 }
 
 impl<S> Requests<S> {
@@ -47,7 +68,7 @@ impl<S> Requests<S> {
         max_headers: usize,
     ) -> Self {
         Self {
-            service: RefCell::new(service),
+            instance: Arc::new(Instance(Mutex::new(service))),
             link,
             peer: PeerAddr(peer),
             protocol,
@@ -68,12 +89,14 @@ where
         turns: &mut Option<Arc<Turns>>,
         open: &mut Option<Open>,
     ) -> Answering<S> {
-        let mut service = self.service.borrow_mut();
+        let mut instance = Some(Arc::clone(&self.instance));
+        let mut service = self.instance.lock();
         // Most services are ready at once. One that is not goes with its request, which polls it again with a waker
         // that wakes; a clone stays behind.
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => call_into(&mut *service, request, |future| Answering {
                 state: State::Called { future },
+                instance: instance.take(),
                 turns: turns.take(),
                 open: open.take(),
             }),
@@ -83,6 +106,8 @@ where
                 let call = Some(Box::new((unready, request)));
                 Answering {
                     state: State::Waiting { call },
+                    // The one that was asked goes with the request.
+                    instance: None,
                     turns: turns.take(),
                     open: open.take(),
                 }
@@ -111,8 +136,12 @@ where
             self.link.announce_stream(Arc::clone(turns));
         }
         if turns.is_some() && request.headers().len() > self.max_headers {
-            let state = State::Refused;
-            return Answering { state, turns, open };
+            return Answering {
+                state: State::Refused,
+                instance: None,
+                turns,
+                open,
+            };
         }
         let extensions = request.extensions_mut();
         let earlier = mem::replace(extensions, roomy());
@@ -122,10 +151,14 @@ where
         match self.protocol {
             Protocol::Http1 => start(),
             // hyper calls on the connection's task. A panic there would end all streams; it belongs to this one's.
-            Protocol::Http2 => catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|panic| {
-                let state = State::Panicked { panic: Some(panic) };
-                Answering { state, turns, open }
-            }),
+            Protocol::Http2 => {
+                catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|panic| Answering {
+                    state: State::Panicked { panic: Some(panic) },
+                    instance: None,
+                    turns,
+                    open,
+                })
+            }
         }
     }
 }
@@ -135,6 +168,8 @@ pin_project! {
     pub(super) struct Answering<S: Service<Request<Incoming>>> {
         #[pin]
         state: State<S>,
+        // Whom it was called on, if that may have to be another one.
+        instance: Option<Arc<Instance<S>>>,
         turns: Option<Arc<Turns>>,
         // Until the answer has it.
         open: Option<Open>,
@@ -158,7 +193,7 @@ pin_project! {
 
 impl<S, B> Future for Answering<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
     B: Body,
 {
     type Output = Result<Response<AnswerBody<B>>, Infallible>;
@@ -180,6 +215,10 @@ where
         let response = match this.state.as_mut().project() {
             StateProj::Called { future } => {
                 let Ok(response) = ready!(future.poll(cx));
+                let is_refusal = response.extensions().get::<Rejection>().is_some();
+                if let Some(instance) = this.instance.take().filter(|_| is_refusal) {
+                    instance.renew();
+                }
                 if this.open.as_ref().is_some_and(|it| it.puts_off(&response)) {
                     let response = Some(Box::new(response));
                     // With the future goes what it has of the request's body.

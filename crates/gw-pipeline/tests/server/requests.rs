@@ -3,20 +3,26 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{pending, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use gw_core::Rejection;
 use gw_core::context::PeerAddr;
 use gw_pipeline::Body;
-use gw_pipeline::server::{CloseReason, Server, ServerConfig};
+use gw_pipeline::codes::FORBIDDEN;
+use gw_pipeline::server::{CloseReason, Incoming, Server, ServerConfig};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::client::{Client, Ended};
 use gw_testkit::within;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tower::limit::ConcurrencyLimit;
+use tower::{Service, service_fn};
 
 use crate::support::{Running, echo_path, http2_client, http2_get, http2_send, ok, outcome};
 
@@ -545,4 +551,57 @@ async fn requests_wait_for_a_service_that_is_not_ready() {
     client.get("/5").await;
     assert_eq!(client.read_answer().await.text(), "/5");
     assert!(running.service.violations().is_empty());
+}
+
+/// Answers for `/refused` what a stage does that refuses, and asks the service inside for all else.
+#[derive(Clone)]
+struct Refusing<S>(S);
+
+impl<S> Service<Request<Incoming>> for Refusing<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if request.uri().path() == "/refused" {
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = StatusCode::FORBIDDEN;
+            answer.extensions_mut().insert(Rejection::new(&FORBIDDEN));
+            return Box::pin(ready(Ok(answer)));
+        }
+        Box::pin(self.0.call(request))
+    }
+}
+
+/// Story: a refused request's connection kept what the service inside had reserved when it was asked whether it is ready. So many
+/// connections that had been refused something, and were idle, held all of its places.
+#[tokio::test]
+async fn an_idle_connection_whose_request_was_refused_holds_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let answer = |_: Request<Incoming>| ready(Ok::<_, Infallible>(ok("well")));
+    let service = Refusing(ConcurrencyLimit::new(service_fn(answer), 1));
+    let server = Server::new(ServerConfig::default());
+    let serving = tokio::spawn(async move { server.serve(listener, service, pending()).await });
+    let mut refused = Client::connect(addr).await;
+    let (mut streams, _http2) = http2_client(addr).await;
+    for _ in 0..2 {
+        refused.get("/refused").await;
+        assert_eq!(refused.read_answer().await.status(), 403);
+        let get = http2_send(&mut streams, http2_get("/refused"));
+        let answer = outcome("the answer over HTTP/2", get).await.unwrap();
+        assert_eq!(answer.status(), 403);
+        let mut other = Client::connect(addr).await;
+        other.get("/").await;
+        assert_eq!(other.read_answer().await.text(), "well");
+    }
+    serving.abort();
 }
