@@ -152,7 +152,11 @@ impl<B: Body<Data = Bytes>> Tee<B> {
         if Arc::strong_count(place) == 1 && !source.kept.lost {
             source.kept.lose();
         }
-        let Poll::Ready(frame) = source.body.as_mut().poll_frame(cx) else {
+        // Until the poll returns: a body that panics takes a frame with it, and what it goes on with would hide the hole.
+        let lost = mem::replace(&mut source.kept.lost, true);
+        let polled = source.body.as_mut().poll_frame(cx);
+        source.kept.lost = lost;
+        let Poll::Ready(frame) = polled else {
             // Or will be while this waits: a stream may be silent for hours.
             if !source.kept.frames.is_empty() && place.is_over(cx.waker()) {
                 source.kept.lose();

@@ -46,7 +46,7 @@ pub(super) struct Kept {
     reserved: u64,
     max: u64,
     pool: ReplayPool,
-    /// Frames were read that are not kept.
+    /// Frames were read that are not kept, or may have been: a poll has not returned.
     pub(super) lost: bool,
 }
 

@@ -9,6 +9,9 @@ use super::super::pool::ReplayPool;
 use super::super::source::Replayable;
 use super::*;
 
+/// Stands for a panic in place of the frame.
+const PANIC: &str = "panic";
+
 /// A body in frames; `None` stands for "not yet".
 struct Frames {
     frames: VecDeque<Option<Bytes>>,
@@ -45,6 +48,7 @@ impl Body for Frames {
     ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
         match self.frames.pop_front() {
             Some(None) => Poll::Pending,
+            Some(Some(data)) if data == PANIC => panic!("at this frame"),
             Some(Some(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
             None if self.fails => Poll::Ready(Some(Err("cut"))),
             None => Poll::Ready(self.trailers.take().map(|t| Ok(Frame::trailers(t)))),
@@ -265,6 +269,24 @@ fn a_body_that_failed_is_not_sent_again() {
     assert!(next(&mut body).unwrap().is_err());
     assert_eq!(case.slot.replayable(false), Replayable::Broken);
     assert!(next(&mut body).is_none());
+}
+
+#[test]
+fn a_body_that_panicked_is_not_sent_again() {
+    // Story: the attempt ran in a task of its own, whose panic was told as a failure like any other. The next one sent what
+    // was kept and then what the body went on with after the frame it had panicked at, and that had a clean end.
+    let mut frames = Frames::of(["a", PANIC, "c"]);
+    frames.knows_size = true;
+    let (mut body, case) = tee(frames, 1000);
+    assert_eq!(data(&mut body), "a");
+    let attempt = std::thread::spawn(move || drop(next(&mut body)));
+    assert!(attempt.join().is_err());
+    for whole in [false, true] {
+        assert_eq!(case.slot.replayable(whole), Replayable::No);
+    }
+    let Case { slot, pool } = case;
+    drop(slot);
+    assert_eq!(pool.used(), 0);
 }
 
 #[test]
