@@ -181,20 +181,24 @@ impl<B> Place<B> {
 
     /// Whether there will be no other attempt. Else the one that has the body waits for more of it, and is woken when that is known.
     pub(super) fn is_over(&self, waker: &Waker) -> bool {
-        match &mut *self.lock() {
-            State::Out(Some(known)) => known.clone_from(waker),
-            State::Out(nobody) => *nobody = Some(waker.clone()),
-            State::Back(_) => {}
-            State::Over => return true,
+        // Cloned before the lock is taken, and the one that it replaces dropped after it is free: both are foreign code, and a task
+        // that goes with its last waker may come back for the lock, as what sends the request does when it is dropped.
+        let mut waker = Some(waker.clone());
+        let mut state = self.lock();
+        if let State::Out(known) = &mut *state {
+            mem::swap(known, &mut waker);
         }
-        false
+        let over = matches!(*state, State::Over);
+        drop(state);
+        over
     }
 
     fn turn_into(&self, state: State<B>) -> State<B> {
         mem::replace(&mut *self.lock(), state)
     }
 
-    /// The lock is held for a move or a look at lengths, and the body is neither polled nor dropped under it.
+    /// The lock is held for a move or a look at lengths. Under it the body is neither polled nor dropped, and no waker is woken, cloned
+    /// or dropped.
     fn lock(&self) -> MutexGuard<'_, State<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,5 +228,69 @@ impl<B> fmt::Debug for Source<B> {
 impl<B> fmt::Debug for Slot<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use http_body_util::Empty;
+
+    use super::*;
+
+    /// Looks, when it is woken and when it is dropped, whether the lock is free: it stands for a waker that comes back for it.
+    struct Nosy {
+        place: Arc<Place<Empty<Bytes>>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    /// What is counted instead of a look that met the lock: more than there ever are looks.
+    const LOCKED: usize = 1_000_000;
+
+    impl Nosy {
+        fn look(&self) {
+            let free = self.place.0.try_lock().is_ok();
+            let count = if free { 1 } else { LOCKED };
+            self.asked.fetch_add(count, Ordering::SeqCst);
+        }
+    }
+
+    impl Wake for Nosy {
+        fn wake(self: Arc<Self>) {
+            self.look();
+        }
+    }
+
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            self.look();
+        }
+    }
+
+    #[test]
+    fn no_waker_is_woken_or_dropped_under_the_lock() {
+        // Story: the body of an attempt that was polled by another task left its old waker to be dropped under the lock. Where this
+        // was the last one of the task that waits for the answer, the task's end waited for that lock, for ever.
+        let slot = Slot::empty();
+        let place = slot.place();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let is_over = || {
+            let waker = Waker::from(Arc::new(Nosy {
+                place: Arc::clone(&place),
+                asked: Arc::clone(&asked),
+            }));
+            let over = place.is_over(&waker);
+            // From here on the place alone keeps it.
+            drop(waker);
+            (over, asked.swap(0, Ordering::SeqCst))
+        };
+        assert_eq!(is_over(), (false, 0), "kept");
+        assert_eq!(is_over(), (false, 1), "dropped when replaced");
+        drop(slot);
+        assert_eq!(asked.swap(0, Ordering::SeqCst), 2, "woken and dropped");
+        assert_eq!(is_over(), (true, 1), "not kept");
     }
 }
