@@ -89,6 +89,27 @@ impl Drop for Charge {
     }
 }
 
+/// The one before a retry.
+#[derive(Debug, PartialEq, Eq)]
+struct Wait {
+    time: Duration,
+    /// When it is over; none if there is nothing to wait for.
+    due: Option<Instant>,
+}
+
+impl Wait {
+    /// # Errors
+    ///
+    /// It is over at no instant that there is. An upstream alone asks for so much, and a policy may allow for anything.
+    fn from(now: Instant, time: Duration) -> Result<Self, Stopped> {
+        let due = match time {
+            Duration::ZERO => None,
+            _ => Some(now.checked_add(time).ok_or(Stopped::Pushback)?),
+        };
+        Ok(Self { time, due })
+    }
+}
+
 /// What follows an attempt, or the wait after one.
 pub(crate) enum Next<F, R> {
     /// This is the answer.
@@ -151,15 +172,12 @@ where
         };
         let stopped = match self.again(&outcome, ticket.as_mut()) {
             Err(stopped) => stopped,
-            Ok((charge, wait)) => {
-                self.waited = wait;
-                let now = Instant::now();
+            Ok((charge, Wait { time, due })) => {
+                self.waited = time;
                 self.retry = Some(Box::new(Retry {
                     aside: Aside::new(outcome),
-                    read_until: now + Aside::<ResB, E>::READ_FOR,
-                    due: Some(wait)
-                        .filter(|wait| !wait.is_zero())
-                        .and_then(|wait| now.checked_add(wait)),
+                    read_until: Instant::now() + Aside::<ResB, E>::READ_FOR,
+                    due,
                     timer: None,
                     charge,
                 }));
@@ -182,7 +200,7 @@ where
         &self,
         outcome: &Outcome<ResB, E>,
         before: Option<&mut Ticket>,
-    ) -> Result<(Charge, Duration), Stopped>
+    ) -> Result<(Charge, Wait), Stopped>
     where
         E: AttemptError,
     {
@@ -260,7 +278,7 @@ where
         reason: Reason,
         asked: Duration,
         before: Option<&mut Ticket>,
-    ) -> Result<(Charge, Duration), Stopped> {
+    ) -> Result<(Charge, Wait), Stopped> {
         if self.attempts >= policy.max_attempts() {
             return Err(Stopped::Attempts);
         }
@@ -276,10 +294,10 @@ where
         let now = Instant::now();
         let backoff = policy.backoff();
         let wait = backoff.delay(self.attempts - 1, self.waited, self.shared.draw());
-        let wait = wait.max(asked);
+        let wait = Wait::from(now, wait.max(asked))?;
         if let Some(deadline) = self.deadline() {
             let takes = self.latency().quantile(now).unwrap_or_default();
-            if wait.saturating_add(takes) >= deadline.remaining(now) {
+            if wait.time.saturating_add(takes) >= deadline.remaining(now) {
                 return Err(Stopped::Deadline);
             }
         }
@@ -483,4 +501,21 @@ pub(crate) fn passed<ResB: Body, E>(
     held: Option<Box<Held>>,
 ) -> Answer<ResB, E> {
     outcome.map(|response| response.map(|body| ResponseBody::passed(body, held)))
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_waited_for_is_not_sent_at_once() {
+        // Story: an instant that would overflow was none, which is that of a retry that need not wait.
+        let now = Instant::now();
+        let wait = |time| Wait::from(now, time).map(|wait| wait.due);
+        assert_eq!(wait(Duration::ZERO), Ok(None));
+        let second = Duration::from_secs(1);
+        assert_eq!(wait(second), Ok(Some(now + second)));
+        assert_eq!(wait(Duration::MAX), Err(Stopped::Pushback));
+    }
 }

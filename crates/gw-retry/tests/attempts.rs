@@ -582,6 +582,22 @@ async fn an_upstream_says_when() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_beyond_all_time_is_not_none() {
+    // Story: where a policy allows for any wait, the longest one that an upstream can ask for was sent again at once.
+    let layer = layer(at_once().pushback_within(Duration::MAX));
+    let (service, handle) = inner();
+    let mut answer = call(&mut layer.layer(service), request(Method::GET)).await;
+    assert!(poll(&mut answer).is_pending());
+    let mut asks = response(503);
+    let field = HeaderValue::from(u64::MAX);
+    asks.headers_mut().insert("retry-after", field);
+    handle.next_call().await.respond(asks);
+    // Whether it waits or has been given up.
+    let _ = poll(&mut answer);
+    assert_eq!(handle.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_that_cannot_end_in_time_is_not_started() {
     let second = Duration::from_secs(1);
     let policy = RetryPolicy::builder().backoff(Backoff::exponential(second, second));
