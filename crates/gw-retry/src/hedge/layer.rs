@@ -247,9 +247,6 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(outcome) = self.outcome {
-            self.shared.metrics.hedged(outcome);
-        }
         let (taken, ticket) = (self.taken.take(), self.ticket.as_mut());
         match self.outcome {
             None | Some(Hedged::Refused) => {
@@ -264,6 +261,10 @@ impl Drop for Permit {
                     ticket.sent();
                 }
             }
+        }
+        // Last: a recorder is foreign code, and one that panics is not to leave cap and budget wrong.
+        if let Some(outcome) = self.outcome {
+            self.shared.metrics.hedged(outcome);
         }
     }
 }
@@ -379,5 +380,67 @@ impl fmt::Debug for HedgeBuilder {
             .field("percentile", &self.percentile)
             .field("max_extra_load", &self.max_extra_load)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "metrics", not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use metrics::{
+        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    use super::*;
+
+    struct Panics;
+
+    impl Recorder for Panics {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            panic!("by the recorder")
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recorder_that_panics_leaves_cap_and_budget_right() {
+        // Story: it was asked first. A hedge that was sent came back to the budget, and one that was refused stayed in the cap.
+        let spent = |outcome| {
+            let budget = Budget::builder("orders").build().unwrap();
+            let layer = HedgeLayer::builder("orders").budget(budget.clone());
+            let shared = layer.max_extra_load(1.0).build().unwrap().shared;
+            let now = Instant::now();
+            (0..10).for_each(|_| drop(shared.count(now)));
+            let left = || (shared.extra.available(now), budget.available(now));
+            let before = left();
+            let mut permit = shared.permit(None, now).unwrap();
+            permit.ended(outcome);
+            let ended = AssertUnwindSafe(|| drop(permit));
+            assert!(metrics::with_local_recorder(&Panics, || catch_unwind(ended)).is_err());
+            (before.0 - left().0, before.1 - left().1)
+        };
+        for (outcome, (cap, budget)) in [
+            (Hedged::Won, (1, 1)),
+            (Hedged::Lost, (1, 1)),
+            (Hedged::Left, (1, 1)),
+            (Hedged::Refused, (0, 0)),
+            (Hedged::Shadow, (1, 0)),
+        ] {
+            assert_eq!(spent(outcome), (cap, budget), "{outcome:?}");
+        }
     }
 }
