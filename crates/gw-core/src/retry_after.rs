@@ -55,10 +55,9 @@ impl RetryAfter {
     pub fn parse(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
         let text = value.to_str().ok()?.trim();
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            // More digits than fit: as far away as we can say.
-            return Some(Duration::from_secs(
-                text.parse().unwrap_or(u64::from(u32::MAX)),
-            ));
+            // More than fits: as far away as we can say.
+            let seconds: u32 = text.parse().unwrap_or(u32::MAX);
+            return Some(Duration::from_secs(seconds.into()));
         }
         let date = httpdate::parse_http_date(text).ok()?;
         Some(date.duration_since(now).unwrap_or(Duration::ZERO))
@@ -108,9 +107,20 @@ mod tests {
         let parse = |text: &'static str| RetryAfter::parse(&HeaderValue::from_static(text), now);
         assert_eq!(parse("120"), Some(Duration::from_secs(120)));
         assert_eq!(parse("0"), Some(Duration::ZERO));
+        // Story: what did not fit into 64 bits was a wait of 136 years, and what just did one of 584 billion.
+        for longest in [
+            "4294967295",
+            "4294967296",
+            "18446744073709551615",
+            "18446744073709551616",
+            "99999999999999999999999",
+        ] {
+            let seconds = Duration::from_secs(u32::MAX.into());
+            assert_eq!(parse(longest), Some(seconds), "{longest}");
+        }
         assert_eq!(
-            parse("99999999999999999999999"),
-            Some(Duration::from_secs(u32::MAX.into()))
+            parse("0000000000000000000000120"),
+            Some(Duration::from_secs(120))
         );
         assert_eq!(
             parse("Sun, 09 Sep 2001 01:47:10 GMT"),
