@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -103,6 +103,8 @@ pub(super) struct Live {
     attempt: SharedLimit,
     first_byte: SharedLimit,
     idle: SharedLimit,
+    /// Held by who changes the limits, or two at once would leave some of both for good.
+    changing: Mutex<()>,
 }
 
 impl Live {
@@ -112,6 +114,7 @@ impl Live {
             attempt: SharedLimit::new(timeouts.attempt),
             first_byte: SharedLimit::new(timeouts.first_byte),
             idle: SharedLimit::new(timeouts.idle),
+            changing: Mutex::new(()),
         }
     }
 
@@ -126,6 +129,7 @@ impl Live {
 
     /// One after the other: an attempt that begins just now may have some of both.
     pub(super) fn set_timeouts(&self, timeouts: AttemptTimeouts) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.attempt.set(timeouts.attempt);
         self.first_byte.set(timeouts.first_byte);
         self.idle.set(timeouts.idle);
