@@ -109,6 +109,14 @@ pub(crate) fn nothing_can_be_read() {
     tracing::error!("log queue: nothing can be read, delivery waits");
 }
 
+/// The thread that writes has panicked.
+pub(crate) fn nothing_is_stored() {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        "log queue: the thread that writes has panicked, batches are refused until the queue is opened anew"
+    );
+}
+
 impl QueueMetrics {
     pub(crate) fn new(queue: QueueLabel) -> Self {
         Self {
@@ -144,13 +152,9 @@ impl QueueMetrics {
         self.serving.set(f64::from(u8::from(serving)));
     }
 
-    /// Nothing is stored any more.
+    /// What that means is told by [`nothing_is_stored`].
     pub(crate) fn committer_panicked(&self) {
         self.failures.add(1);
-        #[cfg(feature = "tracing")]
-        tracing::error!(
-            "log queue: the thread that writes has panicked, batches are refused until the queue is opened anew"
-        );
     }
 
     /// A record could not be read for it. What becomes of the record is told when it is known; the panic has spoken for itself.

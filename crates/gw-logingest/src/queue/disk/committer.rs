@@ -12,8 +12,9 @@ use super::engine::{FAILING, Pending, Shared, State};
 use super::log::{Gone, Log, Record};
 use super::record::{Place, room};
 use crate::fs::Fs;
-use crate::queue::Durability;
 use crate::queue::index::Key;
+use crate::queue::{Durability, telemetry};
+use crate::telemetry::contained;
 
 /// The most that shares one commit. What comes first is taken whatever its size.
 const GROUP_BYTES: u64 = 4 << 20;
@@ -366,14 +367,19 @@ impl<F: Fs> Drop for Stopped<F> {
         // What was with a committer that panicked is nowhere: who leases must not wait for it.
         state.index.abandon_promises();
         let waiting = std::mem::take(&mut state.pending);
-        self.0.measure(&state);
         let panicked = state.panicked;
         drop(state);
         // Without an answer, those who wait learn that nothing is stored.
         drop(waiting);
         self.0.changed.notify_waiters();
+        // Last, and each by itself: a recorder or a subscriber that panics, maybe not for the first time, keeps nobody waiting and
+        // the other one from nothing.
+        contained(|| {
+            self.0.measure(&self.0.state());
+        });
         if panicked {
-            self.0.metrics.committer_panicked();
+            contained(|| self.0.metrics.committer_panicked());
+            contained(telemetry::nothing_is_stored);
         }
     }
 }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+use gw_testkit::log_capture::LogCapture;
 #[cfg(feature = "metrics")]
 use gw_testkit::metrics_capture::MetricsCapture;
 #[cfg(feature = "metrics")]
@@ -21,6 +23,8 @@ use crate::queue::disk::{engine::Parts, reader};
 use crate::queue::telemetry::QueueMetrics;
 use crate::queue::{Durability, Leased, QueueState, Want};
 use crate::telemetry::meter::QueueLabel;
+#[cfg(feature = "tracing")]
+use crate::telemetry::panicking::Panicking;
 
 /// Real threads: only what hangs for good takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,6 +77,76 @@ async fn a_panic_refuses_what_waits_and_what_comes() {
         let leased = in_time("lease", engine.lease(ALL)).await;
         assert_eq!(leased[0].batch().id().as_u128(), 0);
         assert_eq!(engine.status().state, QueueState::Serving);
+    }
+}
+
+/// Story: a layer that printed to a closed stream panicked when it was told of a failed write, and again when it was told of that
+/// panic, which ended the process.
+#[cfg(feature = "tracing")]
+#[tokio::test]
+async fn a_subscriber_that_panics_ends_storing_and_not_the_process() {
+    let subscriber = Panicking::default();
+    // With one alone, each place in the code would keep what the first thread there says of it.
+    let _another = tracing::Dispatch::new(Panicking::default());
+    let dispatch = tracing::Dispatch::new(subscriber.clone());
+    let fs = SimFs::default();
+    let parts = Engine::prepare(fs.clone(), &config()).unwrap();
+    let engine = parts.engine;
+    let thread = std::thread::spawn(move || {
+        tracing::dispatcher::with_default(&dispatch, || parts.committer.run());
+    });
+    let first = in_time("append", engine.append(batch(0, 100))).await;
+    assert_eq!(first, Ok(Durability::Host));
+
+    subscriber.begin();
+    fs.fail(Op::Write, 0, 1);
+    let second = in_time("append", engine.append(batch(1, 100))).await;
+    assert_eq!(second, Err(FAILING));
+    in_time("shutdown", engine.shutdown()).await;
+    assert!(thread.join().is_err());
+    assert_eq!(engine.status().state, QueueState::Failing);
+    // What was stored is delivered.
+    let leased = engine.lease_now(ALL);
+    assert_eq!(leased.len(), 1);
+}
+
+/// Story: a recorder that panicked when the queue was told to end kept those waiting who waited for its end. One that panics earlier
+/// ends storing, which the log says all the same.
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+#[tokio::test]
+async fn a_recorder_that_panics_keeps_nobody_waiting() {
+    for orderly in [true, false] {
+        let (recorder, log) = (Panicking::default(), LogCapture::new());
+        let parts = Engine::prepare(SimFs::default(), &config()).unwrap();
+        let engine = parts.engine;
+        let (recording, logging) = (recorder.clone(), log.clone());
+        let thread = std::thread::spawn(move || {
+            let run = || logging.run(|| parts.committer.run());
+            metrics::with_local_recorder(&recording, run);
+        });
+        let first = in_time("append", engine.append(batch(0, 100))).await;
+        assert_eq!(first, Ok(Durability::Host));
+        engine
+            .lease_now(ALL)
+            .into_iter()
+            .for_each(Leased::acknowledge);
+        let leasing = engine.clone();
+        let leasing = tokio::spawn(async move { leasing.lease(ALL).await });
+        tokio::task::yield_now().await;
+
+        recorder.begin();
+        if !orderly {
+            let second = in_time("append", engine.append(batch(1, 100))).await;
+            assert_eq!(second, Err(FAILING));
+        }
+        in_time("shutdown", engine.shutdown()).await;
+        assert!(in_time("lease", leasing).await.unwrap().is_empty());
+        assert_eq!(thread.join().is_ok(), orderly);
+        let said = log.events_from("gw_logingest");
+        let said = said
+            .iter()
+            .any(|event| event.message.contains("has panicked"));
+        assert_eq!(said, !orderly);
     }
 }
 
