@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::batch::Class;
 use crate::event::ViolationCode;
 use crate::telemetry::meter::QueueLabel;
-use crate::telemetry::{IntakeMetrics, Outcome};
+use crate::telemetry::{IntakeMetrics, Outcome, contained};
 
 /// What became of all events that the intake has seen. Each one received is in exactly one of the others, `reports` aside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -186,11 +186,7 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.ledger.metrics().received(self.body_bytes);
         let open = std::mem::take(&mut self.open);
-        if open == 0 {
-            return;
-        }
         let mut outcome = Outcome::Refused;
         self.ledger.update(|counts| {
             counts.in_progress -= open;
@@ -201,7 +197,55 @@ impl Drop for Tally {
                 counts.refused += open;
             }
         });
-        self.ledger.metrics().events(outcome, None, open);
-        self.ledger.show_balance();
+        // Last: a recorder that panics must not leave events in progress for ever.
+        contained(|| {
+            let metrics = self.ledger.metrics();
+            metrics.received(self.body_bytes);
+            if open > 0 {
+                metrics.events(outcome, None, open);
+                self.ledger.show_balance();
+            }
+        });
+    }
+}
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::telemetry::panicking::Panicking;
+
+    /// Story: a recorder that panicked when it was told of a request's bytes left the request's events in progress for ever; one that
+    /// had panicked for the same request before ended the process.
+    #[test]
+    fn events_are_accounted_for_whatever_the_recorder_does() {
+        for answered in [false, true] {
+            let ledger = Arc::new(Ledger::new(&QueueLabel::default()));
+            let mut tally = Tally::new(Arc::clone(&ledger));
+            tally.read(100);
+            tally.found(3);
+            let settled = Settled {
+                rejected: 3,
+                ..Settled::default()
+            };
+            let recorder = Panicking::default();
+            recorder.begin();
+            let end = || match answered {
+                true => tally.settle(&settled),
+                false => drop(tally),
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                metrics::with_local_recorder(&recorder, end);
+            }));
+            // Whoever answers is told; a request that is given up has nobody to tell.
+            assert_eq!(ended.is_err(), answered);
+            let counts = ledger.counts();
+            assert_eq!((counts.in_progress, counts.imbalance()), (0, 0));
+            assert_eq!(
+                (counts.rejected, counts.refused),
+                if answered { (3, 0) } else { (0, 3) }
+            );
+        }
     }
 }
