@@ -69,8 +69,10 @@ impl<Q, S> ConsumerBuilder<Q, S, ()> {
 }
 
 impl<Q, S, D> ConsumerBuilder<Q, S, D> {
-    /// The most bytes of a request, roughly; at least 8 KiB. 5 MiB by default. The consumer learns if the sink takes less, and looks
+    /// The most bytes of a request, roughly; 8 KiB to 1 GiB. 5 MiB by default. The consumer learns if the sink takes less, and looks
     /// from time to time whether it takes more by now.
+    ///
+    /// In memory is as much as all requests that may run at once, and one more.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_bytes = bytes;
         self
@@ -134,8 +136,9 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
     /// [`ConfigError`] if a setting is out of its bounds; it names the field and the rule.
     pub fn build(self) -> Result<Consumer<Q, S, D>, ConfigError> {
         let settings = self.settings;
-        if settings.max_bytes < Size::SMALL {
-            return Err(ConfigError::new("max_bytes", "must be at least 8 KiB"));
+        // So much, as often as requests may run and once more, is what may be held in memory.
+        if !(Size::SMALL..=Size::LARGEST).contains(&settings.max_bytes) {
+            return Err(ConfigError::new("max_bytes", "must be 8 KiB to 1 GiB"));
         }
         if settings.max_events == 0 {
             return Err(ConfigError::new("max_events", "must be greater than zero"));

@@ -29,6 +29,9 @@ impl Size {
     /// A request at most this large that is refused as too large tells of a wrong configuration, not of a large event.
     pub(super) const SMALL: usize = 8 * 1024;
 
+    /// The most that may be configured. Without a bound, all that waits on disk could be taken into memory.
+    pub(super) const LARGEST: usize = 1 << 30;
+
     pub(super) const fn new(most: usize) -> Self {
         Self {
             most,

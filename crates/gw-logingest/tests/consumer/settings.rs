@@ -19,6 +19,11 @@ fn settings_are_checked() {
     }
     assert_eq!(field(|builder| builder), "");
     assert_eq!(field(|builder| builder.max_bytes(8_191)), "max_bytes");
+    // Story: without a bound, a consumer took all that waited on disk into memory while its sink was down.
+    const GIB: usize = 1 << 30;
+    assert_eq!(field(|builder| builder.max_bytes(GIB + 1)), "max_bytes");
+    assert_eq!(field(|builder| builder.max_bytes(usize::MAX)), "max_bytes");
+    assert_eq!(field(|builder| builder.max_bytes(GIB)), "");
     assert_eq!(field(|builder| builder.max_events(0)), "max_events");
     assert_eq!(
         field(|builder| builder.max_concurrency(0)),
