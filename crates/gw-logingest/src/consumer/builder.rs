@@ -14,6 +14,9 @@ use crate::intake::Pressure;
 use crate::queue::Queue;
 use crate::sink::Sink;
 
+/// The shortest wait that may be configured; with jitter, a wait may be shorter.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Settings of a [`Consumer`].
 #[must_use]
 pub struct ConsumerBuilder<Q, S, D> {
@@ -96,14 +99,14 @@ impl<Q, S, D> ConsumerBuilder<Q, S, D> {
         self
     }
 
-    /// The waits after failures, above 0 and at most an hour. Up to 200 ms for the first, up to 30 s at the most by default.
+    /// The longest waits after failures, at least 1 ms and at most an hour. Up to 200 ms for the first, up to 30 s at the most by default.
     pub const fn backoff(mut self, base: Duration, cap: Duration) -> Self {
         self.settings.backoff = Backoff::new(base, cap);
         self
     }
 
     /// The longest wait when the sink needs another configuration; the shortest is half of it. So long a client is left alone,
-    /// too, whose dead letters take all that they may. Above 0 and at most an hour; one minute by default.
+    /// too, whose dead letters take all that they may. At least 1 ms and at most an hour; one minute by default.
     pub const fn pause(mut self, time: Duration) -> Self {
         self.settings.pause = time;
         self
@@ -152,7 +155,7 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
         if settings.linger > LONGEST {
             return Err(ConfigError::new("linger", "must be at most an hour"));
         }
-        // With a wait of zero, a sink that refuses at once would be asked in a tight loop.
+        // With next to no wait, a sink that refuses at once would be asked in a tight loop.
         let waits = [
             (
                 "backoff",
@@ -162,10 +165,10 @@ impl<Q: Queue, S: Sink, D: DeadLetters> ConsumerBuilder<Q, S, D> {
             ("pause", settings.pause, settings.pause),
         ];
         for (field, first, longest) in waits {
-            if first.is_zero() || longest > LONGEST {
+            if first < SHORTEST || longest > LONGEST {
                 return Err(ConfigError::new(
                     field,
-                    "must be above 0 and at most an hour",
+                    "must be at least 1 ms and at most an hour",
                 ));
             }
         }

@@ -34,6 +34,13 @@ fn settings_are_checked() {
         "backoff"
     );
     assert_eq!(field(|builder| builder.pause(Duration::ZERO)), "pause");
+    // Story: a nanosecond was enough for a sink that refuses at once to be asked in a tight loop.
+    let ms = Duration::from_millis(1);
+    let short = ms - Duration::from_nanos(1);
+    assert_eq!(field(|builder| builder.backoff(short, LONG)), "backoff");
+    assert_eq!(field(|builder| builder.backoff(ms, short)), "backoff");
+    assert_eq!(field(|builder| builder.pause(short)), "pause");
+    assert_eq!(field(|builder| builder.backoff(ms, ms).pause(ms)), "");
     // Points in time are computed from these.
     let long = LONG + Duration::from_nanos(1);
     assert_eq!(field(move |builder| builder.linger(long)), "linger");
