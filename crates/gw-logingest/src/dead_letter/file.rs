@@ -37,6 +37,9 @@ struct Line {
 
 impl DeadLetterFile {
     /// Appends to this file, up to `max_bytes`. It and its directory are made when they are needed.
+    ///
+    /// A letter is as large as its event and some hundred bytes more. One that is larger than the whole file is over its client's
+    /// share. With a bound below 1 KiB it is the file that is too small, and [`Full`](KeepError::Full).
     pub fn new(path: impl Into<PathBuf>, max_bytes: u64) -> Self {
         Self {
             file: SharedLines::new(RealFs::PRIVATE, path),
