@@ -14,9 +14,10 @@ pub struct LineCounts {
     pub over_budget: u64,
     /// Lines lost because the buffer was full: they are written more slowly than they come, or not at all.
     pub lost_full: u64,
-    /// Lines lost because writing failed.
+    /// Lines lost because writing failed or panicked.
     pub lost_write: u64,
-    /// Lines lost because they came after the log was closed, or had not been written when the time to do so was over.
+    /// Lines lost because they came after the log was closed or had ended by a panic, or had not been written when the time to do so
+    /// was over.
     pub lost_closed: u64,
     /// Lines that wait to be written, or are being written.
     pub queued: u64,
@@ -82,10 +83,20 @@ impl Counts {
     }
 
     pub(super) fn add(&self, outcome: Outcome, lines: u64) {
+        self.count(outcome, lines);
+        self.tell(outcome, lines);
+    }
+
+    /// Counts, and tells no recorder: for those who must have counted all before one can panic.
+    pub(super) fn count(&self, outcome: Outcome, lines: u64) {
         if let Some(count) = self.outcomes.get(outcome as usize) {
             // Relaxed: each count stands for itself.
             count.fetch_add(lines, Ordering::Relaxed);
         }
+    }
+
+    /// Tells the recorder what was counted.
+    pub(super) fn tell(&self, outcome: Outcome, lines: u64) {
         self.metrics.add(outcome, lines);
     }
 

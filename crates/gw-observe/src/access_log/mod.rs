@@ -32,6 +32,7 @@ use self::sampling::{Decision, Sampling, checked_budget};
 use self::writer::Target;
 use crate::observation::Observed;
 use crate::ratio::Ratio;
+use crate::telemetry::contained;
 use crate::vocabulary::Class;
 
 /// An access log that is being written.
@@ -39,6 +40,10 @@ use crate::vocabulary::Class;
 /// It belongs to whoever ends the process: dropping it closes the log, waits until all lines have been written, but not
 /// for longer than [`AccessLogBuilder::flush_timeout`], and counts those that have not as lost. Requests that end
 /// afterwards have their lines counted as lost.
+///
+/// If the log's thread panics, in the [writer](AccessLogBuilder::writer), a log subscriber or a metrics recorder, the log has ended
+/// until one is started anew: what it has not written counts as lost by writing, what comes later as lost by a closed log, and nobody
+/// waits for it.
 ///
 /// # Examples
 ///
@@ -118,7 +123,8 @@ impl Drop for AccessLog {
     fn drop(&mut self) {
         let Shared { queue, counts, .. } = &*self.shared;
         queue.close(self.flush_timeout, |lost| {
-            counts.add(Outcome::LostClosed, lost);
+            counts.count(Outcome::LostClosed, lost);
+            contained(|| counts.tell(Outcome::LostClosed, lost));
         });
     }
 }
@@ -184,7 +190,7 @@ impl AccessLogBuilder {
         self
     }
 
-    /// Writes to `out`, on the log's thread. It may block; it must not panic.
+    /// Writes to `out`, on the log's thread. It may block; a panic ends the log.
     pub fn writer(mut self, out: impl Write + Send + 'static) -> Self {
         self.target = Target::Writer(Box::new(out));
         self

@@ -155,9 +155,19 @@ impl Queue {
         self.done.notify_all();
     }
 
-    /// The writer ends.
-    pub(super) fn end(&self) {
-        self.lock().ended = true;
+    /// The writer ends, and no more lines are taken over. After a panic there may be some that it has not written; `count` counts
+    /// them, as in [`settle`](Self::settle).
+    pub(super) fn end(&self, count: impl FnOnce(u64)) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.ended = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        let left = waiting.lines + std::mem::take(&mut state.in_hand);
+        state.settled += left;
+        if !state.abandoned {
+            count(left);
+        }
+        drop(state);
         self.done.notify_all();
     }
 

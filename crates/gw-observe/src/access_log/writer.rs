@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 #[cfg(unix)]
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use super::counts::Outcome;
 use super::line::{Missing, write_summary};
 use super::queue::Batch;
 use super::sampling::LeftOut;
-use crate::telemetry;
+use crate::telemetry::{self, contained};
 use crate::vocabulary::Class;
 
 /// How often lines that were left out are summed up in one.
@@ -75,8 +76,13 @@ fn append_to(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Writes until the log is closed and nothing is left to write.
+/// Ends the log, however the writer ends: nobody waits for one that has panicked, and what it leaves is counted.
+struct Ended<'a>(&'a Shared);
+
+/// Writes until the log is closed and nothing is left to write. Others' code runs here, which may panic: the target's, and that of
+/// the recorder and the subscriber. The log has ended then.
 pub(super) fn run(shared: &Shared, mut sink: Sink) {
+    let _ended = Ended(shared);
     let mut batch = Batch::with_capacity(shared.queue.capacity());
     let mut summary = Summary::new();
     let mut failing = false;
@@ -93,8 +99,17 @@ pub(super) fn run(shared: &Shared, mut sink: Sink) {
         }
         let (written, result) = sink.write(shared, &batch);
         shared.queue.settle(|| {
-            shared.counts.add(Outcome::Written, written);
-            shared.counts.add(Outcome::LostWrite, batch.lines - written);
+            let became = [
+                (Outcome::Written, written),
+                (Outcome::LostWrite, batch.lines - written),
+            ];
+            // All, before a recorder can panic: these lines are in the queue no more.
+            for (outcome, lines) in became {
+                shared.counts.count(outcome, lines);
+            }
+            for (outcome, lines) in became {
+                shared.counts.tell(outcome, lines);
+            }
         });
         summary.settle(result.is_ok());
         // Where there was nothing to write, nothing is known.
@@ -107,7 +122,21 @@ pub(super) fn run(shared: &Shared, mut sink: Sink) {
             break;
         }
     }
-    shared.queue.end();
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let Shared { queue, counts, .. } = self.0;
+        let mut lost = 0;
+        queue.end(|left| {
+            lost = left;
+            counts.count(Outcome::LostWrite, left);
+        });
+        if thread::panicking() {
+            contained(|| counts.tell(Outcome::LostWrite, lost));
+            contained(telemetry::writer_panicked);
+        }
+    }
 }
 
 impl Sink {
