@@ -60,10 +60,7 @@ async fn a_peer_that_decides_and_is_not_known_is_told_of_once() {
         assert_eq!(capture.events().len(), times);
         if times > 0 {
             let missing = capture.only(MESSAGE).field("missing").unwrap();
-            assert!(
-                missing.contains("insert gw_core::context::PeerAddr"),
-                "{missing}"
-            );
+            assert!(missing.contains("insert its PeerAddr"), "{missing}");
         }
     }
 }

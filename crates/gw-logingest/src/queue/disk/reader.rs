@@ -11,6 +11,7 @@ use super::record::Place;
 use crate::batch::Batch;
 use crate::fs::Fs;
 use crate::queue::telemetry::QueueMetrics;
+use crate::telemetry::contained;
 
 /// How often a read is tried.
 const TRIES: usize = 3;
@@ -54,7 +55,7 @@ pub(super) fn in_any_case(
     read: impl FnOnce() -> Result<Batch, Unreadable>,
 ) -> Result<Batch, Unreadable> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        metrics.reader_panicked();
+        contained(|| metrics.reader_panicked());
         Err(Unreadable::Panicked)
     })
 }
