@@ -18,7 +18,8 @@ use crate::sink::{LinesFile, SharedLines};
 /// On Unix the file is made for its owner alone, and so is its directory. After a loss of power in the middle of a write,
 /// lines of that write may be damaged; they come again.
 ///
-/// Who has dealt with the letters removes the file while no consumer writes to it.
+/// Who has dealt with the letters removes the file while no consumer writes to it. A consumer that is started anew in the same process
+/// gets a clone, as of a [`FileSink`](crate::sink::FileSink).
 #[derive(Debug, Clone)]
 pub struct DeadLetterFile {
     file: SharedLines,

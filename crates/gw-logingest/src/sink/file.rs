@@ -15,6 +15,9 @@ use crate::json::write_string;
 ///
 /// A file that cannot be written where it is to be is [`Delivery::Blocked`] for that reason; where the disk is full it is tried again soon.
 ///
+/// Who starts a consumer anew in the same process gives it a clone of the sink: a write of the consumer before may still be under way,
+/// and clones wait for one another. Two sinks that were made for one file would overwrite each other's lines.
+///
 /// The file is made with the permissions that the process's umask leaves: it is there for others to read.
 #[derive(Debug, Clone)]
 pub struct FileSink {
