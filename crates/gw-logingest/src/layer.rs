@@ -31,8 +31,8 @@ pub struct IngestLayer<Q, R = Respond> {
 
 /// The service of an [`IngestLayer`].
 ///
-/// Readiness is the inner service's. A request for the intake does not touch the inner service, whose readiness stays
-/// for the next call.
+/// Readiness is the inner service's. A request for the intake does not touch the inner service: a clone takes the place of the instance that
+/// was ready, so that nothing stays reserved.
 pub struct Ingest<S, Q, R = Respond> {
     inner: S,
     ingest: LogIngest<Q, R>,
@@ -136,7 +136,7 @@ impl<S, Q, R> Ingest<S, Q, R> {
 
 impl<S, Q, R, B, ResB> Service<Request<B>> for Ingest<S, Q, R>
 where
-    S: Service<Request<B>, Response = Response<ResB>>,
+    S: Service<Request<B>, Response = Response<ResB>> + Clone,
     Q: Queue,
     R: OnReject<Response<Body>, Infallible, Error = Infallible> + Clone + Send + Sync + 'static,
     B: http_body::Body + Send + 'static,
@@ -154,6 +154,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let kind = if request.uri().path() == &*self.path {
             let future = self.ingest.call(request);
+            // What the inner service has reserved is for a request that does not come, and a client that uploads may keep this
+            // instance for as long as its connection lasts.
+            self.inner = self.inner.clone();
             Kind::Intake { future }
         } else {
             // Decided without waiting, so the instance that is ready can be called in place.

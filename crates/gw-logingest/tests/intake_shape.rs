@@ -14,6 +14,8 @@ use gw_testkit::service::ControlledService;
 use http::{Request, Response};
 use intake_support::*;
 use static_assertions::assert_impl_all;
+use tokio::time::{Duration, timeout};
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
 assert_impl_all!(LogIngest<MemoryQueue>: Clone, Send, Sync);
@@ -46,6 +48,21 @@ async fn the_layer_answers_its_path_and_passes_all_else_on() {
         assert_eq!(handle.calls() - before, usize::from(!ours), "{path}");
     }
     assert!(handle.violations().is_empty());
+}
+
+/// Story: a client that only uploads kept, for as long as its connection was open, the place that the service behind the layer had
+/// reserved when it was asked whether it is ready.
+#[tokio::test(start_paused = true)]
+async fn an_upload_leaves_nothing_reserved_behind_the_layer() {
+    let ingest = builder(&FakeQueue::new()).build().unwrap();
+    let (inner, _handle) = ControlledService::<Body, Body, Infallible>::new();
+    let layer = ingest.layer("/api/logs").unwrap();
+    let mut uploads = layer.layer(ConcurrencyLimit::new(inner, 1));
+    let mut other = uploads.clone();
+    let ready = uploads.ready().await.unwrap();
+    assert_eq!(ready.call(post(array(1))).await.unwrap().status(), 202);
+    let ready = timeout(Duration::from_secs(1), other.ready()).await;
+    assert!(ready.is_ok());
 }
 
 /// Story: a layer for a path that no request can have answered none, and all uploads went to the service behind it.
