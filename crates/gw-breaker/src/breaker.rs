@@ -78,6 +78,43 @@ pub(crate) enum Slow {
     Known(bool),
 }
 
+/// What a change of mode came to. It is to be told, once no lock is held: who listens may be foreign, and come back with
+/// another change.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Switched {
+    breaker: Breaker,
+    /// Unless it was that before.
+    mode: Option<Mode>,
+    state: Option<(Word, Word)>,
+}
+
+/// What a new configuration came to, to be told likewise. What was in force before goes with it.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Reconfigured {
+    breaker: Breaker,
+    _before: Arc<Core>,
+}
+
+impl Switched {
+    pub(crate) fn tell(self) {
+        let hub = &self.breaker.core.hub;
+        if let Some((from, to)) = self.state {
+            hub.changed(from, to);
+        }
+        if let Some(mode) = self.mode {
+            telemetry::mode_changed(hub.upstream.as_str(), mode);
+        }
+    }
+}
+
+impl Reconfigured {
+    pub(crate) fn tell(self) {
+        telemetry::reconfigured(self.breaker.upstream().as_str());
+    }
+}
+
 /// What a breaker knows, as far as that matters to who would forget it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Knowledge {
@@ -307,14 +344,22 @@ impl Breaker {
     ///
     /// If the configuration breaks a rule; then nothing changes.
     pub fn reconfigure(&self, config: &BreakerConfig, now: Instant) -> Result<(), ConfigError> {
+        self.decide_by(config, now).map(Reconfigured::tell)
+    }
+
+    /// Does it, and leaves to the caller to tell of it.
+    pub(crate) fn decide_by(
+        &self,
+        config: &BreakerConfig,
+        now: Instant,
+    ) -> Result<Reconfigured, ConfigError> {
         let rules = Rules::new(config)?;
         let mut current = write(&self.slot.current);
         let core = current.taken_over_by(rules, now);
-        let old = std::mem::replace(&mut *current, Arc::new(core));
-        drop(current);
-        telemetry::reconfigured(self.upstream().as_str());
-        drop(old);
-        Ok(())
+        Ok(Reconfigured {
+            _before: std::mem::replace(&mut *current, Arc::new(core)),
+            breaker: self.clone(),
+        })
     }
 
     /// By which configuration it decides.
@@ -324,7 +369,11 @@ impl Breaker {
 
     /// Whether it is enforced by layers.
     pub fn mode(&self) -> Mode {
-        if self.current().word().phase == Phase::Disabled {
+        self.mode_of(&self.current())
+    }
+
+    fn mode_of(&self, current: &Core) -> Mode {
+        if current.word().phase == Phase::Disabled {
             return Mode::Off;
         }
         match self.core.hub.is_shadow() {
@@ -336,15 +385,25 @@ impl Breaker {
     /// Changes whether it is enforced by layers. [`Mode::Off`] disables it, and what it is set to afterwards finds it
     /// closed.
     pub fn set_mode(&self, mode: Mode, now: Instant) {
-        if self.mode() != mode {
-            telemetry::mode_changed(self.upstream().as_str(), mode);
-        }
+        self.switch(mode, now).tell();
+    }
+
+    /// Does it, and leaves to the caller to tell of it.
+    pub(crate) fn switch(&self, mode: Mode, now: Instant) -> Switched {
+        // Under the lock, as all that is forced: of two that switch it at once, one would find a half of what the other does.
+        let current = write(&self.slot.current);
+        let before = self.mode_of(&current);
         // In any case: one that `disable` has switched off remembers that it was in shadow mode.
         self.core.hub.set_shadow(mode);
-        if mode == Mode::Off {
-            self.disable(now);
-        } else if self.mode() == Mode::Off {
-            self.reset(now);
+        let phase = match (before, mode) {
+            (_, Mode::Off) => Some(Phase::Disabled),
+            (Mode::Off, _) => Some(Phase::Closed),
+            _ => None,
+        };
+        Switched {
+            state: phase.and_then(|phase| current.force(phase, now)),
+            mode: (before != mode).then_some(mode),
+            breaker: self.clone(),
         }
     }
 

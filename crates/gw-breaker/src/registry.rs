@@ -12,11 +12,11 @@ use gw_core::key::MissingKey;
 use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
-use crate::breaker::{Breaker, Knowledge};
+use crate::breaker::{Breaker, Knowledge, Switched};
 use crate::config::BreakerConfig;
 use crate::core::References;
 use crate::rules::Rules;
-use crate::sync::{Ordering, RwLock, read, write};
+use crate::sync::{Mutex, Ordering, RwLock, lock, read, write};
 use crate::telemetry::{self, BreakerMetrics};
 
 /// The breakers of a keyed layer.
@@ -38,6 +38,9 @@ pub(crate) struct Registry {
     idle: Duration,
     /// Whether somebody was told that a request had no key.
     complained: AtomicBool,
+    /// Held while a mode or a configuration is written down and brought to all that are there, one change after the other. Else
+    /// of two at once, one would be what newcomers begin with, and the other what is left with those that are there, for good.
+    changing: Mutex<()>,
     table: RwLock<Table>,
 }
 
@@ -91,6 +94,7 @@ impl Registry {
             capacity: capacity.get() as usize,
             idle,
             complained: AtomicBool::new(false),
+            changing: Mutex::new(()),
             table: RwLock::new(Table {
                 shared,
                 rules,
@@ -232,10 +236,11 @@ impl Registry {
     }
 
     pub(crate) fn set_mode(&self, mode: Mode, now: Instant) {
-        write(&self.table).mode = mode;
-        for breaker in self.all() {
-            breaker.set_mode(mode, now);
-        }
+        let switched = self.change_all(
+            |table| table.mode = mode,
+            |breaker| breaker.switch(mode, now),
+        );
+        switched.into_iter().for_each(Switched::tell);
     }
 
     pub(crate) fn reconfigure(
@@ -244,11 +249,26 @@ impl Registry {
         now: Instant,
     ) -> Result<(), ConfigError> {
         let rules = Rules::new(config)?;
-        write(&self.table).rules = rules;
-        for breaker in self.all() {
-            breaker.reconfigure(config, now)?;
+        let reconfigured = self.change_all(
+            |table| table.rules = rules,
+            |breaker| breaker.decide_by(config, now),
+        );
+        for reconfigured in reconfigured {
+            reconfigured?.tell();
         }
         Ok(())
+    }
+
+    /// Changes what newcomers begin with, and then those that are there. Whoever is told of it is told by what is given back,
+    /// when all is done: a listener that panics leaves none as it was, and one that comes with a change finds no lock held.
+    fn change_all<T>(
+        &self,
+        newcomers: impl FnOnce(&mut Table),
+        change: impl Fn(Breaker) -> T,
+    ) -> Vec<T> {
+        let _changing = lock(&self.changing);
+        newcomers(&mut write(&self.table));
+        self.all().into_iter().map(change).collect()
     }
 }
 

@@ -1,14 +1,20 @@
 //! Log lines. Alone in its binary, see `outlier_logs.rs`.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+
 use gw_breaker::key::ClientIp;
-use gw_breaker::{BreakerLayer, Mode, State, UpstreamName};
+use gw_breaker::{BreakerConfig, BreakerLayer, ByUpstream, Keyed, Mode, State, UpstreamName};
 use gw_testkit::log_capture::LogCapture;
 use http::Request;
-use support::Inner;
+use support::{Inner, config};
 use tower::{Layer as _, Service as _, ServiceExt as _};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 /// Story: a new breaker was put into the layer's mode after others could find it, and by the same way as an operator does.
 /// Each new key of a layer that was off logged two lines; and a mode that was set between the two steps was undone for
@@ -91,4 +97,128 @@ fn a_mode_is_logged_when_it_is_another_one() {
         .filter_map(|event| event.field("mode"))
         .collect();
     assert_eq!(modes, ["Shadow", "Off", "Enforce"]);
+}
+
+/// Does something once, when a line is logged.
+struct Listener(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Subscriber for Listener {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        let happens = self.0.lock().unwrap().take();
+        if let Some(happens) = happens {
+            happens();
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Runs it; at the first line that is logged meanwhile something `happens`.
+fn at_the_first_line(happens: impl FnOnce() + Send + 'static, run: impl FnOnce()) {
+    // As long as there is one, all lines are enabled, whichever thread comes to them first.
+    let _bystander = LogCapture::new();
+    let listener = Listener(Mutex::new(Some(Box::new(happens))));
+    tracing::subscriber::with_default(listener, run);
+}
+
+type Upstreams = BreakerLayer<Keyed<ByUpstream>>;
+
+/// A layer that knows so many upstreams.
+fn upstreams(names: u32) -> Upstreams {
+    let layer = BreakerLayer::builder("other").per_upstream();
+    let layer = layer.build().unwrap();
+    (0..names).for_each(|name| ask(&layer, &name.to_string()));
+    layer
+}
+
+fn ask(layer: &Upstreams, name: &str) {
+    let mut request = Request::new(());
+    request.extensions_mut().insert(UpstreamName::new(name));
+    drop(layer.layer(Inner::new()).call(request));
+}
+
+/// The one mode and the one configuration that all have, and a newcomer, too.
+fn of_all(layer: &Upstreams) -> (Mode, BreakerConfig) {
+    let handle = layer.handle();
+    ask(layer, &format!("newcomer {}", handle.all().len()));
+    let all = handle.all();
+    let of_all: Vec<_> = all.iter().map(|one| (one.mode(), one.config())).collect();
+    let (mode, config) = *of_all.first().unwrap();
+    assert!(
+        of_all.iter().all(|one| *one == (mode, config)),
+        "{of_all:?}"
+    );
+    assert_eq!(mode, handle.mode());
+    (mode, config)
+}
+
+/// Story: each breaker told of the change before the next one was changed. A listener that made another change was undone for all
+/// but the first one, while newcomers began with what it had set: after `Off` and `Enforce`, most breakers stayed off, for good.
+#[test]
+fn a_listener_may_make_another_change() {
+    let layer = upstreams(3);
+    let [handle, listener] = [(); 2].map(|()| layer.handle());
+    at_the_first_line(
+        move || listener.set_mode(Mode::Enforce),
+        || handle.set_mode(Mode::Off),
+    );
+    assert_eq!(of_all(&layer).0, Mode::Enforce);
+
+    let [once, twice] = [1, 2].map(|times| config().consecutive_failures(times));
+    let listener = handle.clone();
+    at_the_first_line(
+        move || listener.reconfigure(&twice).unwrap(),
+        || handle.reconfigure(&once).unwrap(),
+    );
+    assert_eq!(of_all(&layer).1, twice);
+}
+
+/// Story: a listener that panicked at the first line of the kill switch left all breakers as they were.
+#[test]
+fn a_listener_that_panics_leaves_none_as_it_was() {
+    let layer = upstreams(3);
+    let handle = layer.handle();
+    let panics = |change: &dyn Fn()| {
+        let change = AssertUnwindSafe(|| at_the_first_line(|| panic!("as it was told"), change));
+        catch_unwind(change).unwrap_err();
+    };
+    panics(&|| handle.set_mode(Mode::Off));
+    assert_eq!(of_all(&layer).0, Mode::Off);
+    panics(&|| handle.reconfigure(&config()).unwrap());
+    assert_eq!(of_all(&layer).1, config());
+}
+
+/// Story: of two changes at once one was what newcomers began with, and the other what was left with those that were there.
+#[test]
+fn of_two_changes_at_once_one_holds_for_all() {
+    let layer = upstreams(100);
+    let handle = layer.handle();
+    let begin = Barrier::new(2);
+    let change = |mode, times| {
+        begin.wait();
+        handle.set_mode(mode);
+        let config = config().consecutive_failures(times);
+        handle.reconfigure(&config).unwrap();
+    };
+    for _ in 0..200 {
+        thread::scope(|threads| {
+            threads.spawn(|| change(Mode::Off, 1));
+            change(Mode::Shadow, 2);
+        });
+        of_all(&layer);
+    }
 }
