@@ -56,7 +56,7 @@ impl Permit {
         let leave = self.leave.take()?;
         let failure = match answer {
             Ok(answer) => {
-                tally.answered(took);
+                tally.answered(took, shared.on_failure);
                 shared.heard(leave);
                 return Some(answer);
             }

@@ -84,8 +84,9 @@ impl StoreTally {
         self.metrics.asked();
     }
 
-    pub(super) fn answered(&self, took: Duration) {
-        self.metrics.answered(took);
+    /// It was answered, so that `rule` does not decide.
+    pub(super) fn answered(&self, took: Duration, rule: OnFailure) {
+        self.metrics.answered(took, Source::Failure(rule).label());
     }
 
     pub(super) fn failed(&self, failure: &Failure, took: Duration) {
@@ -264,10 +265,11 @@ mod metering {
             self.calls.get_or_init(register).increment(1);
         }
 
-        pub(super) fn answered(&self, took: Duration) {
+        pub(super) fn answered(&self, took: Duration, rule: &'static str) {
             self.took(took);
+            // The rule's as well: another limiter of this name may have gone while Redis was away.
             if self.mode_told.set(()).is_ok() {
-                self.answers().set(1.0);
+                self.mode(true, rule);
             }
         }
 
@@ -303,15 +305,13 @@ mod metering {
 
         pub(super) fn mode(&self, answers: bool, rule: &'static str) {
             let _ = self.mode_told.set(());
-            let [_, down] = &self.modes;
-            let down = down.get_or_init(|| self.gauge(rule));
-            self.answers().set(f64::from(u8::from(answers)));
+            let [up, down] = &self.modes;
+            let (up, down) = (
+                up.get_or_init(|| self.gauge("store")),
+                down.get_or_init(|| self.gauge(rule)),
+            );
+            up.set(f64::from(u8::from(answers)));
             down.set(f64::from(u8::from(!answers)));
-        }
-
-        fn answers(&self) -> &Gauge {
-            let [up, _] = &self.modes;
-            up.get_or_init(|| self.gauge("store"))
         }
 
         fn gauge(&self, mode: &'static str) -> Gauge {
@@ -355,7 +355,7 @@ mod metering {
 
         pub(super) fn asked(&self) {}
 
-        pub(super) fn answered(&self, _: Duration) {}
+        pub(super) fn answered(&self, _: Duration, _: &'static str) {}
 
         pub(super) fn failed(&self, _: &'static str, _: Duration) {}
 

@@ -96,7 +96,35 @@ fn limiters_of_one_name_are_told_apart_by_labels() {
     let expected = [
         ("gateway_rate_limit_store_mode api:down local_fallback", 1.0),
         ("gateway_rate_limit_store_mode api:down store", 0.0),
+        ("gateway_rate_limit_store_mode api:up local_fallback", 0.0),
         ("gateway_rate_limit_store_mode api:up store", 1.0),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(seen, expected.into());
+}
+
+/// Story: a limiter was replaced while Redis was away. The next one of its name said that Redis decides, but not that its rule does
+/// not any more: the gauges said both for as long as all went well.
+#[test]
+fn the_next_limiter_of_a_name_says_that_its_rule_does_not_decide() {
+    let snapshotter = recorded(async {
+        let (up, mut down) = (Server::start(), Server::start());
+        let _still = stand_still();
+        down.stop();
+        for server in [&down, &up] {
+            let limiter = Limiter::builder()
+                .policy("p", Quota::per_hour(1).burst(100))
+                .build_shared(&server.store("api").failures(1))
+                .unwrap();
+            let policy = limiter.policy("p").unwrap();
+            assert!(limiter.check(policy, "k", 1).await.is_allowed());
+        }
+    });
+    let mut seen = exported(&snapshotter);
+    seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_mode "));
+    let expected = [
+        ("gateway_rate_limit_store_mode api local_fallback", 0.0),
+        ("gateway_rate_limit_store_mode api store", 1.0),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(seen, expected.into());
