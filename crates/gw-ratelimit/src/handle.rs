@@ -110,11 +110,7 @@ impl RateLimitHandle {
 
     /// Changes the mode of all policies: the kill switch.
     pub fn set_mode_of_all(&self, mode: Mode) {
-        for snapshot in self.snapshot() {
-            if let Some(policy) = self.limiter.policy(&snapshot.name) {
-                self.limiter.change_mode(policy, mode);
-            }
-        }
+        self.limiter.change_modes(|_| true, mode);
     }
 
     /// Changes the quota of one policy from the next request on.

@@ -44,8 +44,8 @@ impl<T> Striped<T> {
         self.copy(of_thread())
     }
 
-    /// Changes the value, and does something more before anybody reads the new one. What the first closure gives for the
-    /// copies is the same; it is given back once, after the second has seen it.
+    /// Changes the value, and does something more before anybody reads the new one. What the first closure gives for the first
+    /// copy is given back, after the second has seen it.
     pub(crate) fn change<R>(&self, change: impl Fn(&mut T) -> R, then: impl FnOnce(&R)) -> R {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         // All at once, in one order. Nobody who holds one copy asks for another, so this comes to an end.

@@ -18,13 +18,24 @@ use crate::tier::Tier;
 
 impl Limiter {
     pub(crate) fn change_mode(&self, policy: PolicyId, mode: Mode) {
-        let (Some(current), Some(name)) = (self.modes.get(policy.index()), self.name(policy))
-        else {
-            return;
+        self.change_modes(|one| one == policy, mode);
+    }
+
+    /// Changes the mode of some policies. Of two changes at once one comes after the other.
+    pub(crate) fn change_modes(&self, of: impl Fn(PolicyId) -> bool, mode: Mode) {
+        let change = |book: &mut Book| {
+            // With the first copy all are switched.
+            let policies = (0..=u8::MAX).map(PolicyId).zip(&self.modes);
+            let switched: Vec<_> = policies
+                .filter(|(policy, current)| of(*policy) && current.set(mode))
+                .map(|(policy, _)| policy)
+                .collect();
+            self.write_line(book);
+            switched
         };
-        if current.set(mode) {
-            self.book.change(|book| self.write_line(book), |()| {});
-            telemetry::mode_changed(name, mode);
+        // Told of afterwards: who listens may come back with another change.
+        for policy in self.book.change(change, |_| {}) {
+            telemetry::mode_changed(self.name(policy).unwrap_or_default(), mode);
         }
     }
 

@@ -170,3 +170,32 @@ fn quotas_change_while_a_key_is_charged() {
         assert!(passed > 0);
     }
 }
+
+/// Story: two operators switched all policies at the same time, one policy after the other. Some were left in the mode that one had
+/// set, and the rest in the other's.
+#[test]
+fn of_two_modes_for_all_at_once_one_holds() {
+    let names: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    let policies: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), Quota::per_second(1)))
+        .collect();
+    let handle = Arc::new(limiter(&policies)).handle();
+    let begin = Barrier::new(2);
+    let switch = |mode| {
+        begin.wait();
+        handle.set_mode_of_all(mode);
+    };
+    for _ in 0..200 {
+        thread::scope(|scope| {
+            scope.spawn(|| switch(Mode::Off));
+            switch(Mode::Shadow);
+        });
+        let snapshot = handle.snapshot();
+        let modes = [Mode::Off, Mode::Shadow].map(|mode| {
+            let of_mode = snapshot.iter().filter(|policy| policy.mode == mode);
+            of_mode.count()
+        });
+        assert!(modes.contains(&100), "{modes:?}");
+    }
+}
