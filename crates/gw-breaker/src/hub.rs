@@ -76,9 +76,9 @@ impl Hub {
             }
             newer
         });
-        telemetry::changed(self.upstream.as_str(), from, latest.state, to.opened());
         self.metrics.changed_to(latest.state);
         self.show();
+        telemetry::changed(self.upstream.as_str(), from, latest.state, to.opened());
     }
 
     /// Lets the gauge show the state before it first changes.

@@ -204,10 +204,10 @@ impl Lanes {
             self.inner.lanes().for_each(|lane| lane.resize(total));
             before
         };
+        self.inner.settle();
         if before != total.get() {
             telemetry::resized(total);
         }
-        self.inner.settle();
     }
 
     /// What the lanes do.

@@ -13,6 +13,7 @@ pub mod queue;
 pub mod sink;
 mod telemetry;
 
+pub use gw_core::context::PeerAddr;
 pub use gw_core::{
     Body, BoxError, Code, ConfigError, FieldPath, Mode, OnReject, Problem, RejectContext,
     Rejection, Respond, RespondWith,

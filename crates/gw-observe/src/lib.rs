@@ -16,6 +16,7 @@ pub mod trace;
 mod verdict;
 mod vocabulary;
 
+pub use gw_core::context::PeerAddr;
 pub use gw_core::key::TrustedProxies;
 
 pub use gw_core::{Code, ConfigError};

@@ -41,7 +41,8 @@
 //!
 //! Each request carries the client's address as [`PeerAddr`](gw_core::context::PeerAddr) in its extensions. The
 //! service is cloned once a connection, and asked for readiness before each call. If it is not ready, the request waits
-//! for that instance, and a clone of it serves those that follow. Its future and the answer's body are dropped as soon
+//! for that instance, and a clone of it serves those that follow; so it does after an answer with a [`Rejection`](gw_core::Rejection) in
+//! its extensions, so that nothing stays reserved in services that were not called. Its future and the answer's body are dropped as soon
 //! as the client is found to have left, which on HTTP/1 includes closing only its sending side. A panic ends its
 //! connection, on HTTP/2 its stream, and nothing else; the connection's other streams go on with the same instance.
 //!

@@ -71,7 +71,8 @@ const LONGEST: u64 = (1 << 32) - 1;
 const ONE: u64 = 1 << 48;
 /// No window takes more: it leaves room for all threads that may have looked at the same moment. One that is full closes.
 const FULL: u64 = 60_000;
-/// A window that waits for slow answers lasts no longer than that, or a process that was stopped for hours adapts to nothing for hours.
+/// A window lasts no longer than that for slow answers, nor is it put off for longer: or a process that was stopped for hours adapts to
+/// nothing for hours.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 impl Tally {
@@ -195,7 +196,7 @@ impl Limiter {
         let window = core.take(&self.tally, now);
         let next = core.algorithm.update(&window);
         core.apply(next);
-        let since = now.saturating_add(nanos(next.settling));
+        let since = now.saturating_add(nanos(next.settling.min(PATIENCE)));
         core.opened = since;
         self.tally.since.store(since, Ordering::Relaxed);
         let twice = match least {
@@ -203,7 +204,10 @@ impl Limiter {
             least => least.saturating_mul(2).min(nanos(PATIENCE)),
         };
         let wanted = next.samples.clamp(Adaptive::SAMPLES, FULL as u32);
-        let length = core.window.max(twice).max(nanos(next.lasting));
+        let length = core
+            .window
+            .max(twice)
+            .max(nanos(next.lasting.min(PATIENCE)));
         self.tally.open(since, length, wanted);
         Some(publish(core.limits()))
     }

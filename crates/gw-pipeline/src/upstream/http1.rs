@@ -64,7 +64,7 @@ impl Drop for Http1 {
 
 /// Idle connections, the longest idle one first.
 ///
-/// The list is short, so looking through it costs less than an index would.
+/// The list is short as a rule, so looking through it costs less than an index would.
 #[derive(Debug)]
 pub(super) struct IdleList {
     // Boxed, since they are moved in and out all the time.
@@ -159,10 +159,12 @@ impl IdleList {
     fn forget_above(&self, number: usize, usage: &Arc<Usage>) {
         let forgotten = {
             let mut connections = self.lock();
+            if connections.len() <= number {
+                return;
+            }
             let index = connections
                 .iter()
                 .position(|idle| Arc::ptr_eq(&idle.usage, usage));
-            let index = index.filter(|_| connections.len() > number);
             index.and_then(|index| connections.remove(index))
         };
         drop(forgotten);

@@ -325,7 +325,8 @@ impl Pool {
                 if let Some(pool) = pool.upgrade() {
                     pool.idle.forget_surplus(&driven);
                 }
-                Some(end)
+                // Again then: it may be used meanwhile, and idle anew.
+                Some(end.min(later(now, LINGERS)))
             };
             drive(connection.with_upgrades(), &driven, next_look).await;
             if let Some(pool) = pool.upgrade() {

@@ -371,12 +371,12 @@ impl<F: Fs> Drop for Stopped<F> {
         drop(state);
         // Without an answer, those who wait learn that nothing is stored.
         drop(waiting);
-        self.0.changed.notify_waiters();
-        // Last, and each by itself: a recorder or a subscriber that panics, maybe not for the first time, keeps nobody waiting and
-        // the other one from nothing.
+        // Each by itself: a recorder or a subscriber that panics, maybe not for the first time, keeps nobody waiting and the other one
+        // from nothing. Those who wait find the last figures.
         contained(|| {
             self.0.measure(&self.0.state());
         });
+        self.0.changed.notify_waiters();
         if panicked {
             contained(|| self.0.metrics.committer_panicked());
             contained(telemetry::nothing_is_stored);
