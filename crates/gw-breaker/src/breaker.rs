@@ -15,7 +15,8 @@ use crate::hub::{Changes, Hub};
 use crate::rules::{Rules, nanos};
 use crate::state::{Snapshot, State};
 use crate::sync::{Ordering, RwLock, fence, read, write};
-use crate::telemetry::{self, BreakerMetrics};
+use crate::telemetry::BreakerMetrics;
+use crate::told::{Reconfigured, Switched};
 use crate::window::Call;
 use crate::word::{Phase, Word};
 
@@ -76,43 +77,6 @@ pub struct Ended {
 pub(crate) enum Slow {
     Took(u64),
     Known(bool),
-}
-
-/// What a change of mode came to. It is to be told, once no lock is held: who listens may be foreign, and come back with
-/// another change.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Switched {
-    breaker: Breaker,
-    /// Unless it was that before.
-    mode: Option<Mode>,
-    state: Option<(Word, Word)>,
-}
-
-/// What a new configuration came to, to be told likewise. What was in force before goes with it.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Reconfigured {
-    breaker: Breaker,
-    _before: Arc<Core>,
-}
-
-impl Switched {
-    pub(crate) fn tell(self) {
-        let hub = &self.breaker.core.hub;
-        if let Some((from, to)) = self.state {
-            hub.changed(from, to);
-        }
-        if let Some(mode) = self.mode {
-            telemetry::mode_changed(hub.upstream.as_str(), mode);
-        }
-    }
-}
-
-impl Reconfigured {
-    pub(crate) fn tell(self) {
-        telemetry::reconfigured(self.breaker.upstream().as_str());
-    }
 }
 
 /// What a breaker knows, as far as that matters to who would forget it.

@@ -26,6 +26,7 @@ mod service;
 mod state;
 mod sync;
 mod telemetry;
+mod told;
 pub mod upload;
 mod window;
 mod word;

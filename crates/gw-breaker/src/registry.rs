@@ -12,12 +12,13 @@ use gw_core::key::MissingKey;
 use gw_core::{ConfigError, Mode};
 use tokio::time::Instant;
 
-use crate::breaker::{Breaker, Knowledge, Switched};
+use crate::breaker::{Breaker, Knowledge};
 use crate::config::BreakerConfig;
 use crate::core::References;
 use crate::rules::Rules;
 use crate::sync::{Mutex, Ordering, RwLock, lock, read, write};
 use crate::telemetry::{self, BreakerMetrics};
+use crate::told::Switched;
 
 /// The breakers of a keyed layer.
 ///

@@ -9,12 +9,11 @@ use std::thread;
 
 use gw_breaker::key::ClientIp;
 use gw_breaker::{BreakerConfig, BreakerLayer, ByUpstream, Keyed, Mode, State, UpstreamName};
+use gw_testkit::Listener;
 use gw_testkit::log_capture::LogCapture;
 use http::Request;
 use support::{Inner, config};
 use tower::{Layer as _, Service as _, ServiceExt as _};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 /// Story: a new breaker was put into the layer's mode after others could find it, and by the same way as an operator does.
 /// Each new key of a layer that was off logged two lines; and a mode that was set between the two steps was undone for
@@ -99,39 +98,17 @@ fn a_mode_is_logged_when_it_is_another_one() {
     assert_eq!(modes, ["Shadow", "Off", "Enforce"]);
 }
 
-/// Does something once, when a line is logged.
-struct Listener(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-impl Subscriber for Listener {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        let happens = self.0.lock().unwrap().take();
-        if let Some(happens) = happens {
-            happens();
-        }
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
 /// Runs it; at the first line that is logged meanwhile something `happens`.
 fn at_the_first_line(happens: impl FnOnce() + Send + 'static, run: impl FnOnce()) {
     // As long as there is one, all lines are enabled, whichever thread comes to them first.
     let _bystander = LogCapture::new();
-    let listener = Listener(Mutex::new(Some(Box::new(happens))));
+    let happens = Mutex::new(Some(happens));
+    let listener = Listener::new(move || {
+        let happens = happens.lock().unwrap().take();
+        if let Some(happens) = happens {
+            happens();
+        }
+    });
     tracing::subscriber::with_default(listener, run);
 }
 

@@ -18,6 +18,7 @@ pub mod record;
 pub mod rejection;
 pub mod retry_after;
 pub mod stage;
+pub mod telling;
 
 pub use self::attempt::{AttemptError, Failure};
 pub use self::body::{Body, BoxError};

@@ -48,7 +48,7 @@ pub struct DeadLetter {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum KeepError {
-    /// The store holds as much as it may, or is too small for letters at all. Nothing is delivered until there is room.
+    /// The store holds as much as it may. Nothing is delivered until there is room.
     Full,
     /// The store holds as much of this client's letters as it may, or the letter is larger than what it ever takes. Nothing
     /// of this client is delivered until there is room; the others go on.

@@ -6,11 +6,7 @@
 
 mod intake;
 pub(crate) mod meter;
-#[cfg(all(test, any(feature = "metrics", feature = "tracing")))]
-pub(crate) mod panicking;
 mod sink;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gw_core::key::MissingKey;
 
@@ -49,13 +45,6 @@ pub fn describe() {
     intake::describe();
     crate::queue::telemetry::describe();
     sink::describe();
-}
-
-/// Tells something where a panic of a recorder or a subscriber must go no further: in destructors, which run while another panic
-/// unwinds as well, and a second one would end the process.
-pub(crate) fn contained(tell: impl FnOnce()) {
-    // The panic hook has spoken for it.
-    drop(catch_unwind(AssertUnwindSafe(tell)));
 }
 
 pub(crate) fn mode_changed(mode: Mode) {

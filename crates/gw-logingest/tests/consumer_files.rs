@@ -60,7 +60,7 @@ async fn a_file_takes_everything_in_order() {
     let queue = queue();
     fill(&queue, 0..250, 10).await;
     queue.close();
-    let dead = DeadLetterFile::new(dir.path().join("dead.jsonl"), 1_000_000);
+    let dead = DeadLetterFile::new(dir.path().join("dead.jsonl"), 1_000_000).unwrap();
     let consumer = Consumer::builder(queue, FileSink::new(&path)).dead_letters(dead);
     consumer
         .max_concurrency(1)
@@ -108,7 +108,7 @@ async fn rejected_events_end_in_the_file() {
     let (sink, _) = Scripted::new(std::time::Duration::ZERO, move |_, events| {
         all(Item::Rejected(reason.clone()))(events)
     });
-    let dead = DeadLetterFile::new(&path, 1_000_000);
+    let dead = DeadLetterFile::new(&path, 1_000_000).unwrap();
     let consumer = Consumer::builder(queue.clone(), sink).dead_letters(dead);
     let consumer = consumer.linger(std::time::Duration::ZERO).build().unwrap();
     consumer.run(pending()).await;
@@ -134,16 +134,19 @@ async fn the_file_has_a_bound_that_outlives_the_process() {
     let bound = (size(&first) * 2) as u64;
     for attempt in 0..3 {
         // Each in a process of its own; one client gets no more the second time.
-        let file = DeadLetterFile::new(&path, bound);
+        let file = DeadLetterFile::new(&path, bound).unwrap();
         let kept = file.keep(&first).await;
         assert_eq!(kept.iter().all(Result::is_ok), attempt == 0, "{kept:?}");
         assert!(attempt == 0 || over_share(&kept).iter().all(|over| *over));
     }
-    let file = DeadLetterFile::new(&path, bound);
+    let file = DeadLetterFile::new(&path, bound).unwrap();
     assert!(file.keep(&second).await.iter().all(Result::is_ok));
     assert_eq!(lines(&path).len(), 15);
     // Some of these fit, and are kept.
-    let kept = DeadLetterFile::new(&path, bound).keep(&third).await;
+    let kept = DeadLetterFile::new(&path, bound)
+        .unwrap()
+        .keep(&third)
+        .await;
     let kept = kept.iter().take_while(|kept| kept.is_ok()).count();
     assert!((1..6).contains(&kept), "{kept}");
     assert_eq!(lines(&path).len(), 15 + kept);
@@ -171,7 +174,7 @@ async fn one_letter_that_does_not_fit_keeps_no_other_out() {
     );
     let huge = huge.finish().events().next().unwrap();
     letters.insert(1, DeadLetter::new(huge, Reason::new("k", "m")));
-    let file = DeadLetterFile::new(&path, 10_000);
+    let file = DeadLetterFile::new(&path, 10_000).unwrap();
     let kept = file.keep(&letters).await;
     assert_eq!(over_share(&kept), [false, true, false, false]);
     assert_eq!(lines(&path).len(), 3);
@@ -181,7 +184,7 @@ async fn one_letter_that_does_not_fit_keeps_no_other_out() {
 async fn a_file_that_cannot_be_written_keeps_nothing_and_later_all() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("out"), "").unwrap();
-    let file = DeadLetterFile::new(dir.path().join("out/dead.jsonl"), 10_000);
+    let file = DeadLetterFile::new(dir.path().join("out/dead.jsonl"), 10_000).unwrap();
     let kept = file.keep(&letters(2)).await;
     assert!(
         matches!(
@@ -202,7 +205,10 @@ async fn dead_letters_are_for_their_owner_alone() {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead/letters.jsonl");
-    let kept = DeadLetterFile::new(&path, 10_000).keep(&letters(1)).await;
+    let kept = DeadLetterFile::new(&path, 10_000)
+        .unwrap()
+        .keep(&letters(1))
+        .await;
     assert!(kept.iter().all(Result::is_ok));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));

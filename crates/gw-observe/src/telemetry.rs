@@ -12,7 +12,6 @@ mod metering;
 mod metering;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gw_core::context::TraceContext;
 use gw_core::key::MissingKey;
@@ -61,13 +60,6 @@ pub(crate) fn peer_missing(missing: &MissingKey) {
         "trace context: nobody's is continued, as the server does not say who calls; logged once"
     );
     _ = missing;
-}
-
-/// Tells something where a panic of a recorder or a subscriber must go no further: in destructors, which run while another panic
-/// unwinds as well, and a second one would end the process.
-pub(crate) fn contained(tell: impl FnOnce()) {
-    // The panic hook has spoken for it.
-    drop(catch_unwind(AssertUnwindSafe(tell)));
 }
 
 /// Called when the log's thread has ended by a panic.

@@ -22,6 +22,7 @@ mod service;
 mod sync;
 mod telemetry;
 pub mod timeout;
+mod wait;
 
 pub use gw_core::context::{Deadline, UpstreamName};
 pub use gw_core::{

@@ -26,6 +26,7 @@ use crate::latency::Latency;
 use crate::layer::Shared;
 use crate::policy::RetryPolicy;
 use crate::replay::{ReplayBody, Replayable, Slot, Source};
+use crate::wait::Wait;
 
 /// A request that may be sent again. Boxed: it is large, and the one allocation of a request that is sent once.
 pub(crate) struct Plan<S, B: Body, ResB: Body, E> {
@@ -86,27 +87,6 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// The one before a retry.
-#[derive(Debug, PartialEq, Eq)]
-struct Wait {
-    time: Duration,
-    /// When it is over; none if there is nothing to wait for.
-    due: Option<Instant>,
-}
-
-impl Wait {
-    /// # Errors
-    ///
-    /// It is over at no instant that there is. An upstream alone asks for so much, and a policy may allow for anything.
-    fn from(now: Instant, time: Duration) -> Result<Self, Stopped> {
-        let due = match time {
-            Duration::ZERO => None,
-            _ => Some(now.checked_add(time).ok_or(Stopped::Pushback)?),
-        };
-        Ok(Self { time, due })
     }
 }
 
@@ -501,21 +481,4 @@ pub(crate) fn passed<ResB: Body, E>(
     held: Option<Box<Held>>,
 ) -> Answer<ResB, E> {
     outcome.map(|response| response.map(|body| ResponseBody::passed(body, held)))
-}
-
-#[cfg(test)]
-#[cfg(not(loom))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_waited_for_is_not_sent_at_once() {
-        // Story: an instant that would overflow was none, which is that of a retry that need not wait.
-        let now = Instant::now();
-        let wait = |time| Wait::from(now, time).map(|wait| wait.due);
-        assert_eq!(wait(Duration::ZERO), Ok(None));
-        let second = Duration::from_secs(1);
-        assert_eq!(wait(second), Ok(Some(now + second)));
-        assert_eq!(wait(Duration::MAX), Err(Stopped::Pushback));
-    }
 }

@@ -23,6 +23,7 @@ pub mod upstream;
 
 mod descriptors;
 mod gate;
+mod listener;
 mod patience;
 mod signal;
 mod wire;
@@ -34,5 +35,6 @@ pub use gw_core;
 
 pub use crate::descriptors::with_few_descriptors;
 pub use crate::gate::Gate;
+pub use crate::listener::{Listener, nosy_waker};
 pub use crate::patience::{PATIENCE, within};
 pub use crate::wire::RawHeaders;

@@ -33,7 +33,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         queue.clone(),
         FileSink::new(directory.join("events.ndjson")),
     )
-    .dead_letters(DeadLetterFile::new(directory.join("dead.ndjson"), 64 << 20))
+    .dead_letters(DeadLetterFile::new(
+        directory.join("dead.ndjson"),
+        64 << 20,
+    )?)
     .pressure(pressure.clone())
     .build()?;
     tokio::spawn(consumer.run(pending()));

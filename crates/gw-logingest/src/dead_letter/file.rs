@@ -2,6 +2,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gw_core::ConfigError;
 use serde_json::Value;
 
 use super::accounts::Accounts;
@@ -28,6 +29,8 @@ pub struct DeadLetterFile {
     accounts: Arc<Mutex<Option<Accounts>>>,
 }
 
+const LEAST: u64 = 1024;
+
 /// A letter with its room.
 struct Line {
     /// Its place among the letters.
@@ -37,16 +40,23 @@ struct Line {
 }
 
 impl DeadLetterFile {
-    /// Appends to this file, up to `max_bytes`. It and its directory are made when they are needed.
+    /// Appends to this file, up to `max_bytes`, at least 1 KiB. It and its directory are made when they are needed.
     ///
     /// A letter is as large as its event and some hundred bytes more. One that is larger than the whole file is over its client's
-    /// share. With a bound below 1 KiB it is the file that is too small, and [`Full`](KeepError::Full).
-    pub fn new(path: impl Into<PathBuf>, max_bytes: u64) -> Self {
-        Self {
+    /// share.
+    ///
+    /// # Errors
+    ///
+    /// If `max_bytes` is less: it would hold hardly a letter, and each client's would be over its share.
+    pub fn new(path: impl Into<PathBuf>, max_bytes: u64) -> Result<Self, ConfigError> {
+        if max_bytes < LEAST {
+            return Err(ConfigError::new("max_bytes", "must be at least 1 KiB"));
+        }
+        Ok(Self {
             file: SharedLines::new(RealFs::PRIVATE, path),
             max_bytes,
             accounts: Arc::default(),
-        }
+        })
     }
 }
 

@@ -1,9 +1,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gw_core::telling::contained;
+
 use crate::batch::Class;
 use crate::event::ViolationCode;
 use crate::telemetry::meter::QueueLabel;
-use crate::telemetry::{IntakeMetrics, Outcome, contained};
+use crate::telemetry::{IntakeMetrics, Outcome};
 
 /// What became of all events that the intake has seen. Each one received is in exactly one of the others, `reports` aside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -213,8 +215,9 @@ impl Drop for Tally {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use gw_testkit::Listener;
+
     use super::*;
-    use crate::telemetry::panicking::Panicking;
 
     /// Story: a recorder that panicked when it was told of a request's bytes left the request's events in progress for ever; one that
     /// had panicked for the same request before ended the process.
@@ -229,14 +232,12 @@ mod tests {
                 rejected: 3,
                 ..Settled::default()
             };
-            let recorder = Panicking::default();
-            recorder.begin();
             let end = || match answered {
                 true => tally.settle(&settled),
                 false => drop(tally),
             };
             let ended = catch_unwind(AssertUnwindSafe(|| {
-                metrics::with_local_recorder(&recorder, end);
+                metrics::with_local_recorder(&Listener::panicking(), end);
             }));
             // Whoever answers is told; a request that is given up has nobody to tell.
             assert_eq!(ended.is_err(), answered);

@@ -21,6 +21,7 @@ use std::thread;
 use std::time::Duration;
 
 use gw_core::ConfigError;
+use gw_core::telling::contained;
 use tokio::time::Instant;
 
 use self::counts::Counts;
@@ -32,7 +33,6 @@ use self::sampling::{Decision, Sampling, checked_budget};
 use self::writer::Target;
 use crate::observation::Observed;
 use crate::ratio::Ratio;
-use crate::telemetry::contained;
 use crate::vocabulary::Class;
 
 /// An access log that is being written.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use gw_core::telling::contained;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -15,7 +16,7 @@ use super::counts::Outcome;
 use super::line::{Missing, write_summary};
 use super::queue::Batch;
 use super::sampling::LeftOut;
-use crate::telemetry::{self, contained};
+use crate::telemetry;
 use crate::vocabulary::Class;
 
 /// How often lines that were left out are summed up in one.

@@ -29,7 +29,7 @@ use super::target::Endpoint;
 use super::tasks::Tasks;
 use super::telemetry::Meters;
 use super::timer::Timer;
-use super::usage::{Streams, Usage, drive, idle_for};
+use super::usage::{Streams, Usage, drive, idle_for, idle_for_or_crowding};
 
 /// The head of an answer may have so many bytes, its fields together over HTTP/2.
 pub(super) const MAX_HEAD: u32 = 64 * 1024;
@@ -315,19 +315,12 @@ impl Pool {
         let idle_timeout = self.settings.pool.idle_timeout;
         let (pool, driven) = (Arc::downgrade(self), Arc::clone(&usage));
         handle.spawn(async move {
-            let ends = idle_for(idle_timeout);
-            let next_look = |now, idle_since| {
-                let end = ends(now, idle_since)?;
-                let crowds = later(idle_since, LINGERS);
-                if crowds > now {
-                    return Some(end.min(crowds));
-                }
+            let crowds = || {
                 if let Some(pool) = pool.upgrade() {
                     pool.idle.forget_surplus(&driven);
                 }
-                // Again then: it may be used meanwhile, and idle anew.
-                Some(end.min(later(now, LINGERS)))
             };
+            let next_look = idle_for_or_crowding(idle_timeout, LINGERS, crowds);
             drive(connection.with_upgrades(), &driven, next_look).await;
             if let Some(pool) = pool.upgrade() {
                 pool.idle.forget(&driven);

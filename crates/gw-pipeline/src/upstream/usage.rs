@@ -336,5 +336,24 @@ pub(super) fn idle_for(timeout: Duration) -> impl Fn(Instant, Instant) -> Option
     }
 }
 
+/// The same, and has `crowds` look whether it is one too many as often as it has been idle for `lingers`. That gives it up if so.
+pub(super) fn idle_for_or_crowding(
+    timeout: Duration,
+    lingers: Duration,
+    crowds: impl Fn(),
+) -> impl Fn(Instant, Instant) -> Option<Instant> {
+    let next_look = idle_for(timeout);
+    move |now, idle_since| {
+        let end = next_look(now, idle_since)?;
+        let mut crowding = later(idle_since, lingers);
+        if crowding <= now {
+            crowds();
+            // Again then: it may be used meanwhile, and idle anew.
+            crowding = later(now, lingers);
+        }
+        Some(end.min(crowding))
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -292,37 +292,6 @@ async fn idle_connections_are_bounded_in_number() {
     is_quiet(&none).await;
 }
 
-/// Story: a connection that had once been idle for a second, when there were not too many, was not looked at again for as long as
-/// idle ones are kept. In a silence all of these stayed.
-#[tokio::test]
-async fn a_connection_that_was_no_surplus_once_may_be_one_later() {
-    let gate = Gate::new();
-    let upstream = Upstream::start(always(Reply::ok().hold(At::Start, &gate))).await;
-    let gateway = pooled(&upstream, cap(8, 8).max_idle(1));
-    let send = || {
-        let forward = forward(&gateway);
-        tokio::spawn(async move { fetch(&forward, get("/")).await })
-    };
-    // Who comes first passes first: one waits at the gate, the other connection is idle for longer than a second.
-    let mut waiting = send();
-    gate.reached(1).await;
-    for _ in 0..2 {
-        let next = send();
-        gate.reached(2).await;
-        gate.release(1);
-        waiting.await.unwrap();
-        waiting = next;
-        tokio::time::sleep(Duration::from_millis(1_200)).await;
-    }
-    let last = send();
-    gate.reached(2).await;
-    assert_eq!(upstream.connections().total, 2);
-    gate.open();
-    waiting.await.unwrap();
-    last.await.unwrap();
-    upstream.open_connections(1).await;
-}
-
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let upstream = Upstream::start(always(Reply::ok())).await;

@@ -78,11 +78,32 @@ fn what_happens_with_the_store_is_counted() {
 /// that all was well.
 #[test]
 fn limiters_of_one_name_are_told_apart_by_labels() {
+    let seen = modes_of(["api:down", "api:up"]);
+    let expected = [
+        ("api:down local_fallback", 1.0),
+        ("api:down store", 0.0),
+        ("api:up local_fallback", 0.0),
+        ("api:up store", 1.0),
+    ];
+    assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// Story: a limiter was replaced while Redis was away. The next one of its name said that Redis decides, but not that its rule does
+/// not any more: the gauges said both for as long as all went well.
+#[test]
+fn the_next_limiter_of_a_name_says_that_its_rule_does_not_decide() {
+    let seen = modes_of(["api", "api"]);
+    let expected = [("api local_fallback", 0.0), ("api store", 1.0)];
+    assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// Who decides, after one request to a limiter whose Redis is away, and then one to another whose Redis answers.
+fn modes_of(labels: [&str; 2]) -> Vec<(String, f64)> {
     let snapshotter = recorded(async {
         let (up, mut down) = (Server::start(), Server::start());
         let _still = stand_still();
         down.stop();
-        for (server, label) in [(&down, "api:down"), (&up, "api:up")] {
+        for (server, label) in [&down, &up].into_iter().zip(labels) {
             let limiter = Limiter::builder()
                 .policy("p", Quota::per_hour(1).burst(100))
                 .build_shared(&server.store("api").label(label).failures(1))
@@ -91,43 +112,13 @@ fn limiters_of_one_name_are_told_apart_by_labels() {
             assert!(limiter.check(policy, "k", 1).await.is_allowed());
         }
     });
-    let mut seen = exported(&snapshotter);
-    seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_mode "));
-    let expected = [
-        ("gateway_rate_limit_store_mode api:down local_fallback", 1.0),
-        ("gateway_rate_limit_store_mode api:down store", 0.0),
-        ("gateway_rate_limit_store_mode api:up local_fallback", 0.0),
-        ("gateway_rate_limit_store_mode api:up store", 1.0),
-    ];
-    let expected = expected.map(|(name, value)| (name.to_owned(), value));
-    assert_eq!(seen, expected.into());
-}
-
-/// Story: a limiter was replaced while Redis was away. The next one of its name said that Redis decides, but not that its rule does
-/// not any more: the gauges said both for as long as all went well.
-#[test]
-fn the_next_limiter_of_a_name_says_that_its_rule_does_not_decide() {
-    let snapshotter = recorded(async {
-        let (up, mut down) = (Server::start(), Server::start());
-        let _still = stand_still();
-        down.stop();
-        for server in [&down, &up] {
-            let limiter = Limiter::builder()
-                .policy("p", Quota::per_hour(1).burst(100))
-                .build_shared(&server.store("api").failures(1))
-                .unwrap();
-            let policy = limiter.policy("p").unwrap();
-            assert!(limiter.check(policy, "k", 1).await.is_allowed());
-        }
-    });
-    let mut seen = exported(&snapshotter);
-    seen.retain(|name, _| name.starts_with("gateway_rate_limit_store_mode "));
-    let expected = [
-        ("gateway_rate_limit_store_mode api local_fallback", 0.0),
-        ("gateway_rate_limit_store_mode api store", 1.0),
-    ];
-    let expected = expected.map(|(name, value)| (name.to_owned(), value));
-    assert_eq!(seen, expected.into());
+    let gauges = exported(&snapshotter)
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let of = name.strip_prefix("gateway_rate_limit_store_mode ")?;
+            Some((of.to_owned(), value))
+        });
+    gauges.collect()
 }
 
 /// All metrics, by name and values of labels.

@@ -388,33 +388,9 @@ impl fmt::Debug for HedgeBuilder {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use metrics::{
-        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-    };
+    use gw_testkit::Listener;
 
     use super::*;
-
-    struct Panics;
-
-    impl Recorder for Panics {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-            panic!("by the recorder")
-        }
-
-        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::noop()
-        }
-
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::noop()
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_recorder_that_panics_leaves_cap_and_budget_right() {
@@ -430,7 +406,10 @@ mod tests {
             let mut permit = shared.permit(None, now).unwrap();
             permit.ended(outcome);
             let ended = AssertUnwindSafe(|| drop(permit));
-            assert!(metrics::with_local_recorder(&Panics, || catch_unwind(ended)).is_err());
+            assert!(
+                metrics::with_local_recorder(&Listener::panicking(), || catch_unwind(ended))
+                    .is_err()
+            );
             (before.0 - left().0, before.1 - left().1)
         };
         for (outcome, (cap, budget)) in [

@@ -235,53 +235,28 @@ impl<B> fmt::Debug for Slot<B> {
 #[cfg(not(loom))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
+    use gw_testkit::nosy_waker;
     use http_body_util::Empty;
 
     use super::*;
 
-    /// Looks, when it is woken and when it is dropped, whether the lock is free: it stands for a waker that comes back for it.
-    struct Nosy {
-        place: Arc<Place<Empty<Bytes>>>,
-        asked: Arc<AtomicUsize>,
-    }
-
     /// What is counted instead of a look that met the lock: more than there ever are looks.
     const LOCKED: usize = 1_000_000;
-
-    impl Nosy {
-        fn look(&self) {
-            let free = self.place.0.try_lock().is_ok();
-            let count = if free { 1 } else { LOCKED };
-            self.asked.fetch_add(count, Ordering::SeqCst);
-        }
-    }
-
-    impl Wake for Nosy {
-        fn wake(self: Arc<Self>) {
-            self.look();
-        }
-    }
-
-    impl Drop for Nosy {
-        fn drop(&mut self) {
-            self.look();
-        }
-    }
 
     #[test]
     fn no_waker_is_woken_or_dropped_under_the_lock() {
         // Story: the body of an attempt that was polled by another task left its old waker to be dropped under the lock. Where this
         // was the last one of the task that waits for the answer, the task's end waited for that lock, for ever.
         let slot = Slot::empty();
-        let place = slot.place();
+        let place: Arc<Place<Empty<Bytes>>> = slot.place();
         let asked = Arc::new(AtomicUsize::new(0));
         let is_over = || {
-            let waker = Waker::from(Arc::new(Nosy {
-                place: Arc::clone(&place),
-                asked: Arc::clone(&asked),
-            }));
+            let (looked_at, asked_by) = (Arc::clone(&place), Arc::clone(&asked));
+            let waker = nosy_waker(move || {
+                let free = looked_at.0.try_lock().is_ok();
+                asked_by.fetch_add(if free { 1 } else { LOCKED }, Ordering::SeqCst);
+            });
             let over = place.is_over(&waker);
             // From here on the place alone keeps it.
             drop(waker);

@@ -45,7 +45,8 @@ impl Intake {
             .node(format!("http://{sink}"))
             .build()
             .map_err(io::Error::other)?;
-        let dead_letters = DeadLetterFile::new(directory.join("dead-letters"), 1 << 20);
+        let dead_letters = DeadLetterFile::new(directory.join("dead-letters"), 1 << 20)
+            .map_err(io::Error::other)?;
         let consumer = Consumer::builder(queue.clone(), sink)
             .dead_letters(dead_letters)
             .pressure(pressure)

@@ -97,8 +97,9 @@ impl Logs {
         let per_client = per_client(&written.per_client, &ingest)?;
         let consumer = match Outlet::new(&written.sink)? {
             Some(outlet) => {
+                let letters = Letters::beside(&written.queue).map_err(|error| fault(&error))?;
                 let consumer = Consumer::builder(queue.clone(), outlet)
-                    .dead_letters(Letters::beside(&written.queue))
+                    .dead_letters(letters)
                     .grace(GRACE.min(config.server.shutdown_grace))
                     .pressure(pressure);
                 Some(consumer.build().map_err(|error| fault(&error))?)

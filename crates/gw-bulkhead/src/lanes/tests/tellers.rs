@@ -3,38 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gw_core::key::Global;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber, subscriber};
+use gw_testkit::Listener;
+use tracing::subscriber;
 
 use super::wakers::task;
 use super::*;
 
-/// Panics at each log line, as one does that prints to a pipe which nobody reads.
-struct Fragile;
-
-impl Subscriber for Fragile {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        panic!("nobody reads this");
-    }
-
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 fn breaks<T>(act: impl FnOnce() -> T) {
     let act = AssertUnwindSafe(act);
-    let told = subscriber::with_default(Fragile, || catch_unwind(act).is_ok());
+    let told = subscriber::with_default(Listener::panicking(), || catch_unwind(act).is_ok());
     assert!(!told);
 }
 

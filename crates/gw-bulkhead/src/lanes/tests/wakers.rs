@@ -1,5 +1,6 @@
 //! Who is woken, and that no lock is held then.
 
+use gw_testkit::nosy_waker;
 use tokio::time::Duration;
 
 use super::*;
@@ -17,42 +18,18 @@ fn the_last_one_to_leave_wakes_who_waits_for_the_drain() {
     assert!(drained.is_woken() && drained.poll().is_ready());
 }
 
-/// Looks, when it is woken and when it is dropped, whether the locks are free: it stands for a waker that comes back
-/// for them, as one does that drops a future with a permit.
-struct Nosy {
-    lanes: Lanes,
-    asked: Arc<Count>,
-}
-
 /// What is counted instead of a look that met a lock: more than there ever are looks.
 const LOCKED: u32 = 1_000_000;
 
-impl Nosy {
-    fn waker(lanes: &Lanes, asked: &Arc<Count>) -> Waker {
-        Waker::from(Arc::new(Self {
-            lanes: lanes.clone(),
-            asked: Arc::clone(asked),
-        }))
-    }
-
-    fn look(&self) {
-        let inner = &self.lanes.inner;
+/// Looks, when it is woken and when it is dropped, whether the locks are free.
+fn nosy(lanes: &Lanes, asked: &Arc<Count>) -> Waker {
+    let (lanes, asked) = (lanes.clone(), Arc::clone(asked));
+    nosy_waker(move || {
+        let inner = &lanes.inner;
         let free = inner.line.try_lock().is_ok() && !inner.holds.is_locked();
         let count = if free { 1 } else { LOCKED };
-        self.asked.fetch_add(count, Ordering::SeqCst);
-    }
-}
-
-impl std::task::Wake for Nosy {
-    fn wake(self: Arc<Self>) {
-        self.look();
-    }
-}
-
-impl Drop for Nosy {
-    fn drop(&mut self) {
-        self.look();
-    }
+        asked.fetch_add(count, Ordering::SeqCst);
+    })
 }
 
 #[test]
@@ -62,7 +39,7 @@ fn no_waker_is_woken_or_dropped_under_a_lock() {
     let (lanes, [core]) = lanes(1, [LaneConfig::new("core").queue(3)]);
     let asked = Arc::new(Count::new(0));
     let polled = |future: Pin<&mut dyn Future<Output = ()>>| {
-        let waker = Nosy::waker(&lanes, &asked);
+        let waker = nosy(&lanes, &asked);
         assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
     };
     let place = |wait: Wait| Box::pin(async { drop(wait.await) });
@@ -106,7 +83,7 @@ async fn who_watches_the_clock_is_woken_without_a_lock() {
     let wait = lanes.wait(core);
     let (deadline, mut reaper) = (Instant::now() + Duration::from_secs(60), wait.reaper());
     for _ in 0..2 {
-        let waker = Nosy::waker(&lanes, &asked);
+        let waker = nosy(&lanes, &asked);
         let mut cx = Context::from_waker(&waker);
         assert!(reaper.poll(&mut cx, Some(deadline)).is_pending());
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gw_core::telling::contained;
 use tokio::time::Instant;
 
 use super::engine::{FAILING, Pending, Shared, State};
@@ -14,7 +15,6 @@ use super::record::{Place, room};
 use crate::fs::Fs;
 use crate::queue::index::Key;
 use crate::queue::{Durability, telemetry};
-use crate::telemetry::contained;
 
 /// The most that shares one commit. What comes first is taken whatever its size.
 const GROUP_BYTES: u64 = 4 << 20;

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use gw_core::telling::contained;
 use tokio::sync::oneshot;
 
 use super::log::{Unreadable, read_record};
@@ -11,7 +12,6 @@ use super::record::Place;
 use crate::batch::Batch;
 use crate::fs::Fs;
 use crate::queue::telemetry::QueueMetrics;
-use crate::telemetry::contained;
 
 /// How often a read is tried.
 const TRIES: usize = 3;

@@ -22,6 +22,31 @@ async fn an_idle_connection_ends_a_busy_one_does_not() {
     assert_eq!(start.elapsed(), 49 * SECOND);
 }
 
+/// Story: a connection that had once been idle for a second, when there were not too many, was not looked at again for as long as
+/// idle ones are kept. In a silence all of these stayed.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_looked_at_again_and_again() {
+    let start = Instant::now();
+    let usage = Usage::new(start);
+    let looks = Mutex::new(Vec::new());
+    let crowds = || looks.lock().unwrap().push(start.elapsed().as_secs());
+    let next_look = idle_for_or_crowding(10 * SECOND, SECOND, crowds);
+    let driving = drive(std::future::pending::<()>(), &usage, next_look);
+    let using = async {
+        // In use it is no surplus.
+        tokio::time::sleep(3 * SECOND).await;
+        usage.leave(Instant::now());
+        tokio::time::sleep(2 * SECOND + SECOND / 2).await;
+        usage.enter();
+        tokio::time::sleep(SECOND).await;
+        usage.leave(Instant::now());
+    };
+    tokio::join!(driving, using);
+    let looks = looks.into_inner().unwrap();
+    assert_eq!(looks[..3], [4, 5, 7], "{looks:?}");
+    assert_eq!(start.elapsed(), 16 * SECOND + SECOND / 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_given_up_ends_at_once() {
     let start = Instant::now();

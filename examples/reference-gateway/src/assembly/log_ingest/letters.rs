@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use gw_logingest::ConfigError;
 use gw_logingest::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, KeepError};
 
 use crate::config::table;
@@ -18,12 +19,12 @@ pub(super) enum Letters {
 
 impl Letters {
     /// Beside the directory of the queue.
-    pub(super) fn beside(written: &table::LogQueue) -> Self {
+    pub(super) fn beside(written: &table::LogQueue) -> Result<Self, ConfigError> {
         match written {
             table::LogQueue::Disk(queue) => {
-                Self::File(DeadLetterFile::new(file(&queue.dir), MAX_BYTES))
+                DeadLetterFile::new(file(&queue.dir), MAX_BYTES).map(Self::File)
             }
-            _ => Self::Counted,
+            _ => Ok(Self::Counted),
         }
     }
 }

@@ -2,8 +2,12 @@
 //! costs one record, until the next start, and so does a panic at the start itself.
 
 use std::sync::Arc;
+#[cfg(feature = "tracing")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "tracing")]
+use gw_testkit::Listener;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 use gw_testkit::log_capture::LogCapture;
 #[cfg(feature = "metrics")]
@@ -23,8 +27,6 @@ use crate::queue::disk::{engine::Parts, reader};
 use crate::queue::telemetry::QueueMetrics;
 use crate::queue::{Durability, Leased, QueueState, Want};
 use crate::telemetry::meter::QueueLabel;
-#[cfg(feature = "tracing")]
-use crate::telemetry::panicking::Panicking;
 
 /// Real threads: only what hangs for good takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,15 +82,24 @@ async fn a_panic_refuses_what_waits_and_what_comes() {
     }
 }
 
+/// A listener that panics once the flag is set.
+#[cfg(feature = "tracing")]
+fn fragile() -> (Listener, Arc<AtomicBool>) {
+    let broken = Arc::<AtomicBool>::default();
+    let asked = Arc::clone(&broken);
+    let listener = Listener::new(move || assert!(!asked.load(Ordering::SeqCst), "it is broken"));
+    (listener, broken)
+}
+
 /// Story: a layer that printed to a closed stream panicked when it was told of a failed write, and again when it was told of that
 /// panic, which ended the process.
 #[cfg(feature = "tracing")]
 #[tokio::test]
 async fn a_subscriber_that_panics_ends_storing_and_not_the_process() {
-    let subscriber = Panicking::default();
+    let (subscriber, broken) = fragile();
     // With one alone, each place in the code would keep what the first thread there says of it.
-    let _another = tracing::Dispatch::new(Panicking::default());
-    let dispatch = tracing::Dispatch::new(subscriber.clone());
+    let _another = tracing::Dispatch::new(fragile().0);
+    let dispatch = tracing::Dispatch::new(subscriber);
     let fs = SimFs::default();
     let parts = Engine::prepare(fs.clone(), &config()).unwrap();
     let engine = parts.engine;
@@ -98,7 +109,7 @@ async fn a_subscriber_that_panics_ends_storing_and_not_the_process() {
     let first = in_time("append", engine.append(batch(0, 100))).await;
     assert_eq!(first, Ok(Durability::Host));
 
-    subscriber.begin();
+    broken.store(true, Ordering::SeqCst);
     fs.fail(Op::Write, 0, 1);
     let second = in_time("append", engine.append(batch(1, 100))).await;
     assert_eq!(second, Err(FAILING));
@@ -116,13 +127,14 @@ async fn a_subscriber_that_panics_ends_storing_and_not_the_process() {
 #[tokio::test]
 async fn a_recorder_that_panics_keeps_nobody_waiting() {
     for orderly in [true, false] {
-        let (recorder, log) = (Panicking::default(), LogCapture::new());
+        let (recorder, broken) = fragile();
+        let log = LogCapture::new();
         let parts = Engine::prepare(SimFs::default(), &config()).unwrap();
         let engine = parts.engine;
-        let (recording, logging) = (recorder.clone(), log.clone());
+        let logging = log.clone();
         let thread = std::thread::spawn(move || {
             let run = || logging.run(|| parts.committer.run());
-            metrics::with_local_recorder(&recording, run);
+            metrics::with_local_recorder(&recorder, run);
         });
         let first = in_time("append", engine.append(batch(0, 100))).await;
         assert_eq!(first, Ok(Durability::Host));
@@ -134,7 +146,7 @@ async fn a_recorder_that_panics_keeps_nobody_waiting() {
         let leasing = tokio::spawn(async move { leasing.lease(ALL).await });
         tokio::task::yield_now().await;
 
-        recorder.begin();
+        broken.store(true, Ordering::SeqCst);
         if !orderly {
             let second = in_time("append", engine.append(batch(1, 100))).await;
             assert_eq!(second, Err(FAILING));
