@@ -173,8 +173,7 @@ impl Limiter {
         };
         self.tally.was_in_flight(in_flight);
         let wanted = self.tally.wanted.load(Ordering::Relaxed);
-        let is_over = || run.ended >= self.tally.due.load(Ordering::Relaxed) || count >= FULL;
-        if count < wanted.into() || !is_over() {
+        if count < wanted.into() || !self.tally.is_over(run.ended) {
             return None;
         }
         self.close(run.ended, publish)
