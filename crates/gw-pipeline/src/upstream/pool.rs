@@ -391,7 +391,10 @@ impl Pool {
         // The connector is always ready; a clone is a reference count.
         let connecting = self.connector.clone().call(endpoint.uri.clone());
         match connecting.await {
-            Ok(io) => Ok(Socket::new(io.into_inner(), permit)),
+            Ok(io) => {
+                let protocol = self.settings.protocol;
+                Ok(Socket::new(io.into_inner(), protocol, permit))
+            }
             Err(error) => Err(Error::of_connecting(error)),
         }
     }

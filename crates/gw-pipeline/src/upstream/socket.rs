@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use super::config::Protocol;
 use crate::pieces::poll_write_pieces;
 
 /// How many sockets an upstream may have, and has.
@@ -32,9 +33,24 @@ pub(super) struct SocketPermit {
 pub(super) struct Socket {
     // Declared before the permit, so that the socket is closed when the next one may be opened.
     io: TcpStream,
+    protocol: Protocol,
     doubt: Doubt,
     heard: Heard,
+    parting: Parting,
     _permit: SocketPermit,
+}
+
+/// How the peer has gone.
+///
+/// A server may answer before it has read all of a request, and close: one that refuses a large upload does. Writing fails from
+/// then on, while the answer may be there and unread. Whoever writes takes the failure for the end of the connection, and of the answer.
+/// So it is the reading side that tells of the end, when it comes to it; until then writing only gets nowhere.
+#[derive(Debug, Default)]
+struct Parting {
+    /// How writing has failed first.
+    deaf: Option<io::ErrorKind>,
+    /// Whether the end was read, or an error in its place.
+    ended: bool,
 }
 
 /// Whether the peer may have gone while nobody looked. Clones are the same doubt.
@@ -134,11 +150,13 @@ impl Sockets {
 }
 
 impl Socket {
-    pub(super) fn new(io: TcpStream, permit: SocketPermit) -> Self {
+    pub(super) fn new(io: TcpStream, protocol: Protocol, permit: SocketPermit) -> Self {
         Self {
             io,
+            protocol,
             doubt: Doubt::default(),
             heard: Heard::new(),
+            parting: Parting::default(),
             _permit: permit,
         }
     }
@@ -158,6 +176,47 @@ impl Socket {
     }
 }
 
+impl Parting {
+    /// What a write of so many `bytes` comes to.
+    fn written(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        protocol: Protocol,
+        bytes: impl FnOnce() -> usize,
+    ) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Err(error)) if !self.ended && is_of_a_closed_peer(&error) => {
+                self.deaf.get_or_insert(error.kind());
+                match protocol {
+                    // The request has not been sent, so the connection serves no other one. Reading wakes the task.
+                    Protocol::Http1 | Protocol::Auto => Poll::Pending,
+                    // Who cannot write does not read either.
+                    Protocol::Http2 => Poll::Ready(Ok(bytes())),
+                }
+            }
+            polled => polled,
+        }
+    }
+
+    /// What was read, if the end was.
+    fn end(&mut self) -> io::Result<()> {
+        self.ended = true;
+        match self.deaf {
+            // The system tells of a reset once, and writing was told: what was read until then is not all.
+            Some(kind @ io::ErrorKind::ConnectionReset) => Err(kind.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether all is there that the peer has sent or ever will.
+fn is_of_a_closed_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -171,7 +230,10 @@ impl AsyncRead for Socket {
         if polled.is_ready() {
             let come = buf.filled().len().saturating_sub(before);
             self.heard.note(come);
-            if is_enough && come > 0 {
+            if come == 0 {
+                return polled.map(|read| self.parting.end().and(read));
+            }
+            if is_enough {
                 let error =
                     io::Error::new(io::ErrorKind::InvalidData, "too much before the answer");
                 return Poll::Ready(Err(error));
@@ -190,7 +252,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        let protocol = self.protocol;
+        self.parting.written(polled, protocol, || buf.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -210,7 +274,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_write_pieces(&mut self.io, cx, bufs)
+        let polled = poll_write_pieces(&mut self.io, cx, bufs);
+        let protocol = self.protocol;
+        let bytes = || bufs.iter().map(|buf| buf.len()).sum();
+        self.parting.written(polled, protocol, bytes)
     }
 }
 
@@ -223,6 +290,14 @@ mod tests {
 
     use super::*;
 
+    async fn pair(protocol: Protocol) -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = TcpStream::connect(listener.local_addr().unwrap());
+        let permit = Sockets::new(1).try_permit().unwrap();
+        let socket = Socket::new(io.await.unwrap(), protocol, permit);
+        (socket, listener.accept().await.unwrap().0)
+    }
+
     fn poll(socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [0; 64];
         let mut bytes = ReadBuf::new(&mut bytes);
@@ -234,11 +309,7 @@ mod tests {
     /// for more, was told of an error, and closed a connection that nothing was wrong with.
     #[tokio::test]
     async fn only_what_comes_beyond_the_bound_is_too_much() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let io = TcpStream::connect(listener.local_addr().unwrap());
-        let permit = Sockets::new(1).try_permit().unwrap();
-        let mut socket = Socket::new(io.await.unwrap(), permit);
-        let (mut peer, _) = listener.accept().await.unwrap();
+        let (mut socket, mut peer) = pair(Protocol::Http1).await;
         let heard = socket.heard();
         heard.limit(2);
         peer.write_all(b"whole").await.unwrap();
@@ -252,5 +323,51 @@ mod tests {
         drop(peer);
         let end = poll_fn(|cx| poll(&mut socket, cx)).await;
         assert_eq!(end.unwrap(), 0);
+    }
+
+    fn poll_write(socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Pin::new(socket).poll_write(cx, b"more")
+    }
+
+    async fn read(socket: &mut Socket) -> Result<usize, io::ErrorKind> {
+        let read = poll_fn(|cx| poll(socket, cx)).await;
+        read.map_err(|error| error.kind())
+    }
+
+    /// The peer answers while there is something that it has not read, and closes; `fin` says whether it ends what it sends before.
+    async fn answered(protocol: Protocol, fin: bool) -> Socket {
+        let (mut socket, mut peer) = pair(protocol).await;
+        socket.write_all(b"unread").await.unwrap();
+        peer.readable().await.unwrap();
+        peer.write_all(b"answer").await.unwrap();
+        if fin {
+            peer.shutdown().await.unwrap();
+        }
+        drop(peer);
+        socket
+    }
+
+    /// Story: an upstream refused uploads before it had read them, and closed. Where its answer and the client's next piece were there
+    /// together, the piece went first, the answer was lost, and so many failures opened the breaker for all.
+    #[tokio::test]
+    async fn an_answer_outlives_the_connection() {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            for (fin, end) in [(true, Ok(0)), (false, Err(io::ErrorKind::ConnectionReset))] {
+                let mut socket = answered(protocol, fin).await;
+                // Not a byte can be written, nor does that tell of it.
+                for _ in 0..2 {
+                    let written = poll_fn(|cx| Poll::Ready(poll_write(&mut socket, cx))).await;
+                    match (protocol, written) {
+                        (Protocol::Http1, Poll::Pending)
+                        | (Protocol::Http2, Poll::Ready(Ok(4))) => {}
+                        (_, written) => panic!("{protocol:?}, {fin}: {written:?}"),
+                    }
+                }
+                assert_eq!(read(&mut socket).await, Ok(6), "{protocol:?}, {fin}");
+                assert_eq!(read(&mut socket).await, end, "{protocol:?}, {fin}");
+                let written = poll_fn(|cx| poll_write(&mut socket, cx)).await;
+                assert_eq!(written.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            }
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Request bodies and trailers, and who wins when an answer comes early.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
@@ -277,6 +280,41 @@ async fn after_an_early_answer_the_upload_keeps_its_slot() {
     assert_eq!(received[0].body, "abcdef");
     assert_eq!((received[0].connection, received[1].connection), (0, 1));
     assert_eq!(gateway.snapshot().open_connections, 2);
+}
+
+/// Story: see `an_answer_outlives_the_connection` of the sockets.
+#[tokio::test]
+async fn an_upstream_may_answer_and_close_before_it_has_read_all() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = builder(listener.local_addr().unwrap()).build().unwrap();
+    let upstream = thread::spawn(move || {
+        let (mut io, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            io.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        // Unread, and so the system resets the connection.
+        io.peek(&mut [0]).unwrap();
+        let answer = b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 5\r\n\r\nlarge";
+        io.write_all(answer).unwrap();
+    });
+    let (body, handle) = ScriptedBody::script()
+        .data("abc")
+        .hold()
+        .data("def")
+        .build();
+    let answer = tokio::spawn({
+        let forward = forward(&gateway);
+        async move { fetch(&forward, post(body)).await }
+    });
+    handle.held().await;
+    // Without a turn of this thread's runtime, which so has not heard of the answer when the next piece goes out.
+    upstream.join().unwrap();
+    handle.resume();
+    assert_eq!(answer.await.unwrap(), (413, "large".to_owned()));
+    is_quiet(&gateway).await;
 }
 
 #[tokio::test]
