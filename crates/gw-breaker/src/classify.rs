@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use gw_core::attempt::AttemptError;
 use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
+use gw_core::on_reject::Caller;
 use gw_core::{BoxError, Rejection, RetryAfter};
 use http::{HeaderMap, Response, header};
 
@@ -61,8 +62,8 @@ pub struct ErrorsBy<C, F> {
 }
 
 impl<C: Classify, F> Classify for ErrorsBy<C, F> {
-    fn head<B>(&self, response: &Response<B>) -> Option<Outcome> {
-        self.classifier.head(response)
+    fn head<B>(&self, caller: Caller, response: &Response<B>) -> Option<Outcome> {
+        self.classifier.head(caller, response)
     }
 
     fn end(&self, trailers: Option<&HeaderMap>) -> Outcome {
@@ -86,10 +87,14 @@ impl<C: std::fmt::Debug, F> std::fmt::Debug for ErrorsBy<C, F> {
 
 /// The verdict at the head. An answer that a stage inside gave in the upstream's place says how the attempt failed.
 #[inline]
-pub(crate) fn at_head<C: Classify, B>(classifier: &C, response: &Response<B>) -> Option<Outcome> {
+pub(crate) fn at_head<C: Classify, B>(
+    classifier: &C,
+    caller: Caller,
+    response: &Response<B>,
+) -> Option<Outcome> {
     match response.extensions().get::<Rejection>() {
         Some(rejection) => Some(rejection.failure().outcome()),
-        None => classifier.head(response),
+        None => classifier.head(caller, response),
     }
 }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use gw_core::classify::{Classify, Outcome, is_out_of_time};
 use gw_core::late::LateFuture;
+use gw_core::on_reject::Caller;
 use gw_core::{OnReject, Rejection};
 use http::{Request, Response};
 use http_body::Body;
@@ -36,6 +37,7 @@ pin_project! {
         #[pin]
         state: State<S::Future, LateFuture<S, Request<B>, S::Future>, R>,
         judge: Judge<C>,
+        caller: Caller,
     }
 }
 
@@ -66,21 +68,29 @@ where
     S: Service<Request<B>>,
 {
     #[inline(always)]
-    pub(crate) const fn running(future: S::Future, attempt: Attempt, judge: Judge<C>) -> Self {
+    pub(crate) const fn running(
+        future: S::Future,
+        attempt: Attempt,
+        judge: Judge<C>,
+        caller: Caller,
+    ) -> Self {
         Self {
             state: State::Running { future },
             attempt,
             judge,
+            caller,
         }
     }
 
     pub(crate) fn late(service: S, request: Request<B>, attempt: Attempt, judge: Judge<C>) -> Self {
+        let caller = Caller::of(request.method(), request.headers());
         let late = Box::pin(LateFuture::new(service, request));
         let other = Some(Else::Late(late));
         Self {
             state: State::Else { other },
             attempt,
             judge,
+            caller,
         }
     }
 
@@ -90,6 +100,7 @@ where
             state: State::Else { other },
             attempt: Attempt::nothing(),
             judge,
+            caller: Caller::Http,
         }
     }
 }
@@ -115,7 +126,7 @@ where
             },
         };
         let streams = match &polled {
-            Poll::Ready(Ok(response)) => judge.answer(attempt, response),
+            Poll::Ready(Ok(response)) => judge.answer(attempt, *this.caller, response),
             Poll::Ready(Err(error)) => {
                 judge.error(attempt, error);
                 None
@@ -203,11 +214,16 @@ impl<C: Classify + Clone> Judge<C> {
     /// Tells the breaker how the attempt ended, unless the body of the answer is to do so; then whether the head was good, and has not
     /// just told nothing.
     #[inline(always)]
-    fn answer<B: Body>(&self, attempt: &mut Attempt, response: &Response<B>) -> Option<bool> {
+    fn answer<B: Body>(
+        &self,
+        attempt: &mut Attempt,
+        caller: Caller,
+        response: &Response<B>,
+    ) -> Option<bool> {
         if attempt.is_told() {
             return None;
         }
-        let head = at_head(&self.classifier, response);
+        let head = at_head(&self.classifier, caller, response);
         if let Some(outcome @ (Outcome::Ignored | Outcome::Failure)) = head
             && is_the_clients(attempt, outcome, response)
         {

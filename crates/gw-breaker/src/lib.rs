@@ -35,6 +35,7 @@ pub use gw_core::awaited::Awaited;
 pub use gw_core::classify::{Classify, ContentClassifier, GrpcClassifier, HttpClassifier, Outcome};
 pub use gw_core::context::{PeerAddr, UpstreamName};
 pub use gw_core::key;
+pub use gw_core::on_reject::Caller;
 pub use gw_core::{
     AttemptError, Code, ConfigError, Fail, Failure, LayerError, Mode, OnReject, Problem,
     RejectContext, Rejection, Respond, RespondWith,

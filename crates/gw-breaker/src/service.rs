@@ -3,6 +3,7 @@ use std::task::{Context, Poll, ready};
 
 use gw_core::call::call_into;
 use gw_core::classify::Classify;
+use gw_core::on_reject::Caller;
 use gw_core::{OnReject, Respond};
 use http::{Request, Response};
 use http_body::Body;
@@ -156,8 +157,9 @@ impl<S: Clone, K: Select, C: Clone, R: Clone> BreakerService<S, K, C, R> {
     {
         // Classifiers have no state as a rule, so there is nothing to decide when one is cloned.
         let judge = &self.manner.judge;
+        let caller = Caller::of(request.method(), request.headers());
         call_into(&mut self.inner, request, |future| {
-            ResponseFuture::running(future, attempt.take(), judge.clone())
+            ResponseFuture::running(future, attempt.take(), judge.clone(), caller)
         })
     }
 

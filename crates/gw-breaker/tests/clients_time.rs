@@ -12,7 +12,7 @@ use gw_testkit::gw_core::context::Deadline;
 use gw_testkit::gw_core::{Body, GrpcStatus};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use support::{Act, Inner, SECOND, World, answer, config};
+use support::{Act, Inner, SECOND, World, answer, config, grpc_call};
 use tokio::time::Instant;
 use tower::Layer as _;
 
@@ -68,7 +68,7 @@ fn our_own_limit() -> Response<Body> {
 }
 
 async fn sent(world: &World<Grpc>, answer: Response<Body>, deadline: Option<Deadline>) {
-    let mut request = Request::new(());
+    let mut request = grpc_call();
     if let Some(deadline) = deadline {
         request.extensions_mut().insert(deadline);
     }

@@ -16,7 +16,7 @@ use gw_testkit::gw_core::context::Deadline;
 use http::{HeaderValue, Request, Response};
 use http_body::SizeHint;
 use http_body_util::BodyExt as _;
-use support::{Act, SECOND, World, config, is_refused};
+use support::{Act, SECOND, World, config, grpc_call, is_refused};
 use tokio::time::{Instant, advance, sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
 
@@ -50,7 +50,7 @@ async fn after(
         sleep(latency).await;
         Ok::<_, Infallible>(answer())
     });
-    let answer = layer.layer(upstream).oneshot(Request::new(())).await;
+    let answer = layer.layer(upstream).oneshot(grpc_call()).await;
     answer.unwrap()
 }
 

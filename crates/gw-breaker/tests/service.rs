@@ -21,7 +21,7 @@ use gw_testkit::gw_core::{Body, Code, GrpcStatus};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
-use support::{Act, Inner, SECOND, World, answer, config, is_refused};
+use support::{Act, Inner, SECOND, World, answer, config, grpc_call, is_refused};
 use tokio::time::{Instant, advance, timeout};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
@@ -408,7 +408,7 @@ async fn a_failing_grpc_upstream_opens_a_breaker_that_nobody_told_of_grpc() {
             let grpc = HeaderValue::from_static("application/grpc+proto");
             answer.headers_mut().insert("content-type", grpc);
             world.inner.does(Act::Answer(answer));
-            let answer = world.send().await.unwrap();
+            let answer = world.send_this(grpc_call()).await.unwrap();
             assert_eq!(answer.status(), 200);
             answer.into_body().collect().await.unwrap();
         }

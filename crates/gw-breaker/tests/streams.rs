@@ -12,7 +12,7 @@ use gw_testkit::gw_core::{Body, BoxError};
 use http::{HeaderValue, Request, Response};
 use http_body::{Body as _, SizeHint};
 use http_body_util::BodyExt as _;
-use support::{Act, SECOND, World, config};
+use support::{Act, SECOND, World, config, grpc_call};
 use tokio::time::{Instant, advance, timeout};
 use tower::{Layer as _, ServiceExt as _};
 
@@ -163,13 +163,28 @@ async fn what_is_no_stream_or_tells_at_its_end_is_not_judged_before() {
         let world = World::new(config());
         world.inner.does(Act::Answer(answer));
         let service = layer.layer(world.inner);
-        let mut viewed = service.oneshot(Request::new(())).await.unwrap().into_body();
+        let mut viewed = service.oneshot(grpc_call()).await.unwrap().into_body();
         for _ in 0..4 {
             next(&mut viewed, &pieces, SECOND).await;
         }
         pieces.resume();
         assert!(viewed.frame().await.unwrap().is_err());
         assert_eq!(handle.snapshot().consecutive_failures, 1);
+    }
+}
+
+/// Story: see `a_content_type_alone_makes_no_call` of the classifiers.
+#[tokio::test(start_paused = true)]
+async fn what_users_have_stored_as_grpc_is_no_call() {
+    for (request, failures) in [(Request::new(()), 0), (grpc_call(), 1)] {
+        let mut stored = Response::new(Body::from("stored"));
+        let grpc = HeaderValue::from_static("application/grpc");
+        stored.headers_mut().insert("content-type", grpc);
+        let world = World::new(config());
+        world.inner.does(Act::Answer(stored));
+        let answer = world.send_this(request).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+        assert_eq!(world.snapshot().consecutive_failures, failures);
     }
 }
 

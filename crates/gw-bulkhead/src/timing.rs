@@ -4,6 +4,7 @@ use std::time::Duration;
 use gw_core::attempt::Failure;
 use gw_core::classify::{self, Classify as _, GrpcClassifier, has_grpc_status, is_out_of_time};
 use gw_core::context::Deadline;
+use gw_core::on_reject::Caller;
 use gw_core::{BoxError, Rejection};
 use http::{Extensions, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
@@ -138,7 +139,7 @@ fn outcome<B>(response: &Response<B>) -> Option<Outcome> {
     if is_too_much(response) {
         return Some(Outcome::Dropped);
     }
-    match GrpcClassifier.head(response) {
+    match GrpcClassifier.head(Caller::Grpc, response) {
         // None: only the end of a call tells how it went, and its head has come.
         Some(classify::Outcome::Success) | None => Some(Outcome::Answered),
         Some(_) => None,

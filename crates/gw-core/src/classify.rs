@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, Response, StatusCode, header};
 
+use crate::on_reject::Caller;
 use crate::rejection::Rejection;
 use crate::retry_after::RetryAfter;
 
@@ -22,8 +23,8 @@ pub enum Outcome {
 
 /// Judges responses, at their head or, where the head does not tell, at the end of the stream.
 pub trait Classify {
-    /// The verdict at the head; `None` if only the end of the stream can tell.
-    fn head<B>(&self, response: &Response<B>) -> Option<Outcome>;
+    /// The verdict at the head of the answer to `caller`; `None` if only the end of the stream can tell.
+    fn head<B>(&self, caller: Caller, response: &Response<B>) -> Option<Outcome>;
 
     /// The verdict at the end of a stream that ended cleanly, with its trailers if there were any.
     fn end(&self, trailers: Option<&HeaderMap>) -> Outcome;
@@ -37,7 +38,7 @@ pub trait Classify {
 pub struct HttpClassifier;
 
 impl Classify for HttpClassifier {
-    fn head<B>(&self, response: &Response<B>) -> Option<Outcome> {
+    fn head<B>(&self, _: Caller, response: &Response<B>) -> Option<Outcome> {
         if response.extensions().get::<Rejection>().is_some() {
             return Some(Outcome::Ignored);
         }
@@ -72,7 +73,7 @@ impl Classify for HttpClassifier {
 pub struct GrpcClassifier;
 
 impl Classify for GrpcClassifier {
-    fn head<B>(&self, response: &Response<B>) -> Option<Outcome> {
+    fn head<B>(&self, caller: Caller, response: &Response<B>) -> Option<Outcome> {
         if response.extensions().get::<Rejection>().is_some() {
             return Some(Outcome::Ignored);
         }
@@ -81,7 +82,7 @@ impl Classify for GrpcClassifier {
         }
         match response.status() {
             StatusCode::OK => None,
-            _ => HttpClassifier.head(response),
+            _ => HttpClassifier.head(caller, response),
         }
     }
 
@@ -90,18 +91,20 @@ impl Classify for GrpcClassifier {
     }
 }
 
-/// Judges gRPC answers, told by their `Content-Type`, as [`GrpcClassifier`] does, and all others as [`HttpClassifier`]: for
-/// upstreams that speak both.
+/// Judges answers to gRPC callers that are gRPC by their `Content-Type` as [`GrpcClassifier`] does, and all others as
+/// [`HttpClassifier`]: for upstreams that speak both.
 ///
-/// A 200 that is not gRPC to a call that was is a success here. Where all calls are gRPC, the other one sees it fail.
+/// The `Content-Type` alone does not tell: an upstream may serve what its users have stored under a type of their choice, which has no
+/// status of gRPC. A 200 that is not gRPC to a call that was is a success here. Where all calls are gRPC, the other one sees it fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ContentClassifier;
 
 impl Classify for ContentClassifier {
-    fn head<B>(&self, response: &Response<B>) -> Option<Outcome> {
-        match is_grpc(response.headers()) {
-            true => GrpcClassifier.head(response),
-            false => HttpClassifier.head(response),
+    #[inline]
+    fn head<B>(&self, caller: Caller, response: &Response<B>) -> Option<Outcome> {
+        match caller == Caller::Grpc && is_grpc(response.headers()) {
+            true => GrpcClassifier.head(caller, response),
+            false => HttpClassifier.head(caller, response),
         }
     }
 
@@ -214,7 +217,11 @@ mod tests {
 
     #[test]
     fn http_statuses() {
-        let judge = |status| HttpClassifier.head(&response(status, &[])).unwrap();
+        let judge = |status| {
+            HttpClassifier
+                .head(Caller::Http, &response(status, &[]))
+                .unwrap()
+        };
         for status in [200, 204, 301, 400, 404, 499, 501, 505] {
             assert_eq!(judge(status), Outcome::Success, "{status}");
         }
@@ -224,7 +231,7 @@ mod tests {
         let throttled = response(429, &[("retry-after", "7")]);
         let wait = Some(Duration::from_secs(7));
         assert_eq!(
-            HttpClassifier.head(&throttled),
+            HttpClassifier.head(Caller::Http, &throttled),
             Some(Outcome::Throttled(wait))
         );
     }
@@ -239,15 +246,21 @@ mod tests {
         );
         let mut refused = response(503, &[]);
         refused.extensions_mut().insert(Rejection::new(&CODE));
-        assert_eq!(HttpClassifier.head(&refused), Some(Outcome::Ignored));
-        assert_eq!(GrpcClassifier.head(&refused), Some(Outcome::Ignored));
+        assert_eq!(
+            HttpClassifier.head(Caller::Http, &refused),
+            Some(Outcome::Ignored)
+        );
+        assert_eq!(
+            GrpcClassifier.head(Caller::Grpc, &refused),
+            Some(Outcome::Ignored)
+        );
     }
 
     #[test]
     fn grpc_statuses_in_head_or_trailers() {
-        assert_eq!(GrpcClassifier.head(&response(200, &[])), None);
+        assert_eq!(GrpcClassifier.head(Caller::Grpc, &response(200, &[])), None);
         assert_eq!(
-            GrpcClassifier.head(&response(503, &[])),
+            GrpcClassifier.head(Caller::Grpc, &response(503, &[])),
             Some(Outcome::Failure)
         );
         for (status, outcome) in [
@@ -276,7 +289,7 @@ mod tests {
         ] {
             let fields = [("grpc-status", status)];
             assert_eq!(
-                GrpcClassifier.head(&response(200, &fields)),
+                GrpcClassifier.head(Caller::Grpc, &response(200, &fields)),
                 Some(outcome),
                 "{status}"
             );
@@ -306,17 +319,38 @@ mod tests {
     #[test]
     fn the_content_says_how_to_judge() {
         let grpc = ("content-type", "application/grpc+proto");
-        assert_eq!(ContentClassifier.head(&response(200, &[grpc])), None);
+        assert_eq!(
+            ContentClassifier.head(Caller::Grpc, &response(200, &[grpc])),
+            None
+        );
         let failed = [grpc, ("grpc-status", "14")];
         assert_eq!(
-            ContentClassifier.head(&response(200, &failed)),
+            ContentClassifier.head(Caller::Grpc, &response(200, &failed)),
             Some(Outcome::Failure)
         );
         let status = trailers(&[("grpc-status", "14")]);
         assert_eq!(ContentClassifier.end(Some(&status)), Outcome::Failure);
         for (status, outcome) in [(200, Outcome::Success), (500, Outcome::Failure)] {
             let page = response(status, &[("content-type", "text/html")]);
-            assert_eq!(ContentClassifier.head(&page), Some(outcome));
+            assert_eq!(ContentClassifier.head(Caller::Grpc, &page), Some(outcome));
+        }
+    }
+
+    /// Story: users of a store said that what they stored was gRPC. Whoever fetched it got a 200 without trailers, which was a failed
+    /// call, and five of those opened the breaker of a store that nothing was wrong with.
+    #[test]
+    fn a_content_type_alone_makes_no_call() {
+        let stored = response(
+            200,
+            &[("content-type", "application/grpc"), ("grpc-status", "14")],
+        );
+        for (caller, outcome) in [
+            (Caller::Http, Outcome::Success),
+            (Caller::HttpHead, Outcome::Success),
+            (Caller::Grpc, Outcome::Failure),
+        ] {
+            let judged = ContentClassifier.head(caller, &stored);
+            assert_eq!(judged, Some(outcome), "{caller:?}");
         }
     }
 
@@ -332,8 +366,16 @@ mod tests {
             (503, "8", Outcome::Throttled(None)),
         ] {
             let answer = response(http, &[grpc, ("grpc-status", status)]);
-            assert_eq!(GrpcClassifier.head(&answer), Some(outcome), "{http}");
-            assert_eq!(ContentClassifier.head(&answer), Some(outcome), "{http}");
+            assert_eq!(
+                GrpcClassifier.head(Caller::Grpc, &answer),
+                Some(outcome),
+                "{http}"
+            );
+            assert_eq!(
+                ContentClassifier.head(Caller::Grpc, &answer),
+                Some(outcome),
+                "{http}"
+            );
         }
         let late = response(500, &[grpc, ("grpc-status", "4")]);
         assert!(is_out_of_time(&late));
@@ -341,18 +383,27 @@ mod tests {
         assert!(!is_out_of_time(&other));
         // Nothing but the HTTP status says what it is.
         let failed = response(503, &[grpc]);
-        assert_eq!(GrpcClassifier.head(&failed), Some(Outcome::Failure));
+        assert_eq!(
+            GrpcClassifier.head(Caller::Grpc, &failed),
+            Some(Outcome::Failure)
+        );
         let missing = response(404, &[grpc]);
-        assert_eq!(ContentClassifier.head(&missing), Some(Outcome::Success));
+        assert_eq!(
+            ContentClassifier.head(Caller::Grpc, &missing),
+            Some(Outcome::Success)
+        );
         // Content that is not gRPC has no gRPC status.
         let page = response(503, &[("content-type", "text/html"), ("grpc-status", "0")]);
-        assert_eq!(GrpcClassifier.head(&page), Some(Outcome::Failure));
+        assert_eq!(
+            GrpcClassifier.head(Caller::Grpc, &page),
+            Some(Outcome::Failure)
+        );
     }
 
     #[test]
     fn a_200_that_is_not_grpc_is_a_failure_at_its_end() {
         let page = response(200, &[("content-type", "text/html")]);
-        assert_eq!(GrpcClassifier.head(&page), None);
+        assert_eq!(GrpcClassifier.head(Caller::Grpc, &page), None);
         assert_eq!(GrpcClassifier.end(None), Outcome::Failure);
         let unrelated = trailers(&[("x-checksum", "1")]);
         assert_eq!(GrpcClassifier.end(Some(&unrelated)), Outcome::Failure);

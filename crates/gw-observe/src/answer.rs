@@ -2,7 +2,7 @@
 
 use gw_core::Rejection;
 use gw_core::classify::{Classify as _, GrpcClassifier, Outcome, has_grpc_status, is_grpc};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use crate::vocabulary::Class;
 
@@ -16,13 +16,14 @@ pub(crate) enum Said {
 }
 
 impl Said {
-    pub(crate) fn by_head<B>(response: &Response<B>) -> Self {
+    /// `method` is that of the request. Only a `POST` is a call, whatever content is served.
+    pub(crate) fn by_head<B>(method: &Method, response: &Response<B>) -> Self {
         let headers = response.headers();
         // To a gRPC caller the HTTP status of a refusal is 200.
         if let Some(refused) = response.extensions().get::<Rejection>() {
             return Self::Class(by_status(refused.code().status()));
         }
-        if !is_grpc(headers) {
+        if method != Method::POST || !is_grpc(headers) {
             Self::Class(by_status(response.status()))
         } else if has_grpc_status(response) {
             Self::Class(by_grpc_status(headers))

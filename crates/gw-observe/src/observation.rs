@@ -124,7 +124,7 @@ impl Observation {
     pub(crate) fn head<B>(&mut self, response: &Response<B>, announced: Option<u64>) {
         let status = response.status();
         self.status = Some(status);
-        self.said = Said::by_head(response);
+        self.said = Said::by_head(&self.method, response);
         self.refused = response.extensions().get().map(Rejection::code);
         self.announced = announced;
         self.is_bodiless = self.method == Method::HEAD

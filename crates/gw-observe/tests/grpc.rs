@@ -74,8 +74,17 @@ enum Read {
     Nothing,
 }
 
-/// The class of a call that is answered so: the one whose share of lines decides about it.
+/// The class of a call that is answered so.
 async fn class_of(answer: impl Fn() -> Response<Body>, read: Read) -> Class {
+    class_of_request(call, answer, read).await
+}
+
+/// The class of a request that is answered so: the one whose share of lines decides about it.
+async fn class_of_request(
+    request: fn() -> Request<Body>,
+    answer: impl Fn() -> Response<Body>,
+    read: Read,
+) -> Class {
     let pipe = Pipe::default();
     let log = every_request(&pipe).start().unwrap();
     let handle = log.handle();
@@ -88,7 +97,7 @@ async fn class_of(answer: impl Fn() -> Response<Body>, read: Read) -> Class {
             let share = if each == class { 1.0 } else { 0.0 };
             handle.set_share(each, share).unwrap();
         }
-        let body = service.call(call()).await.unwrap().into_body();
+        let body = service.call(request()).await.unwrap().into_body();
         match read {
             Read::All => drop(body.collect().await.unwrap()),
             Read::Nothing => drop(body),
@@ -165,4 +174,14 @@ async fn a_call_without_a_status() {
     assert_eq!(class_of(without, Read::Nothing).await, Class::ClientError);
     let failing = || in_trailers("14");
     assert_eq!(class_of(failing, Read::Nothing).await, Class::ClientError);
+}
+
+/// Story: what users had stored under the content type of gRPC was an error in the log each time that it was fetched.
+#[tokio::test(start_paused = true)]
+async fn stored_content_is_no_call() {
+    let get = || Request::get("/stored").body(Body::empty()).unwrap();
+    let stored = || answer(Body::from("stored"));
+    let seen = class_of_request(get, stored, Read::All).await;
+    assert_eq!(seen, Class::Normal);
+    assert_eq!(class_of(stored, Read::All).await, Class::Error);
 }

@@ -1,4 +1,5 @@
 use gw_core::classify::{Classify as _, ContentClassifier, Outcome};
+use gw_core::on_reject::Caller;
 use http::Response;
 
 /// What the retry layer did for an answer.
@@ -50,7 +51,8 @@ pub enum Stopped {
 impl Stopped {
     /// Of an answer that is none to try again, whatever else there is to say.
     pub(crate) fn at<B>(response: &Response<B>) -> Self {
-        match ContentClassifier.head(response) {
+        // Who called is not known here, and the content says enough for a log.
+        match ContentClassifier.head(Caller::Grpc, response) {
             None | Some(Outcome::Success) => Self::Answered,
             Some(_) => Self::NotRetryable,
         }

@@ -13,7 +13,7 @@ use gw_breaker::{
     BreakerConfig, BreakerHandle, BreakerLayer, HalfOpen, Jitter, OpenTime, Snapshot,
 };
 use gw_testkit::gw_core::{Body, Rejection};
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use tower::{Layer as _, Service};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -25,6 +25,15 @@ pub(crate) fn config() -> BreakerConfig {
         .open_time(OpenTime::exponential(10 * SECOND, 80 * SECOND).jitter(Jitter::None))
         .half_open(HalfOpen::probes(1).successes(2))
         .ramp(Duration::ZERO)
+}
+
+/// Of a gRPC caller.
+pub(crate) fn grpc_call() -> Request<()> {
+    let mut call = Request::new(());
+    *call.method_mut() = Method::POST;
+    let grpc = HeaderValue::from_static("application/grpc");
+    call.headers_mut().insert("content-type", grpc);
+    call
 }
 
 /// What the inner service does with a call.

@@ -33,6 +33,20 @@ pub enum Caller {
     Grpc,
 }
 
+impl Caller {
+    /// Who sends a request with such a head.
+    #[inline]
+    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
+        if is_grpc_call(method, headers) {
+            Self::Grpc
+        } else if method == Method::HEAD {
+            Self::HttpHead
+        } else {
+            Self::Http
+        }
+    }
+}
+
 impl RejectContext {
     /// What `request` says.
     pub fn of<B>(request: &Request<B>) -> Self {
@@ -45,17 +59,10 @@ impl RejectContext {
     }
 
     fn capture(method: &Method, headers: &HeaderMap, extensions: &http::Extensions) -> Self {
-        let caller = if is_grpc_call(method, headers) {
-            Caller::Grpc
-        } else if method == Method::HEAD {
-            Caller::HttpHead
-        } else {
-            Caller::Http
-        };
         Self {
             request_id: extensions.get().cloned(),
             trace: extensions.get().copied(),
-            caller,
+            caller: Caller::of(method, headers),
             status: None,
         }
     }

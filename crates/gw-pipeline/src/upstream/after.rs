@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use gw_core::classify::is_grpc;
+use gw_core::on_reject::Caller;
 use gw_core::{Code, Rejection};
 use http::header::{CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::{Response, StatusCode};
@@ -16,6 +17,7 @@ use crate::outbound::ReplaceBody;
 #[derive(Debug)]
 pub(super) struct After {
     pub(super) pass_error_bodies: bool,
+    pub(super) caller: Caller,
     /// The client's side of a switch that it has asked for.
     pub(super) wanted: Option<Box<Wanted>>,
     /// What it may be asked to switch to.
@@ -27,6 +29,7 @@ impl After {
     pub(super) const fn take(&mut self) -> Self {
         Self {
             pass_error_bodies: self.pass_error_bodies,
+            caller: self.caller,
             wanted: self.wanted.take(),
             allowed: std::mem::replace(&mut self.allowed, Allowed::None),
         }
@@ -61,7 +64,7 @@ impl After {
         }
         if let Some(code) = own_failure(response.status())
             && !self.pass_error_bodies
-            && !is_grpc(response.headers())
+            && !(self.caller == Caller::Grpc && is_grpc(response.headers()))
         {
             response.extensions_mut().insert(ReplaceBody(code));
             // Gone already here: where no answer stage puts the envelope in its place, nothing is safer than that.
@@ -103,12 +106,22 @@ mod tests {
     use crate::upstream::{ErrorKind, UpstreamBody};
 
     fn finish(status: u16, content_type: &str, pass: bool) -> Option<&'static str> {
+        finish_for(Caller::Http, status, content_type, pass)
+    }
+
+    fn finish_for(
+        caller: Caller,
+        status: u16,
+        content_type: &str,
+        pass: bool,
+    ) -> Option<&'static str> {
         let response = Response::builder()
             .status(status)
             .header("content-type", content_type)
             .body(UpstreamBody::from(Bytes::from_static(b"at db-7")));
         let mut after = After {
             pass_error_bodies: pass,
+            caller,
             wanted: None,
             allowed: Allowed::WebSocket,
         };
@@ -132,7 +145,10 @@ mod tests {
         ] {
             assert_eq!(finish(status, "text/html", false), Some(code), "{status}");
             assert_eq!(finish(status, "text/html", true), None);
-            assert_eq!(finish(status, "application/grpc+proto", false), None);
+            let grpc = "application/grpc+proto";
+            assert_eq!(finish_for(Caller::Grpc, status, grpc, false), None);
+            // What nobody has called for is none.
+            assert_eq!(finish(status, grpc, false), Some(code), "{status}");
         }
         for status in [200, 304, 404, 429] {
             assert_eq!(finish(status, "text/html", false), None, "{status}");
@@ -145,6 +161,7 @@ mod tests {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let mut after = After {
             pass_error_bodies: false,
+            caller: Caller::Http,
             wanted: None,
             allowed: Allowed::WebSocket,
         };

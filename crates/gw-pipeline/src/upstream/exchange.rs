@@ -7,8 +7,8 @@ use std::task::Poll;
 
 use gw_core::Body;
 use gw_core::awaited::Awaited;
-use gw_core::classify::is_grpc_call;
 use gw_core::context::{Attempt, Deadline, UpstreamName};
+use gw_core::on_reject::Caller;
 use gw_core::record::{Exchange, Record};
 use http::header::UPGRADE;
 use http::{HeaderValue, Request, Response, Version};
@@ -149,6 +149,7 @@ struct Aimed {
     asked: Option<HeaderValue>,
     /// May be sent again if the connection is lost: it is safe, and all of it is in its head.
     safe: bool,
+    caller: Caller,
     /// A gRPC call with a body that has not ended.
     is_call: bool,
     /// How a connection was lost, if this is sent for the second time.
@@ -210,7 +211,7 @@ fn run(
 ) -> Reported<impl Future<Output = Result<Response<UpstreamBody>, Error>>> {
     let (awaited, now) = (aimed.awaited.as_ref(), aimed.began);
     let watcher = &slot.pool.watcher;
-    let report = watcher.watch(aimed.endpoint, awaited, &aimed.limits, now);
+    let report = watcher.watch(aimed.endpoint, awaited, &aimed.limits, aimed.caller, now);
     Reported::new(send(slot, aimed, record), report)
 }
 
@@ -369,7 +370,8 @@ impl Outgoing {
         );
         let asked = parts.headers.get(UPGRADE).cloned();
         let safe = is_safe(&parts.method) && body.is_end_stream() && asked.is_none();
-        let is_call = !body.is_end_stream() && is_grpc_call(&parts.method, &parts.headers);
+        let caller = Caller::of(&parts.method, &parts.headers);
+        let is_call = !body.is_end_stream() && caller == Caller::Grpc;
         let limits = match is_call {
             true => limits.of_a_call(),
             false => limits,
@@ -381,6 +383,7 @@ impl Outgoing {
             upload,
             asked,
             safe,
+            caller,
             is_call,
             lost: None,
             endpoint: number,

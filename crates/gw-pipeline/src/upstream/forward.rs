@@ -3,9 +3,9 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use gw_core::classify::is_grpc;
 use gw_core::context::{ClientAddr, RequestId, UpstreamName};
 use gw_core::key::{TrustedProxies, peer_addr};
+use gw_core::on_reject::Caller;
 use gw_core::{Body, BoxError, ConfigError, Rejection};
 use http::header::{TE, VIA};
 use http::request::Parts;
@@ -343,7 +343,8 @@ impl<S> Shared<S> {
             }
         }
         self.add_own_fields(parts, special, last)?;
-        if trailers && is_grpc(&parts.headers) {
+        let caller = Caller::of(&parts.method, &parts.headers);
+        if trailers && caller == Caller::Grpc {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(TE, trailers);
         }
@@ -358,6 +359,7 @@ impl<S> Shared<S> {
         let pass_error_bodies = parts.extensions.get::<PassErrorBodies>().is_some();
         let after = After {
             pass_error_bodies,
+            caller,
             wanted: wanted.map(Box::new),
             allowed,
         };

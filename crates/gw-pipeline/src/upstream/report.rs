@@ -11,6 +11,7 @@ use gw_core::classify::{
     Classify as _, ContentClassifier, Outcome, ends_out_of_time, is_out_of_time,
 };
 use gw_core::endpoint::EndpointHealth;
+use gw_core::on_reject::Caller;
 use http::{HeaderMap, Response};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -44,6 +45,7 @@ impl Watcher {
         endpoint: usize,
         awaited: Option<&Awaited>,
         limits: &Limits,
+        caller: Caller,
         now: Instant,
     ) -> Option<Report> {
         let (health, awaited) = self.0.as_ref().zip(awaited)?;
@@ -53,6 +55,7 @@ impl Watcher {
             began: now,
             awaited: awaited.clone(),
             by_client: limits.deadline_is_by_client(),
+            caller,
             latency: None,
             // Unless the answer says otherwise: a request that is dropped says no more than how long it was.
             outcome: Outcome::Ignored,
@@ -75,6 +78,7 @@ pub(super) struct Report {
     awaited: Awaited,
     /// It is the client that gave the time: that it was not enough says nothing.
     by_client: bool,
+    caller: Caller,
     /// None until the head of the answer is there.
     latency: Option<Duration>,
     /// What is known so far.
@@ -160,7 +164,7 @@ where
         let mut result = ready!(this.exchange.poll(cx));
         if let Some(mut report) = this.report.take() {
             match &mut result {
-                Ok(response) => match ContentClassifier.head(response) {
+                Ok(response) => match ContentClassifier.head(report.caller, response) {
                     // A good answer may break off, and a gRPC status comes with the trailers.
                     head @ (Some(Outcome::Success) | None) => {
                         report.outcome = head.unwrap_or(Outcome::Ignored);
@@ -213,20 +217,22 @@ mod tests {
     async fn latency_is_the_wait_for_the_endpoint_up_to_the_head() {
         let noted = Arc::new(Noted::default());
         let watcher = Watcher(Some(Arc::clone(&noted) as Arc<dyn EndpointHealth>));
-        let watched = || {
+        let watched = |caller| {
             let now = Instant::now();
             let limits = Limits::new(now, Timeouts::default(), None, SECOND);
             let awaited = watcher.awaited(None, now).unwrap();
-            let report = watcher.watch(0, Some(&awaited), &limits, now).unwrap();
+            let report = watcher
+                .watch(0, Some(&awaited), &limits, caller, now)
+                .unwrap();
             (awaited, report)
         };
         let pass = tokio::time::advance;
         // In the queue until the end.
-        let (_, report) = watched();
+        let (_, report) = watched(Caller::Http);
         pass(SECOND).await;
         drop(report);
         // Three seconds in the queue, and two until the head.
-        let (awaited, report) = watched();
+        let (awaited, report) = watched(Caller::Http);
         pass(3 * SECOND).await;
         awaited.starts(Instant::now());
         pass(2 * SECOND).await;
@@ -240,12 +246,12 @@ mod tests {
         };
         Reported::new(answer(false), Some(report)).await.unwrap();
         // A body that is there already has no status.
-        let (awaited, report) = watched();
+        let (awaited, report) = watched(Caller::Grpc);
         awaited.starts(Instant::now());
         pass(SECOND).await;
         Reported::new(answer(true), Some(report)).await.unwrap();
         // Given up while it was waited for.
-        let (awaited, report) = watched();
+        let (awaited, report) = watched(Caller::Http);
         pass(SECOND).await;
         awaited.starts(Instant::now());
         pass(4 * SECOND).await;

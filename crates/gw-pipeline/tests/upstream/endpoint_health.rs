@@ -177,12 +177,12 @@ async fn each_request_to_an_endpoint_is_reported_once() {
 #[tokio::test]
 async fn grpc_is_reported_by_its_end() {
     let grpc = || Reply::ok().header("content-type", "application/grpc");
-    let call = |status| grpc().chunks(["data"]).trailer("grpc-status", status);
+    let ends = |status| grpc().chunks(["data"]).trailer("grpc-status", status);
     let replies = [
-        call("0"),
-        call("14"),
-        call("5"),
-        call("8"),
+        ends("0"),
+        ends("14"),
+        ends("5"),
+        ends("8"),
         // Ends without a status, or not as it should.
         grpc().chunks(["data"]),
         grpc().chunks(["data"]).reset(At::End),
@@ -192,7 +192,7 @@ async fn grpc_is_reported_by_its_end() {
     let upstream = Upstream::start(in_order(replies)).await;
     let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
     for number in 0..8 {
-        let answer = send(&forward, get("/")).await.unwrap();
+        let answer = send(&forward, call()).await.unwrap();
         if number < 6 {
             // Nothing is known before the end.
             assert_eq!(health.outcomes().len(), number);
@@ -265,7 +265,7 @@ async fn a_good_answer_that_goes_on_for_long_is_reported_before_its_end() {
     let (forward, health) = watched(Some(0), [&upstream, &upstream]).await;
     let mut bodies = Vec::new();
     for _ in 0..2 {
-        let mut request = get("/");
+        let mut request = call();
         request.extensions_mut().insert(PATIENT);
         let mut body = send(&forward, request).await.unwrap().into_body();
         assert_eq!(piece(&mut body).await, "one");
@@ -309,7 +309,7 @@ async fn a_good_answer_that_its_client_leaves_is_reported_as_one() {
             vec![Outcome::Success, Outcome::Success, Outcome::Ignored],
         ),
     ] {
-        let mut body = send(&forward, get("/")).await.unwrap().into_body();
+        let mut body = send(&forward, call()).await.unwrap().into_body();
         if polled {
             assert_eq!(
                 body.frame().await.unwrap().unwrap().into_data().unwrap(),
@@ -390,7 +390,7 @@ async fn time_that_the_client_gave_too_little_of_is_not_the_endpoints_failure() 
     let rest = [(deadlines[0].0, Outcome::Failure); 2];
     let each = deadlines.iter().flat_map(|asked| [*asked; 3]);
     for (deadline, outcome) in each.chain(rest) {
-        let mut request = get("/");
+        let mut request = call();
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }

@@ -92,6 +92,14 @@ where
     request("POST", "/", Body::new(body))
 }
 
+/// A gRPC call whose message has no bytes.
+pub(crate) fn call() -> Request<Body> {
+    let mut call = request("POST", "/", Body::empty());
+    let grpc = http::HeaderValue::from_static("application/grpc");
+    call.headers_mut().insert("content-type", grpc);
+    call
+}
+
 pub(crate) async fn send(
     forward: &Forward,
     request: Request<Body>,

@@ -9,6 +9,7 @@ use gw_core::Mode;
 use gw_core::attempt::{AttemptError, Failure};
 use gw_core::classify::{Classify as _, HttpClassifier, Outcome};
 use gw_core::context::Attempt;
+use gw_core::on_reject::Caller;
 use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -210,7 +211,7 @@ impl<S> Plan<S> {
             return false;
         };
         // Reads are not gRPC, whose calls are all POST.
-        let asked = match HttpClassifier.head(response) {
+        let asked = match HttpClassifier.head(Caller::Http, response) {
             None | Some(Outcome::Success) => return true,
             Some(Outcome::Throttled(wait)) => Some(wait.unwrap_or_default()),
             // What our own refusals ask for is not the upstream's word: a client's deadline brings one about.
