@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use gw_core::context::RequestId;
+use gw_core::context::{Deadline, RequestId};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, HasClientAddr, HasRoute, Stage};
 use gw_pipeline::inbound::{
@@ -18,7 +18,8 @@ use gw_pipeline::inbound::{
     RequestIdLayer, Route, RouteResolveLayer, RouteTable,
 };
 use gw_pipeline::outbound::AnswerLayer;
-use gw_pipeline::pipeline::InTimeBody;
+use gw_pipeline::pipeline::{InTime, InTimeBody};
+use gw_pipeline::upstream::Failure;
 use gw_pipeline::{
     Body, BoxError, Code, Identity, Lane, OnReject as _, PeerAddr, Pipeline, RejectContext,
     Rejection, Respond, RouteMatch, Timeouts, TrustedProxies, codes, plain,
@@ -604,6 +605,34 @@ async fn the_deadline_cuts_a_body_that_never_waits() {
     }
     assert_eq!(frames, 2, "the route's deadline is two seconds");
     assert_eq!(refused(&record), (Some("forward"), Some("GATEWAY_TIMEOUT")));
+}
+
+/// Story: the refusal said that it was none of the service's doing that it had not answered, so whoever finds the limit of a lane
+/// by such refusals had to guess.
+#[tokio::test(start_paused = true)]
+async fn who_was_waited_for_until_the_deadline_is_told() {
+    type Asks = fn(tokio::time::Instant) -> Deadline;
+    let seconds = Duration::from_secs;
+    let of_ours: Asks = |now| Deadline::at(now + Duration::from_secs(2));
+    let of_the_client: Asks = |now| Deadline::at(now + Duration::from_secs(2)).by_client();
+    let passed: Asks = |now| Deadline::at(now);
+    for (deadline, failure, waited) in [
+        (of_ours, Failure::Unknown, seconds(2)),
+        (of_the_client, Failure::Local, seconds(2)),
+        // It was not called.
+        (passed, Failure::Refused, seconds(0)),
+    ] {
+        let never = service_fn(async |_: Request<Body>| {
+            std::future::pending::<()>().await;
+            Ok::<_, BoxError>(Response::new(Body::empty()))
+        });
+        let now = tokio::time::Instant::now();
+        let mut request = request("GET", "/slow");
+        request.extensions_mut().insert(deadline(now));
+        let error = InTime::new(never).oneshot(request).await.unwrap_err();
+        let refused = Rejection::find(&*error).unwrap();
+        assert_eq!((refused.failure(), now.elapsed()), (failure, waited));
+    }
 }
 
 /// Story: the log had no cause where the deadline of a local service's route had passed, and a 504 without one is, as the manual has

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use gw_core::attempt::Failure;
 use gw_core::call::call_into;
 use gw_core::context::Deadline;
 use gw_core::record::Record;
@@ -50,7 +51,7 @@ where
         if timer.has_passed() {
             return InTimeFuture {
                 state: State::Refused {
-                    refused: Some(timer.refusal()),
+                    refused: Some(timer.refusal(Failure::Refused)),
                 },
             };
         }
@@ -105,7 +106,9 @@ where
                     })))
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                Poll::Pending if timer.has_fired(cx) => Poll::Ready(Err(timer.refusal().into())),
+                Poll::Pending if timer.has_fired(cx) => {
+                    Poll::Ready(Err(timer.refusal(timer.failure()).into()))
+                }
                 Poll::Pending => Poll::Pending,
             },
             // Pending once taken: a future must not be polled after it was ready.
@@ -190,7 +193,7 @@ const CAUSE: &str = "deadline_passed";
 /// A timer that is only armed once something has to wait: most exchanges never get there.
 #[derive(Debug, Default)]
 struct Timer {
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// Whoever reads it sees a 504, or an answer that broke off, and must not take it for the upstream's doing.
     record: Option<Record>,
@@ -202,7 +205,7 @@ impl Timer {
             return Self::default();
         };
         Self {
-            deadline: Some(deadline.instant()),
+            deadline: Some(*deadline),
             sleep: None,
             record: Record::of(extensions).cloned(),
         }
@@ -211,7 +214,7 @@ impl Timer {
     /// For bodies that always have more: they never wait, so no timer is ever looked at.
     fn has_passed(&self) -> bool {
         self.deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
+            .is_some_and(|deadline| Instant::now() >= deadline.instant())
     }
 
     fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {
@@ -220,14 +223,24 @@ impl Timer {
         };
         let sleep = self
             .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.instant())));
         sleep.as_mut().poll(cx).is_ready()
     }
 
+    /// What the end of a wait for the head says of who was waited for: nothing if it is the client that gave the time.
+    fn failure(&self) -> Failure {
+        match self.deadline {
+            Some(deadline) if deadline.is_by_client() => Failure::Local,
+            _ => Failure::Unknown,
+        }
+    }
+
     /// What is said before the head.
-    fn refusal(&self) -> Rejection {
+    fn refusal(&self, failure: Failure) -> Rejection {
         self.note();
-        Rejection::new(&codes::GATEWAY_TIMEOUT).caused_by(DeadlinePassed)
+        Rejection::new(&codes::GATEWAY_TIMEOUT)
+            .failed(failure)
+            .caused_by(DeadlinePassed)
     }
 
     fn note(&self) {
