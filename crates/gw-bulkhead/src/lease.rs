@@ -10,10 +10,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Observer, Rejected};
 use crate::lane::{Hold, Sample};
-use crate::lanes::{LOOK_AGAIN, Permit, TimedPermit};
+use crate::lanes::{LOOK_AGAIN, Permit, Run, TimedPermit};
 use crate::layer::Shared;
 use crate::limit::Outcome;
-use crate::timing::Timing;
+use crate::timing::{self, Moment, Timing};
 use crate::upgrade::Upgrade;
 
 /// What a request has of its lane: moved from the future to the body, given back when dropped.
@@ -164,39 +164,50 @@ impl Lease {
             Place::Special(special) => (special.hold, special.sample, special.grants(response)),
         };
         let outlasts = !upgraded && hold == Hold::Body && !ended;
-        match self.timing.outcome(response) {
+        match self.timing.outcome(response, || self.place.now()) {
             Some(Outcome::Answered) if outlasts && sample == Sample::Body => {}
-            Some(outcome) => self.ended(outcome),
-            None => self.timing = Timing::NONE,
+            outcome => self.judged(outcome),
         }
     }
 
-    /// Notes what an error in place of an answer says. If it says nothing, being given back may: see [`Lease::abandon`].
+    /// Notes what an error in place of an answer says. A refusal says all there is to say: by the time that it comes a deadline
+    /// may have passed, for which it was the client that was waited for. Of other errors being given back may tell, see
+    /// [`Lease::abandon`].
     #[cold]
     pub(crate) fn failed(&mut self, error: &dyn Any) {
         if self.is_measured()
-            && let Some(outcome) = self.timing.outcome_of_error(error)
+            && let Some(refused) = timing::refusal(error)
         {
-            self.ended(outcome);
+            let outcome = self.timing.outcome_of_refusal(refused, || self.place.now());
+            self.judged(outcome);
+        }
+    }
+
+    /// Notes what is known of how the request ended, and that it is known.
+    fn judged(&mut self, outcome: Option<Outcome>) {
+        match outcome {
+            Some(outcome) => self.ended(outcome),
+            None => self.timing = Timing::NONE,
         }
     }
 
     /// Notes how the request ended, if that was not known yet. It must still have its place.
     #[inline(never)]
     fn ended(&mut self, outcome: Outcome) {
-        let timing = &mut self.timing;
-        match &self.place {
-            Place::Sole(permit) => note(permit, timing, outcome),
-            Place::Special(special) => match &special.place {
-                Kept::Unlimited(permit) => note(permit, timing, outcome),
-                Kept::Timed(Timed { permit, .. }) => {
-                    if let Some(run) = timing.stop(|| permit.nanos(Instant::now())) {
-                        permit.ended(run, outcome);
-                    }
-                }
-                Kept::Gone => {}
-            },
+        if self.timing.is_running()
+            && let Some(now) = self.place.now()
+            && let Some(run) = self.timing.stop(outcome, now)
+        {
+            self.place.ended(run, outcome);
         }
+    }
+
+    /// Notes that the lane's own limit of time has ended the request.
+    #[cold]
+    fn overdue(&mut self) {
+        let now = self.place.now();
+        let clients = now.is_some_and(|now| self.timing.was_spent_on_client(now));
+        self.judged((!clients).then_some(Outcome::Dropped));
     }
 
     /// Cuts the request if its time is over. A place without a limit asks no clock.
@@ -212,7 +223,7 @@ impl Lease {
                 timed.cut()
             }
         };
-        self.ended(Outcome::Dropped);
+        self.overdue();
         Some(rejected)
     }
 
@@ -234,22 +245,14 @@ impl Lease {
                 None => return Poll::Pending,
             },
         };
-        self.ended(Outcome::Dropped);
+        self.overdue();
         Poll::Ready(rejected)
     }
 
     /// Notes that nobody waits for the end any more.
     #[cold]
     fn abandon(&mut self) {
-        let late = match &self.place {
-            Place::Sole(permit) => self.timing.is_late(|| permit.nanos(Instant::now())),
-            Place::Special(special) => match &special.place {
-                Kept::Unlimited(permit) => self.timing.is_late(|| permit.nanos(Instant::now())),
-                Kept::Timed(timed) => self.timing.is_late(|| timed.permit.nanos(Instant::now())),
-                Kept::Gone => false,
-            },
-        };
-        if late {
+        if self.place.now().is_some_and(|now| self.timing.is_late(now)) {
             self.ended(Outcome::Dropped);
         }
     }
@@ -287,12 +290,6 @@ fn upgrade<B>(hold: Hold, request: &mut Request<B>) -> Option<Upgrade> {
     }
 }
 
-fn note(permit: &Permit, timing: &mut Timing, outcome: Outcome) {
-    if let Some(run) = timing.stop(|| permit.nanos(Instant::now())) {
-        permit.ended(run, outcome);
-    }
-}
-
 impl Place {
     /// The place of a request that shares it, may keep it for a limited time only, or asks for an upgrade.
     fn special<B>(
@@ -321,6 +318,32 @@ impl Place {
             hold,
             sample,
         }))
+    }
+
+    /// The time; none once there is no place any more.
+    fn now(&self) -> Option<Moment> {
+        let at = Instant::now();
+        let nanos = match self {
+            Self::Sole(permit) => permit.nanos(at),
+            Self::Special(special) => match &special.place {
+                Kept::Unlimited(permit) => permit.nanos(at),
+                Kept::Timed(Timed { permit, .. }) => permit.nanos(at),
+                Kept::Gone => return None,
+            },
+        };
+        Some(Moment { at, nanos })
+    }
+
+    /// Tells the lane how its request ended.
+    fn ended(&self, run: Run, outcome: Outcome) {
+        match self {
+            Self::Sole(permit) => permit.ended(run, outcome),
+            Self::Special(special) => match &special.place {
+                Kept::Unlimited(permit) => permit.ended(run, outcome),
+                Kept::Timed(Timed { permit, .. }) => permit.ended(run, outcome),
+                Kept::Gone => {}
+            },
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 use std::any::Any;
+use std::mem;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
 use gw_core::classify::{self, Classify as _, GrpcClassifier, has_grpc_status, is_out_of_time};
 use gw_core::context::Deadline;
 use gw_core::on_reject::Caller;
+use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
 use http::{Extensions, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
@@ -14,10 +16,28 @@ use crate::limit::Outcome;
 
 /// Since when a request runs and until when it should, in a lane whose limit is found by that.
 ///
-/// One word, since it travels with each request in every lane: the time of the start in units of 1024 ns, of which 40
+/// It travels with each request in every lane, so the times are one word: that of the start in units of 1024 ns, of which 40
 /// bits go around in 13 days, and above them what was left until the deadline then, in 24 bits of milliseconds.
 #[derive(Debug)]
-pub(crate) struct Timing(u64);
+pub(crate) struct Timing {
+    times: u64,
+    /// Who knows for how long the client was waited for, if somebody watches the request's body.
+    record: Option<Record>,
+}
+
+/// A moment as the clock tells it, and in nanoseconds since the lanes were made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
+    pub(crate) nanos: u64,
+}
+
+/// For how long the client was waited for, in nanoseconds, and whether it still is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Upload {
+    waited: u64,
+    goes_on: bool,
+}
 
 /// Nothing is measured, or not any more.
 const NOT: u64 = u64::MAX;
@@ -31,7 +51,10 @@ const CLIENTS: u64 = NEVER - 1;
 
 impl Timing {
     /// Nothing is measured.
-    pub(crate) const NONE: Self = Self(NOT);
+    pub(crate) const NONE: Self = Self {
+        times: NOT,
+        record: None,
+    };
 
     /// From now on, if the lane's limit is found by it.
     #[inline]
@@ -43,63 +66,109 @@ impl Timing {
                 Some(deadline) if deadline.is_by_client() => CLIENTS,
                 Some(deadline) => millis(deadline.remaining(now)),
             };
-            Self::since(lanes.nanos(now), left)
+            Self {
+                times: times(lanes.nanos(now), left),
+                record: Record::of(extensions).cloned(),
+            }
         } else {
             Self::NONE
         }
     }
 
-    const fn since(now: u64, left: u64) -> Self {
-        Self(left << START_BITS | (now >> UNIT) & START)
-    }
-
     pub(crate) const fn is_running(&self) -> bool {
-        self.0 != NOT
+        self.times != NOT
     }
 
-    /// Ends it; how long it ran until `now`, in nanoseconds.
-    pub(crate) fn stop(&mut self, now: impl FnOnce() -> u64) -> Option<Run> {
-        self.is_running().then(|| {
-            let ended = now();
-            let took = self.took(ended);
-            self.0 = NOT;
-            Run { ended, took }
+    /// Ends it; how long it ran until `now` without the time in which the client was waited for. Nothing if there is nothing to
+    /// count: an answer before the client has sent its request says little of how long such an answer takes.
+    pub(crate) fn stop(&mut self, outcome: Outcome, now: Moment) -> Option<Run> {
+        let timing = mem::replace(self, Self::NONE);
+        if !timing.is_running() {
+            return None;
+        }
+        let upload = timing.upload(now);
+        if outcome == Outcome::Answered && upload.goes_on {
+            return None;
+        }
+        Some(Run {
+            ended: now.nanos,
+            took: timing.took(now).saturating_sub(upload.waited),
         })
     }
 
-    /// Whether there was a time by which it was to have been answered, and it is over at `now`.
+    /// Whether there was a time by which it was to have been answered, it is over at `now`, and those who serve the lane were
+    /// waited for.
     ///
     /// Whoever stops waiting for an answer drops it, be it the client or a timer outside of here. If the request's
     /// deadline has passed it was the timer.
-    pub(crate) fn is_late(&self, now: impl FnOnce() -> u64) -> bool {
-        let left = self.0 >> START_BITS;
+    pub(crate) fn is_late(&self, now: Moment) -> bool {
+        let left = self.left();
         // What was lost by rounding is forgiven.
-        left < CLIENTS && self.took(now()) + (1 << UNIT) >= left * 1_000_000
+        let late = left < CLIENTS && self.took(now) + (1 << UNIT) >= left * 1_000_000;
+        late && !self.was_spent_on_client(now)
     }
 
-    fn took(&self, now: u64) -> u64 {
-        ((now >> UNIT).wrapping_sub(self.0) & START) << UNIT
+    /// Whether more of the time until `now` went by with waiting for the client than for those who serve the lane.
+    pub(crate) fn was_spent_on_client(&self, now: Moment) -> bool {
+        self.upload(now).waited > self.took(now) / 2
+    }
+
+    fn upload(&self, now: Moment) -> Upload {
+        let mut upload = Upload::default();
+        if let Some(record) = &self.record {
+            record.update(|exchange| {
+                let since = exchange.upload_since;
+                let current = since.map(|since| now.at.saturating_duration_since(since));
+                let waited = exchange
+                    .upload_wait
+                    .saturating_add(current.unwrap_or_default());
+                upload = Upload {
+                    waited: u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
+                    goes_on: since.is_some(),
+                };
+            });
+        }
+        upload
+    }
+
+    const fn left(&self) -> u64 {
+        self.times >> START_BITS
+    }
+
+    fn took(&self, now: Moment) -> u64 {
+        ((now.nanos >> UNIT).wrapping_sub(self.times) & START) << UNIT
     }
 
     /// What an answer's head says about those who serve the lane; `None` if it says nothing. That time is over says nothing
-    /// where the client gave it: it may have been too little.
-    pub(crate) fn outcome<B>(&self, response: &Response<B>) -> Option<Outcome> {
+    /// where the client gave it, since it may have been too little, or has used it up.
+    pub(crate) fn outcome<B>(
+        &self,
+        response: &Response<B>,
+        now: impl FnOnce() -> Option<Moment>,
+    ) -> Option<Outcome> {
         let says_so = || is_our_timer(response).unwrap_or_else(|| is_out_of_time(response));
-        outcome(response).filter(|_| !(self.is_clients() && says_so()))
+        outcome(response).filter(|_| !(says_so() && self.is_clients(now)))
     }
 
-    /// What an error says about those who serve the lane: that a timer of ours has ended the wait for them, or nothing. Where
-    /// the client gave the time it says nothing either.
-    pub(crate) fn outcome_of_error(&self, error: &dyn Any) -> Option<Outcome> {
-        let refused = refusal(error)?;
+    /// What a refusal in place of an answer says about those who serve the lane: that a timer of ours has ended the wait for
+    /// them, or nothing. Where it is the client's time it says nothing either.
+    pub(crate) fn outcome_of_refusal(
+        &self,
+        refused: &Rejection,
+        now: impl FnOnce() -> Option<Moment>,
+    ) -> Option<Outcome> {
         let is_theirs = !matches!(refused.failure(), Failure::Local | Failure::Refused);
-        let is_drop = is_timeout(refused) && is_theirs && !self.is_clients();
+        let is_drop = is_timeout(refused) && is_theirs && !self.is_clients(now);
         is_drop.then_some(Outcome::Dropped)
     }
 
-    const fn is_clients(&self) -> bool {
-        self.0 >> START_BITS == CLIENTS
+    fn is_clients(&self, now: impl FnOnce() -> Option<Moment>) -> bool {
+        self.left() == CLIENTS || now().is_some_and(|now| self.was_spent_on_client(now))
     }
+}
+
+const fn times(now: u64, left: u64) -> u64 {
+    left << START_BITS | (now >> UNIT) & START
 }
 
 /// What is left until a deadline, as far as it matters.
@@ -120,7 +189,7 @@ fn is_timeout(refused: &Rejection) -> bool {
 
 /// The refusal that an error is, or that stands behind a boxed one. Asked of its type, so that services may have errors of
 /// all types: a bound would shut out those that know nothing of refusals.
-fn refusal(error: &dyn Any) -> Option<&Rejection> {
+pub(crate) fn refusal(error: &dyn Any) -> Option<&Rejection> {
     match error.downcast_ref::<BoxError>() {
         Some(boxed) => Rejection::find(&**boxed),
         None => error.downcast_ref(),
@@ -197,28 +266,92 @@ mod tests {
         response
     }
 
+    fn since(start: u64, left: u64) -> Timing {
+        Timing {
+            times: times(start, left),
+            record: None,
+        }
+    }
+
+    fn moment(nanos: u64) -> Moment {
+        let at = Instant::now();
+        Moment { at, nanos }
+    }
+
+    fn nanos(time: Duration) -> u64 {
+        time.as_nanos() as u64
+    }
+
     #[test]
-    fn a_time_fits_into_a_word() {
+    fn times_fit_into_a_word() {
         let hour = Duration::from_secs(3600);
-        let nanos = |time: Duration| time.as_nanos() as u64;
         // Also where the bits of the start go around.
         for start in [0, nanos(hour), (1 << 50) - 1, (1 << 50) + 5, u64::MAX / 2] {
-            let mut timing = Timing::since(start, millis(hour));
+            let mut timing = since(start, millis(hour));
             assert!(timing.is_running());
-            assert!(!timing.is_late(|| start + nanos(hour) - 2_000_000));
-            assert!(timing.is_late(|| start + nanos(hour) + 1_000));
-            let run = timing.stop(|| start + 5_000_000).unwrap();
+            assert!(!timing.is_late(moment(start + nanos(hour) - 2_000_000)));
+            assert!(timing.is_late(moment(start + nanos(hour) + 1_000)));
+            let now = moment(start + 5_000_000);
+            let run = timing.stop(Outcome::Answered, now).unwrap();
             assert_eq!(run.ended, start + 5_000_000);
             assert!(run.took.abs_diff(5_000_000) <= 1_024, "{run:?}");
             assert!(!timing.is_running());
-            assert!(timing.stop(|| unreachable!()).is_none());
+            assert!(timing.stop(Outcome::Answered, now).is_none());
         }
         for left in [NEVER, CLIENTS, millis(100 * hour), millis(Duration::MAX)] {
-            let timing = Timing::since(7, left);
+            let timing = since(7, left);
             assert!(timing.is_running());
-            assert!(!timing.is_late(|| 7 + nanos(200 * hour)));
+            assert!(!timing.is_late(moment(7 + nanos(200 * hour))));
         }
-        assert!(!Timing::NONE.is_late(|| unreachable!()));
+        assert!(!Timing::NONE.is_late(moment(u64::MAX)));
+    }
+
+    /// Story: one client that sent its request for ten seconds was a fifth of a second more for each of fifty answers, and the
+    /// limit of all went down.
+    #[test]
+    fn the_time_in_which_the_client_is_waited_for_is_not_counted() {
+        let second = Duration::from_secs(1);
+        let began = Instant::now();
+        // When the client was waited for, of ten seconds with a deadline after them; the sample, and whether they were too many.
+        for (from, until, took, late) in [
+            (0, 0, Some(10), true),
+            (1, 4, Some(7), true),
+            (0, 9, Some(1), false),
+            // It still is.
+            (1, 11, None, false),
+            (9, 11, None, true),
+        ] {
+            let record = Record::begun(began);
+            record.update(|exchange| {
+                exchange.upload_wait_begins(began + from * second);
+                if until <= 10 {
+                    exchange.upload_wait_ends(began + until * second);
+                }
+            });
+            let timing = || Timing {
+                times: times(0, millis(10 * second)),
+                record: Some(record.clone()),
+            };
+            let now = Moment {
+                at: began + 10 * second,
+                nanos: nanos(10 * second),
+            };
+            let seconds = |run: Run| (run.took as f64 / 1e9).round() as u32;
+            let answered = timing().stop(Outcome::Answered, now).map(seconds);
+            assert_eq!(answered, took, "{from} {until}");
+            assert_eq!(timing().is_late(now), late, "{from} {until}");
+            let dropped = late.then_some(Outcome::Dropped);
+            for late in refused(&LATE) {
+                assert_eq!(timing().outcome(&late, || Some(now)), dropped);
+            }
+            let refused = Rejection::new(&LATE).failed(Failure::Unknown);
+            let outcome = timing().outcome_of_refusal(&refused, || Some(now));
+            assert_eq!(outcome, dropped, "{from} {until}");
+            // Whatever else says that it is too much has nothing to do with the time.
+            let outcome = timing().outcome(&answer(503), || Some(now));
+            assert_eq!(outcome, Some(Outcome::Dropped));
+            assert!(timing().stop(Outcome::Dropped, now).is_some());
+        }
     }
 
     #[test]
@@ -241,18 +374,19 @@ mod tests {
     /// Story: with `grpc-timeout: 1m` on each call a few clients had the limit of a lane fall to its least.
     #[test]
     fn time_that_the_client_gave_too_little_of_says_nothing() {
-        let ours = Timing::since(7, millis(Duration::from_secs(1)));
-        let clients = Timing::since(7, CLIENTS);
+        let ours = since(7, millis(Duration::from_secs(1)));
+        let clients = since(7, CLIENTS);
+        let judge = |timing: &Timing, response: Response<()>| timing.outcome(&response, || None);
         let mut grpc = answer(200);
         grpc.headers_mut()
             .insert("grpc-status", HeaderValue::from_static("4"));
         let [refused, refused_grpc] = refused(&LATE);
         for late in [answer(504), grpc, refused, refused_grpc] {
-            assert_eq!(ours.outcome(&late), Some(Outcome::Dropped));
-            assert_eq!(clients.outcome(&late), None);
+            assert_eq!(judge(&ours, late.clone()), Some(Outcome::Dropped));
+            assert_eq!(judge(&clients, late), None);
         }
-        assert_eq!(clients.outcome(&answer(503)), Some(Outcome::Dropped));
-        assert_eq!(clients.outcome(&answer(200)), Some(Outcome::Answered));
+        assert_eq!(judge(&clients, answer(503)), Some(Outcome::Dropped));
+        assert_eq!(judge(&clients, answer(200)), Some(Outcome::Answered));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use gw_bulkhead::{
     AdaptiveSnapshot, BulkheadHandle, BulkheadLayer, Deadline, Hold, LaneConfig, Sample,
 };
 use gw_core::attempt::Failure;
+use gw_core::record::Record;
 use gw_core::{Body, BoxError, Code, GrpcStatus, LayerError, Rejection};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
@@ -215,36 +216,98 @@ async fn an_inner_error_says_nothing() {
 }
 
 /// Story: in a pipeline what our timers end passes the lane as an error, and becomes a 504 further out. No error said
-/// anything, so a limit stayed up while the upstream hung.
+/// anything, so a limit stayed up while the upstream hung. Then what was refused for the client's doing or the gateway's own
+/// counted as a drop all the same, as the request's deadline had passed with it: clients that sent slowly took the limit down.
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_timer_of_ours_is_a_drop() {
-    for (code, failure, expected) in [
-        (&LATE, Failure::Unknown, DROPPED),
-        (&LATE, Failure::NotSent, DROPPED),
-        // By the client's doing, or for want of a connection.
-        (&LATE, Failure::Local, NOTHING),
-        (&LATE, Failure::Refused, NOTHING),
-        (&BROKEN, Failure::Unknown, NOTHING),
+    let until = |deadline: fn(Deadline) -> Deadline| {
+        move || {
+            let mut request = request();
+            let due = deadline(Deadline::at(Instant::now() + SECOND));
+            request.extensions_mut().insert(due);
+            request
+        }
+    };
+    // That time is over by then makes no difference.
+    for request in [
+        Box::new(request) as Box<dyn Fn() -> Request<()>>,
+        Box::new(until(|due| due)),
     ] {
-        let error = || Rejection::new(code).failed(failure);
-        let handle = failed(request, error).await;
-        assert_eq!(seen(&handle), expected, "{code} {failure:?}");
-        let handle = failed(request, || BoxError::from(error())).await;
-        assert_eq!(seen(&handle), expected, "{code} {failure:?}, boxed");
+        for (code, failure, expected) in [
+            (&LATE, Failure::Unknown, DROPPED),
+            (&LATE, Failure::NotSent, DROPPED),
+            // By the client's doing, or for want of a connection.
+            (&LATE, Failure::Local, NOTHING),
+            (&LATE, Failure::Refused, NOTHING),
+            (&BROKEN, Failure::Unknown, NOTHING),
+        ] {
+            let error = || Rejection::new(code).failed(failure);
+            let handle = failed(&request, error).await;
+            assert_eq!(seen(&handle), expected, "{code} {failure:?}");
+            let handle = failed(&request, || BoxError::from(error())).await;
+            assert_eq!(seen(&handle), expected, "{code} {failure:?}, boxed");
+        }
     }
     // Behind another error too.
     let failed_late = || Rejection::new(&LATE).failed(Failure::Unknown);
     let handle = failed(request, || BoxError::from(LayerError::Inner(failed_late()))).await;
     assert_eq!(seen(&handle), DROPPED);
     // Not where the client says how long it waits.
-    let impatient = || {
+    let handle = failed(until(Deadline::by_client), failed_late).await;
+    assert_eq!(seen(&handle), NOTHING);
+    // An error that is no refusal says nothing, but with it the future is given up, at the deadline.
+    let handle = failed(until(|due| due), || BoxError::from("late")).await;
+    assert_eq!(seen(&handle), DROPPED);
+}
+
+/// Story: see `the_time_in_which_the_client_is_waited_for_is_not_counted`.
+#[tokio::test(start_paused = true)]
+async fn who_sends_slowly_is_no_slow_answer_and_no_timeout() {
+    let observed = |record: &Record| {
         let mut request = request();
-        let deadline = Deadline::at(Instant::now() + 2 * SECOND).by_client();
-        request.extensions_mut().insert(deadline);
+        request.extensions_mut().insert(record.clone());
+        let due = Deadline::at(Instant::now() + SECOND);
+        request.extensions_mut().insert(due);
         request
     };
-    let handle = failed(impatient, failed_late).await;
-    assert_eq!(seen(&handle), NOTHING);
+    let lane = || LaneConfig::new("core");
+    for (lane, is_cut) in [(lane(), false), (lane().max_hold(SECOND), true)] {
+        let layer = layer(lane);
+        let handle = layer.handle();
+        let (service, inner) = inner();
+        let mut service = layer.layer(service);
+        // Nine tenths of the time are the client's.
+        let mut send = async |answer: Option<StatusCode>| {
+            let record = Record::default();
+            record.update(|exchange| exchange.upload_wait_begins(Instant::now()));
+            let mut future = call(&mut service, observed(&record)).await;
+            assert!(poll(&mut future).is_pending());
+            advance(SECOND * 9 / 10).await;
+            record.update(|exchange| exchange.upload_wait_ends(Instant::now()));
+            let call = inner.next_call().await;
+            match answer {
+                // By the lane's own time, or by a timer outside.
+                None if is_cut => assert_eq!(future.await.unwrap().status(), 504),
+                None => advance(SECOND / 10).await,
+                Some(code) => {
+                    advance(SECOND / 20).await;
+                    call.respond(status(code));
+                    assert_eq!(future.await.unwrap().status(), code);
+                }
+            }
+        };
+        for _ in 0..10 {
+            send(Some(StatusCode::OK)).await;
+        }
+        assert_eq!(seen(&handle), ANSWERED);
+        let latency = adaptive(&handle).report.latency.unwrap();
+        assert!((49..=50).contains(&latency.as_millis()), "{latency:?}");
+        for _ in 0..10 {
+            send(Some(StatusCode::GATEWAY_TIMEOUT)).await;
+            send(None).await;
+        }
+        assert_eq!(seen(&handle), ANSWERED);
+    }
 }
 
 /// Story: nobody got in who had waited, so no sample could have had the wait in it.

@@ -45,6 +45,30 @@ async fn an_upstream_that_hangs_is_too_much() {
     }
 }
 
+/// Story: with the deadline of the request, by which the client was cut that had not sent it, it was taken for one that the
+/// upstream had been waited for. Ten clients that sent slowly lowered the limit for all.
+#[tokio::test]
+async fn clients_that_send_until_their_time_is_over_lower_no_limit() {
+    let upstream = Upstream::start(always(Reply::ok())).await;
+    for lane in ["", "threads = 1"] {
+        let timers = "timeouts = { request = \"200ms\", first_byte = \"200ms\" }";
+        let gateway = start(&upstream, lane, timers).await;
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            let mut client = Client::connect(gateway.traffic).await;
+            client
+                .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nabc")
+                .await;
+            clients.push(client);
+        }
+        for client in &mut clients {
+            let answer = client.read_answer().await;
+            is_refusal("a slow client", &answer, 408, "CLIENT_TIMEOUT");
+        }
+        assert_eq!(seen(&gateway).await, [0, 0, 0], "{lane}");
+    }
+}
+
 /// Story: the lane did not know yet that it is the client that gave the time. A few such calls had the limit fall to its
 /// least for all.
 #[tokio::test]
