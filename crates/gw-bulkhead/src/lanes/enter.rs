@@ -82,11 +82,14 @@ impl Lanes {
         stake: Stake,
     ) -> Result<Entry, Reason> {
         let inner = &self.inner;
-        let places = inner.lane(lane).config.queue;
-        match inner.take(lane, Turn::Arriving) {
+        let state = inner.lane(lane);
+        let places = state.config.queue;
+        match inner.take_in(state, Turn::Arriving) {
             Ok(()) => Ok(Entry::Admitted(self.permit(lane, stake))),
             Err(NoPlace::Draining) => Err(Reason::Draining),
             Err(NoPlace::Cap | NoPlace::Total) if places == 0 => Err(Reason::LaneFull),
+            // Without the lock, for which a flood in one lane would have all others wait.
+            Err(_) if state.is_queue_full() => Err(Reason::QueueFull),
             Err(_) => self.queue(inner.known(lane), places, arrival, stake),
         }
     }

@@ -174,6 +174,14 @@ impl LaneState {
         Ok(guaranteed)
     }
 
+    /// Whether as many wait as may, and none of them by what the clock says no longer does: where the lane looks at that, it
+    /// is known only with the line locked.
+    pub(super) fn is_queue_full(&self) -> bool {
+        let LaneConfig { queue, codel, .. } = self.config;
+        let looks_at_clock = codel.is_some() || self.config.deadline_aware;
+        queue > 0 && !looks_at_clock && self.counter.load().waiting() >= queue
+    }
+
     pub(super) fn resize(&self, total: NonZeroU32) {
         match &self.limiter {
             Some(limiter) => {

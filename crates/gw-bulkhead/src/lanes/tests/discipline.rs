@@ -1,6 +1,7 @@
 //! Who is not worth waiting: by the clock, by the state of the machine.
 
 use gw_core::context::Deadline;
+use gw_testkit::PATIENCE;
 use tokio::time::advance;
 
 use super::*;
@@ -333,4 +334,27 @@ fn under_pressure_the_less_critical_are_shed() {
     pressure.set(Signal::Other, Load::Normal);
     drop(lanes.take(logs));
     assert_eq!(lanes.in_flight(), 0);
+}
+
+/// Story: a flood that found its queue full was refused under the lock by which all lanes hand out their places.
+#[test]
+fn who_finds_the_queue_full_is_refused_without_the_lock() {
+    let (lanes, [core]) = lanes(1, [LaneConfig::new("core").queue(1)]);
+    let _held = lanes.take(core);
+    let _waiting = lanes.wait(core);
+    let line = lock(&lanes.inner.line);
+    let (tell, told) = std::sync::mpsc::channel();
+    let other = {
+        let lanes = lanes.clone();
+        thread::spawn(move || {
+            let Entry::Refused(refusal) = lanes.enter(core, Instant::now()) else {
+                panic!()
+            };
+            _ = tell.send(refusal.reason());
+        })
+    };
+    // Who needs the lock never says anything.
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Reason::QueueFull));
+    drop(line);
+    other.join().unwrap();
 }
