@@ -50,6 +50,11 @@ pub(super) struct Look(u64, u64);
 
 const NEVER: u64 = u64::MAX;
 
+/// For how long one who waits does not look at the clock again, so that it is not woken by each of the holds that end in the
+/// meantime: all who wait are, in whichever lane, and there may be thousands of either. If somebody else looks, the places
+/// are free then.
+const TOGETHER: Duration = Duration::from_millis(20);
+
 /// A permit with a time limit.
 ///
 /// # Cancel safety
@@ -90,8 +95,8 @@ impl Holds {
     }
 
     /// Sets down when somebody looks at the clock next: when the first hold ends of those that end after `now` (those
-    /// that ended before stay in shadow mode), or at the deadline. Whoever it is, `waker` wakes it if a hold comes that
-    /// ends before that. What is left of `waker` is for after the lock.
+    /// that ended before stay in shadow mode) but not before [`TOGETHER`] is over, or at the deadline. Whoever it is, `waker`
+    /// wakes it if a hold comes that ends so long before that. What is left of `waker` is for after the lock.
     pub(super) fn watch(
         &self,
         before: Option<Look>,
@@ -104,7 +109,7 @@ impl Holds {
         let later = (Excluded((now, u64::MAX)), Unbounded);
         let end = entries.permits.range(later).next();
         let until = end
-            .map(|((until, _), _)| *until)
+            .map(|((until, _), _)| (*until).max(now + TOGETHER))
             .into_iter()
             .chain(deadline)
             .min();
@@ -134,7 +139,7 @@ impl Holds {
             entries.permits.insert(key, Hold { permit, counted });
             self.note_first(&entries.permits);
             // Below `NEVER`, so there is one more.
-            let after = Look(self.nanos(until) + 1, 0);
+            let after = Look(self.nanos(until + TOGETHER) + 1, 0);
             (key, entries.watchers.split_off(&after))
         };
         wake_all(late.into_values());
