@@ -68,13 +68,13 @@ impl Lease {
         let Self {
             connection,
             reusable,
-            slot,
+            mut slot,
             ..
         } = self;
         if let Connection::Http1(http1) = connection
             && reusable
         {
-            slot.pool.give_back(http1, now);
+            slot.left = slot.pool.give_back(http1, now);
         }
         drop(slot);
     }

@@ -8,7 +8,7 @@ use gw_core::context::UpstreamName;
 use hyper::client::conn::http1;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service as _;
@@ -416,11 +416,14 @@ impl Pool {
         }
     }
 
-    /// Takes back a connection whose exchange has come to its end, `now` or a moment ago.
-    pub(super) fn give_back(&self, connection: Box<Http1>, now: Instant) {
-        if !connection.sender.is_closed() {
-            self.idle.park(connection, now);
+    /// Takes back a connection whose exchange has come to its end, `now` or a moment ago. The runtime that has an idle one then.
+    pub(super) fn give_back(&self, connection: Box<Http1>, now: Instant) -> Option<runtime::Id> {
+        if connection.sender.is_closed() {
+            return None;
         }
+        let runtime = connection.origin.runtime;
+        self.idle.park(connection, now);
+        (self.settings.pool.max_idle > 0).then_some(runtime)
     }
 }
 

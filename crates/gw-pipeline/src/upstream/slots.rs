@@ -1,21 +1,23 @@
 //! Who may be in flight, and who waits for it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::runtime::{self, Handle};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use self::turns::{Entry, Turns};
 use super::error::{Error, ErrorKind};
 use super::limits::{Limits, later};
 use super::pool::Pool;
 use super::pool_config::PoolConfig;
 
-/// The places of one upstream: so many requests in flight, and a bounded queue in order of arrival behind them.
+mod turns;
+
+/// The places of one upstream: so many requests in flight, and a bounded queue behind them.
 #[derive(Debug)]
 pub(super) struct Slots {
-    free: Semaphore,
-    queued: AtomicUsize,
+    turns: Mutex<Turns<runtime::Id, oneshot::Sender<()>>>,
     config: PoolConfig,
 }
 
@@ -23,58 +25,90 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) pool: Arc<Pool>,
+    /// The runtime that has an idle connection of its exchange's, for who has the slot next.
+    pub(super) left: Option<runtime::Id>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.pool.slots.free.add_permits(1);
+        self.pool.slots.release(self.left);
     }
 }
 
-/// A place in the queue; dropping it gives the place back.
-struct Ticket<'a>(&'a AtomicUsize);
+/// A place in the queue. Dropping it gives the place back, or the slot that has been given to it.
+struct Place<'a> {
+    slots: &'a Slots,
+    number: u64,
+    /// The slot is another one's to give back.
+    is_served: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.is_served {
+            return;
+        }
+        let waited = self.slots.lock().leave(self.number);
+        if !waited {
+            self.slots.release(None);
+        }
+    }
+}
 
 impl Slots {
     pub(super) const fn new(config: PoolConfig) -> Self {
         Self {
-            free: Semaphore::const_new(config.max_connections),
-            queued: AtomicUsize::new(0),
+            turns: Mutex::new(Turns::new(config.max_connections)),
             config,
         }
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.config
-            .max_connections
-            .saturating_sub(self.free.available_permits())
+        let free = self.lock().free();
+        self.config.max_connections.saturating_sub(free)
     }
 
     pub(super) fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.lock().waiting()
     }
 
-    fn ticket(&self) -> Option<Ticket<'_>> {
-        // Relaxed: the count guards no other data.
-        let join = |queued| (queued < self.config.queue).then_some(queued + 1);
-        let joined = self
-            .queued
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, join);
-        joined.ok().map(|_| Ticket(&self.queued))
+    fn release(&self, left: Option<runtime::Id>) {
+        let next = self.lock().release(left);
+        // Outside of the lock: it wakes a task. One that has gone gives back what it was given.
+        if let Some(next) = next {
+            _ = next.send(());
+        }
     }
 
-    /// Waits for a permit, which is forgotten: who got it owes it.
+    /// Waits for a slot. Who got it owes it.
     async fn wait(&self, limits: &Limits) -> Result<(), Error> {
-        let _ticket = self.ticket().ok_or(Error::new(ErrorKind::QueueFull))?;
+        let runtime = Handle::try_current().ok().map(|handle| handle.id());
+        let (given, until_given) = oneshot::channel();
+        let entry = self.lock().join(self.config.queue, runtime, given);
+        let number = match entry {
+            Entry::Free => return Ok(()),
+            Entry::Waits(number) => number,
+            Entry::Refused => return Err(Error::new(ErrorKind::QueueFull)),
+        };
+        let mut place = Place {
+            slots: self,
+            number,
+            is_served: false,
+        };
         let (end, kind) = limits.queue_due(later(Instant::now(), self.config.queue_timeout));
-        match timeout_at(end, self.free.acquire()).await {
-            Ok(Ok(permit)) => {
-                permit.forget();
+        match timeout_at(end, until_given).await {
+            Ok(Ok(())) => {
+                place.is_served = true;
                 Ok(())
             }
-            // The semaphore is never closed.
-            Ok(Err(closed)) => Err(Error::because(ErrorKind::Setup, closed)),
+            // Nobody is removed from the queue without being told.
+            Ok(Err(forgotten)) => Err(Error::because(ErrorKind::Setup, forgotten)),
             Err(_) => Err(Error::new(kind)),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turns<runtime::Id, oneshot::Sender<()>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,11 +116,11 @@ impl Pool {
     /// A slot, if one is free and nobody waits for it. The pool is in it, or comes back: each reference is counted by all
     /// threads.
     pub(super) fn try_slot(self: Arc<Self>) -> Result<Slot, Arc<Self>> {
-        let Ok(permit) = self.slots.free.try_acquire() else {
-            return Err(self);
-        };
-        permit.forget();
-        Ok(Slot { pool: self })
+        let taken = self.slots.lock().take();
+        match taken {
+            true => Ok(self.into_slot()),
+            false => Err(self),
+        }
     }
 
     /// Waits for a slot, until the time of the queue or that of the attempt is over.
@@ -96,20 +130,22 @@ impl Pool {
     /// Dropping the future gives the place in the queue back.
     pub(super) async fn slot(self: &Arc<Self>, limits: &Limits) -> Result<Slot, Error> {
         self.slots.wait(limits).await?;
-        let pool = Arc::clone(self);
-        Ok(Slot { pool })
+        Ok(Arc::clone(self).into_slot())
     }
-}
 
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    /// The slot has been taken.
+    const fn into_slot(self: Arc<Self>) -> Slot {
+        Slot {
+            pool: self,
+            left: None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Waker};
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
     use gw_core::context::{Deadline, UpstreamName};
@@ -194,5 +230,66 @@ mod tests {
         assert_eq!(pool.slots.queued(), 0);
         drop(held);
         assert!(acquire(&pool, far()).await.is_ok());
+    }
+
+    fn runtime() -> runtime::Runtime {
+        runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+    }
+
+    /// Whether it has a slot, as far as one look on that runtime tells.
+    fn look(
+        runtime: &runtime::Runtime,
+        waiting: &mut Pin<Box<impl Future<Output = Result<Slot, Error>>>>,
+    ) -> Option<Slot> {
+        let _entered = runtime.enter();
+        let mut context = Context::from_waker(Waker::noop());
+        match waiting.as_mut().poll(&mut context) {
+            Poll::Ready(slot) => Some(slot.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Story: with each thread more, a freed slot went less often to the thread that had the connection.
+    #[test]
+    fn a_slot_goes_to_the_runtime_that_has_its_connection() {
+        let runtimes = [runtime(), runtime()];
+        let pool = pool(2, 8);
+        let take = || Arc::clone(&pool).try_slot().unwrap();
+        let (mut first, second) = (take(), take());
+        let [mut elsewhere, mut here] = [&runtimes[0], &runtimes[1]].map(|runtime| {
+            let mut waiting = Box::pin(acquire(&pool, far()));
+            assert!(look(runtime, &mut waiting).is_none());
+            waiting
+        });
+        first.left = Some(runtimes[1].handle().id());
+        drop(first);
+        assert!(look(&runtimes[0], &mut elsewhere).is_none());
+        let had = look(&runtimes[1], &mut here);
+        assert!(had.is_some());
+        drop(second);
+        assert!(look(&runtimes[0], &mut elsewhere).is_some());
+    }
+
+    #[test]
+    fn who_leaves_with_a_slot_just_given_gives_it_on() {
+        let runtime = runtime();
+        let pool = pool(1, 8);
+        let held = Arc::clone(&pool).try_slot().unwrap();
+        let [given, mut next] = [(); 2].map(|()| {
+            let mut waiting = Box::pin(acquire(&pool, far()));
+            assert!(look(&runtime, &mut waiting).is_none());
+            waiting
+        });
+        drop(held);
+        assert_eq!((pool.slots.in_flight(), pool.slots.queued()), (1, 1));
+        drop(given);
+        let had = look(&runtime, &mut next);
+        assert!(had.is_some());
+        assert_eq!((pool.slots.in_flight(), pool.slots.queued()), (1, 0));
+        drop(had);
+        assert_eq!(pool.slots.in_flight(), 0);
     }
 }
