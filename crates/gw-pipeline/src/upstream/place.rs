@@ -25,7 +25,6 @@ mod tries;
 /// The place of one origin's connections.
 #[derive(Debug)]
 pub(super) struct Place {
-    origin: Origin,
     connections: Mutex<Vec<Shared>>,
     streams: Arc<Streams>,
     // Held while a connection is made: those who come meanwhile want the same one. Its waiters have slots, so they are
@@ -36,13 +35,13 @@ pub(super) struct Place {
 
 /// The places of all origins that have a connection, or are about to make one.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<Vec<Arc<Place>>>);
+pub(super) struct Places(Mutex<Vec<(Origin, Arc<Place>)>>);
 
 impl Places {
     /// How many connections there are that nobody uses.
     pub(super) fn idle(&self) -> usize {
         let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.iter().map(|place| place.idle()).sum()
+        places.iter().map(|(_, place)| place.idle()).sum()
     }
 
     /// Ends the connection that nobody has used for the longest time: another one needs its room. Rather one that is not the only
@@ -50,7 +49,7 @@ impl Places {
     pub(super) fn end_idle(&self) {
         let oldest = || {
             let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let oldest = places.iter().filter_map(|place| place.longest_idle());
+            let oldest = places.iter().filter_map(|(_, place)| place.longest_idle());
             oldest.min_by_key(|(order, _)| *order)
         };
         while let Some((_, usage)) = oldest() {
@@ -64,18 +63,17 @@ impl Places {
     /// The place of `origin`. Places that nobody needs any more are removed on the way.
     pub(super) fn of(&self, origin: Origin) -> Arc<Place> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = places.iter().find(|place| place.origin == origin) {
+        if let Some((_, place)) = places.iter().find(|(of, _)| *of == origin) {
             return Arc::clone(place);
         }
-        places.retain(|place| Arc::strong_count(place) > 1 || place.is_alive());
+        places.retain(|(_, place)| Arc::strong_count(place) > 1 || place.is_alive());
         let place = Arc::new(Place {
-            origin,
             connections: Mutex::default(),
             streams: Arc::default(),
             making: Arc::default(),
             tries: Tries::default(),
         });
-        places.push(Arc::clone(&place));
+        places.push((origin, Arc::clone(&place)));
         place
     }
 }
