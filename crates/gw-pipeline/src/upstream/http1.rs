@@ -67,9 +67,16 @@ impl Drop for Http1 {
 /// The list is short as a rule, so looking through it costs less than an index would.
 #[derive(Debug)]
 pub(super) struct IdleList {
-    // Boxed, since they are moved in and out all the time.
-    connections: Mutex<VecDeque<Box<Http1>>>,
+    connections: Mutex<VecDeque<Idle>>,
     max: usize,
+}
+
+#[derive(Debug)]
+struct Idle {
+    // Here as well: those of others are passed over without a look at them.
+    origin: Origin,
+    // Boxed, since they are moved in and out all the time.
+    connection: Box<Http1>,
 }
 
 impl IdleList {
@@ -82,19 +89,31 @@ impl IdleList {
 
     /// The most recently used connection that can take a request at once.
     pub(super) fn take_ready(&self, origin: Origin, now: Instant) -> Option<Box<Http1>> {
-        self.take(now, |idle| idle.origin == origin && idle.sender.is_ready())
+        self.take(origin, now, |idle| idle.sender.is_ready())
     }
 
     /// The most recently used connection, which may not have finished its last exchange.
     pub(super) fn take_any(&self, origin: Origin, now: Instant) -> Option<Box<Http1>> {
-        self.take(now, |idle| idle.origin == origin)
+        self.take(origin, now, |_| true)
     }
 
-    fn take(&self, now: Instant, fits: impl Fn(&Http1) -> bool) -> Option<Box<Http1>> {
+    /// Whether there is one that somebody could take.
+    pub(super) fn has(&self, origin: Origin) -> bool {
+        let is_open = |idle: &Idle| idle.origin == origin && !idle.connection.sender.is_closed();
+        self.lock().iter().rev().any(is_open)
+    }
+
+    fn take(
+        &self,
+        origin: Origin,
+        now: Instant,
+        fits: impl Fn(&Http1) -> bool,
+    ) -> Option<Box<Http1>> {
         let connection = {
             let mut connections = self.lock();
-            let index = connections.iter().rposition(|idle| fits(idle))?;
-            let connection = connections.remove(index)?;
+            let fits = |idle: &Idle| idle.origin == origin && fits(&idle.connection);
+            let index = connections.iter().rposition(fits)?;
+            let connection = connections.remove(index)?.connection;
             // Under the lock: a connection that nobody uses may be given up.
             connection.usage.enter();
             connection
@@ -113,9 +132,13 @@ impl IdleList {
         connection.usage.leave(now);
         let surplus = {
             let mut connections = self.lock();
-            connections.push_back(connection);
+            connections.push_back(Idle {
+                origin: connection.origin,
+                connection,
+            });
             let lingers = connections.front().is_some_and(|oldest| {
-                self.max > 0 && now.saturating_duration_since(oldest.idle_since) < LINGERS
+                let idle_since = oldest.connection.idle_since;
+                self.max > 0 && now.saturating_duration_since(idle_since) < LINGERS
             });
             match connections.len() > self.max && !lingers {
                 true => connections.pop_front(),
@@ -132,7 +155,7 @@ impl IdleList {
     pub(super) fn close_oldest(&self) {
         loop {
             let oldest = self.lock().pop_front();
-            if oldest.is_none_or(|oldest| !oldest.sender.is_closed()) {
+            if oldest.is_none_or(|oldest| !oldest.connection.sender.is_closed()) {
                 return;
             }
         }
@@ -141,7 +164,9 @@ impl IdleList {
     /// How many there are. Those that a runtime took along when it ended do not count.
     pub(super) fn len(&self) -> usize {
         let connections = self.lock();
-        let open = connections.iter().filter(|idle| !idle.sender.is_closed());
+        let open = connections
+            .iter()
+            .filter(|idle| !idle.connection.sender.is_closed());
         open.count()
     }
 
@@ -164,13 +189,13 @@ impl IdleList {
             }
             let index = connections
                 .iter()
-                .position(|idle| Arc::ptr_eq(&idle.usage, usage));
+                .position(|idle| Arc::ptr_eq(&idle.connection.usage, usage));
             index.and_then(|index| connections.remove(index))
         };
         drop(forgotten);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Http1>>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

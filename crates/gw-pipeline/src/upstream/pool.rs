@@ -37,6 +37,9 @@ pub(super) const MAX_HEAD: u32 = 64 * 1024;
 /// How long an exchange that finds no other connection waits for one whose last request is still on its way.
 const UNFINISHED: Duration = Duration::from_millis(100);
 
+/// Of so many turns of endpoints for which a connection would have to be closed, one is not given to another one.
+const STRAIGHT: usize = 8;
+
 /// All that the clones of an [`Upstream`](super::Upstream) share.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -50,6 +53,8 @@ pub(super) struct Pool {
     pub(super) watcher: Watcher,
     endpoints: Vec<Endpoint>,
     turn: AtomicUsize,
+    /// So many turns were to be another endpoint's for want of a connection.
+    diverted: AtomicUsize,
     idle: IdleList,
     places: Places,
     connector: HttpConnector,
@@ -98,6 +103,7 @@ impl Pool {
             watcher,
             endpoints,
             turn: AtomicUsize::new(0),
+            diverted: AtomicUsize::new(0),
             idle: IdleList::new(settings.pool.max_idle),
             places: Places::default(),
             connector: connector(settings.protocol),
@@ -123,7 +129,7 @@ impl Pool {
     }
 
     /// The endpoint whose turn it is, with its number; another one if that is not fit for use or was `tried`, and there is one
-    /// that is.
+    /// that is. Where there is no room for a connection, rather one that is at hand.
     pub(super) fn endpoint(
         &self,
         tried: Option<usize>,
@@ -149,9 +155,34 @@ impl Pool {
             let again = tried.filter(|number| *number < count && is_usable(number));
             number = other.or(again).unwrap_or(number);
         }
+        if !self.is_http2() && !self.sockets.has_room() {
+            let offset = turn.checked_div(count).unwrap_or_default();
+            let offset = offset.checked_rem(count).unwrap_or_default();
+            let others = (0..count).cycle().skip(offset).take(count).filter(is_fit);
+            number = self.at_hand(number, others).unwrap_or(number);
+        }
         let endpoint = self.endpoints.get(number);
         // The builder refuses an upstream without endpoints.
         Ok((number, endpoint.ok_or(Error::new(ErrorKind::Setup))?))
+    }
+
+    /// One of `others` that has an idle connection on the current runtime, where `number` has none.
+    ///
+    /// Who goes where there is none closes another one's. Now and then that must be, or an endpoint would never get the connections
+    /// that its turns take.
+    fn at_hand(&self, number: usize, mut others: impl Iterator<Item = usize>) -> Option<usize> {
+        let (_, origin) = origin(number).ok()?;
+        let is_at_hand = |endpoint: &usize| {
+            let endpoint = *endpoint;
+            self.idle.has(Origin { endpoint, ..origin })
+        };
+        if is_at_hand(&number) {
+            return None;
+        }
+        let other = others.find(is_at_hand)?;
+        // Relaxed: any order of turns is a fair one.
+        let diverted = self.diverted.fetch_add(1, Ordering::Relaxed);
+        ((diverted + 1) % STRAIGHT != 0).then_some(other)
     }
 
     /// A connection to the endpoint on the current runtime, if one is at hand. The caller has a slot.

@@ -324,6 +324,26 @@ async fn endpoints_take_turns() {
     );
 }
 
+/// Story: who found no room for another connection went to the endpoint whose turn it was all the same. With more endpoints than
+/// one most requests closed one endpoint's idle connection, and made another one's.
+#[tokio::test]
+async fn at_the_cap_who_has_the_turn_need_not_have_the_connection() {
+    let endpoints = [always(Reply::ok()), always(Reply::ok())];
+    let [first, second] = endpoints.map(Upstream::start);
+    let (first, second) = (first.await, second.await);
+    let both = builder(first.addr()).endpoint(second.url().parse().unwrap());
+    let both = both.pool(cap(1, 1)).build().unwrap();
+    for _ in 0..64 {
+        fetch(&forward(&both), get("/")).await;
+    }
+    // One of eight turns that would need another connection gets it: so each has its share.
+    let made = [&first, &second].map(|it| it.connections().total);
+    assert_eq!(made, [3, 2]);
+    let shares = [&first, &second].map(|it| it.requests().len());
+    assert_eq!(shares.iter().sum::<usize>(), 64);
+    assert!(shares.iter().all(|it| *it >= 24), "{shares:?}");
+}
+
 #[tokio::test]
 async fn a_request_is_never_sent_twice() {
     for method in ["GET", "POST"] {
