@@ -21,8 +21,8 @@ use super::report::Report;
 ///
 /// It holds the request's slot, and gives it back when the frame that ends the stream is handed out, when the body
 /// fails, and when it is dropped. A connection whose answer was read to its end serves the next request. If the request
-/// is still being sent by then, connection and slot are kept until that is done, for five seconds at the most and not
-/// past the deadline; then the request is cut.
+/// is still being sent by then, connection and slot are kept until that is done, for five seconds at the most, not past the
+/// deadline, and not once no slot is free; then the request is cut.
 ///
 /// An answer that breaks off, pauses for too long or passes the deadline of its exchange ends with an [`Error`], and so
 /// does one that is waited for when the request's own body fails, so that the server breaks its own answer off: a client

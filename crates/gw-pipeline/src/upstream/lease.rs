@@ -1,6 +1,8 @@
 //! What one exchange holds, from its request to the end of its answer.
 
 use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use gw_core::Code;
@@ -32,14 +34,14 @@ pub(super) struct Lease {
 /// How long a request may still be on its way after its answer has ended.
 ///
 /// An upstream may answer before it has read all. What is left is of no use to most, and a client that sends it slowly
-/// must not hold a slot for long.
+/// must not hold a slot for long, nor any while none is free: all that it is for is to save a connection.
 const UPLOAD_GRACE: Duration = Duration::from_secs(5);
 
 impl Lease {
     /// The answer has ended as it should.
     ///
     /// A request that is still on its way keeps all of this until it has been sent, for the grace or until the
-    /// exchange's `deadline`; then it is cut, and an HTTP/1 connection closed.
+    /// exchange's `deadline`, and only while other slots are free; then it is cut, and an HTTP/1 connection closed.
     ///
     /// The connection has been idle since `heard`, when the end of the answer came.
     pub(super) fn finish(self, deadline: Option<Instant>, heard: Instant) {
@@ -57,8 +59,15 @@ impl Lease {
     }
 
     async fn linger(self, end: Instant) {
-        let ended = timeout_at(end, poll_fn(|cx| self.upload.poll_ended(cx))).await;
-        if ended == Ok(Ended::Sent) {
+        let ended = {
+            let mut full = pin!(self.slot.pool.slots.full());
+            let ended = poll_fn(|cx| match self.upload.poll_ended(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending => full.as_mut().poll(cx).map(|()| None),
+            });
+            timeout_at(end, ended).await
+        };
+        if ended == Ok(Some(Ended::Sent)) {
             self.release(Instant::now());
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::{self, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use self::turns::{Entry, Turns};
@@ -14,10 +14,14 @@ use super::pool_config::PoolConfig;
 
 mod turns;
 
+type Queue = Turns<runtime::Id, oneshot::Sender<()>>;
+
 /// The places of one upstream: so many requests in flight, and a bounded queue behind them.
 #[derive(Debug)]
 pub(super) struct Slots {
-    turns: Mutex<Turns<runtime::Id, oneshot::Sender<()>>>,
+    turns: Mutex<Queue>,
+    /// Told when no slot is free any more.
+    full: Notify,
     config: PoolConfig,
 }
 
@@ -59,6 +63,7 @@ impl Slots {
     pub(super) const fn new(config: PoolConfig) -> Self {
         Self {
             turns: Mutex::new(Turns::new(config.max_connections)),
+            full: Notify::const_new(),
             config,
         }
     }
@@ -70,6 +75,30 @@ impl Slots {
 
     pub(super) fn queued(&self) -> usize {
         self.lock().waiting()
+    }
+
+    /// Waits until no slot is free.
+    pub(super) async fn full(&self) {
+        // It hears what happens from here on.
+        let full = self.full.notified();
+        let free = self.lock().free();
+        if free > 0 {
+            full.await;
+        }
+    }
+
+    /// What `take` does, and tells who wants to know if no slot is free then.
+    fn taking<T>(&self, take: impl FnOnce(&mut Queue) -> T) -> T {
+        let (taken, was_last) = {
+            let mut turns = self.lock();
+            let before = turns.free();
+            let taken = take(&mut turns);
+            (taken, before > 0 && turns.free() == 0)
+        };
+        if was_last {
+            self.full.notify_waiters();
+        }
+        taken
     }
 
     fn release(&self, left: Option<runtime::Id>) {
@@ -84,7 +113,7 @@ impl Slots {
     async fn wait(&self, limits: &Limits) -> Result<(), Error> {
         let runtime = Handle::try_current().ok().map(|handle| handle.id());
         let (given, until_given) = oneshot::channel();
-        let entry = self.lock().join(self.config.queue, runtime, given);
+        let entry = self.taking(|turns| turns.join(self.config.queue, runtime, given));
         let number = match entry {
             Entry::Free => return Ok(()),
             Entry::Waits(number) => number,
@@ -107,7 +136,7 @@ impl Slots {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turns<runtime::Id, oneshot::Sender<()>>> {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -116,7 +145,7 @@ impl Pool {
     /// A slot, if one is free and nobody waits for it. The pool is in it, or comes back: each reference is counted by all
     /// threads.
     pub(super) fn try_slot(self: Arc<Self>) -> Result<Slot, Arc<Self>> {
-        let taken = self.slots.lock().take();
+        let taken = self.slots.taking(Turns::take);
         match taken {
             true => Ok(self.into_slot()),
             false => Err(self),
@@ -291,5 +320,21 @@ mod tests {
         assert_eq!((pool.slots.in_flight(), pool.slots.queued()), (1, 0));
         drop(had);
         assert_eq!(pool.slots.in_flight(), 0);
+    }
+
+    #[test]
+    fn who_asks_is_told_when_the_last_slot_is_taken() {
+        let pool = pool(2, 8);
+        let mut context = Context::from_waker(Waker::noop());
+        let first = Arc::clone(&pool).try_slot().unwrap();
+        let mut full = Box::pin(pool.slots.full());
+        assert!(full.as_mut().poll(&mut context).is_pending());
+        let last = Arc::clone(&pool).try_slot().unwrap();
+        assert!(full.as_mut().poll(&mut context).is_ready());
+        let mut already = Box::pin(pool.slots.full());
+        assert!(already.as_mut().poll(&mut context).is_ready());
+        drop((first, last));
+        let mut full = Box::pin(pool.slots.full());
+        assert!(full.as_mut().poll(&mut context).is_pending());
     }
 }

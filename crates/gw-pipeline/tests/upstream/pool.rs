@@ -7,7 +7,9 @@ use gw_core::context::{Attempt, Deadline, UpstreamName};
 use gw_core::record::Record;
 use gw_pipeline::upstream::{ErrorKind, PoolConfig};
 use gw_testkit::Gate;
-use gw_testkit::upstream::{At, Progress, Reply, Upstream, always, in_order};
+use gw_testkit::body::ScriptedBody;
+use gw_testkit::upstream::{At, Progress, ReadBody, Reply, Upstream, always, in_order};
+use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -248,6 +250,49 @@ async fn the_slot_is_free_with_the_last_frame_and_not_before() {
     // Not polled again: a server that knows the length would not do that either.
     assert!(http_body::Body::is_end_stream(&body));
     assert_eq!(gateway.snapshot().in_flight, 0);
+}
+
+/// Story: requests that an upstream refused before it had read them kept their slots for five seconds, if their clients sent slowly.
+/// Fifty a second of one client's took all there are, and everybody else was refused.
+#[tokio::test]
+async fn a_refused_upload_has_no_slot_that_others_need() {
+    let gate = Gate::new();
+    let replies = [
+        Reply::status(429).read_body(ReadBody::After),
+        Reply::ok().hold(At::Start, &gate),
+        Reply::status(429).read_body(ReadBody::After),
+    ];
+    let upstream = Upstream::start(in_order(replies)).await;
+    let gateway = pooled(&upstream, cap(2, 0));
+    let forward = forward(&gateway);
+    let record = Record::default();
+    let slow = || {
+        let script = ScriptedBody::script().data("abc").hold();
+        let (body, handle) = script.claim_size(SizeHint::with_exact(10)).build();
+        let mut slow = post(body);
+        slow.extensions_mut().insert(record.clone());
+        (slow, handle)
+    };
+    let (request, _client) = slow();
+    assert_eq!(fetch(&forward, request).await.0, 429);
+    tokio::task::yield_now().await;
+    assert_eq!(gateway.snapshot().in_flight, 1);
+    // The last slot.
+    let holding = tokio::spawn({
+        let forward = forward.clone();
+        async move { fetch(&forward, get("/")).await }
+    });
+    gate.reached(1).await;
+    assert_eq!(gateway.snapshot().in_flight, 1);
+    // Again the last one, from the beginning.
+    let (request, _client) = slow();
+    assert_eq!(fetch(&forward, request).await.0, 429);
+    tokio::task::yield_now().await;
+    assert_eq!(gateway.snapshot().in_flight, 1);
+    let exchange = record.exchange();
+    assert!(exchange.code.is_none() && exchange.cause.is_none());
+    gate.open();
+    assert_eq!(holding.await.unwrap().0, 200);
 }
 
 #[tokio::test]
