@@ -76,6 +76,8 @@ pub mod lease;
 mod limiter;
 mod line;
 mod link;
+mod measure;
+mod measured;
 mod permit;
 mod receipt;
 mod script;

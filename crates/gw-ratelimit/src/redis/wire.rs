@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::measured::Measured;
 use super::settings::Target;
 
 /// A connection. The last of its clones closes it.
@@ -76,7 +77,8 @@ impl Made {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(Self::QUEUE);
-        let made = MultiplexedConnection::new_with_config(redis, stream, config).await;
+        let made =
+            MultiplexedConnection::new_with_config(redis, Measured::new(stream), config).await;
         let (connection, driver) = made?;
         Ok(Self {
             connection,

@@ -55,6 +55,51 @@ async fn who_waits_behind_an_answer_that_makes_no_sense_gets_none() {
     }
 }
 
+/// Story: the client read on, and kept what it read, until the process ended. While nobody asked, nothing ended that.
+#[tokio::test]
+async fn an_answer_without_an_end_ends_the_connection_though_nobody_asks() {
+    for (begun, more) in [
+        ("$9999999999\r\n", "aaa"),
+        ("+", "aaa"),
+        ("*1000000000\r\n", "_\r\n"),
+        // Names of channels, that were kept as well.
+        ("", ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"),
+    ] {
+        for is_greeted in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("redis://{}", listener.local_addr().unwrap());
+            let sending = tokio::spawn(async move {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let _ = client.read(&mut [0; 4096]).await.unwrap();
+                // As what it says of itself is answered.
+                if is_greeted {
+                    client.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+                }
+                sent_without_end(&mut client, begun, more).await
+            });
+            let limiter = build(&RedisStore::new(url, "test", SECRET).timeout(PATIENCE), 5);
+            let connected = limiter.connect().await;
+            assert!(is_greeted || !connected, "{begun}{more}");
+            let sent = within("the end of the connection", sending).await.unwrap();
+            assert!(sent < ENOUGH, "{begun}{more} was read");
+        }
+    }
+}
+
+/// More than fits into the buffers between two ends of a connection, and a test's memory has room for.
+const ENOUGH: usize = 64 * 1024 * 1024;
+
+/// How much was sent before the other side ended it, or enough.
+async fn sent_without_end(client: &mut TcpStream, begun: &str, more: &str) -> usize {
+    let more = more.repeat(10_000);
+    let (mut next, mut sent) = (begun, 0);
+    while sent < ENOUGH && client.write_all(next.as_bytes()).await.is_ok() {
+        sent += next.len();
+        next = &more;
+    }
+    sent
+}
+
 /// A way to the server. On its first connection this is answered once so many questions were asked, and behind it each question
 /// has the answer to one before.
 pub(crate) async fn first_answering(answer: &str, questions: usize, server: &Server) -> String {
