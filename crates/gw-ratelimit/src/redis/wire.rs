@@ -1,6 +1,7 @@
 //! One connection to Redis, and the task that drives it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::measured::Measured;
 use super::settings::Target;
+
+/// How many addresses of a host are tried at once.
+const AT_ONCE: usize = 8;
 
 /// A connection. The last of its clones closes it.
 #[derive(Clone)]
@@ -53,7 +57,7 @@ impl Made {
             ConnectionAddr::Tcp(host, port) => {
                 // An IPv6 address stands in brackets in a URL.
                 let host = host.trim_start_matches('[').trim_end_matches(']');
-                let stream = dial(host, *port).await?;
+                let stream = dial(tokio::net::lookup_host((host, *port)).await?).await?;
                 match &target.connector {
                     Some(tls) => Self::over(tls.connect(host, stream).await?, redis).await,
                     None => Self::over(stream, redis).await,
@@ -103,10 +107,11 @@ impl Made {
     }
 }
 
-/// Tries all addresses of the host at once: one of them may be one that never answers.
-async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Tries the host's addresses, several at once: one of them may be one that never answers. But not all of them: a name may have
+/// thousands.
+async fn dial(mut addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut dialing = JoinSet::new();
-    for address in tokio::net::lookup_host((host, port)).await? {
+    for address in addresses.by_ref().take(AT_ONCE) {
         dialing.spawn(TcpStream::connect(address));
     }
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -117,6 +122,9 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
                 return Ok(stream);
             }
             Err(error) => failed = error,
+        }
+        if let Some(address) = addresses.next() {
+            dialing.spawn(TcpStream::connect(address));
         }
     }
     Err(failed)
@@ -162,5 +170,39 @@ impl Wire {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::iter::{once, repeat_n};
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use gw_testkit::within;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// Story: a name with thousands of addresses had a connection to each of them begun at once, and the process had no descriptors
+    /// left.
+    #[tokio::test]
+    async fn a_few_addresses_are_tried_at_once_and_each_in_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Bound, so that nobody else listens there, and not listening itself.
+        let refusing = TcpSocket::new_v4().unwrap();
+        refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refusing = repeat_n(refusing.local_addr().unwrap(), 1_000);
+        let tried = Cell::new(0);
+        let addresses = refusing.chain(once(listener.local_addr().unwrap()));
+        let mut dialing = pin!(dial(addresses.inspect(|_| tried.set(tried.get() + 1))));
+        // What is begun runs when this waits, and not before.
+        let begun = poll_fn(|cx| Poll::Ready(dialing.as_mut().poll(cx).is_pending()));
+        assert!(begun.await);
+        assert_eq!(tried.get(), AT_ONCE);
+        within("the one that listens", dialing).await.unwrap();
+        assert_eq!(tried.get(), 1_001);
     }
 }
