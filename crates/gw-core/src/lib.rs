@@ -14,6 +14,7 @@ pub mod key;
 pub mod late;
 pub mod mode;
 pub mod on_reject;
+pub mod one_line;
 pub mod record;
 pub mod rejection;
 pub mod retry_after;

@@ -1,4 +1,6 @@
-use std::fmt::{self, Write as _};
+use std::fmt;
+
+use gw_core::one_line::OneLine;
 
 /// Why a sink does not take an event. The texts are the sink's own, cut to a bounded length.
 ///
@@ -53,7 +55,9 @@ impl fmt::Display for Reason {
         if let Some(status) = self.status {
             write!(f, "{status} ")?;
         }
-        write!(f, "{}: {}", OneLine(&self.kind), OneLine(&self.message))
+        let kind = OneLine::new(&self.kind, Self::MAX_KIND);
+        let message = OneLine::new(&self.message, Self::MAX_MESSAGE);
+        write!(f, "{kind}: {message}")
     }
 }
 
@@ -62,16 +66,6 @@ fn cut(text: &str, length: usize) -> &str {
         .rev()
         .find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or(0)).unwrap_or_default()
-}
-
-struct OneLine<'a>(&'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let breaks = |it: char| it.is_control() || matches!(it, '\u{2028}' | '\u{2029}');
-        let mut chars = self.0.chars();
-        chars.try_for_each(|it| f.write_char(if breaks(it) { ' ' } else { it }))
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
+use gw_core::one_line::OneLine;
 use tokio::runtime::Handle;
 
 use super::key::Names;
@@ -201,6 +202,9 @@ fn together<T>(answer: Result<T, Failure>, orders: usize) -> Result<Option<T>, F
 }
 
 impl Failure {
+    /// The most bytes of what Redis says about it that people are told.
+    const LONGEST: usize = 512;
+
     /// For a label.
     pub(super) const fn reason(&self) -> &'static str {
         match self {
@@ -212,12 +216,37 @@ impl Failure {
     }
 }
 
+/// For logs. The texts are Redis' own.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connection(error) | Self::Refused(error) | Self::Moving(error) => error.fmt(f),
+            Self::Connection(error) | Self::Refused(error) | Self::Moving(error) => {
+                OneLine::new(error, Self::LONGEST).fmt(f)
+            }
             Self::Reply => f.write_str("the answer makes no sense"),
             Self::Timeout => f.write_str("no answer in time"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: what Redis said could begin a line of its own in the log, which looked like an event of the gateway, and was as long
+    /// as Redis liked.
+    #[test]
+    fn what_redis_says_is_one_line() {
+        let refused = |said: &str| {
+            let answer = format!("-ERR {said}\r\n");
+            let answer = ::redis::parse_redis_value(answer.as_bytes()).unwrap();
+            Failure::Refused(answer.extract_error().unwrap_err()).to_string()
+        };
+        let line = refused("x\n2026-01-01 ERROR gw: all is lost\r\u{1b}[31m");
+        assert!(
+            line.ends_with("x 2026-01-01 ERROR gw: all is lost  [31m"),
+            "{line}"
+        );
+        assert_eq!(refused(&"x".repeat(10_000)).len(), Failure::LONGEST);
     }
 }
