@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use gw_core::RetryAfter;
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -30,6 +30,10 @@ use crate::batch::Event;
 
 /// A cluster may ask to be left alone for so long at the most.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How much is read of an answer that speaks of the whole request. A [`Reason`](super::Reason) keeps the beginning; a cluster's own words
+/// end within this, so that its connection can be used again.
+const EXPLANATION: usize = 16 * 1024;
 
 /// Delivers to one index or data stream of a cluster, over HTTP/1 without TLS.
 pub struct ElasticsearchSink {
@@ -67,7 +71,7 @@ impl ElasticsearchSink {
         let status = response.status();
         let after = response.headers().get(RETRY_AFTER).and_then(wait);
         if status != StatusCode::OK {
-            let text = self.read(response).await.unwrap_or_default();
+            let (text, _) = read(response.into_body(), EXPLANATION).await;
             let delivery = outcome::of_request(status, after, &text);
             return match status.as_u16() {
                 // The node is not well, or not allowed to speak for the cluster.
@@ -75,7 +79,7 @@ impl ElasticsearchSink {
                 _ => Ok(delivery),
             };
         }
-        let Some(text) = self.read(response).await else {
+        let (text, true) = read(response.into_body(), self.max_reply).await else {
             return Err(NodeFault::Failed(retry(after, Fault::Garbled)));
         };
         Ok(match reply::parse(&text, events) {
@@ -83,13 +87,24 @@ impl ElasticsearchSink {
             None => retry(after, Fault::Garbled),
         })
     }
+}
 
-    /// The body of an answer, unless it breaks off or is too long.
-    async fn read(&self, response: Response<Incoming>) -> Option<Bytes> {
-        let body = Limited::new(response.into_body(), self.max_reply);
-        let collected = body.collect().await.ok()?;
-        Some(collected.to_bytes())
+/// The body of an answer, and whether that is all of it: it may break off, and no more than `most` bytes are read. They are copied
+/// together as they come, since pieces of one byte cost many times that to keep.
+async fn read(mut body: Incoming, most: usize) -> (Vec<u8>, bool) {
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return (text, false);
+        };
+        let data = frame.into_data().unwrap_or_default();
+        let room = most - text.len();
+        text.extend_from_slice(data.get(..room).unwrap_or(&data));
+        if data.len() > room {
+            return (text, false);
+        }
     }
+    (text, true)
 }
 
 impl Sink for ElasticsearchSink {

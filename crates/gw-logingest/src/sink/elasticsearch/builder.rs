@@ -67,7 +67,9 @@ impl ElasticsearchSinkBuilder {
         self
     }
 
-    /// The most bytes of an answer; more is taken for garbled. 16 MiB by default.
+    /// The most bytes of an answer; more is taken for garbled. 16 MiB by default. Each request that is under way may take as much
+    /// memory for it, and twice that for a moment. An event that is refused may be quoted in the answer, so it should not be less than what
+    /// a request may hold.
     pub const fn max_reply(mut self, bytes: usize) -> Self {
         self.max_reply = bytes;
         self
