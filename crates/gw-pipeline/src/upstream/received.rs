@@ -38,6 +38,8 @@ pub(super) fn receive(
         // There is no body, and the exchange goes on.
         let mut response = Response::from_parts(parts, UpstreamBody::from(Bytes::new()));
         let offer = Offer::of(&mut response, lease, asked)?;
+        // As below: what hyper noted is not for the client.
+        response.extensions_mut().clear();
         response.extensions_mut().insert(offer);
         return Ok(response);
     }

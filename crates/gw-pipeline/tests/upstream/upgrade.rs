@@ -80,6 +80,19 @@ async fn bytes_pass_both_ways_and_all_is_held_until_the_tunnel_closes() {
     is_quiet(&gateway).await;
 }
 
+/// Story: the reason phrase of a 101 went on to the client, when those of all other answers did not.
+#[tokio::test]
+async fn the_words_of_a_switch_are_not_the_upstreams() {
+    let switch =
+        "HTTP/1.1 101 node-7.internal\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let upstream = Upstream::start(always(Reply::raw(switch).keep_open())).await;
+    let front = Front::start(forward(&plain(&upstream))).await;
+    let mut client = Client::connect(front.addr).await;
+    client.send(&asking("websocket")).await;
+    let line = "HTTP/1.1 101 Switching Protocols\r\n";
+    assert_eq!(client.read_exact(line.len()).await, line);
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_closes_the_tunnel() {
     let upstream = Upstream::start(always(Reply::upgrade("websocket"))).await;
