@@ -49,6 +49,22 @@ pub(super) const fn has_no_body(status: StatusCode) -> bool {
     matches!(status.as_u16(), 204 | 304)
 }
 
+/// Whether an answer that has ended with its head does not say itself that it is empty: there is no body because of its status, or
+/// because nobody asked for one.
+pub(super) fn may_go_on(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH);
+    length.is_none_or(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// Whether an answer without a body announces one that its status rules out.
+///
+/// The length in a 304 is that of what the client has. A transfer coding may stand there as well (RFC 9112 section 6.1), but who
+/// writes it is more likely to send the end of a body than to know that.
+pub(super) fn announces_in_vain(status: StatusCode, headers: &HeaderMap) -> bool {
+    let states_length = || status == StatusCode::NO_CONTENT && headers.contains_key(CONTENT_LENGTH);
+    has_no_body(status) && (headers.contains_key(TRANSFER_ENCODING) || states_length())
+}
+
 /// Whether an answer states no transfer coding and no more than one length, as nearly all do: it is then well framed, and
 /// states one length. And no value has white space at its ends. One look at all fields costs less than two look-ups.
 pub(super) fn is_plain(headers: &HeaderMap) -> bool {
@@ -146,6 +162,30 @@ mod tests {
         assert!(!framed(&[chunked, ("content-length", "3")]));
         assert!(!framed(&[chunked, chunked]));
         assert!(!framed(&[("transfer-encoding", "gzip, chunked")]));
+    }
+
+    #[test]
+    fn what_may_follow_a_head_without_a_body_is_told_apart() {
+        let chunked = ("transfer-encoding", "chunked");
+        for (fields, may, in_vain) in [
+            (&[][..], true, [false, false, false]),
+            (&[("content-length", "0")], false, [true, false, false]),
+            (&[("content-length", "5")], true, [true, false, false]),
+            (&[chunked], true, [true, true, false]),
+            (
+                &[chunked, ("content-length", "0")],
+                true,
+                [true, true, false],
+            ),
+        ] {
+            let headers = parts(fields).headers;
+            assert_eq!(may_go_on(&headers), may, "{fields:?}");
+            for (status, in_vain) in [204, 304, 200].into_iter().zip(in_vain) {
+                let status = StatusCode::from_u16(status).unwrap();
+                let announces = announces_in_vain(status, &headers);
+                assert_eq!(announces, in_vain, "{status} {fields:?}");
+            }
+        }
     }
 
     #[test]

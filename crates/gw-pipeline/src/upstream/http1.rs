@@ -34,7 +34,7 @@ pub(super) struct Http1 {
     pub(super) heard: Heard,
     pub(super) kept: Kept,
     pub(super) timer: Timer,
-    /// How many exchanges have ended on it, and when the last one did.
+    /// How many exchanges have ended on it since there was last a reason to look at it, and when the last one did.
     pub(super) served: u32,
     pub(super) idle_since: Instant,
 }

@@ -2,16 +2,19 @@
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::UpstreamBody;
 use super::error::{Error, ErrorKind};
-use super::framing::{has_no_body, is_plain, is_well_framed, states_one_length};
+use super::framing::{
+    announces_in_vain, has_no_body, is_plain, is_well_framed, may_go_on, states_one_length,
+};
 use super::hop_by_hop::Named;
 use super::lease::{Lease, Stopwatch};
 use super::limits::Limits;
+use super::pool::Connection;
 use super::upgrade::Offer;
 use crate::fields::trim;
 
@@ -62,6 +65,9 @@ pub(super) fn receive(
         named = Named::of(&parts.headers, &[]);
         trim(&mut parts.headers);
     }
+    if ended {
+        doubt(&mut lease, parts.status, &parts.headers);
+    }
     if has_no_body(parts.status) {
         if parts.status == StatusCode::NO_CONTENT {
             parts.headers.remove(CONTENT_LENGTH);
@@ -74,4 +80,16 @@ pub(super) fn receive(
     }
     let body = UpstreamBody::new(incoming, lease, limits, watch, named);
     Ok(Response::from_parts(parts, body))
+}
+
+/// An answer that has ended with its head may be followed by a body all the same, from an upstream that does not know that there must
+/// be none, and the next request would find it as its answer: so it looks. What comes later still cannot be told from an answer, so
+/// where a body is announced that must not come, there is no next request.
+fn doubt(lease: &mut Lease, status: StatusCode, headers: &HeaderMap) {
+    if let Connection::Http1(http1) = &mut lease.connection
+        && may_go_on(headers)
+    {
+        http1.served = 0;
+        lease.reusable &= !announces_in_vain(status, headers);
+    }
 }

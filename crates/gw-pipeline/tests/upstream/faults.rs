@@ -4,6 +4,8 @@ use gw_pipeline::upstream::ErrorKind;
 use gw_testkit::client::{Client, Ended};
 use gw_testkit::upstream::{At, Framing, Reply, Upstream, always};
 use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::*;
 
@@ -242,4 +244,80 @@ async fn an_answer_that_cannot_have_a_body_states_no_length() {
     let upstream = Upstream::start(always(Reply::raw(answer).keep_open())).await;
     let response = send(&forward(&plain(&upstream)), get("/")).await.unwrap();
     assert!(!response.headers().contains_key("content-length"));
+}
+
+/// Story: an upstream that sent a body behind a 204, a moment after the head, had it read as the answer to somebody else's request.
+#[tokio::test]
+async fn a_body_that_must_not_come_is_not_waited_for() {
+    for (head, connections) in [
+        ("204 No Content\r\ncontent-length: 5", 2),
+        ("204 No Content\r\ntransfer-encoding: chunked", 2),
+        ("304 Not Modified\r\ntransfer-encoding: chunked", 2),
+        // What the client has is as long.
+        ("304 Not Modified\r\ncontent-length: 5", 1),
+        ("204 No Content\r\ncontent-length: 0", 1),
+        ("204 No Content", 1),
+    ] {
+        let answer = format!("HTTP/1.1 {head}\r\n\r\n");
+        let upstream = Upstream::start(always(Reply::raw(answer).keep_open())).await;
+        let forward = forward(&plain(&upstream));
+        for _ in 0..2 {
+            fetch(&forward, get("/")).await;
+        }
+        assert_eq!(upstream.connections().total, connections, "{head}");
+    }
+}
+
+/// Reads a request without a body, and writes what answers it.
+async fn serve(stream: &mut TcpStream, answer: &str) {
+    let mut read = Vec::new();
+    while !read.ends_with(b"\r\n\r\n") {
+        read.push(stream.read_u8().await.unwrap());
+    }
+    stream.write_all(answer.as_bytes()).await.unwrap();
+}
+
+/// Story: nobody looked at a connection in steady use, so that a body behind the answer to a HEAD was the next one's answer.
+#[tokio::test]
+async fn what_comes_behind_an_answer_without_a_body_answers_nobody() {
+    for (method, head) in [
+        ("HEAD", "200 OK\r\ncontent-length: 44"),
+        ("HEAD", "200 OK\r\ntransfer-encoding: chunked"),
+        ("GET", "304 Not Modified"),
+        ("GET", "204 No Content"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = builder(listener.local_addr().unwrap()).build().unwrap();
+        let forward = forward(&gateway);
+        let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let first = async {
+            let mut stream = listener.accept().await.unwrap().0;
+            // Or the next request would fetch what it is not to find.
+            stream.set_nodelay(true).unwrap();
+            serve(&mut stream, ok).await;
+            stream
+        };
+        let (_, mut stream) = tokio::join!(fetch(&forward, get("/")), first);
+        for _ in 0..3 {
+            let serving = serve(&mut stream, ok);
+            tokio::join!(fetch(&forward, get("/")), serving);
+        }
+        let answer = format!("HTTP/1.1 {head}\r\n\r\n");
+        let asked = fetch(&forward, request(method, "/", ""));
+        tokio::join!(asked, serve(&mut stream, &answer));
+        tokio::task::yield_now().await;
+        // Nobody has a turn between this and the next request.
+        let stray = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
+        assert_eq!(stream.try_write(stray).unwrap(), stray.len());
+        let others = async {
+            let mut stream = listener.accept().await.unwrap().0;
+            serve(&mut stream, ok).await;
+            std::future::pending().await
+        };
+        let body = tokio::select! {
+            (_, body) = fetch(&forward, get("/")) => body,
+            () = others => unreachable!(),
+        };
+        assert_eq!(body, "ok", "{method} {head}");
+    }
 }
