@@ -16,7 +16,7 @@ use super::socket::Socket;
 use super::tasks::Tasks;
 use super::timer::Timer;
 use super::upload::RequestBody;
-use super::usage::Usage;
+use super::usage::{EXCHANGES, Usage};
 
 /// A share in a connection, in use until it is dropped.
 #[derive(Debug)]
@@ -65,16 +65,19 @@ impl Shared {
     }
 }
 
-/// So much of all answers together may be unread on a connection: as much as HTTP/2 can say.
+/// So much of all answers together may be unread on a connection at the least, and as much as HTTP/2 can say at the most.
 ///
-/// It is no bound, which is for each stream to have: what one leaves unread must not be missing to others. h2 also derives from it
-/// how much it puts up with from small pieces that nobody has read, before it ends the connection and all that is on it.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// It is no bound, which is for each stream to have: what one leaves unread must not be missing to others. But h2 derives from it
+/// how much it puts up with from small pieces that nobody has read, before it ends the connection and all that is on it. The least
+/// is half a million pieces of a byte, which take some 128 MB to keep. Small pieces that come for requests which were cancelled count for
+/// as long as the connection lives, so it must not be much less.
+const LEAST_WINDOW: u32 = 256 << 20;
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
 /// So much of one answer may be unread, and so much comes within a round trip: 2.6 MB a second over 50 ms.
 ///
 /// HTTP/2 without TLS is for upstreams that are near. On loopback half of it costs a fifth of the speed, and twice as much gains
-/// hardly anything. And of 256 answers in pieces of 8 bytes, unread, h2 puts up with that much.
+/// hardly anything. And of 256 answers in pieces of 64 bytes, unread, h2 puts up with that much.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// One frame. With less peers would cut their answers into smaller pieces.
@@ -84,10 +87,25 @@ const LEAST_STREAM_WINDOW: u32 = 16 * 1024;
 /// is sent a reset with each frame that was on its way, and may take that for a flood.
 const REMEMBERED: usize = 4096;
 
+/// So many resets of ours a connection may cost: several for each of its exchanges.
+///
+/// A bound for the whole life of the connection, which answers to requests that are no longer remembered use up. It is meant for
+/// servers that anybody may call, and lower ones are reached by upstreams that mean no harm. Here it holds where a connection goes on
+/// being shared although it is retired, since there is no room for another.
+const MAX_RESETS: usize = 4 * EXCHANGES as usize;
+
+/// The window of a connection on which there may be `streams`.
+fn connection_window(streams: usize) -> u32 {
+    let streams = u32::try_from(streams).unwrap_or(u32::MAX);
+    let all = streams.saturating_mul(STREAM_WINDOW);
+    all.clamp(LEAST_WINDOW, LARGEST_WINDOW)
+}
+
 /// The window of each stream, of which there may be `streams`: all of them have room in the connection's.
 fn stream_window(streams: usize) -> u32 {
+    let window = connection_window(streams);
     let streams = u32::try_from(streams).unwrap_or(u32::MAX);
-    let share = CONNECTION_WINDOW.checked_div(streams);
+    let share = window.checked_div(streams);
     share.map_or(STREAM_WINDOW, |share| {
         share.clamp(LEAST_STREAM_WINDOW, STREAM_WINDOW)
     })
@@ -95,16 +113,15 @@ fn stream_window(streams: usize) -> u32 {
 
 /// Makes connections to a peer that is taken to allow so many exchanges.
 pub(super) fn http2_builder(tasks: Tasks, allowed: usize, settings: &Settings) -> Builder<Tasks> {
+    let streams = settings.pool.max_connections;
     let mut http2 = Builder::new(tasks);
     http2
         .max_header_list_size(MAX_HEAD)
         .initial_max_send_streams(allowed)
-        .initial_stream_window_size(stream_window(settings.pool.max_connections))
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(stream_window(streams))
+        .initial_connection_window_size(connection_window(streams))
         .max_concurrent_reset_streams(REMEMBERED)
-        // A bound for the whole life of the connection, which answers to requests that are no longer remembered would use up. It
-        // is meant for servers that anybody may call: the upstream gains nothing by such frames, which it has to send.
-        .max_local_error_reset_streams(None)
+        .max_local_error_reset_streams(Some(MAX_RESETS))
         .timer(TokioTimer::new())
         .keep_alive_interval(settings.ping_interval.min(DECADES))
         .keep_alive_timeout(settings.ping_timeout.min(DECADES));
@@ -169,10 +186,20 @@ mod tests {
     fn what_all_streams_may_leave_unread_has_room_in_the_connection() {
         for streams in [1, 256, 10_000, 16_384, 100_000] {
             let all = stream_window(streams) as usize * streams;
-            assert!(all <= CONNECTION_WINDOW as usize, "{streams}");
+            assert!(all <= connection_window(streams) as usize, "{streams}");
         }
-        assert_eq!(stream_window(256), STREAM_WINDOW);
+        assert_eq!(stream_window(16_383), STREAM_WINDOW);
         assert!(stream_window(100_000) < STREAM_WINDOW);
         assert_eq!(stream_window(usize::MAX), LEAST_STREAM_WINDOW);
+    }
+
+    /// Story: an upstream could have the gateway keep a gigabyte of small pieces for each connection.
+    #[test]
+    fn small_pieces_that_nobody_reads_are_bounded() {
+        // What h2 takes a small piece to cost, and how much of that it puts up with.
+        let pieces = |streams| connection_window(streams) / 2 / 256;
+        assert_eq!(pieces(256), 1 << 19);
+        // All may be unread, if they are no smaller than this.
+        assert!(pieces(256) > 256 * (STREAM_WINDOW / 64) * (256 - 64) / 256);
     }
 }

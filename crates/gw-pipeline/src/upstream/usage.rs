@@ -14,6 +14,12 @@ use super::limits::later;
 use crate::alarm::Alarm;
 use crate::waker::{remember, wake};
 
+/// So many exchanges may share a connection in its life. Then it is retired, and ends with the last of them.
+///
+/// Whatever a peer sends for an exchange that is over and forgotten, h2 queues a reset of its stream, of half a kilobyte: for each that
+/// there has ever been, if the peer takes in nothing of that. So this bounds what a peer can have queued, to some 30 MB.
+pub(super) const EXCHANGES: u32 = 50_000;
+
 /// How many exchanges use a connection, and since when none does.
 #[derive(Debug)]
 pub(super) struct Usage {
@@ -78,6 +84,8 @@ struct State {
     idle_since: Instant,
     /// So many at most.
     most: usize,
+    /// So many more in all, where it is shared.
+    left: u32,
     /// Nobody new comes, and who is there is the last.
     retired: bool,
     driver: Option<Waker>,
@@ -106,6 +114,7 @@ impl Usage {
                 users: 1,
                 idle_since: now,
                 most,
+                left: EXCHANGES - 1,
                 retired: false,
                 driver: None,
             }),
@@ -134,8 +143,15 @@ impl Usage {
         let mut state = self.lock();
         let fits = !self.is_given_up() && !state.is_full() && fits(&state);
         state.users += usize::from(fits);
+        state.left = state.left.saturating_sub(u32::from(fits));
+        let is_last = state.left == 0 && !state.retired;
+        state.retired |= is_last;
         if state.is_full() {
             self.asks.store(true, Ordering::Relaxed);
+        }
+        drop(state);
+        if is_last {
+            self.tell_all();
         }
         fits
     }

@@ -92,6 +92,33 @@ async fn a_retired_connection_ends_with_its_last_user() {
     assert_eq!(start.elapsed(), 3 * SECOND);
 }
 
+/// Story: a connection was shared for as long as it held, and its peer could have a reset queued for each exchange that there had ever
+/// been. After a million of them that was half a gigabyte.
+#[tokio::test]
+async fn a_shared_connection_is_for_so_many_exchanges() {
+    let streams = Arc::new(Streams::default());
+    let now = Instant::now();
+    let usage = Usage::shared(now, Arc::clone(&streams));
+    for _ in 2..EXCHANGES {
+        assert!(usage.try_enter());
+        usage.leave(now);
+    }
+    let mut told = pin!(streams.freed.notified());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(told.as_mut().poll(&mut cx).is_pending());
+    assert!(usage.takes_more() && usage.try_enter());
+    // Who waits for a stream of it looks elsewhere.
+    assert!(told.poll(&mut cx).is_ready());
+    assert!(!usage.takes_more() && !usage.has_room() && !usage.try_enter());
+    // Where there is no room for another it is still shared, as long as it is in use.
+    assert!(usage.enter_retired());
+    for _ in 0..3 {
+        assert!(!usage.is_given_up());
+        usage.leave(now);
+    }
+    assert!(usage.is_given_up() && !usage.enter_retired());
+}
+
 #[tokio::test]
 async fn a_shared_connection_takes_as_many_as_its_peer_allows() {
     let streams = Arc::new(Streams::default());
