@@ -36,8 +36,33 @@ pub(super) struct Socket {
     protocol: Protocol,
     doubt: Doubt,
     heard: Heard,
+    turn: Turn,
     parting: Parting,
     _permit: SocketPermit,
+}
+
+/// How much was read since the task that drives the connection last had to wait.
+///
+/// Over HTTP/2 answers are taken up by other tasks than the one that reads, interim ones as well. Those h2 keeps until then without a
+/// bound, so reading must not go on for as long as there is something to read: a head of a few bytes may take a hundred times as much
+/// when it is kept.
+#[derive(Debug, Default)]
+struct Turn {
+    read: usize,
+}
+
+/// So much is read before others have their turn, and what comes together with the last of it.
+const TURN: usize = 64 * 1024;
+
+impl Turn {
+    /// Whether it is the others' turn. The next one begins then.
+    fn is_over(&mut self) -> bool {
+        let is_over = self.read >= TURN;
+        if is_over {
+            self.read = 0;
+        }
+        is_over
+    }
 }
 
 /// How the peer has gone.
@@ -156,6 +181,7 @@ impl Socket {
             protocol,
             doubt: Doubt::default(),
             heard: Heard::new(),
+            turn: Turn::default(),
             parting: Parting::default(),
             _permit: permit,
         }
@@ -223,6 +249,10 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.protocol == Protocol::Http2 && self.turn.is_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Only if there is more: what came together with the last of it may have been the end of the answer.
         let is_enough = self.heard.is_enough();
         let before = buf.filled().len();
@@ -230,6 +260,7 @@ impl AsyncRead for Socket {
         if polled.is_ready() {
             let come = buf.filled().len().saturating_sub(before);
             self.heard.note(come);
+            self.turn.read = self.turn.read.saturating_add(come);
             if come == 0 {
                 return polled.map(|read| self.parting.end().and(read));
             }
@@ -238,9 +269,12 @@ impl AsyncRead for Socket {
                     io::Error::new(io::ErrorKind::InvalidData, "too much before the answer");
                 return Poll::Ready(Err(error));
             }
-        } else if self.doubt.settle() && self.is_spoilt() {
-            // Nothing was put into the buffer: the end of file.
-            return Poll::Ready(Ok(()));
+        } else {
+            self.turn = Turn::default();
+            if self.doubt.settle() && self.is_spoilt() {
+                // Nothing was put into the buffer: the end of file.
+                return Poll::Ready(Ok(()));
+            }
         }
         polled
     }
@@ -303,6 +337,50 @@ mod tests {
         let mut bytes = ReadBuf::new(&mut bytes);
         let polled = Pin::new(socket).poll_read(cx, &mut bytes);
         polled.map_ok(|()| bytes.filled().len())
+    }
+
+    /// Story: heads of interim answers were read for as long as there were any, and kept until the task had its turn that passes over
+    /// them: so many together took 100 MB.
+    #[tokio::test]
+    async fn others_have_their_turn_between_reads() {
+        const ALL: usize = 160 * 1024;
+        let (mut socket, mut peer) = pair(Protocol::Http2).await;
+        SockRef::from(&socket.io)
+            .set_recv_buffer_size(2 * ALL)
+            .unwrap();
+        SockRef::from(&peer).set_send_buffer_size(2 * ALL).unwrap();
+        let mut read = 0;
+        let writing = peer.write_all(&[0; ALL]);
+        let reading = async {
+            while read < ALL {
+                let turn = poll_fn(|cx| {
+                    let mut turn = 0;
+                    while let Poll::Ready(come) = poll(&mut socket, cx) {
+                        turn += come.unwrap();
+                    }
+                    match turn {
+                        0 => Poll::Pending,
+                        turn => Poll::Ready(turn),
+                    }
+                });
+                let turn = turn.await;
+                assert!(turn <= TURN + 64, "{turn}");
+                read += turn;
+            }
+        };
+        tokio::join!(writing, gw_testkit::within("all to be read", reading))
+            .0
+            .unwrap();
+    }
+
+    /// Over HTTP/1 the task that reads is the one that reads on.
+    #[test]
+    fn a_turn_ends_and_begins_anew() {
+        let mut turn = Turn { read: TURN - 1 };
+        assert!(!turn.is_over());
+        turn.read += 1;
+        assert!(turn.is_over());
+        assert!(!turn.is_over());
     }
 
     /// Story: of an answer that one large read took as a whole the body used the bound up. hyper looks behind an answer that has ended
