@@ -85,6 +85,7 @@ mod pool_config;
 mod received;
 mod report;
 mod resend;
+mod resolver;
 mod slots;
 mod socket;
 pub mod stack;

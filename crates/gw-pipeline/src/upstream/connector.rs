@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 
 use super::config::Protocol;
+use super::resolver::Resolver;
+
+pub(super) type Connector = HttpConnector<Resolver<GaiResolver>>;
 
 /// After so long without a word from the peer its system is asked for one,
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -19,8 +23,8 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// [`ping_interval`](super::UpstreamBuilder::ping_interval)). What was sent keeps the system from asking until it is confirmed or
 /// given up, a quarter of an hour by default; so there it is given up sooner, which also finds a process that no longer
 /// reads. Not over HTTP/1, where a tunnel's peer may take its time.
-pub(super) fn connector(protocol: Protocol) -> HttpConnector {
-    let mut connector = HttpConnector::new();
+pub(super) fn connector(protocol: Protocol) -> Connector {
+    let mut connector = HttpConnector::new_with_resolver(Resolver::new(GaiResolver::new()));
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEPALIVE));
     connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use gw_core::context::UpstreamName;
 use hyper::client::conn::http1;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
@@ -14,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tower_service::Service as _;
 
 use super::config::{Protocol, Settings};
-use super::connector::connector;
+use super::connector::{Connector, connector};
 use super::error::{Error, ErrorKind};
 use super::http1::{Http1, IdleList, LINGERS, Origin};
 use super::http2::{Http2, Shared, counting, http2_builder};
@@ -57,7 +56,7 @@ pub(super) struct Pool {
     diverted: AtomicUsize,
     idle: IdleList,
     places: Places,
-    connector: HttpConnector,
+    connector: Connector,
     http1: http1::Builder,
 }
 
