@@ -1,5 +1,6 @@
 use std::task::Waker;
 
+use gw_testkit::within;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 
@@ -49,8 +50,13 @@ fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, last], 0))
 }
 
+async fn known(waiting: Waiting) -> Result<Vec<SocketAddr>, LookupError> {
+    let known = within("the end of a lookup", waiting).await;
+    known.unwrap().map(Iterator::collect)
+}
+
 async fn addresses(waiting: Waiting) -> Vec<SocketAddr> {
-    waiting.await.unwrap().unwrap().collect()
+    known(waiting).await.unwrap()
 }
 
 /// Story: connections that were made at once looked the same name up each for itself. Of a name that was answered slowly there were as
@@ -91,7 +97,7 @@ async fn a_name_that_is_not_known_is_not_known_to_all_who_wait() {
     let (_, reply) = asked.try_recv().unwrap();
     reply.send(Err(io::Error::from_raw_os_error(24))).unwrap();
     for waiting in waiting {
-        let error = waiting.await.unwrap().unwrap_err();
+        let error = known(waiting).await.unwrap_err();
         let cause = error.source().unwrap().downcast_ref::<io::Error>();
         assert_eq!(cause.unwrap().raw_os_error(), Some(24));
     }
@@ -143,9 +149,9 @@ async fn a_lookup_that_panics_holds_up_nobody() {
     drop(asked.try_recv().unwrap());
     let [first, second] = waiting;
     // Who began it is told, and who waited for it asks again.
-    assert!(first.await.unwrap().is_err());
-    let (_, reply) = asked.recv().await.unwrap();
-    reply.send(Ok(vec![address(1)])).unwrap();
+    assert!(known(first).await.is_err());
+    let again = within("another lookup", asked.recv()).await;
+    again.unwrap().1.send(Ok(vec![address(1)])).unwrap();
     assert_eq!(addresses(second).await, [address(1)]);
 }
 
@@ -168,8 +174,8 @@ fn a_lookup_may_be_begun_on_a_runtime_that_ends() {
     drop(entered);
     drop(ends);
     let answer = async {
-        let (_, reply) = asked.recv().await.unwrap();
-        reply.send(Ok(vec![address(1)])).unwrap();
+        let again = within("another lookup", asked.recv()).await;
+        again.unwrap().1.send(Ok(vec![address(1)])).unwrap();
     };
     let (known, ()) = stays.block_on(async { tokio::join!(waiting, answer) });
     assert_eq!(known.unwrap().collect::<Vec<_>>(), [address(1)]);
