@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 /// What a lookup comes to, for all who wait for it.
-type Answer = Result<Arc<[SocketAddr]>, LookupError>;
+type Answer = Result<Vec<SocketAddr>, LookupError>;
 
 /// The resolver of one upstream. Clones have their lookups in common.
 ///
@@ -82,7 +82,7 @@ where
         let mut under_way = self.under_way();
         under_way.retain(Lookup::is_under_way);
         let same = || under_way.iter().filter(|it| it.name == *name);
-        if let Some(last) = same().last()
+        if let Some(last) = same().next_back()
             && (now.saturating_duration_since(last.began) < SLOW || same().count() >= MOST)
         {
             return (last.answer.clone(), false);
@@ -104,7 +104,7 @@ where
             let (mut answer, own) = self.join(&name);
             let answered = answer.wait_for(Option::is_some).await;
             match answered.ok().and_then(|answer| answer.clone()) {
-                Some(answer) => return answer.map(|addresses| addresses.to_vec().into_iter()),
+                Some(answer) => return answer.map(Vec::into_iter),
                 None if own => return Err(io::Error::other("the lookup broke off").into()),
                 // The runtime of who began it has ended.
                 None => {}
