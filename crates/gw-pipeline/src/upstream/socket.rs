@@ -51,8 +51,9 @@ struct Turn {
     read: usize,
 }
 
-/// So much is read before others have their turn, and what comes together with the last of it.
-const TURN: usize = 64 * 1024;
+/// So much is read before others have their turn, and what comes together with the last of it. No less than one answer may have
+/// unread: of a large one that comes alone, less is read in more turns.
+const TURN: usize = 128 * 1024;
 
 impl Turn {
     /// Whether it is the others' turn. The next one begins then.
@@ -346,7 +347,7 @@ mod tests {
     /// them: so many together took 100 MB.
     #[tokio::test]
     async fn others_have_their_turn_between_reads() {
-        const ALL: usize = 160 * 1024;
+        const ALL: usize = 2 * TURN;
         let (mut socket, mut peer) = pair(Protocol::Http2).await;
         SockRef::from(&socket.io)
             .set_recv_buffer_size(2 * ALL)
