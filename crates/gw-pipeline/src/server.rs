@@ -37,6 +37,24 @@
 //! [`http2_max_pending_resets`]: ServerConfigBuilder::http2_max_pending_resets
 //! [`shutdown_grace`]: ServerConfigBuilder::shutdown_grace
 //!
+//! # The listener
+//!
+//! What `bind` makes, tokio's and that of the standard library, lets 128 connections wait to be accepted. More than that come at once when
+//! clients come over from another instance, and those beyond are dropped by the kernel: they come again after a second, then three, and
+//! no counter here tells of them. So ask for more room; Linux gives no more than `net.core.somaxconn`, which is 4096 by default.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let socket = tokio::net::TcpSocket::new_v4()?;
+//! socket.set_reuseaddr(true)?; // as `bind` does on Unix
+//! socket.bind(([127, 0, 0, 1], 0).into())?;
+//! let listener = socket.listen(4096)?;
+//! # drop(listener);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Requests
 //!
 //! Each request carries the client's address as [`PeerAddr`](gw_core::context::PeerAddr) in its extensions. The

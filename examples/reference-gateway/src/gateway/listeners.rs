@@ -7,6 +7,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::assembly::Fault;
 use crate::config::{Config, KeyPath};
 
+/// How many connections may wait to be accepted, if the system has no smaller bound. It drops those beyond without a word to either
+/// side, and their clients come again after a second, then three. 128, which is what the standard library and tokio ask for, is less
+/// than come at once when a balancer next door has failed.
+const BACKLOG: i32 = 4096;
+
 /// The open sockets of a gateway, but for the one that is served first.
 #[derive(Debug)]
 pub(super) struct Listeners {
@@ -109,14 +114,7 @@ fn open(
     beside: &Beside,
     key: impl FnOnce() -> KeyPath,
 ) -> Result<TcpListener, Fault> {
-    let bound = match beside.ipv4(address) {
-        true => bind_ipv6(address),
-        false => TcpListener::bind(address),
-    };
-    let opened = bound.and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
+    let opened = bind(address, beside.ipv4(address));
     opened.map_err(|error| {
         Fault::new(
             key(),
@@ -125,14 +123,21 @@ fn open(
     })
 }
 
-/// For IPv6 alone, and for the rest as the standard library does it.
-fn bind_ipv6(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_only_v6(true)?;
+/// As the standard library does it, but for IPv6 alone where that is asked for, and with room for a burst.
+fn bind(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if only_ipv6 {
+        socket.set_only_v6(true)?;
+    }
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(128)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
@@ -142,5 +147,34 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         io::ErrorKind::PermissionDenied => "the system does not allow it".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn takes_a_burst(address: SocketAddr, client: impl Into<std::net::IpAddr>) {
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+        let most: usize = most.map_or(128, |number| number.trim().parse().unwrap());
+        // The port that is left open is taken for one that has a listener for IPv4 as well.
+        let beside = Beside(HashSet::from([0]));
+        let listener = open(address, &beside, || "server.listen".into()).unwrap();
+        let to = SocketAddr::new(client.into(), listener.local_addr().unwrap().port());
+        // Nobody accepts, so whoever finds no room waits in vain.
+        let connect = |_| TcpStream::connect_timeout(&to, Duration::from_secs(20)).unwrap();
+        let waiting: Vec<_> = (0..most.min(300)).map(connect).collect();
+        assert_eq!(waiting.len(), most.min(300));
+    }
+
+    /// Story: 128 had room, as with the standard library. When a balancer failed, the kernel dropped the rest of those who came over
+    /// from it; they waited for seconds, and no counter told of them.
+    #[test]
+    fn a_burst_has_room_to_wait() {
+        takes_a_burst((Ipv4Addr::LOCALHOST, 0).into(), Ipv4Addr::LOCALHOST);
+        takes_a_burst((Ipv6Addr::UNSPECIFIED, 0).into(), Ipv6Addr::LOCALHOST);
     }
 }
