@@ -111,7 +111,8 @@ impl ServerConfigBuilder {
     /// The most connections at a time, over all listeners of the server. Default 10,000.
     ///
     /// From 63/64 of it on, each newcomer closes the connection that has been without a request for longest. If
-    /// every connection has one, the newcomer is closed at once.
+    /// every connection has one, the newcomer is closed at once; one that was found to have one counts so for 10 µs for each place that
+    /// there is, and 100 ms at most.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.config.max_connections = count;
         self

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gw_core::context::ClientAddr;
 use tokio::sync::Notify;
@@ -18,7 +19,12 @@ use super::link::{Eviction, InFlight, Link, Order};
 /// Each look puts a connection that is not idle behind all others, so that the next search starts elsewhere.
 const MAX_LOOKS: usize = 128;
 
-/// And so often in a row for want of descriptors, when nothing is accepted meanwhile.
+/// For how long one that is not idle is not looked at again, for each connection that there may be: so where all have a request, as
+/// many newcomers as may come have 100,000 looked at in a second, and not 128 each under the lock that all who leave need.
+const PAUSE_FOR_EACH: Duration = Duration::from_micros(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a search is made in a row for want of descriptors, when nothing is accepted meanwhile.
 const SEARCHES: usize = 8;
 
 /// The connections of a server, and its listeners.
@@ -31,9 +37,12 @@ pub(super) struct Registry {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// How long one that was found busy is left alone.
+    pause: Duration,
     next_id: u64,
     entries: HashMap<u64, Entry>,
-    /// All connections that are not evicted, by an instant that is never later than when they last went quiet.
+    /// All connections that are not evicted, by when they may be looked at in search of one to evict: an instant that is not later
+    /// than when they last went quiet, but by the pause where one was found busy.
     ///
     /// It is corrected only when a connection comes up for eviction, so that requests do not touch this table.
     by_quiet: BTreeSet<(Instant, u64)>,
@@ -72,10 +81,14 @@ pub(super) struct Slot {
 
 impl Registry {
     pub(super) fn new(config: ServerConfig) -> Self {
+        let table = Table {
+            pause: pause(config.max_connections),
+            ..Table::default()
+        };
         Self {
             config,
             counters: Counters::default(),
-            table: Mutex::default(),
+            table: Mutex::new(table),
         }
     }
 
@@ -253,16 +266,20 @@ impl Table {
     /// Orders the connection that has been quiet for longest to leave. It must be woken.
     fn evict_longest_quiet(&mut self, now: Instant) -> Option<Arc<Link>> {
         for _ in 0..MAX_LOOKS {
+            let first = self.by_quiet.first()?;
+            if first.0 > now {
+                return None;
+            }
             let (quiet, id) = self.by_quiet.pop_first()?;
             let entry = self.entries.get_mut(&id)?;
-            // The keys are never too late, so whoever comes first and has the right one has been quiet for longest.
+            // The keys are not too late, but by a pause: whoever comes first and has the right one has been quiet for longest.
             let later = match entry.link.evict_if_quiet_since(quiet) {
                 Eviction::Ordered => {
                     entry.quiet = None;
                     return Some(Arc::clone(&entry.link));
                 }
                 Eviction::QuietSince(later) => later,
-                Eviction::Busy => now,
+                Eviction::Busy => now + self.pause,
             };
             entry.quiet = Some(later);
             self.by_quiet.insert((later, id));
@@ -272,9 +289,10 @@ impl Table {
 
     /// Whether a connection may have been quiet since before `since`, and was not looked at after that.
     fn has_quiet_since(&self, since: Instant) -> bool {
+        let looked_at_since = since + self.pause;
         self.by_quiet
             .first()
-            .is_some_and(|(quiet, _)| *quiet < since)
+            .is_some_and(|(quiet, _)| *quiet < looked_at_since)
     }
 
     fn remove(&mut self, id: u64) -> Option<Entry> {
@@ -310,6 +328,11 @@ impl Drop for Slot {
             }
         }
     }
+}
+
+fn pause(max_connections: usize) -> Duration {
+    let each = u32::try_from(max_connections).unwrap_or(u32::MAX);
+    (PAUSE_FOR_EACH * each).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]

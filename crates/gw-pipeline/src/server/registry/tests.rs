@@ -25,12 +25,12 @@ fn fixture(max_connections: usize, per_ip: usize) -> Fixture {
 
 impl Fixture {
     fn admit_at(&self, seconds: u64, ip: &str) -> Result<Slot, CloseReason> {
+        self.admit_after(Duration::from_secs(seconds), ip)
+    }
+
+    fn admit_after(&self, time: Duration, ip: &str) -> Result<Slot, CloseReason> {
         let peer = SocketAddr::new(ip.parse().unwrap(), 4000);
-        self.registry.admit(
-            &self.listener,
-            peer,
-            self.start + Duration::from_secs(seconds),
-        )
+        self.registry.admit(&self.listener, peer, self.start + time)
     }
 
     fn closed(&self, reason: CloseReason) -> u64 {
@@ -144,6 +144,42 @@ fn the_search_is_bounded_and_goes_on_where_it_stopped() {
     assert_eq!(evicted, 2);
     // All others are busy, and were found so.
     assert!(!search(4));
+}
+
+/// Story: where all were busy, each newcomer had 128 connections looked at under the lock, however many came: refusing them took all
+/// of a processor, and whoever left waited for the lock.
+#[test]
+fn who_was_found_busy_is_left_alone_for_a_moment() {
+    let count = 2 * MAX_LOOKS;
+    let fixture = fixture(count, usize::MAX);
+    let busy = |_| {
+        let slot = fixture.admit_at(0, "192.0.2.1").unwrap();
+        slot.link().started(true, false);
+        slot
+    };
+    let slots: Vec<_> = (0..count).map(busy).collect();
+    let refused = |after| {
+        let admitted = fixture.admit_after(after, "192.0.2.1");
+        assert!(matches!(admitted, Err(CloseReason::Full)));
+        fixture.registry.lock().by_quiet.clone()
+    };
+    let second = Duration::from_secs(1);
+    // Two newcomers have all looked at, and those after them nobody.
+    let _half = refused(second);
+    let all = refused(second);
+    let pause = pause(count);
+    assert!(refused(second + pause - Duration::from_nanos(1)) == all);
+    // Then who has become idle is found.
+    slots[7].link().ended(None, true);
+    let newcomer = fixture.admit_after(second + pause, "192.0.2.1");
+    assert!(newcomer.is_ok() && order(&slots[7]) == Order::Evict);
+}
+
+#[test]
+fn the_pause_grows_with_the_places_to_a_limit() {
+    let micros = |places| pause(places).as_micros();
+    assert_eq!([1, 256, 10_000].map(micros), [10, 2_560, 100_000]);
+    assert_eq!(pause(usize::MAX), LONGEST_PAUSE);
 }
 
 #[test]
