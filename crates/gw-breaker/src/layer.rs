@@ -226,7 +226,8 @@ impl<E> BreakerBuilder<OneForEach<E>> {
     /// failed or slow call in its counts and none under way, and was not open within the time after which that is forgotten;
     /// else one that is closed, has no call under way, and that nobody has asked for as long as it would be open at the longest,
     /// and as it remembers that it was open. If there is none among those looked at, the newcomer shares the breaker of requests
-    /// without a key. So there should be room for all keys that fail within that time, and for all that have calls under
+    /// without a key; once all were looked at in vain, newcomers do so without a look for 0.1 ms for each place, 100 ms at most.
+    /// So there should be room for all keys that fail within that time, and for all that have calls under
     /// way. Who holds a handle of a breaker keeps it as a call under way does.
     pub const fn capacity(mut self, capacity: NonZeroU32) -> Self {
         self.keys.capacity = capacity;

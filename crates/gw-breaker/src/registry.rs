@@ -17,7 +17,7 @@ use crate::config::BreakerConfig;
 use crate::core::References;
 use crate::rules::Rules;
 use crate::sync::{Mutex, Ordering, RwLock, lock, read, write};
-use crate::telemetry::{self, BreakerMetrics};
+use crate::telemetry::{self, BreakerMetrics, CountGauge};
 use crate::told::Switched;
 
 /// The breakers of a keyed layer.
@@ -27,9 +27,10 @@ use crate::told::Switched;
 /// made anew as it is. Else one with something against its upstream, if nobody has asked for it for as long as a breaker is open
 /// at the longest, and as its step is kept. Had that opened it, the next call would pass as a probe, unless the upstream had
 /// asked for more time. One with calls under way goes only when it is idle. If there is none among those looked at, the
-/// newcomer shares one breaker with all others that found no room. So who invents keys cannot have it forgotten that an
-/// upstream is broken, nor that one begins to fail that is asked for more often than that. Of one that is not, each such pause
-/// may have the count begin anew, and calls pass on that fail: before each, fewer than would open it.
+/// newcomer shares one breaker with all others that found no room; once all were looked at in vain, newcomers do so for a moment
+/// without a look. So who invents keys cannot have it forgotten that an upstream is broken, nor that one begins to fail that is asked
+/// for more often than that. Of one that is not, each such pause may have the count begin anew, and calls pass on that fail: before
+/// each, fewer than would open it.
 #[derive(Debug)]
 pub(crate) struct Registry {
     /// The name of the shared breaker, and of those that have none of their own.
@@ -37,6 +38,7 @@ pub(crate) struct Registry {
     random: RandomState,
     capacity: usize,
     idle: Duration,
+    count: CountGauge,
     /// Whether somebody was told that a request had no key.
     complained: AtomicBool,
     /// Held while a mode or a configuration is written down and brought to all that are there, one change after the other. Else
@@ -49,12 +51,24 @@ pub(crate) struct Registry {
 struct Table {
     /// Of requests without a key, and of newcomers without room.
     shared: Breaker,
-    rules: Rules,
-    mode: Mode,
+    beginning: Beginning,
     places: HashMap<u64, usize, BuildHasherDefault<Same>>,
     entries: Vec<Entry>,
     /// Which entry is looked at next when room is made.
     hand: usize,
+    /// How many have been looked at in a row of whom none may go.
+    in_vain: usize,
+    /// Until then newcomers share one without a look: all were looked at in vain.
+    full_until: Option<Instant>,
+}
+
+/// What newcomers begin with.
+#[derive(Debug, Clone)]
+struct Beginning {
+    rules: Rules,
+    mode: Mode,
+    /// How often it was changed.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -81,6 +95,11 @@ enum Missed {
 /// How many entries are looked at for each newcomer, so that the cost of one is bounded.
 const LOOKS: usize = 8;
 
+/// For how long newcomers look at nobody once all were looked at in vain, for each place that there is. Else, where more keys are in use
+/// than there is room for, each request of the others would lock out all requests to find that out again.
+const PAUSE_FOR_EACH: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 impl Registry {
     pub(crate) fn new(
         shared: Breaker,
@@ -89,8 +108,10 @@ impl Registry {
         capacity: NonZeroU32,
         idle: Duration,
     ) -> Self {
+        let name = shared.upstream().clone();
         Self {
-            name: shared.upstream().clone(),
+            count: CountGauge::new(name.clone()),
+            name,
             random: RandomState::new(),
             capacity: capacity.get() as usize,
             idle,
@@ -98,11 +119,16 @@ impl Registry {
             changing: Mutex::new(()),
             table: RwLock::new(Table {
                 shared,
-                rules,
-                mode,
+                beginning: Beginning {
+                    rules,
+                    mode,
+                    changes: 0,
+                },
                 places: HashMap::default(),
                 entries: Vec::new(),
                 hand: 0,
+                in_vain: 0,
+                full_until: None,
             }),
         }
     }
@@ -162,8 +188,30 @@ impl Registry {
     #[cold]
     pub(crate) fn make(&self, key: u64, upstream: Option<UpstreamName>) -> Breaker {
         let now = Instant::now();
+        match self.beginning(now) {
+            Some(beginning) => self.begin(key, upstream, &beginning, now),
+            None => self.shared(),
+        }
+    }
+
+    /// What a newcomer begins with; nothing while there is no room for sure.
+    fn beginning(&self, now: Instant) -> Option<Beginning> {
+        let table = read(&self.table);
+        let may_have_room = table.full_until.is_none_or(|until| until <= now);
+        may_have_room.then(|| table.beginning.clone())
+    }
+
+    fn begin(
+        &self,
+        key: u64,
+        upstream: Option<UpstreamName>,
+        beginning: &Beginning,
+        now: Instant,
+    ) -> Breaker {
         let alone = upstream.is_some();
         let upstream = upstream.unwrap_or_else(|| self.name.clone());
+        // Before the lock, which keeps all requests out: a window may be long.
+        let mut breaker = beginning.breaker(upstream.clone(), alone);
         let mut table = write(&self.table);
         // Another thread may have been faster.
         let found = table
@@ -177,15 +225,10 @@ impl Registry {
         if table.entries.len() >= self.capacity {
             return table.shared.clone();
         }
-        let metrics = BreakerMetrics::new(upstream.clone(), alone);
-        // In its mode before anybody finds it, so that no change of mode misses it.
-        let breaker = Breaker::of(
-            upstream,
-            metrics,
-            table.rules.clone(),
-            table.mode,
-            References::Counted,
-        );
+        // As all are by now, before anybody finds it: who has changed them meanwhile did not find it.
+        if table.beginning.changes != beginning.changes {
+            breaker = table.beginning.breaker(upstream, alone);
+        }
         let place = table.entries.len();
         table.places.insert(key, place);
         table.entries.push(Entry {
@@ -213,7 +256,7 @@ impl Registry {
         let count = || read(&self.table).entries.len();
         loop {
             let shown = count();
-            telemetry::breakers(self.name.as_str(), shown);
+            self.count.set(shown);
             if count() == shown {
                 return;
             }
@@ -233,12 +276,12 @@ impl Registry {
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        read(&self.table).mode
+        read(&self.table).beginning.mode
     }
 
     pub(crate) fn set_mode(&self, mode: Mode, now: Instant) {
         let switched = self.change_all(
-            |table| table.mode = mode,
+            |beginning| beginning.mode = mode,
             |breaker| breaker.switch(mode, now),
         );
         switched.into_iter().for_each(Switched::tell);
@@ -251,7 +294,7 @@ impl Registry {
     ) -> Result<(), ConfigError> {
         let rules = Rules::new(config)?;
         let reconfigured = self.change_all(
-            |table| table.rules = rules,
+            |beginning| beginning.rules = rules,
             |breaker| breaker.decide_by(config, now),
         );
         for reconfigured in reconfigured {
@@ -264,12 +307,29 @@ impl Registry {
     /// when all is done: a listener that panics leaves none as it was, and one that comes with a change finds no lock held.
     fn change_all<T>(
         &self,
-        newcomers: impl FnOnce(&mut Table),
+        newcomers: impl FnOnce(&mut Beginning),
         change: impl Fn(Breaker) -> T,
     ) -> Vec<T> {
         let _changing = lock(&self.changing);
-        newcomers(&mut write(&self.table));
+        let mut table = write(&self.table);
+        newcomers(&mut table.beginning);
+        table.beginning.changes += 1;
+        drop(table);
         self.all().into_iter().map(change).collect()
+    }
+}
+
+impl Beginning {
+    /// `alone` says whether the name is its own.
+    fn breaker(&self, upstream: UpstreamName, alone: bool) -> Breaker {
+        let metrics = BreakerMetrics::new(upstream.clone(), alone);
+        Breaker::of(
+            upstream,
+            metrics,
+            self.rules.clone(),
+            self.mode,
+            References::Counted,
+        )
     }
 }
 
@@ -277,7 +337,7 @@ impl Table {
     /// Forgets among a few who has been idle and is not needed, and if that makes no room, the one that is missed least.
     /// Says who is forgotten. If that is anybody, there is room.
     fn make_room(&mut self, now: Instant, idle: Duration, capacity: usize) -> Vec<Entry> {
-        let rest = self.rules.rest();
+        let rest = self.beginning.rules.rest();
         let mut gone = Vec::new();
         let mut least = None;
         for _ in 0..LOOKS.min(self.entries.len()) {
@@ -291,11 +351,12 @@ impl Table {
             if asked_for {
                 entry.seen = now;
             }
-            let knowledge = entry.breaker.knowledge(now, self.mode);
+            let knowledge = entry.breaker.knowledge(now, self.beginning.mode);
             let unasked = now.saturating_duration_since(entry.seen);
             if unasked >= idle && knowledge != Knowledge::Needed {
                 // The last one takes its place, and is looked at next.
                 gone.push(self.forget(self.hand));
+                self.in_vain = 0;
                 continue;
             }
             let missed = match knowledge {
@@ -305,6 +366,7 @@ impl Table {
                 // Whatever becomes of calls under way is counted, unless they take until it is idle.
                 Knowledge::Suspect | Knowledge::InUse | Knowledge::Worn | Knowledge::Needed => None,
             };
+            self.in_vain = missed.map_or(self.in_vain + 1, |_| 0);
             if let Some(missed) = missed
                 && least.is_none_or(|(other, _)| missed < other)
             {
@@ -317,6 +379,10 @@ impl Table {
             && let Some(place) = self.places.get(&key)
         {
             gone.push(self.forget(*place));
+        }
+        if self.entries.len() >= capacity && self.in_vain >= capacity {
+            self.in_vain = 0;
+            self.full_until = Some(now + pause(capacity));
         }
         gone
     }
@@ -331,6 +397,11 @@ impl Table {
         }
         gone
     }
+}
+
+fn pause(capacity: usize) -> Duration {
+    let each = u32::try_from(capacity).unwrap_or(u32::MAX);
+    (PAUSE_FOR_EACH * each).min(LONGEST_PAUSE)
 }
 
 /// Keys are hashes already.
@@ -355,3 +426,7 @@ impl Hasher for Same {
 
 /// Shared by layers, services and handles.
 pub(crate) type SharedRegistry = Arc<Registry>;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

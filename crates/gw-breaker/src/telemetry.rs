@@ -10,7 +10,7 @@ use gw_core::key::MissingKey;
 
 #[cfg(feature = "metrics")]
 pub use self::metering::describe;
-pub(crate) use self::metering::{BreakerMetrics, breakers};
+pub(crate) use self::metering::{BreakerMetrics, CountGauge};
 use crate::state::State;
 
 #[cfg(feature = "metrics")]
@@ -116,9 +116,32 @@ mod metering {
         }
     }
 
-    /// How many breakers a keyed layer holds.
-    pub(crate) fn breakers(layer: &str, count: usize) {
-        metrics::gauge!(BREAKERS, "layer" => layer.to_owned()).set(count as f64);
+    /// How many breakers a keyed layer holds. The handle is registered as those of breakers are.
+    pub(crate) struct CountGauge {
+        layer: UpstreamName,
+        gauge: OnceLock<Gauge>,
+    }
+
+    impl CountGauge {
+        pub(crate) const fn new(layer: UpstreamName) -> Self {
+            Self {
+                layer,
+                gauge: OnceLock::new(),
+            }
+        }
+
+        pub(crate) fn set(&self, count: usize) {
+            let register = || metrics::gauge!(BREAKERS, "layer" => self.layer.as_str().to_owned());
+            self.gauge.get_or_init(register).set(count as f64);
+        }
+    }
+
+    impl fmt::Debug for CountGauge {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("CountGauge")
+                .field("layer", &self.layer)
+                .finish_non_exhaustive()
+        }
     }
 
     // The handles themselves say nothing in `Debug`, and not all of them have it.
@@ -163,7 +186,20 @@ mod metering {
         pub(crate) fn would_reject(&self) {}
     }
 
-    pub(crate) fn breakers(_: &str, _: usize) {}
+    #[derive(Debug)]
+    pub(crate) struct CountGauge;
+
+    impl CountGauge {
+        #[allow(
+            clippy::needless_pass_by_value,
+            reason = "as with the feature `metrics`"
+        )]
+        pub(crate) fn new(_: UpstreamName) -> Self {
+            Self
+        }
+
+        pub(crate) fn set(&self, _: usize) {}
+    }
 }
 
 pub(crate) fn changed(upstream: &str, from: State, to: State, opened: u8) {

@@ -125,6 +125,42 @@ async fn without_room_newcomers_share_one() {
     assert!(upstreams.handle().upstream("broken").is_none());
 }
 
+/// Story: where none could go, each request of a key without a place looked at the others in vain, under the lock that all requests
+/// read under.
+#[tokio::test(start_paused = true)]
+async fn once_all_were_looked_at_in_vain_newcomers_share_without_a_look() {
+    let upstreams = Upstreams::new(1);
+    upstreams.send("in use", 200).await;
+    let handle = upstreams.handle().upstream("in use").unwrap();
+    assert_eq!(upstreams.send("new", 200).await, 200);
+    assert!(!upstreams.knows("new"));
+    // It may go, but nobody looks.
+    drop(handle);
+    upstreams.send("newer", 200).await;
+    assert!(upstreams.knows("in use"));
+    advance(MILLISECOND).await;
+    upstreams.send("newest", 200).await;
+    assert!(upstreams.knows("newest") && !upstreams.knows("in use"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_go_is_found_before_newcomers_stop_looking() {
+    const MANY: u32 = 20;
+    for idle in 0..MANY {
+        let upstreams = Upstreams::new(MANY);
+        for name in 0..MANY {
+            upstreams.send(&name.to_string(), 200).await;
+        }
+        let mut in_use = upstreams.handle().all();
+        in_use.swap_remove(idle as usize);
+        // Each looks at eight of them.
+        for newcomer in ["a", "b", "c"] {
+            upstreams.send(newcomer, 200).await;
+        }
+        assert!(!upstreams.knows(&idle.to_string()), "{idle}");
+    }
+}
+
 /// Story: a closed breaker was forgotten for a newcomer whatever had failed already. Who sent requests with new keys, one
 /// after each failure, had it forgotten each time, and the breaker of a broken upstream never opened.
 #[tokio::test(start_paused = true)]

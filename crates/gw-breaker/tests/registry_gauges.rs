@@ -200,3 +200,22 @@ fn they_are_counted_whoever_is_last() {
     call("one");
     assert_eq!(shown.shows(), 3.0);
 }
+
+/// Story: the gauge was registered anew for each new key, under the recorder's lock.
+#[tokio::test(start_paused = true)]
+async fn the_gauge_of_how_many_there_are_is_registered_once() {
+    let layer = BreakerLayer::builder("other").config(config());
+    let layer = layer.per_upstream().build().unwrap();
+    let inner = Inner::new();
+    let send = async |upstream| {
+        inner.status(200);
+        let mut request = Request::new(());
+        request.extensions_mut().insert(UpstreamName::new(upstream));
+        layer.layer(inner.clone()).oneshot(request).await.unwrap();
+    };
+    let recorder = MetricsCapture::new();
+    recorder.scope(send("one")).await;
+    // Whoever has the handle needs no recorder.
+    send("two").await;
+    recorder.assert_gauge("gateway_circuit_breakers", &[("layer", "other")], 2.0);
+}
