@@ -129,14 +129,15 @@ impl<Q: Queue, S: Sink, D: DeadLetters> Consumer<Q, S, D> {
                 if shutdown.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Next::Shutdown);
                 }
-                // Without tasks this is ready at once, with nothing.
-                if let Poll::Ready(Some(ended)) = desk.poll_ended(cx) {
-                    return Poll::Ready(Next::Ended(ended));
-                }
+                // Before what has ended, or requests that end together would find one request's worth to go on with.
                 if let Some(leasing) = leasing.as_mut().as_pin_mut()
                     && let Poll::Ready(leased) = leasing.poll(cx)
                 {
                     return Poll::Ready(Next::Leased(leased));
+                }
+                // Without tasks this is ready at once, with nothing.
+                if let Poll::Ready(Some(ended)) = desk.poll_ended(cx) {
+                    return Poll::Ready(Next::Ended(ended));
                 }
                 wake.as_mut().poll(cx).map(|()| Next::Time)
             });

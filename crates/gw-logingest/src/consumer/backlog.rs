@@ -73,6 +73,8 @@ pub(super) struct Backlog {
     later: BTreeMap<(Instant, u64), Vec<Work>>,
     next_wait: u64,
     open_bytes: usize,
+    /// Events of open batches that are not settled. Kept, since each answer asks for it and there may be a batch for each event.
+    unsettled: usize,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl Backlog {
             self.ready.push_back(work);
         }
         self.open_bytes += leased.batch().encoded().len();
+        self.unsettled += count;
         let unsettled = count;
         self.open.insert(batch, Open { leased, unsettled });
         self.due = Some(self.due.unwrap_or(now + linger));
@@ -256,6 +259,7 @@ impl Backlog {
             return;
         };
         open.unsettled -= 1;
+        self.unsettled -= 1;
         if open.unsettled == 0
             && let Some(open) = self.open.remove(&tag.batch)
         {
@@ -288,7 +292,9 @@ impl Backlog {
         self.later.retain(|_, works| any_of_open(works));
         let bytes = |open: &Open| open.leased.batch().encoded().len();
         self.open_bytes -= given.iter().map(|(_, open)| bytes(open)).sum::<usize>();
-        given.iter().map(|(_, open)| open.unsettled).sum()
+        let unsettled = given.iter().map(|(_, open)| open.unsettled).sum();
+        self.unsettled -= unsettled;
+        unsettled
     }
 
     /// A client to blame for it that each event that waits is one that the sink refuses for now, again and again: that of one
@@ -313,8 +319,8 @@ impl Backlog {
     }
 
     /// The events that are not settled.
-    pub(super) fn unsettled(&self) -> usize {
-        self.open.values().map(|open| open.unsettled).sum()
+    pub(super) const fn unsettled(&self) -> usize {
+        self.unsettled
     }
 }
 

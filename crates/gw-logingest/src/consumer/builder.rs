@@ -75,13 +75,15 @@ impl<Q, S, D> ConsumerBuilder<Q, S, D> {
     /// The most bytes of a request, roughly; 8 KiB to 1 GiB. 5 MiB by default. The consumer learns if the sink takes less, and looks
     /// from time to time whether it takes more by now.
     ///
-    /// In memory is as much as all requests that may run at once, and one more.
+    /// In memory is as much as all requests that may run at once, and one more; what is kept of each event besides is bounded by
+    /// [`max_events`](Self::max_events).
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_bytes = bytes;
         self
     }
 
-    /// The most events of a request, at least one. 1000 by default.
+    /// The most events of a request, at least one. 1000 by default. In memory are no more than those of all requests that may run at
+    /// once, of one more, and of the batch that was begun with.
     pub const fn max_events(mut self, events: usize) -> Self {
         self.settings.max_events = events;
         self

@@ -110,18 +110,18 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         desk
     }
 
-    /// How much to lease now. What is in hand is bounded by what can be under way, and one request more.
+    /// How much to lease now. What is in hand is bounded by what can be under way, and one request more: in events as well as in
+    /// bytes, since what is kept of each is more than a small one itself.
     pub(super) fn wants(&self) -> Option<Want> {
-        let bound = self
-            .settings
-            .max_bytes
-            .saturating_mul(self.pace.concurrency() + 1);
-        let room = bound
-            .checked_sub(self.backlog.open_bytes())
-            .filter(|room| *room > 0)?;
+        let requests = self.pace.concurrency() + 1;
+        let room = |each: usize, in_hand: usize| {
+            let bound = each.saturating_mul(requests);
+            let room = bound.checked_sub(in_hand).filter(|room| *room > 0)?;
+            Some(room.min(each))
+        };
         Some(Want {
-            bytes: room.min(self.settings.max_bytes),
-            events: self.settings.max_events,
+            bytes: room(self.settings.max_bytes, self.backlog.open_bytes())?,
+            events: room(self.settings.max_events, self.backlog.unsettled())?,
         })
     }
 

@@ -33,6 +33,27 @@ async fn everything_arrives_once_and_in_full_requests() {
     assert!(seen.offers().values().all(|offers| *offers == 1));
 }
 
+/// Story: what is in hand was bounded in encoded bytes alone. Of batches of one small event that is 47 000 for one request at a time,
+/// and some 650 bytes of memory more for each than counted.
+#[tokio::test(start_paused = true)]
+async fn small_events_in_hand_are_those_of_the_requests_and_one_more() {
+    let (queue, letters) = (queue(), Letters::default());
+    for id in 0..5_000 {
+        fill(&queue, id..id + 1, 10).await;
+    }
+    let (sink, seen) = Scripted::new(LONG, |_, events| ok(events));
+    let building = consumer(queue.clone(), sink, &letters).max_events(100);
+    let running = building.build().unwrap();
+    let handle = running.handle();
+    let running = tokio::spawn(running.run(pending()));
+    sleep(Duration::from_secs(2)).await;
+    let status = handle.status();
+    assert_eq!((status.in_hand, status.concurrency), (200, 1));
+    assert_eq!(queue.status().leased, 200);
+    assert_eq!(seen.requests()[0].ids.len(), 100);
+    running.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lonely_event_waits_a_second_for_company() {
     let (queue, letters) = (queue(), Letters::default());

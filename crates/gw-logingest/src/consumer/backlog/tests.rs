@@ -1,6 +1,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 use crate::batch::{Batch, BatchId, Class, ClientId};
 use crate::consumer::backoff::Backoff;
@@ -37,8 +40,12 @@ impl World {
     }
 
     fn take_in(&mut self, ticket: u64, sizes: &[usize]) {
+        self.take_in_of("c", ticket, sizes);
+    }
+
+    fn take_in_of(&mut self, client: &str, ticket: u64, sizes: &[usize]) {
         let received = SystemTime::UNIX_EPOCH;
-        let client = ClientId::new("c").unwrap();
+        let client = ClientId::new(client).unwrap();
         let mut builder = Batch::builder(BatchId::new(received), client, received);
         for (index, size) in sizes.iter().enumerate() {
             let id = format!("{ticket}.{index}");
@@ -51,6 +58,63 @@ impl World {
 
     fn settled(&self) -> Vec<(u64, Outcome)> {
         self.engine.0.lock().unwrap().clone()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    TakeIn {
+        client: bool,
+        events: usize,
+    },
+    Cut {
+        events: usize,
+    },
+    /// This event of all that were ever cut.
+    Settle(prop::sample::Index),
+    GiveBack {
+        client: bool,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (any::<bool>(), 0..5_usize).prop_map(|(client, events)| Step::TakeIn { client, events }),
+        (1..8_usize).prop_map(|events| Step::Cut { events }),
+        any::<prop::sample::Index>().prop_map(Step::Settle),
+        any::<prop::sample::Index>().prop_map(Step::Settle),
+        any::<bool>().prop_map(|client| Step::GiveBack { client }),
+    ]
+}
+
+proptest! {
+    /// Each event of an open batch is settled once at most, as the consumer does.
+    #[test]
+    fn what_is_not_settled_is_the_sum_over_the_open_batches(steps in vec(step(), 0..60)) {
+        let mut world = World::new();
+        let name = |client| if client { "c" } else { "d" };
+        let mut away = Vec::new();
+        for (ticket, step) in (1..).zip(steps) {
+            match step {
+                Step::TakeIn { client, events } => {
+                    world.take_in_of(name(client), ticket, &vec![1; events]);
+                }
+                Step::Cut { events } => {
+                    let load = world.backlog.cut(1_000_000, events, world.now + LINGER);
+                    away.extend(load.into_iter().flat_map(|load| load.tags));
+                }
+                Step::Settle(_) if away.is_empty() => {}
+                Step::Settle(which) => {
+                    let tag = away.swap_remove(which.index(away.len()));
+                    world.backlog.settle(tag);
+                }
+                Step::GiveBack { client } => {
+                    world.backlog.give_back(&ClientId::new(name(client)).unwrap());
+                }
+            }
+            let sum: usize = world.backlog.open.values().map(|open| open.unsettled).sum();
+            prop_assert_eq!(world.backlog.unsettled(), sum);
+        }
     }
 }
 
