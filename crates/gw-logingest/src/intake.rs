@@ -15,6 +15,7 @@ mod own_path;
 mod pressure;
 mod reading;
 mod receipt;
+mod room;
 mod serve;
 mod service;
 mod session;

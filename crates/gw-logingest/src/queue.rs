@@ -81,6 +81,17 @@ pub trait Queue: Send + Sync + 'static {
     /// If the future is dropped, nothing is taken.
     fn lease(&self, want: Want) -> impl Future<Output = Vec<Leased>> + Send;
 
+    /// Whether it would store a batch of this client with so many encoded bytes now. Nothing is promised. The intake asks while a body
+    /// arrives, so that one for which there is no room is not read to its end, and asks often: it must not block.
+    ///
+    /// # Errors
+    ///
+    /// What [`append`](Self::append) would say. An engine that cannot tell without the batch says yes, as this does by default.
+    fn has_room(&self, client: &ClientId, bytes: usize) -> Result<(), AppendError> {
+        let _ = (client, bytes);
+        Ok(())
+    }
+
     /// How it stands. An engine brings its gauges up to date with it.
     fn status(&self) -> QueueStatus;
 
@@ -191,6 +202,10 @@ impl<Q: Queue> Queue for Arc<Q> {
 
     fn lease(&self, want: Want) -> impl Future<Output = Vec<Leased>> + Send {
         Q::lease(self, want)
+    }
+
+    fn has_room(&self, client: &ClientId, bytes: usize) -> Result<(), AppendError> {
+        Q::has_room(self, client, bytes)
     }
 
     fn status(&self) -> QueueStatus {

@@ -116,6 +116,29 @@ async fn chunks_pipelines_and_expectations() {
     assert_eq!(handle.snapshot().counts.accepted, 3);
 }
 
+/// Who is still sending sees why it may stop.
+#[tokio::test]
+async fn a_body_for_which_there_is_no_room_is_answered_while_it_is_sent() {
+    let queue = MemoryQueue::builder().max_bytes(20_000).build().unwrap();
+    let (addr, handle) = serve(&queue).await;
+    let mut client = Client::connect(addr).await;
+    loop {
+        client.send(&upload(&event("info", &"x".repeat(2_000)))).await;
+        if client.read_answer().await.status() != 202 {
+            break;
+        }
+    }
+    let taken = handle.snapshot().counts.accepted;
+    client
+        .send(&(head(9_000) + "[" + &event("info", &"x".repeat(2_000)) + ","))
+        .await;
+    let answer = client.read_answer().await;
+    assert_eq!(answer.status(), 429);
+    assert!(answer.header("retry-after").is_some());
+    let counts = handle.snapshot().counts;
+    assert_eq!((counts.accepted, counts.imbalance()), (taken, 0));
+}
+
 #[tokio::test]
 async fn a_client_that_hangs_up_in_the_body_leaves_nothing() {
     let queue = queue();

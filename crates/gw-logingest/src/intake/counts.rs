@@ -23,7 +23,8 @@ pub struct Counts {
     pub collapsed: u64,
     /// Debug events, shed under pressure.
     pub shed: u64,
-    /// In requests that were refused as a whole, or that their client gave up before the end of the body.
+    /// In requests that were refused as a whole, or that their client gave up before the end of the body: as many as were found
+    /// by then. A body for which there is no room is not read to its end.
     pub refused: u64,
     /// In requests that their client gave up while they were being stored: they may be stored or not.
     pub abandoned: u64,

@@ -8,7 +8,7 @@ use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
 use super::error;
-use super::session::Session;
+use super::session::{Collected, Session};
 use super::split::SplitLimits;
 
 /// How long a body may take.
@@ -23,12 +23,14 @@ pub(super) struct Patience {
 /// So many bytes are worked on before others get their turn, some tenths of a millisecond.
 const TURN: usize = 64 * 1024;
 
-/// Feeds a body to a session, to its end.
+/// Feeds a body to a session, to its end, or until `goes_on` refuses what was found so far. That is not asked at the end, where more is
+/// known.
 pub(super) async fn read<B>(
     body: B,
     session: &mut Session,
     limits: &SplitLimits,
     patience: Patience,
+    mut goes_on: impl FnMut(&Collected) -> Result<(), Rejection>,
 ) -> Result<(), Rejection>
 where
     B: Body<Error: Into<BoxError>>,
@@ -58,6 +60,9 @@ where
                 .push(part)
                 .map_err(|fault| error::fault(fault, limits))?;
             data.advance(length);
+            if data.has_remaining() || !body.is_end_stream() {
+                goes_on(session.so_far())?;
+            }
             if data.has_remaining() {
                 tokio::task::yield_now().await;
             }

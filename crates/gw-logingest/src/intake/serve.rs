@@ -117,14 +117,16 @@ where
     let tally = Tally::new(Arc::clone(&shared.ledger));
     let mut session = Session::new(Arc::clone(&config), terms, client.clone(), tally);
     let (limits, patience) = (config.limits.split(), config.limits.patience());
-    let read = reading::read(body, &mut session, &limits, patience).await;
+    let mut room = shared.room(&config, mode, &client, &parts.headers);
+    let goes_on = |so_far: &Collected| room.still_there(so_far);
+    let read = reading::read(body, &mut session, &limits, patience, goes_on).await;
+    // The body may have taken a minute, in which the queue has filled.
+    let stand = shared.stand(&config, mode);
+    let refuse = |rejection| stand.refuse(rejection);
     read.map_err(refuse)?;
     let mut collected = session
         .finish()
         .map_err(|fault| refuse(error::fault(fault, &limits)))?;
-    // The body may have taken a minute, in which the queue has filled.
-    let stand = shared.stand(&config, mode);
-    let refuse = |rejection| stand.refuse(rejection);
 
     let (found, rejected) = (collected.found as u64, collected.settled.rejected);
     if rejected > 0 && (atomic || rejected == found) {
@@ -293,31 +295,6 @@ impl<Q: Queue> Shared<Q> {
                 }
                 Err(error)
             }
-        }
-    }
-
-    /// Refuses what would use up the part of the queue that is kept for audit records. In shadow mode it is counted.
-    fn keep_reserve(
-        &self,
-        config: &Config,
-        mode: Mode,
-        status: &QueueStatus,
-        collected: &Collected,
-    ) -> Result<(), Rejection> {
-        let others = collected.taken().total() - collected.taken().of(Class::Audit);
-        let bytes = collected.batch.bytes() as u64;
-        let excess = config.limits.watermarks.excess(status, bytes);
-        if others == 0 || excess == 0 {
-            return Ok(());
-        }
-        match mode {
-            Mode::Enforce => Err(error::audit_only(status.time_to_free(excess))),
-            Mode::Shadow => {
-                let metrics = self.ledger.metrics();
-                metrics.shadowed(Shadowed::AuditOnly, others);
-                Ok(())
-            }
-            Mode::Off => Ok(()),
         }
     }
 

@@ -127,6 +127,11 @@ impl Session {
         pushed
     }
 
+    /// What was found so far.
+    pub(super) const fn so_far(&self) -> &Collected {
+        &self.events
+    }
+
     /// The body has ended.
     pub(super) fn finish(mut self) -> Result<Collected, SplitFault> {
         let finished = self.splitter.finish(&mut self.events);

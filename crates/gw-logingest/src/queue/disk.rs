@@ -78,6 +78,10 @@ impl Queue for DiskQueue {
         self.engine.lease(want).await
     }
 
+    fn has_room(&self, client: &ClientId, bytes: usize) -> Result<(), AppendError> {
+        self.engine.has_room(client, bytes)
+    }
+
     fn status(&self) -> QueueStatus {
         self.engine.status()
     }

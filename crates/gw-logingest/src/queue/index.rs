@@ -117,6 +117,17 @@ impl<T: Clone> Index<T> {
         bytes: u64,
         now: Instant,
     ) -> Result<Promise, AppendError> {
+        let owner = self.room_for(client, bytes, now)?;
+        Ok(self.promise(owner, client, bytes, now))
+    }
+
+    /// In whose account there is room, or why there is none and when to come back. The account may be one that is not open yet.
+    pub(super) fn room_for(
+        &self,
+        client: &ClientId,
+        bytes: u64,
+        now: Instant,
+    ) -> Result<Owner, AppendError> {
         let free = self.limits.capacity.saturating_sub(self.filled());
         let room = bytes.max(self.limits.worth(MOST));
         if room > free {
@@ -135,7 +146,7 @@ impl<T: Clone> Index<T> {
             let retry_after = self.time_to_free(excess, now);
             return Err(AppendError::OverShare { retry_after });
         }
-        Ok(self.promise(owner, client, bytes, now))
+        Ok(owner)
     }
 
     /// How long it takes until there is so much more room. If memory is short, that is there once its part of the batches is

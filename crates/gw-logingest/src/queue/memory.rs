@@ -135,6 +135,23 @@ impl State {
         }
         status
     }
+
+    /// The room for a batch of so many bytes, if one of that size is taken at all.
+    fn room_of(&self, encoded: usize) -> Result<u64, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        let bytes = (encoded + BOOKKEEPING) as u64;
+        let limits = self.index.limits();
+        let most = limits.most(limits.capacity);
+        if bytes > most {
+            let limit = usize::try_from(most).unwrap_or(usize::MAX);
+            return Err(AppendError::TooLarge {
+                limit: limit.saturating_sub(BOOKKEEPING),
+            });
+        }
+        Ok(bytes)
+    }
 }
 
 impl Shared {
@@ -144,19 +161,8 @@ impl Shared {
     }
 
     fn append(&self, batch: Batch) -> Result<Durability, AppendError> {
-        let bytes = (batch.encoded().len() + BOOKKEEPING) as u64;
         let mut state = self.state();
-        if state.closed {
-            return Err(AppendError::Closed);
-        }
-        let limits = state.index.limits();
-        let most = limits.most(limits.capacity);
-        if bytes > most {
-            let limit = usize::try_from(most).unwrap_or(usize::MAX);
-            return Err(AppendError::TooLarge {
-                limit: limit.saturating_sub(BOOKKEEPING),
-            });
-        }
+        let bytes = state.room_of(batch.encoded().len())?;
         let promise = state.index.admit(batch.client(), bytes, Instant::now())?;
         state.last_ticket += 1;
         let ticket = state.last_ticket;
@@ -216,6 +222,15 @@ impl Queue for MemoryQueue {
             }
             changed.await;
         }
+    }
+
+    fn has_room(&self, client: &ClientId, bytes: usize) -> Result<(), AppendError> {
+        let state = self.shared.state();
+        let bytes = state.room_of(bytes)?;
+        state
+            .index
+            .room_for(client, bytes, Instant::now())
+            .map(drop)
     }
 
     fn status(&self) -> QueueStatus {

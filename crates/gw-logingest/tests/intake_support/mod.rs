@@ -40,6 +40,7 @@ struct State {
     status: QueueStatus,
     batches: Vec<Batch>,
     appending: usize,
+    asked: Vec<usize>,
 }
 
 impl FakeQueue {
@@ -51,6 +52,7 @@ impl FakeQueue {
             status,
             batches: Vec::new(),
             appending: 0,
+            asked: Vec::new(),
         })))
     }
 
@@ -96,6 +98,11 @@ impl FakeQueue {
         self.events().into_iter().map(text).collect()
     }
 
+    /// For how many bytes it was asked whether there is room.
+    pub fn asked(&self) -> Vec<usize> {
+        self.0.lock().unwrap().asked.clone()
+    }
+
     pub fn appending(&self) -> usize {
         self.0.lock().unwrap().appending
     }
@@ -132,6 +139,15 @@ impl Queue for FakeQueue {
 
     async fn lease(&self, _: Want) -> Vec<Leased> {
         pending().await
+    }
+
+    fn has_room(&self, _: &ClientId, bytes: usize) -> Result<(), AppendError> {
+        let mut state = self.0.lock().unwrap();
+        state.asked.push(bytes);
+        match state.append {
+            Append::Refuse(error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn status(&self) -> QueueStatus {

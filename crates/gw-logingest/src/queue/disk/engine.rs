@@ -268,6 +268,15 @@ impl<F: Fs> Engine<F> {
         Some(leased)
     }
 
+    pub(super) fn has_room(&self, client: &ClientId, encoded: usize) -> Result<(), AppendError> {
+        let state = self.shared.state();
+        let bytes = self.shared.room_of(&state, encoded)?;
+        state
+            .index
+            .room_for(client, bytes, Instant::now())
+            .map(drop)
+    }
+
     pub(super) fn status(&self) -> QueueStatus {
         self.shared.measure(&self.shared.state())
     }
@@ -344,33 +353,37 @@ impl<F: Fs> Shared<F> {
         status
     }
 
-    /// Puts a batch before the committer.
-    fn submit(
-        &self,
-        batch: Batch,
-        done: oneshot::Sender<Result<Durability, AppendError>>,
-    ) -> Result<(), AppendError> {
-        let len = batch.encoded().len();
-        if len > self.longest_batch {
+    /// The room for a batch of so many bytes, if batches of that size are taken now.
+    fn room_of(&self, state: &State<F>, encoded: usize) -> Result<u64, AppendError> {
+        if encoded > self.longest_batch {
             return Err(AppendError::TooLarge {
                 limit: self.longest_batch,
             });
         }
-        let mut state = self.state();
         if state.failing || state.panicked {
             return Err(FAILING);
         }
         if state.closed {
             return Err(AppendError::Closed);
         }
+        let bytes = room(encoded);
         // These are in memory, also those whose clients have given up: a disk that hangs must not fill it.
         let pending = state.index.promised_bytes();
-        if pending > 0 && pending.saturating_add(room(len)) > self.most_pending {
+        if pending > 0 && pending.saturating_add(bytes) > self.most_pending {
             return Err(BEHIND);
         }
-        let promise = state
-            .index
-            .admit(batch.client(), room(len), Instant::now())?;
+        Ok(bytes)
+    }
+
+    /// Puts a batch before the committer.
+    fn submit(
+        &self,
+        batch: Batch,
+        done: oneshot::Sender<Result<Durability, AppendError>>,
+    ) -> Result<(), AppendError> {
+        let mut state = self.state();
+        let bytes = self.room_of(&state, batch.encoded().len())?;
+        let promise = state.index.admit(batch.client(), bytes, Instant::now())?;
         state.pending.push_back(Pending {
             batch,
             promise,

@@ -123,6 +123,13 @@ impl Queue for Engine {
         }
     }
 
+    fn has_room(&self, client: &ClientId, bytes: usize) -> Result<(), AppendError> {
+        match self {
+            Self::Memory(queue) => queue.has_room(client, bytes),
+            Self::Disk(queue) => queue.has_room(client, bytes),
+        }
+    }
+
     fn status(&self) -> QueueStatus {
         match self {
             Self::Memory(queue) => queue.status(),

@@ -132,7 +132,10 @@ impl World {
         for size in sizes {
             let batch = batch(self.next_id, *size);
             let (done, answer) = oneshot::channel();
+            let (client, bytes) = (batch.client(), batch.encoded().len());
+            let asked = running.engine.has_room(client, bytes);
             let submitted = running.engine.submit(batch.clone(), done);
+            assert_eq!(asked, submitted);
             self.ledger.sent.insert(self.next_id, batch);
             waiting.push((self.next_id, submitted, answer));
             self.next_id += 1;
