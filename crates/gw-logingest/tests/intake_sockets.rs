@@ -123,7 +123,9 @@ async fn a_body_for_which_there_is_no_room_is_answered_while_it_is_sent() {
     let (addr, handle) = serve(&queue).await;
     let mut client = Client::connect(addr).await;
     loop {
-        client.send(&upload(&event("info", &"x".repeat(2_000)))).await;
+        client
+            .send(&upload(&event("info", &"x".repeat(2_000))))
+            .await;
         if client.read_answer().await.status() != 202 {
             break;
         }

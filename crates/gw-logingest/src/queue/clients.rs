@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::iter;
+use std::ops::RangeInclusive;
 
 use gw_core::ConfigError;
 
@@ -369,11 +370,16 @@ impl<T> Clients<T> {
         self.own.values().chain(iter::once(&self.shared))
     }
 
-    /// All that waits.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &Entry<T>> {
+    /// All that waits with these tickets.
+    pub(super) fn waiting(&self, tickets: &RangeInclusive<u64>) -> impl Iterator<Item = &Entry<T>> {
         let aside = self.sharing.values().filter_map(|it| it.aside.as_ref());
         let waiting = self.accounts().map(|account| &account.waiting);
-        waiting.chain(aside).flatten()
+        let lines = waiting.chain(aside);
+        lines.flat_map(|line| {
+            let start = line.partition_point(|entry| entry.ticket < *tickets.start());
+            let end = line.partition_point(|entry| entry.ticket <= *tickets.end());
+            line.range(start..end.max(start))
+        })
     }
 
     /// How many accounts are open.

@@ -1,6 +1,7 @@
 //! What is in the queue and who holds what: the pure part that both engines share. No clock, no lock, no disk.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -352,9 +353,16 @@ impl<T: Clone> Index<T> {
         self.stored = Some(bytes);
     }
 
-    /// The entries, waiting or leased, whose item the filter takes.
-    pub(super) fn select(&self, filter: impl Fn(&T) -> bool) -> Vec<(Key, T)> {
-        let entries = self.clients.waiting().chain(self.leased.values());
+    /// The entries with these tickets, waiting or leased, whose item the filter takes. Those that wait with others are not looked at:
+    /// there may be hundreds of thousands.
+    pub(super) fn select(
+        &self,
+        tickets: &RangeInclusive<u64>,
+        filter: impl Fn(&T) -> bool,
+    ) -> Vec<(Key, T)> {
+        let leased = self.leased.values();
+        let leased = leased.filter(|entry| tickets.contains(&entry.ticket));
+        let entries = self.clients.waiting(tickets).chain(leased);
         let mut selected: Vec<_> = entries
             .filter(|entry| filter(&entry.item))
             .map(|entry| {

@@ -211,6 +211,8 @@ impl<F: Fs> Committer<F> {
             .collect();
         let stored = self.log.append(&records);
         drop(records);
+        // Whoever appends or leases need not wait for what goes over all segments.
+        let bytes = self.log.bytes();
         let mut state = self.shared.state();
         let mut answers = Vec::with_capacity(group.len());
         match stored {
@@ -226,7 +228,7 @@ impl<F: Fs> Committer<F> {
                     answers.push((done, Ok(Durability::Host)));
                 }
                 self.log.show(&mut state.files);
-                state.index.stored(self.log.bytes());
+                state.index.stored(bytes);
                 drop(state);
                 self.stores();
             }
@@ -285,9 +287,10 @@ impl<F: Fs> Committer<F> {
         } else {
             STRAGGLER
         };
-        if let Some(segment) = self.log.straggler(percent, patience, now) {
+        if let Some((segment, tickets)) = self.log.straggler(percent, patience, now) {
             let state = self.shared.state();
-            self.moving = state.index.select(|place| place.segment == segment).into();
+            let is_in_it = |place: &Place| place.segment == segment;
+            self.moving = state.index.select(&tickets, is_in_it).into();
         }
     }
 
@@ -329,6 +332,7 @@ impl<F: Fs> Committer<F> {
     }
 
     fn moved(&mut self, batches: &[(Key, Place, Bytes)], places: &[Place]) {
+        let bytes = self.log.bytes();
         let mut state = self.shared.state();
         for ((key, from, _), to) in batches.iter().zip(places) {
             match state.index.item_mut(key) {
@@ -341,16 +345,17 @@ impl<F: Fs> Committer<F> {
             }
         }
         self.log.show(&mut state.files);
-        state.index.stored(self.log.bytes());
+        state.index.stored(bytes);
         drop(state);
         self.log.metrics.moved(batches.len());
     }
 
     /// Makes known what the log has become.
-    fn publish(&self, measure: bool) {
+    fn publish(&mut self, measure: bool) {
+        let bytes = self.log.bytes();
         let mut state = self.shared.state();
         self.log.show(&mut state.files);
-        state.index.stored(self.log.bytes());
+        state.index.stored(bytes);
         if measure {
             self.shared.measure(&state);
         }

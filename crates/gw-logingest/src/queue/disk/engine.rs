@@ -139,7 +139,7 @@ impl<F: Fs> Engine<F> {
         let mut clients = HashSet::new();
         let measured = QueueLabel::named(config.name.as_deref());
         let metrics = Arc::new(QueueMetrics::new(measured));
-        let log = recovery::open(fs, config, Arc::clone(&metrics), Batch::decode, |found| {
+        let mut log = recovery::open(fs, config, Arc::clone(&metrics), Batch::decode, |found| {
             let batch = found.batch;
             let client = clients.get(batch.client());
             let client = client.unwrap_or(batch.client()).clone();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(super) struct Log<F: Fs> {
     pub(super) dir: PathBuf,
     pub(super) segment_bytes: u64,
     pub(super) segments: BTreeMap<u64, Segment<F>>,
+    /// Whether segments have come or gone since they were [shown](Log::show).
+    pub(super) unshown: bool,
     /// The segment that is written to.
     pub(super) active: Option<u64>,
     pub(super) next_segment: u64,
@@ -120,6 +123,7 @@ impl<F: Fs> Log<F> {
             self.segment_bytes,
         )?;
         self.segments.insert(id, segment);
+        self.unshown = true;
         self.active = Some(id);
         Ok(id)
     }
@@ -179,6 +183,7 @@ impl<F: Fs> Log<F> {
                 record.payload,
             );
             segment.first = segment.first.min(record.ticket);
+            segment.last = segment.last.max(record.ticket);
         }
         let written = write_all(&*segment.file, &self.buf, start).and_then(|()| {
             let started = Instant::now();
@@ -287,6 +292,7 @@ impl<F: Fs> Log<F> {
             for id in removed {
                 self.segments.remove(&id);
             }
+            self.unshown = true;
             if !self.unseen {
                 let first = self.segments.values().map(|segment| segment.first).min();
                 self.acks.forget_below(first.unwrap_or(self.next_ticket));
@@ -315,8 +321,14 @@ impl<F: Fs> Log<F> {
     }
 
     /// The sealed segment of which least is wanted, if that is less than so many hundredths of a whole segment. One of
-    /// which something was delivered in the last `patience` is likely to be empty soon without help.
-    pub(super) fn straggler(&self, percent: u64, patience: Duration, now: Instant) -> Option<u64> {
+    /// which something was delivered in the last `patience` is likely to be empty soon without help. With it the tickets among which
+    /// all of its are.
+    pub(super) fn straggler(
+        &self,
+        percent: u64,
+        patience: Duration,
+        now: Instant,
+    ) -> Option<(u64, RangeInclusive<u64>)> {
         let few = |segment: &Segment<F>| {
             segment.live > 0 && segment.live * 100 < self.segment_bytes * percent
         };
@@ -331,7 +343,7 @@ impl<F: Fs> Log<F> {
         });
         stragglers
             .min_by_key(|(_, segment)| segment.live)
-            .map(|(id, _)| *id)
+            .map(|(id, segment)| (*id, segment.first..=segment.last))
     }
 
     /// The payload of a record.
@@ -343,8 +355,11 @@ impl<F: Fs> Log<F> {
         read_record::<F>(&segment.file, place)
     }
 
-    /// Brings a table of open segments up to date.
-    pub(super) fn show(&self, files: &mut BTreeMap<u64, Arc<F::File>>) {
+    /// Brings the table of open segments up to date. Mostly it is: whoever appends or leases waits meanwhile, and there may be hundreds.
+    pub(super) fn show(&mut self, files: &mut BTreeMap<u64, Arc<F::File>>) {
+        if !std::mem::take(&mut self.unshown) {
+            return;
+        }
         files.retain(|id, _| self.segments.contains_key(id));
         for (id, segment) in &self.segments {
             files

@@ -83,6 +83,7 @@ pub(super) fn open<F: Fs>(
         dir: config.dir.clone(),
         segment_bytes: config.segment_bytes,
         segments: BTreeMap::new(),
+        unshown: true,
         active: None,
         next_segment: last_segment + 1,
         next_ticket: last_ticket,
@@ -212,13 +213,14 @@ impl<F: Fs> Survey<'_, F> {
         if damaged && scan.found.is_empty() {
             return self.set_aside(id, name, "it is not a segment");
         }
-        let tickets = scan.found.iter().map(|found| found.ticket);
+        let tickets = || scan.found.iter().map(|found| found.ticket);
         let mut segment = Segment {
             name,
             file: Arc::new(file),
             size: buf.len() as u64,
             live: 0,
-            first: tickets.chain(base).min().unwrap_or(0),
+            first: tickets().chain(base).min().unwrap_or(0),
+            last: tickets().max().unwrap_or(0),
             broken: damaged || scan.rotten,
             failed: name == Name::Failed(id),
             stuck: false,

@@ -31,6 +31,8 @@ pub(super) struct Segment<F: Fs> {
     pub(super) live: u64,
     /// No ticket in it is below this.
     pub(super) first: u64,
+    /// No ticket in it is above this.
+    pub(super) last: u64,
     /// Whether there is damage, so that it is kept aside instead of being removed.
     pub(super) broken: bool,
     /// Whether a write or a sync failed: what reads show behind the confirmed records may be in memory alone.
@@ -109,6 +111,7 @@ impl<F: Fs> Segment<F> {
             size: SEGMENT_HEAD,
             live: 0,
             first: base,
+            last: 0,
             broken: false,
             failed: false,
             stuck: false,

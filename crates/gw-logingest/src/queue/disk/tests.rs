@@ -6,4 +6,5 @@ mod faults;
 mod measures;
 mod panics;
 mod room;
+mod table;
 mod world;

@@ -332,7 +332,7 @@ fn a_client_on_hold_in_the_shared_account_holds_nobody_else() {
         assert!(index.lease(ALL).is_empty());
     }
     assert_eq!(index.clients.held(&None), 400);
-    let set_aside = index.select(|name| *name == 3);
+    let set_aside = index.select(&(0..=u64::MAX), |name| *name == 3);
     assert_eq!(set_aside.len(), 4);
     for (key, _) in &set_aside {
         *index.item_mut(key).unwrap() = 9;
@@ -472,14 +472,14 @@ fn entries_are_found_and_moved_wherever_they_are() {
             .len(),
         1
     );
-    let odd = index.select(|name| *name == 0);
+    let odd = index.select(&(0..=u64::MAX), |name| *name == 0);
     let tickets: Vec<_> = odd.iter().map(|(key, _)| key.ticket).collect();
     assert_eq!(tickets, [0, 2, 4]);
     for (key, _) in &odd {
         *index.item_mut(key).unwrap() = 9;
     }
     assert!(index.give_back(0));
-    assert_eq!(index.select(|name| *name == 9).len(), 3);
+    assert_eq!(index.select(&(0..=u64::MAX), |name| *name == 9).len(), 3);
     for (ticket, _) in index.lease(ALL) {
         index.acknowledge(ticket, Instant::now());
     }
@@ -589,6 +589,17 @@ proptest! {
                 }
             }
             quiet.retain(|name| model.iter().any(|known| known.name == *name));
+            let some = model.len() as u64 / 2..=model.len() as u64 + 3;
+            let looked = std::cell::Cell::new(0);
+            let selected = index.select(&some, |_| {
+                looked.set(looked.get() + 1);
+                true
+            });
+            let selected: Vec<_> = selected.iter().map(|(key, _)| key.ticket).collect();
+            let mut known: Vec<_> = model.iter().map(|known| known.ticket).filter(|ticket| some.contains(ticket)).collect();
+            known.sort_unstable();
+            prop_assert_eq!(looked.get(), known.len());
+            prop_assert_eq!(selected, known);
             let used: u64 = model.iter().map(|known| known.bytes).sum();
             prop_assert_eq!(index.used(), used);
             prop_assert!(used <= LIMITS.capacity);

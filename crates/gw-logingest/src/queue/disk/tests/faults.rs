@@ -258,26 +258,32 @@ fn a_segment_that_is_done_goes_while_nothing_is_delivered() {
 
 #[test]
 fn one_batch_does_not_keep_a_segment() {
-    let mut world = world();
-    for n in 0..20 {
-        world.append(&[if n == 0 { 300 } else { 2000 }]);
+    for restarted in [false, true] {
+        let mut world = world();
+        for n in 0..20 {
+            world.append(&[if n == 0 { 300 } else { 2000 }]);
+        }
+        assert!(world.segments().len() > 5);
+        // All but the first.
+        assert_eq!(world.lease(20), 20);
+        for _ in 0..19 {
+            world.acknowledge(1);
+        }
+        world.give_back();
+        if restarted {
+            world.finish();
+            world.reopen();
+        }
+        world.pass(31);
+        world.pass(31);
+        // The first was copied to where is written now.
+        assert_eq!(world.segments().len(), 1, "{:?}", world.segments());
+        assert_eq!(world.content(), [0]);
+        // In time, what is done is made durable, too.
+        world.pass(5);
+        world.crash(Loss::Everything);
+        assert_eq!(world.content(), [0]);
     }
-    assert!(world.segments().len() > 5);
-    // All but the first.
-    assert_eq!(world.lease(20), 20);
-    for _ in 0..19 {
-        world.acknowledge(1);
-    }
-    world.give_back();
-    world.pass(31);
-    world.pass(31);
-    // The first was copied to where is written now.
-    assert_eq!(world.segments().len(), 1, "{:?}", world.segments());
-    assert_eq!(world.content(), [0]);
-    // In time, what is done is made durable, too.
-    world.pass(5);
-    world.crash(Loss::Everything);
-    assert_eq!(world.content(), [0]);
 }
 
 #[test]
