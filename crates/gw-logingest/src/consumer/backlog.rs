@@ -1,6 +1,6 @@
 //! The events in hand, and the batches they came with.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -273,11 +273,14 @@ impl Backlog {
         self.open.contains_key(&tag.batch)
     }
 
-    /// Gives all batches of a client back to the queue, with whatever is left to do for them; returns the number of events
-    /// that were not settled.
-    pub(super) fn give_back(&mut self, client: &ClientId) -> usize {
-        let of_client = |open: &Open| open.leased.batch().client() == client;
-        let given: Vec<_> = self.open.extract_if(|_, open| of_client(open)).collect();
+    /// Gives all batches of these clients back to the queue, with whatever is left to do for them; returns the number of events
+    /// that were not settled. It goes over all that is in hand: once for all of them.
+    pub(super) fn give_back(&mut self, clients: &HashSet<ClientId>) -> usize {
+        if clients.is_empty() {
+            return 0;
+        }
+        let of_these = |open: &Open| clients.contains(open.leased.batch().client());
+        let given: Vec<_> = self.open.extract_if(|_, open| of_these(open)).collect();
         let of_open = |work: &Work| self.open.contains_key(&work.tag.batch);
         self.ready.retain(of_open);
         self.ready_bytes = self.ready.iter().map(Work::bytes).sum();

@@ -263,7 +263,7 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
         }
         // Nothing new comes in that may be taken.
         if let (Some(client), None) = (unwelcome, self.wants()) {
-            self.hold([client]);
+            self.hold(HashSet::from([client]));
         }
     }
 
@@ -379,12 +379,9 @@ impl<S: Sink, D: DeadLetters> Desk<S, D> {
     }
 
     /// Gives everything of these clients back to the queue, which is to hold them.
-    fn hold(&mut self, clients: impl IntoIterator<Item = ClientId>) {
-        let mut returned = 0;
-        for client in clients {
-            returned += self.backlog.give_back(&client);
-            self.to_hold.push(client);
-        }
+    fn hold(&mut self, clients: HashSet<ClientId>) {
+        let returned = self.backlog.give_back(&clients);
+        self.to_hold.extend(clients);
         let backlog = &self.backlog;
         self.letters
             .waiting

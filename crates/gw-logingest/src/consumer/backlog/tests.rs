@@ -61,6 +61,10 @@ impl World {
     }
 }
 
+fn only(client: &str) -> HashSet<ClientId> {
+    HashSet::from([ClientId::new(client).unwrap()])
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     TakeIn {
@@ -109,7 +113,7 @@ proptest! {
                     world.backlog.settle(tag);
                 }
                 Step::GiveBack { client } => {
-                    world.backlog.give_back(&ClientId::new(name(client)).unwrap());
+                    world.backlog.give_back(&only(name(client)));
                 }
             }
             let sum: usize = world.backlog.open.values().map(|open| open.unsettled).sum();
@@ -163,10 +167,9 @@ async fn what_is_given_back_is_nowhere_any_more() {
     world.backlog.put_pieces(vec![works.split_off(2)]);
     world.backlog.put_off(vec![works.remove(1)], later);
     world.backlog.settle(load.tags[0]);
-    let other = ClientId::new("d").unwrap();
-    assert_eq!(world.backlog.give_back(&other), 0);
+    assert_eq!(world.backlog.give_back(&only("d")), 0);
     assert!(world.backlog.is_open(load.tags[0]));
-    assert_eq!(world.backlog.give_back(&ClientId::new("c").unwrap()), 3);
+    assert_eq!(world.backlog.give_back(&only("c")), 3);
     assert_eq!(world.settled(), [(1, Outcome::Returned)]);
     assert!(world.backlog.is_empty() && !world.backlog.is_open(load.tags[0]));
     assert_eq!(
