@@ -5,6 +5,7 @@
 //! way of a refusal.
 
 mod detail;
+mod head;
 
 use std::error::Error;
 use std::fmt;
