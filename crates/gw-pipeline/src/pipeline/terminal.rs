@@ -1,6 +1,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use gw_core::attempt::Failure;
 use gw_core::call::call_into;
 use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
@@ -99,17 +100,29 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Inner { future, record } => future.poll(cx).map_err(|error| {
-                let error = error.into();
+                let refused = refusal(error.into());
                 if let Some(record) = record {
-                    let refused = Rejection::find(&*error).map(Rejection::code);
-                    record.refused(slot::Forward::NAME, refused.unwrap_or(&codes::INTERNAL));
+                    record.refused(slot::Forward::NAME, refused.code());
                 }
-                error
+                refused.into()
             }),
             // Pending once taken: a future must not be polled after it was ready.
             StateProj::Refused { refused } => refused
                 .take()
                 .map_or(Poll::Pending, |refused| Poll::Ready(Err(refused.into()))),
+        }
+    }
+}
+
+/// The refusal that an error is or stems from, else `INTERNAL`: as what the answer stage makes of it, stages in between
+/// see it already. What became of the request is not known then, as with any error that does not say so.
+#[cold]
+fn refusal(error: BoxError) -> Rejection {
+    match Rejection::find(&*error) {
+        Some(refused) => refused.clone(),
+        None => {
+            let refused = Rejection::new(&codes::INTERNAL).failed(Failure::Unknown);
+            refused.caused_by(error)
         }
     }
 }
