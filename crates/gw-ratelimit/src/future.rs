@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use crate::charge_body::{ChargedBody, Meter};
 use crate::fields::Advert;
 use crate::late::Late;
+use crate::refused;
 
 pin_project! {
     /// The answer of the inner service with the limits' fields, or a refusal.
@@ -88,6 +89,7 @@ impl<F, R, B, E> Future for ResponseFuture<F, R, Result<Response<B>, R::Error>>
 where
     F: Future<Output = Result<Response<B>, E>>,
     R: OnReject<Response<B>, E>,
+    E: 'static,
 {
     type Output = Result<Response<B>, R::Error>;
 
@@ -100,14 +102,17 @@ where
                 late,
             } => {
                 // Changed where it lies: an answer is large.
-                let mut outcome = ready!(response.poll(cx)).map_err(R::inner);
-                if let Some(late) = late.take() {
+                let mut outcome = ready!(response.poll(cx));
+                if let Err(error) = &mut outcome {
+                    let late = late.take();
+                    refused::tell(error, |head| tell_refused(late, head, advert));
+                } else if let Some(late) = late.take() {
                     outcome = outcome.map(|response| settle(*late, response, advert));
                 }
                 if let (Ok(response), Some(advert)) = (&mut outcome, advert) {
                     advert.write(response);
                 }
-                Poll::Ready(outcome)
+                Poll::Ready(outcome.map_err(R::inner))
             }
             // Pending once taken: a future must not be polled after it was ready.
             StateProjection::Refused { outcome } => match outcome.take() {
@@ -125,6 +130,21 @@ fn settle<B>(late: Late, response: Response<B>, advert: &mut Option<Advert>) -> 
         advert.tell_anew(anew);
     }
     Response::from_parts(head, body)
+}
+
+/// The same for a refusal that is no answer yet.
+fn tell_refused(
+    late: Option<Box<Late>>,
+    mut head: Response<()>,
+    advert: &mut Option<Advert>,
+) -> Response<()> {
+    if let Some(late) = late {
+        head = settle(*late, head, advert);
+    }
+    if let Some(advert) = advert {
+        advert.write(&mut head);
+    }
+    head
 }
 
 impl<F, R, T> fmt::Debug for ResponseFuture<F, R, T> {

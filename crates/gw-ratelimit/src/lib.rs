@@ -23,6 +23,7 @@ mod policy;
 mod quota;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod refused;
 mod service;
 mod store;
 mod striped;

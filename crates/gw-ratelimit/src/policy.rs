@@ -192,7 +192,9 @@ impl<K> Policy<K> {
     /// Charges or pays back a request by the head of its answer: five cells more for a failed login, nothing for a 304.
     ///
     /// A debt never gets beyond two bursts, and never is more given back than was charged. The answer's fields tell of what
-    /// is left then. `adjust` runs for each answer of an admitted request, and must not block.
+    /// is left then. `adjust` runs for each answer of an admitted request, and must not block. A refusal further in that passes
+    /// as an error, a [`Rejection`](gw_core::Rejection), is an answer too: `adjust` sees it in the extensions of a head with
+    /// its status, which is its code's for gRPC callers as well.
     ///
     /// # Examples
     ///

@@ -64,6 +64,7 @@ impl<S: fmt::Debug, R> fmt::Debug for RateLimit<S, R> {
 impl<S, R, B, ResB> Service<Request<B>> for RateLimit<S, R>
 where
     S: Service<Request<B>, Response = Response<ResB>>,
+    S::Error: 'static,
     R: OnReject<Response<ResB>, S::Error> + Clone,
 {
     type Response = Response<ResB>;

@@ -79,6 +79,7 @@ impl<S, F, B, R, T> ResponseFuture<S, F, B, R, T> {
 impl<S, B, R, ResB> Future for ResponseFuture<S, S::Future, B, R, Result<Response<ResB>, R::Error>>
 where
     S: Service<Request<B>, Response = Response<ResB>>,
+    S::Error: 'static,
     R: OnReject<Response<ResB>, S::Error> + Clone,
 {
     type Output = Result<Response<ResB>, R::Error>;

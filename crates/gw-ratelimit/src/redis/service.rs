@@ -60,6 +60,7 @@ impl<S: fmt::Debug, R> fmt::Debug for SharedRateLimit<S, R> {
 impl<S, R, B, ResB> Service<Request<B>> for SharedRateLimit<S, R>
 where
     S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    S::Error: 'static,
     R: OnReject<Response<ResB>, S::Error> + Clone,
 {
     type Response = Response<ResB>;

@@ -3,7 +3,7 @@
 use gw_testkit::client::Client;
 use gw_testkit::upstream::{Reply, Upstream, always};
 
-use crate::gateway::{Gateway, all_to, config, route};
+use crate::gateway::{Gateway, all_to, config, route, upstream};
 use crate::http::{get, is_refusal, page, retry_after};
 
 #[tokio::test]
@@ -80,6 +80,25 @@ async fn who_has_nothing_left_is_not_asked_back_before_the_window_by_a_503_eithe
     assert!(retry_after("a bare 503", &answer) >= 3600);
 }
 
+/// Story: a refusal of the gateway's own told nobody of the limits. The open breaker asked to come back after some seconds, and who
+/// did was then told to wait for an hour.
+#[tokio::test]
+async fn nor_by_a_breaker_that_is_open() {
+    let upstream = Upstream::start(always(Reply::status(503))).await;
+    let mut tables = "[limits.few]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1\n".to_owned();
+    tables += &self::upstream("up", &upstream.url());
+    tables += "breaker = { consecutive = 1 }\n";
+    tables += &route("opens", "/opens", "up", "");
+    tables += &route("few", "/few", "up", "limits = [\"few\"]");
+    let gateway = Gateway::serve(&config("", &tables)).await;
+    assert_eq!(get(gateway.traffic, "/opens").await.status(), 503);
+    let answer = get(gateway.traffic, "/few").await;
+    is_refusal("open", &answer, 503, "CIRCUIT_OPEN");
+    assert_eq!(answer.header("ratelimit"), Some("\"few\";r=0;t=3600"));
+    assert!(retry_after("open", &answer) >= 3600);
+    assert_eq!(upstream.requests().len(), 1);
+}
+
 #[tokio::test]
 async fn a_limit_in_shadow_lets_pass_and_counts() {
     let upstream = Upstream::start(always(Reply::ok())).await;
@@ -97,12 +116,17 @@ async fn a_limit_in_shadow_lets_pass_and_counts() {
 #[tokio::test]
 async fn a_scanner_meets_the_limit_before_it_learns_of_404() {
     let mut tables = "[limits.few]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 2\n".to_owned();
-    tables += &crate::gateway::upstream("up", "http://127.0.0.1:1");
+    tables += &upstream("up", "http://127.0.0.1:1");
     tables += &route("one", "/one", "up", "");
     let gateway = Gateway::serve(&config("default_limits = [\"few\"]", &tables)).await;
-    let mut statuses = Vec::new();
-    for n in 0..4 {
-        statuses.push(get(gateway.traffic, &format!("/scan/{n}")).await.status());
+    for (n, (status, left)) in [(404, "r=1"), (404, "r=0"), (429, "r=0"), (429, "r=0")]
+        .into_iter()
+        .enumerate()
+    {
+        let answer = get(gateway.traffic, &format!("/scan/{n}")).await;
+        assert_eq!(answer.status(), status);
+        // Story: the 404 had no such field.
+        let told = answer.header("ratelimit").unwrap_or_default();
+        assert_eq!(told.split(';').nth(1), Some(left), "{answer:?}");
     }
-    assert_eq!(statuses, [404, 404, 429, 429]);
 }

@@ -45,7 +45,7 @@ impl<S, T, E> fmt::Debug for Limits<S, T, E> {
 
 impl<S, B> Service<Asking> for Limits<S, S::Response, S::Error>
 where
-    S: Service<Asking, Response = Response<B>>,
+    S: Service<Asking, Response = Response<B>, Error: 'static>,
     B: From<Bytes>,
 {
     type Response = S::Response;
