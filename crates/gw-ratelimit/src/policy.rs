@@ -61,7 +61,8 @@ pub enum Adjust {
     Nothing,
     /// So many cells more.
     Charge(u32),
-    /// So many cells less, down to nothing.
+    /// So many cells less, but never more than the request was charged: `Refund(u32::MAX)` is all of it, also where a
+    /// [`Penalty`] has made it dearer. `Refund(1)` is one cell of that.
     Refund(u32),
 }
 
@@ -206,7 +207,7 @@ impl<K> Policy<K> {
     ///     .key(ClientIp::new())
     ///     .charge_response(|answer| match answer.status.as_u16() {
     ///         401 | 403 => Adjust::Charge(5),
-    ///         500.. => Adjust::Refund(1),
+    ///         500.. => Adjust::Refund(u32::MAX),
     ///         _ => Adjust::Nothing,
     ///     });
     /// ```

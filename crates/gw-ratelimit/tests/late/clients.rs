@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::{Body, Problem};
-use gw_ratelimit::{Headers, Mode, Penalty, Policy, Quota, RateLimitLayer};
+use gw_ratelimit::{Adjust, Headers, Mode, Penalty, Policy, Quota, RateLimitLayer};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::Layer;
@@ -192,4 +192,30 @@ async fn an_operator_refunds_and_penalizes() {
     let p = limiter.policy("p").unwrap();
     let standing = limiter.charge_late(limiter.charge(p, &ann, 4), tokio::time::Instant::now());
     assert_eq!(standing.unwrap().remaining(), 6);
+}
+
+/// Story: the doc's example gave back one cell of the many that a penalised client had paid for a failure of the service's.
+#[tokio::test(start_paused = true)]
+async fn all_that_a_penalised_client_paid_is_given_back() {
+    let layer = RateLimitLayer::builder()
+        .policy(
+            per_client(Quota::per_minute(60).burst(10))
+                .penalty(Penalty::new(1, Duration::from_secs(600)).max_factor(4))
+                .charge_response(|answer| match answer.status.as_u16() {
+                    500 => Adjust::Refund(1),
+                    503 => Adjust::Refund(u32::MAX),
+                    _ => Adjust::Nothing,
+                }),
+        )
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let mut service = layer.layer(inner(|_| {}));
+    assert!(handle.penalize("p", &http::HeaderValue::from_static("ann"), 2));
+    for (path, remaining) in [("/503", 10), ("/500", 7), ("/503", 7), ("/200", 3)] {
+        let mut request = request("ann");
+        *request.uri_mut() = path.parse().unwrap();
+        answer(&mut service, request);
+        assert_eq!(left(&handle, "ann"), remaining, "{path}");
+    }
 }
