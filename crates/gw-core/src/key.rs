@@ -5,6 +5,7 @@
 //! it needs, by the trait [`AvailableIn`]: a key made from an identity does not fit before authentication.
 
 mod forwarded;
+mod networks;
 mod peer;
 mod proxies;
 
@@ -17,8 +18,9 @@ use http::{HeaderName, HeaderValue, request::Parts};
 
 pub use ipnet::IpNet;
 
+pub use self::networks::Networks;
 pub use self::peer::peer_addr;
-pub use self::proxies::{TrustedProxies, canonical_network};
+pub use self::proxies::TrustedProxies;
 use crate::context::{ClientAddr, Identity, RouteMatch};
 use crate::stage::{HasClientAddr, HasIdentity, HasRoute};
 

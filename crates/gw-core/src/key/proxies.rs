@@ -1,11 +1,10 @@
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
-use super::forwarded;
+use super::{Networks, forwarded};
 use crate::config::ConfigError;
 use crate::context::ClientAddr;
 
@@ -27,9 +26,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Without trusted proxies, the default, the peer is the client and both fields are ignored. Clones share the networks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    /// Disjoint and in order, so that an address is looked for in steps that halve them. Absent if there are none: an
-    /// empty list cannot be shared in a `const`.
-    networks: Option<Arc<[IpNet]>>,
+    networks: Networks,
     /// How many are trusted whatever their addresses, the peer first.
     hops: usize,
     write_forwarded: bool,
@@ -44,7 +41,7 @@ impl TrustedProxies {
     /// Trusts nobody.
     pub const fn none() -> Self {
         Self {
-            networks: None,
+            networks: Networks::none(),
             hops: 0,
             write_forwarded: false,
         }
@@ -63,11 +60,8 @@ impl TrustedProxies {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        let networks: Vec<_> = networks.into_iter().map(canonical_network).collect();
-        let mut disjoint = IpNet::aggregate(&networks);
-        disjoint.sort_unstable();
         Self {
-            networks: (!disjoint.is_empty()).then(|| disjoint.into()),
+            networks: Networks::new(networks),
             ..Self::none()
         }
     }
@@ -128,19 +122,7 @@ impl TrustedProxies {
 
     /// Whether the proxy with this address, so many hops behind the peer, is trusted.
     fn trusts(&self, address: IpAddr, hop: usize) -> bool {
-        if hop < self.hops {
-            return true;
-        }
-        let address = address.to_canonical();
-        let Some(networks) = &self.networks else {
-            return false;
-        };
-        // The last one that begins at or before the address is the only one that can hold it.
-        let begun = networks.partition_point(|network| network.network() <= address);
-        begun
-            .checked_sub(1)
-            .and_then(|last| networks.get(last))
-            .is_some_and(|network| network.contains(&address))
+        hop < self.hops || self.networks.contains(address)
     }
 
     /// The client behind `peer`, as the fields of its request tell. Does not allocate.
@@ -169,63 +151,6 @@ impl TrustedProxies {
             if !self.trusts(*client, hop) {
                 return;
             }
-        }
-    }
-}
-
-/// A network of mapped addresses (within `::ffff:0:0/96`) as the IPv4 network that it is; any other one as it is.
-///
-/// The form in which networks must be to be compared with a [`ClientAddr`].
-pub fn canonical_network(network: IpNet) -> IpNet {
-    let IpNet::V6(v6) = network else {
-        return network;
-    };
-    let mapped = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
-    let v4 = mapped.and_then(|address| Ipv4Net::new(address, v6.prefix_len() - 96).ok());
-    v4.map_or(network, IpNet::V4)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn clones_share_the_networks() {
-        let networks = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap());
-        let proxies = TrustedProxies::new(networks);
-        let (kept, clone) = (proxies.networks.clone(), proxies.clone());
-        assert!(Arc::ptr_eq(&kept.unwrap(), &clone.networks.unwrap()));
-        assert_eq!(TrustedProxies::new([]), TrustedProxies::none());
-    }
-
-    proptest! {
-        /// The steps that halve the list find what a walk over it finds. Few bits, so that networks overlap and
-        /// addresses meet them.
-        #[test]
-        fn an_address_is_found_in_any_list(
-            list in prop::collection::vec((any::<bool>(), 0..16u8, 24..=32u8), 0..12),
-            six: bool,
-            last: u8,
-        ) {
-            let address = |six: bool, last: u8| -> IpAddr {
-                if six {
-                    IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last])
-                } else {
-                    IpAddr::from([192, 0, 2, last])
-                }
-            };
-            let networks: Vec<IpNet> = list
-                .into_iter()
-                .map(|(six, last, bits)| {
-                    let bits = if six { bits + 96 } else { bits };
-                    IpNet::new(address(six, last << 4), bits).unwrap()
-                })
-                .collect();
-            let asked = address(six, last);
-            let walked = networks.iter().any(|network| network.contains(&asked));
-            prop_assert_eq!(TrustedProxies::new(networks).contains(asked), walked);
         }
     }
 }

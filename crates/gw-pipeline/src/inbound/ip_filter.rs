@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use gw_core::call::call_into;
 use gw_core::context::ClientAddr;
-use gw_core::key::{TrustedProxies, canonical_network, peer_addr};
+use gw_core::key::{Networks, TrustedProxies, peer_addr};
 use gw_core::record::Record;
 use gw_core::stage::{FactSet, Stage};
 use gw_core::{OnReject, Rejection, Respond};
@@ -34,8 +34,8 @@ pub struct IpFilterLayer<R = Respond> {
 #[derive(Debug, Clone)]
 struct Rules {
     proxies: TrustedProxies,
-    allow: Vec<IpNet>,
-    deny: Vec<IpNet>,
+    allow: Networks,
+    deny: Networks,
 }
 
 impl IpFilterLayer {
@@ -43,8 +43,8 @@ impl IpFilterLayer {
     pub fn new(proxies: TrustedProxies) -> Self {
         let rules = Rules {
             proxies,
-            allow: Vec::new(),
-            deny: Vec::new(),
+            allow: Networks::none(),
+            deny: Networks::none(),
         };
         Self {
             rules: Arc::new(rules),
@@ -57,14 +57,14 @@ impl<R> IpFilterLayer<R> {
     /// Lets only these networks pass, IPv4 ones in whatever form; an empty list lets everybody pass.
     #[must_use]
     pub fn allow(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Arc::make_mut(&mut self.rules).allow = canonical(networks);
+        Arc::make_mut(&mut self.rules).allow = Networks::new(networks);
         self
     }
 
     /// Lets these networks, IPv4 ones in whatever form, never pass, whatever the allow list says.
     #[must_use]
     pub fn deny(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Arc::make_mut(&mut self.rules).deny = canonical(networks);
+        Arc::make_mut(&mut self.rules).deny = Networks::new(networks);
         self
     }
 
@@ -95,14 +95,9 @@ impl Rules {
     }
 
     fn lets_pass(&self, address: IpAddr) -> bool {
-        let listed = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
-        !listed(&self.deny) && (self.allow.is_empty() || listed(&self.allow))
+        let allowed = || self.allow.is_empty() || self.allow.contains(address);
+        !self.deny.contains(address) && allowed()
     }
-}
-
-/// Networks as addresses are compared with them.
-fn canonical(networks: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
-    networks.into_iter().map(canonical_network).collect()
 }
 
 impl<F: FactSet, R> Stage<F> for IpFilterLayer<R> {
