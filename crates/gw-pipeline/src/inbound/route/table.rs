@@ -1,3 +1,5 @@
+use std::cell::OnceCell;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ptr;
 use std::sync::Arc;
@@ -42,11 +44,13 @@ pub(in crate::inbound) struct RouteEntry {
     pub(in crate::inbound) policy: Policy,
     /// Empty: any.
     methods: Vec<Method>,
+    /// In lower case, and without the dot at its end.
     host: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A node of the tree of path segments. The lists hold indices of routes, the most specific first.
+/// A node of the tree of path segments. The lists hold indices of routes: those of hosts by their host, then those of any. Among
+/// these as among those of one host the most specific is the first.
 #[derive(Debug, Default)]
 struct Node {
     literals: HashMap<String, Node>,
@@ -95,6 +99,7 @@ impl RouteTable {
             table: &self.0,
             parts,
             only,
+            host: OnceCell::new(),
             methods: Vec::new(),
         };
         // What has no route goes nowhere, however it is read.
@@ -105,6 +110,12 @@ impl RouteTable {
             None if search.methods.is_empty() => Found::Nothing,
             None => Found::OtherMethods(search.methods),
         }
+    }
+}
+
+impl Table {
+    fn host(&self, route: usize) -> Option<&str> {
+        self.routes.get(route)?.host.as_deref()
     }
 }
 
@@ -135,6 +146,8 @@ struct Search<'a, 'p> {
     table: &'a Table,
     parts: &'p Parts,
     only: Option<&'p Lane>,
+    /// The host that the request names, once some route has asked for it.
+    host: OnceCell<Option<&'p str>>,
     /// The methods of routes that fit but for the method.
     methods: Vec<Method>,
 }
@@ -182,26 +195,36 @@ impl<'a> Search<'a, '_> {
             .or_else(|| self.first(&node.prefix))
     }
 
-    fn first(&mut self, routes: &[usize]) -> Option<&'a RouteEntry> {
+    /// A node may have routes of very many hosts, so they are found in steps that halve the list.
+    fn first(&mut self, routes: &'a [usize]) -> Option<&'a RouteEntry> {
         let table = self.table;
-        routes
-            .iter()
+        let hosted = routes.partition_point(|&index| table.host(index).is_some());
+        let (of_hosts, of_any) = routes.split_at(hosted);
+        let candidates = self.of_host(of_hosts).iter().chain(of_any);
+        candidates
             .filter_map(|&index| table.routes.get(index))
             .find(|route| self.fits(route))
     }
 
-    fn fits(&mut self, route: &RouteEntry) -> bool {
-        let host = || {
-            self.parts
-                .headers
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok())
+    /// Of routes that name hosts those that name the request's.
+    fn of_host(&self, routes: &'a [usize]) -> &'a [usize] {
+        if routes.is_empty() {
+            return routes;
+        }
+        let Some(host) = *self.host.get_or_init(|| host(self.parts)) else {
+            return &[];
         };
-        let host_fits = route.host.as_deref().is_none_or(|name| {
-            host().is_some_and(|host| {
-                without_dot(without_port(host)).eq_ignore_ascii_case(without_dot(name))
-            })
-        });
+        let compared = |&index: &usize| {
+            let name = self.table.host(index).unwrap_or_default();
+            let host = host.bytes().map(|byte| byte.to_ascii_lowercase());
+            name.bytes().cmp(host)
+        };
+        let begin = routes.partition_point(|index| compared(index).is_lt());
+        let end = routes.partition_point(|index| compared(index).is_le());
+        routes.get(begin..end).unwrap_or_default()
+    }
+
+    fn fits(&mut self, route: &RouteEntry) -> bool {
         let header_fits = |(name, value): &(HeaderName, HeaderValue)| {
             self.parts
                 .headers
@@ -209,7 +232,7 @@ impl<'a> Search<'a, '_> {
                 .iter()
                 .any(|found| found == value)
         };
-        if !host_fits || !route.headers.iter().all(header_fits) {
+        if !route.headers.iter().all(header_fits) {
             return false;
         }
         let method_fits = route.methods.is_empty() || route.methods.contains(&self.parts.method);
@@ -223,6 +246,12 @@ impl<'a> Search<'a, '_> {
         }
         method_fits
     }
+}
+
+/// The host that a request names.
+fn host(parts: &Parts) -> Option<&str> {
+    let host = parts.headers.get(header::HOST)?.to_str().ok()?;
+    Some(without_dot(without_port(host)))
 }
 
 /// A host that can be compared with those of requests: one that has passed `head`, without its port.
@@ -336,7 +365,9 @@ impl RouteTableBuilder {
                 route_match,
                 policy: route.policy,
                 methods: route.methods.unwrap_or_default(),
-                host: route.host,
+                host: route
+                    .host
+                    .map(|host| without_dot(&host).to_ascii_lowercase()),
                 headers: route.headers,
             });
         }
@@ -370,10 +401,10 @@ impl Node {
     fn sort(&mut self, routes: &[RouteEntry]) {
         // The sort is stable: among equals the one declared first stays first.
         let rank = |&index: &usize| {
-            let route = routes.get(index);
-            std::cmp::Reverse(
-                route.map(|r| (r.host.is_some(), !r.methods.is_empty(), r.headers.len())),
-            )
+            let route = routes.get(index)?;
+            let host = route.host.as_deref();
+            let finer = (!route.methods.is_empty(), route.headers.len());
+            Some((host.is_none(), host, Reverse(finer)))
         };
         for list in [&mut self.exact, &mut self.prefix, &mut self.rest] {
             list.sort_by_key(rank);

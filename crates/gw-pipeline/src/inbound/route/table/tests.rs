@@ -368,3 +368,5 @@ proptest! {
         }
     }
 }
+
+mod hosts;
