@@ -180,8 +180,11 @@ impl Pool {
         }
         let other = others.find(is_at_hand)?;
         // Relaxed: any order of turns is a fair one.
-        let diverted = self.diverted.fetch_add(1, Ordering::Relaxed);
-        ((diverted + 1) % STRAIGHT != 0).then_some(other)
+        let diverted = self
+            .diverted
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
+        (!diverted.is_multiple_of(STRAIGHT)).then_some(other)
     }
 
     /// A connection to the endpoint on the current runtime, if one is at hand. The caller has a slot.

@@ -52,8 +52,9 @@ impl Drop for Place<'_> {
         if self.is_served {
             return;
         }
+        // Dropped outside of the lock: with it may go a waker, and with that a task that has a slot.
         let waited = self.slots.lock().leave(self.number);
-        if !waited {
+        if waited.is_none() {
             self.slots.release(None);
         }
     }

@@ -38,7 +38,7 @@ pub(super) enum Entry {
     Refused,
 }
 
-impl<R: PartialEq, W> Turns<R, W> {
+impl<R: Copy + PartialEq, W> Turns<R, W> {
     /// With `slots` that are free.
     pub(super) const fn new(slots: usize) -> Self {
         Self {
@@ -82,10 +82,10 @@ impl<R: PartialEq, W> Turns<R, W> {
         Entry::Waits(number)
     }
 
-    /// Who waits under this number waits no longer. Whether it did: else it has been given a slot.
-    pub(super) fn leave(&mut self, number: u64) -> bool {
-        let index = self.waiting.iter().position(|it| it.number == number);
-        index.and_then(|it| self.waiting.remove(it)).is_some()
+    /// Who waits under this number waits no longer. None if it did not: it has been given a slot.
+    pub(super) fn leave(&mut self, number: u64) -> Option<W> {
+        let index = self.waiting.iter().position(|it| it.number == number)?;
+        self.waiting.remove(index).map(|it| it.who)
     }
 
     /// A slot comes free, whose exchange has `left` an idle connection to that runtime. Whose the slot is now, if anybody waits.
@@ -144,9 +144,9 @@ mod tests {
     fn who_leaves_is_passed_over_and_learns_if_it_had_its_turn() {
         let mut turns = taken(8, &[('a', "first"), ('a', "second"), ('a', "third")]);
         assert_eq!(turns.release(None), Some("first"));
-        assert!(!turns.leave(0));
-        assert!(turns.leave(1));
-        assert!(!turns.leave(1));
+        assert_eq!(turns.leave(0), None);
+        assert_eq!(turns.leave(1), Some("second"));
+        assert_eq!(turns.leave(1), None);
         assert_eq!(turns.release(None), Some("third"));
     }
 
