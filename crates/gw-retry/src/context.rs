@@ -98,6 +98,12 @@ impl Known {
         self.deadline
     }
 
+    /// Whether it is known who is to serve the request, and that nothing was sent there yet: it waits for a place in the gateway.
+    pub(crate) fn waits_in_line(&self) -> bool {
+        let exchange = self.record.as_ref().map(Record::exchange);
+        exchange.is_some_and(|known| known.upstream.is_some() && known.attempts == 0)
+    }
+
     /// What is noted of a refusal.
     pub(crate) fn refusal(&self) -> Refusal {
         let exchange = self.record.as_ref().map(Record::exchange);

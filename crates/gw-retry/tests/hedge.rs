@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gw_core::context::{Attempt, Lane};
+use gw_core::context::{Attempt, Lane, UpstreamName};
 use gw_core::record::Record;
 use gw_core::{Body, Code, GrpcStatus, Rejection};
 use gw_retry::hedge::{HedgeBuilder, HedgeLayer};
@@ -353,6 +353,27 @@ async fn a_copy_that_is_not_sent_does_not_stand_in_line() {
     other.await.unwrap().unwrap();
     let ready = std::future::poll_fn(|cx| Service::<Request<Body>>::poll_ready(&mut service, cx));
     assert!(poll(&mut Box::pin(ready)).is_ready());
+}
+
+/// Story: while the first copy waited for a place in the pool, the second came to wait for one behind it, and had the room in the queue
+/// that others had none of then.
+#[tokio::test(start_paused = true)]
+async fn while_the_first_copy_waits_in_line_there_is_no_second() {
+    let layer = warm(builder().max_extra_load(1.0)).await;
+    let record = Record::default();
+    let sent = || {
+        let mut sent = request(Method::GET);
+        sent.extensions_mut().insert(record.clone());
+        sent
+    };
+    // As a pool says it: it has the request, and has not sent it.
+    record.update(|exchange| exchange.upstream = Some(UpstreamName::new("orders")));
+    assert!(!is_hedged(&layer, sent()).await);
+    record.update(|exchange| exchange.attempts = 1);
+    assert!(is_hedged(&layer, sent()).await);
+    // Of who serves without saying so nothing is known.
+    record.update(|exchange| (exchange.upstream, exchange.attempts) = (None, 0));
+    assert!(is_hedged(&layer, sent()).await);
 }
 
 /// Story: a pool of one connection refused each second copy, not a byte of which went out. Cap and budget paid for it, and the

@@ -143,6 +143,10 @@ impl<S> Plan<S> {
         if !self.shared.is_open(now) {
             return Err(Refused);
         }
+        // Only first attempts are hedged. A second copy would come to stand behind it in the same line.
+        if self.known.as_ref().is_some_and(Known::waits_in_line) {
+            return Err(Refused);
+        }
         let trace = self.known.as_ref().and_then(Known::trace);
         let mut permit = self.shared.permit(trace, now).ok_or(Refused)?;
         if mode == Mode::Shadow {
