@@ -62,7 +62,7 @@ async fn a_stage_sends_again_what_a_boxed_error_lets_it() {
     // Nobody knows what became of it.
     let unknown = || io::Error::other("reset").into();
     assert_eq!(sent(Method::GET, unknown, 1).await, (200, 2, Some(2)));
-    assert_eq!(sent(Method::POST, unknown, 1).await, (500, 1, None));
+    assert_eq!(sent(Method::POST, unknown, 1).await, (500, 1, Some(1)));
     assert_eq!(sent(Method::POST, not_sent, 1).await, (200, 2, Some(2)));
     assert_eq!(sent(Method::GET, refused, 1).await, (502, 1, Some(1)));
     // The answer that the refusal becomes says how often it was tried.

@@ -86,7 +86,8 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What [`append`](Self::append) would say. An engine that cannot tell without the batch says yes, as this does by default.
+    /// What [`append`](Self::append) would say, but for what is over in a moment. An engine that cannot tell without the batch says yes, as
+    /// this does by default.
     fn has_room(&self, client: &ClientId, bytes: usize) -> Result<(), AppendError> {
         let _ = (client, bytes);
         Ok(())

@@ -123,7 +123,19 @@ impl Place {
     }
 
     fn share_in_turn(&self) -> Option<Http2> {
-        self.connections().iter().find_map(Shared::try_share)
+        let (shared, is_last) = {
+            let connections = self.connections();
+            let found = connections
+                .iter()
+                .find_map(|it| Some((it.try_share()?, it.usage.takes_more())));
+            let (shared, takes_more) = found?;
+            (shared, !takes_more)
+        };
+        if is_last {
+            // Who waits for a share in this connection needs another one.
+            self.streams.freed.notify_waiters();
+        }
+        Some(shared)
     }
 
     /// A share in a connection that is there, else in the one that `connect` makes once there is room for it, which `make_room`

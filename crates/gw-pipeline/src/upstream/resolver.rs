@@ -12,8 +12,9 @@ use std::time::Duration;
 use std::vec;
 
 use hyper_util::client::legacy::connect::dns::Name;
+use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
 /// What a lookup comes to, for all who wait for it.
@@ -34,9 +35,14 @@ pub(super) struct Resolver<L> {
 #[derive(Debug)]
 struct Lookup {
     name: Name,
+    /// Which drives it: a lane with threads of its own must not wait for another lane's.
+    runtime: runtime::Id,
     began: Instant,
-    answer: watch::Receiver<Option<Answer>>,
+    answer: Awaited,
 }
+
+/// Changes once.
+type Awaited = watch::Receiver<Option<Answer>>;
 
 /// Why a name is not known.
 #[derive(Debug, Clone)]
@@ -45,7 +51,7 @@ pub(super) struct LookupError(Arc<io::Error>);
 /// A lookup that takes longer has lost a packet, and its system waits for seconds before it asks again: another one may be faster.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// So many lookups of one name are under way at most.
+/// So many lookups of one name are under way at most, on each runtime.
 const MOST: usize = 4;
 
 impl Lookup {
@@ -77,11 +83,13 @@ where
     L::Future: Send,
 {
     /// The lookup to wait for, and whether it began just now.
-    fn join(&self, name: &Name) -> (watch::Receiver<Option<Answer>>, bool) {
+    fn join(&self, name: &Name) -> (Awaited, bool) {
         let now = Instant::now();
+        let runtime = Handle::current().id();
         let mut under_way = self.under_way();
         under_way.retain(Lookup::is_under_way);
-        let same = || under_way.iter().filter(|it| it.name == *name);
+        let is_same = |it: &&Lookup| it.name == *name && it.runtime == runtime;
+        let same = || under_way.iter().filter(is_same);
         if let Some(last) = same().next_back()
             && (now.saturating_duration_since(last.began) < SLOW || same().count() >= MOST)
         {
@@ -90,6 +98,7 @@ where
         let (sender, answer) = watch::channel(None);
         under_way.push(Lookup {
             name: name.clone(),
+            runtime,
             began: now,
             answer: answer.clone(),
         });
@@ -100,17 +109,45 @@ where
     }
 
     async fn resolve(self, name: Name) -> Result<vec::IntoIter<SocketAddr>, LookupError> {
+        let mut joined: Vec<(Awaited, bool)> = Vec::new();
         loop {
-            let (mut answer, own) = self.join(&name);
-            let answered = answer.wait_for(Option::is_some).await;
-            match answered.ok().and_then(|answer| answer.clone()) {
-                Some(answer) => return answer.map(Vec::into_iter),
-                None if own => return Err(io::Error::other("the lookup broke off").into()),
-                // The runtime of who began it has ended.
-                None => {}
+            let (answer, own) = self.join(&name);
+            if !joined.iter().any(|(it, _)| it.same_channel(&answer)) {
+                joined.push((answer, own));
+            }
+            // When one has turned out to be slow there may be another one, which those who wait already are to gain by as well.
+            match timeout(SLOW, first(&joined)).await {
+                Ok((_, Some(answer))) => return answer.map(Vec::into_iter),
+                Ok((_, None)) if joined.iter().any(|(_, own)| *own) => {
+                    return Err(io::Error::other("the lookup broke off").into());
+                }
+                // Another one's has: it is asked again.
+                Ok((index, None)) => drop(joined.remove(index)),
+                Err(_) => {}
             }
         }
     }
+}
+
+/// Which of them ends first, and with which answer; without one if the lookup has panicked.
+async fn first(joined: &[(Awaited, bool)]) -> (usize, Option<Answer>) {
+    let answers = joined.iter().map(|(answer, _)| {
+        let mut answer = answer.clone();
+        Box::pin(async move {
+            let answered = answer.wait_for(Option::is_some).await;
+            answered.ok().and_then(|answer| answer.clone())
+        })
+    });
+    let mut answers: Vec<_> = answers.collect();
+    poll_fn(|cx| {
+        let polled = answers.iter_mut().map(|answer| answer.as_mut().poll(cx));
+        let ended = polled.enumerate().find_map(|(index, polled)| match polled {
+            Poll::Ready(answer) => Some((index, answer)),
+            Poll::Pending => None,
+        });
+        ended.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 async fn look_up<L>(mut lookup: L, name: Name) -> Answer

@@ -215,7 +215,8 @@ impl Parting {
             Poll::Ready(Err(error)) if !self.ended && is_of_a_closed_peer(&error) => {
                 self.deaf.get_or_insert(error.kind());
                 match protocol {
-                    // The request has not been sent, so the connection serves no other one. Reading wakes the task.
+                    // The request has not been sent, so the connection serves no other one. Reading wakes the task; where nobody reads,
+                    // a timer of the exchange ends it.
                     Protocol::Http1 | Protocol::Auto => Poll::Pending,
                     // Who cannot write does not read either.
                     Protocol::Http2 => Poll::Ready(Ok(bytes())),

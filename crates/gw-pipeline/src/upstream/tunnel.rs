@@ -77,8 +77,9 @@ impl Tunnel {
             };
             let mut client = watched(TokioIo::new(client), &moved);
             let mut upstream = watched(TokioIo::new(upstream), &moved);
-            // How a tunnel ends is between its ends.
-            _ = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
+            // How a tunnel ends is between its ends. The upstream is read before it is written to: a write to one that has gone fails
+            // only once its end was read.
+            _ = copy_bidirectional_with_sizes(&mut upstream, &mut client, BUFFER, BUFFER).await;
         };
         let settings = &place.pool.settings;
         let (idle, life) = (settings.tunnel_idle_timeout, settings.tunnel_lifetime);

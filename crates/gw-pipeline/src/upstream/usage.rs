@@ -144,14 +144,9 @@ impl Usage {
         let fits = !self.is_given_up() && !state.is_full() && fits(&state);
         state.users += usize::from(fits);
         state.left = state.left.saturating_sub(u32::from(fits));
-        let is_last = state.left == 0 && !state.retired;
-        state.retired |= is_last;
+        state.retired |= state.left == 0;
         if state.is_full() {
             self.asks.store(true, Ordering::Relaxed);
-        }
-        drop(state);
-        if is_last {
-            self.tell_all();
         }
         fits
     }

@@ -32,7 +32,7 @@ pub(super) const FAILING: AppendError = AppendError::Failing {
 };
 
 /// What a client is told to wait while the device is slower than what comes.
-const BEHIND: AppendError = AppendError::Failing {
+pub(super) const BEHIND: AppendError = AppendError::Failing {
     retry_after: Duration::from_secs(1),
 };
 
@@ -367,11 +367,6 @@ impl<F: Fs> Shared<F> {
             return Err(AppendError::Closed);
         }
         let bytes = room(encoded);
-        // These are in memory, also those whose clients have given up: a disk that hangs must not fill it.
-        let pending = state.index.promised_bytes();
-        if pending > 0 && pending.saturating_add(bytes) > self.most_pending {
-            return Err(BEHIND);
-        }
         Ok(bytes)
     }
 
@@ -383,6 +378,12 @@ impl<F: Fs> Shared<F> {
     ) -> Result<(), AppendError> {
         let mut state = self.state();
         let bytes = self.room_of(&state, batch.encoded().len())?;
+        // These are in memory, also those whose clients have given up: a disk that hangs must not fill it. Asked here alone: it is over in
+        // a moment as a rule, and an upload is not to be sent again for that.
+        let pending = state.index.promised_bytes();
+        if pending > 0 && pending.saturating_add(bytes) > self.most_pending {
+            return Err(BEHIND);
+        }
         let promise = state.index.admit(batch.client(), bytes, Instant::now())?;
         state.pending.push_back(Pending {
             batch,

@@ -1,5 +1,3 @@
-use std::task::Waker;
-
 use gw_testkit::within;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
@@ -155,28 +153,42 @@ async fn a_lookup_that_panics_holds_up_nobody() {
     assert_eq!(addresses(second).await, [address(1)]);
 }
 
-/// Story: connections are made on several runtimes, of which a lane's may end at any time.
+/// Story: a lookup lost a packet. Who came a second later began another one, which was answered at once, and all who had waited from
+/// the beginning were told after three seconds that there was no connection in time.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_slow_lookup_is_helped_by_the_next_one() {
+    for answered in [0, 1] {
+        let (resolver, mut asked) = scripted();
+        let waiting = [wait(&resolver, "a").await, wait(&resolver, "a").await];
+        let first = asked.try_recv().unwrap();
+        tokio::time::advance(SLOW).await;
+        let second = within("another lookup", asked.recv()).await.unwrap();
+        assert!(asked.try_recv().is_err());
+        let mut replies = [Some(first), Some(second)];
+        let (_, reply) = replies[answered].take().unwrap();
+        reply.send(Ok(vec![address(1)])).unwrap();
+        for waiting in waiting {
+            assert_eq!(addresses(waiting).await, [address(1)], "{answered}");
+        }
+    }
+}
+
+/// Story: requests of one lane waited for a lookup that another lane's thread was to go on with, which a handler blocked.
 #[test]
-fn a_lookup_may_be_begun_on_a_runtime_that_ends() {
+fn a_runtime_waits_for_no_other_ones_lookup() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_time().start_paused(true).build().unwrap()
     };
     let (resolver, mut asked) = scripted();
-    let (ends, stays) = (runtime(), runtime());
-    drop(ends.block_on(wait(&resolver, "a")));
+    let (blocked, other) = (runtime(), runtime());
+    drop(blocked.block_on(wait(&resolver, "a")));
     let (_, _unanswered) = asked.try_recv().unwrap();
-    let mut waiting = resolver.clone().call("a".parse().unwrap());
-    let mut cx = Context::from_waker(Waker::noop());
-    let entered = stays.enter();
-    assert!(waiting.as_mut().poll(&mut cx).is_pending());
-    assert!(asked.try_recv().is_err());
-    drop(entered);
-    drop(ends);
-    let answer = async {
-        let again = within("another lookup", asked.recv()).await;
-        again.unwrap().1.send(Ok(vec![address(1)])).unwrap();
-    };
-    let (known, ()) = stays.block_on(async { tokio::join!(waiting, answer) });
-    assert_eq!(known.unwrap().collect::<Vec<_>>(), [address(1)]);
+    let known = other.block_on(async {
+        let waiting = wait(&resolver, "a").await;
+        let (_, reply) = asked.try_recv().unwrap();
+        reply.send(Ok(vec![address(1)])).unwrap();
+        addresses(waiting).await
+    });
+    assert_eq!(known, [address(1)]);
 }

@@ -12,7 +12,7 @@ use crate::fs::sim::{Loss, SimFs};
 use crate::queue::clients::Shares;
 use crate::queue::disk::committer::{Committer, Work};
 use crate::queue::disk::config::Config;
-use crate::queue::disk::engine::{Engine, Parts};
+use crate::queue::disk::engine::{BEHIND, Engine, Parts};
 use crate::queue::{AppendError, Durability, Leased, QueueStatus, Want};
 
 pub(super) const ALL: Want = Want {
@@ -135,7 +135,9 @@ impl World {
             let (client, bytes) = (batch.client(), batch.encoded().len());
             let asked = running.engine.has_room(client, bytes);
             let submitted = running.engine.submit(batch.clone(), done);
-            assert_eq!(asked, submitted);
+            if submitted != Err(BEHIND) {
+                assert_eq!(asked, submitted);
+            }
             self.ledger.sent.insert(self.next_id, batch);
             waiting.push((self.next_id, submitted, answer));
             self.next_id += 1;
