@@ -182,7 +182,12 @@ impl Lanes {
         if self.is_measured(lane) {
             let ended = self.nanos(now);
             let took = ended.saturating_sub(self.nanos(started));
-            let run = Run { ended, took };
+            let served = Some(took);
+            let run = Run {
+                ended,
+                took,
+                served,
+            };
             self.inner.ended(lane, run, outcome);
         }
     }

@@ -23,6 +23,8 @@ pub(crate) struct Timing {
     times: u64,
     /// Who knows for how long the client was waited for, if somebody watches the request's body.
     record: Option<Record>,
+    /// For how many nanoseconds it had been before the start, by a stage in front or for an attempt before this one.
+    waited: u64,
 }
 
 /// A moment as the clock tells it, and in nanoseconds since the lanes were made.
@@ -54,6 +56,7 @@ impl Timing {
     pub(crate) const NONE: Self = Self {
         times: NOT,
         record: None,
+        waited: 0,
     };
 
     /// From now on, if the lane's limit is found by it.
@@ -66,12 +69,17 @@ impl Timing {
                 Some(deadline) if deadline.is_by_client() => CLIENTS,
                 Some(deadline) => millis(deadline.remaining(now)),
             };
-            Self {
-                times: times(lanes.nanos(now), left),
-                record: Record::of(extensions).cloned(),
-            }
+            Self::since(now, times(lanes.nanos(now), left), Record::of(extensions))
         } else {
             Self::NONE
+        }
+    }
+
+    fn since(now: Instant, times: u64, record: Option<&Record>) -> Self {
+        Self {
+            times,
+            record: record.cloned(),
+            waited: record.map_or(0, |record| upload(record, now).waited),
         }
     }
 
@@ -79,20 +87,19 @@ impl Timing {
         self.times != NOT
     }
 
-    /// Ends it; how long it ran until `now` without the time in which the client was waited for. Nothing if there is nothing to
-    /// count: an answer before the client has sent its request says little of how long such an answer takes.
+    /// Ends it; how long it ran until `now`, and how long of that without the time in which the client was waited for. An answer
+    /// before the client has sent its request says little of how long such an answer takes.
     pub(crate) fn stop(&mut self, outcome: Outcome, now: Moment) -> Option<Run> {
         let timing = mem::replace(self, Self::NONE);
         if !timing.is_running() {
             return None;
         }
-        let upload = timing.upload(now);
-        if outcome == Outcome::Answered && upload.goes_on {
-            return None;
-        }
+        let (upload, took) = (timing.upload(now), timing.took(now));
+        let served = took.checked_sub(upload.waited);
         Some(Run {
             ended: now.nanos,
-            took: timing.took(now).saturating_sub(upload.waited),
+            took,
+            served: served.filter(|_| outcome != Outcome::Answered || !upload.goes_on),
         })
     }
 
@@ -113,22 +120,14 @@ impl Timing {
         self.upload(now).waited > self.took(now) / 2
     }
 
+    /// Since the start.
     fn upload(&self, now: Moment) -> Upload {
-        let mut upload = Upload::default();
-        if let Some(record) = &self.record {
-            record.update(|exchange| {
-                let since = exchange.upload_since;
-                let current = since.map(|since| now.at.saturating_duration_since(since));
-                let waited = exchange
-                    .upload_wait
-                    .saturating_add(current.unwrap_or_default());
-                upload = Upload {
-                    waited: u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
-                    goes_on: since.is_some(),
-                };
-            });
+        let upload = self.record.as_ref().map(|record| upload(record, now.at));
+        let Upload { waited, goes_on } = upload.unwrap_or_default();
+        Upload {
+            waited: waited.saturating_sub(self.waited),
+            goes_on,
         }
-        upload
     }
 
     const fn left(&self) -> u64 {
@@ -165,6 +164,23 @@ impl Timing {
     fn is_clients(&self, now: impl FnOnce() -> Option<Moment>) -> bool {
         self.left() == CLIENTS || now().is_some_and(|now| self.was_spent_on_client(now))
     }
+}
+
+/// Since the exchange began.
+fn upload(record: &Record, now: Instant) -> Upload {
+    let mut upload = Upload::default();
+    record.update(|exchange| {
+        let since = exchange.upload_since;
+        let current = since.map(|since| now.saturating_duration_since(since));
+        let waited = exchange
+            .upload_wait
+            .saturating_add(current.unwrap_or_default());
+        upload = Upload {
+            waited: u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
+            goes_on: since.is_some(),
+        };
+    });
+    upload
 }
 
 const fn times(now: u64, left: u64) -> u64 {
@@ -269,7 +285,7 @@ mod tests {
     fn since(start: u64, left: u64) -> Timing {
         Timing {
             times: times(start, left),
-            record: None,
+            ..Timing::NONE
         }
     }
 
@@ -280,6 +296,10 @@ mod tests {
 
     fn nanos(time: Duration) -> u64 {
         time.as_nanos() as u64
+    }
+
+    fn seconds(nanos: u64) -> u32 {
+        (nanos as f64 / 1e9).round() as u32
     }
 
     #[test]
@@ -331,14 +351,16 @@ mod tests {
             let timing = || Timing {
                 times: times(0, millis(10 * second)),
                 record: Some(record.clone()),
+                waited: 0,
             };
             let now = Moment {
                 at: began + 10 * second,
                 nanos: nanos(10 * second),
             };
-            let seconds = |run: Run| (run.took as f64 / 1e9).round() as u32;
-            let answered = timing().stop(Outcome::Answered, now).map(seconds);
-            assert_eq!(answered, took, "{from} {until}");
+            let answered = timing().stop(Outcome::Answered, now).unwrap();
+            assert_eq!(answered.served.map(seconds), took, "{from} {until}");
+            // It is an answer all the same.
+            assert_eq!(seconds(answered.took), 10, "{from} {until}");
             assert_eq!(timing().is_late(now), late, "{from} {until}");
             let dropped = late.then_some(Outcome::Dropped);
             for late in refused(&LATE) {
@@ -351,6 +373,51 @@ mod tests {
             let outcome = timing().outcome(&answer(503), || Some(now));
             assert_eq!(outcome, Some(Outcome::Dropped));
             assert!(timing().stop(Outcome::Dropped, now).is_some());
+        }
+    }
+
+    /// Story: what a stage in front had read for seconds, or the attempt before this one, was taken off the time of a service
+    /// that hung, and it was the client that was blamed.
+    #[test]
+    fn what_the_client_took_before_the_start_is_not_taken_off() {
+        let second = Duration::from_secs(1);
+        let at = |seconds| Instant::now() + seconds * second;
+        // When the client was waited for, from ten seconds before the start to ten after it; the sample, and whether they
+        // were too many.
+        for (from, until, served, late) in [
+            (0, 10, Some(10), true),
+            (0, 9, Some(10), true),
+            (9, 12, Some(8), true),
+            (12, 15, Some(7), true),
+            (9, 19, Some(1), false),
+            // It still is.
+            (9, 21, None, false),
+            (16, 21, None, true),
+        ] {
+            let began = at(0);
+            let record = Record::begun(began);
+            let waits = |after, before| {
+                record.update(|exchange| {
+                    if (after..before).contains(&from) {
+                        exchange.upload_wait_begins(began + from * second);
+                    }
+                    if (after + 1..=before).contains(&until) {
+                        exchange.upload_wait_ends(began + until * second);
+                    }
+                });
+            };
+            waits(0, 10);
+            let times = times(0, millis(10 * second));
+            let timing = || Timing::since(began + 10 * second, times, Some(&record));
+            let (mut answered, unanswered) = (timing(), timing());
+            waits(10, 20);
+            let now = Moment {
+                at: began + 20 * second,
+                nanos: nanos(10 * second),
+            };
+            assert_eq!(unanswered.is_late(now), late, "{from} {until}");
+            let run = answered.stop(Outcome::Answered, now).unwrap();
+            assert_eq!(run.served.map(seconds), served, "{from} {until}");
         }
     }
 

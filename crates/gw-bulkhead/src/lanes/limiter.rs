@@ -24,6 +24,8 @@ struct Tally {
     /// How many were answered and how long they took together, in one word: the mean is exact.
     answered: AtomicU64,
     dropped: AtomicU32,
+    /// How many were answered of whose time nothing is known.
+    untimed: AtomicU32,
     /// The most in flight.
     peak: AtomicU32,
     /// The shortest time to an answer.
@@ -62,6 +64,8 @@ pub(super) struct Bounds {
 pub(crate) struct Run {
     pub(crate) ended: u64,
     pub(crate) took: u64,
+    /// How long without the client's part, if that is known.
+    pub(crate) served: Option<u64>,
 }
 
 /// Times are kept in units of 256 ns: then 65,535 of up to 18 minutes each fit into 48 bits, and nothing overflows into
@@ -86,6 +90,13 @@ impl Tally {
         }
         let time = (nanos >> UNIT).min(LONGEST);
         self.answered.fetch_add(ONE + time, Ordering::Relaxed) / ONE + 1
+    }
+
+    /// Counts an answer that is no sample: it closes no window, which has as many samples of latency as ever, and makes the drops of
+    /// this one a smaller share.
+    fn answered_untimed(&self, in_flight: u32) {
+        self.untimed.fetch_add(1, Ordering::Relaxed);
+        self.was_in_flight(in_flight);
     }
 
     fn samples(&self) -> u64 {
@@ -122,6 +133,7 @@ impl Limiter {
         let tally = Tally {
             answered: AtomicU64::new(0),
             dropped: AtomicU32::new(0),
+            untimed: AtomicU32::new(0),
             peak: AtomicU32::new(0),
             least: AtomicU64::new(u64::MAX),
             since: AtomicU64::new(0),
@@ -162,10 +174,16 @@ impl Limiter {
         }
         let count = match outcome {
             Outcome::Answered if run.took < self.shortest => return None,
-            Outcome::Answered => {
-                self.tally.answered(run.took)
-                    + u64::from(self.tally.dropped.load(Ordering::Relaxed))
-            }
+            Outcome::Answered => match run.served.filter(|served| *served >= self.shortest) {
+                Some(served) => {
+                    self.tally.answered(served)
+                        + u64::from(self.tally.dropped.load(Ordering::Relaxed))
+                }
+                None => {
+                    self.tally.answered_untimed(in_flight);
+                    return None;
+                }
+            },
             Outcome::Dropped => {
                 let before = self.tally.dropped.fetch_add(1, Ordering::Relaxed);
                 u64::from(before) + 1 + self.tally.answered.load(Ordering::Relaxed) / ONE
@@ -242,6 +260,7 @@ impl Core {
     fn take(&mut self, tally: &Tally, now: u64) -> Window {
         let answered = tally.answered.swap(0, Ordering::Relaxed);
         let dropped = tally.dropped.swap(0, Ordering::Relaxed);
+        let untimed = tally.untimed.swap(0, Ordering::Relaxed);
         let peak = tally.peak.swap(0, Ordering::Relaxed);
         // Below 2^16.
         let (count, time) = ((answered / ONE) as u32, (answered % ONE) << UNIT);
@@ -253,6 +272,7 @@ impl Core {
             elapsed: Duration::from_nanos(now.saturating_sub(self.opened)),
             latency: time.checked_div(count.into()).map(Duration::from_nanos),
             answered: count,
+            untimed,
             dropped,
             peak,
             limit: self.limit,
@@ -309,6 +329,54 @@ mod tests {
         Limiter::new(&adaptive, 50, BOUNDS, 0)
     }
 
+    fn run(ended: u64, took: u64) -> Run {
+        let served = Some(took);
+        Run {
+            ended,
+            took,
+            served,
+        }
+    }
+
+    /// Story: calls that are answered while they are still sent were not counted, and their failures were: ten of those in an hour
+    /// were all that there was in a window.
+    #[test]
+    fn answers_without_a_time_make_drops_a_smaller_share() {
+        for (shortest, served) in [(0, None), (100_000, None), (100_000, Some(99_999))] {
+            let adaptive =
+                Limit::adaptive(Aimd::default()).shortest(Duration::from_nanos(shortest));
+            let limiter = Limiter::new(&adaptive, 50, BOUNDS, 0);
+            let mut now = 0;
+            let mut end = |outcome, served| {
+                now += MILLI;
+                let run = Run {
+                    served,
+                    ..run(now, MILLI)
+                };
+                limiter.record(run, outcome, 10, |_| ());
+            };
+            for request in 1..=2_000 {
+                end(Outcome::Answered, served);
+                if request % 200 == 0 {
+                    end(Outcome::Dropped, Some(MILLI));
+                }
+            }
+            let snapshot = limiter.snapshot();
+            let counted = (snapshot.windows, snapshot.answered, snapshot.dropped);
+            assert_eq!(counted, (1, 0, 10));
+            assert_eq!(limiter.limits().cap, 50, "{served:?}");
+            // They are told once.
+            (0..10).for_each(|_| end(Outcome::Dropped, Some(MILLI)));
+            (0..100).for_each(|_| end(Outcome::Dropped, Some(MILLI)));
+            assert!(limiter.limits().cap < 50, "{served:?}");
+            // Alone they decide nothing.
+            let (windows, cap) = (limiter.snapshot().windows, limiter.limits().cap);
+            (0..1_000).for_each(|_| end(Outcome::Answered, served));
+            assert_eq!(limiter.snapshot().windows, windows);
+            assert_eq!(limiter.limits().cap, cap);
+        }
+    }
+
     /// Story: a long window stopped counting answers when it was full, and went on counting drops: the limit of a lane with two drops
     /// in a thousand went down to the least.
     #[test]
@@ -316,7 +384,7 @@ mod tests {
         let limiter = limiter(Duration::from_secs(60));
         for request in 1..=200_000_u64 {
             let ended = request * MILLI / 10;
-            let run = Run { ended, took: MILLI };
+            let run = run(ended, MILLI);
             let outcome = match request % 500 {
                 0 => Outcome::Dropped,
                 _ => Outcome::Answered,
@@ -342,7 +410,7 @@ mod tests {
         let mut now = night;
         let mut answer = |took, wait| {
             now += wait;
-            let run = Run { ended: now, took };
+            let run = run(now, took);
             limiter.record(run, Outcome::Answered, 50, |_| ());
         };
         (0..10).for_each(|_| answer(night, MILLI));

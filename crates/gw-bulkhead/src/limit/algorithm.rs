@@ -50,6 +50,9 @@ pub struct Window {
     pub latency: Option<Duration>,
     /// How many requests were answered.
     pub answered: u32,
+    /// How many were besides, of whose time nothing is known: the client was still sending, say. The latency is without them, and
+    /// with these alone no window ends.
+    pub untimed: u32,
     /// How many were dropped.
     pub dropped: u32,
     /// The most that were in flight at once.
@@ -102,7 +105,8 @@ impl Window {
 
     /// The share of requests that were dropped, from 0 to 1; 0 if it is no more than [`Window::DROPS_TOLERATED`].
     pub fn drops(&self) -> f64 {
-        let all = f64::from(self.answered) + f64::from(self.dropped);
+        let answered = f64::from(self.answered) + f64::from(self.untimed);
+        let all = answered + f64::from(self.dropped);
         let share = f64::from(self.dropped) / all.max(1.0);
         if share > Self::DROPS_TOLERATED {
             share
@@ -162,6 +166,7 @@ impl Window {
             elapsed: Duration::from_secs(1),
             latency: Some(latency),
             answered: 100,
+            untimed: 0,
             dropped: 0,
             peak: limit,
             limit,
@@ -189,6 +194,8 @@ mod tests {
         assert_eq!(window.drops(), 0.0);
         window.dropped = 100;
         assert_eq!(window.drops(), 0.5);
+        window.untimed = 200;
+        assert_eq!(window.drops(), 0.25);
         assert_eq!(window.within(0.3), 1);
         assert_eq!(window.within(7.9), 7);
         assert_eq!(window.within(f64::INFINITY), 1000);
