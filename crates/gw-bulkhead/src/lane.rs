@@ -238,7 +238,7 @@ impl LaneConfig {
     /// How many threads of its own the lane runs on, up to [`LaneConfig::MAX_THREADS`]; with 0, the default, its
     /// requests run where they come from. Needs the executor [`Threads`](crate::threads::Threads).
     ///
-    /// A request runs on the thread that has the fewest. It stays there, also if a handler blocks that thread.
+    /// A request runs on the thread that has the fewest without an answer yet. It stays there, also if a handler blocks that thread.
     #[cfg(feature = "threads")]
     #[must_use]
     pub const fn threads(mut self, threads: usize) -> Self {

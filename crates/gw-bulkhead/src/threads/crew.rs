@@ -43,11 +43,18 @@ pub(super) struct LaneThread {
     runtime: Handle,
     /// How many tasks it has.
     tasks: Arc<watch::Sender<usize>>,
+    /// How many of them have not sent a head yet.
+    unanswered: Arc<AtomicUsize>,
 }
 
 /// One task of a thread: until it is dropped, the thread does not end of itself.
 #[derive(Debug)]
 struct Running(Arc<watch::Sender<usize>>);
+
+/// One request that a thread has still to answer, until it is dropped. A body that is being sent, or an upgraded connection, mostly
+/// waits, and says nothing of how much the thread has to do.
+#[derive(Debug)]
+pub(super) struct Unanswered(Arc<AtomicUsize>);
 
 /// Keeps a thread running for tasks of which it knows nothing: those that handlers spawn.
 #[derive(Debug)]
@@ -117,6 +124,7 @@ impl LaneThreads {
             threads.threads.push(LaneThread {
                 runtime: runtime.handle().clone(),
                 tasks: Arc::new(tasks),
+                unanswered: Arc::default(),
             });
             threads._running.push(running);
             // The thread waits for it.
@@ -125,14 +133,15 @@ impl LaneThreads {
         Ok(threads)
     }
 
-    /// The thread that has the fewest tasks: one that a handler blocks gets no more while others are free. Those that have as
-    /// few take turns.
+    /// The thread that has the fewest requests to answer: one that a handler blocks gets no more while others are free. Those that
+    /// have as few take turns.
     fn next(&self) -> Option<&LaneThread> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let turn = turn.checked_rem(self.threads.len())?;
         let (later, sooner) = self.threads.split_at_checked(turn)?;
         let in_turn = sooner.iter().chain(later);
-        in_turn.min_by_key(|thread| thread.references())
+        // Relaxed: a guess, which may be wrong by those who choose at the same time.
+        in_turn.min_by_key(|thread| thread.unanswered.load(Ordering::Relaxed))
     }
 }
 
@@ -155,9 +164,10 @@ impl LaneThread {
         }
     }
 
-    /// More by one than it has tasks.
-    fn references(&self) -> usize {
-        Arc::strong_count(&self.tasks)
+    /// Counts a request that it is to answer.
+    pub(super) fn to_answer(&self) -> Unanswered {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        Unanswered(Arc::clone(&self.unanswered))
     }
 
     fn running(&self) -> Running {
@@ -169,6 +179,12 @@ impl LaneThread {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.send_modify(|tasks| *tasks -= 1);
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -216,10 +232,10 @@ mod tests {
         };
         let turns: Vec<_> = (0..6).filter_map(|_| next()).collect();
         assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
-        let _blocked = lane.threads[0].running();
+        let _blocked = lane.threads[0].to_answer();
         let turns: Vec<_> = (0..6).filter_map(|_| next()).collect();
         assert_eq!(turns, [1, 1, 2, 1, 1, 2]);
-        let _more = [1, 1, 2].map(|thread| lane.threads[thread].running());
+        let _more = [1, 1, 2].map(|thread| lane.threads[thread].to_answer());
         let turns: Vec<_> = (0..6).filter_map(|_| next()).collect();
         assert_eq!(turns, [0, 2, 2, 0, 2, 2]);
     }

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::body::{Remote, ResponseBody};
 use super::crew::Threads;
-use super::task::{Head, LaneSide, LaneTask, NoHead, Source, serve};
+use super::task::{Answer, Head, HeadSender, LaneSide, LaneTask, NoHead, Source, serve};
 use crate::error::{self, Rejected};
 use crate::executor::{Execute, Failed, Inline, InlineFuture, PollAnswer};
 use crate::lanes::Permit;
@@ -89,6 +89,8 @@ where
         let clone = service.clone();
         let ready = std::mem::replace(service, clone);
         let (sender, head) = oneshot::channel();
+        let unanswered = thread.to_answer();
+        let sender = HeadSender { sender, unanswered };
         let task = telemetry::in_current_span(serve(side, sender, ready, request));
         let task = LaneTask::new(thread.spawn(task), self.crew(), record, slot);
         ThreadsFuture::remote(Call {
@@ -153,7 +155,7 @@ pin_project! {
 /// A request that runs on a lane's thread.
 struct Call<D, E> {
     /// Until it has said all it will.
-    head: Option<oneshot::Receiver<Result<Head<D>, NoHead<E>>>>,
+    head: Option<oneshot::Receiver<Answer<D, E>>>,
     // Dropped before the lease: the caller's share of the place outlives the order to end.
     task: LaneTask,
     lease: Option<Lease>,

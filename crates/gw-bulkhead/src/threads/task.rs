@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use super::crew::Crew;
+use super::crew::{Crew, Unanswered};
 use crate::error::{Observer, SHUTTING_DOWN};
 use crate::lane::Hold;
 use crate::lanes::{LOOK_AGAIN, Lanes, Permit, Reason, Refusal};
@@ -133,8 +133,22 @@ pub struct LaneSide {
     pub(super) deadline: Option<Instant>,
 }
 
-/// Where the head of an answer goes.
-pub(super) type HeadSender<D, E> = oneshot::Sender<Result<Head<D>, NoHead<E>>>;
+/// A head, or why there is none.
+pub(super) type Answer<D, E> = Result<Head<D>, NoHead<E>>;
+
+/// Where the head of an answer goes. Until then, or until it is dropped, the request is one that the thread is to answer.
+pub(super) struct HeadSender<D, E> {
+    pub(super) sender: oneshot::Sender<Answer<D, E>>,
+    pub(super) unanswered: Unanswered,
+}
+
+impl<D, E> HeadSender<D, E> {
+    /// Whether anybody waits for it. Who has seen the head can rely on the count of the thread.
+    fn send(self, answer: Answer<D, E>) -> bool {
+        drop(self.unanswered);
+        self.sender.send(answer).is_ok()
+    }
+}
 
 /// Why there is no head.
 pub(super) enum NoHead<E> {
@@ -171,7 +185,7 @@ pub(super) async fn serve<S, B, ResB>(
     if let Some(refusal) = side.refuse_late() {
         drop((service, request));
         drop(side);
-        _ = head.send(Err(NoHead::Late(refusal)));
+        head.send(Err(NoHead::Late(refusal)));
         return;
     }
     let LaneSide {
@@ -247,7 +261,7 @@ async fn send<ResB, E>(
         Ok(response) => response.into_parts(),
         Err(error) => {
             *place = None;
-            _ = head.send(Err(NoHead::Inner(error)));
+            head.send(Err(NoHead::Inner(error)));
             return;
         }
     };
@@ -269,15 +283,12 @@ async fn send<ResB, E>(
     if whole {
         *place = None;
     }
-    if head
-        .send(Ok(Head {
-            parts,
-            size,
-            source,
-        }))
-        .is_err()
-        || whole
-    {
+    let is_awaited = head.send(Ok(Head {
+        parts,
+        size,
+        source,
+    }));
+    if whole || !is_awaited {
         return;
     }
     loop {

@@ -7,18 +7,16 @@ use std::thread;
 use std::time::Duration;
 
 use gw_bulkhead::Mode;
-#[cfg(target_os = "linux")]
 use gw_bulkhead::{BulkheadLayer, LaneConfig};
 use gw_core::Body;
+use gw_testkit::body::ScriptedBody;
 use gw_testkit::{PATIENCE, within};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 use tower::{Layer as _, service_fn};
 
-#[cfg(target_os = "linux")]
-use super::support::places;
-use super::support::{call, in_flight, request, request_in};
+use super::support::{call, in_flight, places, request, request_in};
 use super::{logs, response, settles_at, two_lanes};
 
 #[tokio::test]
@@ -63,6 +61,42 @@ async fn a_blocked_lane_does_not_delay_another() {
         answer.into_body().collect().await.unwrap().to_bytes(),
         "gw-lane-logs-0"
     );
+}
+
+/// Story: streams and upgraded connections, which only wait, counted as work. All short requests of a lane ran on the one thread that
+/// had none of them.
+#[tokio::test]
+async fn streams_that_only_wait_are_no_work() {
+    let layer = BulkheadLayer::builder(places(100))
+        .lane(LaneConfig::new("core").threads(3))
+        .with_threads()
+        .build()
+        .unwrap();
+    let mut service = layer.layer(service_fn(move |request: Request<()>| {
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        let mut answer = response(thread.clone());
+        if request.uri().path() == "/stream" {
+            *answer.body_mut() = Body::new(ScriptedBody::script().hold().build().0);
+        }
+        let name = http::HeaderValue::try_from(thread).unwrap();
+        answer.headers_mut().insert("thread", name);
+        std::future::ready(Ok::<_, Infallible>(answer))
+    }));
+    let mut ask = async |path: &'static str| {
+        let mut request = request();
+        *request.uri_mut() = path.parse().unwrap();
+        let answer = call(&mut service, request).await.await.unwrap();
+        let thread = answer.headers()["thread"].to_str().unwrap().to_owned();
+        (thread, answer)
+    };
+    let streams = [ask("/stream").await, ask("/stream").await];
+    let mut turns = Vec::new();
+    for _ in 0..6 {
+        turns.push(ask("/").await.0);
+    }
+    let threads = [2, 0, 1, 2, 0, 1].map(|number| format!("gw-lane-core-{number}"));
+    assert_eq!(turns, threads);
+    drop(streams);
 }
 
 #[tokio::test]
