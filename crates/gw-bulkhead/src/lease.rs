@@ -83,7 +83,7 @@ impl Lease {
         request: &mut Request<B>,
     ) -> Self {
         let lane = permit.lane();
-        let timing = Timing::begin(&shared.lanes, lane, request.extensions());
+        let timing = Timing::begin(&shared.lanes, lane, request);
         // Without a place to hold, too: there are the threads.
         let upgrade = Upgrade::asked(request);
         Self {
@@ -105,7 +105,7 @@ impl Lease {
     #[inline(never)]
     fn looked_after<B>(shared: &Shared, permit: Permit, request: &mut Request<B>) -> Self {
         let (lanes, lane) = (&shared.lanes, permit.lane());
-        let timing = Timing::begin(lanes, lane, request.extensions());
+        let timing = Timing::begin(lanes, lane, request);
         let upgrade = upgrade(permit.hold(), request);
         let place = if upgrade.is_none() && lanes.config(lane).max_hold.is_none() {
             Place::Sole(permit)

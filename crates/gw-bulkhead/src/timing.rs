@@ -3,21 +3,23 @@ use std::mem;
 use std::time::Duration;
 
 use gw_core::attempt::Failure;
-use gw_core::classify::{self, Classify as _, GrpcClassifier, has_grpc_status, is_out_of_time};
 use gw_core::context::Deadline;
 use gw_core::on_reject::Caller;
 use gw_core::record::Record;
 use gw_core::{BoxError, Rejection};
-use http::{Extensions, HeaderValue, Response, StatusCode};
+use http::{Request, Response};
 use tokio::time::Instant;
 
 use crate::lanes::{LaneId, Lanes, Run};
 use crate::limit::Outcome;
 
+mod head;
+
 /// Since when a request runs and until when it should, in a lane whose limit is found by that.
 ///
 /// It travels with each request in every lane, so the times are one word: that of the start in units of 1024 ns, of which 40
-/// bits go around in 13 days, and above them what was left until the deadline then, in 24 bits of milliseconds.
+/// bits go around in 13 days, above them what was left until the deadline then, in 23 bits of milliseconds, and in the last one
+/// whether the caller speaks gRPC.
 #[derive(Debug)]
 pub(crate) struct Timing {
     times: u64,
@@ -46,8 +48,10 @@ const NOT: u64 = u64::MAX;
 const UNIT: u32 = 10;
 const START_BITS: u32 = 40;
 const START: u64 = (1 << START_BITS) - 1;
+const LEFT: u64 = (1 << 23) - 1;
+const GRPC: u64 = 1 << 63;
 /// The deadline is so far off that it does not matter, or there is none. One less than what `NOT` has in its place.
-const NEVER: u64 = (NOT >> START_BITS) - 1;
+const NEVER: u64 = LEFT - 1;
 /// The deadline is the client's own, which says nothing about who serves it.
 const CLIENTS: u64 = NEVER - 1;
 
@@ -61,15 +65,17 @@ impl Timing {
 
     /// From now on, if the lane's limit is found by it.
     #[inline]
-    pub(crate) fn begin(lanes: &Lanes, lane: LaneId, extensions: &Extensions) -> Self {
+    pub(crate) fn begin<B>(lanes: &Lanes, lane: LaneId, request: &Request<B>) -> Self {
         if lanes.is_measured(lane) {
-            let now = Instant::now();
+            let (now, extensions) = (Instant::now(), request.extensions());
             let left = match extensions.get::<Deadline>() {
                 None => NEVER,
                 Some(deadline) if deadline.is_by_client() => CLIENTS,
                 Some(deadline) => millis(deadline.remaining(now)),
             };
-            Self::since(now, times(lanes.nanos(now), left), Record::of(extensions))
+            let caller = Caller::of(request.method(), request.headers());
+            let times = times(lanes.nanos(now), left, caller);
+            Self::since(now, times, Record::of(extensions))
         } else {
             Self::NONE
         }
@@ -131,7 +137,15 @@ impl Timing {
     }
 
     const fn left(&self) -> u64 {
-        self.times >> START_BITS
+        self.times >> START_BITS & LEFT
+    }
+
+    /// As far as it matters here.
+    const fn caller(&self) -> Caller {
+        match self.times & GRPC {
+            0 => Caller::Http,
+            _ => Caller::Grpc,
+        }
     }
 
     fn took(&self, now: Moment) -> u64 {
@@ -145,8 +159,9 @@ impl Timing {
         response: &Response<B>,
         now: impl FnOnce() -> Option<Moment>,
     ) -> Option<Outcome> {
-        let says_so = || is_our_timer(response).unwrap_or_else(|| is_out_of_time(response));
-        outcome(response).filter(|_| !(says_so() && self.is_clients(now)))
+        let caller = self.caller();
+        let says_so = || head::is_out_of_time(caller, response);
+        head::outcome(caller, response).filter(|_| !(says_so() && self.is_clients(now)))
     }
 
     /// What a refusal in place of an answer says about those who serve the lane: that a timer of ours has ended the wait for
@@ -157,7 +172,7 @@ impl Timing {
         now: impl FnOnce() -> Option<Moment>,
     ) -> Option<Outcome> {
         let is_theirs = !matches!(refused.failure(), Failure::Local | Failure::Refused);
-        let is_drop = is_timeout(refused) && is_theirs && !self.is_clients(now);
+        let is_drop = head::is_timeout(refused) && is_theirs && !self.is_clients(now);
         is_drop.then_some(Outcome::Dropped)
     }
 
@@ -183,24 +198,15 @@ fn upload(record: &Record, now: Instant) -> Upload {
     upload
 }
 
-const fn times(now: u64, left: u64) -> u64 {
-    left << START_BITS | (now >> UNIT) & START
+fn times(now: u64, left: u64, caller: Caller) -> u64 {
+    let grpc = if caller == Caller::Grpc { GRPC } else { 0 };
+    grpc | left << START_BITS | (now >> UNIT) & START
 }
 
 /// What is left until a deadline, as far as it matters.
 fn millis(left: Duration) -> u64 {
     let left = u64::try_from(left.as_millis()).unwrap_or(NEVER);
     if left < CLIENTS { left } else { NEVER }
-}
-
-/// Of a refusal by a layer inside, whether it is for want of time.
-fn is_our_timer<B>(response: &Response<B>) -> Option<bool> {
-    response.extensions().get().map(is_timeout)
-}
-
-/// By its code: to a gRPC caller the HTTP status of a refusal is 200.
-fn is_timeout(refused: &Rejection) -> bool {
-    refused.code().status() == StatusCode::GATEWAY_TIMEOUT
 }
 
 /// The refusal that an error is, or that stands behind a boxed one. Asked of its type, so that services may have errors of
@@ -212,79 +218,18 @@ pub(crate) fn refusal(error: &dyn Any) -> Option<&Rejection> {
     }
 }
 
-/// What a head says, whoever gave the time.
-///
-/// An answer is what breakers take for a success: a client's mistake was worked on as well. A refusal made by a layer inside says
-/// nothing: nobody did any work for it. Neither does a failure, however fast or slow, but for those that say that it took too long
-/// or is too much.
-fn outcome<B>(response: &Response<B>) -> Option<Outcome> {
-    if let Some(late) = is_our_timer(response) {
-        return late.then_some(Outcome::Dropped);
-    }
-    if is_too_much(response) {
-        return Some(Outcome::Dropped);
-    }
-    match GrpcClassifier.head(Caller::Grpc, response) {
-        // None: only the end of a call tells how it went, and its head has come.
-        Some(classify::Outcome::Success) | None => Some(Outcome::Answered),
-        Some(_) => None,
-    }
-}
-
-fn is_too_much<B>(response: &Response<B>) -> bool {
-    if has_grpc_status(response) {
-        let status = response.headers().get("grpc-status");
-        let status = status.map(HeaderValue::as_bytes);
-        // DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
-        return matches!(status, Some(b"4" | b"8" | b"14"));
-    }
-    matches!(
-        response.status(),
-        StatusCode::GATEWAY_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE
-    )
-}
-
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use super::head::tests::{LATE, answer, refused};
     use super::*;
-    use gw_core::{Code, GrpcStatus};
-
-    const AUTH: Code = code(401, GrpcStatus::Unauthenticated);
-    const NO_ROUTE: Code = code(404, GrpcStatus::Unimplemented);
-    const LIMITED: Code = code(429, GrpcStatus::ResourceExhausted);
-    const OVERLOADED: Code = code(503, GrpcStatus::ResourceExhausted);
-    const LATE: Code = code(504, GrpcStatus::DeadlineExceeded);
-
-    const fn code(status: u16, grpc: GrpcStatus) -> Code {
-        match StatusCode::from_u16(status) {
-            Ok(status) => Code::new("", status, "", grpc),
-            Err(_) => panic!("a status"),
-        }
-    }
-
-    /// The same refusal as it is told to a caller by HTTP, and to one by gRPC.
-    fn refused(code: &'static Code) -> [Response<()>; 2] {
-        [code.status().as_u16(), 200].map(|status| {
-            let mut response = answer(status);
-            response.extensions_mut().insert(Rejection::new(code));
-            if status == 200 {
-                let grpc = HeaderValue::from(code.grpc() as u16);
-                response.headers_mut().insert("grpc-status", grpc);
-            }
-            response
-        })
-    }
-
-    fn answer(status: u16) -> Response<()> {
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-        response
-    }
+    use crate::LaneConfig;
+    use crate::limit::{Aimd, Limit};
+    use http::HeaderValue;
 
     fn since(start: u64, left: u64) -> Timing {
         Timing {
-            times: times(start, left),
+            times: times(start, left, Caller::Grpc),
             ..Timing::NONE
         }
     }
@@ -323,7 +268,34 @@ mod tests {
             assert!(timing.is_running());
             assert!(!timing.is_late(moment(7 + nanos(200 * hour))));
         }
+        for left in [0, NEVER, CLIENTS] {
+            for caller in [Caller::Http, Caller::Grpc] {
+                let timing = Timing {
+                    times: times(u64::MAX, left, caller),
+                    ..Timing::NONE
+                };
+                assert!(timing.is_running());
+                assert_eq!((timing.left(), timing.caller()), (left, caller));
+            }
+        }
         assert!(!Timing::NONE.is_late(moment(u64::MAX)));
+    }
+
+    #[test]
+    fn knows_who_called() {
+        let limit = Limit::adaptive(Aimd::default());
+        let lanes = Lanes::new(limit, [LaneConfig::new("core")]).unwrap();
+        for (method, content, caller) in [
+            ("POST", "application/grpc+proto", Caller::Grpc),
+            ("GET", "application/grpc", Caller::Http),
+            ("POST", "application/grpc-web", Caller::Http),
+        ] {
+            let request = Request::builder().method(method);
+            let request = request.header("content-type", content).body(()).unwrap();
+            let timing = Timing::begin(&lanes, LaneId::FIRST, &request);
+            assert!(timing.is_running());
+            assert_eq!(timing.caller(), caller, "{method} {content}");
+        }
     }
 
     /// Story: one client that sent its request for ten seconds was a fifth of a second more for each of fifty answers, and the
@@ -349,7 +321,7 @@ mod tests {
                 }
             });
             let timing = || Timing {
-                times: times(0, millis(10 * second)),
+                times: times(0, millis(10 * second), Caller::Grpc),
                 record: Some(record.clone()),
                 waited: 0,
             };
@@ -407,7 +379,7 @@ mod tests {
                 });
             };
             waits(0, 10);
-            let times = times(0, millis(10 * second));
+            let times = times(0, millis(10 * second), Caller::Http);
             let timing = || Timing::since(began + 10 * second, times, Some(&record));
             let (mut answered, unanswered) = (timing(), timing());
             waits(10, 20);
@@ -418,23 +390,6 @@ mod tests {
             assert_eq!(unanswered.is_late(now), late, "{from} {until}");
             let run = answered.stop(Outcome::Answered, now).unwrap();
             assert_eq!(run.served.map(seconds), served, "{from} {until}");
-        }
-    }
-
-    #[test]
-    fn what_heads_say() {
-        for status in [101, 200, 204, 302, 400, 404, 501] {
-            assert_eq!(
-                outcome(&answer(status)),
-                Some(Outcome::Answered),
-                "{status}"
-            );
-        }
-        for status in [503, 504] {
-            assert_eq!(outcome(&answer(status)), Some(Outcome::Dropped), "{status}");
-        }
-        for status in [429, 500, 502] {
-            assert_eq!(outcome(&answer(status)), None, "{status}");
         }
     }
 
@@ -454,65 +409,5 @@ mod tests {
         }
         assert_eq!(judge(&clients, answer(503)), Some(Outcome::Dropped));
         assert_eq!(judge(&clients, answer(200)), Some(Outcome::Answered));
-    }
-
-    #[test]
-    fn what_layers_inside_refuse_is_no_answer() {
-        for code in [&AUTH, &NO_ROUTE, &LIMITED, &OVERLOADED] {
-            for refused in refused(code) {
-                assert_eq!(outcome(&refused), None, "{refused:?}");
-            }
-        }
-        // Story: our own timers were not heard of where the caller speaks gRPC, whose refusals have the status 200.
-        for refused in refused(&LATE) {
-            assert_eq!(outcome(&refused), Some(Outcome::Dropped), "{refused:?}");
-        }
-    }
-
-    #[test]
-    fn grpc() {
-        let judge = |status| {
-            let mut response = answer(200);
-            response
-                .headers_mut()
-                .insert("grpc-status", HeaderValue::from_static(status));
-            outcome(&response)
-        };
-        // Story: only OK was a sample, where 404 is one: a lane with mostly such answers never found its limit.
-        for status in ["0", "3", "5", "6", "7", "9", "10", "11", "12", "16"] {
-            assert_eq!(judge(status), Some(Outcome::Answered), "{status}");
-        }
-        for status in ["4", "8", "14"] {
-            assert_eq!(judge(status), Some(Outcome::Dropped), "{status}");
-        }
-        for status in ["1", "2", "13", "15", "17", "none"] {
-            assert_eq!(judge(status), None, "{status}");
-        }
-    }
-
-    /// Story: the HTTP status beside a `grpc-status` said something else than that, and was believed.
-    #[test]
-    fn a_grpc_status_counts_beside_any_http_status() {
-        let judge = |http, content: &'static str, status| {
-            let mut response = answer(http);
-            let fields = [("content-type", content), ("grpc-status", status)];
-            for (name, value) in fields {
-                response
-                    .headers_mut()
-                    .insert(name, HeaderValue::from_static(value));
-            }
-            outcome(&response)
-        };
-        for (http, status, expected) in [
-            (503, "0", Some(Outcome::Answered)),
-            (504, "13", None),
-            (500, "14", Some(Outcome::Dropped)),
-            (429, "4", Some(Outcome::Dropped)),
-        ] {
-            assert_eq!(judge(http, "application/grpc", status), expected, "{http}");
-        }
-        // Content that is not gRPC has none.
-        assert_eq!(judge(503, "text/html", "0"), Some(Outcome::Dropped));
-        assert_eq!(judge(404, "text/html", "14"), Some(Outcome::Answered));
     }
 }
