@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
+#[path = "adaptive/uploads.rs"]
+mod uploads;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,7 +13,6 @@ use gw_bulkhead::{
     AdaptiveSnapshot, BulkheadHandle, BulkheadLayer, Deadline, Hold, LaneConfig, Sample,
 };
 use gw_core::attempt::Failure;
-use gw_core::record::Record;
 use gw_core::{Body, BoxError, Code, GrpcStatus, LayerError, Rejection};
 use gw_testkit::body::ScriptedBody;
 use gw_testkit::service::{ControlledService, ServiceError};
@@ -258,56 +259,6 @@ async fn the_error_of_a_timer_of_ours_is_a_drop() {
     // An error that is no refusal says nothing, but with it the future is given up, at the deadline.
     let handle = failed(until(|due| due), || BoxError::from("late")).await;
     assert_eq!(seen(&handle), DROPPED);
-}
-
-/// Story: see `the_time_in_which_the_client_is_waited_for_is_not_counted`.
-#[tokio::test(start_paused = true)]
-async fn who_sends_slowly_is_no_slow_answer_and_no_timeout() {
-    let observed = |record: &Record| {
-        let mut request = request();
-        request.extensions_mut().insert(record.clone());
-        let due = Deadline::at(Instant::now() + SECOND);
-        request.extensions_mut().insert(due);
-        request
-    };
-    let lane = || LaneConfig::new("core");
-    for (lane, is_cut) in [(lane(), false), (lane().max_hold(SECOND), true)] {
-        let layer = layer(lane);
-        let handle = layer.handle();
-        let (service, inner) = inner();
-        let mut service = layer.layer(service);
-        // Nine tenths of the time are the client's.
-        let mut send = async |answer: Option<StatusCode>| {
-            let record = Record::default();
-            record.update(|exchange| exchange.upload_wait_begins(Instant::now()));
-            let mut future = call(&mut service, observed(&record)).await;
-            assert!(poll(&mut future).is_pending());
-            advance(SECOND * 9 / 10).await;
-            record.update(|exchange| exchange.upload_wait_ends(Instant::now()));
-            let call = inner.next_call().await;
-            match answer {
-                // By the lane's own time, or by a timer outside.
-                None if is_cut => assert_eq!(future.await.unwrap().status(), 504),
-                None => advance(SECOND / 10).await,
-                Some(code) => {
-                    advance(SECOND / 20).await;
-                    call.respond(status(code));
-                    assert_eq!(future.await.unwrap().status(), code);
-                }
-            }
-        };
-        for _ in 0..10 {
-            send(Some(StatusCode::OK)).await;
-        }
-        assert_eq!(seen(&handle), ANSWERED);
-        let latency = adaptive(&handle).report.latency.unwrap();
-        assert!((49..=50).contains(&latency.as_millis()), "{latency:?}");
-        for _ in 0..10 {
-            send(Some(StatusCode::GATEWAY_TIMEOUT)).await;
-            send(None).await;
-        }
-        assert_eq!(seen(&handle), ANSWERED);
-    }
 }
 
 /// Story: nobody got in who had waited, so no sample could have had the wait in it.
