@@ -2,7 +2,8 @@
 
 use gw_core::Rejection;
 use gw_core::classify::{Classify as _, GrpcClassifier, Outcome, has_grpc_status, is_grpc};
-use http::{HeaderMap, Method, Response, StatusCode};
+use gw_core::on_reject::Caller;
+use http::{HeaderMap, Response, StatusCode};
 
 use crate::vocabulary::Class;
 
@@ -16,14 +17,14 @@ pub(crate) enum Said {
 }
 
 impl Said {
-    /// `method` is that of the request. Only a `POST` is a call, whatever content is served.
-    pub(crate) fn by_head<B>(method: &Method, response: &Response<B>) -> Self {
+    /// An answer to `caller`. Only who makes a gRPC call gets an answer to one, whatever content is served.
+    pub(crate) fn by_head<B>(caller: Caller, response: &Response<B>) -> Self {
         let headers = response.headers();
         // To a gRPC caller the HTTP status of a refusal is 200.
         if let Some(refused) = response.extensions().get::<Rejection>() {
             return Self::Class(by_status(refused.code().status()));
         }
-        if method != Method::POST || !is_grpc(headers) {
+        if caller != Caller::Grpc || !is_grpc(headers) {
             Self::Class(by_status(response.status()))
         } else if has_grpc_status(response) {
             Self::Class(by_grpc_status(headers))

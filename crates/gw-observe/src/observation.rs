@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gw_core::context::{ClientAddr, TraceContext};
+use gw_core::on_reject::Caller;
 use gw_core::record::{Exchange, Record};
 use gw_core::{Code, Rejection};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::answer::Said;
@@ -50,6 +51,7 @@ pub(crate) struct Observation {
     trace: TraceContext,
     span: RequestSpan,
     method: Method,
+    caller: Caller,
     version: Version,
     asked: Option<Asked>,
     start: Instant,
@@ -71,13 +73,12 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    pub(crate) fn new(
+    pub(crate) fn new<B>(
         shared: Arc<Shared>,
         start: Instant,
         record: Record,
         trace: TraceContext,
-        method: Method,
-        version: Version,
+        request: &Request<B>,
         asked: Option<Asked>,
     ) -> Self {
         Self {
@@ -85,8 +86,9 @@ impl Observation {
             record,
             trace,
             span: RequestSpan::new(&trace),
-            method,
-            version,
+            method: request.method().clone(),
+            caller: Caller::of(request.method(), request.headers()),
+            version: request.version(),
             asked,
             start,
             active: None,
@@ -124,7 +126,7 @@ impl Observation {
     pub(crate) fn head<B>(&mut self, response: &Response<B>, announced: Option<u64>) {
         let status = response.status();
         self.status = Some(status);
-        self.said = Said::by_head(&self.method, response);
+        self.said = Said::by_head(self.caller, response);
         self.refused = response.extensions().get().map(Rejection::code);
         self.announced = announced;
         self.is_bodiless = self.method == Method::HEAD

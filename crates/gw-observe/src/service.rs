@@ -65,8 +65,7 @@ impl<S> Observe<S> {
             start,
             record.clone(),
             trace,
-            request.method().clone(),
-            request.version(),
+            request,
             asked,
         );
         (record, Box::new(observation))

@@ -176,12 +176,16 @@ async fn a_call_without_a_status() {
     assert_eq!(class_of(failing, Read::Nothing).await, Class::ClientError);
 }
 
-/// Story: what users had stored under the content type of gRPC was an error in the log each time that it was fetched.
+/// Story: what users had stored under the content type of gRPC was an error in the log each time that it was fetched, and later
+/// when it was asked for by `POST`, as in a search.
 #[tokio::test(start_paused = true)]
 async fn stored_content_is_no_call() {
-    let get = || Request::get("/stored").body(Body::empty()).unwrap();
     let stored = || answer(Body::from("stored"));
-    let seen = class_of_request(get, stored, Read::All).await;
-    assert_eq!(seen, Class::Normal);
+    let get = || Request::get("/stored").body(Body::empty()).unwrap();
+    let post = || Request::post("/stored").body(Body::empty()).unwrap();
+    for request in [get, post] {
+        let seen = class_of_request(request, stored, Read::All).await;
+        assert_eq!(seen, Class::Normal);
+    }
     assert_eq!(class_of(stored, Read::All).await, Class::Error);
 }
