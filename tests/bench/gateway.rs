@@ -22,8 +22,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Writes a configuration into `directory`: listeners on free ports, so many threads, an access log in
-    /// `access.log`, and `tables`. Everything else has its default.
+    /// Writes a configuration into `directory`: listeners on free ports, so many threads, more connections from
+    /// one address than any client here opens, an access log in `access.log`, and `tables`. Everything else has its default.
     ///
     /// # Errors
     ///
@@ -43,7 +43,8 @@ impl Gateway {
         fs::write(
             &file,
             format!(
-                "[server]\nlisten = [\"{addr}\"]\nthreads = {threads}\ndrain_delay = \"0s\"\n\n\
+                "[server]\nlisten = [\"{addr}\"]\nthreads = {threads}\ndrain_delay = \"0s\"\n\
+                 max_connections_per_ip = 4096\n\n\
                  [health]\nlisten = \"{health}\"\n\n\
                  [admin]\nlisten = \"{admin}\"\n\n\
                  [observe]\naccess_log = {{ path = \"access.log\" }}\n\n\
